@@ -1,0 +1,72 @@
+"""Sums over the pixels of each cell (bincount), mergeable over windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass
+class CellGeometry:
+    """Pixel counts and coordinate sums of n cells, in pixels of the whole image."""
+
+    count: npt.NDArray[np.int64]
+    sum_y: FloatArray
+    sum_x: FloatArray
+
+    @classmethod
+    def zeros(cls, n: int) -> CellGeometry:
+        """No pixels seen yet."""
+        return cls(np.zeros(n, np.int64), np.zeros(n), np.zeros(n))
+
+    def add(self, index: npt.NDArray[np.int32], origin: tuple[int, int]) -> None:
+        """Count a window.
+
+        Parameters
+        ----------
+        index : (h, w) int32
+            Cell index of each pixel, -1 = background.
+        origin
+            (y, x) of the window's first pixel in the whole image.
+        """
+        ys, xs = np.nonzero(index >= 0)
+        cells = index[ys, xs]
+        n = len(self.count)
+        self.count += np.bincount(cells, minlength=n)
+        self.sum_y += np.bincount(cells, ys + float(origin[0]), n)
+        self.sum_x += np.bincount(cells, xs + float(origin[1]), n)
+
+    def centroids(self) -> FloatArray:
+        """(n, 2) y, x in pixels; the centre of the first pixel is (0, 0)."""
+        return np.stack([self.sum_y, self.sum_x], 1) / np.maximum(self.count, 1)[:, None]
+
+
+def cell_sums(values: Array, index: npt.NDArray[np.int32], n: int) -> FloatArray:
+    """Sum of a plane over the pixels of each cell.
+
+    Parameters
+    ----------
+    values : (h, w), any number
+    index : (h, w) int32
+        Cell index of each pixel, -1 = background.
+    n
+        Number of cells.
+
+    Returns
+    -------
+    (n + 1,) float64
+        Element 0 is the background's sum, element i + 1 cell i's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cell_sums(np.array([[1, 2, 3]]), np.array([[-1, 0, 0]], np.int32), 1)
+    array([1., 5.])
+    """
+    return np.bincount((index + 1).ravel(), values.ravel(), n + 1)

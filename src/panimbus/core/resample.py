@@ -1,0 +1,120 @@
+"""Resampling between the image's grid and the model's, without stretch and without a lost strip.
+
+One axis of n input pixels at ``scale`` input pixels per model pixel has ``ceil(n / scale)`` model pixels; model pixel j covers
+the input interval ``[j * scale, (j + 1) * scale)``. Everything is a function of absolute positions, so a window of the result
+can be computed from a window of the input, and equals that window of the whole.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+Array = npt.NDArray[Any]
+_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the two grids.
+
+    Parameters
+    ----------
+    n
+        Input pixels.
+    scale
+        Input pixels per model pixel (model mpp / input mpp); above 1 shrinks, below 1 enlarges.
+    """
+
+    n: int
+    scale: float
+
+    @property
+    def size(self) -> int:
+        """Model pixels."""
+        return max(1, math.ceil(self.n / self.scale - _EPS))
+
+    @property
+    def factor(self) -> int | None:
+        """The scale where it is a whole number, else None."""
+        whole = round(self.scale)
+        return whole if whole >= 1 and abs(self.scale - whole) * self.size < _EPS * max(1, self.n) else None
+
+    def span(self, start: int, stop: int) -> tuple[int, int]:
+        """Input pixels needed for model pixels [start, stop)."""
+        if self.scale < 1:  # linear interpolation between pixel centres
+            lo = math.floor((start + 0.5) * self.scale - 0.5 - _EPS)
+            hi = math.floor((stop - 0.5) * self.scale - 0.5 + _EPS) + 2
+        else:
+            lo = math.floor(start * self.scale + _EPS)
+            hi = math.ceil(stop * self.scale - _EPS)
+        return min(max(lo, 0), self.n - 1), min(max(hi, 1), self.n)
+
+    def nearest(self, start: int, stop: int) -> npt.NDArray[np.intp]:
+        """Input pixel under the centre of each model pixel [start, stop)."""
+        j = np.arange(start, stop)
+        return np.minimum(np.floor((j + 0.5) * self.scale + _EPS).astype(np.intp), self.n - 1)
+
+    def weights(self, start: int, stop: int) -> sparse.csr_array[Any, Any]:
+        """Rows: model pixels [start, stop); columns: the input pixels of `span`; each row sums to 1.
+
+        Area averaging where the image shrinks, linear interpolation where it grows.
+        """
+        lo, hi = self.span(start, stop)
+        j = np.arange(start, stop, dtype=np.float64)
+        if self.scale < 1:
+            centre = np.clip((j + 0.5) * self.scale - 0.5, 0, self.n - 1)
+            left = np.minimum(np.floor(centre).astype(np.intp), max(self.n - 2, 0))
+            frac = centre - left
+            right = np.minimum(left + 1, self.n - 1)
+            rows = np.repeat(np.arange(len(j)), 2)
+            cols = np.stack([left, right], 1).ravel() - lo
+            values = np.stack([1 - frac, frac], 1).ravel()
+        else:
+            begin, end = j * self.scale, np.minimum((j + 1) * self.scale, self.n)
+            first = np.minimum(np.floor(begin + _EPS).astype(np.intp), self.n - 1)
+            width = math.ceil(self.scale) + 1
+            cols2 = first[:, None] + np.arange(width)[None, :]
+            cover = np.minimum(cols2 + 1, end[:, None]) - np.maximum(cols2, begin[:, None])
+            cover = np.where((cover > _EPS) & (cols2 < self.n), cover, 0.0)
+            cover /= cover.sum(1, keepdims=True)
+            keep = cover > 0
+            rows = np.broadcast_to(np.arange(len(j))[:, None], cols2.shape)[keep]
+            cols, values = (cols2 - lo)[keep], cover[keep]
+        return sparse.csr_array((values.astype(np.float32), (rows, cols)), shape=(len(j), hi - lo))
+
+
+def shrink(image: Array, y: Axis, x: Axis, window: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+    """Model-grid values of a window.
+
+    Parameters
+    ----------
+    image : (h, w), any number
+        The input pixels ``y.span(y0, y1)`` x ``x.span(x0, x1)``, no more and no less.
+    y, x
+        The two axes.
+    window
+        (y0, y1, x0, x1) in model pixels.
+
+    Returns
+    -------
+    (y1 - y0, x1 - x0) float32
+    """
+    y0, y1, x0, x1 = window
+    fy, fx = y.factor, x.factor
+    if fy == fx == 1:
+        return image.astype(np.float32)
+    if fy is not None and fx is not None and y1 * fy <= y.n and x1 * fx <= x.n:
+        total = np.zeros((y1 - y0, x1 - x0), np.float32)
+        for i in range(fy):
+            for k in range(fx):
+                total += image[i::fy, k::fx]
+        total *= np.float32(1 / (fy * fx))
+        return total
+    rows = y.weights(y0, y1) @ image.astype(np.float32, copy=False)
+    return np.ascontiguousarray((x.weights(x0, x1) @ np.ascontiguousarray(rows.T)).T)

@@ -1,0 +1,331 @@
+"""The normaliser: pooled percentiles of a whole dataset from histograms that merge exactly, in any order.
+
+Integer pixels are counted exactly. Float pixels are counted in bins one 4096th of their value wide (the upper bits of their
+float32), so a percentile is within 0.025 % of the exact one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import ChannelError, InputError
+
+Array = npt.NDArray[Any]
+
+_SHIFT = 11  # float32 keeps 23 bits of mantissa; 12 are kept here
+_TINY = np.float32(2.0**-64)
+_DENSE_LIMIT = 1 << 21
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Exact counts of values, sparse, mergeable.
+
+    Parameters
+    ----------
+    keys : (k,) int64, sorted, unique
+        Integer values, or the upper bits of float values.
+    counts : (k,) int64
+    is_float
+        What the keys mean; None for an empty histogram of unknown kind.
+    """
+
+    keys: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    is_float: bool | None = None
+
+    @classmethod
+    def empty(cls) -> Histogram:
+        """Nothing counted: the neutral element of `merge`."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), None)
+
+    @classmethod
+    def of(cls, values: Array) -> Histogram:
+        """Count an array of integers or finite floats.
+
+        Raises
+        ------
+        InputError
+            If a value is NaN or infinite.
+        """
+        if values.size == 0:
+            return cls.empty()
+        if values.dtype.kind == "f":
+            return cls(*_count_floats(values), True)
+        if values.dtype.kind not in "ui":
+            raise InputError("Only integers and floats have a histogram.", got=str(values.dtype))
+        if values.dtype == np.uint64 and int(values.max()) > np.iinfo(np.int64).max:
+            raise InputError("Pixel values above 2^63 cannot be counted.", got=str(int(values.max())))
+        return cls(*_count_integers(values), False)
+
+    @property
+    def total(self) -> int:
+        """Number of values counted."""
+        return int(self.counts.sum())
+
+    def merge(self, other: Histogram) -> Histogram:
+        """The histogram of both sets of values together; associative and commutative, exactly.
+
+        An integer and a float histogram merge to a float one.
+        """
+        if other.is_float is None:
+            return self
+        if self.is_float is None:
+            return other
+        if self.is_float != other.is_float:
+            return self.as_float().merge(other.as_float())
+        keys = np.union1d(self.keys, other.keys)
+        counts = np.zeros(len(keys), np.int64)
+        counts[np.searchsorted(keys, self.keys)] += self.counts
+        counts[np.searchsorted(keys, other.keys)] += other.counts
+        return Histogram(keys, counts, self.is_float)
+
+    def as_float(self) -> Histogram:
+        """The same values in float bins."""
+        if self.is_float is not False:
+            return self
+        keys = _float_keys(self.keys.astype(np.float32))
+        merged, inverse = np.unique(keys, return_inverse=True)
+        return Histogram(merged, np.bincount(inverse, self.counts).astype(np.int64), True)
+
+    def values(self) -> npt.NDArray[np.float64]:
+        """(k,) the value each key stands for: the integer itself, or the middle of the float bin."""
+        return _key_values(self.keys) if self.is_float else self.keys.astype(np.float64)
+
+    def percentile(self, q: float) -> float:
+        """Linear-interpolated percentile, as ``numpy.percentile`` of all values; NaN if there are none."""
+        n = self.total
+        if n == 0:
+            return float("nan")
+        values, cumulative = self.values(), np.cumsum(self.counts)
+        rank = q / 100 * (n - 1)
+        low = int(rank)
+        a, b = (values[np.searchsorted(cumulative, r, side="right")] for r in (low, min(low + 1, n - 1)))
+        return float(a + (b - a) * (rank - low))
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> Histogram:
+        """Only the keys that ``keep`` marks."""
+        return Histogram(self.keys[keep], self.counts[keep], self.is_float)
+
+
+def _count_integers(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    lo, hi = int(values.min()), int(values.max())
+    if hi - lo < max(_DENSE_LIMIT, values.size):
+        flat = values.ravel()
+        shifted = flat if lo == 0 else flat.astype(np.int64) - lo
+        counts = np.bincount(shifted)
+        keys = np.flatnonzero(counts)
+        return keys.astype(np.int64) + lo, counts[keys].astype(np.int64)
+    keys, counts = np.unique(values, return_counts=True)
+    return keys.astype(np.int64), counts.astype(np.int64)
+
+
+def _float_keys(values: Array) -> npt.NDArray[np.int64]:
+    """Order-preserving integer keys: sign and upper bits of the float32; values below 2^-64 in size count as 0."""
+    v = values.astype(np.float32).ravel()
+    bits = (v.view(np.int32) & np.int32(0x7FFFFFFF)) >> _SHIFT
+    bits[np.abs(v) < _TINY] = 0
+    keys: npt.NDArray[np.int64] = np.where(v < 0, -bits.astype(np.int64), bits)
+    return keys
+
+
+def _key_values(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    size = np.abs(keys)
+    low = (size << _SHIFT).astype(np.int32).view(np.float32).astype(np.float64)
+    high = ((size + 1) << _SHIFT).astype(np.int32).view(np.float32).astype(np.float64)
+    return np.where(size == 0, 0.0, np.sign(keys) * (low + high) / 2)
+
+
+def _count_floats(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    bad = int(values.size - np.isfinite(values).sum())
+    if bad:
+        raise InputError(
+            f"{bad:,} of {values.size:,} pixels are NaN or infinite.",
+            expected="finite intensities",
+            fix="replace them before scoring, e.g. with 0 (registration and stitching often leave NaN outside the tissue)",
+        )
+    if float(np.abs(values).max()) > np.finfo(np.float32).max:
+        raise InputError("Pixel values do not fit float32.", got=f"{float(np.abs(values).max()):.3g}")
+    return _count_integers(_float_keys(values))
+
+
+@dataclass
+class ChannelStats:
+    """What one channel's normaliser is computed from; `merge` pools FOVs.
+
+    Parameters
+    ----------
+    pixels
+        Histogram of the pixels (all of them; the card may restrict the percentile to the non-zero ones).
+    cell_means
+        Histogram of the cells' mean intensities.
+    outside_sum, outside_count
+        Sum and number of the pixels outside cells.
+    """
+
+    pixels: Histogram = field(default_factory=Histogram.empty)
+    cell_means: Histogram = field(default_factory=Histogram.empty)
+    outside_sum: float = 0.0
+    outside_count: int = 0
+
+    def merge(self, other: ChannelStats) -> ChannelStats:
+        """Pool two sets of pixels."""
+        return ChannelStats(
+            self.pixels.merge(other.pixels),
+            self.cell_means.merge(other.cell_means),
+            self.outside_sum + other.outside_sum,
+            self.outside_count + other.outside_count,
+        )
+
+
+CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
+OVER = ("all", "nonzero")
+
+
+def stat_names_known(names: Iterable[str]) -> None:
+    """Refuse a statistic that is neither ``q01`` .. ``q99`` nor ``outside``."""
+    unknown = [n for n in names if n != "outside" and n not in CELL_QUANTILES]
+    if unknown:
+        raise InputError(f"Unknown channel statistics: {', '.join(unknown)}.", available=("q01 ... q99", "outside"))
+
+
+@dataclass(frozen=True)
+class ChannelScale:
+    """One normaliser a channel for a whole dataset, and the distribution of its cells.
+
+    Parameters
+    ----------
+    percentile
+        Which percentile of the pooled pixels becomes 1.0.
+    over
+        ``"all"`` pixels, or the ``"nonzero"`` ones.
+    normaliser
+        Channel -> the intensity that becomes 1.0; NaN for a blank channel.
+    stats
+        Channel -> statistic -> intensity: ``q01`` .. ``q99`` percentiles of the cells' mean intensities, ``outside`` the mean
+        outside cells.
+    notes
+        Channel -> what had to be decided (blank, percentile 0).
+    fov_ids
+        The FOVs that were pooled.
+    """
+
+    percentile: float
+    over: str
+    normaliser: Mapping[str, float]
+    stats: Mapping[str, Mapping[str, float]]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    fov_ids: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(
+        cls,
+        pooled: Mapping[str, ChannelStats],
+        *,
+        percentile: float,
+        over: str = "all",
+        fov_ids: Sequence[str] = (),
+    ) -> ChannelScale:
+        """Compute the normalisers from pooled statistics.
+
+        A channel whose pixels are all equal is blank. A channel so empty that the percentile is not above 0 takes the same
+        percentile of its positive pixels.
+        """
+        if over not in OVER:
+            raise InputError(f"Unknown pixels for the percentile: {over!r}.", available=OVER)
+        normaliser: dict[str, float] = {}
+        stats: dict[str, dict[str, float]] = {}
+        notes: dict[str, str] = {}
+        for name, channel in pooled.items():
+            normaliser[name], note = _normaliser(channel.pixels, percentile, over)
+            if note:
+                notes[name] = note
+            stats[name] = _cell_stats(channel)
+        return cls(percentile, over, normaliser, stats, notes, tuple(fov_ids))
+
+    def blank(self, channel: str) -> bool:
+        """Whether the channel holds nothing to score."""
+        return not self.value(channel) > 0
+
+    def value(self, channel: str) -> float:
+        """The normaliser of a channel; NaN if it is blank."""
+        try:
+            return float(self.normaliser[channel])
+        except KeyError:
+            raise ChannelError(
+                f"The normaliser knows no channel {channel!r}.",
+                available=self.normaliser,
+                fix="fit a normaliser on these FOVs (leave --normaliser away)",
+            ) from None
+
+    def vector(self, channel: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(S,) float32: square roots of the statistics, normalised and clipped to [0, 1]."""
+        stat_names_known(names)
+        raw = np.array([self.stats[channel].get(n, 0.0) for n in names], np.float64)
+        return np.sqrt(np.clip(np.nan_to_num(raw) / self.value(channel), 0, 1)).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "percentile": self.percentile,
+            "over": self.over,
+            "fov_ids": list(self.fov_ids),
+            "channels": {
+                name: {
+                    "normaliser": None if np.isnan(value) else value,
+                    "stats": dict(self.stats[name]),
+                    **({"note": self.notes[name]} if name in self.notes else {}),
+                }
+                for name, value in self.normaliser.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ChannelScale:
+        """Inverse of `to_dict`."""
+        try:
+            channels = data["channels"]
+            return cls(
+                float(data["percentile"]),
+                str(data["over"]),
+                {k: float("nan") if v["normaliser"] is None else float(v["normaliser"]) for k, v in channels.items()},
+                {k: {n: float(x) for n, x in v["stats"].items()} for k, v in channels.items()},
+                {k: str(v["note"]) for k, v in channels.items() if "note" in v},
+                tuple(data["fov_ids"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                "This is not a normaliser that panimbus wrote.",
+                expected='{"percentile": ..., "over": ..., "fov_ids": [...], "channels": {name: {"normaliser": ..., "stats": {...}}}}',
+                got=f"{type(error).__name__}: {error}",
+            ) from None
+
+
+def _normaliser(pixels: Histogram, percentile: float, over: str) -> tuple[float, str]:
+    if pixels.total == 0 or len(pixels.keys) == 1:
+        value = f"all {pixels.total:,} pixels are {pixels.values()[0]:g}" if pixels.total else "no pixels"
+        return float("nan"), f"blank: {value}; every score is 0"
+    positive = pixels.where(pixels.values() > 0)
+    if positive.total == 0:
+        return float("nan"), "blank: no pixel is above 0; every score is 0"
+    value = (pixels if over == "all" else positive).percentile(percentile)
+    if value > 0:
+        return value, ""
+    return positive.percentile(percentile), (
+        f"nearly empty: only {positive.total:,} of {pixels.total:,} pixels are above 0; "
+        f"the normaliser is the {percentile:g}th percentile of those"
+    )
+
+
+def _cell_stats(channel: ChannelStats) -> dict[str, float]:
+    out: dict[str, float] = {}
+    if channel.cell_means.total:
+        out = {name: channel.cell_means.percentile(float(name[1:])) for name in CELL_QUANTILES}
+    if channel.outside_count:
+        out["outside"] = channel.outside_sum / channel.outside_count
+    return out

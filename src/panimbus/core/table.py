@@ -1,0 +1,107 @@
+"""Names of the cell table's columns, in one place, and the table as AnnData or as plain columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+FOV, CELL, AREA = "fov_id", "cell_id", "area_um2"
+MEAN, SD = "intensity_mean", "score_sd"
+SPATIAL, NORMALISER, PROVENANCE = "spatial", "normaliser", "panimbus"
+CSV_FOV, CSV_LABEL, CSV_Y, CSV_X = "fov", "label", "centroid_y_um", "centroid_x_um"
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FovScores:
+    """The cells of one FOV, scored.
+
+    Parameters
+    ----------
+    fov_id
+    cell_id : (n,) integer
+        Label values, sorted.
+    score, score_sd, intensity_mean : (n, C) float32
+        Positivity score, its standard deviation over the TTA views, mean raw intensity.
+    area_um2 : (n,) float64
+    centroid_um : (n, 2) float64
+        x, y in µm from the image's corner (the centre of the first pixel is half a pixel in).
+    """
+
+    fov_id: str
+    cell_id: Array
+    score: npt.NDArray[np.float32]
+    score_sd: npt.NDArray[np.float32]
+    intensity_mean: npt.NDArray[np.float32]
+    area_um2: npt.NDArray[np.float64]
+    centroid_um: npt.NDArray[np.float64]
+
+
+def to_anndata(
+    parts: Sequence[FovScores],
+    channels: Sequence[str],
+    *,
+    normaliser: Mapping[str, float],
+    provenance: Mapping[str, Any],
+) -> AnnData:
+    """The cell table of one or many FOVs.
+
+    Returns
+    -------
+    AnnData
+        X = score float32; layers ``intensity_mean``, ``score_sd``; obs ``fov_id``, ``cell_id``, ``area_um2``; obsm ``spatial``
+        (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance.
+    """
+    import pandas as pd
+    from anndata import AnnData
+
+    n_channels = len(channels)
+    fovs = np.repeat([p.fov_id for p in parts], [len(p.cell_id) for p in parts]) if parts else np.zeros(0, str)
+    cells = np.concatenate([p.cell_id.astype(np.int64) for p in parts]) if parts else np.zeros(0, np.int64)
+    obs = pd.DataFrame(
+        {
+            FOV: pd.Categorical(fovs.astype(str), categories=[p.fov_id for p in parts]),
+            CELL: cells,
+            AREA: _stack([p.area_um2 for p in parts], (0,), np.float64),
+        },
+        index=pd.Index([f"{f}:{c}" for f, c in zip(fovs, cells, strict=True)], dtype=str),
+    )
+    var = pd.DataFrame({NORMALISER: [float(normaliser[c]) for c in channels]}, index=pd.Index(list(channels), dtype=str))
+    empty = (0, n_channels)
+    return AnnData(
+        X=_stack([p.score for p in parts], empty, np.float32),
+        obs=obs,
+        var=var,
+        layers={
+            MEAN: _stack([p.intensity_mean for p in parts], empty, np.float32),
+            SD: _stack([p.score_sd for p in parts], empty, np.float32),
+        },
+        obsm={SPATIAL: _stack([p.centroid_um for p in parts], (0, 2), np.float64)},
+        uns={PROVENANCE: dict(provenance)},
+    )
+
+
+def _stack(arrays: Sequence[Array], empty: tuple[int, ...], dtype: Any) -> Array:
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(empty, dtype)
+
+
+def to_frame(table: AnnData) -> pd.DataFrame:
+    """Plain columns: fov, label, one a marker (the score), then area and centroid, as Nimbus-Inference users know them."""
+    import pandas as pd
+
+    frame = pd.DataFrame(np.asarray(table.X), columns=list(table.var_names))
+    frame.insert(0, CSV_FOV, table.obs[FOV].astype(str).to_numpy())
+    frame.insert(1, CSV_LABEL, table.obs[CELL].to_numpy())
+    frame[AREA] = table.obs[AREA].to_numpy()
+    frame[CSV_X] = table.obsm[SPATIAL][:, 0]
+    frame[CSV_Y] = table.obsm[SPATIAL][:, 1]
+    return frame

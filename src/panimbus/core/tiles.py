@@ -1,0 +1,97 @@
+"""The tile plan: windows whose kept parts cover every pixel once, far enough from every cut.
+
+A net sees ``reach`` pixels around each output pixel, and pools on a grid of ``stride``. If every window begins on that grid and
+keeps only pixels at least ``reach`` away from a cut, the tiled result is the whole-image result. A window's side that lies
+on the image's own edge is no cut: there the whole-image run sees the same edge.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from panimbus.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window the net runs on, and the part of it that is kept; both as (y0, y1, x0, x1) of the model grid.
+
+    ``window`` may go beyond the image (padding to the stride); ``core`` never does. The weight of a pixel is 1 in the core of
+    exactly one tile and 0 elsewhere.
+    """
+
+    window: tuple[int, int, int, int]
+    core: tuple[int, int, int, int]
+
+    @property
+    def core_in_window(self) -> tuple[slice, slice]:
+        """The core as slices of an array of the window."""
+        (wy, _, wx, _), (y0, y1, x0, x1) = self.window, self.core
+        return slice(y0 - wy, y1 - wy), slice(x0 - wx, x1 - wx)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    window: tuple[int, int]
+    core: tuple[int, int]
+
+
+def _ceil_to(n: int, stride: int) -> int:
+    return -(-n // stride) * stride
+
+
+def _cuts(n: int, size: int, halo: int, stride: int) -> list[_Cut]:
+    """Split one axis of ``n`` pixels into windows of at most ``size``, all of one length."""
+    padded = _ceil_to(n, stride)
+    if padded <= size:
+        return [_Cut((0, padded), (0, n))]
+    keep = size - 2 * halo
+    count = math.ceil((padded - 2 * halo) / keep)
+    length = min(size, _ceil_to(math.ceil((padded + (count - 1) * 2 * halo) / count), stride))
+    step = length - 2 * halo
+    cuts, begin = [], 0
+    for k in range(count):
+        w0 = min(k * step, padded - length)
+        end = n if w0 + length >= padded else min(n, w0 + length - halo)
+        if end > begin:
+            cuts.append(_Cut((w0, w0 + length), (begin, end)))
+        begin = end
+    return cuts
+
+
+def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int) -> list[list[Tile]]:
+    """Plan the tiles of an image.
+
+    Parameters
+    ----------
+    shape
+        (Y, X) of the model grid.
+    size
+        Longest side of a window, in pixels.
+    reach
+        Pixels around an output pixel that can influence it.
+    stride
+        Windows begin and end on multiples of this.
+
+    Returns
+    -------
+    list of list of Tile
+        Rows of tiles, top to bottom, each left to right. All windows of a plan have one shape.
+
+    Raises
+    ------
+    InputError
+        If ``size`` leaves nothing between two halos.
+    """
+    halo = _ceil_to(reach, stride)
+    size = size // stride * stride
+    if size < 2 * halo + stride:
+        raise InputError(
+            "The tile is smaller than what the net must see around a pixel.",
+            expected=f"at least {2 * halo + stride} px (2 x reach {reach} px, on the stride of {stride} px)",
+            got=f"{size} px",
+            fix="pass a larger tile size",
+        )
+    ys, xs = (_cuts(n, size, halo, stride) for n in shape)
+    return [[Tile((*y.window, *x.window), (*y.core, *x.core)) for x in xs] for y in ys]
