@@ -1,0 +1,235 @@
+"""The card of a model: what it takes in, how it is run, what it was trained on and where not to use it. Needs no torch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from panimbus.core.errors import ReadError, listed
+
+PLANES: dict[str, str] = {
+    "image": "normalised channel, clipped to [0, 1]",
+    "sqrt": "square root of image",
+    "interior": "1 where label > 0 and not on an inner boundary",
+    "cell": "1 where label > 0",
+    "cell_mean": "each cell's mean normalised intensity painted on its pixels, square root",
+}
+"""The input planes a net may ask for, in words."""
+
+STATS: dict[str, str] = {
+    **{
+        f"q{q}": f"square root of the dataset's {q} % quantile of the cells' mean normalised intensity"
+        for q in (10, 25, 50, 75, 90, 97)
+    },
+    "outside": "square root of the mean normalised intensity outside cells",
+}
+"""The numbers about a channel in a dataset that a net may ask for, in words."""
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CompactSettings(_Frozen):
+    """Settings of ``CompactUNet``; the number of planes and statistics comes from the card."""
+
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (24, 48, 96)
+    blocks: Annotated[int, Field(ge=0)] = 1
+    unshuffle: Positive = 2
+    norm: bool = False
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be multiples of this (px)."""
+        return int(self.unshuffle * 2 ** (len(self.widths) - 1))
+
+    @property
+    def reach(self) -> int:
+        """Upper bound of the distance (px) between an input pixel and the output pixels that it can change.
+
+        A 3x3 convolution at pitch ``f`` adds ``f``; pooling and folding move a pixel inside its block, ``stride - 1`` in all.
+        The longest way goes through the deepest level: ``1 + blocks`` convolutions down and ``blocks`` up at each level.
+        """
+        depth = len(self.widths)
+        pitches = [self.unshuffle * 2**level for level in range(depth)]
+        down = sum((1 + self.blocks) * pitch for pitch in pitches)
+        up = sum(self.blocks * pitch for pitch in pitches[:-1])
+        return int(down + up + self.stride - 1)
+
+    def margin(self, padding: str) -> int:
+        """Pixels that the output lacks at each side of the input: none."""
+        if padding != "same":
+            msg = f"compact_unet pads its convolutions: padding must be 'same', got {padding!r}"
+            raise ValueError(msg)
+        return 0
+
+
+class PaperSettings(_Frozen):
+    """Settings of ``PaperUNet``: number of levels and filters of the first level (doubled at each deeper level)."""
+
+    depth: Annotated[int, Field(ge=2)] = 5
+    root: Positive = 64
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be multiples of this (px)."""
+        return int(2 ** (self.depth - 1))
+
+    @property
+    def reach(self) -> int:
+        """Upper bound of the distance (px) between an input pixel and the output pixels that it can change.
+
+        Two 3x3 convolutions a level down and up, and moves inside pooling blocks, as in ``CompactSettings.reach``; the unpadded
+        net crops its skips up to ``margin`` minus that, never more than ``stride`` off.
+        """
+        pitches = [2**level for level in range(self.depth)]
+        return int(sum(4 * pitch for pitch in pitches[:-1]) + 2 * pitches[-1] + self.stride - 1)
+
+    def margin(self, padding: str) -> int:
+        """Pixels that the output lacks at each side of an input whose sides are multiples of ``stride``."""
+        if padding == "same":
+            return 0
+        big = 64 * self.stride
+        size = big
+        for _ in range(self.depth - 1):
+            size = (size - 4) // 2
+        size -= 4
+        for _ in range(self.depth - 1):
+            size = 2 * size - 4
+        return (big - size) // 2
+
+
+SETTINGS: dict[str, type[CompactSettings | PaperSettings]] = {"compact_unet": CompactSettings, "paper_unet": PaperSettings}
+
+
+class ModelCard(_Frozen):
+    """What a model is and how it must be run; frozen, written into both of its files as JSON.
+
+    Attributes
+    ----------
+    planes, stats
+        Names of the input planes (P of them, in order) and of the second input vector (S of them, may be empty); the known
+        names are in ``PLANES`` and ``STATS``.
+    mpp
+        Micrometres a pixel at which the net works.
+    percentile, percentile_over
+        The normaliser: this percentile of the dataset's pooled pixels (all, those above 0, or those in cells) becomes 1.0.
+    padding
+        "same": the output has the input's size. "valid": it lacks ``margin`` px at each side.
+    stride, reach, margin
+        Derived from the architecture: sides must be multiples of ``stride``; no input pixel changes an output pixel farther
+        away than ``reach`` px.
+    tta, threshold
+        Test-time augmentation that suits the model, and the score from which a cell is positive.
+    trained_on, measured, not_for
+        In plain words: training data, how the model was measured, and where it must not be used.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: str = "1"
+    architecture: Literal["paper_unet", "compact_unet"]
+    settings: CompactSettings | PaperSettings
+    planes: Annotated[tuple[str, ...], Field(min_length=1)]
+    stats: tuple[str, ...] = ()
+    mpp: Annotated[float, Field(gt=0)]
+    percentile: Annotated[float, Field(gt=0, le=100)]
+    percentile_over: Literal["all", "nonzero", "cells"] = "all"
+    padding: Literal["same", "valid"] = "same"
+    tta: Literal["none", "full", "adaptive"] = "full"
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    trained_on: str = ""
+    measured: str = ""
+    not_for: str = ""
+    licence: str = ""
+    date: str = ""
+    commit: str = ""
+    seed: int | None = None
+    command: str = ""
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_by_architecture(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = {key: value for key, value in data.items() if key not in {"stride", "reach", "margin"}}
+        kind = SETTINGS.get(data.get("architecture", ""))
+        if kind is not None and isinstance(data.get("settings", {}), dict):
+            data["settings"] = kind.model_validate(data.get("settings", {}))
+        return data
+
+    @field_validator("planes")
+    @classmethod
+    def _known_planes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, PLANES, "plane")
+
+    @field_validator("stats")
+    @classmethod
+    def _known_stats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, STATS, "statistic")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelCard:
+        expected = SETTINGS[self.architecture]
+        if not isinstance(self.settings, expected):
+            msg = f"settings of {self.architecture} must be {expected.__name__}, got {type(self.settings).__name__}"
+            raise ValueError(msg)  # noqa: TRY004 (pydantic gathers ValueErrors only)
+        if self.architecture == "paper_unet" and self.stats:
+            msg = f"paper_unet takes no statistics, got {list(self.stats)}"
+            raise ValueError(msg)
+        self.settings.margin(self.padding)
+        return self
+
+    @cached_property
+    def stride(self) -> int:
+        """Image sides must be multiples of this (px)."""
+        return self.settings.stride
+
+    @cached_property
+    def reach(self) -> int:
+        """Distance (px) beyond which no input pixel changes an output pixel; an upper bound."""
+        return self.settings.reach
+
+    @cached_property
+    def margin(self) -> int:
+        """Pixels that the output lacks at each side of the input (0 unless padding is "valid")."""
+        return self.settings.margin(self.padding)
+
+    def to_json(self) -> str:
+        """Return the card as JSON, with ``stride``, ``reach`` and ``margin`` for readers that do not know the architecture."""
+        derived = {"stride": self.stride, "reach": self.reach, "margin": self.margin}
+        return _dumps({**self.model_dump(mode="json"), **derived})
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, source: str = "model card") -> ModelCard:
+        """Read a card that ``to_json`` wrote.
+
+        Raises
+        ------
+        ReadError
+            With every problem of the card, and ``source`` as the place it came from.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()]
+            raise ReadError(
+                f"{source}: the model card is not valid.",
+                got="; ".join(problems),
+                fix="use a model file written by this version of panimbus, or update panimbus",
+            ) from error
+
+
+def _known(names: tuple[str, ...], known: dict[str, str], what: str) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        msg = f"unknown {what} {listed(unknown)}; known: {listed(list(known))}"
+        raise ValueError(msg)
+    if len(set(names)) != len(names):
+        msg = f"{what} named twice in {listed(names)}"
+        raise ValueError(msg)
+    return names
