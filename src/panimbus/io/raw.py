@@ -1,0 +1,115 @@
+"""What a format's reader hands back, before names, labels and pixel sizes are settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from panimbus.core.errors import InputError
+from panimbus.core.fov import Array, ArrayLike
+from panimbus.io.keys import bounds
+
+ANISOTROPY = 0.01
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Micrometres per pixel along X and Y, either unknown (None)."""
+
+    x: float | None = None
+    y: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RawImage:
+    """One image as its file describes it.
+
+    Parameters
+    ----------
+    image : (C, Y, X)
+        Lazy pixels.
+    names
+        One name a plane, None where the file names none.
+    fmt
+        Format, for people: "OME-TIFF".
+    files
+        Every file the pixels come from.
+    size
+        Pixel size.
+    part
+        What tells this image from others of the same file (an acquisition, a series); None if it is the only one.
+    notes
+        What the reader decided.
+    labels
+        Label images stored with the image, by name, each with the path it lies at.
+    """
+
+    image: ArrayLike
+    names: tuple[str | None, ...]
+    fmt: str
+    files: tuple[Path, ...]
+    size: PixelSize = PixelSize()
+    part: str | None = None
+    notes: tuple[str, ...] = ()
+    labels: dict[str, tuple[ArrayLike, Path]] = field(default_factory=dict)
+
+
+class Planes:
+    """Some planes of a lazy image, in an order of their own.
+
+    Parameters
+    ----------
+    image : (C, Y, X)
+        The whole image.
+    order
+        Positions of the planes to keep.
+    """
+
+    def __init__(self, image: ArrayLike, order: tuple[int, ...]) -> None:
+        self._image = image
+        self._order = order
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, Y, X)."""
+        return (len(self._order), *self._image.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the pixels."""
+        return self._image.dtype
+
+    def __getitem__(self, key: Any, /) -> Array:
+        import numpy as np
+
+        ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self.shape)
+        out = np.empty((c1 - c0, y1 - y0, x1 - x0), self.dtype)
+        for i, c in enumerate(self._order[c0:c1]):
+            out[i] = self._image[c, y0:y1, x0:x1]
+        return out.squeeze(axis=dropped)
+
+
+def isotropic(size: PixelSize, override: float | None, where: str) -> tuple[float | None, tuple[str, ...]]:
+    """One pixel size from two, and from the user's: micrometres per pixel (None = unknown), and what to note."""
+    known = [v for v in (size.x, size.y) if v is not None]
+    found = sum(known) / len(known) if known else None
+    uneven = len(known) == 2 and abs(known[0] - known[1]) > ANISOTROPY * max(known)
+    if override is not None:
+        if found is not None and (uneven or abs(found - override) > ANISOTROPY * override):
+            return override, (f"the file says {_shown(size)} µm/px, overridden by {override:g} µm/px",)
+        return override, ()
+    if uneven:
+        raise InputError(
+            f"{where}: the pixels are not square.",
+            expected="the same size along x and y, to 1 %",
+            got=f"{_shown(size)} µm/px (x, y)",
+            fix="resample the image to square pixels, or pass mpp= (--mpp) if the file is wrong",
+        )
+    if found is not None and len(known) == 2 and known[0] != known[1]:
+        return found, (f"the pixel size is {_shown(size)} µm (x, y): their mean is used",)
+    return found, ()
+
+
+def _shown(size: PixelSize) -> str:
+    return " x ".join("?" if v is None else f"{v:g}" for v in (size.x, size.y))

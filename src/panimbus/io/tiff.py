@@ -1,0 +1,280 @@
+"""Pages of TIFF files as lazy planes: metadata is parsed once, pixels are read segment by segment, no file stays open."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+
+from panimbus.core.errors import ReadError
+from panimbus.core.fov import Array
+from panimbus.io.keys import bounds
+
+# what tifffile and imagecodecs raise on damaged files (imagecodecs' errors are RuntimeErrors)
+_DAMAGE = (ValueError, RuntimeError, OSError, IndexError, KeyError, TypeError, struct.error, MemoryError, AttributeError)
+
+
+@dataclass(frozen=True, eq=False)
+class TiffPlane:
+    """One 2-D plane of a TIFF: where its segments (tiles or strips) lie, and how they are decoded.
+
+    Parameters
+    ----------
+    path, page, sample
+        File, page (IFD) counted from 0, and sample within the page's pixels.
+    shape : (Y, X)
+        Size in pixels.
+    dtype
+        Native type of the pixels.
+    segment : (rows, columns)
+        Size of a tile or strip.
+    first
+        Index of the plane's first segment (planar files keep one run of segments a sample).
+    offsets, bytecounts
+        Where each of the page's segments lies.
+    decode
+        tifffile's decoder of the page; needs no open file.
+    planar
+        Whether samples are stored apart.
+    raw
+        Offset of the first pixel when the plane is stored in one uncompressed run, else None.
+    raw_dtype
+        Type of that run, with its byte order.
+    step
+        Samples from one pixel to the next in that run.
+    jpegtables
+        Tables shared by JPEG segments.
+    """
+
+    path: Path
+    page: int
+    sample: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    segment: tuple[int, int]
+    first: int
+    offsets: Sequence[int]
+    bytecounts: Sequence[int]
+    decode: Callable[..., Any]
+    planar: bool
+    raw: int | None
+    raw_dtype: np.dtype[Any]
+    step: int
+    jpegtables: bytes | None
+
+    def read(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array) -> None:
+        """Read rows y0:y1 and columns x0:x1 (``box``) of the open ``file`` into ``out``."""
+        if self.raw is not None:
+            self._read_raw(file, box, out)
+            return
+        y0, y1, x0, x1 = box
+        rows, columns = self.segment
+        across = math.ceil(self.shape[1] / columns)
+        for r in range(y0 // rows, (y1 - 1) // rows + 1):
+            for c in range(x0 // columns, (x1 - 1) // columns + 1):
+                tile = self._tile(file, self.first + r * across + c)
+                top, left = r * rows, c * columns
+                a, b = max(y0, top), min(y1, top + rows)
+                d, e = max(x0, left), min(x1, left + columns)
+                out[a - y0 : b - y0, d - x0 : e - x0] = 0 if tile is None else tile[a - top : b - top, d - left : e - left]
+
+    def _tile(self, file: BinaryIO, index: int) -> Array | None:
+        """Read and decode segment ``index``: (rows, columns), or None for a segment that was never written."""
+        count = self.bytecounts[index]
+        if count == 0:
+            return None
+        file.seek(self.offsets[index])
+        data = file.read(count)
+        if len(data) < count:
+            raise self._broken(f"segment {index} should have {count} bytes, the file ends after {len(data)}")
+        try:
+            decoded = self.decode(data, index, jpegtables=self.jpegtables)[0]
+            return np.asarray(decoded[0, :, :, 0 if self.planar else self.sample])
+        except _DAMAGE as error:
+            raise self._broken(f"segment {index} cannot be decoded ({_short(error)})") from error
+
+    def _read_raw(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array) -> None:
+        y0, y1, x0, x1 = box
+        width = self.shape[1] * self.step
+        item = self.raw_dtype.itemsize
+        file.seek((self.raw or 0) + y0 * width * item)
+        count = (y1 - y0) * width
+        data = file.read(count * item)
+        if len(data) < count * item:
+            raise self._broken(f"rows {y0} to {y1 - 1} should have {count * item} bytes, the file ends after {len(data)}")
+        grid = np.frombuffer(data, self.raw_dtype).reshape(y1 - y0, self.shape[1], self.step)
+        out[...] = grid[:, x0:x1, 0 if self.planar else self.sample]
+
+    def _broken(self, what: str) -> ReadError:
+        return ReadError(
+            f"{self.path}: the file is damaged or truncated, page {self.page + 1}.",
+            got=what,
+            fix="copy or export the file again",
+        )
+
+
+class TiffImage:
+    """A stack of TIFF planes that reads only what is asked for.
+
+    Parameters
+    ----------
+    planes
+        The channels' planes; all of one size. Types may differ: the widest is used.
+    """
+
+    def __init__(self, planes: Sequence[TiffPlane]) -> None:
+        self.planes = tuple(planes)
+        self._shape = (len(self.planes), *self.planes[0].shape)
+        self._dtype = np.result_type(*(p.dtype for p in self.planes))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, Y, X)."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self._dtype
+
+    def __getitem__(self, key: Any, /) -> Array:
+        ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self._shape)
+        out = np.empty((c1 - c0, y1 - y0, x1 - x0), self._dtype)
+        if out.size:
+            with ExitStack() as stack:
+                files: dict[Path, BinaryIO] = {}
+                for i, plane in enumerate(self.planes[c0:c1]):
+                    if plane.path not in files:
+                        files[plane.path] = stack.enter_context(_open(plane.path))
+                    plane.read(files[plane.path], (y0, y1, x0, x1), out[i])
+        return out.squeeze(axis=dropped)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ReadError(f"{path}: the file cannot be read any more.", got=_short(error)) from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF to parse its metadata; whatever a damaged file makes tifffile raise becomes a `ReadError`."""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            yield tif
+    except _DAMAGE as error:
+        raise ReadError(
+            f"{path}: the TIFF's structure cannot be read.",
+            got=_short(error),
+            fix="copy or export the file again (is the copy complete?)",
+        ) from error
+
+
+def pages_of(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
+    """All pages (IFDs) of the main chain; a chain that leads out of the file is an error, not a shorter file."""
+    _check_chain(path)
+    pages = [p for p in tif.pages if isinstance(p, tifffile.TiffPage)]
+    if not pages:
+        raise ReadError(f"{path}: the TIFF has no pages.", fix="copy or export the file again")
+    return pages
+
+
+def _check_chain(path: Path) -> int:
+    """Walk the chain of IFDs without parsing them; return how many there are (tifffile stops silently where it breaks)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = struct.unpack(order + "H", head[2:4])[0] == 43
+        number, offset_format, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
+        at = struct.unpack(order + offset_format, head[8:16] if big else head[4:8])[0]
+        seen: set[int] = set()
+        while at and at not in seen:
+            seen.add(at)
+            following = None
+            if at < size:
+                file.seek(at)
+                data = file.read(struct.calcsize(number))
+                if len(data) == struct.calcsize(number):
+                    file.seek(struct.unpack(order + number, data)[0] * entry, 1)
+                    data = file.read(struct.calcsize(offset_format))
+                    if len(data) == struct.calcsize(offset_format):
+                        following = struct.unpack(order + offset_format, data)[0]
+            if following is None:
+                raise ReadError(
+                    f"{path}: the file is damaged or truncated, page {len(seen)}.",
+                    got=f"the page's description should lie at byte {at}, the file has {size} bytes",
+                    fix="copy or export the file again",
+                )
+            at = following
+    return len(seen)
+
+
+def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]:
+    """Planes of a page, one a sample; a page whose segments lie outside the file's ``size`` bytes is an error.
+
+    The page may be used after its file is closed: everything needed is taken here.
+    """
+    if page.dtype is None or page.imagedepth > 1 or not page.dataoffsets:
+        raise ReadError(
+            f"{path}: page {page.index + 1} is of a kind that is not supported.",
+            got=f"{page.bitspersample} bits, sample format {page.sampleformat}, depth {page.imagedepth}",
+        )
+    ends = np.asarray(page.dataoffsets, np.int64) + np.asarray(page.databytecounts, np.int64)
+    beyond = np.flatnonzero(ends > size)
+    if beyond.size:
+        raise ReadError(
+            f"{path}: the file is damaged or truncated, page {page.index + 1}.",
+            got=f"segment {beyond[0]} should end at byte {ends[beyond[0]]}, the file has {size} bytes",
+            fix="copy or export the file again",
+        )
+    planar = page.planarconfig == 2 and page.samplesperpixel > 1
+    segment = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    shape = (page.imagelength, page.imagewidth)
+    run = math.ceil(shape[0] / segment[0]) * math.ceil(shape[1] / segment[1])
+    raw = page.is_contiguous and page.predictor == 1 and page.fillorder == 1 and page.compression == 1
+    raw_dtype = page.dtype.newbyteorder(page.parent.byteorder)
+    return [
+        TiffPlane(
+            path=path,
+            page=page.index,
+            sample=sample,
+            shape=shape,
+            dtype=page.dtype,
+            segment=segment,
+            first=sample * run if planar else 0,
+            offsets=page.dataoffsets,
+            bytecounts=page.databytecounts,
+            decode=page.decode,
+            planar=planar,
+            raw=page.dataoffsets[0] + (sample * math.prod(shape) * page.dtype.itemsize if planar else 0) if raw else None,
+            raw_dtype=raw_dtype,
+            step=1 if planar else page.samplesperpixel,
+            jpegtables=page.jpegtables,
+        )
+        for sample in range(page.samplesperpixel)
+    ]
+
+
+def is_colour(page: tifffile.TiffPage) -> bool:
+    """Whether a page is a picture in colours (RGB, YCbCr), not a stack of channels."""
+    return page.samplesperpixel in (3, 4) and int(page.photometric) in (2, 6)
+
+
+def is_reduced(page: tifffile.TiffPage) -> bool:
+    """Whether a page calls itself a thumbnail or pyramid level (NewSubfileType bit 0, or the old SubfileType 2)."""
+    old = page.tags.valueof(255)
+    return bool(page.subfiletype & 1) or old == 2
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
