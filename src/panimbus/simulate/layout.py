@@ -1,0 +1,337 @@
+"""Cell layouts: regions, cells with nuclei and types, and the imperfect segmentation that is observed of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage as ndi
+from scipy.spatial import cKDTree
+from skimage.segmentation import expand_labels
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint32]
+Ints = npt.NDArray[np.int64]
+
+REGIONS = ("empty", "follicle", "epithelium", "stroma", "mixed")
+# spacing of cells (µm), length of the seed's segment (µm), reach of a cell beyond its segment (µm)
+_GEOMETRY = {
+    "follicle": ((5.5, 8.5), (0.0, 1.5), (4.0, 9.0)),
+    "epithelium": ((8.0, 13.0), (0.0, 3.0), (7.0, 14.0)),
+    "stroma": ((9.0, 18.0), (5.0, 16.0), (2.0, 4.5)),
+    "mixed": ((6.5, 12.0), (0.0, 4.0), (3.5, 8.0)),
+}
+OBSERVATIONS = ("exact", "full", "grown", "eroded", "nuclear", "nuclear_grown", "shifted", "warped")
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The true cells of a piece of tissue.
+
+    Attributes
+    ----------
+    cells : (Y, X) uint32, 0 = between cells
+        True territory of each cell, ids 1..n.
+    depth : (Y, X) float32, µm
+        Distance from the own cell's border, 0 outside.
+    core : (Y, X) float32, 0..1
+        Depth relative to the cell's deepest point.
+    nuclei : (Y, X) bool
+    types : (n + 1,) int64
+        Type of each cell; entry 0 (no cell) is -1.
+    regions : (Y, X) int64
+        Position in `REGIONS`.
+    orientation : (Y, X) float32, radians
+        Direction of fibres and of elongated cells.
+    mpp : float
+        µm per pixel of these arrays.
+    """
+
+    cells: Labels
+    depth: Floats
+    core: Floats
+    nuclei: npt.NDArray[np.bool_]
+    types: Ints
+    regions: Ints
+    orientation: Floats
+    mpp: float
+
+    @property
+    def n(self) -> int:
+        """Number of cells."""
+        return len(self.types) - 1
+
+
+def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Floats:
+    """Gaussian noise that varies over about ``scale`` pixels, of mean 0 and standard deviation about 1.
+
+    Fine scales are filtered white noise; coarse ones are interpolated from a coarse grid.
+    """
+    if scale <= 4:
+        white = rng.standard_normal(shape, dtype=np.float32)
+        out = ndi.gaussian_filter(white, scale / 2, truncate=3)
+    else:
+        step = scale / 2
+        grid = (int(shape[0] / step) + 5, int(shape[1] / step) + 5)
+        coarse = ndi.gaussian_filter(rng.standard_normal(grid, dtype=np.float32), 0.8)
+        y = np.arange(shape[0]) / step + 1 + rng.random()
+        x = np.arange(shape[1]) / step + 1 + rng.random()
+        rows = _interpolate(coarse, y)
+        out = _interpolate(rows.T, x).T
+    return np.asarray((out - out.mean()) / (out.std() + 1e-6), dtype=np.float32)
+
+
+def _interpolate(a: Floats, at: npt.NDArray[np.float64]) -> Floats:
+    """Rows of ``a`` at fractional positions, by a quadratic B-spline."""
+    i = np.floor(at).astype(np.int64)
+    t = (at - i).astype(np.float32)[:, None]
+    out = 0.5 * (1 - t) ** 2 * a[i - 1] + (0.5 + t - t**2) * a[i] + 0.5 * t**2 * a[i + 1]
+    return np.asarray(out, dtype=np.float32)
+
+
+def draw_regions(shape: tuple[int, int], mpp: float, rng: np.random.Generator, kinds: tuple[str, ...] | None = None) -> Ints:
+    """A map of tissue regions: positions in `REGIONS`, (Y, X)."""
+    if kinds is None:
+        n = int(rng.integers(1, 5))
+        kinds = tuple(rng.choice(REGIONS[1:], size=n, replace=False, p=(0.3, 0.25, 0.15, 0.3)))
+        if rng.random() < 0.35:
+            kinds = (*kinds, "empty")
+    scale = rng.uniform(60, 200) / mpp
+    best = np.full(shape, -np.inf, dtype=np.float32)
+    out = np.zeros(shape, dtype=np.int64)
+    for kind in kinds:
+        field = smooth_noise(shape, scale, rng) + np.float32(rng.normal(0, 0.5))
+        field += 0.15 * smooth_noise(shape, scale / 6, rng)
+        won = field > best
+        out[won] = REGIONS.index(kind)
+        best[won] = field[won]
+    return out
+
+
+def _seeds(regions: Ints, mpp: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], Ints, npt.NDArray[np.float64]]:
+    """Centres (n, 2) in pixels, region of each, and its size factor; no two closer than their region's spacing."""
+    scale = rng.uniform(0.85, 1.2)
+    spacing = np.full(len(REGIONS), 10.0)
+    for name, (gap, _, _) in _GEOMETRY.items():
+        spacing[REGIONS.index(name)] = rng.uniform(*gap) * scale
+    area_um2 = regions.size * mpp**2
+    points = rng.random((int(3.5 * area_um2 / spacing[1:].min() ** 2), 2)) * (np.array(regions.shape) - 1)
+    kind = regions[points[:, 0].astype(int), points[:, 1].astype(int)]
+    keep = (kind > 0) & (rng.random(len(points)) < (spacing[1:].min() / spacing[kind]) ** 2 * 1.3)
+    points, kind = points[keep], kind[keep]
+    size = rng.lognormal(0, 0.18, len(points))
+    radius = spacing[kind] * size / mpp
+    pairs = cKDTree(points).query_pairs(float(spacing.max() / mpp * 1.2), output_type="ndarray")
+    if len(pairs):
+        gap_px = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
+        pairs = pairs[gap_px < 0.45 * (radius[pairs[:, 0]] + radius[pairs[:, 1]])]
+    chosen = _greedy(len(points), pairs, rng)
+    return points[chosen], kind[chosen], size[chosen]
+
+
+def _greedy(n: int, pairs: Ints, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """A maximal set of points no two of which are a pair, in random order of priority."""
+    alive = np.ones(n, dtype=bool)
+    chosen = np.zeros(n, dtype=bool)
+    priority = rng.permutation(n)
+    while alive.any():
+        beaten = np.zeros(n, dtype=bool)
+        a, b = pairs[:, 0], pairs[:, 1]
+        beaten[np.where(priority[a] < priority[b], a, b)] = True
+        winners = alive & ~beaten
+        chosen |= winners
+        alive &= ~winners
+        alive[a[winners[b]]] = False
+        alive[b[winners[a]]] = False
+        pairs = pairs[alive[a] & alive[b]]
+    return chosen
+
+
+def _territories(regions: Ints, orientation: Floats, mpp: float, rng: np.random.Generator) -> Labels:
+    """Grow a short segment per cell to a bounded, deformed Voronoi territory: (Y, X) uint32."""
+    points, kind, size = _seeds(regions, mpp, rng)
+    shape = regions.shape
+    n = len(points)
+    length, reach = np.zeros(n), np.ones(n)
+    for name, (_, long_, far) in _GEOMETRY.items():
+        is_kind = kind == REGIONS.index(name)
+        length[is_kind] = rng.uniform(*long_, size=n)[is_kind] * rng.uniform(0.6, 1.0)
+        reach[is_kind] = rng.uniform(*far) * rng.lognormal(0, 0.1, n)[is_kind]
+    angle = orientation[points[:, 0].astype(int), points[:, 1].astype(int)] + rng.normal(0, 0.25, n)
+    seeds = np.zeros(shape, dtype=np.uint32)
+    for t in np.linspace(-0.5, 0.5, 13):
+        y = np.clip(points[:, 0] + t * length / mpp * np.sin(angle), 0, shape[0] - 1).astype(int)
+        x = np.clip(points[:, 1] + t * length / mpp * np.cos(angle), 0, shape[1] - 1).astype(int)
+        seeds[y, x] = np.arange(1, n + 1)
+    if n == 0:
+        return seeds
+    distance, (iy, ix) = ndi.distance_transform_edt(seeds == 0, return_indices=True)
+    owner = seeds[iy, ix]
+    limit = np.concatenate([[0.0], reach * size]) / mpp
+    wobble = 1 + 0.15 * smooth_noise(shape, 5 / mpp, rng)
+    owner[distance > limit[owner] * wobble] = 0
+    amount = rng.uniform(0.4, 1.1) / mpp
+    y, x = np.indices(shape)
+    y = np.clip(y + amount * smooth_noise(shape, 5 / mpp, rng), 0, shape[0] - 1).astype(np.int64)
+    x = np.clip(x + amount * smooth_noise(shape, 5 / mpp, rng), 0, shape[1] - 1).astype(np.int64)
+    return owner[y, x]
+
+
+def border(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Pixels of a cell with a 4-neighbour of another label (``find_boundaries(mode='inner')``, faster)."""
+    out = np.zeros(labels.shape, dtype=bool)
+    down = labels[1:] != labels[:-1]
+    right = labels[:, 1:] != labels[:, :-1]
+    out[1:] |= down
+    out[:-1] |= down
+    out[:, 1:] |= right
+    out[:, :-1] |= right
+    return out & (labels > 0)
+
+
+def draw_types(
+    cells: Labels, regions: Ints, composition: npt.NDArray[np.float64], clustering: float, rng: np.random.Generator
+) -> Ints:
+    """Type of each cell, from each region's composition (regions x types) and smooth random preferences; entry 0 is -1."""
+    n = int(cells.max())
+    first = np.full(n + 1, -1, dtype=np.int64)
+    flat = cells.ravel()
+    first[flat] = np.arange(flat.size)
+    ids = np.flatnonzero(first >= 0)
+    ids = ids[ids > 0]
+    at = first[ids]
+    logit = np.log(composition[regions.ravel()[at]] + 1e-6)
+    for t in range(composition.shape[1]):
+        logit[:, t] += clustering * smooth_noise(cells.shape, float(rng.uniform(15, 120)), rng).ravel()[at]
+    types = np.full(n + 1, -1, dtype=np.int64)
+    types[ids] = np.argmax(logit + rng.gumbel(size=logit.shape), axis=1)
+    return types
+
+
+def make_layout(
+    shape: tuple[int, int],
+    mpp: float,
+    rng: np.random.Generator,
+    *,
+    composition: npt.NDArray[np.float64],
+    kinds: tuple[str, ...] | None = None,
+    clustering: float = 1.0,
+) -> Layout:
+    """Draw regions, cells, nuclei and types.
+
+    Parameters
+    ----------
+    shape, mpp
+        Size in pixels, µm per pixel.
+    composition : (len(REGIONS), types) float
+        Frequency of each cell type in each kind of region.
+    kinds
+        Regions to use; None draws them.
+    clustering
+        How strongly cells of a type gather (0 = independent).
+    """
+    regions = draw_regions(shape, mpp, rng, kinds)
+    orientation = np.asarray(np.pi * smooth_noise(shape, 120 / mpp, rng), dtype=np.float32)
+    cells = _territories(regions, orientation, mpp, rng)
+    ids, compact = np.unique(cells, return_inverse=True)
+    cells = compact.reshape(shape).astype(np.uint32)
+    if ids[0] != 0:
+        cells += 1
+    n = int(cells.max())
+    depth = np.asarray(ndi.distance_transform_edt((cells > 0) & ~border(cells)) + 0.5, dtype=np.float32) * np.float32(mpp)
+    depth[cells == 0] = 0
+    deepest = np.zeros(n + 1, dtype=np.float32)
+    if n:
+        deepest[1:] = ndi.maximum(depth, cells, np.arange(1, n + 1))
+    core = depth / np.maximum(deepest, 1e-3)[cells]
+    threshold = rng.normal(rng.uniform(0.2, 0.4), 0.05, n + 1).astype(np.float32)
+    nuclei = (cells > 0) & (core > threshold[cells])
+    types = draw_types(cells, regions, composition, clustering, rng)
+    return Layout(cells, depth, core, nuclei, types, regions, orientation, mpp)
+
+
+def observe(layout: Layout, rng: np.random.Generator, mode: str | None = None, errors: float = 1.0) -> Labels:
+    """The segmentation somebody would have made: imperfect outlines, merged, split, lost, invented and tiny cells.
+
+    Parameters
+    ----------
+    layout
+    rng
+    mode
+        One of `OBSERVATIONS`; None draws one.
+    errors
+        Factor on the frequency of merged, split, lost and invented cells and fragments; 0 = none.
+
+    Returns
+    -------
+    (Y, X) uint32
+        Observed labels, ids 1..m, not those of the truth.
+    """
+    if mode is None:
+        mode = str(rng.choice(OBSERVATIONS, p=(0.15, 0.2, 0.12, 0.08, 0.07, 0.2, 0.08, 0.1)))
+    if mode not in OBSERVATIONS:
+        raise ValueError(f"observation mode {mode!r} is unknown; there are {', '.join(OBSERVATIONS)}")
+    seen = _outline(layout, mode, rng)
+    if errors > 0:
+        seen = _mistakes(seen, layout.mpp, errors, rng)
+    ids, compact = np.unique(seen, return_inverse=True)
+    out = compact.reshape(seen.shape).astype(np.uint32)
+    return out if ids[0] == 0 else out + 1
+
+
+def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> Labels:
+    cells, mpp, shape = layout.cells, layout.mpp, layout.cells.shape
+    if mode == "grown":
+        return np.asarray(expand_labels(cells, rng.uniform(0.5, 2.0) / mpp), dtype=np.uint32)
+    if mode == "full":
+        return np.asarray(expand_labels(cells, rng.uniform(4, 25) / mpp), dtype=np.uint32)
+    if mode == "eroded":
+        return np.where(layout.depth > rng.uniform(0.5, 1.2), cells, np.uint32(0))
+    if mode == "nuclear":
+        return np.where(layout.nuclei, cells, np.uint32(0))
+    if mode == "nuclear_grown":
+        kernel = np.where(layout.nuclei & (layout.core > 0.3), cells, np.uint32(0))
+        return np.asarray(expand_labels(kernel, rng.uniform(1.5, 4.0) / mpp), dtype=np.uint32)
+    if mode == "shifted":
+        step = np.rint(rng.uniform(-1.5, 1.5, 2) / mpp).astype(int)
+        return np.roll(cells, (int(step[0]), int(step[1])), axis=(0, 1))
+    if mode == "warped":
+        y, x = np.indices(shape)
+        amount = rng.uniform(0.4, 1.2) / mpp
+        y = np.clip(y + amount * smooth_noise(shape, 6 / mpp, rng), 0, shape[0] - 1).astype(np.int64)
+        x = np.clip(x + amount * smooth_noise(shape, 6 / mpp, rng), 0, shape[1] - 1).astype(np.int64)
+        return cells[y, x]
+    return cells.copy()
+
+
+def _mistakes(seen: Labels, mpp: float, errors: float, rng: np.random.Generator) -> Labels:
+    """Merge, split, lose and invent cells, and leave tiny fragments."""
+    n = int(seen.max())
+    if n == 0:
+        return seen
+    seen = seen.copy()
+    right = (seen[:, 1:] != seen[:, :-1]) & (seen[:, 1:] > 0) & (seen[:, :-1] > 0)
+    at = np.flatnonzero(right.ravel())
+    table = np.arange(n + 1, dtype=np.uint32)
+    if len(at):
+        picked = rng.choice(at, size=rng.poisson(0.02 * errors * n))
+        y, x = np.unravel_index(picked, right.shape)
+        table[seen[y, x]] = seen[y, x + 1]
+    table[1:][rng.random(n) < 0.03 * errors] = 0
+    seen = table[seen]
+    y, x = np.indices(seen.shape, dtype=np.float32)
+    period = rng.uniform(8, 14) / mpp
+    angle = rng.uniform(0, np.pi)
+    side = np.floor((np.cos(angle) * x + np.sin(angle) * y) / period).astype(np.int64) % 2 == 0
+    is_split = np.concatenate([[False], rng.random(n) < 0.03 * errors])
+    seen = np.where(is_split[seen] & side, seen + np.uint32(n), seen)
+    for k in range(int(rng.poisson(0.02 * errors * n))):
+        cy, cx = rng.integers(0, seen.shape[0] - 1), rng.integers(0, seen.shape[1] - 1)
+        tiny = rng.random() < 0.6
+        r = 1 if tiny else int(rng.uniform(3, 5) / mpp)
+        box = seen[max(cy - r, 0) : cy + r, max(cx - r, 0) : cx + r]
+        if tiny or not box.any():
+            box[:] = np.uint32(2 * n + 1 + k)
+    return seen

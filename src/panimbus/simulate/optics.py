@@ -1,0 +1,167 @@
+"""From stain to pixels: blur, haze, counting noise and the quirks of three kinds of instrument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage as ndi
+
+from panimbus.simulate.layout import Floats, smooth_noise
+from panimbus.simulate.stain import Stain
+
+PLATFORMS = ("codex", "mibi", "imc")
+
+
+@dataclass(frozen=True)
+class Optics:
+    """One channel's path through an instrument.
+
+    Parameters
+    ----------
+    platform
+        ``codex`` (fluorescence), ``mibi`` or ``imc`` (ion counts).
+    blur
+        Sigma of the point spread, µm.
+    out_of_focus
+        Share of the light that is spread over ``focus_blur``.
+    focus_blur
+        Sigma of the out-of-focus light, µm.
+    counts
+        Counts (ions, photo-electrons) in a pixel of 0.25 µm2 at signal 1.
+    dark
+        Counts a pixel of 0.25 µm2 that come from nothing.
+    shading
+        Strength of an illumination gradient, 0 = even.
+    stripes
+        Strength of line-to-line gain, 0 = none.
+    hot
+        Share of hot pixels.
+    denoise
+        Remove lone counts, as MIBI pipelines do.
+    subtract
+        Signal subtracted and clipped at 0, as CODEX pipelines do.
+    levels
+        Grey levels of the brightest pixels, 0 = not quantised (counts).
+    """
+
+    platform: str = "codex"
+    blur: float = 0.4
+    out_of_focus: float = 0.0
+    focus_blur: float = 5.0
+    counts: float = 100.0
+    dark: float = 0.0
+    shading: float = 0.0
+    stripes: float = 0.0
+    hot: float = 0.0
+    denoise: bool = False
+    subtract: float = 0.0
+    levels: int = 0
+
+
+def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
+    """A random channel of a platform."""
+    hot = float(10 ** rng.uniform(-5.5, -3.3)) if rng.random() < 0.4 else 0.0
+    if platform == "mibi":
+        return Optics(
+            "mibi",
+            blur=float(rng.uniform(0.2, 0.55)),
+            out_of_focus=float(rng.uniform(0, 0.1)),
+            counts=float(10 ** rng.uniform(-0.9, 0.9)),
+            dark=float(10 ** rng.uniform(-4, -1.5)),
+            hot=hot,
+            denoise=bool(rng.random() < 0.6),
+        )
+    if platform == "imc":
+        return Optics(
+            "imc",
+            blur=float(rng.uniform(0.3, 0.8)),
+            out_of_focus=float(rng.uniform(0, 0.15)),
+            focus_blur=float(rng.uniform(2, 6)),
+            counts=float(10 ** rng.uniform(-0.5, 1.5)),
+            dark=float(10 ** rng.uniform(-3, -1)),
+            stripes=float(rng.uniform(0, 0.15) * (rng.random() < 0.3)),
+            hot=hot,
+        )
+    if platform == "codex":
+        return Optics(
+            "codex",
+            blur=float(rng.uniform(0.3, 0.9)),
+            out_of_focus=float(rng.uniform(0, 0.5)),
+            focus_blur=float(rng.uniform(2, 10)),
+            counts=float(10 ** rng.uniform(1.2, 3)),
+            shading=float(rng.uniform(0, 0.4) * (rng.random() < 0.4)),
+            stripes=float(rng.uniform(0, 0.05) * (rng.random() < 0.2)),
+            hot=hot,
+            subtract=float(rng.uniform(0, 0.3) * (rng.random() < 0.5)),
+            levels=int(10 ** rng.uniform(1.5, 2.4)),
+        )
+    raise ValueError(f"platform {platform!r} is unknown; there are {', '.join(PLATFORMS)}")
+
+
+def expect(stain: Stain, optics: Optics, mpp: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Expected signal without noise, in units of the stain: (total, of which specific or stray), (Y, X) float32."""
+    specific = _blur(stain.own + stain.stray, optics, mpp)
+    total = specific + _blur(stain.base, optics, mpp)
+    if optics.shading > 0:
+        total *= np.exp(np.float32(optics.shading) * smooth_noise(total.shape, 300 / mpp, rng))
+    if optics.subtract > 0:
+        # a fixed offset, set so that it mostly removes what is not specific
+        low = np.float32(optics.subtract * np.percentile(total[::4, ::4], 90))
+        total = np.maximum(total - low, 0)
+        specific = np.minimum(specific, total)
+    return total, specific
+
+
+def _blur(signal: Floats, optics: Optics, mpp: float) -> Floats:
+    sharp = ndi.gaussian_filter(signal, optics.blur / mpp, truncate=3)
+    if optics.out_of_focus < 0.02:
+        return sharp
+    step = max(int(optics.focus_blur / mpp / 3), 1)
+    small = ndi.gaussian_filter(sharp[::step, ::step], optics.focus_blur / mpp / step, truncate=3)
+    far = np.repeat(np.repeat(small, step, 0), step, 1)[: signal.shape[0], : signal.shape[1]]
+    if step > 1:
+        far = ndi.uniform_filter(far, step)
+    return np.asarray((1 - optics.out_of_focus) * sharp + optics.out_of_focus * far, dtype=np.float32)
+
+
+def detect(total: Floats, optics: Optics, mpp: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Draw the pixels: (Y, X) uint16 counts, or uint8 for a quantised platform.
+
+    Parameters
+    ----------
+    total : (Y, X) float32
+        Expected signal at the resolution of the detector.
+    optics
+    mpp
+        Of ``total``: counts scale with the area of a pixel.
+    rng
+    """
+    area = mpp**2 / 0.25
+    rate = total * np.float32(optics.counts * area) + np.float32(optics.dark * area)
+    if optics.stripes > 0:
+        rate = rate * rng.lognormal(0, optics.stripes, (total.shape[0], 1)).astype(np.float32)
+    if optics.platform == "codex":
+        noise = rng.standard_normal(rate.shape, dtype=np.float32)
+        counts = np.maximum(rate + np.sqrt(rate + 1) * noise, 0)
+    else:
+        counts = rng.poisson(rate).astype(np.float32)
+    if optics.denoise:
+        counts = _drop_lone(counts)
+    top = float(np.percentile(counts[::2, ::2], 99.9)) + 1.0
+    if optics.hot > 0:
+        k = int(rng.poisson(optics.hot * counts.size))
+        y, x = rng.integers(0, counts.shape[0], k), rng.integers(0, counts.shape[1], k)
+        counts[y, x] += np.rint(top * rng.uniform(0.5, 4, k))
+    if optics.levels:
+        return np.asarray(np.clip(np.rint(counts * (optics.levels / top)), 0, 255), dtype=np.uint8)
+    return np.asarray(np.clip(counts, 0, 65535), dtype=np.uint16)
+
+
+def _drop_lone(counts: Floats) -> Floats:
+    """Keep counts that have company within 2 pixels (as k-nearest-neighbour denoising of MIBI does)."""
+    company = ndi.uniform_filter(counts, 5) * 25 - counts
+    typical = float(company[counts > 0].mean()) if (counts > 0).any() else 0.0
+    return np.where(company >= max(1.5, 0.35 * typical), counts, 0).astype(np.float32)

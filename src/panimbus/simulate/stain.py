@@ -1,0 +1,250 @@
+"""Staining: what a marker's antibody leaves in the tissue, before the microscope sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage as ndi
+
+from panimbus.simulate.layout import Floats, Layout, smooth_noise
+
+PATTERNS = ("membrane", "cytoplasm", "nuclear", "whole", "granular", "partial", "polarised", "processes", "fibrous")
+
+
+@dataclass(frozen=True)
+class Marker:
+    """How one marker stains.
+
+    Parameters
+    ----------
+    name
+        Channel name.
+    level : one number a cell type
+        Expression of the type's positive cells relative to the brightest type (1.0); 0 = the type does not carry it.
+    fraction : one number a cell type
+        Share of the type's cells that carry it.
+    pattern
+        One of `PATTERNS`.
+    spread
+        Log-normal sigma of the expression from cell to cell.
+    baseline
+        Non-specific signal of every cell in the marker's own pattern, relative to a positive cell (dim negatives).
+    crosstalk : one number a cell type
+        Signal of the type's cells that is not this marker (channel crosstalk, cross-reaction): stays negative.
+    haze
+        Non-specific signal of every nucleus.
+    background
+        Diffuse signal of the tissue, in cells and between them.
+    fibres
+        Bright fibres that cross cells and belong to none.
+    blobs
+        Bright autofluorescent or sticky blobs a mm2; they belong to no cell.
+    """
+
+    name: str
+    level: tuple[float, ...]
+    fraction: tuple[float, ...]
+    pattern: str = "membrane"
+    spread: float = 0.35
+    baseline: float = 0.0
+    crosstalk: tuple[float, ...] = ()
+    haze: float = 0.0
+    background: float = 0.0
+    fibres: float = 0.0
+    blobs: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Stain:
+    """What one marker leaves in the tissue; a typical positive cell's brightest parts are about 1.
+
+    Attributes
+    ----------
+    own : (Y, X) float32
+        Specific signal of positive cells, on their own territory.
+    stray : (Y, X) float32
+        Specific signal beyond the territory (processes), and fibres and blobs that belong to no cell.
+    base : (Y, X) float32
+        Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background.
+    positive : (n + 1,) bool
+        Cells that carry the marker, by true id; entry 0 is False.
+    """
+
+    own: Floats
+    stray: Floats
+    base: Floats
+    positive: npt.NDArray[np.bool_]
+
+
+def ridges(shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator) -> Floats:
+    """Thin wavy lines, 0..1: the zero lines of smooth noise, thinned where a second noise is low."""
+    lines = np.exp(-((smooth_noise(shape, scale, rng) * scale / (2.2 * width)) ** 2))
+    return np.asarray(lines * np.clip(smooth_noise(shape, 2 * scale, rng) + 0.3, 0, 1.2), dtype=np.float32)
+
+
+def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Floats:
+    """Where in its territory a positive cell would stain, about 0..1.5, for all cells at once."""
+    if pattern not in PATTERNS:
+        raise ValueError(f"pattern {pattern!r} is unknown; there are {', '.join(PATTERNS)}")
+    shape, mpp = layout.cells.shape, layout.mpp
+    inside = layout.cells > 0
+    nuclei = layout.nuclei
+    membrane = np.exp(-((layout.depth / rng.uniform(0.6, 1.5)) ** 2)) + rng.uniform(0.05, 0.4)
+    cytoplasm = np.where(nuclei, rng.uniform(0.2, 0.8), 1.0)
+    if pattern == "membrane":
+        out = membrane
+    elif pattern == "nuclear":
+        out = np.where(nuclei, 1.0, rng.uniform(0.0, 0.25))
+    elif pattern == "whole":
+        out = np.ones(shape)
+    elif pattern == "granular":
+        grains = smooth_noise(shape, rng.uniform(1.0, 3.0) / mpp, rng)
+        out = cytoplasm * np.clip(grains - rng.uniform(0, 1.2), 0, 2.5)
+    elif pattern == "partial":
+        mix = membrane if rng.random() < 0.6 else cytoplasm
+        out = mix / (1 + np.exp(-4 * (smooth_noise(shape, rng.uniform(5, 12) / mpp, rng) + 0.2)))
+    elif pattern == "polarised":
+        out = (membrane if rng.random() < 0.5 else cytoplasm) * _polar(layout, rng)
+    elif pattern == "fibrous":
+        out = 0.35 * cytoplasm + 1.2 * ridges(shape, rng.uniform(6, 12) / mpp, rng.uniform(0.7, 1.5) / mpp, rng)
+    else:  # cytoplasm, processes
+        out = cytoplasm
+    texture = np.exp(rng.uniform(0.05, 0.5) * smooth_noise(shape, rng.uniform(1.0, 4.0) / mpp, rng))
+    return np.asarray(np.where(inside, out * texture, 0), dtype=np.float32)
+
+
+def _polar(layout: Layout, rng: np.random.Generator) -> Floats:
+    """Brighter on one side of each cell, the side drawn per cell: 0..1.5."""
+    n = layout.n
+    ids = np.arange(1, n + 1)
+    centre = np.zeros((n + 1, 2))
+    if n:
+        centre[1:] = np.array(ndi.center_of_mass(np.ones(layout.cells.shape, dtype=np.float32), layout.cells, ids))
+    angle = rng.uniform(0, 2 * np.pi, n + 1)
+    y, x = np.indices(layout.cells.shape, dtype=np.float32)
+    dy, dx = y - centre[layout.cells, 0], x - centre[layout.cells, 1]
+    along = (np.sin(angle)[layout.cells] * dy + np.cos(angle)[layout.cells] * dx) * layout.mpp
+    return np.asarray(1.5 / (1 + np.exp(-rng.uniform(0.6, 1.5) * (along - rng.uniform(-1, 1.5)))), dtype=np.float32)
+
+
+def stain(layout: Layout, marker: Marker, rng: np.random.Generator) -> Stain:
+    """Stain a layout with one marker.
+
+    Parameters
+    ----------
+    layout
+    marker
+    rng
+
+    Returns
+    -------
+    Stain
+        Signals in units of a typical positive cell's brightest parts.
+    """
+    n, cells, mpp, shape = layout.n, layout.cells, layout.mpp, layout.cells.shape
+    kind = layout.types
+    level = np.asarray(marker.level)[kind]
+    carries = (rng.random(n + 1) < np.asarray(marker.fraction)[kind]) & (level > 0) & (kind >= 0)
+    expression = np.where(carries, level * rng.lognormal(0, marker.spread, n + 1), 0).astype(np.float32)
+    where = pattern_map(layout, marker.pattern, rng)
+    own = where * expression[cells]
+    stray = np.zeros(shape, dtype=np.float32)
+    if marker.pattern in ("processes", "fibrous"):
+        reach = ndi.gaussian_filter((expression[cells] > 0).astype(np.float32), rng.uniform(1.5, 5.0) / mpp, truncate=2.5)
+        stray += np.clip(1.5 * reach, 0, 1) * ridges(shape, rng.uniform(5, 12) / mpp, rng.uniform(0.5, 1.0) / mpp, rng)
+        stray *= np.float32(rng.uniform(0.2, 1.2)) * (expression[cells] == 0)
+    if marker.fibres > 0:
+        at = np.clip(smooth_noise(shape, rng.uniform(30, 90) / mpp, rng) - rng.uniform(-0.3, 1.0), 0, 1)
+        stray += marker.fibres * at * ridges(shape, rng.uniform(8, 20) / mpp, rng.uniform(0.5, 1.5) / mpp, rng)
+    if marker.blobs > 0:
+        stray += _blobs(shape, mpp, marker.blobs, rng)
+    return Stain(own, stray, _base(layout, marker, where, rng), carries)
+
+
+def _blobs(shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Generator) -> Floats:
+    """Bright spots and clumps anywhere, 0.5-5 µm."""
+    out = np.zeros(shape, dtype=np.float32)
+    for _ in range(min(int(rng.poisson(per_mm2 * out.size * mpp**2 * 1e-6)), 400)):
+        r = rng.uniform(0.5, 5.0) ** 1.0 / mpp
+        half = int(3 * r) + 1
+        cy, cx = rng.integers(0, shape[0]), rng.integers(0, shape[1])
+        y0, x0 = max(cy - half, 0), max(cx - half, 0)
+        box = out[y0 : cy + half, x0 : cx + half]
+        y, x = np.indices(box.shape, dtype=np.float32)
+        squeeze = rng.uniform(0.5, 1.0)
+        spot = np.exp(-0.5 * (((y + y0 - cy) / r) ** 2 + ((x + x0 - cx) / (r * squeeze)) ** 2))
+        box += np.float32(rng.uniform(0.5, 3.0)) * spot
+    return out
+
+
+def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generator) -> Floats:
+    """Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background."""
+    n, cells, mpp, shape = layout.n, layout.cells, layout.mpp, layout.cells.shape
+    per_cell = marker.baseline * rng.lognormal(0, 0.35, n + 1)
+    if marker.crosstalk:
+        per_cell += np.where(layout.types >= 0, np.asarray(marker.crosstalk)[layout.types], 0) * rng.lognormal(0, 0.4, n + 1)
+    per_cell[0] = 0
+    body = where if rng.random() < 0.6 else (cells > 0).astype(np.float32) * np.float32(0.6)
+    base = per_cell.astype(np.float32)[cells] * body
+    if marker.haze > 0:
+        haze = (marker.haze * rng.lognormal(0, 0.25, n + 1)).astype(np.float32)
+        haze[0] = 0
+        shade = layout.nuclei * haze[cells] + np.float32(0.35) * (cells > 0) * haze[cells]
+        base += ndi.gaussian_filter(shade, rng.uniform(0.5, 1.5) / mpp, truncate=3)
+    if marker.background > 0:
+        tissue = np.where(layout.regions > 0, 1.0, rng.uniform(0, 0.6)).astype(np.float32)
+        field = np.exp(rng.uniform(0.05, 0.6) * smooth_noise(shape, rng.uniform(15, 150) / mpp, rng))
+        fine = np.exp(rng.uniform(0.0, 0.4) * smooth_noise(shape, rng.uniform(2, 8) / mpp, rng))
+        base += np.float32(marker.background) * tissue * field * fine
+    return np.asarray(base, dtype=np.float32)
+
+
+def draw_marker(name: str, n_types: int, rng: np.random.Generator) -> Marker:
+    """A random marker: any pattern, 0 to 100 % of the types, with a random share of every confounder.
+
+    Structured non-specific signal is kept below what a positive cell has; in a channel without positive cells it is also
+    kept low against the diffuse background, or nobody could tell it from a marker that all cells carry.
+    """
+    u = rng.random()
+    if u < 0.10:
+        k = 0
+    elif u < 0.20:
+        k = n_types
+    else:
+        k = int(np.clip(rng.geometric(0.45), 1, n_types - 1))
+    carriers = rng.permutation(n_types)[:k]
+    level, fraction, crosstalk = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
+    level[carriers] = rng.uniform(0.25, 1.0, k) if rng.random() < 0.5 else 1.0
+    if k:
+        level /= level.max()
+    fraction[carriers] = rng.uniform(0.1, 1.0, k) if rng.random() < 0.35 else rng.uniform(0.85, 1.0, k)
+    if k == n_types:
+        fraction[:] = rng.uniform(0.9, 1.0)
+        level = np.maximum(level, 0.4)
+    dirt = rng.choice([0.0, 0.25, 0.6, 1.0])
+    if rng.random() < 0.4:
+        others = level == 0
+        crosstalk[others] = rng.uniform(0, 0.25, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
+    floor = 0.35 if k == n_types else 1.0
+    background = float(dirt * floor * rng.uniform(0, 0.6) ** 1.5)
+    haze = float(dirt * floor * rng.uniform(0, 0.4) * (rng.random() < 0.5))
+    baseline = float(dirt * floor * rng.uniform(0, 0.3) * (rng.random() < 0.7))
+    if k == 0:
+        background += 0.05
+        haze, baseline = min(haze, background), min(baseline, 0.7 * background)
+        crosstalk = np.minimum(crosstalk, 0.5 * background)
+    return Marker(
+        name,
+        tuple(level),
+        tuple(fraction),
+        pattern=str(rng.choice(PATTERNS, p=(0.33, 0.12, 0.14, 0.07, 0.08, 0.08, 0.05, 0.08, 0.05))),
+        spread=float(rng.uniform(0.15, 0.65)),
+        baseline=baseline,
+        crosstalk=tuple(crosstalk),
+        haze=haze,
+        background=background,
+        fibres=float(rng.uniform(0.2, 1.2) * (rng.random() < 0.12)),
+        blobs=float(rng.uniform(20, 600) * (rng.random() < 0.3)),
+    )

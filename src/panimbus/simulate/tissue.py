@@ -1,0 +1,259 @@
+"""`simulate_tissue`: one field of view of multiplexed tissue whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.simulate.layout import REGIONS, Floats, Labels, Layout, make_layout, observe
+from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expect
+from panimbus.simulate.panel import CELL_TYPES, COMPOSITION, demo_markers
+from panimbus.simulate.stain import Marker, draw_marker, stain
+
+POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedTissue:
+    """A simulated field of view.
+
+    Attributes
+    ----------
+    image : (C, Y, X) uint8 or uint16
+    labels : (Y, X) uint32, 0 = background
+        The *observed* segmentation, with its errors; ids 1..m.
+    truth : (m, C) int8
+        For label i + 1: 1 positive, 0 negative, -1 uncertain (too dim to be seen, or the label lies on several cells).
+    channels : C names
+    cell_types : m names
+        Type of the true cell under each label; ``"none"`` where there is none.
+    mpp : float
+        µm per pixel.
+    platform : str
+    markers, optics
+        What each channel was drawn with.
+    """
+
+    image: npt.NDArray[Any]
+    labels: Labels
+    truth: npt.NDArray[np.int8]
+    channels: tuple[str, ...]
+    cell_types: tuple[str, ...]
+    mpp: float
+    platform: str
+    markers: tuple[Marker, ...]
+    optics: tuple[Optics, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Owners:
+    """Which true cells lie under each observed label (arrays over labels 0..m; 0 is background).
+
+    Attributes
+    ----------
+    owner : (m + 1,) int64
+        True cell that covers most of the label, 0 = none.
+    purity : (m + 1,) float64
+        Share of the label's pixels that the owner covers.
+    pairs : (k, 2) int64
+        Every (label, true cell) that meet; true cell 0 = between cells.
+    pixels : (k,) int64
+        Pixels in which they meet.
+    area : (m + 1,) int64
+    """
+
+    owner: npt.NDArray[np.int64]
+    purity: npt.NDArray[np.float64]
+    pairs: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.int64]
+    area: npt.NDArray[np.int64]
+
+
+def find_owners(labels: Labels, cells: Labels) -> Owners:
+    """Match an observed segmentation to the true cells, by pixels."""
+    m, n = int(labels.max()), int(cells.max())
+    code, pixels = np.unique(labels.astype(np.int64) * (n + 1) + cells, return_counts=True)
+    pairs = np.stack([code // (n + 1), code % (n + 1)], axis=1)
+    area = np.bincount(labels.ravel(), minlength=m + 1)
+    owner = np.zeros(m + 1, dtype=np.int64)
+    best = np.zeros(m + 1, dtype=np.int64)
+    real = pairs[:, 1] > 0
+    order = np.argsort(pixels[real], kind="stable")
+    owner[pairs[real][order, 0]] = pairs[real][order, 1]
+    best[pairs[real][order, 0]] = pixels[real][order]
+    return Owners(owner, best / np.maximum(area, 1), pairs, pixels, area)
+
+
+def _means(values: Floats, labels: Labels, area: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return np.bincount(labels.ravel(), values.ravel(), len(area)) / np.maximum(area, 1)
+
+
+def judge(  # noqa: PLR0913 (each is a different array)
+    owners: Owners,
+    positive: npt.NDArray[np.bool_],
+    own: npt.NDArray[np.float64],
+    specific: npt.NDArray[np.float64],
+    total: npt.NDArray[np.float64],
+    *,
+    counts: float,
+) -> npt.NDArray[np.int8]:
+    """Decide what is known about each observed label: 1, 0, or -1 where nobody could say.
+
+    Parameters
+    ----------
+    owners
+    positive : (n + 1,) bool
+        True cells that carry the marker.
+    own, specific, total : (m + 1,) float64
+        Mean over each label's pixels of: its owner's own stain before blur, all specific and stray signal, and everything.
+    counts
+        Counts a pixel at signal 1.
+
+    Returns
+    -------
+    (m + 1,) int8
+        Entry 0 is -1.
+    """
+    carried = np.zeros(len(owners.area))
+    covered = np.zeros(len(owners.area))
+    of, cell = owners.pairs[:, 0], owners.pairs[:, 1]
+    np.add.at(carried, of, owners.pixels * positive[cell])
+    np.add.at(covered, of, owners.pixels * (cell > 0))
+    share = carried / np.maximum(covered, 1)
+    is_positive = positive[owners.owner] & (share > 0.65) & (own > 0)
+    is_negative = ~positive[owners.owner] & (share < 0.35)
+    out = np.full(len(owners.area), UNCERTAIN, dtype=np.int8)
+    out[is_negative] = NEGATIVE
+    out[is_positive] = POSITIVE
+    other = np.maximum(total - 0.6 * own, 0)
+    floor = float(np.median(total[1:][is_negative[1:]])) if is_negative[1:].any() else 0.0
+    seen = own * owners.area * counts
+    everything = np.maximum(total * owners.area * counts, 1e-9)
+    dim = (seen < 3) | (seen < 2.5 * np.sqrt(everything)) | (own < 0.4 * other) | (own < 0.6 * floor)
+    out[is_positive & dim] = UNCERTAIN
+    visible = out == POSITIVE
+    if visible.any():
+        out[is_negative & (specific > 0.55 * np.median(total[visible]))] = UNCERTAIN
+    else:
+        out[is_negative & (specific > 0.3)] = UNCERTAIN
+    out[0] = UNCERTAIN
+    return out
+
+
+def _shrink(a: Floats, k: int) -> Floats:
+    """Mean over k x k pixels."""
+    if k == 1:
+        return a
+    return np.asarray(a.reshape(a.shape[0] // k, k, a.shape[1] // k, k).mean((1, 3)), dtype=np.float32)
+
+
+def image_marker(
+    layout: Layout, labels: Labels, owners: Owners, marker: Marker, optics: Optics, *, rng: np.random.Generator, shrink: int = 1
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8]]:
+    """One channel: its pixels and the truth of every observed label.
+
+    Parameters
+    ----------
+    layout
+        The true cells.
+    labels, owners
+        The observed segmentation at the layout's resolution, and `find_owners` of it.
+    marker, optics
+    rng
+    shrink
+        Detector pixels are this many layout pixels wide.
+    """
+    stained = stain(layout, marker, rng)
+    total, specific = expect(stained, optics, layout.mpp, rng)
+    image = detect(_shrink(total, shrink), optics, layout.mpp * shrink, rng)
+    own_only = np.where(owners.owner[labels] == layout.cells, stained.own, 0)
+    means = [_means(np.asarray(a, dtype=np.float32), labels, owners.area) for a in (own_only, specific, total)]
+    counts = optics.counts * layout.mpp**2 / 0.25
+    return image, judge(owners, stained.positive, *means, counts=counts)
+
+
+def simulate_tissue(  # noqa: PLR0913 (keyword-only after the first two)
+    shape: tuple[int, int] = (512, 512),
+    mpp: float = 0.5,
+    *,
+    panel: Sequence[Marker] | int | None = None,
+    seed: int | np.random.Generator = 0,
+    platform: str = "random",
+    observation: str | None = None,
+    errors: float = 1.0,
+) -> SimulatedTissue:
+    """Simulate a field of view with a known truth.
+
+    Parameters
+    ----------
+    shape, mpp
+        Pixels, and µm a pixel.
+    panel
+        None: a named panel on named cell types (DAPI, CD3, CD8, CD20, CD68, PanCK, SMA, Ki67, FoxP3, Vimentin, CD45).
+        A number: that many random markers on random cell types, for training. Or markers for the named cell types.
+    seed
+        A number or a generator; the same seed gives the same tissue.
+    platform
+        ``codex``, ``mibi``, ``imc``, or ``random``.
+    observation
+        One of `panimbus.simulate.layout.OBSERVATIONS`: how the cells were segmented; None draws one.
+    errors
+        Factor on the frequency of segmentation errors; 0 = none.
+
+    Returns
+    -------
+    SimulatedTissue
+
+    Examples
+    --------
+    >>> tissue = simulate_tissue((96, 96), mpp=0.5, panel=2, seed=1, platform="mibi")
+    >>> tissue.image.shape, tissue.labels.shape, tissue.truth.shape[1]
+    ((2, 96, 96), (96, 96), 2)
+    """
+    rng = np.random.default_rng(seed)
+    if platform == "random":
+        platform = str(rng.choice(PLATFORMS))
+    if platform not in PLATFORMS:
+        raise ValueError(f"platform {platform!r} is unknown; there are random, {', '.join(PLATFORMS)}")
+    shrink = 2 if mpp > 0.75 else 1
+    fine = (shape[0] * shrink, shape[1] * shrink)
+    if isinstance(panel, int):
+        n_types = int(rng.integers(4, 10))
+        composition = rng.dirichlet(np.full(n_types, rng.uniform(0.3, 1.5)), size=len(REGIONS))
+        markers = tuple(draw_marker(f"marker_{k + 1}", n_types, rng) for k in range(panel))
+        type_names: tuple[str, ...] = tuple(f"type_{k + 1}" for k in range(n_types))
+        kinds, clustering = None, float(rng.uniform(0, 1.5))
+        channel_optics = tuple(draw_optics(platform, rng) for _ in markers)
+    else:
+        markers = demo_markers(platform, rng) if panel is None else tuple(panel)
+        type_names, composition = CELL_TYPES, COMPOSITION
+        kinds, clustering = ("follicle", "epithelium", "stroma", "mixed"), 0.4
+        channel_optics = tuple(draw_optics(platform, rng) for _ in markers)
+    layout = make_layout(fine, mpp / shrink, rng, composition=composition, kinds=kinds, clustering=clustering)
+    labels = observe(layout, rng, observation, errors)
+    if shrink > 1:  # labels exist at the detector's resolution only
+        labels = labels[1::2, 1::2]
+        ids, compact = np.unique(labels, return_inverse=True)
+        labels = (compact.reshape(labels.shape) + (ids[0] != 0)).astype(np.uint32)
+        labels = np.repeat(np.repeat(labels, 2, 0), 2, 1)
+    owners = find_owners(labels, layout.cells)
+    results = [
+        image_marker(layout, labels, owners, marker, optics, rng=rng, shrink=shrink)
+        for marker, optics in zip(markers, channel_optics, strict=True)
+    ]
+    names = np.array([*type_names, "none"])
+    return SimulatedTissue(
+        image=np.stack([image for image, _ in results]),
+        labels=labels[::shrink, ::shrink],
+        truth=np.stack([truth[1:] for _, truth in results], axis=1),
+        channels=tuple(m.name for m in markers),
+        cell_types=tuple(str(t) for t in names[layout.types[owners.owner[1:]]]),
+        mpp=mpp,
+        platform=platform,
+        markers=markers,
+        optics=channel_optics,
+    )
