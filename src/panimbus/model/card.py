@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -202,7 +203,7 @@ class ModelCard(_Frozen):
     def to_json(self) -> str:
         """Return the card as JSON, with ``stride``, ``reach`` and ``margin`` for readers that do not know the architecture."""
         derived = {"stride": self.stride, "reach": self.reach, "margin": self.margin}
-        return _dumps({**self.model_dump(mode="json"), **derived})
+        return json.dumps({**self.model_dump(mode="json"), **derived})
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str = "model card") -> ModelCard:

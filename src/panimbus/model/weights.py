@@ -1,0 +1,369 @@
+"""Files of a model: one safetensors file (weights) and one ONNX file (what OpenVINO runs), each with the card inside.
+
+Finding a model and reading its card need neither torch nor onnx; reading weights as a torch module and writing files do need
+torch (the extra ``train``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
+from panimbus.model.card import ModelCard, PaperSettings
+from panimbus.model.headers import CARD_KEY, read_onnx_metadata, read_safetensors_metadata, write_onnx_metadata
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from panimbus.model.unet import CompactUNet, PaperUNet
+
+DEFAULT_MODEL = "compact-1"
+SHIPPED = Path(__file__).parent / "shipped"
+NIMBUS_REPO, NIMBUS_FILE = "JLrumberger/Nimbus-Inference", "V1.pt"
+_OPSET = 17
+_READERS = {".safetensors": read_safetensors_metadata, ".onnx": read_onnx_metadata}
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where the files of a model lie, and its card.
+
+    Attributes
+    ----------
+    card
+        For a ``.pt`` file the card of the published model; its settings are checked when the weights are read.
+    onnx, safetensors, pt
+        The files that there are; OpenVINO needs ``onnx`` (``with_onnx`` makes it), torch one of the other two.
+    """
+
+    card: ModelCard
+    onnx: Path | None = None
+    safetensors: Path | None = None
+    pt: Path | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The file that says which model this is: safetensors, else pt, else ONNX."""
+        found = self.safetensors or self.pt or self.onnx
+        if found is None:
+            raise InputError(f"model {self.card.name!r} has no file.")
+        return found
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of ``weights``, for the provenance of a result."""
+        with self.weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -- finding models (no torch) -------------------------------------------------------------------------------------------------
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.onnx"))
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Read the card from a ``.safetensors`` or ``.onnx`` file.
+
+    Raises
+    ------
+    ReadError
+        When the file is missing, damaged, of another kind, or holds no panimbus card.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ReadError(
+            f"{path}: not a model file.", expected="a .safetensors, .onnx or .pt file", got=path.suffix or "no suffix"
+        )
+    metadata = reader(path)
+    if CARD_KEY not in metadata:
+        raise ReadError(
+            f"{path}: this file holds no panimbus model card.",
+            expected=f"metadata key {CARD_KEY!r}",
+            available=sorted(metadata),
+            fix="use a file written by panimbus, or the published Nimbus weights as a .pt file",
+        )
+    return ModelCard.from_json(metadata[CARD_KEY], source=str(path))
+
+
+def resolve_model(spec: str | Path | None = None) -> ModelFiles:
+    """Find a model.
+
+    Parameters
+    ----------
+    spec
+        None or "default": the default model. The name of a shipped model. A path to a ``.safetensors``, ``.onnx`` or ``.pt``
+        file. "nimbus" or "JLrumberger/Nimbus-Inference": the published weights, through the Hugging Face hub and its cache.
+
+    Raises
+    ------
+    InputError
+        With the names of the shipped models when nothing of that name exists.
+    """
+    name = DEFAULT_MODEL if spec is None or str(spec) == "default" else str(spec)
+    if name in shipped_models():
+        return _of_path(SHIPPED / f"{name}.onnx")
+    if name in {"nimbus", NIMBUS_REPO}:
+        return _of_path(_from_hub())
+    path = Path(name).expanduser()
+    if path.is_file():
+        return _of_path(path)
+    if path.suffix.lower() in {".safetensors", ".onnx", ".pt"}:
+        raise ReadError(
+            f"{path}: there is no such model file.", available=shipped_models(), fix="check the path, or name a model"
+        )
+    raise InputError(
+        f"Unknown model {name!r}.",
+        available=[*shipped_models(), "nimbus"],
+        fix="name one of these, or give the path of a .safetensors, .onnx or .pt file",
+    )
+
+
+def _of_path(path: Path) -> ModelFiles:
+    if path.suffix.lower() == ".pt":
+        return ModelFiles(nimbus_card(), pt=path)
+    card = read_card(path)
+    onnx, safetensors = path.with_suffix(".onnx"), path.with_suffix(".safetensors")
+    return ModelFiles(card, onnx=_beside(onnx, path, card), safetensors=_beside(safetensors, path, card))
+
+
+def _beside(candidate: Path, path: Path, card: ModelCard) -> Path | None:
+    """Return ``candidate`` when it is the file asked for, or lies beside it and carries the same card."""
+    if candidate == path or (candidate.is_file() and read_card(candidate) == card):
+        return candidate
+    return None
+
+
+def _from_hub() -> Path:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtraError("downloading the published Nimbus weights", "hub") from error
+    try:
+        return Path(huggingface_hub.hf_hub_download(NIMBUS_REPO, NIMBUS_FILE))
+    except Exception as error:  # the hub raises many kinds (offline, proxy, not found), and all mean the same here
+        raise ReadError(
+            f"The published weights could not be downloaded from {NIMBUS_REPO}.",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            fix=f"on a computer with the network, get https://huggingface.co/{NIMBUS_REPO} file {NIMBUS_FILE}, "
+            f"then pass its path: --model path/to/{NIMBUS_FILE}",
+        ) from error
+
+
+# -- reading and writing weights (torch) ---------------------------------------------------------------------------------------
+
+
+def load_torch(path: str | Path) -> tuple[CompactUNet | PaperUNet, ModelCard]:
+    """Read a model as a torch module in evaluation mode, on the CPU, with its card.
+
+    Parameters
+    ----------
+    path
+        A ``.safetensors`` file, or a ``.pt`` state dict with the layer names of the published weights.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".pt":
+        return load_pt(path)
+    _need_torch(f"reading {path.name} into torch")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from panimbus.model.unet import build
+
+    if path.suffix.lower() != ".safetensors":
+        raise ReadError(f"{path}: weights are read from a .safetensors or .pt file.", got=path.suffix or "no suffix")
+    card = read_card(path)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ReadError(f"{path}: the weights are damaged.", got=str(error), fix="copy or download the file again") from error
+    net = build(card)
+    _load_state(net, state, path)
+    return net, card
+
+
+def load_pt(path: str | Path, *, padding: Literal["same", "valid"] = "same") -> tuple[PaperUNet, ModelCard]:
+    """Read a state dict in the layout of the published ``V1.pt``; depth and width follow from its shapes.
+
+    Only tensors are read: pickled code in the file is refused, never run.
+    """
+    path = Path(path)
+    _need_torch(f"reading {path.name}")
+    from panimbus.model.unet import PaperUNet
+
+    state = _read_pt(path)
+    head = state.get("contracting_layers.0.conv2d_0.weight")
+    if head is None or head.ndim != 4:
+        raise ReadError(
+            f"{path}: not the published layout of Nimbus weights.",
+            expected="a key 'contracting_layers.0.conv2d_0.weight' of shape (root, planes, 1, 1)",
+            available=sorted(state),
+        )
+    depth = 1 + len({key.split(".")[1] for key in state if key.startswith("contracting_layers.")})
+    settings = PaperSettings(depth=max(depth, 2), root=head.shape[0])
+    card = nimbus_card(settings=settings, padding=padding)
+    if head.shape[1] != len(card.planes):
+        raise ReadError(f"{path}: the net takes {head.shape[1]} input planes.", expected=f"2 ({', '.join(card.planes)})")
+    net = PaperUNet(padding=padding, depth=settings.depth, root=settings.root).eval()
+    _load_state(net, state, path)
+    return net, card
+
+
+def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
+    """Write ``<stem>.safetensors`` and ``<stem>.onnx``, both with the card; existing files are replaced at the end.
+
+    Parameters
+    ----------
+    stem
+        Path without a suffix (a dot in the name is kept as it is).
+    """
+    _need_torch("writing a model")
+    from safetensors.torch import save_file
+
+    stem = Path(stem)
+    safetensors, onnx = (stem.with_name(stem.name + suffix) for suffix in (".safetensors", ".onnx"))
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    part = safetensors.with_name(safetensors.name + ".part")
+    try:
+        state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+        save_file(state, part, metadata={CARD_KEY: card.to_json(), "format": "pt"})
+        export_onnx(net, card, onnx)
+        part.replace(safetensors)
+    finally:
+        part.unlink(missing_ok=True)
+    return ModelFiles(card, onnx=onnx, safetensors=safetensors)
+
+
+def export_onnx(net: nn.Module, card: ModelCard, path: str | Path) -> None:
+    """Write the net as ONNX: inputs ``planes (n, P, h, w)`` and, when the card names statistics, ``stats (n, S)``.
+
+    The output is ``scores``, (n, 1, h, w) when padded; n, h and w are free. Batch norms are folded.
+    """
+    _need_torch("exporting to ONNX")
+    import warnings
+
+    import torch
+
+    from panimbus.model.unet import folded
+
+    path = Path(path)
+    side = 16 * card.stride if card.padding == "valid" else 4 * card.stride
+    example = [torch.zeros(2, len(card.planes), side, side)]
+    axes = {"planes": {0: "n", 2: "h", 3: "w"}, "scores": {0: "n", 2: "h", 3: "w"}}
+    names = ["planes"]
+    if card.stats:
+        example.append(torch.zeros(2, len(card.stats)))
+        axes["stats"], names = {0: "n"}, ["planes", "stats"]
+    part = path.with_name(path.name + ".part")
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.filterwarnings("ignore", category=DeprecationWarning)  # the new exporter needs onnxscript
+            torch.onnx.export(
+                folded(net).cpu(), tuple(example), str(part), input_names=names, output_names=["scores"],
+                dynamic_axes=axes, opset_version=_OPSET, dynamo=False,
+            )  # fmt: skip
+        write_onnx_metadata(part, {CARD_KEY: card.to_json()})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def convert_pt(path: str | Path, stem: str | Path, *, padding: Literal["same", "valid"] = "same") -> ModelFiles:
+    """Convert published weights (``.pt``) once, so that prediction on a CPU needs no torch; see ``save_model``."""
+    net, card = load_pt(path, padding=padding)
+    return save_model(stem, net, card)
+
+
+def with_onnx(files: ModelFiles, folder: str | Path) -> ModelFiles:
+    """Return the files of the model with an ONNX file, which is written into ``folder`` when there is none yet."""
+    if files.onnx is not None:
+        return files
+    onnx = Path(folder) / f"{files.card.name}-{files.sha256[:12]}.onnx"
+    if not onnx.is_file():
+        net, card = load_torch(files.weights)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        export_onnx(net, card, onnx)
+    return replace(files, card=read_card(onnx), onnx=onnx)
+
+
+def nimbus_card(settings: PaperSettings | None = None, *, padding: Literal["same", "valid"] = "same") -> ModelCard:
+    """Return the card of the published weights, as Nimbus-Inference 0.0.5 runs them.
+
+    It works at 10x (1.0 µm/px) and divides by the 99.9 % quantile of the pixels above 0; the paper's text says 99.99 %.
+    """
+    return ModelCard(
+        name="nimbus-v1",
+        architecture="paper_unet",
+        settings=settings or PaperSettings(),
+        planes=("image", "interior"),
+        mpp=1.0,
+        percentile=99.9,
+        percentile_over="nonzero",
+        padding=padding,
+        trained_on="Pan-M (Rumberger, Greenwald et al.), by its authors; the weights are theirs.",
+        measured="By its authors: F1 0.850 on their gold standard. Not measured by us.",
+        not_for="H&E, immunohistochemistry, transcripts.",
+        licence="as published by the authors; not part of panimbus",
+    )
+
+
+def _read_pt(path: Path) -> Mapping[str, Tensor]:
+    import pickle
+
+    import torch
+
+    if not path.is_file():
+        raise ReadError(f"{path}: there is no such file.")
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ReadError(
+            f"{path}: refused, because it is not a plain state dict.",
+            expected="tensors only, as torch.save(net.state_dict(), path) writes them",
+            got=re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0],
+            fix="never load pickled models from others with weights_only=False",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+        raise ReadError(f"{path}: not a torch file, or damaged.", got=str(error).splitlines()[0] if str(error) else "") from error
+    tensors = isinstance(state, Mapping) and all(isinstance(key, str) and torch.is_tensor(v) for key, v in state.items())
+    if not tensors:
+        raise ReadError(f"{path}: not a state dict.", expected="a mapping from layer names to tensors", got=type(state).__name__)
+    found: Mapping[str, Tensor] = state
+    return found
+
+
+def _load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load ``state`` into ``net``; on a difference list what is missing, unexpected and of another shape."""
+    wanted = net.state_dict()
+    shape = [
+        f"{k} {tuple(state[k].shape)} not {tuple(wanted[k].shape)}"
+        for k in wanted
+        if k in state and state[k].shape != wanted[k].shape
+    ]
+    problems = {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "of another shape": shape,
+    }
+    got = "; ".join(f"{what}: {listed(names, 6)}" for what, names in problems.items() if names)
+    if got:
+        raise ReadError(
+            f"{path}: the weights do not fit the net.", expected=f"{len(wanted)} tensors of {type(net).__name__}", got=got
+        )
+    net.load_state_dict(dict(state))
+
+
+def _need_torch(what: str) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(what, "train") from error
