@@ -69,4 +69,4 @@ def cell_sums(values: Array, index: npt.NDArray[np.int32], n: int) -> FloatArray
     >>> cell_sums(np.array([[1, 2, 3]]), np.array([[-1, 0, 0]], np.int32), 1)
     array([1., 5.])
     """
-    return np.bincount((index + 1).ravel(), values.ravel(), n + 1)
+    return np.bincount((index + 1).ravel(), values.ravel(), n + 1).astype(np.float64, copy=False)

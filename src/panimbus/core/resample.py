@@ -58,7 +58,8 @@ class Axis:
     def nearest(self, start: int, stop: int) -> npt.NDArray[np.intp]:
         """Input pixel under the centre of each model pixel [start, stop)."""
         j = np.arange(start, stop)
-        return np.minimum(np.floor((j + 0.5) * self.scale + _EPS).astype(np.intp), self.n - 1)
+        centre = np.floor((j + 0.5) * self.scale + _EPS).astype(np.intp)
+        return np.asarray(np.minimum(centre, self.n - 1))
 
     def weights(self, start: int, stop: int) -> sparse.csr_array[Any, Any]:
         """Rows: model pixels [start, stop); columns: the input pixels of `span`; each row sums to 1.

@@ -301,15 +301,15 @@ class ChannelScale:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 "This is not a normaliser that panimbus wrote.",
-                expected='{"percentile": ..., "over": ..., "fov_ids": [...], "channels": {name: {"normaliser": ..., "stats": {...}}}}',
+                expected="the keys percentile, over, fov_ids and channels (name -> normaliser, stats)",
                 got=f"{type(error).__name__}: {error}",
             ) from None
 
 
 def _normaliser(pixels: Histogram, percentile: float, over: str) -> tuple[float, str]:
     if pixels.total == 0 or len(pixels.keys) == 1:
-        value = f"all {pixels.total:,} pixels are {pixels.values()[0]:g}" if pixels.total else "no pixels"
-        return float("nan"), f"blank: {value}; every score is 0"
+        seen = f"all {pixels.total:,} pixels are {pixels.values()[0]:g}" if pixels.total else "no pixels"
+        return float("nan"), f"blank: {seen}; every score is 0"
     positive = pixels.where(pixels.values() > 0)
     if positive.total == 0:
         return float("nan"), "blank: no pixel is above 0; every score is 0"

@@ -41,26 +41,26 @@ def _ceil_to(n: int, stride: int) -> int:
     return -(-n // stride) * stride
 
 
-def _cuts(n: int, size: int, halo: int, stride: int) -> list[_Cut]:
+def _cuts(n: int, size: int, halo: int, stride: int, *, open_edges: bool) -> list[_Cut]:
     """Split one axis of ``n`` pixels into windows of at most ``size``, all of one length."""
-    padded = _ceil_to(n, stride)
+    margin = halo if open_edges else 0  # an unpadded net loses the halo at the image's own edges too
+    padded = max(_ceil_to(n + 2 * margin, stride), 2 * stride)  # reflecting needs two pixels at the deepest level
     if padded <= size:
-        return [_Cut((0, padded), (0, n))]
+        return [_Cut((-margin, padded - margin), (0, n))]
     keep = size - 2 * halo
     count = math.ceil((padded - 2 * halo) / keep)
     length = min(size, _ceil_to(math.ceil((padded + (count - 1) * 2 * halo) / count), stride))
-    step = length - 2 * halo
     cuts, begin = [], 0
     for k in range(count):
-        w0 = min(k * step, padded - length)
-        end = n if w0 + length >= padded else min(n, w0 + length - halo)
+        w0 = min(k * (length - 2 * halo), padded - length) - margin
+        end = n if w0 + length + margin >= padded else min(n, w0 + length - halo)
         if end > begin:
             cuts.append(_Cut((w0, w0 + length), (begin, end)))
-        begin = end
+            begin = end
     return cuts
 
 
-def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int) -> list[list[Tile]]:
+def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int, open_edges: bool = False) -> list[list[Tile]]:
     """Plan the tiles of an image.
 
     Parameters
@@ -73,6 +73,8 @@ def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int) ->
         Pixels around an output pixel that can influence it.
     stride
         Windows begin and end on multiples of this.
+    open_edges
+        For a net without padding: windows also reach a halo beyond the image's own edges.
 
     Returns
     -------
@@ -93,5 +95,5 @@ def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int) ->
             got=f"{size} px",
             fix="pass a larger tile size",
         )
-    ys, xs = (_cuts(n, size, halo, stride) for n in shape)
+    ys, xs = (_cuts(n, size, halo, stride, open_edges=open_edges) for n in shape)
     return [[Tile((*y.window, *x.window), (*y.core, *x.core)) for x in xs] for y in ys]

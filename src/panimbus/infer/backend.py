@@ -1,0 +1,144 @@
+"""What runs the net: OpenVINO on the CPU, torch on CUDA and MPS."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError
+from panimbus.model.weights import ModelFiles
+
+FloatArray = npt.NDArray[np.float32]
+PRECISIONS = ("auto", "float32")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass
+class Job:
+    """One pass of the net, and what to do with its result.
+
+    Parameters
+    ----------
+    planes : (N, P, H, W) float32
+    stats : (N, S) float32
+    tag
+        Whatever the sender needs to place the result.
+    """
+
+    planes: FloatArray
+    stats: FloatArray
+    tag: Any
+
+
+class Backend(Protocol):
+    """Runs jobs in order."""
+
+    name: str
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, FloatArray]]:
+        """For each job, in order, its tag and the scores (N, 1, H, W) float32."""
+        ...
+
+
+def cpu_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def make_backend(files: ModelFiles, *, device: str = "auto", precision: str = "auto", threads: int = 0) -> Backend:
+    """Load a model for a device.
+
+    Parameters
+    ----------
+    files
+        The model; the CPU needs its ONNX file.
+    device
+        ``auto`` takes a GPU if torch is installed and sees one, else the CPU.
+    precision
+        ``auto`` lets the device choose (bfloat16 where the CPU has it), ``float32`` is exact.
+    threads
+        CPU threads; 0 = all the cores this process may use.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"Unknown precision {precision!r}.", available=PRECISIONS)
+    if device not in DEVICES:
+        raise InputError(f"Unknown device {device!r}.", available=DEVICES)
+    if device == "auto":
+        device = _accelerator() or "cpu"
+    if device == "cpu":
+        return OpenVinoBackend(files, precision=precision, threads=threads or cpu_count())
+    from panimbus.infer.torch_backend import TorchBackend
+
+    return TorchBackend(files, device=device, precision=precision)
+
+
+def _accelerator() -> str | None:
+    """A GPU, if one can be there at all: torch is imported only where the driver's device files exist."""
+    import importlib.util
+    import platform
+    from pathlib import Path
+
+    mac = platform.system() == "Darwin" and platform.machine() == "arm64"
+    nvidia = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists() or platform.system() == "Windows"
+    if not (mac or nvidia) or importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+class OpenVinoBackend:
+    """ONNX on the CPU, two passes in flight at once."""
+
+    def __init__(self, files: ModelFiles, *, precision: str, threads: int) -> None:
+        import openvino as ov
+
+        core = ov.Core()
+        streams = 2 if threads > 1 else 1
+        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, "ENABLE_CPU_PINNING": False}
+        if precision == "float32":
+            config["INFERENCE_PRECISION_HINT"] = "f32"
+        self._model = core.compile_model(core.read_model(files.onnx), "CPU", config)
+        self._requests = [self._model.create_infer_request() for _ in range(streams)]
+        self._stats = bool(files.card.stats)
+        used = str(self._model.get_property("INFERENCE_PRECISION_HINT"))
+        self.name = f"openvino-cpu-{'bfloat16' if 'bf16' in used or 'bfloat16' in used else 'float32'}"
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, FloatArray]]:
+        """See `Backend`."""
+        idle, busy = list(self._requests), deque[tuple[Any, Any]]()
+        for job in jobs:
+            if not idle:
+                yield self._finish(busy, idle)
+            request = idle.pop()
+            self._fill(request, 0, job.planes)
+            if self._stats:
+                self._fill(request, 1, job.stats)
+            request.start_async()
+            busy.append((request, job.tag))
+        while busy:
+            yield self._finish(busy, idle)
+
+    @staticmethod
+    def _fill(request: Any, port: int, values: FloatArray) -> None:
+        """Copy an array, contiguous or not, straight into the request's own input."""
+        tensor = request.get_input_tensor(port)
+        if tuple(tensor.shape) != values.shape:
+            tensor.shape = values.shape
+        tensor.data[...] = values
+
+    @staticmethod
+    def _finish(busy: deque[tuple[Any, Any]], idle: list[Any]) -> tuple[Any, FloatArray]:
+        request, tag = busy.popleft()
+        request.wait()
+        scores = np.array(request.get_output_tensor().data)  # the tensor is reused by the next pass
+        idle.append(request)
+        return tag, scores

@@ -1,0 +1,312 @@
+"""From FOVs to a cell table: scan all, fit the normaliser, score each, collect."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import ChannelError, InputError, listed
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.table import FovScores, to_anndata
+from panimbus.infer.backend import make_backend
+from panimbus.infer.scan import FovCells, FovScan, scan_cells, scan_channels
+from panimbus.infer.score import Scoring, count_pixels, score_cells
+from panimbus.infer.store import FolderStore, fingerprint, source_key
+from panimbus.infer.tta import views
+from panimbus.model.weights import ModelFiles, resolve_model, with_onnx
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: ``done`` of ``total`` units of a stage (``scan``: FOVs; ``score``: model pixels)."""
+
+    stage: str
+    fov_id: str
+    done: float
+    total: float
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How to run, as opposed to on what.
+
+    Parameters
+    ----------
+    tta
+        ``full``: the mean over the 8 flips and rotations; ``none``: one pass.
+    tile
+        Longest side of a window in model pixels; results do not depend on it (float32: 1e-5).
+    precision
+        ``auto`` or ``float32``.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    threads
+        CPU threads, 0 = all.
+    maps
+        Write pixel score maps (needs an output folder).
+    """
+
+    tta: str = "full"
+    tile: int = 576
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    maps: bool = False
+
+
+@dataclass
+class _Run:
+    fovs: Sequence[Fov]
+    channels: tuple[str, ...]
+    model: ModelFiles
+    settings: PredictSettings
+    store: FolderStore | None
+    report: Callable[[Progress], None]
+    cells: dict[str, FovCells] = field(default_factory=dict)
+    scans: dict[str, FovScan] = field(default_factory=dict)
+    backend: str = ""
+
+
+def predict(
+    fovs: Fov | Sequence[Fov],
+    *,
+    model: str | Path | None = None,
+    channels: Sequence[str] | None = None,
+    mpp: float | None = None,
+    scale: ChannelScale | None = None,
+    out: str | Path | None = None,
+    settings: PredictSettings | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> AnnData:
+    """Score every cell and every channel.
+
+    The method is Nimbus (Rumberger, Greenwald et al.): a net sees one normalised channel and the segmentation; a cell's score is
+    the mean of the pixel scores over its pixels and over the test-time views.
+
+    Parameters
+    ----------
+    fovs
+        What `open_fovs` or `from_array` gave; each needs a label image and a pixel size.
+    model
+        Name of a shipped model, path of a model file, or None for the default model.
+    channels
+        Which channels to score; None for all of them.
+    mpp
+        Micrometres per pixel, where the files do not say or are wrong.
+    scale
+        The normaliser of an earlier run on the same dataset; None fits one on all of ``fovs`` together.
+    out
+        A folder that keeps finished FOVs, so that a second run continues. Nothing is written without it.
+    settings
+        Test-time augmentation, tile size, device and the like.
+    progress
+        Called now and then with a `Progress`.
+
+    Returns
+    -------
+    AnnData
+        X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``; obs ``fov_id``, ``cell_id``,
+        ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus``: provenance. Every label of every FOV is one row.
+
+    Raises
+    ------
+    InputError
+        On input that cannot be scored; the message says what to change.
+    """
+    settings = settings or PredictSettings()
+    chosen = _checked(fovs, channels, mpp)
+    if settings.maps and out is None:
+        raise InputError("Score maps need a folder to go to.", fix="pass out=")
+    run = _Run(
+        chosen,
+        tuple(channels) if channels is not None else chosen[0].channels,
+        resolve_model(model),
+        settings,
+        FolderStore(Path(out)) if out else None,
+        progress or (lambda _: None),
+    )
+    views(settings.tta)
+    _scan(run)
+    if scale is None:
+        scale = _fit(run)
+    for channel in run.channels:
+        if scale.blank(channel):
+            logger.warning("channel %r: %s", channel, scale.notes.get(channel, "blank; every score is 0"))
+        elif channel in scale.notes:
+            logger.warning("channel %r: %s", channel, scale.notes[channel])
+    scores = _score(run, scale)
+    return _collect(run, scale, scores)
+
+
+def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None, mpp: float | None) -> list[Fov]:
+    """All problems that can be seen before reading pixels, in one message."""
+    chosen = [fovs] if isinstance(fovs, Fov) else list(fovs)
+    if not chosen:
+        raise InputError("There is no FOV to score.")
+    if mpp is not None:
+        chosen = [f.with_(mpp=float(mpp)) for f in chosen]
+    ids = [f.fov_id for f in chosen]
+    if twice := sorted({i for i in ids if ids.count(i) > 1}):
+        raise InputError("FOV names are not unique.", got=listed(twice))
+    if missing := [f.fov_id for f in chosen if f.labels is None]:
+        raise InputError("There are FOVs without a label image.", got=listed(missing), fix="pass --labels (Python: labels=)")
+    if missing := [f.fov_id for f in chosen if f.mpp is None]:
+        raise InputError(
+            f"The files of {len(missing)} FOVs do not say how large a pixel is.",
+            got=listed(missing),
+            fix="pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
+        )
+    wanted = tuple(channels) if channels is not None else chosen[0].channels
+    if not wanted:
+        raise ChannelError("No channel was asked for.", available=chosen[0].channels)
+    if twice := sorted({c for c in wanted if wanted.count(c) > 1}):
+        raise ChannelError("A channel was asked for twice.", got=listed(twice))
+    for fov in chosen:
+        for channel in wanted:
+            fov.index(channel)
+    return chosen
+
+
+def _scan(run: _Run) -> None:
+    for k, fov in enumerate(run.fovs):
+        run.report(Progress("scan", fov.fov_id, k, len(run.fovs)))
+        cells = run.cells[fov.fov_id] = scan_cells(fov, run.model.card.mpp)
+        key = fingerprint([source_key(fov), run.channels, fov.mpp])
+        reuse = run.store is not None and source_key(fov) is not None
+        scan = run.store.load_scan(fov, key) if run.store is not None and reuse else None
+        if scan is None:
+            scan = scan_channels(fov, cells, run.channels)
+            if run.store is not None and reuse:
+                run.store.save_scan(fov, key, scan)
+        run.scans[fov.fov_id] = scan
+    run.report(Progress("scan", run.fovs[-1].fov_id, len(run.fovs), len(run.fovs)))
+
+
+def _fit(run: _Run) -> ChannelScale:
+    pooled = {c: ChannelStats() for c in run.channels}
+    for fov in run.fovs:
+        for channel, stats in run.scans[fov.fov_id].stats.items():
+            pooled[channel] = pooled[channel].merge(stats)
+    card = run.model.card
+    return ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=[f.fov_id for f in run.fovs])
+
+
+def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatArray]]:
+    settings, model = run.settings, run.model
+    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:  # a published .pt is turned into ONNX first
+        files = model if model.onnx is not None else with_onnx(model, folder)
+        backend = make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
+    run.backend = backend.name
+    scoring = Scoring(model.card, backend, views(settings.tta), max(settings.tile, _least_tile(model)))
+    numbers = {c: [scale.value(c), scale.vector(c, model.card.stats).tolist()] for c in run.channels if not scale.blank(c)}
+    what = [model.sha256, settings.tta, backend.name, run.channels, numbers]
+    live = len(numbers)
+    keys = {f.fov_id: fingerprint([what, run.scans[f.fov_id].digest, f.mpp]) for f in run.fovs}
+    done: dict[str, tuple[FloatArray, FloatArray]] = {}
+    if run.store is not None:
+        stored = {f.fov_id: run.store.load_scores(f, keys[f.fov_id], maps=settings.maps) for f in run.fovs}
+        done = {fov_id: scores for fov_id, scores in stored.items() if scores is not None}
+    todo = [f for f in run.fovs if f.fov_id not in done]
+    total = float(sum(count_pixels(run.cells[f.fov_id], scoring) for f in todo) * live)
+    passed = 0.0
+    for fov in todo:
+
+        def on_pass(pixels: int, fov_id: str = fov.fov_id) -> None:
+            nonlocal passed
+            passed += pixels
+            run.report(Progress("score", fov_id, passed, total))
+
+        done[fov.fov_id] = _score_one(run, fov, scale, scoring, on_pass)
+        if run.store is not None:
+            run.store.save_scores(fov, keys[fov.fov_id], *done[fov.fov_id])
+    run.report(Progress("score", run.fovs[-1].fov_id, total, total))
+    return done
+
+
+def _least_tile(model: ModelFiles) -> int:
+    """The paper's net sees so far that a small tile would be nearly all halo: at least five times its reach."""
+    return 5 * model.card.reach
+
+
+def _score_one(
+    run: _Run, fov: Fov, scale: ChannelScale, scoring: Scoring, on_pass: Callable[[int], None]
+) -> tuple[FloatArray, FloatArray]:
+    cells = run.cells[fov.fov_id]
+    shape = (len(run.channels), cells.y.size, cells.x.size)
+    wants_map = run.settings.maps and run.store is not None
+    sink = run.store.map_sink(fov, shape, run.channels, run.model.card.mpp) if wants_map and run.store else nullcontext()
+    with sink as on_map:
+        return score_cells(
+            fov,
+            cells,
+            run.scans[fov.fov_id].mean,
+            channels=run.channels,
+            scale=scale,
+            scoring=scoring,
+            on_map=on_map,
+            on_pass=on_pass,
+        )
+
+
+def _collect(run: _Run, scale: ChannelScale, scores: dict[str, tuple[FloatArray, FloatArray]]) -> AnnData:
+    parts = []
+    for fov in run.fovs:
+        cells, mpp = run.cells[fov.fov_id], float(fov.mpp or 0)
+        score, score_sd = scores[fov.fov_id]
+        parts.append(
+            FovScores(
+                fov.fov_id,
+                cells.index.ids,
+                score,
+                score_sd,
+                run.scans[fov.fov_id].mean,
+                cells.geometry.count * mpp**2,
+                (cells.geometry.centroids()[:, ::-1] + 0.5) * mpp,
+            )
+        )
+    return to_anndata(parts, run.channels, normaliser=dict(scale.normaliser), provenance=_provenance(run, scale))
+
+
+def _provenance(run: _Run, scale: ChannelScale) -> dict[str, Any]:
+    from panimbus import __version__
+
+    card, settings = run.model.card, run.settings
+    return {
+        "version": __version__,
+        "model": card.name,
+        "model_version": card.version,
+        "model_sha256": run.model.sha256,
+        "threshold": card.threshold,
+        "settings": {"tta": settings.tta, "tile": settings.tile, "backend": run.backend, "model_mpp": card.mpp},
+        "scale": json.dumps(scale.to_dict()),
+        "inputs": json.dumps(
+            {
+                f.fov_id: {
+                    "digest": run.scans[f.fov_id].digest,
+                    "mpp": f.mpp,
+                    "shape": [len(f.channels), *f.shape_yx],
+                    "cells": run.cells[f.fov_id].n,
+                    **dict(f.source),
+                    **({"notes": list(f.notes)} if f.notes else {}),
+                }
+                for f in run.fovs
+            },
+            default=str,
+        ),
+    }

@@ -1,0 +1,143 @@
+"""The output folder: what is finished stays finished, and a second run takes it up where its inputs and settings are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelStats, Histogram
+from panimbus.infer.scan import FovScan
+from panimbus.io.write import atomic_path, write_ome_tiff
+
+FloatArray = npt.NDArray[np.float32]
+_FORMAT = 1  # raise it when the meaning of what is stored changes
+
+
+def fingerprint(data: Any) -> str:
+    """A short hash of anything JSON-able."""
+    return hashlib.blake2b(json.dumps([_FORMAT, data], sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+
+def source_key(fov: Fov) -> Any:
+    """What tells one input from another without reading its pixels: path, size and time; None for arrays in memory."""
+    return dict(fov.source) if "image" in fov.source else None
+
+
+class FolderStore:
+    """Results a FOV, each in one file written at once.
+
+    ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second; ``maps/<fov>.ome.tiff`` the score maps. Each
+    carries a key of all that it depends on.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def load_scan(self, fov: Fov, key: str) -> FovScan | None:
+        """The stored first pass, if it has this key."""
+        data = self._load(fov, "scan", key)
+        if data is None:
+            return None
+        stats = {}
+        for k, name in enumerate(json.loads(str(data["channels"]))):
+            pixels, means = (
+                Histogram(data[f"{what}_keys_{k}"], data[f"{what}_counts_{k}"], _kind(data[f"{what}_kind_{k}"]))
+                for what in ("pixels", "means")
+            )
+            stats[name] = ChannelStats(pixels, means, float(data["outside_sum"][k]), int(data["outside_count"][k]))
+        return FovScan(stats, data["mean"], str(data["digest"]))
+
+    def save_scan(self, fov: Fov, key: str, scan: FovScan) -> None:
+        """Keep the first pass of a FOV."""
+        arrays: dict[str, Any] = {
+            "channels": json.dumps(list(scan.stats)),
+            "mean": scan.mean,
+            "digest": scan.digest,
+            "outside_sum": [s.outside_sum for s in scan.stats.values()],
+            "outside_count": [s.outside_count for s in scan.stats.values()],
+        }
+        for k, stats in enumerate(scan.stats.values()):
+            for what, histogram in (("pixels", stats.pixels), ("means", stats.cell_means)):
+                arrays[f"{what}_keys_{k}"], arrays[f"{what}_counts_{k}"] = histogram.keys, histogram.counts
+                arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
+        self._save(fov, "scan", key, arrays)
+
+    def load_scores(self, fov: Fov, key: str, *, maps: bool) -> tuple[FloatArray, FloatArray] | None:
+        """The stored scores and their standard deviations, if they have this key (and the maps are there, if asked)."""
+        if maps and not self.map_path(fov).is_file():
+            return None
+        data = self._load(fov, "scores", key)
+        return None if data is None else (data["score"], data["score_sd"])
+
+    def save_scores(self, fov: Fov, key: str, score: FloatArray, score_sd: FloatArray) -> None:
+        """Keep the scores of a FOV: from now on it is finished."""
+        self._save(fov, "scores", key, {"score": score, "score_sd": score_sd})
+
+    def map_path(self, fov: Fov) -> Path:
+        """Where the score maps of a FOV go."""
+        return self.out / "maps" / f"{safe_name(fov.fov_id)}.ome.tiff"
+
+    @contextmanager
+    def map_sink(
+        self, fov: Fov, shape: tuple[int, int, int], channels: tuple[str, ...], mpp: float
+    ) -> Iterator[Callable[[int, tuple[slice, slice], FloatArray], None]]:
+        """Collect score maps tile by tile on disk, then write them as one OME-TIFF."""
+        path = self.map_path(fov)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        raw = path.with_name(f".{path.name}.raw")
+        try:
+            canvas = np.lib.format.open_memmap(raw, mode="w+", dtype=np.float32, shape=shape)
+
+            def sink(channel: int, where: tuple[slice, slice], values: FloatArray) -> None:
+                canvas[(channel, *where)] = values
+
+            yield sink
+            write_ome_tiff(path, canvas, channels, mpp)
+            del canvas
+        finally:
+            raw.unlink(missing_ok=True)
+
+    def _path(self, fov: Fov, what: str) -> Path:
+        return self.out / "fovs" / safe_name(fov.fov_id) / f"{what}.npz"
+
+    def _load(self, fov: Fov, what: str, key: str) -> dict[str, Any] | None:
+        try:
+            with np.load(self._path(fov, what), allow_pickle=False) as data:
+                return dict(data) if str(data["key"]) == key else None
+        except (FileNotFoundError, KeyError, ValueError, OSError, BadZipFile):
+            return None  # not there, or from another version: computed anew
+
+    def _save(self, fov: Fov, what: str, key: str, arrays: Mapping[str, Any]) -> None:
+        path = self._path(fov, what)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, key=key, **arrays)
+
+
+def _kind(value: Any) -> bool | None:
+    return {-1: None, 0: False, 1: True}[int(value)]
+
+
+def safe_name(fov_id: str) -> str:
+    """A file name for a FOV, the same on every system; a hash keeps changed names apart."""
+    clean = re.sub(r"[^A-Za-z0-9._-]", "_", fov_id).strip(".") or "fov"
+    return clean if clean == fov_id else f"{clean}-{fingerprint(fov_id)[:6]}"
+
+
+def free_space(folder: Path) -> int:
+    """Free bytes where a folder is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
