@@ -1,1 +1,19 @@
-"""panimbus."""
+"""Files in, files out: images and label images as FOVs, score maps and labels as files."""
+
+from __future__ import annotations
+
+from panimbus.io.fovs import from_array, open_fovs
+from panimbus.io.geojson import GeoJsonLabels
+from panimbus.io.labels import validate_labels
+from panimbus.io.write import atomic_path, write_labels, write_ome_tiff, write_ome_zarr
+
+__all__ = [
+    "GeoJsonLabels",
+    "atomic_path",
+    "from_array",
+    "open_fovs",
+    "validate_labels",
+    "write_labels",
+    "write_ome_tiff",
+    "write_ome_zarr",
+]

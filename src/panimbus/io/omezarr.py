@@ -55,7 +55,8 @@ class ZarrPlanes:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels."""
-        return np.dtype(self._array.dtype).newbyteorder("=")
+        dtype: np.dtype[Any] = np.dtype(self._array.dtype).newbyteorder("=")
+        return dtype
 
     def __getitem__(self, key: Any, /) -> Array:
         ranges, dropped = bounds(key, self._shape)
@@ -98,7 +99,8 @@ def read_zarr_labels(path: Path) -> ZarrPlanes:
     meta = _ome(group)
     inner = _labels(group, path)
     if len(inner) == 1:
-        return next(iter(inner.values()))[0]
+        only: ZarrPlanes = next(iter(inner.values()))[0]
+        return only
     if inner:
         raise InputError(
             f"{path}: the OME-Zarr has several label images.",

@@ -199,7 +199,7 @@ def _mibi_size(page: Page) -> PixelSize:
 
 
 def _shaped(page: Page) -> dict[str, Any]:
-    """tifffile's own JSON description."""
+    """JSON description as tifffile writes it."""
     meta = _json(page)
     return meta if isinstance(meta.get("shape"), list) else {}
 

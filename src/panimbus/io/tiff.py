@@ -180,14 +180,14 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
 
 def pages_of(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
     """All pages (IFDs) of the main chain; a chain that leads out of the file is an error, not a shorter file."""
-    _check_chain(path)
+    count_pages(path)
     pages = [p for p in tif.pages if isinstance(p, tifffile.TiffPage)]
     if not pages:
         raise ReadError(f"{path}: the TIFF has no pages.", fix="copy or export the file again")
     return pages
 
 
-def _check_chain(path: Path) -> int:
+def count_pages(path: Path) -> int:
     """Walk the chain of IFDs without parsing them; return how many there are (tifffile stops silently where it breaks)."""
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from panimbus.core.errors import ReadError
 
-Element = ElementTree.Element
+Element = ET.Element
 
 
 def parse(text: str | bytes, where: object) -> Element:
@@ -18,8 +18,8 @@ def parse(text: str | bytes, where: object) -> Element:
     if isinstance(text, str):
         text = text.lstrip("\ufeff").strip().strip("\x00")
     try:
-        return ElementTree.fromstring(text)  # noqa: S314  no document type gets here
-    except (ElementTree.ParseError, ValueError) as error:
+        return ET.fromstring(text)  # noqa: S314  no document type gets here
+    except (ET.ParseError, ValueError) as error:
         start = text[:60]
         raise ReadError(f"{where}: the XML in the file cannot be parsed.", got=f"{error}; it begins with {start!r}") from error
 

@@ -1,0 +1,187 @@
+"""What lies at a path: the format is told from evidence, then one reader is called, and no other is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.io import imc, names, ome_tiff, omezarr, plain_tiff
+from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
+from panimbus.io.raw import RawImage
+from panimbus.io.tiff import opened
+
+Kind = Literal["channels", "ome", "companion", "qptiff", "tiff", "zarr", "mcd", "imc-text"]
+SUPPORTED = (
+    "a folder of single-channel TIFFs per FOV; multichannel TIFF, ImageJ TIFF, MIBItiff; OME-TIFF (with .companion.ome); "
+    "QPTIFF and inForm component_data.tif; OME-Zarr 0.4 and 0.5; IMC .mcd and .txt"
+)
+_TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_SEG_MAPS = "_binary_seg_maps"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image that was recognised but not opened.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    kind
+        Format, which decides the reader.
+    name
+        FOV id it suggests.
+    notes
+        What was passed over to get here.
+    """
+
+    path: Path
+    kind: Kind
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def read(found: Found, *, named: bool) -> list[RawImage]:
+    """Read the metadata of an image with the one reader of its format."""
+    readers: dict[Kind, Callable[[Path], list[RawImage]]] = {
+        "channels": read_channel_folder,
+        "ome": ome_tiff.read_ome_tiff,
+        "companion": ome_tiff.read_companion,
+        "qptiff": plain_tiff.read_qptiff,
+        "tiff": lambda path: plain_tiff.read_plain(path, named=named),
+        "zarr": omezarr.read_ome_zarr,
+        "mcd": imc.read_mcd,
+        "imc-text": imc.read_imc_text,
+    }
+    return readers[found.kind](found.path)
+
+
+def discover(path: Path) -> list[Found]:
+    """Find the images at a path, in natural order."""
+    check_exists(path)
+    if path.is_dir() and not omezarr.is_zarr(path):
+        return _folder(path)
+    return [Found(path, sniff(path), names.stem(path))]
+
+
+def check_exists(path: Path) -> None:
+    """Refuse a path that is not there, and say what is beside it."""
+    if path.exists():
+        return
+    near = path.parent
+    beside = [p.name for p in names.children(near)] if near.is_dir() else None
+    raise ReadError(
+        f"{path}: no such file or folder.",
+        available=beside,
+        fix="check the path" if near.is_dir() else f"check the path: {near} does not exist either",
+    )
+
+
+def sniff(path: Path) -> Kind:
+    """Format of a file (or Zarr folder), by its first bytes and its metadata."""
+    if path.is_dir():
+        return "zarr"
+    lower = path.name.lower()
+    if lower.endswith(".companion.ome"):
+        return "companion"
+    if lower.endswith(".mcd"):
+        return "mcd"
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise ReadError(f"{path}: the file cannot be opened.", got=str(error)) from error
+    if head[:4] in _TIFF_HEADS:
+        with opened(path) as tif:
+            if not len(tif.pages):
+                raise ReadError(f"{path}: the TIFF has no pages.", fix="copy or export the file again")
+            return "qptiff" if plain_tiff.is_qptiff(tif) else "ome" if tif.is_ome else "tiff"
+    if imc.is_imc_text(head):
+        return "imc-text"
+    raise ReadError(
+        f"{path}: the file is of no format that is read here.",
+        expected=SUPPORTED,
+        got=f"an empty file ({path.stat().st_size} bytes)" if not head else f"first bytes {head!r}",
+    )
+
+
+def _folder(folder: Path) -> list[Found]:
+    kids = names.children(folder)
+    files = [p for p in kids if p.is_file()]
+    folders = [p for p in kids if p.is_dir()]
+    zarrs = [p for p in folders if omezarr.is_zarr(p)]
+    companions = [p for p in files if p.name.lower().endswith(".companion.ome")]
+    mcds = [p for p in files if p.name.lower().endswith(".mcd")]
+    texts = [p for p in files if p.name.lower().endswith(".txt") and _is_imc_text(p)]
+    tiffs = [p for p in files if names.is_tiff_name(p) and not p.stem.endswith(_SEG_MAPS)]
+    others = [Found(p, sniff(p), names.stem(p)) for p in (*companions, *zarrs, *mcds)]
+    if texts and mcds:
+        others[0] = Found(others[0].path, others[0].kind, others[0].name, (f"{len(texts)} .txt beside the .mcd are not used",))
+    elif texts:
+        others += [Found(p, "imc-text", names.stem(p)) for p in texts]
+    if tiffs:
+        return _tiffs(folder, tiffs, others)
+    if others:
+        return sorted(others, key=lambda found: names.natural(found.path))
+    found = _channel_folders(folder, folders)
+    if not found:
+        raise ReadError(
+            f"{folder}: no image was found in the folder.",
+            expected=SUPPORTED,
+            got=f"{len(files)} files and {len(folders)} folders: {listed([p.name for p in kids], 10)}",
+        )
+    return found
+
+
+def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
+    """A folder with TIFFs in it: one FOV (each file a channel), or one FOV a file (or a set of files)."""
+    part_of: set[str] = set()
+    for found in others:
+        if found.kind == "companion":
+            part_of |= ome_tiff.companion_files(found.path)
+    roots: list[Found] = []
+    for path in tiffs:
+        if path.name in part_of:
+            continue
+        part_of |= ome_tiff.companion_files(path)
+        roots.append(Found(path, sniff(path), names.stem(path)))
+    alone = [f for f in roots if f.kind != "qptiff" and is_single_plane(f.path)]
+    if len(alone) == len(tiffs) and not others:
+        return [Found(folder, "channels", folder.resolve().name)]
+    sets = {f.path for f in roots if f.kind == "ome" and len(ome_tiff.companion_files(f.path)) > 1}
+    alone = [f for f in alone if f.path not in sets]
+    if alone and len(alone) < len(roots):
+        raise InputError(
+            f"{folder}: the folder mixes TIFFs of one plane with TIFFs of many.",
+            expected="one FOV in single-channel TIFFs, or one multichannel file a FOV",
+            got=f"one plane: {listed([f.path.name for f in alone], 5)}; "
+            f"many: {listed([f.path.name for f in roots if f not in alone], 5)}",
+            fix="pass the images as a list of files",
+        )
+    return sorted([*others, *roots], key=lambda found: names.natural(found.path))
+
+
+def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
+    """FOV folders of single-channel TIFFs, or the one FOV folder whose TIFFs lie in ark's subfolder."""
+    if any(p.name.lower() in SUBFOLDERS and tiffs_in(p) for p in folders):
+        return [Found(folder, "channels", folder.resolve().name)]
+    found = []
+    for inner in folders:
+        tiffs = tiffs_in(inner)
+        if tiffs and not is_single_plane(tiffs[0]):
+            raise InputError(
+                f"{folder}: its folder {inner.name} holds multichannel files, not one FOV.",
+                got=tiffs[0].name,
+                fix=f"pass that folder: {inner}",
+            )
+        if tiffs or any(p.is_dir() and tiffs_in(p) for p in names.children(inner)):
+            found.append(Found(inner, "channels", inner.name))
+    return found
+
+
+def _is_imc_text(path: Path) -> bool:
+    with path.open("rb") as file:
+        return imc.is_imc_text(file.read(16))

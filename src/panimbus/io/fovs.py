@@ -1,0 +1,222 @@
+"""`open_fovs`: from paths to FOVs, reading metadata only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.core.fov import ArrayLike, Fov
+from panimbus.io import names
+from panimbus.io.discover import Found, check_exists, discover, read
+from panimbus.io.labels import SUPPORTED, label_files, open_labels
+from panimbus.io.match import match, match_mapping
+from panimbus.io.omezarr import is_zarr
+from panimbus.io.panel import Panel, align, name_planes, read_panel, select
+from panimbus.io.raw import RawImage, isotropic
+
+PathLike = str | Path
+Paths = PathLike | Sequence[PathLike] | Mapping[str, PathLike]
+
+
+def open_fovs(
+    images: Paths,
+    labels: Paths | None = None,
+    *,
+    mpp: float | None = None,
+    channels: Sequence[str] | None = None,
+    channel_names: PathLike | Sequence[str] | None = None,
+) -> list[Fov]:
+    """Open images, and their label images, as FOVs. Only metadata is read; pixels are read when they are asked for.
+
+    Parameters
+    ----------
+    images
+        A file, a folder or a ``.zarr``; several of them; or a mapping from FOV ids to them. The format is recognised:
+        a folder of single-channel TIFFs per FOV, multichannel TIFF, OME-TIFF, QPTIFF and inForm's component data, OME-Zarr,
+        IMC ``.mcd`` and ``.txt``. FOVs of a folder come in natural order (fov2 before fov10).
+    labels
+        Label images, given the same ways, matched to FOVs by name (a suffix such as ``_whole_cell`` is dropped). One image
+        file and one label file are a pair whatever their names. Without it, the one label image inside an OME-Zarr is used.
+    mpp
+        Micrometres per pixel, instead of what the files say.
+    channels
+        Channels wanted, in this order; all by default.
+    channel_names
+        Names of the planes of files that name none: a list, a text file (one a line), or a table such as steinbock's
+        ``panel.csv`` (whose column ``keep`` is honoured).
+
+    Returns
+    -------
+    list of Fov
+        At least one; ids are unique. ``notes`` of each say what was decided or repaired.
+
+    Raises
+    ------
+    ReadError, MatchError, ChannelError, InputError, MissingExtraError
+        Each says what was expected and what was found.
+    """
+    if mpp is not None and not (np.isfinite(mpp) and mpp > 0):
+        raise InputError("the pixel size must be positive.", got=f"mpp={mpp}", fix="give micrometres per pixel, e.g. 0.5")
+    panel = read_panel(channel_names) if channel_names is not None else None
+    found = _locate(images)
+    opened = _open_all(found, named=panel is not None, fixed=isinstance(images, Mapping))
+    wanted = [channels] if isinstance(channels, str) else channels
+    fovs = [_fov(fov_id, path, raw, panel, mpp) for fov_id, path, raw in opened]
+    fovs = [select(fov, wanted) for fov in fovs] if wanted is not None else align(fovs)
+    if labels is None:
+        return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
+    paths = _pair([fov.fov_id for fov in fovs], images, labels)
+    return [_with_labels(fov, paths[fov.fov_id]) for fov in fovs]
+
+
+def from_array(
+    image: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    channels: Sequence[str],
+    mpp: float | None,
+    fov_id: str = "fov",
+) -> Fov:
+    """Make a FOV of arrays in memory.
+
+    Parameters
+    ----------
+    image : (C, Y, X), any integer or float dtype
+        Intensities; a NumPy array or anything lazy that slices like one.
+    labels : (Y, X) integer, 0 = background
+        Segmentation.
+    channels
+        C unique names.
+    mpp
+        Micrometres per pixel.
+    fov_id
+        Name of the FOV.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from_array(np.zeros((2, 8, 9), np.uint16), channels=["CD3", "CD20"], mpp=0.5).shape_yx
+    (8, 9)
+    """
+    names_ = [channels] if isinstance(channels, str) else list(channels)
+    return Fov(fov_id, image, tuple(names_), labels, mpp, source={"format": "array"})
+
+
+def _locate(images: Paths) -> list[Found]:
+    """Everything the user named, recognised."""
+    if isinstance(images, Mapping):
+        found = []
+        for fov_id, path in images.items():
+            inner = discover(Path(path))
+            if len(inner) != 1:
+                raise InputError(
+                    f"{path}: the path of FOV {fov_id!r} holds {len(inner)} images.",
+                    got=", ".join(f.path.name for f in inner[:10]),
+                    fix="map each FOV id to one image",
+                )
+            found.append(Found(inner[0].path, inner[0].kind, str(fov_id), inner[0].notes))
+    else:
+        found = [f for path in _listed(images) for f in discover(path)]
+    if not found:
+        raise InputError("no images were given.", expected="a path, or several")
+    return found
+
+
+def _listed(paths: PathLike | Sequence[PathLike]) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, (str, Path)) else [Path(p) for p in paths]
+
+
+def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str, Path, RawImage]]:
+    """Metadata of every image, each under an id of its own."""
+    opened: list[tuple[str, Path, RawImage]] = []
+    for one in found:
+        raws = read(one, named=named)
+        for raw in raws:
+            parted = raw.part is not None and not (fixed and len(raws) == 1)
+            name = f"{one.name}_{raw.part}" if parted else one.name
+            notes = one.notes + raw.notes
+            opened.append(
+                (name, one.path, RawImage(raw.image, raw.names, raw.fmt, raw.files, raw.size, raw.part, notes, raw.labels))
+            )
+    ids = names.unique_ids([name for name, _, _ in opened], [path for _, path, _ in opened])
+    return [(fov_id, path, raw) for fov_id, (_, path, raw) in zip(ids, opened, strict=True)]
+
+
+def _fov(fov_id: str, path: Path, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:
+    raw, channel_ids, renamed = name_planes(raw, panel, f"FOV {fov_id!r}")
+    size, sized = isotropic(raw.size, mpp, f"FOV {fov_id!r}")
+    total, newest = _stamp(raw.files)
+    source = {"image": str(path), "format": raw.fmt, "bytes": total, "mtime_ns": newest}
+    if raw.part is not None:
+        source["part"] = raw.part
+    return Fov(fov_id, raw.image, channel_ids, None, size, source, raw.notes + renamed + sized)
+
+
+def _stamp(files: Sequence[Path]) -> tuple[int, int]:
+    """Bytes in all, and the newest time of change, of files and of what folders hold."""
+    total = newest = 0
+    for path in files:
+        inner = [Path(root) / f for root, _, fs in os.walk(path) for f in fs] if path.is_dir() else [path]
+        for file in inner:
+            info = file.stat()
+            total, newest = total + info.st_size, max(newest, info.st_mtime_ns)
+    return total, newest
+
+
+def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
+    """Labels stored with the image, if there is just one."""
+    if len(raw.labels) > 1:
+        paths = ", ".join(str(path) for _, path in raw.labels.values())
+        return fov.with_(notes=(*fov.notes, f"the image has several label images, none is used; pass one as labels: {paths}"))
+    if not raw.labels:
+        return fov
+    ((name, (array, path)),) = raw.labels.items()
+    note = f"labels are the image's own, {name!r}"
+    return _attach(fov, array, path, "OME-Zarr labels", (note,))
+
+
+def _pair(fov_ids: Sequence[str], images: Paths, labels: Paths) -> dict[str, Path]:
+    """The label file of each FOV."""
+    if isinstance(labels, Mapping):
+        return match_mapping(fov_ids, {str(k): Path(v) for k, v in labels.items()})
+    given = _listed(labels)
+    files: list[Path] = []
+    for path in given:
+        check_exists(path)
+        files += label_files(path) if path.is_dir() and not is_zarr(path) else [path]
+    if not files:
+        raise ReadError(f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED)
+    if len(fov_ids) == 1 and len(files) == 1 and files == given and _is_single(images):
+        return {fov_ids[0]: files[0]}
+    explicit = not isinstance(images, (str, Path)) or _is_single(images)
+    return match(fov_ids, files, subset=explicit)
+
+
+def _is_single(images: Paths) -> bool:
+    """Whether the user named one image itself, not a folder that happens to hold one."""
+    if isinstance(images, Mapping):
+        return len(images) == 1
+    given = _listed(images)
+    if len(given) != 1:
+        return False
+    return not given[0].is_dir() or is_zarr(given[0]) or discover(given[0])[0].path == given[0]
+
+
+def _with_labels(fov: Fov, path: Path) -> Fov:
+    check_exists(path)
+    opened = open_labels(path, fov.shape_yx)
+    try:
+        return _attach(fov, opened.labels, path, opened.fmt, opened.notes)
+    except InputError as error:
+        raise type(error)(f"{error}\n  file:      {path}") from None
+
+
+def _attach(fov: Fov, array: Any, path: Path, fmt: str, notes: tuple[str, ...]) -> Fov:
+    total, newest = _stamp([path])
+    source = {**fov.source, "labels": str(path), "labels_format": fmt, "labels_bytes": total, "labels_mtime_ns": newest}
+    return fov.with_(labels=array, source=source, notes=(*fov.notes, *notes))

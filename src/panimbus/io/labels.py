@@ -1,0 +1,222 @@
+"""Label images: TIFF of any integer type, inForm's maps, QuPath's RGB, GeoJSON, OME-Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.fov import Array, ArrayLike
+from panimbus.io import names
+from panimbus.io.geojson import GeoJsonLabels
+from panimbus.io.keys import bounds
+from panimbus.io.omezarr import is_zarr, read_zarr_labels
+from panimbus.io.plain_tiff import text_of
+from panimbus.io.tiff import TiffImage, TiffPlane, is_colour, is_reduced, opened, pages_of, planes_of
+from panimbus.io.xmltext import parse
+
+SUPPORTED = "TIFF of integers; inForm binary_seg_maps.tif; QuPath's RGB label TIFF; GeoJSON polygons; OME-Zarr labels"
+_STRIP_PIXELS = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """An opened label image: lazy (Y, X) integers, its format, and what the reader decided."""
+
+    labels: ArrayLike
+    fmt: str
+    notes: tuple[str, ...] = ()
+
+
+class FlatLabels:
+    """The only plane of a TIFF as (Y, X)."""
+
+    def __init__(self, planes: Sequence[TiffPlane]) -> None:
+        self._stack = TiffImage(planes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(Y, X)."""
+        return self._stack.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the ids."""
+        return self._stack.dtype
+
+    def __getitem__(self, key: Any, /) -> Array:
+        ((y0, y1), (x0, x1)), dropped = bounds(key, self.shape)
+        return self._compose(y0, y1, x0, x1).squeeze(axis=dropped)
+
+    def _compose(self, y0: int, y1: int, x0: int, x1: int) -> Array:
+        return self._stack[0, y0:y1, x0:x1]
+
+
+class RgbLabels(FlatLabels):
+    """QuPath's packed labels: id = red * 65536 + green * 256 + blue."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """24-bit ids as uint32."""
+        return np.dtype(np.uint32)
+
+    def _compose(self, y0: int, y1: int, x0: int, x1: int) -> Array:
+        red, green, blue = (self._stack[c, y0:y1, x0:x1].astype(np.uint32) for c in range(3))
+        return np.asarray(red << 16 | green << 8 | blue)
+
+
+class InformLabels(FlatLabels):
+    """inForm's nucleus, cytoplasm and membrane maps as one label image of whole cells.
+
+    Nucleus and cytoplasm carry ids; the membrane map is an outline without ids (or with): a pixel of it that belongs to
+    no nucleus or cytoplasm joins the neighbouring cell. Where maps overlap the nucleus counts.
+    """
+
+    _HALO = 2
+
+    def _compose(self, y0: int, y1: int, x0: int, x1: int) -> Array:
+        height, width = self.shape
+        a, b = max(y0 - self._HALO, 0), min(y1 + self._HALO, height)
+        c, d = max(x0 - self._HALO, 0), min(x1 + self._HALO, width)
+        maps = self._stack[:, a:b, c:d]
+        out = maps[0].copy()
+        for plane in maps[1:-1]:
+            np.copyto(out, plane, where=out == 0)
+        membrane = maps[-1]
+        if int(membrane.max(initial=0)) > 1:
+            np.copyto(out, membrane, where=out == 0)
+        else:
+            for _ in range(self._HALO):
+                out = _grow_into(out, (membrane > 0) & (out == 0))
+        return out[y0 - a : y1 - a, x0 - c : x1 - c]
+
+
+def _grow_into(labels: Array, free: Array) -> Array:
+    """Give each ``free`` pixel the id of a neighbour: above, left, right, below, then the diagonals; else leave it."""
+    padded = np.pad(labels, 1)
+    out = labels.copy()
+    height, width = labels.shape
+    for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)):
+        neighbour = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+        np.copyto(out, neighbour, where=free & (out == 0))
+    return out
+
+
+def label_files(folder: Path) -> list[Path]:
+    """Label images in a folder: a ``_nuclear`` file beside a ``_whole_cell`` one, and inForm's images, are left out."""
+    found = [p for p in names.children(folder) if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
+    maps = [p for p in found if p.stem.endswith("_binary_seg_maps")]
+    if maps:
+        return maps
+    whole = {names.match_key(names.stem(p)) for p in found if names.stem(p).endswith("_whole_cell")}
+    return [p for p in found if not (names.stem(p).endswith("_nuclear") and names.match_key(names.stem(p)) in whole)]
+
+
+def _is_label_name(path: Path) -> bool:
+    return names.is_tiff_name(path) or path.name.lower().endswith(".geojson")
+
+
+def open_labels(path: Path, shape_yx: tuple[int, int]) -> LabelFile:
+    """Open a label image; only metadata is read.
+
+    Parameters
+    ----------
+    path
+        TIFF, GeoJSON or OME-Zarr.
+    shape_yx
+        Size of its image, which GeoJSON needs.
+    """
+    if is_zarr(path):
+        return LabelFile(read_zarr_labels(path), "OME-Zarr labels")
+    if path.name.lower().endswith((".geojson", ".json")):
+        return LabelFile(GeoJsonLabels(path, shape_yx), "GeoJSON")
+    head = _head(path)
+    if head[:2] not in (b"II", b"MM"):
+        raise ReadError(
+            f"{path}: not a label image of a kind that is read here.", expected=SUPPORTED, got=f"first bytes {head!r}"
+        )
+    with opened(path) as tif:
+        pages = pages_of(tif, path)
+        return _label_tiff(path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size)
+
+
+def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelFile:
+    maps = {kind: page for page in pages if (kind := _compartment(page, path))}
+    if maps:
+        order = [kind for kind in ("Nucleus", "Cytoplasm", "Membrane") if kind in maps]
+        if "Membrane" not in order:
+            raise InputError(
+                f"{path}: inForm's maps lack the membrane, so the cells' extent is unknown.",
+                got=listed(sorted(maps)),
+                fix="export the segmentation maps of nucleus, cytoplasm and membrane",
+            )
+        planes = [planes_of(maps[kind], path, size)[0] for kind in order]
+        return LabelFile(InformLabels(planes), "inForm segmentation maps", (f"cells are made of inForm's {listed(order)} maps",))
+    if len(pages) > 1:
+        raise InputError(
+            f"{path}: the label image has several planes.",
+            expected="one plane of integer ids",
+            got=f"{len(pages)} pages of (Y, X) = {pages[0].shape[:2]}",
+            fix="save the plane of whole cells as a file of its own",
+        )
+    planes = planes_of(pages[0], path, size)
+    if len(planes) == 1:
+        return LabelFile(FlatLabels(planes), "TIFF")
+    if is_colour(pages[0]) and pages[0].dtype == np.uint8:
+        return LabelFile(RgbLabels(planes[:3]), "QuPath RGB labels", ("labels are read from 24-bit RGB as QuPath packs them",))
+    raise InputError(
+        f"{path}: the label image has several samples a pixel.",
+        expected="one plane of integer ids, or QuPath's RGB of 8 bits",
+        got=f"{len(planes)} samples, {pages[0].dtype}",
+    )
+
+
+def _compartment(page: tifffile.TiffPage, path: Path) -> str | None:
+    text = text_of(page)
+    if "<SegmentationImage" not in text:
+        return None
+    value = parse(text, path).findtext("CompartmentType")
+    return value.strip() if value else None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise ReadError(f"{path}: the label image cannot be opened.", got=str(error)) from error
+
+
+def validate_labels(labels: ArrayLike, fov_id: str) -> None:
+    """Read a label image in strips and refuse negative ids.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer
+        May be lazy. Unsigned types are not read: they cannot be negative.
+    fov_id
+        For the message.
+    """
+    if labels.dtype.kind != "i":
+        return
+    height, width = labels.shape
+    rows = max(1, _STRIP_PIXELS // max(width, 1))
+    count, lowest, where = 0, 0, (0, 0)
+    for y in range(0, height, rows):
+        strip = labels[y : min(y + rows, height), 0:width]
+        if int(strip.min(initial=0)) < 0:
+            ys, xs = np.nonzero(strip < 0)
+            where = where if count else (y + int(ys[0]), int(xs[0]))
+            count, lowest = count + len(ys), min(lowest, int(strip.min()))
+    if count:
+        raise InputError(
+            f"FOV {fov_id!r}: the label image has negative ids.",
+            expected="ids from 1, 0 = background",
+            got=f"{count} pixels below 0 (lowest {lowest}, first at y={where[0]}, x={where[1]})",
+            fix="save it with an unsigned type that is wide enough (uint32): ids above 32,767 wrap in int16",
+        )

@@ -1,0 +1,90 @@
+"""Which label image belongs to which FOV: by name, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from panimbus.core.errors import MatchError, listed
+from panimbus.io.names import MATCH_RULE, match_key, stem
+
+
+def match(fov_ids: Sequence[str], files: Sequence[Path], *, subset: bool) -> dict[str, Path]:
+    """Pair FOVs and label files whose names are equal once known suffixes are dropped.
+
+    Parameters
+    ----------
+    fov_ids
+        Ids of the FOVs.
+    files
+        Label files.
+    subset
+        Whether labels of FOVs that were not asked for are allowed.
+
+    Returns
+    -------
+    file of each FOV
+        All FOVs have one; anything else is a `MatchError`.
+    """
+    fovs: dict[str, list[str]] = {}
+    for fov in fov_ids:
+        fovs.setdefault(match_key(fov), []).append(fov)
+    labels: dict[str, list[Path]] = {}
+    for file in files:
+        labels.setdefault(match_key(stem(file)), []).append(file)
+    for key, paths in labels.items():
+        if key in fovs and len(paths) > 1:
+            raise MatchError(
+                f"FOV {fovs[key][0]!r} has {len(paths)} label images.",
+                got=listed([p.name for p in paths]),
+                fix="leave one in the folder, or pass the label images as a list or a mapping",
+            )
+        if len(fovs.get(key, ())) > 1:
+            raise MatchError(
+                f"{len(fovs[key])} FOVs have the same label image, {paths[0].name}.",
+                got=listed(fovs[key]),
+                fix="pass the labels as a mapping {fov_id: path}",
+            )
+    lonely = [fov for key, group in fovs.items() if key not in labels for fov in group]
+    spare = [p.name for key, paths in labels.items() if key not in fovs for p in paths]
+    if lonely or (spare and not subset):
+        raise MatchError(
+            f"images and label images do not pair up: {len(lonely)} of {len(fov_ids)} FOVs have no label image, "
+            f"{len(spare)} of {len(files)} label images have no FOV.",
+            expected=f"a label image for each FOV and a FOV for each label image; {MATCH_RULE}",
+            got=f"FOVs without: {listed(lonely)}; label images without: {listed(spare)}",
+            fix=_fix(lonely, spare, len(fov_ids)),
+        )
+    return {fov: labels[key][0] for key, group in fovs.items() for fov in group}
+
+
+def _fix(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
+    """What to do, with the pairs that look meant: one name begins with the other, at a break."""
+    pairs = [(fov, name) for fov in lonely for name in spare if _begins(fov, match_key(stem(name)))]
+    if pairs:
+        shown = ", ".join(f"{fov!r}: {name!r}" for fov, name in pairs[:3])
+        return f"rename the files, or pass images and labels as mappings {{fov_id: path}}; these look like pairs: {shown}"
+    if not lonely:
+        return "pass the images to score as a list of files if labels of others may stay in the folder"
+    if len(lonely) < total:
+        return "pass only the images that have labels, or add the missing label images"
+    return "rename the label images after the FOVs, or pass images and labels as mappings {fov_id: path}"
+
+
+def _begins(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return len(short) > 0 and long.startswith(short) and not long[len(short) : len(short) + 1].isalnum()
+
+
+def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Path]) -> dict[str, Path]:
+    """Check a mapping fov_id -> label file: each FOV must be in it, and it may name no other."""
+    lonely = [fov for fov in fov_ids if fov not in labels]
+    spare = [name for name in labels if name not in fov_ids]
+    if lonely or spare:
+        raise MatchError(
+            "the mapping of labels does not name the FOVs.",
+            expected="one label image a FOV id",
+            got=f"FOVs without: {listed(lonely)}; not a FOV: {listed(spare)}",
+            available=fov_ids,
+        )
+    return {fov: labels[fov] for fov in fov_ids}
