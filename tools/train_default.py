@@ -1,0 +1,379 @@
+"""Train the default model from nothing: simulate -> train -> export. No real image and no real label is used.
+
+    python tools/train_default.py simulate --run /tmp/panimbus-run --fovs 600 --jobs 2      # about 10 CPU minutes
+    python tools/train_default.py train    --run /tmp/panimbus-run --minutes 50 --refresh 1 # two cores; go on after a kill: same line
+    python tools/train_default.py export   --run /tmp/panimbus-run                          # -> src/panimbus/model/shipped
+
+The pool: ``fov_<seed>.npz``, each a simulated field of view of 384 x 384 µm with 12 random markers on one random platform,
+brought to 1 µm a pixel as `panimbus.infer` does. A training example is one marker of a 128 x 128 crop. ``--refresh`` processes go
+on simulating while the net trains (new seeds, the oldest FOVs leave the pool).
+Loss: binary cross-entropy of the pixels, weighted so that each cell counts the same, plus that of each cell's mean score, which is
+what is thresholded; labels smoothed; cells whose truth nobody could see carry none. Progress in ``<run>/log.csv``, state in
+``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes. Steps and seeds decide the result; with ``--minutes`` the number
+of steps depends on the machine (the card says how many there were).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+PLANES = ("image", "sqrt", "interior", "cell", "cell_mean")
+QUANTILES = (10, 25, 50, 75, 90, 97)
+STATS = (*(f"q{q}" for q in QUANTILES), "outside")
+PERCENTILE = 99.9
+SETTINGS = {"widths": (24, 48, 64, 96), "blocks": 1, "planes": len(PLANES), "stats": len(STATS), "unshuffle": 2}
+FOV_UM, CROP, BATCH, CHANNELS = 384, 128, 16, 12
+LR, WEIGHT_DECAY, SMOOTHING, EMA, JITTER = 1e-3, 1e-3, 0.03, 0.998, 0.35
+PLATFORM_SHARE = {"codex": 0.4, "mibi": 0.3, "imc": 0.3}
+
+
+# ---------------------------------------------------------------- simulate
+def simulate_fov(job: tuple[int, str]) -> None:
+    """One FOV of the pool, at 1 µm a pixel, in units of each channel's normaliser."""
+    from panimbus.core.regions import cell_sums
+    from panimbus.simulate import simulate_tissue
+
+    seed, folder = job
+    path = Path(folder) / f"fov_{seed:08d}.npz"
+    if path.exists():
+        return
+    rng = np.random.default_rng([20261123, seed])
+    platform = str(rng.choice(list(PLATFORM_SHARE), p=list(PLATFORM_SHARE.values())))
+    fine = 1 if platform == "imc" else 2
+    tissue = simulate_tissue((FOV_UM * fine,) * 2, 1.0 / fine, panel=CHANNELS, seed=rng, platform=platform)
+    labels, m = tissue.labels, len(tissue.truth)
+    index = labels.astype(np.int32) - 1
+    area = cell_sums(np.ones(labels.shape), index, m)
+    images, means, outside, kept = [], [], [], []
+    for k, plane in enumerate(tissue.image):
+        norm = np.percentile(plane, PERCENTILE)
+        if norm <= 0:
+            if not plane.any():
+                continue
+            norm = np.percentile(plane[plane > 0], PERCENTILE)
+        sums = cell_sums(plane, index, m) / np.maximum(area, 1) / norm
+        small = plane.reshape(FOV_UM, fine, FOV_UM, fine).mean((1, 3)) / norm
+        images.append(np.minimum(small, 8).astype(np.float16))
+        means.append(sums[1:].astype(np.float16))
+        outside.append(sums[0])
+        kept.append(k)
+    if not kept or m < 20:
+        return
+    partial = path.with_suffix(".tmp.npz")
+    np.savez(
+        partial,
+        image=np.stack(images),
+        index=index[fine // 2 :: fine, fine // 2 :: fine],
+        mean=np.stack(means),
+        outside=np.array(outside, np.float32),
+        truth=tissue.truth[:, kept].T.copy(),
+        platform=np.array(platform),
+    )
+    partial.rename(path)
+
+
+def simulate(run: Path, first: int, count: int, jobs: int) -> None:
+    """Fill the pool with seeds first .. first + count - 1."""
+    folder = run / "pool"
+    folder.mkdir(parents=True, exist_ok=True)
+    work = [(seed, str(folder)) for seed in range(first, first + count)]
+    if jobs <= 1:
+        for job in work:
+            simulate_fov(job)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        list(pool.map(simulate_fov, work, chunksize=4))
+
+
+# ---------------------------------------------------------------- examples
+@dataclass
+class Fov:
+    """One FOV of the pool in memory."""
+
+    image: np.ndarray  # (C, H, W) float16
+    index: np.ndarray  # (H, W) int32
+    mean: np.ndarray  # (C, m) float16
+    outside: np.ndarray  # (C,)
+    truth: np.ndarray  # (C, m) int8
+    area: np.ndarray  # (m,) pixels at 1 µm
+
+
+def read_fov(path: Path) -> Fov:
+    """Load one FOV."""
+    with np.load(path) as z:
+        index = z["index"]
+        area = np.bincount((index + 1).ravel(), minlength=z["truth"].shape[1] + 1)[1:]
+        return Fov(z["image"], index, z["mean"], z["outside"], z["truth"], area)
+
+
+def example(fov: Fov, rng: np.random.Generator, crop: int = CROP):
+    """Planes (P, s, s), stats (S,), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells."""
+    from panimbus.core.planes import channel_planes, label_planes
+
+    c = int(rng.integers(len(fov.image)))
+    y, x = rng.integers(0, fov.index.shape[0] - crop + 1, 2)
+    index = fov.index[y : y + crop, x : x + crop]
+    image = fov.image[c, y : y + crop, x : x + crop].astype(np.float32)
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    index, image = np.rot90(index, turns), np.rot90(image, turns)
+    if flip:
+        index, image = index[:, ::-1], image[:, ::-1]
+    index, image = np.ascontiguousarray(index), np.ascontiguousarray(image)
+    truth = fov.truth[c]
+    present = np.unique(index[index >= 0])
+    if not (truth[present] >= 0).any():
+        return None
+    norm = math.exp(float(np.clip(rng.normal(0, JITTER), -0.7, 0.7)))  # the normaliser is off by up to 2x
+    mean = fov.mean[c].astype(np.float32) / norm
+    # a dataset holds more or fewer positive cells than this FOV
+    odds = np.where(truth == 1, math.exp(rng.normal(0, 0.7)), 1.0)
+    drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
+    raw = [*np.percentile(mean[drawn], QUANTILES), fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))]
+    stats = np.sqrt(np.clip(raw, 0, 1)).astype(np.float32)
+    planes = channel_planes(label_planes(PLANES, index), PLANES, image / norm, index, mean)
+    return planes, stats, index, truth, fov.area
+
+
+def batch(fovs: list[Fov], rng: np.random.Generator, size: int = BATCH):
+    """Tensors of a batch: planes, stats, cell number of each pixel (0 = none), and per cell: target, weight."""
+    import torch
+
+    planes, stats, cells, target, weight = [], [], [], [np.zeros(1)], [np.zeros(1)]
+    offset = 1
+    while len(planes) < size:
+        one = example(fovs[int(rng.integers(len(fovs)))], rng)
+        if one is None:
+            continue
+        p, s, index, truth, area = one
+        inside = np.bincount((index + 1).ravel(), minlength=len(truth) + 1)[1:]
+        known = (truth >= 0) & (inside > 0.5 * area)
+        if not known.any():
+            continue
+        number = np.zeros(len(truth) + 1, np.int64)
+        number[:-1][known] = offset + np.arange(known.sum())
+        t = truth[known].astype(np.float32)
+        n_pos, n_neg = float(t.sum()), float((1 - t).sum())
+        up = np.clip((n_neg / max(n_pos, 1)) ** 0.3, 0.6, 2.0) if n_pos else 1.0
+        w = np.where(t == 1, up, 1.0)
+        planes.append(p)
+        stats.append(s)
+        cells.append(number[index])
+        target.append(t)
+        weight.append(w / w.sum() * min(len(t), 40) ** 0.5)
+        offset += len(t)
+    return (
+        torch.from_numpy(np.stack(planes)).contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(np.stack(stats)),
+        torch.from_numpy(np.stack(cells)),
+        torch.from_numpy(np.concatenate(target).astype(np.float32)),
+        torch.from_numpy(np.concatenate(weight).astype(np.float32)),
+    )
+
+
+# ---------------------------------------------------------------- train
+def loss_of(logits, cells, target, weight):
+    """Pixel loss in which each cell counts by its weight, plus the loss of each cell's mean score."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    flat = cells.reshape(-1)
+    at = torch.nonzero(flat).squeeze(1)
+    own = flat[at]
+    z = logits.reshape(-1)[at]
+    area = torch.bincount(own, minlength=len(target)).clamp(min=1).float()
+    soft = target * (1 - 2 * SMOOTHING) + SMOOTHING
+    pixel = F.binary_cross_entropy_with_logits(z, soft[own], reduction="none") * (weight / area)[own]
+    mean = torch.zeros_like(target).index_add(0, own, torch.sigmoid(z)) / area
+    mean = mean[1:].clamp(1e-4, 1 - 1e-4)
+    cell = F.binary_cross_entropy(mean, soft[1:], reduction="none") * weight[1:]
+    return (0.5 * pixel.sum() + cell.sum()) / weight.sum(), mean
+
+
+def validation(net, fovs: list[Fov]) -> tuple[float, float, float]:
+    """Loss, F1 and balanced accuracy at 0.5 on crops of held-out simulated FOVs."""
+    import torch
+
+    rng = np.random.default_rng(7)
+    losses, t, s = [], [], []
+    with torch.inference_mode():
+        for _ in range(12):
+            x, st, cells, target, weight = batch(fovs, rng, 32)
+            loss, mean = loss_of(net.logits(x, st), cells, target, weight)
+            losses.append(float(loss))
+            t.append(target[1:].numpy())
+            s.append(mean.numpy())
+    truth, score = np.concatenate(t) == 1, np.concatenate(s) > 0.5
+    tp, fp, fn, tn = (truth & score).sum(), (~truth & score).sum(), (truth & ~score).sum(), (~truth & ~score).sum()
+    return float(np.mean(losses)), 2 * tp / max(2 * tp + fp + fn, 1), 0.5 * (tp / max(tp + fn, 1) + tn / max(tn + fp, 1))
+
+
+class Pool:
+    """The FOVs in memory; `refresh` takes in new files and lets the oldest go."""
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self.seen: set[str] = set()
+        self.fovs: list[Fov] = []
+        self.held_out: list[Fov] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Seeds below 1,000,000 are for training, from there on held out."""
+        for path in sorted(self.folder.glob("fov_????????.npz")):
+            if path.name in self.seen:
+                continue
+            self.seen.add(path.name)
+            (self.fovs if int(path.stem[4:]) < 1_000_000 else self.held_out).append(read_fov(path))
+        self.fovs = self.fovs[-self.keep :]
+
+
+def train(run: Path, minutes: float, refresh: int, keep: int, seed: int) -> None:
+    """Train for so many minutes in all, resuming from the last checkpoint."""
+    import torch
+
+    from panimbus.model.unet import CompactUNet
+
+    torch.set_num_threads(2)
+    torch.manual_seed(seed)
+    net = CompactUNet(**SETTINGS).to(memory_format=torch.channels_last)
+    ema = CompactUNet(**SETTINGS)
+    ema.load_state_dict(net.state_dict())
+    optimiser = torch.optim.AdamW(net.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+    step, spent = 0, 0.0
+    if (run / "last.pt").exists():
+        state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+        net.load_state_dict(state["net"])
+        ema.load_state_dict(state["ema"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, spent = state["step"], state["spent"]
+    pool = Pool(run / "pool", keep=keep)
+    makers = [_maker(run, k, len(pool.seen)) for k in range(refresh)]
+    rng = np.random.default_rng([seed, step])
+    started, last, running = time.monotonic(), time.monotonic(), 0.0
+
+    def save() -> None:
+        state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step,
+                 "spent": spent + time.monotonic() - started, "settings": SETTINGS, "planes": list(PLANES), "stats": list(STATS),
+                 "percentile": PERCENTILE, "seed": seed, "fovs": len(pool.seen)}  # fmt: skip
+        torch.save(state, run / "next.pt")
+        (run / "next.pt").replace(run / "last.pt")
+
+    try:
+        while (done := (spent + time.monotonic() - started) / (60 * minutes)) < 1:
+            rate = LR * min(1, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            x, stats, cells, target, weight = batch(pool.fovs, rng)
+            loss, _ = loss_of(net.logits(x, stats), cells, target, weight)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            follow = min(EMA, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for a, b in zip(ema.parameters(), net.parameters(), strict=True):
+                    a.lerp_(b, 1 - follow)
+            running = float(loss) if step == 1 else 0.98 * running + 0.02 * float(loss)
+            if time.monotonic() - last > 120:
+                last = time.monotonic()
+                pool.refresh()
+                held, f1, balanced = validation(ema, pool.held_out) if pool.held_out else (math.nan,) * 3
+                line = f"{step},{done * minutes:.1f},{running:.4f},{held:.4f},{f1:.4f},{balanced:.4f},{len(pool.seen)}"
+                with (run / "log.csv").open("a") as f:
+                    f.write(line + "\n")
+                print(line, flush=True)
+                save()
+        save()
+    finally:
+        for maker in makers:
+            maker.send_signal(signal.SIGTERM)
+
+
+def _maker(run: Path, k: int, have: int) -> subprocess.Popen:
+    """A process at low priority that goes on simulating new training FOVs."""
+    first = 100_000 * (k + 1) + have
+    command = [sys.executable, __file__, "simulate", "--run", str(run), "--first", str(first), "--fovs", "20000", "--jobs", "1"]
+    return subprocess.Popen(command, preexec_fn=lambda: os.nice(15))
+
+
+# ---------------------------------------------------------------- export
+def export(run: Path, shipped: Path, name: str, commit: str) -> None:
+    """Write the EMA weights as safetensors and ONNX, with the card; ``<run>/measured.json`` fills the card's figures."""
+    import torch
+
+    from panimbus.model.card import ModelCard
+    from panimbus.model.unet import CompactUNet
+    from panimbus.model.weights import export_onnx, save_model
+
+    state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+    net = CompactUNet(**state["settings"])
+    net.load_state_dict(state["ema"])
+    facts = json.loads((run / "measured.json").read_text()) if (run / "measured.json").exists() else {}
+    card = ModelCard(
+        name=name,
+        architecture="compact_unet",
+        settings={"widths": tuple(state["settings"]["widths"]), "blocks": state["settings"]["blocks"], "unshuffle": 2},
+        planes=PLANES,
+        stats=STATS,
+        mpp=1.0,
+        percentile=PERCENTILE,
+        trained_on=(
+            f"Simulation only (panimbus.simulate): {state['fovs']} fields of view of {FOV_UM} x {FOV_UM} µm with {CHANNELS} random "
+            f"markers each, platforms {PLATFORM_SHARE}; {state['step']} steps of {BATCH} crops of {CROP} x {CROP} px at 1 µm/px, "
+            f"{state['spent'] / 60:.0f} minutes on 2 CPU cores. No real image or label was trained on."
+        ),
+        measured=facts.get("measured", ""),
+        not_for=facts.get("not_for", ""),
+        metrics=facts.get("metrics", {}),
+        licence="BSD-3-Clause",
+        date="2026-11",
+        commit=commit,
+        seed=state["seed"],
+        command="see tools/train_default.py: simulate, train, export",
+    )
+    shipped.mkdir(parents=True, exist_ok=True)
+    save_model(net, card, shipped / f"{name}.safetensors")
+    export_onnx(net, card, shipped / f"{name}.onnx")
+
+
+def main() -> None:
+    """Parse and run one stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("simulate", "train", "export"))
+    parser.add_argument("--run", type=Path, required=True, help="folder of this run, outside the repository")
+    parser.add_argument("--fovs", type=int, default=600)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=50)
+    parser.add_argument("--refresh", type=int, default=1, help="processes that go on simulating")
+    parser.add_argument("--keep", type=int, default=1500, help="FOVs in memory (4 MB each)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"))
+    parser.add_argument("--name", default="compact-1")
+    args = parser.parse_args()
+    if args.stage == "simulate":
+        simulate(args.run, args.first, args.fovs, args.jobs)
+        if args.first == 0:
+            simulate(args.run, 1_000_000, 24, args.jobs)  # held out
+    elif args.stage == "train":
+        train(args.run, args.minutes, args.refresh, args.keep, args.seed)
+    else:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        export(args.run, args.shipped, args.name, commit)
+
+
+if __name__ == "__main__":
+    main()
