@@ -84,11 +84,9 @@ class PaperSettings(_Frozen):
     def reach(self) -> int:
         """Upper bound of the distance (px) between an input pixel and the output pixels that it can change.
 
-        Two 3x3 convolutions a level down and up, and moves inside pooling blocks, as in ``CompactSettings.reach``; the unpadded
-        net crops its skips up to ``margin`` minus that, never more than ``stride`` off.
+        What the unpadded net loses at a side, and moves inside pooling blocks (``stride - 1`` in all).
         """
-        pitches = [2**level for level in range(self.depth)]
-        return int(sum(4 * pitch for pitch in pitches[:-1]) + 2 * pitches[-1] + self.stride - 1)
+        return self.margin("valid") + self.stride - 1
 
     def margin(self, padding: str) -> int:
         """Pixels that the output lacks at each side of an input whose sides are multiples of ``stride``."""

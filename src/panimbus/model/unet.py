@@ -173,6 +173,7 @@ class _PaperBlock(nn.Module):
     def __init__(self, width_in: int, width: int, padding: str) -> None:
         super().__init__()
         self.same = padding == "same"
+        self.pad = nn.ReflectionPad2d(1) if self.same else nn.Identity()
         self.conv2d_0 = nn.Conv2d(width_in, width, 1)
         self.conv2d_1 = nn.Conv2d(width, width, 3)
         self.bn_1: nn.Module = nn.BatchNorm2d(width)
@@ -183,13 +184,10 @@ class _PaperBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, width_in, H, W) -> (N, width, H, W); 4 px less in H and W when unpadded."""
         skip: Tensor = self.conv2d_0(x)
-        first = self.conv2d_1(self._padded(skip)) if self.merged is None else self.merged(self._padded(x))
+        first = self.conv2d_1(self.pad(skip)) if self.merged is None else self.merged(self.pad(x))
         x = F.relu(self.bn_1(first))
-        x = F.relu(self.bn_2(self.conv2d_2(self._padded(x))))
+        x = F.relu(self.bn_2(self.conv2d_2(self.pad(x))))
         return x + (skip if self.same else skip[:, :, 2:-2, 2:-2])
-
-    def _padded(self, x: Tensor) -> Tensor:
-        return F.pad(x, (1, 1, 1, 1), mode="reflect") if self.same else x
 
 
 class _PaperUp(nn.Module):

@@ -267,6 +267,7 @@ def export_onnx(net: nn.Module, card: ModelCard, path: str | Path) -> None:
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.filterwarnings("ignore", category=DeprecationWarning)  # the new exporter needs onnxscript
+            warnings.filterwarnings("ignore", message="Constant folding")  # left to the runtime
             torch.onnx.export(
                 folded(net).cpu(), tuple(example), str(part), input_names=names, output_names=["scores"],
                 dynamic_axes=axes, opset_version=_OPSET, dynamo=False,
