@@ -23,10 +23,14 @@ class ArrayLike(Protocol):
     """
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+        ...
 
     def __getitem__(self, key: Any, /) -> Array: ...
 
@@ -48,7 +52,8 @@ class Fov:
     mpp
         Micrometres per pixel of ``image``, or None where the file does not say.
     source
-        Where it came from, for provenance: JSON-able, e.g. ``{"image": path, "format": "OME-TIFF", "bytes": 123, "mtime_ns": 1}``.
+        Where it came from, for provenance: JSON-able, e.g. ``{"image": path, "format": "OME-TIFF", "bytes": 123,
+        "mtime_ns": 1}``.
     notes
         What the reader had to decide or repair, one sentence each (renamed channels, a guessed pixel size).
     """

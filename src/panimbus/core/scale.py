@@ -56,12 +56,12 @@ class Histogram:
         if values.size == 0:
             return cls.empty()
         if values.dtype.kind == "f":
-            return cls(*_count_floats(values), True)
+            return cls(*_count_floats(values), is_float=True)
         if values.dtype.kind not in "ui":
             raise InputError("Only integers and floats have a histogram.", got=str(values.dtype))
         if values.dtype == np.uint64 and int(values.max()) > np.iinfo(np.int64).max:
             raise InputError("Pixel values above 2^63 cannot be counted.", got=str(int(values.max())))
-        return cls(*_count_integers(values), False)
+        return cls(*_count_integers(values), is_float=False)
 
     @property
     def total(self) -> int:
@@ -91,7 +91,7 @@ class Histogram:
             return self
         keys = _float_keys(self.keys.astype(np.float32))
         merged, inverse = np.unique(keys, return_inverse=True)
-        return Histogram(merged, np.bincount(inverse, self.counts).astype(np.int64), True)
+        return Histogram(merged, np.bincount(inverse, self.counts).astype(np.int64), is_float=True)
 
     def values(self) -> npt.NDArray[np.float64]:
         """(k,) the value each key stands for: the integer itself, or the middle of the float bin."""

@@ -103,7 +103,7 @@ class OpenVinoBackend:
 
         core = ov.Core()
         streams = 2 if threads > 1 else 1
-        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, "ENABLE_CPU_PINNING": False}
+        config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, "ENABLE_CPU_PINNING": False}
         if precision == "float32":
             config["INFERENCE_PRECISION_HINT"] = "f32"
         self._model = core.compile_model(core.read_model(files.onnx), "CPU", config)

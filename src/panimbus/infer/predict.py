@@ -88,7 +88,6 @@ def predict(
     *,
     model: str | Path | None = None,
     channels: Sequence[str] | None = None,
-    mpp: float | None = None,
     scale: ChannelScale | None = None,
     out: str | Path | None = None,
     settings: PredictSettings | None = None,
@@ -107,8 +106,6 @@ def predict(
         Name of a shipped model, path of a model file, or None for the default model.
     channels
         Which channels to score; None for all of them.
-    mpp
-        Micrometres per pixel, where the files do not say or are wrong.
     scale
         The normaliser of an earlier run on the same dataset; None fits one on all of ``fovs`` together.
     out
@@ -122,7 +119,8 @@ def predict(
     -------
     AnnData
         X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``; obs ``fov_id``, ``cell_id``,
-        ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus``: provenance. Every label of every FOV is one row.
+        ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus``: provenance. Every label of every FOV
+        is one row.
 
     Raises
     ------
@@ -130,7 +128,7 @@ def predict(
         On input that cannot be scored; the message says what to change.
     """
     settings = settings or PredictSettings()
-    chosen = _checked(fovs, channels, mpp)
+    chosen = _checked(fovs, channels)
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
     run = _Run(
@@ -154,13 +152,11 @@ def predict(
     return _collect(run, scale, scores)
 
 
-def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None, mpp: float | None) -> list[Fov]:
+def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:
     """All problems that can be seen before reading pixels, in one message."""
     chosen = [fovs] if isinstance(fovs, Fov) else list(fovs)
     if not chosen:
         raise InputError("There is no FOV to score.")
-    if mpp is not None:
-        chosen = [f.with_(mpp=float(mpp)) for f in chosen]
     ids = [f.fov_id for f in chosen]
     if twice := sorted({i for i in ids if ids.count(i) > 1}):
         raise InputError("FOV names are not unique.", got=listed(twice))
@@ -170,7 +166,7 @@ def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None, mpp: flo
         raise InputError(
             f"The files of {len(missing)} FOVs do not say how large a pixel is.",
             got=listed(missing),
-            fix="pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
+            fix="pass --mpp (open_fovs(..., mpp=)) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
         )
     wanted = tuple(channels) if channels is not None else chosen[0].channels
     if not wanted:
@@ -213,7 +209,9 @@ def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatA
         files = model if model.onnx is not None else with_onnx(model, folder)
         backend = make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
     run.backend = backend.name
-    scoring = Scoring(model.card, backend, views(settings.tta), max(settings.tile, _least_tile(model)))
+    scoring = Scoring(
+        model.card, backend, views(settings.tta), max(settings.tile, _least_tile(model)), run.channels, scale
+    )
     numbers = {c: [scale.value(c), scale.vector(c, model.card.stats).tolist()] for c in run.channels if not scale.blank(c)}
     what = [model.sha256, settings.tta, backend.name, run.channels, numbers]
     live = len(numbers)
@@ -232,7 +230,7 @@ def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatA
             passed += pixels
             run.report(Progress("score", fov_id, passed, total))
 
-        done[fov.fov_id] = _score_one(run, fov, scale, scoring, on_pass)
+        done[fov.fov_id] = _score_one(run, fov, scoring, on_pass)
         if run.store is not None:
             run.store.save_scores(fov, keys[fov.fov_id], *done[fov.fov_id])
     run.report(Progress("score", run.fovs[-1].fov_id, total, total))
@@ -245,23 +243,14 @@ def _least_tile(model: ModelFiles) -> int:
 
 
 def _score_one(
-    run: _Run, fov: Fov, scale: ChannelScale, scoring: Scoring, on_pass: Callable[[int], None]
+    run: _Run, fov: Fov, scoring: Scoring, on_pass: Callable[[int], None]
 ) -> tuple[FloatArray, FloatArray]:
     cells = run.cells[fov.fov_id]
     shape = (len(run.channels), cells.y.size, cells.x.size)
     wants_map = run.settings.maps and run.store is not None
     sink = run.store.map_sink(fov, shape, run.channels, run.model.card.mpp) if wants_map and run.store else nullcontext()
     with sink as on_map:
-        return score_cells(
-            fov,
-            cells,
-            run.scans[fov.fov_id].mean,
-            channels=run.channels,
-            scale=scale,
-            scoring=scoring,
-            on_map=on_map,
-            on_pass=on_pass,
-        )
+        return score_cells(fov, cells, run.scans[fov.fov_id].mean, scoring, on_map=on_map, on_pass=on_pass)
 
 
 def _collect(run: _Run, scale: ChannelScale, scores: dict[str, tuple[FloatArray, FloatArray]]) -> AnnData:
@@ -276,7 +265,7 @@ def _collect(run: _Run, scale: ChannelScale, scores: dict[str, tuple[FloatArray,
                 score,
                 score_sd,
                 run.scans[fov.fov_id].mean,
-                cells.geometry.count * mpp**2,
+                cells.geometry.count.astype(np.float64) * mpp**2,
                 (cells.geometry.centroids()[:, ::-1] + 0.5) * mpp,
             )
         )

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,14 @@ def bands(shape_yx: tuple[int, int]) -> list[tuple[int, int]]:
     rows = max(1, BAND_PIXELS // max(1, shape_yx[1]))
     count = max(1, math.ceil(shape_yx[0] / rows))
     edges = np.linspace(0, shape_yx[0], count + 1).astype(int)
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def prefetched(image: Any, keys: Sequence[tuple[int, slice, slice]]) -> Iterator[Array]:
     """Planes of an image in order; the next is read while the caller works on this one."""
     with ThreadPoolExecutor(1) as pool:
         coming = deque(pool.submit(image.__getitem__, key) for key in keys[:1])
-        for key in [*keys[1:], None]:
+        for key in [*keys[1:], None] if keys else []:
             plane = coming.popleft().result()
             if key is not None:
                 coming.append(pool.submit(image.__getitem__, key))
@@ -95,7 +96,8 @@ def scan_cells(fov: Fov, mpp: float) -> FovCells:
     y, x = model_axes(fov, mpp)
     strips = bands(fov.shape_yx)
     keep = len(strips) == 1
-    parts, ids = [], []
+    parts: list[Array | None] = []
+    ids = []
     for r0, r1 in strips:
         part = np.asarray(fov.labels[r0:r1, 0 : fov.shape_yx[1]])
         _check_values(part, fov.fov_id)
@@ -104,8 +106,8 @@ def scan_cells(fov: Fov, mpp: float) -> FovCells:
     index = CellIndex(np.unique(np.concatenate(ids)))
     geometry, sampled = CellGeometry.zeros(len(index)), np.zeros(len(index), np.bool_)
     rows, cols = y.nearest(0, y.size), x.nearest(0, x.size)
-    for (r0, r1), part in zip(strips, parts, strict=True):
-        cells = index(fov.labels[r0:r1, 0 : fov.shape_yx[1]] if part is None else part)
+    for (r0, r1), kept in zip(strips, parts, strict=True):
+        cells = index(np.asarray(fov.labels[r0:r1, 0 : fov.shape_yx[1]]) if kept is None else kept)
         geometry.add(cells, (r0, 0))
         mine = rows[(rows >= r0) & (rows < r1)] - r0
         seen = cells[np.ix_(mine, cols)]
@@ -138,11 +140,11 @@ def _rescue(
         cells, pixels, d2 = closest_members(index(labels), lost, centroids, (r0, 0))
         better = d2 < best[cells]
         best[cells[better]], where[cells[better]] = d2[better], pixels[better]
-    cells = np.flatnonzero(lost)
-    out = np.empty((len(cells), 3), np.intp)
-    out[:, 0] = cells
+    found = np.flatnonzero(lost)
+    out = np.empty((len(found), 3), np.intp)
+    out[:, 0] = found
     for k, axis in enumerate(axes):
-        out[:, k + 1] = np.minimum(((where[cells, k] + 0.5) / axis.scale).astype(np.intp), axis.size - 1)
+        out[:, k + 1] = np.minimum(((where[found, k] + 0.5) / axis.scale).astype(np.intp), axis.size - 1)
     return out
 
 
@@ -176,11 +178,11 @@ def scan_channels(fov: Fov, cells: FovCells, channels: Sequence[str]) -> FovScan
         if fov.labels is None:  # pragma: no cover - scan_cells has refused it
             break
         labels = np.asarray(fov.labels[r0:r1, 0:width])
-        digest.update(np.ascontiguousarray(labels))
+        digest.update(np.ascontiguousarray(labels).data)
         index = cells.index(labels)
         keys = [(p, slice(r0, r1), slice(0, width)) for p in planes]
         for k, plane in enumerate(prefetched(fov.image, keys)):
-            digest.update(np.ascontiguousarray(plane))
+            digest.update(np.ascontiguousarray(plane).data)
             try:
                 pixels[k] = pixels[k].merge(Histogram.of(plane))
             except InputError as error:

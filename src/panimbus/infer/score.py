@@ -39,12 +39,16 @@ class Scoring:
         TTA views.
     tile
         Longest side of a window, in model pixels.
+    channels, scale
+        What to score, and the dataset's normalisers.
     """
 
     card: ModelCard
     backend: Backend
     views: tuple[View, ...]
     tile: int
+    channels: tuple[str, ...]
+    scale: ChannelScale
 
 
 @dataclass
@@ -87,10 +91,8 @@ def score_cells(
     fov: Fov,
     cells: FovCells,
     mean: FloatArray,
-    *,
-    channels: Sequence[str],
-    scale: ChannelScale,
     scoring: Scoring,
+    *,
     on_map: MapSink | None = None,
     on_pass: Callable[[int], None] = lambda _pixels: None,
 ) -> tuple[FloatArray, FloatArray]:
@@ -102,10 +104,8 @@ def score_cells(
         The FOV and what `scan_cells` found.
     mean : (n, C) float32
         Mean raw intensity of each cell.
-    channels, scale
-        What to score, and the dataset's normalisers.
     scoring
-        Model, backend, views, tile size.
+        The model, how it runs, and the channels with their normalisers.
     on_map
         Receives the pixel scores of each finished tile, averaged over the views.
     on_pass
@@ -116,9 +116,8 @@ def score_cells(
     score, score_sd : (n, C) float32
         Blank channels score 0.
     """
-    sums = _Sums(np.zeros((len(channels), len(scoring.views), cells.n)), np.zeros(cells.n, np.int64))
-    active = [k for k, c in enumerate(channels) if not scale.blank(c)]
-    jobs = _jobs(fov, cells, mean, [(k, channels[k]) for k in active], scale, scoring, sums, maps=on_map is not None)
+    sums = _Sums(np.zeros((len(scoring.channels), len(scoring.views), cells.n)), np.zeros(cells.n, np.int64))
+    jobs = _jobs(fov, cells, mean, scoring, sums, maps=on_map is not None)
     pending: FloatArray | None = None
     for (channel, view, tile, pixels), scores in scoring.backend.run(jobs):
         plain = _place(scoring.views[view].undo(scores[0, 0]), tile)
@@ -157,20 +156,19 @@ def _jobs(
     fov: Fov,
     cells: FovCells,
     mean: FloatArray,
-    channels: Sequence[tuple[int, str]],
-    scale: ChannelScale,
     scoring: Scoring,
     sums: _Sums,
     *,
     maps: bool,
 ) -> Iterator[Job]:
-    names = scoring.card.planes
+    names, scale = scoring.card.planes, scoring.scale
+    channels = [(k, c) for k, c in enumerate(scoring.channels) if not scale.blank(c)]
     for block in _blocks(fov, cells, scoring):
         found = [(t, _cell_pixels(t, block, cells)) for t in block.tiles]
         for _, pixels in found:
             sums.count[pixels.cells] += np.bincount(pixels.local, minlength=len(pixels.cells))
         found = [(t, p) for t, p in found if maps or len(p.cells)]
-        if not found:
+        if not found or not channels:
             continue
         fixed = label_planes(names, block.index)
         for (k, channel), image in zip(channels, _read(fov, cells, block.window, [c for _, c in channels]), strict=True):

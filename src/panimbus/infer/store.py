@@ -105,7 +105,6 @@ class FolderStore:
 
             yield sink
             write_ome_tiff(path, canvas, channels, mpp)
-            del canvas
         finally:
             raw.unlink(missing_ok=True)
 

@@ -157,8 +157,9 @@ class GeoJsonLabels:
 
 def fill(cell: Cell, region: tuple[int, int, int, int]) -> tuple[Array, tuple[int, int]]:
     """Pixels of a cell inside a region (y0, y1, x0, x1): a mask, and the (y, x) at which it lies."""
-    from skimage.draw import polygon
+    from skimage import draw
 
+    polygon: Any = draw.polygon
     y0, y1 = max(cell.box[0], region[0]), min(cell.box[1], region[1])
     x0, x1 = max(cell.box[2], region[2]), min(cell.box[3], region[3])
     shape = (max(y1 - y0, 0), max(x1 - x0, 0))

@@ -93,7 +93,7 @@ class InformLabels(FlatLabels):
         else:
             for _ in range(self._HALO):
                 out = _grow_into(out, (membrane > 0) & (out == 0))
-        return out[y0 - a : y1 - a, x0 - c : x1 - c]
+        return np.asarray(out[y0 - a : y1 - a, x0 - c : x1 - c])
 
 
 def _grow_into(labels: Array, free: Array) -> Array:

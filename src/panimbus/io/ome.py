@@ -11,7 +11,7 @@ from panimbus.io.xmltext import inside, parse
 # micrometres in one of OME's units of length
 _UNITS = {
     "m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3, "pm": 1e-6,
-    "Å": 1e-4, "Å": 1e-4, "in": 25400.0, "thou": 25.4, "mil": 25.4, "meter": 1e6, "millimeter": 1e3, "centimeter": 1e4,
+    "\u00c5": 1e-4, "\u212b": 1e-4, "in": 25400.0, "thou": 25.4, "mil": 25.4, "meter": 1e6, "millimeter": 1e3, "centimeter": 1e4,
     "micrometer": 1.0, "microns": 1.0, "nanometer": 1e-3, "picometer": 1e-6, "angstrom": 1e-4, "inch": 25400.0,
 }  # fmt: skip
 

@@ -145,12 +145,12 @@ def write_ome_zarr(path: str | Path, image: Array, channels: Sequence[str], mpp:
     window = {"min": 0, "max": top, "start": 0, "end": top}
     omero = {"channels": [{"label": c, "color": "FFFFFF", "active": i < 3, "window": window} for i, c in enumerate(channels)]}
     with atomic_path(path) as temporary:
-        group = zarr.open_group(store=str(temporary), mode="w", zarr_format=3 if version == "0.5" else 2)
+        group: Any = zarr.open_group(store=str(temporary), mode="w", zarr_format=3 if version == "0.5" else 2)
         chunks = (1, min(_CHUNK, image.shape[1]), min(_CHUNK, image.shape[2]))
         keys = (
             {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if version == "0.4" else {"dimension_names": ["c", "y", "x"]}
         )
-        array: Any = group.create_array("0", shape=image.shape, dtype=image.dtype, chunks=chunks, **keys)  # type: ignore[arg-type]
+        array: Any = group.create_array("0", shape=image.shape, dtype=image.dtype, chunks=chunks, **keys)
         for c in range(image.shape[0]):
             array[c] = image[c]
         if version == "0.5":
