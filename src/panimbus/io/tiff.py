@@ -106,11 +106,13 @@ class TiffPlane:
         item = self.raw_dtype.itemsize
         file.seek((self.raw or 0) + y0 * width * item)
         count = (y1 - y0) * width
-        data = file.read(count * item)
-        if len(data) < count * item:
-            raise self._broken(f"rows {y0} to {y1 - 1} should have {count * item} bytes, the file ends after {len(data)}")
-        grid = np.frombuffer(data, self.raw_dtype).reshape(y1 - y0, self.shape[1], self.step)
-        out[...] = grid[:, x0:x1, 0 if self.planar else self.sample]
+        straight = self.step == 1 and x1 - x0 == width and self.raw_dtype == out.dtype and out.flags.c_contiguous
+        data = out if straight else np.empty(count, self.raw_dtype)
+        got = file.readinto(data.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+        if got < count * item:
+            raise self._broken(f"rows {y0} to {y1 - 1} should have {count * item} bytes, the file ends after {got}")
+        if not straight:
+            out[...] = data.reshape(y1 - y0, self.shape[1], self.step)[:, x0:x1, 0 if self.planar else self.sample]
 
     def _broken(self, what: str) -> ReadError:
         return ReadError(
