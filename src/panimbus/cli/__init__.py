@@ -1,1 +1,76 @@
-"""panimbus."""
+"""The command ``panimbus``: one thin file a verb; each parses, calls and saves."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+
+import typer
+
+from panimbus.core.errors import PanimbusError
+
+app = typer.Typer(
+    name="panimbus",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Marker positivity for every cell and every marker of multiplexed tissue images, with no retraining.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    *,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        from panimbus import __version__
+
+        typer.echo(f"panimbus {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def _register() -> None:
+    from panimbus.cli import demo, inspect, models, predict
+
+    app.command("predict")(predict.command)
+    app.command("inspect")(inspect.command)
+    app.command("demo")(demo.command)
+    app.command("models")(models.command)
+
+
+_register()
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one message and exit code 2, an interrupt is 130, never a traceback."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.captureWarnings(capture=True)
+    try:
+        app()
+    except PanimbusError as error:
+        _stop(str(error), 2)
+    except KeyboardInterrupt:
+        _stop("Interrupted. What was finished is kept: run the same command again to continue.", 130)
+    except OSError as error:
+        _stop(_about(error), 2)
+
+
+def _about(error: OSError) -> str:
+    where = error.filename or "a file"
+    if error.errno == errno.ENOSPC:
+        return (
+            f"The disk is full: {where} could not be written.\n  fix:       free some space and run the same command again; "
+            "what was finished is kept"
+        )
+    return f"{where}: {error.strerror or error}"
+
+
+def _stop(message: str, code: int) -> None:
+    typer.echo(message, err=True)
+    sys.exit(code)

@@ -1,0 +1,5 @@
+"""Coming."""
+
+
+def command() -> None:
+    """Coming."""

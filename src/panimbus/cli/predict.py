@@ -1,0 +1,64 @@
+"""``panimbus predict``: image files and label images in, a cell table out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+KINDS = ("h5ad", "csv", "parquet")
+
+
+def command(  # noqa: PLR0913 (one parameter an option)
+    images: Annotated[list[Path], typer.Argument(help="Images: files, or folders of them (TIFF, OME-TIFF, QPTIFF, OME-Zarr, IMC).")],
+    *,
+    labels: Annotated[list[Path] | None, typer.Option("--labels", help="Label images: a file, or a folder matched by name.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results; a second run continues there.")],
+    channels: Annotated[str | None, typer.Option(help="Channels to score, comma-separated; all of them if left away.")] = None,
+    channel_names: Annotated[
+        Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
+    ] = None,
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
+    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full (8 views) or none. [default: the model's]")] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Also write pixel score maps (OME-TIFF).")] = False,
+    normaliser: Annotated[
+        Path | None, typer.Option(help="normaliser.json of an earlier run on the same dataset, used as it is.")
+    ] = None,
+    tables: Annotated[str, typer.Option(help="Which tables to write, comma-separated: h5ad, csv, parquet.")] = "h5ad,csv",
+    tile: Annotated[int, typer.Option(help="Longest side of a tile, in model pixels.")] = 576,
+    precision: Annotated[str, typer.Option(help="auto, or float32 for exact results.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,
+) -> None:
+    """Score every cell and every marker; write cells.h5ad, cells.csv and normaliser.json into --out."""
+    import json
+
+    from panimbus.cli.console import progress_bar
+    from panimbus.core.errors import InputError
+    from panimbus.infer.output import check_kinds, load_scale, save_run, summary
+    from panimbus.infer.predict import PredictSettings, predict
+    from panimbus.io import open_fovs
+    from panimbus.model.weights import resolve_model
+
+    kinds = check_kinds(tables)
+    scale = load_scale(normaliser) if normaliser is not None else None
+    card = resolve_model(model).card
+    wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
+    fovs = open_fovs(
+        images if len(images) > 1 else images[0],
+        None if not labels else labels if len(labels) > 1 else labels[0],
+        mpp=mpp,
+        channels=wanted,
+        channel_names=channel_names,
+    )
+    for note in sorted({note for fov in fovs for note in fov.notes}):
+        typer.echo(f"note: {note}", err=True)
+    settings = PredictSettings(tta or card.tta, tile, precision, device, threads, maps)
+    with progress_bar() as show:
+        table = predict(fovs, model=model, channels=wanted, scale=scale, out=out, settings=settings, progress=show)
+    save_run(table, out, kinds)
+    typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))

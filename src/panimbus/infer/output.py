@@ -1,0 +1,81 @@
+"""The files of a finished run: tables, the normaliser, the provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.scale import ChannelScale
+from panimbus.core.table import FOV, PROVENANCE, to_frame
+from panimbus.io.write import atomic_path
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+KINDS = ("h5ad", "csv", "parquet")
+
+
+def check_kinds(text: str) -> tuple[str, ...]:
+    """Split ``"h5ad,csv"`` and refuse what is not one of `KINDS`, or cannot be written here."""
+    kinds = tuple(dict.fromkeys(k.strip() for k in text.split(",") if k.strip()))
+    unknown = [k for k in kinds if k not in KINDS]
+    if unknown or not kinds:
+        raise InputError(f"Unknown kind of table: {', '.join(unknown) or '(none given)'}.", available=KINDS)
+    if "parquet" in kinds:
+        import importlib.util
+
+        if importlib.util.find_spec("pyarrow") is None:
+            raise MissingExtraError("A parquet table", "parquet")
+    return kinds
+
+
+def load_scale(path: Path) -> ChannelScale:
+    """Read a ``normaliser.json``."""
+    try:
+        return ChannelScale.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ReadError(f"{path}: there is no such file.", fix="pass the normaliser.json of an earlier run") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path} is not JSON.", got=str(error), fix="pass the normaliser.json of an earlier run") from None
+
+
+def save_run(table: AnnData, out: Path, kinds: Sequence[str]) -> None:
+    """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    provenance = table.uns[PROVENANCE]
+    if "h5ad" in kinds:
+        with atomic_path(out / "cells.h5ad") as path:
+            table.write_h5ad(path, compression="lzf")
+    if "csv" in kinds:
+        with atomic_path(out / "cells.csv") as path:
+            to_frame(table).to_csv(path, index=False)
+    if "parquet" in kinds:
+        with atomic_path(out / "cells.parquet") as path:
+            to_frame(table).to_parquet(path, index=False)
+    scale = json.loads(str(provenance["scale"]))
+    _write_json(out / "normaliser.json", scale)
+    run = {k: v for k, v in provenance.items() if k not in {"scale", "inputs"}}
+    _write_json(out / "run.json", {**run, "inputs": json.loads(str(provenance["inputs"]))})
+
+
+def _write_json(path: Path, data: Any) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
+    """A few lines for the terminal: how many cells, and the share of positive cells a marker."""
+    threshold = float(table.uns[PROVENANCE]["threshold"])
+    share = (np.asarray(table.X) >= threshold).mean(0) if table.n_obs else np.zeros(table.n_vars)
+    width = max(len(c) for c in table.var_names)
+    lines = [f"{table.n_obs:,} cells in {table.obs[FOV].nunique()} FOVs, {table.n_vars} channels; positive (score >= {threshold:g}):"]
+    for channel, part in zip(table.var_names, share, strict=True):
+        note = scale["channels"].get(channel, {}).get("note", "")
+        lines.append(f"  {channel:<{width}}  {100 * part:5.1f} %  {note}".rstrip())
+    lines.append(f"written: {out}")
+    return "\n".join(lines)
