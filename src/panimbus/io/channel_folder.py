@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.io.ifd import count_pages
 from panimbus.io.names import children, is_tiff_name, stem
 from panimbus.io.ome import parse_ome
 from panimbus.io.plain_tiff import resolution
 from panimbus.io.raw import PixelSize, RawImage
-from panimbus.io.tiff import TiffImage, TiffPlane, count_pages, is_reduced, opened, pages_of, planes_of
+from panimbus.io.tiff import TiffImage, TiffPlane, is_reduced, opened, pages_of, planes_of
 
 SUBFOLDERS = ("tifs", "tiffs", "rescaled", "normalized", "normalised")
 

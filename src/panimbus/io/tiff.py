@@ -15,6 +15,7 @@ import tifffile
 
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Array
+from panimbus.io.ifd import count_pages
 from panimbus.io.keys import bounds
 
 # what tifffile and imagecodecs raise on damaged files (imagecodecs' errors are RuntimeErrors)
@@ -187,37 +188,6 @@ def pages_of(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
     if not pages:
         raise ReadError(f"{path}: the TIFF has no pages.", fix="copy or export the file again")
     return pages
-
-
-def count_pages(path: Path) -> int:
-    """Walk the chain of IFDs without parsing them; return how many there are (tifffile stops silently where it breaks)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = struct.unpack(order + "H", head[2:4])[0] == 43
-        number, offset_format, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
-        at = struct.unpack(order + offset_format, head[8:16] if big else head[4:8])[0]
-        seen: set[int] = set()
-        while at and at not in seen:
-            seen.add(at)
-            following = None
-            if at < size:
-                file.seek(at)
-                data = file.read(struct.calcsize(number))
-                if len(data) == struct.calcsize(number):
-                    file.seek(struct.unpack(order + number, data)[0] * entry, 1)
-                    data = file.read(struct.calcsize(offset_format))
-                    if len(data) == struct.calcsize(offset_format):
-                        following = struct.unpack(order + offset_format, data)[0]
-            if following is None:
-                raise ReadError(
-                    f"{path}: the file is damaged or truncated, page {len(seen)}.",
-                    got=f"the page's description should lie at byte {at}, the file has {size} bytes",
-                    fix="copy or export the file again",
-                )
-            at = following
-    return len(seen)
 
 
 def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]:
