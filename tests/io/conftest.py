@@ -1,6 +1,5 @@
 """Shared by the readers' tests: real data where it is, a watch on open files, small files of each format."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ def no_open_files(tmp_path):
         targets = []
         for fd in fds.iterdir():
             try:
-                targets.append(os.readlink(fd))
+                targets.append(str(fd.readlink()))
             except OSError:
                 continue
         assert not [t for t in targets if t.startswith(str(tmp_path)) and not t.endswith("(deleted)")]

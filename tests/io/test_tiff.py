@@ -114,9 +114,7 @@ def test_threads_may_read_at_once(ome, stack):
     wrong = []
 
     def work(c):
-        for _ in range(20):
-            if not np.array_equal(fov.image[c], stack[c]):
-                wrong.append(c)
+        wrong.extend(c for _ in range(20) if not np.array_equal(fov.image[c], stack[c]))
 
     threads = [threading.Thread(target=work, args=(c,)) for c in (0, 1, 2, 0)]
     for t in threads:
@@ -278,7 +276,9 @@ def test_plain_stack_needs_names(tmp_path, stack):
         open_fovs(tmp_path / "f.tiff", channel_names=["a", "b"])
 
 
-@pytest.mark.parametrize(("config", "compression"), [("contig", None), ("separate", None), ("contig", "zlib"), ("separate", "lzw")])
+@pytest.mark.parametrize(
+    ("config", "compression"), [("contig", None), ("separate", None), ("contig", "zlib"), ("separate", "lzw")]
+)
 def test_samples_as_channels(tmp_path, config, compression):
     data = np.arange(5 * 20 * 30, dtype=np.float32).reshape(5, 20, 30)
     shown = np.moveaxis(data, 0, -1) if config == "contig" else data

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
+
+import tifffile
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io.ifd import count_pages
@@ -24,7 +27,8 @@ def is_single_plane(path: Path) -> bool:
     """Whether a TIFF holds one plane (pyramid levels aside)."""
     if count_pages(path) > 1:
         with opened(path) as tif:
-            return sum(not is_reduced(page) for page in pages_of(tif, path)) == 1
+            whole = (page for page in tif.pages if isinstance(page, tifffile.TiffPage) and not is_reduced(page))
+            return len(list(islice(whole, 2))) == 1
     with opened(path) as tif:
         page = tif.pages.first
         images = int((tif.imagej_metadata or {}).get("images", 1)) if tif.is_imagej else 1

@@ -143,16 +143,18 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         if found.kind == "companion":
             part_of |= ome_tiff.companion_files(found.path)
     roots: list[Found] = []
+    sets: set[Path] = set()
     for path in tiffs:
         if path.name in part_of:
             continue
-        part_of |= ome_tiff.companion_files(path)
+        together = ome_tiff.companion_files(path)
+        part_of |= together
+        if len(together) > 1:
+            sets.add(path)
         roots.append(Found(path, sniff(path), names.stem(path)))
-    alone = [f for f in roots if f.kind != "qptiff" and is_single_plane(f.path)]
+    alone = [f for f in roots if f.kind != "qptiff" and f.path not in sets and is_single_plane(f.path)]
     if len(alone) == len(tiffs) and not others:
         return [Found(folder, "channels", folder.resolve().name)]
-    sets = {f.path for f in roots if f.kind == "ome" and len(ome_tiff.companion_files(f.path)) > 1}
-    alone = [f for f in alone if f.path not in sets]
     if alone and len(alone) < len(roots):
         raise InputError(
             f"{folder}: the folder mixes TIFFs of one plane with TIFFs of many.",

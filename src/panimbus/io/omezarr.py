@@ -71,7 +71,7 @@ class ZarrPlanes:
         if "c" in wanted and "c" not in kept:
             part, kept = part[np.newaxis], ["c", *kept]
         part = part.transpose([kept.index(axis) for axis in self._order])
-        return np.ascontiguousarray(part.astype(self.dtype, copy=False).squeeze(axis=dropped))
+        return np.ascontiguousarray(part.astype(self.dtype, copy=False)).squeeze(axis=dropped)
 
 
 def read_ome_zarr(path: Path) -> list[RawImage]:
