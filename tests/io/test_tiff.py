@@ -433,3 +433,21 @@ def test_what_is_written_is_read(tmp_path, stack):
     (fov,) = open_fovs(tmp_path / "w.ome.tiff")
     np.testing.assert_array_equal(fov.image[:], stack)
     assert (fov.channels, fov.mpp) == (("a", "b", "c"), 0.5)
+
+
+def test_a_renamed_copy_reads_its_own_pixels_and_hides_no_other_file(tmp_path, stack):
+    one = '<TiffData IFD="0" PlaneCount="3"><UUID FileName="a.ome.tif">{}</UUID></TiffData>'
+    for name, uuid, add in (("a", "urn:uuid:0", 0), ("b", "urn:uuid:0", 1), ("c", "urn:uuid:9", 2)):
+        xml = _XML.format(data=one.format(uuid))
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", stack + add, description=xml, metadata=None, photometric="minisblack")
+    fovs = open_fovs(tmp_path)
+    assert [f.fov_id for f in fovs] == ["a", "b", "c"]
+    assert [int(f.image[0, 0, 0]) for f in fovs] == [0, 1, 2]
+
+
+def test_jpeg_tiles(tmp_path, stack):
+    plane = (stack // 64).astype(np.uint8)
+    path = tmp_path / "j.tif"
+    tifffile.imwrite(path, plane, compression="jpeg", tile=(32, 32), photometric="minisblack")
+    (fov,) = open_fovs(path)
+    np.testing.assert_array_equal(fov.image[:], tifffile.imread(path))

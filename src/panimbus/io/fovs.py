@@ -70,7 +70,9 @@ def open_fovs(
     fovs = [select(fov, wanted) for fov in fovs] if wanted is not None else align(fovs)
     if labels is None:
         return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
-    paths = _pair([fov.fov_id for fov in fovs], images, labels)
+    paths = _pair(
+        [fov.fov_id for fov in fovs], labels, single=_is_single(images, found), listed=not isinstance(images, (str, Path))
+    )
     return [_with_labels(fov, paths[fov.fov_id]) for fov in fovs]
 
 
@@ -180,8 +182,8 @@ def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
     return _attach(fov, array, path, "OME-Zarr labels", (note,))
 
 
-def _pair(fov_ids: Sequence[str], images: Paths, labels: Paths) -> dict[str, Path]:
-    """The label file of each FOV."""
+def _pair(fov_ids: Sequence[str], labels: Paths, *, single: bool, listed: bool) -> dict[str, Path]:
+    """The label file of each FOV; ``single`` and ``listed`` say how the images were named."""
     if isinstance(labels, Mapping):
         return match_mapping(fov_ids, {str(k): Path(v) for k, v in labels.items()})
     given = _listed(labels)
@@ -191,20 +193,16 @@ def _pair(fov_ids: Sequence[str], images: Paths, labels: Paths) -> dict[str, Pat
         files += label_files(path) if path.is_dir() and not is_zarr(path) else [path]
     if not files:
         raise ReadError(f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED)
-    if len(fov_ids) == 1 and len(files) == 1 and files == given and _is_single(images):
+    if len(fov_ids) == 1 and files == given and len(files) == 1 and single:
         return {fov_ids[0]: files[0]}
-    explicit = not isinstance(images, (str, Path)) or _is_single(images)
-    return match(fov_ids, files, subset=explicit)
+    return match(fov_ids, files, subset=single or listed)
 
 
-def _is_single(images: Paths) -> bool:
+def _is_single(images: Paths, found: list[Found]) -> bool:
     """Whether the user named one image itself, not a folder that happens to hold one."""
     if isinstance(images, Mapping):
         return len(images) == 1
-    given = _listed(images)
-    if len(given) != 1:
-        return False
-    return not given[0].is_dir() or is_zarr(given[0]) or discover(given[0])[0].path == given[0]
+    return len(found) == 1 and [found[0].path] == _listed(images)
 
 
 def _with_labels(fov: Fov, path: Path) -> Fov:

@@ -67,6 +67,12 @@ class Ome:
         """Names of all files the planes lie in."""
         return {d.filename for image in self.images for d in image.tiff_data if d.filename}
 
+    def parts(self) -> set[str]:
+        """Names of the other files a TIFF with this document needs: none if all planes are its own, whatever it was called."""
+        if len(self.filenames()) < 2:
+            return set()
+        return {d.filename for im in self.images for d in im.tiff_data if d.filename and (d.uuid is None or d.uuid != self.uuid)}
+
 
 def microns(value: str | float | None, unit: str | None) -> float | None:
     """A length in micrometres; None where it is missing, not positive, or in pixels or another unit without a length."""

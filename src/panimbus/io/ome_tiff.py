@@ -55,7 +55,7 @@ def companion_files(path: Path) -> set[str]:
     ome = parse_ome(text, path)
     if ome.binary_only is not None and not ome.images:
         return {path.name, ome.binary_only}
-    return ome.filenames() | {path.name}
+    return ome.parts() | {path.name}
 
 
 def _images(ome: Ome, path: Path) -> list[RawImage]:
@@ -104,10 +104,7 @@ class _Pages:
             return self.path
         named = self.path.parent / Path(data.filename.replace("\\", "/")).name
         own = data.uuid is not None and data.uuid == self.ome.uuid
-        alone = len(self.ome.filenames()) == 1 and not self.path.name.lower().endswith(".ome")
-        if own and not self.path.name.lower().endswith(".ome"):
-            return self.path
-        if not named.is_file() and alone:
+        if (own or len(self.ome.filenames()) == 1) and not self.path.name.lower().endswith(".ome"):
             return self.path
         if not named.is_file():
             raise ReadError(

@@ -19,7 +19,7 @@ from panimbus.io.ifd import count_pages
 from panimbus.io.keys import bounds
 
 # what tifffile and imagecodecs raise on damaged files (imagecodecs' errors are RuntimeErrors)
-_DAMAGE = (ValueError, RuntimeError, OSError, IndexError, KeyError, TypeError, struct.error, MemoryError, AttributeError)
+_DAMAGE = (ValueError, RuntimeError, OSError, IndexError, KeyError, TypeError, struct.error, AttributeError)
 
 
 @dataclass(frozen=True, eq=False)
