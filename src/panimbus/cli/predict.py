@@ -27,7 +27,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Path | None, typer.Option(help="normaliser.json of an earlier run on the same dataset, used as it is.")
     ] = None,
     tables: Annotated[str, typer.Option(help="Which tables to write, comma-separated: h5ad, csv, parquet.")] = "h5ad,csv",
-    tile: Annotated[int, typer.Option(help="Longest side of a tile, in model pixels.")] = 576,
+    tile: Annotated[int, typer.Option(help="Longest side of a tile, in model pixels.")] = 1536,
     precision: Annotated[str, typer.Option(help="auto, or float32 for exact results.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,

@@ -28,11 +28,17 @@ class Axis:
     n
         Input pixels.
     scale
-        Input pixels per model pixel (model mpp / input mpp); above 1 shrinks, below 1 enlarges.
+        Input pixels per model pixel (model mpp / input mpp); above 1 shrinks, below 1 enlarges. Within a millionth of a whole
+        number it becomes that number: files round their pixel sizes (0.49999999 µm).
     """
 
     n: int
     scale: float
+
+    def __post_init__(self) -> None:
+        whole = round(self.scale)
+        if whole >= 1 and abs(self.scale - whole) < _EPS * whole:
+            object.__setattr__(self, "scale", float(whole))
 
     @property
     def size(self) -> int:
@@ -42,14 +48,14 @@ class Axis:
     @property
     def factor(self) -> int | None:
         """The scale where it is a whole number, else None."""
-        whole = round(self.scale)
-        return whole if whole >= 1 and abs(self.scale - whole) * self.size < _EPS * max(1, self.n) else None
+        return int(self.scale) if self.scale >= 1 and self.scale == int(self.scale) else None
 
     def span(self, start: int, stop: int) -> tuple[int, int]:
         """Input pixels needed for model pixels [start, stop)."""
         if self.scale < 1:  # linear interpolation between pixel centres
-            lo = math.floor((start + 0.5) * self.scale - 0.5 - _EPS)
-            hi = math.floor((stop - 0.5) * self.scale - 0.5 + _EPS) + 2
+            # before the first centre and behind the last: the first two and the last two
+            lo = min(math.floor((start + 0.5) * self.scale - 0.5 - _EPS), self.n - 2)
+            hi = max(math.floor((stop - 0.5) * self.scale - 0.5 + _EPS), 0) + 2
         else:
             lo = math.floor(start * self.scale + _EPS)
             hi = math.ceil(stop * self.scale - _EPS)

@@ -63,7 +63,7 @@ class PredictSettings:
     """
 
     tta: str = "full"
-    tile: int = 576
+    tile: int = 1536
     precision: str = "auto"
     device: str = "auto"
     threads: int = 0

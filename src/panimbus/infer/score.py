@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float32]
 Window = tuple[int, int, int, int]
 MapSink = Callable[[int, tuple[slice, slice], FloatArray], None]
 """Receives (channel position, (rows, columns) of the model grid, scores) of each finished tile."""
-READ_SIDE = 1152
+READ_SIDE = 1536
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,9 @@ def _jobs(
             stats = scale.vector(channel, scoring.card.stats)[None]
             for tile, pixels in found:
                 inputs = planes[(slice(None), *block.part(tile.window))]
+                turned = np.ascontiguousarray(inputs.swapaxes(1, 2)) if any(v.transpose for v in scoring.views) else inputs
                 for v, view in enumerate(scoring.views):
-                    yield Job(view.apply(inputs)[None], stats, (k, v, tile, pixels))
+                    yield Job(view.flip(turned if view.transpose else inputs)[None], stats, (k, v, tile, pixels))
 
 
 def _blocks(fov: Fov, cells: FovCells, scoring: Scoring) -> Iterator[_Block]:

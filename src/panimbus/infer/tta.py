@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,24 +16,32 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class View:
-    """Rotate by ``quarter`` x 90° in the last two axes, then mirror the last axis if ``flip``."""
+    """Swap rows and columns if ``transpose``, then reverse the rows, then the columns: the 8 symmetries of a square.
 
-    quarter: int
-    flip: bool
+    Written this way, not as rotations, because one transposed copy of an array serves half of the views; reversing is cheap.
+    """
+
+    transpose: bool
+    flip_y: bool
+    flip_x: bool
 
     def apply(self, array: Array) -> Array:
-        """The view of an array (..., Y, X)."""
-        out = np.rot90(array, self.quarter, axes=(-2, -1))
-        return out[..., ::-1] if self.flip else out
+        """The view of an array (..., Y, X); no copy."""
+        return self.flip(array.swapaxes(-2, -1) if self.transpose else array)
+
+    def flip(self, array: Array) -> Array:
+        """Only the reversals, for an array that is transposed already; their own inverse."""
+        return array[..., :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
     def undo(self, array: Array) -> Array:
-        """The inverse of `apply`."""
-        return np.rot90(array[..., ::-1] if self.flip else array, -self.quarter, axes=(-2, -1))
+        """The inverse of `apply`; no copy."""
+        out = self.flip(array)
+        return out.swapaxes(-2, -1) if self.transpose else out
 
 
 VIEWS = {
-    "none": (View(0, flip=False),),
-    "full": tuple(View(k, flip=f) for f in (False, True) for k in range(4)),
+    "none": (View(transpose=False, flip_y=False, flip_x=False),),
+    "full": tuple(View(t, y, x) for t, y, x in product((False, True), repeat=3)),
 }
 """Name of a TTA setting -> its views; the first is always the image as it is."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,9 @@ import numpy as np
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Array
 from panimbus.io.keys import bounds
+from panimbus.io.polygons import Cell, Edges
 
 _STRIP = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """A polygon or several, in pixels; pixel (y, x) covers y..y+1, x..x+1.
-
-    Parameters
-    ----------
-    polygons
-        Each a list of rings, (N, 2) float64 of x, y: the outline, then holes.
-    name
-        ``id`` of the feature, or its name, or empty.
-    box
-        y0, y1, x0, x1: pixels it may touch.
-    """
-
-    polygons: list[list[Array]]
-    name: str
-    box: tuple[int, int, int, int]
 
 
 class GeoJsonLabels:
@@ -56,6 +37,7 @@ class GeoJsonLabels:
         self._lock = threading.Lock()
         self._cells: list[Cell] | None = None
         self._boxes: Array = np.zeros((0, 4), np.int64)
+        self._edges: Edges | None = None
         self._rescued: dict[tuple[int, int], int] = {}
 
     @property
@@ -88,6 +70,7 @@ class GeoJsonLabels:
                 cells = read_cells(self._path)
                 self._boxes = np.array([c.box for c in cells], np.int64).reshape(-1, 4)
                 self._check_inside(cells)
+                self._edges = Edges(cells)
                 self._cells = cells
                 self._rescued = self._rescue(cells)
             return self._cells
@@ -106,18 +89,11 @@ class GeoJsonLabels:
 
     def _draw(self, y0: int, y1: int, x0: int, x1: int) -> Array:
         """Labels of a region, rescued pixels aside."""
-        out = np.zeros((y1 - y0, x1 - x0), np.uint32)
         b = self._boxes
         hit = np.flatnonzero((b[:, 0] < y1) & (b[:, 1] > y0) & (b[:, 2] < x1) & (b[:, 3] > x0))
-        cells = self._cells_now()
-        for i in hit:
-            mask, (top, left) = fill(cells[i], (y0, y1, x0, x1))
-            part = out[top - y0 : top - y0 + mask.shape[0], left - x0 : left - x0 + mask.shape[1]]
-            part[mask & (part == 0)] = i + 1
-        return out
-
-    def _cells_now(self) -> list[Cell]:
-        return self._cells or []
+        if self._edges is None or not hit.size:
+            return np.zeros((y1 - y0, x1 - x0), np.uint32)
+        return self._edges.draw(hit, (y0, y1, x0, x1))
 
     def _rescue(self, cells: list[Cell]) -> dict[tuple[int, int], int]:
         """A pixel for each cell that has none; two passes over the image in strips."""
@@ -153,24 +129,6 @@ class GeoJsonLabels:
             if y0 == 0 and x0 == 0 and y1 == height and x1 == width:
                 raise ReadError(f"{self._path}: there are more polygons than pixels.", got=f"image (Y, X) = {self._shape}")
             reach *= 4
-
-
-def fill(cell: Cell, region: tuple[int, int, int, int]) -> tuple[Array, tuple[int, int]]:
-    """Pixels of a cell inside a region (y0, y1, x0, x1): a mask, and the (y, x) at which it lies."""
-    from skimage import draw
-
-    polygon: Any = draw.polygon
-    y0, y1 = max(cell.box[0], region[0]), min(cell.box[1], region[1])
-    x0, x1 = max(cell.box[2], region[2]), min(cell.box[3], region[3])
-    shape = (max(y1 - y0, 0), max(x1 - x0, 0))
-    mask = np.zeros(shape, bool)
-    for rings in cell.polygons:
-        one = np.zeros(shape, bool)
-        for k, ring in enumerate(rings):
-            rows, columns = polygon(ring[:, 1] - 0.5 - y0, ring[:, 0] - 0.5 - x0, shape)
-            one[rows, columns] = k == 0
-        mask |= one
-    return mask, (y0, x0)
 
 
 def read_cells(path: Path) -> list[Cell]:

@@ -42,7 +42,7 @@ class Optics:
     denoise
         Remove lone counts, as MIBI pipelines do.
     subtract
-        Signal subtracted and clipped at 0, as CODEX pipelines do.
+        Quantile of the expected signal that is subtracted (clipped at 0), as CODEX pipelines do with their background.
     levels
         Grey levels of the brightest pixels, 0 = not quantised (counts).
     """
@@ -95,7 +95,7 @@ def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
             shading=float(rng.uniform(0, 0.4) * (rng.random() < 0.4)),
             stripes=float(rng.uniform(0, 0.05) * (rng.random() < 0.2)),
             hot=hot,
-            subtract=float(rng.uniform(0, 0.3) * (rng.random() < 0.5)),
+            subtract=float(rng.uniform(0.02, 0.85) * (rng.random() < 0.5)),
             levels=int(10 ** rng.uniform(1.5, 2.4)),
         )
     raise ValueError(f"platform {platform!r} is unknown; there are {', '.join(PLATFORMS)}")
@@ -108,8 +108,7 @@ def expect(stain: Stain, optics: Optics, mpp: float, rng: np.random.Generator) -
     if optics.shading > 0:
         total *= np.exp(np.float32(optics.shading) * smooth_noise(total.shape, 300 / mpp, rng))
     if optics.subtract > 0:
-        # a fixed offset, set so that it mostly removes what is not specific
-        low = np.float32(optics.subtract * np.percentile(total[::4, ::4], 90))
+        low = np.float32(np.quantile(total[::4, ::4], optics.subtract))
         total = np.maximum(total - low, 0)
         specific = np.minimum(specific, total)
     return total, specific

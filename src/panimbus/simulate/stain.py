@@ -35,6 +35,8 @@ class Marker:
         Signal of the type's cells that is not this marker (channel crosstalk, cross-reaction): stays negative.
     haze
         Non-specific signal of every nucleus.
+    unevenness
+        Log-normal sigma, from cell to cell, of baseline, crosstalk and haze.
     background
         Diffuse signal of the tissue, in cells and between them.
     fibres
@@ -51,6 +53,7 @@ class Marker:
     baseline: float = 0.0
     crosstalk: tuple[float, ...] = ()
     haze: float = 0.0
+    unevenness: float = 0.3
     background: float = 0.0
     fibres: float = 0.0
     blobs: float = 0.0
@@ -126,7 +129,8 @@ def _polar(layout: Layout, rng: np.random.Generator) -> Floats:
     y, x = np.indices(layout.cells.shape, dtype=np.float32)
     dy, dx = y - centre[layout.cells, 0], x - centre[layout.cells, 1]
     along = (np.sin(angle)[layout.cells] * dy + np.cos(angle)[layout.cells] * dx) * layout.mpp
-    return np.asarray(1.5 / (1 + np.exp(-rng.uniform(0.6, 1.5) * (along - rng.uniform(-1, 1.5)))), dtype=np.float32)
+    steep = np.clip(rng.uniform(0.6, 1.5) * (along - rng.uniform(-1, 1.5)), -20, 20)
+    return np.asarray(1.5 / (1 + np.exp(-steep)), dtype=np.float32)
 
 
 def stain(layout: Layout, marker: Marker, rng: np.random.Generator) -> Stain:
@@ -167,7 +171,7 @@ def _blobs(shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Ge
     """Bright spots and clumps anywhere, 0.5-5 µm."""
     out = np.zeros(shape, dtype=np.float32)
     for _ in range(min(int(rng.poisson(per_mm2 * out.size * mpp**2 * 1e-6)), 400)):
-        r = rng.uniform(0.5, 5.0) ** 1.0 / mpp
+        r = rng.uniform(0.5, 5.0) / mpp
         half = int(3 * r) + 1
         cy, cx = rng.integers(0, shape[0]), rng.integers(0, shape[1])
         y0, x0 = max(cy - half, 0), max(cx - half, 0)
@@ -182,14 +186,16 @@ def _blobs(shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Ge
 def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generator) -> Floats:
     """Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background."""
     n, cells, mpp, shape = layout.n, layout.cells, layout.mpp, layout.cells.shape
-    per_cell = marker.baseline * rng.lognormal(0, 0.35, n + 1)
+    per_cell = marker.baseline * rng.lognormal(0, marker.unevenness, n + 1)
     if marker.crosstalk:
-        per_cell += np.where(layout.types >= 0, np.asarray(marker.crosstalk)[layout.types], 0) * rng.lognormal(0, 0.4, n + 1)
+        per_cell += np.where(layout.types >= 0, np.asarray(marker.crosstalk)[layout.types], 0) * rng.lognormal(
+            0, marker.unevenness, n + 1
+        )
     per_cell[0] = 0
     body = where if rng.random() < 0.6 else (cells > 0).astype(np.float32) * np.float32(0.6)
     base = per_cell.astype(np.float32)[cells] * body
     if marker.haze > 0:
-        haze = (marker.haze * rng.lognormal(0, 0.25, n + 1)).astype(np.float32)
+        haze = (marker.haze * rng.lognormal(0, marker.unevenness, n + 1)).astype(np.float32)
         haze[0] = 0
         shade = layout.nuclei * haze[cells] + np.float32(0.35) * (cells > 0) * haze[cells]
         base += ndi.gaussian_filter(shade, rng.uniform(0.5, 1.5) / mpp, truncate=3)
@@ -201,7 +207,10 @@ def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generato
     return np.asarray(base, dtype=np.float32)
 
 
-def draw_marker(name: str, n_types: int, rng: np.random.Generator) -> Marker:
+DIRT = {"codex": (0.25, 0.6, 1.0, 1.6), "imc": (0.0, 0.25, 0.6, 1.0), "mibi": (0.0, 0.1, 0.3, 0.8)}
+
+
+def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str = "imc") -> Marker:
     """A random marker: any pattern, 0 to 100 % of the types, with a random share of every confounder.
 
     Structured non-specific signal is kept below what a positive cell has; in a channel without positive cells it is also
@@ -216,24 +225,24 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator) -> Marker:
         k = int(np.clip(rng.geometric(0.45), 1, n_types - 1))
     carriers = rng.permutation(n_types)[:k]
     level, fraction, crosstalk = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
-    level[carriers] = rng.uniform(0.25, 1.0, k) if rng.random() < 0.5 else 1.0
+    level[carriers] = rng.uniform(0.4, 1.0, k) if rng.random() < 0.5 else 1.0
     if k:
         level /= level.max()
     fraction[carriers] = rng.uniform(0.1, 1.0, k) if rng.random() < 0.35 else rng.uniform(0.85, 1.0, k)
     if k == n_types:
         fraction[:] = rng.uniform(0.9, 1.0)
         level = np.maximum(level, 0.4)
-    dirt = rng.choice([0.0, 0.25, 0.6, 1.0])
+    dirt = rng.choice(DIRT[platform])
     if rng.random() < 0.4:
         others = level == 0
-        crosstalk[others] = rng.uniform(0, 0.25, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
+        crosstalk[others] = rng.uniform(0, 0.35, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
     floor = 0.35 if k == n_types else 1.0
     background = float(dirt * floor * rng.uniform(0, 0.6) ** 1.5)
-    haze = float(dirt * floor * rng.uniform(0, 0.4) * (rng.random() < 0.5))
-    baseline = float(dirt * floor * rng.uniform(0, 0.3) * (rng.random() < 0.7))
+    haze = float(dirt * floor * rng.uniform(0, 0.45) * (rng.random() < 0.6))
+    baseline = float(dirt * floor * rng.uniform(0, 0.35) * (rng.random() < 0.7))
     if k == 0:
         background += 0.05
-        haze, baseline = min(haze, background), min(baseline, 0.7 * background)
+        haze, baseline = min(haze, 1.5 * background), min(baseline, background)
         crosstalk = np.minimum(crosstalk, 0.5 * background)
     return Marker(
         name,
@@ -244,6 +253,7 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator) -> Marker:
         baseline=baseline,
         crosstalk=tuple(crosstalk),
         haze=haze,
+        unevenness=float(rng.uniform(0.2, 0.65)),
         background=background,
         fibres=float(rng.uniform(0.2, 1.2) * (rng.random() < 0.12)),
         blobs=float(rng.uniform(20, 600) * (rng.random() < 0.3)),

@@ -133,7 +133,9 @@ def judge(  # noqa: PLR0913 (each is a different array)
     floor = float(np.median(total[1:][is_negative[1:]])) if is_negative[1:].any() else 0.0
     seen = own * owners.area * counts
     everything = np.maximum(total * owners.area * counts, 1e-9)
-    dim = (seen < 3) | (seen < 2.5 * np.sqrt(everything)) | (own < 0.4 * other) | (own < 0.6 * floor)
+    dim = (seen < 3) | (seen < 2.5 * np.sqrt(everything)) | (own < 0.6 * other) | (own < floor)
+    if is_positive.any():
+        dim |= own < 0.3 * np.median(own[is_positive])
     out[is_positive & dim] = UNCERTAIN
     visible = out == POSITIVE
     if visible.any():
@@ -172,6 +174,7 @@ def image_marker(
     image = detect(_shrink(total, shrink), optics, layout.mpp * shrink, rng)
     own_only = np.where(owners.owner[labels] == layout.cells, stained.own, 0)
     means = [_means(np.asarray(a, dtype=np.float32), labels, owners.area) for a in (own_only, specific, total)]
+    means[0] = np.minimum(means[0], means[2])  # what a subtraction took is not seen
     counts = optics.counts * layout.mpp**2 / 0.25
     return image, judge(owners, stained.positive, *means, counts=counts)
 
@@ -224,7 +227,7 @@ def simulate_tissue(  # noqa: PLR0913 (keyword-only after the first two)
     if isinstance(panel, int):
         n_types = int(rng.integers(4, 10))
         composition = rng.dirichlet(np.full(n_types, rng.uniform(0.3, 1.5)), size=len(REGIONS))
-        markers = tuple(draw_marker(f"marker_{k + 1}", n_types, rng) for k in range(panel))
+        markers = tuple(draw_marker(f"marker_{k + 1}", n_types, rng, platform) for k in range(panel))
         type_names: tuple[str, ...] = tuple(f"type_{k + 1}" for k in range(n_types))
         kinds, clustering = None, float(rng.uniform(0, 1.5))
         channel_optics = tuple(draw_optics(platform, rng) for _ in markers)

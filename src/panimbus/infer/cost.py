@@ -1,0 +1,187 @@
+"""How long `predict` will take on this machine, and how much memory: a second of real work, and a formula."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panimbus.core.fov import Fov
+from panimbus.core.resample import Axis
+from panimbus.core.scale import ChannelScale
+from panimbus.core.tiles import plan_tiles
+from panimbus.infer.backend import Backend, make_backend
+from panimbus.infer.predict import PredictSettings
+from panimbus.infer.scan import BAND_PIXELS, scan_cells, scan_channels
+from panimbus.infer.score import READ_SIDE, Scoring, score_cells
+from panimbus.infer.tta import VIEWS, views
+from panimbus.model.card import CompactSettings, ModelCard
+from panimbus.model.weights import ModelFiles, with_onnx
+
+_PROCESS = 260 << 20  # Python, NumPy, OpenVINO, pandas and the tables' writers
+_TRIAL_S = 1.0
+_TRIAL_CELL = 12  # side of a trial's cells, in model pixels
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What `predict` is expected to need.
+
+    Parameters
+    ----------
+    seconds
+        Wall time: the first pass (measured by the inspection itself) and the net.
+    memory_bytes
+        Peak memory of the process.
+    passes
+        Passes of the net over a tile.
+    seconds_per_megapixel
+        Measured: one channel, one view, one million model pixels.
+    backend, tta
+        What was timed.
+    """
+
+    seconds: float
+    memory_bytes: int
+    passes: int
+    seconds_per_megapixel: float
+    backend: str
+    tta: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FovSize:
+    """What the cost of a FOV depends on: its shape, its scale to the model's grid, bytes a pixel, its cells."""
+
+    shape_yx: tuple[int, int]
+    scale: float
+    pixel_bytes: int
+    label_bytes: int
+    cells: int
+
+
+def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, settings: PredictSettings, scan_s: float) -> Cost:
+    """Time the model and add everything up.
+
+    Parameters
+    ----------
+    sizes
+        One a FOV.
+    channels
+        Channels that are not blank.
+    model, settings
+        As `predict` takes them.
+    scan_s
+        What the first pass took.
+    """
+    card, tile = model.card, max(settings.tile, 5 * model.card.reach)
+    pixels, passes, window = 0, 0, (0, 0)
+    for size in sizes:
+        shape = tuple(Axis(n, size.scale).size for n in size.shape_yx)
+        plan = [
+            t
+            for row in plan_tiles(
+                (shape[0], shape[1]), size=tile, reach=card.reach + 1, stride=card.stride, open_edges=card.padding == "valid"
+            )
+            for t in row
+        ]
+        side = (plan[0].window[1] - plan[0].window[0], plan[0].window[3] - plan[0].window[2])
+        passes += len(plan)
+        pixels += len(plan) * side[0] * side[1]
+        window = max(window, side, key=math.prod)
+    n_views = len(views(settings.tta))
+    backend, rate = _time(model, settings, window, tile)
+    return Cost(
+        seconds=scan_s + pixels * n_views * channels * rate,
+        memory_bytes=_memory(sizes, channels, model, window, n_views),
+        passes=passes * n_views * channels,
+        seconds_per_megapixel=rate * 1e6,
+        backend=backend,
+        tta=settings.tta,
+    )
+
+
+def _time(model: ModelFiles, settings: PredictSettings, window: tuple[int, int], tile: int) -> tuple[str, float]:
+    """Name of the backend, and seconds a model pixel and pass, on made-up tissue."""
+    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:
+        files = model if model.onnx is not None else with_onnx(model, folder)
+        backend = make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
+    small = (min(window[0], 2 * model.card.stride + 128), min(window[1], 2 * model.card.stride + 128))
+    _trial(small, model.card, backend, tile, passes=1)  # the first pass also sets the net up
+    done, seconds = _trial(small, model.card, backend, tile, passes=4)
+    rate = seconds / done
+    one = math.prod(window) * rate
+    if small != window and one < 3 * _TRIAL_S:
+        _trial(window, model.card, backend, tile, passes=1)
+        done, seconds = _trial(window, model.card, backend, tile, passes=max(2, min(64, round(_TRIAL_S / max(one, 1e-4)))))
+        rate = seconds / done
+    return backend.name, rate
+
+
+def _trial(shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int, *, passes: int) -> tuple[float, float]:
+    """Score made-up tissue; model pixels passed through the net, and the seconds it took."""
+    fov = _tissue(shape, card.mpp, max(1, math.ceil(passes / 8)))
+    cells = scan_cells(fov, card.mpp)
+    scan = scan_channels(fov, cells, fov.channels)
+    over = card.percentile_over if card.percentile_over in ("all", "nonzero") else "all"
+    scale = ChannelScale.fit(scan.stats, percentile=card.percentile, over=over)
+    scoring = Scoring(card, backend, VIEWS["full"][: max(1, min(8, passes))], tile, fov.channels, scale)
+    done: list[int] = []
+    begin = time.perf_counter()
+    score_cells(fov, cells, scan.mean, scoring, on_pass=done.append)
+    return float(sum(done)), time.perf_counter() - begin
+
+
+def _tissue(shape: tuple[int, int], mpp: float, channels: int) -> Fov:
+    """Square cells, and pixels that all differ a little: as much work for the net as real tissue."""
+    rows, cols = (np.arange(n) // _TRIAL_CELL for n in shape)
+    labels = (rows[:, None] * (cols[-1] + 1) + cols[None] + 1).astype(np.uint32)
+    image = np.random.default_rng(0).integers(0, 4096, (channels, *shape)).astype(np.uint16)
+    return Fov("trial", image, tuple(f"c{k}" for k in range(channels)), labels, mpp)
+
+
+def _memory(sizes: Sequence[FovSize], channels: int, model: ModelFiles, window: tuple[int, int], n_views: int) -> int:
+    """Peak bytes: the process, the largest of what the passes hold at a time, and what is kept of all FOVs."""
+    scan = read = sums = 0
+    for size in sizes:
+        band = min(math.prod(size.shape_yx), BAND_PIXELS)
+        # a band: labels and their index twice over, two planes, and the 64-bit copies that counting makes
+        scan = max(scan, band * (2 * size.label_bytes + 8 + 2 * size.pixel_bytes + 16))
+        block = math.prod(min(n, math.ceil(READ_SIDE * max(size.scale, 1e-9))) for n in size.shape_yx)
+        grid = math.prod(min(math.ceil(n / size.scale), READ_SIDE) for n in size.shape_yx)
+        kept = grid * (4 * (2 * len(model.card.planes) + 4) + 20)  # planes, the block's index, each tile's cell pixels
+        read = max(read, block * (2 * size.pixel_bytes + 4 + size.label_bytes) + kept)
+        sums = max(sums, size.cells * channels * (n_views + 2) * 8)
+    cells = sum(size.cells for size in sizes)
+    table = cells * channels * 4 * 3 * 3 + cells * 200  # three matrices: in parts, stacked, and being written
+    return int(_PROCESS + max(scan, read + sums + _net(model, window)) + table)
+
+
+def _net(model: ModelFiles, window: tuple[int, int]) -> int:
+    """Bytes of the weights (as read, as compiled) and of the activations of two passes in flight."""
+    card, area = model.card, math.prod(window)
+    width = card.settings.widths[0] if isinstance(card.settings, CompactSettings) else card.settings.root
+    fold = getattr(card.settings, "unshuffle", 1)
+    file = model.onnx or model.weights
+    return 3 * Path(file).stat().st_size + 2 * 4 * area * (4 * width // fold**2 + len(card.planes))
+
+
+def peak_memory() -> int | None:
+    """Peak resident bytes of this process so far, where the system tells (not on Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if os.uname().sysname == "Darwin" else peak * 1024)

@@ -1,0 +1,369 @@
+"""`inspect_fovs`: what was recognised, what would stop `predict`, what looks wrong, and what `predict` will cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError, PanimbusError, listed
+from panimbus.core.fov import Fov
+from panimbus.core.scale import OVER, ChannelScale, ChannelStats, Histogram
+from panimbus.infer.cost import Cost, FovSize, estimate
+from panimbus.infer.predict import PredictSettings, Progress
+from panimbus.infer.scan import FovCells, scan_cells, scan_channels
+from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
+from panimbus.model.weights import ModelFiles, resolve_model
+
+SMALL_UM2 = 5.0
+DIAMETER_UM = (3.0, 40.0)
+SATURATED = 0.005
+PIECES = 0.02
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """The label image of one FOV.
+
+    Parameters
+    ----------
+    dtype, format
+        As stored.
+    cells
+        Number of ids.
+    in_pieces
+        Ids whose pixels are not connected (8-neighbourhood): fragments, or an id used for two cells.
+    small
+        Cells below `SMALL_UM2`.
+    negative
+        Pixels below 0.
+    covered
+        Share of the image that is cell.
+    median_diameter_um
+        Of the circle with the cell's area; None without cells or pixel size.
+    """
+
+    dtype: str
+    format: str
+    cells: int
+    in_pieces: int
+    small: int
+    negative: int
+    covered: float
+    median_diameter_um: float | None
+
+
+@dataclass(frozen=True)
+class FovReport:
+    """One FOV: where it came from, its size in channels, rows and columns, and µm a pixel."""
+
+    fov_id: str
+    format: str
+    path: str
+    shape: tuple[int, int, int]
+    dtype: str
+    mpp: float | None
+    labels: LabelReport | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChannelReport:
+    """One channel, its pixels of all FOVs pooled.
+
+    Parameters
+    ----------
+    name, dtype
+    min, max
+        Of the finite pixels.
+    normaliser
+        The intensity that becomes 1.0 (by the model's percentile); None for a blank channel.
+    blank
+        Nothing to score: every score is 0.
+    saturated
+        Share of pixels at the type's largest value, or at a largest value that far too many pixels share.
+    not_finite
+        Pixels that are NaN or infinite.
+    nonzero
+        Share of pixels that are not 0.
+    same_as
+        An earlier channel with exactly the same pixels in all FOVs.
+    note
+        What the normaliser had to decide.
+    """
+
+    name: str
+    dtype: str
+    min: float | None
+    max: float | None
+    normaliser: float | None
+    blank: bool
+    saturated: float
+    not_finite: int
+    nonzero: float
+    same_as: str | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `inspect_fovs` found: ``problems`` would stop `predict`, ``warnings`` would not."""
+
+    model: str
+    percentile: float
+    fovs: tuple[FovReport, ...]
+    channels: tuple[ChannelReport, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    cost: Cost | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether `predict` would run."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+@dataclass
+class _Found:
+    """What is gathered while the FOVs are read one after the other."""
+
+    model: ModelFiles
+    channels: tuple[str, ...]
+    fovs: list[FovReport] = field(default_factory=list)
+    sizes: list[FovSize] = field(default_factory=list)
+    pooled: dict[str, ChannelStats] = field(default_factory=dict)
+    bad: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, list[str]] = field(default_factory=dict)
+    dtypes: dict[str, set[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    scan_s: float = 0.0
+
+
+def inspect_fovs(
+    fovs: Fov | Sequence[Fov],
+    *,
+    model: str | Path | None = None,
+    settings: PredictSettings | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Look at everything before anything runs. All pixels are read once, in bands, in bounded memory.
+
+    Parameters
+    ----------
+    fovs
+        What `open_fovs` or `from_array` gave; label images and pixel sizes may be missing (which is reported).
+    model, settings
+        As for `predict`: they decide the normaliser, the time and the memory.
+    progress
+        Called now and then with a `Progress`.
+
+    Returns
+    -------
+    Report
+        Problems of the input are listed there, not raised.
+    """
+    chosen = [fovs] if isinstance(fovs, Fov) else list(fovs)
+    if not chosen:
+        raise InputError("There is no FOV to look at.")
+    settings, files = settings or PredictSettings(), resolve_model(model)
+    found = _Found(files, chosen[0].channels)
+    found.pooled = {c: ChannelStats() for c in found.channels}
+    ids = [f.fov_id for f in chosen]
+    if twice := sorted({i for i in ids if ids.count(i) > 1}):
+        found.problems.append(f"FOV names are not unique: {listed(twice)}")
+    for k, fov in enumerate(chosen):
+        if progress is not None:
+            progress(Progress("scan", fov.fov_id, k, len(chosen)))
+        _look_at(fov, found)
+    if progress is not None:
+        progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
+    channels = _channels(found)
+    _judge(found)
+    live = sum(not c.blank for c in channels)
+    cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
+    return Report(
+        model=files.card.name,
+        percentile=files.card.percentile,
+        fovs=tuple(found.fovs),
+        channels=tuple(channels),
+        problems=tuple(found.problems),
+        warnings=tuple(found.warnings),
+        cost=cost,
+    )
+
+
+def _look_at(fov: Fov, found: _Found) -> None:
+    """Read one FOV; whatever cannot be read becomes a problem."""
+    name = f"FOV {fov.fov_id!r}"
+    if fov.labels is None:
+        found.problems.append(f"{name} has no label image: pass --labels")
+    if fov.mpp is None:
+        found.problems.append(f"{name}: the file does not say how large a pixel is: pass --mpp")
+    if missing := [c for c in found.channels if c not in fov.channels]:
+        found.problems.append(f"{name} lacks the channels {listed(missing)}, which {found.fovs[0].fov_id!r} has")
+    mpp, model_mpp = fov.mpp, found.model.card.mpp
+    labels: LabelReport | None = None
+    watched = Watched(fov.image)
+    try:
+        negative, clean = clean_labels(fov.labels) if fov.labels is not None else (0, NoCells(fov.shape_yx))
+        plain = fov.with_(image=watched, labels=clean, mpp=mpp or model_mpp)
+        begin = time.perf_counter()
+        cells = scan_cells(plain, model_mpp)
+        here = [c for c in found.channels if c in fov.channels]
+        scan = scan_channels(plain, cells, here)
+        found.scan_s += time.perf_counter() - begin
+        for channel in here:
+            _pool(found, channel, scan.stats[channel], watched, fov)
+        if fov.labels is not None:
+            labels = _labels(fov, cells, plain, negative)
+            found.sizes.append(
+                FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n)
+            )
+    except (PanimbusError, OSError) as error:
+        text = str(error)
+        found.problems.append(text if fov.fov_id in text else f"{name}: {text}")
+    if labels is not None:
+        _judge_labels(name, labels, found)
+    source = fov.source
+    found.fovs.append(
+        FovReport(
+            fov.fov_id,
+            str(source.get("format", "array")),
+            str(source.get("image", "")),
+            (len(fov.channels), *fov.shape_yx),
+            str(fov.image.dtype),
+            mpp,
+            labels,
+            tuple(fov.notes),
+        )
+    )
+
+
+def _pool(found: _Found, channel: str, stats: ChannelStats, watched: Watched, fov: Fov) -> None:
+    plane = fov.index(channel)
+    bad = watched.not_finite[plane]
+    if bad:  # they were read as 0
+        pixels = stats.pixels
+        counts = pixels.counts - np.where(pixels.keys == 0, bad, 0)
+        stats.pixels = Histogram(pixels.keys, counts, pixels.is_float).where(counts > 0)
+        found.problems.append(
+            f"FOV {fov.fov_id!r}, channel {channel!r}: {bad:,} pixels are NaN or infinite: replace them, e.g. with 0"
+        )
+    found.bad[channel] = found.bad.get(channel, 0) + bad
+    found.pooled[channel] = found.pooled[channel].merge(stats)
+    found.digests.setdefault(channel, []).append(watched.digest(plane))
+    found.dtypes.setdefault(channel, set()).add(str(fov.image.dtype))
+
+
+def _labels(fov: Fov, cells: FovCells, plain: Fov, negative: int) -> LabelReport:
+    area = cells.geometry.count * (fov.mpp or float("nan")) ** 2
+    pieces = count_pieces(plain.labels, cells.index) if plain.labels is not None else np.zeros(0, np.int64)
+    known = fov.mpp is not None and cells.n > 0
+    return LabelReport(
+        dtype=str(fov.labels.dtype) if fov.labels is not None else "",
+        format=str(fov.source.get("labels_format", "array")),
+        cells=cells.n,
+        in_pieces=int((pieces > 1).sum()),
+        small=int((area < SMALL_UM2).sum()) if known else 0,
+        negative=negative,
+        covered=float(cells.geometry.count.sum() / max(1, fov.shape_yx[0] * fov.shape_yx[1])),
+        median_diameter_um=float(2 * np.sqrt(np.median(area) / np.pi)) if known else None,
+    )
+
+
+def _judge_labels(name: str, labels: LabelReport, found: _Found) -> None:
+    if labels.negative:
+        found.problems.append(f"{name}: {labels.negative:,} pixels of the label image are below 0: set what is not a cell to 0")
+    if not labels.cells:
+        found.warnings.append(f"{name}: there are no cells in the label image")
+        return
+    if labels.in_pieces > PIECES * labels.cells:
+        found.warnings.append(
+            f"{name}: {labels.in_pieces:,} of {labels.cells:,} ids have several separate pieces "
+            "(fragments, or one id for several cells); each id is scored as one cell"
+        )
+    if labels.small > PIECES * labels.cells:
+        found.warnings.append(f"{name}: {labels.small:,} of {labels.cells:,} cells are smaller than {SMALL_UM2:g} µm²")
+    diameter = labels.median_diameter_um
+    if diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1]:
+        found.warnings.append(
+            f"{name}: the median cell is {diameter:.1f} µm wide, which no tissue has: the pixel size is probably wrong (pass --mpp)"
+        )
+
+
+def _channels(found: _Found) -> list[ChannelReport]:
+    card = found.model.card
+    over = card.percentile_over if card.percentile_over in OVER else "all"
+    scale = ChannelScale.fit(found.pooled, percentile=card.percentile, over=over)
+    out: list[ChannelReport] = []
+    seen: dict[tuple[str, ...], str] = {}
+    for name in found.channels:
+        pixels, value = found.pooled[name].pixels, scale.value(name)
+        values, total = pixels.values(), max(pixels.total, 1)
+        kinds = sorted(found.dtypes.get(name, ()))
+        blank = scale.blank(name)
+        key = tuple(found.digests.get(name, ()))
+        same = None if blank or not key else seen.setdefault(key, name)
+        out.append(
+            ChannelReport(
+                name=name,
+                dtype=", ".join(kinds),
+                min=float(values[0]) if len(values) else None,
+                max=float(values[-1]) if len(values) else None,
+                normaliser=None if blank else value,
+                blank=blank,
+                saturated=_saturated(pixels, kinds),
+                not_finite=found.bad.get(name, 0),
+                nonzero=1 - float(pixels.counts[pixels.keys == 0].sum()) / total,
+                same_as=None if same == name else same,
+                note=scale.notes.get(name, ""),
+            )
+        )
+        _judge_channel(out[-1], found)
+    return out
+
+
+def _saturated(pixels: Histogram, kinds: Sequence[str]) -> float:
+    """Share of the pixels at the top, if the top is a ceiling: the type's, or a spike above the values just below it."""
+    if len(pixels.keys) < 3:
+        return 0.0
+    share = float(pixels.counts[-1] / pixels.total)
+    ceiling = [float(np.iinfo(k).max) for k in kinds if np.dtype(k).kind in "ui"]
+    below = pixels.counts[-11:-1]
+    spike = len(pixels.keys) > 20 and share > 1e-4 and pixels.counts[-1] > 10 * float(below.max())
+    return share if spike or float(pixels.values()[-1]) in ceiling else 0.0
+
+
+def _judge_channel(channel: ChannelReport, found: _Found) -> None:
+    name = f"channel {channel.name!r}"
+    if channel.note:
+        found.warnings.append(f"{name}: {channel.note}")
+    if channel.same_as is not None:
+        found.warnings.append(f"{name} has exactly the pixels of {channel.same_as!r}")
+    if channel.saturated > SATURATED:
+        found.warnings.append(f"{name}: {100 * channel.saturated:.1f} % of the pixels are saturated (at {channel.max:g})")
+    if channel.min is not None and channel.min < 0:
+        found.warnings.append(f"{name}: there are values below 0 (the lowest {channel.min:g}); they count as 0")
+    if ", " in channel.dtype:
+        found.warnings.append(f"{name}: the FOVs have different pixel types ({channel.dtype}); one normaliser may not fit them all")
+
+
+def _judge(found: _Found) -> None:
+    """What only the whole dataset shows."""
+    sizes = sorted({f.mpp for f in found.fovs if f.mpp is not None})
+    if len(sizes) > 1 and sizes[-1] > 1.02 * sizes[0]:
+        found.warnings.append(f"the FOVs have different pixel sizes, {sizes[0]:g} to {sizes[-1]:g} µm/px")
+    model_mpp = found.model.card.mpp
+    if sizes and sizes[-1] > 1.5 * model_mpp:
+        found.warnings.append(f"the images ({sizes[-1]:g} µm/px) are coarser than what the model was made for ({model_mpp:g} µm/px)")
