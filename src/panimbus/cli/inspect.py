@@ -1,5 +1,172 @@
-"""Coming."""
+"""``panimbus inspect``: what was recognised, what looks wrong, and what ``panimbus predict`` would cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from panimbus.infer.preflight import ChannelReport, FovReport, Report
+
+_SHOWN = 40
 
 
-def command() -> None:
-    """Coming."""
+def command(  # noqa: PLR0913 (one parameter an option)
+    images: Annotated[list[Path], typer.Argument(help="Images: files, or folders of them, as for `panimbus predict`.")],
+    *,
+    labels: Annotated[list[Path] | None, typer.Option("--labels", help="Label images: a file, or a folder matched by name.")] = None,
+    channels: Annotated[str | None, typer.Option(help="Channels to look at, comma-separated; all of them if left away.")] = None,
+    channel_names: Annotated[
+        Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
+    ] = None,
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
+    tta: Annotated[str | None, typer.Option(help="Test-time augmentation to reckon with. [default: the model's]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Look at images and label images before anything runs. Exit code 2 if something would stop `panimbus predict`."""
+    import json
+
+    from panimbus.cli.console import progress_bar
+    from panimbus.infer.predict import PredictSettings
+    from panimbus.infer.preflight import inspect_fovs
+    from panimbus.infer.tta import views
+    from panimbus.io import open_fovs
+    from panimbus.model.weights import resolve_model
+
+    card = resolve_model(model).card
+    settings = PredictSettings(tta or card.tta)
+    views(settings.tta)
+    fovs = open_fovs(
+        images if len(images) > 1 else images[0],
+        None if not labels else labels if len(labels) > 1 else labels[0],
+        mpp=mpp,
+        channels=[c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None,
+        channel_names=channel_names,
+    )
+    with progress_bar() as show:
+        report = inspect_fovs(fovs, model=model, settings=settings, progress=show)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+    else:
+        _show(report)
+    if not report.ok:
+        raise typer.Exit(2)
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=150)
+    console.print(_fov_table(report.fovs))
+    _notes(console, report)
+    console.print(_channel_table(report))
+    for kind, style, lines in (("warning", "yellow", report.warnings), ("problem", "bold red", report.problems)):
+        for line in lines[:_SHOWN]:
+            console.print(f"{kind}:", style=style, end=" ")
+            console.print(line, markup=False)
+        if len(lines) > _SHOWN:
+            console.print(f"... and {len(lines) - _SHOWN} {kind}s more (see --json)", style=style)
+    console.print(_last_line(report), markup=False)
+
+
+def _notes(console: Console, report: Report) -> None:
+    where: dict[str, list[str]] = {}
+    for fov in report.fovs:
+        for note in fov.notes:
+            where.setdefault(note, []).append(fov.fov_id)
+    for note, fovs in where.items():
+        console.print(f"note ({fovs[0] if len(fovs) == 1 else f'{len(fovs)} FOVs'}): {note}", markup=False, style="dim")
+
+
+def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}", title_justify="left", title_style="bold")
+    for name in ("FOV", "format", "Y x X", "type", "µm/px", "cells", "Ø µm", "covered", "in pieces", "small", "labels"):
+        table.add_column(name, justify="left" if name in {"FOV", "format", "type", "labels"} else "right", overflow="fold")
+    for fov in fovs[:_SHOWN]:
+        row = [fov.fov_id, fov.format, f"{fov.shape[1]} x {fov.shape[2]}", fov.dtype, "?" if fov.mpp is None else f"{fov.mpp:.4g}"]
+        cells = fov.labels
+        if cells is None:
+            row += ["", "", "", "", "", "none"]
+        else:
+            wide = "" if cells.median_diameter_um is None else f"{cells.median_diameter_um:.1f}"
+            row += [f"{cells.cells:,}", wide, f"{100 * cells.covered:.0f} %", f"{cells.in_pieces:,}", f"{cells.small:,}"]
+            row += [f"{cells.format}, {cells.dtype}"]
+        table.add_row(*_plain(row))
+    if len(fovs) > _SHOWN:
+        table.caption = f"... and {len(fovs) - _SHOWN} more"
+    return table
+
+
+def _channel_table(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    title = f"{len(report.channels)} channel{'s' * (len(report.channels) != 1)}, all FOVs pooled"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for name in ("channel", "type", "min", "max", f"p{report.percentile:g}", "not 0", "saturated", ""):
+        table.add_column(name, justify="left" if name in {"channel", "type", ""} else "right", overflow="fold")
+    for channel in report.channels:
+        table.add_row(
+            *_plain(
+                [
+                    channel.name,
+                    channel.dtype,
+                    _number(channel.min),
+                    _number(channel.max),
+                    _number(channel.normaliser),
+                    f"{100 * channel.nonzero:.1f} %",
+                    f"{100 * channel.saturated:.2f} %" if channel.saturated else "",
+                    _remark(channel),
+                ]
+            ),
+            style="red" if channel.not_finite else "yellow" if channel.blank or channel.same_as else None,
+        )
+    return table
+
+
+def _remark(channel: ChannelReport) -> str:
+    parts = ["blank"] if channel.blank else []
+    parts += [f"same as {channel.same_as}"] if channel.same_as else []
+    parts += [f"{channel.not_finite:,} NaN or infinite"] if channel.not_finite else []
+    parts += ["nearly empty"] if channel.note and not channel.blank else []
+    return ", ".join(parts)
+
+
+def _plain(row: list[str]) -> list[str]:
+    """Names may hold square brackets, which are markup to rich."""
+    from rich.markup import escape
+
+    return [escape(cell) for cell in row]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
+
+
+def _last_line(report: Report) -> str:
+    ends = f"{len(report.problems)} problem{'s' * (len(report.problems) != 1)} would stop `panimbus predict`"
+    verdict = ends if report.problems else "ready for `panimbus predict`"
+    if report.cost is None:
+        return verdict
+    cost = report.cost
+    return (
+        f"{verdict}; expected with model {report.model} (tta {cost.tta}, {cost.backend}): about {_duration(cost.seconds)} "
+        f"and {cost.memory_bytes / 2**30:.1f} GB of memory"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

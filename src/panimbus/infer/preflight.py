@@ -298,7 +298,7 @@ def _judge_labels(name: str, labels: LabelReport, found: _Found) -> None:
     diameter = labels.median_diameter_um
     if diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1]:
         found.warnings.append(
-            f"{name}: the median cell is {diameter:.1f} µm wide, which no tissue has: the pixel size is probably wrong (pass --mpp)"
+            f"{name}: the median cell is {diameter:.1f} µm wide, which is no cell: the pixel size is probably wrong (pass --mpp)"
         )
 
 
@@ -356,7 +356,7 @@ def _judge_channel(channel: ChannelReport, found: _Found) -> None:
     if channel.min is not None and channel.min < 0:
         found.warnings.append(f"{name}: there are values below 0 (the lowest {channel.min:g}); they count as 0")
     if ", " in channel.dtype:
-        found.warnings.append(f"{name}: the FOVs have different pixel types ({channel.dtype}); one normaliser may not fit them all")
+        found.warnings.append(f"{name}: the FOVs have different pixel types ({channel.dtype}): one normaliser may not fit all")
 
 
 def _judge(found: _Found) -> None:
@@ -366,4 +366,4 @@ def _judge(found: _Found) -> None:
         found.warnings.append(f"the FOVs have different pixel sizes, {sizes[0]:g} to {sizes[-1]:g} µm/px")
     model_mpp = found.model.card.mpp
     if sizes and sizes[-1] > 1.5 * model_mpp:
-        found.warnings.append(f"the images ({sizes[-1]:g} µm/px) are coarser than what the model was made for ({model_mpp:g} µm/px)")
+        found.warnings.append(f"the images ({sizes[-1]:g} µm/px) are coarser than the model works at ({model_mpp:g} µm/px)")

@@ -75,7 +75,7 @@ class _NotNegative:
         self.shape, self.dtype = tuple(labels.shape), labels.dtype
 
     def __getitem__(self, key: Any, /) -> Array:
-        return np.maximum(np.asarray(self._labels[key]), 0)
+        return np.asarray(np.maximum(self._labels[key], 0))
 
 
 def clean_labels(labels: ArrayLike) -> tuple[int, ArrayLike]:
@@ -111,7 +111,7 @@ def count_pieces(labels: ArrayLike, index: CellIndex) -> npt.NDArray[np.int64]:
     width = labels.shape[1]
     for a, b in bands((labels.shape[0], width)):
         cells = index(np.asarray(labels[a:b, 0:width])).astype(np.int64) + 1
-        pieces = connected(cells, background=0, connectivity=2)
+        pieces = connected(cells, background=0, connectivity=2)  # type: ignore[no-untyped-call]
         of = np.zeros(int(pieces.max(initial=0)) + 1, np.intp)
         of[pieces.ravel()] = cells.ravel()
         owner.append(of[1:] - 1)
