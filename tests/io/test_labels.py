@@ -233,3 +233,23 @@ def test_a_folder_without_labels(tmp_path, ome):
         open_fovs(ome(), tmp_path / "masks")
     with pytest.raises(ReadError, match="no such file"):
         open_fovs(ome(), tmp_path / "absent")
+
+
+def test_polygons_are_filled_as_scikit_image_fills_them(tmp_path):
+    draw = pytest.importorskip("skimage.draw")
+    rng = np.random.default_rng(3)
+    features, expected = [], np.zeros((120, 100), np.uint32)
+    for i in range(60):
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 9))
+        radius = rng.uniform(2, 12, 9)
+        xy = np.c_[rng.uniform(0, 100) + radius * np.cos(angle), rng.uniform(0, 120) + radius * np.sin(angle)]
+        features.append(_feature(xy.tolist()))
+        rows, columns = draw.polygon(xy[:, 1] - 0.5, xy[:, 0] - 0.5, expected.shape)
+        free = expected[rows, columns] == 0
+        expected[rows[free], columns[free]] = i + 1
+    (tmp_path / "x.geojson").write_text(json.dumps(features))
+    lab = GeoJsonLabels(tmp_path / "x.geojson", expected.shape)
+    whole = lab[:]
+    assert (whole != expected).mean() < 0.001
+    parts = [[lab[y : y + 50, x : x + 33] for x in range(0, 100, 33)] for y in range(0, 120, 50)]
+    np.testing.assert_array_equal(np.block(parts), whole)

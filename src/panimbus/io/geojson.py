@@ -170,7 +170,7 @@ def _cell(feature: dict[str, Any]) -> Cell | None:
     if not polygons:
         return None
     outer = np.concatenate([rings[0] for rings in polygons])
-    if not np.isfinite(outer).all():
+    if not all(np.isfinite(ring).all() for rings in polygons for ring in rings):
         raise ValueError("coordinates that are not numbers")
     (x0, y0), (x1, y1) = np.floor(outer.min(axis=0)), np.ceil(outer.max(axis=0))
     properties = feature.get("properties") or {}
