@@ -1,0 +1,143 @@
+"""Label images: interiors, ids of any size, sampling and the rescue of small cells."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from skimage.segmentation import find_boundaries
+
+from panimbus.core.labels import CellIndex, closest_members, interior, sample_labels, unique_ids
+from panimbus.core.resample import Axis
+
+BIG = 3_000_000_000
+
+
+def test_literal_interior():
+    labels = np.array(
+        [
+            [1, 1, 1, 2, 2, 2],
+            [1, 1, 1, 2, 2, 2],
+            [1, 1, 1, 2, 2, 2],
+            [0, 0, 0, 0, 3, 0],
+        ]
+    )
+    expected = [
+        [1, 1, 0, 0, 1, 1],
+        [1, 1, 0, 0, 1, 1],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+    np.testing.assert_array_equal(interior(labels), np.array(expected, bool))
+
+
+@given(arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3)))
+def test_interior_is_skimage_inner_boundaries(labels):
+    expected = (labels > 0) & ~find_boundaries(labels, mode="inner", connectivity=1)
+    np.testing.assert_array_equal(interior(labels), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int32, np.int64, np.uint64])
+def test_interior_of_any_integer_type(dtype):
+    labels = np.repeat(np.repeat(np.arange(4).reshape(2, 2), 5, 0), 5, 1).astype(dtype)
+    expected = (labels > 0) & ~find_boundaries(labels.astype(int), mode="inner", connectivity=1)
+    np.testing.assert_array_equal(interior(labels), expected)
+    assert not np.shares_memory(interior(labels), labels)
+
+
+def test_touching_cells_stay_apart_when_shrunk():
+    """The published tool shrinks before it separates: 1,200 touching cells became 17 components."""
+    from scipy import ndimage
+
+    ids = np.arange(1, 1201, dtype=np.uint32).reshape(30, 40)
+    labels = np.kron(ids, np.ones((24, 24), np.uint32))
+    y, x = Axis(labels.shape[0], 4.0), Axis(labels.shape[1], 4.0)
+    small = sample_labels(labels, y, x, (0, y.size, 0, x.size))
+    assert small.shape == (180, 240)
+    inside = interior(small)
+    _, n = ndimage.label(inside)
+    assert n == 1200
+    np.testing.assert_array_equal(unique_ids(np.where(inside, small, 0)), ids.ravel())
+
+
+@pytest.mark.parametrize(
+    ("ids", "dtype"),
+    [
+        ([1, 2, 3], np.uint8),
+        ([7, 65_536, 70_000], np.uint32),
+        ([5, 2**24, 2**24 + 1], np.int32),
+        ([1, BIG, 2**32 - 1], np.uint32),
+        ([1, BIG, 2**40], np.int64),
+        ([2, BIG, 2**63 - 1], np.uint64),
+        ([2**53, 2**53 + 1, 2**63 - 1], np.uint64),
+    ],
+)
+def test_cell_index(ids, dtype):
+    ids = np.array(ids, dtype)
+    labels = np.array([[0, ids[2], ids[0]], [ids[1], 0, ids[2]]], dtype)
+    np.testing.assert_array_equal(unique_ids(labels), ids)
+    assert unique_ids(labels).dtype == dtype
+    index = CellIndex(ids)
+    assert len(index) == 3
+    out = index(labels)
+    assert out.dtype == np.int32
+    np.testing.assert_array_equal(out, [[-1, 2, 0], [1, -1, 2]])
+
+
+def test_cell_index_of_another_type_than_the_labels():
+    """uint64 ids in a part of the image that has small labels only, and so on."""
+    index = CellIndex(np.array([3, BIG], np.uint64))
+    np.testing.assert_array_equal(index(np.array([[0, 3]], np.uint8)), [[-1, 0]])
+    index = CellIndex(np.array([3, 9], np.uint16))
+    np.testing.assert_array_equal(index(np.array([[0, 9]], np.uint64)), [[-1, 1]])
+
+
+def test_no_cells():
+    assert len(unique_ids(np.zeros((3, 4), np.uint16))) == 0
+    assert len(unique_ids(np.zeros((0, 4), np.uint16))) == 0
+    np.testing.assert_array_equal(CellIndex(np.zeros(0, np.uint16))(np.zeros((2, 2), np.uint16)), np.full((2, 2), -1))
+
+
+@given(st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=30, unique=True), st.integers(0, 99))
+def test_both_paths_of_the_index_agree(values, seed):
+    ids = np.sort(np.array(values, np.uint64))
+    labels = np.random.default_rng(seed).choice(np.append(ids, np.uint64(0)), (6, 6))
+    out = CellIndex(ids)(labels)
+    back = np.where(out >= 0, ids[np.maximum(out, 0)], np.uint64(0))
+    np.testing.assert_array_equal(back, labels)
+
+
+def test_unique_ids_both_paths():
+    rng = np.random.default_rng(0)
+    for top in (10, 1 << 20, (1 << 20) + 5, 1 << 30):
+        labels = rng.integers(0, top, (40, 40), dtype=np.uint32)
+        labels[0, 0] = top
+        expected = np.unique(labels)
+        np.testing.assert_array_equal(unique_ids(labels), expected[expected > 0])
+
+
+def test_closest_members_literal():
+    index = np.array([[0, 0, 1], [0, -1, 1], [2, 2, 2]], np.int32)
+    centroids = np.array([[0.34, 0.34], [0.5, 2.0], [2.0, 1.0]]) + 10
+    cells, pixels, d2 = closest_members(index, np.array([True, True, True]), centroids, (10, 10))
+    np.testing.assert_array_equal(cells, [0, 1, 2])
+    np.testing.assert_array_equal(pixels, [[10, 10], [10, 12], [12, 11]])  # a tie takes the upper pixel
+    np.testing.assert_allclose(d2, [2 * 0.34**2, 0.25, 0.0])
+
+
+def test_closest_members_only_the_wanted():
+    index = np.array([[0, 1]], np.int32)
+    cells, pixels, _ = closest_members(index, np.array([False, True]), np.zeros((2, 2)), (0, 0))
+    np.testing.assert_array_equal(cells, [1])
+    np.testing.assert_array_equal(pixels, [[0, 1]])
+    cells, pixels, _ = closest_members(np.full((2, 2), -1, np.int32), np.array([False, True]), np.zeros((2, 2)), (0, 0))
+    assert cells.shape == (0,)
+    assert pixels.shape == (0, 2)
+
+
+def test_a_ring_is_represented_by_its_own_pixel():
+    """The centroid of a ring is not the ring's: the chosen pixel must be."""
+    labels = np.ones((5, 5), np.int32) * 0
+    labels[1:4, 1:4] = -1
+    _, pixels, _ = closest_members(labels, np.array([True]), np.array([[2.0, 2.0]]), (0, 0))
+    assert labels[tuple(pixels[0])] == 0
