@@ -1,7 +1,7 @@
 """The normaliser: pooled percentiles of a whole dataset from histograms that merge exactly, in any order.
 
-Integer pixels are counted exactly. Float pixels are counted in bins one 4096th of their value wide (the upper bits of their
-float32), so a percentile is within 0.025 % of the exact one.
+Integer pixels are counted exactly. Float pixels are rounded to 13 significant bits (a bin is one 4096th of its value wide), so a
+percentile is within 0.013 % of the exact one, and exact for whole numbers up to 8192.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from panimbus.core.errors import ChannelError, InputError
 Array = npt.NDArray[Any]
 
 _SHIFT = 11  # float32 keeps 23 bits of mantissa; 12 are kept here
+_TOP = 0x7F7FFFFF >> _SHIFT  # the bin of the largest float32
 _TINY = np.float32(2.0**-64)
 _DENSE_LIMIT = 1 << 21
 
@@ -29,7 +30,7 @@ class Histogram:
     Parameters
     ----------
     keys : (k,) int64, sorted, unique
-        Integer values, or the upper bits of float values.
+        Integer values, or the rounded upper bits of float values.
     counts : (k,) int64
     is_float
         What the keys mean; None for an empty histogram of unknown kind.
@@ -94,7 +95,7 @@ class Histogram:
         return Histogram(merged, np.bincount(inverse, self.counts).astype(np.int64), is_float=True)
 
     def values(self) -> npt.NDArray[np.float64]:
-        """(k,) the value each key stands for: the integer itself, or the middle of the float bin."""
+        """(k,) the value each key stands for: the integer itself, or the float it was rounded to."""
         return _key_values(self.keys) if self.is_float else self.keys.astype(np.float64)
 
     def percentile(self, q: float) -> float:
@@ -126,19 +127,18 @@ def _count_integers(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
 
 
 def _float_keys(values: Array) -> npt.NDArray[np.int64]:
-    """Order-preserving integer keys: sign and upper bits of the float32; values below 2^-64 in size count as 0."""
+    """Order-preserving integer keys: sign and rounded upper bits of the float32; values below 2^-64 in size count as 0."""
     v = values.astype(np.float32).ravel()
-    bits = (v.view(np.int32) & np.int32(0x7FFFFFFF)) >> _SHIFT
+    bits = ((v.view(np.int32) & np.int32(0x7FFFFFFF)) + (1 << (_SHIFT - 1))) >> _SHIFT
+    np.minimum(bits, _TOP, out=bits)
     bits[np.abs(v) < _TINY] = 0
     keys: npt.NDArray[np.int64] = np.where(v < 0, -bits.astype(np.int64), bits)
     return keys
 
 
 def _key_values(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    size = np.abs(keys)
-    low = (size << _SHIFT).astype(np.int32).view(np.float32).astype(np.float64)
-    high = ((size + 1) << _SHIFT).astype(np.int32).view(np.float32).astype(np.float64)
-    return np.where(size == 0, 0.0, np.sign(keys) * (low + high) / 2)
+    size = (np.abs(keys) << _SHIFT).astype(np.int32).view(np.float32).astype(np.float64)
+    return np.where(keys < 0, -size, size)
 
 
 def _count_floats(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -149,7 +149,7 @@ def _count_floats(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
             expected="finite intensities",
             fix="replace them before scoring, e.g. with 0 (registration and stitching often leave NaN outside the tissue)",
         )
-    if float(np.abs(values).max()) > np.finfo(np.float32).max:
+    if float(np.abs(values).max()) > float(np.finfo(np.float32).max):
         raise InputError("Pixel values do not fit float32.", got=f"{float(np.abs(values).max()):.3g}")
     return _count_integers(_float_keys(values))
 
