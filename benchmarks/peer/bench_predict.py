@@ -1,0 +1,239 @@
+"""Speed of panimbus against Nimbus-Inference 0.0.5 as shipped, on the same machine, in the same run.
+
+    python3 -m venv /tmp/peer && /tmp/peer/bin/pip install Nimbus-Inference==0.0.5
+    python benchmarks/peer/bench_predict.py --peer-python /tmp/peer/bin/python
+
+Part A, whole prediction: one 2048 x 2048 FOV at 0.5 µm/px, 40 channels, about 16,000 cells. panimbus does all the channels with
+its default model and 8 views; the peer does a few with its own 6 views and is extrapolated linearly. Part B, one pass of the
+published architecture with the same weights on the same input. Writes benchmarks/results/peer.json and peer.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from data import MPP, make_dataset  # noqa: E402
+
+
+def main() -> None:
+    args = arguments()
+    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
+        folder = Path(scratch)
+        result = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "provisional": args.provisional, "machine": machine()}
+        weights, net = random_weights(folder)
+        if "whole" in args.parts:
+            result["whole"] = whole(args, folder, weights)
+        if "passes" in args.parts:
+            result["passes"] = passes(args, folder, weights, net)
+        result["load_after"] = os.getloadavg()[0]
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    out.with_suffix(".md").write_text(report(result))
+    print(out.with_suffix(".md").read_text())
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", required=True, help="a Python in which Nimbus-Inference 0.0.5 is installed")
+    parser.add_argument("--peer-channels", type=int, default=2, help="channels that the peer really does")
+    parser.add_argument("--channels", type=int, default=40)
+    parser.add_argument("--model", help="model of panimbus (default: its default model)")
+    parser.add_argument("--side", type=int, default=1024, help="side of the input of single passes (px)")
+    parser.add_argument("--repeats", type=int, default=3, help="single passes of each kind; the fastest counts")
+    parser.add_argument("--parts", nargs="+", choices=["whole", "passes"], default=["whole", "passes"])
+    parser.add_argument("--provisional", default="", help="a remark for the report, e.g. 'machine shared with other jobs'")
+    parser.add_argument("--scratch", help="folder for temporary files")
+    parser.add_argument("--out", default=str(HERE.parent / "results" / "peer"))
+    return parser.parse_args()
+
+
+def machine() -> dict:
+    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = set(next((line for line in cpu.splitlines() if line.startswith("flags")), "").split())
+    return {
+        "cpu": next(
+            (line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), platform.processor()
+        ),
+        "isa": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def random_weights(folder: Path) -> tuple[Path, Path]:
+    """Write random weights of the published layout as a state dict (for the peer) and as ONNX (for us)."""
+    import torch
+
+    from panimbus.model import PaperUNet, export_onnx
+    from panimbus.model.weights import nimbus_card
+
+    torch.manual_seed(0)
+    net = PaperUNet().eval()
+    torch.save(net.state_dict(), folder / "V1.pt")
+    export_onnx(net, nimbus_card(), folder / "V1.onnx")
+    return folder / "V1.pt", folder / "V1.onnx"
+
+
+def whole(args: argparse.Namespace, folder: Path, weights: Path) -> dict:
+    """Part A: the prediction of one FOV from files to files."""
+    cells = make_dataset(folder / "data", channels=args.channels)
+    command = [sys.executable, "-m", "panimbus", "predict", str(folder / "data" / "image_data")]
+    command += ["--labels", str(folder / "data" / "segmentation" / "deepcell_output"), "--out", str(folder / "out")]
+    command += ["--mpp", str(MPP), "--tta", "full", *(["--model", args.model] if args.model else [])]
+    ours = timed(command)
+    theirs = timed(
+        [args.peer_python, str(HERE / "run_peer.py"), "predict", str(folder / "data"), str(weights), str(args.peer_channels)]
+    )
+    found: dict = {"cells": cells, "channels": args.channels, "panimbus": ours, "peer": theirs}
+    if theirs.get("result"):
+        stages, done = theirs["result"]["stages"], args.peer_channels
+        for clock in ("wall_s", "cpu_s"):
+            fixed = stages["import"][clock] + stages["load"][clock]
+            channel = (stages["normalise"][clock] + stages["predict"][clock]) / done
+            theirs[f"channel_{clock}"] = channel
+            theirs[f"extrapolated_{clock}"] = fixed + channel * args.channels
+        if ours["rc"] == 0:
+            found["times_faster"] = theirs["extrapolated_wall_s"] / ours["wall_s"]
+            found["times_less_cpu"] = theirs["extrapolated_cpu_s"] / ours["cpu_s"]
+    return found
+
+
+def passes(args: argparse.Namespace, folder: Path, weights: Path, net: Path) -> dict:
+    """Part B: single passes on (1, 2, side, side), batch 1 as the peer runs them."""
+    rng = np.random.default_rng(0)
+    planes = rng.random((1, 2, args.side, args.side), dtype=np.float32)
+    planes[:, 1] = planes[:, 1] > 0.4
+    source = folder / "planes.npy"
+    np.save(source, planes)
+    found: dict = {"side": args.side}
+    commands = {
+        "peer": [args.peer_python, str(HERE / "run_peer.py"), "passes", str(source), str(weights), str(args.repeats)],
+        **{
+            kind: [sys.executable, str(HERE / "run_ours.py"), str(source), str(net), str(args.repeats), kind]
+            for kind in ("direct", "winograd")
+        },
+    }
+    for name, command in commands.items():
+        run = timed(command)
+        if not run.get("result"):
+            found[name] = run
+            continue
+        best = min(run["result"]["runs"], key=lambda one: one["wall_s"])
+        cpu = min(one["cpu_s"] for one in run["result"]["runs"])
+        found[name] = {**run, "best_wall_s": best["wall_s"], "best_cpu_s": cpu}
+    reference = source.with_name("planes_peer.npy")
+    for kind in ("direct", "winograd"):
+        got = source.with_name(f"planes_{kind}.npy")
+        if reference.exists() and got.exists():
+            found[kind]["max_difference"] = float(np.abs(np.load(got) - np.load(reference)).max())
+            found[kind]["times_faster"] = found["peer"]["best_wall_s"] / found[kind]["best_wall_s"]
+            found[kind]["times_less_cpu"] = found["peer"]["best_cpu_s"] / found[kind]["best_cpu_s"]
+    return found
+
+
+def timed(command: list[str]) -> dict:
+    """Run a command; its wall and CPU seconds, peak memory of the largest process in it, and the JSON of its last line."""
+    with tempfile.TemporaryFile("w+") as out:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        lines = out.read().strip().splitlines()
+    found = {"rc": process.returncode, "wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
+    if process.returncode:
+        found["error"] = "\n".join(lines[-15:])
+    elif lines and lines[-1].startswith("{"):
+        found["result"] = json.loads(lines[-1])
+    return found
+
+
+def report(result: dict) -> str:
+    """The same numbers as a page."""
+    box = result["machine"]
+    lines = ["# panimbus and Nimbus-Inference 0.0.5", ""]
+    lines += [f"{result['date']}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}. Python {box['python']}."]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("panimbus", "openvino", "numpy"))
+    lines += [f"{versions}. Load average {box['load_before']:.1f} before, {result['load_after']:.1f} after."]
+    if result["provisional"]:
+        lines += ["", f"**Provisional: {result['provisional']}.** CPU seconds say more than wall seconds here."]
+    if "whole" in result:
+        lines += whole_table(result["whole"])
+    if "passes" in result:
+        lines += passes_table(result["passes"])
+    return "\n".join(lines) + "\n"
+
+
+def whole_table(found: dict) -> list[str]:
+    ours, theirs = found["panimbus"], found["peer"]
+    lines = ["", "## One FOV, files to files", ""]
+    lines += [f"2048 x 2048 px at 0.5 µm/px, {found['channels']} channels, {found['cells']} cells.", ""]
+    lines += ["| | wall (s) | CPU (s) | peak memory (MB) |", "|---|---|---|---|"]
+    if ours["rc"] == 0:
+        lines += [f"| panimbus, {found['channels']} channels, 8 views | {row(ours)} |"]
+    else:
+        lines += [f"| panimbus | failed: {ours['error'].splitlines()[-1] if ours['error'] else ours['rc']} | | |"]
+    if "result" not in theirs:
+        return [*lines, f"| Nimbus-Inference | failed: {theirs.get('error', '').splitlines()[-1:]} | | |"]
+    done, net = theirs["result"]["channels"], theirs["result"]["passes"]
+    lines += [f"| Nimbus-Inference, {done} channels, {net['count'] // done} passes each | {row(theirs)} |"]
+    more = f"{theirs['extrapolated_wall_s']:.0f} | {theirs['extrapolated_cpu_s']:.0f}"
+    lines += [f"| the same, extrapolated linearly to {found['channels']} channels | {more} | {theirs['peak_mb']:.0f} |", ""]
+    lines += [f"One channel of the peer: {theirs['channel_wall_s']:.1f} s wall, {theirs['channel_cpu_s']:.1f} s CPU; one pass"]
+    lines += [f"{net['wall_s'] / net['count']:.1f} s wall, {net['cpu_s'] / net['count']:.1f} s CPU."]
+    if "times_faster" in found:
+        lines += [
+            "",
+            f"**{found['times_faster']:.0f} times faster** in wall time, {found['times_less_cpu']:.0f} times less CPU time.",
+        ]
+    return lines
+
+
+def passes_table(found: dict) -> list[str]:
+    side = found["side"]
+    lines = ["", "## One pass of the published architecture", ""]
+    lines += [f"Same weights (random), same input (1, 2, {side}, {side}), float32 on both sides; the fastest of the repeats.", ""]
+    lines += [
+        "| | wall (s) | CPU (s) | peak memory (MB) | faster (wall) | less CPU | largest difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = {"peer": "Nimbus-Inference (torch)", "direct": "OpenVINO, folded", "winograd": "OpenVINO, folded, Winograd"}
+    for key, name in names.items():
+        run = found[key]
+        if "best_wall_s" not in run:
+            lines += [f"| {name} | failed | | | | | |"]
+            continue
+        cells = [f"{run['best_wall_s']:.2f}", f"{run['best_cpu_s']:.2f}", f"{run['peak_mb']:.0f}"]
+        more = (
+            ["1", "1", "0"]
+            if key == "peer"
+            else [f"{run[k]:{f}}" for k, f in (("times_faster", ".2f"), ("times_less_cpu", ".2f"), ("max_difference", ".1e"))]
+        )
+        lines += [f"| {name} | {' | '.join(cells + more)} |"]
+    return lines
+
+
+def row(run: dict) -> str:
+    return f"{run['wall_s']:.1f} | {run['cpu_s']:.1f} | {run['peak_mb']:.0f}"
+
+
+if __name__ == "__main__":
+    main()

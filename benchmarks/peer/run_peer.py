@@ -1,0 +1,114 @@
+"""Runs under the Python that has Nimbus-Inference 0.0.5, never imported by us: times it through its own public interface.
+
+    python run_peer.py predict DATASET WEIGHTS.pt CHANNELS    whole prediction, as its README does it
+    python run_peer.py passes INPUT.npy WEIGHTS.pt REPEATS    single passes of its net on one input
+
+The last line of the output is JSON.
+"""
+
+import json
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+
+def clock():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = used.ru_utime + used.ru_stime + children.ru_utime + children.ru_stime
+    return time.perf_counter(), cpu
+
+
+def since(start):
+    wall, cpu = clock()
+    return {"wall_s": wall - start[0], "cpu_s": cpu - start[1]}
+
+
+def predict(dataset, weights, channels):
+    start = clock()
+    import nimbus_inference
+    from nimbus_inference.nimbus import Nimbus, prep_naming_convention
+    from nimbus_inference.utils import MultiplexDataset
+
+    # its checkpoints live inside its own package; naming a local one keeps it off the network
+    assets = Path(nimbus_inference.__file__).parent / "assets"
+    assets.mkdir(exist_ok=True)
+    shutil.copy(weights, assets / "panimbus_benchmark.pt")
+    stages = {"import": since(start)}
+    with tempfile.TemporaryDirectory() as out:
+        start = clock()
+        data = MultiplexDataset(
+            fov_paths=[str(Path(dataset) / "image_data" / "fov0")],
+            suffix=".tiff",
+            include_channels=[f"ch{i:02d}" for i in range(channels)],
+            segmentation_naming_convention=prep_naming_convention(str(Path(dataset) / "segmentation" / "deepcell_output")),
+            output_dir=out,
+            magnification=20,
+        )
+        data.prepare_normalization_dict(quantile=0.999, clip_values=(0, 2), n_subset=50, multiprocessing=False, overwrite=True)
+        stages["normalise"] = since(start)
+        start = clock()
+        nimbus = Nimbus(
+            dataset=data,
+            output_dir=out,
+            save_predictions=True,
+            batch_size=4,
+            test_time_aug=True,
+            input_shape=[1024, 1024],
+            device="auto",
+            checkpoint="panimbus_benchmark.pt",
+        )
+        nimbus.check_inputs()
+        stages["load"] = since(start)
+        passes = {"count": 0, "wall_s": 0.0, "cpu_s": 0.0}
+        forward = nimbus.model.forward
+
+        def timed(x):
+            begin = clock()
+            result = forward(x)
+            spent = since(begin)
+            passes["count"] += 1
+            passes["wall_s"] += spent["wall_s"]
+            passes["cpu_s"] += spent["cpu_s"]
+            return result
+
+        nimbus.model.forward = timed
+        start = clock()
+        table = nimbus.predict_fovs()
+        stages["predict"] = since(start)
+    (assets / "panimbus_benchmark.pt").unlink()
+    return {"stages": stages, "passes": passes, "cells": len(table), "channels": channels}
+
+
+def single_passes(source, weights, repeats):
+    import numpy as np
+    import torch
+    from nimbus_inference.unet import UNet
+
+    net = UNet(num_classes=1, padding="reflect")
+    net.load_state_dict(torch.load(weights))
+    net.eval()
+    planes = torch.from_numpy(np.load(source))
+    runs = []
+    with torch.no_grad():
+        for _ in range(repeats):
+            start = clock()
+            out = net(planes)
+            runs.append(since(start))
+    np.save(source.replace(".npy", "_peer.npy"), out.numpy())
+    return {"runs": runs}
+
+
+if __name__ == "__main__":
+    verb, source, weights, count = sys.argv[1:5]
+    result = (predict if verb == "predict" else single_passes)(source, weights, int(count))
+    import torch
+
+    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result["threads"] = torch.get_num_threads()
+    result["versions"] = {name: version(name) for name in ("Nimbus-Inference", "torch", "numpy")}
+    print("\n" + json.dumps(result))
