@@ -171,7 +171,7 @@ def otsu_calls(values: Array) -> npt.NDArray[np.bool_]:
         return np.zeros(values.shape, np.bool_)
     from skimage.filters import threshold_otsu
 
-    return np.asarray(values > threshold_otsu(values), np.bool_)
+    return np.asarray(values > threshold_otsu(values), np.bool_)  # type: ignore[no-untyped-call]
 
 
 def _ratio(part: float, whole: float) -> float:

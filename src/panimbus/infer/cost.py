@@ -25,7 +25,7 @@ from panimbus.infer.tta import VIEWS, views
 from panimbus.model.card import CompactSettings, ModelCard
 from panimbus.model.weights import ModelFiles, with_onnx
 
-_PROCESS = 260 << 20  # Python, NumPy, OpenVINO, pandas and the tables' writers
+_PROCESS = 130 << 20  # Python, NumPy, OpenVINO, and a little of pandas and anndata
 _TRIAL_S = 1.0
 _TRIAL_CELL = 12  # side of a trial's cells, in model pixels
 
@@ -156,12 +156,12 @@ def _memory(sizes: Sequence[FovSize], channels: int, model: ModelFiles, window: 
     scan = read = sums = 0
     for size in sizes:
         band = min(math.prod(size.shape_yx), BAND_PIXELS)
-        # a band: labels and their index twice over, two planes, and the 64-bit copies that counting makes
-        scan = max(scan, band * (2 * size.label_bytes + 8 + 2 * size.pixel_bytes + 16))
+        # a band: labels, their index, two planes, and the 64-bit copies that counting makes
+        scan = max(scan, band * (2 * size.label_bytes + 2 * size.pixel_bytes + 28))
         block = math.prod(min(n, math.ceil(READ_SIDE * max(size.scale, 1e-9))) for n in size.shape_yx)
         grid = math.prod(min(math.ceil(n / size.scale), READ_SIDE) for n in size.shape_yx)
-        kept = grid * (4 * (2 * len(model.card.planes) + 4) + 20)  # planes, the block's index, each tile's cell pixels
-        read = max(read, block * (2 * size.pixel_bytes + 4 + size.label_bytes) + kept)
+        kept = grid * (8 * len(model.card.planes) + 20)  # planes, the block's index, each tile's cell pixels
+        read = max(read, block * (2 * size.pixel_bytes + 6 + size.label_bytes) + kept)
         sums = max(sums, size.cells * channels * (n_views + 2) * 8)
     cells = sum(size.cells for size in sizes)
     table = cells * channels * 4 * 3 * 3 + cells * 200  # three matrices: in parts, stacked, and being written
@@ -174,7 +174,7 @@ def _net(model: ModelFiles, window: tuple[int, int]) -> int:
     width = card.settings.widths[0] if isinstance(card.settings, CompactSettings) else card.settings.root
     fold = getattr(card.settings, "unshuffle", 1)
     file = model.onnx or model.weights
-    return 3 * Path(file).stat().st_size + 2 * 4 * area * (4 * width // fold**2 + len(card.planes))
+    return 3 * Path(file).stat().st_size + 2 * 4 * area * (8 * width // fold**2 + len(card.planes))
 
 
 def peak_memory() -> int | None:
