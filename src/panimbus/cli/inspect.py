@@ -19,7 +19,7 @@ _SHOWN = 40
 def command(  # noqa: PLR0913 (one parameter an option)
     images: Annotated[list[Path], typer.Argument(help="Images: files, or folders of them, as for `panimbus predict`.")],
     *,
-    labels: Annotated[list[Path] | None, typer.Option("--labels", help="Label images: a file, or a folder matched by name.")] = None,
+    labels: Annotated[list[Path] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
     channels: Annotated[str | None, typer.Option(help="Channels to look at, comma-separated; all of them if left away.")] = None,
     channel_names: Annotated[
         Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
@@ -94,7 +94,8 @@ def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
     for name in ("FOV", "format", "Y x X", "type", "µm/px", "cells", "Ø µm", "covered", "in pieces", "small", "labels"):
         table.add_column(name, justify="left" if name in {"FOV", "format", "type", "labels"} else "right", overflow="fold")
     for fov in fovs[:_SHOWN]:
-        row = [fov.fov_id, fov.format, f"{fov.shape[1]} x {fov.shape[2]}", fov.dtype, "?" if fov.mpp is None else f"{fov.mpp:.4g}"]
+        size = "?" if fov.mpp is None else f"{fov.mpp:.4g}"
+        row = [fov.fov_id, fov.format, f"{fov.shape[1]} x {fov.shape[2]}", fov.dtype, size]
         cells = fov.labels
         if cells is None:
             row += ["", "", "", "", "", "none"]
