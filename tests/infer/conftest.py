@@ -1,0 +1,125 @@
+"""Small nets with random weights, written once for all tests of this folder."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from panimbus.core.fov import Fov
+from panimbus.infer import predict as module
+from panimbus.infer.predict import PredictSettings, predict
+from panimbus.model.card import PLANES, STATS, ModelCard
+
+CARDS = {
+    "compact": {
+        "architecture": "compact_unet",
+        "settings": {"widths": (4, 6, 8)},
+        "planes": tuple(PLANES),
+        "stats": tuple(STATS),
+    },
+    "plain": {"architecture": "compact_unet", "settings": {"widths": (4, 6, 8)}, "planes": ("image", "interior")},
+    "same": {"architecture": "paper_unet", "settings": {"depth": 5, "root": 2}, "planes": ("image", "interior")},
+    "valid": {
+        "architecture": "paper_unet",
+        "settings": {"depth": 5, "root": 2},
+        "planes": ("image", "interior"),
+        "padding": "valid",
+    },
+}
+
+
+def _net(card, seed):
+    torch = pytest.importorskip("torch")
+    from panimbus.model.unet import build
+
+    net, generator = build(card), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_mean.normal_(0, 0.1, generator=generator)
+                layer.running_var.uniform_(0.5, 2.0, generator=generator)
+            elif isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d | torch.nn.Linear):
+                layer.weight.normal_(0, (1.5 / layer.weight[0].numel()) ** 0.5, generator=generator)
+                layer.bias.normal_(0, 0.1, generator=generator)
+    return net
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """``model(kind, seed=0)``: path of a model file; kinds: compact, plain (the same, no statistics), same, valid (paper's)."""
+    from panimbus.model.weights import save_model
+
+    folder = tmp_path_factory.mktemp("models")
+
+    @cache
+    def make(kind, seed=0):
+        card = ModelCard(name=f"{kind}-{seed}", mpp=1.0, percentile=99.9, **CARDS[kind])
+        return save_model(folder / card.name, _net(card, seed), card).onnx
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def net():
+    """``net(path)``: the torch module in a model file, and its card."""
+    from panimbus.model.weights import load_torch
+
+    pytest.importorskip("torch").set_num_threads(1)  # these nets are far smaller than what it costs to wake threads
+    return lambda path: load_torch(path.with_suffix(".safetensors"))
+
+
+@pytest.fixture(scope="session")
+def _backends():
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _compile_once(monkeypatch, _backends):
+    """Compiling takes longer than these small images: one compiled model serves many runs, as it serves many FOVs."""
+    real = module.make_backend
+
+    def cached(files, **settings):
+        key = (files.onnx, tuple(settings.items()))
+        if key not in _backends:
+            _backends[key] = real(files, **settings)
+        return _backends[key]
+
+    monkeypatch.setattr(module, "make_backend", cached)
+
+
+@pytest.fixture
+def fov(make_tissue):
+    """``fov((Y, X), n, fov_id=, mpp=, ...)``: a FOV with touching cells; the rest goes to `make_tissue`."""
+
+    def make(shape=(72, 56), n=25, *, fov_id="f1", mpp=1.0, channels=2, **kwargs):
+        image, labels = make_tissue(shape, n, channels=channels, **kwargs)
+        return Fov(fov_id, image, tuple("abcdefgh"[:channels]), labels, mpp)
+
+    return make
+
+
+@pytest.fixture
+def run():
+    """``run(fovs, model, tta="none", tile=..., ...)``: `predict` in float32; unknown words go to it as they are."""
+
+    def call(fovs, model, *, tta="none", tile=576, precision="float32", threads=1, maps=False, **kwargs):
+        settings = PredictSettings(tta=tta, tile=tile, precision=precision, device="cpu", threads=threads, maps=maps)
+        return predict(fovs, model=model, settings=settings, **kwargs)
+
+    return call
+
+
+@pytest.fixture
+def same_table():
+    """``same_table(a, b)``: two cell tables are equal to the last bit."""
+
+    def check(a, b):
+        assert list(a.obs_names) == list(b.obs_names)
+        assert list(a.var_names) == list(b.var_names)
+        np.testing.assert_array_equal(a.X, b.X)
+        for layer in ("score_sd", "intensity_mean"):
+            np.testing.assert_array_equal(a.layers[layer], b.layers[layer])
+        np.testing.assert_array_equal(a.obsm["spatial"], b.obsm["spatial"])
+        np.testing.assert_array_equal(a.var["normaliser"], b.var["normaliser"])
+
+    return check
