@@ -105,7 +105,7 @@ def predict(
     model
         Name of a shipped model, path of a model file, or None for the default model.
     channels
-        Which channels to score; None for all of them.
+        Which channels to score (a string is one name); None for all of them.
     scale
         The normaliser of an earlier run on the same dataset; None fits one on all of ``fovs`` together.
     out
@@ -128,6 +128,7 @@ def predict(
         On input that cannot be scored; the message says what to change.
     """
     settings = settings or PredictSettings()
+    channels = (channels,) if isinstance(channels, str) else channels
     chosen = _checked(fovs, channels)
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
