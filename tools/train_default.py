@@ -5,7 +5,7 @@
     python tools/train_default.py export   --run /tmp/panimbus-run                          # -> src/panimbus/model/shipped
 
 The pool: ``fov_<seed>.npz``, each a simulated field of view of 384 x 384 µm with 12 random markers on one random platform,
-brought to 1 µm a pixel as `panimbus.infer` does. A training example is one marker of a 128 x 128 crop. ``--refresh`` processes go
+brought to 1 µm a pixel as `panimbus.infer` does. A training example is one marker of a 96 x 96 crop. ``--refresh`` processes go
 on simulating while the net trains (new seeds, the oldest FOVs leave the pool).
 Loss: binary cross-entropy of the pixels, weighted so that each cell counts the same, plus that of each cell's mean score, which is
 what is thresholded; labels smoothed; cells whose truth nobody could see carry none. Progress in ``<run>/log.csv``, state in
@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,9 @@ PLANES = ("image", "sqrt", "interior", "cell", "cell_mean")
 QUANTILES = (10, 25, 50, 75, 90, 97)
 STATS = (*(f"q{q}" for q in QUANTILES), "outside")
 PERCENTILE = 99.9
-SETTINGS = {"widths": (24, 48, 64, 96), "blocks": 1, "planes": len(PLANES), "stats": len(STATS), "unshuffle": 2}
-FOV_UM, CROP, BATCH, CHANNELS = 384, 128, 16, 12
-LR, WEIGHT_DECAY, SMOOTHING, EMA, JITTER = 1e-3, 1e-3, 0.03, 0.998, 0.35
+SETTINGS = {"widths": (16, 32, 64, 96), "blocks": 1, "planes": len(PLANES), "stats": len(STATS), "unshuffle": 2}
+FOV_UM, CROP, BATCH, CHANNELS = 384, 96, 24, 12
+LR, WEIGHT_DECAY, SMOOTHING, EMA, JITTER = 1.5e-3, 1e-3, 0.03, 0.998, 0.35
 PLATFORM_SHARE = {"codex": 0.4, "mibi": 0.3, "imc": 0.3}
 
 
@@ -262,6 +262,8 @@ def train(run: Path, minutes: float, refresh: int, keep: int, seed: int) -> None
     makers = [_maker(run, k, len(pool.seen)) for k in range(refresh)]
     rng = np.random.default_rng([seed, step])
     started, last, running = time.monotonic(), time.monotonic(), 0.0
+    ahead = ThreadPoolExecutor(1)
+    coming = ahead.submit(batch, pool.fovs, rng)
 
     def save() -> None:
         state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step,
@@ -275,7 +277,8 @@ def train(run: Path, minutes: float, refresh: int, keep: int, seed: int) -> None
             rate = LR * min(1, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            x, stats, cells, target, weight = batch(pool.fovs, rng)
+            x, stats, cells, target, weight = coming.result()
+            coming = ahead.submit(batch, pool.fovs, rng)
             loss, _ = loss_of(net.logits(x, stats), cells, target, weight)
             optimiser.zero_grad()
             loss.backward()
@@ -286,7 +289,8 @@ def train(run: Path, minutes: float, refresh: int, keep: int, seed: int) -> None
             with torch.no_grad():
                 for a, b in zip(ema.parameters(), net.parameters(), strict=True):
                     a.lerp_(b, 1 - follow)
-            running = float(loss) if step == 1 else 0.98 * running + 0.02 * float(loss)
+            now = float(loss.detach())
+            running = now if step == 1 else 0.98 * running + 0.02 * now
             if time.monotonic() - last > 120:
                 last = time.monotonic()
                 pool.refresh()
@@ -298,6 +302,7 @@ def train(run: Path, minutes: float, refresh: int, keep: int, seed: int) -> None
                 save()
         save()
     finally:
+        ahead.shutdown()
         for maker in makers:
             maker.send_signal(signal.SIGTERM)
 

@@ -172,11 +172,7 @@ def _territories(regions: Ints, orientation: Floats, mpp: float, rng: np.random.
     limit = np.concatenate([[0.0], reach * size]) / mpp
     wobble = 1 + 0.15 * smooth_noise(shape, 5 / mpp, rng)
     owner[distance > limit[owner] * wobble] = 0
-    amount = rng.uniform(0.4, 1.1) / mpp
-    y, x = np.indices(shape)
-    y = np.clip(y + amount * smooth_noise(shape, 5 / mpp, rng), 0, shape[0] - 1).astype(np.int64)
-    x = np.clip(x + amount * smooth_noise(shape, 5 / mpp, rng), 0, shape[1] - 1).astype(np.int64)
-    return owner[y, x]
+    return _warp(owner, rng.uniform(0.4, 1.1) / mpp, 5 / mpp, rng)
 
 
 def border(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -245,7 +241,7 @@ def make_layout(
     deepest = np.zeros(n + 1, dtype=np.float32)
     if n:
         deepest[1:] = ndi.maximum(depth, cells, np.arange(1, n + 1))
-    core = depth / np.maximum(deepest, 1e-3)[cells]
+    core = np.asarray(depth / np.maximum(deepest, 1e-3)[cells], dtype=np.float32)
     threshold = rng.normal(rng.uniform(0.2, 0.4), 0.05, n + 1).astype(np.float32)
     nuclei = (cells > 0) & (core > threshold[cells])
     types = draw_types(cells, regions, composition, clustering, rng)
@@ -282,28 +278,39 @@ def observe(layout: Layout, rng: np.random.Generator, mode: str | None = None, e
 
 
 def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> Labels:
-    cells, mpp, shape = layout.cells, layout.mpp, layout.cells.shape
+    """The cells' outlines as a segmentation of this kind draws them; ids are the true ones."""
+    cells, mpp = layout.cells, layout.mpp
+    out = cells.copy()
     if mode == "grown":
-        return np.asarray(expand_labels(cells, rng.uniform(0.5, 2.0) / mpp), dtype=np.uint32)
-    if mode == "full":
-        return np.asarray(expand_labels(cells, rng.uniform(4, 25) / mpp), dtype=np.uint32)
-    if mode == "eroded":
-        return np.where(layout.depth > rng.uniform(0.5, 1.2), cells, np.uint32(0))
-    if mode == "nuclear":
-        return np.where(layout.nuclei, cells, np.uint32(0))
-    if mode == "nuclear_grown":
-        kernel = np.where(layout.nuclei & (layout.core > 0.3), cells, np.uint32(0))
-        return np.asarray(expand_labels(kernel, rng.uniform(1.5, 4.0) / mpp), dtype=np.uint32)
-    if mode == "shifted":
+        out = _grow(cells, rng.uniform(0.5, 2.0) / mpp)
+    elif mode == "full":
+        out = _grow(cells, rng.uniform(4, 25) / mpp)
+    elif mode == "eroded":
+        out[layout.depth <= rng.uniform(0.5, 1.2)] = 0
+    elif mode == "nuclear":
+        out[~layout.nuclei] = 0
+    elif mode == "nuclear_grown":
+        out[~(layout.nuclei & (layout.core > 0.3))] = 0
+        out = _grow(out, rng.uniform(1.5, 4.0) / mpp)
+    elif mode == "shifted":
         step = np.rint(rng.uniform(-1.5, 1.5, 2) / mpp).astype(int)
-        return np.roll(cells, (int(step[0]), int(step[1])), axis=(0, 1))
-    if mode == "warped":
-        y, x = np.indices(shape)
-        amount = rng.uniform(0.4, 1.2) / mpp
-        y = np.clip(y + amount * smooth_noise(shape, 6 / mpp, rng), 0, shape[0] - 1).astype(np.int64)
-        x = np.clip(x + amount * smooth_noise(shape, 6 / mpp, rng), 0, shape[1] - 1).astype(np.int64)
-        return cells[y, x]
-    return cells.copy()
+        out = np.roll(cells, (int(step[0]), int(step[1])), axis=(0, 1))
+    elif mode == "warped":
+        out = _warp(cells, rng.uniform(0.4, 1.2) / mpp, 6 / mpp, rng)
+    return out
+
+
+def _grow(labels: Labels, pixels: float) -> Labels:
+    return np.asarray(expand_labels(labels, pixels), dtype=np.uint32)  # type: ignore[no-untyped-call]
+
+
+def _warp(labels: Labels, amount: float, scale: float, rng: np.random.Generator) -> Labels:
+    """Move every pixel by smooth noise of ``amount`` pixels."""
+    shape = (labels.shape[0], labels.shape[1])
+    y, x = np.indices(shape)
+    y = np.clip(y + amount * smooth_noise(shape, scale, rng), 0, shape[0] - 1).astype(np.int64)
+    x = np.clip(x + amount * smooth_noise(shape, scale, rng), 0, shape[1] - 1).astype(np.int64)
+    return np.asarray(labels[y, x])
 
 
 def _mistakes(seen: Labels, mpp: float, errors: float, rng: np.random.Generator) -> Labels:
@@ -321,10 +328,10 @@ def _mistakes(seen: Labels, mpp: float, errors: float, rng: np.random.Generator)
         table[seen[y, x]] = seen[y, x + 1]
     table[1:][rng.random(n) < 0.03 * errors] = 0
     seen = table[seen]
-    y, x = np.indices(seen.shape, dtype=np.float32)
+    rows, cols = np.indices(seen.shape, dtype=np.float32)
     period = rng.uniform(8, 14) / mpp
     angle = rng.uniform(0, np.pi)
-    side = np.floor((np.cos(angle) * x + np.sin(angle) * y) / period).astype(np.int64) % 2 == 0
+    side = np.floor((np.cos(angle) * cols + np.sin(angle) * rows) / period).astype(np.int64) % 2 == 0
     is_split = np.concatenate([[False], rng.random(n) < 0.03 * errors])
     seen = np.where(is_split[seen] & side, seen + np.uint32(n), seen)
     for k in range(int(rng.poisson(0.02 * errors * n))):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from panimbus.simulate.layout import REGIONS
+from panimbus.simulate.optics import Optics, draw_optics
 from panimbus.simulate.stain import Marker
 
 CELL_TYPES = ("B cell", "T helper", "T cytotoxic", "Treg", "macrophage", "epithelial", "fibroblast", "smooth muscle")
@@ -55,3 +56,14 @@ def demo_markers(platform: str, rng: np.random.Generator) -> tuple[Marker, ...]:
             )
         )
     return tuple(out)
+
+
+def demo_optics(platform: str, rng: np.random.Generator) -> Optics:
+    """A channel of a well-run experiment: enough counts, little out-of-focus light, a modest subtraction."""
+    drawn = draw_optics(platform, rng)
+    return replace(
+        drawn,
+        counts=max(drawn.counts, {"codex": 60.0, "mibi": 0.8, "imc": 1.5}[platform]),
+        out_of_focus=min(drawn.out_of_focus, 0.2),
+        subtract=min(drawn.subtract, 0.2),
+    )

@@ -178,7 +178,7 @@ def _blobs(shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Ge
         box = out[y0 : cy + half, x0 : cx + half]
         y, x = np.indices(box.shape, dtype=np.float32)
         squeeze = rng.uniform(0.5, 1.0)
-        spot = np.exp(-0.5 * (((y + y0 - cy) / r) ** 2 + ((x + x0 - cx) / (r * squeeze)) ** 2))
+        spot = np.exp(-0.5 * (((y + (y0 - cy)) / r) ** 2 + ((x + (x0 - cx)) / (r * squeeze)) ** 2))
         box += np.float32(rng.uniform(0.5, 3.0)) * spot
     return out
 
@@ -207,6 +207,27 @@ def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generato
     return np.asarray(base, dtype=np.float32)
 
 
+def _carriers(n_types: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Which types carry a random marker: level and fraction of each; 10 % of markers are on none, 8 % on all."""
+    u = rng.random()
+    if u < 0.10:
+        k = 0
+    elif u < 0.18:
+        k = n_types
+    else:
+        k = int(np.clip(rng.geometric(0.45), 1, n_types - 1))
+    level, fraction = np.zeros(n_types, dtype=np.float64), np.zeros(n_types, dtype=np.float64)
+    carriers = rng.permutation(n_types)[:k]
+    level[carriers] = rng.uniform(0.4, 1.0, k) if rng.random() < 0.5 else 1.0
+    if k:
+        level /= level.max()
+    fraction[carriers] = rng.uniform(0.1, 1.0, k) if rng.random() < 0.35 else rng.uniform(0.85, 1.0, k)
+    if k == n_types:
+        fraction[:] = rng.uniform(0.9, 1.0)
+        level = np.maximum(level, 0.5)
+    return level, fraction
+
+
 DIRT = {"codex": (0.25, 0.6, 1.0, 1.6), "imc": (0.0, 0.25, 0.6, 1.0), "mibi": (0.0, 0.1, 0.3, 0.8)}
 
 
@@ -216,22 +237,9 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     Structured non-specific signal is kept below what a positive cell has; in a channel without positive cells it is also
     kept low against the diffuse background, or nobody could tell it from a marker that all cells carry.
     """
-    u = rng.random()
-    if u < 0.10:
-        k = 0
-    elif u < 0.20:
-        k = n_types
-    else:
-        k = int(np.clip(rng.geometric(0.45), 1, n_types - 1))
-    carriers = rng.permutation(n_types)[:k]
-    level, fraction, crosstalk = np.zeros(n_types), np.zeros(n_types), np.zeros(n_types)
-    level[carriers] = rng.uniform(0.4, 1.0, k) if rng.random() < 0.5 else 1.0
-    if k:
-        level /= level.max()
-    fraction[carriers] = rng.uniform(0.1, 1.0, k) if rng.random() < 0.35 else rng.uniform(0.85, 1.0, k)
-    if k == n_types:
-        fraction[:] = rng.uniform(0.9, 1.0)
-        level = np.maximum(level, 0.4)
+    level, fraction = _carriers(n_types, rng)
+    k = int((level > 0).sum())
+    crosstalk = np.zeros(n_types)
     dirt = rng.choice(DIRT[platform])
     if rng.random() < 0.4:
         others = level == 0
@@ -240,20 +248,28 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     background = float(dirt * floor * rng.uniform(0, 0.6) ** 1.5)
     haze = float(dirt * floor * rng.uniform(0, 0.45) * (rng.random() < 0.6))
     baseline = float(dirt * floor * rng.uniform(0, 0.35) * (rng.random() < 0.7))
+    unevenness, spread = float(rng.uniform(0.2, 0.65)), float(rng.uniform(0.15, 0.65))
     if k == 0:
         background += 0.05
         haze, baseline = min(haze, 1.5 * background), min(baseline, background)
         crosstalk = np.minimum(crosstalk, 0.5 * background)
+    elif k == n_types:
+        spread = 0.6 * spread
+    elif rng.random() < 0.2:  # a weak antibody: few positive cells above an uneven non-specific stain
+        fraction *= rng.uniform(0.05, 0.6)
+        unevenness = float(rng.uniform(0.35, 0.65))
+        strength = rng.uniform(0.1, 0.4, 2) * rng.permutation([1.0, 0.4]) * (0.4 if platform == "mibi" else 1.0)
+        haze, baseline = float(strength[0]), float(strength[1])
     return Marker(
         name,
         tuple(level),
         tuple(fraction),
         pattern=str(rng.choice(PATTERNS, p=(0.33, 0.12, 0.14, 0.07, 0.08, 0.08, 0.05, 0.08, 0.05))),
-        spread=float(rng.uniform(0.15, 0.65)),
+        spread=spread,
         baseline=baseline,
         crosstalk=tuple(crosstalk),
         haze=haze,
-        unevenness=float(rng.uniform(0.2, 0.65)),
+        unevenness=unevenness,
         background=background,
         fibres=float(rng.uniform(0.2, 1.2) * (rng.random() < 0.12)),
         blobs=float(rng.uniform(20, 600) * (rng.random() < 0.3)),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from panimbus.simulate.layout import REGIONS, Floats, Labels, Layout, make_layout, observe
 from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expect
-from panimbus.simulate.panel import CELL_TYPES, COMPOSITION, demo_markers
+from panimbus.simulate.panel import CELL_TYPES, COMPOSITION, demo_markers, demo_optics
 from panimbus.simulate.stain import Marker, draw_marker, stain
 
 POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
@@ -92,7 +92,7 @@ def _means(values: Floats, labels: Labels, area: npt.NDArray[np.int64]) -> npt.N
     return np.bincount(labels.ravel(), values.ravel(), len(area)) / np.maximum(area, 1)
 
 
-def judge(  # noqa: PLR0913 (each is a different array)
+def judge(
     owners: Owners,
     positive: npt.NDArray[np.bool_],
     own: npt.NDArray[np.float64],
@@ -179,7 +179,7 @@ def image_marker(
     return image, judge(owners, stained.positive, *means, counts=counts)
 
 
-def simulate_tissue(  # noqa: PLR0913 (keyword-only after the first two)
+def simulate_tissue(
     shape: tuple[int, int] = (512, 512),
     mpp: float = 0.5,
     *,
@@ -235,7 +235,7 @@ def simulate_tissue(  # noqa: PLR0913 (keyword-only after the first two)
         markers = demo_markers(platform, rng) if panel is None else tuple(panel)
         type_names, composition = CELL_TYPES, COMPOSITION
         kinds, clustering = ("follicle", "epithelium", "stroma", "mixed"), 0.4
-        channel_optics = tuple(draw_optics(platform, rng) for _ in markers)
+        channel_optics = tuple(demo_optics(platform, rng) for _ in markers)
     layout = make_layout(fine, mpp / shrink, rng, composition=composition, kinds=kinds, clustering=clustering)
     labels = observe(layout, rng, observation, errors)
     if shrink > 1:  # labels exist at the detector's resolution only

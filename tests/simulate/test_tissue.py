@@ -1,0 +1,190 @@
+"""Simulated tissue: deterministic, truth that agrees with the pixels, and confounders that raise what they should."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from panimbus.simulate import CELL_TYPES, Marker, Optics, draw_marker, draw_optics, simulate_tissue
+from panimbus.simulate.layout import REGIONS, make_layout
+from panimbus.simulate.optics import PLATFORMS, detect, expect
+from panimbus.simulate.stain import PATTERNS, pattern_map, stain
+from panimbus.simulate.tissue import NEGATIVE, POSITIVE, find_owners, image_marker
+
+
+@pytest.fixture(scope="module")
+def layout():
+    composition = np.full((len(REGIONS), 2), 0.5)
+    return make_layout((180, 180), 0.5, np.random.default_rng(1), composition=composition, kinds=("mixed",), clustering=0)
+
+
+PLAIN = Marker("m", (1.0, 0.0), (1.0, 0.0), "membrane", spread=0.2)
+
+
+def cell_means(tissue):
+    area = np.bincount(tissue.labels.ravel())
+    return np.stack([np.bincount(tissue.labels.ravel(), p.ravel(), len(area))[1:] / area[1:] for p in tissue.image], 1)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_same_seed_same_tissue(platform):
+    a, b = (simulate_tissue((96, 96), panel=3, seed=5, platform=platform) for _ in range(2))
+    np.testing.assert_array_equal(a.image, b.image)
+    np.testing.assert_array_equal(a.labels, b.labels)
+    np.testing.assert_array_equal(a.truth, b.truth)
+    assert not np.array_equal(a.image, simulate_tissue((96, 96), panel=3, seed=6, platform=platform).image)
+
+
+@pytest.mark.parametrize(("platform", "mpp"), [("codex", 0.5), ("mibi", 0.5), ("imc", 1.0)])
+def test_shapes_and_types(platform, mpp):
+    t = simulate_tissue((90, 100), mpp, seed=2, platform=platform)
+    m = int(t.labels.max())
+    assert t.image.shape == (len(t.channels), 90, 100)
+    assert t.image.dtype == (np.uint8 if platform == "codex" else np.uint16)
+    assert t.labels.shape == (90, 100)
+    assert t.labels.dtype == np.uint32
+    assert t.truth.shape == (m, len(t.channels))
+    assert len(t.cell_types) == m
+    assert set(t.cell_types) <= {*CELL_TYPES, "none"}
+    assert set(np.unique(t.truth)) <= {-1, 0, 1}
+    assert len(t.markers) == len(t.optics) == len(t.channels)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_positive_cells_are_brighter(platform):
+    t = simulate_tissue((200, 200), seed=3, platform=platform, observation="exact", errors=0)
+    means = cell_means(t)
+    for k, name in enumerate(t.channels):
+        p, n = t.truth[:, k] == POSITIVE, t.truth[:, k] == NEGATIVE
+        if p.sum() > 5 and n.sum() > 5:
+            assert np.median(means[p, k]) > 1.3 * np.median(means[n, k]), name
+
+
+def test_types_explain_the_truth_of_the_named_panel():
+    t = simulate_tissue((220, 220), seed=4, platform="codex", observation="exact", errors=0)
+    types = np.array(t.cell_types)
+    cd20 = t.truth[:, t.channels.index("CD20")]
+    assert set(types[cd20 == POSITIVE]) == {"B cell"}
+    dapi = t.truth[:, t.channels.index("DAPI")]
+    assert (dapi == POSITIVE).mean() > 0.7
+
+
+def test_nothing_is_positive_in_a_channel_nobody_carries():
+    nobody = Marker("none", (0.0,) * 8, (0.0,) * 8, background=0.2, haze=0.2)
+    t = simulate_tissue((160, 160), panel=[nobody], seed=0, platform="codex")
+    assert not (t.truth == POSITIVE).any()
+    assert t.image.any()
+
+
+@pytest.mark.parametrize("confounder", [{"baseline": 0.3}, {"haze": 0.4}, {"background": 0.3}, {"crosstalk": (0.0, 0.4)}])
+def test_non_specific_signal_raises_negatives(layout, confounder):
+    clean = stain(layout, PLAIN, np.random.default_rng(0))
+    dirty = stain(layout, replace(PLAIN, **confounder), np.random.default_rng(0))
+    negative = ~clean.positive[layout.cells] & (layout.cells > 0)
+    assert clean.base[negative].mean() == 0
+    assert dirty.base[negative].mean() > 0.05
+
+
+@pytest.mark.parametrize("confounder", [{"fibres": 1.0}, {"blobs": 2000.0}])
+def test_stray_signal_belongs_to_no_cell(layout, confounder):
+    clean = stain(layout, PLAIN, np.random.default_rng(0))
+    dirty = stain(layout, replace(PLAIN, **confounder), np.random.default_rng(0))
+    assert not clean.stray.any()
+    assert dirty.stray.max() > 0.3
+    np.testing.assert_array_equal(clean.positive, dirty.positive)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_stay_inside_cells(layout, pattern):
+    where = pattern_map(layout, pattern, np.random.default_rng(0))
+    assert where.min() >= 0
+    assert where[layout.cells > 0].mean() > 0.02
+    assert not where[layout.cells == 0].any()
+
+
+def test_patterns_are_where_they_say(layout):
+    rng = np.random.default_rng(0)
+    nuclear = pattern_map(layout, "nuclear", rng)
+    assert nuclear[layout.nuclei].mean() > 3 * nuclear[(layout.cells > 0) & ~layout.nuclei].mean()
+    membrane = pattern_map(layout, "membrane", rng)
+    assert membrane[layout.cells > 0][layout.depth[layout.cells > 0] < 0.6].mean() > 1.5 * membrane[layout.core > 0.8].mean()
+    with pytest.raises(ValueError, match="granular"):
+        pattern_map(layout, "sparkly", rng)
+
+
+def test_blur_spills_over_to_neighbours(layout):
+    s = stain(layout, PLAIN, np.random.default_rng(0))
+    negative = ~s.positive[layout.cells] & (layout.cells > 0)
+    spill = [expect(s, Optics(blur=b), 0.5, np.random.default_rng(0))[1][negative].mean() for b in (0.2, 0.6, 1.2)]
+    assert spill[0] < spill[1] < spill[2]
+
+
+def test_counts_are_poisson():
+    rng = np.random.default_rng(0)
+    counts = detect(np.full((300, 300), 0.5, np.float32), Optics("mibi", counts=2.0), 0.5, rng)
+    assert counts.mean() == pytest.approx(1.0, rel=0.03)
+    assert counts.var() == pytest.approx(1.0, rel=0.05)
+    coarse = detect(np.full((300, 300), 0.5, np.float32), Optics("imc", counts=2.0), 1.0, rng)
+    assert coarse.mean() == pytest.approx(4.0, rel=0.03)
+
+
+def test_hot_pixels_denoising_and_grey_levels():
+    rng = np.random.default_rng(0)
+    flat = np.full((200, 200), 0.01, np.float32)
+    bright = np.full((200, 200), 50, np.float32)
+    plain, hot = (detect(bright, Optics("mibi", counts=1, hot=h), 0.5, rng) for h in (0.0, 1e-3))
+    assert hot.max() > 1.5 * plain.max()
+    lone = detect(flat, Optics("mibi", counts=1), 0.5, np.random.default_rng(1))
+    kept = detect(flat, Optics("mibi", counts=1, denoise=True), 0.5, np.random.default_rng(1))
+    assert kept.sum() < 0.7 * lone.sum()
+    eight_bit = detect(np.linspace(0, 1, 40000, dtype=np.float32).reshape(200, 200), Optics("codex", levels=60), 0.5, rng)
+    assert 55 <= np.percentile(eight_bit, 99.9) <= 65
+
+
+def test_subtraction_clips(layout):
+    s = stain(layout, replace(PLAIN, background=0.2), np.random.default_rng(0))
+    total, specific = expect(s, Optics(subtract=0.5), 0.5, np.random.default_rng(0))
+    assert (total == 0).mean() > 0.3
+    assert (specific <= total).all()
+
+
+def test_too_few_counts_are_uncertain_not_negative(layout):
+    owners = find_owners(layout.cells, layout.cells)
+    rng = np.random.default_rng(0)
+    _, dim = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=0.003), rng=rng)
+    _, bright = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=5.0), rng=rng)
+    assert (dim == POSITIVE).sum() < 0.05 * (bright == POSITIVE).sum()
+    carriers = layout.types[1:] == 0
+    assert not (dim[1:][carriers] == NEGATIVE).any()
+
+
+def test_a_label_on_two_unlike_cells_is_uncertain(layout):
+    s = stain(layout, PLAIN, np.random.default_rng(0))
+    right = (layout.cells[:, 1:] != layout.cells[:, :-1]) & (layout.cells[:, 1:] > 0) & (layout.cells[:, :-1] > 0)
+    merged = None
+    area = np.bincount(layout.cells.ravel())
+    for y, x in zip(*np.nonzero(right), strict=True):
+        a, b = layout.cells[y, x], layout.cells[y, x + 1]
+        if s.positive[a] != s.positive[b] and 0.75 < area[a] / area[b] < 1.3:
+            merged = np.where(layout.cells == b, a, layout.cells)
+            break
+    assert merged is not None
+    _, truth = image_marker(
+        layout, merged, find_owners(merged, layout.cells), PLAIN, Optics("codex", counts=500), rng=np.random.default_rng(0)
+    )
+    assert truth[a] == -1
+
+
+def test_random_markers_go_from_none_to_all():
+    rng = np.random.default_rng(0)
+    carriers = [sum(v > 0 for v in draw_marker("m", 6, rng, platform).level) for platform in PLATFORMS for _ in range(60)]
+    assert min(carriers) == 0
+    assert max(carriers) == 6
+    assert np.median(carriers) < 4
+
+
+def test_unknown_platform_lists_the_known():
+    with pytest.raises(ValueError, match="codex"):
+        simulate_tissue((64, 64), platform="xray")
+    with pytest.raises(ValueError, match="mibi"):
+        draw_optics("xray", np.random.default_rng(0))
