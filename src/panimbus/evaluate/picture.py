@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Array = npt.NDArray[Any]
-SIDE_UM = 400.0
-SIDE_PX = (420, 300, 220, 160)
+SIDES = ((400.0, 420), (320.0, 330), (250.0, 255), (190.0, 190), (140.0, 140))
+"""Width of the window in µm and in pixels: with many markers less is shown, and not smaller, so that the page stays light."""
 PAGE_BYTES = 4_500_000
 
 
@@ -136,11 +136,10 @@ def write_picture(subject: Subject, out: Path, about: Mapping[str, str]) -> tupl
     """
     from panimbus.evaluate.page import contact_sheet, html_page
 
-    window = choose_window(subject)
     paths = out / "picture.html", out / "picture.png"
     page, drawn = "", None
-    for side in SIDE_PX:
-        drawn = draw(subject, window, side)
+    for side_um, side_px in SIDES:
+        drawn = draw(subject, choose_window(subject, side_um), side_px)
         page = html_page(drawn, about, subject.threshold)
         if len(page) <= PAGE_BYTES:
             break
@@ -148,11 +147,11 @@ def write_picture(subject: Subject, out: Path, about: Mapping[str, str]) -> tupl
         temporary.write_text(page, encoding="utf-8")
     if drawn is not None:
         with atomic_path(paths[1]) as temporary:
-            temporary.write_bytes(png(contact_sheet(drawn, about)))
+            temporary.write_bytes(png(contact_sheet(drawn, about), level=9))
     return paths
 
 
-def choose_window(subject: Subject, side_um: float = SIDE_UM) -> tuple[int, int, int, int]:
+def choose_window(subject: Subject, side_um: float = SIDES[0][0]) -> tuple[int, int, int, int]:
     """The square of at most ``side_um`` with the most to see: cells that are positive, in many markers.
 
     Returns
@@ -246,7 +245,8 @@ def _beside(subject: Subject, k: int, index: npt.NDArray[np.int32]) -> Array:
     """Truth with the wrong calls outlined; without a truth the mean intensity, on the same colours."""
     if subject.truth is None:
         value = subject.normaliser[k]
-        return paint_cells(index, colours(subject.intensity[:, k] / value if value > 0 else np.zeros(len(subject.cell_id))))
+        share = np.maximum(subject.intensity[:, k], 0) / value if value > 0 else np.zeros(len(subject.cell_id))
+        return paint_cells(index, colours(np.sqrt(share)))
     truth = subject.truth[:, k]
     out = paint_cells(index, colours(np.where(truth < 0, np.nan, truth.astype(np.float64))))
     called = subject.scores[:, k] >= subject.threshold
@@ -255,11 +255,11 @@ def _beside(subject: Subject, k: int, index: npt.NDArray[np.int32]) -> Array:
     return out
 
 
-def png(image: Array) -> bytes:
+def png(image: Array, level: int = 6) -> bytes:
     """Encode (h, w) or (h, w, 3) uint8."""
     import imagecodecs
 
-    return bytes(imagecodecs.png_encode(np.ascontiguousarray(image), level=9))
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(image), level=level))
 
 
 def data_uri(image: Array) -> str:
