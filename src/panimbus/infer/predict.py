@@ -184,7 +184,8 @@ def _scan(run: _Run) -> None:
     for k, fov in enumerate(run.fovs):
         run.report(Progress("scan", fov.fov_id, k, len(run.fovs)))
         cells = run.cells[fov.fov_id] = scan_cells(fov, run.model.card.mpp)
-        key = fingerprint([source_key(fov), run.channels, fov.mpp])
+        planes = [fov.index(c) for c in run.channels]  # a corrected panel gives a name another plane
+        key = fingerprint([source_key(fov), run.channels, planes, fov.mpp])
         reuse = run.store is not None and source_key(fov) is not None
         scan = run.store.load_scan(fov, key) if run.store is not None and reuse else None
         if scan is None:
@@ -233,7 +234,7 @@ def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatA
 
         done[fov.fov_id] = _score_one(run, fov, scoring, on_pass)
         if run.store is not None:
-            run.store.save_scores(fov, keys[fov.fov_id], *done[fov.fov_id])
+            run.store.save_scores(fov, keys[fov.fov_id], *done[fov.fov_id], maps=settings.maps)
     run.report(Progress("score", run.fovs[-1].fov_id, total, total))
     return done
 

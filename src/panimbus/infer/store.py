@@ -21,7 +21,7 @@ from panimbus.infer.scan import FovScan
 from panimbus.io.write import atomic_path, write_ome_tiff
 
 FloatArray = npt.NDArray[np.float32]
-_FORMAT = 2  # raise it when the meaning of what is stored changes
+_FORMAT = 3  # raise it when the meaning of what is stored changes
 
 
 def fingerprint(data: Any) -> str:
@@ -74,15 +74,17 @@ class FolderStore:
         self._save(fov, "scan", key, arrays)
 
     def load_scores(self, fov: Fov, key: str, *, maps: bool) -> tuple[FloatArray, FloatArray] | None:
-        """The stored scores and their standard deviations, if they have this key (and the maps are there, if asked)."""
-        if maps and not self.map_path(fov).is_file():
-            return None
+        """The stored scores and their standard deviations, if they have this key (and their maps are there, if asked)."""
         data = self._load(fov, "scores", key)
-        return None if data is None else (data["score"], data["score_sd"])
+        if data is None or (maps and not (data["maps"] and self.map_path(fov).is_file())):
+            return None
+        return data["score"], data["score_sd"]
 
-    def save_scores(self, fov: Fov, key: str, score: FloatArray, score_sd: FloatArray) -> None:
-        """Keep the scores of a FOV: from now on it is finished."""
-        self._save(fov, "scores", key, {"score": score, "score_sd": score_sd})
+    def save_scores(self, fov: Fov, key: str, score: FloatArray, score_sd: FloatArray, *, maps: bool) -> None:
+        """Keep the scores of a FOV: from now on it is finished. Maps that belong to other scores are removed."""
+        if not maps:
+            self.map_path(fov).unlink(missing_ok=True)
+        self._save(fov, "scores", key, {"score": score, "score_sd": score_sd, "maps": maps})
 
     def map_path(self, fov: Fov) -> Path:
         """Where the score maps of a FOV go."""
@@ -95,7 +97,8 @@ class FolderStore:
         """Collect score maps tile by tile on disk, then write them as one OME-TIFF."""
         path = self.map_path(fov)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        for old in (self._path(fov, "scores"), path):  # they belong together
+            old.unlink(missing_ok=True)
         raw = path.with_name(f".{path.name}.raw")
         try:
             canvas = np.lib.format.open_memmap(raw, mode="w+", dtype=np.float32, shape=shape)
@@ -113,10 +116,10 @@ class FolderStore:
 
     def _load(self, fov: Fov, what: str, key: str) -> dict[str, Any] | None:
         try:
-            with np.load(self._path(fov, what), allow_pickle=False) as data:
+            with self._path(fov, what).open("rb") as file, np.load(file, allow_pickle=False) as data:
                 return dict(data) if str(data["key"]) == key else None
-        except (FileNotFoundError, KeyError, ValueError, OSError, BadZipFile):
-            return None  # not there, or from another version: computed anew
+        except (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile):
+            return None  # not there, damaged, or from another version: computed anew
 
     def _save(self, fov: Fov, what: str, key: str, arrays: Mapping[str, Any]) -> None:
         path = self._path(fov, what)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
