@@ -1,6 +1,6 @@
 """Measure a model and its baselines on dev_gold (calls made by eye): tables under benchmarks/model/.
 
-    python tools/eval_gold.py --model src/panimbus/model/shipped/compact-1.safetensors [--data ../shared/data] [--out benchmarks/model]
+    python tools/eval_gold.py --model compact-1 [--data ../shared/data] [--out benchmarks/model]
 
 Per dataset and marker, at threshold 0.5: precision, recall and F1 with the sampling weights, cells called "undetermined" left
 out; then the mean over a dataset's markers, and the mean over datasets. Baselines read the mean intensity of the cells of the
@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,11 @@ from panimbus.core.labels import CellIndex, sample_labels, unique_ids
 from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.regions import cell_sums
 from panimbus.core.resample import Axis, shrink
-from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
+from panimbus.core.scale import ChannelStats, Histogram
+from panimbus.model.weights import SHIPPED
 
 MODEL_MPP = 1.0
+NULL = "mean intensity, best threshold"
 DATASET_MPP = {"spleen_imc": 1.0, "lymphoma_codex": 0.5, "dcis_mibi": 500 / 1024}
 
 
@@ -55,13 +58,20 @@ class GoldChannel:
         value = self.pixels.percentile(percentile)
         return value if value > 0 else self.pixels.where(self.pixels.values() > 0).percentile(percentile)
 
-    def inputs(self, planes: tuple[str, ...], stats: tuple[str, ...], percentile: float = 99.9, factor: float = 1.0):
+    def inputs(
+        self, planes: tuple[str, ...], stats: tuple[str, ...], percentile: float = 99.9, factor: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(P, h, w) planes and (S,) stats; ``factor`` multiplies the normaliser, for robustness tests."""
         norm = self.normaliser(percentile) * factor
         base = label_planes(planes, self.index)
-        filled = channel_planes(base, planes, self.image / np.float32(norm), self.index, (self.cell_mean / norm).astype(np.float32))
+        mean = (self.cell_mean / norm).astype(np.float32)
+        filled = channel_planes(base, planes, self.image / np.float32(norm), self.index, mean)
         raw = [self.outside if s == "outside" else self.quantiles[int(s[1:]) - 1] for s in stats]
         return filled, np.sqrt(np.clip(np.array(raw) / norm, 0, 1)).astype(np.float32)
+
+
+Scorer = Callable[[GoldChannel], np.ndarray]
+KEY = ["dataset", "fov", "channel"]
 
 
 def channel_names(path: Path) -> list[str]:
@@ -85,11 +95,11 @@ def load_gold(data: Path) -> list[GoldChannel]:
             labels = tifffile.imread(lab) if lab.exists() else None
             if short in set(calls.fov):
                 kept[short] = (names, stack, labels)
-            for channel in pooled:
-                pooled[channel] = pooled[channel].merge(_stats(stack[names.index(channel)], labels))
+            for channel, so_far in pooled.items():
+                pooled[channel] = so_far.merge(_stats(stack[names.index(channel)], labels))
         for (fov, channel), rows in calls.groupby(["fov", "channel"]):
             names, stack, labels = kept[fov]
-            out.append(_channel(dataset, fov, channel, stack[names.index(channel)], labels, pooled[channel], rows))
+            out.append(_channel((dataset, fov, channel), stack[names.index(channel)], labels, pooled[channel], rows))
     return out
 
 
@@ -106,8 +116,10 @@ def _stats(plane: np.ndarray, labels: np.ndarray | None) -> ChannelStats:
     return stats
 
 
-def _channel(dataset, fov, channel, plane, labels, pooled, rows) -> GoldChannel:
-    scale = MODEL_MPP / DATASET_MPP[dataset]
+def _channel(
+    key: tuple[str, str, str], plane: np.ndarray, labels: np.ndarray, pooled: ChannelStats, rows: pd.DataFrame
+) -> GoldChannel:
+    scale = MODEL_MPP / DATASET_MPP[key[0]]
     if abs(scale - round(scale)) < 0.01:
         scale = float(round(scale))
     y, x = Axis(plane.shape[0], scale), Axis(plane.shape[1], scale)
@@ -121,7 +133,7 @@ def _channel(dataset, fov, channel, plane, labels, pooled, rows) -> GoldChannel:
     q = np.array([pooled.cell_means.percentile(k) for k in range(1, 100)])
     outside = pooled.outside_sum / max(pooled.outside_count, 1)
     return GoldChannel(
-        dataset, fov, channel, shrink(plane, y, x, window), small, mean, q, outside, pooled.pixels, position, call,
+        *key, shrink(plane, y, x, window), small, mean, q, outside, pooled.pixels, position, call,
         rows.sampling_weight.to_numpy(float),
     )  # fmt: skip
 
@@ -132,8 +144,8 @@ def cell_scores(scores: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
 
 
 def torch_scorer(
-    net, planes: tuple[str, ...], stats: tuple[str, ...], percentile: float = 99.9, factor: float = 1.0, stride: int = 16
-) -> Callable[[GoldChannel], np.ndarray]:
+    net: Any, planes: tuple[str, ...], stats: tuple[str, ...], percentile: float = 99.9, factor: float = 1.0, stride: int = 16
+) -> Scorer:
     """Score of every cell of a FOV by a net, without test-time augmentation."""
     import torch
 
@@ -191,7 +203,7 @@ def best_threshold(call: np.ndarray, score: np.ndarray, weight: np.ndarray) -> f
     return max(prf(call, score >= c, weight)[2] for c in cuts)
 
 
-def evaluate(golds: list[GoldChannel], scorers: dict[str, Callable[[GoldChannel], np.ndarray]], *, boots: int = 0) -> pd.DataFrame:
+def evaluate(golds: list[GoldChannel], scorers: dict[str, Scorer], *, boots: int = 0) -> pd.DataFrame:
     """One row a method, dataset, FOV and marker."""
     rows = []
     for gold in golds:
@@ -200,23 +212,24 @@ def evaluate(golds: list[GoldChannel], scorers: dict[str, Callable[[GoldChannel]
         for name, scorer in scorers.items():
             s = scorer(gold)[gold.cells][known]
             p, r, f = prf(call, s > 0.5, weight)
-            best = best_threshold(call, s, weight)
-            calibration = float((weight * (s - call)).sum() / weight.sum())
-            row = {"method": name, "dataset": gold.dataset, "fov": gold.fov, "channel": gold.channel, "n": len(call), "precision": p,
-                   "recall": r, "f1": f, "f1_best": best, "auc": auc(call, s, weight), "bias": calibration,
-                   "brier": float((weight * (s - call) ** 2).sum() / weight.sum())}  # fmt: skip
+            row = dict(zip(KEY, (gold.dataset, gold.fov, gold.channel), strict=True))
+            row |= {"method": name, "n": len(call), "precision": p, "recall": r, "f1": f}
+            row |= {"f1_best": best_threshold(call, s, weight), "auc": auc(call, s, weight)}
+            row |= {"bias": np.average(s - call, weights=weight), "brier": np.average((s - call) ** 2, weights=weight)}
             if boots:
                 rng = np.random.default_rng(0)
                 draws = rng.integers(0, len(call), (boots, len(call)))
                 row["boot"] = np.array([prf(call[d], s[d] > 0.5, weight[d])[2] for d in draws])
             rows.append(row)
         mean = gold.cell_mean[gold.cells][known]
-        rows.append({"method": "mean intensity, best threshold", "dataset": gold.dataset, "fov": gold.fov, "channel": gold.channel,
-                     "n": len(call), "f1": best_threshold(call, mean, weight), "auc": auc(call, mean, weight)})  # fmt: skip
+        row = dict(zip(KEY, (gold.dataset, gold.fov, gold.channel), strict=True))
+        rows.append(
+            row | {"method": NULL, "n": len(call), "f1": best_threshold(call, mean, weight), "auc": auc(call, mean, weight)}
+        )
     return pd.DataFrame(rows)
 
 
-def expected_calibration_error(golds: list[GoldChannel], scorer: Callable[[GoldChannel], np.ndarray]) -> float:
+def expected_calibration_error(golds: list[GoldChannel], scorer: Scorer) -> float:
     """Weighted ECE over 10 bins of all calls, each marker with equal total weight."""
     s, c, w = [], [], []
     for gold in golds:
@@ -245,82 +258,106 @@ def interval(table: pd.DataFrame, method: str, dataset: str | None = None) -> tu
     return float(low), float(high)
 
 
-def load_net(path: Path):
-    """A shipped model or a training checkpoint (.pt): net, planes, stats, percentile."""
+def load_net(spec: str) -> tuple[Any, tuple[str, ...], tuple[str, ...], float]:
+    """A training checkpoint (.pt), or a model by name or path: net, planes, stats, percentile."""
     import torch
 
     from panimbus.model.unet import CompactUNet
 
-    if path.suffix == ".pt":
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    if spec.endswith(".pt"):
+        state = torch.load(spec, map_location="cpu", weights_only=True)
         net = CompactUNet(**state["settings"])
         net.load_state_dict(state["ema"])
         return net.eval(), tuple(state["planes"]), tuple(state["stats"]), state["percentile"]
-    from panimbus.model.weights import load_model
+    from panimbus.model.weights import load_torch, shipped_models
 
-    net, card = load_model(path)
-    return net.eval(), card.planes, card.stats, card.percentile
+    path = SHIPPED / f"{spec}.safetensors" if spec in shipped_models() else Path(spec)
+    loaded, card = load_torch(path)
+    return loaded.eval(), card.planes, card.stats, card.percentile
 
 
-def write(table: pd.DataFrame, ece: float, robust: dict[str, float], out: Path, name: str) -> None:
+def _cells(values: list[str]) -> str:
+    return "| " + " | ".join(values) + " |"
+
+
+def summary_lines(table: pd.DataFrame) -> list[str]:
+    """The table of means, with intervals for the model."""
+    s = summary(table)
+    lines = [_cells(["method", *s.columns]), "|---" * (len(s.columns) + 1) + "|"]
+    for method, row in s.iterrows():
+        texts = [f"{row[c]:.3f}" for c in s.columns]
+        if method == "model":
+            bounds = [interval(table, "model", None if c == "mean" else c) for c in s.columns]
+            texts = [f"{t} ({low:.2f}-{high:.2f})" for t, (low, high) in zip(texts, bounds, strict=True)]
+        lines.append(_cells([str(method), *texts]))
+    return lines
+
+
+def marker_lines(table: pd.DataFrame) -> list[str]:
+    """One row a marker."""
+    head = ["dataset", "FOV", "marker", "calls", "P", "R", "F1", "95 %", "F1 best thr.", "AUC", "score - truth"]
+    head += ["Otsu F1", "mean intensity best thr. F1"]
+    lines = [_cells(head), "|---" * len(head) + "|"]
+    other = {m: g.set_index(KEY).f1 for m, g in table.groupby("method")}
+    for _, r in table[table.method == "model"].iterrows():
+        k = tuple(r[c] for c in KEY)
+        low, high = np.percentile(r.boot, [2.5, 97.5])
+        texts = [*k, str(r.n), *(f"{r[c]:.2f}" for c in ("precision", "recall", "f1")), f"{low:.2f}-{high:.2f}"]
+        texts += [f"{r.f1_best:.2f}", f"{r.auc:.2f}", f"{r.bias:+.2f}"]
+        lines.append(_cells([*texts, f"{other['Otsu on mean intensity'][k]:.2f}", f"{other[NULL][k]:.2f}"]))
+    return lines
+
+
+def write(table: pd.DataFrame, ece: float, flips: dict[str, float], out: Path, name: str) -> None:
     """dev_gold.csv and dev_gold.md."""
     out.mkdir(parents=True, exist_ok=True)
     table.drop(columns="boot").round(4).to_csv(out / "dev_gold.csv", index=False)
-    lines = ["# dev_gold", "", f"Model: `{name}`. Made by `python tools/eval_gold.py --model {name}`; definitions in its docstring.", "",
-             "## Mean over markers of F1 at 0.5 (95 % bootstrap interval)", ""]  # fmt: skip
-    s = summary(table)
-    lines += ["| method | " + " | ".join(s.columns) + " |", "|---" * (len(s.columns) + 1) + "|"]
-    for method, row in s.iterrows():
-        cells = []
-        for c in s.columns:
-            text = f"{row[c]:.3f}"
-            if method == "model":
-                low, high = interval(table, method, None if c == "mean" else c)
-                text += f" ({low:.2f}-{high:.2f})"
-            cells.append(text)
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    model = table[table.method == "model"]
-    best = model.groupby("dataset").f1_best.mean()
-    lines += ["", f"With the best threshold a marker the model's scores would give {best.mean():.3f} "
-              f"({', '.join(f'{k} {v:.3f}' for k, v in best.items())}). Expected calibration error {ece:.3f}.", "",
-              "Calls that flip when the normaliser is off: " + ", ".join(f"x{k}: {v:.1%}" for k, v in robust.items()) + ".", "",
-              "## Per marker (model; Otsu and best threshold on mean intensity beside it)", "",
-              "| dataset | FOV | marker | calls | P | R | F1 | 95 % | F1 best thr. | AUC | score - truth | Otsu F1 | mean, best thr. F1 |",
-              "|---" * 13 + "|"]  # fmt: skip
-    key = ["dataset", "fov", "channel"]
-    other = {m: g.set_index(key).f1 for m, g in table.groupby("method")}
-    for _, r in model.iterrows():
-        k = tuple(r[c] for c in key)
-        low, high = np.percentile(r.boot, [2.5, 97.5])
-        lines.append(
-            f"| {r.dataset} | {r.fov} | {r.channel} | {r.n} | {r.precision:.2f} | {r.recall:.2f} | {r.f1:.2f} | {low:.2f}-{high:.2f} | "
-            f"{r.f1_best:.2f} | {r.auc:.2f} | {r.bias:+.2f} | {other['Otsu on mean intensity'][k]:.2f} | "
-            f"{other['mean intensity, best threshold'][k]:.2f} |"
-        )
-    (out / "dev_gold.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    best = table[table.method == "model"].groupby("dataset").f1_best.mean()
+    per = ", ".join(f"{k} {v:.3f}" for k, v in best.items())
+    off = ", ".join(f"x{k}: {v:.1%}" for k, v in flips.items())
+    lines = [
+        "# dev_gold",
+        f"Model: `{name}`, one view. Made by `python tools/eval_gold.py --model {name}`; definitions in its docstring.",
+        "## Mean over markers of F1 at 0.5 (95 % bootstrap interval)",
+        "\n".join(summary_lines(table)),
+        f"With the best threshold a marker the model's scores would give {best.mean():.3f} ({per}).",
+        f"Expected calibration error {ece:.3f}. Cells that flip when the normaliser is off by {off}.",
+        "## Per marker",
+        "\n".join(marker_lines(table)),
+    ]
+    (out / "dev_gold.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Evaluate and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a shipped model's name, a model file or a checkpoint")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/model"))
+    parser.add_argument("--out", type=Path, help="folder for dev_gold.md and dev_gold.csv")
+    parser.add_argument("--json", type=Path, help="file for the figures of the model's card")
     args = parser.parse_args()
     golds = load_gold(args.data)
     net, planes, stats, percentile = load_net(args.model)
     scorer = torch_scorer(net, planes, stats, percentile)
-    methods = {"model": scorer, "Otsu on mean intensity": otsu, "Gaussian mixture on log mean": mixture}
-    table = evaluate(golds, methods, boots=1000)
-    robust = {}
+    table = evaluate(
+        golds, {"model": scorer, "Otsu on mean intensity": otsu, "Gaussian mixture on log mean": mixture}, boots=1000
+    )
     plain = [scorer(g) > 0.5 for g in golds]
+    flips = {}
     for factor in (0.5, 2.0):
         off = torch_scorer(net, planes, stats, percentile, factor)
-        robust[str(factor)] = float(np.mean([np.mean((off(g) > 0.5) != p) for g, p in zip(golds, plain, strict=True)]))
+        flips[str(factor)] = float(np.mean([np.mean((off(g) > 0.5) != p) for g, p in zip(golds, plain, strict=True)]))
     ece = expected_calibration_error(golds, scorer)
-    write(table, ece, robust, args.out, str(args.model))
-    print(summary(table).round(3).to_string())
-    print(json.dumps({"ece": round(ece, 4), "flips": robust}))
+    means = summary(table)
+    print(means.round(3).to_string())
+    print(f"ece {ece:.3f}, flips {flips}")
+    if args.out:
+        write(table, ece, flips, args.out, args.model)
+    if args.json:
+        low, high = interval(table, "model")
+        figures = {m: {k: round(float(v), 4) for k, v in row.items()} for m, row in means.iterrows()}
+        metrics = {"dev_gold_f1_at_0.5": figures, "interval_95": [round(low, 4), round(high, 4)], "ece": round(ece, 4)}
+        args.json.write_text(json.dumps(metrics | {"flips_with_normaliser": flips}, indent=1))
 
 
 if __name__ == "__main__":

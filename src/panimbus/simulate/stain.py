@@ -173,12 +173,12 @@ def _blobs(shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Ge
     for _ in range(min(int(rng.poisson(per_mm2 * out.size * mpp**2 * 1e-6)), 400)):
         r = rng.uniform(0.5, 5.0) / mpp
         half = int(3 * r) + 1
-        cy, cx = rng.integers(0, shape[0]), rng.integers(0, shape[1])
+        cy, cx = int(rng.integers(0, shape[0])), int(rng.integers(0, shape[1]))
         y0, x0 = max(cy - half, 0), max(cx - half, 0)
         box = out[y0 : cy + half, x0 : cx + half]
         y, x = np.indices(box.shape, dtype=np.float32)
         squeeze = rng.uniform(0.5, 1.0)
-        spot = np.exp(-0.5 * (((y + (y0 - cy)) / r) ** 2 + ((x + (x0 - cx)) / (r * squeeze)) ** 2))
+        spot = np.exp(-0.5 * (((y + y0 - cy) / r) ** 2 + ((x + x0 - cx) / (r * squeeze)) ** 2))
         box += np.float32(rng.uniform(0.5, 3.0)) * spot
     return out
 
@@ -255,10 +255,11 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
         crosstalk = np.minimum(crosstalk, 0.5 * background)
     elif k == n_types:
         spread = 0.6 * spread
-    elif rng.random() < 0.2:  # a weak antibody: few positive cells above an uneven non-specific stain
+    elif rng.random() < (0.35 if platform == "codex" else 0.2):
+        # a weak antibody: few positive cells above an uneven non-specific stain
         fraction *= rng.uniform(0.05, 0.6)
         unevenness = float(rng.uniform(0.35, 0.65))
-        strength = rng.uniform(0.1, 0.4, 2) * rng.permutation([1.0, 0.4]) * (0.4 if platform == "mibi" else 1.0)
+        strength = rng.uniform(0.1, 0.5, 2) * rng.permutation([1.0, 0.4]) * (0.4 if platform == "mibi" else 1.0)
         haze, baseline = float(strength[0]), float(strength[1])
     return Marker(
         name,

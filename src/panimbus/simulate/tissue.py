@@ -135,11 +135,11 @@ def judge(
     everything = np.maximum(total * owners.area * counts, 1e-9)
     dim = (seen < 3) | (seen < 2.5 * np.sqrt(everything)) | (own < 0.6 * other) | (own < floor)
     if is_positive.any():
-        dim |= own < 0.3 * np.median(own[is_positive])
+        dim |= own < 0.35 * np.median(own[is_positive])
     out[is_positive & dim] = UNCERTAIN
     visible = out == POSITIVE
     if visible.any():
-        out[is_negative & (specific > 0.55 * np.median(total[visible]))] = UNCERTAIN
+        out[is_negative & (specific > 0.85 * np.median(total[visible]))] = UNCERTAIN
     else:
         out[is_negative & (specific > 0.3)] = UNCERTAIN
     out[0] = UNCERTAIN
