@@ -5,13 +5,30 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from panimbus.core.errors import PanimbusError
 
+
+class _InterruptedError(Exception):
+    """Ctrl-C, under a name that typer does not swallow."""
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; typer would end a Ctrl-C without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+
 app = typer.Typer(
     name="panimbus",
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,7 +40,7 @@ app = typer.Typer(
 def _root(
     context: typer.Context,
     *,
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    version: bool = typer.Option(default=False, help="Print the version and exit.", is_eager=True),
 ) -> None:
     if version:
         from panimbus import __version__
@@ -55,7 +72,7 @@ def main() -> None:
         app()
     except PanimbusError as error:
         _stop(str(error), 2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _InterruptedError):
         _stop("Interrupted. What was finished is kept: run the same command again to continue.", 130)
     except OSError as error:
         _stop(_about(error), 2)
