@@ -159,7 +159,7 @@ def contact_sheet(drawn: Drawn, about: Mapping[str, str]) -> RgbImage:
         y = 118 + (k // across) * (height + _BETWEEN)
         x = _BETWEEN + (k % across) * (width + _BETWEEN)
         sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
-    return (sheet & 0xF8) | (sheet >> 5)  # 32 steps a colour: looks the same, and the file is much smaller
+    return np.asarray((sheet & 0xF8) | (sheet >> 5), np.uint8)  # 32 steps a colour: looks the same, and the file is much smaller
 
 
 def _head(sheet: RgbImage, drawn: Drawn, about: Mapping[str, str]) -> None:
