@@ -54,11 +54,3 @@ def test_unknown_plane():
         check_planes(("image", "nuclear"))
     with pytest.raises(InputError, match="available: image, sqrt"):
         label_planes(("x",), INDEX)
-
-
-def test_card_and_core_know_the_same_planes():
-    from panimbus.core.scale import stat_names_known
-    from panimbus.model import card
-
-    assert set(card.PLANES) == set(PLANES)
-    stat_names_known(card.STATS)

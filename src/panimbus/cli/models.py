@@ -8,7 +8,7 @@ import typer
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(help="Show this model's whole card (a name, or the path of a model file).")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this model's card (a name, or a model file).")] = None,
 ) -> None:
     """List the models that come with the package, or show a model's card."""
     from panimbus.model.weights import DEFAULT_MODEL, resolve_model, shipped_models

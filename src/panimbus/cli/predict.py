@@ -11,9 +11,9 @@ KINDS = ("h5ad", "csv", "parquet")
 
 
 def command(  # noqa: PLR0913 (one parameter an option)
-    images: Annotated[list[Path], typer.Argument(help="Images: files, or folders of them (TIFF, OME-TIFF, QPTIFF, OME-Zarr, IMC).")],
+    images: Annotated[list[Path], typer.Argument(help="Images: files or folders (TIFF, OME-TIFF, QPTIFF, OME-Zarr, IMC).")],
     *,
-    labels: Annotated[list[Path] | None, typer.Option("--labels", help="Label images: a file, or a folder matched by name.")] = None,
+    labels: Annotated[list[Path] | None, typer.Option("--labels", help="Label images: a file, or a folder.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; a second run continues there.")],
     channels: Annotated[str | None, typer.Option(help="Channels to score, comma-separated; all of them if left away.")] = None,
     channel_names: Annotated[
@@ -21,13 +21,13 @@ def command(  # noqa: PLR0913 (one parameter an option)
     ] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full (8 views) or none. [default: the model's]")] = None,
+    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full (8 views), none. [default: the model's]")] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Also write pixel score maps (OME-TIFF).")] = False,
     normaliser: Annotated[
         Path | None, typer.Option(help="normaliser.json of an earlier run on the same dataset, used as it is.")
     ] = None,
     tables: Annotated[str, typer.Option(help="Which tables to write, comma-separated: h5ad, csv, parquet.")] = "h5ad,csv",
-    tile: Annotated[int, typer.Option(help="Longest side of a tile, in model pixels.")] = 1536,
+    tile: Annotated[int | None, typer.Option(help="Longest side of a tile, in model pixels. [default: the model's]")] = None,
     precision: Annotated[str, typer.Option(help="auto, or float32 for exact results.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,

@@ -71,12 +71,12 @@ class CellIndex:
     ids : (n,) integer, sorted, unique, positive
     """
 
-    _TABLE_LIMIT = 1 << 24  # ids up to here use a direct table (64 MB of int32 at most)
+    _TABLE_LIMIT = 1 << 18  # ids up to here, or to 64 times their number, use a direct table (4 bytes an id)
 
     def __init__(self, ids: Array) -> None:
         self.ids = np.asarray(ids)
         self._table: npt.NDArray[np.int32] | None = None
-        if len(self.ids) and int(self.ids[-1]) <= self._TABLE_LIMIT:
+        if len(self.ids) and int(self.ids[-1]) <= max(self._TABLE_LIMIT, 64 * len(self.ids)):
             self._table = np.full(int(self.ids[-1]) + 1, -1, np.int32)
             self._table[self.ids.astype(np.intp)] = np.arange(len(self.ids), dtype=np.int32)
 

@@ -96,26 +96,53 @@ def _accelerator() -> str | None:
 
 
 class OpenVinoBackend:
-    """ONNX on the CPU, two passes in flight at once."""
+    """ONNX on the CPU.
+
+    The compact nets run with any window, two passes in flight at once. The paper's net is so wide that it pays to rewrite its
+    convolutions for one shape of window (`with_winograd`, in float32); one pass at a time bounds its memory.
+    """
 
     def __init__(self, files: ModelFiles, *, precision: str, threads: int) -> None:
         import openvino as ov
 
-        core = ov.Core()
-        streams = 2 if threads > 1 else 1
-        config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, "ENABLE_CPU_PINNING": False}
-        if precision == "float32":
-            config["INFERENCE_PRECISION_HINT"] = "f32"
-        self._model = core.compile_model(core.read_model(files.onnx), "CPU", config)
-        self._requests = [self._model.create_infer_request() for _ in range(streams)]
+        self._core = ov.Core()
+        half = precision == "auto" and "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._rewrite = files.card.architecture == "paper_unet" and not half
+        self._config: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 2 if threads > 1 and not self._rewrite else 1,
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+        }
         self._stats = bool(files.card.stats)
-        used = str(self._model.get_property("INFERENCE_PRECISION_HINT"))
-        self.name = f"openvino-cpu-{'bfloat16' if 'bf16' in used or 'bfloat16' in used else 'float32'}"
+        self._shape: tuple[int, ...] | None = None
+        self._model = self._core.read_model(files.onnx)
+        self._requests = [] if self._rewrite else self._compile(self._model)
+        self.name = f"openvino-cpu-{'bfloat16' if half else 'float32'}"
+
+    def _compile(self, model: Any) -> list[Any]:
+        compiled = self._core.compile_model(model, "CPU", self._config)
+        return [compiled.create_infer_request() for _ in range(self._config["NUM_STREAMS"])]
+
+    def _prepare(self, shape: tuple[int, ...]) -> None:
+        """Rewrite and compile the paper's net for a new shape of window; the last one is let go first."""
+        from panimbus.model.winograd import with_winograd
+
+        self._requests, self._shape = [], shape
+        model = self._model.clone()
+        model.reshape(list(shape))
+        self._requests = self._compile(with_winograd(model))
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, FloatArray]]:
         """See `Backend`."""
         idle, busy = list(self._requests), deque[tuple[Any, Any]]()
         for job in jobs:
+            if self._rewrite and job.planes.shape != self._shape:
+                while busy:
+                    yield self._finish(busy, idle)
+                idle.clear()
+                self._prepare(job.planes.shape)
+                idle = list(self._requests)
             if not idle:
                 yield self._finish(busy, idle)
             request = idle.pop()

@@ -85,7 +85,7 @@ def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, setting
     scan_s
         What the first pass took.
     """
-    card, tile = model.card, max(settings.tile, 5 * model.card.reach)
+    card, tile = model.card, settings.tile_for(model.card)
     pixels, passes, window = 0, 0, (0, 0)
     for size in sizes:
         shape = tuple(Axis(n, size.scale).size for n in size.shape_yx)
@@ -134,8 +134,7 @@ def _trial(shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int,
     fov = _tissue(shape, card.mpp, max(1, math.ceil(passes / 8)))
     cells = scan_cells(fov, card.mpp)
     scan = scan_channels(fov, cells, fov.channels)
-    over = card.percentile_over if card.percentile_over in ("all", "nonzero") else "all"
-    scale = ChannelScale.fit(scan.stats, percentile=card.percentile, over=over)
+    scale = ChannelScale.fit(scan.stats, percentile=card.percentile, over=card.percentile_over)
     scoring = Scoring(card, backend, VIEWS["full"][: max(1, min(8, passes))], tile, fov.channels, scale)
     done: list[int] = []
     begin = time.perf_counter()

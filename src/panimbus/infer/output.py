@@ -73,7 +73,9 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     threshold = float(table.uns[PROVENANCE]["threshold"])
     share = (np.asarray(table.X) >= threshold).mean(0) if table.n_obs else np.zeros(table.n_vars)
     width = max(len(c) for c in table.var_names)
-    lines = [f"{table.n_obs:,} cells in {table.obs[FOV].nunique()} FOVs, {table.n_vars} channels; positive (score >= {threshold:g}):"]
+    fovs = len(table.obs[FOV].cat.categories)
+    what = f"{table.n_obs:,} cells in {fovs} FOV{'s' * (fovs != 1)}, {table.n_vars} channel{'s' * (table.n_vars != 1)}"
+    lines = [f"{what}; positive (score >= {threshold:g}):"]
     for channel, part in zip(table.var_names, share, strict=True):
         note = scale["channels"].get(channel, {}).get("note", "")
         lines.append(f"  {channel:<{width}}  {100 * part:5.1f} %  {note}".rstrip())

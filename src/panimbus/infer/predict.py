@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from panimbus.infer.scan import FovCells, FovScan, scan_cells, scan_channels
 from panimbus.infer.score import Scoring, count_pixels, score_cells
 from panimbus.infer.store import FolderStore, fingerprint, source_key
 from panimbus.infer.tta import views
+from panimbus.model.card import ModelCard
 from panimbus.model.weights import ModelFiles, resolve_model, with_onnx
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class PredictSettings:
     tta
         ``full``: the mean over the 8 flips and rotations; ``none``: one pass.
     tile
-        Longest side of a window in model pixels; results do not depend on it (float32: 1e-5).
+        Longest side of a window in model pixels, None for what suits the model; results do not depend on it (float32: 1e-5).
     precision
         ``auto`` or ``float32``.
     device
@@ -63,11 +64,15 @@ class PredictSettings:
     """
 
     tta: str = "full"
-    tile: int = 1536
+    tile: int | None = None
     precision: str = "auto"
     device: str = "auto"
     threads: int = 0
     maps: bool = False
+
+    def tile_for(self, card: ModelCard) -> int:
+        """The tile, or what suits the model: large windows repeat less, but the paper's net takes 3 GB for one of 1024 px."""
+        return self.tile or (1024 if card.architecture == "paper_unet" else 1536)
 
 
 @dataclass
@@ -80,6 +85,7 @@ class _Run:
     report: Callable[[Progress], None]
     cells: dict[str, FovCells] = field(default_factory=dict)
     scans: dict[str, FovScan] = field(default_factory=dict)
+    pooled: dict[str, ChannelStats] = field(default_factory=dict)
     backend: str = ""
 
 
@@ -192,17 +198,16 @@ def _scan(run: _Run) -> None:
             scan = scan_channels(fov, cells, run.channels)
             if run.store is not None and reuse:
                 run.store.save_scan(fov, key, scan)
-        run.scans[fov.fov_id] = scan
+        for channel, stats in scan.stats.items():  # pooled at once: a thousand FOVs' histograms do not fit memory
+            run.pooled[channel] = run.pooled.get(channel, ChannelStats()).merge(stats)
+        run.scans[fov.fov_id] = replace(scan, stats={})
     run.report(Progress("scan", run.fovs[-1].fov_id, len(run.fovs), len(run.fovs)))
 
 
 def _fit(run: _Run) -> ChannelScale:
-    pooled = {c: ChannelStats() for c in run.channels}
-    for fov in run.fovs:
-        for channel, stats in run.scans[fov.fov_id].stats.items():
-            pooled[channel] = pooled[channel].merge(stats)
     card = run.model.card
-    return ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=[f.fov_id for f in run.fovs])
+    ids = [f.fov_id for f in run.fovs]
+    return ChannelScale.fit(run.pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
 
 
 def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatArray]]:
@@ -212,7 +217,7 @@ def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatA
         backend = make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
     run.backend = backend.name
     scoring = Scoring(
-        model.card, backend, views(settings.tta), max(settings.tile, _least_tile(model)), run.channels, scale
+        model.card, backend, views(settings.tta), settings.tile_for(model.card), run.channels, scale
     )
     numbers = {c: [scale.value(c), scale.vector(c, model.card.stats).tolist()] for c in run.channels if not scale.blank(c)}
     what = [model.sha256, settings.tta, backend.name, run.channels, numbers]
@@ -237,11 +242,6 @@ def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatA
             run.store.save_scores(fov, keys[fov.fov_id], *done[fov.fov_id], maps=settings.maps)
     run.report(Progress("score", run.fovs[-1].fov_id, total, total))
     return done
-
-
-def _least_tile(model: ModelFiles) -> int:
-    """The paper's net sees so far that a small tile would be nearly all halo: at least five times its reach."""
-    return 5 * model.card.reach
 
 
 def _score_one(
@@ -284,7 +284,12 @@ def _provenance(run: _Run, scale: ChannelScale) -> dict[str, Any]:
         "model_version": card.version,
         "model_sha256": run.model.sha256,
         "threshold": card.threshold,
-        "settings": {"tta": settings.tta, "tile": settings.tile, "backend": run.backend, "model_mpp": card.mpp},
+        "settings": {
+            "tta": settings.tta,
+            "tile": settings.tile_for(card),
+            "backend": run.backend,
+            "model_mpp": card.mpp,
+        },
         "scale": json.dumps(scale.to_dict()),
         "inputs": json.dumps(
             {

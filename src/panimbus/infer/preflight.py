@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
-from panimbus.core.scale import OVER, ChannelScale, ChannelStats, Histogram
+from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
 from panimbus.infer.cost import Cost, FovSize, estimate
 from panimbus.infer.predict import PredictSettings, Progress
 from panimbus.infer.scan import FovCells, scan_cells, scan_channels
@@ -304,8 +304,7 @@ def _judge_labels(name: str, labels: LabelReport, found: _Found) -> None:
 
 def _channels(found: _Found) -> list[ChannelReport]:
     card = found.model.card
-    over = card.percentile_over if card.percentile_over in OVER else "all"
-    scale = ChannelScale.fit(found.pooled, percentile=card.percentile, over=over)
+    scale = ChannelScale.fit(found.pooled, percentile=card.percentile, over=card.percentile_over)
     out: list[ChannelReport] = []
     seen: dict[tuple[str, ...], str] = {}
     for name in found.channels:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from panimbus.model.card import PLANES, STATS, CompactSettings, ModelCard, PaperSettings
+    from panimbus.model.card import CompactSettings, ModelCard, PaperSettings
     from panimbus.model.unet import CompactUNet, PaperUNet, build
     from panimbus.model.weights import (
         DEFAULT_MODEL,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
-    **dict.fromkeys(("PLANES", "STATS", "CompactSettings", "ModelCard", "PaperSettings"), "card"),
+    **dict.fromkeys(("CompactSettings", "ModelCard", "PaperSettings"), "card"),
     **dict.fromkeys(("CompactUNet", "PaperUNet", "build"), "unet"),
     **dict.fromkeys(
         ("DEFAULT_MODEL", "ModelFiles", "convert_pt", "export_onnx", "load_torch", "read_card", "resolve_model", "save_model",
@@ -33,8 +33,6 @@ _HOME = {
 
 __all__ = [
     "DEFAULT_MODEL",
-    "PLANES",
-    "STATS",
     "CompactSettings",
     "CompactUNet",
     "ModelCard",

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from panimbus.core.errors import ReadError, listed
-
-PLANES: dict[str, str] = {
-    "image": "normalised channel, clipped to [0, 1]",
-    "sqrt": "square root of image",
-    "interior": "1 where label > 0 and not on an inner boundary",
-    "cell": "1 where label > 0",
-    "cell_mean": "each cell's mean normalised intensity painted on its pixels, square root",
-}
-"""The input planes a net may ask for, in words."""
-
-STATS: dict[str, str] = {
-    **{
-        f"q{q}": f"square root of the dataset's {q} % quantile of the cells' mean normalised intensity"
-        for q in (10, 25, 50, 75, 90, 97)
-    },
-    "outside": "square root of the mean normalised intensity outside cells",
-}
-"""The numbers about a channel in a dataset that a net may ask for, in words."""
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.planes import check_planes
+from panimbus.core.scale import stat_names_known
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -111,12 +96,12 @@ class ModelCard(_Frozen):
     Attributes
     ----------
     planes, stats
-        Names of the input planes (P of them, in order) and of the second input vector (S of them, may be empty); the known
-        names are in ``PLANES`` and ``STATS``.
+        Names of the input planes (P of them, in order; see ``panimbus.core.planes.PLANES``) and of the second input vector (S of
+        them, may be empty; see ``panimbus.core.scale.ChannelScale.vector``).
     mpp
         Micrometres a pixel at which the net works.
     percentile, percentile_over
-        The normaliser: this percentile of the dataset's pooled pixels (all, those above 0, or those in cells) becomes 1.0.
+        The normaliser: this percentile of the dataset's pooled pixels (all, or those above 0) becomes 1.0.
     padding
         "same": the output has the input's size. "valid": it lacks ``margin`` px at each side.
     stride, reach, margin
@@ -136,9 +121,9 @@ class ModelCard(_Frozen):
     stats: tuple[str, ...] = ()
     mpp: Annotated[float, Field(gt=0)]
     percentile: Annotated[float, Field(gt=0, le=100)]
-    percentile_over: Literal["all", "nonzero", "cells"] = "all"
+    percentile_over: Literal["all", "nonzero"] = "all"
     padding: Literal["same", "valid"] = "same"
-    tta: Literal["none", "full", "adaptive"] = "full"
+    tta: Literal["none", "full"] = "full"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     trained_on: str = ""
     measured: str = ""
@@ -164,12 +149,12 @@ class ModelCard(_Frozen):
     @field_validator("planes")
     @classmethod
     def _known_planes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, PLANES, "plane")
+        return _known(names, check_planes, "plane")
 
     @field_validator("stats")
     @classmethod
     def _known_stats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, STATS, "statistic")
+        return _known(names, stat_names_known, "statistic")
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelCard:
@@ -223,11 +208,11 @@ class ModelCard(_Frozen):
             ) from error
 
 
-def _known(names: tuple[str, ...], known: dict[str, str], what: str) -> tuple[str, ...]:
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        msg = f"unknown {what} {listed(unknown)}; known: {listed(list(known))}"
-        raise ValueError(msg)
+def _known(names: tuple[str, ...], check: Callable[[Sequence[str]], None], what: str) -> tuple[str, ...]:
+    try:
+        check(names)
+    except InputError as error:
+        raise ValueError(str(error)) from None
     if len(set(names)) != len(names):
         msg = f"{what} named twice in {listed(names)}"
         raise ValueError(msg)
