@@ -107,6 +107,14 @@ def test_both_paths_of_the_index_agree(values, seed):
     np.testing.assert_array_equal(back, labels)
 
 
+def test_few_cells_with_large_ids_take_little_memory():
+    """QuPath's 24-bit colours: 64 MB a FOV would add up."""
+    index = CellIndex(np.array([5, 2**24 - 1], np.uint32))
+    assert index._table is None
+    np.testing.assert_array_equal(index(np.array([[0, 5, 2**24 - 1]], np.uint32)), [[-1, 0, 1]])
+    assert CellIndex(np.arange(1, 300_000))._table is not None
+
+
 def test_unique_ids_both_paths():
     rng = np.random.default_rng(0)
     for top in (10, 1 << 20, (1 << 20) + 5, 1 << 30):

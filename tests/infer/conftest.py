@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from panimbus.core.fov import Fov
+from panimbus.core.planes import PLANES
 from panimbus.infer import predict as module
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.model.card import PLANES, STATS, ModelCard
+from panimbus.model.card import ModelCard
 
 CARDS = {
     "compact": {
         "architecture": "compact_unet",
         "settings": {"widths": (4, 6, 8)},
         "planes": tuple(PLANES),
-        "stats": tuple(STATS),
+        "stats": ("q10", "q25", "q50", "q75", "q90", "q97", "outside"),
     },
     "plain": {"architecture": "compact_unet", "settings": {"widths": (4, 6, 8)}, "planes": ("image", "interior")},
     "same": {"architecture": "paper_unet", "settings": {"depth": 5, "root": 2}, "planes": ("image", "interior")},

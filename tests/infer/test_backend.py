@@ -1,0 +1,89 @@
+"""What runs the net: OpenVINO and torch give the same; jobs come back in order."""
+
+import numpy as np
+import pytest
+
+from panimbus.core.errors import InputError
+from panimbus.infer import predict as module
+from panimbus.infer.backend import Job, make_backend
+from panimbus.model.weights import resolve_model
+
+
+@pytest.mark.parametrize("kind", ["compact", "valid"])
+def test_torch_and_openvino_agree(kind, model, fov, run, monkeypatch):
+    pytest.importorskip("torch")
+    from panimbus.infer.torch_backend import TorchBackend
+
+    f = fov((130, 70), 40)
+    openvino = run(f, model(kind), tta="full")
+    monkeypatch.setattr(module, "make_backend", lambda files, **_: TorchBackend(files, device="cpu", precision="float32"))
+    torch = run(f, model(kind), tta="full")
+    assert torch.uns["panimbus"]["settings"]["backend"] == "torch-cpu-float32"
+    assert openvino.uns["panimbus"]["settings"]["backend"] == "openvino-cpu-float32"
+    np.testing.assert_allclose(torch.X, openvino.X, atol=1e-5)
+    np.testing.assert_allclose(torch.layers["score_sd"], openvino.layers["score_sd"], atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_jobs_come_back_in_order_and_keep_their_results(threads, model):
+    """Buffers are used again while other passes run: what was given out must not change, nor what was sent."""
+    backend = make_backend(resolve_model(model("compact")), device="cpu", precision="float32", threads=threads)
+    rng = np.random.default_rng(0)
+    shapes = [(64, 32), (32, 64), (64, 32), (16, 16)] * 4
+    sent = [rng.random((1, 5, *shape), dtype=np.float32) for shape in shapes]
+    stats = rng.random((1, 7), dtype=np.float32)
+    buffer = {}
+
+    def jobs():
+        for k, planes in enumerate(sent):
+            buffer["same memory"] = buffer.get("same memory", np.empty(0, np.float32))
+            buffer["same memory"].resize(planes.size, refcheck=False)
+            shared = buffer["same memory"].reshape(planes.shape)
+            shared[...] = planes
+            yield Job(shared, stats, k)
+            shared[...] = np.nan
+
+    out = list(backend.run(jobs()))
+    assert [tag for tag, _ in out] == list(range(len(sent)))
+    for (_, scores), planes in zip(out, sent, strict=True):
+        ((_, alone),) = backend.run([Job(planes, stats, None)])
+        np.testing.assert_array_equal(scores, alone)
+        assert scores.shape == (1, 1, *planes.shape[2:])
+    assert list(backend.run([])) == []
+
+
+def test_views_that_are_not_contiguous(model):
+    backend = make_backend(resolve_model(model("plain")), device="cpu", precision="float32", threads=1)
+    planes = np.random.default_rng(0).random((1, 2, 32, 48), dtype=np.float32)
+    none = np.zeros((1, 0), np.float32)
+    for turned in (planes[..., ::-1], planes[..., ::-1, :], planes.swapaxes(2, 3), planes.swapaxes(2, 3)[..., ::-1, ::-1]):
+        ((_, a),) = backend.run([Job(turned, none, 0)])
+        ((_, b),) = backend.run([Job(np.ascontiguousarray(turned), none, 0)])
+        np.testing.assert_array_equal(a, b)
+
+
+def test_unknown_settings(model):
+    files = resolve_model(model("plain"))
+    with pytest.raises(InputError, match="precision 'half'"):
+        make_backend(files, precision="half")
+    with pytest.raises(InputError, match="device 'tpu'"):
+        make_backend(files, device="tpu")
+
+
+def test_default_precision_is_close(model, fov, run):
+    f = fov()
+    exact, fast = run(f, model("compact"), tta="full"), run(f, model("compact"), tta="full", precision="auto")
+    np.testing.assert_allclose(fast.X, exact.X, atol=2e-2)
+
+
+def test_a_published_weights_file(model, net, fov, run, tmp_path):
+    """A .pt state dict is turned into ONNX on the way; the result is that of the same net from its own files."""
+    torch = pytest.importorskip("torch")
+    module, _ = net(model("same"))
+    torch.save(module.state_dict(), tmp_path / "V1.pt")
+    f = fov()
+    card = resolve_model(tmp_path / "V1.pt").card
+    f = f.with_(mpp=card.mpp)
+    adata = run(f, tmp_path / "V1.pt", tta="full")
+    assert np.isfinite(adata.X).all()
+    assert adata.X.std() > 0.001
