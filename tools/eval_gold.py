@@ -32,6 +32,11 @@ from panimbus.core.scale import ChannelStats, Histogram
 from panimbus.model.weights import SHIPPED
 
 MODEL_MPP = 1.0
+CONTROLS = (
+    ("spleen_imc", "r10", ("DNA1", "HistoneH3")),
+    ("lymphoma_codex", "core", ("DAPI",)),
+    ("dcis_mibi", "Point2307", ("HH3",)),
+)
 NULL = "mean intensity, best threshold"
 DATASET_MPP = {"spleen_imc": 1.0, "lymphoma_codex": 0.5, "dcis_mibi": 500 / 1024}
 
@@ -243,6 +248,23 @@ def expected_calibration_error(golds: list[GoldChannel], scorer: Scorer) -> floa
     return float(np.sum(gap) / weight.sum())
 
 
+def controls(data: Path, scorer: Scorer) -> dict[str, float]:
+    """Share of cells called positive in channels that all cells carry (histone, DNA) and in pure noise."""
+    out = {}
+    nothing = pd.DataFrame({"cell_id": np.array([], int), "call": [], "sampling_weight": []})
+    rng = np.random.default_rng(0)
+    for dataset, fov, channels in CONTROLS:
+        path = next((data / dataset / "images").glob(f"{fov}*.ome.tiff"))
+        names, stack = channel_names(path), tifffile.imread(path)
+        labels = tifffile.imread(data / dataset / "labels" / f"{fov}.tiff")
+        planes = {name: stack[names.index(name)] for name in channels}
+        planes |= {f"noise, {rate} counts a pixel": rng.poisson(rate, labels.shape) for rate in (0.05, 1.0, 30.0)}
+        for name, plane in planes.items():
+            gold = _channel((dataset, fov, name), plane, labels, _stats(plane, labels), nothing)
+            out[f"{dataset} {name}"] = float((scorer(gold) > 0.5).mean())
+    return out
+
+
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Mean F1 over markers: methods x datasets, and their mean."""
     out = table.groupby(["method", "dataset"]).f1.mean().unstack()
@@ -308,8 +330,9 @@ def marker_lines(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def write(table: pd.DataFrame, ece: float, flips: dict[str, float], out: Path, name: str) -> None:
+def write(table: pd.DataFrame, figures: dict[str, Any], out: Path, name: str) -> None:
     """dev_gold.csv and dev_gold.md."""
+    ece, flips = figures["ece"], figures["flips_with_normaliser"]
     out.mkdir(parents=True, exist_ok=True)
     table.drop(columns="boot").round(4).to_csv(out / "dev_gold.csv", index=False)
     best = table[table.method == "model"].groupby("dataset").f1_best.mean()
@@ -322,6 +345,8 @@ def write(table: pd.DataFrame, ece: float, flips: dict[str, float], out: Path, n
         "\n".join(summary_lines(table)),
         f"With the best threshold a marker the model's scores would give {best.mean():.3f} ({per}).",
         f"Expected calibration error {ece:.3f}. Cells that flip when the normaliser is off by {off}.",
+        "## Channels that all cells carry, and noise: share of cells called positive",
+        "\n".join(f"- {k}: {v:.1%}" for k, v in figures["controls"].items()),
         "## Per marker",
         "\n".join(marker_lines(table)),
     ]
@@ -349,15 +374,20 @@ def main() -> None:
         flips[str(factor)] = float(np.mean([np.mean((off(g) > 0.5) != p) for g, p in zip(golds, plain, strict=True)]))
     ece = expected_calibration_error(golds, scorer)
     means = summary(table)
+    low, high = interval(table, "model")
+    figures = {
+        "dev_gold_f1_at_0.5": {m: {k: round(float(v), 4) for k, v in row.items()} for m, row in means.iterrows()},
+        "interval_95": [round(low, 4), round(high, 4)],
+        "ece": round(ece, 4),
+        "flips_with_normaliser": {k: round(v, 4) for k, v in flips.items()},
+        "controls": {k: round(v, 4) for k, v in controls(args.data, scorer).items()},
+    }
     print(means.round(3).to_string())
-    print(f"ece {ece:.3f}, flips {flips}")
+    print(json.dumps({k: v for k, v in figures.items() if k != "dev_gold_f1_at_0.5"}, indent=1))
     if args.out:
-        write(table, ece, flips, args.out, args.model)
+        write(table, figures, args.out, args.model)
     if args.json:
-        low, high = interval(table, "model")
-        figures = {m: {k: round(float(v), 4) for k, v in row.items()} for m, row in means.iterrows()}
-        metrics = {"dev_gold_f1_at_0.5": figures, "interval_95": [round(low, 4), round(high, 4)], "ece": round(ece, 4)}
-        args.json.write_text(json.dumps(metrics | {"flips_with_normaliser": flips}, indent=1))
+        args.json.write_text(json.dumps({"metrics": figures}, indent=1))
 
 
 if __name__ == "__main__":
