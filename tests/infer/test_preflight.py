@@ -51,7 +51,7 @@ def test_what_is_missing(look, fov):
     report = look([fov().with_(labels=None), fov(fov_id="f2").with_(mpp=None), fov(fov_id="f3", channels=1)])
     assert not report.ok
     text = "\n".join(report.problems)
-    for words in ("'f1' has no label image", "'f2': the file does not say", "'f3' lacks the channels b"):
+    for words in ("1 FOV (f1) without a label image", "1 FOV (f2) whose files do not say", "'f3' lacks the channels b"):
         assert words in text
     assert report.fovs[0].labels is None
     assert report.fovs[1].labels.median_diameter_um is None

@@ -168,12 +168,12 @@ def _memory(sizes: Sequence[FovSize], channels: int, model: ModelFiles, window: 
 
 
 def _net(model: ModelFiles, window: tuple[int, int]) -> int:
-    """Bytes of the weights (as read, as compiled) and of the activations of two passes in flight."""
-    card, area = model.card, math.prod(window)
-    width = card.settings.widths[0] if isinstance(card.settings, CompactSettings) else card.settings.root
-    fold = getattr(card.settings, "unshuffle", 1)
-    file = model.onnx or model.weights
-    return 3 * Path(file).stat().st_size + 2 * 4 * area * (8 * width // fold**2 + len(card.planes))
+    """Bytes of the weights (as read, as compiled) and of the activations of the passes in flight (measured)."""
+    settings, area = model.card.settings, math.prod(window)
+    weights = 3 * Path(model.onnx or model.weights).stat().st_size
+    if isinstance(settings, CompactSettings):  # two passes at once
+        return weights + 2 * 4 * area * (8 * settings.widths[0] // settings.unshuffle**2 + len(model.card.planes))
+    return weights + 4 * area * 12 * settings.root
 
 
 def peak_memory() -> int | None:

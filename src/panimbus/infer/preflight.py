@@ -182,6 +182,10 @@ def inspect_fovs(
     ids = [f.fov_id for f in chosen]
     if twice := sorted({i for i in ids if ids.count(i) > 1}):
         found.problems.append(f"FOV names are not unique: {listed(twice)}")
+    if missing := [f.fov_id for f in chosen if f.labels is None]:
+        found.problems.append(f"{_fovs(missing)} without a label image: pass --labels")
+    if missing := [f.fov_id for f in chosen if f.mpp is None]:
+        found.problems.append(f"{_fovs(missing)} whose files do not say how large a pixel is: pass --mpp")
     for k, fov in enumerate(chosen):
         if progress is not None:
             progress(Progress("scan", fov.fov_id, k, len(chosen)))
@@ -203,13 +207,13 @@ def inspect_fovs(
     )
 
 
+def _fovs(names: Sequence[str]) -> str:
+    return f"{len(names)} FOV{'s' * (len(names) != 1)} ({listed(names, 5)})"
+
+
 def _look_at(fov: Fov, found: _Found) -> None:
     """Read one FOV; whatever cannot be read becomes a problem."""
     name = f"FOV {fov.fov_id!r}"
-    if fov.labels is None:
-        found.problems.append(f"{name} has no label image: pass --labels")
-    if fov.mpp is None:
-        found.problems.append(f"{name}: the file does not say how large a pixel is: pass --mpp")
     if missing := [c for c in found.channels if c not in fov.channels]:
         found.problems.append(f"{name} lacks the channels {listed(missing)}, which {found.fovs[0].fov_id!r} has")
     mpp, model_mpp = fov.mpp, found.model.card.mpp
