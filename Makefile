@@ -1,7 +1,7 @@
 # make demo   set up and run the demonstration: simulated tissue in, cell table and picture out
 # make test   set up and run all tests
 # make lint   style, types, layers
-# make bench  speed and memory against Nimbus-Inference, on this machine (about 15 minutes; wants a quiet machine)
+# make bench  speed and memory against Nimbus-Inference, on this machine (about half an hour; wants a quiet machine)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -37,8 +37,16 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/peer/run.py
+$(VENV)-peer/.ready:
+	$(PYTHON) -m venv $(VENV)-peer
+	$(VENV)-peer/bin/python -m pip install --quiet $(TORCH)
+	$(VENV)-peer/bin/python -m pip install --quiet Nimbus-Inference==0.0.5
+	touch $@
+
+bench: $(VENV)/.dev $(VENV)-peer/.ready
+	$(BIN)/python benchmarks/peer/bench_predict.py --peer-python $(VENV)-peer/bin/python
+	$(BIN)/python benchmarks/stages.py
+	$(BIN)/python benchmarks/startup.py
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peer demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
