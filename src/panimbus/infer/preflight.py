@@ -179,13 +179,7 @@ def inspect_fovs(
     settings, files = settings or PredictSettings(), resolve_model(model)
     found = _Found(files, chosen[0].channels)
     found.pooled = {c: ChannelStats() for c in found.channels}
-    ids = [f.fov_id for f in chosen]
-    if twice := sorted({i for i in ids if ids.count(i) > 1}):
-        found.problems.append(f"FOV names are not unique: {listed(twice)}")
-    if missing := [f.fov_id for f in chosen if f.labels is None]:
-        found.problems.append(f"{_fovs(missing)} without a label image: pass --labels")
-    if missing := [f.fov_id for f in chosen if f.mpp is None]:
-        found.problems.append(f"{_fovs(missing)} whose files do not say how large a pixel is: pass --mpp")
+    found.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
         if progress is not None:
             progress(Progress("scan", fov.fov_id, k, len(chosen)))
@@ -205,6 +199,19 @@ def inspect_fovs(
         warnings=tuple(found.warnings),
         cost=cost,
     )
+
+
+def _missing(chosen: Sequence[Fov]) -> list[str]:
+    """What can be said before any pixel is read."""
+    ids = [f.fov_id for f in chosen]
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    bare = [f.fov_id for f in chosen if f.labels is None]
+    unsized = [f.fov_id for f in chosen if f.mpp is None]
+    return [
+        *([f"FOV names are not unique: {listed(twice)}"] if twice else []),
+        *([f"{_fovs(bare)} without a label image: pass --labels"] if bare else []),
+        *([f"{_fovs(unsized)} whose files do not say how large a pixel is: pass --mpp"] if unsized else []),
+    ]
 
 
 def _fovs(names: Sequence[str]) -> str:
