@@ -241,9 +241,9 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     k = int((level > 0).sum())
     crosstalk = np.zeros(n_types)
     dirt = rng.choice(DIRT[platform])
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         others = level == 0
-        crosstalk[others] = rng.uniform(0, 0.35, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
+        crosstalk[others] = rng.uniform(0, 0.4, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
     floor = 0.35 if k == n_types else 1.0
     background = float(dirt * floor * rng.uniform(0, 0.6) ** 1.5)
     haze = float(dirt * floor * rng.uniform(0, 0.45) * (rng.random() < 0.6))
@@ -255,7 +255,7 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
         crosstalk = np.minimum(crosstalk, 0.5 * background)
     elif k == n_types:
         spread = 0.6 * spread
-    elif rng.random() < (0.35 if platform == "codex" else 0.2):
+    elif rng.random() < (0.45 if platform == "codex" else 0.2):
         # a weak antibody: few positive cells above an uneven non-specific stain
         fraction *= rng.uniform(0.05, 0.6)
         unevenness = float(rng.uniform(0.35, 0.65))
