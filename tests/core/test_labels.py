@@ -1,5 +1,7 @@
 """Label images: interiors, ids of any size, sampling and the rescue of small cells."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.segmentation import find_boundaries
 
-from panimbus.core.labels import CellIndex, closest_members, interior, sample_labels, unique_ids
+from panimbus.core.labels import CellIndex, closest_members, interior, sample_labels, unique_ids, vote
 from panimbus.core.resample import Axis
 
 BIG = 3_000_000_000
@@ -149,3 +151,19 @@ def test_a_ring_is_represented_by_its_own_pixel():
     labels[1:4, 1:4] = -1
     _, pixels, _ = closest_members(labels, np.array([True]), np.array([[2.0, 2.0]]), (0, 0))
     assert labels[tuple(pixels[0])] == 0
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+def test_sampling_mirrors_with_the_image(factor):
+    """Labels stay in register with intensities: no shift by half a pixel at even factors."""
+    labels = np.random.default_rng(factor).integers(0, 4, (6 * factor, 5 * factor))
+    y, x = Axis(labels.shape[0], factor), Axis(labels.shape[1], factor)
+    window = (0, y.size, 0, x.size)
+    out = sample_labels(labels, y, x, window)
+    np.testing.assert_array_equal(sample_labels(labels[::-1, ::-1], y, x, window), out[::-1, ::-1])
+
+
+def test_vote_is_the_mode_and_the_largest_of_equals():
+    four = np.array(list(product(range(4), repeat=4))).T
+    expected = [max(set(col), key=lambda v: (list(col).count(v), v)) for col in four.T.tolist()]
+    np.testing.assert_array_equal(vote(*four), expected)

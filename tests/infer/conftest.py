@@ -124,3 +124,20 @@ def same_table():
         np.testing.assert_array_equal(a.var["normaliser"], b.var["normaliser"])
 
     return check
+
+
+@pytest.fixture(scope="session")
+def at_centres():
+    """Labels at the centres of blocks of ``step`` x ``step`` pixels, one by one: an even block's four central pixels vote."""
+
+    def sample(labels, step):
+        if step % 2:
+            return labels[step // 2 :: step, step // 2 :: step]
+        out = np.zeros((labels.shape[0] // step, labels.shape[1] // step), labels.dtype)
+        for y, x in np.ndindex(out.shape):
+            top, left = y * step + step // 2 - 1, x * step + step // 2 - 1
+            four = labels[top : top + 2, left : left + 2].ravel().tolist()
+            out[y, x] = max(four, key=lambda v: (four.count(v), v))
+        return out
+
+    return sample

@@ -76,15 +76,16 @@ def test_threads_do_not_matter(kind, model, fov, run):
     np.testing.assert_array_equal(again.X, two.X)
 
 
-def test_flipped_image_same_scores(model, fov, run):
-    """With all views, and sides on the stride, turning the image changes nothing."""
-    f = fov((64, 96), 30)
+@pytest.mark.parametrize("mpp", [1.0, 0.5])
+def test_flipped_image_same_scores(model, fov, run, mpp):
+    """With all views, and sides on the stride, turning the image changes nothing; nor does shrinking shift labels and image."""
+    f = fov((round(64 / mpp), round(96 / mpp)), 30, mpp=mpp, radius=9)
     plain = run(f, model("compact"), tta="full")
     for turn in (lambda a: a[..., ::-1, :], lambda a: a[..., ::-1], lambda a: np.rot90(a, 1, (-2, -1))):
-        turned = Fov("f1", np.ascontiguousarray(turn(f.image)), f.channels, np.ascontiguousarray(turn(f.labels)), 1.0)
+        turned = Fov("f1", np.ascontiguousarray(turn(f.image)), f.channels, np.ascontiguousarray(turn(f.labels)), mpp)
         np.testing.assert_allclose(run(turned, model("compact"), tta="full").X, plain.X, atol=1e-5)
     one = run(f, model("compact"))
-    turned = Fov("f1", f.image[..., ::-1].copy(), f.channels, f.labels[..., ::-1].copy(), 1.0)
+    turned = Fov("f1", f.image[..., ::-1].copy(), f.channels, f.labels[..., ::-1].copy(), mpp)
     assert np.abs(run(turned, model("compact")).X - one.X).max() > 1e-4, "one view alone is not symmetric"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,10 @@ def interior(labels: Array) -> npt.NDArray[np.bool_]:
 
 
 def sample_labels(labels: Array, y: Axis, x: Axis, window: tuple[int, int, int, int]) -> Array:
-    """Label under the centre of each model pixel of a window.
+    """Label at the centre of each model pixel of a window.
+
+    Where the centre lies on the corner of four input pixels (an even factor) they vote, so that labels and intensities stay in
+    register; see `vote`.
 
     Parameters
     ----------
@@ -58,9 +62,32 @@ def sample_labels(labels: Array, y: Axis, x: Axis, window: tuple[int, int, int, 
     y0, y1, x0, x1 = window
     if y.factor == x.factor == 1:
         return labels
-    rows = y.nearest(y0, y1) - y.span(y0, y1)[0]
-    cols = x.nearest(x0, x1) - x.span(x0, x1)[0]
-    return labels[np.ix_(rows, cols)]
+    top, left = y.span(y0, y1)[0], x.span(x0, x1)[0]
+    return sample_at(labels, [r - top for r in y.centres(y0, y1)], [c - left for c in x.centres(x0, x1)])
+
+
+def sample_at(labels: Array, rows: Sequence[npt.NDArray[np.intp]], cols: Sequence[npt.NDArray[np.intp]]) -> Array:
+    """The label at each (row, column); of four candidates where `Axis.centres` gave two different rows or columns."""
+    if np.array_equal(rows[0], rows[1]) and np.array_equal(cols[0], cols[1]):
+        return labels[np.ix_(rows[0], cols[0])]
+    return vote(*(labels[np.ix_(r, c)] for r in rows for c in cols))
+
+
+def vote(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The most frequent of four values; of equally frequent ones the largest, so that mirroring an image mirrors its labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [int(vote(*np.array([[k] for k in four]))[0]) for four in ([7, 0, 0, 0], [7, 7, 0, 0], [7, 5, 5, 0], [7, 5, 3, 0])]
+    [0, 7, 5, 7]
+    """
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    low2, high2 = np.minimum(c, d), np.maximum(c, d)
+    first, last = np.minimum(low, low2), np.maximum(high, high2)
+    p, q = np.maximum(low, low2), np.minimum(high, high2)
+    second, third = np.minimum(p, q), np.maximum(p, q)  # first <= second <= third <= last
+    return np.where(third == last, last, np.where(second == third, third, np.where(first == second, first, last)))
 
 
 class CellIndex:

@@ -61,11 +61,16 @@ class Axis:
             hi = math.ceil(stop * self.scale - _EPS)
         return min(max(lo, 0), self.n - 1), min(max(hi, 1), self.n)
 
-    def nearest(self, start: int, stop: int) -> npt.NDArray[np.intp]:
-        """Input pixel under the centre of each model pixel [start, stop)."""
-        j = np.arange(start, stop)
-        centre = np.floor((j + 0.5) * self.scale + _EPS).astype(np.intp)
-        return np.asarray(np.minimum(centre, self.n - 1))
+    def centres(self, start: int, stop: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The one or two input pixels at the centre of each model pixel [start, stop).
+
+        Where a model pixel is an even number of input pixels wide its centre lies between two; elsewhere both are the same.
+        """
+        middle = (np.arange(start, stop) + 0.5) * self.scale
+        high = np.minimum(np.floor(middle + _EPS).astype(np.intp), self.n - 1)
+        factor = self.factor
+        low = np.maximum(high - 1, 0) if factor is not None and factor % 2 == 0 else high
+        return np.asarray(low), np.asarray(high)
 
     def weights(self, start: int, stop: int) -> sparse.csr_array[Any, Any]:
         """Rows: model pixels [start, stop); columns: the input pixels of `span`; each row sums to 1.

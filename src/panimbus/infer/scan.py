@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.core.labels import CellIndex, closest_members, unique_ids
+from panimbus.core.labels import CellIndex, closest_members, sample_at, unique_ids
 from panimbus.core.regions import CellGeometry, cell_sums
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelStats, Histogram
@@ -64,12 +64,12 @@ def model_axes(fov: Fov, mpp: float) -> tuple[Axis, Axis]:
     return Axis(fov.shape_yx[0], scale), Axis(fov.shape_yx[1], scale)
 
 
-def bands(shape_yx: tuple[int, int]) -> list[tuple[int, int]]:
-    """Row ranges of at most about 8 million pixels."""
+def bands(shape_yx: tuple[int, int], multiple: int = 1) -> list[tuple[int, int]]:
+    """Row ranges of at most about 8 million pixels, that begin on a multiple (so that no model pixel's centre is cut)."""
     rows = max(1, BAND_PIXELS // max(1, shape_yx[1]))
     count = max(1, math.ceil(shape_yx[0] / rows))
-    edges = np.linspace(0, shape_yx[0], count + 1).astype(int)
-    return [(int(a), int(b)) for a, b in pairwise(edges)]
+    edges = np.unique(np.linspace(0, shape_yx[0], count + 1).astype(int)[:-1] // multiple * multiple)
+    return [(int(a), int(b)) for a, b in pairwise([*edges, shape_yx[0]])]
 
 
 def prefetched(image: Any, keys: Sequence[tuple[int, slice, slice]]) -> Iterator[Array]:
@@ -94,7 +94,7 @@ def scan_cells(fov: Fov, mpp: float) -> FovCells:
     if fov.labels is None:
         raise InputError(f"FOV {fov.fov_id!r} has no label image.", fix="pass --labels (Python: labels=)")
     y, x = model_axes(fov, mpp)
-    strips = bands(fov.shape_yx)
+    strips = bands(fov.shape_yx, y.factor or 1)
     keep = len(strips) == 1
     parts: list[Array | None] = []
     ids = []
@@ -105,12 +105,12 @@ def scan_cells(fov: Fov, mpp: float) -> FovCells:
         parts.append(part if keep else None)
     index = CellIndex(np.unique(np.concatenate(ids)))
     geometry, sampled = CellGeometry.zeros(len(index)), np.zeros(len(index), np.bool_)
-    rows, cols = y.nearest(0, y.size), x.nearest(0, x.size)
+    rows, cols = y.centres(0, y.size), x.centres(0, x.size)
     for (r0, r1), kept in zip(strips, parts, strict=True):
         cells = index(np.asarray(fov.labels[r0:r1, 0 : fov.shape_yx[1]]) if kept is None else kept)
         geometry.add(cells, (r0, 0))
-        mine = rows[(rows >= r0) & (rows < r1)] - r0
-        seen = cells[np.ix_(mine, cols)]
+        mine = (rows[1] >= r0) & (rows[1] < r1)
+        seen = sample_at(cells, [r[mine] - r0 for r in rows], cols)
         sampled[seen[seen >= 0]] = True
     rescued = _rescue(fov, index, geometry, ~sampled, (y, x)) if not sampled.all() else np.zeros((0, 3), np.intp)
     return FovCells(index, geometry, y, x, rescued)
