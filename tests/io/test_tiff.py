@@ -1,6 +1,7 @@
 """TIFF of every kind: OME, plain, ImageJ, MIBItiff, QPTIFF, folders of channels."""
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -58,8 +59,12 @@ def test_source_names_the_file(ome):
     path = ome()
     (fov,) = open_fovs(str(path))
     info = path.stat()
-    assert fov.source == {"image": str(path), "format": "OME-TIFF", "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}
+    source = dict(fov.source)
+    stamp = source.pop("stamp")
+    assert source == {"image": str(path), "format": "OME-TIFF", "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}
     json.dumps(fov.source)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - 1))
+    assert open_fovs(str(path))[0].source["stamp"] != stamp
 
 
 class _Counting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from panimbus.io.labels import SUPPORTED, label_files, open_labels
 from panimbus.io.match import match, match_mapping
 from panimbus.io.omezarr import is_zarr
 from panimbus.io.panel import Panel, align, name_planes, read_panel, select
-from panimbus.io.raw import RawImage, isotropic
+from panimbus.io.raw import Planes, RawImage, isotropic
 
 PathLike = str | Path
 Paths = PathLike | Sequence[PathLike] | Mapping[str, PathLike]
@@ -152,22 +153,22 @@ def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str
 def _fov(fov_id: str, path: Path, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:
     raw, channel_ids, renamed = name_planes(raw, panel, f"FOV {fov_id!r}")
     size, sized = isotropic(raw.size, mpp, f"FOV {fov_id!r}")
-    total, newest = _stamp(raw.files)
-    source = {"image": str(path), "format": raw.fmt, "bytes": total, "mtime_ns": newest}
+    source = {"image": str(path), "format": raw.fmt, **_stamp(raw.files)}
+    if isinstance(raw.image, Planes):
+        source["planes"] = list(raw.image.order)
     if raw.part is not None:
         source["part"] = raw.part
     return Fov(fov_id, raw.image, channel_ids, None, size, source, raw.notes + renamed + sized)
 
 
-def _stamp(files: Sequence[Path]) -> tuple[int, int]:
-    """Bytes in all, and the newest time of change, of files and of what folders hold."""
-    total = newest = 0
+def _stamp(files: Sequence[Path]) -> dict[str, Any]:
+    """Bytes in all, the newest time of change, and a hash of every file's name, size and time."""
+    found = []
     for path in files:
         inner = [Path(root) / f for root, _, fs in os.walk(path) for f in fs] if path.is_dir() else [path]
-        for file in inner:
-            info = file.stat()
-            total, newest = total + info.st_size, max(newest, info.st_mtime_ns)
-    return total, newest
+        found += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in inner]
+    digest = hashlib.blake2b(repr(sorted(found)).encode(), digest_size=8).hexdigest()
+    return {"bytes": sum(f[1] for f in found), "mtime_ns": max((f[2] for f in found), default=0), "stamp": digest}
 
 
 def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
@@ -215,6 +216,6 @@ def _with_labels(fov: Fov, path: Path) -> Fov:
 
 
 def _attach(fov: Fov, array: Any, path: Path, fmt: str, notes: tuple[str, ...]) -> Fov:
-    total, newest = _stamp([path])
-    source = {**fov.source, "labels": str(path), "labels_format": fmt, "labels_bytes": total, "labels_mtime_ns": newest}
+    stamp = {f"labels_{name}": value for name, value in _stamp([path]).items()}
+    source = {**fov.source, "labels": str(path), "labels_format": fmt, **stamp}
     return fov.with_(labels=array, source=source, notes=(*fov.notes, *notes))

@@ -104,7 +104,10 @@ def select(fov: Fov, channels: Sequence[str]) -> Fov:
         raise ChannelError("channels are asked for more than once.", got=listed(twice), fix="name each once")
     if tuple(channels) == fov.channels:
         return fov
-    return fov.with_(image=Planes(fov.image, tuple(fov.index(c) for c in channels)), channels=tuple(channels))
+    order = tuple(fov.index(c) for c in channels)
+    planes = fov.source.get("planes", range(len(fov.channels)))
+    source = {**fov.source, "planes": [planes[k] for k in order]}
+    return fov.with_(image=Planes(fov.image, order), channels=tuple(channels), source=source)
 
 
 def align(fovs: Sequence[Fov]) -> list[Fov]:

@@ -68,12 +68,12 @@ class Planes:
 
     def __init__(self, image: ArrayLike, order: tuple[int, ...]) -> None:
         self._image = image
-        self._order = order
+        self.order = order
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, Y, X)."""
-        return (len(self._order), *self._image.shape[1:])
+        return (len(self.order), *self._image.shape[1:])
 
     @property
     def dtype(self) -> Any:
@@ -85,7 +85,7 @@ class Planes:
 
         ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self.shape)
         out = np.empty((c1 - c0, y1 - y0, x1 - x0), self.dtype)
-        for i, c in enumerate(self._order[c0:c1]):
+        for i, c in enumerate(self.order[c0:c1]):
             out[i] = self._image[c, y0:y1, x0:x1]
         return out.squeeze(axis=dropped)
 
