@@ -86,12 +86,16 @@ def main() -> None:
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     box = machine()
-    lines = ["# Where the time goes", "", f"{datetime.now(UTC):%Y-%m-%d}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}."]
-    lines += [f"2048 x 2048 px at 0.5 µm/px, {args.channels} channels, {cells} cells, 8 views: {wall:.1f} s wall, {cpu:.1f} s CPU,"]
-    lines += [f"peak memory {peak:.0f} MB (the making of the data included).", "", "| stage | s | share of wall |", "| --- | --- | --- |"]
+    lines = ["# Where the time goes", ""]
+    lines += [f"{datetime.now(UTC):%Y-%m-%d}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}."]
+    size = f"2048 x 2048 px at 0.5 µm/px, {args.channels} channels, {cells} cells, 8 views"
+    lines += [f"{size}: {wall:.1f} s wall, {cpu:.1f} s CPU,"]
+    lines += [f"peak memory {peak:.0f} MB (the making of the data included).", ""]
+    lines += ["| stage | s | share of wall |", "| --- | --- | --- |"]
     lines += [f"| {stage} | {spent:.2f} | {100 * spent / wall:.1f} % |" for stage, spent in SPENT.items()]
     inline = sum(v for k, v in SPENT.items() if "beside" not in k)
-    lines += [f"| the rest (imports, model loading, sums, Python) | {wall - inline:.2f} | {100 * (1 - inline / wall):.1f} % |", ""]
+    rest = wall - inline
+    lines += [f"| the rest (imports, model loading, sums, Python) | {rest:.2f} | {100 * rest / wall:.1f} % |", ""]
     path = HERE / "results" / "stages.md"
     path.write_text("\n".join(lines))
     print(path.read_text())

@@ -40,8 +40,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.model.weights import resolve_model
 
     card = resolve_model(model).card
-    settings = PredictSettings(tta or card.tta)
-    views(settings.tta)
+    settings = PredictSettings(tta)
+    views(settings.tta_for(card))
     fovs = open_fovs(
         images if len(images) > 1 else images[0],
         None if not labels else labels if len(labels) > 1 else labels[0],

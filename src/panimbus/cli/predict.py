@@ -44,7 +44,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     kinds = check_kinds(tables)
     scale = load_scale(normaliser) if normaliser is not None else None
-    card = resolve_model(model).card
+    resolve_model(model)  # an unknown model is said before the files are opened
     wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
@@ -57,7 +57,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     )
     for note in sorted({note for fov in fovs for note in fov.notes}):
         typer.echo(f"note: {note}", err=True)
-    settings = PredictSettings(tta or card.tta, tile, precision, device, threads, maps)
+    settings = PredictSettings(tta, tile, precision, device, threads, maps)
     with progress_bar() as show:
         table = predict(fovs, model=model, channels=wanted, scale=scale, out=out, settings=settings, progress=show)
     save_run(table, out, kinds)

@@ -115,7 +115,7 @@ class OpenVinoBackend:
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         }
         self._stats = bool(files.card.stats)
-        self._shape: tuple[int, ...] | None = None
+        self._ready: dict[tuple[int, ...], list[Any]] = {}
         self._model = self._core.read_model(files.onnx)
         self._requests = [] if self._rewrite else self._compile(self._model)
         self.name = f"openvino-cpu-{'bfloat16' if half else 'float32'}"
@@ -124,25 +124,27 @@ class OpenVinoBackend:
         compiled = self._core.compile_model(model, "CPU", self._config)
         return [compiled.create_infer_request() for _ in range(self._config["NUM_STREAMS"])]
 
-    def _prepare(self, shape: tuple[int, ...]) -> None:
-        """Rewrite and compile the paper's net for a new shape of window; the last one is let go first."""
+    def _prepared(self, shape: tuple[int, ...]) -> list[Any]:
+        """The paper's net, rewritten and compiled for a shape of window; two shapes are kept, a window and its transpose."""
         from panimbus.model.winograd import with_winograd
 
-        self._requests, self._shape = [], shape
-        model = self._model.clone()
-        model.reshape(list(shape))
-        self._requests = self._compile(with_winograd(model))
+        if shape not in self._ready:
+            while len(self._ready) > 1:
+                self._ready.pop(next(iter(self._ready)))
+            model = self._model.clone()
+            model.reshape(list(shape))
+            self._ready[shape] = self._compile(with_winograd(model))
+        return self._ready[shape]
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, FloatArray]]:
         """See `Backend`."""
-        idle, busy = list(self._requests), deque[tuple[Any, Any]]()
+        idle, busy, shape = list(self._requests), deque[tuple[Any, Any]](), None
         for job in jobs:
-            if self._rewrite and job.planes.shape != self._shape:
+            if self._rewrite and job.planes.shape != shape:
                 while busy:
                     yield self._finish(busy, idle)
-                idle.clear()
-                self._prepare(job.planes.shape)
-                idle = list(self._requests)
+                shape = job.planes.shape
+                idle[:] = self._prepared(shape)
             if not idle:
                 yield self._finish(busy, idle)
             request = idle.pop()

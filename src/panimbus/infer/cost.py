@@ -100,7 +100,7 @@ def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, setting
         passes += len(plan)
         pixels += len(plan) * side[0] * side[1]
         window = max(window, side, key=math.prod)
-    n_views = len(views(settings.tta))
+    n_views = len(views(settings.tta_for(model.card)))
     backend, rate, ready_s = _time(model, settings, window, tile)
     return Cost(
         seconds=scan_s + ready_s + pixels * n_views * channels * rate,
@@ -108,7 +108,7 @@ def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, setting
         passes=passes * n_views * channels,
         seconds_per_megapixel=rate * 1e6,
         backend=backend,
-        tta=settings.tta,
+        tta=settings.tta_for(model.card),
     )
 
 

@@ -18,7 +18,8 @@ from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.table import FovScores, to_anndata
-from panimbus.infer.backend import make_backend
+from panimbus.core.tiles import plan_tiles
+from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.scan import FovCells, FovScan, scan_cells, scan_channels
 from panimbus.infer.score import Scoring, count_pixels, score_cells
 from panimbus.infer.store import FolderStore, fingerprint, source_key
@@ -50,7 +51,7 @@ class PredictSettings:
     Parameters
     ----------
     tta
-        ``full``: the mean over the 8 flips and rotations; ``none``: one pass.
+        ``full``: the mean over the 8 flips and rotations; ``none``: one pass; None: what the model's card says.
     tile
         Longest side of a window in model pixels, None for what suits the model; results do not depend on it (float32: 1e-5).
     precision
@@ -63,12 +64,16 @@ class PredictSettings:
         Write pixel score maps (needs an output folder).
     """
 
-    tta: str = "full"
+    tta: str | None = None
     tile: int | None = None
     precision: str = "auto"
     device: str = "auto"
     threads: int = 0
     maps: bool = False
+
+    def tta_for(self, card: ModelCard) -> str:
+        """The test-time augmentation, or the card's."""
+        return card.tta if self.tta is None else self.tta
 
     def tile_for(self, card: ModelCard) -> int:
         """The tile, or what suits the model: large windows repeat less, but the paper's net takes 3 GB for one of 1024 px."""
@@ -81,12 +86,12 @@ class _Run:
     channels: tuple[str, ...]
     model: ModelFiles
     settings: PredictSettings
+    backend: Backend
     store: FolderStore | None
     report: Callable[[Progress], None]
     cells: dict[str, FovCells] = field(default_factory=dict)
     scans: dict[str, FovScan] = field(default_factory=dict)
     pooled: dict[str, ChannelStats] = field(default_factory=dict)
-    backend: str = ""
 
 
 def predict(
@@ -138,15 +143,18 @@ def predict(
     chosen = _checked(fovs, channels)
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
+    files = resolve_model(model)
     run = _Run(
         chosen,
         tuple(channels) if channels is not None else chosen[0].channels,
-        resolve_model(model),
+        files,
         settings,
+        _backend(files, settings),
         FolderStore(Path(out)) if out else None,
         progress or (lambda _: None),
     )
-    views(settings.tta)
+    if scale is not None:
+        _check_scale(scale, run)
     _scan(run)
     if scale is None:
         scale = _fit(run)
@@ -186,6 +194,29 @@ def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[
     return chosen
 
 
+def _backend(files: ModelFiles, settings: PredictSettings) -> Backend:
+    """Load the model, and refuse settings that cannot run it, before any pixel is read."""
+    card = files.card
+    views(settings.tta_for(card))
+    plan_tiles((1, 1), size=settings.tile_for(card), reach=card.reach + 1, stride=card.stride)
+    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:  # a published .pt is turned into ONNX first
+        files = files if files.onnx is not None else with_onnx(files, folder)
+        return make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
+
+
+def _check_scale(scale: ChannelScale, run: _Run) -> None:
+    for channel in run.channels:
+        scale.value(channel)
+    card = run.model.card
+    if (scale.percentile, scale.over) != (card.percentile, card.percentile_over):
+        raise InputError(
+            "The normaliser was not made for this model.",
+            expected=f"the {card.percentile:g}th percentile of {card.percentile_over} pixels, as model {card.name!r} was trained",
+            got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
+            fix="fit a normaliser with this model (leave --normaliser away), or name the model it was made with",
+        )
+
+
 def _scan(run: _Run) -> None:
     for k, fov in enumerate(run.fovs):
         run.report(Progress("scan", fov.fov_id, k, len(run.fovs)))
@@ -211,16 +242,10 @@ def _fit(run: _Run) -> ChannelScale:
 
 
 def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatArray]]:
-    settings, model = run.settings, run.model
-    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:  # a published .pt is turned into ONNX first
-        files = model if model.onnx is not None else with_onnx(model, folder)
-        backend = make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
-    run.backend = backend.name
-    scoring = Scoring(
-        model.card, backend, views(settings.tta), settings.tile_for(model.card), run.channels, scale
-    )
+    settings, model, tta = run.settings, run.model, run.settings.tta_for(run.model.card)
+    scoring = Scoring(model.card, run.backend, views(tta), settings.tile_for(model.card), run.channels, scale)
     numbers = {c: [scale.value(c), scale.vector(c, model.card.stats).tolist()] for c in run.channels if not scale.blank(c)}
-    what = [model.sha256, settings.tta, backend.name, run.channels, numbers]
+    what = [model.sha256, tta, run.backend.name, run.channels, numbers]
     live = len(numbers)
     keys = {f.fov_id: fingerprint([what, run.scans[f.fov_id].digest, f.mpp]) for f in run.fovs}
     done: dict[str, tuple[FloatArray, FloatArray]] = {}
@@ -244,9 +269,7 @@ def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatA
     return done
 
 
-def _score_one(
-    run: _Run, fov: Fov, scoring: Scoring, on_pass: Callable[[int], None]
-) -> tuple[FloatArray, FloatArray]:
+def _score_one(run: _Run, fov: Fov, scoring: Scoring, on_pass: Callable[[int], None]) -> tuple[FloatArray, FloatArray]:
     cells = run.cells[fov.fov_id]
     shape = (len(run.channels), cells.y.size, cells.x.size)
     wants_map = run.settings.maps and run.store is not None
@@ -285,9 +308,9 @@ def _provenance(run: _Run, scale: ChannelScale) -> dict[str, Any]:
         "model_sha256": run.model.sha256,
         "threshold": card.threshold,
         "settings": {
-            "tta": settings.tta,
+            "tta": settings.tta_for(card),
             "tile": settings.tile_for(card),
-            "backend": run.backend,
+            "backend": run.backend.name,
             "model_mpp": card.mpp,
         },
         "scale": json.dumps(scale.to_dict()),

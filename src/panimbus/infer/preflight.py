@@ -238,9 +238,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
             _pool(found, channel, scan.stats[channel], watched, fov)
         if fov.labels is not None:
             labels = _labels(fov, cells, plain, negative)
-            found.sizes.append(
-                FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n)
-            )
+            found.sizes.append(FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n))
     except (PanimbusError, OSError) as error:
         text = str(error)
         found.problems.append(text if fov.fov_id in text else f"{name}: {text}")

@@ -21,7 +21,7 @@ from panimbus.infer.scan import FovScan
 from panimbus.io.write import atomic_path, write_ome_tiff
 
 FloatArray = npt.NDArray[np.float32]
-_FORMAT = 3  # raise it when the meaning of what is stored changes
+_FORMAT = 4  # raise it when the meaning of what is stored changes
 
 
 def fingerprint(data: Any) -> str:

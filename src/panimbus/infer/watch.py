@@ -83,9 +83,7 @@ def clean_labels(labels: ArrayLike) -> tuple[int, ArrayLike]:
     if labels.dtype.kind != "i":
         return 0, labels
     width = labels.shape[1]
-    negative = sum(
-        int(np.count_nonzero(np.asarray(labels[a:b, 0:width]) < 0)) for a, b in bands((labels.shape[0], width))
-    )
+    negative = sum(int(np.count_nonzero(np.asarray(labels[a:b, 0:width]) < 0)) for a, b in bands((labels.shape[0], width)))
     return (negative, _NotNegative(labels)) if negative else (0, labels)
 
 
