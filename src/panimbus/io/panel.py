@@ -125,7 +125,9 @@ def align(fovs: Sequence[Fov]) -> list[Fov]:
             f"{len(wrong)} of {len(fovs)} FOVs have other channels than {fovs[0].fov_id!r}.",
             expected="the same channels in all FOVs, or a choice of channels",
             got="\n             ".join(lines),
-            fix=f"ask for channels that all have, e.g. channels={shared[:5]}" if shared else "score the panels one by one",
+            fix=f"ask for channels that all have: --channels {','.join(shared[:5])} (Python: channels={shared[:5]})"
+            if shared
+            else "score the panels one by one",
         )
     return [
         fov

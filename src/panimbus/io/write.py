@@ -46,6 +46,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             shutil.move(final, room / "replaced")
         temporary.replace(final)
         _sync_folder(final.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk is noticed in the middle of a file: say which
+            raise OSError(error.errno, error.strerror, str(final)) from error
+        raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
 
