@@ -153,6 +153,14 @@ def _shrink(a: Floats, k: int) -> Floats:
     return np.asarray(a.reshape(a.shape[0] // k, k, a.shape[1] // k, k).mean((1, 3)), dtype=np.float32)
 
 
+def _blocks(labels: Labels) -> Labels:
+    """Labels that exist at the detector's resolution only: each 2 x 2 pixels of one label, ids 1..m again."""
+    small = labels[1::2, 1::2]
+    ids, compact = np.unique(small, return_inverse=True)
+    small = (compact.reshape(small.shape) + (ids[0] != 0)).astype(np.uint32)
+    return np.asarray(np.repeat(np.repeat(small, 2, 0), 2, 1))
+
+
 def image_marker(
     layout: Layout, labels: Labels, owners: Owners, marker: Marker, optics: Optics, *, rng: np.random.Generator, shrink: int = 1
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8]]:
@@ -238,11 +246,8 @@ def simulate_tissue(
         channel_optics = tuple(demo_optics(platform, rng) for _ in markers)
     layout = make_layout(fine, mpp / shrink, rng, composition=composition, kinds=kinds, clustering=clustering)
     labels = observe(layout, rng, observation, errors)
-    if shrink > 1:  # labels exist at the detector's resolution only
-        labels = labels[1::2, 1::2]
-        ids, compact = np.unique(labels, return_inverse=True)
-        labels = (compact.reshape(labels.shape) + (ids[0] != 0)).astype(np.uint32)
-        labels = np.repeat(np.repeat(labels, 2, 0), 2, 1)
+    if shrink > 1:
+        labels = _blocks(labels)
     owners = find_owners(labels, layout.cells)
     results = [
         image_marker(layout, labels, owners, marker, optics, rng=rng, shrink=shrink)
