@@ -374,7 +374,7 @@ def merge(run: Path, other: Path, shift: float) -> None:
 NOT_FOR = (
     "H&E, immunohistochemistry, transcripts, and images without a segmentation. No clinical use. Known failures: uneven nuclear "
     "or diffuse haze in fluorescence (hazy CD4 and PD1: negative cells called positive; CD20: too many positive; CD7: positive "
-    "cells missed), DNA stains in dense fluorescence images (DAPI called positive in only 21 % of the cells of a lymphoma), dimly "
+    "cells missed), DNA stains in dense fluorescence images (DAPI called positive in only 21 % of a lymphoma's cells), dimly "
     "stained cells of the red pulp (CD68, SMA in crowded imaging mass cytometry), rare nuclear markers whose dim cells are "
     "missed (FoxP3), and graded markers in which no line divides positive from negative."
 )
@@ -421,7 +421,7 @@ def export(run: Path, shipped: Path, name: str, commit: str, *, note: str = "") 
         mpp=1.0,
         percentile=PERCENTILE,
         trained_on=(
-            f"Simulation only (panimbus.simulate): {state['fovs']} fields of view of {FOV_UM} x {FOV_UM} µm with {CHANNELS} "
+            f"Simulation only (panimbus.simulate): {state['fovs']} fields of view (24 of them held out) of {FOV_UM} x {FOV_UM} µm with {CHANNELS} "
             f"random markers each, platforms {PLATFORM_SHARE}; {state['step']} steps of {BATCH} crops of {CROP} x {CROP} px at "
             f"1 µm/px, {state['spent'] / 60:.0f} minutes on 2 shared CPU cores{note}. No real image or label was trained on."
         ),
