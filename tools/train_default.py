@@ -421,9 +421,10 @@ def export(run: Path, shipped: Path, name: str, commit: str, *, note: str = "") 
         mpp=1.0,
         percentile=PERCENTILE,
         trained_on=(
-            f"Simulation only (panimbus.simulate): {state['fovs']} fields of view (24 of them held out) of {FOV_UM} x {FOV_UM} µm with {CHANNELS} "
-            f"random markers each, platforms {PLATFORM_SHARE}; {state['step']} steps of {BATCH} crops of {CROP} x {CROP} px at "
-            f"1 µm/px, {state['spent'] / 60:.0f} minutes on 2 shared CPU cores{note}. No real image or label was trained on."
+            f"Simulation only (panimbus.simulate): {state['fovs']} fields of view (24 of them held out) of {FOV_UM} x {FOV_UM} "
+            f"µm with {CHANNELS} random markers each, platforms {PLATFORM_SHARE}; {state['step']} steps of {BATCH} crops of "
+            f"{CROP} x {CROP} px at 1 µm/px, {state['spent'] / 60:.0f} minutes on 2 shared CPU cores{note}. No real image or "
+            "label was trained on."
         ),
         measured=measured(metrics),
         not_for=NOT_FOR,
