@@ -22,9 +22,7 @@ def test_equals_scikit_learn(seed: int, weighted: bool):
     threshold = float(rng.choice([0.2, 0.5, 0.8]))
     called = (scores >= threshold).astype(int)
     got = metrics(scores, truth, threshold=threshold, weights=weights)
-    p, r, f, _ = sk.precision_recall_fscore_support(
-        truth, called, labels=[0, 1], sample_weight=weights, zero_division=np.nan
-    )
+    p, r, f, _ = sk.precision_recall_fscore_support(truth, called, labels=[0, 1], sample_weight=weights, zero_division=np.nan)
     np.testing.assert_allclose([got.precision, got.recall, got.f1, got.specificity], [p[1], r[1], f[1], r[0]], rtol=1e-12)
 
 

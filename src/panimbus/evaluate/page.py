@@ -115,9 +115,7 @@ def _legend(drawn: Drawn, threshold: float) -> str:
     stops = ", ".join(css(c) for c in SCALE)
     keys = [("negative", SCALE[0], SCALE[0]), ("positive", SCALE[-1], SCALE[-1]), ("not known", UNKNOWN, UNKNOWN)]
     errors = [("false positive", SCALE[0], FALSE_POSITIVE), ("false negative", SCALE[-1], FALSE_NEGATIVE)]
-    spans = "".join(
-        f'<span style="--fill:{css(fill)};--edge:{css(edge)}">{name}</span>' for name, fill, edge in [*keys, *errors]
-    )
+    spans = "".join(f'<span style="--fill:{css(fill)};--edge:{css(edge)}">{name}</span>' for name, fill, edge in [*keys, *errors])
     return (
         f'<div class="legend"><div class="bar" style="background:linear-gradient(90deg, {stops})">'
         f'<i style="left:{100 * threshold:g}%"></i></div><div class="ticks"><span>0</span>'
