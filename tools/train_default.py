@@ -374,7 +374,7 @@ def merge(run: Path, other: Path, shift: float) -> None:
 NOT_FOR = (
     "H&E, immunohistochemistry, transcripts, and images without a segmentation. No clinical use. Known failures: uneven nuclear "
     "or diffuse haze in fluorescence (hazy CD4 and PD1: negative cells called positive; CD20: too many positive; CD7: positive "
-    "cells missed), DNA stains in dense fluorescence images (DAPI called positive in only 21 % of a lymphoma's cells), dimly "
+    "cells missed), counterstains over a bright background (DAPI called positive in only 41 % of a lymphoma's cells), dimly "
     "stained cells of the red pulp (CD68, SMA in crowded imaging mass cytometry), rare nuclear markers whose dim cells are "
     "missed (FoxP3), and graded markers in which no line divides positive from negative."
 )

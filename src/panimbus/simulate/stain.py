@@ -208,11 +208,11 @@ def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generato
 
 
 def _carriers(n_types: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Which types carry a random marker: level and fraction of each; 10 % of markers are on none, 8 % on all."""
+    """Which types carry a random marker: level and fraction of each; 10 % of markers are on none, 16 % on all."""
     u = rng.random()
     if u < 0.10:
         k = 0
-    elif u < 0.18:
+    elif u < 0.26:
         k = n_types
     else:
         k = int(np.clip(rng.geometric(0.45), 1, n_types - 1))
@@ -228,7 +228,7 @@ def _carriers(n_types: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.fl
     return level, fraction
 
 
-DIRT = {"codex": (0.25, 0.6, 1.0, 1.6), "imc": (0.0, 0.25, 0.6, 1.0), "mibi": (0.0, 0.1, 0.3, 0.8)}
+DIRT = {"codex": (0.2, 0.5, 0.9, 1.4), "imc": (0.0, 0.25, 0.6, 1.0), "mibi": (0.0, 0.1, 0.3, 0.8)}
 
 
 def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str = "imc") -> Marker:
@@ -241,6 +241,9 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     k = int((level > 0).sum())
     crosstalk = np.zeros(n_types)
     dirt = rng.choice(DIRT[platform])
+    counterstain = k == n_types and rng.random() < 0.6
+    if counterstain:
+        dirt = min(DIRT[platform])  # clean, and on every cell: mostly a stain of nuclei
     if rng.random() < 0.5:
         others = level == 0
         crosstalk[others] = rng.uniform(0, 0.4, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
@@ -261,11 +264,12 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
         unevenness = float(rng.uniform(0.35, 0.65))
         strength = rng.uniform(0.1, 0.5, 2) * rng.permutation([1.0, 0.4]) * (0.4 if platform == "mibi" else 1.0)
         haze, baseline = float(strength[0]), float(strength[1])
+    pattern = str(rng.choice(PATTERNS, p=(0.33, 0.12, 0.14, 0.07, 0.08, 0.08, 0.05, 0.08, 0.05)))
     return Marker(
         name,
         tuple(level),
         tuple(fraction),
-        pattern=str(rng.choice(PATTERNS, p=(0.33, 0.12, 0.14, 0.07, 0.08, 0.08, 0.05, 0.08, 0.05))),
+        pattern="nuclear" if counterstain and rng.random() < 0.7 else pattern,
         spread=spread,
         baseline=baseline,
         crosstalk=tuple(crosstalk),
