@@ -2,6 +2,8 @@
 
 import base64
 import re
+import shutil
+import subprocess
 
 import imagecodecs
 import numpy as np
@@ -158,3 +160,26 @@ def test_text():
     assert ink.max() > 0.9
     assert draw_text("iiii", 20).shape[1] < draw_text("WWWW", 20).shape[1]
     assert draw_text("", 12).shape[0] == 12
+
+
+def test_the_page_in_a_browser(subject, tmp_path):
+    """Chromium lays the page out: every picture decodes, and nothing is wider than a narrow window."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on this machine (.ci/run installs it)")
+    page, _ = write_picture(subject, tmp_path, {"title": "test", "dataset": "squares"})
+    probe = (
+        "<script>document.title = JSON.stringify({images: document.images.length, "
+        "broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).length, "
+        "wide: document.documentElement.scrollWidth > window.innerWidth})</script></body>"
+    )
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    done = subprocess.run(  # noqa: S603
+        [browser, *flags.split(), "--disable-sync", "--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}",
+         "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title, done.stderr
+    assert title.group(1).replace("&quot;", '"') == '{"images":9,"broken":0,"wide":false}'
