@@ -182,6 +182,14 @@ def test_imc_text(imc_text):
     np.testing.assert_array_equal(fov.image[0, 1:3], [[10, 11, 12], [20, 21, 22]])
 
 
+def test_a_changed_imc_text_is_read_anew(imc_text):
+    pytest.importorskip("readimc")
+    (fov,) = open_fovs(imc_text)
+    assert fov.image[0, 0, 0] == 0
+    imc_text.write_text(imc_text.read_text().replace("0\t0\t0\t0\t0\t0\t0\t0\n", "0\t0\t0\t0\t0\t0\t77\t0\n"))
+    assert fov.image[0, 0, 0] == 77
+
+
 def test_imc_needs_its_extra(imc_text, monkeypatch):
     monkeypatch.setitem(sys.modules, "readimc", None)
     with pytest.raises(MissingExtraError, match=r"panimbus\[imc\]"):

@@ -88,7 +88,7 @@ class McdImage:
 
 
 _txt_lock = threading.Lock()
-_txt_last: dict[Path, Array] = {}
+_txt_last: dict[tuple[Path, int, int], Array] = {}
 
 
 class TxtImage:
@@ -110,11 +110,13 @@ class TxtImage:
 
     def __getitem__(self, key: Any, /) -> Array:
         ranges, dropped = bounds(key, self._shape)
+        info = self._path.stat()
+        version = (self._path, info.st_size, info.st_mtime_ns)  # a file that has changed is parsed again
         with _txt_lock:
-            if self._path not in _txt_last:
+            if version not in _txt_last:
                 _txt_last.clear()
-                _txt_last[self._path] = self._parse()
-            stack = _txt_last[self._path]
+                _txt_last[version] = self._parse()
+            stack = _txt_last[version]
         return stack[tuple(slice(*r) for r in ranges)].squeeze(axis=dropped).copy()
 
     def _parse(self) -> Array:
