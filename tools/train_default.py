@@ -394,8 +394,8 @@ def measured(metrics: dict[str, Any]) -> str:
         f"at 0.5, mean over markers, then datasets, {metrics['views']} views: {each('model')}; 95 % bootstrap interval of the "
         f"mean {low:.3f}-{high:.3f}. Otsu on mean intensity: {each('Otsu on mean intensity')}. Best threshold a marker on mean "
         f"intensity (an oracle): {each('mean intensity, best threshold')}. Expected calibration error {metrics['ece']:.3f}. The "
-        "simulator's ranges, the weight of positive cells, the cut for dim cells, the averaging of checkpoints and the shift of the "
-        "logits were chosen after trial runs were measured on dev_gold, so these figures are optimistic."
+        "simulator's ranges, the weight of positive cells, the cut for dim cells, the averaging of checkpoints and the shift of "
+        "the logits were chosen after trial runs were measured on dev_gold, so these figures are optimistic."
     )
 
 
