@@ -151,11 +151,12 @@ def test_subtraction_clips(layout):
 def test_too_few_counts_are_uncertain_not_negative(layout):
     owners = find_owners(layout.cells, layout.cells)
     rng = np.random.default_rng(0)
-    _, dim = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=0.003), rng=rng)
-    _, bright = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=5.0), rng=rng)
+    _, dim, carried = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=0.003), rng=rng)
+    _, bright, _ = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=5.0), rng=rng)
     assert (dim == POSITIVE).sum() < 0.05 * (bright == POSITIVE).sum()
     carriers = layout.types[1:] == 0
     assert not (dim[1:][carriers] == NEGATIVE).any()
+    np.testing.assert_array_equal(carried[1:], carriers)
 
 
 def test_a_label_on_two_unlike_cells_is_uncertain(layout):
@@ -169,7 +170,7 @@ def test_a_label_on_two_unlike_cells_is_uncertain(layout):
             merged = np.where(layout.cells == b, a, layout.cells)
             break
     assert merged is not None
-    _, truth = image_marker(
+    _, truth, _ = image_marker(
         layout, merged, find_owners(merged, layout.cells), PLAIN, Optics("codex", counts=500), rng=np.random.default_rng(0)
     )
     assert truth[a] == -1

@@ -254,7 +254,7 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     unevenness, spread = float(rng.uniform(0.2, 0.65)), float(rng.uniform(0.15, 0.65))
     if k == 0:
         background += 0.05
-        haze, baseline = min(haze, 1.5 * background), min(baseline, background)
+        haze, baseline = min(haze, 0.7 * background), min(baseline, background)
         crosstalk = np.minimum(crosstalk, 0.5 * background)
     elif k == n_types:
         spread = 0.6 * spread

@@ -28,6 +28,8 @@ class SimulatedTissue:
         The *observed* segmentation, with its errors; ids 1..m.
     truth : (m, C) int8
         For label i + 1: 1 positive, 0 negative, -1 uncertain (too dim to be seen, or the label lies on several cells).
+    carried : (m, C) bool
+        The cells under label i + 1 carry the marker, seen or not: ``truth`` is 1 or -1 where this is True.
     channels : C names
     cell_types : m names
         Type of the true cell under each label; ``"none"`` where there is none.
@@ -41,6 +43,7 @@ class SimulatedTissue:
     image: npt.NDArray[Any]
     labels: Labels
     truth: npt.NDArray[np.int8]
+    carried: npt.NDArray[np.bool_]
     channels: tuple[str, ...]
     cell_types: tuple[str, ...]
     mpp: float
@@ -100,7 +103,7 @@ def judge(
     total: npt.NDArray[np.float64],
     *,
     counts: float,
-) -> npt.NDArray[np.int8]:
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
     """Decide what is known about each observed label: 1, 0, or -1 where nobody could say.
 
     Parameters
@@ -115,8 +118,10 @@ def judge(
 
     Returns
     -------
-    (m + 1,) int8
+    truth : (m + 1,) int8
         Entry 0 is -1.
+    carried : (m + 1,) bool
+        Labels of which it is true, seen or not, that their cells carry the marker.
     """
     carried = np.zeros(len(owners.area))
     covered = np.zeros(len(owners.area))
@@ -143,7 +148,7 @@ def judge(
     else:
         out[is_negative & (specific > 0.3)] = UNCERTAIN
     out[0] = UNCERTAIN
-    return out
+    return out, is_positive
 
 
 def _shrink(a: Floats, k: int) -> Floats:
@@ -163,8 +168,8 @@ def _blocks(labels: Labels) -> Labels:
 
 def image_marker(
     layout: Layout, labels: Labels, owners: Owners, marker: Marker, optics: Optics, *, rng: np.random.Generator, shrink: int = 1
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8]]:
-    """One channel: its pixels and the truth of every observed label.
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
+    """One channel: its pixels, the truth of every observed label, and which carry the marker, seen or not.
 
     Parameters
     ----------
@@ -184,7 +189,8 @@ def image_marker(
     means = [_means(np.asarray(a, dtype=np.float32), labels, owners.area) for a in (own_only, specific, total)]
     means[0] = np.minimum(means[0], means[2])  # what a subtraction took is not seen
     counts = optics.counts * layout.mpp**2 / 0.25
-    return image, judge(owners, stained.positive, *means, counts=counts)
+    truth, carried = judge(owners, stained.positive, *means, counts=counts)
+    return image, truth, carried
 
 
 def simulate_tissue(
@@ -255,9 +261,10 @@ def simulate_tissue(
     ]
     names = np.array([*type_names, "none"])
     return SimulatedTissue(
-        image=np.stack([image for image, _ in results]),
+        image=np.stack([image for image, _, _ in results]),
         labels=labels[::shrink, ::shrink],
-        truth=np.stack([truth[1:] for _, truth in results], axis=1),
+        truth=np.stack([truth[1:] for _, truth, _ in results], axis=1),
+        carried=np.stack([carried[1:] for _, _, carried in results], axis=1),
         channels=tuple(m.name for m in markers),
         cell_types=tuple(str(t) for t in names[layout.types[owners.owner[1:]]]),
         mpp=mpp,
