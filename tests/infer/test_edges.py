@@ -6,13 +6,13 @@ import logging
 import numpy as np
 import pytest
 
+from panimbus.core import scan as scan_module
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import interior
 from panimbus.core.scale import ChannelScale
-from panimbus.infer import scan as scan_module
+from panimbus.core.scan import scan_cells
 from panimbus.infer import score as score_module
-from panimbus.infer.scan import scan_cells
 
 
 def good(adata, ids):

@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 
+from panimbus.core import scan
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import CellIndex, unique_ids
-from panimbus.infer import scan
 from panimbus.infer.cost import peak_memory
 from panimbus.infer.predict import PredictSettings
 from panimbus.infer.preflight import inspect_fovs

@@ -355,7 +355,7 @@ def test_free_space(tmp_path):
 
 
 def test_scan_round_trip(fov, tmp_path):
-    from panimbus.infer.scan import scan_cells, scan_channels
+    from panimbus.core.scan import scan_cells, scan_channels
 
     image = fov().image
     for dtype in (np.uint16, np.float32):

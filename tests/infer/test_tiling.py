@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from panimbus.core import scan
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.infer import scan, score
+from panimbus.infer import score
 
 WHOLE = 8192
 

@@ -16,10 +16,10 @@ import numpy as np
 from panimbus.core.fov import Fov
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelScale
+from panimbus.core.scan import BAND_PIXELS, scan_cells, scan_channels
 from panimbus.core.tiles import plan_tiles
 from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.predict import PredictSettings
-from panimbus.infer.scan import BAND_PIXELS, scan_cells, scan_channels
 from panimbus.infer.score import READ_SIDE, Scoring, score_cells
 from panimbus.infer.tta import VIEWS, views
 from panimbus.model.card import CompactSettings, ModelCard

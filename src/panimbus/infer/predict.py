@@ -17,10 +17,10 @@ import numpy.typing as npt
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.scan import FovCells, FovScan, scan_cells, scan_channels
 from panimbus.core.table import FovScores, to_anndata
 from panimbus.core.tiles import plan_tiles
 from panimbus.infer.backend import Backend, make_backend
-from panimbus.infer.scan import FovCells, FovScan, scan_cells, scan_channels
 from panimbus.infer.score import Scoring, count_pixels, score_cells
 from panimbus.infer.store import FolderStore, fingerprint, source_key
 from panimbus.infer.tta import views

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
+from panimbus.core.scan import FovCells, scan_cells, scan_channels
 from panimbus.infer.cost import Cost, FovSize, estimate
 from panimbus.infer.predict import PredictSettings, Progress
-from panimbus.infer.scan import FovCells, scan_cells, scan_channels
 from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
 from panimbus.model.weights import ModelFiles, resolve_model
 

@@ -14,9 +14,9 @@ from panimbus.core.labels import sample_labels
 from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.resample import shrink
 from panimbus.core.scale import ChannelScale
+from panimbus.core.scan import FovCells, prefetched
 from panimbus.core.tiles import Tile, plan_tiles
 from panimbus.infer.backend import Backend, Job
-from panimbus.infer.scan import FovCells, prefetched
 from panimbus.infer.tta import View
 from panimbus.model.card import ModelCard
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelStats, Histogram
-from panimbus.infer.scan import FovScan
+from panimbus.core.scan import FovScan
 from panimbus.io.write import atomic_path, write_ome_tiff
 
 FloatArray = npt.NDArray[np.float32]

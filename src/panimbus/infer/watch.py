@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from panimbus.core.fov import Array, ArrayLike
 from panimbus.core.labels import CellIndex
-from panimbus.infer.scan import bands
+from panimbus.core.scan import bands
 
 
 class Watched:

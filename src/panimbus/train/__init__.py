@@ -1,0 +1,1 @@
+"""Training: configuration, the rules of noise, the loop, fine-tuning."""
