@@ -211,7 +211,7 @@ def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.nd
     from panimbus.core.planes import channel_planes, label_planes
 
     c = int(rng.integers(len(fov.image)))
-    y, x = rng.integers(0, fov.index.shape[0] - crop + 1, 2)
+    y, x = (int(rng.integers(0, n - crop + 1)) for n in fov.index.shape)
     index = fov.index[y : y + crop, x : x + crop]
     image = fov.image[c, y : y + crop, x : x + crop].astype(np.float32)
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
