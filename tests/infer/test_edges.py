@@ -12,6 +12,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.labels import interior
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
+from panimbus.core.window import read_index
 from panimbus.infer import score as score_module
 
 
@@ -86,7 +87,7 @@ def test_cells_at_40x_stay_apart(model, run):
     assert (adata.X > 0).all()
     cells = scan_cells(f, 1.0)
     assert not len(cells.rescued)
-    index = score_module._read_index(f, cells, (0, cells.y.size, 0, cells.x.size))
+    index = read_index(f, cells, (0, cells.y.size, 0, cells.x.size))
     assert ndimage.label(interior(index + 1))[1] == 1200
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.fov import Fov
-from panimbus.core.labels import sample_labels
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.resample import shrink
 from panimbus.core.scale import ChannelScale
-from panimbus.core.scan import FovCells, prefetched
+from panimbus.core.scan import FovCells
 from panimbus.core.tiles import Tile, plan_tiles
+from panimbus.core.window import Window, read_channels, read_index
 from panimbus.infer.backend import Backend, Job
 from panimbus.infer.tta import View
 from panimbus.model.card import ModelCard
 
 FloatArray = npt.NDArray[np.float32]
-Window = tuple[int, int, int, int]
 MapSink = Callable[[int, tuple[slice, slice], FloatArray], None]
 """Receives (channel position, (rows, columns) of the model grid, scores) of each finished tile."""
 READ_SIDE = 1536
@@ -171,7 +168,7 @@ def _jobs(
         if not found or not channels:
             continue
         fixed = label_planes(names, block.index)
-        for (k, channel), image in zip(channels, _read(fov, cells, block.window, [c for _, c in channels]), strict=True):
+        for (k, channel), image in zip(channels, read_channels(fov, cells, block.window, [c for _, c in channels]), strict=True):
             value = np.float32(scale.value(channel))
             planes = channel_planes(fixed, names, image / value, block.index, mean[:, k] / value)
             stats = scale.vector(channel, scoring.card.stats)[None]
@@ -192,40 +189,7 @@ def _blocks(fov: Fov, cells: FovCells, scoring: Scoring) -> Iterator[_Block]:
             tiles = [t for row in rows[i : i + per] for t in row[k : k + per]]
             a, b = tiles[0].window, tiles[-1].window
             window = (a[0], b[1], a[2], b[3])
-            yield _Block(tiles, window, _read_index(fov, cells, window))
-
-
-def _clip(window: Window, cells: FovCells) -> tuple[Window, tuple[tuple[int, int], tuple[int, int]]]:
-    """The part of a window inside the image, and the padding that makes up for the rest."""
-    y0, y1, x0, x1 = window
-    h, w = cells.y.size, cells.x.size
-    inside = (max(y0, 0), min(y1, h), max(x0, 0), min(x1, w))
-    return inside, ((inside[0] - y0, y1 - inside[1]), (inside[2] - x0, x1 - inside[3]))
-
-
-def _slices(inside: Window, cells: FovCells) -> tuple[slice, slice]:
-    return slice(*cells.y.span(inside[0], inside[1])), slice(*cells.x.span(inside[2], inside[3]))
-
-
-def _pad(array: npt.NDArray[Any], padding: tuple[tuple[int, int], tuple[int, int]]) -> npt.NDArray[Any]:
-    return np.pad(array, padding, mode="reflect") if any(n for pair in padding for n in pair) else array
-
-
-def _read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int32]:
-    inside, padding = _clip(window, cells)
-    labels = np.asarray(fov.labels[_slices(inside, cells)]) if fov.labels is not None else np.zeros((0, 0), np.int32)
-    index = cells.index(sample_labels(labels, cells.y, cells.x, inside))
-    for cell, y, x in cells.rescued:
-        if inside[0] <= y < inside[1] and inside[2] <= x < inside[3] and index[y - inside[0], x - inside[2]] < 0:
-            index[y - inside[0], x - inside[2]] = cell
-    return _pad(index, padding)
-
-
-def _read(fov: Fov, cells: FovCells, window: Window, channels: Sequence[str]) -> Iterator[FloatArray]:
-    inside, padding = _clip(window, cells)
-    rows, cols = _slices(inside, cells)
-    for plane in prefetched(fov.image, [(fov.index(c), rows, cols) for c in channels]):
-        yield _pad(shrink(plane, cells.y, cells.x, inside), padding)
+            yield _Block(tiles, window, read_index(fov, cells, window))
 
 
 def _cell_pixels(tile: Tile, block: _Block, cells: FovCells) -> _CellPixels:
