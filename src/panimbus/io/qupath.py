@@ -1,0 +1,128 @@
+"""Cells as QuPath objects: GeoJSON with outline, class and measurements, in the format QuPath writes since 0.4."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panimbus.core.errors import InputError
+from panimbus.core.fov import Array
+from panimbus.io.outlines import Polygons
+from panimbus.io.write import atomic_path
+
+_NAMESPACE = uuid.UUID("6f6b2f0e-31f5-5d0e-9d0e-0c5b0a7f2c11")  # ids are the same in every run
+Rgb = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class CellObjects:
+    """What QuPath is told about the cells of one FOV, beside their outlines.
+
+    Parameters
+    ----------
+    ids : (n,) integer
+        Label of each cell.
+    classes
+        n class names, or empty. QuPath reads ``a: b`` as class b derived from a.
+    colours
+        Colour of each class.
+    measurements
+        Name -> (n,) numbers; those that are not finite are left out, cell by cell.
+    metadata
+        Name -> n texts, e.g. the reason of a class.
+    """
+
+    ids: Array
+    classes: Sequence[str] = ()
+    colours: Mapping[str, Rgb] = field(default_factory=dict)
+    measurements: Mapping[str, Array] = field(default_factory=dict)
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def write_qupath(path: str | Path, shapes: Mapping[int, Polygons], cells: CellObjects, *, fov_id: str) -> None:
+    """Write cells as a FeatureCollection that QuPath opens (File > Import objects from file, or by dragging).
+
+    Geometry is in pixels of the full-resolution image; an object's name is its label, its id is the same in every run.
+
+    Parameters
+    ----------
+    path
+        Name; should end in ``.geojson``.
+    shapes
+        `panimbus.io.outlines.outlines` of the label image.
+    cells
+        Classes and measurements; each id must have an outline.
+    fov_id
+        Name of the FOV; part of the objects' ids.
+    """
+    ids = [int(i) for i in cells.ids]
+    if missing := [i for i in ids if i not in shapes]:
+        raise InputError(
+            f"FOV {fov_id!r}: {len(missing)} of {len(ids)} cells of the table are not in the label image.",
+            got=f"cell_id {', '.join(map(str, missing[:10]))}",
+            fix="use the label image that the cells were scored with",
+        )
+    table = _numbers(cells.measurements, len(ids))
+    looks = {name: json.dumps(_classification(name, cells.colours)) for name in set(cells.classes)}
+    texts = [(name, list(values)) for name, values in cells.metadata.items()]
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for k, label in enumerate(ids):
+            properties = [f'"objectType": "cell", "name": "{label}"']
+            if cells.classes:
+                properties.append(f'"classification": {looks[cells.classes[k]]}')
+            if table:
+                properties.append(f'"measurements": {json.dumps({n: v[k] for n, v in table if v[k] is not None})}')
+            if texts:
+                properties.append(f'"metadata": {json.dumps({n: str(v[k]) for n, v in texts}, ensure_ascii=False)}')
+            file.write(",\n" if k else "\n")
+            file.write(
+                f'{{"type": "Feature", "id": "{_uuid(fov_id, label)}", "geometry": {json.dumps(_geometry(shapes[label]))}, '
+                f'"properties": {{{", ".join(properties)}}}}}'
+            )
+        file.write("\n]}\n")
+
+
+def _uuid(fov_id: str, label: int) -> uuid.UUID:
+    return uuid.uuid5(_NAMESPACE, f"{fov_id}:{label}")
+
+
+def _classification(name: str, colours: Mapping[str, Rgb]) -> dict[str, Any]:
+    colour = colours.get(name)
+    return {"name": name, **({"color": list(colour)} if colour is not None else {})}
+
+
+def _geometry(polygons: Polygons) -> dict[str, Any]:
+    coordinates = [[_closed(ring) for ring in polygon] for polygon in polygons]
+    if len(coordinates) == 1:
+        return {"type": "Polygon", "coordinates": coordinates[0]}
+    return {"type": "MultiPolygon", "coordinates": coordinates}
+
+
+def _closed(ring: Array) -> list[list[int]]:
+    points: list[list[int]] = ring.tolist()
+    return [*points, points[0]]
+
+
+def _numbers(measurements: Mapping[str, Array], n: int) -> list[tuple[str, list[Any]]]:
+    """Columns as lists, rounded to six significant digits (what float32 holds), None where not finite."""
+    out = []
+    for name, column in measurements.items():
+        values = np.asarray(column, np.float64)
+        if values.shape != (n,):
+            raise InputError(
+                f"measurement {name!r} does not fit the cells.", expected=f"{n} numbers", got=f"shape {values.shape}"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            digits = 5 - np.floor(np.log10(np.abs(values)))
+        digits = np.clip(np.nan_to_num(digits, nan=0, posinf=0, neginf=0), 0, 12)
+        power = 10.0**digits
+        rounded = (np.round(values * power) / power).tolist()
+        out.append((name, [v if ok else None for v, ok in zip(rounded, np.isfinite(values).tolist(), strict=True)]))
+    return out
