@@ -1,0 +1,163 @@
+"""Several annotators: which cells they both called, Cohen's kappa, and one consensus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panimbus.core.errors import InputError, listed
+from panimbus.data.gold import (
+    ANNOTATOR,
+    CALL,
+    CALLS,
+    CHANNEL,
+    LIKELY_NEGATIVE,
+    LIKELY_POSITIVE,
+    NEGATIVE,
+    POSITIVE,
+    TIME,
+    UNDETERMINED,
+    cell_keys,
+    truth,
+)
+
+Array = npt.NDArray[Any]
+CONSENSUS = "consensus"
+
+
+def both(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """The cells and channels that two annotators called.
+
+    Returns
+    -------
+    DataFrame
+        The columns that name a cell and channel, and ``call_1``, ``call_2``.
+    """
+    names = sorted(set(calls[ANNOTATOR]))
+    if unknown := [a for a in (one, other) if a not in names]:
+        raise InputError(f"No calls of annotator {listed(unknown)}.", available=names)
+    keys = cell_keys(calls)
+    sides = [calls.loc[calls[ANNOTATOR] == a, [*keys, CALL]] for a in (one, other)]
+    return sides[0].merge(sides[1], on=keys, suffixes=("_1", "_2"))
+
+
+def cohen_kappa(
+    one: Sequence[Any] | Array, other: Sequence[Any] | Array, *, order: Sequence[Any], weights: str = "none"
+) -> float:
+    """Agreement of two annotators beyond chance (Cohen 1960; weighted: Cohen 1968).
+
+    Parameters
+    ----------
+    one, other : (n,)
+        What each said of the same cells.
+    order
+        The words, in their order where ``weights`` needs one.
+    weights
+        ``none``: any disagreement counts 1; ``linear`` or ``quadratic``: by its steps in ``order``.
+
+    Returns
+    -------
+    float
+        1 full agreement, 0 chance; NaN where both always say the same one word, or there are no cells.
+
+    Examples
+    --------
+    >>> round(cohen_kappa(["+", "+", "-", "-"], ["+", "-", "-", "-"], order=("+", "-")), 3)
+    0.5
+    """
+    power = {"none": 0, "linear": 1, "quadratic": 2}
+    if weights not in power:
+        raise InputError(f"Unknown weights of kappa: {weights!r}.", available=power)
+    place = {word: k for k, word in enumerate(order)}
+    if strangers := [str(w) for w in dict.fromkeys([*one, *other]) if w not in place]:
+        raise InputError("There are calls that the order does not name.", got=listed(strangers), available=map(str, order))
+    if len(one) != len(other):
+        raise InputError("The calls are not aligned.", got=f"{len(one)} and {len(other)}")
+    if not len(one):
+        return float("nan")
+    seen = np.zeros((len(order), len(order)))
+    np.add.at(seen, ([place[w] for w in one], [place[w] for w in other]), 1)
+    steps = np.abs(np.subtract.outer(np.arange(len(order)), np.arange(len(order))))
+    cost = (steps > 0).astype(float) if weights == "none" else steps.astype(float) ** power[weights]
+    chance = np.outer(seen.sum(1), seen.sum(0)) / len(one)
+    expected = float((cost * chance).sum())
+    return 1 - float((cost * seen).sum()) / expected if expected > 0 else float("nan")
+
+
+def agreement(calls: pd.DataFrame) -> pd.DataFrame:
+    """Kappa of every pair of annotators, over all channels and channel by channel.
+
+    Returns
+    -------
+    DataFrame
+        annotator_1, annotator_2, channel ("all" first), cells (called by both), decided (neither said undetermined), agree (share
+        of those with the same sign), kappa (of those signs), kappa_5 (linear weights over the five steps of `CALLS`).
+    """
+    names = sorted(set(calls[ANNOTATOR]))
+    if len(names) < 2:
+        raise InputError(
+            "Agreement needs two annotators.", got=listed([n or "(no name)" for n in names]), fix="fill in the column annotator"
+        )
+    rows = []
+    for one, other in combinations(names, 2):
+        pairs = both(calls, one, other)
+        groups = [("all", pairs), *((str(c), g) for c, g in pairs.groupby(CHANNEL, sort=True))]
+        rows += [{"annotator_1": one, "annotator_2": other, "channel": c, **_agreement(g)} for c, g in groups if len(g)]
+    if not rows:
+        raise InputError("No cell and channel was called by two annotators.", got=f"annotators {listed(names)}")
+    return pd.DataFrame(rows)
+
+
+def _agreement(pairs: pd.DataFrame) -> dict[str, float]:
+    signs = np.stack([truth(pairs[[f"{CALL}_{k}"]].set_axis([CALL], axis=1)) for k in (1, 2)])
+    decided = ~np.isnan(signs).any(0)
+    first, second = signs[:, decided]
+    return {
+        "cells": len(pairs),
+        "decided": int(decided.sum()),
+        "agree": float((first == second).mean()) if decided.any() else float("nan"),
+        "kappa": cohen_kappa(first, second, order=(1.0, 0.0)),
+        "kappa_5": cohen_kappa(pairs[f"{CALL}_1"].tolist(), pairs[f"{CALL}_2"].tolist(), order=CALLS, weights="linear"),
+    }
+
+
+def consensus(calls: pd.DataFrame) -> pd.DataFrame:
+    """One call a cell and channel.
+
+    Each annotator has one vote: positive or likely positive, negative or likely negative; undetermined is no vote. The side with
+    more votes wins; it is "likely" unless more than half of its votes are plain. Equally many votes, or none, are undetermined.
+
+    Returns
+    -------
+    DataFrame
+        As `calls`, one row a cell and channel in the order of their first call; annotator "consensus" where several voted, else
+        the one there was; the latest time; ``votes``: "positive : negative : undetermined".
+    """
+    keys = cell_keys(calls)
+    votes = {
+        "plus": calls[CALL].isin((POSITIVE, LIKELY_POSITIVE)),
+        "minus": calls[CALL].isin((NEGATIVE, LIKELY_NEGATIVE)),
+        "plain_plus": calls[CALL] == POSITIVE,
+        "plain_minus": calls[CALL] == NEGATIVE,
+    }
+    groups = calls.assign(**{k: v.astype(int) for k, v in votes.items()}).groupby(keys, sort=False)
+    n, latest = groups[list(votes)].sum(), groups[TIME].max()
+    size, one = groups.size(), groups[ANNOTATOR].first()
+    out = groups.first().drop(columns=list(votes))
+    wins = [
+        (n["plus"] > n["minus"]) & (2 * n["plain_plus"] > n["plus"]),
+        n["plus"] > n["minus"],
+        (n["minus"] > n["plus"]) & (2 * n["plain_minus"] > n["minus"]),
+        n["minus"] > n["plus"],
+    ]
+    out[CALL] = np.select(wins, (POSITIVE, LIKELY_POSITIVE, NEGATIVE, LIKELY_NEGATIVE), UNDETERMINED)
+    out[ANNOTATOR] = np.where(size > 1, CONSENSUS, one)
+    out[TIME] = latest
+    none = size - n["plus"] - n["minus"]
+    out["votes"] = [f"{a} : {b} : {c}" for a, b, c in zip(n["plus"], n["minus"], none, strict=True)]
+    return out.reset_index()[[*dict.fromkeys([*calls.columns, "votes"])]]

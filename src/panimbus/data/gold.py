@@ -1,0 +1,255 @@
+"""The gold standard: calls made by eye, one a cell and channel and annotator, as a table that is checked when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.io.write import atomic_path
+
+Array = npt.NDArray[Any]
+
+POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE = (
+    "positive", "likely positive", "undetermined", "likely negative", "negative",
+)  # fmt: skip
+CALLS = (POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE)
+"""What can be said of a cell and a marker, in order from the surest positive to the surest negative."""
+
+DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT = (
+    "dataset", "fov", "cell_id", "channel", "call", "annotator", "time", "sampling_weight",
+)  # fmt: skip
+_NEEDED = (FOV, CELL, CHANNEL, CALL)
+_ORDER = (DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT)
+
+
+def read_calls(path: str | Path) -> pd.DataFrame:
+    """Read a CSV of calls.
+
+    Parameters
+    ----------
+    path
+        Columns fov, cell_id, channel, call (one of `CALLS`; case does not count), and if there are any annotator, time, dataset,
+        sampling_weight; others are kept as they are.
+
+    Returns
+    -------
+    DataFrame
+        What `check_calls` gives.
+
+    Raises
+    ------
+    ReadError
+        If there is no such file, or it is not a CSV.
+    InputError
+        With everything that is wrong with the table.
+    """
+    path = Path(path)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except FileNotFoundError:
+        raise ReadError(f"{path}: there is no such file.", expected="a CSV of calls") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path}: not a CSV of calls.", got=str(error).strip().splitlines()[0]) from None
+    return check_calls(frame, source=str(path))
+
+
+def write_calls(calls: pd.DataFrame, path: str | Path) -> None:
+    """Write calls as CSV, whole or not at all."""
+    with atomic_path(path) as temporary:
+        calls.to_csv(temporary, index=False)
+
+
+def check_calls(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:
+    """Check a table of calls and bring it into one form.
+
+    Parameters
+    ----------
+    frame
+        See `read_calls`.
+    source
+        Where it came from, for the message.
+
+    Returns
+    -------
+    DataFrame
+        Columns dataset (if given), fov, cell_id (int64), channel, call, annotator and time ("" where unknown), sampling_weight
+        (float64, if given), then the rest.
+
+    Raises
+    ------
+    InputError
+        One message with all problems: columns, ids, words, weights, cells called twice by one annotator.
+    """
+    if missing := [c for c in _NEEDED if c not in frame.columns]:
+        raise InputError(
+            f"{source}: the table of calls lacks columns.",
+            expected="fov, cell_id, channel, call; if known annotator, time, dataset, sampling_weight",
+            got=f"missing: {', '.join(missing)}",
+            available=[str(c) for c in frame.columns],
+        )
+    out, problems = _typed(frame)
+    if not problems:
+        problems += _twice(out)
+    if problems:
+        raise InputError(f"{source}: the table of calls cannot be used.", got="\n             ".join(problems))
+    first = [c for c in _ORDER if c in out.columns]
+    return out[[*first, *(c for c in out.columns if c not in first)]].reset_index(drop=True)
+
+
+def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    out, problems = frame.copy(), []
+    for name in (FOV, CHANNEL, *(c for c in (DATASET, ANNOTATOR, TIME) if c in out.columns)):
+        out[name] = out[name].fillna("").astype(str).str.strip()
+    for name in (ANNOTATOR, TIME):
+        if name not in out.columns:
+            out[name] = ""
+    blank = {name: out[name] == "" for name in (FOV, CHANNEL)}
+    problems += [f"rows without a {name}: {_rows(rows)}" for name, rows in blank.items() if rows.any()]
+    ids = pd.to_numeric(out[CELL], errors="coerce")
+    wrong = ids.isna() | (ids <= 0) | (ids != np.floor(ids)) | (ids > 2**53)
+    if wrong.any():
+        problems.append(f"cell_id is not a positive whole number: {_rows(wrong)} ({_values(out[CELL][wrong])})")
+    else:
+        out[CELL] = ids.astype(np.int64)
+    words = out[CALL].fillna("").astype(str).str.strip().str.lower().str.replace(r"[\s_-]+", " ", regex=True)
+    unknown = ~words.isin(CALLS)
+    if unknown.any():
+        problems.append(f"unknown calls: {_values(out[CALL][unknown])} in {_rows(unknown)}; known are {', '.join(CALLS)}")
+    out[CALL] = words
+    if WEIGHT in out.columns:
+        weight = pd.to_numeric(out[WEIGHT], errors="coerce")
+        wrong = ~(np.isfinite(weight) & (weight > 0))
+        if wrong.any():
+            problems.append(f"sampling_weight is not a positive number: {_rows(wrong)}")
+        out[WEIGHT] = weight
+    return out, problems
+
+
+def _twice(calls: pd.DataFrame) -> list[str]:
+    keys = [*cell_keys(calls), ANNOTATOR]
+    again = calls.duplicated(keys, keep="first")
+    if not again.any():
+        return []
+    shown = [f"{r[FOV]} {r[CELL]} {r[CHANNEL]}" for r in calls[again].to_dict("records")]
+    return [f"{int(again.sum())} cells are called twice by the same annotator: {listed(shown, 10)}"]
+
+
+def _rows(mask: pd.Series[bool]) -> str:
+    """Line numbers of a CSV, whose first line is the header."""
+    lines = [str(n) for n in np.flatnonzero(mask.to_numpy()) + 2]
+    return f"line{'s' * (len(lines) != 1)} {listed(lines, 8)}"
+
+
+def _values(column: pd.Series[Any]) -> str:
+    return listed([repr(v) for v in dict.fromkeys(column.tolist())], 8)
+
+
+def cell_keys(calls: pd.DataFrame) -> list[str]:
+    """The columns that name a cell and a channel: dataset (if the table has one), fov, cell_id, channel."""
+    return [c for c in (DATASET, FOV, CELL, CHANNEL) if c in calls.columns]
+
+
+def check_against(calls: pd.DataFrame, cells: Mapping[str, Array], channels: Mapping[str, Sequence[str]]) -> None:
+    """Refuse calls of FOVs, channels or cells that do not exist, all of them in one message.
+
+    Parameters
+    ----------
+    calls
+        What `check_calls` gave.
+    cells
+        FOV -> its cells' ids.
+    channels
+        FOV -> its channels.
+    """
+    problems = []
+    strangers = [f for f in dict.fromkeys(calls[FOV]) if f not in cells]
+    if strangers:
+        problems.append(f"FOVs that are not among the images: {listed(strangers)}")
+    for fov, group in calls.groupby(FOV, sort=False):
+        name = str(fov)
+        if name not in cells:
+            continue
+        if unknown := [c for c in dict.fromkeys(group[CHANNEL]) if c not in channels[name]]:
+            problems.append(f"FOV {name!r} has no channel {listed(unknown, 10)}")
+        ids = group[CELL].to_numpy()
+        if lost := dict.fromkeys(ids[~np.isin(ids, cells[name])].tolist()):
+            problems.append(f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)}")
+    if problems:
+        first = next(iter(cells), None)
+        raise InputError(
+            "There are calls of what is not there.",
+            got="\n             ".join(problems),
+            available=[f"FOVs {listed(list(cells), 10)}", *([f"channels {listed(list(channels[first]))}"] if first else [])],
+            fix="use the label images on which the calls were made, and the FOVs' and channels' own names",
+        )
+
+
+def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64]:
+    """(n,) 1 positive, 0 negative, NaN undetermined.
+
+    Parameters
+    ----------
+    calls
+        What `check_calls` gave.
+    likely
+        Whether "likely positive" counts as positive and "likely negative" as negative; else they are undetermined.
+    """
+    table = {POSITIVE: 1.0, NEGATIVE: 0.0}
+    if likely:
+        table |= {LIKELY_POSITIVE: 1.0, LIKELY_NEGATIVE: 0.0}
+    return np.asarray(calls[CALL].map(table), np.float64)
+
+
+def to_proofread(silver: pd.DataFrame) -> pd.DataFrame:
+    """Silver labels as calls that wait for an annotator: positive, negative, or undetermined where they are undefined.
+
+    Parameters
+    ----------
+    silver
+        Columns fov, cell_id, channel, label (1, 0 or empty).
+
+    Returns
+    -------
+    DataFrame
+        Calls of the annotator "silver".
+    """
+    if missing := [c for c in (FOV, CELL, CHANNEL, "label") if c not in silver.columns]:
+        raise InputError("The table of silver labels lacks columns.", got=f"missing: {', '.join(missing)}")
+    label = pd.to_numeric(silver["label"], errors="coerce")
+    out = silver[[c for c in (DATASET, FOV, CELL, CHANNEL) if c in silver.columns]].copy()
+    out[CALL] = np.select([label >= 0.5, label < 0.5], [POSITIVE, NEGATIVE], UNDETERMINED)
+    out[ANNOTATOR] = "silver"
+    return check_calls(out, source="silver labels")
+
+
+def draw(calls: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
+    """Choose calls for a second reader, evenly over channels and what the first reader said.
+
+    Parameters
+    ----------
+    calls
+        What `check_calls` gave.
+    n
+        How many; all of them if there are fewer.
+    seed
+        Of the choice.
+
+    Returns
+    -------
+    DataFrame
+        Rows of ``calls`` in their order.
+    """
+    if n < 1:
+        raise InputError("The number of calls to draw must be positive.", got=str(n))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(calls))
+    shuffled = calls.iloc[order]
+    turn = shuffled.groupby([CHANNEL, CALL], sort=False).cumcount().to_numpy()
+    first = np.lexsort((rng.random(len(calls)), turn))[:n]  # the first of every stratum, then the second of every stratum, ...
+    return calls.iloc[np.sort(order[first])].reset_index(drop=True)
