@@ -68,7 +68,7 @@ def write_qupath(path: str | Path, shapes: Mapping[int, Polygons], cells: CellOb
             got=f"cell_id {', '.join(map(str, missing[:10]))}",
             fix="use the label image that the cells were scored with",
         )
-    table = _numbers(cells.measurements, len(ids))
+    measured = _measured(cells.measurements, len(ids))
     looks = {name: json.dumps(_classification(name, cells.colours)) for name in set(cells.classes)}
     texts = [(name, list(values)) for name, values in cells.metadata.items()]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -77,8 +77,8 @@ def write_qupath(path: str | Path, shapes: Mapping[int, Polygons], cells: CellOb
             properties = [f'"objectType": "cell", "name": "{label}"']
             if cells.classes:
                 properties.append(f'"classification": {looks[cells.classes[k]]}')
-            if table:
-                properties.append(f'"measurements": {json.dumps({n: v[k] for n, v in table if v[k] is not None})}')
+            if measured:
+                properties.append(f'"measurements": {{{measured[k]}}}')
             if texts:
                 properties.append(f'"metadata": {json.dumps({n: str(v[k]) for n, v in texts}, ensure_ascii=False)}')
             file.write(",\n" if k else "\n")
@@ -110,19 +110,24 @@ def _closed(ring: Array) -> list[list[int]]:
     return [*points, points[0]]
 
 
-def _numbers(measurements: Mapping[str, Array], n: int) -> list[tuple[str, list[Any]]]:
-    """Columns as lists, rounded to six significant digits (what float32 holds), None where not finite."""
-    out = []
+def _measured(measurements: Mapping[str, Array], n: int) -> list[str]:
+    """The measurements of each cell as JSON, with six significant digits (what float32 holds), without those not finite."""
     for name, column in measurements.items():
-        values = np.asarray(column, np.float64)
-        if values.shape != (n,):
+        if np.shape(column) != (n,):
             raise InputError(
-                f"measurement {name!r} does not fit the cells.", expected=f"{n} numbers", got=f"shape {values.shape}"
+                f"measurement {name!r} does not fit the cells.", expected=f"{n} numbers", got=f"shape {np.shape(column)}"
             )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            digits = 5 - np.floor(np.log10(np.abs(values)))
-        digits = np.clip(np.nan_to_num(digits, nan=0, posinf=0, neginf=0), 0, 12)
-        power = 10.0**digits
-        rounded = (np.round(values * power) / power).tolist()
-        out.append((name, [v if ok else None for v, ok in zip(rounded, np.isfinite(values).tolist(), strict=True)]))
+    if not measurements:
+        return []
+    values = np.stack([np.asarray(column, np.float64) for column in measurements.values()], 1)
+    entries = [json.dumps(name).replace("%", "%%") + ": %.6g" for name in measurements]
+    whole = ", ".join(entries)  # one template a row: five times the speed of a dictionary a row
+    finite = np.isfinite(values)
+    out = []
+    for row, all_there, there in zip(values.tolist(), finite.all(1).tolist(), finite, strict=True):
+        if all_there:
+            out.append(whole % tuple(row))
+        else:
+            left = np.flatnonzero(there).tolist()
+            out.append(", ".join(entries[j] for j in left) % tuple(row[j] for j in left))
     return out
