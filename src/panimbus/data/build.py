@@ -1,0 +1,344 @@
+"""Write a store: tiles at the model's resolution, FOV by FOV, in a folder that takes its name when all is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panimbus.core.errors import InputError, listed
+from panimbus.core.window import Window, read_channels, read_index
+from panimbus.data.shards import PER_SHARD, write_planes
+from panimbus.data.source import Report, ScannedFov, Source, silent
+from panimbus.data.store import CEILING, COLUMNS, EXAMPLES, EXTRA, INFO, VERSION, DatasetInfo, Store, StoreInfo
+from panimbus.io.write import atomic_path
+
+Array = npt.NDArray[Any]
+COUNT_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """How a store is cut.
+
+    Parameters
+    ----------
+    tile, overlap
+        Side of a tile and the least overlap of neighbours, in pixels at the model's resolution.
+    extra
+        Roles of the planes that all examples of a tile share.
+    seed
+        Kept in the store's information: the seed of the splits.
+    """
+
+    tile: int = 512
+    overlap: int = 16
+    extra: tuple[str, ...] = ()
+    seed: int = 0
+
+
+def origins(size: int, tile: int, overlap: int) -> list[int]:
+    """First pixels of the tiles along an axis: as few as cover it with at least this overlap, spread evenly.
+
+    Examples
+    --------
+    >>> origins(1000, 512, 16), origins(500, 512, 16), origins(1504, 512, 16)
+    ([0, 488], [0], [0, 496, 992])
+    """
+    if size <= tile:
+        return [0]
+    count = -(-(size - overlap) // (tile - overlap))
+    return [round(v) for v in np.linspace(0, size - tile, count).tolist()]
+
+
+def write_store(
+    path: str | Path,
+    sources: Sequence[Source],
+    settings: StoreSettings | None = None,
+    *,
+    report: Report = silent,
+) -> Store:
+    """Write datasets into one store.
+
+    Tiles go to a hidden folder beside ``path``, which takes its name when everything is written. A second run after an interrupt
+    takes over the FOVs whose pixels, labels and settings are the same.
+
+    Parameters
+    ----------
+    path
+        Folder that does not exist yet.
+    sources
+        Labelled datasets, all scanned for the same resolution and percentile.
+    settings
+    report
+        Progress.
+
+    Returns
+    -------
+    Store
+    """
+    settings, final = settings or StoreSettings(), Path(path)
+    _check(final, sources, settings)
+    work = final.parent / f".{final.name}.partial"
+    work.mkdir(parents=True, exist_ok=True)
+    frames: list[pd.DataFrame] = []
+    digests: dict[str, str] = {}
+    total, done = sum(len(s.scanned.fovs) for s in sources), 0
+    folders: set[str] = set()
+    for source in sources:
+        keys = []
+        for scanned in source.scanned.fovs:
+            report("write", scanned.fov.fov_id, done, total)
+            folder = _folder_name(source.name, scanned.fov.fov_id)
+            key = _key(source, scanned, settings)
+            if _finished(work / folder) != key:
+                _write_fov(work / folder, source, scanned, settings, key)
+            frames.append(_rows(pd.read_csv(work / folder / "rows.csv"), source, scanned, folder))
+            folders.add(folder)
+            keys.append(key)
+            done += 1
+        digests[source.name] = hashlib.blake2b(repr(keys).encode(), digest_size=16).hexdigest()
+    report("write", sources[-1].scanned.fovs[-1].fov.fov_id, total, total)
+    _remove_others(work, folders)
+    examples = pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+    _write_tables(work, sources, settings, examples, digests)
+    work.replace(final)
+    return Store.open(final)
+
+
+def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> None:
+    if path.exists():
+        raise InputError(f"{path} exists already.", expected="a new folder", fix="choose another --out, or remove it")
+    if not sources:
+        raise InputError("There is no dataset to store.")
+    names = [s.name for s in sources]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise InputError("Datasets of one store must have different names.", got=listed(twice))
+    if settings.tile < 16 or not 0 <= settings.overlap < settings.tile:
+        raise InputError(
+            "These tiles cannot be cut.", expected="a tile of 16 px or more, wider than the overlap", got=str(settings)
+        )
+    if unknown := [r for r in settings.extra if r not in EXTRA]:
+        raise InputError("Unknown extra planes.", got=listed(unknown), available=EXTRA)
+    kinds = {(s.scanned.mpp, s.scanned.scale.percentile, s.scanned.scale.over) for s in sources}
+    if len(kinds) > 1:
+        raise InputError("The datasets were scanned for different resolutions or percentiles.", got=str(sorted(kinds)))
+    for source in sources:
+        if missing := [r for r in settings.extra if r not in source.extra]:
+            raise InputError(
+                f"Dataset {source.name!r} does not say which channels are its extra planes.",
+                got=f"no {listed(missing)}",
+                fix='name them in the dataset file: [extra] nuclear = "DAPI"',
+            )
+        known = sum(int((source.targets[f.fov.fov_id] >= 0).sum()) for f in source.scanned.fovs)
+        if not known:
+            raise InputError(f"Dataset {source.name!r} has no cell with a known label.")
+    given = [s.share for s in sources if s.share is not None]
+    if given and (len(given) < len(sources) or min(given) < 0 or not sum(given) > 0):
+        raise InputError(
+            "The shares of the datasets are wrong.", expected="a share for each dataset, or for none", got=str(given)
+        )
+
+
+def _folder_name(dataset: str, fov_id: str) -> str:
+    """A folder for a FOV on any file system; a hash tells apart names that look alike without their odd characters."""
+    parts = []
+    for name in (dataset, fov_id):
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
+        lower = plain == name and plain == plain.lower()
+        parts.append(plain if lower else f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}")
+    return "/".join(("tiles", *parts))
+
+
+def _live(source: Source) -> list[int]:
+    """Positions of the markers that are not blank."""
+    return [k for k, m in enumerate(source.markers) if not source.scanned.scale.blank(m)]
+
+
+def _key(source: Source, scanned: ScannedFov, settings: StoreSettings) -> str:
+    """Hash of all that the tiles of a FOV depend on."""
+    scale = source.scanned.scale
+    channels = [source.markers[k] for k in _live(source)] + [source.extra[r] for r in settings.extra]
+    facts = [VERSION, source.scanned.mpp, settings.tile, settings.overlap, channels, [scale.value(c) for c in channels]]
+    digest = hashlib.blake2b(json.dumps([facts, scanned.digest, scanned.fov.mpp]).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(source.targets[scanned.fov.fov_id], np.float32).data)
+    return digest.hexdigest()
+
+
+def _finished(folder: Path) -> str | None:
+    try:
+        return str(json.loads((folder / "key.json").read_text())["key"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _write_fov(folder: Path, source: Source, scanned: ScannedFov, settings: StoreSettings, key: str) -> None:
+    """All tiles of one FOV, under a temporary name until they are whole."""
+    fov, cells, scale = scanned.fov, scanned.cells, source.scanned.scale
+    live = _live(source)
+    markers = [source.markers[k] for k in live]
+    columns = [source.scanned.channels.index(m) for m in markers]
+    side = settings.tile
+    windows = [
+        (y, y + side, x, x + side)
+        for y, x in product(origins(cells.y.size, side, settings.overlap), origins(cells.x.size, side, settings.overlap))
+    ]
+    target = np.ascontiguousarray(source.targets[fov.fov_id][:, live].T, np.float32)
+    value = np.array([scale.value(m) for m in markers], np.float32)
+    with atomic_path(folder) as work:
+        work.mkdir()
+        index = write_planes(work / "index", (len(windows), side, side), "uint16" if cells.n < 65535 else "uint32", 16)
+        image = write_planes(work / "image", (len(windows), len(markers), side, side), "float16")
+        pixels = _count_pixels(scanned)
+        found: list[Array] = []
+        shares: list[Array] = []
+        for t, window in enumerate(windows):
+            local, inside = _local_index(scanned, window, side)
+            index[t] = local
+            found.append(inside)
+            shares.append(np.bincount(local.ravel(), minlength=len(inside) + 1)[1:] / np.maximum(pixels[inside], 1))
+            _write_channels(image, t, scanned, window, markers, value)
+        if settings.extra:
+            roles = [source.extra[r] for r in settings.extra]
+            extra = write_planes(work / "extra", (len(windows), len(roles), side, side), "float16")
+            for t, window in enumerate(windows):
+                _write_channels(extra, t, scanned, window, roles, np.array([scale.value(c) for c in roles], np.float32))
+        arrays: dict[str, Array] = {
+            "cell_id": scanned.cell_id.astype(np.int64),
+            "target": target,
+            "mean": (scanned.mean[:, columns] / value).T.astype(np.float32, order="C"),
+            "start": np.cumsum([0, *(len(f) for f in found)], dtype=np.int64),
+            "cells": np.concatenate(found).astype(np.int32),
+            "share": np.concatenate(shares).astype(np.float32),
+        }
+        for name, array in arrays.items():
+            np.save(work / f"{name}.npy", array, allow_pickle=False)
+        _row_table(windows, markers, target, found).to_csv(work / "rows.csv", index=False)
+        (work / "key.json").write_text(json.dumps({"key": key}))
+
+
+def _local_index(scanned: ScannedFov, window: Window, side: int) -> tuple[Array, Array]:
+    """(S, S) 0 = background, else 1 + the cell's number in this tile; and the FOV's cells with those numbers."""
+    cells = scanned.cells
+    inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
+    index = read_index(scanned.fov, cells, inside)
+    present = np.flatnonzero(np.bincount((index + 1).ravel(), minlength=cells.n + 1)[1:])
+    table = np.zeros(cells.n + 1, np.int64)
+    table[present] = np.arange(1, len(present) + 1)
+    out = np.zeros((side, side), np.int64)
+    out[: index.shape[0], : index.shape[1]] = table[index]  # -1 takes the table's last element, 0
+    return out, present
+
+
+def _count_pixels(scanned: ScannedFov) -> Array:
+    """(n,) pixels of each cell at the model's resolution."""
+    cells = scanned.cells
+    total = np.zeros(cells.n, np.int64)
+    ys, xs = range(0, cells.y.size, COUNT_SIDE), range(0, cells.x.size, COUNT_SIDE)
+    for y, x in product(ys, xs):
+        window = (y, min(y + COUNT_SIDE, cells.y.size), x, min(x + COUNT_SIDE, cells.x.size))
+        index = read_index(scanned.fov, cells, window)
+        total += np.bincount((index + 1).ravel(), minlength=cells.n + 1)[1:]
+    return total
+
+
+def _write_channels(
+    array: Any, t: int, scanned: ScannedFov, window: Window, channels: Sequence[str], value: npt.NDArray[np.float32]
+) -> None:
+    """Normalised channels of a tile, one shard at a time; 0 where the tile reaches over the image."""
+    cells, side = scanned.cells, window[1] - window[0]
+    inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
+    for first in range(0, len(channels), PER_SHARD):
+        group = channels[first : first + PER_SHARD]
+        block = np.zeros((len(group), side, side), np.float16)
+        for k, plane in enumerate(read_channels(scanned.fov, cells, inside, group)):
+            block[k, : plane.shape[0], : plane.shape[1]] = np.clip(plane / value[first + k], -CEILING, CEILING)
+        array[t, first : first + len(group)] = block
+
+
+def _row_table(windows: Sequence[Window], markers: Sequence[str], target: Array, found: Sequence[Array]) -> pd.DataFrame:
+    rows = []
+    for t, (window, cells) in enumerate(zip(windows, found, strict=True)):
+        for plane, marker in enumerate(markers):
+            mine = target[plane][cells]
+            rows.append((marker, int((mine >= 0).sum()), int((mine > 0.5).sum()), t, window[0], window[2], plane))
+    return pd.DataFrame(rows, columns=["marker", "known", "positive", "tile", "y0", "x0", "plane"])
+
+
+def _rows(table: pd.DataFrame, source: Source, scanned: ScannedFov, folder: str) -> pd.DataFrame:
+    """The rows of a FOV, with what they share."""
+    fov_id = scanned.fov.fov_id
+    return table.assign(
+        dataset=source.name,
+        fov=fov_id,
+        patient=source.patients.get(fov_id, ""),
+        split=source.splits[fov_id],
+        tissue=source.tissue,
+        folder=folder,
+    )
+
+
+def _remove_others(work: Path, folders: set[str]) -> None:
+    """FOVs of an earlier run that are no longer wanted."""
+    for dataset in (work / "tiles").iterdir():
+        for fov in dataset.iterdir():
+            if fov.relative_to(work).as_posix() not in folders:
+                shutil.rmtree(fov)
+
+
+def _write_tables(
+    work: Path, sources: Sequence[Source], settings: StoreSettings, examples: pd.DataFrame, digests: dict[str, str]
+) -> None:
+    counted = examples[(examples["known"] > 0) & (examples["split"] == "train")].groupby("dataset").size()
+    weights = [float(counted.get(s.name, 0)) if s.share is None else s.share for s in sources]
+    if not sum(weights) > 0:
+        weights = [1.0] * len(sources)
+    datasets = tuple(
+        DatasetInfo(
+            name=s.name,
+            share=w / sum(weights),
+            markers=tuple(s.markers[k] for k in _live(s)),
+            tissue=s.tissue,
+            fovs=len(s.scanned.fovs),
+            source=digests[s.name],
+            extra={r: s.extra[r] for r in settings.extra},
+            notes=(*s.notes, *_notes(s)),
+        )
+        for s, w in zip(sources, weights, strict=True)
+    )
+    scale = sources[0].scanned.scale
+    info = StoreInfo(
+        mpp=sources[0].scanned.mpp,
+        tile=settings.tile,
+        overlap=settings.overlap,
+        percentile=scale.percentile,
+        percentile_over=scale.over,
+        extra=settings.extra,
+        datasets=datasets,
+        seed=settings.seed,
+    )
+    data = {
+        "info": info.model_dump(mode="json"),
+        "rows": len(examples),
+        "scales": {s.name: s.scanned.scale.to_dict() for s in sources},
+    }
+    with atomic_path(work / EXAMPLES) as temporary:
+        examples.to_csv(temporary, index=False)
+    with atomic_path(work / INFO) as temporary:
+        temporary.write_text(json.dumps(data))
+
+
+def _notes(source: Source) -> list[str]:
+    notes = [f"{m}: {source.scanned.scale.notes[m]}" for m in source.markers if m in source.scanned.scale.notes]
+    have = set(source.splits.values())
+    return notes + [f"no FOV is in {name!r}" for name in ("train", "val", "test") if name not in have]

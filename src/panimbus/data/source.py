@@ -1,0 +1,159 @@
+"""A dataset in memory, ready to be labelled and stored: its FOVs, their cells and mean intensities, and the normaliser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError, listed
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.scan import FovCells, scan_cells, scan_channels
+
+FloatArray = npt.NDArray[np.float32]
+Report = Callable[[str, str, int, int], None]
+"""Called with (stage, FOV, how many are done, of how many)."""
+
+
+def silent(_stage: str, _fov_id: str, _done: int, _total: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScannedFov:
+    """One FOV after the first pass.
+
+    Parameters
+    ----------
+    fov
+    cells
+        Its cells, and how they lie on the model's grid.
+    mean : (n, C) float32
+        Mean raw intensity of each cell in each of the source's channels.
+    digest
+        Hash of the pixels.
+    """
+
+    fov: Fov
+    cells: FovCells
+    mean: FloatArray
+    digest: str
+
+    @property
+    def cell_id(self) -> npt.NDArray[Any]:
+        """(n,) label values, sorted."""
+        return self.cells.index.ids
+
+
+@dataclass(frozen=True, eq=False)
+class Scanned:
+    """All FOVs of a dataset after the first pass.
+
+    Parameters
+    ----------
+    name
+        Of the dataset.
+    channels
+        C names.
+    fovs
+    scale
+        Normalisers and statistics of the cells, pooled over all FOVs.
+    mpp
+        Resolution of the model, µm per pixel.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    fovs: tuple[ScannedFov, ...]
+    scale: ChannelScale
+    mpp: float
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A labelled dataset: what `panimbus.data.build.write_store` takes.
+
+    Parameters
+    ----------
+    scanned
+    markers
+        M channels with labels.
+    targets
+        FOV -> (n, M) float32: 0..1 for the cells of ``ScannedFov.cell_id``, -1 = undefined.
+    splits
+        FOV -> train, val or test.
+    patients
+        FOV -> patient, where known.
+    tissue
+    extra
+        Role (``nuclear``, ``membrane``) -> channel, for stores that keep such planes.
+    share
+        Wanted proportion in the mix; None: by the number of training examples.
+    notes
+        What the file's reader wants to be known.
+    """
+
+    scanned: Scanned
+    markers: tuple[str, ...]
+    targets: Mapping[str, FloatArray]
+    splits: Mapping[str, str]
+    patients: Mapping[str, str] = field(default_factory=dict)
+    tissue: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    share: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the dataset."""
+        return self.scanned.name
+
+
+def scan_fovs(
+    name: str,
+    fovs: Sequence[Fov],
+    channels: Sequence[str] | None = None,
+    *,
+    mpp: float = 1.0,
+    percentile: float = 99.9,
+    over: str = "all",
+    report: Report = silent,
+) -> Scanned:
+    """Read every FOV once: cells, mean intensities, and the normaliser of the pooled pixels.
+
+    Parameters
+    ----------
+    name
+        Of the dataset.
+    fovs
+        FOVs with label images and pixel sizes.
+    channels
+        Which channels; all by default.
+    mpp
+        Resolution of the model, µm per pixel.
+    percentile, over
+        Which percentile of which pixels becomes 1.0; see `ChannelScale`.
+    report
+        Progress.
+    """
+    if not fovs:
+        raise InputError(f"Dataset {name!r} has no FOV.")
+    if bare := [f.fov_id for f in fovs if f.labels is None]:
+        raise InputError(f"Dataset {name!r} has FOVs without a label image.", got=listed(bare), fix="name them under labels")
+    wanted = tuple(fovs[0].channels if channels is None else channels)
+    pooled: dict[str, ChannelStats] = {}
+    found = []
+    for k, fov in enumerate(fovs):
+        report("scan", fov.fov_id, k, len(fovs))
+        cells = scan_cells(fov, mpp)
+        scan = scan_channels(fov, cells, wanted)
+        for channel, stats in scan.stats.items():
+            pooled[channel] = pooled.get(channel, ChannelStats()).merge(stats)
+        found.append(ScannedFov(fov, cells, scan.mean, scan.digest))
+    report("scan", fovs[-1].fov_id, len(fovs), len(fovs))
+    scale = ChannelScale.fit(pooled, percentile=percentile, over=over, fov_ids=[f.fov_id for f in fovs])
+    return Scanned(name, wanted, tuple(found), scale, mpp)

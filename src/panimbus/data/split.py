@@ -1,0 +1,91 @@
+"""Which FOVs train, which validate, which test: by patient where known, gold FOVs always test, the same for the same seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+
+from panimbus.core.errors import InputError, listed
+
+SPLITS = ("train", "val", "test")
+SHARES = (0.8, 0.1, 0.1)
+
+
+def assign_splits(
+    fovs: Mapping[str, str],
+    *,
+    gold: Collection[str] = (),
+    fixed: Mapping[str, str] | None = None,
+    shares: Sequence[float] = SHARES,
+    seed: int = 0,
+) -> dict[str, str]:
+    """Assign every FOV to train, val or test.
+
+    All FOVs of a group (a patient) go to one split. A group with a gold FOV is test; a FOV fixed by hand takes its group along.
+    The other groups are put in an order that depends on the seed and their names alone; test and val are filled from its start,
+    to the shares of the FOVs, and each takes at least one group while one is left for training.
+
+    Parameters
+    ----------
+    fovs
+        FOV -> group (its patient, or its own name).
+    gold
+        FOVs with gold calls.
+    fixed
+        FOV -> split, decided by hand.
+    shares
+        Of train, val and test.
+    seed
+
+    Returns
+    -------
+    dict
+        FOV -> split, in the order of ``fovs``.
+
+    Examples
+    --------
+    >>> out = assign_splits({f"f{k}": f"f{k}" for k in range(20)}, gold=["f3"])
+    >>> out["f3"], [sum(s == name for s in out.values()) for name in SPLITS]
+    ('test', [16, 2, 2])
+    """
+    fixed = dict(fixed or {})
+    _check(fovs, gold, fixed, shares)
+    of_group: dict[str, str] = {}
+    for fov, split in [*((f, "test") for f in gold), *fixed.items()]:
+        group = fovs[fov]
+        if of_group.setdefault(group, split) != split:
+            raise InputError(
+                f"FOVs of one group ({group!r}) are put in different splits.",
+                expected="one split a patient, and test for a gold FOV",
+                got=f"{of_group[group]} and {split} (FOV {fov!r})",
+            )
+    sizes: dict[str, int] = {}
+    for group in fovs.values():
+        sizes[group] = sizes.get(group, 0) + 1
+    free = sorted((g for g in sizes if g not in of_group), key=lambda g: _order(g, seed))
+    total = sum(shares)
+    for k, split in ((2, "test"), (1, "val")):
+        want = round(len(fovs) * shares[k] / total) or (1 if shares[k] > 0 else 0)
+        have = sum(sizes[g] for g, s in of_group.items() if s == split)
+        while have < want and len(free) > 1:
+            group = free.pop(0)
+            of_group[group] = split
+            have += sizes[group]
+    return {fov: of_group.get(group, "train") for fov, group in fovs.items()}
+
+
+def _order(name: str, seed: int) -> str:
+    return hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).hexdigest()
+
+
+def _check(fovs: Mapping[str, str], gold: Collection[str], fixed: Mapping[str, str], shares: Sequence[float]) -> None:
+    if unknown := sorted({*gold, *fixed} - set(fovs)):
+        raise InputError("The splits name FOVs that the dataset does not have.", got=listed(unknown), available=list(fovs))
+    if wrong := sorted({s for s in fixed.values() if s not in SPLITS}):
+        raise InputError("A split has no such name.", got=listed(wrong), available=SPLITS)
+    if len(shares) != 3 or min(shares) < 0 or not sum(shares) > 0:
+        raise InputError(
+            "The shares of the splits are wrong.", expected="three shares of train, val, test", got=str(tuple(shares))
+        )
+    if lost := sorted(f for f in gold if fixed.get(f, "test") != "test"):
+        raise InputError("Gold FOVs are always test.", got=listed(lost), fix="leave them away from [splits]")

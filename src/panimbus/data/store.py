@@ -1,0 +1,283 @@
+"""The store of training examples: read at random, fast, from any number of processes."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.core.scale import ChannelScale
+from panimbus.data.shards import Planes
+from panimbus.data.split import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = npt.NDArray[np.float32]
+VERSION = 1
+INFO, EXAMPLES = "store.json", "examples.csv"
+COLUMNS = ("dataset", "fov", "patient", "split", "marker", "tissue", "known", "positive", "tile", "y0", "x0", "folder", "plane")
+EXTRA = ("nuclear", "membrane")
+CEILING = 8.0
+_OPEN = 64
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetInfo(_Frozen):
+    """One dataset of a store.
+
+    Parameters
+    ----------
+    name
+    share
+        Proportion in the mix; the shares of a store sum to 1.
+    markers
+        Channels with labels.
+    tissue
+    fovs
+        Number of FOVs.
+    source
+        Hash of what it was made of: pixels, labels, splits.
+    extra
+        Role -> channel of the shared planes.
+    notes
+        What was decided: blank markers left away, splits that could not be filled.
+    """
+
+    name: str
+    share: float
+    markers: tuple[str, ...]
+    tissue: str = ""
+    fovs: int
+    source: str
+    extra: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class StoreInfo(_Frozen):
+    """What a store holds.
+
+    Parameters
+    ----------
+    version
+        Of the format.
+    mpp
+        µm per pixel.
+    tile, overlap
+        Side of a tile, and how much neighbours share at least (px).
+    percentile, percentile_over
+        The normaliser: which percentile of which pixels is 1.0.
+    extra
+        Planes that every example of a tile shares: none, or ``nuclear`` and ``membrane``.
+    datasets
+    seed
+        Of the splits.
+    """
+
+    version: int = VERSION
+    mpp: Annotated[float, Field(gt=0)]
+    tile: Annotated[int, Field(ge=16)] = 512
+    overlap: Annotated[int, Field(ge=0)] = 16
+    percentile: float
+    percentile_over: str
+    extra: tuple[str, ...] = ()
+    datasets: tuple[DatasetInfo, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One marker of one tile.
+
+    Parameters
+    ----------
+    image : (S, S) float32
+        The channel in units of its normaliser, at most 8; 0 where the tile reaches over the image.
+    extra : (E, S, S) float32
+        The shared planes, in the same units.
+    index : (S, S) int32
+        -1 background, else the row of the arrays below.
+    cell_id : (k,) int64
+        Label values.
+    target : (k,) float32
+        0..1, or -1 = undefined.
+    mean : (k,) float32
+        Mean normalised intensity over the whole cell, at the resolution of the input.
+    share : (k,) float32
+        Share of the cell's pixels (at the store's resolution) that lie in this tile.
+    stats
+        Statistics of the channel over the dataset, in units of the normaliser: ``q01`` .. ``q99``, ``outside``.
+    dataset, marker, fov
+    """
+
+    image: FloatArray
+    extra: FloatArray
+    index: npt.NDArray[np.int32]
+    cell_id: npt.NDArray[np.int64]
+    target: FloatArray
+    mean: FloatArray
+    share: FloatArray
+    stats: dict[str, float]
+    dataset: str
+    marker: str
+    fov: str
+
+
+class _FovFolder:
+    """The arrays of one FOV, opened once."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.image, self.index = Planes(path / "image"), Planes(path / "index")
+            self.extra = Planes(path / "extra") if (path / "extra").exists() else None
+            load = {
+                n: np.load(path / f"{n}.npy", mmap_mode="r") for n in ("cell_id", "target", "mean", "start", "cells", "share")
+            }
+        except (OSError, ValueError) as error:
+            raise ReadError(f"{path}: a FOV of the store cannot be read.", got=str(error), fix="build the store again") from error
+        self.cell_id, self.target, self.mean = load["cell_id"], load["target"], load["mean"]
+        self.start, self.cells, self.share = load["start"], load["cells"], load["share"]
+
+
+class Store:
+    """A store that `panimbus.data.build.write_store` wrote.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    info
+    examples
+        One row an example; see `COLUMNS`.
+    scales
+        Dataset -> its normalisers and statistics.
+    """
+
+    def __init__(self, path: Path, info: StoreInfo, examples: pd.DataFrame, scales: dict[str, ChannelScale]) -> None:
+        self.path, self.info, self.examples, self.scales = path, info, examples, scales
+        self._folders: OrderedDict[str, _FovFolder] = OrderedDict()
+        columns = ("folder", "dataset", "fov", "marker", "tile", "plane")
+        self._rows: list[tuple[Any, ...]] = list(zip(*(examples[c].tolist() for c in columns), strict=True))
+        self._stats = {
+            (d.name, m): _stats(scales[d.name], m) for d in info.datasets for m in d.markers if not scales[d.name].blank(m)
+        }
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a store; only its tables are read.
+
+        Raises
+        ------
+        InputError
+            If it is no store, is not complete, or is of a format that is not known.
+        """
+        import pandas as pd
+
+        folder = Path(path)
+        if not (folder / INFO).is_file():
+            raise InputError(
+                f"{folder} is not a store of training examples, or one that was not finished.",
+                expected=f"a folder with {INFO}, as `panimbus build` writes it",
+                got="no such folder" if not folder.exists() else "a file" if folder.is_file() else f"no {INFO} in it",
+                fix="run `panimbus build` (again: it goes on where it was interrupted)",
+            )
+        try:
+            data = json.loads((folder / INFO).read_text())
+            version = data["info"]["version"]
+            if version != VERSION:
+                raise InputError(
+                    f"{folder}: the store is of another version.", expected=str(VERSION), got=str(version), fix="build it again"
+                )
+            info = StoreInfo.model_validate(data["info"])
+            scales = {name: ChannelScale.from_dict(scale) for name, scale in data["scales"].items()}
+            names = dict.fromkeys(("dataset", "fov", "patient", "split", "marker", "tissue", "folder"), str)
+            examples = pd.read_csv(folder / EXAMPLES, dtype=names, keep_default_na=False)
+        except (ValidationError, ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(f"{folder}: the store's tables cannot be read.", got=str(error), fix="build it again") from error
+        if len(examples) != data.get("rows") or tuple(examples.columns) != COLUMNS:
+            raise InputError(
+                f"{folder}: {EXAMPLES} is not the table the store was finished with.",
+                expected=f"{data.get('rows')} rows",
+                got=f"{len(examples)} rows",
+                fix="build it again",
+            )
+        return cls(folder, info, examples, scales)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes: everything but the open files."""
+        return {**self.__dict__, "_folders": OrderedDict()}
+
+    def read(self, row: int) -> Example:
+        """One example."""
+        folder, dataset, fov, marker, tile, plane = self._rows[row]
+        arrays = self._folder(folder)
+        a, b = int(arrays.start[tile]), int(arrays.start[tile + 1])
+        cells = np.asarray(arrays.cells[a:b])
+        side = self.info.tile
+        extra = (
+            np.stack([arrays.extra.read(tile, k).astype(np.float32) for k in range(len(self.info.extra))])
+            if arrays.extra is not None and self.info.extra
+            else np.zeros((0, side, side), np.float32)
+        )
+        return Example(
+            image=arrays.image.read(tile, plane).astype(np.float32),
+            extra=extra,
+            index=arrays.index.read(tile).astype(np.int32) - 1,
+            cell_id=np.asarray(arrays.cell_id)[cells],
+            target=np.asarray(arrays.target[plane])[cells],
+            mean=np.asarray(arrays.mean[plane])[cells],
+            share=np.array(arrays.share[a:b]),
+            stats=dict(self._stats[dataset, marker]),
+            dataset=dataset,
+            marker=marker,
+            fov=fov,
+        )
+
+    def rows(self, split: str, *, leave_out: str | None = None) -> npt.NDArray[np.intp]:
+        """Rows of a split that have a known cell.
+
+        Parameters
+        ----------
+        split
+            ``train``, ``val`` or ``test``.
+        leave_out
+            A dataset all of whose rows are ``test``, and the only ones that are (leave one dataset out).
+        """
+        if split not in SPLITS:
+            raise InputError("A split has no such name.", got=split, available=SPLITS)
+        mine = (self.examples["known"] > 0).to_numpy()
+        if leave_out is None:
+            return np.flatnonzero(mine & (self.examples["split"] == split).to_numpy())
+        if leave_out not in (names := [d.name for d in self.info.datasets]):
+            raise InputError("The store has no such dataset to leave out.", got=leave_out, available=names)
+        out = (self.examples["dataset"] == leave_out).to_numpy()
+        if split == "test":
+            return np.flatnonzero(mine & out)
+        return np.flatnonzero(mine & ~out & (self.examples["split"] == split).to_numpy())
+
+    def _folder(self, name: str) -> _FovFolder:
+        known = self._folders.pop(name, None)
+        if known is None:
+            known = _FovFolder(self.path / name)
+            if len(self._folders) >= _OPEN:
+                self._folders.popitem(last=False)
+        self._folders[name] = known
+        return known
+
+
+def _stats(scale: ChannelScale, marker: str) -> dict[str, float]:
+    value = scale.value(marker)
+    return {name: float(v) / value for name, v in scale.stats[marker].items()}
