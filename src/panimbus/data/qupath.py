@@ -1,0 +1,241 @@
+"""Calls in QuPath and back: GeoJSON in which each called cell is an object and its classification is the call.
+
+The format is what QuPath (0.2 to 0.6) reads and writes: geometry in pixels of the full resolution with the origin at the top left
+corner, ``properties.classification`` (the parts of a class are separated by ": "), ``properties.name``, here the cell's id, and
+since 0.5 ``properties.metadata``, here FOV and channel.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.fov import Fov
+from panimbus.data.gold import (
+    ANNOTATOR,
+    CALL,
+    CALLS,
+    CELL,
+    CHANNEL,
+    DATASET,
+    FOV,
+    LIKELY_NEGATIVE,
+    LIKELY_POSITIVE,
+    NEGATIVE,
+    POSITIVE,
+    TIME,
+    UNDETERMINED,
+    check_against,
+    check_calls,
+)
+from panimbus.io.outlines import Polygons, outlines
+from panimbus.io.qupath import CellObjects, write_qupath
+
+Array = npt.NDArray[Any]
+COLOURS = {
+    POSITIVE: (230, 75, 53),
+    LIKELY_POSITIVE: (243, 155, 127),
+    UNDETERMINED: (160, 160, 160),
+    LIKELY_NEGATIVE: (145, 209, 194),
+    NEGATIVE: (60, 84, 136),
+}
+_BAND = 2048
+
+
+def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False) -> list[Path]:
+    """Write a GeoJSON file a FOV and channel, which QuPath opens (drag it onto the image, or File > Import objects from file).
+
+    Parameters
+    ----------
+    calls
+        What `panimbus.data.gold.check_calls` gave; one call a cell and channel.
+    fovs
+        FOVs with label images, for the outlines of the cells.
+    out
+        Folder.
+    blind
+        Leave the calls away, for a second reader who shall not be led.
+
+    Returns
+    -------
+    list of Path
+        ``<fov>.<channel>.geojson``.
+    """
+    by_name = {f.fov_id: f for f in fovs}
+    if without := [f.fov_id for f in fovs if f.labels is None]:
+        raise InputError("There are FOVs without a label image.", got=listed(without), fix="pass --labels (Python: labels=)")
+    if (again := calls.duplicated([FOV, CELL, CHANNEL])).any():
+        raise InputError(
+            "There are cells with several calls, and an object in QuPath has one class.",
+            got=f"{int(again.sum())} of {len(calls)} rows",
+            fix="choose one annotator, or make a consensus first (panimbus gold consensus)",
+        )
+    wanted = {str(f): np.unique(g[CELL]) for f, g in calls.groupby(FOV, sort=False)}
+    shapes = {f: cell_outlines(by_name[f], wanted[f]) if f in wanted else {} for f in by_name}
+    check_against(calls, {f: np.array(list(s), np.int64) for f, s in shapes.items()}, {f: by_name[f].channels for f in by_name})
+    written = []
+    for (fov, channel), group in calls.groupby([FOV, CHANNEL], sort=False):
+        says = {FOV: [str(fov)] * len(group), CHANNEL: [str(channel)] * len(group)}
+        if DATASET in group.columns:
+            says[DATASET] = group[DATASET].tolist()
+        cells = CellObjects(group[CELL].to_numpy(), () if blind else group[CALL].tolist(), COLOURS, metadata=says)
+        written.append(Path(out) / f"{_safe(str(fov))}.{_safe(str(channel))}.geojson")
+        write_qupath(written[-1], shapes[str(fov)], cells, fov_id=f"{fov} {channel}")
+    return written
+
+
+def cell_outlines(fov: Fov, ids: Array) -> dict[int, Polygons]:
+    """Outlines of some cells of a FOV, read band by band.
+
+    Parameters
+    ----------
+    fov
+        With a label image.
+    ids : (k,) int64, sorted
+        Labels; those that the image lacks are not in the result.
+    """
+    if fov.labels is None:
+        return {}
+    height, width = fov.shape_yx
+    low, high = np.full((len(ids), 2), np.iinfo(np.int64).max), np.full((len(ids), 2), -1)
+    for y0 in range(0, height, _BAND):
+        band = np.asarray(fov.labels[y0 : min(y0 + _BAND, height), 0:width])
+        at = np.nonzero(np.isin(band, ids))
+        which = np.searchsorted(ids, band[at].astype(np.int64))
+        where = np.stack([at[0] + y0, at[1]], 1)
+        np.minimum.at(low, which, where)
+        np.maximum.at(high, which, where)
+    out: dict[int, Polygons] = {}
+    for label, (y0, x0), (y1, x1) in zip(ids.tolist(), low.tolist(), (high + 1).tolist(), strict=True):
+        if y1 > 0:
+            corner = np.array([x0, y0])
+            mine = np.asarray(fov.labels[y0:y1, x0:x1]) == label
+            out[label] = [[ring + corner for ring in rings] for rings in outlines(mine.astype(np.uint8))[1]]
+    return out
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+
+
+@dataclass
+class Imported:
+    """What a GeoJSON held.
+
+    Parameters
+    ----------
+    calls
+        The calls found.
+    unclassified
+        Objects without a classification: cells not called yet.
+    """
+
+    calls: pd.DataFrame
+    unclassified: int = 0
+
+
+@dataclass
+class _Found:
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    unclassified: int = 0
+    nameless: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def import_calls(
+    paths: Sequence[str | Path], *, annotator: str, time: str, fov: str | None = None, channel: str | None = None
+) -> Imported:
+    """Read calls from GeoJSON files that QuPath saved from what `export_calls` wrote.
+
+    Parameters
+    ----------
+    paths
+        Files.
+    annotator, time
+        Kept with every call.
+    fov, channel
+        Of objects that do not say it themselves: QuPath before 0.5 keeps an object's name, the cell's id, and nothing more.
+
+    Raises
+    ------
+    InputError
+        Objects that do not say which cell they are, and classes that are no calls, all of them in one message.
+    """
+    found = _Found()
+    for path in paths:
+        for feature in _features(Path(path)):
+            _take(feature, {FOV: fov, CHANNEL: channel}, found, Path(path).name)
+    problems = []
+    if found.nameless:
+        problems.append(f"{len(found.nameless)} classified objects do not say which cell they are: {listed(found.nameless, 8)}")
+    if found.unknown:
+        problems.append(f"classes that are no calls: {listed(list(dict.fromkeys(found.unknown)), 12)}")
+    if problems:
+        raise InputError(
+            "There are objects that cannot be read as calls.",
+            expected=f"objects of `panimbus gold export` whose class is one of {', '.join(CALLS)}",
+            got="\n             ".join(problems),
+            fix="files that QuPath before 0.5 saved need --fov and --channel" if found.nameless else None,
+        )
+    if not found.rows:
+        raise InputError("No object has a classification: there are no calls.", got=f"{found.unclassified} objects without one")
+    frame = pd.DataFrame(found.rows).assign(**{ANNOTATOR: annotator, TIME: time})
+    if DATASET in frame.columns:
+        frame[DATASET] = frame[DATASET].fillna("")
+    return Imported(check_calls(frame, source=listed([str(p) for p in paths], 3)), found.unclassified)
+
+
+def _features(path: Path) -> list[dict[str, Any]]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ReadError(f"{path}: there is no such file.", expected="a GeoJSON file exported from QuPath") from None
+    except (ValueError, OSError) as error:
+        raise ReadError(f"{path}: the GeoJSON cannot be parsed.", got=str(error)[:200]) from None
+    features = data.get("features", [data]) if isinstance(data, dict) else data
+    if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
+        raise ReadError(f"{path}: the JSON is not GeoJSON.", expected="a FeatureCollection or a list of features")
+    return features
+
+
+def _take(feature: Mapping[str, Any], default: Mapping[str, str | None], found: _Found, file: str) -> None:
+    properties = feature.get("properties") or {}
+    said = _class(properties.get("classification"))
+    if not said:
+        found.unclassified += 1
+        return
+    name, metadata = str(properties.get("name") or ""), properties.get("metadata") or {}
+    cell = {k: str(metadata.get(k) or default[k] or "") for k in (FOV, CHANNEL)} | {CELL: name}
+    if DATASET in metadata:
+        cell[DATASET] = str(metadata[DATASET])
+    if not (name.isdecimal() and cell[FOV] and cell[CHANNEL]):
+        found.nameless.append(f"{file}: {name or feature.get('id', 'no name')}")
+        return
+    *before, last = said
+    call = re.sub(r"[\s_-]+", " ", last.strip().lower())
+    if call not in CALLS or before not in ([], [cell[CHANNEL]]):
+        found.unknown.append(repr(": ".join(said)))
+        return
+    found.rows.append({**cell, CALL: call})
+
+
+def _class(classification: Any) -> list[str]:
+    """Parts of a class: QuPath writes ``name``, or since 0.4 ``names`` where there are several."""
+    if isinstance(classification, str):
+        classification = {"name": classification}
+    if not isinstance(classification, Mapping):
+        return []
+    names = classification.get("names")
+    if isinstance(names, list):
+        return [str(n) for n in names]
+    name = str(classification.get("name") or "")
+    return name.rsplit(": ", 1) if name else []

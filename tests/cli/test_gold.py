@@ -1,0 +1,74 @@
+"""`panimbus gold` as a user runs it."""
+
+import json
+
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def calls(folder):
+    """A CSV of calls on two FOVs, by one annotator."""
+    for k, fov in enumerate(("fov1", "fov10")):
+        folder.add(fov, seed=k)
+    rows = [(f, c, "CD3", "positive" if c % 2 else "negative", "ann") for f in ("fov1", "fov10") for c in range(1, 9)]
+    path = folder.root / "calls.csv"
+    pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call", "annotator"]).to_csv(path, index=False)
+    return path
+
+
+def test_help(panimbus):
+    text = panimbus("gold", "--help").out
+    for verb in ("export", "import", "agree", "consensus"):
+        assert verb in text
+        assert panimbus("gold", verb, "--help").code == 0
+
+
+def test_to_qupath_and_back(folder, calls, panimbus):
+    out = folder.root / "qupath"
+    done = panimbus("gold", "export", calls, "--images", folder.images, "--labels", folder.labels, "--out", out, "--blind")
+    assert (done.code, done.err) == (0, "")
+    files = sorted(out.iterdir())
+    assert [f.name for f in files] == ["fov1.CD3.geojson", "fov10.CD3.geojson"]
+    for file in files:
+        data = json.loads(file.read_text())
+        for feature in data["features"]:
+            feature["properties"]["classification"] = {"name": "Positive", "color": [200, 0, 0]}
+        file.write_text(json.dumps(data))
+    second, both = folder.root / "second.csv", folder.root / "both.csv"
+    done = panimbus("gold", "import", *files, "--annotator", "bob", "--out", second)
+    assert (done.code, done.err) == (0, "")
+    assert "16 calls" in done.out
+    done = panimbus("gold", "agree", calls, second, "--out", folder.root / "kappa.csv")
+    assert "0.500" in done.out
+    assert pd.read_csv(folder.root / "kappa.csv").loc[0, "kappa"] == 0
+    assert "8 undetermined" in panimbus("gold", "consensus", calls, second, "--out", both).out
+    assert pd.read_csv(both)["call"].value_counts().to_dict() == {"positive": 8, "undetermined": 8}
+
+
+def test_draw(folder, calls, panimbus):
+    out = folder.root / "qupath"
+    done = panimbus("gold", "export", calls, "--images", folder.images, "--labels", folder.labels, "--out", out, "--draw", "5")
+    assert "5 calls" in done.out
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("call", "yes", "unknown calls: 'yes'"),
+        ("cell_id", 2, "called twice by the same annotator: fov1 2 CD3"),
+        ("fov", "fov2", "not among the images: fov2"),
+        ("channel", "CD99", "no channel CD99"),
+        ("cell_id", 999, "no cell 999"),
+    ],
+)
+def test_bad_calls(folder, calls, panimbus, column, value, says):
+    frame = pd.read_csv(calls)
+    frame.loc[0, column] = value
+    frame.to_csv(calls, index=False)
+    out = folder.root / "qupath"
+    done = panimbus("gold", "export", calls, "--images", folder.images, "--labels", folder.labels, "--out", out)
+    assert done.code == 2
+    assert says in done.err
+    assert "Traceback" not in done.err
+    assert not out.exists()

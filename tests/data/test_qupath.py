@@ -1,0 +1,110 @@
+"""Calls to QuPath and back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from panimbus.core.errors import InputError
+from panimbus.core.fov import Fov
+from panimbus.data.gold import CALLS, check_calls
+from panimbus.data.qupath import cell_outlines, export_calls, import_calls
+from panimbus.io import GeoJsonLabels
+
+
+@pytest.fixture
+def fov(make_tissue):
+    """A FOV with 12 cells, one of them in two pieces and one of a single pixel."""
+    image, labels = make_tissue((60, 50), 12)
+    labels[labels == 12] = 0
+    labels[0, 0] = labels[59, 49] = 12
+    labels[labels == 11] = 0
+    labels[30, 49] = 11
+    return Fov("f 1/a", image, ("CD3", "CD 8"), labels, 0.5)
+
+
+@pytest.fixture
+def calls():
+    import pandas as pd
+
+    rows = [("f 1/a", k, "CD3", CALLS[k % 5]) for k in range(1, 13)] + [("f 1/a", 2, "CD 8", "positive")]
+    return check_calls(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
+
+
+def test_round_trip(fov, calls, tmp_path):
+    paths = export_calls(calls, [fov], tmp_path)
+    assert [p.name for p in paths] == ["f_1_a.CD3.geojson", "f_1_a.CD_8.geojson"]
+    back = import_calls(paths, annotator="ann", time="2026-01-02")
+    keys = ["fov", "cell_id", "channel", "call"]
+    assert back.unclassified == 0
+    assert back.calls[keys].to_dict("list") == calls[keys].to_dict("list")
+    assert set(back.calls["annotator"]) == {"ann"}
+    assert set(back.calls["time"]) == {"2026-01-02"}
+    drawn = GeoJsonLabels(paths[0], fov.shape_yx)
+    assert np.array_equal(np.asarray(drawn[:, :]), fov.labels)
+
+
+def test_outlines_across_bands(fov, monkeypatch):
+    ids = np.arange(1, 15)
+    whole = cell_outlines(fov, ids)
+    monkeypatch.setattr("panimbus.data.qupath._BAND", 7)
+    parts = cell_outlines(fov, ids)
+    assert list(whole) == list(parts) == list(range(1, 13))
+    assert len(whole[12]) == 2
+    assert [[r.tolist() for r in p] for p in whole[3]] == [[r.tolist() for r in p] for p in parts[3]]
+
+
+def test_blind(fov, calls, tmp_path):
+    paths = export_calls(calls, [fov], tmp_path, blind=True)
+    with pytest.raises(InputError, match="13 objects without one"):
+        import_calls(paths, annotator="", time="")
+    data = json.loads(paths[0].read_text())
+    data["features"][1]["properties"]["classification"] = {"names": ["CD3", "Positive"], "color": [1, 2, 3]}
+    paths[0].write_text(json.dumps(data))
+    found = import_calls(paths, annotator="bob", time="")
+    assert found.unclassified == 12
+    assert found.calls.loc[0, ["cell_id", "channel", "call"]].tolist() == [2, "CD3", "positive"]
+
+
+def test_old_qupath_keeps_the_name_only(fov, calls, tmp_path):
+    (path, _) = export_calls(calls, [fov], tmp_path)
+    data = json.loads(path.read_text())
+    for feature in data["features"]:
+        del feature["properties"]["metadata"]
+    path.write_text(json.dumps(data["features"]))
+    with pytest.raises(InputError, match="12 classified objects do not say which cell") as caught:
+        import_calls([path], annotator="", time="")
+    assert "--fov" in str(caught.value)
+    assert len(import_calls([path], annotator="", time="", fov="f 1/a", channel="CD3").calls) == 12
+
+
+def test_classes_that_are_no_calls(fov, calls, tmp_path):
+    (path, _) = export_calls(calls, [fov], tmp_path)
+    text = (
+        path.read_text()
+        .replace('"name": "likely positive"', '"name": "Tumor"')
+        .replace('"name": "negative"', '"name": "CD8: negative"')
+    )
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"classes that are no calls: .*'Tumor'") as caught:
+        import_calls([path], annotator="", time="")
+    assert "'CD8: negative'" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '"a"', "{"])
+def test_not_geojson(tmp_path, text):
+    (tmp_path / "a.geojson").write_text(text)
+    with pytest.raises(InputError, match=r"a\.geojson"):
+        import_calls([tmp_path / "a.geojson"], annotator="", time="")
+    with pytest.raises(InputError, match="no such file"):
+        import_calls([tmp_path / "b.geojson"], annotator="", time="")
+
+
+def test_export_refuses(fov, calls, tmp_path):
+    with pytest.raises(InputError, match="several calls"):
+        export_calls(check_calls(calls.assign(annotator="x").merge(calls, how="outer")), [fov], tmp_path)
+    with pytest.raises(InputError, match="label image"):
+        export_calls(calls, [fov.with_(labels=None)], tmp_path)
+    with pytest.raises(InputError, match="has no cell 99"):
+        export_calls(calls.assign(cell_id=range(99, 112)), [fov], tmp_path)
+    assert list(tmp_path.iterdir()) == []
