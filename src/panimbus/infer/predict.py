@@ -301,6 +301,7 @@ def _provenance(run: _Run, scale: ChannelScale) -> dict[str, Any]:
     from panimbus import __version__
 
     card, settings = run.model.card, run.settings
+    calibration = {c: list(card.calibration[c]) for c in run.channels if c in card.calibration}
     return {
         "version": __version__,
         "model": card.name,
@@ -312,6 +313,7 @@ def _provenance(run: _Run, scale: ChannelScale) -> dict[str, Any]:
             "tile": settings.tile_for(card),
             "backend": run.backend.name,
             "model_mpp": card.mpp,
+            **({"calibration": json.dumps(calibration)} if calibration else {}),
         },
         "scale": json.dumps(scale.to_dict()),
         "inputs": json.dumps(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.correction import corrected
 from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.scale import ChannelScale
@@ -118,6 +119,8 @@ def score_cells(
     pending: FloatArray | None = None
     for (channel, view, tile, pixels), scores in scoring.backend.run(jobs):
         plain = _place(scoring.views[view].undo(scores[0, 0]), tile)
+        if (correction := scoring.card.calibration.get(scoring.channels[channel])) is not None:
+            plain = corrected(plain, correction)
         sums.total[channel, view, pixels.cells] += np.bincount(pixels.local, plain.ravel()[pixels.position], len(pixels.cells))
         if on_map is not None:
             pending = plain.copy() if view == 0 or pending is None else pending + plain

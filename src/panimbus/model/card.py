@@ -109,6 +109,8 @@ class ModelCard(_Frozen):
         away than ``reach`` px.
     tta, threshold
         Test-time augmentation that suits the model, and the score from which a cell is positive.
+    calibration
+        Marker -> (temperature, offset): prediction divides the logit of each of its pixel scores by the one and adds the other.
     trained_on, measured, not_for
         In plain words: training data, how the model was measured, and where it must not be used.
     """
@@ -125,6 +127,7 @@ class ModelCard(_Frozen):
     padding: Literal["same", "valid"] = "same"
     tta: Literal["none", "full"] = "full"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    calibration: dict[str, tuple[Annotated[float, Field(gt=0)], float]] = Field(default_factory=dict)
     trained_on: str = ""
     measured: str = ""
     not_for: str = ""
