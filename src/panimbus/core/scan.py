@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -192,3 +192,41 @@ def scan_channels(fov: Fov, cells: FovCells, channels: Sequence[str]) -> FovScan
     outside = fov.shape_yx[0] * width - int(cells.geometry.count.sum())
     stats = {c: ChannelStats(pixels[k], Histogram.of(mean[k]), float(sums[k, 0]), outside) for k, c in enumerate(channels)}
     return FovScan(stats, np.ascontiguousarray(mean.T), digest.hexdigest())
+
+
+def pool(
+    fovs: Sequence[Fov], channels: Sequence[str], mpp: float, *, seen: Callable[[Fov], None] | None = None
+) -> dict[str, ChannelStats]:
+    """Histograms of a whole dataset, for a normaliser that later serves some of its FOVs.
+
+    Parameters
+    ----------
+    fovs
+        FOVs without a label image count with their pixels; the cells' statistics are those of the others.
+    channels
+    mpp
+        The model's µm per pixel.
+    seen
+        Called when a FOV is done.
+    """
+    pooled = {c: ChannelStats() for c in channels}
+    for fov in fovs:
+        if fov.labels is not None:
+            stats = scan_channels(fov, scan_cells(fov, mpp), channels).stats
+        else:
+            stats = {c: ChannelStats(pixels=_pixels(fov, c)) for c in channels}
+        for channel, one in stats.items():
+            pooled[channel] = pooled[channel].merge(one)
+        if seen is not None:
+            seen(fov)
+    return pooled
+
+
+def _pixels(fov: Fov, channel: str) -> Histogram:
+    plane, out = fov.index(channel), Histogram.empty()
+    for part in prefetched(fov.image, [(plane, slice(r0, r1), slice(0, fov.shape_yx[1])) for r0, r1 in bands(fov.shape_yx)]):
+        try:
+            out = out.merge(Histogram.of(part))
+        except InputError as error:
+            raise InputError(f"FOV {fov.fov_id!r}, channel {channel!r}: {error}") from None
+    return out

@@ -176,3 +176,76 @@ def otsu_calls(values: Array) -> npt.NDArray[np.bool_]:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else float("nan")
+
+
+def auc(scores: Array, truth: Array, weights: Array | None = None) -> float:
+    """Area under the ROC curve: how likely a positive cell scores above a negative one (a tie counts one half).
+
+    Parameters
+    ----------
+    scores : (n,) number
+    truth : (n,) integer or bool
+        1 positive, 0 negative, anything else not judged.
+    weights : (n,) number, optional
+
+    Returns
+    -------
+    float
+        NaN with one class only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> auc(np.array([0.9, 0.5, 0.5, 0.1]), np.array([1, 1, 0, 0]))
+    0.875
+    """
+    _, plus, minus = _by_value(scores, truth, weights)
+    if plus.sum() <= 0 or minus.sum() <= 0:
+        return float("nan")
+    below = np.cumsum(minus) - minus
+    return float((plus * (below + minus / 2)).sum() / (plus.sum() * minus.sum()))
+
+
+def best_threshold(scores: Array, truth: Array, weights: Array | None = None) -> tuple[float, float]:
+    """The threshold with the highest F1, found by looking at the truth: an oracle, no method.
+
+    Parameters
+    ----------
+    scores : (n,) number
+    truth : (n,) integer or bool
+        1 positive, 0 negative, anything else not judged.
+    weights : (n,) number, optional
+
+    Returns
+    -------
+    threshold, f1 : float
+        Cells from ``threshold`` on are positive: it lies in the middle between two scores. Where nothing is positive it is
+        infinite, and F1 NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> best_threshold(np.array([0.9, 0.4, 0.2, 0.1]), np.array([1, 1, 0, 0]))[1]
+    1.0
+    """
+    values, plus, minus = _by_value(scores, truth, weights)
+    total = plus.sum()
+    if not total > 0:
+        return float("inf"), float("nan")
+    tp, fp = np.cumsum(plus[::-1])[::-1], np.cumsum(minus[::-1])[::-1]
+    f1 = 2 * tp / (tp + fp + total)
+    at = int(np.argmax(f1))
+    cut = values[at] if at == 0 else (values[at] + values[at - 1]) / 2
+    return float(cut if cut > values[at - 1] or at == 0 else values[at]), float(f1[at])
+
+
+def _by_value(scores: Array, truth: Array, weights: Array | None) -> tuple[Array, Array, Array]:
+    """Each score there is, in order, and the weight of the positives and of the negatives that have it."""
+    scores, truth = np.asarray(scores, np.float64), np.asarray(truth)
+    confusion(np.zeros(scores.shape, bool), truth, weights)  # refuses what is not aligned
+    if np.isnan(scores).any():
+        raise InputError("There are cells without a score.", got=f"{int(np.isnan(scores).sum()):,} NaN of {scores.size:,}")
+    w = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
+    values, at = np.unique(scores, return_inverse=True)
+    plus, minus = (np.bincount(at, w * (truth == t), len(values)) for t in (1, 0))
+    return values, plus, minus

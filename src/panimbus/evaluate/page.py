@@ -19,7 +19,7 @@ SOFT: Rgb = (112, 116, 122)
 PAPER: Rgb = (250, 250, 248)
 _STEPS = (10, 20, 25, 50, 100, 200)
 
-_STYLE = """
+STYLE = """
 :root { --ink: #222428; --soft: #70747a; --line: #e2e1dc; --paper: #fafaf8; --card: #ffffff; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
@@ -69,7 +69,7 @@ def html_page(drawn: Drawn, about: Mapping[str, str], threshold: float) -> str:
     rows = "".join(_row(panel, drawn) for panel in drawn.panels)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body><main>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
         f'<h1>{title}</h1><p class="lead">{_lead(drawn)}</p>'
         f'<div class="head"><dl class="about">{facts}</dl>{_legend(drawn, threshold)}</div>'
         f'<div class="row names"><div></div><span>image</span><span>positivity score</span><span>{third}</span></div>'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panimbus.io.fovs import from_array, open_fovs
+from panimbus.io.fovs import attach_labels, from_array, open_fovs
 from panimbus.io.geojson import GeoJsonLabels
 from panimbus.io.labels import validate_labels
 from panimbus.io.write import atomic_path, write_labels, write_ome_tiff, write_ome_zarr
@@ -10,6 +10,7 @@ from panimbus.io.write import atomic_path, write_labels, write_ome_tiff, write_o
 __all__ = [
     "GeoJsonLabels",
     "atomic_path",
+    "attach_labels",
     "from_array",
     "open_fovs",
     "validate_labels",

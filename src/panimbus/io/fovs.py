@@ -77,6 +77,33 @@ def open_fovs(
     return [_with_labels(fov, paths[fov.fov_id]) for fov in fovs]
 
 
+def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
+    """Give each FOV the label image of its name; a FOV that has none stays without.
+
+    Parameters
+    ----------
+    fovs
+        Open FOVs.
+    labels
+        Files or folders, or a mapping from FOV ids to files, as for `open_fovs`.
+
+    Raises
+    ------
+    MatchError
+        If a label image belongs to none of the FOVs, or to several.
+    """
+    if isinstance(labels, Mapping):
+        given = {str(k): Path(v) for k, v in labels.items()}
+        match_mapping([fov.fov_id for fov in fovs if fov.fov_id in given], given)
+    else:
+        for path in _listed(labels):
+            check_exists(path)
+        files = [f for path in _listed(labels) for f in (label_files(path) if path.is_dir() and not is_zarr(path) else [path])]
+        keys = {names.match_key(names.stem(file)) for file in files}
+        given = match([fov.fov_id for fov in fovs if names.match_key(fov.fov_id) in keys], files, subset=False)
+    return [_with_labels(fov, given[fov.fov_id]) if fov.fov_id in given else fov for fov in fovs]
+
+
 def from_array(
     image: ArrayLike,
     labels: ArrayLike | None = None,

@@ -1,0 +1,345 @@
+"""From scored calls to tables: every method by marker, dataset, tissue and cell type, with intervals, calibration, confounders.
+
+The mean over markers is taken first, then the mean over datasets, so that a dataset with many markers or calls counts as any
+other. Where a marker has no positive cell and none is called so, F1 is 1 (that is right); a method that calls one gets 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panimbus.core.errors import InputError
+from panimbus.evaluate.bootstrap import TN, TP, UNJUDGED, bootstrap_confusion, f1_of, interval, outcomes, strata
+from panimbus.evaluate.calibration import Calibration, calibration
+from panimbus.evaluate.confounders import CONFOUNDERS, chance, entropy, mutual_information
+from panimbus.evaluate.metrics import auc, best_threshold
+
+Array = npt.NDArray[Any]
+MODEL, SILVER, SILVER_CELLS = "model", "silver", "model_silver"
+METHODS = {
+    MODEL: "model",
+    "otsu": "Otsu on mean intensity",
+    "mixture": "two-component mixture on log mean intensity",
+    SILVER: "silver labels",
+    SILVER_CELLS: "model, on the cells with silver labels",
+    "model_best": "model, best threshold a marker (oracle)",
+    "intensity_best": "mean intensity, best threshold a marker (oracle)",
+}
+ORACLES = ("model_best", "intensity_best")
+RANKED = {MODEL: "score", "otsu": "intensity", "mixture": "mixture", "model_best": "score", "intensity_best": "intensity"}
+ALL = "mean"
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How calls are judged.
+
+    Parameters
+    ----------
+    unit
+        ``marker``: a marker's calls of all FOVs of a dataset together; ``fov``: each FOV's marker by itself.
+    threshold
+        A cell is called positive from this score on.
+    draws
+        Of the bootstrap.
+    seed
+    """
+
+    unit: Literal["marker", "fov"] = "marker"
+    threshold: float = 0.5
+    draws: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Parameters
+    ----------
+    calls
+        The scored calls, with ``unit`` (number of the unit) and one column a method: 1, 0 or NaN.
+    markers
+        One row a unit and method.
+    means
+        One row a dataset (and `ALL`: the mean over datasets) and method; ``gain`` is the model's F1 less the method's, on the
+        same cells.
+    groups
+        One row a tissue or cell type and method.
+    curves
+        Dataset, or `ALL` -> calibration of the scores, every unit with the same total weight.
+    confounders
+        One row a confounder and method.
+    settings
+    """
+
+    calls: pd.DataFrame
+    markers: pd.DataFrame
+    means: pd.DataFrame
+    groups: pd.DataFrame
+    curves: dict[str, Calibration]
+    confounders: pd.DataFrame
+    settings: EvaluateSettings
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Units u, methods M: F1 of every draw, of the calls themselves, and the other figures."""
+
+    units: pd.DataFrame
+    methods: tuple[str, ...]
+    draws: npt.NDArray[np.float64]
+    markers: pd.DataFrame
+
+
+def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = None) -> Evaluation:
+    """Judge scored calls.
+
+    Parameters
+    ----------
+    scored
+        From `score_calls`, of one dataset or of several one below the other.
+    settings
+
+    Raises
+    ------
+    InputError
+        If no call is positive or negative.
+    """
+    settings = settings or EvaluateSettings()
+    if not (scored["truth"] >= 0).any():
+        raise InputError("No call is positive or negative: there is nothing to judge.", got=f"{len(scored):,} calls")
+    calls = _answers(scored, settings)
+    methods = tuple(m for m in METHODS if m in calls)
+    drawn = _by_unit(calls, methods, settings)
+    return Evaluation(
+        calls,
+        drawn.markers,
+        _means(drawn),
+        _groups(calls, drawn, settings),
+        _curves(calls),
+        _confounders(calls, methods),
+        settings,
+    )
+
+
+def _answers(scored: pd.DataFrame, settings: EvaluateSettings) -> pd.DataFrame:
+    """Units, and what every method calls: 1, 0, NaN."""
+    keys = ["dataset", "channel", *(["fov"] if settings.unit == "fov" else [])]
+    out = scored.sort_values(["dataset", "fov", "channel", "cell_id"], kind="stable", ignore_index=True)
+    out["unit"] = out.groupby(keys, sort=False).ngroup()
+    out[MODEL] = (out["score"] >= settings.threshold).astype(np.float64)
+    out["mixture_posterior"] = out["mixture"]
+    out["mixture"] = (out["mixture"] >= 0.5).astype(np.float64)
+    if out["silver"].notna().any():
+        defined = out["silver"].notna()
+        out["silver_label"] = out["silver"]
+        out[SILVER] = np.where(defined, (out["silver"] >= 0.5).astype(np.float64), np.nan)
+        out[SILVER_CELLS] = np.where(defined, out[MODEL], np.nan)
+    else:
+        out = out.drop(columns=SILVER)
+    for name in ORACLES:
+        out[name], out[f"{name}_at"] = 0.0, np.nan
+        for _, rows in out.groupby("unit", sort=False):
+            values = rows[RANKED[name]].to_numpy(np.float64)
+            cut, _ = best_threshold(values, rows["truth"].to_numpy(), rows["weight"].to_numpy())
+            out.loc[rows.index, name] = (values >= cut).astype(np.float64)
+            out.loc[rows.index, f"{name}_at"] = cut
+    return out
+
+
+def _by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings) -> _Drawn:
+    units, draws, rows = [], [], []
+    for number, group in calls.groupby("unit", sort=False):
+        unit = {name: group[name].iloc[0] for name in ("dataset", "tissue", "channel")}
+        unit["fov"] = ", ".join(dict.fromkeys(group["fov"]))
+        judged = group[group["truth"] >= 0]
+        unit |= {"unit": number, "undetermined": len(group) - len(judged)}
+        codes = _codes(judged, methods)
+        weights = judged["weight"].to_numpy(np.float64)
+        seed = [settings.seed, int(str(number))]
+        drawn = bootstrap_confusion(codes, weights, strata(weights), draws=settings.draws, seed=seed)
+        draws.append(f1_of(drawn, (codes != UNJUDGED).any(0)))
+        units.append(unit)
+        for m, method in enumerate(methods):
+            row = {**unit, "method": method, **_figures(codes[:, m], weights)}
+            row["f1_low"], row["f1_high"] = _bounds(draws[-1][:, m], method)
+            rows.append(row | _ranking(judged, method))
+    return _Drawn(pd.DataFrame(units), tuple(methods), np.stack(draws, 1), pd.DataFrame(rows))
+
+
+def _codes(judged: pd.DataFrame, methods: Sequence[str]) -> npt.NDArray[np.int8]:
+    """(n, M) outcomes of every method."""
+    truth = judged["truth"].to_numpy()
+    return np.stack([outcomes(judged[m].to_numpy(np.float64), truth) for m in methods], 1)
+
+
+def _figures(codes: npt.NDArray[np.int8], weights: Array) -> dict[str, float]:
+    """Precision, recall, specificity, F1 of one method's outcomes; NaN where undefined."""
+    judged = int((codes != UNJUDGED).sum())
+    tp, fp, fn, tn = table = np.array([weights[codes == k].sum() for k in range(TP, TN + 1)])
+    return {
+        "calls": judged,
+        "positive": _ratio(tp + fn, table.sum()),
+        "precision": _ratio(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+        "specificity": _ratio(tn, tn + fp),
+        "f1": float(f1_of(table, judged > 0)),
+    }
+
+
+def _ranking(judged: pd.DataFrame, method: str) -> dict[str, float]:
+    """What can be said of a method that ranks cells: AUC; and of one that gives probabilities: bias and Brier score."""
+    out = dict.fromkeys(("threshold", "auc", "bias", "brier"), float("nan"))
+    column = {"mixture": "mixture_posterior"}.get(method, RANKED.get(method, ""))
+    if not column or not len(judged):
+        return out
+    truth, weights = judged["truth"].to_numpy(), judged["weight"].to_numpy(np.float64)
+    values = judged[column].to_numpy(np.float64)
+    out["auc"] = auc(values, truth, weights)
+    if method in ORACLES:
+        out["threshold"] = float(judged[f"{method}_at"].iloc[0])
+    if method in (MODEL, "mixture"):
+        out["bias"] = float(np.average(values - truth, weights=weights))
+        out["brier"] = float(np.average((values - truth) ** 2, weights=weights))
+    return out
+
+
+def _means(drawn: _Drawn) -> pd.DataFrame:
+    """Mean over the markers of each dataset, then over datasets."""
+    datasets = list(dict.fromkeys(drawn.units["dataset"]))
+    draws = np.stack([_nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1)
+    rows = []
+    for d, dataset in enumerate([*datasets, ALL]):
+        part = draws[:, d] if d < len(datasets) else _nanmean(draws, 1)
+        for m, method in enumerate(drawn.methods):
+            mine = drawn.markers[drawn.markers["method"] == method]
+            row = {"dataset": dataset, "method": method, **_mean_of(mine if dataset == ALL else mine[mine["dataset"] == dataset])}
+            row["f1_low"], row["f1_high"] = _bounds(part[:, m], method)
+            rows.append(row)
+        _add_gains(rows[-len(drawn.methods) :], part, drawn.methods)
+    return pd.DataFrame(rows)
+
+
+def _add_gains(rows: list[dict[str, Any]], draws: Array, methods: Sequence[str]) -> None:
+    """The model's F1 less each method's, paired; silver labels are compared on the cells that have one."""
+    for m, (method, row) in enumerate(zip(methods, rows, strict=True)):
+        other = SILVER_CELLS if method == SILVER else MODEL
+        row.update(dict.fromkeys(("gain", "gain_low", "gain_high"), float("nan")))
+        if method in (MODEL, SILVER_CELLS):
+            continue
+        row["gain"] = rows[methods.index(other)]["f1"] - row["f1"]
+        row["gain_low"], row["gain_high"] = _bounds(draws[:, methods.index(other)] - draws[:, m], method)
+
+
+def _mean_of(rows: pd.DataFrame) -> dict[str, float]:
+    """Mean over the markers, then over datasets; undefined figures are left out."""
+    figures = ["precision", "recall", "specificity", "f1", "auc"]
+    mean = rows.groupby("dataset", sort=False)[figures].mean().mean()
+    return {"markers": int(rows["f1"].notna().sum()), "calls": int(rows["calls"].sum()), **{k: float(mean[k]) for k in figures}}
+
+
+def _groups(calls: pd.DataFrame, drawn: _Drawn, settings: EvaluateSettings) -> pd.DataFrame:
+    """Tissues: means over markers, then datasets. Cell types: all calls of a dataset's type together, then over datasets."""
+    rows = []
+    units, methods = drawn.units, drawn.methods
+    for tissue in [t for t in dict.fromkeys(units["tissue"]) if t]:
+        part = drawn.markers[drawn.markers["tissue"] == tissue]
+        sets = dict.fromkeys(part["dataset"])
+        inside = [((units["tissue"] == tissue) & (units["dataset"] == d)).to_numpy() for d in sets]
+        draws = _nanmean(np.stack([_nanmean(drawn.draws[:, m], 1) for m in inside], 1), 1)
+        for m, method in enumerate(methods):
+            row = {"kind": "tissue", "group": tissue, "method": method, "datasets": len(sets)}
+            row |= _mean_of(part[part["method"] == method])
+            row["f1_low"], row["f1_high"] = _bounds(draws[:, m], method)
+            rows.append(row)
+    judged = calls[(calls["truth"] >= 0) & (calls["cell_type"] != "")]
+    for number, (kind, part) in enumerate(judged.groupby("cell_type")):
+        rows += _cell_type(str(kind), part, methods, settings, [settings.seed, 1, number])
+    return pd.DataFrame(rows)
+
+
+def _cell_type(
+    name: str, part: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings, seed: list[int]
+) -> list[dict[str, Any]]:
+    figures, draws = [], []
+    for _, rows in part.groupby("dataset", sort=False):
+        codes, weights = _codes(rows, methods), rows["weight"].to_numpy(np.float64)
+        level = np.zeros(len(rows), np.intp)
+        for unit in rows["unit"].unique():
+            mine = (rows["unit"] == unit).to_numpy()
+            level[mine] = level.max() + 1 + strata(weights[mine])
+        figures.append([_figures(codes[:, m], weights) for m in range(len(methods))])
+        draws.append(
+            f1_of(bootstrap_confusion(codes, weights, level, draws=settings.draws, seed=seed), (codes != UNJUDGED).any(0))
+        )
+    mean = _nanmean(np.stack(draws, 1), 1)
+    out = []
+    for m, method in enumerate(methods):
+        mine = pd.DataFrame([f[m] for f in figures])
+        row = {"kind": "cell type", "group": name, "method": method, "datasets": len(figures)}
+        row |= {"markers": part["channel"].nunique(), "calls": int(mine["calls"].sum())}
+        row |= {k: float(mine[k].mean()) for k in ("precision", "recall", "specificity", "f1")}
+        row["f1_low"], row["f1_high"] = _bounds(mean[:, m], method)
+        out.append(row)
+    return out
+
+
+def _curves(calls: pd.DataFrame) -> dict[str, Calibration]:
+    judged = calls[calls["truth"] >= 0]
+    weight = judged["weight"] / judged.groupby("unit")["weight"].transform("sum")
+    out = {}
+    for name in [ALL, *dict.fromkeys(judged["dataset"])]:
+        mine = (judged["dataset"] == name).to_numpy() if name != ALL else np.ones(len(judged), bool)
+        out[name] = calibration(judged["score"].to_numpy()[mine], judged["truth"].to_numpy()[mine], weight.to_numpy()[mine])
+    return out
+
+
+def _confounders(calls: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Mutual information of each confounder with the errors of each method; and the share of wrong calls in each third."""
+    rows = []
+    for method in [m for m in (MODEL, "otsu", SILVER) if m in methods]:
+        part = calls[(calls["truth"] >= 0) & calls[method].notna()]
+        wrong = (part[method] != part["truth"]).to_numpy()
+        for name in CONFOUNDERS:
+            values = part[name].to_numpy(np.float64)
+            keep = np.isfinite(values)
+            values, errors = values[keep], wrong[keep]
+            row = {
+                "confounder": name,
+                "method": method,
+                "calls": len(values),
+                "wrong": float(errors.mean()) if len(values) else 0.0,
+            }
+            row |= {"information": mutual_information(values, errors), "entropy": entropy(errors)}
+            row["chance"] = chance(values, errors) if len(values) else 0.0
+            cuts = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else [0, 0]
+            third = np.digitize(values, cuts, right=True)
+            row |= {f"wrong_{n}": _share(errors[third == k]) for k, n in enumerate(("low", "middle", "high"))}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _share(values: Array) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _bounds(draws: Array, method: str) -> tuple[float, float]:
+    """Interval of the draws; an oracle's threshold was fitted to these very calls, so it has none."""
+    return (float("nan"), float("nan")) if method in ORACLES else interval(draws)
+
+
+def _nanmean(values: Array, axis: int) -> Array:
+    known = ~np.isnan(values)
+    count = known.sum(axis)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else float("nan")

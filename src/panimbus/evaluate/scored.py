@@ -1,0 +1,172 @@
+"""Calls beside scores: one row a call, with what every method says and what is known of the cell."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError
+from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
+from panimbus.evaluate.baselines import mixture_posterior
+from panimbus.evaluate.calls import KEY, check_overlap, raise_overlap
+from panimbus.evaluate.confounders import RADIUS_PX, heterogeneity, neighbours
+from panimbus.evaluate.metrics import otsu_calls
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is known besides calls and scores.
+
+    Parameters
+    ----------
+    tissue
+        Name of the tissue, "" if unknown.
+    cell_types
+        From `read_cell_types`.
+    silver
+        From `read_silver`.
+    radius_px
+        Of a cell's surroundings, in pixels of the image.
+    """
+
+    tissue: str = ""
+    cell_types: pd.DataFrame | None = None
+    silver: pd.DataFrame | None = None
+    radius_px: float = RADIUS_PX
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """All cells of one FOV and channel: n rows in the table's order."""
+
+    cell_id: Array
+    xy_px: Array
+    size_px: Array
+    score: Array
+    intensity: Array
+    normaliser: float
+    threshold: float
+
+
+def score_calls(table: AnnData, calls: pd.DataFrame, beside: Beside | None = None) -> pd.DataFrame:
+    """Look up what was predicted for each call, and compute the baselines on all cells of its FOV.
+
+    Parameters
+    ----------
+    table
+        What `panimbus.predict` gave.
+    calls
+        From `read_calls`.
+    beside
+
+    Returns
+    -------
+    DataFrame
+        One row a call: dataset, fov, channel, cell_id, call, truth, weight, tissue, cell_type; score; intensity (mean intensity
+        in units of the normaliser); otsu (0 or 1); mixture (posterior); silver (NaN = undefined); and the confounders
+        cell_size, heterogeneity, rarity, sparsity, density. Positive neighbours are positive by their call, else by their silver
+        label, else by their score.
+
+    Raises
+    ------
+    InputError
+        If the calls name FOVs, channels or cells that are not in the table.
+    """
+    import pandas as pd
+
+    _check_table(table)
+    beside = beside or Beside()
+    fovs = table.obs[FOV].astype(str).to_numpy()
+    ids = table.obs[CELL].to_numpy()
+    there = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
+    raise_overlap(check_overlap(calls, there, {key: list(table.var_names) for key in there}), "the cell table")
+    inputs = json.loads(str(table.uns[PROVENANCE].get("inputs", "{}")))
+    parts = []
+    for (_, fov, channel), rows in calls.groupby(["dataset", "fov", "channel"], sort=False):
+        cells = _cells(table, fovs == fov, str(channel), float(inputs.get(fov, {}).get("mpp") or 1.0))
+        parts.append(_one(rows, cells, beside))
+    out = pd.concat(parts)
+    return _with_types(out, beside).sort_values(list(KEY), kind="stable", ignore_index=True)
+
+
+def _check_table(table: AnnData) -> None:
+    missing = [f"obs[{c!r}]" for c in (FOV, CELL, AREA) if c not in table.obs]
+    missing += [] if MEAN in table.layers else [f"layers[{MEAN!r}]"]
+    missing += [] if SPATIAL in table.obsm else [f"obsm[{SPATIAL!r}]"]
+    missing += [] if NORMALISER in table.var else [f"var[{NORMALISER!r}]"]
+    missing += [] if PROVENANCE in table.uns else [f"uns[{PROVENANCE!r}]"]
+    if missing:
+        raise InputError(
+            "This is not a cell table that panimbus predict wrote.", expected=", ".join(missing), got="none of these"
+        )
+
+
+def _cells(table: AnnData, mine: Array, channel: str, mpp: float) -> _Cells:
+    part, k = table[mine], list(table.var_names).index(channel)
+    return _Cells(
+        part.obs[CELL].to_numpy(),
+        np.asarray(part.obsm[SPATIAL]) / mpp,
+        part.obs[AREA].to_numpy() / mpp**2,
+        np.asarray(part.X)[:, k].astype(np.float64),
+        np.asarray(part.layers[MEAN])[:, k].astype(np.float64),
+        float(table.var[NORMALISER].to_numpy()[k]),
+        float(table.uns[PROVENANCE].get("threshold", 0.5)),
+    )
+
+
+def _one(rows: pd.DataFrame, cells: _Cells, beside: Beside) -> pd.DataFrame:
+    """The calls of one FOV and channel."""
+    fov, channel = str(rows["fov"].iloc[0]), str(rows["channel"].iloc[0])
+    at = _positions(cells.cell_id, rows["cell_id"].to_numpy())
+    silver = _silver(cells, fov, channel, beside)
+    truth, weight = rows["truth"].to_numpy(), rows["weight"].to_numpy(np.float64)
+    positive = np.where(np.isnan(silver), cells.score >= cells.threshold, silver >= 0.5)
+    positive[at[truth >= 0]] = truth[truth >= 0] == 1
+    density, sparsity = neighbours(cells.xy_px, at, positive, beside.radius_px)
+    known = truth >= 0
+    unit = cells.normaliser if cells.normaliser > 0 else float("nan")
+    return rows.assign(
+        tissue=beside.tissue,
+        score=cells.score[at],
+        intensity=np.nan_to_num(cells.intensity[at] / unit),
+        otsu=otsu_calls(cells.intensity)[at].astype(np.float64),
+        mixture=mixture_posterior(cells.intensity, cells.normaliser)[at],
+        silver=silver[at],
+        cell_size=cells.size_px[at],
+        heterogeneity=heterogeneity(cells.intensity),
+        rarity=float(np.average(truth[known] == 1, weights=weight[known])) if known.any() else float("nan"),
+        sparsity=sparsity,
+        density=density,
+    )
+
+
+def _positions(cell_id: Array, wanted: Array) -> npt.NDArray[np.intp]:
+    order = np.argsort(cell_id)
+    return np.asarray(order[np.searchsorted(cell_id, wanted, sorter=order)], np.intp)
+
+
+def _silver(cells: _Cells, fov: str, channel: str, beside: Beside) -> Array:
+    """Silver label of each cell of a FOV, NaN where there is none."""
+    out = np.full(len(cells.cell_id), np.nan)
+    if beside.silver is not None:
+        mine = beside.silver[(beside.silver["fov"] == fov) & (beside.silver["channel"] == channel)]
+        mine = mine[mine["cell_id"].isin(cells.cell_id)]
+        out[_positions(cells.cell_id, mine["cell_id"].to_numpy())] = mine["label"].to_numpy()
+    return out
+
+
+def _with_types(frame: pd.DataFrame, beside: Beside) -> pd.DataFrame:
+    if beside.cell_types is None:
+        return frame.assign(cell_type="")
+    merged = frame.merge(beside.cell_types, on=["fov", "cell_id"], how="left")
+    return merged.assign(cell_type=merged["cell_type"].fillna(""))

@@ -1,0 +1,239 @@
+"""The tables of an evaluation as files: CSV, Markdown, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.evaluate.calls import read_table
+from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, ORACLES, SILVER_CELLS, EvaluateSettings, Evaluation
+from panimbus.io.write import atomic_path
+
+RULES = (
+    "F1 is the harmonic mean of precision and recall at the model's threshold; the mean is over markers, then over datasets.",
+    "Where a marker has no positive cell and none is called so, F1 is 1. Cells called undetermined are left out.",
+    "Cells count with their sampling weight. Intervals: 95 %, bootstrap of the calls within their strata; nothing else varies.",
+    "Otsu and the mixture see the mean intensities of all cells of the FOV.",
+    "Oracle: the threshold is found with the truth at hand. It says what thresholds could do at most, and has no interval.",
+)
+SCORED = "calls.csv"
+_WORDS = ("dataset", "fov", "channel", "call", "tissue", "cell_type")
+
+
+def frames(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+    """Every table, by the name of its file."""
+    curves = [
+        pd.DataFrame({"dataset": name} | {k: getattr(c, k) for k in ("low", "high", "score", "positive")})
+        .assign(positive_low=c.positive_low, positive_high=c.positive_high, weight=c.weight, cells=c.cells)
+        .assign(error=c.error)
+        for name, c in evaluation.curves.items()
+    ]
+    scored = evaluation.calls.drop(columns=["unit", *(c for c in evaluation.calls if str(c).endswith("_at"))])
+    return {
+        "markers": evaluation.markers.drop(columns="unit"),
+        "means": evaluation.means,
+        "groups": evaluation.groups,
+        "calibration": pd.concat(curves, ignore_index=True),
+        "confounders": evaluation.confounders,
+        "calls": scored,
+    }
+
+
+def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str]) -> None:
+    """Write every table as CSV, ``summary.md``, and ``evaluation.json`` (what was evaluated, and the means)."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, frame in frames(evaluation).items():
+        with atomic_path(out / f"{name}.csv") as path:
+            frame.to_csv(path, index=False, float_format="%.6g")
+    with atomic_path(out / "summary.md") as path:
+        path.write_text(markdown(evaluation, about), encoding="utf-8")
+    settings = {k: getattr(evaluation.settings, k) for k in ("unit", "threshold", "draws", "seed")}
+    means = json.loads(evaluation.means.to_json(orient="records"))
+    with atomic_path(out / "evaluation.json") as path:
+        path.write_text(json.dumps({"about": dict(about), "settings": settings, "means": means}, indent=1), encoding="utf-8")
+
+
+def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str, str]]:
+    """The scored calls, settings and description of an earlier evaluation."""
+    frame = read_table(folder / SCORED)
+    try:
+        said = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        settings = EvaluateSettings(**said["settings"])
+        if lost := [c for c in (*_WORDS, "truth", "weight", "score") if c not in frame]:
+            raise InputError(f"{folder / SCORED}: columns are missing: {', '.join(lost)}.", available=list(frame.columns))
+        numbers = {c: pd.to_numeric(frame[c].replace("", "nan")) for c in frame if c not in _WORDS}
+        if "mixture_posterior" in numbers:
+            numbers["mixture"] = numbers["mixture_posterior"]
+        numbers["silver"] = numbers.get("silver_label", pd.Series(math.nan, frame.index))
+        return (
+            frame.assign(**{str(k): v for k, v in numbers.items()}),
+            settings,
+            {str(k): str(v) for k, v in said["about"].items()},
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ReadError(f"{folder} is no folder that panimbus evaluate wrote.", got=f"{type(error).__name__}: {error}") from None
+
+
+def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) -> None:
+    """Write ``<stem>.md`` and the table by marker as ``<stem>.csv``."""
+    with atomic_path(stem.with_name(f"{stem.name}.md")) as path:
+        path.write_text(markdown(evaluation, about), encoding="utf-8")
+    with atomic_path(stem.with_name(f"{stem.name}.csv")) as path:
+        evaluation.markers.drop(columns="unit").to_csv(path, index=False, float_format="%.4g")
+
+
+def markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str:
+    """The evaluation as Markdown: means, calibration, groups, confounders, markers."""
+    parts = [f"# {about.get('title', 'Evaluation')}", "\n".join(f"- {k}: {v}" for k, v in about.items() if k != "title")]
+    parts += ["## Mean F1", table(means_rows(evaluation)), "\n".join(f"- {rule}" for rule in RULES)]
+    parts += ["## The model against each method", table(gain_rows(evaluation))]
+    parts += ["## Calibration", "\n".join(calibration_lines(evaluation))]
+    for kind in ("tissue", "cell type"):
+        if len(rows := group_rows(evaluation, kind)) > 1:
+            parts += [f"## By {kind}", table(rows)]
+    parts += ["## Confounders", table(confounder_rows(evaluation)), CONFOUNDED]
+    parts += ["## By marker", table(marker_rows(evaluation))]
+    return "\n\n".join(parts) + "\n"
+
+
+CONFOUNDED = (
+    "Mutual information (nats) with right or wrong, as the paper defines it. Chance: what 95 % of shuffled errors stay below; "
+    "entropy: what it is at most. Heterogeneity and rarity are one number a marker and FOV: they tell what its name does."
+)
+
+
+def methods_of(evaluation: Evaluation) -> list[str]:
+    """The methods there are, in their order."""
+    there = set(evaluation.means["method"])
+    return [m for m in METHODS if m in there]
+
+
+def means_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Methods x datasets: F1 and its interval; head first."""
+    means = {(r["method"], r["dataset"]): r for r in evaluation.means.to_dict("records")}
+    datasets = list(dict.fromkeys(evaluation.means["dataset"]))
+    if len(datasets) == 2:  # one dataset is its own mean
+        datasets = datasets[:1]
+    figures = ("precision", "recall", "specificity")
+    rows = [["method", *datasets, *(f"{f} (mean)" for f in figures), "markers"]]
+    for method in methods_of(evaluation):
+        cells = [with_interval(means[method, d]) for d in datasets]
+        rows.append([METHODS[method], *cells, *(two(means[method, ALL][f]) for f in figures), str(means[method, ALL]["markers"])])
+    return rows
+
+
+def gain_rows(evaluation: Evaluation) -> list[list[str]]:
+    """F1 of the model less that of each method."""
+    means = evaluation.means
+    datasets = list(dict.fromkeys(means["dataset"]))
+    rows = [["F1 of the model less that of", *datasets]]
+    for method in methods_of(evaluation):
+        mine = means[means["method"] == method].set_index("dataset")
+        if method not in (MODEL, SILVER_CELLS, "model_best"):
+            rows.append([METHODS[method], *(gain(mine.loc[d]) for d in datasets)])
+    return rows
+
+
+def gain(row: Any) -> str:
+    """A difference with its interval."""
+    if math.isnan(row["gain"]):
+        return "–"
+    bounds = "" if math.isnan(row["gain_low"]) else f" ({row['gain_low']:+.2f} to {row['gain_high']:+.2f})"
+    return f"{row['gain']:+.3f}{bounds}"
+
+
+def group_rows(evaluation: Evaluation, kind: str) -> list[list[str]]:
+    """One row a tissue or cell type: F1 of each method that is no oracle."""
+    groups = evaluation.groups
+    methods = [m for m in methods_of(evaluation) if m not in ORACLES]
+    rows = [[kind, "calls", "markers", *(METHODS[m] for m in methods), "precision (model)", "recall (model)"]]
+    mine = groups[groups["kind"] == kind] if len(groups) else groups
+    for name in dict.fromkeys(mine["group"]) if len(mine) else ():
+        by = {r["method"]: r for r in mine[mine["group"] == name].to_dict("records")}
+        model = by[MODEL]
+        cells = [with_interval(by[m]) for m in methods]
+        rows.append(
+            [str(name), f"{model['calls']:,}", str(model["markers"]), *cells, two(model["precision"]), two(model["recall"])]
+        )
+    return rows
+
+
+def calibration_lines(evaluation: Evaluation) -> list[str]:
+    """Expected calibration error, all datasets and each."""
+    lines = []
+    for name, curve in evaluation.curves.items():
+        if name != ALL or len(evaluation.curves) != 2:
+            where = "all datasets" if name == ALL else name
+            lines.append(f"- {where}: expected calibration error {curve.error:.3f}, Brier score {curve.brier:.3f}")
+    return lines
+
+
+def confounder_rows(evaluation: Evaluation) -> list[list[str]]:
+    """One row a confounder and method."""
+    rows = [["confounder", "method", "mutual information", "chance", "entropy", "wrong: lowest third", "middle", "highest"]]
+    for _, row in evaluation.confounders.iterrows():
+        thirds = [percent(row[f"wrong_{n}"]) for n in ("low", "middle", "high")]
+        figures = [f"{row[c]:.3f}" for c in ("information", "chance", "entropy")]
+        rows.append([str(row["confounder"]).replace("_", " "), METHODS[row["method"]], *figures, *thirds])
+    return rows
+
+
+def marker_rows(evaluation: Evaluation) -> list[list[str]]:
+    """One row a marker: the model's figures, and the F1 of the others."""
+    markers = evaluation.markers
+    others = [m for m in methods_of(evaluation) if m not in (MODEL, SILVER_CELLS)]
+    head = ["dataset", "FOV", "marker", "calls", "positive", "P", "R", "F1", "95 %", "AUC", "score - truth"]
+    rows = [[*head, *(SHORT[m] for m in others)]]
+    for _, group in markers.groupby("unit", sort=False):
+        by: dict[str, Any] = {str(r["method"]): r for r in group.to_dict("records")}
+        model = by[MODEL]
+        fovs = str(model["fov"]) if len(str(model["fov"])) < 24 else f"{str(model['fov']).count(',') + 1} FOVs"
+        cells = [str(model["dataset"]), fovs, str(model["channel"]), str(model["calls"]), percent(model["positive"])]
+        cells += [two(model[c]) for c in ("precision", "recall", "f1")]
+        cells += ["–" if math.isnan(model["f1_low"]) else f"{model['f1_low']:.2f}–{model['f1_high']:.2f}", two(model["auc"])]
+        rows.append([*cells, f"{model['bias']:+.2f}", *(two(by[m]["f1"]) for m in others)])
+    return rows
+
+
+SHORT = {
+    "otsu": "Otsu F1",
+    "mixture": "mixture F1",
+    "silver": "silver F1",
+    "model_best": "model best thr. F1",
+    "intensity_best": "intensity best thr. F1",
+}
+
+
+def with_interval(row: Any) -> str:
+    """F1 and its interval."""
+    if math.isnan(row["f1"]):
+        return "–"
+    return f"{row['f1']:.3f}" + ("" if math.isnan(row["f1_low"]) else f" ({row['f1_low']:.2f}–{row['f1_high']:.2f})")
+
+
+def two(value: float) -> str:
+    """Two decimals, a dash where undefined."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """Per cent, a dash where undefined."""
+    return "–" if math.isnan(value) else f"{100 * value:.0f} %"
+
+
+def plain(rows: Sequence[Sequence[str]]) -> str:
+    """For the terminal; the first row is the head."""
+    wide = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first row is the head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
