@@ -1,0 +1,271 @@
+"""Metaclusters: nodes of a map grouped by what stays together when the grouping is repeated on parts of them.
+
+Consensus clustering after Monti et al. (2003): many subsamples of the nodes are grouped; how often two nodes end up in one
+group is their co-association, and the metaclusters are a linkage on that. The proportion of ambiguous pairs (PAC) is that of
+Şenbabaoğlu et al. (2014), the stability of a metacluster the mean Jaccard index of Hennig (2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.spatial.distance import pdist, squareform
+
+from panimbus.core.errors import InputError
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int32]
+
+SHARE = 0.8  # of the nodes in a run, on average
+_RANGE = (0.5, 0.95)  # no node is in fewer or more of the runs
+_AMBIGUOUS = (0.1, 0.9)
+_TOLERANCE = 0.05  # of the widest silhouette
+_FLOOR = (
+    0.5  # of the largest standard deviation of a marker: a marker that few cells carry is mostly noise, blown up by z-scoring
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """Metaclusters of nodes.
+
+    Attributes
+    ----------
+    labels : (n_nodes,) int32
+        Metacluster of each node, 0..k-1, the one with most cells first; -1 = a node without cells, which belongs nowhere.
+    k : int
+    stability : (k,) float64, 0..1
+        Mean over the runs of the Jaccard index, in cells, between the metacluster and its best match. Above 0.75 it is found
+        whatever nodes are left out, below 0.5 it is an accident.
+    co_association : (n_nodes, n_nodes) float32, 0..1
+        Share of the runs with both nodes that put them together, at this k; 0 for nodes without cells.
+    pac, silhouette : number of metaclusters -> 0..1, -1..1
+        Share of the pairs of nodes that are neither nearly always nor nearly never together; mean silhouette width of the nodes'
+        profiles, from which the number of metaclusters is proposed.
+    profiles : (n_nodes, C) float32
+        z-scores the grouping was done on.
+    """
+
+    labels: Labels
+    k: int
+    stability: Doubles
+    co_association: Floats
+    pac: Mapping[int, float]
+    silhouette: Mapping[int, float]
+    profiles: Floats
+
+
+def node_profiles(codes: npt.ArrayLike, sizes: npt.ArrayLike, *, cap: float = 3.0) -> Floats:
+    """z-score of each marker over the cells that the nodes stand for, clipped to ± ``cap``.
+
+    Parameters
+    ----------
+    codes : (n_nodes, C) float
+    sizes : (n_nodes,) int
+        Cells of each node: its weight in mean and standard deviation.
+    cap
+
+    Returns
+    -------
+    (n_nodes, C) float32
+        0 in constant markers. A standard deviation below half the largest counts as that half.
+
+    Examples
+    --------
+    >>> node_profiles([[0.0, 5.0], [1.0, 5.0]], [3, 1]).astype(float).round(3).tolist()
+    [[-0.577, 0.0], [1.732, 0.0]]
+    """
+    values, weight = np.asarray(codes, np.float64), np.asarray(sizes, np.float64)
+    values = values - np.average(values, axis=0, weights=weight)
+    spread = np.sqrt(np.average(values**2, axis=0, weights=weight))
+    floor = max(_FLOOR * float(spread.max()), 1e-12)
+    return np.asarray(np.clip(values / np.maximum(spread, floor), -cap, cap), np.float32)
+
+
+def consensus(
+    codes: npt.ArrayLike, sizes: npt.ArrayLike, k: int | None = None, *, k_max: int = 30, runs: int = 100, seed: int = 0
+) -> Consensus:
+    """Group the nodes of a map into metaclusters.
+
+    Each run draws about 80 % of the nodes (a node's chance grows with the root of its number of cells, from 50 to 95 %) and
+    groups them by average linkage, which keeps a small group apart if it is far from all others. The co-association of the runs
+    is linked by the average as well.
+
+    Parameters
+    ----------
+    codes : (n_nodes, C) float
+    sizes : (n_nodes,) int
+        Cells of each node.
+    k
+        Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is within 5 % of the widest: two
+        metaclusters of one type are merged by giving them one name, two types in one metacluster are lost. PAC is reported
+        beside it; its minimum is at either very few metaclusters or as many as there may be.
+    k_max
+        Largest number to look at.
+    runs
+        Subsamples.
+    seed
+
+    Returns
+    -------
+    Consensus
+
+    Examples
+    --------
+    >>> found = consensus([[0.0], [0.1], [1.0], [0.9], [0.5]], [9, 9, 5, 5, 0])
+    >>> found.k, found.labels.tolist(), found.stability.round(2).tolist()
+    (2, [0, 0, 1, 1, -1], [0.98, 0.96])
+    """
+    values, weight = _checked(codes, sizes, runs)
+    live = np.flatnonzero(weight > 0)
+    if k_max < 2 or (k is not None and not 1 <= k <= len(live)):
+        raise InputError(
+            "The map has no such number of metaclusters.",
+            expected=f"k from 1 to {len(live)} (nodes with cells), k_max at least 2",
+            got=f"k = {k}, k_max = {k_max}",
+        )
+    profiles = node_profiles(values, weight)
+    runs_of = _Runs.draw(profiles[live], weight[live], min(max(k_max, k or 0), len(live)), runs, seed)
+    counts = range(2, runs_of.largest + 1)
+    pac, silhouette = {}, {}
+    for n in counts:
+        together = runs_of.together(n)
+        pac[n] = _pac(together)
+        silhouette[n] = _silhouette(runs_of.distance, runs_of.groups(together, n), n)
+    if k is None:
+        k = _proposed(silhouette) if runs_of.distance.any() else 1
+    together = runs_of.together(k)
+    group = runs_of.groups(together, k)
+    labels = np.full(len(weight), -1, np.int32)
+    labels[live] = group
+    whole = np.zeros((len(weight), len(weight)), np.float32)
+    whole[np.ix_(live, live)] = together
+    return Consensus(labels, k, runs_of.stability(group, k), whole, pac, silhouette, profiles)
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Groupings of subsamples of the nodes that have cells.
+
+    Attributes
+    ----------
+    weight : (n,) float64
+        Cells of each node.
+    distance : (n, n) float64
+        Of the profiles.
+    drawn : (runs, n) bool
+    cuts : (runs, largest, n) int16
+        Cluster of each node when the run is cut into 1, 2, ... clusters; -1 = not drawn.
+    """
+
+    weight: Doubles
+    distance: Doubles
+    drawn: npt.NDArray[np.bool_]
+    cuts: npt.NDArray[np.int16]
+
+    @property
+    def largest(self) -> int:
+        return int(self.cuts.shape[1])
+
+    @classmethod
+    def draw(cls, profiles: Floats, weight: Doubles, largest: int, runs: int, seed: int) -> _Runs:
+        rng = np.random.default_rng(seed)
+        n = len(weight)
+        chance = np.clip(SHARE * np.sqrt(weight) / np.sqrt(weight).mean(), *_RANGE)
+        distance = np.asarray(squareform(pdist(profiles)), np.float64)
+        drawn = rng.random((runs, n)) < chance
+        drawn[drawn.sum(1) < 2] = True
+        cuts = np.full((runs, largest, n), -1, np.int16)
+        for r in range(runs):
+            at = np.flatnonzero(drawn[r])
+            part = distance[np.ix_(at, at)]
+            cuts[r][:, at] = _cut(part, np.minimum(np.arange(1, largest + 1), len(at)))
+        return cls(weight, distance, drawn, cuts)
+
+    def together(self, k: int) -> Floats:
+        """(n, n) share of the runs with both nodes in which they were in one of k clusters."""
+        member = (self.cuts[:, k - 1, :, None] == np.arange(k, dtype=np.int16)).astype(np.float32)
+        member = np.ascontiguousarray(member.transpose(1, 0, 2)).reshape(len(self.weight), -1)
+        drawn = self.drawn.astype(np.float32)
+        share = (member @ member.T) / np.maximum(drawn.T @ drawn, 1)
+        np.fill_diagonal(share, 1)
+        return np.asarray(share, np.float32)
+
+    def groups(self, together: Floats, k: int) -> Labels:
+        """(n,) k clusters of the co-association, the one with most cells first; equal shares are told apart by distance."""
+        apart = 1 - together.astype(np.float64)
+        if self.distance.any():
+            apart += 1e-3 * self.distance / self.distance.max()
+        found = _cut(apart, np.array([k]))[0]
+        cells = np.bincount(found, self.weight, k)
+        rank = np.empty(k, np.int32)
+        rank[np.argsort(-cells, kind="stable")] = np.arange(k)
+        groups: Labels = rank[found]
+        return groups
+
+    def stability(self, groups: Labels, k: int) -> Doubles:
+        """(k,) mean over the runs of each cluster's largest Jaccard index with one of the run's clusters, in cells."""
+        ours = np.eye(k)[groups] * self.weight[:, None]  # (n, k)
+        total, seen = np.zeros(k), np.zeros(k)
+        for drawn, cut in zip(self.drawn, self.cuts[:, k - 1], strict=True):
+            theirs = cut[drawn][:, None] == np.arange(k)
+            both = ours[drawn].T @ theirs
+            either = both.sum(1, keepdims=True) + (self.weight[drawn] @ theirs) - both
+            present = both.sum(1) > 0
+            total[present] += (both[present] / np.maximum(either[present], 1e-300)).max(1)
+            seen += present
+        return total / np.maximum(seen, 1)
+
+
+def _cut(distance: Doubles, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
+    """(len(counts), n) clusters of the average linkage of an (n, n) distance, for each number of clusters exactly."""
+    if len(distance) == 1:
+        return np.zeros((len(counts), 1), np.int16)
+    tree = linkage(squareform(distance, checks=False), "average")
+    return np.asarray(cut_tree(tree, counts).T, np.int16)
+
+
+def _proposed(silhouette: Mapping[int, float]) -> int:
+    """The largest number of clusters whose silhouette is within 5 % of the widest."""
+    widest = max(silhouette.values())
+    return max(n for n, width in silhouette.items() if width >= widest - _TOLERANCE * abs(widest))
+
+
+def _pac(together: Floats) -> float:
+    pairs = together[np.triu_indices(len(together), 1)]
+    return float(((pairs > _AMBIGUOUS[0]) & (pairs < _AMBIGUOUS[1])).mean())
+
+
+def _silhouette(distance: Doubles, groups: Labels, k: int) -> float:
+    """Mean silhouette width (Rousseeuw 1987); 0 for a node alone in its cluster."""
+    member = np.eye(k)[groups]
+    size = member.sum(0)
+    total = distance @ member
+    own = np.arange(len(groups)), groups
+    within = total[own] / np.maximum(size[groups] - 1, 1)
+    mean = total / size
+    mean[own] = np.inf
+    nearest = mean.min(1)
+    width = (nearest - within) / np.maximum(np.maximum(nearest, within), 1e-12)
+    return float(np.where(size[groups] > 1, width, 0).mean())
+
+
+def _checked(codes: npt.ArrayLike, sizes: npt.ArrayLike, runs: int) -> tuple[Doubles, Doubles]:
+    values, weight = np.asarray(codes, np.float64), np.asarray(sizes, np.float64)
+    problems = []
+    if values.ndim != 2 or weight.shape != values.shape[:1]:
+        problems.append(f"codes are {values.shape} and sizes {weight.shape}; they should be (n_nodes, markers) and (n_nodes,)")
+    if not (np.isfinite(values).all() and np.isfinite(weight).all() and (weight >= 0).all()):
+        problems.append("codes or sizes are NaN, infinite or negative numbers of cells")
+    elif not (weight > 0).any():
+        problems.append("no node has cells")
+    if runs < 10:
+        problems.append(f"{runs} runs are too few to count in how many of them two nodes are together; 10 is the least")
+    if problems:
+        raise InputError("The nodes cannot be grouped.", got="; ".join(problems))
+    return values, weight
