@@ -12,6 +12,7 @@ from panimbus.phenotype.lineage import Judged
 from panimbus.phenotype.rules import NONE, ONE, SEVERAL, Assignment, Floats
 
 Array = npt.NDArray[Any]
+Types = tuple[Judged, ...]
 
 
 def reasons(out: Assignment, scores: Floats, positive: float = 0.5) -> Array:
@@ -38,7 +39,7 @@ def reasons(out: Assignment, scores: Floats, positive: float = 0.5) -> Array:
         name = out.rules.types[kind].name if kind >= 0 else ""
         lineage, below = out.rules.lineage(name), out.rules.children(name)
         columns = list(dict.fromkeys(c for t in (*lineage, *below) for c in (*t.plus, *t.any_of)))
-        called = scores[np.ix_(rows, columns)] >= positive
+        called = scores[np.ix_(rows, np.array(columns, np.intp))] >= positive
         _, first, which = np.unique(np.packbits(called, axis=1), axis=0, return_index=True, return_inverse=True)
         sentences = [_sentence(out, lineage, below, state, dict(zip(columns, called[i].tolist(), strict=True))) for i in first]
         text[rows] = np.array(sentences, object)[which.ravel()]

@@ -1,0 +1,91 @@
+"""Do the FOVs agree? The share of positive cells of each marker, FOV by FOV. Shown, never corrected.
+
+A FOV may differ because the tissue does, and no table can tell that from a stain that failed; so what stands out is named, and
+nothing is changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[Any]
+FEWEST_FOVS, FAR, ODDS = 4, 3.5, np.log(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What `compare_fovs` found.
+
+    Parameters
+    ----------
+    fraction
+        FOV x marker: share of positive cells.
+    shift
+        FOV x marker: log odds of that share minus the median of the FOVs.
+    outlying
+        FOV x marker: whether it stands out.
+    warnings
+        One sentence each.
+    """
+
+    fraction: pd.DataFrame
+    shift: pd.DataFrame
+    outlying: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+def compare_fovs(scores: Array, fov: Array, channels: tuple[str, ...], positive: float = 0.5) -> Batch:
+    """Compare the FOVs' shares of positive cells.
+
+    Parameters
+    ----------
+    scores : (n, C) float32
+    fov : (n,) str
+    channels
+        C names.
+    positive
+        Score from which a cell is positive.
+
+    Returns
+    -------
+    Batch
+        A marker of a FOV stands out where its log odds lie more than 3.5 robust standard deviations (1.4826 median absolute
+        deviations) and at least a factor of three in the odds from the FOVs' median. With fewer than four FOVs none can.
+    """
+    import pandas as pd
+
+    names = list(dict.fromkeys(fov.tolist()))
+    code = pd.Index(names).get_indexer(pd.Index(fov))
+    cells = np.bincount(code, minlength=len(names)).astype(float)
+    called = scores >= positive
+    count = np.stack([np.bincount(code, called[:, c], len(names)) for c in range(len(channels))], 1)
+    odds = np.log((count + 0.5) / (cells[:, None] - count + 0.5))  # half a cell: a FOV without positive cells has odds, too
+    shift = odds - np.median(odds, axis=0)
+    spread = 1.4826 * np.median(np.abs(shift), axis=0)
+    far = (np.abs(shift) > FAR * spread) & (np.abs(shift) > ODDS) & (len(names) >= FEWEST_FOVS)
+    index = pd.Index(names, name="fov")
+    frames = [pd.DataFrame(x, index=index, columns=list(channels)) for x in (count / cells[:, None], shift, far)]
+    return Batch(*frames, _warnings(names, channels, count / cells[:, None], shift, far))
+
+
+def _warnings(names: list[str], channels: tuple[str, ...], share: Array, shift: Array, far: Array) -> tuple[str, ...]:
+    if 1 < len(names) < FEWEST_FOVS:
+        return (f"only {len(names)} FOVs: too few to tell a shift of one from the spread of all",)
+    out = []
+    middle = np.median(share, axis=0)
+    for k in np.flatnonzero(far.any(1)).tolist():
+        hits = np.flatnonzero(far[k]).tolist()
+        said = [f"{channels[c]} {100 * share[k, c]:.1f} % (others {100 * middle[c]:.1f} %)" for c in hits]
+        out.append(f"FOV {names[k]} stands out in {len(hits)} of {len(channels)} markers: {listed(said, 6)}")
+        if len(hits) * 2 >= len(channels) and len(channels) >= 3 and abs(np.sign(shift[k, hits]).sum()) == len(hits):
+            out.append(f"FOV {names[k]}: most markers are shifted the same way, as by staining, acquisition or segmentation")
+    return tuple(out)

@@ -1,0 +1,139 @@
+"""Tables of scores in: what `predict` wrote, any AnnData, or a CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from panimbus.core.errors import ChannelError, InputError, MissingExtraError, ReadError, listed
+from panimbus.core.table import AREA, CELL, CSV_FOV, CSV_LABEL, CSV_X, CSV_Y, FOV, SPATIAL
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+_FOVS, _CELLS = (CSV_FOV, FOV), (CSV_LABEL, CELL, "cell")
+_OTHER = (AREA, CSV_X, CSV_Y)
+
+
+def read_scores(path: str | Path, markers: Sequence[str] | None = None) -> AnnData:
+    """Read a table of scores and check its cells.
+
+    Parameters
+    ----------
+    path
+        ``.h5ad`` (obs ``fov_id`` and ``cell_id``), or CSV / parquet with columns ``fov`` and ``label`` (or ``fov_id`` and
+        ``cell_id``), a column a marker, and perhaps ``area_um2``, ``centroid_x_um``, ``centroid_y_um``.
+    markers
+        Take these only, in this order.
+
+    Returns
+    -------
+    AnnData
+        X = scores float32; obs ``fov_id`` (categorical), ``cell_id`` (int64); names ``fov:cell_id``.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise ReadError(f"{path}: there is no such table.", expected="cells.h5ad of `panimbus predict`, or a CSV of scores")
+    kind = file.suffix.lower()
+    if kind == ".h5ad":
+        table = _h5ad(file)
+    elif kind in (".csv", ".tsv", ".parquet"):
+        table = _frame(file, kind)
+    else:
+        raise ReadError(
+            f"{path}: not a table of a kind that is read here.", got=kind or "no suffix", available=[".h5ad", ".csv", ".parquet"]
+        )
+    if markers is not None:
+        if missing := [m for m in markers if m not in table.var_names]:
+            raise ChannelError(f"{path}: {listed(missing)} is not in the table.", available=list(table.var_names))
+        table = table[:, list(markers)].copy()
+    return checked(table, str(path))
+
+
+def checked(table: AnnData, source: str = "the table") -> AnnData:
+    """Check the cells of a table of scores and name them; returns it with float32 scores, int64 ids and a categorical FOV."""
+    import pandas as pd
+
+    missing = [c for c in (FOV, CELL) if c not in table.obs]
+    if missing:
+        raise InputError(
+            f"{source}: the table does not say which cell a row is.",
+            expected=f"obs columns {FOV} and {CELL}",
+            available=table.obs.columns,
+        )
+    if not table.n_obs or not table.n_vars:
+        raise InputError(f"{source}: the table is empty.", got=f"{table.n_obs} cells, {table.n_vars} markers")
+    ids = pd.to_numeric(table.obs[CELL], errors="coerce").to_numpy(np.float64)
+    if not np.isfinite(ids).all() or (ids != np.round(ids)).any():
+        raise InputError(
+            f"{source}: {CELL} must be whole numbers: the values of the label image.", got=str(table.obs[CELL].iloc[0])
+        )
+    fov = table.obs[FOV].astype(str)
+    names = pd.Index([f"{f}:{int(c)}" for f, c in zip(fov, ids, strict=True)], dtype=str)
+    if not names.is_unique:
+        twice = names[names.duplicated()].unique()
+        raise InputError(f"{source}: {len(twice)} cells are there more than once.", got=listed(list(twice[:10])))
+    if not table.var_names.is_unique:
+        raise InputError(f"{source}: markers are there twice.", got=listed(list(table.var_names[table.var_names.duplicated()])))
+    out = table.copy()
+    out.X = _dense(table.X)
+    out.obs[CELL] = ids.astype(np.int64)
+    out.obs[FOV] = pd.Categorical(fov, categories=list(dict.fromkeys(fov)))
+    out.obs_names = names
+    return out
+
+
+def _dense(x: Any) -> Any:
+    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
+
+
+def _h5ad(path: Path) -> AnnData:
+    import anndata
+
+    try:
+        return anndata.read_h5ad(path)
+    except (OSError, KeyError, ValueError) as error:
+        raise ReadError(f"{path}: the table cannot be read.", got=str(error).splitlines()[0][:200]) from error
+
+
+def _frame(path: Path, kind: str) -> AnnData:
+    import pandas as pd
+    from anndata import AnnData
+
+    try:
+        if kind == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path, sep="\t" if kind == ".tsv" else ",")
+    except ImportError:
+        raise MissingExtraError("Reading a parquet table", "parquet") from None
+    except (ValueError, OSError) as error:
+        raise ReadError(f"{path}: the table cannot be read.", got=str(error).splitlines()[0][:200]) from error
+    fov, cell = (next((n for n in names if n in frame), None) for names in (_FOVS, _CELLS))
+    if fov is None or cell is None:
+        raise InputError(
+            f"{path}: the table does not say which cell a row is.",
+            expected=f"columns {CSV_FOV} and {CSV_LABEL}",
+            available=[str(c) for c in frame.columns],
+        )
+    markers = [c for c in frame.columns if c not in (*_FOVS, *_CELLS, *_OTHER) and _numeric(frame[c])]
+    obs = pd.DataFrame({FOV: frame[fov].astype(str), CELL: frame[cell]})
+    if AREA in frame:
+        obs[AREA] = frame[AREA]
+    obs.index = obs.index.astype(str)
+    table = AnnData(
+        X=frame[markers].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=pd.Index([str(m) for m in markers], dtype=str))
+    )
+    if CSV_X in frame and CSV_Y in frame:
+        table.obsm[SPATIAL] = frame[[CSV_X, CSV_Y]].to_numpy(np.float64)
+    return table
+
+
+def _numeric(column: pd.Series) -> bool:
+    import pandas as pd
+
+    return bool(pd.api.types.is_numeric_dtype(column)) and not pd.api.types.is_bool_dtype(column)
