@@ -1,0 +1,216 @@
+"""From a cell table to metaclusters: the map, the consensus on its nodes, and both written into the table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import ChannelError, InputError, listed
+from panimbus.core.table import CELL, CLUSTERING, FOV, METACLUSTER, SOM_NODE
+from panimbus.phenotype.consensus import Consensus, consensus
+from panimbus.phenotype.som import Som, fit_som
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+Floats = npt.NDArray[np.float32]
+
+_BRIGHT = 99.9  # percentile that becomes 1 in a layer of intensities
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """How to cluster, as opposed to what.
+
+    Parameters
+    ----------
+    grid
+        Rows and columns of the map.
+    epochs
+        Passes over the cells.
+    k_max
+        Largest number of metaclusters to look at when it is to be proposed.
+    runs
+        Subsamples of the consensus.
+    threads
+        0 = all cores; the result does not depend on it.
+    """
+
+    grid: tuple[int, int] = (15, 15)
+    epochs: int = 20
+    k_max: int = 30
+    runs: int = 100
+    threads: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """What `cluster` found.
+
+    Attributes
+    ----------
+    markers : C names
+        The markers that were used; constant ones are left out.
+    som
+        The map; its ``codes`` (n_nodes, C) are in the units of the table (of a layer: divided by ``scale``).
+    consensus
+        Metaclusters of the nodes; cells of metacluster i have the category ``str(i + 1)``.
+    scale : (C,) float32
+        What each marker was divided by: 1 for scores.
+    """
+
+    markers: tuple[str, ...]
+    som: Som
+    consensus: Consensus
+    scale: Floats
+
+
+def cluster(
+    table: AnnData,
+    markers: Sequence[str] | None = None,
+    *,
+    layer: str | None = None,
+    k: int | None = None,
+    seed: int = 0,
+    settings: ClusterSettings | None = None,
+) -> Clustering:
+    """Group cells by their scores: a self-organising map, then a consensus on its nodes.
+
+    Parameters
+    ----------
+    table
+        Cell table of `predict`, or any AnnData with cells in rows. Written to: obs ``som_node`` (int32) and ``metacluster``
+        (categories "1", "2", ..., most cells first), uns ``clustering``.
+    markers
+        Which to cluster on; None for all of them. Constant markers are left out, with a warning.
+    layer
+        None: the scores in X, as they are. A layer, e.g. ``intensity_mean``: each marker divided by its 99.9th percentile, or the
+        brightest would decide alone.
+    k
+        Number of metaclusters; None proposes one.
+    seed
+        The same seed gives the same result.
+    settings
+
+    Returns
+    -------
+    Clustering
+
+    Raises
+    ------
+    InputError
+        On scores that are not finite, names that are not there or twice, too few cells, or nothing that varies.
+    """
+    settings = settings or ClusterSettings()
+    names = _names(table, markers, layer)
+    values = _values(table, names, layer)
+    names, values, scale = _varying(names, values, scaled=layer is not None)
+    som = fit_som(values, settings.grid, seed=seed, epochs=settings.epochs, threads=settings.threads)
+    found = consensus(som.codes, som.sizes, k, k_max=settings.k_max, runs=settings.runs, seed=seed)
+    result = Clustering(names, som, found, scale)
+    _write(table, result, layer=layer, seed=seed, settings=settings)
+    return result
+
+
+def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> tuple[str, ...]:
+    """All that can be wrong with the names, in one message."""
+    known = [str(n) for n in table.var_names]
+    wanted = known if markers is None else [markers] if isinstance(markers, str) else [str(m) for m in markers]
+    problems = []
+    if missing := [m for m in wanted if m not in known]:
+        problems.append(f"markers that the table does not have: {listed(missing)}")
+    if twice := sorted({m for m in wanted if wanted.count(m) > 1 or known.count(m) > 1}):
+        problems.append(f"markers that are there twice: {listed(twice)}")
+    if not wanted:
+        problems.append("no marker was asked for")
+    if problems:
+        raise ChannelError("The table cannot be clustered on these markers.", got="; ".join(problems), available=known)
+    if layer is not None and layer not in table.layers:
+        raise InputError(f"The table has no layer {layer!r}.", available=map(str, table.layers))
+    ids = [c for c in (FOV, CELL) if c in table.obs]
+    same = table.obs.duplicated(ids) if len(ids) == 2 else table.obs_names.duplicated()
+    if same.any():
+        at = np.flatnonzero(same)
+        raise InputError(
+            f"{len(at):,} cells of the table are there twice.",
+            expected="one row a FOV and cell" if len(ids) == 2 else "unique row names",
+            got=listed([str(n) for n in table.obs_names[at]], 5),
+        )
+    return tuple(wanted)
+
+
+def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Floats:
+    """(n, C) float32 scores or intensities, all of them finite."""
+    columns = [list(table.var_names).index(n) for n in names]
+    whole: Any = table.X if layer is None else table.layers[layer]
+    if whole is None:
+        raise InputError("The table has no scores in X.", fix="name a layer")
+    part = whole[:, columns]
+    values = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)
+    bad = {n: int(c) for n, c in zip(names, (~np.isfinite(values)).sum(0), strict=True) if c}
+    if bad:
+        raise InputError(
+            f"{sum(bad.values()):,} values of the table are NaN or infinite.",
+            got=listed([f"{n} ({c:,} cells)" for n, c in bad.items()]),
+            fix="leave those markers out (markers=), or those cells",
+        )
+    return values
+
+
+def _varying(names: tuple[str, ...], values: Floats, *, scaled: bool) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Leave constant markers out, and divide a layer's by their bright end."""
+    if len(values) == 0:
+        raise InputError("The table has no cells.")
+    vary = values.max(0) > values.min(0)
+    if not vary.any():
+        raise InputError(
+            "No marker differs between the cells: there is nothing to group.",
+            got=f"{len(values):,} cells, constant: {listed(names)}",
+        )
+    if not vary.all():
+        constant = [n for n, v in zip(names, vary, strict=True) if not v]
+        logger.warning("markers that are the same in all cells were left out: %s", listed(constant))
+        names, values = tuple(n for n, v in zip(names, vary, strict=True) if v), values[:, vary]
+    scale = np.ones(len(names), np.float32)
+    if scaled:
+        top = np.percentile(values, _BRIGHT, axis=0)
+        scale = np.where(top > 0, top, np.abs(values).max(0)).astype(np.float32)
+        values = values / scale
+    return names, values, scale
+
+
+def _write(table: AnnData, found: Clustering, *, layer: str | None, seed: int, settings: ClusterSettings) -> None:
+    """Columns and provenance, in kinds that .h5ad can hold."""
+    import pandas as pd
+
+    from panimbus import __version__
+
+    groups = found.consensus.labels[found.som.nodes]
+    table.obs[SOM_NODE] = found.som.nodes
+    table.obs[METACLUSTER] = pd.Categorical.from_codes(groups, pd.Index([str(i + 1) for i in range(found.consensus.k)]))
+    counts = sorted(found.consensus.pac)
+    table.uns[CLUSTERING] = {
+        "version": __version__,
+        "markers": np.array(found.markers, dtype=object),
+        "layer": layer or "X",
+        "scale": found.scale,
+        "seed": seed,
+        "grid": np.array(settings.grid),
+        "epochs": settings.epochs,
+        "runs": settings.runs,
+        "codes": found.som.codes,
+        "sizes": found.som.sizes,
+        "quantisation_error": found.som.quantisation_error,
+        "node_metacluster": found.consensus.labels + (found.consensus.labels >= 0),  # 1, 2, ... as in obs; -1 = no cells
+        "stability": found.consensus.stability,
+        "k": found.consensus.k,
+        "k_looked_at": np.array(counts, np.int64),
+        "pac": np.array([found.consensus.pac[n] for n in counts]),
+        "silhouette": np.array([found.consensus.silhouette[n] for n in counts]),
+    }
