@@ -74,7 +74,8 @@ def compare_fovs(scores: Array, fov: Array, channels: tuple[str, ...], positive:
     far = (np.abs(shift) > FAR * spread) & (np.abs(shift) > ODDS) & (len(names) >= FEWEST_FOVS)
     index = pd.Index(names, name="fov")
     frames = [pd.DataFrame(x, index=index, columns=list(channels)) for x in (count / cells[:, None], shift, far)]
-    return Batch(*frames, _warnings(names, channels, count / cells[:, None], shift, far))
+    fraction, shifted, outlying = frames
+    return Batch(fraction, shifted, outlying, _warnings(names, channels, count / cells[:, None], shift, far))
 
 
 def _warnings(names: list[str], channels: tuple[str, ...], share: Array, shift: Array, far: Array) -> tuple[str, ...]:

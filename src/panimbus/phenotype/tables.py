@@ -105,10 +105,7 @@ def _frame(path: Path, kind: str) -> AnnData:
     from anndata import AnnData
 
     try:
-        if kind == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path, sep="\t" if kind == ".tsv" else ",")
+        frame = pd.read_parquet(path) if kind == ".parquet" else pd.read_csv(path, sep="\t" if kind == ".tsv" else ",")
     except ImportError:
         raise MissingExtraError("Reading a parquet table", "parquet") from None
     except (ValueError, OSError) as error:
