@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,39 @@ PLANES = ("image", "sqrt", "interior", "cell", "cell_mean")
 """Names of input planes: the normalised channel clipped to [0, 1]; its square root; label > 0 and not on an inner boundary;
 label > 0; the square root of each cell's mean normalised intensity, painted on its pixels, clipped to [0, 1]."""
 
+EXTRA = ("nuclear", "membrane")
+"""Names of input planes that show another channel of the same tissue: its normalised intensity, clipped to [0, 1]."""
+
 
 def check_planes(names: Sequence[str]) -> None:
-    """Refuse a plane that is not in `PLANES`."""
-    unknown = [n for n in names if n not in PLANES]
+    """Refuse a plane that is in neither `PLANES` nor `EXTRA`."""
+    unknown = [n for n in names if n not in PLANES + EXTRA]
     if unknown:
-        raise InputError(f"Unknown input planes: {', '.join(unknown)}.", available=PLANES)
+        raise InputError(f"Unknown input planes: {', '.join(unknown)}.", available=PLANES + EXTRA)
+
+
+def extra_planes(out: FloatArray, names: Sequence[str], extra: Mapping[str, FloatArray]) -> FloatArray:
+    """Fill in the planes of `EXTRA`; ``out`` (P, h, w) is changed in place and returned.
+
+    Parameters
+    ----------
+    out : (P, h, w) float32
+    names
+        Input planes in order.
+    extra
+        Plane -> (h, w) float32, intensity divided by that channel's normaliser.
+    """
+    missing = [n for n in names if n in EXTRA and n not in extra]
+    if missing:
+        raise InputError(
+            f"The net sees planes that are not given: {', '.join(missing)}.",
+            available=extra,
+            fix="use a model without them (`panimbus models`)",
+        )
+    for k, name in enumerate(names):
+        if name in extra:
+            np.clip(extra[name], 0, 1, out=out[k])
+    return out
 
 
 def label_planes(names: Sequence[str], index: npt.NDArray[np.int32]) -> FloatArray:

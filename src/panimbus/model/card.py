@@ -87,7 +87,36 @@ class PaperSettings(_Frozen):
         return (big - size) // 2
 
 
-SETTINGS: dict[str, type[CompactSettings | PaperSettings]] = {"compact_unet": CompactSettings, "paper_unet": PaperSettings}
+class BackboneSettings(_Frozen):
+    """Settings of ``BackboneUNet``: a timm encoder by name, and the widths of the decoder, deepest first.
+
+    ``reach`` is what tiles overlap in prediction. It is a choice, not a bound: such encoders see further than their images are
+    wide, and some average over the whole window (squeeze and excitation), so that a tiled result is close to the whole one only.
+    """
+
+    encoder: Annotated[str, Field(min_length=1)] = "resnet50"
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (256, 128, 64, 32, 16)
+    reach: Positive = 256
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be multiples of this (px)."""
+        return int(2 ** len(self.widths))
+
+    def margin(self, padding: str) -> int:
+        """Pixels that the output lacks at each side of the input: none."""
+        if padding != "same":
+            msg = f"backbone_unet pads its convolutions: padding must be 'same', got {padding!r}"
+            raise ValueError(msg)
+        return 0
+
+
+Settings = CompactSettings | PaperSettings | BackboneSettings
+SETTINGS: dict[str, type[Settings]] = {
+    "compact_unet": CompactSettings,
+    "paper_unet": PaperSettings,
+    "backbone_unet": BackboneSettings,
+}
 
 
 class ModelCard(_Frozen):
@@ -117,8 +146,8 @@ class ModelCard(_Frozen):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: str = "1"
-    architecture: Literal["paper_unet", "compact_unet"]
-    settings: CompactSettings | PaperSettings
+    architecture: Literal["paper_unet", "compact_unet", "backbone_unet"]
+    settings: Settings
     planes: Annotated[tuple[str, ...], Field(min_length=1)]
     stats: tuple[str, ...] = ()
     mpp: Annotated[float, Field(gt=0)]
@@ -165,8 +194,8 @@ class ModelCard(_Frozen):
         if not isinstance(self.settings, expected):
             msg = f"settings of {self.architecture} must be {expected.__name__}, got {type(self.settings).__name__}"
             raise ValueError(msg)  # noqa: TRY004 (pydantic gathers ValueErrors only)
-        if self.architecture == "paper_unet" and self.stats:
-            msg = f"paper_unet takes no statistics, got {list(self.stats)}"
+        if self.architecture != "compact_unet" and self.stats:
+            msg = f"{self.architecture} takes no statistics, got {list(self.stats)}"
             raise ValueError(msg)
         self.settings.margin(self.padding)
         return self

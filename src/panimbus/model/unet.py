@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everyone knows)
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from panimbus.model.card import CompactSettings, ModelCard
+from panimbus.model.card import BackboneSettings, CompactSettings, ModelCard
+
+if TYPE_CHECKING:
+    from panimbus.model.backbones import BackboneUNet
+
+    Net: TypeAlias = "CompactUNet | PaperUNet | BackboneUNet"
 
 _FILM_HIDDEN = 32
 
@@ -261,12 +266,17 @@ def _centre(skip: Tensor, like: Tensor) -> Tensor:
     return skip[:, :, top : top + like.shape[2], left : left + like.shape[3]]
 
 
-def build(card: ModelCard) -> CompactUNet | PaperUNet:
-    """Return the untrained net that a card describes, in evaluation mode."""
-    net: CompactUNet | PaperUNet
+def build(card: ModelCard, *, pretrained: bool = False) -> Net:
+    """Return the untrained net that a card describes, in evaluation mode; a backbone may start from ImageNet weights."""
+    net: Net
     if isinstance(card.settings, CompactSettings):
         kept = card.settings.model_dump()
         net = CompactUNet(planes=len(card.planes), stats=len(card.stats), **kept)
+    elif isinstance(card.settings, BackboneSettings):
+        from panimbus.model.backbones import BackboneUNet
+
+        chosen = card.settings
+        net = BackboneUNet(chosen.encoder, chosen.widths, planes=len(card.planes), pretrained=pretrained)
     else:
         net = PaperUNet(planes=len(card.planes), padding=card.padding, **card.settings.model_dump())
     return net.eval()

@@ -21,7 +21,7 @@ from panimbus.model.headers import CARD_KEY, read_onnx_metadata, read_safetensor
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from panimbus.model.unet import CompactUNet, PaperUNet
+    from panimbus.model.unet import Net, PaperUNet
 
 DEFAULT_MODEL = "compact-1"
 SHIPPED = Path(__file__).parent / "shipped"
@@ -162,7 +162,7 @@ def _from_hub() -> Path:
 # -- reading and writing weights (torch) ---------------------------------------------------------------------------------------
 
 
-def load_torch(path: str | Path) -> tuple[CompactUNet | PaperUNet, ModelCard]:
+def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     """Read a model as a torch module in evaluation mode, on the CPU, with its card.
 
     Parameters

@@ -1,0 +1,48 @@
+"""Losses of cells from the logits of pixels. Background pixels and cells without a label have number 0 and carry none."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everyone knows)
+from torch import Tensor
+
+_SURE = 1e-4
+
+
+def smoothed(target: Tensor, smoothing: float) -> Tensor:
+    """Targets drawn towards 1/2: with 0.05 a positive cell is 0.975 and a negative one 0.025."""
+    return target * (1 - smoothing) + 0.5 * smoothing
+
+
+def cell_losses(logits: Tensor, cells: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses and scores of numbered cells.
+
+    Parameters
+    ----------
+    logits
+        (N, 1, H, W) float32.
+    cells
+        (N, H, W) int64: number of the cell of each pixel, 1 .. K; 0 = no loss.
+    target
+        (K + 1,) float32 in [0, 1]; entry 0 is not used.
+
+    Returns
+    -------
+    pixel : (K + 1,)
+        Mean binary cross-entropy of the cell's pixels.
+    whole : (K + 1,)
+        Binary cross-entropy of the cell's mean score, which is what is thresholded in the end.
+    score : (K + 1,)
+        The mean score.
+    area : (K + 1,)
+        Pixels of the cell; entry 0 is 0.
+    """
+    flat = cells.reshape(-1)
+    at = torch.nonzero(flat).squeeze(1)
+    own, z = flat[at], logits.reshape(-1)[at]
+    area = torch.bincount(own, minlength=len(target)).to(z.dtype)
+    safe, none = area.clamp(min=1), torch.zeros_like(target)
+    pixel = none.index_add(0, own, F.binary_cross_entropy_with_logits(z, target[own], reduction="none")) / safe
+    score = none.index_add(0, own, torch.sigmoid(z)) / safe
+    whole = F.binary_cross_entropy(score.clamp(_SURE, 1 - _SURE), target, reduction="none")
+    return pixel, whole, score, area

@@ -1,0 +1,80 @@
+"""The state of a run on disk: whole or not at all, tensors and plain values only, refused where it belongs to other settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.io import atomic_path
+
+if TYPE_CHECKING:
+    from panimbus.train.config import TrainConfig
+    from panimbus.train.examples import StoreLike
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+def identity(config: TrainConfig, store: StoreLike) -> dict[str, str]:
+    """What a checkpoint must agree with: the settings, and a digest of what the store says about itself."""
+    counted = store.examples[["dataset", "fov", "marker", "split", "known", "positive"]].to_csv(index=False)
+    said = store.info.model_dump_json() + counted
+    return {"config": json.dumps(config.identity(), sort_keys=True), "store": hashlib.sha256(said.encode()).hexdigest()}
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state; the old file is replaced at the very end."""
+    with atomic_path(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a state on the CPU; pickled code is refused, never run."""
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise _broken(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    if not isinstance(state, dict) or "identity" not in state:
+        raise _broken(path, f"a {type(state).__name__} without the keys of a checkpoint")
+    return state
+
+
+def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Refuse a checkpoint of other settings or of another store, and say what differs."""
+    if found["config"] != wanted["config"]:
+        old, new = _flat(json.loads(found["config"])), _flat(json.loads(wanted["config"]))
+        changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        raise InputError(
+            f"{path.parent} holds a run with other settings.",
+            got=listed(changed, 12),
+            fix="use the same settings to go on (those under `machine` may change), or another --out",
+        )
+    if found["store"] != wanted["store"]:
+        raise InputError(
+            f"{path.parent} holds a run that was trained on another store.",
+            expected="the store that the run began with",
+            fix="name that store, or another --out",
+        )
+
+
+def _broken(path: Path, why: str) -> ReadError:
+    return ReadError(
+        f"{path}: the checkpoint is damaged.",
+        expected="a file that `panimbus train` wrote",
+        got=why,
+        fix="remove the file to begin this run anew, or put back a copy of it",
+    )
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        out |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return out

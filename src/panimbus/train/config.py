@@ -1,0 +1,262 @@
+"""The settings of a training run: a TOML file, strict, on top of a preset if it says ``extends``."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.data.augment import AugmentSettings
+from panimbus.model.card import ModelCard
+
+PRESETS = Path(__file__).parent / "presets"
+Steps = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NetConfig(_Part):
+    """The net. ``settings``, ``planes``, ``stats`` and ``padding`` are those of its card.
+
+    ``frozen_norm`` keeps batch norms at their stored statistics; ``pretrained`` starts a backbone from ImageNet weights.
+    """
+
+    architecture: Literal["paper_unet", "compact_unet", "backbone_unet"] = "compact_unet"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    planes: tuple[str, ...] = ("image", "sqrt", "interior", "cell", "cell_mean")
+    stats: tuple[str, ...] = ()
+    padding: Literal["same", "valid"] = "same"
+    frozen_norm: bool = False
+    pretrained: bool = False
+
+
+class DataConfig(_Part):
+    """What a step sees.
+
+    Attributes
+    ----------
+    mpp, percentile
+        What the store must have been built with; None takes what the store has.
+    crop, batch
+        Side of a training crop (px), and crops a step over all processes together.
+    least_share
+        A cell carries a loss if at least this share of its pixels lies in the crop.
+    statistics
+        "store": those of the whole dataset, as in prediction. "tile": those of the tile's own cells, drawn so that datasets with
+        more and with fewer positive cells occur (for tiles whose markers are all different, as in simulation).
+    odds
+        With "tile": standard deviation of the log odds with which positive cells are drawn.
+    leave_out
+        A dataset of the store that is not trained on.
+    """
+
+    mpp: Annotated[float, Field(gt=0)] | None = None
+    percentile: Annotated[float, Field(gt=0, le=100)] | None = None
+    crop: Count = 256
+    batch: Count = 16
+    least_share: Share = 0.5
+    statistics: Literal["store", "tile"] = "store"
+    odds: Annotated[float, Field(ge=0)] = 0.7
+    leave_out: str | None = None
+
+
+class LossConfig(_Part):
+    """``pixel`` and ``cell`` weigh the loss of the pixels and that of the cells' mean scores.
+
+    ``weighting``: "pixel" counts every pixel the same, "cell" every cell of a crop the same and a crop by the root of its cells
+    (up to 40). ``smoothing`` draws the targets towards 1/2.
+    """
+
+    pixel: Annotated[float, Field(ge=0)] = 1.0
+    cell: Annotated[float, Field(ge=0)] = 0.0
+    weighting: Literal["pixel", "cell"] = "pixel"
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+
+class OptimiserConfig(_Part):
+    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` to the step; both reach every parameter.
+
+    The rate rises over ``warmup`` steps and falls as a cosine to ``final`` of itself over each stage. ``ema`` > 0: the model
+    is the moving average of the weights with this share of the old. ``clip`` bounds the norm of the gradient.
+    """
+
+    kind: Literal["adam", "adamw"] = "adam"
+    rate: Annotated[float, Field(gt=0)] = 3e-4
+    final: Share = 0.0
+    warmup: Steps = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["auto", "float32"] = "auto"
+
+
+class StagesConfig(_Part):
+    """Steps of the two stages, and the rules of the second one (see `panimbus.train.noise`).
+
+    ``robust_rate`` is the learning rate with which the second stage begins; None takes the first one's.
+    """
+
+    naive: Steps = 300_000
+    robust: Steps = 0
+    robust_rate: Annotated[float, Field(gt=0)] | None = None
+    percentile: tuple[float, float] = (85.0, 85.0)
+    keep: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    high: Share = 0.9
+    low: Share = 0.1
+
+    @property
+    def total(self) -> int:
+        """Steps of both stages."""
+        return self.naive + self.robust
+
+
+class CheckConfig(_Part):
+    """How often (steps) the net is validated and saved; how many validation tiles a marker and dataset at most, and pictures."""
+
+    every: Count = 2000
+    save: Count = 500
+    tiles: Count = 20
+    pictures: Annotated[int, Field(ge=0)] = 8
+
+
+class MachineConfig(_Part):
+    """What changes the speed, never the result: none of it is compared on resume.
+
+    ``workers`` processes prepare crops (0: a thread of this one); ``cache_mb`` of decoded tiles are kept by each of them.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 2
+    cache_mb: Annotated[int, Field(ge=0)] = 1024
+    threads: Annotated[int, Field(ge=0)] = 0
+    tensorboard: bool = False
+
+
+class TrainConfig(_Part):
+    """All settings of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "model"
+    seed: Annotated[int, Field(ge=0)] = 0
+    net: NetConfig = NetConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentSettings = AugmentSettings()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    stages: StagesConfig = StagesConfig()
+    check: CheckConfig = CheckConfig()
+    machine: MachineConfig = MachineConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainConfig:
+        problems = []
+        card = self.card(mpp=1.0, percentile=99.9, over="all")
+        if self.data.crop % card.stride:
+            problems.append(f"data.crop = {self.data.crop} is no multiple of the net's stride, {card.stride}")
+        if self.data.crop <= 2 * card.margin:
+            problems.append(f"data.crop = {self.data.crop} leaves nothing of an unpadded net ({card.margin} px lost a side)")
+        if self.loss.pixel + self.loss.cell <= 0:
+            problems.append("loss.pixel and loss.cell are both 0")
+        if self.stages.total < 1:
+            problems.append("stages.naive and stages.robust are both 0")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def card(self, *, mpp: float, percentile: float, over: str, **facts: Any) -> ModelCard:
+        """The card of the net that this run trains."""
+        return ModelCard.model_validate(
+            {
+                "name": self.name,
+                **self.net.model_dump(include={"architecture", "settings", "planes", "stats", "padding"}),
+                "mpp": mpp,
+                "percentile": percentile,
+                "percentile_over": over,
+                "seed": self.seed,
+                **facts,
+            }
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on: everything but ``machine``, as JSON has it."""
+        out: dict[str, Any] = json.loads(self.model_dump_json(exclude={"machine"}))
+        return out
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_config(source: str | Path) -> TrainConfig:
+    """Read a TOML file, or the preset of that name.
+
+    Raises
+    ------
+    ReadError
+        With every problem of the file.
+    """
+    path = _place(source)
+    return make_config(read_toml(path), source=str(path))
+
+
+def make_config(data: Mapping[str, Any], *, source: str) -> TrainConfig:
+    """Settings from nested tables; ``extends`` names a preset that they are laid over."""
+    rest = {k: v for k, v in data.items() if k != "extends"}
+    if "extends" in data:
+        rest = overlaid(read_toml(_preset(str(data["extends"]))), rest)
+    try:
+        return TrainConfig.model_validate(rest)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        raise ReadError(f"{source}: these settings cannot be used.", got="\n             ".join(problems)) from error
+
+
+def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``; tables are merged, except ``settings`` of another architecture.
+
+    Examples
+    --------
+    >>> overlaid({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}})
+    {'a': {'x': 1, 'y': 5}, 'b': 3}
+    """
+    out = dict(base)
+    if "architecture" in over and over["architecture"] != base.get("architecture"):
+        out.pop("settings", None)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = overlaid(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested dictionaries."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path}: not a TOML file.", got=str(error)) from error
+
+
+def _place(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise ReadError(f"{path}: there is no such config file.", available=presets(), fix="check the path, or name a preset")
+    return _preset(str(source))
+
+
+def _preset(name: str) -> Path:
+    if name not in presets():
+        raise InputError(
+            f"Unknown preset {name!r}.", available=presets(), fix="name one of these, or give the path of a .toml file"
+        )
+    return PRESETS / f"{name}.toml"

@@ -1,0 +1,238 @@
+"""From a store's tiles to the arrays of a training step. What a crop shows depends on (seed, step, slot) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError, listed
+from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
+from panimbus.data.augment import View, augment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from panimbus.data.store import Example, StoreInfo
+    from panimbus.model.card import ModelCard
+    from panimbus.train.config import TrainConfig
+
+FloatArray = npt.NDArray[np.float32]
+_DRAWN, _FEW = 400, 40  # cells drawn for a tile's own statistics; cells from which on a crop's weight grows no more
+_TRIES = 50
+
+
+class StoreLike(Protocol):
+    """What training needs of a `panimbus.data.store.Store`."""
+
+    @property
+    def info(self) -> StoreInfo:
+        """What the store holds."""
+        ...
+
+    @property
+    def examples(self) -> pd.DataFrame:
+        """One row = one marker of one tile."""
+        ...
+
+    def read(self, row: int) -> Example:
+        """One example."""
+        ...
+
+    def rows(self, split: str, *, leave_out: str | None = None) -> npt.NDArray[np.intp]:
+        """Rows of a split."""
+        ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One crop of one marker.
+
+    Parameters
+    ----------
+    planes : (P, s, s) float32
+    stats : (S,) float32
+    cells : (s', s') int64
+        1 .. k for pixels of a cell that carries a loss, else 0; smaller than s where the net does not pad.
+    target, weight : (k,) float32
+        0..1, and how much the cell counts; a weight of NaN stands for its number of pixels.
+    group : (k,) int64
+        Twice the position of (dataset, marker) in `Examples.pairs`, plus 1 for positive cells.
+    """
+
+    planes: FloatArray
+    stats: FloatArray
+    cells: npt.NDArray[np.int64]
+    target: FloatArray
+    weight: FloatArray
+    group: npt.NDArray[np.int64]
+
+
+class Examples:
+    """Crops of a store for training, and whole tiles for validation; may be sent to worker processes.
+
+    Parameters
+    ----------
+    config, card, store
+        The run's settings, its net's card, and where tiles come from.
+    """
+
+    def __init__(self, config: TrainConfig, card: ModelCard, store: StoreLike) -> None:
+        self.config, self.card, self.store = config, card, store
+        table = store.examples
+        self.pairs = sorted(set(zip(table["dataset"], table["marker"], strict=True)))
+        self._pair = {pair: k for k, pair in enumerate(self.pairs)}
+        rows = store.rows("train", leave_out=config.data.leave_out)
+        of = table["dataset"].to_numpy()[rows]
+        parts = [(d.share, rows[of == d.name]) for d in store.info.datasets]
+        self._rows = [part for share, part in parts if share > 0 and len(part)]
+        shares = np.array([share for share, part in parts if share > 0 and len(part)])
+        self._share = shares / max(shares.sum(), 1e-12)
+        self._cache: dict[int, Example] = {}
+        self._room = config.machine.cache_mb * 2**20
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes, without the tiles kept here."""
+        return {**self.__dict__, "_cache": {}}
+
+    @cached_property
+    def margin(self) -> int:
+        """Pixels that the net's output lacks at each side."""
+        return self.card.margin
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """The crop of (step, slot): dataset by its share, then any marker of any tile of it."""
+        rng = np.random.default_rng([self.config.seed, 1, *key])
+        for _ in range(_TRIES):
+            rows = self._rows[int(rng.choice(len(self._rows), p=self._share))]
+            item = self.random_crop(self._read(int(rows[rng.integers(len(rows))])), rng)
+            if item is not None:
+                return item
+        raise InputError(
+            f"No crop with a labelled cell was found in {_TRIES} tries.",
+            expected=f"cells with {self.config.data.least_share:.0%} of their pixels in a crop of {self.config.data.crop} px",
+            fix="a larger data.crop, or a smaller data.least_share",
+        )
+
+    def random_crop(self, example: Example, rng: np.random.Generator) -> Item | None:
+        """A changed crop of a tile, or None if no cell in it carries a loss."""
+        data = self.config.data
+        view = augment(example.image, example.extra, index=example.index, settings=self.config.augment, size=data.crop, rng=rng)
+        raw = self._drawn_stats(example, rng) if data.statistics == "tile" else self._stats(example)
+        return self._item(example, view, raw)
+
+    def whole(self, row: int) -> Item | None:
+        """A tile as it is, cut to the net's stride; None without a labelled cell."""
+        example = self.store.read(row)
+        side = example.index.shape[0] // self.card.stride * self.card.stride
+        part = (slice(0, side), slice(0, side))
+        view = View(example.image[part], example.extra[(slice(None), *part)], example.index[part], 1.0, 0.0)
+        return self._item(example, view, self._stats(example))
+
+    def _read(self, row: int) -> Example:
+        found = self._cache.get(row)
+        if found is None:
+            found = self.store.read(row)
+            self._room -= found.image.nbytes + found.extra.nbytes + found.index.nbytes
+            if self._room > 0:
+                self._cache[row] = found
+        return found
+
+    def _stats(self, example: Example) -> npt.NDArray[np.float64]:
+        return np.array([example.stats.get(name, 0.0) for name in self.card.stats])
+
+    def _drawn_stats(self, example: Example, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+        """Statistics of a dataset that holds more, or fewer, of the tile's positive cells."""
+        odds = np.where(example.target > 0.5, np.exp(rng.normal(0, self.config.data.odds)), 1.0)
+        if not len(odds):
+            return self._stats(example)
+        drawn = example.mean[rng.choice(len(odds), _DRAWN, p=odds / odds.sum())]
+        outside = example.stats.get("outside", 0.0) * float(np.exp(rng.normal(0, 0.2)))
+        return np.array([outside if n == "outside" else np.percentile(drawn, float(n[1:])) for n in self.card.stats])
+
+    def _item(self, example: Example, view: View, raw: npt.NDArray[np.float64]) -> Item | None:
+        known, pixels = self._known(example, view)
+        if not known.any():
+            return None
+        names = self.card.planes
+        mean = view.level(example.mean).astype(np.float32)
+        planes = channel_planes(label_planes(names, view.index), names, view.image, view.index, mean)
+        planes = extra_planes(planes, names, dict(zip(self.store.info.extra, view.extra, strict=True)))
+        number = np.zeros(len(known) + 1, np.int64)  # the last element serves index -1
+        number[:-1][known] = 1 + np.arange(known.sum())
+        target = example.target[known]
+        count = len(target)
+        by_cell = self.config.loss.weighting == "cell"
+        weight = np.full(count, min(count, _FEW) ** 0.5 / count) if by_cell else pixels[known]
+        return Item(
+            planes=planes,
+            stats=np.sqrt(np.clip(view.level(raw), 0, 1)).astype(np.float32),
+            cells=number[self._centre(view.index)],
+            target=target.astype(np.float32),
+            weight=weight.astype(np.float32),
+            group=2 * self._pair[example.dataset, example.marker] + (target > 0.5).astype(np.int64),
+        )
+
+    def _known(self, example: Example, view: View) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Which cells carry a loss, and how many pixels each has where the net's output is."""
+        n = len(example.target)
+        left = np.bincount((self._centre(view.index) + 1).ravel(), minlength=n + 1)[1:]
+        tile = np.bincount((example.index + 1).ravel(), minlength=n + 1)[1:]
+        share = example.share * left / np.maximum(tile, 1)
+        return (example.target >= 0) & (left > 0) & (share >= self.config.data.least_share), left
+
+    def _centre(self, index: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        m = self.margin
+        return index[m : index.shape[0] - m, m : index.shape[1] - m]
+
+
+def check_fits(config: TrainConfig, store: StoreLike) -> None:
+    """Refuse a store that does not suit the settings; all problems in one message."""
+    info, problems = store.info, []
+    for name, wanted, there in (("mpp", config.data.mpp, info.mpp), ("percentile", config.data.percentile, info.percentile)):
+        if wanted is not None and abs(wanted - there) > 1e-6 * wanted:
+            problems.append(f"{name}: the settings want {wanted:g}, the store has {there:g}")
+    missing = [p for p in config.net.planes if p in EXTRA and p not in info.extra]
+    if missing:
+        problems.append(f"planes: the net sees {listed(missing)}, the store has {listed(info.extra)}")
+    if config.data.crop > info.tile:
+        problems.append(f"crop: {config.data.crop} px is more than the store's tiles of {info.tile} px")
+    names = [d.name for d in info.datasets]
+    if config.data.leave_out is not None and config.data.leave_out not in names:
+        problems.append(f"leave_out: there is no dataset {config.data.leave_out!r}, only {listed(names)}")
+    else:
+        empty = [s for s in ("train", "val") if not len(store.rows(s, leave_out=config.data.leave_out))]
+        problems += [f"split: the store has no labelled cell in {s!r}" for s in empty]
+    if problems:
+        raise InputError(
+            "The store does not fit the settings.",
+            got="\n             ".join(problems),
+            fix="build a store for these settings (`panimbus build`), or change the settings",
+        )
+
+
+def validation_rows(store: StoreLike, split: str, *, leave_out: str | None, tiles: int) -> npt.NDArray[np.intp]:
+    """(n,) rows of a split, at most ``tiles`` of each marker and dataset, evenly spread."""
+    rows = store.rows(split, leave_out=leave_out)
+    table = store.examples.iloc[rows]
+    kept: list[npt.NDArray[np.intp]] = [np.zeros(0, np.intp)]
+    for _, place in sorted(table.groupby(["dataset", "marker"]).indices.items()):
+        chosen = np.unique(np.linspace(0, len(place) - 1, min(tiles, len(place))).round().astype(np.intp))
+        kept.append(rows[np.asarray(place)[chosen]])
+    return np.concatenate(kept)
+
+
+def ahead(make: Any, keys: Sequence[Any]) -> Iterator[Any]:
+    """``make(key)`` for each key, in order, one of them prepared in a thread while the last one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(make, key) for key in keys[:1]]
+        for k in range(len(keys)):
+            done = waiting.pop()
+            if k + 1 < len(keys):
+                waiting.append(pool.submit(make, keys[k + 1]))
+            yield done.result()
