@@ -53,13 +53,14 @@ def _root(
 
 
 def _register() -> None:
-    from panimbus.cli import demo, evaluate, gold, inspect, models, predict
+    from panimbus.cli import compare, demo, evaluate, gold, inspect, models, predict
 
     app.command("predict")(predict.command)
     app.command("inspect")(inspect.command)
     app.command("demo")(demo.command)
     app.command("models")(models.command)
     app.command("evaluate")(evaluate.command)
+    app.command("compare")(compare.command)
     app.add_typer(gold.app, name="gold")
 
 

@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.data import gold
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ("dataset", "fov", "channel", "cell_id")
-CALLS = {"positive": 1, "negative": 0, "undetermined": -1, "likely positive": 1, "likely negative": 0}
-LIKELY = ("likely positive", "likely negative")
-WEIGHT = "sampling_weight"
 _ACTIVITY = {"1": "positive", "0": "negative", "2": "undetermined"}
 _SHOWN = 8
 
@@ -39,80 +37,60 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
-    """Read and check a table of calls.
+    """Read a table of calls, one a cell and channel.
 
     Parameters
     ----------
     path
-        CSV with the columns ``fov, cell_id, channel, call``, and if wanted ``dataset`` and ``sampling_weight``; others are not
-        looked at. In the place of ``call`` the column ``activity`` of Pan-M (1 positive, 0 negative, 2 undetermined).
+        As `panimbus.data.gold.read_calls` reads it. In the place of ``call`` the column ``activity`` of Pan-M will do
+        (1 positive, 0 negative, 2 undetermined).
     likely
         Whether "likely positive" counts as positive and "likely negative" as negative; otherwise they are left out.
 
     Returns
     -------
     DataFrame
-        dataset, fov, channel : str; cell_id : int64; call : str; truth : int8 (1, 0, -1 = left out); weight : float64.
+        dataset ("" if not given), fov, channel : str; cell_id : int64; call : str; truth : int8 (1, 0, -1 = left out);
+        weight : float64.
 
     Raises
     ------
     InputError
-        With every problem of the table.
+        With every problem of the table; calls of several annotators must have become one before.
     """
     frame = read_table(path)
-    if "call" not in frame and "activity" in frame:
+    if gold.CALL not in frame and "activity" in frame:
         frame = frame.assign(call=frame["activity"].map(lambda v: _ACTIVITY.get(v.removesuffix(".0"), v)))
-    missing = [c for c in ("fov", "cell_id", "channel", "call") if c not in frame]
-    if missing:
-        raise InputError(f"{path}: columns are missing: {', '.join(missing)}.", available=list(frame.columns))
     return check_calls(frame, str(path), likely=likely)
 
 
 def check_calls(frame: pd.DataFrame, source: str = "calls", *, likely: bool = True) -> pd.DataFrame:
-    """Check a table of calls; see `read_calls`. ``frame`` must have the columns fov, cell_id, channel and call."""
+    """Check a table of calls; see `read_calls`."""
     import pandas as pd
 
-    call = frame["call"].astype(str).str.strip().str.lower()
-    ids = pd.to_numeric(frame["cell_id"], errors="coerce")
-    weight = pd.to_numeric(frame[WEIGHT], errors="coerce") if WEIGHT in frame else pd.Series(1.0, frame.index)
+    calls = gold.check_calls(frame, source=source)
+    if not len(calls):
+        raise InputError(f"{source}: the table of calls has no rows.")
     out = pd.DataFrame(
         {
-            "dataset": frame["dataset"].astype(str) if "dataset" in frame else "",
-            "fov": frame["fov"].astype(str),
-            "channel": frame["channel"].astype(str),
-            "cell_id": ids,
-            "call": call,
-            "weight": weight.astype(np.float64),
+            "dataset": calls.get(gold.DATASET, ""),
+            "fov": calls[gold.FOV],
+            "channel": calls[gold.CHANNEL],
+            "cell_id": calls[gold.CELL],
+            "call": calls[gold.CALL],
+            "truth": np.nan_to_num(gold.truth(calls, likely=likely), nan=-1).astype(np.int8),
+            "weight": calls.get(gold.WEIGHT, 1.0),
         }
     )
-    problems = []
-    if unknown := sorted(set(call) - set(CALLS)):
-        problems.append(f"{int((~call.isin(list(CALLS))).sum()):,} calls of unknown value: {listed(unknown, _SHOWN)}")
-    bad = ids.isna() | (ids != ids.round()) | (ids <= 0)
-    if bad.any():
-        problems.append(f"{int(bad.sum()):,} cell ids are not whole numbers above 0: {_some(frame['cell_id'][bad])}")
-    bad = weight.isna() | ~np.isfinite(weight) | (weight <= 0)
-    if bad.any():
-        problems.append(f"{int(bad.sum()):,} sampling weights are not above 0: {_some(frame[WEIGHT][bad])}")
-    twice = out.duplicated(list(KEY), keep=False)
-    if twice.any():
+    if (twice := out.duplicated(list(KEY), keep=False)).any():
         rows = out[twice].drop_duplicates(list(KEY))
-        problems.append(f"{len(rows):,} cells are called more than once for a channel: {_cells(rows)}")
-    if not len(out):
-        problems.append("the table has no rows")
-    if problems:
         raise InputError(
-            f"{source}: the calls cannot be used.",
-            expected=f"one row a cell and channel; call is one of {', '.join(CALLS)}",
-            got="\n             ".join(problems),
-            fix="mend these rows; calls of several readers become one with a consensus first"
-            if twice.any()
-            else "mend these rows",
+            f"{source}: {len(rows):,} cells are called more than once for a channel.",
+            expected="one call a cell and channel",
+            got=_cells(rows),
+            fix="make one call of those of several annotators first: panimbus gold consensus",
         )
-    truth = call.map(CALLS).astype(np.int8)
-    if not likely:
-        truth[call.isin(list(LIKELY))] = -1
-    return out.assign(cell_id=ids.astype(np.int64), truth=truth)
+    return out
 
 
 def check_overlap(calls: pd.DataFrame, cells: Mapping[str, npt.NDArray[Any]], channels: Mapping[str, Sequence[str]]) -> list[str]:

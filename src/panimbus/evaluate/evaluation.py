@@ -34,6 +34,8 @@ METHODS = {
 ORACLES = ("model_best", "intensity_best")
 RANKED = {MODEL: "score", "otsu": "intensity", "mixture": "mixture", "model_best": "score", "intensity_best": "intensity"}
 ALL = "mean"
+FEW = 10
+"""A cell type with fewer calls has no interval: so few cells vary too little to say how much others would."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,20 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """Units u, methods M: F1 of every draw, of the calls themselves, and the other figures."""
+class Drawn:
+    """F1 of U units and M methods.
+
+    Parameters
+    ----------
+    units
+        One row a unit: dataset, tissue, channel, fov, unit, undetermined.
+    methods
+        M names.
+    draws : (draws, U, M) float64
+        NaN where a method judged nothing.
+    markers
+        One row a unit and method, with the figures of the calls themselves.
+    """
 
     units: pd.DataFrame
     methods: tuple[str, ...]
@@ -117,7 +131,7 @@ def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = Non
         raise InputError("No call is positive or negative: there is nothing to judge.", got=f"{len(scored):,} calls")
     calls = _answers(scored, settings)
     methods = tuple(m for m in METHODS if m in calls)
-    drawn = _by_unit(calls, methods, settings)
+    drawn = by_unit(calls, methods, settings)
     return Evaluation(
         calls,
         drawn.markers,
@@ -154,7 +168,16 @@ def _answers(scored: pd.DataFrame, settings: EvaluateSettings) -> pd.DataFrame:
     return out
 
 
-def _by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings) -> _Drawn:
+def by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings) -> Drawn:
+    """Judge every unit.
+
+    Parameters
+    ----------
+    calls
+        Scored calls with a column ``unit`` and one column a method: 1, 0 or NaN.
+    methods
+    settings
+    """
     units, draws, rows = [], [], []
     for number, group in calls.groupby("unit", sort=False):
         unit = {name: group[name].iloc[0] for name in ("dataset", "tissue", "channel")}
@@ -171,7 +194,7 @@ def _by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSett
             row = {**unit, "method": method, **_figures(codes[:, m], weights)}
             row["f1_low"], row["f1_high"] = _bounds(draws[-1][:, m], method)
             rows.append(row | _ranking(judged, method))
-    return _Drawn(pd.DataFrame(units), tuple(methods), np.stack(draws, 1), pd.DataFrame(rows))
+    return Drawn(pd.DataFrame(units), tuple(methods), np.stack(draws, 1), pd.DataFrame(rows))
 
 
 def _codes(judged: pd.DataFrame, methods: Sequence[str]) -> npt.NDArray[np.int8]:
@@ -211,13 +234,13 @@ def _ranking(judged: pd.DataFrame, method: str) -> dict[str, float]:
     return out
 
 
-def _means(drawn: _Drawn) -> pd.DataFrame:
+def _means(drawn: Drawn) -> pd.DataFrame:
     """Mean over the markers of each dataset, then over datasets."""
     datasets = list(dict.fromkeys(drawn.units["dataset"]))
-    draws = np.stack([_nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1)
+    draws = np.stack([nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1)
     rows = []
     for d, dataset in enumerate([*datasets, ALL]):
-        part = draws[:, d] if d < len(datasets) else _nanmean(draws, 1)
+        part = draws[:, d] if d < len(datasets) else nanmean(draws, 1)
         for m, method in enumerate(drawn.methods):
             mine = drawn.markers[drawn.markers["method"] == method]
             row = {"dataset": dataset, "method": method, **_mean_of(mine if dataset == ALL else mine[mine["dataset"] == dataset])}
@@ -245,7 +268,7 @@ def _mean_of(rows: pd.DataFrame) -> dict[str, float]:
     return {"markers": int(rows["f1"].notna().sum()), "calls": int(rows["calls"].sum()), **{k: float(mean[k]) for k in figures}}
 
 
-def _groups(calls: pd.DataFrame, drawn: _Drawn, settings: EvaluateSettings) -> pd.DataFrame:
+def _groups(calls: pd.DataFrame, drawn: Drawn, settings: EvaluateSettings) -> pd.DataFrame:
     """Tissues: means over markers, then datasets. Cell types: all calls of a dataset's type together, then over datasets."""
     rows = []
     units, methods = drawn.units, drawn.methods
@@ -253,7 +276,7 @@ def _groups(calls: pd.DataFrame, drawn: _Drawn, settings: EvaluateSettings) -> p
         part = drawn.markers[drawn.markers["tissue"] == tissue]
         sets = dict.fromkeys(part["dataset"])
         inside = [((units["tissue"] == tissue) & (units["dataset"] == d)).to_numpy() for d in sets]
-        draws = _nanmean(np.stack([_nanmean(drawn.draws[:, m], 1) for m in inside], 1), 1)
+        draws = nanmean(np.stack([nanmean(drawn.draws[:, m], 1) for m in inside], 1), 1)
         for m, method in enumerate(methods):
             row = {"kind": "tissue", "group": tissue, "method": method, "datasets": len(sets)}
             row |= _mean_of(part[part["method"] == method])
@@ -279,15 +302,15 @@ def _cell_type(
         draws.append(
             f1_of(bootstrap_confusion(codes, weights, level, draws=settings.draws, seed=seed), (codes != UNJUDGED).any(0))
         )
-    mean = _nanmean(np.stack(draws, 1), 1)
+    mean = nanmean(np.stack(draws, 1), 1)
     out = []
     for m, method in enumerate(methods):
         mine = pd.DataFrame([f[m] for f in figures])
-        row = {"kind": "cell type", "group": name, "method": method, "datasets": len(figures)}
+        row: dict[str, Any] = {"kind": "cell type", "group": name, "method": method, "datasets": len(figures)}
         row |= {"markers": part["channel"].nunique(), "calls": int(mine["calls"].sum())}
         row |= {k: float(mine[k].mean()) for k in ("precision", "recall", "specificity", "f1")}
-        row["f1_low"], row["f1_high"] = _bounds(mean[:, m], method)
-        out.append(row)
+        bounds = _bounds(mean[:, m], method) if row["calls"] >= FEW else (float("nan"),) * 2
+        out.append(row | {"f1_low": bounds[0], "f1_high": bounds[1]})
     return out
 
 
@@ -335,7 +358,8 @@ def _bounds(draws: Array, method: str) -> tuple[float, float]:
     return (float("nan"), float("nan")) if method in ORACLES else interval(draws)
 
 
-def _nanmean(values: Array, axis: int) -> Array:
+def nanmean(values: Array, axis: int) -> Array:
+    """The mean of what is not NaN, without a warning where all is."""
     known = ~np.isnan(values)
     count = known.sum(axis)
     return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)

@@ -182,12 +182,13 @@ def _densities(evaluation: Evaluation) -> str:
 
 def _two_densities(rows: pd.DataFrame, weight: Any, size: tuple[float, float], threshold: float) -> tuple[str, str]:
     truth = rows["truth"].to_numpy()
+    names = ("score", "mean intensity") if size[1] < 100 else ("", "")
     score = svg.density_plot(
-        rows["score"].to_numpy(), truth, weight, ticks={0.0: "0", 0.5: "0.5", 1.0: "1"}, size=size, cut=threshold
+        rows["score"].to_numpy(), truth, weight, ticks={0.0: "0", 0.5: "0.5", 1.0: "1"}, size=size, cut=threshold, name=names[0]
     )
     spread = np.cbrt(np.clip(rows["intensity"].to_numpy(np.float64), 0, 1))
     ticks = {float(np.cbrt(v)): f"{v:g}" for v in (0.0, 0.01, 0.1, 0.4, 1.0)}
-    return score, svg.density_plot(spread, truth, weight, ticks=ticks, size=size)
+    return score, svg.density_plot(spread, truth, weight, ticks=ticks, size=size, name=names[1])
 
 
 def _calibration(evaluation: Evaluation) -> str:

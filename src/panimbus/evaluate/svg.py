@@ -134,10 +134,9 @@ def calibration_plot(curves: Mapping[str, Calibration], main: str, *, side: floa
         canvas.text((left + size * tick, low + 16), f"{tick:.1f}", anchor="middle", kind="soft")
         canvas.text((left - 6, low - size * tick + 4), f"{tick:.1f}", anchor="end", kind="soft")
     canvas.line(at(0, 0), at(1, 1), "#b9b8b2", 1.2, "4 3")
-    for colour, (name, curve) in zip(LINES * 8, ((n, c) for n, c in curves.items() if n != main), strict=False):
+    for colour, curve in zip(LINES * 8, (c for n, c in curves.items() if n != main), strict=False):
         points = [at(s, p) for s, p in zip(curve.score, curve.positive, strict=True)]
         canvas.polyline([p[0] for p in points], [p[1] for p in points], colour, 1.2)
-        canvas.parts.append(f"<title>{html.escape(name)}</title>")
     curve = curves[main]
     for k in range(len(curve.score)):
         canvas.box(at(curve.low[k] + 0.01, 0.25 * curve.weight[k]), (size * 0.08, size * 0.25 * curve.weight[k]), "#e3d3de")
@@ -176,6 +175,7 @@ def density_plot(
     ticks: Mapping[float, str],
     size: tuple[float, float] = (360, 170),
     cut: float = -1,
+    name: str = "",
 ) -> str:
     """Densities of positive and negative cells over 0..1, each of area 1, square root of the height so that both are seen."""
     width, height = size
@@ -193,6 +193,8 @@ def density_plot(
         canvas.text((where, height - 2), label, anchor=anchor, kind="small soft" if small else "soft")
     if 0 <= cut <= 1:
         canvas.line((left + (right - left) * cut, low), (left + (right - left) * cut, 4), "#55585d", 1, "3 3")
+    if name:
+        canvas.text((right, 12), name, anchor="end", kind="small soft")
     for curve, colour in zip(curves, (NEGATIVE, POSITIVE), strict=True):
         if curve.any():
             canvas.area(x, low - (low - 4) * np.sqrt(curve / top), low, colour)

@@ -67,7 +67,7 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
         settings = EvaluateSettings(**said["settings"])
         if lost := [c for c in (*_WORDS, "truth", "weight", "score") if c not in frame]:
             raise InputError(f"{folder / SCORED}: columns are missing: {', '.join(lost)}.", available=list(frame.columns))
-        numbers = {c: pd.to_numeric(frame[c].replace("", "nan")) for c in frame if c not in _WORDS}
+        numbers = {c: pd.to_numeric(frame[c].where(frame[c] != "")) for c in frame if c not in _WORDS}
         if "mixture_posterior" in numbers:
             numbers["mixture"] = numbers["mixture_posterior"]
         numbers["silver"] = numbers.get("silver_label", pd.Series(math.nan, frame.index))

@@ -1,0 +1,37 @@
+"""``panimbus compare``: several evaluations side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    results: Annotated[list[str], typer.Argument(help="Folders of `panimbus evaluate`, as NAME=DIR or NAME=DIR,DIR,... or DIR.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.md and the tables.")] = None,
+) -> None:
+    """Compare evaluations of the same calls; NAME=DIR,DIR,... puts the datasets of several together (leave one dataset out)."""
+    from panimbus.core.errors import InputError
+    from panimbus.evaluate.compare import compare, comparison_rows, write_comparison
+    from panimbus.evaluate.tables import plain
+
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file.", expected="a folder")
+    columns: dict[str, list[Path]] = {}
+    for text in results:
+        name, _, folders = text.rpartition("=")
+        paths = [Path(p) for p in folders.split(",") if p]
+        name = name or ", ".join(p.name for p in paths)
+        if name in columns or not paths:
+            raise InputError(f"{text!r} cannot be used.", expected="NAME=DIR, every name once")
+        columns[name] = paths
+    result = compare(columns)
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(plain(comparison_rows(result)))
+    if out is not None:
+        write_comparison(result, out)
+        typer.echo(f"written: {out}")

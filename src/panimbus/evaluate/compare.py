@@ -1,0 +1,143 @@
+"""Several evaluations of the same calls side by side: models, ablations, one dataset left out of the training at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from panimbus.core.errors import InputError, listed
+from panimbus.evaluate.bootstrap import interval
+from panimbus.evaluate.calls import KEY
+from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
+from panimbus.evaluate.tables import gain, read_scored, two, with_interval
+from panimbus.io.write import atomic_path
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out.
+
+    Parameters
+    ----------
+    names
+        The columns; the first is what the others are compared with.
+    means
+        One row a dataset (and the mean over them) and column: F1, its interval, and ``gain``: F1 less the first column's, with
+        the interval of the difference on the same cells.
+    markers
+        One row a marker, one column a name: F1.
+    notes
+    """
+
+    names: tuple[str, ...]
+    means: pd.DataFrame
+    markers: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def compare(columns: Mapping[str, Sequence[Path]]) -> Comparison:
+    """Compare evaluations.
+
+    Parameters
+    ----------
+    columns
+        Name -> folders that `panimbus evaluate` wrote. Several folders of one name are put together and must be of different
+        datasets: with models that were trained without one dataset each, and evaluated on it, they are one leave-one-dataset-out
+        column.
+
+    Raises
+    ------
+    InputError
+        If folders of one name share a dataset, or the columns share none.
+    """
+    if len(columns) < 2:
+        raise InputError("There is nothing to compare.", expected="two evaluations or more", got=listed(list(columns)))
+    read = {name: _column(name, folders) for name, folders in columns.items()}
+    settings = next(iter(read.values()))[1]
+    datasets = [set(frame["dataset"]) for frame, _ in read.values()]
+    shared = set.intersection(*datasets)
+    if not shared:
+        raise InputError(
+            "The evaluations have no dataset in common.",
+            got="; ".join(f"{n}: {listed(sorted(d))}" for n, d in zip(read, datasets, strict=True)),
+        )
+    notes = [f"left out, for not all have it: {listed(sorted(rest))}"] if (rest := set.union(*datasets) - shared) else []
+    joined = _joined({name: frame[frame["dataset"].isin(shared)] for name, (frame, _) in read.items()}, settings)
+    most = max(int(frame["dataset"].isin(shared).sum()) for frame, _ in read.values())
+    if len(joined) < most:
+        notes.append(f"{most - len(joined):,} calls are not in all evaluations and are left out")
+    return _compare(joined, tuple(read), settings, notes)
+
+
+def _column(name: str, folders: Sequence[Path]) -> tuple[pd.DataFrame, EvaluateSettings]:
+    """The scored calls of some folders together, with what was called in the column ``called``."""
+    frames: list[pd.DataFrame] = []
+    for folder in folders:
+        frame, settings, _ = read_scored(folder)
+        if twice := {d for f in frames for d in set(f["dataset"])} & set(frame["dataset"]):
+            raise InputError(
+                f"{name}: folders that are put together have datasets in common.",
+                got=listed(sorted(twice)),
+                fix="evaluate each with --only and the dataset it was trained without",
+            )
+        frames.append(frame.assign(called=(frame["score"] >= settings.threshold).astype(np.float64)))
+    return pd.concat(frames, ignore_index=True), settings
+
+
+def _joined(frames: Mapping[str, pd.DataFrame], settings: EvaluateSettings) -> pd.DataFrame:
+    """One row a call that all have with the same truth, one column a name."""
+    first, *others = frames
+    keys = [*KEY, "truth"]
+    out = frames[first].rename(columns={"called": first})
+    out = out[[*keys, "weight", "tissue", first]]
+    for name in others:
+        out = out.merge(frames[name][[*keys, "called"]].rename(columns={"called": name}), on=keys)
+    unit = ["dataset", "channel", *(["fov"] if settings.unit == "fov" else [])]
+    out = out.sort_values(list(KEY), kind="stable", ignore_index=True)
+    return out.assign(unit=out.groupby(unit, sort=False).ngroup())
+
+
+def _compare(calls: pd.DataFrame, names: tuple[str, ...], settings: EvaluateSettings, notes: Sequence[str]) -> Comparison:
+    drawn = by_unit(calls, names, settings)
+    datasets = list(dict.fromkeys(drawn.units["dataset"]))
+    draws = np.stack([nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1)
+    by = drawn.markers.groupby(["dataset", "method"], sort=False)["f1"].mean()
+    rows = []
+    for k, dataset in enumerate([*datasets, ALL]):
+        part = draws[:, k] if k < len(datasets) else nanmean(draws, 1)
+        f1 = [float(np.mean([by[d, n] for d in (datasets if dataset == ALL else [dataset])])) for n in names]
+        for m, name in enumerate(names):
+            bounds, gains = interval(part[:, m]), interval(part[:, m] - part[:, 0])
+            row = {"dataset": dataset, "name": name, "f1": f1[m], "f1_low": bounds[0], "f1_high": bounds[1]}
+            rows.append(row | {"gain": f1[m] - f1[0], "gain_low": gains[0], "gain_high": gains[1]})
+    wide = drawn.markers.pivot_table(index=["dataset", "fov", "channel"], columns="method", values="f1", sort=False)[list(names)]
+    return Comparison(names, pd.DataFrame(rows), wide.reset_index(), tuple(notes))
+
+
+def comparison_rows(result: Comparison) -> list[list[str]]:
+    """Datasets x names: F1 with its interval, then the difference to the first; head first."""
+    first, *others = result.names
+    rows = [["dataset", *result.names, *(f"{n} less {first}" for n in others)]]
+    for dataset, part in result.means.groupby("dataset", sort=False):
+        by = {str(r["name"]): r for r in part.to_dict("records")}
+        rows.append([str(dataset), *(with_interval(by[n]) for n in result.names), *(gain(by[n]) for n in others)])
+    return rows
+
+
+def write_comparison(result: Comparison, out: Path) -> None:
+    """Write ``comparison.md``, ``comparison.csv`` and ``comparison_markers.csv`` into a folder."""
+    from panimbus.evaluate.tables import table
+
+    marker_rows = [list(result.markers.columns)]
+    marker_rows += [[*map(str, row[:3]), *(two(float(v)) for v in row[3:])] for row in result.markers.itertuples(index=False)]
+    parts = ["# Comparison", table(comparison_rows(result)), "F1; 95 % intervals, differences on the same cells.", *result.notes]
+    parts += ["## By marker", table(marker_rows)]
+    with atomic_path(out / "comparison.md") as path:
+        path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    for name, frame in (("comparison", result.means), ("comparison_markers", result.markers)):
+        with atomic_path(out / f"{name}.csv") as path:
+            frame.to_csv(path, index=False, float_format="%.6g")
