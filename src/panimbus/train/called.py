@@ -1,0 +1,289 @@
+"""What a net sees of called cells: crops around them, and their scores exactly as prediction gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from panimbus.core.correction import NONE
+from panimbus.core.errors import InputError
+from panimbus.core.fov import Fov
+from panimbus.core.planes import channel_planes, label_planes
+from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.scan import FovCells, scan_cells, scan_channels
+from panimbus.core.window import Window, read_channels, read_index
+from panimbus.data.gold import CELL, CHANNEL, FOV
+from panimbus.model.card import ModelCard
+from panimbus.train.recalibrate import CellLogits
+
+FloatArray = npt.NDArray[np.float32]
+BLOCK = 1536  # model pixels that are read at once
+SIDE = 128  # of the square crops that are trained on, in model pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset after its first pass.
+
+    Parameters
+    ----------
+    fovs, cells
+        FOVs and their cells, in one order.
+    means
+        (n, C) float32 mean raw intensities of each FOV's cells.
+    channels
+        C names.
+    scale
+        Normalisers and statistics.
+    """
+
+    fovs: tuple[Fov, ...]
+    cells: tuple[FovCells, ...]
+    means: tuple[FloatArray, ...]
+    channels: tuple[str, ...]
+    scale: ChannelScale
+
+
+def read_dataset(
+    fovs: Sequence[Fov],
+    channels: Sequence[str],
+    card: ModelCard,
+    *,
+    scale: ChannelScale | None = None,
+    seen: Callable[[str, int], None] = lambda _fov, _done: None,
+) -> Dataset:
+    """Find the cells of every FOV, and fit the normaliser of all of them together, if none is given."""
+    cells, means = [], []
+    pooled: dict[str, ChannelStats] = {}
+    for k, fov in enumerate(fovs):
+        seen(fov.fov_id, k)
+        cells.append(scan_cells(fov, card.mpp))
+        scan = scan_channels(fov, cells[-1], channels)
+        means.append(scan.mean)
+        for channel, stats in scan.stats.items():
+            pooled[channel] = pooled.get(channel, ChannelStats()).merge(stats)
+    if scale is None:
+        ids = [f.fov_id for f in fovs]
+        scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
+    return Dataset(tuple(fovs), tuple(cells), tuple(means), tuple(channels), scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A called cell and what lies around it, in one channel.
+
+    Parameters
+    ----------
+    row
+        Which call.
+    image : (h, w) float32
+        Intensity divided by the normaliser.
+    index : (h, w) int32
+        Cell of each pixel, -1 = background.
+    mean : (n,) float32
+        Mean normalised intensity of all the FOV's cells.
+    stats : (S,) float32
+        Of the channel, as the net is told them.
+    pixels : (h, w) bool
+        The pixels whose mean score is the cell's score.
+    """
+
+    row: int
+    image: FloatArray
+    index: npt.NDArray[np.int32]
+    mean: FloatArray
+    stats: FloatArray
+    pixels: npt.NDArray[np.bool_]
+
+    def planes(self, names: Sequence[str], *, gain: float = 1.0) -> FloatArray:
+        """(P, h, w) float32; ``gain`` multiplies the intensities."""
+        fixed = label_planes(names, self.index)
+        return channel_planes(fixed, names, self.image * np.float32(gain), self.index, self.mean * np.float32(gain))
+
+    def part(self, side: int, stride: int) -> Crop:
+        """The part of at most ``side`` x ``side`` pixels in which the cell is as central as it can be."""
+        cuts = []
+        for axis in (0, 1):
+            n, where = self.image.shape[axis], np.flatnonzero(self.pixels.any(1 - axis))
+            low = int((where[0] + where[-1] + 1 - side) / 2) // stride * stride
+            low = min(max(low, 0), max(n - side, 0))
+            cuts.append(slice(low, low + side))
+        rows, cols = cuts
+        image, index, pixels = self.image[rows, cols].copy(), self.index[rows, cols].copy(), self.pixels[rows, cols].copy()
+        return Crop(self.row, image, index, self.mean, self.stats, pixels)
+
+
+def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Crop]:
+    """The crop of each called cell, in any order, large enough that the cell's score is what `predict` gives.
+
+    Windows begin on the net's pooling stride and end at least its reach from the cell, or at the image's own edges.
+
+    Parameters
+    ----------
+    calls
+        Columns fov, cell_id, channel; the index numbers the calls. No channel is blank.
+    dataset
+        The FOVs, with normalisers.
+    card
+        Of the model.
+    """
+    halo = -(-(card.reach + 1) // card.stride) * card.stride
+    for fov, cells, mean in zip(dataset.fovs, dataset.cells, dataset.means, strict=True):
+        mine = calls[calls[FOV] == fov.fov_id]
+        if not len(mine):
+            continue
+        index = cells.index(mine[CELL].to_numpy())
+        centre = cells.geometry.centroids()[index]
+        at = np.stack([(centre[:, k] + 0.5) / axis.scale for k, axis in enumerate((cells.y, cells.x))], 1)
+        block = (at // BLOCK).astype(np.intp)
+        where = _Where(fov, cells, mean, dataset, card, halo)
+        for key in np.unique(block, axis=0):
+            here = (block == key).all(1)
+            yield from _block_crops(mine[here], index[here], at[here], where)
+
+
+@dataclass(frozen=True, eq=False)
+class _Where:
+    fov: Fov
+    cells: FovCells
+    mean: FloatArray
+    dataset: Dataset
+    card: ModelCard
+    halo: int
+
+    def window(self, low: npt.NDArray[Any], high: npt.NDArray[Any]) -> Window:
+        """The window around a box (y, x), a halo larger, on the stride, and inside what prediction reads of the image."""
+        card, out = self.card, []
+        margin = self.halo if card.padding == "valid" else 0
+        for k, axis in enumerate((self.cells.y, self.cells.x)):
+            top = max(-(-(axis.size + 2 * margin) // card.stride) * card.stride, 2 * card.stride) - margin
+            begin = (int(low[k]) - self.halo) // card.stride * card.stride
+            end = -(-(int(high[k]) + self.halo) // card.stride) * card.stride
+            end = min(max(end, begin + 2 * card.stride), top)
+            out.append((max(min(begin, end - 2 * card.stride), -margin), end))
+        return (*out[0], *out[1])
+
+
+def _block_crops(calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[Any], where: _Where) -> Iterator[Crop]:
+    """Crops of the calls of one block: label image and channels are read once."""
+    scale = where.dataset.scale
+    reach = 4 * where.halo  # so far may a cell lie around its centre
+    block = where.window(at.min(0) - reach, at.max(0) + reach)
+    index = read_index(where.fov, where.cells, block)
+    pixels = {}
+    for cell, centre in zip(cells.tolist(), at, strict=True):
+        if cell not in pixels:
+            pixels[cell] = _pixels_of(cell, where, index, block, np.stack([centre - reach, centre + reach]))
+    boxes = {c: (np.array([ys.min(), xs.min()]), np.array([ys.max(), xs.max()]) + 1) for c, (ys, xs) in pixels.items()}
+    channels = list(dict.fromkeys(calls[CHANNEL]))
+    rows, channel_of = calls.index.to_numpy(), calls[CHANNEL].to_numpy()
+    for name, raw in zip(channels, read_channels(where.fov, where.cells, block, channels), strict=True):
+        value = np.float32(scale.value(name))
+        mean = where.mean[:, where.dataset.channels.index(name)] / value
+        stats = scale.vector(name, where.card.stats)
+        image = raw / value
+        for k in np.flatnonzero(channel_of == name):
+            y0, y1, x0, x1 = where.window(*boxes[int(cells[k])])
+            cut = (slice(y0 - block[0], y1 - block[0]), slice(x0 - block[2], x1 - block[2]))
+            mask = np.zeros((y1 - y0, x1 - x0), np.bool_)
+            ys, xs = pixels[int(cells[k])]
+            mask[ys - y0, xs - x0] = True
+            yield Crop(int(rows[k]), image[cut].copy(), index[cut].copy(), mean, stats, mask)
+
+
+def _pixels_of(
+    cell: int, where: _Where, index: npt.NDArray[np.int32], block: Window, box: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Model pixels (y, x) of a cell inside a box (low, high); of a reflected edge only the image itself counts.
+
+    A cell too small for a pixel of its own is scored at the pixel that stands for it, also where that is another cell's.
+    """
+    cells = where.cells
+    stands = cells.rescued[cells.rescued[:, 0] == cell]
+    if len(stands):
+        return stands[:, 1], stands[:, 2]
+    size = np.array([cells.y.size, cells.x.size])
+    (y0, x0), (y1, x1) = np.maximum(box[0], 0).astype(np.intp), np.minimum(np.ceil(box[1]), size).astype(np.intp)
+    ys, xs = np.nonzero(index[y0 - block[0] : y1 - block[0], x0 - block[2] : x1 - block[2]] == cell)
+    if not len(ys):
+        raise InputError(
+            f"FOV {where.fov.fov_id!r}: cell {cells.index.ids[cell]} has parts far from each other and none near its centre.",
+            fix="leave its calls away, or give each part a label of its own",
+        )
+    return ys + y0, xs + x0
+
+
+def views(array: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
+    """View ``k`` (0..7) of an array (..., Y, X): transposed if 4 or more, then rows, then columns reversed."""
+    turned = array.swapaxes(-2, -1) if k & 4 else array
+    return turned[..., :: -1 if k & 2 else 1, :: -1 if k & 1 else 1]
+
+
+def pixel_logits(
+    net: Any, card: ModelCard, found: Sequence[Crop], correction: Sequence[tuple[float, float]], device: str = "cpu"
+) -> list[FloatArray]:
+    """Logits of each crop's cell: (views, pixels) float32, under the card's correction of its marker.
+
+    Parameters
+    ----------
+    net
+        Torch module in evaluation mode, on ``device``.
+    card
+        Which planes it sees, and over which views it averages.
+    found
+        Crops.
+    correction
+        Of each crop.
+    device
+        Of torch.
+    """
+    numbers = range(8) if card.tta == "full" else range(1)
+    out = []
+    with torch.inference_mode():
+        for crop, (temperature, offset) in zip(found, correction, strict=True):
+            planes = crop.planes(card.planes)
+            parts = []
+            for group in (range(4), range(4, 8)):
+                mine = [k for k in numbers if k in group]
+                if not mine:
+                    continue
+                batch = np.stack([views(planes, k) for k in mine])
+                logits = run(net, batch, np.repeat(crop.stats[None], len(mine), 0), device).float().cpu().numpy()[:, 0]
+                lost = (batch.shape[2] - logits.shape[1]) // 2
+                for one, k in zip(logits, mine, strict=True):
+                    ys, xs = np.nonzero(views(crop.pixels, k))
+                    parts.append(one[ys - lost, xs - lost])
+            out.append((np.stack(parts) / temperature + offset).astype(np.float32))
+    return out
+
+
+def run(net: Any, planes: FloatArray, stats: FloatArray, device: str) -> torch.Tensor:
+    """(N, P, H, W) and (N, S) -> logits (N, 1, H', W')."""
+    x = torch.from_numpy(np.ascontiguousarray(planes)).to(device)
+    s = torch.from_numpy(np.ascontiguousarray(stats)).to(device)
+    logits: torch.Tensor = net.logits(x, s if s.shape[1] else None)
+    return logits
+
+
+def score_calls(
+    net: Any,
+    card: ModelCard,
+    calls: pd.DataFrame,
+    dataset: Dataset,
+    *,
+    device: str = "cpu",
+    seen: Callable[[int], None] = lambda _done: None,
+) -> CellLogits:
+    """Logits of the pixels of every called cell, in the order of ``calls`` (whose index is 0 .. n-1)."""
+    parts: dict[int, FloatArray] = {}
+    marker = calls[CHANNEL].to_numpy()
+    for crop in crops(calls, dataset, card):
+        (parts[crop.row],) = pixel_logits(net, card, [crop], [card.calibration.get(str(marker[crop.row]), NONE)], device)
+        seen(len(parts))
+    return CellLogits.of([parts[k] for k in range(len(calls))])
