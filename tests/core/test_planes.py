@@ -5,7 +5,7 @@ import pytest
 
 from panimbus.core.errors import InputError
 from panimbus.core.labels import interior
-from panimbus.core.planes import PLANES, channel_planes, check_planes, label_planes
+from panimbus.core.planes import PLANES, channel_planes, check_planes, extra_planes, label_planes
 
 INDEX = np.array([[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, -1]], np.int32)
 
@@ -50,7 +50,16 @@ def test_the_image_is_not_changed():
 
 
 def test_unknown_plane():
-    with pytest.raises(InputError, match="nuclear"):
-        check_planes(("image", "nuclear"))
+    with pytest.raises(InputError, match="x, y"):
+        check_planes(("image", "x", "nuclear", "y"))
     with pytest.raises(InputError, match="available: image, sqrt"):
         label_planes(("x",), INDEX)
+
+
+def test_planes_of_other_channels():
+    names = ("image", "nuclear")
+    out = extra_planes(label_planes(names, INDEX), names, {"nuclear": np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4)})
+    assert out[0].max() == 0
+    np.testing.assert_allclose(out[1].ravel()[[0, 4, 11]], [0, 1 / 11, 1], atol=1e-6)
+    with pytest.raises(InputError, match=r"not given: nuclear\."):
+        extra_planes(label_planes(names, INDEX), names, {})

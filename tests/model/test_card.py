@@ -43,7 +43,7 @@ def test_card_is_frozen():
         ({"planes": ["image", "image"]}, "named twice"),
         ({"planes": []}, "at least 1"),
         ({"padding": "valid"}, "padding must be 'same'"),
-        ({"architecture": "resnet"}, "'paper_unet' or 'compact_unet'"),
+        ({"architecture": "resnet"}, "'compact_unet' or 'backbone_unet'"),
         ({"architecture": "paper_unet"}, "widths"),
         ({"architecture": "paper_unet", "settings": {}}, "takes no statistics"),
         ({"mpp": 0}, "greater than 0"),

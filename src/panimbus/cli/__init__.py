@@ -53,12 +53,14 @@ def _root(
 
 
 def _register() -> None:
-    from panimbus.cli import compare, demo, evaluate, gold, inspect, models, predict
+    from panimbus.cli import ablate, compare, demo, evaluate, gold, inspect, models, predict, train
 
     app.command("predict")(predict.command)
     app.command("inspect")(inspect.command)
     app.command("demo")(demo.command)
     app.command("models")(models.command)
+    app.command("train")(train.command)
+    app.command("ablate")(ablate.command)
     app.command("evaluate")(evaluate.command)
     app.command("compare")(compare.command)
     app.add_typer(gold.app, name="gold")

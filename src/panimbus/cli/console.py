@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panimbus.infer.predict import Progress
+    from panimbus.train.loop import TrainProgress
 
 STAGES = {"scan": "reading", "score": "scoring"}
 
@@ -38,3 +40,34 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
             bars.update(tasks[progress.stage], completed=progress.done, total=progress.total, fov=progress.fov_id)
 
         yield show
+
+
+@contextmanager
+def train_bar(*, show: bool = True) -> Iterator[Callable[[TrainProgress], None]]:
+    """Stage, step, loss and validation F1 of a training run; nothing where the output is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:6}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, disable=not (show and console.is_terminal)) as bars:
+        task = bars.add_task("naive", total=None, figures="")
+
+        def update(progress: TrainProgress) -> None:
+            figures: dict[str, Any] = {}
+            if not math.isnan(progress.loss):  # else no figures at this step
+                said = f"loss {progress.loss:.3f}  F1 {progress.val_f1:.3f}  best {max(progress.best_f1, 0):.3f}"
+                said += f"  {progress.tiles_per_s:.0f} tiles/s, {progress.waiting:.0%} waiting for data"
+                figures = {"figures": said + (f", {progress.kept:.0%} of cells kept" if progress.stage == "robust" else "")}
+            bars.update(task, completed=progress.step, total=progress.total, description=progress.stage, **figures)
+
+        yield update

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,17 @@ def check_planes(names: Sequence[str]) -> None:
         raise InputError(f"Unknown input planes: {', '.join(unknown)}.", available=PLANES + EXTRA)
 
 
+def check_given(names: Sequence[str], given: Iterable[str] = ()) -> None:
+    """Refuse to run a net that sees planes of `EXTRA` which are not given."""
+    missing = [n for n in names if n in EXTRA and n not in given]
+    if missing:
+        raise InputError(
+            f"The net sees planes that are not given: {', '.join(missing)}.",
+            available=given,
+            fix="use a model without them (`panimbus models`)",
+        )
+
+
 def extra_planes(out: FloatArray, names: Sequence[str], extra: Mapping[str, FloatArray]) -> FloatArray:
     """Fill in the planes of `EXTRA`; ``out`` (P, h, w) is changed in place and returned.
 
@@ -40,13 +51,7 @@ def extra_planes(out: FloatArray, names: Sequence[str], extra: Mapping[str, Floa
     extra
         Plane -> (h, w) float32, intensity divided by that channel's normaliser.
     """
-    missing = [n for n in names if n in EXTRA and n not in extra]
-    if missing:
-        raise InputError(
-            f"The net sees planes that are not given: {', '.join(missing)}.",
-            available=extra,
-            fix="use a model without them (`panimbus models`)",
-        )
+    check_given(names, extra)
     for k, name in enumerate(names):
         if name in extra:
             np.clip(extra[name], 0, 1, out=out[k])

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
+from panimbus.core.planes import check_given
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, scan_cells, scan_channels
 from panimbus.core.table import FovScores, to_anndata
@@ -197,6 +198,7 @@ def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[
 def _backend(files: ModelFiles, settings: PredictSettings) -> Backend:
     """Load the model, and refuse settings that cannot run it, before any pixel is read."""
     card = files.card
+    check_given(card.planes)
     views(settings.tta_for(card))
     plan_tiles((1, 1), size=settings.tile_for(card), reach=card.reach + 1, stride=card.stride)
     with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:  # a published .pt is turned into ONNX first

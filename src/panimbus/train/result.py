@@ -22,6 +22,8 @@ from panimbus.train.examples import validation_rows
 from panimbus.train.state import Logits, Run
 from panimbus.train.validate import validate
 
+RESULT = "result.json"
+
 
 def draw(run: Run, rows: npt.NDArray[np.intp], forward: nn.Module) -> None:
     """``epochs/step_*.png``: channel, labels and scores of a few validation tiles."""
@@ -74,7 +76,7 @@ def finish(run: Run) -> dict[str, Any]:
     save_model(run.out / "model", net.cpu().eval(), card)
     import pandas as pd
 
-    for name, text in (("result.json", json.dumps(result, indent=1)), ("markers.csv", pd.concat(tables).to_csv(index=False))):
+    for name, text in ((RESULT, json.dumps(result, indent=1)), ("markers.csv", pd.concat(tables).to_csv(index=False))):
         with atomic_path(run.out / name) as temporary:
             temporary.write_text(text)
     return result
