@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FOV, CELL, AREA = "fov_id", "cell_id", "area_um2"
 MEAN, SD = "intensity_mean", "score_sd"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
+CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", "phenotype"
 SPATIAL, NORMALISER, PROVENANCE = "spatial", "normaliser", "panimbus"
 CSV_FOV, CSV_LABEL, CSV_Y, CSV_X = "fov", "label", "centroid_y_um", "centroid_x_um"
 

@@ -1,0 +1,314 @@
+"""From scores to cell types: rules, map, consensus, names, and the edits replayed on them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.core.table import CELL_TYPE, CONFIDENCE, FOV, MEAN, METACLUSTER, PHENOTYPE, REASON, SOM_NODE, SPATIAL
+from panimbus.phenotype.batch import Batch, compare_fovs
+from panimbus.phenotype.cluster import ClusterSettings, cluster
+from panimbus.phenotype.edits import Edit, Grouping, apply_edits, standing
+from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED, RuleTable, canonical, default_rules, fit_panel
+from panimbus.phenotype.naming import propose
+from panimbus.phenotype.reasons import reasons
+from panimbus.phenotype.rules import Assignment, Decision, Floats, assign, check_scores, type_probabilities
+from panimbus.phenotype.spill import Place, resolve_spill
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+Array = npt.NDArray[Any]
+BY = ("clusters", "rules")
+RULE_TYPE, RULE_CONFIDENCE, RULE_REASON, FIRST = "rule_type", "rule_confidence", "rule_reason", "metacluster_first"
+PROBABILITY = "type_probability"
+PAPER_ASSIGNED = 94.66
+"""Percent of the cells that the paper assigned to a type."""
+
+
+@dataclass(frozen=True)
+class PhenotypeSettings:
+    """How cells get their types.
+
+    Parameters
+    ----------
+    by
+        ``clusters``: a cell has the type of its metacluster, which the rules name; ``rules``: the rules name each cell.
+    k
+        Number of metaclusters; None proposes one.
+    seed
+    decision
+        Thresholds of the rules.
+    reach_um
+        How far a neighbour may be to have lent its signal.
+    clustering
+        The map and the consensus.
+    """
+
+    by: str = "clusters"
+    k: int | None = None
+    seed: int = 0
+    decision: Decision = field(default_factory=Decision)
+    reach_um: float = 12.0
+    clustering: ClusterSettings = field(default_factory=ClusterSettings)
+
+    def __post_init__(self) -> None:
+        if self.by not in BY:
+            raise InputError(f"Unknown way to give types: {self.by!r}.", available=BY)
+        if not self.reach_um > 0:
+            raise InputError("The reach of spill-over must be positive.", got=f"{self.reach_um} µm")
+
+
+def phenotype(
+    table: AnnData,
+    *,
+    rules: RuleTable | None = None,
+    markers: Sequence[str] | None = None,
+    edits: Sequence[Edit] = (),
+    settings: PhenotypeSettings | None = None,
+) -> AnnData:
+    """Give every cell a type, a confidence and a reason.
+
+    Parameters
+    ----------
+    table
+        Cells in rows, X = scores 0..1, obs ``fov_id`` and ``cell_id`` (`panimbus.phenotype.tables.checked` sees to it); obsm
+        ``spatial`` (µm) lets contradictory cells be compared with their neighbours.
+    rules
+        A table of cell types; None takes the shipped one.
+    markers
+        What to cluster on; None takes the markers that the rules name.
+    edits
+        Adjustments by hand.
+    settings
+
+    Returns
+    -------
+    AnnData
+        A copy with obs ``som_node``, ``metacluster``, ``cell_type``, ``confidence``, ``reason``, ``rule_type``,
+        ``rule_confidence``, ``rule_reason``, ``metacluster_first``; obsm ``type_probability``; uns ``clustering``, ``phenotype``.
+
+    Raises
+    ------
+    InputError
+        On scores, rules or edits that cannot be used.
+    """
+    settings = settings or PhenotypeSettings()
+    out = table.copy()
+    channels = [str(c) for c in out.var_names]
+    scores = check_scores(out.X, channels)
+    panel = fit_panel(rules or default_rules(), channels, strict=rules is not None)
+    typed = assign(scores, panel, settings.decision)
+    moved = _spill(out, typed, scores, settings)
+    if markers is None:
+        named = {canonical(m) for m in (rules or default_rules()).markers}
+        markers = [c for c in channels if canonical(c) in named]
+    cluster(out, markers, k=settings.k, seed=settings.seed, settings=settings.clustering)
+    _keep(out, typed, scores, settings)
+    first = out.obs[METACLUSTER].astype(int).to_numpy()
+    proposals = propose(scores, first, typed, settings.decision)
+    out.uns[PHENOTYPE] = {
+        "by": settings.by,
+        "rules": panel.source,
+        "types": [t.name for t in panel.types],
+        "notes": list(panel.notes),
+        "positive": settings.decision.positive,
+        "settings": json.dumps(asdict(settings)),
+        "proposals": json.dumps([asdict(p) for p in proposals]),
+        "resolved_by_neighbours": moved,
+    }
+    return adjust(out, edits)
+
+
+def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
+    """Replay edits on the first result of a table that `phenotype` made; what earlier edits did is forgotten.
+
+    Returns
+    -------
+    AnnData
+        A copy; the edits and which of them stand are kept in uns ``phenotype``.
+    """
+    import pandas as pd
+
+    if PHENOTYPE not in table.uns or FIRST not in table.obs:
+        raise ReadError("The table has no cell types to adjust.", fix="run `panimbus phenotype run` first, and pass its folder")
+    out = table.copy()
+    about = dict(out.uns[PHENOTYPE])
+    first = out.obs[FIRST].to_numpy(np.int64)
+    proposals = json.loads(str(about["proposals"]))
+    base = out.obs[RULE_TYPE].astype(object).to_numpy()
+    names = {p["metacluster"]: p["name"] for p in proposals} if about["by"] == "clusters" else {}
+    start = Grouping(
+        np.asarray(out.obs_names, object),
+        out.obs[SOM_NODE].to_numpy(),
+        first,
+        names,
+        base,
+        np.asarray(out.X),
+        tuple(map(str, out.var_names)),
+    )
+    now = apply_edits(start, edits)
+    types = now.cell_type
+    order = [t for t in [*map(str, about["types"])] if t in set(types.tolist())]
+    order += sorted(set(types.tolist()) - {*order, UNASSIGNED, AMBIGUOUS})
+    order += [t for t in (AMBIGUOUS, UNASSIGNED) if t in set(types.tolist())]
+    out.obs[CELL_TYPE] = pd.Categorical(types.astype(str), categories=order)
+    out.obs[METACLUSTER] = pd.Categorical(now.metacluster.astype(str), categories=[str(m) for m in np.unique(now.metacluster)])
+    out.obs[CONFIDENCE] = _confidence(out, types)
+    out.obs[REASON] = pd.Categorical(_why(out, now, types))
+    about["names"] = json.dumps({str(k): v for k, v in sorted(now.names.items())})
+    about["edits"] = json.dumps([e.model_dump(exclude_none=True) for e in edits])
+    about["standing"] = np.array(standing(edits), np.int64)
+    out.uns[PHENOTYPE] = about
+    return out
+
+
+def _spill(table: AnnData, typed: Assignment, scores: Floats, settings: PhenotypeSettings) -> int:
+    if SPATIAL not in table.obsm:
+        logger.warning(
+            "the table has no positions (obsm %r): contradictory cells are not compared with their neighbours", SPATIAL
+        )
+        return 0
+    xy = np.asarray(table.obsm[SPATIAL], np.float64)[:, :2]
+    if not np.isfinite(xy).all():
+        raise InputError("There are positions that are not numbers.", got=f"{int((~np.isfinite(xy).all(1)).sum())} cells")
+    bright = np.asarray(table.layers[MEAN], np.float32) if MEAN in table.layers else None
+    names = np.asarray(table.obs_names, object)
+    place = Place(table.obs[FOV].astype(str).to_numpy(), xy, names, bright, settings.reach_um)
+    return resolve_spill(typed, scores, place, settings.decision)
+
+
+def _keep(table: AnnData, typed: Assignment, scores: Floats, settings: PhenotypeSettings) -> None:
+    """What the rules say, and the metaclusters before any edit."""
+    import pandas as pd
+
+    table.obs[RULE_TYPE] = pd.Categorical(typed.names.astype(str))
+    table.obs[RULE_CONFIDENCE] = typed.confidence
+    table.obs[RULE_REASON] = pd.Categorical(reasons(typed, scores, settings.decision.positive).astype(str))
+    table.obs[FIRST] = table.obs[METACLUSTER].astype(int).to_numpy(np.int32)
+    columns = [t.name for t in typed.rules.types]
+    table.obsm[PROBABILITY] = pd.DataFrame(type_probabilities(scores, typed.rules), index=table.obs_names, columns=columns)
+
+
+def _confidence(table: AnnData, types: Array) -> Array:
+    """Probability of each cell's type by its own scores; 0 without a type, NaN for a type that the rules do not know."""
+    out = np.full(table.n_obs, np.nan, np.float32)
+    out[np.isin(types.astype(str), [UNASSIGNED, AMBIGUOUS])] = 0
+    for name in table.obsm[PROBABILITY].columns:
+        mine = types == name
+        out[mine] = table.obsm[PROBABILITY][name].to_numpy()[mine]
+    own = (table.obs[RULE_TYPE].astype(object).to_numpy() == types) & ~np.isnan(out)
+    out[own] = table.obs[RULE_CONFIDENCE].to_numpy()[own]  # that of a cell judged by its neighbours is lower
+    return out
+
+
+def _why(table: AnnData, now: Grouping, types: Array) -> Array:
+    own = table.obs[RULE_REASON].astype(object).to_numpy()
+    rule = table.obs[RULE_TYPE].astype(object).to_numpy()
+    out = own.copy()
+    grouped = np.isin(now.metacluster, list(now.names))
+    prefix = np.array([f"metacluster {m}; " for m in now.metacluster], object)
+    out[grouped] = prefix[grouped] + own[grouped]
+    other = rule != types
+    out[other] = out[other] + "; by its own markers " + rule[other]
+    for row in now.by_hand:
+        out[row] = f"by hand; {own[row]}"
+    return np.asarray(out.astype(str))
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A finished table in numbers.
+
+    Parameters
+    ----------
+    types
+        cell_type, cells, percent, confidence (mean), colour (R, G, B).
+    metaclusters
+        metacluster, cell_type, cells, stability, agreement, evidence and the mean score of every marker.
+    composition
+        FOV x cell type: share of the cells.
+    assigned
+        Percent of the cells that have a type.
+    ambiguous
+        Percent that carry the markers of two lineages.
+    batch
+        Shares of positive cells, FOV by FOV.
+    notes
+        What the panel could not tell.
+    """
+
+    types: pd.DataFrame
+    metaclusters: pd.DataFrame
+    composition: pd.DataFrame
+    assigned: float
+    ambiguous: float
+    batch: Batch
+    notes: tuple[str, ...]
+
+
+def summarise(table: AnnData) -> Summary:
+    """Numbers of a table that `phenotype` or `adjust` made."""
+    import pandas as pd
+
+    from panimbus.phenotype.palette import type_colours
+
+    about = table.uns[PHENOTYPE]
+    types = table.obs[CELL_TYPE]
+    count = types.value_counts(sort=False)
+    colours = type_colours(list(map(str, count.index)))
+    mean = table.obs.groupby(CELL_TYPE, observed=False)[CONFIDENCE].mean()
+    frame = pd.DataFrame(
+        {
+            CELL_TYPE: list(map(str, count.index)),
+            "cells": count.to_numpy(),
+            "percent": 100 * count.to_numpy() / table.n_obs,
+            CONFIDENCE: mean.reindex(count.index).to_numpy(),
+            "colour": [colours[str(t)] for t in count.index],
+        }
+    )
+    share = pd.crosstab(table.obs[FOV].astype(str), types, normalize="index")
+    lost = {n: 100 * float((types == n).mean()) for n in (UNASSIGNED, AMBIGUOUS)}
+    batch = compare_fovs(
+        np.asarray(table.X), table.obs[FOV].astype(str).to_numpy(), tuple(map(str, table.var_names)), float(about["positive"])
+    )
+    return Summary(
+        frame, _metaclusters(table), share, 100 - sum(lost.values()), lost[AMBIGUOUS], batch, tuple(map(str, about["notes"]))
+    )
+
+
+def _metaclusters(table: AnnData) -> pd.DataFrame:
+    import pandas as pd
+
+    about, groups = table.uns[PHENOTYPE], table.obs[METACLUSTER].astype(int).to_numpy()
+    proposals = {p["metacluster"]: p for p in json.loads(str(about["proposals"]))}
+    names = json.loads(str(about["names"]))
+    stability = np.asarray(table.uns["clustering"]["stability"])
+    first = table.obs[FIRST].to_numpy()
+    rows = []
+    for number in np.unique(groups).tolist():
+        mine = groups == number
+        untouched = number in proposals and bool(((first == number) == mine).all())
+        of = proposals[number] if untouched else {}
+        common = table.obs[CELL_TYPE][mine].astype(str).mode().iloc[0]
+        rows.append(
+            {
+                METACLUSTER: number,
+                CELL_TYPE: names.get(str(number), common),
+                "cells": int(mine.sum()),
+                "stability": float(stability[number - 1]) if untouched else np.nan,
+                "agreement": of.get("agreement", np.nan),
+                "evidence": of.get("evidence", "changed by hand"),
+            }
+        )
+    mean = pd.DataFrame(np.asarray(table.X), columns=list(table.var_names)).groupby(groups).mean()
+    return pd.concat([pd.DataFrame(rows), mean.reset_index(drop=True)], axis=1)
