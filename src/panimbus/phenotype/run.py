@@ -13,26 +13,24 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.table import CELL_TYPE, CONFIDENCE, FOV, MEAN, METACLUSTER, PHENOTYPE, REASON, SOM_NODE, SPATIAL
-from panimbus.phenotype.batch import Batch, compare_fovs
 from panimbus.phenotype.cluster import ClusterSettings, cluster
 from panimbus.phenotype.edits import Edit, Grouping, apply_edits, standing
 from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED, RuleTable, canonical, default_rules, fit_panel
-from panimbus.phenotype.naming import propose
+from panimbus.phenotype.naming import Proposal, propose
 from panimbus.phenotype.reasons import reasons
 from panimbus.phenotype.rules import Assignment, Decision, Floats, assign, check_scores, type_probabilities
 from panimbus.phenotype.spill import Place, resolve_spill
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
-BY = ("clusters", "rules")
-RULE_TYPE, RULE_CONFIDENCE, RULE_REASON, FIRST = "rule_type", "rule_confidence", "rule_reason", "metacluster_first"
+BY = ("both", "rules", "clusters")
+AGREED = 0.5  # share of a metacluster's cells that its name must fit before it counts for the others
+RULE_TYPE, RULE_CONFIDENCE, RULE_REASON = "rule_type", "rule_confidence", "rule_reason"
+FIRST, FIRST_TYPE = "metacluster_first", "first_type"
 PROBABILITY = "type_probability"
-PAPER_ASSIGNED = 94.66
-"""Percent of the cells that the paper assigned to a type."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,9 @@ class PhenotypeSettings:
     Parameters
     ----------
     by
-        ``clusters``: a cell has the type of its metacluster, which the rules name; ``rules``: the rules name each cell.
+        ``rules``: each cell by its own scores. ``clusters``: a cell has the type of its metacluster, which the rules name.
+        ``both``: the rules decide, and where they leave a cell open (unassigned, ambiguous, or no further than an ancestor) it
+        takes the name of its metacluster, if at least half of the metacluster's cells are of that type by the rules.
     k
         Number of metaclusters; None proposes one.
     seed
@@ -54,7 +54,7 @@ class PhenotypeSettings:
         The map and the consensus.
     """
 
-    by: str = "clusters"
+    by: str = "both"
     k: int | None = None
     seed: int = 0
     decision: Decision = field(default_factory=Decision)
@@ -102,6 +102,8 @@ def phenotype(
     InputError
         On scores, rules or edits that cannot be used.
     """
+    import pandas as pd
+
     settings = settings or PhenotypeSettings()
     out = table.copy()
     channels = [str(c) for c in out.var_names]
@@ -116,6 +118,7 @@ def phenotype(
     _keep(out, typed, scores, settings)
     first = out.obs[METACLUSTER].astype(int).to_numpy()
     proposals = propose(scores, first, typed, settings.decision)
+    out.obs[FIRST_TYPE] = pd.Categorical(_first_types(typed, first, proposals, settings.by).astype(str))
     out.uns[PHENOTYPE] = {
         "by": settings.by,
         "rules": panel.source,
@@ -144,15 +147,13 @@ def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
     out = table.copy()
     about = dict(out.uns[PHENOTYPE])
     first = out.obs[FIRST].to_numpy(np.int64)
-    proposals = json.loads(str(about["proposals"]))
-    base = out.obs[RULE_TYPE].astype(object).to_numpy()
-    names = {p["metacluster"]: p["name"] for p in proposals} if about["by"] == "clusters" else {}
+    names = {p["metacluster"]: p["name"] for p in json.loads(str(about["proposals"]))} if about["by"] == "clusters" else {}
     start = Grouping(
         np.asarray(out.obs_names, object),
         out.obs[SOM_NODE].to_numpy(),
         first,
         names,
-        base,
+        out.obs[FIRST_TYPE].astype(object).to_numpy(),
         np.asarray(out.X),
         tuple(map(str, out.var_names)),
     )
@@ -199,6 +200,22 @@ def _keep(table: AnnData, typed: Assignment, scores: Floats, settings: Phenotype
     table.obsm[PROBABILITY] = pd.DataFrame(type_probabilities(scores, typed.rules), index=table.obs_names, columns=columns)
 
 
+def _first_types(typed: Assignment, metacluster: Array, proposals: Sequence[Proposal], by: str) -> Array:
+    """Types before any edit."""
+    own = typed.names
+    if by == "rules":
+        return own
+    if by == "clusters":
+        names = {p.metacluster: p.name for p in proposals}
+        return np.array([names[m] for m in metacluster.tolist()], object)
+    out = own.copy()
+    for p in proposals:
+        if p.agreement >= AGREED and p.name not in (UNASSIGNED, AMBIGUOUS):
+            open_ = [UNASSIGNED, AMBIGUOUS, *(t.name for t in typed.rules.lineage(p.name))]
+            out[(metacluster == p.metacluster) & np.isin(own.astype(str), open_)] = p.name
+    return out
+
+
 def _confidence(table: AnnData, types: Array) -> Array:
     """Probability of each cell's type by its own scores; 0 without a type, NaN for a type that the rules do not know."""
     out = np.full(table.n_obs, np.nan, np.float32)
@@ -215,100 +232,11 @@ def _why(table: AnnData, now: Grouping, types: Array) -> Array:
     own = table.obs[RULE_REASON].astype(object).to_numpy()
     rule = table.obs[RULE_TYPE].astype(object).to_numpy()
     out = own.copy()
-    grouped = np.isin(now.metacluster, list(now.names))
+    other = rule != types
+    grouped = other | np.isin(now.metacluster, list(now.names))
     prefix = np.array([f"metacluster {m}; " for m in now.metacluster], object)
     out[grouped] = prefix[grouped] + own[grouped]
-    other = rule != types
     out[other] = out[other] + "; by its own markers " + rule[other]
     for row in now.by_hand:
         out[row] = f"by hand; {own[row]}"
     return np.asarray(out.astype(str))
-
-
-@dataclass(frozen=True, eq=False)
-class Summary:
-    """A finished table in numbers.
-
-    Parameters
-    ----------
-    types
-        cell_type, cells, percent, confidence (mean), colour (R, G, B).
-    metaclusters
-        metacluster, cell_type, cells, stability, agreement, evidence and the mean score of every marker.
-    composition
-        FOV x cell type: share of the cells.
-    assigned
-        Percent of the cells that have a type.
-    ambiguous
-        Percent that carry the markers of two lineages.
-    batch
-        Shares of positive cells, FOV by FOV.
-    notes
-        What the panel could not tell.
-    """
-
-    types: pd.DataFrame
-    metaclusters: pd.DataFrame
-    composition: pd.DataFrame
-    assigned: float
-    ambiguous: float
-    batch: Batch
-    notes: tuple[str, ...]
-
-
-def summarise(table: AnnData) -> Summary:
-    """Numbers of a table that `phenotype` or `adjust` made."""
-    import pandas as pd
-
-    from panimbus.phenotype.palette import type_colours
-
-    about = table.uns[PHENOTYPE]
-    types = table.obs[CELL_TYPE]
-    count = types.value_counts(sort=False)
-    colours = type_colours(list(map(str, count.index)))
-    mean = table.obs.groupby(CELL_TYPE, observed=False)[CONFIDENCE].mean()
-    frame = pd.DataFrame(
-        {
-            CELL_TYPE: list(map(str, count.index)),
-            "cells": count.to_numpy(),
-            "percent": 100 * count.to_numpy() / table.n_obs,
-            CONFIDENCE: mean.reindex(count.index).to_numpy(),
-            "colour": [colours[str(t)] for t in count.index],
-        }
-    )
-    share = pd.crosstab(table.obs[FOV].astype(str), types, normalize="index")
-    lost = {n: 100 * float((types == n).mean()) for n in (UNASSIGNED, AMBIGUOUS)}
-    batch = compare_fovs(
-        np.asarray(table.X), table.obs[FOV].astype(str).to_numpy(), tuple(map(str, table.var_names)), float(about["positive"])
-    )
-    return Summary(
-        frame, _metaclusters(table), share, 100 - sum(lost.values()), lost[AMBIGUOUS], batch, tuple(map(str, about["notes"]))
-    )
-
-
-def _metaclusters(table: AnnData) -> pd.DataFrame:
-    import pandas as pd
-
-    about, groups = table.uns[PHENOTYPE], table.obs[METACLUSTER].astype(int).to_numpy()
-    proposals = {p["metacluster"]: p for p in json.loads(str(about["proposals"]))}
-    names = json.loads(str(about["names"]))
-    stability = np.asarray(table.uns["clustering"]["stability"])
-    first = table.obs[FIRST].to_numpy()
-    rows = []
-    for number in np.unique(groups).tolist():
-        mine = groups == number
-        untouched = number in proposals and bool(((first == number) == mine).all())
-        of = proposals[number] if untouched else {}
-        common = table.obs[CELL_TYPE][mine].astype(str).mode().iloc[0]
-        rows.append(
-            {
-                METACLUSTER: number,
-                CELL_TYPE: names.get(str(number), common),
-                "cells": int(mine.sum()),
-                "stability": float(stability[number - 1]) if untouched else np.nan,
-                "agreement": of.get("agreement", np.nan),
-                "evidence": of.get("evidence", "changed by hand"),
-            }
-        )
-    mean = pd.DataFrame(np.asarray(table.X), columns=list(table.var_names)).groupby(groups).mean()
-    return pd.concat([pd.DataFrame(rows), mean.reset_index(drop=True)], axis=1)
