@@ -12,7 +12,7 @@ def _source(make_tissue, *, name="one", fovs=3, shape=(70, 90), n=30, channels=(
     for k in range(fovs):
         image, labels = make_tissue(shape, n, seed=k, channels=len(channels))
         made.append(Fov(f"{name}{k}", image, channels, labels, mpp))
-    scanned = scan_fovs(name, made, mpp=1.0, percentile=99.0)
+    scanned = scan_fovs(name, made, percentile=99.0)
     rng = np.random.default_rng(0)
     targets = {f.fov.fov_id: rng.choice([-1, 0, 1], (f.cells.n, len(channels))).astype(np.float32) for f in scanned.fovs}
     order = splits or ("train", "val", "test")

@@ -208,7 +208,7 @@ def test_blank_markers_are_left_away(make_source, tmp_path):
 
     from panimbus.data.source import scan_fovs
 
-    blank = replace(source, scanned=scan_fovs("one", [source.scanned.fovs[0].fov], percentile=99.0))
+    blank = replace(source, scanned=scan_fovs("one", [source.scanned.fovs[0].fov]))
     store = write_store(tmp_path / "s", [blank], SMALL)
     assert store.info.datasets[0].markers == ("a",)
     assert any("blank" in note for note in store.info.datasets[0].notes)

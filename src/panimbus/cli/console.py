@@ -5,17 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panimbus.infer.predict import Progress
     from panimbus.train.loop import TrainProgress
 
-STAGES = {"scan": "reading", "score": "scoring"}
+STAGES = {"scan": "reading", "score": "scoring", "write": "writing"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a run is, as `panimbus.infer.predict.Progress`, for runs that do not predict."""
+
+    stage: str
+    fov_id: str
+    done: float
+    total: float
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
+def progress_bar() -> Iterator[Callable[[Progress | Step], None]]:
     """A bar a stage with an estimate of the time left; nothing where the output is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -34,7 +45,7 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
     tasks: dict[str, TaskID] = {}
     with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
 
-        def show(progress: Progress) -> None:
+        def show(progress: Progress | Step) -> None:
             if progress.stage not in tasks:
                 tasks[progress.stage] = bars.add_task(STAGES.get(progress.stage, progress.stage), total=progress.total, fov="")
             bars.update(tasks[progress.stage], completed=progress.done, total=progress.total, fov=progress.fov_id)
@@ -71,3 +82,10 @@ def train_bar(*, show: bool = True) -> Iterator[Callable[[TrainProgress], None]]
             bars.update(task, completed=progress.step, total=progress.total, description=progress.stage, **figures)
 
         yield update
+
+
+@contextmanager
+def step_bar() -> Iterator[Callable[[str, str, int, int], None]]:
+    """As `progress_bar`, for what reports (stage, FOV, done, of how many)."""
+    with progress_bar() as show:
+        yield lambda stage, fov_id, done, total: show(Step(stage, fov_id, done, total))

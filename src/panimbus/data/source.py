@@ -12,7 +12,7 @@ import numpy.typing as npt
 from panimbus.core.errors import InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale, ChannelStats
-from panimbus.core.scan import FovCells, scan_cells, scan_channels
+from panimbus.core.scan import FovCells, pool, scan_cells, scan_channels
 
 FloatArray = npt.NDArray[np.float32]
 Report = Callable[[str, str, int, int], None]
@@ -130,7 +130,7 @@ def scan_fovs(
     name
         Of the dataset.
     fovs
-        FOVs with label images and pixel sizes.
+        FOVs with pixel sizes. One without a label image counts for the normaliser with its pixels, and is not in the result.
     channels
         Which channels; all by default.
     mpp
@@ -140,20 +140,22 @@ def scan_fovs(
     report
         Progress.
     """
-    if not fovs:
-        raise InputError(f"Dataset {name!r} has no FOV.")
-    if bare := [f.fov_id for f in fovs if f.labels is None]:
-        raise InputError(f"Dataset {name!r} has FOVs without a label image.", got=listed(bare), fix="name them under labels")
+    if not any(f.labels is not None for f in fovs):
+        raise InputError(f"Dataset {name!r} has no FOV with a label image.", got=listed([f.fov_id for f in fovs]))
     wanted = tuple(fovs[0].channels if channels is None else channels)
     pooled: dict[str, ChannelStats] = {}
     found = []
     for k, fov in enumerate(fovs):
         report("scan", fov.fov_id, k, len(fovs))
-        cells = scan_cells(fov, mpp)
-        scan = scan_channels(fov, cells, wanted)
-        for channel, stats in scan.stats.items():
-            pooled[channel] = pooled.get(channel, ChannelStats()).merge(stats)
-        found.append(ScannedFov(fov, cells, scan.mean, scan.digest))
+        if fov.labels is None:
+            stats = pool([fov], wanted, mpp)
+        else:
+            cells = scan_cells(fov, mpp)
+            scan = scan_channels(fov, cells, wanted)
+            found.append(ScannedFov(fov, cells, scan.mean, scan.digest))
+            stats = scan.stats
+        for channel, one in stats.items():
+            pooled[channel] = pooled.get(channel, ChannelStats()).merge(one)
     report("scan", fovs[-1].fov_id, len(fovs), len(fovs))
     scale = ChannelScale.fit(pooled, percentile=percentile, over=over, fov_ids=[f.fov_id for f in fovs])
     return Scanned(name, wanted, tuple(found), scale, mpp)

@@ -1,0 +1,228 @@
+"""Dataset files (TOML): which FOVs, label images and tables a silver standard is made of, and by which rule."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from panimbus.core.errors import InputError, ReadError
+
+Paths = str | list[str]
+Share = Annotated[float, Field(ge=0, le=1)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CellTable(_Strict):
+    """``[cells]``: the table of cells (CSV or Parquet; several files or a pattern such as ``class_*.csv`` are put together).
+
+    Parameters
+    ----------
+    table
+        Files, relative to the dataset's root.
+    fov, cell
+        Columns of the FOV's name and of the label value. A dataset of one FOV needs no column of FOVs.
+    type
+        Column of the cell type, for an assignment matrix.
+    patient
+        Column of the patient: all FOVs of a patient go to one split.
+    """
+
+    table: Paths
+    fov: str = "fov"
+    cell: str = "cell_id"
+    type: str | None = None
+    patient: str | None = None
+
+
+class GateRule(_Strict):
+    """``[silver.gates]``: two-component mixtures on the cells' mean intensity; see `panimbus.data.gates`.
+
+    Parameters
+    ----------
+    markers
+        Which channels; all of them if left away.
+    transform
+        Of the intensity before the fit.
+    undefined
+        Between these probabilities of being positive a cell is undefined.
+    separation
+        Below this distance of the two components (Ashman's D) a channel has no two populations and gets no labels.
+    """
+
+    markers: list[str] | None = None
+    transform: Literal["asinh", "log"] = "asinh"
+    undefined: tuple[Share, Share] = (0.1, 0.9)
+    separation: Annotated[float, Field(ge=0)] = 2.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GateRule:
+        if not self.undefined[0] < self.undefined[1]:
+            msg = "undefined: two increasing probabilities"
+            raise ValueError(msg)
+        return self
+
+
+class SilverRule(_Strict):
+    """``[silver]``: where the labels come from, one of the first four, and what is left away.
+
+    Parameters
+    ----------
+    assignment
+        CSV, one row a cell type, one column a marker: positive, negative or undefined. Needs ``cells.type``.
+    thresholds
+        Channel -> threshold on the raw mean intensity, or (low, high): negative up to low, positive from high on, undefined
+        between; or a CSV with the columns channel and threshold (or low, high).
+    labels
+        Ready labels, 0..1 or empty: a long table (fov, cell_id, channel, label) or a wide one (fov, cell_id, a column a marker).
+    gates
+        Automatic gates.
+    contradictions
+        ``keep``; ``positives``: a positive cell below the 75th percentile of the negatives is undefined; ``both``: also a
+        negative cell above the median of the positives.
+    exclude
+        Markers left away.
+    """
+
+    assignment: str | None = None
+    thresholds: str | dict[str, float | tuple[float, float]] | None = None
+    labels: Paths | None = None
+    gates: GateRule | None = None
+    contradictions: Literal["keep", "positives", "both"] = "keep"
+    exclude: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one(self) -> SilverRule:
+        given = [k for k in ("assignment", "thresholds", "labels", "gates") if getattr(self, k) is not None]
+        if len(given) != 1:
+            msg = f"give one of assignment, thresholds, labels, gates (got {', '.join(given) or 'none'})"
+            raise ValueError(msg)
+        return self
+
+
+class DatasetFile(_Strict):
+    """A dataset.
+
+    Parameters
+    ----------
+    name, tissue
+    root
+        Folder that the paths of images, labels and tables start from, relative to this file. Rules (an assignment matrix, a CSV
+        of thresholds) are found relative to the file itself.
+    images, labels
+        As `panimbus.io.open_fovs` takes them: a path, several, or a table FOV -> path.
+    mpp, channel_names
+        As for `open_fovs`.
+    fovs
+        Only these are labelled (the others' pixels still count for the normaliser); all by default.
+    gold
+        FOVs with gold calls: always test.
+    patients
+        FOV -> patient, where the table of cells does not say.
+    splits
+        FOV -> train, val or test, decided by hand.
+    missing
+        What a cell of the label image that the tables do not name is: an error, or undefined.
+    cells, silver
+        See `CellTable`, `SilverRule`.
+    extra
+        Channels of the shared planes: nuclear, membrane.
+    """
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+    tissue: str = ""
+    root: str = "."
+    images: Paths | dict[str, str]
+    labels: Paths | dict[str, str]
+    mpp: Annotated[float, Field(gt=0)] | None = None
+    channel_names: Paths | None = None
+    fovs: list[str] | None = None
+    gold: list[str] = Field(default_factory=list)
+    patients: dict[str, str] = Field(default_factory=dict)
+    splits: dict[str, Literal["train", "val", "test"]] = Field(default_factory=dict)
+    missing: Literal["error", "undefined"] = "error"
+    cells: CellTable | None = None
+    silver: SilverRule
+    extra: dict[Literal["nuclear", "membrane"], str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _needs(self) -> DatasetFile:
+        if self.silver.assignment is not None and (self.cells is None or self.cells.type is None):
+            msg = "an assignment matrix needs [cells] with table and type"
+            raise ValueError(msg)
+        return self
+
+
+class StoreDataset(_Strict):
+    """One dataset of a `StoreFile`: its file, its proportion in the mix, and another root if need be."""
+
+    file: str
+    share: Annotated[float, Field(gt=0)] | None = None
+    root: str | None = None
+
+
+class StoreFile(_Strict):
+    """A store of several datasets.
+
+    Parameters
+    ----------
+    datasets
+        ``[[datasets]]`` file and share; shares for all or for none.
+    mpp, tile, overlap, percentile, percentile_over, extra, seed
+        Of the store; see `panimbus.data.store.StoreInfo`.
+    """
+
+    datasets: Annotated[list[StoreDataset], Field(min_length=1)]
+    mpp: Annotated[float, Field(gt=0)] = 1.0
+    tile: Annotated[int, Field(ge=16)] = 512
+    overlap: Annotated[int, Field(ge=0)] = 16
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
+    percentile_over: Literal["all", "nonzero"] = "all"
+    extra: list[Literal["nuclear", "membrane"]] = Field(default_factory=list)
+    seed: int = 0
+
+
+def is_store_file(path: str | Path) -> bool:
+    """Whether a TOML file names datasets instead of being one."""
+    return "datasets" in _load(Path(path))
+
+
+def read_dataset(path: str | Path) -> DatasetFile:
+    """Read a dataset file.
+
+    Raises
+    ------
+    ReadError, InputError
+        If it is not there, is no TOML, or has wrong keys: all of them in one message.
+    """
+    return _read(Path(path), DatasetFile)
+
+
+def read_store_file(path: str | Path) -> StoreFile:
+    """Read a file that names the datasets of a store; raises as `read_dataset`."""
+    return _read(Path(path), StoreFile)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReadError(f"{path}: no such file.", expected="a dataset file (TOML)") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ReadError(f"{path}: the file is not TOML.", got=str(error)) from error
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(_load(path))
+    except ValidationError as error:
+        problems = [f"{'.'.join(str(p) for p in e['loc']) or 'the file'}: {e['msg']}" for e in error.errors()]
+        raise InputError(
+            f"{path}: the file cannot be used.", got="\n             ".join(problems), available=model.model_fields
+        ) from None

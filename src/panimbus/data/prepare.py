@@ -1,0 +1,389 @@
+"""From a dataset file to a labelled dataset: open, check everything, scan, label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panimbus.core.errors import ChannelError, InputError, listed
+from panimbus.core.fov import Fov
+from panimbus.data.dataset import CellTable, DatasetFile, read_dataset
+from panimbus.data.gates import fit_gate
+from panimbus.data.silver import (
+    Agreement,
+    ExclusionRule,
+    agreement,
+    by_assignment,
+    by_threshold,
+    drop_contradictions,
+)
+from panimbus.data.source import Report, Scanned, ScannedFov, Source, scan_fovs, silent
+from panimbus.data.split import assign_splits
+from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, read_thresholds
+from panimbus.io import attach_labels, open_fovs
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A dataset with silver labels, and what is to be said of them.
+
+    Parameters
+    ----------
+    file
+    labelled
+        All markers, with the labels as they came.
+    source
+        Ready for `panimbus.data.build.write_store`: without excluded markers and contradictory labels.
+    agreement
+        One entry a marker of ``labelled``.
+    gates
+        Marker -> (low, high) raw mean intensity, where the labels come from thresholds or gates.
+    """
+
+    file: DatasetFile
+    labelled: Source
+    source: Source
+    agreement: list[Agreement]
+    gates: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How datasets are prepared.
+
+    Parameters
+    ----------
+    mpp, percentile, over
+        Resolution and normaliser; see `scan_fovs`.
+    exclusion
+        When markers are proposed for exclusion.
+    exclude_proposed
+        Leave these markers away.
+    extra
+        Roles of extra planes that the store will want, so that their channels are scanned.
+    seed
+        Of the splits.
+    """
+
+    mpp: float = 1.0
+    percentile: float = 99.9
+    over: str = "all"
+    exclusion: ExclusionRule = field(default_factory=ExclusionRule)
+    exclude_proposed: bool = False
+    extra: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Rule:
+    """A silver rule with its tables read: the markers it labels, and what it needs to."""
+
+    markers: tuple[str, ...]
+    matrix: Matrix | None = None
+    thresholds: Mapping[str, tuple[float, float]] | None = None
+    labels: pd.DataFrame | None = None
+
+
+def prepare(
+    path: str | Path,
+    settings: PrepareSettings | None = None,
+    *,
+    root: str | Path | None = None,
+    report: Report = silent,
+) -> Prepared:
+    """Make the silver standard of a dataset.
+
+    Parameters
+    ----------
+    path
+        A dataset file; see `DatasetFile`.
+    settings
+    root
+        Where the paths of images, labels and tables start, instead of what the file says.
+    report
+        Progress.
+
+    Raises
+    ------
+    InputError
+        With what does not fit: FOVs, cells, cell types, markers.
+    """
+    path, settings = Path(path), settings or PrepareSettings()
+    file = read_dataset(path)
+    base = Path(root) if root is not None else path.parent / file.root
+    every = _open(file, base)
+    fovs = [f for f in every if f.labels is not None]
+    table = _cells(file.cells, base, fovs) if file.cells is not None else None
+    rule = _rule(file, path.parent, base, fovs[0].channels, table)
+    extra: dict[str, str] = {role: channel for role, channel in file.extra.items() if role in settings.extra}
+    wanted = tuple(dict.fromkeys([*rule.markers, *extra.values()]))
+    _check_channels(file.name, wanted, fovs[0].channels)
+    _check_table_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
+    groups = _patients(file, [f.fov_id for f in fovs], table)
+    splits = assign_splits(
+        {f.fov_id: groups.get(f.fov_id, f.fov_id) for f in fovs}, gold=file.gold, fixed=file.splits, seed=settings.seed
+    )
+    scanned = scan_fovs(
+        file.name, every, wanted, mpp=settings.mpp, percentile=settings.percentile, over=settings.over, report=report
+    )
+    _check_cells(file, scanned, table, rule.labels)
+    targets, gates, reasons = _label(file, scanned, rule, table)
+    labelled = Source(scanned, rule.markers, targets, splits, groups, file.tissue, extra)
+    # before contradictions go: afterwards every marker would agree with its image
+    found = agreement(labelled, settings.exclusion, by_intensity=rule.matrix is None and rule.labels is None, known=reasons)
+    source = labelled
+    if file.silver.contradictions != "keep":
+        source, dropped = _drop(labelled, negatives=file.silver.contradictions == "both")
+        found = [replace(a, contradictory=dropped[a.marker]) for a in found]
+    out = [*file.silver.exclude, *(a.marker for a in found if a.reasons and settings.exclude_proposed)]
+    return Prepared(file, labelled, without(source, out), found, gates)
+
+
+def without(source: Source, markers: Sequence[str]) -> Source:
+    """The dataset without the labels of some markers."""
+    keep = [k for k, m in enumerate(source.markers) if m not in markers]
+    if not keep:
+        raise InputError(f"Dataset {source.name!r} has no marker left.", got=f"all excluded: {listed(list(markers))}")
+    return replace(
+        source,
+        markers=tuple(source.markers[k] for k in keep),
+        targets={fov: np.ascontiguousarray(t[:, keep]) for fov, t in source.targets.items()},
+        notes=(*source.notes, *(f"{m} was excluded" for m in source.markers if m in markers)),
+    )
+
+
+def _open(file: DatasetFile, base: Path) -> list[Fov]:
+    """The FOVs; those that are not to be labelled have no label image, and count for the normaliser alone."""
+    images, labels = _rooted(file.images, base), _rooted(file.labels, base)
+    names = file.channel_names
+    channel_names = names if names is None or isinstance(names, list) else base / names
+    if file.fovs is None:
+        return open_fovs(images, labels, mpp=file.mpp, channel_names=channel_names)
+    every = [f.with_(labels=None) for f in open_fovs(images, mpp=file.mpp, channel_names=channel_names)]
+    ids = [f.fov_id for f in every]
+    if unknown := [f for f in file.fovs if f not in ids]:
+        raise InputError(f"Dataset {file.name!r} names FOVs that are not there.", got=listed(unknown), available=ids)
+    opened = {f.fov_id: f for f in attach_labels(every, labels)}
+    if bare := [f for f in file.fovs if opened[f].labels is None]:
+        raise InputError(f"Dataset {file.name!r}: FOVs have no label image.", got=listed(bare))
+    chosen = set(file.fovs)
+    return [opened[f.fov_id] if f.fov_id in chosen else f for f in every]
+
+
+def _rooted(paths: str | list[str] | dict[str, str], base: Path) -> Any:
+    if isinstance(paths, str):
+        return base / paths
+    return [base / p for p in paths] if isinstance(paths, list) else {k: base / p for k, p in paths.items()}
+
+
+def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:
+    """The table of cells with the columns fov, cell_id and, if asked for, type and patient."""
+    optional = {k: c for k, c in (("type", given.type), ("patient", given.patient)) if c is not None}
+    frame = read_tables(given.table, base, text=[given.fov, *optional.values()])
+    if given.fov not in frame and len(fovs) == 1:
+        frame = frame.assign(**{given.fov: fovs[0].fov_id})
+    if missing := [c for c in (given.fov, given.cell, *optional.values()) if c not in frame]:
+        raise InputError(
+            "The table of cells lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
+        )
+    ids = pd.to_numeric(frame[given.cell], errors="coerce")
+    if (bad := ids.isna() | (ids != np.floor(ids))).any():
+        raise InputError(
+            f"{int(bad.sum()):,} rows of the table of cells have no whole number as cell.",
+            got=str(frame[bad].head(3).to_dict("records")),
+        )
+    out = pd.DataFrame({"fov": frame[given.fov].astype(str), "cell_id": ids.astype(np.int64)})
+    for name, column in optional.items():
+        out[name] = frame[column].fillna("").astype(str).str.strip()
+    return out
+
+
+def _rule(file: DatasetFile, folder: Path, base: Path, channels: Sequence[str], table: pd.DataFrame | None) -> _Rule:
+    """Read what the silver rule needs, and which markers it labels."""
+    silver = file.silver
+    if silver.assignment is not None and table is not None:
+        matrix = read_matrix(folder / silver.assignment)
+        named = set(table["type"])
+        if unknown := [t for t in matrix.types if t not in named]:
+            raise InputError(
+                f"{folder / silver.assignment}: the assignment matrix names cell types that no cell has.",
+                got=listed(unknown),
+                available=sorted(named - {""}),
+                fix="correct the spelling, or leave these rows away",
+            )
+        rule = _Rule(matrix.markers, matrix=matrix)
+    elif silver.thresholds is not None:
+        thresholds = read_thresholds(silver.thresholds, folder)
+        rule = _Rule(tuple(thresholds), thresholds=thresholds)
+    elif silver.labels is not None:
+        given = file.cells or CellTable(table="")
+        frame = read_tables(silver.labels, base, text=[given.fov, "channel"])
+        labels = long_labels(frame, given.fov, given.cell, channels)
+        rule = _Rule(tuple(c for c in channels if c in set(labels["channel"])), labels=labels)
+    else:
+        gated = silver.gates.markers if silver.gates is not None else None
+        rule = _Rule(tuple(channels if gated is None else gated))
+    if unknown := [m for m in silver.exclude if m not in rule.markers and m not in channels]:
+        raise ChannelError(
+            f"Dataset {file.name!r} excludes markers that it does not have.", got=listed(unknown), available=channels
+        )
+    return rule
+
+
+def _check_channels(name: str, wanted: Sequence[str], channels: Sequence[str]) -> None:
+    if unknown := [m for m in wanted if m not in channels]:
+        raise ChannelError(
+            f"Dataset {name!r}: markers are named that the images do not have.",
+            got=listed(unknown),
+            available=channels,
+            fix="correct the spelling (names are case-sensitive)",
+        )
+    if not wanted:
+        raise ChannelError(f"Dataset {name!r} has no marker to label.", available=channels)
+
+
+def _check_table_fovs(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None, labels: pd.DataFrame | None) -> None:
+    if file.fovs is not None:  # a table of more FOVs than are wanted is fine
+        return
+    for name, frame in (("cells", table), ("labels", labels)):
+        if frame is not None and (unknown := sorted(set(frame["fov"]) - set(fovs))):
+            raise InputError(
+                f"Dataset {file.name!r}: the table of {name} has FOVs that the images do not have.",
+                got=listed(unknown),
+                available=fovs,
+                fix="name the FOVs that are wanted: fovs = [...]",
+            )
+
+
+def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None) -> dict[str, str]:
+    if unknown := sorted(set(file.patients) - set(fovs)):
+        raise InputError(f"Dataset {file.name!r}: patients of FOVs that are not there.", got=listed(unknown), available=fovs)
+    out: dict[str, str] = {}
+    if table is not None and "patient" in table:
+        for fov, group in table[table["fov"].isin(fovs)].groupby("fov")["patient"]:
+            names = sorted(set(group) - {""})
+            if len(names) > 1:
+                raise InputError(f"FOV {fov!r} has cells of several patients.", got=listed(names))
+            if names:
+                out[str(fov)] = names[0]
+    return out | file.patients
+
+
+def _check_cells(file: DatasetFile, scanned: Scanned, table: pd.DataFrame | None, labels: pd.DataFrame | None) -> None:
+    """Every problem between tables and label images, in one message."""
+    problems: list[str] = []
+    for name, frame in (("cells", table), ("labels", labels)):
+        if frame is None:
+            continue
+        if name == "cells" and (twice := frame.duplicated(["fov", "cell_id"])).any():
+            shown = [f"{f}:{c}" for f, c in frame.loc[twice, ["fov", "cell_id"]].head(5).to_numpy()]
+            problems.append(f"{int(twice.sum()):,} cells are in the table twice: {listed(shown)}")
+        groups = dict(tuple(frame.groupby("fov")["cell_id"]))
+        for one in scanned.fovs:
+            fov_id, ids = one.fov.fov_id, one.cell_id.astype(np.int64)
+            named = np.unique(groups[fov_id].to_numpy(np.int64)) if fov_id in groups else np.zeros(0, np.int64)
+            lost, bare = np.setdiff1d(named, ids), np.setdiff1d(ids, named)
+            if len(lost):
+                problems.append(f"FOV {fov_id}: {len(lost):,} cells of the table are not in the label image: {_few(lost)}")
+            if len(bare) and name == "cells" and file.missing == "error":
+                problems.append(f"FOV {fov_id}: {len(bare):,} cells of the label image are not in the table: {_few(bare)}")
+    if problems:
+        shown = problems if len(problems) <= 10 else [*problems[:10], f"and {len(problems) - 10} more"]
+        raise InputError(
+            f"Dataset {file.name!r}: the tables and the label images do not hold the same cells.",
+            got="\n             ".join(shown),
+            fix='use the segmentation that the table was made of; missing = "undefined" accepts cells that no table names',
+        )
+
+
+def _few(ids: npt.NDArray[Any]) -> str:
+    return listed([str(i) for i in ids[:5]]) + (", ..." if len(ids) > 5 else "")
+
+
+def _label(
+    file: DatasetFile, scanned: Scanned, rule: _Rule, table: pd.DataFrame | None
+) -> tuple[dict[str, FloatArray], dict[str, tuple[float, float]], dict[str, str]]:
+    """FOV -> (n, M) labels; marker -> thresholds; marker -> why it has none."""
+    gates: dict[str, tuple[float, float]] = {}
+    reasons: dict[str, str] = {}
+    columns = [scanned.channels.index(m) for m in rule.markers]
+    if rule.thresholds is not None:
+        gates = {m: rule.thresholds[m] for m in rule.markers}
+    elif rule.matrix is None and rule.labels is None:
+        gates, reasons = _fit_gates(file, scanned, rule.markers)
+    targets: dict[str, FloatArray] = {}
+    types = _grouped(table, "type") if rule.matrix is not None and table is not None else {}
+    given = dict(tuple(rule.labels.groupby("fov"))) if rule.labels is not None else {}
+    for one in scanned.fovs:
+        if rule.matrix is not None:
+            of_type = by_assignment(_aligned(types.get(one.fov.fov_id, {}), one), rule.matrix)
+            target = of_type[:, [rule.matrix.markers.index(m) for m in rule.markers]]
+        elif rule.labels is not None:
+            target = _from_labels(given.get(one.fov.fov_id), one, rule.markers)
+        else:
+            target = np.full((len(one.cell_id), len(rule.markers)), -1, np.float32)
+            for k, m in enumerate(rule.markers):
+                if m in gates:
+                    target[:, k] = by_threshold(one.mean[:, columns[k]], *gates[m])
+        targets[one.fov.fov_id] = np.ascontiguousarray(target, np.float32)
+    return targets, gates, reasons
+
+
+def _fit_gates(
+    file: DatasetFile, scanned: Scanned, markers: Sequence[str]
+) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
+    gates: dict[str, tuple[float, float]] = {}
+    reasons: dict[str, str] = {}
+    rule = file.silver.gates
+    for marker in markers if rule is not None else ():
+        mean = np.concatenate([f.mean[:, scanned.channels.index(marker)] for f in scanned.fovs])
+        gate = fit_gate(mean, transform=rule.transform, undefined=rule.undefined, separation=rule.separation) if rule else None
+        if gate is not None and not gate.reason:
+            gates[marker] = gate.low, gate.high
+        elif gate is not None:
+            reasons[marker] = gate.reason
+    return gates, reasons
+
+
+def _grouped(table: pd.DataFrame, column: str) -> dict[str, dict[int, str]]:
+    return {
+        str(fov): dict(zip(group["cell_id"].tolist(), group[column].tolist(), strict=True)) for fov, group in table.groupby("fov")
+    }
+
+
+def _aligned(values: Mapping[int, str], one: ScannedFov) -> list[str]:
+    return [values.get(int(i), "") for i in one.cell_id]
+
+
+def _from_labels(frame: pd.DataFrame | None, one: ScannedFov, markers: Sequence[str]) -> FloatArray:
+    out = np.full((len(one.cell_id), len(markers)), -1, np.float32)
+    if frame is not None:
+        known = frame[frame["label"].notna() & frame["channel"].isin(markers)]
+        row = np.searchsorted(one.cell_id.astype(np.int64), known["cell_id"].to_numpy(np.int64))
+        column = known["channel"].map({m: k for k, m in enumerate(markers)}).to_numpy(np.intp)
+        out[row, column] = known["label"].to_numpy(np.float32)
+    return out
+
+
+def _drop(source: Source, *, negatives: bool) -> tuple[Source, dict[str, int]]:
+    """Without contradictory labels, over all FOVs together; and how many there were a marker."""
+    fovs, dropped = source.scanned.fovs, {}
+    targets = {fov: target.copy() for fov, target in source.targets.items()}
+    edges = np.cumsum([len(f.cell_id) for f in fovs])[:-1]
+    for k, marker in enumerate(source.markers):
+        column = source.scanned.channels.index(marker)
+        target = np.concatenate([targets[f.fov.fov_id][:, k] for f in fovs])
+        mean = np.concatenate([f.mean[:, column] for f in fovs])
+        kept = drop_contradictions(target, mean, negatives=negatives)
+        dropped[marker] = int((kept != target).sum())
+        for one, part in zip(fovs, np.split(kept, edges), strict=True):
+            targets[one.fov.fov_id][:, k] = part
+    return replace(source, targets=targets), dropped

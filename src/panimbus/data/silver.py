@@ -1,0 +1,247 @@
+"""Silver labels: from cell types, thresholds, ready tables or automatic gates; and how well they agree with the images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from panimbus.data.source import Source
+from panimbus.data.tables import Matrix
+
+FloatArray = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+UNDEFINED = -1.0
+
+
+def by_assignment(types: Sequence[str], matrix: Matrix) -> FloatArray:
+    """Labels of cells by their types.
+
+    Parameters
+    ----------
+    types
+        n names; one that the matrix does not have (or an empty one) is undefined in every marker.
+    matrix
+
+    Returns
+    -------
+    (n, M) float32
+        1, 0, or -1 = undefined.
+    """
+    row = {t: k for k, t in enumerate(matrix.types)}
+    table = np.concatenate([matrix.values, np.full((1, len(matrix.markers)), UNDEFINED, np.float32)])
+    return np.asarray(table[[row.get(t, -1) for t in types]], np.float32).reshape(len(types), len(matrix.markers))
+
+
+def by_threshold(mean: FloatArray, low: float, high: float) -> FloatArray:
+    """Labels by mean intensity: negative up to ``low``, positive from ``high`` on, undefined between.
+
+    Where both are equal a cell right on the threshold is positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> by_threshold(np.array([1.0, 2.0, 3.0], np.float32), 1, 3).tolist()
+    [0.0, -1.0, 1.0]
+    """
+    out = np.full(mean.shape, UNDEFINED, np.float32)
+    out[mean <= low] = 0
+    out[mean >= high] = 1
+    return out
+
+
+def drop_contradictions(target: FloatArray, mean: FloatArray, *, negatives: bool) -> FloatArray:
+    """Make undefined the cells of which label and intensity contradict each other (one marker).
+
+    Parameters
+    ----------
+    target : (n,) float32
+        Labels; -1 = undefined.
+    mean : (n,) float32
+        Mean intensity.
+    negatives
+        Also the negative cells above the median of the positive ones, not only the positive cells below the 75th percentile of
+        the negative ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> target, mean = np.array([0, 0, 0, 1, 1.0], np.float32), np.array([1, 2, 3, 2, 9.0], np.float32)
+    >>> drop_contradictions(target, mean, negatives=False).tolist()
+    [0.0, 0.0, 0.0, -1.0, 1.0]
+    """
+    positive, negative = target > 0.5, (target >= 0) & (target <= 0.5)
+    out = target.copy()
+    if positive.any() and negative.any():
+        out[positive & (mean < np.percentile(mean[negative], 75))] = UNDEFINED
+        if negatives:
+            out[negative & (mean > np.median(mean[positive]))] = UNDEFINED
+    return out
+
+
+def auc(positive: Floats, negative: Floats, level: float = 0.95) -> tuple[float, float, float]:
+    """Probability that a positive value is above a negative one (ties count half), and its interval after DeLong et al. 1988.
+
+    Parameters
+    ----------
+    positive : (p,) float64
+    negative : (q,) float64
+    level
+        Of the interval.
+
+    Returns
+    -------
+    auc, low, high
+        NaN where a class is empty; the interval is NaN where a class has one value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> auc(np.array([2.0, 3.0]), np.array([1.0, 2.0]))[0]
+    0.875
+    """
+    p, q = len(positive), len(negative)
+    if not p or not q:
+        return math.nan, math.nan, math.nan
+    together = stats.rankdata(np.concatenate([positive, negative]))
+    above = (together[:p] - stats.rankdata(positive)) / q  # share of the negatives below each positive
+    below = 1 - (together[p:] - stats.rankdata(negative)) / p  # share of the positives above each negative
+    value = float(above.mean())
+    if p < 2 or q < 2:
+        return value, math.nan, math.nan
+    half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(float(above.var(ddof=1)) / p + float(below.var(ddof=1)) / q)
+    return value, max(value - half, 0.0), min(value + half, 1.0)
+
+
+@dataclass(frozen=True)
+class ExclusionRule:
+    """When a marker is proposed for exclusion.
+
+    Parameters
+    ----------
+    min_auc
+        Least agreement of label and mean intensity.
+    min_cells
+        Least number of positive, and of negative, cells.
+    min_signal
+        Least median of the positive cells' mean intensity, as a share of the normaliser: fainter is noise or autofluorescence.
+    """
+
+    min_auc: float = 0.7
+    min_cells: int = 30
+    min_signal: float = 0.01
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One marker's labels against its intensities.
+
+    Parameters
+    ----------
+    marker
+    cells, known, positive
+        Numbers of cells: all, with a label, labelled positive.
+    share
+        Of the labelled cells that are positive; NaN without any.
+    auc, low, high
+        Agreement of label and mean intensity over all FOVs, with a 95 % interval (`auc`).
+    auc_within
+        The same within FOVs: the mean over the FOVs, weighted by their pairs of a positive and a negative cell. Differences
+        between FOVs (staining, tissue) do not count here.
+    worst_fov
+        FOV of the lowest agreement among those with 5 cells of each class at least; empty if there is none.
+    signal
+        Median of the positive cells' mean intensity as a share of the normaliser.
+    by_intensity
+        Labels are a function of the intensity (thresholds, gates): the agreement is 1 by construction and says nothing.
+    reasons
+        Why the marker is proposed for exclusion; empty if it is not.
+    contradictory
+        Labels that were made undefined afterwards, because they contradict the image.
+    """
+
+    marker: str
+    cells: int
+    known: int
+    positive: int
+    share: float
+    auc: float
+    low: float
+    high: float
+    auc_within: float
+    worst_fov: str
+    signal: float
+    by_intensity: bool
+    reasons: tuple[str, ...]
+    contradictory: int = 0
+
+
+def agreement(
+    source: Source, rule: ExclusionRule | None = None, *, by_intensity: bool = False, known: Mapping[str, str] | None = None
+) -> list[Agreement]:
+    """Compare labels and intensities of every marker.
+
+    Parameters
+    ----------
+    source
+    rule
+    by_intensity
+        The labels were made of the intensities.
+    known
+        Marker -> a reason against it that was found before (no gate).
+
+    Returns
+    -------
+    list of Agreement
+        In the order of the source's markers.
+    """
+    return [_agree(source, k, rule or ExclusionRule(), by_intensity, (known or {}).get(m)) for k, m in enumerate(source.markers)]
+
+
+def _agree(source: Source, k: int, rule: ExclusionRule, by_intensity: bool, known: str | None) -> Agreement:  # noqa: FBT001
+    marker = source.markers[k]
+    column = source.scanned.channels.index(marker)
+    fovs = source.scanned.fovs
+    targets = [source.targets[f.fov.fov_id][:, k] for f in fovs]
+    means = [f.mean[:, column].astype(np.float64) for f in fovs]
+    target, mean = np.concatenate(targets), np.concatenate(means)
+    positive, negative = target > 0.5, (target >= 0) & (target <= 0.5)
+    value, low, high = auc(mean[positive], mean[negative])
+    within, worst = _within(targets, means, [f.fov.fov_id for f in fovs])
+    blank = source.scanned.scale.blank(marker)
+    signal = math.nan if blank or not positive.any() else float(np.median(mean[positive])) / source.scanned.scale.value(marker)
+    p, q = int(positive.sum()), int(negative.sum())
+    reasons = [known] if known else []
+    if blank:
+        reasons.append("the channel is blank")
+    if not known:
+        reasons += [
+            f"only {n:,} {name} cells (at least {rule.min_cells} are needed)" if n else f"no {name} cell"
+            for n, name in ((p, "positive"), (q, "negative"))
+            if n < rule.min_cells
+        ]
+    if not by_intensity and value < rule.min_auc:
+        reasons.append(f"labels and intensity hardly agree: AUC {value:.2f} ({low:.2f} to {high:.2f}), below {rule.min_auc:g}")
+    if signal < rule.min_signal:
+        reasons.append(f"positive cells are as faint as noise: {100 * signal:.2g} % of the normaliser")
+    share = p / (p + q) if p + q else math.nan
+    numbers = (len(target), p + q, p, share, value, low, high, within, worst, signal)
+    return Agreement(marker, *numbers, by_intensity, tuple(reasons))
+
+
+def _within(targets: Sequence[FloatArray], means: Sequence[Floats], names: Sequence[str]) -> tuple[float, str]:
+    """Mean AUC within FOVs, weighted by their pairs, and the FOV of the lowest."""
+    total, pairs, worst = 0.0, 0.0, (math.inf, "")
+    for target, mean, name in zip(targets, means, names, strict=True):
+        positive, negative = target > 0.5, (target >= 0) & (target <= 0.5)
+        p, q = int(positive.sum()), int(negative.sum())
+        if p and q:
+            value = auc(mean[positive], mean[negative])[0]
+            total, pairs = total + value * p * q, pairs + p * q
+            if min(p, q) >= 5 and value < worst[0]:
+                worst = value, name
+    return (total / pairs if pairs else math.nan), worst[1]

@@ -1,0 +1,164 @@
+"""Tables that users bring: cells, cell types, labels, thresholds and assignment matrices, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panimbus.core.errors import InputError, ReadError, listed
+
+WORDS = {
+    1.0: ("positive", "pos", "+", "1", "1.0"),
+    0.0: ("negative", "neg", "-", "0", "0.0"),
+    -1.0: ("undefined", "undetermined", "?", "", "nan", "-1"),
+}
+_VALUE = {word: value for value, words in WORDS.items() for word in words}
+
+
+def read_tables(paths: str | Sequence[str], root: Path, *, text: Sequence[str] = ()) -> pd.DataFrame:
+    """Read CSV or Parquet files and put them together.
+
+    Parameters
+    ----------
+    paths
+        Files relative to ``root``; a name with ``*`` stands for all that match.
+    root
+    text
+        Columns kept as text (a FOV called 007).
+    """
+    frames = []
+    for given in [paths] if isinstance(paths, str) else paths:
+        found = sorted(root.glob(given)) if "*" in given else [root / given]
+        if not found:
+            raise ReadError(f"{root / given}: no file matches.", expected="a table (CSV or Parquet)")
+        frames += [_read_table(path, text) for path in found]
+    columns = list(frames[0].columns)
+    if any(list(f.columns) != columns for f in frames):
+        raise InputError("The tables that belong together have different columns.", got=str(paths), expected=listed(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _read_table(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise ReadError(f"{path}: no such table.", expected="a CSV or Parquet file")
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+            return frame.astype({c: str for c in text if c in frame})
+        return pd.read_csv(path, dtype=dict.fromkeys(text, str), skipinitialspace=True)
+    except (ValueError, OSError, ImportError) as error:
+        raise ReadError(f"{path}: the table cannot be read.", got=str(error).splitlines()[0]) from error
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """An assignment matrix.
+
+    Parameters
+    ----------
+    types
+        T cell types.
+    markers
+        M markers.
+    values : (T, M) float32
+        1 positive, 0 negative, -1 undefined.
+    """
+
+    types: tuple[str, ...]
+    markers: tuple[str, ...]
+    values: npt.NDArray[np.float32]
+
+
+def read_matrix(path: Path) -> Matrix:
+    """Read an assignment matrix: the first column names the cell type, each other column is a marker.
+
+    A cell says positive (``+``, ``pos``, ``1``), negative (``-``, ``neg``, ``0``) or undefined (``?`` or nothing).
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except FileNotFoundError:
+        raise ReadError(f"{path}: no such assignment matrix.") from None
+    except (ValueError, OSError) as error:
+        raise ReadError(f"{path}: the assignment matrix cannot be read.", got=str(error).splitlines()[0]) from error
+    if frame.shape[1] < 2 or not len(frame):
+        raise InputError(f"{path}: the assignment matrix is empty.", expected="a column of cell types and one column a marker")
+    types, markers = [t.strip() for t in frame.iloc[:, 0]], [str(c).strip() for c in frame.columns[1:]]
+    words = frame.iloc[:, 1:].map(lambda v: v.strip().lower())
+    problems = [f"cell type {t!r} twice" for t in sorted({t for t in types if types.count(t) > 1})]
+    # pandas calls the second of two equal columns "CD3.1"
+    problems += [f"marker {m!r} twice" for m in markers if m.endswith(".1") and m[:-2] in markers]
+    wrong = [(t, m, words.iat[i, k]) for i, t in enumerate(types) for k, m in enumerate(markers) if words.iat[i, k] not in _VALUE]
+    problems += [f"{t}, {m}: {word!r}" for t, m, word in wrong]
+    if problems:
+        raise InputError(
+            f"{path}: the assignment matrix cannot be used.",
+            expected="each type and marker once; positive, negative or undefined",
+            got=listed(problems, 10),
+        )
+    values = np.array([[_VALUE[w] for w in row] for row in words.to_numpy()], np.float32)
+    return Matrix(tuple(types), tuple(markers), values)
+
+
+def read_thresholds(given: str | Mapping[str, float | tuple[float, float]], folder: Path) -> dict[str, tuple[float, float]]:
+    """Channel -> (low, high) from a mapping, or from a CSV with the columns channel and threshold, or channel, low, high."""
+    if isinstance(given, str):
+        frame = _read_table(folder / given, ("channel",))
+        if {"channel", "threshold"} <= set(frame.columns):
+            frame = frame.assign(low=frame["threshold"], high=frame["threshold"])
+        if not {"channel", "low", "high"} <= set(frame.columns):
+            raise InputError(
+                f"{folder / given}: this is no table of thresholds.",
+                expected="the columns channel and threshold, or channel, low, high",
+                got=listed([str(c) for c in frame.columns]),
+            )
+        if twice := frame["channel"][frame["channel"].duplicated()].tolist():
+            raise InputError(f"{folder / given}: channels have two thresholds.", got=listed(twice))
+        out = {str(c): (float(a), float(b)) for c, a, b in zip(frame["channel"], frame["low"], frame["high"], strict=True)}
+    else:
+        out = {c: (float(v), float(v)) if isinstance(v, (int, float)) else (float(v[0]), float(v[1])) for c, v in given.items()}
+    if wrong := [c for c, (a, b) in out.items() if not (np.isfinite(a) and np.isfinite(b) and a <= b)]:
+        raise InputError("Thresholds are not numbers, or low is above high.", got=listed(wrong))
+    return out
+
+
+def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str]) -> pd.DataFrame:
+    """Labels in long form: the columns fov, cell_id, channel, label (float, NaN = undefined), from a long or a wide table."""
+    missing = [c for c in (fov, cell) if c not in frame.columns]
+    if missing:
+        raise InputError(
+            "The table of labels lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
+        )
+    if {"channel", "label"} <= set(frame.columns):
+        out = frame[[fov, cell, "channel", "label"]]
+    else:
+        wide = [c for c in frame.columns if c not in (fov, cell)]
+        if unknown := [str(c) for c in wide if c not in channels]:
+            raise InputError(
+                "The table of labels names channels that the images do not have.", got=listed(unknown), available=channels
+            )
+        out = frame.melt([fov, cell], wide, "channel", "label")
+    out = out.set_axis(["fov", "cell_id", "channel", "label"], axis=1)
+    if unknown := sorted(set(out["channel"].astype(str)) - set(channels)):
+        raise InputError(
+            "The table of labels names channels that the images do not have.", got=listed(unknown), available=channels
+        )
+    values = pd.to_numeric(out["label"], errors="coerce")
+    bad = out["label"].notna() & (values.isna() | (values < 0) | (values > 1)) & (out["label"].astype(str).str.strip() != "")
+    if bad.any():
+        shown = out[bad].head(5).to_dict("records")
+        raise InputError(f"{int(bad.sum()):,} labels are no label.", expected="0 .. 1, or nothing for undefined", got=str(shown))
+    out = out.assign(fov=out["fov"].astype(str), channel=out["channel"].astype(str), label=values)
+    twice = out.duplicated(["fov", "cell_id", "channel"])
+    if twice.any():
+        first = out[twice].iloc[0]
+        raise InputError(
+            f"{int(twice.sum()):,} cells have two labels of one channel.",
+            got=f"FOV {first['fov']}, cell {first['cell_id']}, {first['channel']}",
+            fix="keep one row a cell and channel",
+        )
+    return out
