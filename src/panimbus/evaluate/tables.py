@@ -55,12 +55,16 @@ def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str]) ->
         path.write_text(markdown(evaluation, about), encoding="utf-8")
     settings = {k: getattr(evaluation.settings, k) for k in ("unit", "threshold", "draws", "seed")}
     means = json.loads(evaluation.means.to_json(orient="records"))
+    errors = {name: curve.error for name, curve in evaluation.curves.items()}
+    said = {"about": dict(about), "settings": settings, "means": means, "calibration_error": errors}
     with atomic_path(out / "evaluation.json") as path:
-        path.write_text(json.dumps({"about": dict(about), "settings": settings, "means": means}, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(said, indent=1), encoding="utf-8")
 
 
 def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str, str]]:
     """The scored calls, settings and description of an earlier evaluation."""
+    if not (folder / SCORED).is_file():
+        raise ReadError(f"{folder} is no folder that panimbus evaluate wrote.", expected=f"a folder with {SCORED}")
     frame = read_table(folder / SCORED)
     try:
         said = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))

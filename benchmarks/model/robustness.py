@@ -1,0 +1,93 @@
+"""What a model must not do: call noise, miss what all cells carry, or change its mind when the normaliser is off.
+
+    python benchmarks/model/robustness.py --model compact-1 --data ../shared/data --out benchmarks/model/robustness.md
+
+Each FOV is its own dataset here: real label images, with the real channels that every cell carries (histone, DNA), with Poisson
+noise in the place of a channel, and with the normaliser of the real markers halved and doubled.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from panimbus import PredictSettings, from_array, open_fovs, predict
+from panimbus.core.scale import ChannelScale
+from panimbus.core.scan import pool
+from panimbus.evaluate.tables import table
+from panimbus.io.write import atomic_path
+from panimbus.model.weights import resolve_model
+
+FOVS = {
+    "spleen_imc r10": ("images/r10.ome.tiff", "labels/r10.tiff", ("DNA1", "HistoneH3"), ("CD20", "CD3", "CD45", "CD68", "CD8a")),
+    "lymphoma_codex core": ("images/core.ome.tiff", "labels/core.tiff", ("DAPI",), ("CD20", "CD31", "CD68", "CD79a", "FoxP3")),
+    "dcis_mibi Point2307": (
+        "images/Point2307_pt2001_20680_Normal.ome.tiff",
+        "labels/Point2307.tiff",
+        ("HH3",),
+        ("CD45", "ECAD", "PanKRT", "SMA", "VIM"),
+    ),
+}
+RATES = (0.05, 1.0, 30.0)
+FACTORS = (0.5, 2.0)
+
+
+def positive(fov, channels, model, scale=None):
+    """Calls (cells, channels), one view a cell."""
+    scored = predict(fov, model=model, channels=channels, scale=scale, settings=PredictSettings("none"))
+    return np.asarray(scored.X) >= scored.uns["panimbus"]["threshold"]
+
+
+def check(name, data, model, card):
+    """Rows (what, share): carried by all cells, noise, flips."""
+    image, labels, carried, markers = FOVS[name]
+    folder = data / name.split()[0]
+    (fov,) = open_fovs(folder / image, folder / labels)
+    rows = [
+        (f"{name}: {c}, which all cells carry: positive", v)
+        for c, v in zip(carried, positive(fov, carried, model).mean(0), strict=True)
+    ]
+    rng, area = np.random.default_rng(0), np.asarray(fov.labels[:])
+    noise = np.stack([rng.poisson(rate, area.shape).astype(np.uint16) for rate in RATES])
+    names = [f"{rate:g}" for rate in RATES]
+    blind = from_array(noise, area, channels=names, mpp=fov.mpp)
+    rows += [
+        (f"{name}: noise of {n} counts a pixel: positive", v)
+        for n, v in zip(names, positive(blind, names, model).mean(0), strict=True)
+    ]
+    scale = ChannelScale.fit(pool([fov], markers, card.mpp), percentile=card.percentile, over=card.percentile_over)
+    plain = positive(fov, markers, model, scale)
+    for factor in FACTORS:
+        off = replace(scale, normaliser={k: v * factor for k, v in scale.normaliser.items()})
+        rows.append(
+            (
+                f"{name}: normaliser x {factor:g}: calls that change, mean of {len(markers)} markers",
+                (positive(fov, markers, model, off) != plain).mean(),
+            )
+        )
+    return rows
+
+
+def main():
+    """Check, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a shipped model's name, or a model file")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, help="Markdown file")
+    args = parser.parse_args()
+    card = resolve_model(args.model).card
+    rows = [row for name in FOVS for row in check(name, args.data, args.model, card)]
+    text = table([["check", "share of cells"], *([what, f"{share:.1%}"] for what, share in rows)])
+    print(text)
+    if args.out:
+        made = f"Made by `python benchmarks/model/robustness.py --model {card.name} --out {args.out}`; one view a cell."
+        said = f"# What {card.name} must not do\n\n{made}\n\n"
+        with atomic_path(args.out) as path:
+            path.write_text(f"{said}{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
