@@ -31,7 +31,8 @@ class Summary:
     types
         cell_type, cells, percent, confidence (mean), colour (R, G, B).
     metaclusters
-        metacluster, cell_type (the commonest), proposal (the rules' name for it), cells, stability, agreement, evidence and the mean score of every marker.
+        metacluster, cell_type (the commonest), proposal (the rules' name for it), cells, stability, agreement, evidence and
+        the mean score of every marker.
     composition
         FOV x cell type: share of the cells.
     assigned

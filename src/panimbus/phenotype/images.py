@@ -1,0 +1,116 @@
+"""Label images (and images) of a table's FOVs, found by name and checked against the table's cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError, MatchError, ReadError, listed
+from panimbus.core.fov import Array, ArrayLike, Fov
+from panimbus.core.labels import unique_ids
+from panimbus.core.table import CELL, FOV, PROVENANCE
+from panimbus.io.fovs import open_fovs
+from panimbus.io.labels import label_files, open_labels
+from panimbus.io.match import match
+from panimbus.io.omezarr import is_zarr
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A FOV's label image, and its image where there is one.
+
+    Parameters
+    ----------
+    fov_id
+    labels : (Y, X) integer, lazy
+    mpp
+        Micrometres per pixel, None if unknown.
+    image
+        None where only labels were given.
+    """
+
+    fov_id: str
+    labels: ArrayLike
+    mpp: float | None
+    image: Fov | None = None
+
+    def read(self) -> Array:
+        """The whole label image."""
+        return self.labels[0 : self.labels.shape[0], 0 : self.labels.shape[1]]
+
+
+def find_images(table: AnnData, labels: Sequence[Path], images: Sequence[Path] = ()) -> list[Segmented]:
+    """The label image of each FOV of a table, in the table's order.
+
+    Parameters
+    ----------
+    table
+        Cell table with obs ``fov_id``; pixel sizes come from its provenance where `predict` wrote it, else from the images.
+    labels
+        Files or folders, matched to FOVs by name; more FOVs may be there than the table has.
+    images
+        The same for the images, which GeoJSON labels and Mantis Viewer's channels need.
+    """
+    fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
+    sizes = _pixel_sizes(table)
+    if images:
+        opened = {f.fov_id: f for f in open_fovs(list(images), list(labels))}
+        if lonely := [f for f in fovs if f not in opened]:
+            raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
+        pairs = [(f, opened[f].labels, opened[f]) for f in fovs]
+        return [Segmented(f, a, fov.mpp or sizes.get(f), fov) for f, a, fov in pairs if a is not None]
+    files: list[Path] = []
+    for path in labels:
+        if not path.exists():
+            raise ReadError(f"{path}: there is no such label image or folder.")
+        files += label_files(path) if path.is_dir() and not is_zarr(path) else [path]
+    one = len(fovs) == len(files) == 1 and len(labels) == 1 and not labels[0].is_dir()
+    paired = {fovs[0]: files[0]} if one else match(fovs, files, subset=True)
+    out = []
+    for fov in fovs:
+        if paired[fov].name.lower().endswith((".geojson", ".json")):
+            raise InputError(
+                f"{paired[fov]}: polygons do not say how large their image is.", fix="give the images, too: --images"
+            )
+        out.append(Segmented(fov, open_labels(paired[fov], (0, 0)).labels, sizes.get(fov)))
+    return out
+
+
+def check_cells(table: AnnData, fov: str, labels: Array) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Rows of a FOV in the table and their ids; an error where ids are not in the label image."""
+    rows = np.flatnonzero((table.obs[FOV].astype(str) == fov).to_numpy())
+    ids = table.obs[CELL].to_numpy(np.int64)[rows]
+    missing = np.setdiff1d(ids, unique_ids(labels).astype(np.int64))
+    if len(missing):
+        raise InputError(
+            f"FOV {fov!r}: {len(missing)} of {len(ids)} cells of the table are not in the label image.",
+            got=f"cell_id {listed([str(i) for i in missing[:10]])}",
+            fix="pass the label images that the cells were scored with",
+        )
+    return rows, ids
+
+
+def _pixel_sizes(table: AnnData) -> dict[str, float]:
+    provenance = table.uns.get(PROVENANCE, {})
+    try:
+        inputs: dict[str, Any] = json.loads(str(provenance["inputs"]))
+    except (KeyError, TypeError, json.JSONDecodeError):
+        return {}
+    return {fov: float(about["mpp"]) for fov, about in inputs.items() if about.get("mpp")}
+
+
+def safe_name(fov_id: str) -> str:
+    """A file name for a FOV, the same on every system; a hash keeps changed names apart."""
+    clean = re.sub(r"[^A-Za-z0-9._-]", "_", fov_id).strip(".") or "fov"
+    return clean if clean == fov_id else f"{clean}-{hashlib.blake2b(fov_id.encode(), digest_size=3).hexdigest()}"
