@@ -53,12 +53,13 @@ def _root(
 
 
 def _register() -> None:
-    from panimbus.cli import ablate, build, compare, demo, evaluate, gold, inspect, models, predict, train
+    from panimbus.cli import ablate, build, compare, demo, evaluate, gold, inspect, models, predict, simulate, train
 
     app.command("predict")(predict.command)
     app.command("inspect")(inspect.command)
     app.command("demo")(demo.command)
     app.command("models")(models.command)
+    app.command("simulate")(simulate.command)
     app.command("build")(build.command)
     app.command("train")(train.command)
     app.command("ablate")(ablate.command)

@@ -8,7 +8,7 @@ from panimbus.simulate.layout import Layout, make_layout, observe
 from panimbus.simulate.optics import Optics, draw_optics
 from panimbus.simulate.panel import CELL_TYPES, demo_markers
 from panimbus.simulate.stain import Marker, draw_marker
-from panimbus.simulate.tissue import SimulatedTissue, simulate_tissue
+from panimbus.simulate.tissue import SimulatedTissue, simulate_dataset, simulate_tissue
 
 __all__ = [
     "CELL_TYPES",
@@ -21,5 +21,6 @@ __all__ = [
     "draw_optics",
     "make_layout",
     "observe",
+    "simulate_dataset",
     "simulate_tissue",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,43 +232,105 @@ def simulate_tissue(
     ((2, 96, 96), (96, 96), 2)
     """
     rng = np.random.default_rng(seed)
+    drawn = draw_panel(panel, platform, rng)
+    return image_tissue(drawn, shape, mpp, rng=rng, observation=observation, errors=errors)
+
+
+def simulate_dataset(
+    count: int,
+    shape: tuple[int, int] = (512, 512),
+    *,
+    mpp: float = 0.5,
+    panel: Sequence[Marker] | int | None = None,
+    seed: int = 0,
+    platform: str = "random",
+    errors: float = 1.0,
+) -> Iterator[SimulatedTissue]:
+    """Fields of view of one dataset: the same platform, markers and optics, and each its own tissue; see `simulate_tissue`."""
+    drawn = draw_panel(panel, platform, np.random.default_rng(seed))
+    for k in range(count):
+        yield image_tissue(drawn, shape, mpp, rng=np.random.default_rng([seed, k]), errors=errors)
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnPanel:
+    """What the fields of view of a dataset have in common.
+
+    Attributes
+    ----------
+    platform : str
+    markers, optics
+        One each a channel.
+    types
+        Names of the cell types.
+    composition : (R, T) float64
+        Share of each type in each kind of region.
+    kinds
+        Kinds of regions, or None to draw them.
+    clustering : float
+        How much cells of a type lie together.
+    """
+
+    platform: str
+    markers: tuple[Marker, ...]
+    optics: tuple[Optics, ...]
+    types: tuple[str, ...]
+    composition: npt.NDArray[np.float64]
+    kinds: tuple[str, ...] | None
+    clustering: float
+
+
+def draw_panel(panel: Sequence[Marker] | int | None, platform: str, rng: np.random.Generator) -> DrawnPanel:
+    """Draw platform, markers, cell types and optics; the parameters are those of `simulate_tissue`."""
     if platform == "random":
         platform = str(rng.choice(PLATFORMS))
     if platform not in PLATFORMS:
         raise ValueError(f"platform {platform!r} is unknown; there are random, {', '.join(PLATFORMS)}")
-    shrink = 2 if mpp > 0.75 else 1
-    fine = (shape[0] * shrink, shape[1] * shrink)
     if isinstance(panel, int):
         n_types = int(rng.integers(4, 10))
         composition = rng.dirichlet(np.full(n_types, rng.uniform(0.3, 1.5)), size=len(REGIONS))
         markers = tuple(draw_marker(f"marker_{k + 1}", n_types, rng, platform) for k in range(panel))
-        type_names: tuple[str, ...] = tuple(f"type_{k + 1}" for k in range(n_types))
-        kinds, clustering = None, float(rng.uniform(0, 1.5))
-        channel_optics = tuple(draw_optics(platform, rng) for _ in markers)
-    else:
-        markers = demo_markers(platform, rng) if panel is None else tuple(panel)
-        type_names, composition = CELL_TYPES, COMPOSITION
-        kinds, clustering = ("follicle", "epithelium", "stroma", "mixed"), 0.4
-        channel_optics = tuple(demo_optics(platform, rng) for _ in markers)
-    layout = make_layout(fine, mpp / shrink, rng, composition=composition, kinds=kinds, clustering=clustering)
+        types: tuple[str, ...] = tuple(f"type_{k + 1}" for k in range(n_types))
+        clustering = float(rng.uniform(0, 1.5))
+        optics = tuple(draw_optics(platform, rng) for _ in markers)
+        return DrawnPanel(platform, markers, optics, types, composition, None, clustering)
+    markers = demo_markers(platform, rng) if panel is None else tuple(panel)
+    optics = tuple(demo_optics(platform, rng) for _ in markers)
+    kinds = ("follicle", "epithelium", "stroma", "mixed")
+    return DrawnPanel(platform, markers, optics, CELL_TYPES, COMPOSITION, kinds, 0.4)
+
+
+def image_tissue(
+    drawn: DrawnPanel,
+    shape: tuple[int, int],
+    mpp: float,
+    *,
+    rng: np.random.Generator,
+    observation: str | None = None,
+    errors: float = 1.0,
+) -> SimulatedTissue:
+    """Lay out a tissue and image it; the parameters are those of `simulate_tissue`."""
+    shrink = 2 if mpp > 0.75 else 1
+    fine = (shape[0] * shrink, shape[1] * shrink)
+    layout = make_layout(fine, mpp / shrink, rng, composition=drawn.composition, kinds=drawn.kinds, clustering=drawn.clustering)
     labels = observe(layout, rng, observation, errors)
     if shrink > 1:
         labels = _blocks(labels)
     owners = find_owners(labels, layout.cells)
     results = [
         image_marker(layout, labels, owners, marker, optics, rng=rng, shrink=shrink)
-        for marker, optics in zip(markers, channel_optics, strict=True)
+        for marker, optics in zip(drawn.markers, drawn.optics, strict=True)
     ]
-    names = np.array([*type_names, "none"])
+    names = np.array([*drawn.types, "none"])
     return SimulatedTissue(
         image=np.stack([image for image, _, _ in results]),
         labels=labels[::shrink, ::shrink],
         truth=np.stack([truth[1:] for _, truth, _ in results], axis=1),
         carried=np.stack([carried[1:] for _, _, carried in results], axis=1),
-        channels=tuple(m.name for m in markers),
+        channels=tuple(m.name for m in drawn.markers),
         cell_types=tuple(str(t) for t in names[layout.types[owners.owner[1:]]]),
         mpp=mpp,
-        platform=platform,
-        markers=markers,
-        optics=channel_optics,
+        platform=drawn.platform,
+        markers=drawn.markers,
+        optics=drawn.optics,
     )

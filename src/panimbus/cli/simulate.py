@@ -1,0 +1,72 @@
+"""``panimbus simulate``: fields of view of simulated tissue with their truth, and a dataset file that `panimbus build` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PLATFORMS = ("random", "codex", "mibi", "imc")
+_TOML = """\
+# Simulated tissue. The labels are the truth; cells.csv has the cell types, for an assignment matrix instead.
+name = "{name}"
+tissue = "simulated"
+images = "images"
+labels = "labels"
+
+[cells]
+table = "cells.csv"
+type = "cell_type"
+
+[silver]
+labels = "truth.csv"
+"""
+
+
+def command(  # noqa: PLR0913 (one parameter an option)
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder; must not hold a dataset yet.")],
+    fovs: Annotated[int, typer.Option("--fovs", min=1, help="Number of fields of view.")] = 10,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tissue.")] = 0,
+    side: Annotated[int, typer.Option(min=64, help="Side of a field of view in pixels.")] = 512,
+    mpp: Annotated[float, typer.Option(min=0.1, max=4.0, help="Micrometres per pixel.")] = 0.5,
+    markers: Annotated[int, typer.Option(min=0, help="Number of random markers; 0: the named panel.")] = 0,
+    platform: Annotated[str, typer.Option(help=f"{', '.join(PLATFORMS)}; one for all fields of view.")] = "random",
+    errors: Annotated[float, typer.Option(min=0, help="Factor on the frequency of segmentation errors.")] = 1.0,
+    name: Annotated[str, typer.Option(help="Of the dataset.")] = "simulated",
+) -> None:
+    """Write images, label images, cells.csv, truth.csv and dataset.toml of simulated tissue.
+
+    truth.csv has 1 (positive), 0 (negative) or nothing (too dim to be seen, or a label on several cells) a cell and marker.
+    """
+    import pandas as pd
+
+    from panimbus.core.errors import InputError
+    from panimbus.io import atomic_path, write_labels, write_ome_tiff
+    from panimbus.simulate import simulate_dataset
+
+    if platform not in PLATFORMS:
+        raise InputError("Unknown platform.", got=platform, available=PLATFORMS)
+    if (out / "dataset.toml").exists() or (out.exists() and not out.is_dir()):
+        raise InputError(f"--out {out} holds a dataset already, or is a file.", fix="choose a new folder")
+    if '"' in name or "\\" in name or "/" in name or not name.strip():
+        raise InputError("This cannot be the name of a dataset.", got=name)
+    cells, truth = [], []
+    tissues = simulate_dataset(fovs, (side, side), mpp=mpp, panel=markers or None, seed=seed, platform=platform, errors=errors)
+    for k, tissue in enumerate(tissues):
+        fov = f"fov{k + 1:03d}"
+        write_ome_tiff(out / "images" / f"{fov}.ome.tiff", tissue.image, tissue.channels, tissue.mpp)
+        write_labels(out / "labels" / f"{fov}.tiff", tissue.labels)
+        ids = pd.DataFrame({"fov": fov, "cell_id": range(1, len(tissue.truth) + 1)})
+        cells.append(ids.assign(cell_type=tissue.cell_types))
+        known = pd.DataFrame(tissue.truth, columns=list(tissue.channels)).astype("Int8")
+        truth.append(pd.concat([ids, known.mask(known < 0)], axis=1))
+    for rows, path in ((cells, out / "cells.csv"), (truth, out / "truth.csv")):
+        with atomic_path(path) as temporary:
+            pd.concat(rows).to_csv(temporary, index=False)
+    with atomic_path(out / "dataset.toml") as temporary:
+        temporary.write_text(_TOML.format(name=name), encoding="utf-8")
+    count = sum(len(t) for t in truth)
+    typer.echo(f"{out}: {fovs} fields of view ({tissue.platform}), {count:,} cells, {len(tissue.channels)} markers")
+    typer.echo(f"next: panimbus build {out / 'dataset.toml'} --out STORE")
