@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError, MatchError, ReadError, listed
-from panimbus.core.fov import Array, ArrayLike, Fov
+from panimbus.core.fov import Array, ArrayLike, Fov, check_labels
 from panimbus.core.labels import unique_ids
 from panimbus.core.table import CELL, FOV, PROVENANCE
 from panimbus.io.fovs import open_fovs
@@ -64,26 +64,27 @@ def find_images(table: AnnData, labels: Sequence[Path], images: Sequence[Path] =
     """
     fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
     sizes = _pixel_sizes(table)
-    if images:
-        opened = {f.fov_id: f for f in open_fovs(list(images), list(labels))}
-        if lonely := [f for f in fovs if f not in opened]:
-            raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
-        pairs = [(f, opened[f].labels, opened[f]) for f in fovs]
-        return [Segmented(f, a, fov.mpp or sizes.get(f), fov) for f, a, fov in pairs if a is not None]
+    opened = {f.fov_id: f for f in open_fovs([str(p) for p in images])} if images else {}
+    if images and (lonely := [f for f in fovs if f not in opened]):
+        raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
     files: list[Path] = []
     for path in labels:
         if not path.exists():
             raise ReadError(f"{path}: there is no such label image or folder.")
         files += label_files(path) if path.is_dir() and not is_zarr(path) else [path]
-    one = len(fovs) == len(files) == 1 and len(labels) == 1 and not labels[0].is_dir()
+    one = len(fovs) == len(files) == 1 and not labels[0].is_dir()
     paired = {fovs[0]: files[0]} if one else match(fovs, files, subset=True)
     out = []
     for fov in fovs:
-        if paired[fov].name.lower().endswith((".geojson", ".json")):
+        image, polygons = opened.get(fov), paired[fov].name.lower().endswith((".geojson", ".json"))
+        if polygons and image is None:
             raise InputError(
                 f"{paired[fov]}: polygons do not say how large their image is.", fix="give the images, too: --images"
             )
-        out.append(Segmented(fov, open_labels(paired[fov], (0, 0)).labels, sizes.get(fov)))
+        array = open_labels(paired[fov], image.shape_yx if image is not None else (0, 0)).labels
+        if image is not None:
+            check_labels(array, fov, image.shape_yx)
+        out.append(Segmented(fov, array, sizes.get(fov) or (image.mpp if image is not None else None), image))
     return out
 
 
