@@ -32,7 +32,8 @@ class FakeStore:
             percentile_over="all",
             extra=self.extra,
             datasets=tuple(
-                DatasetInfo(name=n, share=s, markers=self.markers, fovs=7, source="x") for n, s in zip(names, self.shares, strict=True)
+                DatasetInfo(name=n, share=s, markers=self.markers, fovs=7, source="x")
+                for n, s in zip(names, self.shares, strict=True)
             ),
         )
         self.tiles, rows = [], []
@@ -44,7 +45,9 @@ class FakeStore:
                         known = int((example.target >= 0).sum())
                         rows.append((dataset, example.fov, "", split, marker, "", known, int((example.target > 0.5).sum())))
                         self.tiles.append(example)
-        self.examples = pd.DataFrame(rows, columns=["dataset", "fov", "patient", "split", "marker", "tissue", "known", "positive"])
+        self.examples = pd.DataFrame(
+            rows, columns=["dataset", "fov", "patient", "split", "marker", "tissue", "known", "positive"]
+        )
 
     def made(self, rng, dataset, marker, fov):
         from skimage.segmentation import expand_labels
@@ -79,7 +82,11 @@ class FakeStore:
 
 TINY = {
     "name": "tiny",
-    "net": {"settings": {"widths": [8, 12], "blocks": 1, "unshuffle": 2}, "planes": ["image", "interior"], "stats": ["q50", "outside"]},
+    "net": {
+        "settings": {"widths": [8, 12], "blocks": 1, "unshuffle": 2},
+        "planes": ["image", "interior"],
+        "stats": ["q50", "outside"],
+    },
     "data": {"crop": 32, "batch": 4},
     "loss": {"pixel": 0.5, "cell": 1.0, "weighting": "cell"},
     "optimiser": {"kind": "adamw", "rate": 5e-3, "ema": 0.9},

@@ -56,8 +56,8 @@ def moved_thresholds(threshold: FloatArray, group: GroupArray, loss: FloatArray,
     out = threshold.copy()
     order = np.argsort(group, kind="stable")
     present, first = np.unique(group[order], return_index=True)
-    for g, part in zip(present, np.split(loss[order], first[1:]), strict=True):
-        value = float(np.percentile(part, percentile))
+    for g, begin, end in zip(present, first, [*first[1:], len(loss)], strict=bool(len(loss))):
+        value = float(np.percentile(loss[order[begin:end]], percentile))
         out[g] = value if np.isnan(out[g]) else keep * out[g] + (1 - keep) * value
     return out
 

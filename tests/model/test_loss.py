@@ -1,0 +1,38 @@
+"""Losses of cells: background and cells without a label carry none."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from panimbus.model.loss import cell_losses, smoothed  # noqa: E402
+
+
+def test_literal():
+    logits = torch.tensor([[[[0.0, 0.0, 2.0], [5.0, -5.0, 2.0]]]])
+    cells = torch.tensor([[[1, 1, 2], [0, 0, 2]]])
+    pixel, whole, score, area = cell_losses(logits, cells, torch.tensor([0.0, 1.0, 0.0]))
+    assert area.tolist() == [0, 2, 2]
+    assert pixel[1:].tolist() == pytest.approx([math.log(2), math.log(1 + math.exp(2))], rel=1e-6)
+    p = 1 / (1 + math.exp(-2))
+    assert score[1:].tolist() == pytest.approx([0.5, p], rel=1e-6)
+    assert whole[1:].tolist() == pytest.approx([math.log(2), -math.log(1 - p)], rel=1e-5)
+
+
+def test_pixels_without_a_label_get_no_gradient():
+    logits = torch.randn(2, 1, 4, 4, requires_grad=True)
+    cells = torch.randint(0, 3, (2, 4, 4))
+    pixel, whole, _, _ = cell_losses(logits, cells, torch.tensor([0.0, 1.0, 0.0]))
+    (pixel + whole).sum().backward()
+    assert (logits.grad[:, 0][cells == 0] == 0).all()
+    assert (logits.grad[:, 0][cells > 0] != 0).all()
+
+
+def test_no_labelled_cell_at_all():
+    pixel, _, _, area = cell_losses(torch.randn(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1))
+    assert pixel.tolist() == area.tolist() == [0]
+
+
+def test_smoothing():
+    assert smoothed(torch.tensor([0.0, 1.0, 0.5]), 0.05).tolist() == pytest.approx([0.025, 0.975, 0.5])
