@@ -53,12 +53,13 @@ def _root(
 
 
 def _register() -> None:
-    from panimbus.cli import ablate, build, compare, demo, evaluate, gold, inspect, models, predict, simulate, train
+    from panimbus.cli import ablate, build, compare, demo, evaluate, fetch, gold, inspect, models, phenotype, predict, simulate, train
 
     app.command("predict")(predict.command)
     app.command("inspect")(inspect.command)
     app.command("demo")(demo.command)
     app.command("models")(models.command)
+    app.command("fetch")(fetch.command)
     app.command("simulate")(simulate.command)
     app.command("build")(build.command)
     app.command("train")(train.command)
@@ -66,6 +67,7 @@ def _register() -> None:
     app.command("evaluate")(evaluate.command)
     app.command("compare")(compare.command)
     app.add_typer(gold.app, name="gold")
+    app.add_typer(phenotype.app, name="phenotype")
 
 
 _register()

@@ -1,0 +1,107 @@
+"""``panimbus phenotype``: from scores to cell types, and adjustments by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Cell types from scores: rules, clusters, edits, and the way back to the tissue.")
+Labels = Annotated[list[Path] | None, typer.Option("--labels", help="Label images: files, or a folder matched by name.")]
+Images = Annotated[
+    list[Path] | None, typer.Option("--images", help="Images: for GeoJSON labels, and the channels of a Mantis project.")
+]
+
+
+@app.command("run")
+def run(  # noqa: PLR0913 (one parameter an option)
+    table: Annotated[Path, typer.Argument(help="cells.h5ad of `panimbus predict`, any AnnData, or a CSV of scores.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    rules: Annotated[Path | None, typer.Option(help="CSV of cell types. [default: the shipped table]")] = None,
+    markers: Annotated[
+        str | None, typer.Option(help="Cluster on these, comma-separated. [default: those the rules name]")
+    ] = None,
+    k: Annotated[int | None, typer.Option(help="Number of metaclusters. [default: proposed]", min=2)] = None,
+    by: Annotated[str, typer.Option(help="both (clusters fill in what the rules leave open), rules or clusters.")] = "both",
+    labels: Labels = None,
+    images: Images = None,
+    grid: Annotated[str, typer.Option(help="Rows and columns of the map.")] = "15x15",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
+    reach: Annotated[float, typer.Option(help="How far, in µm, a neighbour may be to have lent its signal.")] = 12.0,
+    mantis: Annotated[bool, typer.Option("--mantis", help="Also write a Mantis Viewer project.")] = False,
+    spatialdata: Annotated[bool, typer.Option("--spatialdata", help="Also write types.zarr (extra spatialdata).")] = False,
+    umap: Annotated[bool, typer.Option("--umap", help="A UMAP in the report (extra umap).")] = False,
+    report: Annotated[
+        bool | None, typer.Option("--report/--no-report", help="report.html and figures. [default: if matplotlib is there]")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+) -> None:
+    """Give every cell a type, a confidence and a reason; write tables, label images, QuPath objects and a report."""
+    from panimbus.core.errors import InputError
+    from panimbus.phenotype.cluster import ClusterSettings
+    from panimbus.phenotype.lineage import read_rules
+    from panimbus.phenotype.run import PhenotypeSettings, phenotype
+    from panimbus.phenotype.save import Wanted, prepare, save, told
+    from panimbus.phenotype.tables import read_scores
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
+    shape = _grid(grid)
+    settings = PhenotypeSettings(by=by, k=k, seed=seed, reach_um=reach, clustering=ClusterSettings(grid=shape, threads=threads))
+    own = read_rules(rules) if rules is not None else None
+    scores = read_scores(table)
+    about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
+    places = (tuple(map(str, labels or ())), tuple(map(str, images or ())))
+    wanted = Wanted(*places, mantis, spatialdata, report, umap, about)
+    segmented = prepare(scores, wanted)
+    chosen = [m.strip() for m in markers.split(",") if m.strip()] if markers is not None else None
+    typed = phenotype(scores, rules=own, markers=chosen, settings=settings)
+    typer.echo(told(save(typed, out, segmented, wanted), out))
+
+
+@app.command("apply")
+def apply(
+    edits: Annotated[Path, typer.Argument(help="File of edits: JSON lines, or TOML.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that `panimbus phenotype run` wrote.")],
+    *,
+    out: Annotated[Path | None, typer.Option("--out", help="Another folder for the result. [default: the same]")] = None,
+    labels: Labels = None,
+    images: Images = None,
+) -> None:
+    """Replay a file of edits (merge, split, rename, reassign, undo, redo) on the first result of a run, and write it anew."""
+    from dataclasses import replace
+
+    from panimbus.phenotype.edits import read_edits, standing
+    from panimbus.phenotype.run import adjust
+    from panimbus.phenotype.save import open_run, prepare, save, told
+
+    read = read_edits(edits)
+    table, wanted = open_run(folder)
+    places = {
+        "labels": tuple(map(str, labels)) if labels else wanted.labels,
+        "images": tuple(map(str, images)) if images else wanted.images,
+    }
+    wanted = replace(wanted, **places, about={"table": str(folder / "types.h5ad"), "edits": str(edits)})
+    adjusted = adjust(table, read)
+    segmented = prepare(table, wanted)
+    typer.echo(f"{len(standing(read))} of {len(read)} edits stand")
+    typer.echo(told(save(adjusted, out or folder, segmented, wanted), out or folder))
+
+
+@app.command("rules")
+def rules() -> None:
+    """Print the shipped table of cell types, to start one's own from."""
+    from panimbus.phenotype.lineage import default_rules_text
+
+    typer.echo(default_rules_text(), nl=False)
+
+
+def _grid(text: str) -> tuple[int, int]:
+    from panimbus.core.errors import InputError
+
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+        raise InputError("--grid is not a number of rows and columns.", expected="e.g. 15x15", got=text)
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,166 @@
+"""The folder of a finished run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.table import CELL_TYPE, CLUSTERING
+from panimbus.io.write import atomic_path
+from panimbus.phenotype.images import Segmented, check_cells, find_images
+from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED
+from panimbus.phenotype.output import write_fov, write_mantis, write_run, write_tables
+from panimbus.phenotype.summary import PAPER_ASSIGNED, Summary, summarise
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+PICTURES = 12
+"""FOVs that the report shows; all are written as label images."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to write beside the tables.
+
+    Parameters
+    ----------
+    labels, images
+        Label images of the FOVs, and the images (for polygons and Mantis Viewer's channels): files or folders.
+    mantis, spatialdata
+        A Mantis Viewer project; ``types.zarr``. Both need labels.
+    report
+        ``report.html`` and ``figures/``; None writes them where matplotlib is installed.
+    umap
+        A UMAP among the figures.
+    """
+
+    labels: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    mantis: bool = False
+    spatialdata: bool = False
+    report: bool | None = None
+    umap: bool = False
+    about: dict[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse at once what cannot be written: before anything is computed."""
+        if (self.mantis or self.spatialdata or self.images) and not self.labels:
+            raise InputError("Pictures of cells need the label images.", fix="pass --labels")
+        for asked, module, what, extra in (
+            (self.report or self.umap, "matplotlib", "Figures and the report", "plots"),
+            (self.umap, "umap", "A UMAP", "umap"),
+            (self.spatialdata, "spatialdata", "Writing SpatialData", "spatialdata"),
+        ):
+            if asked and importlib.util.find_spec(module) is None:
+                raise MissingExtraError(what, extra)
+
+
+def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
+    """Find the label images and check them against the table, before anything is computed."""
+    wanted.check()
+    if not wanted.labels:
+        return []
+    segmented = find_images(table, [Path(p) for p in wanted.labels], [Path(p) for p in wanted.images])
+    for one in segmented:
+        check_cells(table, one.fov_id, one.read())
+    return segmented
+
+
+def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> Summary:
+    """Write everything; each file is there whole or not at all."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
+    out.mkdir(parents=True, exist_ok=True)
+    summary = summarise(table)
+    for warning in summary.batch.warnings:
+        logger.warning("%s", warning)
+    write_tables(table, summary, out)
+    for one in segmented:
+        write_fov(table, summary, one, out)
+    if wanted.mantis:
+        write_mantis(table, segmented, out)
+    if wanted.spatialdata:
+        from panimbus.phenotype.spatial import write_spatialdata
+
+        write_spatialdata(out / "types.zarr", table, segmented)
+    if wanted.report or (wanted.report is None and importlib.util.find_spec("matplotlib") is not None):
+        _report(table, summary, out, segmented, wanted)
+    elif wanted.report is None:
+        logger.warning('no report: matplotlib is not installed (pip install "panimbus[plots]")')
+    asked = {k: v for k, v in vars(wanted).items() if k != "about"}
+    write_run(table, out, {"asked": asked, **wanted.about})
+    return summary
+
+
+def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> None:
+    from panimbus.phenotype import figures
+    from panimbus.phenotype.report import html_report
+
+    markers = [str(m) for m in table.uns[CLUSTERING]["markers"]]
+    pictures = {
+        "Metaclusters by marker": figures.png(figures.heatmap(summary, markers)),
+        "Types in each FOV": figures.png(figures.composition(summary)),
+        "Positive cells in each FOV": figures.png(figures.shifts(summary)),
+    }
+    if wanted.umap:
+        pictures["UMAP (an impression, not a measurement)"] = figures.png(figures.umap(table, markers))
+    colours = dict(zip(summary.types[CELL_TYPE], summary.types["colour"], strict=True))
+    for one in segmented[:PICTURES]:
+        labels = one.read()
+        rows, ids = check_cells(table, one.fov_id, labels)
+        image = figures.painted(labels, ids, table.obs[CELL_TYPE].astype(str).to_numpy()[rows].tolist(), colours)
+        pictures[f"FOV {one.fov_id}"] = figures.png(figures.tissue(image, one.fov_id, colours, one.mpp))
+    with atomic_path(out / "figures") as folder:
+        folder.mkdir()
+        for title, data in pictures.items():
+            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in title.split(" (")[0]).lower()
+            (folder / f"{name}.png").write_bytes(data)
+    with atomic_path(out / "report.html") as page:
+        page.write_text(html_report(table, summary, pictures, wanted.about), encoding="utf-8")
+
+
+def open_run(folder: Path) -> tuple[AnnData, Wanted]:
+    """The table of an earlier run and what was asked for then."""
+    import anndata
+
+    try:
+        data: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        asked = data["asked"]
+        wanted = Wanted(
+            tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"]
+        )
+        table = anndata.read_h5ad(folder / "types.h5ad")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ReadError(
+            f"{folder}: not a folder that `panimbus phenotype run` wrote.",
+            expected="run.json and types.h5ad",
+            got=str(error)[:200],
+        ) from error
+    return table, wanted
+
+
+def told(summary: Summary, out: Path) -> str:
+    """A few lines for the terminal."""
+    width = max(len(n) for n in summary.types[CELL_TYPE])
+    lines = [
+        f"  {row[CELL_TYPE]:<{width}}  {row['cells']:>9,}  {row['percent']:5.1f} %"
+        for row in summary.types.to_dict("records")
+        if row[CELL_TYPE] not in (UNASSIGNED, AMBIGUOUS)
+    ]
+    lost = 100 - summary.assigned - summary.ambiguous
+    return "\n".join(
+        [
+            f"{summary.assigned:.2f} % of {int(summary.types['cells'].sum()):,} cells have a type (the paper: {PAPER_ASSIGNED} %); "
+            f"{lost:.2f} % unassigned, {summary.ambiguous:.2f} % ambiguous:",
+            *lines,
+            f"written: {out}",
+        ]
+    )
