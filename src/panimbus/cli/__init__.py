@@ -53,7 +53,21 @@ def _root(
 
 
 def _register() -> None:
-    from panimbus.cli import ablate, build, compare, demo, evaluate, fetch, gold, inspect, models, phenotype, predict, simulate, train
+    from panimbus.cli import (
+        ablate,
+        build,
+        compare,
+        demo,
+        evaluate,
+        fetch,
+        gold,
+        inspect,
+        models,
+        phenotype,
+        predict,
+        simulate,
+        train,
+    )
 
     app.command("predict")(predict.command)
     app.command("inspect")(inspect.command)

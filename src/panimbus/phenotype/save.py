@@ -156,11 +156,8 @@ def told(summary: Summary, out: Path) -> str:
         if row[CELL_TYPE] not in (UNASSIGNED, AMBIGUOUS)
     ]
     lost = 100 - summary.assigned - summary.ambiguous
-    return "\n".join(
-        [
-            f"{summary.assigned:.2f} % of {int(summary.types['cells'].sum()):,} cells have a type (the paper: {PAPER_ASSIGNED} %); "
-            f"{lost:.2f} % unassigned, {summary.ambiguous:.2f} % ambiguous:",
-            *lines,
-            f"written: {out}",
-        ]
+    first = (
+        f"{summary.assigned:.2f} % of {int(summary.types['cells'].sum()):,} cells have a type (the paper: {PAPER_ASSIGNED} %), "
+        f"{lost:.2f} % are unassigned, {summary.ambiguous:.2f} % ambiguous:"
     )
+    return "\n".join([first, *lines, f"written: {out}"])
