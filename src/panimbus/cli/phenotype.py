@@ -20,9 +20,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     rules: Annotated[Path | None, typer.Option(help="CSV of cell types. [default: the shipped table]")] = None,
-    markers: Annotated[
-        str | None, typer.Option(help="Cluster on these, comma-separated. [default: those the rules name]")
-    ] = None,
+    markers: Annotated[str | None, typer.Option(help="Cluster on these (comma-separated). [default: those of the rules]")] = None,
     k: Annotated[int | None, typer.Option(help="Number of metaclusters. [default: proposed]", min=2)] = None,
     by: Annotated[str, typer.Option(help="both (clusters fill in what the rules leave open), rules or clusters.")] = "both",
     labels: Labels = None,
@@ -79,11 +77,12 @@ def apply(
 
     read = read_edits(edits)
     table, wanted = open_run(folder)
-    places = {
-        "labels": tuple(map(str, labels)) if labels else wanted.labels,
-        "images": tuple(map(str, images)) if images else wanted.images,
-    }
-    wanted = replace(wanted, **places, about={"table": str(folder / "types.h5ad"), "edits": str(edits)})
+    wanted = replace(
+        wanted,
+        labels=tuple(map(str, labels)) if labels else wanted.labels,
+        images=tuple(map(str, images)) if images else wanted.images,
+        about={"table": str(folder / "types.h5ad"), "edits": str(edits)},
+    )
     adjusted = adjust(table, read)
     segmented = prepare(table, wanted)
     typer.echo(f"{len(standing(read))} of {len(read)} edits stand")

@@ -100,7 +100,7 @@ def composition(summary: Summary) -> Figure:
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
     _plain(axes, "% of the FOV's cells")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
@@ -164,7 +164,7 @@ def tissue(image: RgbImage, title: str, colours: Mapping[str, Rgb], mpp: float |
     from matplotlib.patches import Patch
 
     patches = [Patch(color=_unit(c), label=name) for name, c in colours.items()]
-    axes.legend(handles=patches, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    figure.legend(handles=patches, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
@@ -186,7 +186,7 @@ def umap(table: AnnData, markers: Sequence[str], *, seed: int = 0, most: int = 2
         axes.scatter(at[mine, 0], at[mine, 1], s=2, color=_unit(colour), label=name, linewidths=0)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8, markerscale=5)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8, markerscale=5)
     return figure
 
 
