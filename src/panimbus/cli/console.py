@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from panimbus.infer.predict import Progress
     from panimbus.train.loop import TrainProgress
 
-STAGES = {"scan": "reading", "score": "scoring", "write": "writing"}
+STAGES = {"scan": "reading", "score": "scoring", "write": "writing", "fetch": "fetching", "unpack": "unpacking"}
 
 
 @dataclass(frozen=True)

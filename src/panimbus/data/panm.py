@@ -1,0 +1,312 @@
+"""Pan-M, the dataset of the paper: where it is on the hub, its archives, and its public layout as FOVs and a table of calls.
+
+The gold standard is ``<dataset>/fovs/<fov>/<marker>.ome.tif`` (or one file a FOV), ``<dataset>/masks/<fov>.ome.tif`` and one
+``gold_standard_groundtruth.csv`` with the columns dataset, fov, cell_id, channel, activity.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from panimbus.core.errors import InputError, MatchError, ReadError, listed
+from panimbus.core.fov import Fov
+from panimbus.data.gold import NEGATIVE, POSITIVE, UNDETERMINED, check_against, check_calls
+from panimbus.data.hub import RemoteFile, Report, Repository, download, list_files
+from panimbus.io import open_fovs
+from panimbus.io.names import children, match_key, stem
+from panimbus.io.write import atomic_path
+
+DATASETS = ("codex_colon", "mibi_breast", "mibi_decidua", "vectra_colon", "vectra_pancreas")
+TRUTH = "gold_standard_groundtruth.csv"
+CALLS_CSV = "calls.csv"
+SETS = {
+    "pan-m-gold": Repository("JLrumberger/Pan-Multiplex-Gold-Standard", "datasets"),
+    "pan-m": Repository("JLrumberger/Pan-Multiplex", "datasets"),
+    "nimbus-weights": Repository("JLrumberger/Nimbus-Inference", "models"),
+}
+ACTIVITY = {0: NEGATIVE, 1: POSITIVE, 2: UNDETERMINED, 3: UNDETERMINED}
+"""What the numbers of the public table mean; 2 and 3 are cells that the annotators could not decide."""
+# the subsets of the large dataset call their folders differently
+_IMAGES, _MASKS = ("fovs", "image_data", "raw_structured"), ("masks", "segmentation_data", "segmentation")
+_TAILS = (".tif", ".ome", "_image", "feature_0", "_feature", "_labels", "_labeled")
+
+
+@dataclass(frozen=True, eq=False)
+class PanM:
+    """What lies in a folder of Pan-M.
+
+    Parameters
+    ----------
+    root
+    datasets
+        Name -> FOVs with label images; their ids are those of the table of calls.
+    calls
+        Table of calls (see `panimbus.data.gold`) with the column dataset; None where there is no gold standard.
+    """
+
+    root: Path
+    datasets: dict[str, list[Fov]]
+    calls: pd.DataFrame | None
+
+
+def open_panm(path: str | Path, datasets: Sequence[str] | None = None, *, mpp: float | None = None) -> PanM:
+    """Open Pan-M as it was published; only metadata and the table are read.
+
+    Parameters
+    ----------
+    path
+        The folder that holds the datasets, or one above it (archives have a folder of their own inside).
+    datasets
+        Which of `DATASETS`; all that are there by default.
+    mpp
+        Micrometres per pixel, instead of what the files say.
+
+    Raises
+    ------
+    ReadError, InputError
+        If it is another layout, a mask is missing, or the table does not fit the images.
+    """
+    root = find_root(Path(path))
+    there = [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]
+    wanted = list(there if datasets is None else datasets)
+    if unknown := [d for d in wanted if d not in there]:
+        raise InputError(f"{root}: datasets are not there.", got=listed(unknown), available=there)
+    opened = {name: _open_dataset(root / name, mpp) for name in wanted}
+    calls = None
+    if (root / TRUTH).is_file():
+        calls = read_truth(root / TRUTH)
+        calls = _rename(calls[calls["dataset"].isin(wanted)], opened)
+    return PanM(root, opened, calls)
+
+
+def check_cells(panm: PanM) -> None:
+    """Refuse calls of channels and cells that are not there; reads every label image."""
+    from panimbus.core.labels import unique_ids
+
+    for name, fovs in panm.datasets.items():
+        mine = None if panm.calls is None else panm.calls[panm.calls["dataset"] == name]
+        if mine is not None and len(mine):
+            ids = {f.fov_id: unique_ids(f.labels[0 : f.shape_yx[0], 0 : f.shape_yx[1]]) for f in fovs if f.labels is not None}
+            check_against(mine, ids, {f.fov_id: f.channels for f in fovs})
+
+
+def find_root(path: Path) -> Path:
+    """The folder with the datasets: ``path``, or the one folder up to two levels below that has them."""
+    if not path.is_dir():
+        raise ReadError(f"{path}: no such folder.", fix="panimbus fetch pan-m-gold --out FOLDER")
+    level = [path]
+    for _ in range(3):
+        found = [p for p in level if (p / TRUTH).is_file() or any(_inner(p / d, _IMAGES) is not None for d in DATASETS)]
+        if found:
+            return found[0]
+        level = [c for p in level for c in children(p) if c.is_dir()]
+    raise ReadError(
+        f"{path}: this is not the layout of Pan-M.",
+        expected=f"<dataset>/fovs/*, <dataset>/masks/* for {', '.join(DATASETS)}, and {TRUTH}",
+        got=listed([p.name for p in children(path)], 10),
+        fix="panimbus fetch pan-m-gold --out FOLDER",
+    )
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """The public table as calls: activity 0 is negative, 1 positive, 2 (and 3) undetermined."""
+    try:
+        frame = pd.read_csv(path, dtype={"dataset": str, "fov": str, "channel": str}, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise ReadError(f"{path}: the table cannot be read.", got=str(error).splitlines()[0]) from error
+    if missing := [c for c in ("dataset", "fov", "cell_id", "channel", "activity") if c not in frame]:
+        raise InputError(
+            f"{path}: the table lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
+        )
+    activity = pd.to_numeric(frame["activity"], errors="coerce")
+    if (wrong := ~activity.isin(list(ACTIVITY))).any():
+        raise InputError(
+            f"{path}: {int(wrong.sum()):,} rows have an unknown activity.",
+            expected="0 negative, 1 positive, 2 or 3 undetermined",
+            got=listed([repr(v) for v in dict.fromkeys(frame["activity"][wrong].tolist())], 5),
+        )
+    calls = frame[["dataset", "fov", "cell_id", "channel"]].assign(call=activity.astype(int).map(ACTIVITY), annotator="Pan-M")
+    return check_calls(calls, source=str(path))
+
+
+def _inner(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / n for n in names if (folder / n).is_dir()), None)
+
+
+def _key(name: str) -> str:
+    """What the names of a FOV, its folder, its mask and its rows have in common."""
+    name, changed = match_key(stem(name)), True
+    while changed:
+        changed = False
+        for tail in _TAILS:
+            if name.endswith(tail) and len(name) > len(tail):
+                name, changed = match_key(name[: -len(tail)].rstrip("_")), True
+    return name
+
+
+def _open_dataset(folder: Path, mpp: float | None) -> list[Fov]:
+    images, masks = _inner(folder, _IMAGES), _inner(folder, _MASKS)
+    if images is None or masks is None:
+        raise ReadError(
+            f"{folder}: there are no label images.", expected="a folder masks", got=listed([p.name for p in children(folder)])
+        )
+    of_fov = _by_key(children(images))
+    of_mask = _by_key([p for p in sorted(masks.rglob("*")) if p.is_file() and not p.name.startswith(".")])
+    if lonely := [p.name for key, p in of_fov.items() if key not in of_mask]:
+        raise MatchError(
+            f"{folder}: {len(lonely)} of {len(of_fov)} FOVs have no label image.",
+            got=listed(lonely),
+            available=[p.name for p in of_mask.values()],
+        )
+    paths = {key: str(path) for key, path in of_fov.items()}
+    return open_fovs(paths, {key: str(of_mask[key]) for key in of_fov}, mpp=mpp)
+
+
+def _by_key(paths: Sequence[Path]) -> dict[str, Path]:
+    out: dict[str, Path] = {}
+    for path in paths:
+        if out.setdefault(_key(path.name), path) != path:
+            raise MatchError(f"{path.parent}: two files are of one FOV.", got=f"{out[_key(path.name)].name} and {path.name}")
+    return out
+
+
+def _rename(calls: pd.DataFrame, opened: dict[str, list[Fov]]) -> pd.DataFrame:
+    """Give the calls the ids of the FOVs; a FOV that is not there is an error."""
+    keys = {(name, f.fov_id) for name, fovs in opened.items() for f in fovs}
+    ids = [_key(fov) for fov in calls["fov"]]
+    if lost := sorted({f"{d}/{f}" for d, f in zip(calls["dataset"], ids, strict=True) if (d, f) not in keys}):
+        raise MatchError(
+            f"{TRUTH} has FOVs that are not there.", got=listed(lost), available=[f"{d}/{f}" for d, f in sorted(keys)]
+        )
+    return calls.assign(fov=ids)
+
+
+def fetch(name: str, out: str | Path, *, datasets: Sequence[str] | None = None, report: Report = lambda *_: None) -> Path:
+    """Download and unpack one of `SETS`; a second run continues.
+
+    Parameters
+    ----------
+    name
+        ``pan-m-gold``, ``pan-m`` or ``nimbus-weights``.
+    out
+        Folder.
+    datasets
+        Of ``pan-m``: only these (the archives are large).
+    report
+        Progress.
+
+    Returns
+    -------
+    Path
+        The folder of the datasets, or the file of the weights.
+    """
+    if name not in SETS:
+        raise InputError("There is no such set of files.", got=name, available=SETS)
+    out = Path(out)
+    commit, files = list_files(SETS[name])
+    files = _chosen(name, files, datasets)
+    paths = download(SETS[name], commit, files, out, report=report)
+    if name == "nimbus-weights":
+        return next(p for p in paths if p.suffix == ".pt")
+    for archive in _archives(paths):
+        unpack(archive, out, report=report)
+    root = find_root(out)
+    if (root / TRUTH).is_file():
+        with atomic_path(root / CALLS_CSV) as temporary:
+            read_truth(root / TRUTH).to_csv(temporary, index=False)
+    return root
+
+
+def _chosen(name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | None) -> list[RemoteFile]:
+    files = [f for f in files if not Path(f.path).name.startswith(".")]
+    if name == "nimbus-weights":
+        chosen = [f for f in files if f.path.endswith("V1.pt")]
+    elif datasets is not None:
+        if unknown := [d for d in datasets if d not in DATASETS]:
+            raise InputError("Pan-M has no such dataset.", got=listed(unknown), available=DATASETS)
+        chosen = [f for f in files if any(part.split(".")[0] in datasets for part in Path(f.path).parts)]
+    else:
+        chosen = files
+    if not chosen:
+        raise ReadError("The repository does not hold the files.", got=listed([f.path for f in files], 20))
+    return chosen
+
+
+def _archives(paths: Sequence[Path]) -> list[list[Path]]:
+    """Each zip with its parts (``a.zip``, or ``a.zip.001`` and on) in order."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        head, dot, tail = path.name.rpartition(".")
+        if path.suffix == ".zip":
+            groups.setdefault(str(path), []).append(path)
+        elif dot and tail.isdigit() and head.endswith(".zip"):
+            groups.setdefault(str(path.with_name(head)), []).append(path)
+    return list(groups.values())
+
+
+class _Joined(io.RawIOBase):
+    """Files read as one, so that the parts of an archive need not be copied together."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._starts = [0]
+        for path in self._paths:
+            self._starts.append(self._starts[-1] + path.stat().st_size)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, self._starts[-1])[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        k = next((i for i in range(len(self._paths)) if self._at < self._starts[i + 1]), None)
+        if k is None:
+            return 0
+        with self._paths[k].open("rb") as file:
+            file.seek(self._at - self._starts[k])
+            count = file.readinto(buffer)
+        self._at += count
+        return count
+
+
+def unpack(parts: Sequence[Path], out: Path, *, report: Report = lambda *_: None) -> None:
+    """Unpack a zip (or one in parts) into a folder; members that are there with their size are left alone.
+
+    Raises
+    ------
+    ReadError
+        If the archive is damaged, or names a file outside the folder.
+    """
+    room = out.resolve()
+    try:
+        with zipfile.ZipFile(io.BufferedReader(_Joined(parts), 1 << 20)) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX")]
+            for k, member in enumerate(members):
+                report("unpack", member.filename, k, len(members))
+                target = (room / member.filename).resolve()
+                if not target.is_relative_to(room):
+                    raise ReadError(f"{parts[0].name}: the archive names a file outside its folder.", got=member.filename)
+                if target.is_file() and target.stat().st_size == member.file_size:
+                    continue
+                with atomic_path(target) as temporary, archive.open(member) as data, temporary.open("wb") as file:
+                    shutil.copyfileobj(data, file, 1 << 20)
+            report("unpack", parts[0].name, len(members), len(members))
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ReadError(f"{parts[0]}: the archive is damaged.", got=str(error), fix="remove it and fetch it again") from error

@@ -1,0 +1,262 @@
+"""Pan-M: fetched from a loopback hub, resumed, checked, unpacked, and read as it was published."""
+
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from panimbus.core.errors import InputError, MatchError, ReadError
+from panimbus.data import panm
+from panimbus.data.hub import Repository, download, endpoint, list_files
+from panimbus.data.panm import DATASETS, SETS, TRUTH, check_cells, fetch, open_panm, read_truth
+from panimbus.simulate import simulate_tissue
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hub_server import COMMIT, serve
+
+# where the FOV's folder is called otherwise than its mask and its rows
+ODD = {"vectra_colon": ("fov1.tif_image", "fov1feature_0.ome.tif"), "mibi_breast": ("fov1", "fov1_whole_cell.tiff")}
+
+
+def _tiff(plane):
+    out = io.BytesIO()
+    tifffile.imwrite(out, plane, ome=True, metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm",
+                     "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"})  # fmt: skip
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def layout():
+    """Path -> bytes of the public layout, made of simulated tissue."""
+    files, rows = {}, ["dataset,fov,cell_id,channel,activity"]
+    for k, name in enumerate(DATASETS):
+        tissue = simulate_tissue((64, 64), 0.5, panel=2, seed=k, platform="codex")
+        folder, mask = ODD.get(name, ("fov1", "fov1.ome.tif"))
+        for channel, plane in zip(("CD3", "CD20"), tissue.image, strict=True):
+            files[f"{name}/fovs/{folder}/{channel}.ome.tif"] = _tiff(plane)
+        files[f"{name}/masks/{mask}"] = _tiff(tissue.labels.astype(np.uint16))
+        for i, truth in enumerate(tissue.truth):
+            rows += [f"{name},fov1,{i + 1},{c},{2 if t < 0 else t}" for c, t in zip(("CD3", "CD20"), truth, strict=True)]
+    files[TRUTH] = ("\n".join(rows) + "\n").encode()
+    return files
+
+
+def _zip(files, wrapper):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in files.items():
+            archive.writestr(f"{wrapper}{path}", data)
+    return out.getvalue()
+
+
+@pytest.fixture
+def hub(layout, monkeypatch):
+    gold = _zip(layout, "gold_standard_labelled/")
+    large = _zip({k: v for k, v in layout.items() if k.startswith("codex_colon")}, "")
+    other = _zip({k: v for k, v in layout.items() if k.startswith("mibi_decidua")}, "")
+    files = {
+        ("datasets", SETS["pan-m-gold"].name): {"README.md": b"gold", ".gitattributes": b"", "gold_standard_labelled.zip": gold},
+        ("datasets", SETS["pan-m"].name): {
+            "codex_colon.zip.001": large[:1000], "codex_colon.zip.002": large[1000:], "mibi_decidua.zip": other,
+        },
+        ("models", SETS["nimbus-weights"].name): {"V1.pt": bytes(range(256)) * 9, "README.md": b"weights", "other.bin": b"x"},
+    }  # fmt: skip
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with serve(files) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+@pytest.fixture
+def tree(layout, tmp_path):
+    for path, data in layout.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    return tmp_path
+
+
+def test_gold_is_fetched_unpacked_and_read(hub, tmp_path, layout):
+    root = fetch("pan-m-gold", tmp_path / "g")
+    assert root == tmp_path / "g" / "gold_standard_labelled"
+    for path, data in layout.items():
+        assert (root / path).read_bytes() == data
+    opened = open_panm(tmp_path / "g")
+    assert list(opened.datasets) == list(DATASETS)
+    for name, (fov,) in opened.datasets.items():
+        assert fov.fov_id == "fov1"
+        assert fov.mpp == 0.5
+        assert set(fov.channels) == {"CD3", "CD20"}
+        plane = tifffile.imread(io.BytesIO(layout[next(p for p in layout if p.startswith(name) and "CD3" in p)]))
+        np.testing.assert_array_equal(fov.image[fov.index("CD3"), 0:64, 0:64], plane)
+        assert np.asarray(fov.labels[0:64, 0:64]).max() > 0
+    check_cells(opened)
+    assert set(opened.calls["call"]) == {"positive", "negative", "undetermined"}
+    assert (root / panm.CALLS_CSV).read_text().startswith("dataset,fov,cell_id,channel,call,annotator")
+
+
+def test_second_run_downloads_nothing(hub, tmp_path):
+    fetch("pan-m-gold", tmp_path)
+    first = len(hub.asked)
+    fetch("pan-m-gold", tmp_path)
+    assert len(hub.asked) == first
+    state = tmp_path / ".fetch" / "fetched.json"
+    state.unlink()  # a file from elsewhere is recognised by its hash
+    fetch("pan-m-gold", tmp_path)
+    assert len(hub.asked) == first
+
+
+def test_parts_of_an_archive(hub, tmp_path, layout):
+    root = fetch("pan-m", tmp_path, datasets=["codex_colon"])
+    assert list(open_panm(root).datasets) == ["codex_colon"]
+    assert not (tmp_path / "mibi_decidua.zip").exists()
+    fetch("pan-m", tmp_path)
+    assert list(open_panm(root).datasets) == ["codex_colon", "mibi_decidua"]
+    with pytest.raises(InputError, match="no such dataset"):
+        fetch("pan-m", tmp_path, datasets=["codex_lung"])
+
+
+def test_weights(hub, tmp_path):
+    assert fetch("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
+    assert not (tmp_path / "other.bin").exists()
+
+
+def test_breaks_are_resumed_in_the_file(hub, tmp_path):
+    """The connection breaks after every 700 bytes: it goes on there, and no byte is asked for twice."""
+    hub.break_after, total = 700, len(bytes(range(256)) * 9)
+    assert fetch("nimbus-weights", tmp_path).stat().st_size == total
+    assert [r for _, r in hub.asked] == [None, "bytes=700-", "bytes=1400-", "bytes=2100-"]
+
+
+def test_interrupted_and_continued(hub, tmp_path):
+    """A killed run leaves the half file; the next run asks for the rest alone."""
+    hub.break_after = 900
+    repository = SETS["nimbus-weights"]
+    commit, files = list_files(repository)
+    weights = [f for f in files if f.path == "V1.pt"]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(repository, commit, weights, tmp_path, report=stop)
+    assert not (tmp_path / "V1.pt").exists()
+    (part,) = (tmp_path / ".fetch" / "parts").iterdir()
+    assert part.stat().st_size == 900
+    hub.break_after = None
+    hub.asked.clear()
+    download(repository, commit, weights, tmp_path)
+    assert [r for _, r in hub.asked] == ["bytes=900-"]
+    assert (tmp_path / "V1.pt").read_bytes() == bytes(range(256)) * 9
+
+
+def test_server_without_ranges(hub, tmp_path):
+    hub.break_after, hub.breaks, hub.ignore_range = 900, 2, True
+    assert fetch("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
+
+
+def test_wrong_checksum(hub, tmp_path):
+    hub.corrupt = True
+    with pytest.raises(ReadError, match="wrong checksum"):
+        fetch("nimbus-weights", tmp_path)
+    assert not (tmp_path / "V1.pt").exists()
+    assert not list((tmp_path / ".fetch" / "parts").iterdir())
+    hub.corrupt = False
+    assert fetch("nimbus-weights", tmp_path).exists()
+
+
+def test_never_ending_breaks(hub, tmp_path):
+    hub.break_after = 0
+    with pytest.raises(ReadError, match=r"breaks off|cannot be reached"):
+        fetch("nimbus-weights", tmp_path)
+
+
+def test_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(ReadError, match="cannot be reached") as found:
+        fetch("pan-m-gold", tmp_path)
+    assert "HF_ENDPOINT" in str(found.value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ReadError, match="HF_HUB_OFFLINE is set"):
+        fetch("pan-m-gold", tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
+    with pytest.raises(InputError, match="not an address"):
+        endpoint()
+
+
+def test_unknown(hub, tmp_path):
+    with pytest.raises(InputError, match="no such set"):
+        fetch("pan-x", tmp_path)
+    with pytest.raises(ReadError, match="404"):
+        list_files(Repository("nobody/nothing", "datasets"))
+
+
+def test_the_server_speaks_the_hubs_protocol(hub, tmp_path):
+    """The hub's own client gets the same from the server of these tests."""
+    client = pytest.importorskip("huggingface_hub")
+    api = client.HfApi(endpoint=hub.url, token=False)
+    info = api.repo_info(SETS["pan-m-gold"].name, repo_type="dataset", files_metadata=True)
+    commit, files = list_files(SETS["pan-m-gold"])
+    assert info.sha == commit == COMMIT
+    theirs = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings}
+    assert {f.path: (f.size, f.sha256) for f in files} == theirs
+    name = "gold_standard_labelled.zip"
+    path = client.hf_hub_download(
+        SETS["pan-m-gold"].name, name, repo_type="dataset", endpoint=hub.url, local_dir=tmp_path / "theirs", token=False
+    )
+    (ours,) = download(SETS["pan-m-gold"], commit, [f for f in files if f.path == name], tmp_path / "ours")
+    assert Path(path).read_bytes() == ours.read_bytes()
+
+
+def test_evil_names(tmp_path):
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(_zip({"../evil.txt": b"x"}, ""))
+    with pytest.raises(ReadError, match="outside"):
+        panm.unpack([archive], tmp_path / "out")
+    archive.write_bytes(b"not a zip at all")
+    with pytest.raises(ReadError, match="damaged"):
+        panm.unpack([archive], tmp_path / "out")
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "c:x"])
+def test_evil_paths_on_the_hub(hub, path):
+    hub.files["datasets", "a/b"] = {path: b"x"}
+    with pytest.raises(ReadError, match="not an answer"):
+        list_files(Repository("a/b", "datasets"))
+
+
+def test_layout_errors(tree):
+    with pytest.raises(ReadError, match="not the layout"):
+        open_panm(tree / "codex_colon" / "masks")
+    with pytest.raises(ReadError, match="no such folder"):
+        open_panm(tree / "nowhere")
+    with pytest.raises(InputError, match="not there"):
+        open_panm(tree, ["codex_lung"])
+    (tree / "codex_colon" / "masks" / "fov1.ome.tif").rename(tree / "codex_colon" / "masks" / "fov10.ome.tif")
+    with pytest.raises(MatchError, match="no label image"):
+        open_panm(tree)
+    assert open_panm(tree, ["mibi_breast"]).datasets.keys() == {"mibi_breast"}
+
+
+def test_truth_errors(tree):
+    path = tree / TRUTH
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, "codex_colon,fov1,1,CD3,9"]))
+    with pytest.raises(InputError, match="unknown activity"):
+        read_truth(path)
+    path.write_text("\n".join([*lines, "codex_colon,fov7,1,CD3,1"]))
+    with pytest.raises(MatchError, match="codex_colon/fov7"):
+        open_panm(tree)
+    path.write_text("\n".join([*lines, "codex_colon,fov1,9999,CD3,1"]))
+    with pytest.raises(InputError, match="9999"):
+        check_cells(open_panm(tree))
+    path.write_text("\n".join([*lines, lines[1]]))
+    with pytest.raises(InputError, match="twice"):
+        read_truth(path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="lacks columns"):
+        read_truth(path)
