@@ -91,7 +91,7 @@ def read_matrix(path: Path) -> Matrix:
     words = frame.iloc[:, 1:].map(lambda v: v.strip().lower())
     problems = [f"cell type {t!r} twice" for t in sorted({t for t in types if types.count(t) > 1})]
     # pandas calls the second of two equal columns "CD3.1"
-    problems += [f"marker {m!r} twice" for m in markers if m.endswith(".1") and m[:-2] in markers]
+    problems += [f"marker {m[:-2]!r} twice" for m in markers if m.endswith(".1") and m[:-2] in markers]
     wrong = [(t, m, words.iat[i, k]) for i, t in enumerate(types) for k, m in enumerate(markers) if words.iat[i, k] not in _VALUE]
     problems += [f"{t}, {m}: {word!r}" for t, m, word in wrong]
     if problems:
