@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError
-from panimbus.evaluate.metrics import confusion, mean_f1, metrics, metrics_by_marker, otsu_calls
+from panimbus.evaluate.metrics import auc, best_threshold, confusion, mean_f1, metrics, metrics_by_marker, otsu_calls
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -90,3 +90,35 @@ def test_otsu_baseline():
     np.testing.assert_array_equal(otsu_calls(values), values > skimage.threshold_otsu(values))
     assert not otsu_calls(np.full(5, 3)).any()
     assert otsu_calls(np.zeros(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_auc_equals_scikit_learn(seed: int, weighted: bool):
+    sk = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    truth = np.append(rng.integers(0, 2, 40), [0, 1])
+    scores = np.round(rng.random(42), 1 if seed % 2 else 6)  # with and without ties
+    weights = rng.random(42) + 0.01 if weighted else None
+    assert auc(scores, truth, weights) == pytest.approx(sk.roc_auc_score(truth, scores, sample_weight=weights), abs=1e-12)
+    unknown = np.append(truth, -1), np.append(scores, 0.5), None if weights is None else np.append(weights, 9)
+    assert auc(unknown[1], unknown[0], unknown[2]) == pytest.approx(auc(scores, truth, weights), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_best_threshold_is_the_best_of_all(seed: int):
+    rng = np.random.default_rng(seed)
+    scores, truth, weights = np.round(rng.random(30), 1), rng.integers(0, 2, 30), rng.random(30) + 0.1
+    cut, f1 = best_threshold(scores, truth, weights)
+    every = [metrics(scores, truth, threshold=t, weights=weights).f1 for t in np.unique(scores)]
+    assert f1 == pytest.approx(max(every), abs=1e-12)
+    assert metrics(scores, truth, threshold=cut, weights=weights).f1 == pytest.approx(f1, abs=1e-12)
+    assert cut not in scores or cut == scores.min()
+
+
+def test_ranking_without_both_classes():
+    assert math.isnan(auc(np.array([0.1, 0.2]), np.zeros(2, int)))
+    assert math.isnan(auc(np.array([0.1, 0.2]), np.ones(2, int)))
+    assert best_threshold(np.array([0.1, 0.2]), np.zeros(2, int))[0] == math.inf
+    with pytest.raises(InputError, match="without a score"):
+        auc(np.array([np.nan, 1]), np.array([0, 1]))

@@ -62,8 +62,8 @@ def calibration(scores: Array, truth: Array, weights: Array | None = None, *, bi
     Examples
     --------
     >>> import numpy as np
-    >>> calibration(np.array([0.1, 0.1, 0.9, 0.9]), np.array([0, 0, 1, 0])).error.round(2)
-    np.float64(0.25)
+    >>> round(calibration(np.array([0.1, 0.1, 0.9, 0.9]), np.array([0, 0, 1, 0])).error, 3)
+    0.25
     """
     scores, truth = np.asarray(scores, np.float64), np.asarray(truth)
     w = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
@@ -97,4 +97,4 @@ def _wilson(share: Array, n: Array) -> tuple[Array, Array]:
     z = 1.959964
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+    return np.minimum(np.maximum(middle - half, 0), share), np.maximum(np.minimum(middle + half, 1), share)

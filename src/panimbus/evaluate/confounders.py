@@ -104,7 +104,7 @@ def mutual_information(values: Array, wrong: Array, *, k: int = 3, seed: int = 0
         return 0.0
     x, radius = x[keep], radius[keep]
     points = x[:, None]
-    around = np.asarray(cKDTree(points).query_ball_point(points, radius, return_length=True))
+    around = np.asarray(cKDTree(points).query_ball_point(points, radius, p=np.inf, return_length=True))  # p: nothing is squared
     information = digamma(len(x)) + digamma(used[keep]).mean() - digamma(members[keep]).mean() - digamma(around).mean()
     return max(0.0, float(information))
 

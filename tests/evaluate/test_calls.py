@@ -1,0 +1,96 @@
+"""Tables of calls, silver labels and cell types: what is read, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.evaluate.calls import check_overlap, read_calls, read_cell_types, read_silver
+
+
+def written(tmp_path, text):
+    path = tmp_path / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_likely_calls_count_or_are_left_out(tmp_path):
+    lines = ["positive", "likely positive", "negative", "Likely Negative", "undetermined"]
+    path = written(tmp_path, "fov,cell_id,channel,call\n" + "".join(f"007,{k + 1},CD3,{c}\n" for k, c in enumerate(lines)))
+    assert read_calls(path)["truth"].tolist() == [1, 1, 0, 0, -1]
+    assert read_calls(path, likely=False)["truth"].tolist() == [1, -1, 0, -1, -1]
+    frame = read_calls(path)
+    assert set(frame["fov"]) == {"007"}
+    assert frame["weight"].tolist() == [1.0] * 5
+    assert set(frame["dataset"]) == {""}
+
+
+def test_the_layout_of_pan_m(tmp_path):
+    path = written(tmp_path, "dataset,fov,cell_id,channel,activity\nm,f,1,CD3,1\nm,f,2,CD3,0\nm,f,3,CD3,2\n")
+    assert read_calls(path)["truth"].tolist() == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fov,cell_id,channel,call\n", "no rows"),
+        ("fov,cell_id,call\nf,1,positive\n", "missing: channel"),
+        ("fov,cell_id,channel,call\nf,1,CD3,maybe\nf,x,CD3,positive\n", "maybe"),
+        ("fov,cell_id,channel,call\nf,1,CD3,maybe\nf,x,CD3,positive\n", "cell_id"),
+        ("fov,cell_id,channel,call,sampling_weight\nf,1,CD3,positive,-1\n", "sampling_weight"),
+        ("fov,cell_id,channel,call\nf,1,CD3,positive\nf,1,CD3,negative\n", "called twice"),
+        ("fov,cell_id,channel,call,annotator\nf,1,CD3,positive,x\nf,1,CD3,positive,y\n", "panimbus gold consensus"),
+    ],
+)
+def test_bad_calls(tmp_path, text, says):
+    with pytest.raises(InputError, match=says):
+        read_calls(written(tmp_path, text))
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ReadError, match="no such file"):
+        read_calls(tmp_path / "nowhere.csv")
+    with pytest.raises(ReadError, match="not a table"):
+        read_calls(written(tmp_path, ""))
+
+
+def test_overlap_says_all_at_once():
+    rows = [("f", "CD3", 1), ("f", "CD4", 1), ("f", "CD3", 99), ("g", "CD3", 1)]
+    calls = pd.DataFrame(rows, columns=["fov", "channel", "cell_id"])
+    problems = "\n".join(check_overlap(calls, {"f": np.array([1, 2])}, {"f": ["CD3"]}))
+    assert "FOVs that are not there: g (there are: f)" in problems
+    assert "CD4 (it has: CD3)" in problems
+    assert "1 call of cells it does not have: 99" in problems
+    assert check_overlap(calls[:1], {"f": np.array([1, 2])}, {"f": ["CD3"]}) == []
+
+
+def test_silver_long_and_wide(tmp_path):
+    long = read_silver(written(tmp_path, "fov,cell_id,channel,label\nf,1,CD3,1\nf,2,CD3,\nf,3,CD3,0.25\n"))
+    np.testing.assert_array_equal(long["label"], [1, np.nan, 0.25])
+    wide = read_silver(written(tmp_path, "cell_id,x,pos_CD3\n1,7,1\n2,8,\n"), columns={"CD3": "pos_CD3"}, fov="core")
+    assert wide[["fov", "channel"]].drop_duplicates().to_numpy().tolist() == [["core", "CD3"]]
+    np.testing.assert_array_equal(wide["label"], [1, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        ("cell_id,CD3\n1,1\n", {}, "columns are missing: fov"),
+        ("fov,cell_id,CD3\nf,one,1\n", {}, "not numbers"),
+        ("fov,cell_id,CD3\nf,1,yes\n", {}, "neither 0 to 1 nor empty"),
+        ("fov,cell_id,CD3\nf,1,1\nf,1,0\n", {}, "more than once"),
+        ("fov,cell_id,CD3\nf,1,1\n", {"columns": {"CD4": "pos"}}, "columns are missing: pos"),
+    ],
+)
+def test_bad_silver(tmp_path, text, options, says):
+    with pytest.raises(InputError, match=says):
+        read_silver(written(tmp_path, text), **options)
+
+
+def test_cell_types(tmp_path):
+    frame = read_cell_types(written(tmp_path, "fov,cell_id,type\nf,1,B\nf,2,\n"), column="type")
+    assert frame["cell_type"].tolist() == ["B", ""]
+    with pytest.raises(InputError, match="no column 'cell_type'"):
+        read_cell_types(written(tmp_path, "fov,cell_id,type\nf,1,B\n"))
+    with pytest.raises(InputError, match="more than once"):
+        read_cell_types(written(tmp_path, "fov,cell_id,cell_type\nf,1,B\nf,1,T\n"))

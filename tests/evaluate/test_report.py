@@ -1,0 +1,155 @@
+"""The report as a file and in a browser; the tables as files; evaluations side by side."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.evaluate import svg
+from panimbus.evaluate.calls import check_calls
+from panimbus.evaluate.compare import compare, comparison_rows, write_comparison
+from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
+from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE
+from panimbus.evaluate.report import write_report
+from panimbus.evaluate.scored import Beside, score_calls
+from panimbus.evaluate.tables import read_scored, write_summary, write_tables
+from panimbus.evaluate.wrong import Scene, draw_wrong, most_wrong
+
+ABOUT = {"title": "A <title>", "command": "panimbus evaluate 'x y'"}
+
+
+@pytest.fixture(scope="module")
+def evaluation(scene):
+    table, calls, _ = scene
+    types = pd.DataFrame({"fov": "a", "cell_id": range(1, 65), "cell_type": ["B<", "T"] * 32})
+    scored = score_calls(table, check_calls(calls), Beside("skin", types)).assign(dataset="d")
+    return evaluate_calls(scored, EvaluateSettings("fov", draws=50))
+
+
+def scenes_of(scene):
+    table, _, fovs = scene
+    return [Scene("d", fov, table[(table.obs["fov_id"] == fov.fov_id).to_numpy()]) for fov in fovs]
+
+
+def test_report_holds_everything(evaluation, scene, tmp_path):
+    page = write_report(evaluation, tmp_path, ABOUT, scenes_of(scene)).read_text(encoding="utf-8")
+    assert "A &lt;title&gt;" in page
+    assert "B&lt;" in page
+    assert "B<" not in page.replace("B&lt;", "")
+    assert not re.findall(r"(?:src|href)=\"(?!data:image/png;base64,)", page)
+    for words in ("Calibration", "By tissue", "By cell type", "mutual information", "The most wrong cells", "oracle"):
+        assert words in page
+    assert "NaN" not in page
+    assert ">nan" not in page
+    assert "most wrong" not in write_report(evaluation, tmp_path, ABOUT).read_text(encoding="utf-8")
+
+
+def test_the_most_wrong_cells(evaluation, scene):
+    wrong = most_wrong(evaluation.calls, cells=5, a_marker=2)
+    assert len(wrong) == 4  # two of CD20 in either FOV
+    assert (wrong["model"] != wrong["truth"]).all()
+    cells = draw_wrong(evaluation.calls, scenes_of(scene)[:1])
+    assert {c.row["fov"] for c in cells} == {"a"}
+    for cell in cells:
+        colour = FALSE_POSITIVE if cell.row["truth"] == 0 else FALSE_NEGATIVE
+        assert (cell.channel == colour).all(2).any()
+        assert cell.channel.shape == cell.scores.shape
+        assert cell.width_um <= 48
+    assert draw_wrong(evaluation.calls, []) == []
+
+
+def test_the_page_in_a_browser(evaluation, scene, tmp_path):
+    """Chromium lays the page out: every picture decodes, every chart has a size, and nothing is wider than a narrow window."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on this machine (.ci/run installs it)")
+    page = write_report(evaluation, tmp_path, ABOUT, scenes_of(scene))
+    probe = (
+        "<script>document.title = JSON.stringify({"
+        "broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).length, "
+        "flat: [...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().height < 20).length, "
+        "wide: document.documentElement.scrollWidth > window.innerWidth})</script></body>"
+    )
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    done = subprocess.run(  # noqa: S603
+        [browser, *flags.split(), "--disable-sync", "--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}",
+         "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title, done.stderr
+    assert title.group(1).replace("&quot;", '"') == '{"broken":0,"flat":0,"wide":false}'
+
+
+def test_tables_come_back(evaluation, tmp_path):
+    write_tables(evaluation, tmp_path, ABOUT)
+    names = {"markers", "means", "groups", "calibration", "confounders", "calls"}
+    assert {p.name for p in tmp_path.iterdir()} == {*(f"{n}.csv" for n in names), "summary.md", "evaluation.json"}
+    frame, settings, about = read_scored(tmp_path)
+    assert settings == evaluation.settings
+    assert about == ABOUT
+    again = evaluate_calls(frame, settings)
+    pd.testing.assert_frame_equal(again.means, evaluation.means, rtol=1e-4, check_dtype=False)
+    said = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert said["calibration_error"][ALL] == pytest.approx(evaluation.curves[ALL].error)
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "| model |" in text
+    assert "nan" not in text
+    write_summary(evaluation, tmp_path / "docs" / "gold", ABOUT)
+    assert (tmp_path / "docs" / "gold.md").read_text(encoding="utf-8") == text
+    assert len(pd.read_csv(tmp_path / "docs" / "gold.csv")) == len(evaluation.markers)
+
+
+def test_compare(evaluation, tmp_path):
+    better = evaluation.calls.assign(
+        score=np.where(evaluation.calls["truth"] == 1, 0.9, 0.1), mixture=evaluation.calls["mixture_posterior"], silver=np.nan
+    )
+    write_tables(evaluation, tmp_path / "one", ABOUT)
+    write_tables(evaluate_calls(better, evaluation.settings), tmp_path / "two", ABOUT)
+    result = compare({"one": [tmp_path / "one"], "two": [tmp_path / "two"]})
+    means = result.means.set_index(["dataset", "name"])
+    old = evaluation.means.set_index(["dataset", "method"]).loc[("d", "model"), "f1"]
+    assert means.loc[("d", "one"), "f1"] == pytest.approx(old)
+    assert means.loc[("d", "two"), "f1"] == 1
+    assert means.loc[(ALL, "two"), "gain"] == pytest.approx(1 - old)
+    assert means.loc[(ALL, "two"), "gain_low"] > 0
+    assert comparison_rows(result)[0] == ["dataset", "one", "two", "two less one"]
+    write_comparison(result, tmp_path / "both")
+    assert {p.name for p in (tmp_path / "both").iterdir()} == {
+        "comparison.md", "comparison.csv", "comparison_markers.csv",
+    }  # fmt: skip
+
+
+def test_leave_one_dataset_out(evaluation, tmp_path):
+    """Folders of one name are put together; a dataset that not all have is left out and said."""
+    scored = evaluation.calls.assign(mixture=evaluation.calls["mixture_posterior"], silver=np.nan)
+    scored = scored[scored["cell_id"] % 6 == 1]
+    every = pd.concat([scored.assign(dataset=d) for d in "xyz"])
+    write_tables(evaluate_calls(every, evaluation.settings), tmp_path / "all", ABOUT)
+    for d in "xy":
+        write_tables(evaluate_calls(scored.assign(dataset=d), evaluation.settings), tmp_path / d, ABOUT)
+    result = compare({"all": [tmp_path / "all"], "left out": [tmp_path / "x", tmp_path / "y"]})
+    assert result.means["dataset"].unique().tolist() == ["x", "y", ALL]
+    assert (result.means["gain"] == 0).all()
+    assert "z" in result.notes[0]
+    with pytest.raises(InputError, match="datasets in common"):
+        compare({"all": [tmp_path / "all"], "b": [tmp_path / "x", tmp_path / "all"]})
+    with pytest.raises(InputError, match="no dataset in common"):
+        compare({"a": [tmp_path / "x"], "b": [tmp_path / "y"]})
+    with pytest.raises(InputError, match="nothing to compare"):
+        compare({"a": [tmp_path / "x"]})
+    with pytest.raises(ReadError, match="no folder that"):
+        compare({"a": [tmp_path / "x"], "b": [tmp_path]})
+
+
+def test_density_has_area_one():
+    rng = np.random.default_rng(0)
+    for values in (rng.random(50), np.zeros(5), np.ones(3)):
+        assert svg.density(values, np.ones(len(values))).mean() == pytest.approx(1)
+    assert not svg.density(np.zeros(0), np.zeros(0)).any()
