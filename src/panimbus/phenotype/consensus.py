@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.int32]
 SHARE = 0.8  # of the nodes in a run, on average
 _RANGE = (0.5, 0.95)  # no node is in fewer or more of the runs
 _AMBIGUOUS = (0.1, 0.9)
-_TOLERANCE = 0.05  # of the widest silhouette
+_TOLERANCE = 0.2  # of the widest silhouette
 _FLOOR = (
     0.5  # of the largest standard deviation of a marker: a marker that few cells carry is mostly noise, blown up by z-scoring
 )
@@ -103,7 +103,7 @@ def consensus(
     sizes : (n_nodes,) int
         Cells of each node.
     k
-        Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is within 5 % of the widest: two
+        Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is within 20 % of the widest: two
         metaclusters of one type are merged by giving them one name, two types in one metacluster are lost. PAC is reported
         beside it; its minimum is at either very few metaclusters or as many as there may be.
     k_max
@@ -242,7 +242,7 @@ def _cut(distance: Doubles, largest: int) -> npt.NDArray[np.int16]:
 
 
 def _proposed(silhouette: Mapping[int, float]) -> int:
-    """The largest number of clusters whose silhouette is within 5 % of the widest."""
+    """The largest number of clusters whose silhouette is within 20 % of the widest."""
     widest = max(silhouette.values())
     return max(n for n, width in silhouette.items() if width >= widest - _TOLERANCE * abs(widest))
 
