@@ -106,19 +106,17 @@ def _check_table(table: AnnData) -> None:
     missing += [] if NORMALISER in table.var else [f"var[{NORMALISER!r}]"]
     missing += [] if PROVENANCE in table.uns else [f"uns[{PROVENANCE!r}]"]
     if missing:
-        raise InputError(
-            "This is not a cell table that panimbus predict wrote.", expected=", ".join(missing), got="none of these"
-        )
+        raise InputError("This is not a cell table that panimbus predict wrote.", got=f"it lacks {', '.join(missing)}")
 
 
 def _cells(table: AnnData, mine: Array, channel: str, mpp: float) -> _Cells:
-    part, k = table[mine], list(table.var_names).index(channel)
+    k = list(table.var_names).index(channel)
     return _Cells(
-        part.obs[CELL].to_numpy(),
-        np.asarray(part.obsm[SPATIAL]) / mpp,
-        part.obs[AREA].to_numpy() / mpp**2,
-        np.asarray(part.X)[:, k].astype(np.float64),
-        np.asarray(part.layers[MEAN])[:, k].astype(np.float64),
+        table.obs[CELL].to_numpy()[mine],
+        np.asarray(table.obsm[SPATIAL])[mine] / mpp,
+        table.obs[AREA].to_numpy()[mine] / mpp**2,
+        np.asarray(table.X)[mine, k].astype(np.float64),
+        np.asarray(table.layers[MEAN])[mine, k].astype(np.float64),
         float(table.var[NORMALISER].to_numpy()[k]),
         float(table.uns[PROVENANCE].get("threshold", 0.5)),
     )
