@@ -6,17 +6,19 @@ NumPy and SciPy only; every random choice comes from the seed.
 
 from panimbus.simulate.layout import Layout, make_layout, observe
 from panimbus.simulate.optics import Optics, draw_optics
-from panimbus.simulate.panel import CELL_TYPES, demo_markers
+from panimbus.simulate.panel import CELL_TYPES, DEMO_PANEL, TWELVE_TYPES, Panel
 from panimbus.simulate.stain import Marker, draw_marker
 from panimbus.simulate.tissue import SimulatedTissue, simulate_dataset, simulate_tissue
 
 __all__ = [
     "CELL_TYPES",
+    "DEMO_PANEL",
+    "TWELVE_TYPES",
     "Layout",
     "Marker",
     "Optics",
+    "Panel",
     "SimulatedTissue",
-    "demo_markers",
     "draw_marker",
     "draw_optics",
     "make_layout",

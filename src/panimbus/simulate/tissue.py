@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from panimbus.simulate.layout import REGIONS, Floats, Labels, Layout, make_layout, observe
 from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expect
-from panimbus.simulate.panel import CELL_TYPES, COMPOSITION, demo_markers, demo_optics
+from panimbus.simulate.panel import DEMO_PANEL, Panel, demo_optics
 from panimbus.simulate.stain import Marker, draw_marker, stain
 
 POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
@@ -197,7 +197,7 @@ def simulate_tissue(
     shape: tuple[int, int] = (512, 512),
     mpp: float = 0.5,
     *,
-    panel: Sequence[Marker] | int | None = None,
+    panel: Panel | Sequence[Marker] | int | None = None,
     seed: int | np.random.Generator = 0,
     platform: str = "random",
     observation: str | None = None,
@@ -211,7 +211,8 @@ def simulate_tissue(
         Pixels, and µm a pixel.
     panel
         None: a named panel on named cell types (DAPI, CD3, CD8, CD20, CD68, PanCK, SMA, Ki67, FoxP3, Vimentin, CD45).
-        A number: that many random markers on random cell types, for training. Or markers for the named cell types.
+        A number: that many random markers on random cell types, for training. A `Panel` of other cell types and markers. Or
+        markers for the default panel's cell types.
     seed
         A number or a generator; the same seed gives the same tissue.
     platform
@@ -241,7 +242,7 @@ def simulate_dataset(
     shape: tuple[int, int] = (512, 512),
     *,
     mpp: float = 0.5,
-    panel: Sequence[Marker] | int | None = None,
+    panel: Panel | Sequence[Marker] | int | None = None,
     seed: int = 0,
     platform: str = "random",
     errors: float = 1.0,
@@ -280,7 +281,7 @@ class DrawnPanel:
     clustering: float
 
 
-def draw_panel(panel: Sequence[Marker] | int | None, platform: str, rng: np.random.Generator) -> DrawnPanel:
+def draw_panel(panel: Panel | Sequence[Marker] | int | None, platform: str, rng: np.random.Generator) -> DrawnPanel:
     """Draw platform, markers, cell types and optics; the parameters are those of `simulate_tissue`."""
     if platform == "random":
         platform = str(rng.choice(PLATFORMS))
@@ -294,10 +295,11 @@ def draw_panel(panel: Sequence[Marker] | int | None, platform: str, rng: np.rand
         clustering = float(rng.uniform(0, 1.5))
         optics = tuple(draw_optics(platform, rng) for _ in markers)
         return DrawnPanel(platform, markers, optics, types, composition, None, clustering)
-    markers = demo_markers(platform, rng) if panel is None else tuple(panel)
+    named = panel if isinstance(panel, Panel) else DEMO_PANEL
+    markers = named.markers(platform, rng) if panel is None or isinstance(panel, Panel) else tuple(panel)
     optics = tuple(demo_optics(platform, rng) for _ in markers)
     kinds = ("follicle", "epithelium", "stroma", "mixed")
-    return DrawnPanel(platform, markers, optics, CELL_TYPES, COMPOSITION, kinds, 0.4)
+    return DrawnPanel(platform, markers, optics, named.types, named.composition, kinds, 0.4)
 
 
 def image_tissue(
