@@ -28,7 +28,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     tta: Annotated[
         str | None, typer.Option(help="With TOML: test-time augmentation, full or none. [default: the model's]")
     ] = None,
-    likely: Annotated[bool, typer.Option(help="With --table: likely positive and likely negative calls count.")] = True,
+    likely: Annotated[
+        bool | None, typer.Option(help="With --table: whether likely positive and likely negative calls count. [default: yes]")
+    ] = None,
     summary: Annotated[Path | None, typer.Option(help="Also write the tables here: SUMMARY.md and SUMMARY.csv.")] = None,
 ) -> None:
     """Judge scores by calls: F1 by marker, dataset, tissue, cell type; baselines, calibration, confounders; one HTML page."""
@@ -37,8 +39,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder")
     of_table = {"--images": images, "--labels": labels, "--mpp": mpp, "--silver": silver, "--cell-types": cell_types}
+    of_table |= {"--likely": likely}
     of_toml = {"--model": model, "--only": only, "--data": data, "--tta": tta}
-    if wrong := [k for k, v in (of_toml if table is not None else of_table).items() if v]:
+    if wrong := [k for k, v in (of_toml if table is not None else of_table).items() if v not in (None, [])]:
         raise InputError(
             f"{', '.join(wrong)} cannot be used {'with' if table is not None else 'without'} --table.",
             fix="leave it away: the table is scored already" if table is not None else "name it in the TOML file",
@@ -57,7 +60,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         found = judge.of_config(config, model=model, tta=tta, say=lambda line: typer.echo(line, err=True))
         _save(found, out, what.stem, summary, config)
         return
-    calls, scores = read_calls(what, likely=likely), judge.read_h5ad(table)
+    calls, scores = read_calls(what, likely=likely is not False), judge.read_h5ad(table)
     beside = Beside(
         cell_types=read_cell_types(cell_types) if cell_types else None, silver=read_silver(silver) if silver else None
     )

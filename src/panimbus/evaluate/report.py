@@ -23,6 +23,7 @@ _MORE = """
 main { max-width: 1180px; }
 h2 { font-size: 19px; font-weight: 650; margin: 38px 0 8px; }
 section > p { max-width: 82ch; } p.soft, .soft { color: var(--soft); } p { margin: 6px 0; }
+ul.soft { font-size: 14px; padding-left: 20px; margin: 10px 0 16px; max-width: 110ch; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; background: var(--card); }
 th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -109,6 +110,10 @@ def _note(text: str) -> str:
     return f'<p class="soft">{html.escape(text)}</p>'
 
 
+def _rules() -> str:
+    return f'<ul class="soft">{"".join(f"<li>{html.escape(rule)}</li>" for rule in tables.RULES)}</ul>'
+
+
 def _table(rows: Sequence[Sequence[str]], *, text: int = 1, kinds: Mapping[int, str] | None = None) -> str:
     """An HTML table; the first row is the head, the first ``text`` columns are words; ``kinds``: row -> class."""
     head = "".join(f"<th>{html.escape(c)}</th>" for c in rows[0])
@@ -132,7 +137,7 @@ def _means(evaluation: Evaluation) -> str:
     rows = tables.means_rows(evaluation)
     kinds = {k: "model" if row[0] == METHODS[MODEL] else "oracle" if "oracle" in row[0] else "" for k, row in enumerate(rows[1:])}
     gains = tables.gain_rows(evaluation)
-    return _section("Mean F1 of every method", _table(rows, kinds=kinds), *map(_note, tables.RULES), "<p></p>", _table(gains))
+    return _section("Mean F1 of every method", _table(rows, kinds=kinds), _rules(), _table(gains))
 
 
 def _forest(evaluation: Evaluation) -> str:
@@ -167,7 +172,7 @@ def _densities(evaluation: Evaluation) -> str:
     for _, rows in judged.groupby("unit", sort=False):
         first = rows.iloc[0]
         where = f"{first['dataset']} {first['fov']}".strip() if rows["fov"].nunique() == 1 else str(first["dataset"])
-        plots = _two_densities(rows, rows["weight"].to_numpy(), (215.0, 62.0), evaluation.settings.threshold)
+        plots = _two_densities(rows, rows["weight"].to_numpy(), (215.0, 70.0), evaluation.settings.threshold)
         name = f'<h3>{html.escape(str(first["channel"]))} <span class="soft">{html.escape(where)}</span></h3>'
         small.append(f"<div>{name}{plots[0]}{plots[1]}</div>")
     return _section(

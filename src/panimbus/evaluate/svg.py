@@ -194,10 +194,10 @@ def density_plot(
     if 0 <= cut <= 1:
         canvas.line((left + (right - left) * cut, low), (left + (right - left) * cut, 4), "#55585d", 1, "3 3")
     if name:
-        canvas.text((right, 12), name, anchor="end", kind="small soft")
+        canvas.text((right, 10), name, anchor="end", kind="small soft")
     for curve, colour in zip(curves, (NEGATIVE, POSITIVE), strict=True):
         if curve.any():
-            canvas.area(x, low - (low - 4) * np.sqrt(curve / top), low, colour)
+            canvas.area(x, low - (low - (15 if name else 4)) * np.sqrt(curve / top), low, colour)
     return canvas.svg("densities of positive and negative cells")
 
 

@@ -121,9 +121,7 @@ def methods_of(evaluation: Evaluation) -> list[str]:
 def means_rows(evaluation: Evaluation) -> list[list[str]]:
     """Methods x datasets: F1 and its interval; head first."""
     means = {(r["method"], r["dataset"]): r for r in evaluation.means.to_dict("records")}
-    datasets = list(dict.fromkeys(evaluation.means["dataset"]))
-    if len(datasets) == 2:  # one dataset is its own mean
-        datasets = datasets[:1]
+    datasets = _datasets(evaluation)
     figures = ("precision", "recall", "specificity")
     rows = [["method", *datasets, *(f"{f} (mean)" for f in figures), "markers"]]
     for method in methods_of(evaluation):
@@ -132,10 +130,15 @@ def means_rows(evaluation: Evaluation) -> list[list[str]]:
     return rows
 
 
+def _datasets(evaluation: Evaluation) -> list[str]:
+    """The datasets and their mean; one dataset is its own mean."""
+    names = [str(name) for name in dict.fromkeys(evaluation.means["dataset"])]
+    return names[:1] if len(names) == 2 else names
+
+
 def gain_rows(evaluation: Evaluation) -> list[list[str]]:
     """F1 of the model less that of each method."""
-    means = evaluation.means
-    datasets = list(dict.fromkeys(means["dataset"]))
+    means, datasets = evaluation.means, _datasets(evaluation)
     rows = [["F1 of the model less that of", *datasets]]
     for method in methods_of(evaluation):
         mine = means[means["method"] == method].set_index("dataset")
