@@ -60,6 +60,7 @@ def _register() -> None:
         demo,
         evaluate,
         fetch,
+        finetune,
         gold,
         inspect,
         models,
@@ -77,6 +78,7 @@ def _register() -> None:
     app.command("simulate")(simulate.command)
     app.command("build")(build.command)
     app.command("train")(train.command)
+    app.command("finetune")(finetune.command)
     app.command("ablate")(ablate.command)
     app.command("evaluate")(evaluate.command)
     app.command("compare")(compare.command)

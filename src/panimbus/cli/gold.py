@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 app = typer.Typer(no_args_is_help=True, help="Calls made by eye: to QuPath and back, agreement, consensus.")
 Calls = Annotated[list[Path], typer.Argument(help="CSV with fov, cell_id, channel, call (and annotator, time, dataset).")]
-
-
-def _read(paths: list[Path]) -> pd.DataFrame:
-    import pandas as pd
-
-    from panimbus.data.gold import WEIGHT, check_calls, read_calls
-
-    tables = [read_calls(p) for p in paths]
-    if not all(WEIGHT in t.columns for t in tables):
-        tables = [t.drop(columns=WEIGHT, errors="ignore") for t in tables]
-    return check_calls(pd.concat(tables), source=", ".join(map(str, paths)))
 
 
 @app.command("export")
@@ -41,7 +27,7 @@ def export(  # noqa: PLR0913 (one parameter an option)
     from panimbus.data import gold, qupath
     from panimbus.io import open_fovs
 
-    table = _read(calls)
+    table = gold.read_all(calls)
     if draw is not None:
         table = gold.draw(table, draw, seed=seed)
     fovs = open_fovs(
@@ -85,9 +71,9 @@ def agree(
 ) -> None:
     """Cohen's kappa of every pair of annotators: of positive against negative, and weighted over the five calls."""
     from panimbus.data.agreement import agreement
-    from panimbus.data.gold import write_calls
+    from panimbus.data.gold import read_all, write_calls
 
-    table = agreement(_read(calls))
+    table = agreement(read_all(calls))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
         write_calls(table, out)
@@ -102,7 +88,7 @@ def consensus(
     """One call a cell and channel: the majority of the annotators; ties are undetermined."""
     from panimbus.data import agreement, gold
 
-    table = agreement.consensus(_read(calls))
+    table = agreement.consensus(gold.read_all(calls))
     gold.write_calls(table, out)
     split = int((table[gold.CALL] == gold.UNDETERMINED).sum())
     typer.echo(f"{len(table):,} calls, {split:,} undetermined: {out}")

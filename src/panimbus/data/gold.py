@@ -59,6 +59,14 @@ def read_calls(path: str | Path) -> pd.DataFrame:
     return check_calls(frame, source=str(path))
 
 
+def read_all(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Read several tables of calls as one; sampling weights are dropped unless all tables have them."""
+    tables = [read_calls(path) for path in paths]
+    if not all(WEIGHT in table.columns for table in tables):
+        tables = [table.drop(columns=WEIGHT, errors="ignore") for table in tables]
+    return check_calls(pd.concat(tables), source=", ".join(map(str, paths)))
+
+
 def write_calls(calls: pd.DataFrame, path: str | Path) -> None:
     """Write calls as CSV, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -24,7 +24,7 @@ from panimbus.train.recalibrate import CellLogits
 
 FloatArray = npt.NDArray[np.float32]
 BLOCK = 1536  # model pixels that are read at once
-SIDE = 128  # of the square crops that are trained on, in model pixels
+SIDE = 96  # of the square crops that are trained on, in model pixels
 
 
 @dataclass(frozen=True, eq=False)

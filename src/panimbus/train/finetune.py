@@ -1,0 +1,286 @@
+"""Fine-tuning and recalibration on a user's own calls, with a guard: what is not better on held-out cells is not kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from panimbus.core.correction import NONE, Correction
+from panimbus.core.errors import InputError, listed
+from panimbus.core.fov import Fov
+from panimbus.core.planes import PLANES
+from panimbus.core.scale import ChannelScale
+from panimbus.core.scan import scan_cells
+from panimbus.data import gold
+from panimbus.data.agreement import consensus
+from panimbus.model.card import ModelCard
+from panimbus.model.weights import ModelFiles, load_torch, resolve_model
+from panimbus.train.called import Dataset, crops, read_dataset, score_calls
+from panimbus.train.guard import FEW, Verdict, compare, folds, groups_of, hold_out
+from panimbus.train.recalibrate import CellLogits, behind, combined, fit, fit_markers
+from panimbus.train.tune import FinetuneSettings, Lesson, Report, pick_device, side_of, train_on
+
+FloatArray = npt.NDArray[np.float64]
+FEWEST = {"weights": 60, "recalibrate": 20, "markers": 20}
+FOLDS = 5
+HELD_OUT, OLD, NEW, TRUTH = "held_out", "score_before", "score_after", "positive"
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuned:
+    """What came of it.
+
+    Parameters
+    ----------
+    start
+        The model it began with.
+    net, card
+        The changed model.
+    verdict
+        Of the guard.
+    calls
+        The calls that were used: their columns, ``positive``, ``held_out``, and of those held out ``score_before`` and
+        ``score_after``, by a model that was not fitted to them.
+    settings
+    notes
+        What had to be decided.
+    """
+
+    start: ModelFiles
+    net: Any
+    card: ModelCard
+    verdict: Verdict
+    calls: pd.DataFrame
+    settings: FinetuneSettings
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the changed model is better and takes the old one's place."""
+        return self.verdict.better
+
+
+@dataclass
+class _Job:
+    """All that fitting needs."""
+
+    net: Any
+    card: ModelCard
+    calls: pd.DataFrame
+    dataset: Dataset
+    settings: FinetuneSettings
+    device: str
+    report: Report
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def truth(self) -> FloatArray:
+        return self.calls[TRUTH].to_numpy(np.float64)
+
+    @property
+    def target(self) -> FloatArray:
+        """(n,) float64: what the scores are to become."""
+        likely = self.calls[gold.CALL].isin((gold.LIKELY_POSITIVE, gold.LIKELY_NEGATIVE)).to_numpy()
+        high = np.where(likely, self.settings.likely, self.settings.sure)
+        return np.where(self.truth == 1, high, 1 - high)
+
+    @property
+    def correction(self) -> list[Correction]:
+        """The card's correction of each call's marker."""
+        return [self.card.calibration.get(str(c), NONE) for c in self.calls[gold.CHANNEL]]
+
+    def groups(self) -> npt.NDArray[np.intp]:
+        """What is held out together."""
+        xy = np.zeros((len(self.calls), 2))
+        fov = self.calls[gold.FOV].to_numpy()
+        for one, cells in zip(self.dataset.fovs, self.dataset.cells, strict=True):
+            mine = fov == one.fov_id
+            index = cells.index(self.calls.loc[mine, gold.CELL].to_numpy())
+            xy[mine] = cells.geometry.centroids()[index, ::-1] * float(one.mpp or 1)
+        return groups_of(fov, xy)
+
+
+def finetune(
+    fovs: Sequence[Fov],
+    calls: pd.DataFrame,
+    *,
+    model: str | Path | None = None,
+    scale: ChannelScale | None = None,
+    settings: FinetuneSettings | None = None,
+    report: Report = lambda _stage, _fov, _done, _total: None,
+) -> Finetuned:
+    """Change a model so that it agrees with calls made by eye, and find out on held-out calls whether it became better.
+
+    Parameters
+    ----------
+    fovs
+        All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all of them.
+    calls
+        What `panimbus.data.gold.read_calls` gave. Undetermined calls are left out; several annotators are brought to a consensus.
+    model
+        The model to begin with, as for `predict`.
+    scale
+        The normaliser of an earlier run on the same dataset.
+    settings, report
+        How, and who is told about the progress.
+
+    Raises
+    ------
+    InputError
+        On calls that cannot be used; the message says what to change.
+    """
+    settings = settings or FinetuneSettings()
+    files = resolve_model(model)
+    net, card = load_torch(files.weights)
+    if strange := [p for p in card.planes if p not in PLANES]:
+        raise InputError(f"Model {card.name!r} sees other channels too, and cannot be fine-tuned.", got=listed(strange))
+    used, notes = _usable(calls, fovs, card)
+    device = pick_device(settings.device)
+    channels = list(dict.fromkeys(used[gold.CHANNEL]))
+    n = len(fovs)
+    dataset = read_dataset(fovs, channels, card, scale=scale, seen=lambda fov, done: report("scan", fov, done, n))
+    if blank := [c for c in channels if dataset.scale.blank(c)]:
+        used = used[~used[gold.CHANNEL].isin(blank)].reset_index(drop=True)
+        notes.append(f"calls of blank channels are left out: {listed(blank)}")
+    _enough(used, settings)
+    job = _Job(net.to(device), card, used, dataset, settings, device, report, notes)
+    found = _by_weights(job) if settings.how == "weights" else _by_correction(job)
+    return Finetuned(files, *found, settings, tuple(job.notes))
+
+
+def _usable(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> tuple[pd.DataFrame, list[str]]:
+    """Determined calls, one a cell and channel, of cells that exist; the index is 0 .. n-1."""
+    notes = []
+    if gold.DATASET in calls.columns and calls[gold.DATASET].nunique() > 1:
+        raise InputError(
+            "The calls are of several datasets, and each has a normaliser of its own.",
+            available=sorted(calls[gold.DATASET].unique()),
+            fix="pass the calls of one dataset, with its images",
+        )
+    named = set(calls[gold.FOV])
+    cells = {f.fov_id: scan_cells(f, card.mpp).index.ids if f.fov_id in named else np.zeros(0, int) for f in fovs}
+    gold.check_against(calls, cells, {f.fov_id: f.channels for f in fovs})
+    if calls[gold.ANNOTATOR].nunique() > 1:
+        calls = consensus(calls)
+        notes.append("several annotators: their consensus was used")
+    truth = gold.truth(calls)
+    if (open_ := int(np.isnan(truth).sum())) > 0:
+        notes.append(f"{open_:,} undetermined calls are left out")
+    used = calls.assign(**{TRUTH: truth})[~np.isnan(truth)].reset_index(drop=True)
+    return used, notes
+
+
+def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:
+    positive = int(used[TRUTH].sum())
+    negative, fewest = len(used) - positive, FEWEST[settings.how]
+    of_each = 2 * FEW if settings.how == "weights" else FEW
+    if len(used) >= fewest and min(positive, negative) >= of_each:
+        return
+    lesser = settings.how == "weights" and len(used) >= FEWEST["recalibrate"] and min(positive, negative) >= FEW
+    raise InputError(
+        "There are too few calls." if min(positive, negative) else "All calls are of one kind.",
+        expected=f"at least {fewest} determined calls, {of_each} of them positive and {of_each} negative",
+        got=f"{positive} positive and {negative} negative",
+        fix="recalibrate instead (--recalibrate), or call more cells" if lesser else "call more cells",
+    )
+
+
+# -- recalibration: each call's new score comes from a fit that did not see it ------------------------------------------------
+
+
+def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
+    n = len(job.calls)
+    logits = score_calls(
+        job.net, job.card, job.calls, job.dataset, device=job.device, seen=lambda k: job.report("score", "", k, n)
+    )
+    marker = job.calls[gold.CHANNEL].to_numpy().astype(str)
+    fold = folds(job.groups(), FOLDS, seed=job.settings.seed)
+    new = np.zeros(n)
+    for k in range(int(fold.max()) + 1):
+        rest, mine = fold != k, fold == k
+        new[mine] = _corrected(logits.only(mine), marker[mine], _fitted(job, logits.only(rest), rest, marker))
+    verdict = _judge(job, logits.scores(), new, np.ones(n, np.bool_))
+    best = _fitted(job, logits, np.ones(n, np.bool_), marker)
+    net, calibration = job.net, job.card.calibration
+    if job.settings.how == "markers":
+        calibration = combined(calibration, best)
+    else:
+        net, calibration = fold_in(net, best[""]), behind(calibration, best[""])
+    card = job.card.model_copy(update={"calibration": calibration})
+    job.notes += [f"{m or 'all markers'}: temperature {t:.3g}, offset {b:+.3g}" for m, (t, b) in best.items()]
+    table = _table(job, np.ones(n, np.bool_), logits.scores(), new)
+    return net.cpu(), card, verdict, table
+
+
+def _fitted(job: _Job, logits: CellLogits, rows: npt.NDArray[np.bool_], marker: npt.NDArray[Any]) -> dict[str, Correction]:
+    """Correction of each marker, or of "" for all together."""
+    if job.settings.how == "markers":
+        return fit_markers(logits, job.target[rows], marker[rows])
+    return {"": fit(logits, job.target[rows])}
+
+
+def _corrected(logits: CellLogits, marker: npt.NDArray[Any], found: dict[str, Correction]) -> FloatArray:
+    """New scores; a marker without calls in the fit keeps its own."""
+    if "" in found:
+        return logits.scores(found[""])
+    out = logits.scores()
+    for name, correction in found.items():
+        out = np.where(marker == name, logits.scores(correction), out)
+    return out
+
+
+def fold_in(net: Any, correction: Correction) -> Any:
+    """A copy of a net whose logits are divided by the temperature and moved by the offset."""
+    net = copy.deepcopy(net)
+    head = net.head if hasattr(net, "head") else net.final_conv
+    with torch.no_grad():
+        head.weight.div_(correction[0])
+        head.bias.div_(correction[0]).add_(correction[1])
+    return net
+
+
+# -- weights ------------------------------------------------------------------------------------------------------------------
+
+
+def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
+    out = hold_out(job.groups(), job.truth, share=job.settings.share, seed=job.settings.seed)
+    old = _held_out_scores(job, job.net, out, "before")
+    side = side_of(job.card)
+    found = (c.part(side, job.card.stride) for c in crops(job.calls[~out], job.dataset, job.card))
+    target, correction = job.target, job.correction
+    lessons = [Lesson(c, float(target[c.row]), correction[c.row]) for c in found]
+    net = train_on(job.net, job.card, lessons, settings=job.settings, device=job.device, report=job.report)
+    new = _held_out_scores(job, net, out, "after")
+    return net.cpu(), job.card, _judge(job, old, new, out), _table(job, out, old, new)
+
+
+def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str) -> FloatArray:
+    """(n,) scores of the held-out calls, NaN for the others."""
+    mine, n = job.calls[out].reset_index(drop=True), int(out.sum())
+    scores = np.full(len(out), np.nan)
+    seen = lambda k: job.report(stage, "", k, n)  # noqa: E731
+    scores[out] = score_calls(net, job.card, mine, job.dataset, device=job.device, seen=seen).scores()
+    return scores
+
+
+def _table(job: _Job, out: npt.NDArray[np.bool_], old: FloatArray, new: FloatArray) -> pd.DataFrame:
+    table = job.calls.copy()
+    table[HELD_OUT], table[OLD], table[NEW] = out, old, new
+    return table
+
+
+def _judge(job: _Job, old: FloatArray, new: FloatArray, rows: npt.NDArray[np.bool_]) -> Verdict:
+    calls = job.calls[rows]
+    units = (calls[gold.FOV] + "\n" + calls[gold.CELL].astype(str)).to_numpy(str)
+    weights = calls[gold.WEIGHT].to_numpy(np.float64) if gold.WEIGHT in calls.columns else None
+    return compare(
+        old[rows], new[rows], job.truth[rows], units=units, weights=weights, threshold=job.card.threshold, seed=job.settings.seed
+    )

@@ -1,0 +1,194 @@
+"""What is written after fine-tuning: the model if it was kept, and a report that says why or why not."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from panimbus import __version__
+from panimbus.core.errors import InputError
+from panimbus.data import gold
+from panimbus.io.write import atomic_path
+from panimbus.model.card import ModelCard
+from panimbus.model.weights import save_model
+from panimbus.train.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
+from panimbus.train.guard import figures
+
+REPORT, TABLE, SUMMARY = "report.md", "held_out.csv", "report.json"
+_HOW = {
+    "weights": "fine-tuned",
+    "recalibrate": "recalibrated (one temperature and offset for all markers, in the net's last layer)",
+    "markers": "recalibrated (a temperature and an offset a marker, on the card)",
+}
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that holds an earlier result: its model might be one that is in use."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file.", expected="a folder")
+    if (out / SUMMARY).exists() or list(out.glob("*.safetensors")):
+        raise InputError(f"--out {out} holds a model or a report already.", fix="name a new folder")
+
+
+def save(found: Finetuned, out: str | Path, *, command: str = "") -> Path | None:
+    """Write report.md, report.json, held_out.csv, and if the model was kept ``<name>.safetensors`` and ``<name>.onnx``.
+
+    Returns
+    -------
+    Path or None
+        The new model's safetensors file, None if the old model stays.
+    """
+    out = Path(out)
+    check_out(out)
+    card = new_card(found, command=command)
+    path = save_model(out / card.name, found.net, card).safetensors if found.kept else None
+    with atomic_path(out / TABLE) as temporary:
+        held = found.calls[found.calls[HELD_OUT]].drop(columns=HELD_OUT)
+        worst = (held[NEW] - held[TRUTH]).abs().sort_values(ascending=False, kind="stable").index
+        held.loc[worst].to_csv(temporary, index=False, float_format="%.6g")
+    with atomic_path(out / SUMMARY) as temporary:
+        temporary.write_text(json.dumps(to_dict(found, path), indent=1), encoding="utf-8")
+    with atomic_path(out / REPORT) as temporary:
+        temporary.write_text(markdown(found, path, command=command), encoding="utf-8")
+    return path
+
+
+def new_card(found: Finetuned, *, command: str = "") -> ModelCard:
+    """The changed model's card: where it came from, on what it was changed, and how it did on held-out calls."""
+    old, verdict = found.start.card, found.verdict
+    what = (
+        f"{_HOW[found.settings.how].capitalize()} with panimbus {__version__} on {_calls(found)}, starting from {old.name} "
+        f"(version {old.version}, sha256 {found.start.sha256})."
+    )
+    said = (
+        f"On {int(found.calls[HELD_OUT].sum()):,} held-out calls of the same dataset: F1 {verdict.old.f1:.3f} before and "
+        f"{verdict.new.f1:.3f} after, balanced accuracy {verdict.old.balanced_accuracy:.3f} and "
+        f"{verdict.new.balanced_accuracy:.3f}. Other datasets were not measured again."
+    )
+    return found.card.model_copy(
+        update={
+            "name": f"{old.name}-tuned",
+            "trained_on": f"{old.trained_on} {what}".strip(),
+            "measured": f"{said} The model it began with: {old.measured}".strip(),
+            "metrics": {"finetune": verdict.to_dict()},
+            "date": datetime.now(UTC).date().isoformat(),
+            "commit": "",
+            "seed": found.settings.seed,
+            "command": command,
+        }
+    )
+
+
+def _calls(found: Finetuned) -> str:
+    calls = found.calls
+    return (
+        f"{len(calls):,} calls ({int(calls[TRUTH].sum()):,} positive) of {calls[gold.CHANNEL].nunique()} markers in "
+        f"{calls[gold.FOV].nunique()} FOVs"
+    )
+
+
+def to_dict(found: Finetuned, path: Path | None) -> dict[str, Any]:
+    """The report as JSON-able data."""
+    calls = found.calls
+    return {
+        "kept": found.kept,
+        "model": None if path is None else path.name,
+        "start": {"name": found.start.card.name, "version": found.start.card.version, "sha256": found.start.sha256},
+        "settings": found.settings.model_dump(),
+        "calls": {
+            "used": len(calls),
+            "positive": int(calls[TRUTH].sum()),
+            "held_out": int(calls[HELD_OUT].sum()),
+            "markers": calls[gold.CHANNEL].nunique(),
+            "fovs": calls[gold.FOV].nunique(),
+        },
+        "verdict": found.verdict.to_dict(),
+        "calibration": {m: list(c) for m, c in found.card.calibration.items()},
+        "by_marker": [
+            {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in by_marker(found)
+        ],
+        "notes": list(found.notes),
+        "panimbus": __version__,
+    }
+
+
+def by_marker(found: Finetuned) -> list[dict[str, Any]]:
+    """Held-out calls, positives, F1 before and after, a row a marker; NaN where nothing is or is called positive."""
+    held = found.calls[found.calls[HELD_OUT]]
+    threshold = found.start.card.threshold
+    rows = []
+    for marker, group in held.groupby(gold.CHANNEL, sort=True):
+        weights = group[gold.WEIGHT].to_numpy(np.float64) if gold.WEIGHT in group.columns else np.ones(len(group))
+        truth = group[TRUTH].to_numpy(np.float64)
+        before, after = (figures(group[c].to_numpy(np.float64), truth, weights, threshold).f1 for c in (OLD, NEW))
+        rows.append(
+            {"marker": str(marker), "held_out": len(group), "positive": int(truth.sum()), "f1_before": before, "f1_after": after}
+        )
+    return rows
+
+
+def sentence(found: Finetuned) -> str:
+    """The decision in a sentence."""
+    verdict = found.verdict
+    gains = ", ".join(
+        f"{name.replace('_', ' ').replace('f1', 'F1')} {getattr(verdict.old, name):.3f} -> {getattr(verdict.new, name):.3f} "
+        f"(95 % interval of the change {low:+.3f} to {high:+.3f})"
+        for name, (low, high) in verdict.gain.items()
+    )
+    n = int(found.calls[HELD_OUT].sum())
+    if found.kept:
+        return f"The new model is kept: it is better on {n:,} held-out calls: {gains}."
+    return (
+        f"The old model stays, {found.start.card.name}: the changed one is not clearly better on {n:,} held-out calls: {gains}. "
+        "No model was written."
+    )
+
+
+def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
+    """The report as Markdown."""
+    calls, settings = found.calls, found.settings
+    weighted = ", by their sampling weights" if gold.WEIGHT in calls.columns else ""
+    how = (
+        f"Each fifth of the calls ({FOLDS} folds of whole FOVs or blocks) was scored by a correction fitted to the others; the "
+        "correction in the model is fitted to all of them."
+        if settings.how != "weights"
+        else f"About {settings.share:.0%} of the calls, whole FOVs or blocks of them, were held out and never trained on."
+    )
+    rule = (
+        "A changed model is kept only if the 95 % intervals of its gain in F1 and in balanced accuracy, from a paired bootstrap "
+        f"over the held-out cells{weighted}, lie above 0."
+    )
+    lines = [
+        f"# {found.start.card.name}, {_HOW[settings.how]}",
+        "",
+        f"**{sentence(found)}**",
+        "",
+        f"{_calls(found)}. {how} {rule}",
+        "",
+        "| held-out calls | before | after |",
+        "| --- | --: | --: |",
+    ]
+    names = ("f1", "precision", "recall", "specificity", "balanced_accuracy", "log_loss")
+    old, new = found.verdict.old, found.verdict.new
+    lines += [f"| {n.replace('_', ' ')} | {_three(getattr(old, n))} | {_three(getattr(new, n))} |" for n in names]
+    lines += ["", "| marker | held-out calls | positive | F1 before | F1 after |", "| --- | --: | --: | --: | --: |"]
+    lines += [
+        f"| {r['marker']} | {r['held_out']} | {r['positive']} | {_three(r['f1_before'])} | {_three(r['f1_after'])} |"
+        for r in by_marker(found)
+    ]
+    lines += ["", *(f"- {note}" for note in found.notes)]
+    if path is not None:
+        lines += ["", f"Use it: `panimbus predict ... --model {path.name}`"]
+    lines += ["", f"Held-out calls, the most wrong first: {TABLE}. The same as data: {SUMMARY}."]
+    if command:
+        lines += ["", f"Made by `{command}` (panimbus {__version__})."]
+    return "\n".join(lines) + "\n"
+
+
+def _three(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}"
