@@ -98,6 +98,22 @@ def test_gold_is_fetched_unpacked_and_read(hub, tmp_path, layout):
     assert (root / panm.CALLS_CSV).read_text().startswith("dataset,fov,cell_id,channel,call,annotator")
 
 
+def test_evaluates(tree, tmp_path):
+    """What is written beside the gold standard is what `panimbus evaluate` reads."""
+    import pandas as pd
+
+    from panimbus.evaluate.config import load_config
+    from panimbus.io import attach_labels, open_fovs
+
+    config = load_config(panm.write_evaluation(tree))
+    calls = pd.read_csv(tree / "calls.csv")
+    assert [d.name for d in config.dataset] == list(DATASETS)
+    for one in config.dataset:
+        fovs = open_fovs(one.images)
+        fovs = attach_labels([f.with_(fov_id=one.rename.get(f.fov_id, f.fov_id)) for f in fovs], one.labels)
+        assert set(calls.fov[calls.dataset == one.name]) == {f.fov_id for f in fovs if f.labels is not None}
+
+
 def test_second_run_downloads_nothing(hub, tmp_path):
     fetch("pan-m-gold", tmp_path)
     first = len(hub.asked)

@@ -19,7 +19,7 @@ def command(
     """Download, check and unpack; an interrupted download goes on in the middle of a file. HF_ENDPOINT names a mirror."""
     from panimbus.cli.console import step_bar
     from panimbus.core.errors import InputError
-    from panimbus.data.panm import CALLS_CSV, fetch
+    from panimbus.data.panm import EVALUATION, fetch
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder")
@@ -28,7 +28,7 @@ def command(
         found = fetch(name, out, datasets=wanted, report=show)
     if name == "nimbus-weights":
         typer.echo(f"{found}\nnext: panimbus predict ... --model {found}")
-    elif (found / CALLS_CSV).is_file():
-        typer.echo(f"{found}\ncalls: {found / CALLS_CSV}")
+    elif (found / EVALUATION).is_file():
+        typer.echo(f"{found}\nnext: panimbus evaluate {found / EVALUATION} --out FOLDER")
     else:
         typer.echo(str(found))

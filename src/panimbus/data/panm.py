@@ -7,6 +7,7 @@ The gold standard is ``<dataset>/fovs/<fov>/<marker>.ome.tif`` (or one file a FO
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from panimbus.io.write import atomic_path
 
 DATASETS = ("codex_colon", "mibi_breast", "mibi_decidua", "vectra_colon", "vectra_pancreas")
 TRUTH = "gold_standard_groundtruth.csv"
-CALLS_CSV = "calls.csv"
+CALLS_CSV, EVALUATION = "calls.csv", "evaluate.toml"
 SETS = {
     "pan-m-gold": Repository("JLrumberger/Pan-Multiplex-Gold-Standard", "datasets"),
     "pan-m": Repository("JLrumberger/Pan-Multiplex", "datasets"),
@@ -153,6 +154,13 @@ def _key(name: str) -> str:
 
 
 def _open_dataset(folder: Path, mpp: float | None) -> list[Fov]:
+    pairs = _pairs(folder)
+    images, masks = ({key: str(pair[k]) for key, pair in pairs.items()} for k in (0, 1))
+    return open_fovs(images, masks, mpp=mpp)
+
+
+def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """FOV -> its image (a folder or a file) and its label image."""
     images, masks = _inner(folder, _IMAGES), _inner(folder, _MASKS)
     if images is None or masks is None:
         raise ReadError(
@@ -166,8 +174,7 @@ def _open_dataset(folder: Path, mpp: float | None) -> list[Fov]:
             got=listed(lonely),
             available=[p.name for p in of_mask.values()],
         )
-    paths = {key: str(path) for key, path in of_fov.items()}
-    return open_fovs(paths, {key: str(of_mask[key]) for key in of_fov}, mpp=mpp)
+    return {key: (path, of_mask[key]) for key, path in of_fov.items()}
 
 
 def _by_key(paths: Sequence[Path]) -> dict[str, Path]:
@@ -220,9 +227,37 @@ def fetch(name: str, out: str | Path, *, datasets: Sequence[str] | None = None, 
         unpack(archive, out, report=report)
     root = find_root(out)
     if (root / TRUTH).is_file():
-        with atomic_path(root / CALLS_CSV) as temporary:
-            read_truth(root / TRUTH).to_csv(temporary, index=False)
+        write_evaluation(root)
     return root
+
+
+def write_evaluation(root: Path) -> Path:
+    """Write ``calls.csv`` and ``evaluate.toml``, so that `panimbus evaluate` runs on the gold standard as it lies there."""
+    calls, parts = read_truth(root / TRUTH), []
+    renamed: dict[tuple[str, str], str] = {}
+    for name in [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]:
+        pairs = _pairs(root / name)
+        # FOVs are called as their label images are, which is what label images and calls are matched by
+        called = {key: match_key(stem(mask)) for key, (_, mask) in pairs.items()}
+        renamed |= {(name, key): new for key, new in called.items()}
+        odd = {stem(image): called[key] for key, (image, _) in pairs.items() if stem(image) != called[key]}
+        images, masks = (p.parent.name for p in next(iter(pairs.values())))
+        lines = [
+            f'name = "{name}"',
+            f'tissue = "{name.split("_")[1]}"',
+            f'images = "{name}/{images}"',
+            f'labels = "{name}/{masks}"',
+        ]
+        lines += ["[dataset.rename]", *(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in odd.items())] if odd else []
+        parts.append("\n".join(["[[dataset]]", *lines, ""]))
+    ids = [renamed.get((d, _key(f)), f) for d, f in zip(calls["dataset"], calls["fov"], strict=True)]
+    with atomic_path(root / CALLS_CSV) as temporary:
+        calls.assign(fov=ids).to_csv(temporary, index=False)
+    head = f"# The gold standard of Pan-M: panimbus evaluate {EVALUATION} --out FOLDER\n"
+    head += "# Where the images do not say how large a pixel is, give a dataset its mpp (µm per pixel).\n"
+    with atomic_path(root / EVALUATION) as temporary:
+        temporary.write_text(head + f'calls = "{CALLS_CSV}"\n\n' + "\n".join(parts), encoding="utf-8")
+    return root / EVALUATION
 
 
 def _chosen(name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | None) -> list[RemoteFile]:
