@@ -81,7 +81,7 @@ def apply(
         wanted,
         labels=tuple(map(str, labels)) if labels else wanted.labels,
         images=tuple(map(str, images)) if images else wanted.images,
-        about={"table": str(folder / "types.h5ad"), "edits": str(edits)},
+        about=wanted.about | {"edits file": str(edits)},
     )
     adjusted = adjust(table, read)
     segmented = prepare(table, wanted)

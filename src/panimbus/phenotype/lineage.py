@@ -227,7 +227,8 @@ def check_types(types: Sequence[CellType]) -> list[str]:
     looped = sorted(n for n in names if _loops(n, parent))
     if looped:
         problems.append(f"the lineage goes round in a circle: {listed(looped)}")
-        return problems
+    if problems:
+        return problems  # what follows walks the tree
     by_name = {t.name: t for t in types}
     for t in types:
         problems += _contradictions(t, by_name)
