@@ -18,6 +18,9 @@ _VARIANCE = 1e-4
 def mixture_posterior(values: Array, normaliser: float, *, iterations: int = 200, tolerance: float = 1e-6) -> Array:
     """Probability that a cell belongs to the brighter of two Gaussians on the logarithm of the mean intensity.
 
+    A wide Gaussian wins on both sides of a narrow one; here the probability does not turn back below the dimmer mean or above
+    the brighter one, so it is a threshold on the intensity, as people use it.
+
     Parameters
     ----------
     values : (n,) number
@@ -48,7 +51,15 @@ def mixture_posterior(values: Array, normaliser: float, *, iterations: int = 200
         if abs(likelihood - before) < tolerance:
             break
         before = likelihood
-    return np.asarray(share[int(np.argmax(means))])
+    dim, bright_one = np.sort(means)
+    posterior = share[int(np.argmax(means))]
+    order = np.argsort(x, kind="stable")
+    line = posterior[order]
+    above, below = x[order] >= bright_one, x[order] <= dim
+    line[above] = np.maximum.accumulate(line[above])
+    line[below] = np.minimum.accumulate(line[below][::-1])[::-1]
+    posterior[order] = line
+    return np.asarray(posterior)
 
 
 def _step(x: Array, share: Array) -> tuple[Array, float, Array]:
