@@ -9,10 +9,12 @@ disk. ``cpu_ms_per_tile`` is processor time, which other work on the machine doe
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -48,7 +50,8 @@ def simulated(folder):
     from panimbus.data.build import write_store
     from panimbus.data.prepare import prepare
 
-    command(out=folder / "data", fovs=6, side=1024, platform="codex")
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result
+        command(out=folder / "data", fovs=6, side=1024, platform="codex")
     return write_store(folder / "store", [prepare(folder / "data" / "dataset.toml").source])
 
 

@@ -1,0 +1,50 @@
+"""The dataset files of examples/, and what their report says of the real data where those are."""
+
+from pathlib import Path
+
+import pytest
+
+from panimbus.data.dataset import is_store_file, read_dataset
+from panimbus.data.prepare import PrepareSettings, prepare
+from panimbus.data.tables import read_matrix
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "datasets"
+
+
+@pytest.fixture
+def real_data():
+    """The folder of real data beside the repository."""
+    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda p: p.stem)
+def test_examples_are_read(path):
+    assert not is_store_file(path)
+    file = read_dataset(path)
+    if file.silver.assignment is not None:
+        assert read_matrix(EXAMPLES / file.silver.assignment).markers
+
+
+def test_noise_is_proposed_for_exclusion(real_data):
+    """CD11b is noise in spleen_imc; every marker that has positive and negative cells and is none is kept."""
+    found = prepare(EXAMPLES / "spleen_imc.toml", PrepareSettings(), root=real_data / "spleen_imc")
+    reasons = {a.marker: a.reasons for a in found.agreement}
+    assert "hardly agree" in reasons["CD11b"][0]
+    assert reasons["alphaSMA"] == ("no positive cell",)
+    assert not any(r for m, r in reasons.items() if m not in ("CD11b", "alphaSMA"))
+    auc = {a.marker: a.auc for a in found.agreement}
+    assert auc["CD11b"] < 0.65
+    assert min(v for m, v in auc.items() if m not in ("CD11b", "alphaSMA")) > 0.75
+    assert "CD11b" not in found.source.markers
+    assert found.source.splits["r10"] == "test"
+
+
+def test_gates_of_a_lymphoma(real_data):
+    found = prepare(EXAMPLES / "lymphoma_codex.toml", root=real_data / "lymphoma_codex")
+    assert {"CD3", "CD79a", "TCF1"} <= set(found.gates)
+    by = {a.marker: a for a in found.agreement}
+    assert 0.5 < by["CD79a"].share < 0.95
+    assert "no two populations" in by["DAPI"].reasons[0]
