@@ -54,6 +54,12 @@ class Team:
         dist.all_gather(parts, padded)
         return torch.cat([p[: int(c)] for p, c in zip(parts, counts, strict=True)]).cpu()
 
+    def agree(self, module: torch.nn.Module) -> None:
+        """Take over the leader's buffers: each process moved its batch norms by its own part of the batch."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:

@@ -60,7 +60,7 @@ class Item:
     cells : (s', s') int64
         1 .. k for pixels of a cell that carries a loss, else 0; smaller than s where the net does not pad.
     target, weight : (k,) float32
-        0..1, and how much the cell counts; a weight of NaN stands for its number of pixels.
+        0..1, and how much the cell counts.
     group : (k,) int64
         Twice the position of (dataset, marker) in `Examples.pairs`, plus 1 for positive cells.
     """

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from panimbus.core.errors import InputError
 from panimbus.model.loss import cell_losses, smoothed
 from panimbus.train import checkpoint, noise
 from panimbus.train.batches import Batch, batches
@@ -88,7 +89,7 @@ def train(
         run = begin(config, store, Path(out), crew)
         if run.step == config.stages.total and (run.out / RESULT).exists():
             finished: dict[str, Any] = json.loads((run.out / RESULT).read_text())
-            return finished
+            return finished if crew.leads else {}
         rows = validation_rows(store, "val", leave_out=config.data.leave_out, tiles=config.check.tiles)
         _steps(run, rows, progress or (lambda _: None))
         result = finish(run) if crew.leads else {}
@@ -121,6 +122,11 @@ def _steps(run: Run, rows: npt.NDArray[np.intp], progress: Callable[[TrainProgre
         done = run.step == total
         checked = run.step % config.check.every == 0 or done
         line = _line(run, tally) if checked or run.step % every == 0 else {}
+        if line and not math.isfinite(line["loss"]):
+            raise InputError(
+                f"The loss is not a number any more at step {run.step}.",
+                fix="a smaller optimiser.rate, in another --out",
+            )
         if checked:
             found = _check(run, rows)
             line |= {"val_loss": found.loss, "val_f1": found.f1}
@@ -195,6 +201,7 @@ def rate_at(step: int, optimiser: OptimiserConfig, stages: StagesConfig) -> floa
 def _check(run: Run, rows: npt.NDArray[np.intp]) -> Validation:
     """Validate; keep the weights if they are the best so far; draw the first tiles."""
     net = (run.ema or run.net).eval()
+    run.team.agree(net)
     forward = Logits(net, narrow=narrow(run.config, run.team))
     found = validate(run.examples, rows, lambda b: forward(b.planes, b.stats), run.team)
     run.validated = found.f1

@@ -112,6 +112,8 @@ def save(run: Run) -> None:
     state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     state |= {"identity": run.identity, "step": run.step, "best": run.best, "validated": run.validated}
     state |= {"threshold": torch.from_numpy(run.threshold), "random": torch.get_rng_state()}
+    if run.team.device.type == "cuda":
+        state["random_cuda"] = torch.cuda.get_rng_state(run.team.device)
     checkpoint.save(run.out / checkpoint.LAST, state)
 
 
@@ -127,3 +129,5 @@ def _restore(run: Run) -> None:
     run.threshold, run.step, run.best = state["threshold"].numpy(), state["step"], tuple(state["best"])
     run.validated = state["validated"]
     torch.set_rng_state(state["random"])
+    if "random_cuda" in state and run.team.device.type == "cuda":
+        torch.cuda.set_rng_state(state["random_cuda"], run.team.device)
