@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError
@@ -155,6 +155,7 @@ def test_consensus(two):
     assert one.loc[3, "votes"] == "1 : 1 : 0"
 
 
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(CALLS), min_size=1, max_size=7))
 def test_consensus_rules(said):
     calls = check_calls(table(*(("a", 1, "x", call, f"reader {k}") for k, call in enumerate(said))))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
@@ -23,6 +23,7 @@ def test_groups_are_fovs_or_blocks():
     assert groups_of(np.repeat("a", 3), np.zeros((3, 2))).tolist() == [0, 0, 0]
 
 
+@settings(max_examples=10)
 @given(st.integers(0, 50))
 def test_hold_out_keeps_groups_whole_and_both_signs_apart(seed):
     rng = np.random.default_rng(seed)
