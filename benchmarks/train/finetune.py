@@ -1,6 +1,6 @@
 """Does fine-tuning help when it should, and does the guard keep the old model when it should?
 
-Simulated tissue, the shipped model, calls drawn by intensity (300 for the weights, 72 for one recalibration, 144 for one a marker)
+Simulated tissue, the shipped model, calls drawn by intensity (300 for the weights, 72 for one correction, 144 for one a marker)
 and made by readers who
 
 - see a shifted platform: haze and a gamma of 0.6 that the model never saw,
@@ -8,7 +8,7 @@ and made by readers who
 - are strict: of the positive cells of each marker they call only the brighter half positive,
 - agree with the simulator, on a platform that the model knows.
 
-Judged by the simulator's truth (the strict reader's own for that reader) on all cells of two other FOVs of the same dataset, 8 views.
+Judged by the simulator's truth (for the strict reader by that reader's) on all cells of two other FOVs of the dataset, 8 views.
 
 Run: ``python benchmarks/train/finetune.py [seeds]``; about 4 CPU minutes a seed; what is in the results already is not run again.
 """
@@ -141,8 +141,8 @@ def markdown(rows: list[dict]) -> str:
     """The table of all runs."""
     head = "| reader | what | calls | seed | kept | held-out F1 | others: F1 | macro F1 | balanced accuracy | log loss | CPU s |"
     about = (
-        "`python benchmarks/train/finetune.py`; its first lines describe the readers. Figures are before -> after. *Others* are all "
-        "cells of two FOVs without calls, scored by the changed model whether or not the guard kept it."
+        "`python benchmarks/train/finetune.py`; its first lines describe the readers. Figures are before -> after. *Others* are "
+        "all cells of two FOVs without calls, scored by the changed model whether or not the guard kept it."
     )
     lines = [
         "# Fine-tuning on simulated tissue",
