@@ -220,3 +220,30 @@ def test_origins(size, tile, overlap):
     assert found[0] == 0
     assert found[-1] + tile >= size
     assert all(b - a <= tile - overlap for a, b in pairwise(found))
+
+
+def test_a_field_of_view_without_cells(make_source, tmp_path):
+    from dataclasses import replace
+
+    from panimbus.core.fov import Fov
+    from panimbus.data.source import scan_fovs
+
+    source = make_source(fovs=1)
+    empty = Fov("empty", source.scanned.fovs[0].fov.image, ("a", "b"), np.zeros((70, 90), np.uint8), 1.0)
+    scanned = scan_fovs("one", [source.scanned.fovs[0].fov, empty])
+    targets = {**source.targets, "empty": np.zeros((0, 2), np.float32)}
+    both = replace(source, scanned=scanned, targets=targets, splits={"one0": "train", "empty": "train"})
+    store = write_store(tmp_path / "s", [both], SMALL)
+    row = int(store.examples.index[store.examples.fov == "empty"][0])
+    assert (store.read(row).index == -1).all()
+    assert store.read(row).target.shape == (0,)
+    assert row not in store.rows("train")
+
+
+def test_threads_read_the_same(store):
+    from concurrent.futures import ThreadPoolExecutor
+
+    rows = np.random.default_rng(0).integers(0, len(store), 200).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        sums = list(pool.map(lambda r: float(store.read(r).image.sum()), rows))
+    assert sums == [float(store.read(r).image.sum()) for r in rows]

@@ -122,7 +122,7 @@ def prepare(
     every = _open(file, base)
     fovs = [f for f in every if f.labels is not None]
     table = _cells(file.cells, base, fovs) if file.cells is not None else None
-    rule = _rule(file, path.parent, base, fovs[0].channels, table)
+    rule = _rule(file, path.parent, base, fovs, table)
     extra: dict[str, str] = {role: channel for role, channel in file.extra.items() if role in settings.extra}
     wanted = tuple(dict.fromkeys([*rule.markers, *extra.values()]))
     _check_channels(file.name, wanted, fovs[0].channels)
@@ -206,9 +206,9 @@ def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:
     return out
 
 
-def _rule(file: DatasetFile, folder: Path, base: Path, channels: Sequence[str], table: pd.DataFrame | None) -> _Rule:
+def _rule(file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], table: pd.DataFrame | None) -> _Rule:
     """Read what the silver rule needs, and which markers it labels."""
-    silver = file.silver
+    silver, channels = file.silver, fovs[0].channels
     if silver.assignment is not None and table is not None:
         matrix = read_matrix(folder / silver.assignment)
         named = set(table["type"])
@@ -226,6 +226,8 @@ def _rule(file: DatasetFile, folder: Path, base: Path, channels: Sequence[str], 
     elif silver.labels is not None:
         given = file.cells or CellTable(table="")
         frame = read_tables(silver.labels, base, text=[given.fov, "channel"])
+        if given.fov not in frame and len(fovs) == 1:
+            frame = frame.assign(**{given.fov: fovs[0].fov_id})
         labels = long_labels(frame, given.fov, given.cell, channels)
         rule = _Rule(tuple(c for c in channels if c in set(labels["channel"])), labels=labels)
     else:

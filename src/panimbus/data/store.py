@@ -141,9 +141,7 @@ class _FovFolder:
         try:
             self.image, self.index = Planes(path / "image"), Planes(path / "index")
             self.extra = Planes(path / "extra") if (path / "extra").exists() else None
-            load = {
-                n: np.load(path / f"{n}.npy", mmap_mode="r") for n in ("cell_id", "target", "mean", "start", "cells", "share")
-            }
+            load = {n: _load(path / f"{n}.npy") for n in ("cell_id", "target", "mean", "start", "cells", "share")}
         except (OSError, ValueError) as error:
             raise ReadError(f"{path}: a FOV of the store cannot be read.", got=str(error), fix="build the store again") from error
         self.cell_id, self.target, self.mean = load["cell_id"], load["target"], load["mean"]
@@ -277,6 +275,14 @@ class Store:
                 self._folders.popitem(last=False)
         self._folders[name] = known
         return known
+
+
+def _load(path: Path) -> npt.NDArray[Any]:
+    """A table of a FOV, mapped into memory; one without a cell is empty, which cannot be mapped."""
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except ValueError:
+        return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _widened(plane: npt.NDArray[np.float16]) -> FloatArray:
