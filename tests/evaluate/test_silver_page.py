@@ -8,9 +8,9 @@ from panimbus.evaluate.silver_page import NEGATIVE_EDGE, POSITIVE_EDGE, worst_cr
 
 
 def _source(target):
-    """Two FOVs of 4 x 4 square cells of 20 px; brightness of cell k of the second FOV is k."""
+    """Two FOVs of 4 x 4 square cells of 20 px; cell k has brightness k."""
     labels = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((20, 20), int))
-    fovs = [Fov(name, (labels * bright).astype(np.uint16)[None], ("a",), labels, 1.0) for name, bright in (("x", 1), ("y", 1))]
+    fovs = [Fov(name, labels.astype(np.uint16)[None], ("a",), labels, 1.0) for name in ("x", "y")]
     scanned = scan_fovs("one", fovs)
     return Source(scanned, ("a",), target, {"x": "train", "y": "train"})
 
