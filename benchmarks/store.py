@@ -75,7 +75,9 @@ def main():
         "cpu_ms_per_tile": round(measured["1"][1], 2),
         "batch": options.batch,
         "batch_ms_one_reader": round(1000 * options.batch / rates["1"], 1),
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)},
+        "machine": {
+            "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1),
+        },
     }  # fmt: skip
     if options.step_ms:
         out["step_ms"] = options.step_ms
