@@ -187,3 +187,8 @@ def test_tensorboard(tiny, fake_store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"panimbus\[tensorboard\]"):
         train(config, fake_store(), tmp_path / "b")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny, fake_store, tmp_path):
+    with pytest.raises(InputError, match=r"not a number any more at step 6[^$]*a smaller optimiser.rate"):
+        train(tiny(optimiser={"rate": 1e30}), fake_store(), tmp_path)

@@ -44,5 +44,6 @@ def cell_losses(logits: Tensor, cells: Tensor, target: Tensor) -> tuple[Tensor, 
     safe, none = area.clamp(min=1), torch.zeros_like(target)
     pixel = none.index_add(0, own, F.binary_cross_entropy_with_logits(z, target[own], reduction="none")) / safe
     score = none.index_add(0, own, torch.sigmoid(z)) / safe
-    whole = F.binary_cross_entropy(score.clamp(_SURE, 1 - _SURE), target, reduction="none")
+    sure = score.clamp(_SURE, 1 - _SURE)
+    whole = -(target * torch.log(sure) + (1 - target) * torch.log1p(-sure))
     return pixel, whole, score, area
