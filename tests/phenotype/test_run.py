@@ -212,6 +212,7 @@ def test_labels_of_other_cells(typed, tissue, tmp_path):
         find_images(typed, [tissue.folder / "nowhere"])
 
 
+@pytest.mark.filterwarnings("default")  # those of the package's own dependencies
 def test_spatialdata_round_trip(typed, tissue, tmp_path):
     spatialdata = pytest.importorskip("spatialdata")
     written(typed, tissue, tmp_path / "out", report=False, spatialdata=True)
