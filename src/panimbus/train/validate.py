@@ -54,7 +54,9 @@ class Validation:
         import pandas as pd
 
         names = pd.DataFrame(list(self.pairs), columns=["dataset", "marker"])
-        out: pd.DataFrame = names.assign(**dict(zip(("tp", "fp", "fn", "tn"), self.counts.T, strict=True)), f1=marker_f1(self.counts))
+        out: pd.DataFrame = names.assign(
+            **dict(zip(("tp", "fp", "fn", "tn"), self.counts.T, strict=True)), f1=marker_f1(self.counts)
+        )
         seen: pd.DataFrame = out[self.counts.sum(1) > 0].reset_index(drop=True)
         return seen
 
