@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from panimbus.core.errors import InputError  # noqa: E402
 from panimbus.core.fov import Fov  # noqa: E402
+from panimbus.core.scale import ChannelScale  # noqa: E402
 from panimbus.data.gold import check_calls  # noqa: E402
 from panimbus.infer.predict import PredictSettings, predict  # noqa: E402
 from panimbus.model.card import ModelCard  # noqa: E402
@@ -42,9 +43,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(make_tissue):
-    """``data(cut)``: two FOVs, and calls of 240 cells: positive from a brightness on, which ``cut`` says for each channel."""
+    """``data(cut)``: two FOVs, and calls of 160 cells: positive from a brightness on, which ``cut`` says for each channel."""
 
-    def make(cuts, *, fovs=2, n=120, random=False):
+    def make(cuts, *, fovs=2, n=80, random=False):
         rng = np.random.default_rng(0)
         found, rows = [], []
         for k in range(fovs):
@@ -72,9 +73,9 @@ def judged(table, calls):
 
 @pytest.mark.parametrize("how", ["weights", "recalibrate", "markers"])
 def test_a_shifted_operating_point_is_learned(model, data, tmp_path, how):
-    fovs, calls = data({"a": 0.6, "b": 0.55})
+    fovs, calls = data({"a": 0.6, "b": 0.55}, n=120 if how == "weights" else 80)
     settings = FinetuneSettings(how=how, steps=60, rate=0.03, pull=0.001)
-    found = finetune(fovs, calls.iloc[:: 1 if how == "weights" else 4].reset_index(drop=True), model=model, settings=settings)
+    found = finetune(fovs, calls.iloc[:: 1 if how == "weights" else 3].reset_index(drop=True), model=model, settings=settings)
     assert found.kept, found.verdict
     assert found.verdict.new.f1 > found.verdict.old.f1 + 0.1
     path = save(found, tmp_path / "out", command="panimbus finetune")
@@ -188,7 +189,7 @@ def test_likely_undetermined_and_several_annotators(model, data):
         (lambda c: c.assign(cell_id=c["cell_id"] + 1000), "no cell 1001"),
         (lambda c: c.head(12), "too few calls"),
         (lambda c: c.assign(call="positive"), "All calls are of one kind"),
-        (lambda c: c.assign(call="undetermined"), "All calls are of one kind"),
+        (lambda c: c.assign(call="undetermined"), "too few calls"),
         (lambda c: c.assign(dataset=["x", "y"] * (len(c) // 2)), "several datasets"),
     ],
 )
@@ -205,6 +206,9 @@ def test_blank_channels_and_wrong_settings(model, data, tmp_path):
     found = finetune(blank, calls, model=model, settings=FinetuneSettings(how="recalibrate"))
     assert set(found.calls["channel"]) == {"a"}
     assert "calls of blank channels are left out: b" in found.notes
+    other = ChannelScale(50.0, "all", {"a": 1.0}, {"a": {}})
+    with pytest.raises(InputError, match="not made for this model"):
+        finetune(fovs, calls, model=model, scale=other)
     with pytest.raises(InputError, match="steps"):
         settings_of(steps=0)
     with pytest.raises(InputError, match="tpu"):

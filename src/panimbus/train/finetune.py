@@ -142,15 +142,23 @@ def finetune(
     net, card = load_torch(files.weights)
     if strange := [p for p in card.planes if p not in PLANES]:
         raise InputError(f"Model {card.name!r} sees other channels too, and cannot be fine-tuned.", got=listed(strange))
-    used, notes = _usable(calls, fovs, card)
     device = pick_device(settings.device)
+    if scale is not None and (scale.percentile, scale.over) != (card.percentile, card.percentile_over):
+        raise InputError(
+            "The normaliser was not made for this model.",
+            expected=f"the {card.percentile:g}th percentile of {card.percentile_over} pixels",
+            got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
+            fix="leave --normaliser away, or name the model it was made with",
+        )
+    used, notes = _usable(calls, fovs, card)
+    _enough(used, settings)
     channels = list(dict.fromkeys(used[gold.CHANNEL]))
     n = len(fovs)
     dataset = read_dataset(fovs, channels, card, scale=scale, seen=lambda fov, done: report("scan", fov, done, n))
     if blank := [c for c in channels if dataset.scale.blank(c)]:
         used = used[~used[gold.CHANNEL].isin(blank)].reset_index(drop=True)
         notes.append(f"calls of blank channels are left out: {listed(blank)}")
-    _enough(used, settings)
+        _enough(used, settings)
     job = _Job(net.to(device), card, used, dataset, settings, device, report, notes)
     found = _by_weights(job) if settings.how == "weights" else _by_correction(job)
     return Finetuned(files, *found, settings, tuple(job.notes))
@@ -186,7 +194,7 @@ def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:
         return
     lesser = settings.how == "weights" and len(used) >= FEWEST["recalibrate"] and min(positive, negative) >= FEW
     raise InputError(
-        "There are too few calls." if min(positive, negative) else "All calls are of one kind.",
+        "All calls are of one kind." if len(used) and not min(positive, negative) else "There are too few calls.",
         expected=f"at least {fewest} determined calls, {of_each} of them positive and {of_each} negative",
         got=f"{positive} positive and {negative} negative",
         fix="recalibrate instead (--recalibrate), or call more cells" if lesser else "call more cells",
