@@ -54,18 +54,18 @@ AUTHORS = {
 
 INTRO = """# Cell types on real tissue
 
-Default model and default rules, panimbus {version}. Made by `python benchmarks/phenotype/real.py --data DATA --work WORK`. That the
-default is `--by both` was chosen after looking at these two datasets. (The paper assigned {paper} % of the cells of its two cohorts,
-which are not these.)"""
+Default model and default rules, panimbus {version}. Made by `python benchmarks/phenotype/real.py --data DATA --work
+WORK`. That the default is `--by both` was chosen after looking at these two datasets. (The paper assigned {paper} % of
+the cells of its two cohorts, which are not these.)"""
 SPLEEN = """## Spleen, imaging mass cytometry (6 FOVs)
 
-The authors' codes have no names; their meaning was inferred from intensities. Code 2 holds the CD8+ lining of the red-pulp sinuses
-besides CD8 T cells: those carry no CD3, and the rules do not call them T cells. The authors' segmentation with these codes covers the
-whole tissue, stroma included."""
+The authors' codes have no names; their meaning was inferred from intensities. Code 2 holds the CD8+ lining of the red-
+pulp sinuses besides CD8 T cells: those carry no CD3, and the rules do not call them T cells. The authors' segmentation
+with these codes covers the whole tissue, stroma included."""
 DCIS = """## DCIS, MIBI-TOF (2 FOVs with labels)
 
-The authors' counts come from their own segmentation (whole cells, 887 and 771); ours from a plain nuclear watershed. The model was
-not trained on this dataset."""
+The authors' counts come from their own segmentation (whole cells, 887 and 771); ours from a plain nuclear watershed.
+The model was not trained on this dataset."""
 
 
 def typed(fovs, work, labels, by="both"):
