@@ -176,6 +176,9 @@ def test_a_marker_without_positive_cells_has_no_f1(tiny, fake_store, tmp_path):
     result = train(tiny(stages={"naive": 2, "robust": 0}), store, tmp_path)
     assert result["val_f1"] != result["val_f1"]  # NaN
     assert read_card(tmp_path / "model.onnx").metrics["val_f1"] is None
+    assert json.loads((tmp_path / "result.json").read_text())["val_f1"] is None
+    again = train(tiny(stages={"naive": 2, "robust": 0}), store, tmp_path)
+    assert again["val_f1"] != again["val_f1"]
 
 
 def test_tensorboard(tiny, fake_store, tmp_path, monkeypatch):

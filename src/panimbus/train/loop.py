@@ -9,7 +9,6 @@ Run the same command again after a kill: the data of a step follow from (seed, s
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from panimbus.train.batches import Batch, batches
 from panimbus.train.curves import Curves
 from panimbus.train.distributed import Team, team
 from panimbus.train.examples import StoreLike, check_fits, validation_rows
-from panimbus.train.result import RESULT, draw, finish
+from panimbus.train.result import RESULT, draw, finish, read_result
 from panimbus.train.state import Logits, Run, average, begin, narrow, save, training_mode
 from panimbus.train.validate import Validation, validate
 
@@ -88,8 +87,7 @@ def train(
     with team(config.machine.device) as crew:
         run = begin(config, store, Path(out), crew)
         if run.step == config.stages.total and (run.out / RESULT).exists():
-            finished: dict[str, Any] = json.loads((run.out / RESULT).read_text())
-            return finished if crew.leads else {}
+            return read_result(run.out) if crew.leads else {}
         rows = validation_rows(store, "val", leave_out=config.data.leave_out, tiles=config.check.tiles)
         _steps(run, rows, progress or (lambda _: None))
         result = finish(run) if crew.leads else {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,14 +71,25 @@ def finish(run: Run) -> dict[str, Any]:
         f"of {config.data.batch} crops of {config.data.crop} px; the weights of step {best['step']}.",
         measured="Against the silver labels of the validation split: "
         f"F1 {result['val_f1']:.3f} (mean over markers, then datasets). Not measured against calls made by eye.",
-        metrics=json.loads(json.dumps(result).replace("NaN", "null")),
+        metrics=_plain(result),
         date=datetime.now(UTC).date().isoformat(),
         command=f"panimbus train ({config.name})",
     )  # fmt: skip
     save_model(run.out / "model", net.cpu().eval(), card)
     import pandas as pd
 
-    for name, text in ((RESULT, json.dumps(result, indent=1)), ("markers.csv", pd.concat(tables).to_csv(index=False))):
+    for name, text in ((RESULT, json.dumps(_plain(result), indent=1)), ("markers.csv", pd.concat(tables).to_csv(index=False))):
         with atomic_path(run.out / name) as temporary:
             temporary.write_text(text)
     return result
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What `finish` returned."""
+    found: dict[str, Any] = json.loads((folder / RESULT).read_text())
+    return {k: math.nan if v is None else v for k, v in found.items()}
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    """The same for JSON, which has no NaN."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in result.items()}
