@@ -121,6 +121,17 @@ def test_identical_profiles(k):
     assert len(set(found.labels)) == found.k
 
 
+def test_outliers_of_a_few_cells_are_no_metaclusters():
+    codes, sizes, of = groups_of_nodes()
+    codes = np.concatenate([codes, [[9.0, 0, 0, 0], [0, 0, 0, -9.0]]])
+    found = consensus(codes, np.append(sizes, [4, 1]), 3)
+    assert adjusted_rand_score(of, found.labels[:-2]) == 1
+    assert found.labels[-2] == found.labels[0]
+    assert found.labels[-1] >= 0
+    assert not found.co_association[-2:].any()
+    assert len(set(consensus(codes, np.append(sizes, [5, 5]), 5).labels[-2:])) == 2
+
+
 def test_one_node():
     found = consensus([[1.0, 2.0]], [7])
     assert (found.k, found.labels.tolist(), found.stability.tolist(), dict(found.pac)) == (1, [0], [1.0], {})

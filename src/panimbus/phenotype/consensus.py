@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import cdist, pdist, squareform
 from threadpoolctl import threadpool_limits
 
 from panimbus.core.errors import InputError
@@ -24,6 +24,7 @@ Labels = npt.NDArray[np.int32]
 
 SHARE = 0.8  # of the nodes in a run, on average
 _RANGE = (0.5, 0.95)  # no node is in fewer or more of the runs
+_HANDFUL = 5  # cells; a node of fewer is an outlier, and average linkage would spend a metacluster on each
 _AMBIGUOUS = (0.1, 0.9)
 _TOLERANCE = 0.2  # of the widest silhouette
 _FLOOR = (
@@ -44,7 +45,7 @@ class Consensus:
         Mean over the runs of the Jaccard index, in cells, between the metacluster and its best match. Above 0.75 it is found
         whatever nodes are left out, below 0.5 it is an accident.
     co_association : (n_nodes, n_nodes) float32, 0..1
-        Share of the runs with both nodes that put them together, at this k; 0 for nodes without cells.
+        Share of the runs with both nodes that put them together, at this k; 0 for nodes that took no part.
     pac, silhouette : number of metaclusters -> 0..1, -1..1
         Share of the pairs of nodes that are neither nearly always nor nearly never together; mean silhouette width of the nodes'
         profiles, from which the number of metaclusters is proposed.
@@ -95,7 +96,8 @@ def consensus(
 
     Each run draws about 80 % of the nodes (a node's chance grows with the root of its number of cells, from 50 to 95 %) and
     groups them by average linkage, which keeps a small group apart if it is far from all others. The co-association of the runs
-    is linked by the average as well.
+    is linked by the average as well. Nodes of fewer than 5 cells take no part and join the metacluster of the node most like
+    them.
 
     Parameters
     ----------
@@ -131,9 +133,10 @@ def consensus(
             got=f"k = {k}, k_max = {k_max}",
         )
     profiles = node_profiles(values, weight)
-    largest = min(max(k_max, k or 0), len(live))
+    part = _taking_part(weight, k or 2)
+    largest = min(max(k_max, k or 0), len(part))
     with threadpool_limits(1, user_api="blas"):  # as in the map: the same numbers on any machine's number of cores
-        grouped = _Runs.draw(profiles[live], weight[live], largest, runs, seed)
+        grouped = _Runs.draw(profiles[part], weight[part], largest, runs, seed)
         pac, silhouette = {}, {}
         for n in range(2, largest + 1):
             together = grouped.together(n)
@@ -144,11 +147,21 @@ def consensus(
         together = grouped.together(k)
         group = grouped.groups(together, k)
         stability = grouped.stability(group, k)
-    labels = np.full(len(weight), -1, np.int32)
-    labels[live] = group
     whole = np.zeros((len(weight), len(weight)), np.float32)
-    whole[np.ix_(live, live)] = together
-    return Consensus(labels, k, stability, whole, pac, silhouette, profiles)
+    whole[np.ix_(part, part)] = together
+    labels = np.full(len(weight), -1, np.int32)
+    labels[live] = group[cdist(profiles[live], profiles[part]).argmin(1)]
+    labels[part] = group
+    order = np.argsort(-np.bincount(labels[live], weight[live], k), kind="stable")
+    labels[live] = np.argsort(order)[labels[live]]
+    return Consensus(labels, k, stability[order], whole, pac, silhouette, profiles)
+
+
+def _taking_part(weight: Doubles, k: int) -> npt.NDArray[np.intp]:
+    """Nodes whose groupings count: those with a handful of cells, unless too few have that many."""
+    part = np.flatnonzero(weight >= _HANDFUL)
+    live = np.flatnonzero(weight > 0)
+    return part if len(part) >= max(k, len(live) / 2) else live
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,15 +212,11 @@ class _Runs:
         return np.asarray(share, np.float32)
 
     def groups(self, together: Floats, k: int) -> Labels:
-        """(n,) k clusters of the co-association, the one with most cells first; equal shares are told apart by distance."""
+        """(n,) k clusters of the co-association; equal shares are told apart by distance."""
         apart = 1 - together.astype(np.float64)
         if self.distance.any():
             apart += 1e-3 * self.distance / self.distance.max()
-        found = _cut(apart, k)[k - 1]
-        cells = np.bincount(found, self.weight, k)
-        rank = np.empty(k, np.int32)
-        rank[np.argsort(-cells, kind="stable")] = np.arange(k)
-        groups: Labels = rank[found]
+        groups: Labels = _cut(apart, k)[k - 1].astype(np.int32)
         return groups
 
     def stability(self, groups: Labels, k: int) -> Doubles:
