@@ -280,18 +280,7 @@ def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False
     strict
         Refuse a table that names a marker which is neither in the panel nor known by any name: a slip of the pen.
     """
-    where: dict[str, int] = {}
-    notes: list[str] = []
-    wanted = {canonical(m): m for m in rules.markers}
-    for i, channel in enumerate(channels):
-        key = canonical(channel)
-        if key in where and key in wanted:
-            first = channels[where[key]]
-            if marker_key(channel) == marker_key(wanted[key]) != marker_key(first):
-                where[key], channel = i, first  # noqa: PLW2901 (the other one is the one left out)
-            notes.append(f"{wanted[key]}: two channels of that name; {channels[where[key]]!r} is used and {channel!r} is not")
-            continue
-        where.setdefault(key, i)
+    where, notes = _columns(rules, channels)
     if strict and (unknown := [m for m in rules.markers if canonical(m) not in where and not _known(m)]):
         raise InputError(
             f"{rules.source}: the rules name markers that are not in the panel.",
@@ -323,6 +312,23 @@ def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False
             fix="pass a rule table for this panel with --rules",
         )
     return PanelRules(tuple(judged), tuple(channels), tuple(notes), rules.source)
+
+
+def _columns(rules: RuleTable, channels: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """Column of each marker by its key, and a sentence for each choice between two channels."""
+    where: dict[str, int] = {}
+    notes: list[str] = []
+    wanted = {canonical(m): m for m in rules.markers}
+    for i, channel in enumerate(channels):
+        key = canonical(channel)
+        if key in where and key in wanted:
+            first = channels[where[key]]
+            if marker_key(channel) == marker_key(wanted[key]) != marker_key(first):
+                where[key], channel = i, first  # noqa: PLW2901 (the other one is the one left out)
+            notes.append(f"{wanted[key]}: two channels of that name; {channels[where[key]]!r} is used and {channel!r} is not")
+            continue
+        where.setdefault(key, i)
+    return where, notes
 
 
 def _known(marker: str) -> bool:

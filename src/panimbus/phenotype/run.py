@@ -15,7 +15,7 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.core.table import CELL_TYPE, CONFIDENCE, FOV, MEAN, METACLUSTER, PHENOTYPE, REASON, SOM_NODE, SPATIAL
 from panimbus.phenotype.cluster import ClusterSettings, cluster
 from panimbus.phenotype.edits import Edit, Grouping, apply_edits, standing
-from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED, RuleTable, canonical, default_rules, fit_panel
+from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED, PanelRules, RuleTable, canonical, default_rules, fit_panel
 from panimbus.phenotype.naming import Proposal, propose
 from panimbus.phenotype.reasons import reasons
 from panimbus.phenotype.rules import Assignment, Decision, Floats, assign, check_scores, type_probabilities
@@ -97,10 +97,7 @@ def phenotype(
         A copy with obs ``som_node``, ``metacluster``, ``cell_type``, ``confidence``, ``reason``, ``rule_type``,
         ``rule_confidence``, ``rule_reason``, ``metacluster_first``; obsm ``type_probability``; uns ``clustering``, ``phenotype``.
 
-    Raises
-    ------
-    InputError
-        On scores, rules or edits that cannot be used.
+    Raises InputError on scores, rules or edits that cannot be used.
     """
     import pandas as pd
 
@@ -108,27 +105,19 @@ def phenotype(
     out = table.copy()
     channels = [str(c) for c in out.var_names]
     scores = check_scores(out.X, channels)
-    panel = fit_panel(rules or default_rules(), channels, strict=rules is not None)
+    table_of_types = rules or default_rules()
+    panel = fit_panel(table_of_types, channels, strict=rules is not None)
     typed = assign(scores, panel, settings.decision)
     moved = _spill(out, typed, scores, settings)
     if markers is None:
-        named = {canonical(m) for m in (rules or default_rules()).markers}
+        named = set(map(canonical, table_of_types.markers))
         markers = [c for c in channels if canonical(c) in named]
     cluster(out, markers, k=settings.k, seed=settings.seed, settings=settings.clustering)
     _keep(out, typed, scores, settings)
-    first = out.obs[METACLUSTER].astype(int).to_numpy()
+    first = out.obs[FIRST].to_numpy()
     proposals = propose(scores, first, typed, settings.decision)
     out.obs[FIRST_TYPE] = pd.Categorical(_first_types(typed, first, proposals, settings.by).astype(str))
-    out.uns[PHENOTYPE] = {
-        "by": settings.by,
-        "rules": panel.source,
-        "types": [t.name for t in panel.types],
-        "notes": list(panel.notes),
-        "positive": settings.decision.positive,
-        "settings": json.dumps(asdict(settings)),
-        "proposals": json.dumps([asdict(p) for p in proposals]),
-        "resolved_by_neighbours": moved,
-    }
+    out.uns[PHENOTYPE] = _provenance(panel, proposals, moved, settings)
     return adjust(out, edits)
 
 
@@ -171,6 +160,19 @@ def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
     about["standing"] = np.array(standing(edits), np.int64)
     out.uns[PHENOTYPE] = about
     return out
+
+
+def _provenance(panel: PanelRules, proposals: Sequence[Proposal], moved: int, settings: PhenotypeSettings) -> dict[str, Any]:
+    return {
+        "by": settings.by,
+        "rules": panel.source,
+        "types": [t.name for t in panel.types],
+        "notes": list(panel.notes),
+        "positive": settings.decision.positive,
+        "settings": json.dumps(asdict(settings)),
+        "proposals": json.dumps([asdict(p) for p in proposals]),
+        "resolved_by_neighbours": moved,
+    }
 
 
 def _spill(table: AnnData, typed: Assignment, scores: Floats, settings: PhenotypeSettings) -> int:
