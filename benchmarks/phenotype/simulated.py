@@ -156,10 +156,8 @@ def report(result: dict) -> str:
     lines += [
         f"of {SIDE_UM} µm, {cells} cells, 12 types, 15 markers clustered on. Metaclusters take the name of their most frequent"
     ]
-    lines += [
-        "true type, for every method alike. Mean over the seeds (least to most). That nodes of fewer than 5 cells take no part in the"
-    ]
-    lines += ["consensus was decided after looking at seeds 0 to 4.", "", "## Scores against intensities", ""]
+    lines += ["true type, for every method alike. Mean over the seeds (least to most). That nodes of fewer than 5 cells take no"]
+    lines += ["part in the consensus was decided after looking at seeds 0 to 4.", "", "## Scores against intensities", ""]
     lines += ["| input | metaclusters | k | ARI | ARI of types | macro F1 of types |", "|---|---|---|---|---|---|"]
     for (asked, name), part in rows.groupby(["asked", "input"], sort=False):
         shown = " | ".join(spread(part[c]) for c in ("ari", "ari_named", "f1"))
