@@ -22,7 +22,7 @@ from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.predict import PredictSettings
 from panimbus.infer.score import READ_SIDE, Scoring, score_cells
 from panimbus.infer.tta import VIEWS, views
-from panimbus.model.card import CompactSettings, ModelCard
+from panimbus.model.card import BackboneSettings, CompactSettings, ModelCard
 from panimbus.model.weights import ModelFiles, with_onnx
 
 _PROCESS = 130 << 20  # Python, NumPy, OpenVINO, and a little of pandas and anndata
@@ -175,6 +175,8 @@ def _net(model: ModelFiles, window: tuple[int, int]) -> int:
     weights = Path(model.onnx or model.weights).stat().st_size
     if isinstance(settings, CompactSettings):  # two passes at once
         return 3 * weights + 2 * 4 * area * (8 * settings.widths[0] // settings.unshuffle**2 + len(model.card.planes))
+    if isinstance(settings, BackboneSettings):  # not measured: the last levels of the decoder, twice
+        return 3 * weights + 4 * area * 4 * sum(settings.widths[-2:])
     return 7 * weights + 4 * area * 12 * settings.root  # rewritten convolutions hold four times their weights
 
 
