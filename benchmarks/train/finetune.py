@@ -142,7 +142,8 @@ def markdown(rows: list[dict]) -> str:
     head = "| reader | what | calls | seed | kept | held-out F1 | others: F1 | macro F1 | balanced accuracy | log loss | CPU s |"
     about = (
         "`python benchmarks/train/finetune.py`; its first lines describe the readers. Figures are before -> after. *Others* are "
-        "all cells of two FOVs without calls, scored by the changed model whether or not the guard kept it."
+        "all cells of two FOVs without calls, scored by the changed model whether or not the guard kept it. "
+        f"Simulated datasets: {len({r['seed'] for r in rows})}."
     )
     lines = [
         "# Fine-tuning on simulated tissue",
