@@ -1,7 +1,7 @@
 # make demo   set up and run the demonstration: simulated tissue in, cell table and picture out
 # make test   set up and run all tests
 # make lint   style, types, layers
-# make bench  speed and memory against Nimbus-Inference, on this machine (about half an hour; wants a quiet machine)
+# make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about half an hour; wants a quiet machine)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -43,10 +43,19 @@ $(VENV)-peer/.ready:
 	$(VENV)-peer/bin/python -m pip install --quiet Nimbus-Inference==0.0.5
 	touch $@
 
-bench: $(VENV)/.dev $(VENV)-peer/.ready
+$(VENV)-flowsom/.ready:
+	$(PYTHON) -m venv $(VENV)-flowsom
+	$(VENV)-flowsom/bin/python -m pip install --quiet pyFlowSOM
+	touch $@
+
+bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/peer/bench_predict.py --peer-python $(VENV)-peer/bin/python
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/train/throughput.py --work $(VENV)/throughput
+	$(BIN)/python benchmarks/phenotype/som.py --peer-python $(VENV)-flowsom/bin/python
+	$(BIN)/python benchmarks/phenotype/geojson.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-peer demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peer $(VENV)-flowsom demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -40,7 +40,7 @@ app = typer.Typer(
 def _root(
     context: typer.Context,
     *,
-    version: bool = typer.Option(default=False, help="Print the version and exit.", is_eager=True),
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
         from panimbus import __version__
