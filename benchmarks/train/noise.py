@@ -11,6 +11,9 @@ Two datasets (CODEX and MIBI optics) of the named panel. Training and validation
               labelled negative, also those of which the truth cannot be seen (they do not count in the test)
 All arms share the first stage (the same checkpoint) and have the same learning rates in the second one; they differ in the cells
 that count in it: "naive" all of them, "robust" the rules of the paper (85th percentile), "ramp" the published code's (50 to 90).
+The second stage is short, so thresholds keep 0.9 a step, not the paper's 0.99, and the rate begins at 3e-4. With 0.99, a rate that
+begins again at 1e-3 and 150 steps, the losses of positive cells rose above thresholds that could not follow, and these cells were
+left out for good: from 0.736 to 0.306 on clean labels (seed 0).
 """
 
 from __future__ import annotations
@@ -46,16 +49,16 @@ from panimbus.train.loop import train
 SPLITS = ("train",) * 8 + ("val",) * 3 + ("test",) * 4
 SIDE = 560  # px at 0.5 µm
 CONDITIONS = ("clean", "flip20", "flip40", "dim")
-NAIVE, ROBUST = 300, 150
+NAIVE, ROBUST = 500, 250
 BASE: dict[str, Any] = {
     "extends": "small",
     "name": "noise",
     "net": {"settings": {"widths": [12, 24, 48], "blocks": 1, "unshuffle": 2}},
     "data": {"crop": 64, "batch": 8},
     "augment": {"probability": 0.0, "normaliser": 0.1},  # the labels are what is studied here
-    "stages": {"naive": NAIVE, "robust": ROBUST, "robust_rate": 1e-3},
+    "stages": {"naive": NAIVE, "robust": ROBUST, "robust_rate": 3e-4, "keep": 0.9},
     "optimiser": {"warmup": 50, "ema": 0.98},
-    "check": {"every": 150, "save": 150, "tiles": 1, "pictures": 0},
+    "check": {"every": 250, "save": 250, "tiles": 1, "pictures": 0},
     "machine": {"workers": 0, "threads": 1, "device": "cpu", "cache_mb": 2048},
 }
 ARMS: dict[str, dict[str, Any]] = {
