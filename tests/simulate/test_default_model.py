@@ -5,10 +5,9 @@ import pytest
 
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.io import from_array
-from panimbus.model.weights import shipped_models
+from panimbus.model.weights import DEFAULT_MODEL
 from panimbus.simulate import simulate_tissue
 
-pytestmark = pytest.mark.skipif("compact-1" not in shipped_models(), reason="the default model is not in this checkout")
 ONE_VIEW = PredictSettings(tta="none")
 
 
@@ -17,7 +16,7 @@ def test_default_model_finds_the_truth_of_simulated_tissue(platform, mpp):
     side = int(160 / mpp)
     t = simulate_tissue((side, side), mpp, seed=987, platform=platform, errors=0.5)
     fov = from_array(t.image, t.labels, channels=t.channels, mpp=mpp)
-    score = np.asarray(predict(fov, model="compact-1", settings=ONE_VIEW).X)
+    score = np.asarray(predict(fov, model=DEFAULT_MODEL, settings=ONE_VIEW).X)
     right = [(score[:, k][t.truth[:, k] >= 0] > 0.5) == (t.truth[:, k][t.truth[:, k] >= 0] == 1) for k in range(len(t.channels))]
     assert np.concatenate(right).mean() > 0.9
 
@@ -27,5 +26,5 @@ def test_channels_that_hold_nothing_are_negative():
     rng = np.random.default_rng(0)
     planes = [rng.poisson(rate, t.labels.shape) for rate in (0.05, 1.0, 20.0)]
     fov = from_array(np.stack(planes).astype(np.uint16), t.labels, channels=("sparse", "noise", "dense"), mpp=0.5)
-    score = np.asarray(predict(fov, model="compact-1", settings=ONE_VIEW).X)
+    score = np.asarray(predict(fov, model=DEFAULT_MODEL, settings=ONE_VIEW).X)
     assert ((score > 0.5).mean(0) < 0.1).all()
