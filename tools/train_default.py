@@ -464,9 +464,9 @@ def measured(metrics: dict[str, Any]) -> str:
         f"at 0.5, mean over markers, then datasets, 8 views: {each('model')}; 95 % bootstrap interval of the "
         f"mean {low:.3f}-{high:.3f}. Otsu on mean intensity: {each('otsu')}. Best threshold a marker on mean "
         f"intensity (an oracle): {each('intensity_best')}. Expected calibration error {metrics['ece']:.3f}. Of the spleen "
-        "other fields of view were trained on; lymphoma_codex and dcis_mibi were never seen. The recipe was fixed before the run, "
-        "and its last step measured on dev_gold once; but the simulator's ranges had been set after trial runs of compact-1 were "
-        "measured there, so the figures are still somewhat optimistic."
+        "other fields of view were trained on; lymphoma_codex and dcis_mibi were never seen. The recipe was fixed before the "
+        "run, and its last step measured on dev_gold once; but the simulator's ranges had been set after trial runs of "
+        "compact-1 were measured there, so the figures are still somewhat optimistic."
     )
 
 
@@ -507,7 +507,7 @@ def export(run: Path, shipped: Path, name: str, commit: str, *, note: str = "") 
         trained_on=(
             f"Simulation (panimbus.simulate): {state['fovs']} fields of view (24 of them held out) of {FOV_UM} x {FOV_UM} "
             f"µm with {CHANNELS} random markers each, platforms {PLATFORM_SHARE}; {state['step']} steps of {BATCH} crops of "
-            f"{CROP} x {CROP} px at 1 µm/px, {state['spent'] / 60:.0f} minutes on 2 shared CPU cores{note}. {100 * REAL:.0f} % of "
+            f"{CROP} x {CROP} px at 1 µm/px, {state['spent'] / 60:.0f} minutes on 2 shared cores{note}. {100 * REAL:.0f} % of "
             "the crops are real: spleen by imaging mass cytometry (ImmuneDynamics/SpectreMAP, MIT), fields of view "
             f"{', '.join(f for f in SILVER_FOVS if f != SILVER_HELD_OUT)} ({SILVER_HELD_OUT} held out), with silver labels of "
             f"{', '.join(SILVER)} from the authors' cell classes. None of them is a field of view of dev_gold."
