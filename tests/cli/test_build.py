@@ -233,3 +233,60 @@ def test_fetch_offline(tmp_path, run_cli, monkeypatch):
     assert result.exit_code == 2
     assert "cannot be reached" in result.output
     assert "available" in run_cli("fetch", "pan-x", "--out", tmp_path).output
+
+
+@pytest.mark.parametrize("wrong", ["abc", "", "1.5", "inf"])
+@pytest.mark.parametrize("table", ["cells.csv", "truth.csv"])
+def test_cell_ids_are_whole_numbers(data, tmp_path, run_cli, table, wrong):
+    """No id is rounded to another cell's, and none ends in a traceback."""
+    lines = (data / table).read_text().splitlines()
+    lines[1] = ",".join(["fov001", wrong, *lines[1].split(",")[2:]])
+    (data / table).write_text("\n".join(lines) + "\n")
+    result = run_cli("build", data / "dataset.toml", "--out", tmp_path / "s")
+    assert result.exit_code == 2, result.output
+    assert "whole number" in result.output
+    assert "WARNING" not in result.output
+    assert list(tmp_path.glob("s*")) == [data]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (("--mpp", 0), "mpp"),
+        (("--percentile", 200), "percentile"),
+        (("--tile", 64, "--overlap", 64), "overlap of 64 px"),
+        (("--extra", "nuclei"), "extra"),
+    ],
+)
+def test_settings_of_the_store_are_checked_first(data, tmp_path, run_cli, options, match):
+    result = run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", *options)
+    assert result.exit_code == 2, result.output
+    assert match in result.output
+    assert list(tmp_path.glob("s*")) == [data]  # not even a report
+
+
+def test_shares_for_all_datasets_or_for_none(data, tmp_path, run_cli):
+    lines = ["[[datasets]]", 'file = "sim/dataset.toml"', "share = 3", "[[datasets]]", 'file = "other.toml"']
+    (tmp_path / "mix.toml").write_text("\n".join(lines))
+    result = run_cli("build", tmp_path / "mix.toml", "--out", tmp_path / "s")
+    assert result.exit_code == 2
+    assert "a share for each dataset" in result.output
+
+
+@pytest.mark.parametrize("text", ["channel,threshold\nCD3,high\n", "channel,threshold\nCD3,1\n,2\n"])
+def test_bad_thresholds(data, tmp_path, run_cli, text):
+    (data / "thresholds.csv").write_text(text)
+    rewrite(data, 'labels = "truth.csv"', 'thresholds = "thresholds.csv"')
+    result = run_cli("build", data / "dataset.toml", "--out", tmp_path / "s")
+    assert result.exit_code == 2, result.output
+    assert "hreshold" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_rows_wider_than_their_header(data, tmp_path, run_cli):
+    """Else pandas moves every column by one."""
+    (data / "matrix.csv").write_text("type,CD20\nB cell,+,-\nT helper,-,-\n")
+    rewrite(data, 'labels = "truth.csv"', 'assignment = "matrix.csv"')
+    result = run_cli("build", data / "dataset.toml", "--out", tmp_path / "s")
+    assert result.exit_code == 2
+    assert "more fields than its header" in result.output

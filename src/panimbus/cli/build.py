@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,14 +39,17 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.cli.console import step_bar
     from panimbus.core.errors import InputError
     from panimbus.data.build import StoreSettings, write_store
+    from panimbus.data.dataset import planned
     from panimbus.data.prepare import PrepareSettings, prepare
     from panimbus.data.silver import ExclusionRule
     from panimbus.evaluate.silver_page import write_report
 
     plan = _plan(files, root)
-    given = {"mpp": mpp, "tile": tile, "overlap": overlap, "percentile": percentile, "seed": seed}
-    plan = plan.model_copy(update={k: v for k, v in given.items() if v is not None})
-    roles = tuple(plan.extra) if extra is None else tuple(r.strip() for r in extra.split(",") if r.strip())
+    given: dict[str, Any] = {"mpp": mpp, "tile": tile, "overlap": overlap, "percentile": percentile, "seed": seed}
+    if extra is not None:
+        given["extra"] = [r.strip() for r in extra.split(",") if r.strip()]
+    plan = planned(plan, {k: v for k, v in given.items() if v is not None})
+    roles = tuple(plan.extra)
     if out.exists() and not only_report:
         raise InputError(f"--out {out} exists already.", expected="a new folder", fix="choose another name, or remove it")
     settings = PrepareSettings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -187,6 +188,17 @@ class StoreFile(_Strict):
     extra: list[Literal["nuclear", "membrane"]] = Field(default_factory=list)
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _fits(self) -> StoreFile:
+        problems = []
+        if self.overlap >= self.tile:
+            problems.append(f"an overlap of {self.overlap} px does not fit tiles of {self.tile} px")
+        if len({d.share is None for d in self.datasets}) > 1:
+            problems.append("give a share for each dataset, or for none")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
 
 def is_store_file(path: str | Path) -> bool:
     """Whether a TOML file names datasets instead of being one."""
@@ -209,6 +221,11 @@ def read_store_file(path: str | Path) -> StoreFile:
     return _read(Path(path), StoreFile)
 
 
+def planned(plan: StoreFile, changes: Mapping[str, Any]) -> StoreFile:
+    """The same store with other settings (of a command line), checked like those of a file."""
+    return _checked({**plan.model_dump(), **changes}, StoreFile, "The settings of the store")
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -219,10 +236,12 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, model: type[Model]) -> Model:
+    return _checked(_load(path), model, f"{path}: the file")
+
+
+def _checked(data: Mapping[str, Any], model: type[Model], what: str) -> Model:
     try:
-        return model.model_validate(_load(path))
+        return model.model_validate(data)
     except ValidationError as error:
         problems = [f"{'.'.join(str(p) for p in e['loc']) or 'the file'}: {e['msg']}" for e in error.errors()]
-        raise InputError(
-            f"{path}: the file cannot be used.", got="\n             ".join(problems), available=model.model_fields
-        ) from None
+        raise InputError(f"{what} cannot be used.", got="\n             ".join(problems), available=model.model_fields) from None

@@ -25,7 +25,7 @@ from panimbus.data.silver import (
 )
 from panimbus.data.source import Report, Scanned, ScannedFov, Source, scan_fovs, silent
 from panimbus.data.split import assign_splits
-from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, read_thresholds
+from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, read_thresholds, whole_ids
 from panimbus.io import attach_labels, open_fovs
 
 FloatArray = npt.NDArray[np.float32]
@@ -194,13 +194,8 @@ def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:
         raise InputError(
             "The table of cells lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
         )
-    ids = pd.to_numeric(frame[given.cell], errors="coerce")
-    if (bad := ids.isna() | (ids != np.floor(ids))).any():
-        raise InputError(
-            f"{int(bad.sum()):,} rows of the table of cells have no whole number as cell.",
-            got=str(frame[bad].head(3).to_dict("records")),
-        )
-    out = pd.DataFrame({"fov": frame[given.fov].astype(str), "cell_id": ids.astype(np.int64)})
+    ids = whole_ids(frame[given.cell], what="cells")
+    out = pd.DataFrame({"fov": frame[given.fov].astype(str), "cell_id": ids})
     for name, column in optional.items():
         out[name] = frame[column].fillna("").astype(str).str.strip()
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +51,42 @@ def _read_table(path: Path, text: Sequence[str]) -> pd.DataFrame:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
             return frame.astype({c: str for c in text if c in frame})
-        return pd.read_csv(path, dtype=dict.fromkeys(text, str), skipinitialspace=True)
+        frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), skipinitialspace=True)
     except (ValueError, OSError, ImportError) as error:
         raise ReadError(f"{path}: the table cannot be read.", got=str(error).splitlines()[0]) from error
+    _check_width(path, frame)
+    return frame
+
+
+def _check_width(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse rows wider than the header: pandas takes their first fields for an index, and all columns move."""
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ReadError(
+            f"{path}: its rows have more fields than its header.", got=f"the header {listed([str(c) for c in frame.columns])}"
+        )
+
+
+def whole_ids(column: pd.Series[Any], *, what: str) -> npt.NDArray[np.int64]:
+    """Label values of cells as integers.
+
+    Parameters
+    ----------
+    column : (n,)
+        As it was read.
+    what
+        Which table, for the message.
+
+    Raises
+    ------
+    InputError
+        If one of them is no whole number: nothing is rounded to another cell's.
+    """
+    ids = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    bad = ~(np.isfinite(ids) & (ids == np.floor(ids)) & (ids.abs() <= 2**53))
+    if bad.any():
+        shown = listed([repr(v) for v in dict.fromkeys(column[bad].tolist())], 5)
+        raise InputError(f"The table of {what} has {int(bad.sum()):,} cells whose id is no whole number.", got=shown)
+    return ids.to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -85,6 +119,7 @@ def read_matrix(path: Path) -> Matrix:
         raise ReadError(f"{path}: no such assignment matrix.") from None
     except (ValueError, OSError) as error:
         raise ReadError(f"{path}: the assignment matrix cannot be read.", got=str(error).splitlines()[0]) from error
+    _check_width(path, frame)
     if frame.shape[1] < 2 or not len(frame):
         raise InputError(f"{path}: the assignment matrix is empty.", expected="a column of cell types and one column a marker")
     types, markers = [t.strip() for t in frame.iloc[:, 0]], [str(c).strip() for c in frame.columns[1:]]
@@ -118,7 +153,10 @@ def read_thresholds(given: str | Mapping[str, float | tuple[float, float]], fold
             )
         if twice := frame["channel"][frame["channel"].duplicated()].tolist():
             raise InputError(f"{folder / given}: channels have two thresholds.", got=listed(twice))
-        out = {str(c): (float(a), float(b)) for c, a, b in zip(frame["channel"], frame["low"], frame["high"], strict=True)}
+        if frame["channel"].isna().any():
+            raise InputError(f"{folder / given}: there are thresholds without a channel.")
+        low, high = (pd.to_numeric(frame[c], errors="coerce") for c in ("low", "high"))
+        out = {str(c): (float(a), float(b)) for c, a, b in zip(frame["channel"], low, high, strict=True)}
     else:
         out = {c: (float(v), float(v)) if isinstance(v, (int, float)) else (float(v[0]), float(v[1])) for c, v in given.items()}
     if wrong := [c for c, (a, b) in out.items() if not (np.isfinite(a) and np.isfinite(b) and a <= b)]:
@@ -152,7 +190,8 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
     if bad.any():
         shown = out[bad].head(5).to_dict("records")
         raise InputError(f"{int(bad.sum()):,} labels are no label.", expected="0 .. 1, or nothing for undefined", got=str(shown))
-    out = out.assign(fov=out["fov"].astype(str), channel=out["channel"].astype(str), label=values)
+    ids = whole_ids(out["cell_id"], what="labels")
+    out = out.assign(fov=out["fov"].astype(str), cell_id=ids, channel=out["channel"].astype(str), label=values)
     twice = out.duplicated(["fov", "cell_id", "channel"])
     if twice.any():
         first = out[twice].iloc[0]
