@@ -172,6 +172,14 @@ def test_vimentin_of_an_immune_cell_is_no_contradiction():
     assert assign(scores, DEFAULT).names.tolist() == ["CD4 T cell"]
 
 
+def test_a_type_that_is_true_has_one_of_its_any():
+    """A doubtful CD45 with a clear vimentin: if the cell is immune its CD45 is there, and then it is no stromal cell."""
+    rules = fit_panel(default_rules(), ["CD45", "Vimentin"])
+    p = branch(np.array([[0.6, 0.8]], np.float32), rules.children(""))
+    immune, stromal, none = 0.6, 0.8 * 0.4, 0.4 * (1 - 0.8 * 0.4)
+    np.testing.assert_allclose(p[0], np.array([immune, stromal, none]) / (immune + stromal + none), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
@@ -195,29 +203,54 @@ def test_thresholds_out_of_order():
 T_CELL, B_CELL, BOTH = [0.95, 0.95, 0.02, 0.95, 0.02], [0.95, 0.02, 0.95, 0.02, 0.02], [0.95, 0.9, 0.9, 0.9, 0.02]
 
 
+FAR = [(200 + 20 * i, 0) for i in range(12)]  # six plain T cells and six plain B cells: what is usual in the FOV
+USUAL = [T_CELL] * 6 + [B_CELL] * 6
+
+
 def settled(rows, xy, *, fov=None, intensity=None, reach=12.0):
+    rows, xy = [*rows, *USUAL], [*xy, *FAR]
     scores = cells(*rows)
     out = assign(scores, panel())
     names = np.array([f"c{i}" for i in range(len(rows))], object)
-    fov = np.array(fov or ["f"] * len(rows), object)
-    place = Place(fov, np.array(xy, float), names, intensity, reach)
+    fov = np.array([*(fov or ["f"] * (len(rows) - 12)), *["f"] * 12], object)
+    place = Place(fov, np.array(xy, float), names, bright(rows) if intensity is None else intensity, reach)
     return resolve_spill(out, scores, place), out
+
+
+def bright(rows, **first):
+    """Intensities: 10 where a marker is there, 1 elsewhere; ``first``: those of the first cell, CD3 as usual and CD20 dim."""
+    out = np.where(cells(*rows) > 0.5, 10, 1).astype(np.float32)
+    for marker, value in ({"CD20": 4} | first).items():
+        out[0, CHANNELS.index(marker)] = value
+    return out
 
 
 def test_spill_over_from_one_neighbour():
     count, out = settled([BOTH, B_CELL, T_CELL], [(0, 0), (6, 0), (60, 0)])
     assert count == 1
-    assert out.names.tolist() == ["T4", "B", "T4"]
+    assert out.names[:3].tolist() == ["T4", "B", "T4"]
     assert out.confidence[0] <= 0.5
     assert out.notes[0] == "CD3+ (T) and CD20+ (B): CD20+ likely spill-over from cell c1, 6 µm away"
-    assert reasons(out, cells(BOTH, B_CELL, T_CELL))[0] == out.notes[0]
+    assert reasons(out, cells(BOTH, B_CELL, T_CELL, *USUAL))[0] == out.notes[0]
 
 
-def test_neighbours_of_both_kinds_settle_nothing():
+def test_neighbours_of_both_kinds():
     count, out = settled([BOTH, B_CELL, T_CELL], [(0, 0), (6, 0), (0, 6)])
-    assert count == 0
-    assert out.names[0] == "immune"
-    assert "neighbours carry both" in out.notes[0]
+    assert (count, out.names[0]) == (1, "T4")  # the T neighbour is no reason against a CD3 as bright as any
+    rows, xy = [BOTH, B_CELL, T_CELL], [(0, 0), (6, 0), (0, 5)]
+    count, out = settled(rows, xy, intensity=bright([*rows, *USUAL], CD3=4))
+    assert (count, out.names[0]) == (0, "immune")
+    assert out.notes[0].endswith(
+        "CD3+ may be from cell c2, 5 µm away, CD20+ may be from cell c1, 6 µm away, but that is not plain"
+    )
+
+
+def test_a_cell_among_its_like_is_not_taken_for_the_other_type():
+    """A T cell with a doubtful CD20 in a T zone: its T neighbours are no evidence that it is a B cell."""
+    rows = [BOTH, T_CELL, T_CELL]
+    count, out = settled(rows, [(0, 0), (6, 0), (0, 6)], intensity=bright([*rows, *USUAL], CD3=9, CD20=8))
+    assert (count, out.names[0]) == (0, "immune")
+    assert "CD3+ may be from cell c1" in out.notes[0]
 
 
 def test_no_neighbour_explains_it():
@@ -230,20 +263,65 @@ def test_cells_of_another_fov_are_no_neighbours():
     assert settled([BOTH, B_CELL], [(0, 0), (6, 0)], fov=["f", "g"])[0] == 0
 
 
-def test_a_donor_is_brighter():
-    bright = np.array([[1, 1, 5, 1, 1], [1, 1, 4, 1, 1]], np.float32)
-    assert settled([BOTH, B_CELL], [(0, 0), (6, 0)], intensity=bright)[0] == 0
-    assert settled([BOTH, B_CELL], [(0, 0), (6, 0)], intensity=bright[:, ::1] * [[1], [2]])[0] == 1
+@pytest.mark.parametrize(("own", "settles"), [(4, 1), (5, 1), (5.1, 0), (11, 0)])
+def test_a_donor_is_twice_as_bright(own, settles):
+    rows = [BOTH, B_CELL]
+    assert settled(rows, [(0, 0), (6, 0)], intensity=bright([*rows, *USUAL], CD3=11, CD20=own))[0] == settles
+
+
+def test_what_is_usual_comes_from_enough_cells():
+    few = np.array([BOTH, B_CELL], np.float32)
+    place = Place(np.array(["f", "f"], object), np.array([[0, 0], [6, 0]], float), np.array(["a", "b"], object), bright(few))
+    out = assign(few, panel())
+    assert resolve_spill(out, few, place) == 0
+
+
+def test_without_intensities_nothing_is_settled():
+    scores = cells(BOTH, B_CELL, *USUAL)
+    place = Place(
+        np.full(14, "f", object), np.array([(0, 0), (6, 0), *FAR], float), np.array([f"c{i}" for i in range(14)], object)
+    )
+    out = assign(scores, panel())
+    assert resolve_spill(out, scores, place) == 0
+    assert "CD20+ may be from cell c1, 6 µm away" in out.notes[0]
+
+
+def test_doubt_about_a_type_is_not_settled_by_neighbours():
+    """CD45+ Vimentin+: stromal cells must not have CD45, but immune cells may have vimentin: no contradiction."""
+    channels = ["CD45", "Vimentin"]
+    immune, stroma, both = [0.95, 0.02], [0.02, 0.95], [0.55, 0.9]
+    scores = np.array([both, immune, *[immune] * 6, *[stroma] * 6], np.float32)
+    light = np.where(scores > 0.5, 10, 1).astype(np.float32)
+    light[0] = 3, 10
+    place = Place(np.full(14, "f", object), np.array([(0, 0), (6, 0), *FAR], float), np.arange(14).astype(str), light)
+    out = assign(scores, fit_panel(default_rules(), channels))
+    resolve_spill(out, scores, place)
+    assert out.names[0] != "stromal cell"
 
 
 def test_contradictory_cells_are_no_donors_and_order_does_not_matter():
-    count, out = settled([BOTH, BOTH, B_CELL], [(0, 0), (6, 0), (12, 0)], reach=7)
-    assert out.names.tolist() == ["immune", "T4", "B"]
+    rows = [BOTH, BOTH, B_CELL]
+    light = bright([*rows, *USUAL])
+    light[1] = light[0]
+    count, out = settled(rows, [(0, 0), (6, 0), (12, 0)], reach=7, intensity=light)
+    assert out.names[:3].tolist() == ["immune", "T4", "B"]
     assert count == 1
 
 
+def test_many_contradictory_cells_take_chunks(monkeypatch):
+    rows = [BOTH, B_CELL, BOTH, B_CELL, BOTH, B_CELL]
+    xy = [(0, 0), (6, 0), (0, 30), (6, 30), (0, 60), (6, 60)]
+    light = bright([*rows, *USUAL])
+    light[[2, 4]] = light[0]
+    whole = settled(rows, xy, intensity=light)[1]
+    monkeypatch.setattr("panimbus.phenotype.spill._CHUNK", 2)
+    parts = settled(rows, xy, intensity=light)[1]
+    assert parts.notes == whole.notes
+    assert parts.names.tolist() == whole.names.tolist() == ["T4", "B"] * 3 + ["T4"] * 6 + ["B"] * 6
+
+
 def test_nothing_contradictory():
-    assert settled([T_CELL, B_CELL], [(0, 0), (6, 0)]) [0] == 0  # fmt: skip
+    assert settled([T_CELL, B_CELL], [(0, 0), (6, 0)])[0] == 0
 
 
 # -- words and names -----------------------------------------------------------------------------------------------------------

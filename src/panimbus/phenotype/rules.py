@@ -10,10 +10,11 @@ is true has the weight
 
     w(c) = q(c) * prod over the other children d of (1 - q(d given c)),     w(none) = prod of (1 - q(c))
 
-where "given c" sets the markers of c's ``+`` to 1 and of its ``-`` to 0 (two types that share a marker are not independent), and
-p(c) = w(c) / (w(none) + sum of w). The probability of a type is the product of p along its lineage. A cell goes down the tree as
-long as p is at least ``least``, or ``clear`` where a sibling's own evidence is also above one half. Where it stops at the root it
-is *unassigned* (nothing fits) or *ambiguous* (two lineages at once, such as CD3+ CD20+).
+where "given c" sets the markers of c's ``+`` and the clearest of its ``any`` to 1 and those of its ``-`` to 0 (two types that
+share a marker are not independent), and p(c) = w(c) / (w(none) + sum of w). The probability of a type is the product of p along
+its lineage. A cell goes down the tree as long as p is at least ``least``, or ``clear`` where a sibling's own evidence is also
+above one half. Where it stops at the root it is *unassigned* (nothing fits) or *ambiguous* (two lineages at once, such as CD3+
+CD20+).
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def evidence(scores: Floats, kind: Judged, *, given: Judged | None = None, vetoe
     scores : (n, C) float32
     kind
     given
-        A sibling that is taken to be true: its ``+`` count as 1 and its ``-`` as 0.
+        A sibling that is taken to be true: its ``+`` and the clearest of its ``any`` count as 1 and its ``-`` as 0.
     vetoes
         Whether ``-`` counts.
 
@@ -122,7 +123,11 @@ def evidence(scores: Floats, kind: Judged, *, given: Judged | None = None, vetoe
     -------
     (n,) float32
     """
-    sure = dict.fromkeys(given.minus, 0.0) | dict.fromkeys(given.plus, 1.0) if given is not None else {}
+    sure: dict[int, Any] = {}
+    if given is not None:
+        clearest = scores[:, list(given.any_of)].max(1) if given.any_of else 0
+        sure = {c: np.where(scores[:, c] >= clearest, np.float32(1), scores[:, c]) for c in given.any_of}
+        sure |= dict.fromkeys(given.minus, 0.0) | dict.fromkeys(given.plus, 1.0)
 
     def column(c: int) -> Any:
         return sure[c] if c in sure else scores[:, c]
