@@ -153,12 +153,24 @@ def test_another_store_is_refused(tiny, fake_store, tmp_path):
         train(tiny(stages={"naive": 2, "robust": 0}), fake_store(seed=1), tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "code", "other"])
+@pytest.mark.parametrize("damage", ["cut", "text", "code", "other", "flipped", "no optimiser", "no tensor"])
 def test_a_damaged_checkpoint(tiny, fake_store, tmp_path, damage):
     path = tmp_path / "last.pt"
     if damage == "cut":
         train(tiny(stages={"naive": 2, "robust": 0}), fake_store(), tmp_path)
         path.write_bytes(path.read_bytes()[:2000])
+    elif damage in ("flipped", "no optimiser", "no tensor"):
+        train(tiny(stages={"naive": 2, "robust": 0}), fake_store(), tmp_path)
+        data = bytearray(path.read_bytes())
+        state = torch.load(path, weights_only=True)
+        if damage == "flipped":  # inside a weight, which torch reads without a word
+            weight = next(w for w in state["net"].values() if w.numel() > 4)
+            place = bytes(data).index(weight.numpy().tobytes())
+            data[place] ^= 255
+            path.write_bytes(data)
+        else:
+            state["net"].popitem() if damage == "no tensor" else state.pop("optimiser")
+            torch.save(state, path)
     elif damage == "text":
         path.write_text("hello")
     elif damage == "code":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +39,15 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read a state on the CPU; pickled code is refused, never run."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not compare the checksums
+            if (member := archive.testzip()) is not None:
+                raise _broken(path, f"other bytes than were written, in {member}")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except zipfile.BadZipFile as error:
+        raise _broken(path, f"{path.stat().st_size:,} bytes that are no archive of tensors") from error
+    except pickle.UnpicklingError as error:  # torch's message proposes to run the code
+        raise _broken(path, "something else than tensors and plain values") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         raise _broken(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if not isinstance(state, dict) or "identity" not in state:
         raise _broken(path, f"a {type(state).__name__} without the keys of a checkpoint")
@@ -63,12 +72,22 @@ def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) 
         )
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Tell a state that lacks parts, or has them in other shapes, as a damaged file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise _broken(path, f"parts are missing or of another shape ({told})") from error
+
+
 def _broken(path: Path, why: str) -> ReadError:
     return ReadError(
         f"{path}: the checkpoint is damaged.",
         expected="a file that `panimbus train` wrote",
         got=why,
-        fix="remove the file to begin this run anew, or put back a copy of it",
+        fix=f"remove {path.parent} to begin this run anew, or put back a copy of the file",
     )
 
 

@@ -122,12 +122,13 @@ def _restore(run: Run) -> None:
     path = run.out / checkpoint.LAST
     state = checkpoint.load(path)
     checkpoint.check_same(path, state["identity"], run.identity)
-    run.net.load_state_dict(state["net"])
-    run.optimiser.load_state_dict(state["optimiser"])
-    if run.ema is not None:
-        run.ema.load_state_dict(state["ema"])
-    run.threshold, run.step, run.best = state["threshold"].numpy(), state["step"], tuple(state["best"])
-    run.validated = state["validated"]
-    torch.set_rng_state(state["random"])
-    if "random_cuda" in state and run.team.device.type == "cuda":
-        torch.cuda.set_rng_state(state["random_cuda"], run.team.device)
+    with checkpoint.whole(path):
+        run.net.load_state_dict(state["net"])
+        run.optimiser.load_state_dict(state["optimiser"])
+        if run.ema is not None:
+            run.ema.load_state_dict(state["ema"])
+        run.threshold, run.step, run.best = state["threshold"].numpy(), state["step"], tuple(state["best"])
+        run.validated = state["validated"]
+        torch.set_rng_state(state["random"])
+        if "random_cuda" in state and run.team.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], run.team.device)
