@@ -61,6 +61,15 @@ def test_run_and_apply(panimbus, scores):
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["standing"] == []
 
 
+def test_apply_from_another_folder(panimbus, scores, monkeypatch):
+    monkeypatch.chdir(scores.parent)
+    assert panimbus(*run(scores, "--labels", "fov1.tiff")).code == 0
+    (scores.parent / "e.jsonl").write_text("", encoding="utf-8")
+    monkeypatch.chdir("/")
+    done = panimbus("phenotype", "apply", scores.parent / "e.jsonl", scores.parent / "out")
+    assert done.code == 0, done.err
+
+
 def test_own_rules_from_the_printed_ones(panimbus, scores):
     printed = panimbus("phenotype", "rules")
     assert printed.code == 0

@@ -46,6 +46,27 @@ def test_same_seed_same_result_on_any_number_of_threads(tissue):
     pd.testing.assert_frame_equal(one.obs, two.obs)
 
 
+def test_names_with_a_slash(tissue, tmp_path):
+    rules = parse_rules("cell_type,parent,CD3,CD20\nT/NK,,+,-\nB: all,,-,+\n", "t")
+    out = phenotype(tissue.table, rules=rules, settings=settings("rules"))
+    save(out, tmp_path / "out", [], Wanted(report=False))
+    again = adjust(open_run(tmp_path / "out")[0], [])
+    pd.testing.assert_series_equal(again.obs["confidence"], out.obs["confidence"])
+    assert {"T/NK", "B: all"} <= set(again.obs["cell_type"])
+
+
+def test_columns_that_are_no_scores(tissue, caplog):
+    plain = phenotype(tissue.table, settings=settings())
+    tissue.frame["perimeter"] = 33.0
+    tissue.save()
+    with caplog.at_level("WARNING"):
+        out = phenotype(tissue.table, settings=settings())
+    assert "left out: perimeter" in caplog.text
+    pd.testing.assert_frame_equal(out.obs, plain.obs)
+    with pytest.raises(InputError, match="perimeter"):
+        phenotype(tissue.table, markers=["CD3", "perimeter"], settings=settings())
+
+
 def test_input_is_left_alone(tissue):
     table = tissue.table
     before = table.copy()

@@ -51,7 +51,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     own = read_rules(rules) if rules is not None else None
     scores = read_scores(table)
     about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
-    places = (tuple(map(str, labels or ())), tuple(map(str, images or ())))
+    places = (_kept(labels), _kept(images))
     wanted = Wanted(*places, mantis, spatialdata, report, umap, about)
     segmented = prepare(scores, wanted)
     chosen = [m.strip() for m in markers.split(",") if m.strip()] if markers is not None else None
@@ -79,8 +79,8 @@ def apply(
     table, wanted = open_run(folder)
     wanted = replace(
         wanted,
-        labels=tuple(map(str, labels)) if labels else wanted.labels,
-        images=tuple(map(str, images)) if images else wanted.images,
+        labels=_kept(labels) or wanted.labels,
+        images=_kept(images) or wanted.images,
         about=wanted.about | {"edits file": str(edits)},
     )
     adjusted = adjust(table, read)
@@ -95,6 +95,11 @@ def rules() -> None:
     from panimbus.phenotype.lineage import default_rules_text
 
     typer.echo(default_rules_text(), nl=False)
+
+
+def _kept(paths: list[Path] | None) -> tuple[str, ...]:
+    """As ``apply`` finds them later, from whatever folder."""
+    return tuple(p if "://" in p else str(Path(p).resolve()) for p in map(str, paths or ()))
 
 
 def _grid(text: str) -> tuple[int, int]:

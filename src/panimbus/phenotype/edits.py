@@ -43,7 +43,7 @@ class _Edit(BaseModel):
 
 
 class Merge(_Edit):
-    """Several metaclusters become the one with the lowest number, named after the largest of them if no name is given."""
+    """Several metaclusters become the one with the lowest number, named after the largest that has a name if none is given."""
 
     op: Literal["merge"]
     metaclusters: Annotated[list[int], Field(min_length=2)]

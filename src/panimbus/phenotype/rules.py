@@ -102,7 +102,7 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
         raise InputError(
             "Scores must lie between 0 and 1.",
             got=f"{listed(wrong)} (values from {out.min():g} to {out.max():g})",
-            fix="pass the table of scores that `panimbus predict` wrote, not intensities; leave other columns out with --markers",
+            fix="pass the table of scores that `panimbus predict` wrote, not intensities",
         )
     return out
 

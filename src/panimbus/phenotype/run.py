@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError, ReadError
+from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.table import CELL_TYPE, CONFIDENCE, FOV, MEAN, METACLUSTER, PHENOTYPE, REASON, SOM_NODE, SPATIAL
 from panimbus.phenotype.cluster import ClusterSettings, cluster
 from panimbus.phenotype.edits import Edit, Grouping, apply_edits, standing
@@ -95,17 +95,18 @@ def phenotype(
     -------
     AnnData
         A copy with obs ``som_node``, ``metacluster``, ``cell_type``, ``confidence``, ``reason``, ``rule_type``,
-        ``rule_confidence``, ``rule_reason``, ``metacluster_first``; obsm ``type_probability``; uns ``clustering``, ``phenotype``.
+        ``rule_confidence``, ``rule_reason``, ``metacluster_first``; obsm ``type_probability`` (a column a type of
+        uns ``phenotype`` ``types``); uns ``clustering``, ``phenotype``.
 
     Raises InputError on scores, rules or edits that cannot be used.
     """
     import pandas as pd
 
     settings = settings or PhenotypeSettings()
-    out = table.copy()
+    table_of_types = rules or default_rules()
+    out = _scores_alone(table, {*map(canonical, table_of_types.markers), *map(canonical, markers or ())})
     channels = [str(c) for c in out.var_names]
     scores = check_scores(out.X, channels)
-    table_of_types = rules or default_rules()
     panel = fit_panel(table_of_types, channels, strict=rules is not None)
     typed = assign(scores, panel, settings.decision)
     moved = _spill(out, typed, scores, settings)
@@ -116,9 +117,21 @@ def phenotype(
     _keep(out, typed, scores, settings)
     first = out.obs[FIRST].to_numpy()
     proposals = propose(scores, first, typed, settings.decision)
-    out.obs[FIRST_TYPE] = pd.Categorical(_first_types(typed, first, proposals, settings.by).astype(str))
+    out.obs[FIRST_TYPE] = pd.Categorical(_first_types(typed, first, proposals, settings.by))
     out.uns[PHENOTYPE] = _provenance(panel, proposals, moved, settings)
-    return adjust(out, edits)
+    return _adjusted(out, edits)
+
+
+def _scores_alone(table: AnnData, used: set[str]) -> AnnData:
+    """A copy without the columns that nothing names and that are no scores, such as a CSV's perimeter."""
+    channels = [str(c) for c in table.var_names]
+    x = np.asarray(table.X)
+    stray = [bool(~((x[:, i] >= 0) & (x[:, i] <= 1)).all()) and canonical(c) not in used for i, c in enumerate(channels)]
+    if not any(stray):
+        return table.copy()
+    names = listed([c for c, s in zip(channels, stray, strict=True) if s])
+    logger.warning("columns that no rule names and that are not between 0 and 1 throughout were left out: %s", names)
+    return table[:, ~np.array(stray)].copy()
 
 
 def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
@@ -129,11 +142,15 @@ def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
     AnnData
         A copy; the edits and which of them stand are kept in uns ``phenotype``.
     """
-    import pandas as pd
-
     if PHENOTYPE not in table.uns or FIRST not in table.obs:
         raise ReadError("The table has no cell types to adjust.", fix="run `panimbus phenotype run` first, and pass its folder")
-    out = table.copy()
+    return _adjusted(table.copy(), edits)
+
+
+def _adjusted(out: AnnData, edits: Sequence[Edit]) -> AnnData:
+    """`adjust` in place."""
+    import pandas as pd
+
     about = dict(out.uns[PHENOTYPE])
     first = out.obs[FIRST].to_numpy(np.int64)
     names = {p["metacluster"]: p["name"] for p in json.loads(str(about["proposals"]))} if about["by"] == "clusters" else {}
@@ -148,10 +165,11 @@ def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
     )
     now = apply_edits(start, edits)
     types = now.cell_type
-    order = [t for t in [*map(str, about["types"])] if t in set(types.tolist())]
-    order += sorted(set(types.tolist()) - {*order, UNASSIGNED, AMBIGUOUS})
-    order += [t for t in (AMBIGUOUS, UNASSIGNED) if t in set(types.tolist())]
-    out.obs[CELL_TYPE] = pd.Categorical(types.astype(str), categories=order)
+    present = set(types.tolist())
+    order = [t for t in [*map(str, about["types"])] if t in present]
+    order += sorted(present - {*order, UNASSIGNED, AMBIGUOUS})
+    order += [t for t in (AMBIGUOUS, UNASSIGNED) if t in present]
+    out.obs[CELL_TYPE] = pd.Categorical(types, categories=order)
     out.obs[METACLUSTER] = pd.Categorical(now.metacluster.astype(str), categories=[str(m) for m in np.unique(now.metacluster)])
     out.obs[CONFIDENCE] = _confidence(out, types)
     out.obs[REASON] = pd.Categorical(_why(out, now, types))
@@ -194,12 +212,11 @@ def _keep(table: AnnData, typed: Assignment, scores: Floats, settings: Phenotype
     """What the rules say, and the metaclusters before any edit."""
     import pandas as pd
 
-    table.obs[RULE_TYPE] = pd.Categorical(typed.names.astype(str))
+    table.obs[RULE_TYPE] = pd.Categorical(typed.names)
     table.obs[RULE_CONFIDENCE] = typed.confidence
-    table.obs[RULE_REASON] = pd.Categorical(reasons(typed, scores, settings.decision.positive).astype(str))
+    table.obs[RULE_REASON] = pd.Categorical(reasons(typed, scores, settings.decision.positive))
     table.obs[FIRST] = table.obs[METACLUSTER].astype(int).to_numpy(np.int32)
-    columns = [t.name for t in typed.rules.types]
-    table.obsm[PROBABILITY] = pd.DataFrame(type_probabilities(scores, typed.rules), index=table.obs_names, columns=columns)
+    table.obsm[PROBABILITY] = type_probabilities(scores, typed.rules)
 
 
 def _first_types(typed: Assignment, metacluster: Array, proposals: Sequence[Proposal], by: str) -> Array:
@@ -221,10 +238,10 @@ def _first_types(typed: Assignment, metacluster: Array, proposals: Sequence[Prop
 def _confidence(table: AnnData, types: Array) -> Array:
     """Probability of each cell's type by its own scores; 0 without a type, NaN for a type that the rules do not know."""
     out = np.full(table.n_obs, np.nan, np.float32)
-    out[np.isin(types.astype(str), [UNASSIGNED, AMBIGUOUS])] = 0
-    for name in table.obsm[PROBABILITY].columns:
+    out[(types == UNASSIGNED) | (types == AMBIGUOUS)] = 0
+    for i, name in enumerate(map(str, table.uns[PHENOTYPE]["types"])):
         mine = types == name
-        out[mine] = table.obsm[PROBABILITY][name].to_numpy()[mine]
+        out[mine] = np.asarray(table.obsm[PROBABILITY])[mine, i]
     own = (table.obs[RULE_TYPE].astype(object).to_numpy() == types) & ~np.isnan(out)
     out[own] = table.obs[RULE_CONFIDENCE].to_numpy()[own]  # that of a cell judged by its neighbours is lower
     return out
@@ -241,4 +258,4 @@ def _why(table: AnnData, now: Grouping, types: Array) -> Array:
     out[other] = out[other] + "; by its own markers " + rule[other]
     for row in now.by_hand:
         out[row] = f"by hand; {own[row]}"
-    return np.asarray(out.astype(str))
+    return np.asarray(out)
