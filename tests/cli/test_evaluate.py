@@ -102,6 +102,11 @@ def test_silver_labels_and_cell_types(study, scored_table, panimbus, tmp_path):
     means = pd.read_csv(tmp_path / "t" / "means.csv").set_index(["dataset", "method"])
     assert means.loc[("mean", "silver"), ["f1", "markers"]].tolist() == [1, 1]
     assert (pd.read_csv(tmp_path / "t" / "groups.csv")["group"] == "B").all()
+    unnamed = pd.read_csv(tmp_path / "calls.csv").drop(columns="dataset", errors="ignore")
+    unnamed.to_csv(tmp_path / "calls.csv", index=False)
+    done = panimbus("evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "u")
+    assert "F1" in done.out.split("\n")[0].split()  # calls need not name a dataset, but their column has a head
+    assert "- : " not in (tmp_path / "u" / "summary.md").read_text()
 
 
 def test_bad_calls_of_a_table(study, scored_table, panimbus, tmp_path):

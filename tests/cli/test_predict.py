@@ -24,6 +24,16 @@ def test_version_and_help(panimbus):
     assert panimbus("predcit").code == 2
 
 
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [("build", ("[default: 99.9]", "[[datasets]]")), ("ablate", ("[[arm]]",)), ("finetune", ("[default: 200]",))],
+)
+def test_help_shows_what_stands_in_brackets(panimbus, verb, words):
+    """Rich takes brackets for styles and shows nothing in their place."""
+    text = " ".join(panimbus(verb, "--help").out.replace("│", " ").split())
+    assert all(word in text for word in words), text
+
+
 def test_nimbus_folder_unchanged(folder, panimbus, model):
     labels = {fov: folder.add(fov, seed=k) for k, fov in enumerate(("fov1", "fov2", "fov10"))}
     done = panimbus(*folder.arguments(*model))

@@ -76,7 +76,9 @@ def test_silver_long_and_wide(tmp_path):
     ("text", "options", "says"),
     [
         ("cell_id,CD3\n1,1\n", {}, "columns are missing: fov"),
-        ("fov,cell_id,CD3\nf,one,1\n", {}, "not numbers"),
+        ("fov,cell_id,CD3\nf,one,1\n", {}, "no whole number"),
+        ("fov,cell_id,CD3\nf,1.5,1\n", {}, "no whole number"),
+        ("fov,cell_id,CD3\nf,inf,1\n", {}, "no whole number"),
         ("fov,cell_id,CD3\nf,1,yes\n", {}, "neither 0 to 1 nor empty"),
         ("fov,cell_id,CD3\nf,1,1\nf,1,0\n", {}, "more than once"),
         ("fov,cell_id,CD3\nf,1,1\n", {"columns": {"CD4": "pos"}}, "columns are missing: pos"),

@@ -32,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # "rich" would take [default: 1.0] and [[datasets]] for styles and show nothing
     help="Marker positivity for every cell and every marker of multiplexed tissue images, with no retraining.",
 )
 

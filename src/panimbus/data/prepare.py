@@ -194,7 +194,7 @@ def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:
         raise InputError(
             "The table of cells lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
         )
-    ids = whole_ids(frame[given.cell], what="cells")
+    ids = whole_ids(frame[given.cell], what="The table of cells")
     out = pd.DataFrame({"fov": frame[given.fov].astype(str), "cell_id": ids})
     for name, column in optional.items():
         out[name] = frame[column].fillna("").astype(str).str.strip()

@@ -85,7 +85,7 @@ def whole_ids(column: pd.Series[Any], *, what: str) -> npt.NDArray[np.int64]:
     bad = ~(np.isfinite(ids) & (ids == np.floor(ids)) & (ids.abs() <= 2**53))
     if bad.any():
         shown = listed([repr(v) for v in dict.fromkeys(column[bad].tolist())], 5)
-        raise InputError(f"The table of {what} has {int(bad.sum()):,} cells whose id is no whole number.", got=shown)
+        raise InputError(f"{what}: {int(bad.sum()):,} of the cells' ids are no whole number.", got=shown)
     return ids.to_numpy().astype(np.int64)
 
 
@@ -190,7 +190,7 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
     if bad.any():
         shown = out[bad].head(5).to_dict("records")
         raise InputError(f"{int(bad.sum()):,} labels are no label.", expected="0 .. 1, or nothing for undefined", got=str(shown))
-    ids = whole_ids(out["cell_id"], what="labels")
+    ids = whole_ids(out["cell_id"], what="The table of labels")
     out = out.assign(fov=out["fov"].astype(str), cell_id=ids, channel=out["channel"].astype(str), label=values)
     twice = out.duplicated(["fov", "cell_id", "channel"])
     if twice.any():

@@ -192,7 +192,7 @@ def read_cell_types(path: str | Path, *, column: str = "cell_type", fov: str | N
 
 
 def _of_cells(path: str | Path, fov: str | None) -> pd.DataFrame:
-    import pandas as pd
+    from panimbus.data.tables import whole_ids
 
     frame = read_table(path)
     if fov is not None:
@@ -201,10 +201,7 @@ def _of_cells(path: str | Path, fov: str | None) -> pd.DataFrame:
         raise InputError(
             f"{path}: columns are missing: {', '.join(lost)}.", available=list(frame.columns), fix="name the FOV with fov = ..."
         )
-    ids = pd.to_numeric(frame["cell_id"], errors="coerce")
-    if ids.isna().any():
-        raise InputError(f"{path}: cell ids that are not numbers.", got=_some(frame["cell_id"][ids.isna()]))
-    return frame.assign(cell_id=ids.astype(np.int64))
+    return frame.assign(cell_id=whole_ids(frame["cell_id"], what=str(path)))
 
 
 def _some(values: Any) -> str:

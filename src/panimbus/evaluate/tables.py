@@ -123,7 +123,7 @@ def means_rows(evaluation: Evaluation) -> list[list[str]]:
     means = {(r["method"], r["dataset"]): r for r in evaluation.means.to_dict("records")}
     datasets = _datasets(evaluation)
     figures = ("precision", "recall", "specificity")
-    rows = [["method", *datasets, *(f"{f} (mean)" for f in figures), "markers"]]
+    rows = [["method", *_heads(datasets), *(f"{f} (mean)" for f in figures), "markers"]]
     for method in methods_of(evaluation):
         cells = [with_interval(means[method, d]) for d in datasets]
         rows.append([METHODS[method], *cells, *(two(means[method, ALL][f]) for f in figures), str(means[method, ALL]["markers"])])
@@ -136,10 +136,15 @@ def _datasets(evaluation: Evaluation) -> list[str]:
     return names[:1] if len(names) == 2 else names
 
 
+def _heads(datasets: Sequence[str]) -> list[str]:
+    """What stands above the F1 of each dataset; calls need not name theirs."""
+    return [name or "F1" for name in datasets]
+
+
 def gain_rows(evaluation: Evaluation) -> list[list[str]]:
     """F1 of the model less that of each method."""
     means, datasets = evaluation.means, _datasets(evaluation)
-    rows = [["F1 of the model less that of", *datasets]]
+    rows = [["F1 of the model less that of", *_heads(datasets)]]
     for method in methods_of(evaluation):
         mine = means[means["method"] == method].set_index("dataset")
         if method not in (MODEL, SILVER_CELLS, "model_best"):
@@ -176,7 +181,7 @@ def calibration_lines(evaluation: Evaluation) -> list[str]:
     lines = []
     for name, curve in evaluation.curves.items():
         if name != ALL or len(evaluation.curves) != 2:
-            where = "all datasets" if name == ALL else name
+            where = "all datasets" if name == ALL else name or "the calls"
             lines.append(f"- {where}: expected calibration error {curve.error:.3f}, Brier score {curve.brier:.3f}")
     return lines
 
