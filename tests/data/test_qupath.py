@@ -100,6 +100,17 @@ def test_not_geojson(tmp_path, text):
         import_calls([tmp_path / "b.geojson"], annotator="", time="")
 
 
+def test_objects_of_other_programs_hold_no_calls(tmp_path):
+    odd = [{"properties": [1]}, {"properties": "a"}, {"properties": {"classification": 3}}, {}]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": odd}))
+    with pytest.raises(InputError, match="No object has a classification"):
+        import_calls([tmp_path / "a.geojson"], annotator="", time="")
+    named = {"properties": {"name": "7", "classification": {"name": "positive"}, "metadata": ["x"]}}
+    (tmp_path / "a.geojson").write_text(json.dumps([named]))
+    with pytest.raises(InputError, match="do not say which cell"):
+        import_calls([tmp_path / "a.geojson"], annotator="", time="")
+
+
 def test_export_refuses(fov, calls, tmp_path):
     with pytest.raises(InputError, match="several calls"):
         export_calls(check_calls(calls.assign(annotator="x").merge(calls, how="outer")), [fov], tmp_path)

@@ -208,12 +208,12 @@ def _features(path: Path) -> list[dict[str, Any]]:
 
 
 def _take(feature: Mapping[str, Any], default: Mapping[str, str | None], found: _Found, file: str) -> None:
-    properties = feature.get("properties") or {}
+    properties = _mapping(feature.get("properties"))
     said = _class(properties.get("classification"))
     if not said:
         found.unclassified += 1
         return
-    name, metadata = str(properties.get("name") or ""), properties.get("metadata") or {}
+    name, metadata = str(properties.get("name") or ""), _mapping(properties.get("metadata"))
     cell = {k: str(metadata.get(k) or default[k] or "") for k in (FOV, CHANNEL)} | {CELL: name}
     if DATASET in metadata:
         cell[DATASET] = str(metadata[DATASET])
@@ -226,6 +226,11 @@ def _take(feature: Mapping[str, Any], default: Mapping[str, str | None], found: 
         found.unknown.append(repr(": ".join(said)))
         return
     found.rows.append({**cell, CALL: call})
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What other programs write in an object's place says nothing of a call."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _class(classification: Any) -> list[str]:
