@@ -1,6 +1,7 @@
 """From scores to types: reproducible, adjustable, written and read back."""
 
 import json
+from types import SimpleNamespace
 
 import anndata
 import numpy as np
@@ -211,6 +212,19 @@ def test_report(typed, tissue, tmp_path):
         "fov_fov1.png",
         "fov_fov2.png",
     }
+
+
+@pytest.mark.parametrize("types", [1, 12, 24])
+def test_legend_is_whole(types):
+    pytest.importorskip("matplotlib")
+    from panimbus.phenotype.figures import composition, png
+
+    share = pd.DataFrame(np.full((1, types), 1 / types), index=["fov1"], columns=[f"type {i}" for i in range(types)])
+    figure = composition(SimpleNamespace(composition=share))
+    png(figure)
+    box, page = figure.legends[0].get_window_extent(), figure.bbox
+    assert box.y0 >= page.y0
+    assert box.y1 <= page.y1
 
 
 def test_report_of_one_metacluster_and_one_marker(tissue):

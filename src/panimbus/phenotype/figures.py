@@ -88,7 +88,7 @@ def heatmap(summary: Summary, markers: Sequence[str]) -> Figure:
 def composition(summary: Summary) -> Figure:
     """Share of each cell type, FOV by FOV."""
     frame = summary.composition
-    figure = _figure(9, 1.4 + 0.28 * len(frame))
+    figure = _figure(9, max(1.4 + 0.28 * len(frame), 0.4 + 0.2 * frame.shape[1]))  # the legend has a line a type
     axes = figure.subplots()
     colours = type_colours(list(map(str, frame.columns)))
     left = np.zeros(len(frame))
