@@ -13,9 +13,9 @@ Loss: binary cross-entropy of the pixels, weighted so that each cell counts the 
 which is what is thresholded; labels smoothed; labels that lie on several cells carry none. "Positive" means plainly stained:
 the target of a simulated cell that carries the marker rises from 0 to 1 over ``RAMP``, its brightness as a share of the way from
 the median negative to the median positive cell. ``REAL`` of the crops are of real spleen (imaging mass cytometry) with silver
-labels from the authors' classes (`SILVER`), never of a field of view of dev_gold, whose r10 is left out. (One run of 105 minutes with these
-labels and others of one kind only had a mean F1 of 0.763 on dev_gold, compact-1 0.798; it was not shipped.) The ranges of the
-simulator's confounders were set after trial runs of an earlier model were measured on dev_gold.
+labels from the authors' classes (`SILVER`), never of a field of view of dev_gold, whose r10 is left out.
+(One run of 105 minutes with these labels, and others of one kind only, had a mean F1 of 0.763 on dev_gold, compact-1 0.798: it was
+not shipped.) The ranges of the simulator's confounders were set after trial runs of compact-1 were measured on dev_gold.
 Progress in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes. With ``--minutes`` the
 number of steps and of simulated fields of view depends on the machine (the card says how many there were).
 """
@@ -51,7 +51,7 @@ LR, WEIGHT_DECAY, SMOOTHING, EMA, JITTER = 1.5e-3, 1e-3, 0.03, 0.998, 0.35
 RAMP, REAL = (0.2, 0.5), 0.12
 SILVER_FOVS, SILVER_HELD_OUT = ("r2", "r4", "r6", "r8", "r12"), "r12"
 # marker -> (class codes that carry it, class codes that do not); every other class is undefined.
-# Only markers of which both kinds of cells are known: of a first run, alphaSMA (no class carries it) was called negative everywhere.
+# Only markers of which both kinds of cells are known: in a first run alphaSMA, which no class carries, was learnt as negative.
 # 0 B, 1 CD4 T, 2 CD8 T-like, 4 macrophage, 5 stroma or no cell, 6 other
 SILVER = {
     "CD20": ((0,), (1, 2, 4)),
