@@ -14,8 +14,8 @@ which is what is thresholded; labels smoothed; labels that lie on several cells 
 the target of a simulated cell that carries the marker rises from 0 to 1 over ``RAMP``, its brightness as a share of the way from
 the median negative to the median positive cell. ``REAL`` of the crops are of real spleen (imaging mass cytometry) with silver
 labels from the authors' classes (`SILVER`), never of a field of view of dev_gold, whose r10 is left out.
-(One run of 105 minutes with these labels, and others of one kind only, had a mean F1 of 0.763 on dev_gold, compact-1 0.798: it was
-not shipped.) The ranges of the simulator's confounders were set after trial runs of compact-1 were measured on dev_gold.
+(One run of 105 minutes with these labels, and others of one kind only, had a mean F1 of 0.763 on dev_gold, compact-1 0.798: not
+shipped.) The ranges of the simulator's confounders were set after trial runs of compact-1 were measured on dev_gold.
 Progress in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes. With ``--minutes`` the
 number of steps and of simulated fields of view depends on the machine (the card says how many there were).
 """
