@@ -58,6 +58,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         ({"net": {"stats": ["q100"]}}, "q100"),
         ({"loss": {"pixel": 0}}, "both 0"),
         ({"stages": {"naive": 0}}, "both 0"),
+        ({"stages": {"percentile": [50, 101]}}, "stages.percentile.1"),  # else the second stage would fail, days later
         ({"net": {"architecture": "paper_unet", "padding": "valid", "stats": []}, "data": {"crop": 160}}, "leaves nothing"),
     ],
 )

@@ -18,6 +18,7 @@ PRESETS = Path(__file__).parent / "presets"
 Steps = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class _Part(BaseModel):
@@ -108,7 +109,7 @@ class StagesConfig(_Part):
     naive: Steps = 300_000
     robust: Steps = 0
     robust_rate: Annotated[float, Field(gt=0)] | None = None
-    percentile: tuple[float, float] = (85.0, 85.0)
+    percentile: tuple[Percent, Percent] = (85.0, 85.0)
     keep: Annotated[float, Field(ge=0, lt=1)] = 0.99
     high: Share = 0.9
     low: Share = 0.1
