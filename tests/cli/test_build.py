@@ -256,6 +256,7 @@ def test_cell_ids_are_whole_numbers(data, tmp_path, run_cli, table, wrong):
         (("--percentile", 200), "percentile"),
         (("--tile", 64, "--overlap", 64), "overlap of 64 px"),
         (("--extra", "nuclei"), "extra"),
+        (("--extra", "nuclear"), "does not say which channels"),
     ],
 )
 def test_settings_of_the_store_are_checked_first(data, tmp_path, run_cli, options, match):

@@ -123,7 +123,7 @@ def prepare(
     fovs = [f for f in every if f.labels is not None]
     table = _cells(file.cells, base, fovs) if file.cells is not None else None
     rule = _rule(file, path.parent, base, fovs, table)
-    extra: dict[str, str] = {role: channel for role, channel in file.extra.items() if role in settings.extra}
+    extra = _roles(file, settings.extra)
     wanted = tuple(dict.fromkeys([*rule.markers, *extra.values()]))
     _check_channels(file.name, wanted, fovs[0].channels)
     _check_table_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
@@ -176,6 +176,18 @@ def _open(file: DatasetFile, base: Path) -> list[Fov]:
         raise InputError(f"Dataset {file.name!r}: FOVs have no label image.", got=listed(bare))
     chosen = set(file.fovs)
     return [opened[f.fov_id] if f.fov_id in chosen else f for f in every]
+
+
+def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
+    """Role -> channel of the planes that the store will want; said before anything is scanned."""
+    out: dict[str, str] = {role: channel for role, channel in file.extra.items() if role in wanted}
+    if missing := [r for r in wanted if r not in out]:
+        raise InputError(
+            f"Dataset {file.name!r} does not say which channels are its extra planes.",
+            got=f"no {listed(missing)}",
+            fix='name them in the dataset file: [extra] nuclear = "DAPI"',
+        )
+    return out
 
 
 def _rooted(paths: str | list[str] | dict[str, str], base: Path) -> Any:
