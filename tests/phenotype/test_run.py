@@ -189,6 +189,8 @@ def test_mantis_project(typed, tissue, tmp_path):
     assert populations.iloc[0].tolist() == ["fov1", typed.obs["cell_id"].iloc[0], str(typed.obs["cell_type"].iloc[0])]
     features = pd.read_csv(project / "segment_features.csv")
     assert features.columns[2:4].tolist() == ["confidence", "CD45"]
+    with tifffile.TiffFile(project / "fov1" / "cell_segmentation.tiff") as file:
+        assert "ImageDescription" not in file.pages[0].tags  # a description without a name would hide the file's
 
 
 def test_the_run_can_be_opened_again(typed, tissue, tmp_path):

@@ -31,7 +31,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingExtraError("Figures and the report", "plots") from None
+        raise MissingExtraError("A report with figures", "plots") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -129,7 +129,8 @@ def write_mantis(table: AnnData, segmented: Sequence[Segmented], out: Path) -> N
 
     ``mantis/<fov>/cell_segmentation.tiff`` and, where there are images, ``mantis/<fov>/markers/<channel>.tiff``;
     ``mantis/populations.csv`` (FOV, cell, type; no header) and ``mantis/segment_features.csv`` (FOV, cell, scores). The
-    folders have the FOVs' own names, because the tables refer to them. TIFFs are plain strips, which every version reads.
+    folders have the FOVs' own names, because the tables refer to them. TIFFs are plain strips, which every version reads, and
+    have no description: Mantis Viewer looks for a marker's name there before it takes the file's.
     """
     with atomic_path(out / "mantis") as project:
         project.mkdir()
@@ -141,12 +142,14 @@ def write_mantis(table: AnnData, segmented: Sequence[Segmented], out: Path) -> N
             folder.mkdir()
             labels = one.read()
             narrow = np.uint16 if int(labels.max(initial=0)) < 2**16 else np.uint32
-            tifffile.imwrite(folder / "cell_segmentation.tiff", labels.astype(narrow), photometric="minisblack")
+            tifffile.imwrite(folder / "cell_segmentation.tiff", labels.astype(narrow), photometric="minisblack", metadata=None)
             if one.image is not None:
                 (folder / "markers").mkdir()
                 for i, channel in enumerate(one.image.channels):
                     plane = one.image.image[i, 0 : labels.shape[0], 0 : labels.shape[1]]
-                    tifffile.imwrite(folder / "markers" / f"{_file_name(channel)}.tiff", plane, photometric="minisblack")
+                    tifffile.imwrite(
+                        folder / "markers" / f"{_file_name(channel)}.tiff", plane, photometric="minisblack", metadata=None
+                    )
         frame = type_frame(table)
         frame[[CSV_FOV, CSV_LABEL, CELL_TYPE]].to_csv(project / "populations.csv", index=False, header=False)
         scores = frame[[CSV_FOV, CSV_LABEL, CONFIDENCE]].fillna({CONFIDENCE: 0})

@@ -55,7 +55,7 @@ class Wanted:
         if (self.mantis or self.spatialdata or self.images) and not self.labels:
             raise InputError("Pictures of cells need the label images.", fix="pass --labels")
         for asked, module, what, extra in (
-            (self.report or self.umap, "matplotlib", "Figures and the report", "plots"),
+            (self.report or self.umap, "matplotlib", "A report with figures", "plots"),
             (self.umap, "umap", "A UMAP", "umap"),
             (self.spatialdata, "spatialdata", "Writing SpatialData", "spatialdata"),
         ):
