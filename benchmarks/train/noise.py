@@ -11,9 +11,9 @@ Two datasets (CODEX and MIBI optics) of the named panel. Training and validation
               labelled negative, also those of which the truth cannot be seen (they do not count in the test)
 All arms share the first stage (the same checkpoint) and have the same learning rates in the second one; they differ in the cells
 that count in it: "naive" all of them, "robust" the rules of the paper (85th percentile), "ramp" the published code's (50 to 90).
-The second stage is short, so thresholds keep 0.9 a step, not the paper's 0.99, and the rate begins at 3e-4. With 0.99, a rate that
-begins again at 1e-3 and 150 steps, the losses of positive cells rose above thresholds that could not follow, and these cells were
-left out for good: from 0.736 to 0.306 on clean labels (seed 0).
+The second stage is short, so thresholds keep 0.9 a step, not the paper's 0.99, and the rate begins at 3e-4. With 0.99, a rate
+that begins again at 1e-3 and 150 steps, the losses of positive cells rose above thresholds that could not follow, and these cells
+were left out for good: from 0.736 to 0.306 on clean labels (seed 0).
 """
 
 from __future__ import annotations
