@@ -1,5 +1,6 @@
 """The report as a file and in a browser; the tables as files; evaluations side by side."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -124,6 +125,14 @@ def test_compare(evaluation, tmp_path):
     assert {p.name for p in (tmp_path / "both").iterdir()} == {
         "comparison.md", "comparison.csv", "comparison_markers.csv",
     }  # fmt: skip
+
+
+def test_compare_names_calls_without_a_dataset(evaluation, tmp_path):
+    bare = dataclasses.replace(evaluation, calls=evaluation.calls.assign(dataset=""))
+    for name in ("a", "b"):
+        write_tables(bare, tmp_path / name, ABOUT)
+    rows = comparison_rows(compare({name: [tmp_path / name] for name in ("a", "b")}))
+    assert [row[0] for row in rows] == ["dataset", "the calls", "mean"]
 
 
 def test_leave_one_dataset_out(evaluation, tmp_path):

@@ -124,7 +124,7 @@ def comparison_rows(result: Comparison) -> list[list[str]]:
     rows = [["dataset", *result.names, *(f"{n} less {first}" for n in others)]]
     for dataset, part in result.means.groupby("dataset", sort=False):
         by = {str(r["name"]): r for r in part.to_dict("records")}
-        rows.append([str(dataset), *(with_interval(by[n]) for n in result.names), *(gain(by[n]) for n in others)])
+        rows.append([str(dataset) or "the calls", *(with_interval(by[n]) for n in result.names), *(gain(by[n]) for n in others)])
     return rows
 
 
