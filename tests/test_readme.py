@@ -40,7 +40,7 @@ def test_commands(folder):
     for command in commands:
         run(folder, *(command[: command.index(">")] if ">" in command else command))
     assert {"cells.h5ad", "cells.csv", "normaliser.json", "run.json"} <= {p.name for p in (folder / "results").iterdir()}
-    assert {"cells.h5ad", "cells.csv", "report.html"} <= {p.name for p in (folder / "types").iterdir()}
+    assert {"types.h5ad", "types.csv", "report.html"} <= {p.name for p in (folder / "types").iterdir()}
 
 
 def test_python(folder):
