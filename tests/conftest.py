@@ -1,9 +1,13 @@
 """Shared by all tests: deterministic hypothesis, small segmentations."""
 
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import settings
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job ignores Ctrl-C, and so would the programs tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("panimbus", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.load_profile("panimbus")
 

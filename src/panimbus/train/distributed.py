@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,10 +80,8 @@ def team(device: str) -> Iterator[Team]:
     where = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(where)
-    if size > 1:
+    if size > 1 and not dist.is_initialized():
+        # one group for the life of the process: a second one may wait for ever for the addresses of the one that was destroyed
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    try:
-        yield Team(rank, size, where)
-    finally:
-        if size > 1:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    yield Team(rank, size, where)
