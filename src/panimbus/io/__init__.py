@@ -5,7 +5,7 @@ from __future__ import annotations
 from panimbus.io.fovs import attach_labels, from_array, open_fovs
 from panimbus.io.geojson import GeoJsonLabels
 from panimbus.io.labels import validate_labels
-from panimbus.io.write import atomic_path, write_labels, write_ome_tiff, write_ome_zarr
+from panimbus.io.write import atomic_path, tile_writer, write_labels, write_ome_tiff, write_ome_zarr
 
 __all__ = [
     "GeoJsonLabels",
@@ -13,6 +13,7 @@ __all__ = [
     "attach_labels",
     "from_array",
     "open_fovs",
+    "tile_writer",
     "validate_labels",
     "write_labels",
     "write_ome_tiff",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ import tifffile
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Array
+from panimbus.io.pyramid import Canvas, ImageSpec, blocks, in_memory, save_tiff
 
 _TILE = 256
-_CHUNK = 1024
+_WAITING = 4
 
 
 @contextmanager
@@ -69,36 +72,157 @@ def _sync_folder(path: Path) -> None:
             os.close(handle)
 
 
-def write_ome_tiff(path: str | Path, image: Array, channels: Sequence[str], mpp: float | None) -> None:
-    """Write a stack as a tiled, deflate-compressed OME-TIFF that QuPath, ImageJ and napari open.
+class TileWriter:
+    """Takes tiles of an image in any order; made by `tile_writer`.
+
+    Tiles are written by a thread of its own, so that computing goes on meanwhile; what fails there is raised by the next call
+    or by `flush`.
+
+    Attributes
+    ----------
+    resumed
+        Whether the canvas was there before: tiles that an earlier run had flushed are in it.
+    """
+
+    def __init__(self, canvas: Canvas, pool: ThreadPoolExecutor) -> None:
+        self.resumed = canvas.resumed
+        self._canvas = canvas
+        self._pool = pool
+        self._waiting: deque[Future[None]] = deque()
+
+    def __call__(self, channel: int, where: tuple[slice, slice], values: Array) -> None:
+        """Put a tile.
+
+        Parameters
+        ----------
+        channel
+            Position of the plane.
+        where
+            (rows, columns) of the image, inside it.
+        values : (rows, columns)
+            Pixels; copied. Where tiles overlap, the last one stays.
+        """
+        spec = self._canvas.spec
+        box = tuple((s.start or 0, n if s.stop is None else s.stop) for s, n in zip(where, spec.shape[1:], strict=True))
+        inside = all(0 <= a < b <= n for (a, b), n in zip(box, spec.shape[1:], strict=True))
+        if not (0 <= channel < spec.shape[0] and inside and values.shape == tuple(b - a for a, b in box)):
+            raise InputError(
+                "a tile does not fit the image.",
+                expected=f"a part of (C, Y, X) = {spec.shape}",
+                got=f"channel {channel}, rows and columns {box}, values of shape {values.shape}",
+            )
+        while len(self._waiting) >= _WAITING:
+            self._waiting.popleft().result()
+        part = np.array(values, spec.dtype)
+        self._waiting.append(self._pool.submit(self._canvas.write, channel, (slice(*box[0]), slice(*box[1])), part))
+
+    def flush(self) -> None:
+        """Wait until every tile put so far is in its file."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+
+@contextmanager
+def tile_writer(
+    path: str | Path,
+    shape: Sequence[int],
+    dtype: Any,
+    *,
+    channels: Sequence[str],
+    mpp: float | None,
+    labels: bool = False,
+    canvas: str | Path | None = None,
+) -> Iterator[TileWriter]:
+    """Write an image tile by tile, in any order, as a pyramidal OME-Zarr (``.zarr``) or tiled OME-TIFF (``.ome.tiff``).
+
+    Memory holds a few tiles, whatever the image's size. Parts that no tile covers are 0 and cost nothing in a Zarr. The name is
+    there when the block ends without an exception, else not.
+
+    Parameters
+    ----------
+    path
+        Name; its ending says the format.
+    shape
+        (C, Y, X).
+    dtype
+        Type of the pixels.
+    channels
+        C names.
+    mpp
+        Micrometres per pixel, None if unknown.
+    labels
+        Whether values are ids: coarser levels then take every second pixel, not means.
+    canvas
+        A folder, on the disk of ``path``, that keeps the tiles when the block is left by an exception or the program is killed: a
+        later call with the same arguments takes them up (`TileWriter.resumed`). Name it by all that the pixels depend on.
+        Without it, a failure leaves nothing.
+
+    Yields
+    ------
+    TileWriter
+        Call it with (channel, (rows, columns), values).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, tile_writer(
+    ...     Path(folder) / "maps.ome.zarr", (1, 600, 900), "uint8", channels=["CD3"], mpp=0.5
+    ... ) as put:
+    ...     put(0, (slice(100, 102), slice(7, 9)), np.array([[1, 2], [3, 4]]))
+    """
+    spec = ImageSpec.of(shape, dtype, channels, mpp, labels=labels)
+    as_tiff = _is_tiff(Path(path))
+    if as_tiff:
+        spec.check_tiff()
+    with atomic_path(path) as temporary:
+        folder = temporary.with_name("canvas.zarr") if canvas is None else Path(canvas)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        paper = Canvas(folder, spec)
+        with ThreadPoolExecutor(1, thread_name_prefix="panimbus-write") as pool:
+            put = TileWriter(paper, pool)
+            yield put
+            put.flush()
+        paper.finish()
+        if as_tiff:
+            save_tiff(temporary, paper.levels, spec)
+        else:
+            paper.describe(_stem(path))
+            shutil.move(folder, temporary)
+    if as_tiff:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_tiff(path: Path) -> bool:
+    name = path.name.lower()
+    if not name.endswith((".zarr", ".tif", ".tiff")):
+        raise InputError(f"{path}: the ending does not say the format.", available=[".ome.zarr", ".ome.tiff"])
+    return not name.endswith(".zarr")
+
+
+def _stem(path: str | Path) -> str:
+    return Path(path).name.removesuffix(".zarr").removesuffix(".ome")
+
+
+def write_ome_tiff(path: str | Path, image: Array, channels: Sequence[str], mpp: float | None, *, labels: bool = False) -> None:
+    """Write a stack as a tiled, deflate-compressed, pyramidal OME-TIFF that QuPath, ImageJ and napari open.
 
     Parameters
     ----------
     path
         Name; should end in ``.ome.tiff``.
-    image : (C, Y, X), any integer or float dtype
+    image : (C, Y, X), any integer of up to 32 bits, float32 or float64
         Pixels.
     channels
         C names.
     mpp
         Micrometres per pixel, None if unknown.
+    labels
+        Whether values are ids: coarser levels then take every second pixel, not means.
     """
-    _check(image, channels)
-    meta: dict[str, Any] = {"axes": "CYX", "Channel": {"Name": list(channels)}}
-    if mpp is not None:
-        meta |= {"PhysicalSizeX": mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": mpp, "PhysicalSizeYUnit": "µm"}
+    spec = ImageSpec.of(image.shape, image.dtype, channels, mpp, labels=labels)
+    spec.check_tiff()
     with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            image,
-            ome=True,
-            metadata=meta,
-            tile=(_TILE, _TILE),
-            compression="zlib",
-            predictor=3 if image.dtype.kind == "f" else 2,
-            photometric="minisblack",
-            bigtiff=image.nbytes > 2**31,
-        )
+        save_tiff(temporary, in_memory(image, spec), spec)
 
 
 def write_labels(path: str | Path, labels: Array) -> None:
@@ -120,7 +244,7 @@ def write_labels(path: str | Path, labels: Array) -> None:
 
 
 def write_ome_zarr(path: str | Path, image: Array, channels: Sequence[str], mpp: float | None, *, version: str = "0.5") -> None:
-    """Write a stack as an OME-Zarr of one resolution level.
+    """Write a stack as a pyramidal OME-Zarr.
 
     Parameters
     ----------
@@ -135,36 +259,12 @@ def write_ome_zarr(path: str | Path, image: Array, channels: Sequence[str], mpp:
     version
         OME-Zarr version: "0.5" (Zarr 3) or "0.4" (Zarr 2).
     """
-    import zarr
-
-    _check(image, channels)
+    spec = ImageSpec.of(image.shape, image.dtype, channels, mpp)
     if version not in ("0.4", "0.5"):
         raise InputError("the OME-Zarr version is not one that is written.", got=version, available=["0.4", "0.5"])
-    axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
-    axes += [{"name": a, "type": "space", **({"unit": "micrometer"} if mpp is not None else {})} for a in "yx"]
-    scale = [1.0, mpp or 1.0, mpp or 1.0]
-    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-    multiscale: dict[str, Any] = {"name": Path(path).stem, "axes": axes, "datasets": [level]}
-    top = int(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 1
-    window = {"min": 0, "max": top, "start": 0, "end": top}
-    omero = {"channels": [{"label": c, "color": "FFFFFF", "active": i < 3, "window": window} for i, c in enumerate(channels)]}
     with atomic_path(path) as temporary:
-        group: Any = zarr.open_group(store=str(temporary), mode="w", zarr_format=3 if version == "0.5" else 2)
-        chunks = (1, min(_CHUNK, image.shape[1]), min(_CHUNK, image.shape[2]))
-        keys = (
-            {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if version == "0.4" else {"dimension_names": ["c", "y", "x"]}
-        )
-        array: Any = group.create_array("0", shape=image.shape, dtype=image.dtype, chunks=chunks, **keys)
-        for c in range(image.shape[0]):
-            array[c] = image[c]
-        if version == "0.5":
-            group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "omero": omero}
-        else:
-            group.attrs.update({"multiscales": [{"version": "0.4", **multiscale}], "omero": {"version": "0.4", **omero}})
-
-
-def _check(image: Array, channels: Sequence[str]) -> None:
-    if image.ndim != 3 or image.dtype.kind not in "uif":
-        raise InputError("an image must be (C, Y, X) numbers.", got=f"shape {image.shape}, {image.dtype}")
-    if len(channels) != image.shape[0] or isinstance(channels, str):
-        raise InputError("the channel names do not fit the image.", expected=f"{image.shape[0]} names", got=f"{channels}")
+        canvas = Canvas(temporary, spec, version)
+        for c, ys, xs in blocks(spec.shape):
+            canvas.write(c, (ys, xs), image[c, ys, xs])
+        canvas.finish()
+        canvas.describe(_stem(path))

@@ -107,7 +107,8 @@ def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path) -> No
     order = list(summary.types[CELL_TYPE])
     types = part.obs[CELL_TYPE].astype(str).tolist()
     codes = np.array([order.index(t) + 1 for t in types], np.int64)
-    write_ome_tiff(out / "labels" / f"{name}.ome.tiff", paint_types(labels, ids, codes)[None], ["cell_type"], one.mpp)
+    painted = paint_types(labels, ids, codes)[None]
+    write_ome_tiff(out / "labels" / f"{name}.ome.tiff", painted, ["cell_type"], one.mpp, labels=True)
     numbers: dict[str, Any] = {str(c): np.asarray(part.X)[:, i] for i, c in enumerate(part.var_names)}
     numbers["confidence"] = part.obs[CONFIDENCE].to_numpy(np.float64)
     numbers["metacluster"] = part.obs[METACLUSTER].astype(int).to_numpy()
