@@ -1,7 +1,5 @@
 """Tile and stitch: the result does not depend on the tile size, the reading blocks, the bands or the threads."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -54,15 +52,6 @@ def test_reading_blocks_and_bands_do_not_matter(model, fov, run, monkeypatch, tm
     np.testing.assert_allclose(parts.obsm["spatial"], whole.obsm["spatial"], rtol=1e-12)
     np.testing.assert_allclose(parts.layers["intensity_mean"], whole.layers["intensity_mean"], rtol=1e-6)
     np.testing.assert_allclose(parts.X, whole.X, atol=2e-6)
-
-
-def test_bands_cover_the_rows():
-    for shape in ((1, 1), (1, 10**9), (5000, 5000), (7, 2**23), (0, 5)):
-        edges = scan.bands(shape)
-        assert edges[0][0] == 0
-        assert edges[-1][1] == shape[0]
-        assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
-        assert all((b - a) * shape[1] <= max(scan.BAND_PIXELS, 2 * shape[1]) for a, b in edges)
 
 
 @pytest.mark.parametrize("kind", ["compact", "same"])

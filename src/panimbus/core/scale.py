@@ -19,8 +19,9 @@ Array = npt.NDArray[Any]
 
 _SHIFT = 11  # float32 keeps 23 bits of mantissa; 12 are kept here
 _TOP = 0x7F7FFFFF >> _SHIFT  # the bin of the largest float32
-_TINY = np.float32(2.0**-64)
-_DENSE_LIMIT = 1 << 21
+_TINY_BITS = np.float32(2.0**-64).view(np.int32)
+_SPARSE = 8  # keys at most this far apart, on average, are counted in a table of their whole range
+_PART = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,26 @@ class Histogram:
         """
         if values.size == 0:
             return cls.empty()
-        if values.dtype.kind == "f":
-            return cls(*_count_floats(values), is_float=True)
-        if values.dtype.kind not in "ui":
+        flat, is_float = values.reshape(-1), values.dtype.kind == "f"
+        if is_float:
+            _check_floats(flat)
+        elif values.dtype.kind not in "ui":
             raise InputError("Only integers and floats have a histogram.", got=str(values.dtype))
-        if values.dtype == np.uint64 and int(values.max()) > np.iinfo(np.int64).max:
+        elif values.dtype == np.uint64 and int(values.max()) > np.iinfo(np.int64).max:
             raise InputError("Pixel values above 2^63 cannot be counted.", got=str(int(values.max())))
-        return cls(*_count_integers(values), is_float=False)
+        # a part at a time: the wider copies that counting makes stay in the processor's cache
+        parts = (flat[k : k + _PART] for k in range(0, flat.size, _PART))
+        return cls.pool([cls(*_count_integers(_float_keys(p) if is_float else p), is_float) for p in parts])
+
+    @classmethod
+    def pool(cls, parts: Sequence[Histogram]) -> Histogram:
+        """The histogram of all the values together, whatever their order; where some are floats, a float one."""
+        known = [p for p in parts if p.is_float is not None]
+        if len(known) < 2:
+            return known[0] if known else cls.empty()
+        if len({p.is_float for p in known}) > 1:
+            known = [p.as_float() for p in known]
+        return cls(*_add_counts([p.keys for p in known], [p.counts for p in known]), known[0].is_float)
 
     @property
     def total(self) -> int:
@@ -74,17 +88,7 @@ class Histogram:
 
         An integer and a float histogram merge to a float one.
         """
-        if other.is_float is None:
-            return self
-        if self.is_float is None:
-            return other
-        if self.is_float != other.is_float:
-            return self.as_float().merge(other.as_float())
-        keys = np.union1d(self.keys, other.keys)
-        counts = np.zeros(len(keys), np.int64)
-        counts[np.searchsorted(keys, self.keys)] += self.counts
-        counts[np.searchsorted(keys, other.keys)] += other.counts
-        return Histogram(keys, counts, self.is_float)
+        return Histogram.pool([self, other])
 
     def as_float(self) -> Histogram:
         """The same values in float bins."""
@@ -114,25 +118,43 @@ class Histogram:
         return Histogram(self.keys[keep], self.counts[keep], self.is_float)
 
 
+def _add_counts(keys: Sequence[Array], counts: Sequence[Array]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sorted, unique keys and the sums of their counts. Linear in the number of keys where they lie densely."""
+    lo, hi = min(int(k[0]) for k in keys), max(int(k[-1]) for k in keys)
+    if hi - lo < _SPARSE * sum(len(k) for k in keys):
+        dense = np.zeros(hi - lo + 1, np.int64)
+        for key, count in zip(keys, counts, strict=True):
+            dense[key - lo] += count
+        found = np.flatnonzero(dense)
+        return found + lo, dense[found]
+    every = np.concatenate(keys)
+    order = np.argsort(every, kind="stable")  # joins the sorted parts
+    every = every[order]
+    first = np.flatnonzero(np.append(True, every[1:] != every[:-1]))
+    return every[first], np.add.reduceat(np.concatenate(counts)[order], first)
+
+
 def _count_integers(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     lo, hi = int(values.min()), int(values.max())
-    if hi - lo < max(_DENSE_LIMIT, values.size):
-        flat = values.ravel()
-        shifted = flat if lo == 0 else flat.astype(np.int64) - lo
-        counts = np.bincount(shifted)
+    if hi - lo < _SPARSE * values.size:
+        start = 0 if 0 <= lo <= hi - lo else lo
+        counts = np.bincount(values.astype(np.int64) - start if start else values)
         keys = np.flatnonzero(counts)
-        return keys.astype(np.int64) + lo, counts[keys].astype(np.int64)
+        return keys + start, counts[keys].astype(np.int64)
     keys, counts = np.unique(values, return_counts=True)
     return keys.astype(np.int64), counts.astype(np.int64)
 
 
-def _float_keys(values: Array) -> npt.NDArray[np.int64]:
+def _float_keys(values: Array) -> Array:
     """Order-preserving integer keys: sign and rounded upper bits of the float32; values below 2^-64 in size count as 0."""
-    v = values.astype(np.float32).ravel()
-    bits = ((v.view(np.int32) & np.int32(0x7FFFFFFF)) + (1 << (_SHIFT - 1))) >> _SHIFT
-    np.minimum(bits, _TOP, out=bits)
-    bits[np.abs(v) < _TINY] = 0
-    keys: npt.NDArray[np.int64] = np.where(v < 0, -bits.astype(np.int64), bits)
+    v = values.astype(np.float32)
+    keys = v.view(np.int32) & np.int32(0x7FFFFFFF)
+    tiny = keys < _TINY_BITS
+    keys += np.int32(1 << (_SHIFT - 1))
+    keys >>= _SHIFT
+    np.minimum(keys, _TOP, out=keys)
+    keys[tiny] = 0
+    np.negative(keys, out=keys, where=v < 0)
     return keys
 
 
@@ -141,17 +163,17 @@ def _key_values(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.where(keys < 0, -size, size)
 
 
-def _count_floats(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    bad = int(values.size - np.isfinite(values).sum())
+def _check_floats(values: Array) -> None:
+    bad = int(values.size - np.count_nonzero(np.isfinite(values)))
     if bad:
         raise InputError(
             f"{bad:,} of {values.size:,} pixels are NaN or infinite.",
             expected="finite intensities",
             fix="replace them before scoring, e.g. with 0 (registration and stitching often leave NaN outside the tissue)",
         )
-    if float(np.abs(values).max()) > float(np.finfo(np.float32).max):
-        raise InputError("Pixel values do not fit float32.", got=f"{float(np.abs(values).max()):.3g}")
-    return _count_integers(_float_keys(values))
+    top = max(float(values.max()), -float(values.min()))
+    if top > float(np.finfo(np.float32).max):
+        raise InputError("Pixel values do not fit float32.", got=f"{top:.3g}")
 
 
 @dataclass

@@ -1,11 +1,15 @@
-"""First pass over a FOV: which cells there are, where, how bright, and the histograms the normaliser is made of."""
+"""First pass over a FOV: which cells there are, where, how bright, and the histograms the normaliser is made of.
+
+A FOV is read in bands of rows (`scan_band`). What a band gives is small, does not depend on the other bands and can be kept, so
+the bands may be scanned one after the other, on several machines, or in several runs: `join_bands` makes the same of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,15 +18,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError
-from panimbus.core.fov import Fov
-from panimbus.core.labels import CellIndex, closest_members, sample_at, unique_ids
-from panimbus.core.regions import CellGeometry, cell_sums
+from panimbus.core.band import BandScan, LabelBand, PlaneBand, look_at_labels, look_at_plane, nearest_pixels
+from panimbus.core.errors import InputError, ReadError
+from panimbus.core.fov import ArrayLike, Fov
+from panimbus.core.labels import CellIndex
+from panimbus.core.regions import CellGeometry
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelStats, Histogram
 
 Array = npt.NDArray[Any]
+Box = tuple[int, int, int, int]
 BAND_PIXELS = 1 << 23
+ON_ERROR = ("raise", "skip")
+_PATCH = 256  # rows and columns of the squares in which an unreadable part is looked for
+_THREADS = 2  # channels of a band at a time: one is read while the other is counted
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class FovCells:
         The two axes.
     rescued : (k, 3) intp
         Cells too small to hold the centre of any model pixel, with the model pixel (y, x) that stands for them.
+    pixels : (n,) int64
+        Model pixels of each cell: those whose centre it holds, or the one that stands for it.
     """
 
     index: CellIndex
@@ -46,11 +57,17 @@ class FovCells:
     y: Axis
     x: Axis
     rescued: npt.NDArray[np.intp]
+    pixels: npt.NDArray[np.int64]
 
     @property
     def n(self) -> int:
         """Number of cells."""
         return len(self.index)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the model's grid, in its pixels."""
+        return self.y.size, self.x.size
 
 
 def model_axes(fov: Fov, mpp: float) -> tuple[Axis, Axis]:
@@ -65,11 +82,34 @@ def model_axes(fov: Fov, mpp: float) -> tuple[Axis, Axis]:
 
 
 def bands(shape_yx: tuple[int, int], multiple: int = 1) -> list[tuple[int, int]]:
-    """Row ranges of at most about 8 million pixels, that begin on a multiple (so that no model pixel's centre is cut)."""
-    rows = max(1, BAND_PIXELS // max(1, shape_yx[1]))
-    count = max(1, math.ceil(shape_yx[0] / rows))
-    edges = np.unique(np.linspace(0, shape_yx[0], count + 1).astype(int)[:-1] // multiple * multiple)
-    return [(int(a), int(b)) for a, b in pairwise([*edges, shape_yx[0]])]
+    """Row ranges of about 8 million pixels.
+
+    They begin on a power of two, as the tiles and chunks of files do (none is decoded for two bands).
+
+    Parameters
+    ----------
+    shape_yx
+        Of the image.
+    multiple
+        Pixels of the image in one of the model: where it is even, four pixels at the corner of which a model pixel's centre lies
+        vote, and no band parts them.
+    """
+    height, width = shape_yx
+    even = multiple & -multiple  # rows that are multiples of this lie on no centre
+    rows = max(even, 1 << max(0, round(math.log2(max(1, BAND_PIXELS / max(1, width))))))
+    edges = list(range(0, height, rows)) or [0]
+    if len(edges) > 1 and height - edges[-1] < max(even, rows // 8):  # no band of a few rows
+        del edges[-1]
+    return list(pairwise([*edges, height]))
+
+
+def fov_bands(fov: Fov, mpp: float) -> list[tuple[int, int]]:
+    """The bands of a FOV: a function of its shape and of the two pixel sizes."""
+    return _bands(fov, model_axes(fov, mpp)[0])
+
+
+def _bands(fov: Fov, y: Axis) -> list[tuple[int, int]]:
+    return bands(fov.shape_yx, y.factor or 1)
 
 
 def prefetched(image: Any, keys: Sequence[tuple[int, slice, slice]]) -> Iterator[Array]:
@@ -83,37 +123,164 @@ def prefetched(image: Any, keys: Sequence[tuple[int, slice, slice]]) -> Iterator
             yield np.asarray(plane)
 
 
+@dataclass(frozen=True)
+class FovScan:
+    """What the first pass learned of the channels of a FOV.
+
+    Parameters
+    ----------
+    stats
+        Channel -> `ChannelStats`.
+    mean : (n, C) float32
+        Mean raw intensity of each cell, at the image's own resolution; NaN where one of its pixels could not be read.
+    digest
+        Hash of the pixels of the channels and of the label image, whatever file they came from.
+    skipped
+        (channel, (first row, behind the last, first column, behind the last)) of the parts that could not be read.
+    """
+
+    stats: dict[str, ChannelStats]
+    mean: npt.NDArray[np.float32]
+    digest: str
+    skipped: tuple[tuple[str, Box], ...] = ()
+
+
+def scan_band(fov: Fov, channels: Sequence[str], mpp: float, rows: tuple[int, int], *, on_error: str = "raise") -> BandScan:
+    """Read the rows of a band, the labels once and each channel once.
+
+    Parameters
+    ----------
+    fov
+    channels
+        Which to read; none for the cells alone.
+    mpp
+        The model's µm per pixel.
+    rows
+        One of `fov_bands`.
+    on_error
+        ``skip``: pixels of a channel that cannot be read are missing (the labels must be readable).
+
+    Raises
+    ------
+    InputError
+        If the FOV has no pixel size or no label image, labels are negative, or pixels are NaN.
+    ReadError
+        If a part of the file cannot be read.
+    """
+    if on_error not in ON_ERROR:
+        raise InputError(f"Unknown way to treat unreadable pixels: {on_error!r}.", available=ON_ERROR)
+    return _scan(fov, channels, model_axes(fov, mpp), rows, on_error)
+
+
+def join_bands(fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[BandScan]) -> tuple[FovCells, FovScan]:
+    """The cells and channels of a FOV from all of its bands, in any order."""
+    return _join(fov, channels, model_axes(fov, mpp), parts)
+
+
+def scan_fov(fov: Fov, channels: Sequence[str], mpp: float, *, on_error: str = "raise") -> tuple[FovCells, FovScan]:
+    """Scan all bands of a FOV, one after the other."""
+    return join_bands(
+        fov, channels, mpp, [scan_band(fov, channels, mpp, rows, on_error=on_error) for rows in fov_bands(fov, mpp)]
+    )
+
+
 def scan_cells(fov: Fov, mpp: float) -> FovCells:
-    """Find the cells of a FOV.
+    """Find the cells of a FOV, without looking at its channels.
 
     Raises
     ------
     InputError
         If the FOV has no pixel size or no label image, or labels are negative.
     """
+    return scan_fov(fov, (), mpp)[0]
+
+
+def scan_channels(fov: Fov, cells: FovCells, channels: Sequence[str]) -> FovScan:
+    """Histograms and cell means of every channel of a FOV whose cells are known; `scan_fov` finds both in one reading."""
+    axes = (cells.y, cells.x)
+    parts = [_scan(fov, channels, axes, rows, "raise") for rows in _bands(fov, cells.y)]
+    return _join(fov, channels, axes, parts)[1]
+
+
+def _scan(fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], rows: tuple[int, int], on_error: str) -> BandScan:
     if fov.labels is None:
         raise InputError(f"FOV {fov.fov_id!r} has no label image.", fix="pass --labels (Python: labels=)")
-    y, x = model_axes(fov, mpp)
-    strips = bands(fov.shape_yx, y.factor or 1)
-    keep = len(strips) == 1
-    parts: list[Array | None] = []
-    ids = []
-    for r0, r1 in strips:
-        part = np.asarray(fov.labels[r0:r1, 0 : fov.shape_yx[1]])
-        _check_values(part, fov.fov_id)
-        ids.append(unique_ids(part))
-        parts.append(part if keep else None)
-    index = CellIndex(np.unique(np.concatenate(ids)))
-    geometry, sampled = CellGeometry.zeros(len(index)), np.zeros(len(index), np.bool_)
-    rows, cols = y.centres(0, y.size), x.centres(0, x.size)
-    for (r0, r1), kept in zip(strips, parts, strict=True):
-        cells = index(np.asarray(fov.labels[r0:r1, 0 : fov.shape_yx[1]]) if kept is None else kept)
-        geometry.add(cells, (r0, 0))
-        mine = (rows[1] >= r0) & (rows[1] < r1)
-        seen = sample_at(cells, [r[mine] - r0 for r in rows], cols)
-        sampled[seen[seen >= 0]] = True
-    rescued = _rescue(fov, index, geometry, ~sampled, (y, x)) if not sampled.all() else np.zeros((0, 3), np.intp)
-    return FovCells(index, geometry, y, x, rescued)
+    image = fov.labels
+    for channel in channels:
+        fov.index(channel)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        finding = pool.submit(_scan_labels, image, fov, axes, rows)
+        planes = list(pool.map(lambda c: _scan_plane(fov, c, rows, on_error, finding.result), channels))
+        labels = finding.result()
+    sums = np.stack([p.sums for p, _ in planes]) if planes else np.zeros((0, len(labels.ids)))
+    holes = [(k, *hole) for k, (_, found) in enumerate(planes) for hole in found]
+    return BandScan(
+        rows=rows,
+        ids=labels.ids,
+        count=labels.count,
+        sum_y=labels.sum_y,
+        sum_x=labels.sum_x,
+        centres=labels.centres,
+        lost=labels.lost,
+        sums=sums,
+        outside_sum=np.array([p.outside_sum for p, _ in planes], np.float64),
+        outside_count=np.array([p.outside_count for p, _ in planes], np.int64),
+        pixels=tuple(p.pixels for p, _ in planes),
+        digests=(labels.digest, *(p.digest for p, _ in planes)),
+        holes=np.array(holes, np.int64).reshape(-1, 5),
+    )
+
+
+def _scan_labels(image: ArrayLike, fov: Fov, axes: tuple[Axis, Axis], rows: tuple[int, int]) -> LabelBand:
+    try:
+        labels = np.asarray(image[rows[0] : rows[1], 0 : fov.shape_yx[1]])
+    except ReadError as error:
+        raise ReadError(f"FOV {fov.fov_id!r}, label image, rows {rows[0]} to {rows[1] - 1}: {error}") from error
+    _check_values(labels, fov.fov_id)
+    return look_at_labels(labels, *axes, rows[0])
+
+
+def _scan_plane(
+    fov: Fov, channel: str, rows: tuple[int, int], on_error: str, labels: Callable[[], LabelBand]
+) -> tuple[PlaneBand, list[Box]]:
+    plane, width = fov.index(channel), fov.shape_yx[1]
+    holes: list[Box] = []
+    try:
+        pixels = np.asarray(fov.image[plane, rows[0] : rows[1], 0:width])
+    except ReadError as error:
+        if on_error == "raise":
+            where = f"FOV {fov.fov_id!r}, channel {channel!r}, rows {rows[0]} to {rows[1] - 1}"
+            raise ReadError(f"{where}: {error}") from error
+        pixels, holes = _read_around(fov, plane, rows)
+    found = labels()
+    try:
+        return look_at_plane(pixels, found, rows[0], holes), holes
+    except InputError as error:
+        raise InputError(f"FOV {fov.fov_id!r}, channel {channel!r}: {error}") from None
+
+
+def _read_around(fov: Fov, plane: int, rows: tuple[int, int]) -> tuple[Array, list[Box]]:
+    """What can be read of a band, 0 elsewhere; and the squares that cannot."""
+    width = fov.shape_yx[1]
+    out = np.zeros((rows[1] - rows[0], width), fov.image.dtype)
+    holes: list[Box] = []
+
+    def read(y0: int, y1: int, x0: int, x1: int) -> bool:
+        try:
+            out[y0 - rows[0] : y1 - rows[0], x0:x1] = fov.image[plane, y0:y1, x0:x1]
+        except ReadError:
+            return False
+        return True
+
+    for y0, y1 in _steps(*rows):
+        if not read(y0, y1, 0, width):
+            holes += [(y0, y1, x0, x1) for x0, x1 in _steps(0, width) if not read(y0, y1, x0, x1)]
+    return out, holes
+
+
+def _steps(start: int, stop: int) -> list[tuple[int, int]]:
+    """A range cut at the multiples of `_PATCH`."""
+    return list(pairwise([start, *range((start // _PATCH + 1) * _PATCH, stop, _PATCH), stop]))
 
 
 def _check_values(labels: Array, fov_id: str) -> None:
@@ -128,70 +295,63 @@ def _check_values(labels: Array, fov_id: str) -> None:
         raise InputError(f"FOV {fov_id!r}: label ids above 2^63 - 1 do not fit the cell table.", got=str(int(labels.max())))
 
 
+def _join(fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], parts: Iterable[BandScan]) -> tuple[FovCells, FovScan]:
+    parts = sorted(parts, key=lambda p: p.rows)
+    if [p.rows for p in parts] != _bands(fov, axes[0]) or any(len(p.pixels) != len(channels) for p in parts):
+        raise ValueError(f"FOV {fov.fov_id!r}: these are not all of its bands: {[p.rows for p in parts]}")
+    index = CellIndex(np.unique(np.concatenate([p.ids for p in parts])))
+    where = [np.searchsorted(index.ids, p.ids) for p in parts]
+    count, sum_y, sum_x, pixels = np.zeros((4, len(index)), np.int64)
+    for part, at in zip(parts, where, strict=True):
+        count[at] += part.count
+        sum_y[at] += part.sum_y
+        sum_x[at] += part.sum_x
+        pixels[at] += part.centres
+    geometry = CellGeometry(count, sum_y.astype(np.float64), sum_x.astype(np.float64))
+    rescued = _rescue(parts, where, geometry, pixels, axes)
+    pixels[rescued[:, 0]] = 1
+    return FovCells(index, geometry, *axes, rescued, pixels), _join_channels(fov, channels, parts, where, count)
+
+
+def _join_channels(
+    fov: Fov, channels: Sequence[str], parts: Sequence[BandScan], where: Sequence[Array], count: npt.NDArray[np.int64]
+) -> FovScan:
+    mean = np.empty((len(count), len(channels)), np.float32)
+    stats = {}
+    for k, channel in enumerate(channels):
+        total = np.zeros(len(count))
+        for part, at in zip(parts, where, strict=True):
+            total[at] += part.sums[k]
+        mean[:, k] = total / np.maximum(count, 1)
+        stats[channel] = ChannelStats(
+            Histogram.pool([p.pixels[k] for p in parts]),
+            Histogram.of(mean[np.isfinite(mean[:, k]), k]),
+            float(sum(p.outside_sum[k] for p in parts)),
+            int(sum(p.outside_count[k] for p in parts)),
+        )
+    digest = hashlib.sha256(repr((fov.shape_yx, tuple(channels), str(fov.image.dtype))).encode())
+    for part in parts:
+        digest.update(repr((part.rows, part.digests)).encode())
+    skipped = tuple((channels[k], (y0, y1, x0, x1)) for p in parts for k, y0, y1, x0, x1 in p.holes.tolist())
+    return FovScan(stats, mean, digest.hexdigest()[:32], skipped)
+
+
 def _rescue(
-    fov: Fov, index: CellIndex, geometry: CellGeometry, lost: npt.NDArray[np.bool_], axes: tuple[Axis, Axis]
+    parts: Sequence[BandScan],
+    where: Sequence[Array],
+    geometry: CellGeometry,
+    pixels: npt.NDArray[np.int64],
+    axes: tuple[Axis, Axis],
 ) -> npt.NDArray[np.intp]:
-    """For each lost cell the model pixel that holds its own pixel nearest to its centroid."""
-    centroids = geometry.centroids()
-    best = np.full(len(index), np.inf)
-    where = np.zeros((len(index), 2), np.intp)
-    for r0, r1 in bands(fov.shape_yx):
-        labels = fov.labels[r0:r1, 0 : fov.shape_yx[1]] if fov.labels is not None else np.zeros((0, 0), int)
-        cells, pixels, d2 = closest_members(index(labels), lost, centroids, (r0, 0))
-        better = d2 < best[cells]
-        best[cells[better]], where[cells[better]] = d2[better], pixels[better]
-    found = np.flatnonzero(lost)
-    out = np.empty((len(found), 3), np.intp)
-    out[:, 0] = found
+    """For each cell without a model pixel, the one that holds its own pixel nearest to its centroid."""
+    runs = [np.concatenate([at[p.lost[:, :1]], p.lost[:, 1:]], 1) for p, at in zip(parts, where, strict=True)]
+    found = np.concatenate(runs).astype(np.int64)
+    cells, chosen = nearest_pixels(found[pixels[found[:, 0]] == 0], geometry.centroids())
+    out = np.empty((len(cells), 3), np.intp)
+    out[:, 0] = cells
     for k, axis in enumerate(axes):
-        out[:, k + 1] = np.minimum(((where[found, k] + 0.5) / axis.scale).astype(np.intp), axis.size - 1)
+        out[:, k + 1] = np.minimum(((chosen[:, k] + 0.5) / axis.scale).astype(np.intp), axis.size - 1)
     return out
-
-
-@dataclass(frozen=True)
-class FovScan:
-    """What the first pass learned of the channels of a FOV.
-
-    Parameters
-    ----------
-    stats
-        Channel -> `ChannelStats`.
-    mean : (n, C) float32
-        Mean raw intensity of each cell, at the image's own resolution.
-    digest
-        BLAKE2 of the pixels of the channels and of the label image, whatever file they came from.
-    """
-
-    stats: dict[str, ChannelStats]
-    mean: npt.NDArray[np.float32]
-    digest: str
-
-
-def scan_channels(fov: Fov, cells: FovCells, channels: Sequence[str]) -> FovScan:
-    """Histograms and cell means of every channel, read once."""
-    n, width = cells.n, fov.shape_yx[1]
-    sums = np.zeros((len(channels), n + 1))
-    pixels = [Histogram.empty()] * len(channels)
-    planes = [fov.index(c) for c in channels]
-    digest = hashlib.blake2b(repr((fov.shape_yx, tuple(channels), str(fov.image.dtype))).encode(), digest_size=16)
-    for r0, r1 in bands(fov.shape_yx):
-        if fov.labels is None:  # pragma: no cover - scan_cells has refused it
-            break
-        labels = np.asarray(fov.labels[r0:r1, 0:width])
-        digest.update(np.ascontiguousarray(labels).data)
-        index = cells.index(labels)
-        keys = [(p, slice(r0, r1), slice(0, width)) for p in planes]
-        for k, plane in enumerate(prefetched(fov.image, keys)):
-            digest.update(np.ascontiguousarray(plane).data)
-            try:
-                pixels[k] = pixels[k].merge(Histogram.of(plane))
-            except InputError as error:
-                raise InputError(f"FOV {fov.fov_id!r}, channel {channels[k]!r}: {error}") from None
-            sums[k] += cell_sums(plane, index, n)
-    mean = (sums[:, 1:] / np.maximum(cells.geometry.count, 1)).astype(np.float32)
-    outside = fov.shape_yx[0] * width - int(cells.geometry.count.sum())
-    stats = {c: ChannelStats(pixels[k], Histogram.of(mean[k]), float(sums[k, 0]), outside) for k, c in enumerate(channels)}
-    return FovScan(stats, np.ascontiguousarray(mean.T), digest.hexdigest())
 
 
 def pool(
@@ -212,7 +372,7 @@ def pool(
     pooled = {c: ChannelStats() for c in channels}
     for fov in fovs:
         if fov.labels is not None:
-            stats = scan_channels(fov, scan_cells(fov, mpp), channels).stats
+            stats = scan_fov(fov, channels, mpp)[1].stats
         else:
             stats = {c: ChannelStats(pixels=_pixels(fov, c)) for c in channels}
         for channel, one in stats.items():

@@ -1,0 +1,306 @@
+"""A band of rows of a FOV, summed up: the unit of the first pass. Small, saved as arrays, and joined exactly.
+
+Cells are wide compared with a pixel, so everything that is counted per cell is counted per run of equal labels along a row
+first: a tenth as many items as there are pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.labels import CellIndex, sample_at, unique_ids
+from panimbus.core.resample import Axis
+from panimbus.core.scale import Histogram
+
+Array = npt.NDArray[Any]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+_KINDS: tuple[bool | None, ...] = (None, False, True)
+
+
+@dataclass(frozen=True, eq=False)
+class BandScan:
+    """What the first pass learned from the rows of one band.
+
+    Parameters
+    ----------
+    rows
+        (first, behind the last) row of the image.
+    ids : (m,) integer, sorted
+        Labels that occur in the band.
+    count, sum_y, sum_x : (m,) int64
+        Pixels of each, and the sums of their coordinates in the whole image.
+    centres : (m,) int64
+        Model pixels whose centre each label holds.
+    lost : (k, 4) int32
+        Runs of pixels of the labels that hold no centre in this band: position in ``ids``, row, first column, behind the last.
+    sums : (C, m) float64
+        Sum of each channel's intensities over each label; NaN where a pixel could not be read.
+    outside_sum, outside_count : (C,) float64, (C,) int64
+        Sum and number of the readable pixels outside cells.
+    pixels : C histograms
+        Of the readable pixels.
+    digests : C + 1 texts
+        Hash of the labels, then of each channel.
+    holes : (s, 5) int64
+        What could not be read: position of the channel, first row, behind the last, first column, behind the last.
+    """
+
+    rows: tuple[int, int]
+    ids: Array
+    count: IntArray
+    sum_y: IntArray
+    sum_x: IntArray
+    centres: IntArray
+    lost: npt.NDArray[np.int32]
+    sums: FloatArray
+    outside_sum: FloatArray
+    outside_count: IntArray
+    pixels: tuple[Histogram, ...]
+    digests: tuple[str, ...]
+    holes: IntArray
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Plain arrays, for ``numpy.savez``; `from_arrays` gives back the same."""
+        plain = ("ids", "count", "sum_y", "sum_x", "centres", "lost", "sums", "outside_sum", "outside_count", "holes")
+        empty = [np.zeros(0, np.int64)]
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "rows": np.array(self.rows, np.int64),
+            "digests": np.array(self.digests),
+            "keys": np.concatenate([h.keys for h in self.pixels] or empty),
+            "counts": np.concatenate([h.counts for h in self.pixels] or empty),
+            "lengths": np.array([len(h.keys) for h in self.pixels], np.int64),
+            "kinds": np.array([_KINDS.index(h.is_float) for h in self.pixels], np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, data: Mapping[str, Array]) -> BandScan:
+        """Inverse of `to_arrays`."""
+        ends = np.cumsum(data["lengths"])[:-1]
+        parts = zip(np.split(data["keys"], ends), np.split(data["counts"], ends), data["kinds"], strict=False)
+        return cls(
+            rows=(int(data["rows"][0]), int(data["rows"][1])),
+            ids=data["ids"],
+            count=data["count"],
+            sum_y=data["sum_y"],
+            sum_x=data["sum_x"],
+            centres=data["centres"],
+            lost=data["lost"],
+            sums=data["sums"],
+            outside_sum=data["outside_sum"],
+            outside_count=data["outside_count"],
+            pixels=tuple(Histogram(keys, counts, _KINDS[int(kind)]) for keys, counts, kind in parts),
+            digests=tuple(str(d) for d in data["digests"]),
+            holes=data["holes"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelBand:
+    """The labels of a band, as runs of equal labels along rows.
+
+    Parameters
+    ----------
+    ids : (m,) integer, sorted
+        The labels.
+    starts : (k,) intp
+        First pixel of each run, counted through the band row by row.
+    cell : (k,) int32
+        Position in ``ids`` of each run's label plus one, 0 = background.
+    count, sum_y, sum_x, centres, lost
+        As in `BandScan`.
+    digest
+        Hash of the pixels.
+    """
+
+    ids: Array
+    starts: npt.NDArray[np.intp]
+    cell: npt.NDArray[np.int32]
+    count: IntArray
+    sum_y: IntArray
+    sum_x: IntArray
+    centres: IntArray
+    lost: npt.NDArray[np.int32]
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneBand:
+    """One channel of a band: its sums, histogram and digest, as in `BandScan`."""
+
+    sums: FloatArray
+    outside_sum: float
+    outside_count: int
+    pixels: Histogram
+    digest: str
+
+
+def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand:
+    """Find the cells of a band.
+
+    Parameters
+    ----------
+    labels : (h, w) integer, 0 = background, not negative
+        Whole rows of the label image.
+    y, x
+        The two axes.
+    first_row
+        Of the band, in the whole image.
+    """
+    width = labels.shape[1]
+    starts = _run_starts(labels)
+    ids, cell = _positions(labels.reshape(-1)[starts])
+    row = starts // width
+    column = starts - row * width
+    length = np.diff(starts, append=labels.size)
+    per_cell = (cell, len(ids) + 1)
+    row += first_row
+    count = _sum(per_cell, length)
+    centres = _centres(labels, ids, (y, x), first_row, (per_cell, row, column, length))
+    lost = np.flatnonzero((cell > 0) & np.append(False, centres == 0)[cell])
+    return LabelBand(
+        ids=ids,
+        starts=starts,
+        cell=cell,
+        count=count,
+        sum_y=_sum(per_cell, row * length),
+        sum_x=_sum(per_cell, length * column + length * (length - 1) // 2),
+        centres=centres,
+        lost=np.stack([cell[lost] - 1, row[lost], column[lost], column[lost] + length[lost]], 1).astype(np.int32),
+        digest=pixel_digest(labels),
+    )
+
+
+def look_at_plane(plane: Array, labels: LabelBand, first_row: int, holes: Sequence[tuple[int, int, int, int]] = ()) -> PlaneBand:
+    """Sum up one channel of a band.
+
+    Parameters
+    ----------
+    plane : (h, w), any number
+    labels
+        What `look_at_labels` found there.
+    first_row
+        Of the band, in the whole image.
+    holes
+        (first row, behind the last, first column, behind the last) in the whole image of the parts that could not be read.
+
+    Raises
+    ------
+    InputError
+        If a pixel is NaN or infinite.
+    """
+    flat = plane.reshape(-1)
+    sums, background = _run_sums(flat, labels), labels.cell == 0
+    length = np.diff(labels.starts, append=flat.size)
+    outside_count = int(length[background].sum())
+    readable = flat
+    if holes:
+        missing = np.zeros(plane.shape, np.bool_)
+        for y0, y1, x0, x1 in holes:
+            missing[y0 - first_row : y1 - first_row, x0:x1] = True
+        readable = flat[~missing.reshape(-1)]
+        lacking = np.add.reduceat(missing.reshape(-1), labels.starts, dtype=np.int64)
+        outside_count -= int(lacking[background].sum())
+        sums[np.unique(labels.cell[(lacking > 0) & ~background])] = np.nan
+    return PlaneBand(
+        sums=sums[1:],
+        outside_sum=float(sums[0]),
+        outside_count=outside_count,
+        pixels=Histogram.of(readable),
+        digest=pixel_digest(plane, holes),
+    )
+
+
+def pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ()) -> str:
+    """SHA-256 (which processors have instructions for) of the bytes of an array, and of what is missing in it."""
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
+    if holes:
+        digest.update(repr(sorted(holes)).encode())
+    return digest.hexdigest()[:32]
+
+
+def nearest_pixels(runs: IntArray, centroid_yx: FloatArray) -> tuple[IntArray, IntArray]:
+    """For each cell its own pixel nearest to its centroid; of equally near ones the upper, then the left.
+
+    Parameters
+    ----------
+    runs : (k, 4) int64
+        Cell, row, first column, behind the last.
+    centroid_yx : (n, 2) float64
+        Of every cell, in pixels.
+
+    Returns
+    -------
+    cells : (c,) int64, sorted
+        The cells that have runs.
+    pixels : (c, 2) int64
+        (y, x).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nearest_pixels(np.array([[0, 5, 2, 9], [0, 6, 2, 3]]), np.array([[5.2, 4.5]]))
+    (array([0]), array([[5, 4]]))
+    """
+    cell, y, first, behind = runs.T
+    x = np.clip(np.ceil(centroid_yx[cell, 1] - 0.5).astype(np.int64), first, behind - 1)
+    distance2 = (y - centroid_yx[cell, 0]) ** 2 + (x - centroid_yx[cell, 1]) ** 2
+    order = np.lexsort((x, y, distance2, cell))
+    cells, best = np.unique(cell[order], return_index=True)
+    pick = order[best]
+    return cells, np.stack([y[pick], x[pick]], 1)
+
+
+def _run_starts(labels: Array) -> npt.NDArray[np.intp]:
+    flat = labels.reshape(-1)
+    change = np.ones(flat.shape, np.bool_)
+    np.not_equal(flat[1:], flat[:-1], out=change[1:])
+    change[:: max(1, labels.shape[1])] = True
+    return np.flatnonzero(change)
+
+
+def _positions(values: Array) -> tuple[Array, npt.NDArray[np.int32]]:
+    """The sorted positive values, and the position plus one of each value among them (0 for 0)."""
+    ids = unique_ids(values)
+    return ids, CellIndex(ids)(values) + np.int32(1)
+
+
+def _sum(per_cell: tuple[npt.NDArray[np.int32], int], weights: Array) -> IntArray:
+    """Exact: sums of whole numbers below 2^53."""
+    return np.bincount(per_cell[0], weights, per_cell[1])[1:].astype(np.int64)
+
+
+def _centres(
+    labels: Array,
+    ids: Array,
+    axes: tuple[Axis, Axis],
+    first_row: int,
+    runs: tuple[tuple[npt.NDArray[np.int32], int], Array, Array, Array],
+) -> IntArray:
+    """Number of model pixels that take each label."""
+    y, x = axes
+    rows, columns = y.centres(0, y.size), x.centres(0, x.size)
+    if y.factor is not None and y.factor % 2 == 0:  # centres lie on corners: four pixels vote
+        mine = (rows[1] >= first_row) & (rows[1] < first_row + labels.shape[0])
+        sampled = sample_at(labels, [r[mine] - first_row for r in rows], columns)
+        return np.bincount(CellIndex(ids)(sampled).reshape(-1) + 1, minlength=len(ids) + 1)[1:].astype(np.int64)
+    per_cell, row, column, length = runs
+    per_row = np.bincount(rows[1], minlength=y.n)
+    left_of = np.append(0, np.cumsum(np.bincount(columns[1], minlength=x.n)))
+    return _sum(per_cell, per_row[row] * (left_of[column + length] - left_of[column]))
+
+
+def _run_sums(flat: Array, labels: LabelBand) -> FloatArray:
+    """(m + 1,) sum over the background, then over each label."""
+    if not flat.size:
+        return np.zeros(len(labels.ids) + 1)
+    exact = flat.dtype.kind in "ui" and flat.dtype.itemsize <= 4
+    per_run = np.add.reduceat(flat, labels.starts, dtype=np.int64 if exact else np.float64)
+    return np.bincount(labels.cell, per_run, len(labels.ids) + 1).astype(np.float64, copy=False)
