@@ -40,6 +40,9 @@ class GeoJsonLabels:
         self._edges: Edges | None = None
         self._rescued: dict[tuple[int, int], int] = {}
 
+    def __reduce__(self) -> tuple[type[GeoJsonLabels], tuple[Path, tuple[int, int]]]:
+        return GeoJsonLabels, (self._path, self._shape)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(Y, X)."""

@@ -22,6 +22,35 @@ from panimbus.io.keys import bounds
 _DAMAGE = (ValueError, RuntimeError, OSError, IndexError, KeyError, TypeError, struct.error, AttributeError)
 
 
+class PageDecoder:
+    """tifffile's decoder of a page, which needs no open file.
+
+    It is a closure, so another process that is sent this makes its own, from the page.
+
+    Parameters
+    ----------
+    path, page
+        File, and page (IFD) counted from 0.
+    decode
+        What tifffile gave, None to ask again at first use.
+    """
+
+    def __init__(self, path: Path, page: int, decode: Callable[..., Any] | None = None) -> None:
+        self._path = path
+        self._page = page
+        self._decode = decode
+
+    def __reduce__(self) -> tuple[type[PageDecoder], tuple[Path, int]]:
+        return PageDecoder, (self._path, self._page)
+
+    def __call__(self, data: bytes, index: int, jpegtables: bytes | None) -> Array:
+        """Decode segment ``index`` of the page: (depth, rows, columns, samples)."""
+        if self._decode is None:
+            with opened(self._path) as tif:
+                self._decode = tif.pages[self._page].decode
+        return np.asarray(self._decode(data, index, jpegtables=jpegtables)[0])
+
+
 @dataclass(frozen=True, eq=False)
 class TiffPlane:
     """One 2-D plane of a TIFF: where its segments (tiles or strips) lie, and how they are decoded.
@@ -41,7 +70,7 @@ class TiffPlane:
     offsets, bytecounts
         Where each of the page's segments lies.
     decode
-        tifffile's decoder of the page; needs no open file.
+        Of the page's segments.
     planar
         Whether samples are stored apart.
     raw
@@ -63,7 +92,7 @@ class TiffPlane:
     first: int
     offsets: Sequence[int]
     bytecounts: Sequence[int]
-    decode: Callable[..., Any]
+    decode: PageDecoder
     planar: bool
     raw: int | None
     raw_dtype: np.dtype[Any]
@@ -96,7 +125,7 @@ class TiffPlane:
         if len(data) < count:
             raise self._broken(f"segment {index} should have {count} bytes, the file ends after {len(data)}")
         try:
-            decoded = self.decode(data, index, jpegtables=self.jpegtables)[0]
+            decoded = self.decode(data, index, self.jpegtables)
             return np.asarray(decoded[0, :, :, 0 if self.planar else self.sample])
         except _DAMAGE as error:
             raise self._broken(f"segment {index} cannot be decoded ({_short(error)})") from error
@@ -214,6 +243,7 @@ def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]
     run = math.ceil(shape[0] / segment[0]) * math.ceil(shape[1] / segment[1])
     raw = page.is_contiguous and page.predictor == 1 and page.fillorder == 1 and page.compression == 1
     raw_dtype = page.dtype.newbyteorder(page.parent.byteorder)
+    decode = PageDecoder(path, page.index, page.decode)
     return [
         TiffPlane(
             path=path,
@@ -225,7 +255,7 @@ def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]
             first=sample * run if planar else 0,
             offsets=page.dataoffsets,
             bytecounts=page.databytecounts,
-            decode=page.decode,
+            decode=decode,
             planar=planar,
             raw=page.dataoffsets[0] + (sample * math.prod(shape) * page.dtype.itemsize if planar else 0) if raw else None,
             raw_dtype=raw_dtype,
