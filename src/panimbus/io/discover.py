@@ -10,13 +10,15 @@ from typing import Literal
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io import imc, names, ome_tiff, omezarr, plain_tiff
 from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
+from panimbus.io.place import Place, Url
 from panimbus.io.raw import RawImage
 from panimbus.io.tiff import opened
+from panimbus.io.zarr_planes import is_zarr
 
 Kind = Literal["channels", "ome", "companion", "qptiff", "tiff", "zarr", "mcd", "imc-text"]
 SUPPORTED = (
     "a folder of single-channel TIFFs per FOV; multichannel TIFF, ImageJ TIFF, MIBItiff; OME-TIFF (with .companion.ome); "
-    "QPTIFF and inForm component_data.tif; OME-Zarr 0.4 and 0.5; IMC .mcd and .txt"
+    "QPTIFF and inForm component_data.tif; OME-Zarr 0.4 and 0.5 and SpatialData, on disk or at an address; IMC .mcd and .txt"
 )
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _SEG_MAPS = "_binary_seg_maps"
@@ -29,7 +31,7 @@ class Found:
     Parameters
     ----------
     path
-        File or folder.
+        File or folder, or the address of a Zarr store.
     kind
         Format, which decides the reader.
     name
@@ -38,7 +40,7 @@ class Found:
         What was passed over to get here.
     """
 
-    path: Path
+    path: Place
     kind: Kind
     name: str
     notes: tuple[str, ...] = ()
@@ -46,30 +48,33 @@ class Found:
 
 def read(found: Found, *, named: bool) -> list[RawImage]:
     """Read the metadata of an image with the one reader of its format."""
+    if isinstance(found.path, Url) or found.kind == "zarr":
+        return omezarr.read_ome_zarr(found.path)
     readers: dict[Kind, Callable[[Path], list[RawImage]]] = {
         "channels": read_channel_folder,
         "ome": ome_tiff.read_ome_tiff,
         "companion": ome_tiff.read_companion,
         "qptiff": plain_tiff.read_qptiff,
         "tiff": lambda path: plain_tiff.read_plain(path, named=named),
-        "zarr": omezarr.read_ome_zarr,
         "mcd": imc.read_mcd,
         "imc-text": imc.read_imc_text,
     }
     return readers[found.kind](found.path)
 
 
-def discover(path: Path) -> list[Found]:
-    """Find the images at a path, in natural order."""
+def discover(path: Place) -> list[Found]:
+    """Find the images at a path, in natural order; at an address there is a Zarr store."""
+    if isinstance(path, Url):
+        return [Found(path, "zarr", names.stem(path))]
     check_exists(path)
-    if path.is_dir() and not omezarr.is_zarr(path):
+    if path.is_dir() and not is_zarr(path):
         return _folder(path)
     return [Found(path, sniff(path), names.stem(path))]
 
 
-def check_exists(path: Path) -> None:
-    """Refuse a path that is not there, and say what is beside it."""
-    if path.exists():
+def check_exists(path: Place) -> None:
+    """Refuse a path that is not there, and say what is beside it; an address is asked when it is opened."""
+    if isinstance(path, Url) or path.exists():
         return
     near = path.parent
     beside = [p.name for p in names.children(near)] if near.is_dir() else None
@@ -112,7 +117,7 @@ def _folder(folder: Path) -> list[Found]:
     kids = names.children(folder)
     files = [p for p in kids if p.is_file()]
     folders = [p for p in kids if p.is_dir()]
-    zarrs = [p for p in folders if omezarr.is_zarr(p)]
+    zarrs = [p for p in folders if is_zarr(p)]
     companions = [p for p in files if p.name.lower().endswith(".companion.ome")]
     mcds = [p for p in files if p.name.lower().endswith(".mcd")]
     texts = [p for p in files if p.name.lower().endswith(".txt") and _is_imc_text(p)]
@@ -125,7 +130,7 @@ def _folder(folder: Path) -> list[Found]:
     if tiffs:
         return _tiffs(folder, tiffs, others)
     if others:
-        return sorted(others, key=lambda found: names.natural(found.path))
+        return sorted(others, key=lambda found: names.natural(found.path.name))
     found = _channel_folders(folder, folders)
     if not found:
         raise ReadError(
@@ -140,7 +145,7 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
     """A folder with TIFFs in it: one FOV (each file a channel), or one FOV a file (or a set of files)."""
     part_of: set[str] = set()
     for found in others:
-        if found.kind == "companion":
+        if found.kind == "companion" and isinstance(found.path, Path):
             part_of |= ome_tiff.companion_files(found.path)
     roots: list[Found] = []
     sets: set[Path] = set()
@@ -152,7 +157,9 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         if len(together) > 1:
             sets.add(path)
         roots.append(Found(path, sniff(path), names.stem(path)))
-    alone = [f for f in roots if f.kind != "qptiff" and f.path not in sets and is_single_plane(f.path)]
+    alone = [
+        f for f in roots if f.kind != "qptiff" and isinstance(f.path, Path) and f.path not in sets and is_single_plane(f.path)
+    ]
     if len(alone) == len(tiffs) and not others:
         return [Found(folder, "channels", folder.resolve().name)]
     if alone and len(alone) < len(roots):
@@ -163,7 +170,7 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
             f"many: {listed([f.path.name for f in roots if f not in alone], 5)}",
             fix="pass the images as a list of files",
         )
-    return sorted([*others, *roots], key=lambda found: names.natural(found.path))
+    return sorted([*others, *roots], key=lambda found: names.natural(found.path.name))
 
 
 def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:

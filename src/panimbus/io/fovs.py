@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from panimbus.core.errors import InputError, ReadError
+from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.io import names
 from panimbus.io.discover import Found, check_exists, discover, read
-from panimbus.io.labels import SUPPORTED, label_files, open_labels
+from panimbus.io.labels import SUPPORTED, label_places, open_labels
 from panimbus.io.match import match, match_mapping
-from panimbus.io.omezarr import is_zarr
 from panimbus.io.panel import Panel, align, name_planes, read_panel, select
+from panimbus.io.place import Place, Url, place
 from panimbus.io.raw import Planes, RawImage, isotropic
+from panimbus.io.zarr_planes import ZarrPlanes, is_zarr
 
-PathLike = str | Path
+PathLike = str | Path | Url
 Paths = PathLike | Sequence[PathLike] | Mapping[str, PathLike]
 
 
@@ -30,7 +32,7 @@ def open_fovs(
     *,
     mpp: float | None = None,
     channels: Sequence[str] | None = None,
-    channel_names: PathLike | Sequence[str] | None = None,
+    channel_names: str | Path | Sequence[str] | None = None,
 ) -> list[Fov]:
     """Open images, and their label images, as FOVs. Only metadata is read; pixels are read when they are asked for.
 
@@ -39,10 +41,13 @@ def open_fovs(
     images
         A file, a folder or a ``.zarr``; several of them; or a mapping from FOV ids to them. The format is recognised:
         a folder of single-channel TIFFs per FOV, multichannel TIFF, OME-TIFF, QPTIFF and inForm's component data, OME-Zarr,
-        IMC ``.mcd`` and ``.txt``. FOVs of a folder come in natural order (fov2 before fov10).
+        SpatialData, IMC ``.mcd`` and ``.txt``. FOVs of a folder come in natural order (fov2 before fov10). A text such as
+        ``https://host/fov1.zarr`` or ``s3://bucket/fov1.zarr`` is the address of an OME-Zarr (extra ``remote``), read chunk by
+        chunk.
     labels
         Label images, given the same ways, matched to FOVs by name (a suffix such as ``_whole_cell`` is dropped). One image
-        file and one label file are a pair whatever their names. Without it, the one label image inside an OME-Zarr is used.
+        file and one label file are a pair whatever their names. Without it, the one label image inside an OME-Zarr is used, or
+        the label element of a SpatialData store that has the image's place and size.
     mpp
         Micrometres per pixel, instead of what the files say.
     channels
@@ -72,7 +77,7 @@ def open_fovs(
     if labels is None:
         return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
     paths = _pair(
-        [fov.fov_id for fov in fovs], labels, single=_is_single(images, found), listed=not isinstance(images, (str, Path))
+        [fov.fov_id for fov in fovs], labels, single=_is_single(images, found), listed=not isinstance(images, (str, Path, Url))
     )
     return [_with_labels(fov, paths[fov.fov_id]) for fov in fovs]
 
@@ -93,12 +98,12 @@ def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
         If a label image belongs to none of the FOVs, or to several.
     """
     if isinstance(labels, Mapping):
-        given = {str(k): Path(v) for k, v in labels.items()}
+        given = {str(k): place(v) for k, v in labels.items()}
         match_mapping([fov.fov_id for fov in fovs if fov.fov_id in given], given)
     else:
         for path in _listed(labels):
             check_exists(path)
-        files = [f for path in _listed(labels) for f in (label_files(path) if path.is_dir() and not is_zarr(path) else [path])]
+        files = [f for path in _listed(labels) for f in label_places(path)]
         keys = {names.match_key(names.stem(file)) for file in files}
         given = match([fov.fov_id for fov in fovs if names.match_key(fov.fov_id) in keys], files, subset=False)
     return [_with_labels(fov, given[fov.fov_id]) if fov.fov_id in given else fov for fov in fovs]
@@ -142,7 +147,7 @@ def _locate(images: Paths) -> list[Found]:
     if isinstance(images, Mapping):
         found = []
         for fov_id, path in images.items():
-            inner = discover(Path(path))
+            inner = discover(place(path))
             if len(inner) != 1:
                 raise InputError(
                     f"{path}: the path of FOV {fov_id!r} holds {len(inner)} images.",
@@ -157,27 +162,27 @@ def _locate(images: Paths) -> list[Found]:
     return found
 
 
-def _listed(paths: PathLike | Sequence[PathLike]) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, (str, Path)) else [Path(p) for p in paths]
+def _listed(paths: PathLike | Sequence[PathLike]) -> list[Place]:
+    return [place(paths)] if isinstance(paths, (str, Path, Url)) else [place(p) for p in paths]
 
 
-def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str, Path, RawImage]]:
+def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str, Place, RawImage]]:
     """Metadata of every image, each under an id of its own."""
-    opened: list[tuple[str, Path, RawImage]] = []
-    for one in found:
-        raws = read(one, named=named)
+    read_ = [(one, read(one, named=named)) for one in found]
+    suggested = [raw.name for _, raws in read_ for raw in raws]
+    opened: list[tuple[str, Place, RawImage]] = []
+    for one, raws in read_:
         for raw in raws:
-            parted = raw.part is not None and not (fixed and len(raws) == 1)
-            name = f"{one.name}_{raw.part}" if parted else one.name
-            notes = one.notes + raw.notes
-            opened.append(
-                (name, one.path, RawImage(raw.image, raw.names, raw.fmt, raw.files, raw.size, raw.part, notes, raw.labels))
-            )
+            alone = raw.part is None or (fixed and len(raws) == 1)
+            name = one.name if alone else f"{one.name}_{raw.name or raw.part}"
+            if raw.name is not None and not alone and suggested.count(raw.name) == 1:
+                name = raw.name
+            opened.append((name, one.path, replace(raw, notes=one.notes + raw.notes)))
     ids = names.unique_ids([name for name, _, _ in opened], [path for _, path, _ in opened])
     return [(fov_id, path, raw) for fov_id, (_, path, raw) in zip(ids, opened, strict=True)]
 
 
-def _fov(fov_id: str, path: Path, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:
+def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:
     raw, channel_ids, renamed = name_planes(raw, panel, f"FOV {fov_id!r}")
     size, sized = isotropic(raw.size, mpp, f"FOV {fov_id!r}")
     source = {"image": str(path), "format": raw.fmt, **_stamp(raw.files)}
@@ -188,10 +193,20 @@ def _fov(fov_id: str, path: Path, raw: RawImage, panel: Panel | None, mpp: float
     return Fov(fov_id, raw.image, channel_ids, None, size, source, raw.notes + renamed + sized)
 
 
-def _stamp(files: Sequence[Path]) -> dict[str, Any]:
-    """Bytes in all, the newest time of change, and a hash of every file's name, size and time."""
+def _stamp(files: Sequence[Place]) -> dict[str, Any]:
+    """Bytes in all, the newest time of change, and a hash of every file's name, size and time.
+
+    For a store on a server only a hash of what the server says of its metadata; None where it says nothing that would change.
+    """
+    remote = [file for file in files if isinstance(file, Url)]
+    if remote:
+        from panimbus.io.remote import stamp
+
+        return {"stamp": stamp(remote)}
     found = []
     for path in files:
+        if isinstance(path, Url):
+            continue
         inner = [Path(root) / f for root, _, fs in os.walk(path) for f in fs] if path.is_dir() else [path]
         found += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in inner]
     digest = hashlib.blake2b(repr(sorted(found)).encode(), digest_size=8).hexdigest()
@@ -200,6 +215,10 @@ def _stamp(files: Sequence[Path]) -> dict[str, Any]:
 
 def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
     """Labels stored with the image, if there is just one."""
+    if raw.doubt is not None:
+        raise MatchError(
+            raw.doubt, fix="pass one image (<store>/images/<name>) and its label image (--labels <store>/labels/<name>)"
+        )
     if len(raw.labels) > 1:
         paths = ", ".join(str(path) for _, path in raw.labels.values())
         return fov.with_(notes=(*fov.notes, f"the image has several label images, none is used; pass one as labels: {paths}"))
@@ -210,18 +229,18 @@ def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
     return _attach(fov, array, path, "OME-Zarr labels", (note,))
 
 
-def _pair(fov_ids: Sequence[str], labels: Paths, *, single: bool, listed: bool) -> dict[str, Path]:
+def _pair(fov_ids: Sequence[str], labels: Paths, *, single: bool, listed: bool) -> dict[str, Place]:
     """The label file of each FOV; ``single`` and ``listed`` say how the images were named."""
     if isinstance(labels, Mapping):
-        return match_mapping(fov_ids, {str(k): Path(v) for k, v in labels.items()})
+        return match_mapping(fov_ids, {str(k): place(v) for k, v in labels.items()})
     given = _listed(labels)
-    files: list[Path] = []
+    files: list[Place] = []
     for path in given:
         check_exists(path)
-        files += label_files(path) if path.is_dir() and not is_zarr(path) else [path]
+        files += label_places(path)
     if not files:
         raise ReadError(f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED)
-    if len(fov_ids) == 1 and files == given and len(files) == 1 and single:
+    if len(fov_ids) == len(files) == 1 and single and _named_itself(given[0], files[0]):
         return {fov_ids[0]: files[0]}
     return match(fov_ids, files, subset=single or listed)
 
@@ -233,7 +252,12 @@ def _is_single(images: Paths, found: list[Found]) -> bool:
     return len(found) == 1 and [found[0].path] == _listed(images)
 
 
-def _with_labels(fov: Fov, path: Path) -> Fov:
+def _named_itself(given: Place, found: Place) -> bool:
+    """Whether a label image was named by the user, not found in a folder (a Zarr store is no folder)."""
+    return given == found or isinstance(given, Url) or is_zarr(given)
+
+
+def _with_labels(fov: Fov, path: Place) -> Fov:
     check_exists(path)
     opened = open_labels(path, fov.shape_yx)
     try:
@@ -242,7 +266,7 @@ def _with_labels(fov: Fov, path: Path) -> Fov:
         raise type(error)(f"{error}\n  file:      {path}") from None
 
 
-def _attach(fov: Fov, array: Any, path: Path, fmt: str, notes: tuple[str, ...]) -> Fov:
-    stamp = {f"labels_{name}": value for name, value in _stamp([path]).items()}
+def _attach(fov: Fov, array: Any, path: Place, fmt: str, notes: tuple[str, ...]) -> Fov:
+    stamp = {f"labels_{name}": value for name, value in _stamp(array.files if isinstance(array, ZarrPlanes) else [path]).items()}
     source = {**fov.source, "labels": str(path), "labels_format": fmt, **stamp}
     return fov.with_(labels=array, source=source, notes=(*fov.notes, *notes))

@@ -15,12 +15,18 @@ from panimbus.core.fov import Array, ArrayLike
 from panimbus.io import names
 from panimbus.io.geojson import GeoJsonLabels
 from panimbus.io.keys import bounds
-from panimbus.io.omezarr import is_zarr, read_zarr_labels
+from panimbus.io.omezarr import read_zarr_labels
+from panimbus.io.place import Place, Url
 from panimbus.io.plain_tiff import text_of
+from panimbus.io.spatialdata import label_elements
 from panimbus.io.tiff import TiffImage, TiffPlane, is_colour, is_reduced, opened, pages_of, planes_of
 from panimbus.io.xmltext import parse
+from panimbus.io.zarr_planes import is_zarr
 
-SUPPORTED = "TIFF of integers; inForm binary_seg_maps.tif; QuPath's RGB label TIFF; GeoJSON polygons; OME-Zarr labels"
+SUPPORTED = (
+    "TIFF of integers; inForm binary_seg_maps.tif; QuPath's RGB label TIFF; GeoJSON polygons; OME-Zarr labels, on disk or at an "
+    "address; SpatialData"
+)
 _STRIP_PIXELS = 1 << 24
 
 
@@ -107,7 +113,17 @@ def _grow_into(labels: Array, free: Array) -> Array:
     return out
 
 
-def label_files(folder: Path) -> list[Path]:
+def label_places(path: Place) -> list[Place]:
+    """Every label image at a path: a file, those in a folder, a Zarr store, the label elements of a SpatialData store."""
+    if is_zarr(path):
+        elements = label_elements(path)
+        return [path] if elements is None else elements
+    if isinstance(path, Path) and path.is_dir():
+        return [*_label_files(path)]
+    return [path]
+
+
+def _label_files(folder: Path) -> list[Path]:
     """Label images in a folder: a ``_nuclear`` file beside a ``_whole_cell`` one, and inForm's images, are left out."""
     found = [p for p in names.children(folder) if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
     maps = [p for p in found if p.stem.endswith("_binary_seg_maps")]
@@ -121,17 +137,17 @@ def _is_label_name(path: Path) -> bool:
     return names.is_tiff_name(path) or path.name.lower().endswith(".geojson")
 
 
-def open_labels(path: Path, shape_yx: tuple[int, int]) -> LabelFile:
+def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
     """Open a label image; only metadata is read.
 
     Parameters
     ----------
     path
-        TIFF, GeoJSON or OME-Zarr.
+        TIFF, GeoJSON or OME-Zarr, or the address of an OME-Zarr.
     shape_yx
         Size of its image, which GeoJSON needs.
     """
-    if is_zarr(path):
+    if isinstance(path, Url) or is_zarr(path):
         return LabelFile(read_zarr_labels(path), "OME-Zarr labels")
     if path.name.lower().endswith((".geojson", ".json")):
         return LabelFile(GeoJsonLabels(path, shape_yx), "GeoJSON")

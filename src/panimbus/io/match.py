@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from panimbus.core.errors import MatchError, listed
 from panimbus.io.names import MATCH_RULE, match_key, stem
+from panimbus.io.place import Place
 
 
-def match(fov_ids: Sequence[str], files: Sequence[Path], *, subset: bool) -> dict[str, Path]:
+def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> dict[str, Place]:
     """Pair FOVs and label files whose names are equal once known suffixes are dropped.
 
     Parameters
@@ -29,7 +29,7 @@ def match(fov_ids: Sequence[str], files: Sequence[Path], *, subset: bool) -> dic
     fovs: dict[str, list[str]] = {}
     for fov in fov_ids:
         fovs.setdefault(match_key(fov), []).append(fov)
-    labels: dict[str, list[Path]] = {}
+    labels: dict[str, list[Place]] = {}
     for file in files:
         labels.setdefault(match_key(stem(file)), []).append(file)
     for key, paths in labels.items():
@@ -76,7 +76,7 @@ def _begins(one: str, other: str) -> bool:
     return len(short) > 0 and long.startswith(short) and not long[len(short) : len(short) + 1].isalnum()
 
 
-def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Path]) -> dict[str, Path]:
+def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Place]) -> dict[str, Place]:
     """Check a mapping fov_id -> label file: each FOV must be in it, and it may name no other."""
     lonely = [fov for fov in fov_ids if fov not in labels]
     spare = [name for name in labels if name not in fov_ids]

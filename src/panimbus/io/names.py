@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from panimbus.io.place import Place, Url, folder_name
+
 _ENDINGS = (
     ".companion.ome", ".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".ome.zarr",
     ".tiff", ".tif", ".tf8", ".btf", ".qptiff", ".zarr", ".mcd", ".txt", ".geojson", ".json", ".ome",
@@ -36,7 +38,7 @@ def natural(name: str | Path) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), p) if p.isdigit() and p.isascii() else (1, 0, p.lower()) for p in parts if p)
 
 
-def stem(path: Path | str) -> str:
+def stem(path: Place | str) -> str:
     """File name without its endings.
 
     Examples
@@ -44,7 +46,7 @@ def stem(path: Path | str) -> str:
     >>> stem("a/fov1.ome.tiff"), stem("s1_component_data.tif"), stem("v1.2/fov.3.tiff")
     ('fov1', 's1', 'fov.3')
     """
-    name = Path(path).name
+    name = path.name if isinstance(path, Url) else Path(path).name
     for ending in _ENDINGS:
         if name.lower().endswith(ending) and len(name) > len(ending):
             name = name[: -len(ending)]
@@ -87,12 +89,12 @@ def children(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural)
 
 
-def unique_ids(stems: Sequence[str], paths: Sequence[Path]) -> list[str]:
+def unique_ids(stems: Sequence[str], paths: Sequence[Place]) -> list[str]:
     """FOV ids from names: where two are equal, the name of the folder above goes in front, then a number behind."""
     ids = list(stems)
     for repeated in _repeated(ids):
         for i in (i for i, name in enumerate(ids) if name == repeated):
-            ids[i] = f"{paths[i].resolve().parent.name}_{repeated}"
+            ids[i] = f"{folder_name(paths[i])}_{repeated}"
     seen: set[str] = set()
     for i, name in enumerate(ids):
         new, k = name, 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
@@ -86,8 +86,7 @@ def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImag
     unique, renamed = unique_names(names)
     if not any(names) and len(names) > 1:
         renamed = (f"the file names no channels: called {unique[0]} to {unique[-1]} (name them with channel_names)",)
-    changed = RawImage(image, names, raw.fmt, raw.files, raw.size, raw.part, raw.notes, raw.labels)
-    return changed, unique, notes + renamed
+    return replace(raw, image=image, names=names), unique, notes + renamed
 
 
 def select(fov: Fov, channels: Sequence[str]) -> Fov:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Array, ArrayLike
 from panimbus.io.keys import bounds
+from panimbus.io.place import Place
 
 ANISOTROPY = 0.01
 
@@ -34,7 +34,7 @@ class RawImage:
     fmt
         Format, for people: "OME-TIFF".
     files
-        Every file the pixels come from.
+        Every file the pixels come from; of a store on a server, the documents that describe it.
     size
         Pixel size.
     part
@@ -42,17 +42,23 @@ class RawImage:
     notes
         What the reader decided.
     labels
-        Label images stored with the image, by name, each with the path it lies at.
+        Label images stored with the image, by name, each with the place it lies at.
+    name
+        FOV id that the image's own name suggests, where a file names its images.
+    doubt
+        Why none of the label images beside it can be taken, if the user names none.
     """
 
     image: ArrayLike
     names: tuple[str | None, ...]
     fmt: str
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     size: PixelSize = PixelSize()
     part: str | None = None
     notes: tuple[str, ...] = ()
-    labels: dict[str, tuple[ArrayLike, Path]] = field(default_factory=dict)
+    labels: dict[str, tuple[ArrayLike, Place]] = field(default_factory=dict)
+    name: str | None = None
+    doubt: str | None = None
 
 
 class Planes:

@@ -18,9 +18,9 @@ from panimbus.core.fov import Array, ArrayLike, Fov, check_labels
 from panimbus.core.labels import unique_ids
 from panimbus.core.table import CELL, FOV, PROVENANCE
 from panimbus.io.fovs import open_fovs
-from panimbus.io.labels import label_files, open_labels
+from panimbus.io.labels import label_places, open_labels
 from panimbus.io.match import match
-from panimbus.io.omezarr import is_zarr
+from panimbus.io.place import Place
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -67,11 +67,11 @@ def find_images(table: AnnData, labels: Sequence[Path], images: Sequence[Path] =
     opened = {f.fov_id: f for f in open_fovs([str(p) for p in images])} if images else {}
     if images and (lonely := [f for f in fovs if f not in opened]):
         raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
-    files: list[Path] = []
+    files: list[Place] = []
     for path in labels:
         if not path.exists():
             raise ReadError(f"{path}: there is no such label image or folder.")
-        files += label_files(path) if path.is_dir() and not is_zarr(path) else [path]
+        files += label_places(path)
     one = len(fovs) == len(files) == 1 and not labels[0].is_dir()
     paired = {fovs[0]: files[0]} if one else match(fovs, files, subset=True)
     out = []

@@ -1,0 +1,92 @@
+"""Where an input lies: a path, or the address of a Zarr store on a server."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from panimbus.core.errors import InputError
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")  # two letters at least: C:// is a drive
+_LOST_SLASH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
+
+
+@dataclass(frozen=True)
+class Url:
+    """An address such as ``https://host/slide.zarr`` or ``s3://bucket/slide.zarr``, joined and named as a path is.
+
+    Parameters
+    ----------
+    base
+        The address without a slash at its end and without a query.
+    query
+        What follows the path (``?token=...``), which each request carries.
+    """
+
+    base: str
+    query: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """``https``, ``s3`` and the like, in small letters."""
+        return self.base.partition("://")[0].lower()
+
+    @property
+    def name(self) -> str:
+        """The last part, as a person would write it."""
+        return unquote(self.base.rpartition("/")[2])
+
+    @property
+    def parent(self) -> Url:
+        """The address above."""
+        return Url(self.base.rpartition("/")[0], self.query)
+
+    @property
+    def full(self) -> str:
+        """What is asked of the server; may hold a password or a token."""
+        return self.base + self.query
+
+    def __truediv__(self, name: str) -> Url:
+        return Url(f"{self.base}/{name}", self.query)
+
+    def __str__(self) -> str:
+        """The address without user, password and query: those are nobody else's business."""
+        return re.sub(r"://[^/@]*@", "://", self.base)
+
+
+Place = Path | Url
+
+
+def place(given: str | Path | Url) -> Place:
+    """A path, or a `Url` where a text begins with ``https://``, ``s3://`` and the like.
+
+    Examples
+    --------
+    >>> str(place("https://me:secret@host/a/fov%201.zarr/?token=1")), place("s3://bucket/fov1.zarr").name
+    ('https://host/a/fov%201.zarr', 'fov1.zarr')
+    """
+    if isinstance(given, Url):
+        return given
+    text = str(given)
+    if isinstance(given, Path):
+        if _LOST_SLASH.match(text):
+            raise InputError(
+                f"{text}: an address that was made a Path, which loses one of its slashes.", fix="pass the address as text (str)"
+            )
+        return given
+    if not _SCHEME.match(text):
+        return Path(text)
+    if text.lower().startswith("file://"):
+        return Path(unquote(urlsplit(text).path))
+    base, mark, query = text.partition("?")
+    base = base.partition("#")[0].rstrip("/")
+    if not base.partition("://")[2]:
+        raise InputError(f"{text}: the address names no server.", expected="such as https://host/slide.zarr")
+    return Url(base, mark + query.partition("#")[0])
+
+
+def folder_name(where: Place) -> str:
+    """Name of the folder something lies in."""
+    return where.parent.name if isinstance(where, Url) else where.resolve().parent.name

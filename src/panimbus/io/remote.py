@@ -1,0 +1,239 @@
+"""Zarr stores on a server, read chunk by chunk through fsspec (extra ``remote``)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import unquote
+
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+
+from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.io.place import Url
+
+if TYPE_CHECKING:
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+TRIES = 5
+WAIT = 0.5
+"""Seconds before the second try; each further wait is twice as long."""
+_CONNECT_S, _SILENT_S = 20, 60
+_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+_DENIED, _AGAIN = (401, 403), (408, 425, 429)
+_OURS = ("http", "https", "s3", "s3a")
+_VALIDATORS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "VersionId", "mtime", "md5Hash")
+T = TypeVar("T")
+
+
+class RemoteStore(Store):
+    """A Zarr store at an address, read only; a chunk that is not there is the fill value, as Zarr has it.
+
+    Parameters
+    ----------
+    url
+        Address of the store's root.
+    """
+
+    def __init__(self, url: Url) -> None:
+        super().__init__(read_only=True)
+        self.url = url
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteStore) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __repr__(self) -> str:
+        return f"RemoteStore({str(self.url)!r})"
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Bytes of a key, or None."""
+        data = await asyncio.to_thread(fetch, self.url / key, byte_range)
+        return None if data is None else prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Bytes of several keys."""
+        return [*await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))]
+
+    async def exists(self, key: str) -> bool:
+        """Whether the key is there."""
+        return await asyncio.to_thread(fetch, self.url / key) is not None
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names in a folder, as far as the server lists them."""
+        for name in await asyncio.to_thread(names_in, self.url / prefix if prefix else self.url):
+            yield name
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Not needed to read."""
+        raise NotImplementedError
+
+    def list(self) -> AsyncIterator[str]:
+        """Not needed to read."""
+        raise NotImplementedError
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Refused."""
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> None:
+        """Refused."""
+        raise NotImplementedError
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    @property
+    def supports_partial_writes(self) -> Literal[False]:
+        """Never."""
+        return False
+
+
+def fetch(url: Url, part: ByteRequest | None = None) -> bytes | None:
+    """Bytes at an address, or a part of them; None where there is nothing.
+
+    A dropped connection, a timeout and a fault of the server are tried again, `TRIES` times in all. Servers that keep a bucket's
+    listing to themselves answer "forbidden" for what does not exist: metadata is taken to be missing then, a chunk is an error.
+
+    Raises
+    ------
+    ReadError
+        With the address (of the chunk), and what the server said last.
+    """
+    start, end = None, None
+    if isinstance(part, RangeByteRequest):
+        start, end = part.start, part.end
+    elif isinstance(part, SuffixByteRequest):
+        start = -part.suffix
+    data = _tried(url, lambda fs: bytes(fs.cat_file(url.full, start=start, end=end)))
+    if data is None:
+        return None
+    if isinstance(part, OffsetByteRequest):
+        return data[part.offset :]
+    if start is not None and len(data) > (abs(start) if end is None else end - start):
+        return data[start:end]  # a server that does not know ranges has sent all
+    return data
+
+
+def stamp(urls: Sequence[Url]) -> str | None:
+    """A hash that changes when these documents do, by the server's word (ETag, Last-Modified); None if it gives none."""
+    found = []
+    for url in urls:
+        info = _tried(url, lambda fs, url=url: fs.info(url.full)) or {}  # type: ignore[misc]
+        marks = [f"{name}={info[name]}" for name in _VALIDATORS if info.get(name)]
+        if not marks:
+            return None
+        found.append((str(url), info.get("size"), marks))
+    return hashlib.blake2b(repr(sorted(found)).encode(), digest_size=8).hexdigest()
+
+
+def names_in(url: Url) -> list[str]:
+    """Names in a folder of a server."""
+    found = _tried(url, lambda fs: [str(name) for name in fs.ls(url.full, detail=False)]) or []
+    names = {unquote(name.partition("?")[0].rstrip("/").rpartition("/")[2]) for name in found}
+    return sorted(names - {"", url.name})
+
+
+def why_missing(url: Url) -> str:
+    """What the server says when asked for a store's metadata."""
+    fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _errors()
+    try:
+        fs.cat_file((url / "zarr.json").full)
+    except missing:
+        return "neither zarr.json nor .zgroup is there"
+    except faults as error:
+        return _said(error)
+    return "zarr.json is there, but is not understood"
+
+
+def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
+    fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _errors()
+    said, tries = "", 0
+    while tries < TRIES:
+        tries += 1
+        try:
+            return ask(fs)
+        except missing:
+            return None
+        except faults as error:
+            status = getattr(error, "status", None)
+            said = _said(error)
+            denied = status in _DENIED or isinstance(error, PermissionError)
+            if denied and url.name in _METADATA:
+                return None
+            if denied or (status is not None and 400 <= status < 500 and status not in _AGAIN):
+                break
+        if tries < TRIES:
+            time.sleep(WAIT * 2 ** (tries - 1))
+    raise ReadError(
+        f"{url}: could not be read from the server.",
+        got=f"{said} ({tries} {'try' if tries == 1 else 'tries'})",
+        fix="check the address, the network and the right to read it, then run the same command again",
+    )
+
+
+def _said(error: BaseException) -> str:
+    status = getattr(error, "status", None)
+    if status is not None:
+        return f"{status} {getattr(error, 'message', '')}".strip()
+    text = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@cache
+def _errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """What fsspec raises where nothing is there, and where something went wrong; the clients' own errors among them."""
+    faults: list[type[Exception]] = [OSError, EOFError]
+    try:
+        from aiohttp import ClientError
+
+        faults.append(ClientError)
+    except ImportError:
+        pass
+    try:
+        from botocore.exceptions import BotoCoreError, HTTPClientError
+        from botocore.exceptions import ClientError as S3Error
+
+        faults += [BotoCoreError, S3Error, HTTPClientError]
+    except ImportError:
+        pass
+    return (FileNotFoundError, IsADirectoryError, NotADirectoryError), tuple(faults)
+
+
+@cache  # fsspec would make one a thread; one a process, since its event loop does not survive a fork
+def _filesystem(scheme: str, process: int) -> Any:  # noqa: ARG001
+    try:
+        import fsspec
+
+        kind = fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        if scheme in _OURS:
+            raise MissingExtraError(f"Reading {scheme}:// addresses", "remote") from None
+        raise InputError(f"Addresses that begin with {scheme}:// need a package of their own.", got=str(error)) from None
+    except ValueError:
+        raise InputError(
+            f"Addresses that begin with {scheme}:// are of no kind that is known.",
+            expected="https://, http://, s3://, or another that fsspec knows",
+        ) from None
+    if scheme in ("http", "https"):
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
+        return kind(client_kwargs={"timeout": timeout, "trust_env": True})  # proxies and .netrc count, as for other programs
+    fs = kind()
+    if scheme in ("s3", "s3a") and not fs.anon and fs.key is None:
+        from botocore.session import get_session
+
+        if get_session().get_credentials() is None:
+            return kind(anon=True)  # public buckets
+    return fs

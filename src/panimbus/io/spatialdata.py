@@ -1,0 +1,136 @@
+"""SpatialData stores as images and label images: their elements are OME-Zarr, so no package of theirs is needed to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from panimbus.core.errors import InputError, listed
+from panimbus.core.fov import ArrayLike
+from panimbus.io import names, omezarr
+from panimbus.io.ngff import Frame, frames
+from panimbus.io.place import Place
+from panimbus.io.raw import RawImage
+from panimbus.io.zarr_planes import ZarrPlanes, open_group
+
+FORMAT = "SpatialData"
+IMAGE_TAIL = "_image"
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """A label element: its lazy ids, where it lies on disk and in space, and whether a table annotates its cells."""
+
+    name: str
+    where: Place
+    array: ZarrPlanes
+    frames: tuple[Frame, ...]
+    annotated: bool
+
+
+def is_store(group: Any) -> bool:
+    """Whether a group is a whole SpatialData store, not one of its elements."""
+    return "spatialdata_attrs" in group.attrs and "multiscales" not in omezarr.ome(group)
+
+
+def read_images(group: Any, path: Place) -> list[RawImage]:
+    """Read the metadata of a store's images, each with the label images that can be its segmentation.
+
+    A label image belongs to an image if it has its size and lies on it in a coordinate system that both have, and if it does
+    not bear another image's name. Of several, the one of the image's own name counts, then the one that a table annotates.
+    """
+    if "images" not in group or not (found := _members(group["images"])):
+        raise InputError(
+            f"{path}: the SpatialData store has no images.",
+            got=f"groups {listed(sorted(group.group_keys()))}",
+            fix="pass the images themselves; on a server the store must have consolidated metadata or its folders be listed",
+        )
+    labels = _labels(group, path)
+    flat, volumes = [], []
+    for name in found:
+        element, where = group["images"][name], path / "images" / name
+        try:
+            flat.append((name, omezarr.read_image(element, where), _frames(element)))
+        except InputError:
+            volumes.append(name)
+            if len(volumes) == len(found):
+                raise
+    keys = _fov_names([name for name, _, _ in flat])
+    notes = (f"elements that are no 2-D images are passed over: {listed(volumes)}",) if volumes else ()
+    raws = []
+    for (name, raw, where_it_lies), key in zip(flat, keys, strict=True):
+        fits = _fitting(key, raw, where_it_lies, labels, set(keys))
+        inner: dict[str, tuple[ArrayLike, Place]] = {one.name: (one.array, one.where) for one in fits}
+        raws.append(replace(raw, fmt=FORMAT, part=name, name=key, labels=inner, notes=raw.notes + notes))
+    return [replace(raw, doubt=_doubt(raw, raws, labels, path)) for raw in raws]
+
+
+def label_elements(path: Place) -> list[Place] | None:
+    """Where the label elements of a store lie; None where the path is not a whole store."""
+    group = open_group(path)
+    return [one.where for one in _labels(group, path)] if is_store(group) else None
+
+
+def _members(group: Any) -> list[str]:
+    return sorted(group.group_keys(), key=names.natural)
+
+
+def _frames(element: Any) -> tuple[Frame, ...]:
+    scale = omezarr.ome(element)["multiscales"][0]
+    return frames(scale, omezarr.axes_of(scale, len(scale.get("axes", ()))))
+
+
+def _labels(group: Any, path: Place) -> list[_Labels]:
+    """Label elements with two axes; a table's region tells which of them it annotates."""
+    if "labels" not in group:
+        return []
+    regions: set[str] = set()
+    for name in _members(group["tables"]) if "tables" in group else ():
+        region = group["tables"][name].attrs.get("region") or []
+        regions |= {region} if isinstance(region, str) else {str(r) for r in region}
+    out = []
+    for name in _members(group["labels"]):
+        element, where = group["labels"][name], path / "labels" / name
+        try:
+            out.append(_Labels(name, where, omezarr.level0(element, where, flat=True), _frames(element), name in regions))
+        except InputError:  # a volume; said where the images are read
+            continue
+    return out
+
+
+def _fov_names(elements: list[str]) -> list[str]:
+    """FOV ids: the elements' names, without ``_image`` where that leaves them unique."""
+    short = [name.removesuffix(IMAGE_TAIL) or name for name in elements]
+    return [s if short.count(s) == 1 else name for s, name in zip(short, elements, strict=True)]
+
+
+def _fitting(key: str, raw: RawImage, lies: tuple[Frame, ...], labels: list[_Labels], keys: set[str]) -> list[_Labels]:
+    """The label elements that can be the segmentation of an image."""
+    own = names.match_key(key)
+    others = {names.match_key(k) for k in keys} - {own}
+    fits = [
+        one
+        for one in labels
+        if one.array.shape == raw.image.shape[1:]
+        and names.match_key(one.name) not in others
+        and (not lies or not one.frames or any(a.same(b) for a in lies for b in one.frames))
+    ]
+    named = [one for one in fits if names.match_key(one.name) == own]
+    fits = named or fits
+    annotated = [one for one in fits if one.annotated]
+    return annotated or fits
+
+
+def _doubt(raw: RawImage, raws: list[RawImage], labels: list[_Labels], path: Place) -> str | None:
+    """What to tell a user who passes no label images and means this one, if there is not just one."""
+    if len(raw.labels) == 1 or not labels:
+        return None
+    images = listed([f"{r.part} {r.image.shape[1:]}" for r in raws], 10)
+    said = listed([f"{one.name} {one.array.shape}{' (annotated)' * one.annotated}" for one in labels], 10)
+    if raw.labels:
+        which = f"{len(raw.labels)} label images can be the segmentation of image {raw.part!r}: {listed(list(raw.labels))}"
+    elif any(r.labels for r in raws):
+        return None  # an overview or a histology image beside those that were segmented
+    else:
+        which = "no label image fits an image by size and place"
+    return f"{path}: {which}.\n  images:    {images}\n  labels:    {said}"
