@@ -13,7 +13,7 @@ from panimbus.core.labels import interior
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
 from panimbus.core.window import read_index
-from panimbus.infer import score as score_module
+from panimbus.infer import blocks as blocks_module
 
 
 def good(adata, ids):
@@ -136,15 +136,15 @@ def test_histograms_are_pooled_as_they_come(model, fov, run, monkeypatch):
     import gc
 
     from panimbus.core.scale import Histogram
-    from panimbus.infer import predict as module
+    from panimbus.infer import work as module
 
-    alive, real = [], module.score_cells
+    alive, real = [], module.score_blocks
 
     def counting(*args, **kwargs):
         alive.append(sum(type(o) is Histogram for o in gc.get_objects()))
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(module, "score_cells", counting)
+    monkeypatch.setattr(module, "score_blocks", counting)
     run([fov((20, 20), 3, fov_id=f"fov{k}", seed=k) for k in range(12)], model("plain"))
     assert max(alive) <= 2 * 2 * 2, "two a channel, and a few that are default values"
 
@@ -297,7 +297,7 @@ class Recorder:
 
 def test_only_what_is_asked_is_read(model, fov, run, monkeypatch):
     monkeypatch.setattr(scan_module, "BAND_PIXELS", 500 * 100)
-    monkeypatch.setattr(score_module, "READ_SIDE", 200)
+    monkeypatch.setattr(blocks_module, "READ_SIDE", 200)
     f = fov((500, 500), 700, channels=5)
     image, labels = Recorder(f.image), Recorder(f.labels)
     lazy = f.with_(image=image, labels=labels)

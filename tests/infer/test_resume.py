@@ -11,7 +11,8 @@ import tifffile
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import to_frame
-from panimbus.infer import predict as module
+from panimbus.infer import stages
+from panimbus.infer import work as module
 from panimbus.infer.output import check_kinds, load_scale, save_run, summary
 from panimbus.infer.store import FolderStore, fingerprint, free_space, safe_name
 from panimbus.io import open_fovs
@@ -42,8 +43,8 @@ def work(monkeypatch):
 
         return spy
 
-    monkeypatch.setattr(module, "scan_channels", spied("scan", module.scan_channels))
-    monkeypatch.setattr(module, "score_cells", spied("score", module.score_cells))
+    monkeypatch.setattr(module, "scan_unit", spied("scan", module.scan_unit))
+    monkeypatch.setattr(module, "score_blocks", spied("score", module.score_blocks))
 
     def read():
         out = {k: list(v) for k, v in log.items()}
@@ -201,9 +202,9 @@ def test_interrupted_run_continues(files, run, model, work, tmp_path, monkeypatc
     out = tmp_path / "out"
     whole = run(files(), model("compact"), tta="full")
     work()
-    real = module.score_cells
+    real = module.score_blocks
 
-    def broken(fov, cells, mean, scoring, *, on_pass, **kwargs):
+    def broken(fov, cells, mean, scoring, blocks, *, on_pass, **kwargs):
         calls = 0
 
         def counting(pixels):
@@ -213,10 +214,10 @@ def test_interrupted_run_continues(files, run, model, work, tmp_path, monkeypatc
                 raise KeyboardInterrupt
             on_pass(pixels)
 
-        return real(fov, cells, mean, scoring, on_pass=counting, **kwargs)
+        return real(fov, cells, mean, scoring, blocks, on_pass=counting, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "score_cells", broken)
+        patch.setattr(module, "score_blocks", broken)
         with pytest.raises(KeyboardInterrupt):
             run(files(), model("compact"), tta="full", out=out)
     assert work() == {"scan": ALL, "score": ["fov0", "fov1"]}
@@ -355,16 +356,21 @@ def test_free_space(tmp_path):
 
 
 def test_scan_round_trip(fov, tmp_path):
-    from panimbus.core.scan import scan_cells, scan_channels
+    from panimbus.core.scan import scan_fov
 
     image = fov().image
     for dtype in (np.uint16, np.float32):
         f = Fov("f", image.astype(dtype), ("a", "b"), fov().labels, 1.0)
-        scanned = scan_channels(f, scan_cells(f, 1.0), f.channels)
+        cells, scanned = scan_fov(f, f.channels, 1.0)
         store = FolderStore(tmp_path)
-        store.save_scan(f, "key", scanned)
-        assert store.load_scan(f, "other") is None
-        back = store.load_scan(f, "key")
+        store.save_scan(f, "key", cells, scanned)
+        assert store.load_scan(f, "other", 1.0) is None
+        same, back = store.load_scan(f, "key", 1.0)
+        np.testing.assert_array_equal(same.index.ids, cells.index.ids)
+        np.testing.assert_array_equal(same.geometry.centroids(), cells.geometry.centroids())
+        np.testing.assert_array_equal(same.pixels, cells.pixels)
+        np.testing.assert_array_equal(same.rescued, cells.rescued)
+        assert same.shape == cells.shape
         assert back.digest == scanned.digest
         np.testing.assert_array_equal(back.mean, scanned.mean)
         for c in f.channels:
@@ -377,3 +383,81 @@ def test_scan_round_trip(fov, tmp_path):
                 np.testing.assert_array_equal(mine.counts, theirs.counts)
             assert back.stats[c].outside_sum == scanned.stats[c].outside_sum
             assert back.stats[c].outside_count == scanned.stats[c].outside_count
+
+
+@pytest.fixture
+def slide(tmp_path, make_tissue, monkeypatch):
+    """One file of several bands and blocks; returns a function that opens it."""
+    from panimbus.core import scan
+    from panimbus.infer import blocks
+
+    monkeypatch.setattr(scan, "BAND_PIXELS", 230 * 60)
+    monkeypatch.setattr(blocks, "READ_SIDE", 1)
+    image, labels = make_tissue((260, 230), 300, seed=3)
+    write_ome_tiff(tmp_path / "slide.ome.tiff", image, ("a", "b"), 1.0)
+    write_labels(tmp_path / "slide_labels.tiff", labels)
+    return lambda: open_fovs(tmp_path / "slide.ome.tiff", tmp_path / "slide_labels.tiff")
+
+
+@pytest.mark.parametrize("stage", ["scan", "score"])
+def test_a_slide_continues_where_it_was(slide, run, model, tmp_path, monkeypatch, same_table, stage):
+    """Stopped after some bands or blocks: these are not done again, and the table is the same to the last bit."""
+    out, seen = tmp_path / "out", []
+    whole = run(slide(), model("compact"), tta="full", tile=208)
+    real = stages._Parts.put
+
+    def counted(parts, number, part):
+        seen.append((type(part).__name__, number))
+        real(parts, number, part)
+        if broken and [kind for kind, _ in seen].count("BandScan" if stage == "scan" else "BlockPart") == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages._Parts, "put", counted)
+    broken = True
+    with pytest.raises(KeyboardInterrupt):
+        run(slide(), model("compact"), tta="full", tile=208, out=out)
+    first, broken = set(seen), False
+    seen.clear()
+    folder = out / "fovs" / "slide" / ("bands" if stage == "scan" else "blocks")
+    assert sorted(p.stem for p in folder.iterdir()) == ["000000", "000001"]
+    again = run(slide(), model("compact"), tta="full", tile=208, out=out)
+    same_table(whole, again)
+    assert not first & set(seen)
+    assert len(first | set(seen)) == 4 + 4 == len(first) + len(seen)
+    assert not folder.exists()
+
+
+def test_parts_of_other_settings_are_not_taken(slide, run, model, tmp_path, monkeypatch, same_table):
+    out = tmp_path / "out"
+    real = stages._Parts.put
+
+    def stop(parts, number, part):
+        real(parts, number, part)
+        if type(part).__name__ == "BlockPart":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages._Parts, "put", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(slide(), model("compact"), tta="full", tile=208, out=out)
+    same_table(
+        run(slide(), model("compact", 1), tta="full", tile=208, out=out), run(slide(), model("compact", 1), tta="full", tile=208)
+    )
+
+
+def test_a_damaged_part_is_computed_again(slide, run, model, tmp_path, monkeypatch, same_table):
+    out = tmp_path / "out"
+    real = stages._Parts.put
+
+    def stop(parts, number, part):
+        real(parts, number, part)
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages._Parts, "put", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(slide(), model("compact"), tile=208, out=out)
+    for path in (out / "fovs" / "slide" / "bands").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    same_table(run(slide(), model("compact"), tile=208, out=out), run(slide(), model("compact"), tile=208))

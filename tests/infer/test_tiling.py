@@ -6,7 +6,7 @@ import pytest
 from panimbus.core import scan
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.infer import score
+from panimbus.infer import blocks
 
 WHOLE = 8192
 
@@ -44,7 +44,7 @@ def test_reading_blocks_and_bands_do_not_matter(model, fov, run, monkeypatch, tm
     f = fov((331, 270), 900, mpp=0.3, radius=4, ids=np.arange(900) + 70_000)
     whole = run(f, model("compact"), tile=112, tta="full")
     monkeypatch.setattr(scan, "BAND_PIXELS", 270 * 7 + 3)
-    monkeypatch.setattr(score, "READ_SIDE", 1)
+    monkeypatch.setattr(blocks, "READ_SIDE", 1)
     assert len(scan.bands(f.shape_yx)) > 40
     parts = run(f, model("compact"), tile=112, tta="full")
     np.testing.assert_array_equal(parts.obs["cell_id"], whole.obs["cell_id"])

@@ -17,10 +17,10 @@ from panimbus.core.fov import Fov
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import BAND_PIXELS, scan_cells, scan_channels
-from panimbus.core.tiles import plan_tiles
 from panimbus.infer.backend import Backend, make_backend
-from panimbus.infer.predict import PredictSettings
-from panimbus.infer.score import READ_SIDE, Scoring, score_cells
+from panimbus.infer.blocks import READ_SIDE, plan_blocks
+from panimbus.infer.score import Scoring, score_blocks
+from panimbus.infer.settings import PredictSettings
 from panimbus.infer.tta import VIEWS, views
 from panimbus.model.card import BackboneSettings, CompactSettings, ModelCard
 from panimbus.model.weights import ModelFiles, with_onnx
@@ -89,13 +89,7 @@ def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, setting
     pixels, passes, window = 0, 0, (0, 0)
     for size in sizes:
         shape = tuple(Axis(n, size.scale).size for n in size.shape_yx)
-        plan = [
-            t
-            for row in plan_tiles(
-                (shape[0], shape[1]), size=tile, reach=card.reach + 1, stride=card.stride, open_edges=card.padding == "valid"
-            )
-            for t in row
-        ]
+        plan = [t for block in plan_blocks((shape[0], shape[1]), card, tile) for t in block.tiles]
         side = (plan[0].window[1] - plan[0].window[0], plan[0].window[3] - plan[0].window[2])
         passes += len(plan)
         pixels += len(plan) * side[0] * side[1]
@@ -137,10 +131,11 @@ def _trial(shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int,
     cells = scan_cells(fov, card.mpp)
     scan = scan_channels(fov, cells, fov.channels)
     scale = ChannelScale.fit(scan.stats, percentile=card.percentile, over=card.percentile_over)
-    scoring = Scoring(card, backend, VIEWS["full"][: max(1, min(8, passes))], tile, fov.channels, scale)
+    scoring = Scoring(card, backend, VIEWS["full"][: max(1, min(8, passes))], fov.channels, scale)
     done: list[int] = []
     begin = time.perf_counter()
-    score_cells(fov, cells, scan.mean, scoring, on_pass=done.append)
+    for _ in score_blocks(fov, cells, scan.mean, scoring, plan_blocks(cells.shape, card, tile), on_pass=done.append):
+        pass
     return float(sum(done)), time.perf_counter() - begin
 
 

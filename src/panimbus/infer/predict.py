@@ -6,93 +6,30 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.planes import check_given
-from panimbus.core.scale import ChannelScale, ChannelStats
-from panimbus.core.scan import FovCells, FovScan, scan_cells, scan_channels
+from panimbus.core.scale import ChannelScale
 from panimbus.core.table import FovScores, to_anndata
 from panimbus.core.tiles import plan_tiles
 from panimbus.infer.backend import Backend, make_backend
-from panimbus.infer.score import Scoring, count_pixels, score_cells
-from panimbus.infer.store import FolderStore, fingerprint, source_key
+from panimbus.infer.settings import PredictSettings, Progress
+from panimbus.infer.stages import Run, Scores, scan_all, score_all
+from panimbus.infer.store import FolderStore
 from panimbus.infer.tta import views
-from panimbus.model.card import ModelCard
+from panimbus.infer.work import LocalExecutor, Plan
 from panimbus.model.weights import ModelFiles, resolve_model, with_onnx
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
-FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: ``done`` of ``total`` units of a stage (``scan``: FOVs; ``score``: model pixels)."""
-
-    stage: str
-    fov_id: str
-    done: float
-    total: float
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """How to run, as opposed to on what.
-
-    Parameters
-    ----------
-    tta
-        ``full``: the mean over the 8 flips and rotations; ``none``: one pass; None: what the model's card says.
-    tile
-        Longest side of a window in model pixels, None for what suits the model; results do not depend on it (float32: 1e-5).
-    precision
-        ``auto`` or ``float32``.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    threads
-        CPU threads, 0 = all.
-    maps
-        Write pixel score maps (needs an output folder).
-    """
-
-    tta: str | None = None
-    tile: int | None = None
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int = 0
-    maps: bool = False
-
-    def tta_for(self, card: ModelCard) -> str:
-        """The test-time augmentation, or the card's."""
-        return card.tta if self.tta is None else self.tta
-
-    def tile_for(self, card: ModelCard) -> int:
-        """The tile, or what suits the model: large windows repeat less, but the paper's net takes 3 GB for one of 1024 px."""
-        return self.tile or (1024 if card.architecture == "paper_unet" else 1536)
-
-
-@dataclass
-class _Run:
-    fovs: Sequence[Fov]
-    channels: tuple[str, ...]
-    model: ModelFiles
-    settings: PredictSettings
-    backend: Backend
-    store: FolderStore | None
-    report: Callable[[Progress], None]
-    cells: dict[str, FovCells] = field(default_factory=dict)
-    scans: dict[str, FovScan] = field(default_factory=dict)
-    pooled: dict[str, ChannelStats] = field(default_factory=dict)
+__all__ = ["PredictSettings", "Progress", "predict"]
 
 
 def predict(
@@ -145,27 +82,26 @@ def predict(
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
     files = resolve_model(model)
-    run = _Run(
-        chosen,
-        tuple(channels) if channels is not None else chosen[0].channels,
-        files,
-        settings,
-        _backend(files, settings),
-        FolderStore(Path(out)) if out else None,
-        progress or (lambda _: None),
-    )
+    plan = Plan(files, settings, tuple(channels) if channels is not None else chosen[0].channels)
+    backend = _backend(files, settings)
+    store = FolderStore(Path(out)) if out else None
+    run = Run(chosen, plan, LocalExecutor(backend), store, progress or (lambda _: None))
     if scale is not None:
-        _check_scale(scale, run)
-    _scan(run)
+        _check_scale(scale, plan)
+    scan_all(run)
     if scale is None:
         scale = _fit(run)
-    for channel in run.channels:
+    _warn(scale, plan.channels)
+    scores = score_all(run, scale, backend.name)
+    return _collect(run, scale, scores, backend.name)
+
+
+def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
+    for channel in channels:
         if scale.blank(channel):
             logger.warning("channel %r: %s", channel, scale.notes.get(channel, "blank; every score is 0"))
         elif channel in scale.notes:
             logger.warning("channel %r: %s", channel, scale.notes[channel])
-    scores = _score(run, scale)
-    return _collect(run, scale, scores)
 
 
 def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:
@@ -206,10 +142,10 @@ def _backend(files: ModelFiles, settings: PredictSettings) -> Backend:
         return make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
 
 
-def _check_scale(scale: ChannelScale, run: _Run) -> None:
-    for channel in run.channels:
+def _check_scale(scale: ChannelScale, plan: Plan) -> None:
+    for channel in plan.channels:
         scale.value(channel)
-    card = run.model.card
+    card = plan.model.card
     if (scale.percentile, scale.over) != (card.percentile, card.percentile_over):
         raise InputError(
             "The normaliser was not made for this model.",
@@ -219,71 +155,17 @@ def _check_scale(scale: ChannelScale, run: _Run) -> None:
         )
 
 
-def _scan(run: _Run) -> None:
-    for k, fov in enumerate(run.fovs):
-        run.report(Progress("scan", fov.fov_id, k, len(run.fovs)))
-        cells = run.cells[fov.fov_id] = scan_cells(fov, run.model.card.mpp)
-        planes = [fov.index(c) for c in run.channels]  # a corrected panel gives a name another plane
-        key = fingerprint([source_key(fov), run.channels, planes, fov.mpp])
-        reuse = run.store is not None and source_key(fov) is not None
-        scan = run.store.load_scan(fov, key) if run.store is not None and reuse else None
-        if scan is None:
-            scan = scan_channels(fov, cells, run.channels)
-            if run.store is not None and reuse:
-                run.store.save_scan(fov, key, scan)
-        for channel, stats in scan.stats.items():  # pooled at once: a thousand FOVs' histograms do not fit memory
-            run.pooled[channel] = run.pooled.get(channel, ChannelStats()).merge(stats)
-        run.scans[fov.fov_id] = replace(scan, stats={})
-    run.report(Progress("scan", run.fovs[-1].fov_id, len(run.fovs), len(run.fovs)))
-
-
-def _fit(run: _Run) -> ChannelScale:
-    card = run.model.card
+def _fit(run: Run) -> ChannelScale:
+    card = run.plan.model.card
     ids = [f.fov_id for f in run.fovs]
     return ChannelScale.fit(run.pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
 
 
-def _score(run: _Run, scale: ChannelScale) -> dict[str, tuple[FloatArray, FloatArray]]:
-    settings, model, tta = run.settings, run.model, run.settings.tta_for(run.model.card)
-    scoring = Scoring(model.card, run.backend, views(tta), settings.tile_for(model.card), run.channels, scale)
-    numbers = {c: [scale.value(c), scale.vector(c, model.card.stats).tolist()] for c in run.channels if not scale.blank(c)}
-    what = [model.sha256, tta, run.backend.name, run.channels, numbers]
-    live = len(numbers)
-    keys = {f.fov_id: fingerprint([what, run.scans[f.fov_id].digest, f.mpp]) for f in run.fovs}
-    done: dict[str, tuple[FloatArray, FloatArray]] = {}
-    if run.store is not None:
-        stored = {f.fov_id: run.store.load_scores(f, keys[f.fov_id], maps=settings.maps) for f in run.fovs}
-        done = {fov_id: scores for fov_id, scores in stored.items() if scores is not None}
-    todo = [f for f in run.fovs if f.fov_id not in done]
-    total = float(sum(count_pixels(run.cells[f.fov_id], scoring) for f in todo) * live)
-    passed = 0.0
-    for fov in todo:
-
-        def on_pass(pixels: int, fov_id: str = fov.fov_id) -> None:
-            nonlocal passed
-            passed += pixels
-            run.report(Progress("score", fov_id, passed, total))
-
-        done[fov.fov_id] = _score_one(run, fov, scoring, on_pass)
-        if run.store is not None:
-            run.store.save_scores(fov, keys[fov.fov_id], *done[fov.fov_id], maps=settings.maps)
-    run.report(Progress("score", run.fovs[-1].fov_id, total, total))
-    return done
-
-
-def _score_one(run: _Run, fov: Fov, scoring: Scoring, on_pass: Callable[[int], None]) -> tuple[FloatArray, FloatArray]:
-    cells = run.cells[fov.fov_id]
-    shape = (len(run.channels), cells.y.size, cells.x.size)
-    wants_map = run.settings.maps and run.store is not None
-    sink = run.store.map_sink(fov, shape, run.channels, run.model.card.mpp) if wants_map and run.store else nullcontext()
-    with sink as on_map:
-        return score_cells(fov, cells, run.scans[fov.fov_id].mean, scoring, on_map=on_map, on_pass=on_pass)
-
-
-def _collect(run: _Run, scale: ChannelScale, scores: dict[str, tuple[FloatArray, FloatArray]]) -> AnnData:
+def _collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnData:
     parts = []
     for fov in run.fovs:
-        cells, mpp = run.cells[fov.fov_id], float(fov.mpp or 0)
+        known, mpp = run.scanned[fov.fov_id], float(fov.mpp or 0)
+        cells = known.cells
         score, score_sd = scores[fov.fov_id]
         parts.append(
             FovScores(
@@ -291,29 +173,29 @@ def _collect(run: _Run, scale: ChannelScale, scores: dict[str, tuple[FloatArray,
                 cells.index.ids,
                 score,
                 score_sd,
-                run.scans[fov.fov_id].mean,
+                known.scan.mean,
                 cells.geometry.count.astype(np.float64) * mpp**2,
                 (cells.geometry.centroids()[:, ::-1] + 0.5) * mpp,
             )
         )
-    return to_anndata(parts, run.channels, normaliser=dict(scale.normaliser), provenance=_provenance(run, scale))
+    return to_anndata(parts, run.plan.channels, normaliser=dict(scale.normaliser), provenance=_provenance(run, scale, backend))
 
 
-def _provenance(run: _Run, scale: ChannelScale) -> dict[str, Any]:
+def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
     from panimbus import __version__
 
-    card, settings = run.model.card, run.settings
-    calibration = {c: list(card.calibration[c]) for c in run.channels if c in card.calibration}
+    card, settings = run.plan.model.card, run.plan.settings
+    calibration = {c: list(card.calibration[c]) for c in run.plan.channels if c in card.calibration}
     return {
         "version": __version__,
         "model": card.name,
         "model_version": card.version,
-        "model_sha256": run.model.sha256,
+        "model_sha256": run.plan.model.sha256,
         "threshold": card.threshold,
         "settings": {
             "tta": settings.tta_for(card),
             "tile": settings.tile_for(card),
-            "backend": run.backend.name,
+            "backend": backend,
             "model_mpp": card.mpp,
             **({"calibration": json.dumps(calibration)} if calibration else {}),
         },
@@ -321,10 +203,10 @@ def _provenance(run: _Run, scale: ChannelScale) -> dict[str, Any]:
         "inputs": json.dumps(
             {
                 f.fov_id: {
-                    "digest": run.scans[f.fov_id].digest,
+                    "digest": run.scanned[f.fov_id].scan.digest,
                     "mpp": f.mpp,
                     "shape": [len(f.channels), *f.shape_yx],
-                    "cells": run.cells[f.fov_id].n,
+                    "cells": run.scanned[f.fov_id].cells.n,
                     **dict(f.source),
                     **({"notes": list(f.notes)} if f.notes else {}),
                 }

@@ -9,19 +9,27 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.band import BandScan
+from panimbus.core.errors import ReadError
 from panimbus.core.fov import Fov
+from panimbus.core.labels import CellIndex
+from panimbus.core.regions import CellGeometry
 from panimbus.core.scale import ChannelStats, Histogram
-from panimbus.core.scan import FovScan
+from panimbus.core.scan import FovCells, FovScan, model_axes
+from panimbus.infer.blocks import BlockPart
 from panimbus.io.write import atomic_path, write_ome_tiff
 
 FloatArray = npt.NDArray[np.float32]
-_FORMAT = 4  # raise it when the meaning of what is stored changes
+Part = BlockPart | BandScan
+P = TypeVar("P", BlockPart, BandScan)
+_DAMAGED = (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile)
+_FORMAT = 5  # raise it when the meaning of what is stored changes
 
 
 def fingerprint(data: Any) -> str:
@@ -37,16 +45,17 @@ def source_key(fov: Fov) -> Any:
 class FolderStore:
     """Results a FOV, each in one file written at once.
 
-    ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second; ``maps/<fov>.ome.tiff`` the score maps. Each
-    carries a key of all that it depends on.
+    ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second; ``maps/<fov>.ome.tiff`` the score maps. Until
+    a FOV is whole its parts are kept in ``fovs/<fov>/bands`` and ``fovs/<fov>/blocks``. Each file carries a key of all that it
+    depends on.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def load_scan(self, fov: Fov, key: str) -> FovScan | None:
-        """The stored first pass, if it has this key."""
-        data = self._load(fov, "scan", key)
+    def load_scan(self, fov: Fov, key: str, mpp: float) -> tuple[FovCells, FovScan] | None:
+        """The stored first pass, if it has this key; ``mpp``: µm per pixel of the model's grid."""
+        data = self._load(self._path(fov, "scan"), key)
         if data is None:
             return None
         stats = {}
@@ -56,9 +65,12 @@ class FolderStore:
                 for what in ("pixels", "means")
             )
             stats[name] = ChannelStats(pixels, means, float(data["outside_sum"][k]), int(data["outside_count"][k]))
-        return FovScan(stats, data["mean"], str(data["digest"]))
+        geometry = CellGeometry(data["count"], data["sum_y"], data["sum_x"])
+        skipped = tuple((str(channel), tuple(box)) for channel, box in json.loads(str(data["skipped"])))
+        cells = FovCells(CellIndex(data["ids"]), geometry, *model_axes(fov, mpp), data["rescued"], data["pixels"])
+        return cells, FovScan(stats, data["mean"], str(data["digest"]), skipped)
 
-    def save_scan(self, fov: Fov, key: str, scan: FovScan) -> None:
+    def save_scan(self, fov: Fov, key: str, cells: FovCells, scan: FovScan) -> None:
         """Keep the first pass of a FOV."""
         arrays: dict[str, Any] = {
             "channels": json.dumps(list(scan.stats)),
@@ -66,16 +78,23 @@ class FolderStore:
             "digest": scan.digest,
             "outside_sum": [s.outside_sum for s in scan.stats.values()],
             "outside_count": [s.outside_count for s in scan.stats.values()],
+            "ids": cells.index.ids,
+            "count": cells.geometry.count,
+            "sum_y": cells.geometry.sum_y,
+            "sum_x": cells.geometry.sum_x,
+            "rescued": cells.rescued,
+            "pixels": cells.pixels,
+            "skipped": json.dumps(scan.skipped),
         }
         for k, stats in enumerate(scan.stats.values()):
             for what, histogram in (("pixels", stats.pixels), ("means", stats.cell_means)):
                 arrays[f"{what}_keys_{k}"], arrays[f"{what}_counts_{k}"] = histogram.keys, histogram.counts
                 arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
-        self._save(fov, "scan", key, arrays)
+        self._save(self._path(fov, "scan"), key, arrays)
 
     def load_scores(self, fov: Fov, key: str, *, maps: bool) -> tuple[FloatArray, FloatArray] | None:
         """The stored scores and their standard deviations, if they have this key (and their maps are there, if asked)."""
-        data = self._load(fov, "scores", key)
+        data = self._load(self._path(fov, "scores"), key)
         if data is None or (maps and not (data["maps"] and self.map_path(fov).is_file())):
             return None
         return data["score"], data["score_sd"]
@@ -84,7 +103,7 @@ class FolderStore:
         """Keep the scores of a FOV: from now on it is finished. Maps that belong to other scores are removed."""
         if not maps:
             self.map_path(fov).unlink(missing_ok=True)
-        self._save(fov, "scores", key, {"score": score, "score_sd": score_sd, "maps": maps})
+        self._save(self._path(fov, "scores"), key, {"score": score, "score_sd": score_sd, "maps": maps})
 
     def map_path(self, fov: Fov) -> Path:
         """Where the score maps of a FOV go."""
@@ -111,18 +130,50 @@ class FolderStore:
         finally:
             raw.unlink(missing_ok=True)
 
+    def parts(self, fov: Fov, kind: type[Part], key: str) -> set[int]:
+        """Numbers of the parts of a FOV that are there with this key."""
+        return {int(path.stem) for path in self._folder(fov, kind).glob("*.npz") if path.stem.isdigit() and self._has(path, key)}
+
+    def save_part(self, fov: Fov, key: str, number: int, part: Part) -> None:
+        """Keep a part of a FOV."""
+        self._save(self._folder(fov, type(part)) / f"{number:06d}.npz", key, part.to_arrays())
+
+    def load_part(self, fov: Fov, kind: type[P], key: str, number: int) -> P:
+        """A part that `parts` listed."""
+        path = self._folder(fov, kind) / f"{number:06d}.npz"
+        data = self._load(path, key)
+        if data is None:
+            raise ReadError(f"{path}: a finished part can no longer be read.", fix="run the same command again")
+        return kind.from_arrays(data)
+
+    def drop_parts(self, fov: Fov, kind: type[Part]) -> None:
+        """Remove the parts of a FOV that is whole."""
+        shutil.rmtree(self._folder(fov, kind), ignore_errors=True)
+
+    def _folder(self, fov: Fov, kind: type[Part]) -> Path:
+        return self.out / "fovs" / safe_name(fov.fov_id) / ("blocks" if kind is BlockPart else "bands")
+
     def _path(self, fov: Fov, what: str) -> Path:
         return self.out / "fovs" / safe_name(fov.fov_id) / f"{what}.npz"
 
-    def _load(self, fov: Fov, what: str, key: str) -> dict[str, Any] | None:
+    @staticmethod
+    def _has(path: Path, key: str) -> bool:
         try:
-            with self._path(fov, what).open("rb") as file, np.load(file, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+                return str(data["key"]) == key
+        except _DAMAGED:
+            return False
+
+    @staticmethod
+    def _load(path: Path, key: str) -> dict[str, Any] | None:
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 return dict(data) if str(data["key"]) == key else None
-        except (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile):
+        except _DAMAGED:
             return None  # not there, damaged, or from another version: computed anew
 
-    def _save(self, fov: Fov, what: str, key: str, arrays: Mapping[str, Any]) -> None:
-        path = self._path(fov, what)
+    @staticmethod
+    def _save(path: Path, key: str, arrays: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, key=key, **arrays)

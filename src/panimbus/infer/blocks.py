@@ -1,0 +1,185 @@
+"""Blocks of tiles: the unit of the second pass that is computed, saved, spread over machines and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.tiles import Tile, plan_tiles
+from panimbus.core.window import Window
+from panimbus.model.card import ModelCard
+
+FloatArray = npt.NDArray[np.float32]
+READ_SIDE = 1536
+"""Longest side of a block in model pixels: what is read at a time, and what an interruption can cost."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tiles that are read and scored together.
+
+    Parameters
+    ----------
+    number
+        Its place in the FOV's plan.
+    tiles
+    window
+        (y0, y1, x0, x1) in model pixels: all that the tiles read.
+    """
+
+    number: int
+    tiles: tuple[Tile, ...]
+    window: Window
+
+    def part(self, window: Window) -> tuple[slice, slice]:
+        """A window as slices of the block's arrays."""
+        y, x = self.window[0], self.window[2]
+        return slice(window[0] - y, window[1] - y), slice(window[2] - x, window[3] - x)
+
+    @property
+    def pixels(self) -> int:
+        """Model pixels of its tiles' windows: the work of one view of one channel."""
+        return sum((t.window[1] - t.window[0]) * (t.window[3] - t.window[2]) for t in self.tiles)
+
+
+def plan_blocks(shape: tuple[int, int], card: ModelCard, tile: int) -> list[Block]:
+    """The blocks of a FOV, top to bottom and left to right; a function of the FOV's size, the model and the tile alone.
+
+    Parameters
+    ----------
+    shape
+        (Y, X) of the model's grid.
+    card
+    tile
+        Longest side of a window, in model pixels.
+    """
+    # one pixel more than the reach: the outermost pixels of a block do not know whether they are on a boundary
+    rows = plan_tiles(shape, size=tile, reach=card.reach + 1, stride=card.stride, open_edges=card.padding == "valid")
+    first = rows[0][0].window
+    per = max(1, READ_SIDE // max(first[1] - first[0], first[3] - first[2]))
+    blocks: list[Block] = []
+    for i in range(0, len(rows), per):
+        for k in range(0, len(rows[0]), per):
+            tiles = tuple(t for row in rows[i : i + per] for t in row[k : k + per])
+            a, b = tiles[0].window, tiles[-1].window
+            blocks.append(Block(len(blocks), tiles, (a[0], b[1], a[2], b[3])))
+    return blocks
+
+
+@dataclass(frozen=True)
+class BlockPart:
+    """What a block knows of its cells.
+
+    Parameters
+    ----------
+    number
+        The block's.
+    cells : (m,) intp
+        Positions of its cells among the FOV's, ascending.
+    whole : (m,) bool
+        Cells that lie in this block alone: their scores are final.
+    score, score_sd : (w, C) float32
+        Of the whole cells.
+    total : (C, V, m - w) float64
+        Of the others: the sum of the pixel scores a channel and view.
+    count : (m - w,) int64
+        And their model pixels in this block.
+    """
+
+    number: int
+    cells: npt.NDArray[np.intp]
+    whole: npt.NDArray[np.bool_]
+    score: FloatArray
+    score_sd: FloatArray
+    total: npt.NDArray[np.float64]
+    count: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        cells: npt.NDArray[np.intp],
+        total: npt.NDArray[np.float64],
+        count: npt.NDArray[np.int64],
+        pixels: npt.NDArray[np.int64],
+    ) -> BlockPart:
+        """From the sums (C, V, m) and pixel counts (m,) of all its cells, and how many pixels (m,) each has in the whole FOV."""
+        whole = count == pixels
+        score, score_sd = mean_and_sd(total[:, :, whole], count[whole])
+        return cls(number, cells, whole, score, score_sd, total[:, :, ~whole], count[~whole])
+
+    def to_arrays(self) -> dict[str, Any]:
+        """For an npz file."""
+        return {
+            "number": self.number,
+            "cells": self.cells,
+            "whole": self.whole,
+            "score": self.score,
+            "score_sd": self.score_sd,
+            "total": self.total,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_arrays(cls, data: Mapping[str, Any]) -> BlockPart:
+        """The inverse of `to_arrays`."""
+        names = ("cells", "whole", "score", "score_sd", "total", "count")
+        return cls(int(data["number"]), *(np.asarray(data[name]) for name in names))
+
+
+def mean_and_sd(total: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Scores of cells from their sums.
+
+    Parameters
+    ----------
+    total : (C, V, n) float64
+        Sum of the pixel scores a channel, view and cell.
+    count : (n,) int64
+        Model pixels a cell.
+
+    Returns
+    -------
+    score : (n, C) float32
+        Mean over pixels and views.
+    score_sd : (n, C) float32
+        Standard deviation over the views of the cell's mean.
+    """
+    per_view = total / np.maximum(count, 1)
+    return per_view.mean(1).T.astype(np.float32), per_view.std(1).T.astype(np.float32)
+
+
+def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> tuple[FloatArray, FloatArray]:
+    """Scores of all cells of a FOV.
+
+    Parameters
+    ----------
+    n, channels
+        Cells of the FOV, channels scored.
+    parts
+        One of every block of the plan, **in the plan's order**, whatever order they were made in: float64 sums are then added
+        in one order, and the result is the same to the last bit.
+
+    Returns
+    -------
+    score, score_sd : (n, C) float32
+    """
+    score, score_sd = np.zeros((n, channels), np.float32), np.zeros((n, channels), np.float32)
+    shared: list[BlockPart] = []
+    for part in parts:
+        score[part.cells[part.whole]], score_sd[part.cells[part.whole]] = part.score, part.score_sd
+        if not part.whole.all():  # keep only what must be added up
+            none = np.zeros((0, channels), np.float32)
+            shared.append(BlockPart(part.number, part.cells[~part.whole], part.whole[:0], none, none, part.total, part.count))
+    if shared:
+        cells = np.unique(np.concatenate([part.cells for part in shared]))
+        total, count = np.zeros((channels, shared[0].total.shape[1], len(cells))), np.zeros(len(cells), np.int64)
+        for part in shared:
+            at = np.searchsorted(cells, part.cells)
+            total[:, :, at] += part.total
+            count[at] += part.count
+        score[cells], score_sd[cells] = mean_and_sd(total, count)
+    return score, score_sd

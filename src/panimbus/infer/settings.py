@@ -1,0 +1,63 @@
+"""How to run, as opposed to on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from panimbus.core.errors import InputError
+from panimbus.core.scan import ON_ERROR
+from panimbus.model.card import ModelCard
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: ``done`` of ``total`` units of a stage (``scan``: bands of rows; ``score``: model pixels)."""
+
+    stage: str
+    fov_id: str
+    done: float
+    total: float
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How to run, as opposed to on what.
+
+    Parameters
+    ----------
+    tta
+        ``full``: the mean over the 8 flips and rotations; ``none``: one pass; None: what the model's card says.
+    tile
+        Longest side of a window in model pixels, None for what suits the model; results do not depend on it (float32: 1e-5).
+    precision
+        ``auto`` or ``float32``.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    threads
+        CPU threads, 0 = all.
+    maps
+        Write pixel score maps (needs an output folder).
+    on_error
+        What to do where pixels of a channel cannot be read. ``raise``: say where. ``skip``: go on; the scores and mean
+        intensities of the cells that lie on such pixels are missing (NaN), never negative.
+    """
+
+    tta: str | None = None
+    tile: int | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    maps: bool = False
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ON_ERROR:
+            raise InputError(f"Unknown way to meet errors {self.on_error!r}.", available=ON_ERROR)
+
+    def tta_for(self, card: ModelCard) -> str:
+        """The test-time augmentation, or the card's."""
+        return card.tta if self.tta is None else self.tta
+
+    def tile_for(self, card: ModelCard) -> int:
+        """The tile, or what suits the model: large windows repeat less, but the paper's net takes 3 GB for one of 1024 px."""
+        return self.tile or (1024 if card.architecture == "paper_unet" else 1536)

@@ -1,0 +1,289 @@
+"""The two passes over a dataset: which units are still to be done, and what is made of their parts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.band import BandScan
+from panimbus.core.errors import listed
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands
+from panimbus.infer.blocks import Block, BlockPart, join_parts, plan_blocks
+from panimbus.infer.score import MapSink
+from panimbus.infer.settings import Progress
+from panimbus.infer.store import FolderStore, fingerprint, source_key
+from panimbus.infer.work import Executor, Plan, ScanWork, ScoreWork
+
+logger = logging.getLogger(__name__)
+FloatArray = npt.NDArray[np.float32]
+P = TypeVar("P", BlockPart, BandScan)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The ``number``-th (from 1) of ``of`` equal shares of all units."""
+
+    number: int = 1
+    of: int = 1
+
+    def takes(self, total: int) -> range:
+        """Positions of its units among ``total``."""
+        return range((self.number - 1) * total // self.of, self.number * total // self.of)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A FOV after the first pass."""
+
+    cells: FovCells
+    scan: FovScan
+
+
+@dataclass
+class Run:
+    """A prediction on its way.
+
+    Parameters
+    ----------
+    fovs, plan
+        On what, and how.
+    executor
+        Who does the work.
+    store
+        What is kept of it; None keeps nothing.
+    report
+        Hears how far it is.
+    share
+        What this process does of it.
+    """
+
+    fovs: Sequence[Fov]
+    plan: Plan
+    executor: Executor
+    store: FolderStore | None
+    report: Callable[[Progress], None]
+    share: Share = field(default_factory=Share)
+    scanned: dict[str, Scanned] = field(default_factory=dict)
+    pooled: dict[str, ChannelStats] = field(default_factory=dict)
+
+    def keeps(self, fov: Fov) -> FolderStore | None:
+        """Where the first pass of a FOV is kept: arrays in memory cannot be told apart next time."""
+        return self.store if source_key(fov) is not None else None
+
+
+@dataclass
+class _Parts(Generic[P]):
+    """Parts of a FOV, in memory or in the store, until it is whole."""
+
+    store: FolderStore | None
+    fov: Fov
+    key: str
+    kind: type[P]
+    total: int
+    part_key: str
+    here: dict[int, P] = field(default_factory=dict)
+    there: set[int] = field(default_factory=set)
+
+    def look(self) -> None:
+        """See which parts the store has."""
+        if self.store is not None and self.total > 1:
+            self.there = self.store.parts(self.fov, self.kind, self.part_key)
+
+    @property
+    def missing(self) -> list[int]:
+        return [k for k in range(self.total) if k not in self.here and k not in self.there]
+
+    def put(self, number: int, part: P) -> None:
+        if self.store is not None and self.total > 1:
+            self.store.save_part(self.fov, self.part_key, number, part)
+            self.there.add(number)
+        else:
+            self.here[number] = part
+
+    def __iter__(self) -> Iterator[P]:
+        for k in range(self.total):
+            if k in self.here:
+                yield self.here[k]
+            elif self.store is not None:
+                yield self.store.load_part(self.fov, self.kind, self.part_key, k)
+
+    def drop(self) -> None:
+        self.here.clear()
+        if self.store is not None:
+            self.store.drop_parts(self.fov, self.kind)
+
+
+# ---------------------------------------------------------------- first pass
+def scan_all(run: Run, *, only_share: bool = False) -> bool:
+    """Scan all FOVs, or with ``only_share`` what is this process's of them; whether all of them are known now."""
+    queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]] = {}
+    units: list[tuple[str, int]] = []
+    for fov in run.fovs:
+        rows = fov_bands(fov, run.plan.model.card.mpp)
+        units += [(fov.fov_id, k) for k in range(len(rows))]
+        key = _scan_key(run, fov)
+        store = run.keeps(fov)
+        if store is not None and (found := store.load_scan(fov, key, run.plan.model.card.mpp)) is not None:
+            _take(run, fov, Scanned(*found))
+            continue
+        queue[fov.fov_id] = _Parts(store, fov, key, BandScan, len(rows), key), rows
+        queue[fov.fov_id][0].look()
+    mine = {units[k] for k in run.share.takes(len(units))} if only_share else set(units)
+    work = []
+    for fov_id, (parts, rows) in queue.items():
+        todo = {k: rows[k] for k in parts.missing if (fov_id, k) in mine}
+        work.append(ScanWork(parts.fov, todo))
+    _scan_units(run, queue, [w for w in work if w.bands])
+    for fov_id, (parts, _) in list(queue.items()):
+        if fov_id not in run.scanned:
+            parts.look()  # others may have finished theirs meanwhile
+            if not parts.missing:
+                _join_scan(run, parts)
+    return len(run.scanned) == len(run.fovs)
+
+
+def _scan_units(run: Run, queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]], work: list[ScanWork]) -> None:
+    total = sum(len(w.bands) for w in work)
+    if work:
+        run.report(Progress("scan", work[0].fov.fov_id, 0, total))
+    for done, (fov_id, number, band) in enumerate(run.executor.scan(run.plan, work), start=1):
+        parts = queue[fov_id][0]
+        parts.put(number, band)
+        if not parts.missing:
+            _join_scan(run, parts)
+        run.report(Progress("scan", fov_id, done, total))
+
+
+def _scan_key(run: Run, fov: Fov) -> str:
+    planes = [fov.index(c) for c in run.plan.channels]  # a corrected panel gives a name another plane
+    return fingerprint([source_key(fov), run.plan.channels, planes, fov.mpp, run.plan.model.card.mpp, run.plan.settings.on_error])
+
+
+def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
+    fov = parts.fov
+    cells, scan = join_bands(fov, run.plan.channels, run.plan.model.card.mpp, parts)
+    if scan.skipped:
+        logger.warning("FOV %r: skipped what cannot be read: %s", fov.fov_id, listed([f"{c} {box}" for c, box in scan.skipped]))
+    if (store := run.keeps(fov)) is not None:
+        store.save_scan(fov, parts.key, cells, scan)
+    parts.drop()
+    _take(run, fov, Scanned(cells, scan))
+
+
+def _take(run: Run, fov: Fov, scanned: Scanned) -> None:
+    for channel, stats in scanned.scan.stats.items():  # pooled at once: a thousand FOVs' histograms do not fit memory
+        run.pooled[channel] = run.pooled.get(channel, ChannelStats()).merge(stats)
+    run.scanned[fov.fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}))
+
+
+# ---------------------------------------------------------------- second pass
+Scores = dict[str, tuple[FloatArray, FloatArray]]
+
+
+def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool = False) -> Scores:
+    """Score all FOVs, or with ``only_share`` what is this process's of them.
+
+    Parameters
+    ----------
+    run
+        After `scan_all`.
+    scale
+        The normalisers.
+    backend
+        Name of what runs the net: results belong to it.
+
+    Returns
+    -------
+    dict
+        FOV -> score, score_sd (n, C) float32, of the FOVs that are whole.
+    """
+    card, settings = run.plan.model.card, run.plan.settings
+    done: Scores = {}
+    queue: dict[str, _Parts[BlockPart]] = {}
+    blocks: dict[str, list[Block]] = {}
+    units: list[tuple[str, int]] = []
+    for fov in run.fovs:
+        plan = blocks[fov.fov_id] = plan_blocks(run.scanned[fov.fov_id].cells.shape, card, settings.tile_for(card))
+        units += [(fov.fov_id, b.number) for b in plan]
+        key = _score_key(run, fov, scale, backend)
+        stored = run.store.load_scores(fov, key, maps=settings.maps) if run.store is not None else None
+        if stored is not None:
+            done[fov.fov_id] = stored
+            continue
+        parts = _Parts(run.store, fov, key, BlockPart, len(plan), fingerprint([key, [(b.window, len(b.tiles)) for b in plan]]))
+        if not settings.maps:  # a map is written whole
+            parts.look()
+        queue[fov.fov_id] = parts
+    mine = {units[k] for k in run.share.takes(len(units))} if only_share else set(units)
+    work = []
+    for fov_id, parts in queue.items():
+        todo = [k for k in parts.missing if (fov_id, k) in mine]
+        work.append(_score_work(run, parts.fov, tuple(blocks[fov_id][k] for k in todo)))
+    _score_units(run, scale, queue, [w for w in work if w.blocks], done)
+    if not only_share:
+        for fov_id, parts in queue.items():
+            if fov_id not in done:  # all its parts were there
+                done[fov_id] = _join_scores(run, parts)
+    return done
+
+
+def _score_units(run: Run, scale: ChannelScale, queue: dict[str, _Parts[BlockPart]], work: list[ScoreWork], done: Scores) -> None:
+    live = sum(not scale.blank(c) for c in run.plan.channels)
+    total = float(sum(b.pixels for w in work for b in w.blocks) * live * len(run.plan.views))
+    passed = 0.0
+
+    def on_pixels(fov_id: str, pixels: int) -> None:
+        nonlocal passed
+        passed += pixels
+        run.report(Progress("score", fov_id, passed, total))
+
+    for fov_id, part in run.executor.score(run.plan, scale, work, on_pixels):
+        parts = queue[fov_id]
+        parts.put(part.number, part)
+        if not parts.missing:
+            done[fov_id] = _join_scores(run, parts)
+    run.report(Progress("score", run.fovs[-1].fov_id, total, total))
+
+
+def _score_work(run: Run, fov: Fov, blocks: tuple[Block, ...]) -> ScoreWork:
+    known = run.scanned[fov.fov_id]
+    mean = known.scan.mean
+    if np.isnan(mean).any():  # cells on pixels that could not be read
+        mean = np.nan_to_num(mean, nan=0.0)
+    return ScoreWork(fov, known.cells, mean, blocks, partial(_maps, run, fov))
+
+
+def _maps(run: Run, fov: Fov) -> AbstractContextManager[MapSink | None]:
+    if not run.plan.settings.maps or run.store is None:
+        return nullcontext()
+    cells = run.scanned[fov.fov_id].cells
+    return run.store.map_sink(
+        fov, (len(run.plan.channels), cells.y.size, cells.x.size), run.plan.channels, run.plan.model.card.mpp
+    )
+
+
+def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
+    card, settings, channels = run.plan.model.card, run.plan.settings, run.plan.channels
+    numbers = {c: [scale.value(c), scale.vector(c, card.stats).tolist()] for c in channels if not scale.blank(c)}
+    what = [run.plan.model.sha256, settings.tta_for(card), backend, channels, numbers]
+    return fingerprint([what, run.scanned[fov.fov_id].scan.digest, fov.mpp])
+
+
+def _join_scores(run: Run, parts: _Parts[BlockPart]) -> tuple[FloatArray, FloatArray]:
+    fov, known, channels = parts.fov, run.scanned[parts.fov.fov_id], run.plan.channels
+    score, score_sd = join_parts(known.cells.n, len(channels), parts)
+    lost = np.isnan(known.scan.mean)  # on pixels that could not be read: not known, not negative
+    score[lost] = score_sd[lost] = np.nan
+    if run.store is not None:
+        run.store.save_scores(fov, parts.key, score, score_sd, maps=run.plan.settings.maps)
+    parts.drop()
+    return score, score_sd

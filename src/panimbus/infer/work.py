@@ -1,0 +1,139 @@
+"""Who does the work: units of both passes in, their parts out, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.band import BandScan
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelScale
+from panimbus.core.scan import FovCells, scan_band
+from panimbus.infer.backend import Backend
+from panimbus.infer.blocks import Block, BlockPart
+from panimbus.infer.score import MapSink, Scoring, score_blocks
+from panimbus.infer.settings import PredictSettings
+from panimbus.infer.tolerant import tolerant
+from panimbus.infer.tta import View, views
+from panimbus.model.weights import ModelFiles
+
+Rows = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for every unit; can be sent to another machine.
+
+    Parameters
+    ----------
+    model, settings
+    channels
+        Names of the channels to score.
+    """
+
+    model: ModelFiles
+    settings: PredictSettings
+    channels: tuple[str, ...]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The TTA views."""
+        return views(self.settings.tta_for(self.model.card))
+
+    def scoring(self, backend: Backend, scale: ChannelScale) -> Scoring:
+        """Everything the second pass needs besides the FOV."""
+        return Scoring(self.model.card, backend, self.views, self.channels, scale)
+
+
+@dataclass(frozen=True)
+class ScanWork:
+    """Bands of a FOV that are to be read: number -> rows."""
+
+    fov: Fov
+    bands: dict[int, Rows]
+
+
+@dataclass(frozen=True)
+class ScoreWork:
+    """Blocks of a FOV that are to be scored.
+
+    Parameters
+    ----------
+    fov, cells
+    mean : (n, C) float32
+        Mean raw intensity of each cell.
+    blocks
+    maps
+        Opens what takes the score maps (nothing, if none are wanted).
+    """
+
+    fov: Fov
+    cells: FovCells
+    mean: npt.NDArray[np.float32]
+    blocks: tuple[Block, ...]
+    maps: Callable[[], AbstractContextManager[MapSink | None]] = nullcontext
+
+
+class Executor(Protocol):
+    """Does units of work, here or elsewhere. Parts may come in any order: what is made of them is the same."""
+
+    def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
+        """First pass: (FOV, number of the band, its part)."""
+        ...
+
+    def score(
+        self, plan: Plan, scale: ChannelScale, work: Sequence[ScoreWork], on_pixels: Callable[[str, int], None]
+    ) -> Iterator[tuple[str, BlockPart]]:
+        """Second pass: (FOV, part of a block). ``on_pixels`` hears how many model pixels of a FOV went through the net."""
+        ...
+
+
+class LocalExecutor:
+    """Does the work in this process, on its backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
+        """See `Executor`."""
+        for one in work:
+            for number, rows in one.bands.items():
+                yield one.fov.fov_id, number, scan_unit(one.fov, plan, rows)
+
+    def score(
+        self, plan: Plan, scale: ChannelScale, work: Sequence[ScoreWork], on_pixels: Callable[[str, int], None]
+    ) -> Iterator[tuple[str, BlockPart]]:
+        """See `Executor`."""
+        scoring = plan.scoring(self._backend, scale)
+        for one in work:
+            fov = tolerant(one.fov) if plan.settings.on_error == "skip" else one.fov
+            fov_id = fov.fov_id
+            last: BlockPart | None = None
+            with one.maps() as on_map:
+                for part in score_blocks(
+                    fov,
+                    one.cells,
+                    one.mean,
+                    scoring,
+                    one.blocks,
+                    on_map=on_map,
+                    on_pass=lambda pixels, fov_id=fov_id: on_pixels(fov_id, pixels),  # type: ignore[misc]
+                ):
+                    if on_map is None:
+                        yield fov_id, part
+                        continue
+                    if last is not None:
+                        yield fov_id, last
+                    last = part
+            if last is not None:  # the last block ends the FOV: its maps are written before it is said to be done
+                yield fov_id, last
+
+
+def scan_unit(fov: Fov, plan: Plan, rows: Rows) -> BandScan:
+    """Read one band."""
+    return scan_band(fov, plan.channels, plan.model.card.mpp, rows, on_error=plan.settings.on_error)
