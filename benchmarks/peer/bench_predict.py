@@ -5,7 +5,8 @@
 
 Part A, whole prediction: one 2048 x 2048 FOV at 0.5 µm/px, 40 channels, about 16,000 cells. panimbus does all the channels with
 its default model and 8 views; the peer does a few with its own 6 views and is extrapolated linearly. Part B, one pass of the
-published architecture with the same weights on the same input. Writes benchmarks/results/peer.json and peer.md.
+published architecture with the same weights on the same input. Part C, a slide of 10,240 x 10,240 px with 8 channels as OME-TIFF
+(`slide.py` says how the peer is extrapolated). Writes benchmarks/results/peer.json and peer.md.
 """
 
 from __future__ import annotations
@@ -13,11 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +25,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from data import MPP, make_dataset  # noqa: E402
+from measure import machine, row, timed  # noqa: E402
+from slide import slide, slide_table  # noqa: E402
 
 
 def main() -> None:
@@ -39,6 +39,8 @@ def main() -> None:
             result["whole"] = whole(args, folder, weights)
         if "passes" in args.parts:
             result["passes"] = passes(args, folder, weights, net)
+        if "slide" in args.parts:
+            result["slide"] = slide(args, folder, weights)
         result["load_after"] = os.getloadavg()[0]
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,26 +57,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="model of panimbus (default: its default model)")
     parser.add_argument("--side", type=int, default=1024, help="side of the input of single passes (px)")
     parser.add_argument("--repeats", type=int, default=3, help="single passes of each kind; the fastest counts")
-    parser.add_argument("--parts", nargs="+", choices=["whole", "passes"], default=["whole", "passes"])
+    parser.add_argument("--parts", nargs="+", choices=["whole", "passes", "slide"], default=["whole", "passes", "slide"])
+    parser.add_argument("--slide-side", type=int, default=10_240, help="side of the slide (px)")
+    parser.add_argument("--slide-channels", type=int, default=8)
+    parser.add_argument("--slide-tta", nargs="+", default=["full"], help="what panimbus does on the slide, one run each")
+    parser.add_argument("--survived-side", type=int, default=2560, help="side of the slide on which the peer's net runs (px)")
     parser.add_argument("--provisional", default="", help="a remark for the report, e.g. 'machine shared with other jobs'")
     parser.add_argument("--scratch", help="folder for temporary files")
     parser.add_argument("--out", default=str(HERE.parent / "results" / "peer"))
     return parser.parse_args()
-
-
-def machine() -> dict:
-    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    flags = set(next((line for line in cpu.splitlines() if line.startswith("flags")), "").split())
-    return {
-        "cpu": next(
-            (line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), platform.processor()
-        ),
-        "isa": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
-    }
 
 
 def random_weights(folder: Path) -> tuple[Path, Path]:
@@ -148,24 +139,6 @@ def passes(args: argparse.Namespace, folder: Path, weights: Path, net: Path) -> 
     return found
 
 
-def timed(command: list[str]) -> dict:
-    """Run a command; its wall and CPU seconds, peak memory of the largest process in it, and the JSON of its last line."""
-    with tempfile.TemporaryFile("w+") as out:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        lines = out.read().strip().splitlines()
-    found = {"rc": process.returncode, "wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
-    if process.returncode:
-        found["error"] = "\n".join(lines[-15:])
-    elif lines and lines[-1].startswith("{"):
-        found["result"] = json.loads(lines[-1])
-    return found
-
-
 def report(result: dict) -> str:
     """The same numbers as a page."""
     box = result["machine"]
@@ -179,6 +152,8 @@ def report(result: dict) -> str:
         lines += whole_table(result["whole"])
     if "passes" in result:
         lines += passes_table(result["passes"])
+    if "slide" in result:
+        lines += slide_table(result["slide"])
     return "\n".join(lines) + "\n"
 
 
@@ -229,10 +204,6 @@ def passes_table(found: dict) -> list[str]:
         )
         lines += [f"| {name} | {' | '.join(cells + more)} |"]
     return lines
-
-
-def row(run: dict) -> str:
-    return f"{run['wall_s']:.1f} | {run['cpu_s']:.1f} | {run['peak_mb']:.0f}"
 
 
 if __name__ == "__main__":

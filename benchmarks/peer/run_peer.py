@@ -1,6 +1,8 @@
 """Runs under the Python that has Nimbus-Inference 0.0.5, never imported by us: times it through its own public interface.
 
     python run_peer.py predict DATASET WEIGHTS.pt CHANNELS    whole prediction, as its README does it
+    python run_peer.py slide IMAGE.ome.tiff WEIGHTS.pt CHANNELS LABELS.tiff all|one real|MB    the same on one file: all 6 views,
+        or one plain pass; with its net, or with a stand-in that takes up so many MB
     python run_peer.py passes INPUT.npy WEIGHTS.pt REPEATS    single passes of its net on one input
 
 The last line of the output is JSON.
@@ -29,9 +31,31 @@ def since(start):
 
 
 def predict(dataset, weights, channels):
+    from nimbus_inference.nimbus import prep_naming_convention
+
+    folder = Path(dataset)
+    return whole(
+        weights,
+        fov_paths=[str(folder / "image_data" / "fov0")],
+        suffix=".tiff",
+        include_channels=[f"ch{i:02d}" for i in range(channels)],
+        segmentation_naming_convention=prep_naming_convention(str(folder / "segmentation" / "deepcell_output")),
+    )
+
+
+def slide(image, weights, channels, labels, *, views, net):
+    from nimbus_inference.utils import LazyOMETIFFReader
+
+    data = {"fov_paths": [image], "suffix": ".ome.tiff", "segmentation_naming_convention": lambda _: labels}
+    names = LazyOMETIFFReader(image).channels[:channels]
+    return whole(weights, views=views, stand_in=None if net == "real" else float(net), include_channels=names, **data)
+
+
+def whole(weights, *, views="all", stand_in=None, **data):
+    """Predict with its settings; ``stand_in`` replaces the net by zeros that take up so many MB."""
     start = clock()
     import nimbus_inference
-    from nimbus_inference.nimbus import Nimbus, prep_naming_convention
+    from nimbus_inference.nimbus import Nimbus
     from nimbus_inference.utils import MultiplexDataset
 
     # its checkpoints live inside its own package; naming a local one keeps it off the network
@@ -41,14 +65,7 @@ def predict(dataset, weights, channels):
     stages = {"import": since(start)}
     with tempfile.TemporaryDirectory() as out:
         start = clock()
-        data = MultiplexDataset(
-            fov_paths=[str(Path(dataset) / "image_data" / "fov0")],
-            suffix=".tiff",
-            include_channels=[f"ch{i:02d}" for i in range(channels)],
-            segmentation_naming_convention=prep_naming_convention(str(Path(dataset) / "segmentation" / "deepcell_output")),
-            output_dir=out,
-            magnification=20,
-        )
+        data = MultiplexDataset(output_dir=out, magnification=20, **data)
         data.prepare_normalization_dict(quantile=0.999, clip_values=(0, 2), n_subset=50, multiprocessing=False, overwrite=True)
         stages["normalise"] = since(start)
         start = clock()
@@ -57,31 +74,51 @@ def predict(dataset, weights, channels):
             output_dir=out,
             save_predictions=True,
             batch_size=4,
-            test_time_aug=True,
+            test_time_aug=views == "all",
             input_shape=[1024, 1024],
             device="auto",
             checkpoint="panimbus_benchmark.pt",
         )
         nimbus.check_inputs()
         stages["load"] = since(start)
-        passes = {"count": 0, "wall_s": 0.0, "cpu_s": 0.0}
-        forward = nimbus.model.forward
+        passes = {"count": 0, "tiles": 0, "wall_s": 0.0, "cpu_s": 0.0}
+        load = nimbus.load_checkpoint
 
-        def timed(x):
-            begin = clock()
-            result = forward(x)
-            spent = since(begin)
-            passes["count"] += 1
-            passes["wall_s"] += spent["wall_s"]
-            passes["cpu_s"] += spent["cpu_s"]
-            return result
+        def load_and_watch(*args, **kwargs):  # it loads its net anew when images are larger than a tile
+            load(*args, **kwargs)
+            nimbus.model.forward = watched(nimbus.model, passes, stand_in)
 
-        nimbus.model.forward = timed
+        nimbus.load_checkpoint = load_and_watch
+        nimbus.model.forward = watched(nimbus.model, passes, stand_in)
         start = clock()
         table = nimbus.predict_fovs()
         stages["predict"] = since(start)
     (assets / "panimbus_benchmark.pt").unlink()
-    return {"stages": stages, "passes": passes, "cells": len(table), "channels": channels}
+    return {"stages": stages, "passes": passes, "cells": len(table), "channels": len(data.channels)}
+
+
+def watched(model, passes, stand_in):
+    """Its forward, or the stand-in, with a clock."""
+    import torch
+
+    forward = model.forward
+
+    def empty(x):
+        torch.zeros(int(stand_in * 2**18)).fill_(1)
+        lost = 0 if model.padding == "reflect" else 188
+        return torch.zeros(len(x), 1, x.shape[2] - lost, x.shape[3] - lost)
+
+    def timed(x):
+        begin = clock()
+        result = forward(x) if stand_in is None else empty(x)
+        spent = since(begin)
+        passes["count"] += 1
+        passes["tiles"] += len(x)
+        passes["wall_s"] += spent["wall_s"]
+        passes["cpu_s"] += spent["cpu_s"]
+        return result
+
+    return timed
 
 
 def single_passes(source, weights, repeats):
@@ -105,7 +142,10 @@ def single_passes(source, weights, repeats):
 
 if __name__ == "__main__":
     verb, source, weights, count = sys.argv[1:5]
-    result = (predict if verb == "predict" else single_passes)(source, weights, int(count))
+    if verb == "slide":
+        result = slide(source, weights, int(count), sys.argv[5], views=sys.argv[6], net=sys.argv[7])
+    else:
+        result = (predict if verb == "predict" else single_passes)(source, weights, int(count))
     import torch
 
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
