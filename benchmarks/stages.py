@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=40)
     parser.add_argument("--model")
     args = parser.parse_args()
-    from bench_predict import machine
+    from measure import machine
     from data import MPP, make_dataset
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -25,7 +25,7 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "peer")]
-from bench_predict import machine  # noqa: E402
+from measure import machine  # noqa: E402
 from make import TISSUE, Slide, make  # noqa: E402
 
 STAGES = {"first pass": "scan.npz", "second pass": "scores.npz", "tables": None}
