@@ -68,8 +68,8 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=40)
     parser.add_argument("--model")
     args = parser.parse_args()
-    from measure import machine
     from data import MPP, make_dataset
+    from measure import machine
 
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch)

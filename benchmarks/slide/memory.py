@@ -25,8 +25,8 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "peer")]
-from measure import machine  # noqa: E402
 from make import TISSUE, Slide, make  # noqa: E402
+from measure import machine  # noqa: E402
 
 STAGES = {"first pass": "scan.npz", "second pass": "scores.npz", "tables": None}
 MEMORY_GOAL_MB, TIME_GOAL = 1536, 1.15
