@@ -1,4 +1,4 @@
-"""OME-Zarr on a server: read chunk by chunk, tried again where the server or the network fails, told clearly where it is not there."""
+"""OME-Zarr on a server: read chunk by chunk, tried again where server or network fail, told clearly where it is not there."""
 
 import pickle
 import sys
@@ -219,7 +219,7 @@ def test_s3(slide, store_server, stack, monkeypatch):
     store_server.asked.clear()
     np.testing.assert_array_equal(fov.image[1, :32, :32], stack[1, :32, :32])
     assert store_server.chunks() == ["/bucket/study/slide.zarr/0/c/1/0/0"]
-    with pytest.raises(ReadError, match="s3://bucket/none.zarr: there is no OME-Zarr"):
+    with pytest.raises(ReadError, match=r"s3://bucket/none\.zarr: there is no OME-Zarr"):
         open_fovs("s3://bucket/none.zarr")
 
 

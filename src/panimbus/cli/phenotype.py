@@ -29,7 +29,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
     reach: Annotated[float, typer.Option(help="How far, in µm, a neighbour may be to have lent its signal.")] = 12.0,
     mantis: Annotated[bool, typer.Option("--mantis", help="Also write a Mantis Viewer project.")] = False,
-    spatialdata: Annotated[bool, typer.Option("--spatialdata", help="Also write types.zarr (extra spatialdata).")] = False,
+    spatialdata: Annotated[bool, typer.Option("--spatialdata", help="Also write types.zarr (SpatialData).")] = False,
     umap: Annotated[bool, typer.Option("--umap", help="A UMAP in the report (extra umap).")] = False,
     report: Annotated[
         bool | None, typer.Option("--report/--no-report", help="report.html and figures. [default: if matplotlib is there]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -113,3 +114,9 @@ def _repeated(names: Iterable[str]) -> list[str]:
             twice.append(name)
         seen.add(name)
     return twice
+
+
+def safe_name(fov_id: str) -> str:
+    """A file name for a FOV, the same on every system; a hash keeps changed names apart."""
+    clean = re.sub(r"[^A-Za-z0-9._-]", "_", fov_id).strip(".") or "fov"
+    return clean if clean == fov_id else f"{clean}-{hashlib.blake2b(fov_id.encode(), digest_size=3).hexdigest()}"

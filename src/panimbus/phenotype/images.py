@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,9 +107,3 @@ def _pixel_sizes(table: AnnData) -> dict[str, float]:
     except (KeyError, TypeError, json.JSONDecodeError):
         return {}
     return {fov: float(about["mpp"]) for fov, about in inputs.items() if about.get("mpp")}
-
-
-def safe_name(fov_id: str) -> str:
-    """A file name for a FOV, the same on every system; a hash keeps changed names apart."""
-    clean = re.sub(r"[^A-Za-z0-9._-]", "_", fov_id).strip(".") or "fov"
-    return clean if clean == fov_id else f"{clean}-{hashlib.blake2b(fov_id.encode(), digest_size=3).hexdigest()}"

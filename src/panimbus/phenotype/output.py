@@ -28,10 +28,11 @@ from panimbus.core.table import (
     SOM_NODE,
     SPATIAL,
 )
+from panimbus.io.names import safe_name
 from panimbus.io.outlines import outlines
 from panimbus.io.qupath import CellObjects, write_qupath
 from panimbus.io.write import atomic_path, write_ome_tiff
-from panimbus.phenotype.images import Segmented, check_cells, safe_name
+from panimbus.phenotype.images import Segmented, check_cells
 from panimbus.phenotype.summary import Summary
 
 if TYPE_CHECKING:

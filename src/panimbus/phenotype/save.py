@@ -57,7 +57,6 @@ class Wanted:
         for asked, module, what, extra in (
             (self.report or self.umap, "matplotlib", "A report with figures", "plots"),
             (self.umap, "umap", "A UMAP", "umap"),
-            (self.spatialdata, "spatialdata", "Writing SpatialData", "spatialdata"),
         ):
             if asked and importlib.util.find_spec(module) is None:
                 raise MissingExtraError(what, extra)
@@ -88,7 +87,7 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
     if wanted.mantis:
         write_mantis(table, segmented, out)
     if wanted.spatialdata:
-        from panimbus.phenotype.spatial import write_spatialdata
+        from panimbus.io.write_spatialdata import write_spatialdata
 
         write_spatialdata(out / "types.zarr", table, segmented)
     if wanted.report or (wanted.report is None and importlib.util.find_spec("matplotlib") is not None):

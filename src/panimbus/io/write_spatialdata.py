@@ -1,0 +1,200 @@
+"""A cell table, its label images and, if wanted, its images as one SpatialData store, written tile by tile (needs no package)."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from panimbus.core.errors import InputError, listed
+from panimbus.core.fov import ArrayLike, Fov
+from panimbus.core.table import CELL, FOV
+from panimbus.io.names import safe_name
+from panimbus.io.pyramid import CHUNK, ImageSpec, halve
+from panimbus.io.spatialdata import IMAGE_TAIL
+from panimbus.io.write import atomic_path
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+REGION, TABLE = "region", "cells"
+LABELS_TAIL = "_labels"
+_WIDE = 32 * CHUNK  # a strip of TIFF is decoded once for so many columns
+# versions of the store's, the images' and the tables' layout (spatialdata 0.5 to 0.7 writes them)
+_STORE, _RASTER, _TABLE, _OME = "0.2", "0.3", "0.2", "0.5-dev-spatialdata"
+
+
+class Segmented(Protocol):
+    """What a FOV must have: an id, label image and pixel size (`Fov` does)."""
+
+    @property
+    def fov_id(self) -> str:
+        """Id, as in the table."""
+        ...
+
+    @property
+    def labels(self) -> ArrayLike | None:
+        """(Y, X) integer, lazy."""
+        ...
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per pixel."""
+        ...
+
+
+def write_spatialdata(path: str | Path, table: AnnData, fovs: Sequence[Segmented], images: Sequence[Fov] = ()) -> None:
+    """Write a store that `spatialdata.read_zarr` opens; it is there whole or not at all.
+
+    ``labels/<fov>_labels`` are the label images as pyramids; ``tables/cells`` is the table, each row linked to its cell by the
+    keys ``region`` (the label element) and ``cell_id``; ``images/<fov>_image`` are the images. Each FOV has a coordinate system
+    of its own name, in µm where its pixel size is known, else in pixels.
+
+    Parameters
+    ----------
+    path
+        Name; should end in ``.zarr``.
+    table
+        Cell table with obs ``fov_id`` and ``cell_id``.
+    fovs
+        A label image for each FOV of the table.
+    images
+        FOVs whose images are copied too: those channels that the table has, at full resolution.
+    """
+    import zarr
+
+    known = {fov.fov_id: (fov, fov.labels) for fov in fovs if fov.labels is not None}
+    ids = list(dict.fromkeys(table.obs[FOV].astype(str)))
+    if lonely := [fov_id for fov_id in ids if fov_id not in known]:
+        raise InputError("FOVs of the table have no label image to be written with.", got=listed(lonely), available=known)
+    names = _element_names(list(known))
+    with atomic_path(path) as temporary:
+        root = zarr.open_group(store=str(temporary), mode="w", zarr_format=3)
+        root.attrs["spatialdata_attrs"] = {"version": _STORE, "spatialdata_software_version": _writer()}
+        if images:
+            group = root.create_group("images")
+            for image in images:
+                _write_image(group.create_group(names[image.fov_id] + IMAGE_TAIL), image, [str(c) for c in table.var_names])
+        group = root.create_group("labels")
+        for fov_id, (fov, labels) in known.items():
+            _write_labels(group.create_group(names[fov_id] + LABELS_TAIL), fov, labels)
+        group.attrs["ome"] = {"labels": [names[fov_id] + LABELS_TAIL for fov_id in known]}
+        regions = {fov_id: names[fov_id] + LABELS_TAIL for fov_id in known}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Zarr and anndata, on what is not final in format 3
+            _write_table(root.create_group("tables"), table, regions)
+            zarr.consolidate_metadata(str(temporary))
+
+
+def _element_names(fov_ids: Sequence[str]) -> dict[str, str]:
+    """Names that SpatialData allows; they must differ in more than capitals."""
+    out = {fov_id: safe_name(fov_id) for fov_id in fov_ids}
+    folded = [name.casefold() for name in out.values()]
+    for fov_id, name in out.items():
+        if folded.count(name.casefold()) > 1:
+            out[fov_id] = f"{name}-{hashlib.blake2b(fov_id.encode(), digest_size=3).hexdigest()}"
+    return {fov_id: name.lstrip("_") or "fov" for fov_id, name in out.items()}
+
+
+def _write_labels(group: Any, fov: Segmented, labels: ArrayLike) -> None:
+    dtype = np.dtype(np.uint32 if labels.dtype.itemsize <= 4 else np.int64)  # int64, as the table's ids are
+    count = _pixels(group, [labels], (int(labels.shape[0]), int(labels.shape[1])), dtype, labels=True)
+    group.attrs["ome"] = {**_multiscale(group, "yx", fov, count), "image-label": {"version": "0.5"}}
+    group.attrs["spatialdata_attrs"] = {"version": _RASTER}
+
+
+def _write_image(group: Any, fov: Fov, channels: Sequence[str]) -> None:
+    planes = [_Plane(fov.image, fov.index(c)) for c in channels]
+    count = _pixels(group, planes, (len(channels), *fov.shape_yx), fov.image.dtype, labels=False)
+    omero = {"channels": [{"label": c} for c in channels]}
+    group.attrs["ome"] = {**_multiscale(group, "cyx", fov, count), "omero": omero}
+    group.attrs["spatialdata_attrs"] = {"version": _RASTER}
+
+
+class _Plane:
+    """One channel of an image as (Y, X)."""
+
+    def __init__(self, image: ArrayLike, channel: int) -> None:
+        self._image, self._channel = image, channel
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Any:
+        return self._image[(self._channel, *key)]
+
+
+def _pixels(group: Any, planes: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype[Any], *, labels: bool) -> int:
+    """Write full resolution from lazy planes and each coarser level from the one before; the number of levels."""
+    height, width = shape[-2:]
+    spec = ImageSpec.of((len(planes), height, width), dtype, [str(k) for k in range(len(planes))], None, labels=labels)
+    axes = ("c", "y", "x")[-len(shape) :]
+    levels = []
+    for k, level in enumerate(spec.levels):
+        chunks = (1, min(CHUNK, level[1]), min(CHUNK, level[2]))[-len(shape) :]
+        size = level[-len(shape) :]
+        levels.append(group.create_array(str(k), shape=size, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=axes))
+    for k, plane in enumerate(planes):
+        lead = (k,) if len(shape) == 3 else ()
+        for y in range(0, height, CHUNK):
+            for x in range(0, width, _WIDE):
+                box = (slice(y, min(y + CHUNK, height)), slice(x, min(x + _WIDE, width)))
+                levels[0][(*lead, *box)] = np.asarray(plane[box]).astype(dtype, copy=False)
+        for fine, coarse in pairwise(levels):
+            for y in range(0, coarse.shape[-2], CHUNK):
+                part = np.asarray(fine[(*lead, slice(2 * y, 2 * (y + CHUNK)), slice(None))])
+                coarse[(*lead, slice(y, min(y + CHUNK, coarse.shape[-2])), slice(None))] = halve(part, labels=labels)
+    return len(levels)
+
+
+def _multiscale(group: Any, axes: str, fov: Segmented, levels: int) -> dict[str, Any]:
+    """OME metadata with SpatialData's transformation to the FOV's coordinate system."""
+    kinds = {"c": "channel", "y": "space", "x": "space"}
+    plain = [{"name": a, "type": kinds[a]} for a in axes]
+
+    def system(name: str, unit: str) -> dict[str, Any]:
+        return {"name": name, "axes": [{**a, **({"unit": unit} if a["type"] == "space" else {})} for a in plain]}
+
+    datasets, full = [], group["0"].shape
+    for k in range(levels):
+        ratio = [1.0 if a == "c" else n / m for a, n, m in zip(axes, full, group[str(k)].shape, strict=True)]
+        datasets.append({"path": str(k), "coordinateTransformations": [{"type": "scale", "scale": ratio}]})
+    mapped: dict[str, Any] = {"type": "identity"}
+    if fov.mpp is not None:
+        mapped = {"type": "scale", "scale": [1.0 if a == "c" else float(fov.mpp) for a in axes]}
+    unit = "unit" if fov.mpp is None else "micrometer"
+    mapped |= {"input": system(axes, "unit"), "output": system(fov.fov_id, unit)}
+    multiscale = {"name": group.basename, "axes": plain, "datasets": datasets, "coordinateTransformations": [mapped]}
+    return {"version": _OME, "multiscales": [multiscale]}
+
+
+def _write_table(group: Any, table: AnnData, regions: dict[str, str]) -> None:
+    import pandas as pd
+    from anndata import AnnData as Table
+    from anndata.io import write_elem
+
+    fovs = table.obs[FOV].astype(str)
+    used = [region for fov_id, region in regions.items() if (fovs == fov_id).any()]
+    obs = table.obs.copy()
+    obs[REGION] = pd.Categorical([regions[f] for f in fovs], categories=used)
+    obs[CELL] = obs[CELL].astype(np.int64)
+    keys = {REGION: used, "region_key": REGION, "instance_key": CELL}
+    mine = Table(
+        table.X,
+        obs=obs,
+        var=table.var,
+        obsm=dict(table.obsm),
+        varm=dict(table.varm),
+        layers=dict(table.layers),
+        uns={**table.uns, "spatialdata_attrs": keys},
+    )
+    write_elem(group, TABLE, mine)
+    group[TABLE].attrs.update({"spatialdata-encoding-type": "ngff:regions_table", "version": _TABLE, **keys})
+
+
+def _writer() -> str:
+    from panimbus import __version__
+
+    return f"panimbus {__version__}"
