@@ -11,8 +11,8 @@ import typer
 def command(  # noqa: PLR0913 (one parameter an option)
     calls: Annotated[list[Path], typer.Argument(help="CSV with fov, cell_id, channel, call (and annotator, sampling_weight).")],
     *,
-    images: Annotated[list[Path], typer.Option(help="All images of the dataset: the normaliser is fitted on them together.")],
-    labels: Annotated[list[Path] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
+    images: Annotated[list[str], typer.Option(help="All images of the dataset: the normaliser is fitted on them together.")],
+    labels: Annotated[list[str] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
     out: Annotated[Path, typer.Option(help="A new folder for the model and the report.")],
     model: Annotated[str | None, typer.Option(help="The model to begin with (see `panimbus models`), or a model file.")] = None,
     recalibrate: Annotated[

@@ -15,8 +15,8 @@ Calls = Annotated[list[Path], typer.Argument(help="CSV with fov, cell_id, channe
 def export(  # noqa: PLR0913 (one parameter an option)
     calls: Calls,
     *,
-    images: Annotated[list[Path], typer.Option(help="The images on which the calls were made.")],
-    labels: Annotated[list[Path] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
+    images: Annotated[list[str], typer.Option(help="The images on which the calls were made.")],
+    labels: Annotated[list[str] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the GeoJSON files, one a FOV and channel.")],
     blind: Annotated[bool, typer.Option("--blind", help="Leave the calls away, for a second reader.")] = False,
     draw: Annotated[int | None, typer.Option(help="Only so many, drawn evenly over channels and calls.")] = None,

@@ -17,9 +17,9 @@ _SHOWN = 40
 
 
 def command(  # noqa: PLR0913 (one parameter an option)
-    images: Annotated[list[Path], typer.Argument(help="Images: files, or folders of them, as for `panimbus predict`.")],
+    images: Annotated[list[str], typer.Argument(help="Images: files, folders or addresses, as for `panimbus predict`.")],
     *,
-    labels: Annotated[list[Path] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
+    labels: Annotated[list[str] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
     channels: Annotated[str | None, typer.Option(help="Channels to look at, comma-separated; all of them if left away.")] = None,
     channel_names: Annotated[
         Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, help="Cell types from scores: rules, clusters, edits, and the way back to the tissue.")
-Labels = Annotated[list[Path] | None, typer.Option("--labels", help="Label images: files, or a folder matched by name.")]
+Labels = Annotated[list[str] | None, typer.Option("--labels", help="Label images: files, or a folder matched by name.")]
 Images = Annotated[
-    list[Path] | None, typer.Option("--images", help="Images: for GeoJSON labels, and the channels of a Mantis project.")
+    list[str] | None, typer.Option("--images", help="Images: for GeoJSON labels, and the channels of a Mantis project.")
 ]
 
 
@@ -97,9 +97,9 @@ def rules() -> None:
     typer.echo(default_rules_text(), nl=False)
 
 
-def _kept(paths: list[Path] | None) -> tuple[str, ...]:
+def _kept(paths: list[str] | None) -> tuple[str, ...]:
     """As ``apply`` finds them later, from whatever folder."""
-    return tuple(p if "://" in p else str(Path(p).resolve()) for p in map(str, paths or ()))
+    return tuple(p if "://" in p else str(Path(p).resolve()) for p in paths or ())
 
 
 def _grid(text: str) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class Segmented:
         return self.labels[0 : self.labels.shape[0], 0 : self.labels.shape[1]]
 
 
-def find_images(table: AnnData, labels: Sequence[Path], images: Sequence[Path] = ()) -> list[Segmented]:
+def find_images(table: AnnData, labels: Sequence[Place], images: Sequence[Place] = ()) -> list[Segmented]:
     """The label image of each FOV of a table, in the table's order.
 
     Parameters
@@ -62,15 +62,15 @@ def find_images(table: AnnData, labels: Sequence[Path], images: Sequence[Path] =
     """
     fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
     sizes = _pixel_sizes(table)
-    opened = {f.fov_id: f for f in open_fovs([str(p) for p in images])} if images else {}
+    opened = {f.fov_id: f for f in open_fovs(list(images))} if images else {}
     if images and (lonely := [f for f in fovs if f not in opened]):
         raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
     files: list[Place] = []
     for path in labels:
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             raise ReadError(f"{path}: there is no such label image or folder.")
         files += label_places(path)
-    one = len(fovs) == len(files) == 1 and not labels[0].is_dir()
+    one = len(fovs) == len(files) == 1 and not (isinstance(labels[0], Path) and labels[0].is_dir())
     paired = {fovs[0]: files[0]} if one else match(fovs, files, subset=True)
     out = []
     for fov in fovs:

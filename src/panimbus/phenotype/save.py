@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
 from panimbus.core.table import CELL_TYPE, CLUSTERING
+from panimbus.io.place import place
 from panimbus.io.write import atomic_path
 from panimbus.phenotype.images import Segmented, check_cells, find_images
 from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED
@@ -67,7 +68,7 @@ def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
     wanted.check()
     if not wanted.labels:
         return []
-    segmented = find_images(table, [Path(p) for p in wanted.labels], [Path(p) for p in wanted.images])
+    segmented = find_images(table, [place(p) for p in wanted.labels], [place(p) for p in wanted.images])
     for one in segmented:
         check_cells(table, one.fov_id, one.read())
     return segmented
