@@ -22,7 +22,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
     tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full (8 views), none. [default: the model's]")] = None,
-    maps: Annotated[bool, typer.Option("--maps", help="Also write pixel score maps (OME-TIFF).")] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Also write pixel score maps, with a pyramid.")] = False,
+    maps_format: Annotated[str, typer.Option(help="Format of the score maps: tiff (OME-TIFF) or zarr (OME-Zarr).")] = "tiff",
     normaliser: Annotated[
         Path | None, typer.Option(help="normaliser.json of an earlier run on the same dataset, used as it is.")
     ] = None,
@@ -57,7 +58,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     )
     for note in sorted({note for fov in fovs for note in fov.notes}):
         typer.echo(f"note: {note}", err=True)
-    settings = PredictSettings(tta, tile, precision, device, threads, maps)
+    settings = PredictSettings(tta, tile, precision, device, threads, maps, maps_format=maps_format)
     with progress_bar() as show:
         table = predict(fovs, model=model, channels=wanted, scale=scale, out=out, settings=settings, progress=show)
     save_run(table, out, kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,18 @@ from panimbus.infer.tta import View
 from panimbus.model.card import ModelCard
 
 FloatArray = npt.NDArray[np.float32]
-MapSink = Callable[[int, tuple[slice, slice], FloatArray], None]
-"""Receives (channel position, (rows, columns) of the model grid, scores) of each finished tile."""
+
+
+class MapSink(Protocol):
+    """Receives the pixel scores of each finished tile."""
+
+    def __call__(self, channel: int, where: tuple[slice, slice], values: FloatArray) -> None:
+        """Take the scores of a channel at (rows, columns) of the model grid."""
+        ...
+
+    def flush(self) -> None:
+        """Return when all that was taken is on disk."""
+        ...
 
 
 @dataclass(frozen=True)

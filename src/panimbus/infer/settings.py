@@ -8,6 +8,8 @@ from panimbus.core.errors import InputError
 from panimbus.core.scan import ON_ERROR
 from panimbus.model.card import ModelCard
 
+MAP_FORMATS = ("tiff", "zarr")
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -40,6 +42,8 @@ class PredictSettings:
     on_error
         What to do where pixels of a channel cannot be read. ``raise``: say where. ``skip``: go on; the scores and mean
         intensities of the cells that lie on such pixels are missing (NaN), never negative.
+    maps_format
+        ``tiff`` (OME-TIFF) or ``zarr`` (OME-Zarr), both with a pyramid.
     """
 
     tta: str | None = None
@@ -49,10 +53,19 @@ class PredictSettings:
     threads: int = 0
     maps: bool = False
     on_error: str = "raise"
+    maps_format: str = "tiff"
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:
             raise InputError(f"Unknown way to meet errors {self.on_error!r}.", available=ON_ERROR)
+
+        if self.maps_format not in MAP_FORMATS:
+            raise InputError(f"Unknown format of score maps {self.maps_format!r}.", available=MAP_FORMATS)
+
+    @property
+    def map_kind(self) -> str | None:
+        """The format of the score maps, None if there are to be none."""
+        return self.maps_format if self.maps else None
 
     def tta_for(self, card: ModelCard) -> str:
         """The test-time augmentation, or the card's."""

@@ -22,6 +22,7 @@ from panimbus.infer.score import MapSink
 from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore, fingerprint, source_key
 from panimbus.infer.work import Executor, Plan, ScanWork, ScoreWork
+from panimbus.io.pyramid import ImageSpec
 
 logger = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
@@ -215,19 +216,22 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
         plan = blocks[fov.fov_id] = plan_blocks(run.scanned[fov.fov_id].cells.shape, card, settings.tile_for(card))
         units += [(fov.fov_id, b.number) for b in plan]
         key = _score_key(run, fov, scale, backend)
-        stored = run.store.load_scores(fov, key, maps=settings.maps) if run.store is not None else None
+        stored = run.store.load_scores(fov, key, maps=settings.map_kind) if run.store is not None else None
         if stored is not None:
             done[fov.fov_id] = stored
             continue
-        parts = _Parts(run.store, fov, key, BlockPart, len(plan), fingerprint([key, [(b.window, len(b.tiles)) for b in plan]]))
-        if not settings.maps:  # a map is written whole
-            parts.look()
+        grid = [(b.window, len(b.tiles)) for b in plan]
+        part_key = fingerprint([key, grid, *(["maps"] if settings.maps else [])])  # a part may have its share of the map, or not
+        parts = _Parts(run.store, fov, key, BlockPart, len(plan), part_key)
+        parts.look()
+        if run.store is not None and not run.store.maps_kept(fov, key, settings.map_kind, whole=not parts.missing):
+            parts.there.clear()
         queue[fov.fov_id] = parts
     mine = {units[k] for k in run.share.takes(len(units))} if only_share else set(units)
     work = []
     for fov_id, parts in queue.items():
         todo = [k for k in parts.missing if (fov_id, k) in mine]
-        work.append(_score_work(run, parts.fov, tuple(blocks[fov_id][k] for k in todo)))
+        work.append(_score_work(run, parts.fov, parts.key, tuple(blocks[fov_id][k] for k in todo)))
     _score_units(run, scale, queue, [w for w in work if w.blocks], done)
     if not only_share:
         for fov_id, parts in queue.items():
@@ -254,21 +258,22 @@ def _score_units(run: Run, scale: ChannelScale, queue: dict[str, _Parts[BlockPar
     run.report(Progress("score", run.fovs[-1].fov_id, total, total))
 
 
-def _score_work(run: Run, fov: Fov, blocks: tuple[Block, ...]) -> ScoreWork:
+def _score_work(run: Run, fov: Fov, key: str, blocks: tuple[Block, ...]) -> ScoreWork:
     known = run.scanned[fov.fov_id]
     mean = known.scan.mean
     if np.isnan(mean).any():  # cells on pixels that could not be read
         mean = np.nan_to_num(mean, nan=0.0)
-    return ScoreWork(fov, known.cells, mean, blocks, partial(_maps, run, fov))
+    return ScoreWork(fov, known.cells, mean, blocks, partial(_maps, run, fov, key))
 
 
-def _maps(run: Run, fov: Fov) -> AbstractContextManager[MapSink | None]:
-    if not run.plan.settings.maps or run.store is None:
+def _maps(run: Run, fov: Fov, key: str) -> AbstractContextManager[MapSink | None]:
+    kind = run.plan.settings.map_kind
+    if kind is None or run.store is None:
         return nullcontext()
-    cells = run.scanned[fov.fov_id].cells
-    return run.store.map_sink(
-        fov, (len(run.plan.channels), cells.y.size, cells.x.size), run.plan.channels, run.plan.model.card.mpp
+    image = ImageSpec.of(
+        (len(run.plan.channels), *run.scanned[fov.fov_id].cells.shape), np.float32, run.plan.channels, run.plan.model.card.mpp
     )
+    return run.store.map_sink(fov, key, image, kind)
 
 
 def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
@@ -284,6 +289,6 @@ def _join_scores(run: Run, parts: _Parts[BlockPart]) -> tuple[FloatArray, FloatA
     lost = np.isnan(known.scan.mean)  # on pixels that could not be read: not known, not negative
     score[lost] = score_sd[lost] = np.nan
     if run.store is not None:
-        run.store.save_scores(fov, parts.key, score, score_sd, maps=run.plan.settings.maps)
+        run.store.save_scores(fov, parts.key, score, score_sd, maps=run.plan.settings.map_kind)
     parts.drop()
     return score, score_sd

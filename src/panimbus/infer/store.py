@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,9 @@ from panimbus.core.regions import CellGeometry
 from panimbus.core.scale import ChannelStats, Histogram
 from panimbus.core.scan import FovCells, FovScan, model_axes
 from panimbus.infer.blocks import BlockPart
-from panimbus.io.write import atomic_path, write_ome_tiff
+from panimbus.infer.settings import MAP_FORMATS
+from panimbus.io.pyramid import ImageSpec
+from panimbus.io.write import TileWriter, atomic_path, tile_writer
 
 FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
@@ -46,8 +48,8 @@ class FolderStore:
     """Results a FOV, each in one file written at once.
 
     ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second; ``maps/<fov>.ome.tiff`` the score maps. Until
-    a FOV is whole its parts are kept in ``fovs/<fov>/bands`` and ``fovs/<fov>/blocks``. Each file carries a key of all that it
-    depends on.
+    a FOV is whole its parts are kept in ``fovs/<fov>/bands`` and ``fovs/<fov>/blocks``, its maps in ``fovs/<fov>/maps-<key>``.
+    Each file carries a key of all that it depends on.
     """
 
     def __init__(self, out: Path) -> None:
@@ -92,43 +94,43 @@ class FolderStore:
                 arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
         self._save(self._path(fov, "scan"), key, arrays)
 
-    def load_scores(self, fov: Fov, key: str, *, maps: bool) -> tuple[FloatArray, FloatArray] | None:
-        """The stored scores and their standard deviations, if they have this key (and their maps are there, if asked)."""
+    def load_scores(self, fov: Fov, key: str, *, maps: str | None) -> tuple[FloatArray, FloatArray] | None:
+        """The stored scores and their standard deviations, if they have this key (and maps of this format, if asked)."""
         data = self._load(self._path(fov, "scores"), key)
-        if data is None or (maps and not (data["maps"] and self.map_path(fov).is_file())):
+        if data is None or (maps and not (str(data["maps"]) == maps and self.map_path(fov, maps).exists())):
             return None
         return data["score"], data["score_sd"]
 
-    def save_scores(self, fov: Fov, key: str, score: FloatArray, score_sd: FloatArray, *, maps: bool) -> None:
+    def save_scores(self, fov: Fov, key: str, score: FloatArray, score_sd: FloatArray, *, maps: str | None) -> None:
         """Keep the scores of a FOV: from now on it is finished. Maps that belong to other scores are removed."""
-        if not maps:
-            self.map_path(fov).unlink(missing_ok=True)
-        self._save(self._path(fov, "scores"), key, {"score": score, "score_sd": score_sd, "maps": maps})
+        _remove(*(self.map_path(fov, kind) for kind in MAP_FORMATS if kind != maps), *self._canvases(fov))
+        self._save(self._path(fov, "scores"), key, {"score": score, "score_sd": score_sd, "maps": maps or ""})
 
-    def map_path(self, fov: Fov) -> Path:
+    def map_path(self, fov: Fov, kind: str) -> Path:
         """Where the score maps of a FOV go."""
-        return self.out / "maps" / f"{safe_name(fov.fov_id)}.ome.tiff"
+        return self.out / "maps" / f"{safe_name(fov.fov_id)}.ome.{kind}"
+
+    def maps_kept(self, fov: Fov, key: str, kind: str | None, *, whole: bool) -> bool:
+        """Whether what finished parts gave to the score maps is still there: on the canvas, or if all are done in the file."""
+        return kind is None or (self.map_path(fov, kind) if whole else self._canvas(fov, key)).exists()
+
+    def _canvas(self, fov: Fov, key: str) -> Path:
+        return self.out / "fovs" / safe_name(fov.fov_id) / f"maps-{key[:16]}"
+
+    def _canvases(self, fov: Fov) -> list[Path]:
+        return list((self.out / "fovs" / safe_name(fov.fov_id)).glob("maps-*"))
 
     @contextmanager
-    def map_sink(
-        self, fov: Fov, shape: tuple[int, int, int], channels: tuple[str, ...], mpp: float
-    ) -> Iterator[Callable[[int, tuple[slice, slice], FloatArray], None]]:
-        """Collect score maps tile by tile on disk, then write them as one OME-TIFF."""
-        path = self.map_path(fov)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in (self._path(fov, "scores"), path):  # they belong together
-            old.unlink(missing_ok=True)
-        raw = path.with_name(f".{path.name}.raw")
-        try:
-            canvas = np.lib.format.open_memmap(raw, mode="w+", dtype=np.float32, shape=shape)
-
-            def sink(channel: int, where: tuple[slice, slice], values: FloatArray) -> None:
-                canvas[(channel, *where)] = values
-
-            yield sink
-            write_ome_tiff(path, canvas, channels, mpp)
-        finally:
-            raw.unlink(missing_ok=True)
+    def map_sink(self, fov: Fov, key: str, image: ImageSpec, kind: str) -> Iterator[TileWriter]:
+        """Collect score maps tile by tile, in any order; a run that is cut off takes them up again."""
+        canvas = self._canvas(fov, key)
+        old = [self.map_path(fov, k) for k in MAP_FORMATS] + [c for c in self._canvases(fov) if c != canvas]
+        _remove(self._path(fov, "scores"), *old)  # they belong together
+        path = self.map_path(fov, kind)
+        with tile_writer(path, image.shape, image.dtype, channels=image.channels, mpp=image.mpp, canvas=canvas) as put:
+            if not put.resumed:  # nothing that was finished is in it
+                self.drop_parts(fov, BlockPart)
+            yield put
 
     def parts(self, fov: Fov, kind: type[Part], key: str) -> set[int]:
         """Numbers of the parts of a FOV that are there with this key."""
@@ -177,6 +179,14 @@ class FolderStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, key=key, **arrays)
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _kind(value: Any) -> bool | None:

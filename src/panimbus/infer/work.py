@@ -127,6 +127,7 @@ class LocalExecutor:
                     if on_map is None:
                         yield fov_id, part
                         continue
+                    on_map.flush()  # a part that is kept has its share of the map on disk
                     if last is not None:
                         yield fov_id, last
                     last = part
