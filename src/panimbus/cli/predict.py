@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("h5ad", "csv", "parquet")
-
 
 def command(  # noqa: PLR0913 (one parameter an option)
-    images: Annotated[list[Path], typer.Argument(help="Images: files or folders (TIFF, OME-TIFF, QPTIFF, OME-Zarr, IMC).")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images: files or folders (TIFF, OME-TIFF, QPTIFF, OME-Zarr, SpatialData, IMC), https:// or s3:// (Zarr)."
+        ),
+    ],
     *,
-    labels: Annotated[list[Path] | None, typer.Option("--labels", help="Label images: a file, or a folder.")] = None,
+    labels: Annotated[list[str] | None, typer.Option("--labels", help="Label images: a file, or a folder.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; a second run continues there.")],
     channels: Annotated[str | None, typer.Option(help="Channels to score, comma-separated; all of them if left away.")] = None,
     channel_names: Annotated[
@@ -27,7 +30,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     normaliser: Annotated[
         Path | None, typer.Option(help="normaliser.json of an earlier run on the same dataset, used as it is.")
     ] = None,
-    tables: Annotated[str, typer.Option(help="Which tables to write, comma-separated: h5ad, csv, parquet.")] = "h5ad,csv",
+    tables: Annotated[
+        str, typer.Option(help="Which tables to write, comma-separated: h5ad, csv, parquet, spatialdata, spatialdata+images.")
+    ] = "h5ad,csv",
     tile: Annotated[int | None, typer.Option(help="Longest side of a tile, in model pixels. [default: the model's]")] = None,
     precision: Annotated[str, typer.Option(help="auto, or float32 for exact results.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -61,5 +66,5 @@ def command(  # noqa: PLR0913 (one parameter an option)
     settings = PredictSettings(tta, tile, precision, device, threads, maps, maps_format=maps_format)
     with progress_bar() as show:
         table = predict(fovs, model=model, channels=wanted, scale=scale, out=out, settings=settings, progress=show)
-    save_run(table, out, kinds)
+    save_run(table, out, kinds, fovs)
     typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))

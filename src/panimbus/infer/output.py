@@ -17,7 +17,9 @@ from panimbus.io.write import atomic_path
 if TYPE_CHECKING:
     from anndata import AnnData
 
-KINDS = ("h5ad", "csv", "parquet")
+    from panimbus.core.fov import Fov
+
+KINDS = ("h5ad", "csv", "parquet", "spatialdata", "spatialdata+images")
 
 
 def check_kinds(text: str) -> tuple[str, ...]:
@@ -44,8 +46,21 @@ def load_scale(path: Path) -> ChannelScale:
         raise ReadError(f"{path} is not JSON.", got=str(error), fix="pass the normaliser.json of an earlier run") from None
 
 
-def save_run(table: AnnData, out: Path, kinds: Sequence[str]) -> None:
-    """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all."""
+def save_run(table: AnnData, out: Path, kinds: Sequence[str], fovs: Sequence[Fov] = ()) -> None:
+    """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all.
+
+    Parameters
+    ----------
+    table
+        What `predict` gave.
+    out
+        Folder.
+    kinds
+        Some of `KINDS`. ``spatialdata`` is ``cells.zarr`` with the label images and the table; ``spatialdata+images`` copies the
+        scored channels of the images into it, too.
+    fovs
+        What was scored; SpatialData needs the label images.
+    """
     out.mkdir(parents=True, exist_ok=True)
     provenance = table.uns[PROVENANCE]
     if "h5ad" in kinds:
@@ -57,6 +72,10 @@ def save_run(table: AnnData, out: Path, kinds: Sequence[str]) -> None:
     if "parquet" in kinds:
         with atomic_path(out / "cells.parquet") as path:
             to_frame(table).to_parquet(path, index=False)
+    if any(kind.startswith("spatialdata") for kind in kinds):
+        from panimbus.io.write_spatialdata import write_spatialdata
+
+        write_spatialdata(out / "cells.zarr", table, fovs, fovs if "spatialdata+images" in kinds else ())
     scale = json.loads(str(provenance["scale"]))
     _write_json(out / "normaliser.json", scale)
     run = {k: v for k, v in provenance.items() if k not in {"scale", "inputs"}}

@@ -40,8 +40,12 @@ def fingerprint(data: Any) -> str:
 
 
 def source_key(fov: Fov) -> Any:
-    """What tells one input from another without reading its pixels: path, size and time; None for arrays in memory."""
-    return dict(fov.source) if "image" in fov.source else None
+    """What tells one input from another without reading its pixels: path, size and time, or a server's word.
+
+    None for arrays in memory, and where a server says nothing that would change with its files: those are read again.
+    """
+    unknown = "image" not in fov.source or None in (fov.source.get("stamp", ""), fov.source.get("labels_stamp", ""))
+    return None if unknown else dict(fov.source)
 
 
 class FolderStore:

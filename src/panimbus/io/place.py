@@ -82,7 +82,7 @@ def place(given: str | Path | Url) -> Place:
         return Path(unquote(urlsplit(text).path))
     base, mark, query = text.partition("?")
     base = base.partition("#")[0].rstrip("/")
-    if not base.partition("://")[2]:
+    if base.partition("://")[2].partition("/")[0].strip() == "":
         raise InputError(f"{text}: the address names no server.", expected="such as https://host/slide.zarr")
     return Url(base, mark + query.partition("#")[0])
 

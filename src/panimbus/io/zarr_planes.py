@@ -108,7 +108,8 @@ def open_group(where: Place) -> Any:
     import zarr
 
     try:
-        node = zarr.open(store=_store(where), mode="r")
+        # on disk the folders tell what there is; a store's own list may be older than its elements
+        node = zarr.open(store=_store(where), mode="r", use_consolidated=None if isinstance(where, Url) else False)
     except DAMAGE as error:
         raise _unopened(where, error) from error
     if not isinstance(node, zarr.Group):
