@@ -52,6 +52,10 @@ class ReadError(InputError):
     """A file that is missing, truncated, or of a kind that is not recognised."""
 
 
+class ServerError(InputError):
+    """A server that cannot be reached or fails again and again: unlike a `ReadError` it says nothing about the data."""
+
+
 class MatchError(InputError):
     """Images and label images (or tables) that do not pair up by name."""
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, ServerError
 from panimbus.io.place import Url
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def fetch(url: Url, part: ByteRequest | None = None) -> bytes | None:
 
     Raises
     ------
-    ReadError
-        With the address (of the chunk), and what the server said last.
+    ReadError, ServerError
+        With the address (of the chunk), and what the server said last: that it may not be read, or that it is out of order.
     """
     start, end = None, None
     if isinstance(part, RangeByteRequest):
@@ -159,7 +159,8 @@ def why_missing(url: Url) -> str:
 def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
     fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _errors()
     said, tries = "", 0
-    while tries < TRIES:
+    kind: type[InputError] = ServerError
+    while tries < TRIES and kind is ServerError:
         tries += 1
         try:
             return ask(fs)
@@ -172,10 +173,10 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
             if denied and url.name in _METADATA:
                 return None
             if denied or (status is not None and 400 <= status < 500 and status not in _AGAIN):
-                break
-        if tries < TRIES:
-            time.sleep(WAIT * 2 ** (tries - 1))
-    raise ReadError(
+                kind = ReadError
+            elif tries < TRIES:
+                time.sleep(WAIT * 2 ** (tries - 1))
+    raise kind(
         f"{url}: could not be read from the server.",
         got=f"{said} ({tries} {'try' if tries == 1 else 'tries'})",
         fix="check the address, the network and the right to read it, then run the same command again",
