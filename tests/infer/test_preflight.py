@@ -160,7 +160,7 @@ def test_unreadable_pixels_become_a_problem(look, fov):
             raise ReadError("broken.tiff: strip 3 is truncated.")
 
     report = look([fov().with_(image=Broken()), fov(fov_id="f2")])
-        assert report.problems == ("FOV 'f1', channel 'a', rows 0 to 71: broken.tiff: strip 3 is truncated.",)
+    assert report.problems == ("FOV 'f1', channel 'a', rows 0 to 71: broken.tiff: strip 3 is truncated.",)
     assert report.fovs[1].labels.cells > 0
 
 
