@@ -107,18 +107,28 @@ def open_group(where: Place) -> Any:
     """Open a Zarr group to read; what is none is an error that says what was found."""
     import zarr
 
+    store = _store(where)
     try:
         # on disk the folders tell what there is; a store's own list may be older than its elements
-        node = zarr.open(store=_store(where), mode="r", use_consolidated=None if isinstance(where, Url) else False)
+        return zarr.open_group(store=store, mode="r", use_consolidated=None if isinstance(where, Url) else False)
     except DAMAGE as error:
+        if _is_array(store):
+            raise ReadError(
+                f"{where}: a bare Zarr array, not an OME-Zarr image.",
+                expected="a group with 'multiscales' metadata (OME-Zarr 0.4 or 0.5)",
+                fix="write it with panimbus.io.write_ome_zarr, or pass the array with panimbus.io.from_array",
+            ) from None
         raise _unopened(where, error) from error
-    if not isinstance(node, zarr.Group):
-        raise ReadError(
-            f"{where}: a bare Zarr array, not an OME-Zarr image.",
-            expected="a group with 'multiscales' metadata (OME-Zarr 0.4 or 0.5)",
-            fix="write it with panimbus.io.write_ome_zarr, or pass the array with panimbus.io.from_array",
-        )
-    return node
+
+
+def _is_array(store: Any) -> bool:
+    import zarr
+
+    try:
+        zarr.open_array(store=store, mode="r")
+    except DAMAGE:
+        return False
+    return True
 
 
 def _store(where: Place) -> Any:
