@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,12 @@ from panimbus.core.planes import check_given
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import FovScores, to_anndata
 from panimbus.core.tiles import plan_tiles
-from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.settings import PredictSettings, Progress
 from panimbus.infer.stages import Run, Scores, scan_all, score_all
 from panimbus.infer.store import FolderStore
 from panimbus.infer.tta import views
-from panimbus.infer.work import LocalExecutor, Plan
-from panimbus.model.weights import ModelFiles, resolve_model, with_onnx
+from panimbus.infer.work import Executor, LocalExecutor, Plan, open_backend
+from panimbus.model.weights import ModelFiles, resolve_model
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,22 +77,37 @@ def predict(
     """
     settings = settings or PredictSettings()
     channels = (channels,) if isinstance(channels, str) else channels
-    chosen = _checked(fovs, channels)
+    chosen = check_fovs(fovs, channels)
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
-    files = resolve_model(model)
-    plan = Plan(files, settings, tuple(channels) if channels is not None else chosen[0].channels)
-    backend = _backend(files, settings)
+    plan = make_plan(resolve_model(model), settings, tuple(channels) if channels is not None else chosen[0].channels, scale)
     store = FolderStore(Path(out)) if out else None
-    run = Run(chosen, plan, LocalExecutor(backend), store, progress or (lambda _: None))
-    if scale is not None:
-        _check_scale(scale, plan)
-    scan_all(run)
-    if scale is None:
-        scale = _fit(run)
-    _warn(scale, plan.channels)
-    scores = score_all(run, scale, backend.name)
-    return _collect(run, scale, scores, backend.name)
+    with _executor(plan) as executor:
+        run = Run(chosen, plan, executor, store, progress or (lambda _: None))
+        scan_all(run)
+        scale = normaliser(run, scale)
+        scores = score_all(run, scale, executor.name)
+        return collect(run, scale, scores, executor.name)
+
+
+@contextmanager
+def _executor(plan: Plan) -> Iterator[Executor]:
+    if plan.settings.dask is None:
+        yield LocalExecutor(open_backend(plan.model, plan.settings))
+        return
+    from panimbus.infer.spread import dask_executor
+
+    with dask_executor(plan.settings.dask, plan) as executor:
+        yield executor
+
+
+def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
+    """The given normaliser, or that of the pooled FOVs; what is odd about it is said."""
+    card = run.plan.model.card
+    ids = [f.fov_id for f in run.fovs]
+    scale = given or ChannelScale.fit(run.pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
+    _warn(scale, run.plan.channels)
+    return scale
 
 
 def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
@@ -104,7 +118,7 @@ def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
             logger.warning("channel %r: %s", channel, scale.notes[channel])
 
 
-def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:
+def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:
     """All problems that can be seen before reading pixels, in one message."""
     chosen = [fovs] if isinstance(fovs, Fov) else list(fovs)
     if not chosen:
@@ -131,15 +145,15 @@ def _checked(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[
     return chosen
 
 
-def _backend(files: ModelFiles, settings: PredictSettings) -> Backend:
-    """Load the model, and refuse settings that cannot run it, before any pixel is read."""
-    card = files.card
+def make_plan(files: ModelFiles, settings: PredictSettings, channels: tuple[str, ...], scale: ChannelScale | None) -> Plan:
+    """The plan; settings and a normaliser that the model cannot use are refused before any pixel is read."""
+    card, plan = files.card, Plan(files, settings, channels)
     check_given(card.planes)
     views(settings.tta_for(card))
     plan_tiles((1, 1), size=settings.tile_for(card), reach=card.reach + 1, stride=card.stride)
-    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:  # a published .pt is turned into ONNX first
-        files = files if files.onnx is not None else with_onnx(files, folder)
-        return make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
+    if scale is not None:
+        _check_scale(scale, plan)
+    return plan
 
 
 def _check_scale(scale: ChannelScale, plan: Plan) -> None:
@@ -155,13 +169,8 @@ def _check_scale(scale: ChannelScale, plan: Plan) -> None:
         )
 
 
-def _fit(run: Run) -> ChannelScale:
-    card = run.plan.model.card
-    ids = [f.fov_id for f in run.fovs]
-    return ChannelScale.fit(run.pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
-
-
-def _collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnData:
+def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnData:
+    """The cell table of a finished run."""
     parts = []
     for fov in run.fovs:
         known, mpp = run.scanned[fov.fov_id], float(fov.mpp or 0)

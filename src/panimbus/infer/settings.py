@@ -44,6 +44,9 @@ class PredictSettings:
         intensities of the cells that lie on such pixels are missing (NaN), never negative.
     maps_format
         ``tiff`` (OME-TIFF) or ``zarr`` (OME-Zarr), both with a pyramid.
+    dask
+        Address of a Dask scheduler, its scheduler file, or ``local:N`` for N processes here (extra ``cluster``): its workers do
+        the work. None does it in this process.
     """
 
     tta: str | None = None
@@ -54,6 +57,7 @@ class PredictSettings:
     maps: bool = False
     on_error: str = "raise"
     maps_format: str = "tiff"
+    dask: str | None = None
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:
@@ -61,6 +65,8 @@ class PredictSettings:
 
         if self.maps_format not in MAP_FORMATS:
             raise InputError(f"Unknown format of score maps {self.maps_format!r}.", available=MAP_FORMATS)
+        if self.maps and self.dask is not None:
+            raise InputError("Score maps are written by one process.", fix="leave out the maps, or Dask")
 
     @property
     def map_kind(self) -> str | None:

@@ -16,7 +16,7 @@ from panimbus.core.band import BandScan
 from panimbus.core.errors import listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale, ChannelStats
-from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands
+from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.infer.blocks import Block, BlockPart, join_parts, plan_blocks
 from panimbus.infer.score import MapSink
 from panimbus.infer.settings import Progress
@@ -117,9 +117,10 @@ class _Parts(Generic[P]):
             elif self.store is not None:
                 yield self.store.load_part(self.fov, self.kind, self.part_key, k)
 
-    def drop(self) -> None:
+    def drop(self, share: Share) -> None:
+        """Forget the parts; one of several processes leaves them to `merge`, others may be reading or writing there."""
         self.here.clear()
-        if self.store is not None:
+        if self.store is not None and share.of == 1:
             self.store.drop_parts(self.fov, self.kind)
 
 
@@ -176,7 +177,7 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
         logger.warning("FOV %r: skipped what cannot be read: %s", fov.fov_id, listed([f"{c} {box}" for c, box in scan.skipped]))
     if (store := run.keeps(fov)) is not None:
         store.save_scan(fov, parts.key, cells, scan)
-    parts.drop()
+    parts.drop(run.share)
     _take(run, fov, Scanned(cells, scan))
 
 
@@ -188,6 +189,13 @@ def _take(run: Run, fov: Fov, scanned: Scanned) -> None:
 
 # ---------------------------------------------------------------- second pass
 Scores = dict[str, tuple[FloatArray, FloatArray]]
+
+
+def fov_blocks(fov: Fov, plan: Plan) -> list[Block]:
+    """The blocks of a FOV: a function of its shape, the pixel sizes, the model and the tile."""
+    card = plan.model.card
+    y, x = model_axes(fov, card.mpp)
+    return plan_blocks((y.size, x.size), card, plan.settings.tile_for(card))
 
 
 def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool = False) -> Scores:
@@ -207,13 +215,13 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
     dict
         FOV -> score, score_sd (n, C) float32, of the FOVs that are whole.
     """
-    card, settings = run.plan.model.card, run.plan.settings
+    settings = run.plan.settings
     done: Scores = {}
     queue: dict[str, _Parts[BlockPart]] = {}
     blocks: dict[str, list[Block]] = {}
     units: list[tuple[str, int]] = []
     for fov in run.fovs:
-        plan = blocks[fov.fov_id] = plan_blocks(run.scanned[fov.fov_id].cells.shape, card, settings.tile_for(card))
+        plan = blocks[fov.fov_id] = fov_blocks(fov, run.plan)
         units += [(fov.fov_id, b.number) for b in plan]
         key = _score_key(run, fov, scale, backend)
         stored = run.store.load_scores(fov, key, maps=settings.map_kind) if run.store is not None else None
@@ -290,5 +298,5 @@ def _join_scores(run: Run, parts: _Parts[BlockPart]) -> tuple[FloatArray, FloatA
     score[lost] = score_sd[lost] = np.nan
     if run.store is not None:
         run.store.save_scores(fov, parts.key, score, score_sd, maps=run.plan.settings.map_kind)
-    parts.drop()
+    parts.drop(run.share)
     return score, score_sd

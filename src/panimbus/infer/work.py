@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,13 +15,13 @@ from panimbus.core.band import BandScan
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells, scan_band
-from panimbus.infer.backend import Backend
+from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.blocks import Block, BlockPart
 from panimbus.infer.score import MapSink, Scoring, score_blocks
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.tolerant import tolerant
 from panimbus.infer.tta import View, views
-from panimbus.model.weights import ModelFiles
+from panimbus.model.weights import ModelFiles, with_onnx
 
 Rows = tuple[int, int]
 
@@ -82,6 +83,9 @@ class ScoreWork:
 class Executor(Protocol):
     """Does units of work, here or elsewhere. Parts may come in any order: what is made of them is the same."""
 
+    name: str
+    """Of what runs the net: scores belong to it."""
+
     def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
         """First pass: (FOV, number of the band, its part)."""
         ...
@@ -98,6 +102,7 @@ class LocalExecutor:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.name = backend.name
 
     def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
         """See `Executor`."""
@@ -138,3 +143,10 @@ class LocalExecutor:
 def scan_unit(fov: Fov, plan: Plan, rows: Rows) -> BandScan:
     """Read one band."""
     return scan_band(fov, plan.channels, plan.model.card.mpp, rows, on_error=plan.settings.on_error)
+
+
+def open_backend(files: ModelFiles, settings: PredictSettings) -> Backend:
+    """Load the net; a published .pt is turned into ONNX first."""
+    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:
+        files = files if files.onnx is not None else with_onnx(files, folder)
+        return make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)

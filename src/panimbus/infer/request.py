@@ -1,0 +1,258 @@
+"""What several processes that share one output folder were told: it must be the same, and `merge` reads it back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelScale
+from panimbus.infer.settings import PredictSettings
+from panimbus.io import open_fovs
+from panimbus.io.place import place
+from panimbus.io.write import atomic_path
+from panimbus.model.weights import ModelFiles, resolve_model
+
+REQUEST, BACKEND = "request.json", "backend.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that determines the result of `panimbus predict`, as names and numbers.
+
+    Parameters
+    ----------
+    images, labels
+        Absolute paths, or addresses; no labels: those inside the images.
+    channels
+        Names to score, None for all.
+    channel_names, mpp
+        As `open_fovs` takes them.
+    model
+        Name or absolute path, None for the default model.
+    scale
+        A given normaliser (`ChannelScale.to_dict`), None to fit one.
+    tta, tile, precision, device, on_error
+        As in `PredictSettings`.
+    """
+
+    images: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    channels: tuple[str, ...] | None = None
+    channel_names: str | None = None
+    mpp: float | None = None
+    model: str | None = None
+    scale: dict[str, Any] | None = None
+    tta: str | None = None
+    tile: int | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    on_error: str = "raise"
+
+    def settings(self, threads: int = 0) -> PredictSettings:
+        """How to run."""
+        return PredictSettings(
+            tta=self.tta,
+            tile=self.tile,
+            precision=self.precision,
+            device=self.device,
+            threads=threads,
+            on_error=self.on_error,
+        )
+
+    def normaliser(self) -> ChannelScale | None:
+        """The given normaliser."""
+        return None if self.scale is None else ChannelScale.from_dict(self.scale)
+
+    def open(self) -> list[Fov]:
+        """The FOVs; their metadata is read, no pixels."""
+        return open_fovs(
+            list(self.images) if len(self.images) > 1 else self.images[0],
+            None if not self.labels else list(self.labels) if len(self.labels) > 1 else self.labels[0],
+            mpp=self.mpp,
+            channels=self.channels,
+            channel_names=self.channel_names,
+        )
+
+    def files(self) -> ModelFiles:
+        """The model."""
+        return resolve_model(self.model)
+
+
+def absolute(given: str | Path) -> str:
+    """A path that means the same in every working directory; an address as it is."""
+    where = place(given)
+    return str(where.absolute()) if isinstance(where, Path) else str(given)
+
+
+def agree(out: Path, request: Request, model: ModelFiles, shards: int, command: Sequence[str]) -> None:
+    """Write down what this process was told, or refuse if another one was told something else.
+
+    Parameters
+    ----------
+    out
+        The shared folder.
+    request
+        What determines the result.
+    model
+        As found on this machine.
+    shards
+        In how many shares the work is cut; may differ from one start to the next.
+    command
+        The command line without its share, to be shown where shares are missing.
+    """
+    from panimbus import __version__
+
+    mine = {**_plain(asdict(request)), "model_sha256": model.sha256, "version": __version__}
+    path = out / REQUEST
+    file = {"format": _FORMAT, "request": mine, "shards": shards, "command": list(command)}
+    there = _create(path, file)
+    if there is None:
+        return
+    theirs = there["request"]
+    differ = [f"{k}: {_short(theirs.get(k))} there, {_short(mine.get(k))} here" for k in mine if mine[k] != theirs.get(k)]
+    if differ:
+        raise InputError(
+            f"{path}: shares with other settings were started in this folder.",
+            expected="the same images, labels, model and settings in every share",
+            got="; ".join(differ),
+            fix=f"pass another --out, or remove {path} if those shares are not wanted any more",
+        )
+    if there["shards"] != shards:
+        _replace(path, file)
+
+
+def agree_on_backend(out: Path, name: str) -> None:
+    """Likewise for what runs the net: machines may differ in it, and results would be mixed."""
+    path = out / BACKEND
+    there = _create(path, {"format": _FORMAT, "backend": name})
+    if there is not None and there["backend"] != name:
+        raise InputError(
+            f"{path}: other shares compute in another way.",
+            expected=str(there["backend"]),
+            got=name,
+            fix="start all shares with --precision float32 (and --device cpu where only some machines have a GPU), "
+            "in another --out",
+        )
+
+
+@dataclass(frozen=True)
+class Told:
+    """What `agree` wrote.
+
+    Parameters
+    ----------
+    request
+    model_sha256
+        Of the model that the shares used.
+    shards
+        In how many shares the work was cut.
+    command
+        A share's command line without its share.
+    backend
+        What runs the net, None if no share has scored yet.
+    """
+
+    request: Request
+    model_sha256: str
+    shards: int
+    command: tuple[str, ...]
+    backend: str | None
+
+    def again(self, share: int) -> str:
+        """The command that does a share once more."""
+        return shlex.join([*self.command, "--shard", f"{share}/{self.shards}"])
+
+
+def read_told(out: Path) -> Told:
+    """Read what the shares in a folder were told.
+
+    Raises
+    ------
+    ReadError
+        If nothing was, or by another version.
+    """
+    path = out / REQUEST
+    if not path.is_file():
+        raise ReadError(
+            f"{path}: there is no such file.",
+            expected="a folder in which `panimbus predict --shard i/n --out` has run",
+            fix="pass the --out of the shards",
+        )
+    data = _read(path)
+    mine = dict(data["request"])
+    sha = mine.pop("model_sha256")
+    _check_version(path, mine.pop("version"))
+    for name in ("images", "labels", "channels"):
+        mine[name] = None if mine[name] is None else tuple(mine[name])
+    backend = _read(out / BACKEND)["backend"] if (out / BACKEND).is_file() else None
+    return Told(Request(**mine), sha, int(data["shards"]), tuple(data["command"]), backend)
+
+
+def _check_version(path: Path, version: str) -> None:
+    from panimbus import __version__
+
+    if version != __version__:
+        raise ReadError(f"{path}: the shares ran with another version of panimbus.", expected=__version__, got=version)
+
+
+def _create(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write a file that is not there yet; what it says if it is. Of several processes just one writes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+        try:
+            temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+            os.link(temporary, path)  # fails where the name is taken, unlike a renaming
+        except FileExistsError:
+            return _read(path)
+        except OSError:  # a file system without hard links
+            with suppress(FileExistsError):
+                _exclusive(path, data)
+                return None
+            return _read(path)
+        else:
+            return None
+        finally:
+            temporary.unlink(missing_ok=True)
+    return _read(path)
+
+
+def _exclusive(path: Path, data: Mapping[str, Any]) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        json.dump(data, file, indent=1)
+
+
+def _replace(path: Path, data: Mapping[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != _FORMAT:
+            raise ReadError(f"{path}: written by another version of panimbus.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReadError(
+            f"{path}: cannot be read.", got=f"{type(error).__name__}: {error}", fix="remove it and start the shares again"
+        ) from error
+    return dict(data)
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back."""
+    return dict(json.loads(json.dumps(data)))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

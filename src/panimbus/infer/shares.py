@@ -1,0 +1,182 @@
+"""Predicting in shares, each a process of its own on any machine, in one output folder; and putting them together.
+
+Nothing runs but the shares: they speak through the folder, where each band and block is a file that is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from panimbus.core.band import BandScan
+from panimbus.core.errors import InputError
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelScale
+from panimbus.core.scan import fov_bands
+from panimbus.infer.blocks import BlockPart
+from panimbus.infer.predict import check_fovs, collect, make_plan, normaliser
+from panimbus.infer.request import Request, Told, agree, agree_on_backend, read_told
+from panimbus.infer.settings import Progress
+from panimbus.infer.stages import Run, Share, fov_blocks, scan_all, score_all
+from panimbus.infer.store import FolderStore
+from panimbus.infer.work import LocalExecutor, Plan, ScanWork, ScoreWork, open_backend
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+STAGES = ("all", "scan")
+
+
+def predict_share(
+    request: Request,
+    *,
+    out: str | Path,
+    share: Share,
+    stage: str = "all",
+    threads: int = 0,
+    command: Sequence[str] = (),
+    progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Do one of n shares of a prediction; `merge` makes the table when all are done.
+
+    First its bands of the first pass. What other shares have not read by then it reads itself, because nothing can be scored
+    before everything was seen. Then its blocks.
+
+    Parameters
+    ----------
+    request
+        What is to be predicted; the same in all shares.
+    out
+        A folder that all shares see.
+    share
+        Which.
+    stage
+        ``scan`` ends after the first pass.
+    threads
+        CPU threads, 0 = all.
+    command
+        The command line without its share, for messages of `merge`.
+    progress
+        Called now and then.
+
+    Raises
+    ------
+    InputError
+        On input that cannot be scored, or if another share was told something else.
+    """
+    if stage not in STAGES:
+        raise InputError(f"Unknown stage {stage!r}.", available=STAGES)
+    folder, scale = Path(out), request.normaliser()
+    fovs, plan = _prepared(request, scale, threads)
+    agree(folder, request, plan.model, share.of, command)
+    store, report = FolderStore(folder), progress or _silent
+    if stage == "scan":
+        scan_all(Run(fovs, plan, _Reader(), store, report, share), only_share=True)
+        return
+    executor = LocalExecutor(open_backend(plan.model, plan.settings))
+    agree_on_backend(folder, executor.name)
+    run = _scan_whole(Run(fovs, plan, executor, store, report, share))
+    score_all(run, normaliser(run, scale), executor.name, only_share=True)
+
+
+def merge(out: str | Path) -> AnnData:
+    """The table of all shares, the same as that of one process; no pixel is read, nothing is computed but sums.
+
+    Parameters
+    ----------
+    out
+        The folder of the shares.
+
+    Raises
+    ------
+    InputError
+        If shares are missing: which, and the commands that do them.
+    """
+    folder = Path(out)
+    told = read_told(folder)
+    scale = told.request.normaliser()
+    fovs, plan = _prepared(told.request, scale)
+    if plan.model.sha256 != told.model_sha256:
+        where = plan.model.weights
+        raise InputError(f"{where} is another model than that of the shares.", expected=told.model_sha256, got=plan.model.sha256)
+    executor = _Nobody(told, fovs)
+    run = Run(fovs, plan, executor, FolderStore(folder), _silent)
+    scan_all(run)
+    scale = normaliser(run, scale)
+    return collect(run, scale, score_all(run, scale, executor.name), executor.name)
+
+
+def _prepared(request: Request, scale: ChannelScale | None, threads: int = 0) -> tuple[list[Fov], Plan]:
+    fovs = check_fovs(request.open(), request.channels)
+    return fovs, make_plan(request.files(), request.settings(threads), request.channels or fovs[0].channels, scale)
+
+
+def _scan_whole(run: Run) -> Run:
+    """The first pass of all FOVs: this process's share, then, one by one, those that no other has done by then."""
+    number, of = run.share.number, run.share.of
+    for turn in [*range(number, of + 1), *range(1, number)]:
+        if turn != number:
+            logger.warning("The first pass is not complete: doing what is missing of share %d/%d, too.", turn, of)
+        now = replace(run, share=Share(turn, of), scanned={}, pooled={})
+        if scan_all(now, only_share=True):
+            return replace(now, share=run.share)
+    raise InputError(
+        "The first pass is not complete, though all of it was done.",
+        got="files of the first pass were removed, or images changed, while this share ran",
+        fix="run the same command again",
+    )
+
+
+def _silent(_progress: Progress) -> None:
+    pass
+
+
+class _Reader(LocalExecutor):
+    """Reads bands; has no net."""
+
+    def __init__(self) -> None:
+        self.name = "none"
+
+
+class _Nobody:
+    """Does no work, but says whose is missing."""
+
+    def __init__(self, told: Told, fovs: Sequence[Fov]) -> None:
+        self.name = told.backend or "none"
+        self._told = told
+        self._fovs = fovs
+
+    def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
+        """See `Executor`."""
+        units = [(f.fov_id, k) for f in self._fovs for k in range(len(fov_bands(f, plan.model.card.mpp)))]
+        self._check("bands of the first pass", units, {(w.fov.fov_id, k) for w in work for k in w.bands})
+        return iter(())
+
+    def score(
+        self,
+        plan: Plan,
+        scale: ChannelScale,  # noqa: ARG002 (the protocol's)
+        work: Sequence[ScoreWork],
+        on_pixels: Callable[[str, int], None],  # noqa: ARG002
+    ) -> Iterator[tuple[str, BlockPart]]:
+        """See `Executor`."""
+        units = [(f.fov_id, b.number) for f in self._fovs for b in fov_blocks(f, plan)]
+        self._check("blocks", units, {(w.fov.fov_id, b.number) for w in work for b in w.blocks})
+        return iter(())
+
+    def _check(self, what: str, units: Sequence[tuple[str, int]], missing: set[tuple[str, int]]) -> None:
+        if not missing:
+            return
+        of = self._told.shards
+        shares = [i for i in range(1, of + 1) if any(units[k] in missing for k in Share(i, of).takes(len(units)))]
+        raise InputError(
+            f"{len(missing)} of {len(units)} {what} are missing: shard {', '.join(f'{i}/{of}' for i in shares)}.",
+            expected="all shards to have ended without an error",
+            fix="\n             ".join(
+                ["run", *(self._told.again(i) for i in shares[:8]), *(["..."] if len(shares) > 8 else [])]
+            ),
+        )
