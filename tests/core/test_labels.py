@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.segmentation import find_boundaries
 
-from panimbus.core.labels import CellIndex, closest_members, interior, sample_labels, unique_ids, vote
+from panimbus.core.labels import CellIndex, interior, sample_labels, unique_ids, vote
 from panimbus.core.resample import Axis
 
 BIG = 3_000_000_000
@@ -124,33 +124,6 @@ def test_unique_ids_both_paths():
         labels[0, 0] = top
         expected = np.unique(labels)
         np.testing.assert_array_equal(unique_ids(labels), expected[expected > 0])
-
-
-def test_closest_members_literal():
-    index = np.array([[0, 0, 1], [0, -1, 1], [2, 2, 2]], np.int32)
-    centroids = np.array([[0.34, 0.34], [0.5, 2.0], [2.0, 1.0]]) + 10
-    cells, pixels, d2 = closest_members(index, np.array([True, True, True]), centroids, (10, 10))
-    np.testing.assert_array_equal(cells, [0, 1, 2])
-    np.testing.assert_array_equal(pixels, [[10, 10], [10, 12], [12, 11]])  # a tie takes the upper pixel
-    np.testing.assert_allclose(d2, [2 * 0.34**2, 0.25, 0.0])
-
-
-def test_closest_members_only_the_wanted():
-    index = np.array([[0, 1]], np.int32)
-    cells, pixels, _ = closest_members(index, np.array([False, True]), np.zeros((2, 2)), (0, 0))
-    np.testing.assert_array_equal(cells, [1])
-    np.testing.assert_array_equal(pixels, [[0, 1]])
-    cells, pixels, _ = closest_members(np.full((2, 2), -1, np.int32), np.array([False, True]), np.zeros((2, 2)), (0, 0))
-    assert cells.shape == (0,)
-    assert pixels.shape == (0, 2)
-
-
-def test_a_ring_is_represented_by_its_own_pixel():
-    """The centroid of a ring is not the ring's: the chosen pixel must be."""
-    labels = np.ones((5, 5), np.int32) * 0
-    labels[1:4, 1:4] = -1
-    _, pixels, _ = closest_members(labels, np.array([True]), np.array([[2.0, 2.0]]), (0, 0))
-    assert labels[tuple(pixels[0])] == 0
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 5])

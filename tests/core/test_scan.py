@@ -331,3 +331,9 @@ def test_nearest_pixels_of_a_tie_and_of_nothing():
     np.testing.assert_array_equal(cells, [0, 1])
     np.testing.assert_array_equal(pixels, [[0, 3], [4, 3]])
     assert nearest_pixels(np.zeros((0, 4), np.int64), np.zeros((3, 2)))[1].shape == (0, 2)
+
+
+def test_a_ring_is_represented_by_its_own_pixel():
+    """The centroid of a ring is not the ring's: the chosen pixel must be."""
+    ring = np.array([[0, 0, 0, 5], [0, 1, 0, 2], [0, 1, 3, 4], [0, 2, 0, 2], [0, 2, 3, 5], [0, 3, 0, 5]])
+    np.testing.assert_array_equal(nearest_pixels(ring, np.array([[1.5, 2.0]]))[1], [[1, 1]])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.labels import CellIndex, sample_at, unique_ids
+from panimbus.core.labels import CellIndex, changes, sample_at, unique_ids
 from panimbus.core.resample import Axis
 from panimbus.core.scale import Histogram
 
@@ -253,15 +253,12 @@ def nearest_pixels(runs: IntArray, centroid_yx: FloatArray) -> tuple[IntArray, I
     x = np.clip(np.ceil(centroid_yx[cell, 1] - 0.5).astype(np.int64), first, behind - 1)
     distance2 = (y - centroid_yx[cell, 0]) ** 2 + (x - centroid_yx[cell, 1]) ** 2
     order = np.lexsort((x, y, distance2, cell))
-    cells, best = np.unique(cell[order], return_index=True)
-    pick = order[best]
-    return cells, np.stack([y[pick], x[pick]], 1)
+    best = order[changes(cell[order])]
+    return cell[best], np.stack([y[best], x[best]], 1)
 
 
 def _run_starts(labels: Array) -> npt.NDArray[np.intp]:
-    flat = labels.reshape(-1)
-    change = np.ones(flat.shape, np.bool_)
-    np.not_equal(flat[1:], flat[:-1], out=change[1:])
+    change = changes(labels.reshape(-1))
     change[:: max(1, labels.shape[1])] = True
     return np.flatnonzero(change)
 
@@ -290,7 +287,9 @@ def _centres(
     if y.factor is not None and y.factor % 2 == 0:  # centres lie on corners: four pixels vote
         mine = (rows[1] >= first_row) & (rows[1] < first_row + labels.shape[0])
         sampled = sample_at(labels, [r[mine] - first_row for r in rows], columns)
-        return np.bincount(CellIndex(ids)(sampled).reshape(-1) + 1, minlength=len(ids) + 1)[1:].astype(np.int64)
+        starts = _run_starts(sampled)
+        cell = CellIndex(ids)(sampled.reshape(-1)[starts]) + np.int32(1)
+        return _sum((cell, len(ids) + 1), np.diff(starts, append=sampled.size))
     per_cell, row, column, length = runs
     per_row = np.bincount(rows[1], minlength=y.n)
     left_of = np.append(0, np.cumsum(np.bincount(columns[1], minlength=x.n)))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from panimbus.core.resample import Axis
 
 Array = npt.NDArray[Any]
+_VOTERS = 1 << 15
 
 
 def interior(labels: Array) -> npt.NDArray[np.bool_]:
@@ -69,8 +70,20 @@ def sample_labels(labels: Array, y: Axis, x: Axis, window: tuple[int, int, int, 
 def sample_at(labels: Array, rows: Sequence[npt.NDArray[np.intp]], cols: Sequence[npt.NDArray[np.intp]]) -> Array:
     """The label at each (row, column); of four candidates where `Axis.centres` gave two different rows or columns."""
     if np.array_equal(rows[0], rows[1]) and np.array_equal(cols[0], cols[1]):
-        return labels[np.ix_(rows[0], cols[0])]
-    return vote(*(labels[np.ix_(r, c)] for r in rows for c in cols))
+        return _pick(labels, rows[0], cols[0])
+    out = np.empty((len(rows[0]), len(cols[0])), labels.dtype)
+    step = max(1, _VOTERS // max(1, len(cols[0])))
+    for k in range(0, len(rows[0]), step):  # some rows at a time: the many steps of a vote stay in the processor's cache
+        out[k : k + step] = vote(*(_pick(labels, r[k : k + step], c) for r in rows for c in cols))
+    return out
+
+
+def _pick(labels: Array, rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]) -> Array:
+    """``labels[np.ix_(rows, cols)]``, as a view where both are evenly spaced."""
+    steps = [int(k[1] - k[0]) if len(k) > 1 else 1 for k in (rows, cols)]
+    if all(len(k) and step > 0 and (np.diff(k) == step).all() for k, step in zip((rows, cols), steps, strict=True)):
+        return labels[rows[0] : rows[-1] + 1 : steps[0], cols[0] : cols[-1] + 1 : steps[1]]
+    return labels[np.ix_(rows, cols)]
 
 
 def vote(a: Array, b: Array, c: Array, d: Array) -> Array:
@@ -98,74 +111,54 @@ class CellIndex:
     ids : (n,) integer, sorted, unique, positive
     """
 
-    _TABLE_LIMIT = 1 << 18  # ids up to here, or to 64 times their number, use a direct table (4 bytes an id)
+    _FREE = 1 << 18  # a direct table (4 bytes an id) is used up to this id, for dense ids, and up to 128 MB for others
+    _DENSE, _LOOSE, _LARGEST = 8, 64, 1 << 25
 
     def __init__(self, ids: Array) -> None:
         self.ids = np.asarray(ids)
         self._table: npt.NDArray[np.int32] | None = None
-        if len(self.ids) and int(self.ids[-1]) <= max(self._TABLE_LIMIT, 64 * len(self.ids)):
+        n = len(self.ids)
+        if n and int(self.ids[-1]) <= max(self._FREE, self._DENSE * n, min(self._LOOSE * n, self._LARGEST)):
             self._table = np.full(int(self.ids[-1]) + 1, -1, np.int32)
-            self._table[self.ids.astype(np.intp)] = np.arange(len(self.ids), dtype=np.int32)
+            self._table[self.ids.astype(np.intp)] = np.arange(n, dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __call__(self, labels: Array) -> npt.NDArray[np.int32]:
         """Index of each label, -1 for background; the labels must all be known."""
-        if not len(self.ids):
+        if not len(self.ids) or not labels.size:
             return np.full(labels.shape, -1, np.int32)
         if self._table is not None:
             return self._table[labels]
-        out = np.searchsorted(self.ids, labels.astype(self.ids.dtype, copy=False)).astype(np.int32)
-        out[labels == 0] = -1
-        return out
+        flat = labels.reshape(-1)
+        starts = np.flatnonzero(changes(flat))
+        values = flat[starts].astype(self.ids.dtype, copy=False)
+        order = np.argsort(values)  # looked up in order, neighbours lie in the cache together
+        index = np.empty(len(values), np.int32)
+        index[order] = np.searchsorted(self.ids, values[order])
+        index[values == 0] = -1
+        return np.repeat(index, np.diff(starts, append=flat.size)).reshape(labels.shape)
+
+
+def changes(values: Array) -> npt.NDArray[np.bool_]:
+    """(k,) whether each value differs from the one before it; the first does."""
+    out = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=out[1:])
+    return out
 
 
 def unique_ids(labels: Array) -> Array:
     """Sorted positive values of a label image.
 
-    Faster than ``np.unique`` where the ids are small (a count per value instead of a sort).
+    Faster than ``np.unique``: a mark for each value where the ids are small, and no hashing where they are not.
     """
-    top = int(labels.max(initial=0))
-    if top <= max(1 << 20, labels.size):
+    flat = labels.reshape(-1)
+    top = int(flat.max(initial=0))
+    if top <= max(1 << 20, 4 * flat.size):
         present = np.zeros(top + 1, np.bool_)
-        present[labels.ravel()] = True
-        ids = np.flatnonzero(present)
-        return ids[ids > 0].astype(labels.dtype)
-    ids = np.unique(labels)
-    return np.asarray(ids[ids > 0])
-
-
-def closest_members(
-    index: npt.NDArray[np.int32], wanted: npt.NDArray[np.bool_], centroid_yx: npt.NDArray[np.float64], origin: tuple[int, int]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """For each wanted cell in a window, its own pixel nearest to its centroid.
-
-    Parameters
-    ----------
-    index : (h, w) int32
-        Cell index of each pixel of the window, -1 = background.
-    wanted : (n,) bool
-        Which cells to look for.
-    centroid_yx : (n, 2) float64
-        Centroids in pixels of the whole image.
-    origin
-        (y, x) of the window's first pixel.
-
-    Returns
-    -------
-    cells : (k,) int32
-        The wanted cells that are in this window.
-    pixels : (k, 2) intp
-        Their chosen pixel, (y, x) in the whole image.
-    distance2 : (k,) float64
-        Its squared distance to the centroid, to choose between windows.
-    """
-    ys, xs = np.nonzero((index >= 0) & wanted[index])
-    cells = index[ys, xs]
-    ys, xs = ys + origin[0], xs + origin[1]
-    d2 = (ys - centroid_yx[cells, 0]) ** 2 + (xs - centroid_yx[cells, 1]) ** 2
-    order = np.lexsort((xs, ys, d2, cells))
-    cells, first = np.unique(cells[order], return_index=True)
-    pick = order[first]
-    return cells.astype(np.int32), np.stack([ys[pick], xs[pick]], 1).astype(np.intp), d2[pick]
+        present[flat] = True
+        present[0] = False
+        return np.flatnonzero(present).astype(labels.dtype)
+    ids = np.sort(flat)
+    return np.asarray(ids[changes(ids) & (ids > 0)])

@@ -138,7 +138,9 @@ def _count_integers(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
     lo, hi = int(values.min()), int(values.max())
     if hi - lo < _SPARSE * values.size:
         start = 0 if 0 <= lo <= hi - lo else lo
-        counts = np.bincount(values.astype(np.int64) - start if start else values)
+        shifted = values.astype(np.int64)
+        shifted -= start
+        counts = np.bincount(shifted)
         keys = np.flatnonzero(counts)
         return keys + start, counts[keys].astype(np.int64)
     keys, counts = np.unique(values, return_counts=True)

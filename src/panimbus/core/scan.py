@@ -21,7 +21,7 @@ import numpy.typing as npt
 from panimbus.core.band import BandScan, LabelBand, PlaneBand, look_at_labels, look_at_plane, nearest_pixels
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
-from panimbus.core.labels import CellIndex
+from panimbus.core.labels import CellIndex, unique_ids
 from panimbus.core.regions import CellGeometry
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelStats, Histogram
@@ -299,7 +299,7 @@ def _join(fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], parts: Ite
     parts = sorted(parts, key=lambda p: p.rows)
     if [p.rows for p in parts] != _bands(fov, axes[0]) or any(len(p.pixels) != len(channels) for p in parts):
         raise ValueError(f"FOV {fov.fov_id!r}: these are not all of its bands: {[p.rows for p in parts]}")
-    index = CellIndex(np.unique(np.concatenate([p.ids for p in parts])))
+    index = CellIndex(unique_ids(np.concatenate([p.ids for p in parts])))
     where = [np.searchsorted(index.ids, p.ids) for p in parts]
     count, sum_y, sum_x, pixels = np.zeros((4, len(index)), np.int64)
     for part, at in zip(parts, where, strict=True):
