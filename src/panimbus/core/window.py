@@ -31,9 +31,11 @@ def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int3
     inside, padding = _clip(window, cells)
     labels = np.asarray(fov.labels[_slices(inside, cells)]) if fov.labels is not None else np.zeros((0, 0), np.int32)
     index = cells.index(sample_labels(labels, cells.y, cells.x, inside))
-    for cell, y, x in cells.rescued:
-        if inside[0] <= y < inside[1] and inside[2] <= x < inside[3] and index[y - inside[0], x - inside[2]] < 0:
-            index[y - inside[0], x - inside[2]] = cell
+    cell, y, x = cells.rescued.T
+    here = np.flatnonzero((y >= inside[0]) & (y < inside[1]) & (x >= inside[2]) & (x < inside[3]))[::-1]  # the first is put last
+    y, x = y[here] - inside[0], x[here] - inside[2]
+    free = index[y, x] < 0
+    index[y[free], x[free]] = cell[here][free]
     return _pad(index, padding)
 
 
