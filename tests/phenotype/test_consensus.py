@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from panimbus.core.errors import InputError
-from panimbus.phenotype.consensus import _cut, _proposed, _silhouette, consensus, node_profiles
+from panimbus.phenotype.consensus import _cut, _proposed, _silhouette, consensus, node_profiles, steadied
 from panimbus.phenotype.som import fit_som
 
 
@@ -27,6 +27,41 @@ def test_profiles_by_hand():
     np.testing.assert_allclose(profiles, [[-1, -0.2, 0], [1, 0.2, 0], [3, 3, 3]], rtol=1e-5)
     assert profiles.dtype == np.float32
     np.testing.assert_array_equal(node_profiles([[2.0, 3.0]], [4]), [[0, 0]])
+
+
+def test_small_nodes_borrow_and_large_ones_do_not():
+    """By hand: 100 nodes on a line have two neighbours each; 20 cells' worth of their mean is borrowed."""
+    codes = np.arange(100, dtype=float)[:, None]
+    sizes = np.full(100, 10)
+    sizes[[49, 50, 51, 90]] = [30, 5, 90, 10**6]
+    found = steadied(codes, sizes)[:, 0]
+    assert found[50] == pytest.approx((5 * 50 + 20 * (30 * 49 + 90 * 51) / 120) / 25)
+    assert found[0] == pytest.approx((10 * 0 + 20 * 1.5) / 30)
+    assert found[90] == pytest.approx(90, abs=1e-3)
+    np.testing.assert_array_equal(codes[:, 0], np.arange(100))
+
+
+def test_nothing_is_borrowed_from_or_by_empty_nodes():
+    codes = np.arange(120, dtype=float)[:, None]
+    sizes = np.where(np.arange(120) % 2, 0, 7)
+    found = steadied(codes, sizes)[:, 0]
+    np.testing.assert_array_equal(found[1::2], codes[1::2, 0])
+    assert found[60] == pytest.approx((7 * 60 + 20 * 58) / 27)  # of equally near ones the first
+
+
+def test_a_map_of_few_nodes_is_left_as_it_is():
+    codes = np.random.default_rng(0).random((49, 3))
+    np.testing.assert_array_equal(steadied(codes, np.full(49, 3)), codes)
+
+
+def test_noise_of_few_cells_does_not_hide_groups():
+    """Nodes of a dozen cells between two groups, half of whose distance is noise: the groups are found all the same."""
+    rng = np.random.default_rng(0)
+    of = np.repeat([0, 1, 2, 3], 50)
+    codes = 1.0 * np.eye(4, 12)[of] + 0.3 * rng.standard_normal((200, 12))
+    found = consensus(codes, np.full(200, 12), 8)
+    named = np.array([np.bincount(of[found.labels == group]).argmax() for group in range(8)])[found.labels]
+    assert (named == of).mean() > 0.95
 
 
 def test_three_groups():
