@@ -12,7 +12,7 @@ import numpy.typing as npt
 from panimbus.core.errors import InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale, ChannelStats
-from panimbus.core.scan import FovCells, pool, scan_cells, scan_channels
+from panimbus.core.scan import FovCells, pool, scan_fov
 
 FloatArray = npt.NDArray[np.float32]
 Report = Callable[[str, str, int, int], None]
@@ -150,8 +150,7 @@ def scan_fovs(
         if fov.labels is None:
             stats = pool([fov], wanted, mpp)
         else:
-            cells = scan_cells(fov, mpp)
-            scan = scan_channels(fov, cells, wanted)
+            cells, scan = scan_fov(fov, wanted, mpp)
             found.append(ScannedFov(fov, cells, scan.mean, scan.digest))
             stats = scan.stats
         for channel, one in stats.items():

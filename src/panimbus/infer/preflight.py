@@ -14,7 +14,7 @@ import numpy.typing as npt
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
-from panimbus.core.scan import FovCells, scan_cells, scan_channels
+from panimbus.core.scan import FovCells, scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
 from panimbus.infer.predict import PredictSettings, Progress
 from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
@@ -230,9 +230,8 @@ def _look_at(fov: Fov, found: _Found) -> None:
         negative, clean = clean_labels(fov.labels) if fov.labels is not None else (0, NoCells(fov.shape_yx))
         plain = fov.with_(image=watched, labels=clean, mpp=mpp or model_mpp)
         begin = time.perf_counter()
-        cells = scan_cells(plain, model_mpp)
         here = [c for c in found.channels if c in fov.channels]
-        scan = scan_channels(plain, cells, here)
+        cells, scan = scan_fov(plain, here, model_mpp)
         found.scan_s += time.perf_counter() - begin
         for channel in here:
             _pool(found, channel, scan.stats[channel], watched, fov)

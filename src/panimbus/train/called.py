@@ -16,7 +16,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.scale import ChannelScale, ChannelStats
-from panimbus.core.scan import FovCells, scan_cells, scan_channels
+from panimbus.core.scan import FovCells, scan_fov
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.gold import CELL, CHANNEL, FOV
 from panimbus.model.card import ModelCard
@@ -63,8 +63,8 @@ def read_dataset(
     pooled: dict[str, ChannelStats] = {}
     for k, fov in enumerate(fovs):
         seen(fov.fov_id, k)
-        cells.append(scan_cells(fov, card.mpp))
-        scan = scan_channels(fov, cells[-1], channels)
+        found, scan = scan_fov(fov, channels, card.mpp)
+        cells.append(found)
         means.append(scan.mean)
         for channel, stats in scan.stats.items():
             pooled[channel] = pooled.get(channel, ChannelStats()).merge(stats)
