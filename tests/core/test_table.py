@@ -84,3 +84,18 @@ def test_largest_id():
 
 def test_a_frame_of_a_subset():
     assert list(to_frame(table(*PARTS)[1:])["label"]) == [2**40, 3]
+
+
+def test_a_missing_score_stays_missing(tmp_path):
+    """Never 0: a cell of which a pixel could not be read is not negative."""
+    one = part("f1", [3, 5])
+    one.score[1, 0] = one.score_sd[1, 0] = one.intensity_mean[1, 0] = np.nan
+    adata = table(one)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for read in (adata, anndata.read_h5ad(tmp_path / "cells.h5ad")):
+        for values in (read.X, read.layers["score_sd"], read.layers["intensity_mean"]):
+            np.testing.assert_array_equal(np.isnan(values), [[False, False], [True, False]])
+    frame = to_frame(adata)
+    frame.to_csv(tmp_path / "cells.csv", index=False)
+    assert (tmp_path / "cells.csv").read_text().splitlines()[2].split(",")[2] == ""
+    np.testing.assert_array_equal(np.isnan(frame["CD3"]), [False, True])

@@ -33,7 +33,8 @@ class FovScores:
     cell_id : (n,) integer
         Label values, sorted.
     score, score_sd, intensity_mean : (n, C) float32
-        Positivity score, its standard deviation over the TTA views, mean raw intensity.
+        Positivity score, its standard deviation over the TTA views, mean raw intensity. NaN = missing (a part of the file could
+        not be read), never negative; tables keep it, as NaN or as an empty field.
     area_um2 : (n,) float64
     centroid_um : (n, 2) float64
         x, y in µm from the image's corner (the centre of the first pixel is half a pixel in).
