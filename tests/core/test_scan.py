@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -337,3 +338,25 @@ def test_a_ring_is_represented_by_its_own_pixel():
     """The centroid of a ring is not the ring's: the chosen pixel must be."""
     ring = np.array([[0, 0, 0, 5], [0, 1, 0, 2], [0, 1, 3, 4], [0, 2, 0, 2], [0, 2, 3, 5], [0, 3, 0, 5]])
     np.testing.assert_array_equal(nearest_pixels(ring, np.array([[1.5, 2.0]]))[1], [[1, 1]])
+
+
+@pytest.mark.slow
+def test_two_million_cells():
+    """Seconds, not minutes: no loop over cells, and nothing that grows with cells times bands."""
+    side = 1415
+    ids = np.arange(1, side**2 + 1, dtype=np.uint32).reshape(side, side)
+    labels = ids.repeat(3, 0).repeat(3, 1)
+    fov = Fov("f", np.ones((1, *labels.shape), np.uint8), ("a",), labels, 1.0)
+    begin = time.process_time()
+    cells, found = scan_fov(fov, ("a",), 1.0)
+    coarse = scan_cells(fov, 4.0)
+    assert time.process_time() - begin < 60
+    assert cells.n == coarse.n == side**2
+    assert (cells.geometry.count == 9).all()
+    assert (cells.pixels == 9).all()
+    assert (found.mean == 1).all()
+    np.testing.assert_array_equal(cells.geometry.sum_x.reshape(side, side)[7], 9.0 * (3 * np.arange(side) + 1))
+    assert len(coarse.rescued) > side**2 // 3
+    assert (coarse.pixels[coarse.rescued[:, 0]] == 1).all()
+    assert coarse.pixels.min() == 1
+    np.testing.assert_array_equal(coarse.rescued[:, 2], ((3 * (coarse.rescued[:, 0] % side) + 1.5) / 4).astype(int))
