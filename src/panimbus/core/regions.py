@@ -1,4 +1,4 @@
-"""Sums over the pixels of each cell (bincount), mergeable over windows."""
+"""Sums over the pixels of each cell."""
 
 from __future__ import annotations
 
@@ -12,35 +12,13 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass
+@dataclass(frozen=True)
 class CellGeometry:
     """Pixel counts and coordinate sums of n cells, in pixels of the whole image."""
 
     count: npt.NDArray[np.int64]
     sum_y: FloatArray
     sum_x: FloatArray
-
-    @classmethod
-    def zeros(cls, n: int) -> CellGeometry:
-        """No pixels seen yet."""
-        return cls(np.zeros(n, np.int64), np.zeros(n), np.zeros(n))
-
-    def add(self, index: npt.NDArray[np.int32], origin: tuple[int, int]) -> None:
-        """Count a window.
-
-        Parameters
-        ----------
-        index : (h, w) int32
-            Cell index of each pixel, -1 = background.
-        origin
-            (y, x) of the window's first pixel in the whole image.
-        """
-        ys, xs = np.nonzero(index >= 0)
-        cells = index[ys, xs]
-        n = len(self.count)
-        self.count += np.bincount(cells, minlength=n)
-        self.sum_y += np.bincount(cells, ys + float(origin[0]), n)
-        self.sum_x += np.bincount(cells, xs + float(origin[1]), n)
 
     def centroids(self) -> FloatArray:
         """(n, 2) y, x in pixels; the centre of the first pixel is (0, 0)."""
