@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from panimbus.core import scale
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
 
@@ -153,6 +154,35 @@ def test_merge_is_associative_and_commutative(a, b, c):
     assert equal(x.merge(Histogram.empty()), x)
     assert equal(Histogram.empty().merge(x), x)
     assert x.merge(y).merge(z).total == a.size + b.size + c.size
+
+
+@given(st.lists(SMALL, max_size=6))
+def test_pooled_at_once_or_one_by_one(parts):
+    found = [Histogram.of(p) for p in parts]
+    one_by_one = Histogram.empty()
+    for h in found:
+        one_by_one = one_by_one.merge(h)
+    assert equal(Histogram.pool(found), one_by_one)
+    assert one_by_one.keys.dtype == one_by_one.counts.dtype == np.int64
+
+
+@given(SMALL, st.integers(1, 5))
+def test_counting_part_by_part(values, part):
+    whole = Histogram.of(values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scale, "_PART", part)
+        assert equal(Histogram.of(values), whole)
+
+
+def test_pooling_values_far_apart_and_none():
+    """A histogram may have lost all its keys: preflight takes the NaN pixels out."""
+    gone = Histogram.of(np.array([0.0])).where(np.array([False]))
+    far = [Histogram.of(np.array([-(2**63), 5])), Histogram.of(np.array([5, 2**63 - 1])), gone, Histogram.empty()]
+    pooled = Histogram.pool(far)
+    np.testing.assert_array_equal(pooled.keys, [-(2**63), 5, 2**63 - 1])
+    np.testing.assert_array_equal(pooled.counts, [1, 2, 1])
+    assert pooled.is_float is False
+    assert gone.merge(gone).total == Histogram.pool([]).total == 0
 
 
 def test_integers_and_floats_merge():

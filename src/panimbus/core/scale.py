@@ -71,7 +71,7 @@ class Histogram:
     @classmethod
     def pool(cls, parts: Sequence[Histogram]) -> Histogram:
         """The histogram of all the values together, whatever their order; where some are floats, a float one."""
-        known = [p for p in parts if p.is_float is not None]
+        known = [p for p in parts if len(p.keys)]
         if len(known) < 2:
             return known[0] if known else cls.empty()
         if len({p.is_float for p in known}) > 1:
@@ -94,7 +94,7 @@ class Histogram:
         """The same values in float bins."""
         if self.is_float is not False:
             return self
-        keys = _float_keys(self.keys.astype(np.float32))
+        keys = _float_keys(self.keys.astype(np.float32)).astype(np.int64)
         merged, inverse = np.unique(keys, return_inverse=True)
         return Histogram(merged, np.bincount(inverse, self.counts).astype(np.int64), is_float=True)
 
