@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from panimbus.core.errors import InputError
 from panimbus.io.geojson import GeoJsonLabels
-from panimbus.io.outlines import outlines
+from panimbus.io.outlines import outlines, outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
 
 
@@ -39,6 +39,14 @@ def test_a_cell_within_a_cell():
     shapes = outlines(labels)
     assert len(shapes[1][0]) == 2
     assert area(shapes[2][0][0]) == 1
+
+
+@given(arrays(np.uint16, (11, 7), elements=st.integers(0, 6)), st.integers(1, 12))
+def test_band_by_band_is_the_same(labels, rows):
+    whole, parts = outlines(labels), outlines_by_band(labels, rows)
+    assert list(whole) == list(parts)
+    for label, polygons in whole.items():
+        assert [[r.tolist() for r in p] for p in polygons] == [[r.tolist() for r in p] for p in parts[label]]
 
 
 def test_parts_that_touch_at_a_corner_are_two_polygons():

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array
+from panimbus.core.fov import Array, ArrayLike
 from panimbus.core.labels import CellIndex, unique_ids
 
 Ring = npt.NDArray[np.int64]
@@ -62,6 +62,35 @@ def outlines(labels: Array) -> dict[int, Polygons]:
         for ring in inner:
             _around(out[label], ring).append(ring)
     return out
+
+
+def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]:
+    """`outlines` of an image that need not fit memory: cells are traced with those that begin in the same band.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer, lazy
+    rows
+        Height of a band. Memory holds a band and what its cells reach into.
+    """
+    height, width = (int(n) for n in labels.shape)
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for top in range(0, height, rows):
+        for label in unique_ids(np.asarray(labels[top : min(top + rows, height), 0:width])).tolist():
+            first.setdefault(label, top)
+            last[label] = top
+    begun: dict[int, list[int]] = {}
+    for label, top in first.items():
+        begun.setdefault(top, []).append(label)
+    out: dict[int, Polygons] = {}
+    for top, mine in begun.items():
+        window = np.asarray(labels[top : min(max(last[label] for label in mine) + rows, height), 0:width])
+        alone = np.where(np.isin(window, np.array(mine, window.dtype)), window, 0)
+        corner = np.array([0, top])
+        for label, polygons in outlines(alone).items():
+            out[label] = [[ring + corner for ring in rings] for rings in polygons]
+    return dict(sorted(out.items()))
 
 
 def _edges(index: npt.NDArray[np.int32]) -> tuple[Array, Array, Array, int]:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 RgbImage = npt.NDArray[np.uint8]
 GROUND: Rgb = (255, 255, 255)
 _INK, _SOFT = "#222428", "#70747a"
-_DPI, _LARGEST = 130, 1400
+_DPI = 130
+LARGEST = 1400
+"""Pixels to a side that a picture of a FOV shows."""
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -118,18 +120,20 @@ def shifts(summary: Summary) -> Figure:
     return figure
 
 
-def painted(labels: Array, ids: Array, types: Sequence[str], colours: Mapping[str, Rgb]) -> RgbImage:
+def painted(labels: Array, ids: Array, types: Sequence[str], colours: Mapping[str, Rgb], *, borders: bool = True) -> RgbImage:
     """Cells filled with the colours of their types, their borders darker.
 
     Parameters
     ----------
     labels : (Y, X) integer, 0 = background
     ids : (n,) integer
-        Cells that have a type; others are left white.
+        Cells that have a type, in the image or not; others are left white.
     types
         n names.
     colours
         Colour of each name.
+    borders
+        Not where pixels were left out: most of those that stay would be at a border.
 
     Returns
     -------
@@ -137,22 +141,22 @@ def painted(labels: Array, ids: Array, types: Sequence[str], colours: Mapping[st
     """
     known = unique_ids(labels)
     table = np.full((len(known) + 1, 3), GROUND, np.uint8)  # the last serves the background
-    table[np.searchsorted(known, np.asarray(ids).astype(known.dtype))] = np.array([colours[t] for t in types], np.uint8).reshape(
-        -1, 3
-    )
+    here = np.isin(ids, known)
+    paint = np.array([colours[t] for t in types], np.uint8).reshape(-1, 3)
+    table[np.searchsorted(known, np.asarray(ids)[here].astype(known.dtype))] = paint[here]
     out = table[CellIndex(known)(labels)]
-    edge = (labels > 0) & ~interior(labels)
-    out[edge] = (out[edge] * 0.82).astype(np.uint8)
+    if borders:
+        edge = (labels > 0) & ~interior(labels)
+        out[edge] = (out[edge] * 0.82).astype(np.uint8)
     return np.asarray(out)
 
 
 def tissue(image: RgbImage, title: str, colours: Mapping[str, Rgb], mpp: float | None) -> Figure:
     """A painted FOV with its legend and a scale bar."""
-    step = max(1, -(-max(image.shape[:2]) // _LARGEST))
     height, width = image.shape[:2]
     figure = _figure(7.5 * min(1.0, width / height) + 2.6, 7.5 * min(1.0, height / width) + 0.5)
     axes = figure.subplots()
-    axes.imshow(image[::step, ::step], extent=(0, width, height, 0), interpolation="none" if step > 1 else "nearest")
+    axes.imshow(image, extent=(0, width, height, 0), interpolation="nearest")
     axes.set_title(title, fontsize=10, loc="left", color=_INK)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ from panimbus.io.place import Place
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+BAND = 1024
+"""Rows of a label image that are in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,23 @@ class Segmented:
     def read(self) -> Array:
         """The whole label image."""
         return self.labels[0 : self.labels.shape[0], 0 : self.labels.shape[1]]
+
+    def bands(self) -> Iterator[tuple[slice, Array]]:
+        """The label image band by band, with the rows of each."""
+        for start in range(0, self.labels.shape[0], BAND):
+            rows = slice(start, min(start + BAND, self.labels.shape[0]))
+            yield rows, np.asarray(self.labels[rows, 0 : self.labels.shape[1]])
+
+    def thinned(self, most: int) -> tuple[Array, int]:
+        """Every n-th pixel, so that at most ``most`` are left to a side; and n."""
+        step = max(1, -(-max(self.labels.shape) // most))
+        return np.concatenate([band[-rows.start % step :: step, ::step] for rows, band in self.bands()]), step
+
+    @cached_property
+    def ids(self) -> Array:
+        """(n,) int64 labels of all cells, sorted."""
+        found = [unique_ids(band).astype(np.int64) for _, band in self.bands()]
+        return np.unique(np.concatenate(found))
 
 
 def find_images(table: AnnData, labels: Sequence[Place], images: Sequence[Place] = ()) -> list[Segmented]:
@@ -86,14 +108,14 @@ def find_images(table: AnnData, labels: Sequence[Place], images: Sequence[Place]
     return out
 
 
-def check_cells(table: AnnData, fov: str, labels: Array) -> tuple[Array, npt.NDArray[np.int64]]:
+def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.int64]]:
     """Rows of a FOV in the table and their ids; an error where ids are not in the label image."""
-    rows = np.flatnonzero((table.obs[FOV].astype(str) == fov).to_numpy())
+    rows = np.flatnonzero((table.obs[FOV].astype(str) == one.fov_id).to_numpy())
     ids = table.obs[CELL].to_numpy(np.int64)[rows]
-    missing = np.setdiff1d(ids, unique_ids(labels).astype(np.int64))
+    missing = np.setdiff1d(ids, one.ids)
     if len(missing):
         raise InputError(
-            f"FOV {fov!r}: {len(missing)} of {len(ids)} cells of the table are not in the label image.",
+            f"FOV {one.fov_id!r}: {len(missing)} of {len(ids)} cells of the table are not in the label image.",
             got=f"cell_id {listed([str(i) for i in missing[:10]])}",
             fix="pass the label images that the cells were scored with",
         )

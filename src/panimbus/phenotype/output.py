@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,10 @@ from panimbus.core.table import (
     SPATIAL,
 )
 from panimbus.io.names import safe_name
-from panimbus.io.outlines import outlines
+from panimbus.io.outlines import outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
-from panimbus.io.write import atomic_path, write_ome_tiff
-from panimbus.phenotype.images import Segmented, check_cells
+from panimbus.io.write import atomic_path, tile_writer
+from panimbus.phenotype.images import BAND, Segmented, check_cells
 from panimbus.phenotype.summary import Summary
 
 if TYPE_CHECKING:
@@ -94,22 +94,26 @@ def paint_types(labels: Array, ids: Array, codes: Array) -> Array:
     -------
     (Y, X) uint8, or uint16 if there are more than 255 codes
     """
-    known = unique_ids(labels)
+    return _painter(unique_ids(labels), ids, codes)(labels)
+
+
+def _painter(known: Array, ids: Array, codes: Array) -> Callable[[Array], Array]:
+    """`paint_types` for parts of a label image whose labels are ``known``."""
     value = np.zeros(len(known) + 1, np.uint8 if int(np.max(codes, initial=0)) <= 255 else np.uint16)  # the last serves -1
     value[np.searchsorted(known, ids.astype(known.dtype))] = codes
-    return np.asarray(value[CellIndex(known)(labels)])
+    index = CellIndex(known)
+    return lambda labels: np.asarray(value[index(labels)])
 
 
 def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path) -> None:
-    """``labels/<fov>.ome.tiff`` (value = row of legend.csv) and ``qupath/<fov>.geojson`` of one FOV."""
-    labels, name = one.read(), safe_name(one.fov_id)
-    rows, ids = check_cells(table, one.fov_id, labels)
+    """``labels/<fov>.ome.tiff`` (value = row of legend.csv) and ``qupath/<fov>.geojson`` of one FOV, read band by band."""
+    name = safe_name(one.fov_id)
+    rows, ids = check_cells(table, one)
     part = table[rows]
     order = list(summary.types[CELL_TYPE])
     types = part.obs[CELL_TYPE].astype(str).tolist()
     codes = np.array([order.index(t) + 1 for t in types], np.int64)
-    painted = paint_types(labels, ids, codes)[None]
-    write_ome_tiff(out / "labels" / f"{name}.ome.tiff", painted, ["cell_type"], one.mpp, labels=True)
+    _write_types(out / "labels" / f"{name}.ome.tiff", one, _painter(one.ids, ids, codes), len(order))
     numbers: dict[str, Any] = {str(c): np.asarray(part.X)[:, i] for i, c in enumerate(part.var_names)}
     numbers["confidence"] = part.obs[CONFIDENCE].to_numpy(np.float64)
     numbers["metacluster"] = part.obs[METACLUSTER].astype(int).to_numpy()
@@ -123,7 +127,15 @@ def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path) -> No
         numbers,
         {"reason": part.obs[REASON].astype(str).tolist(), "fov": [one.fov_id] * len(ids)},
     )
-    write_qupath(out / "qupath" / f"{name}.geojson", outlines(labels), cells, fov_id=one.fov_id)
+    write_qupath(out / "qupath" / f"{name}.geojson", outlines_by_band(one.labels, BAND), cells, fov_id=one.fov_id)
+
+
+def _write_types(path: Path, one: Segmented, paint: Callable[[Array], Array], types: int) -> None:
+    height, width = one.labels.shape
+    dtype = np.uint8 if types <= 255 else np.uint16
+    with tile_writer(path, (1, height, width), dtype, channels=["cell_type"], mpp=one.mpp, labels=True) as put:
+        for rows, band in one.bands():
+            put(0, (rows, slice(0, width)), paint(band))
 
 
 def write_mantis(table: AnnData, segmented: Sequence[Segmented], out: Path) -> None:

@@ -70,7 +70,7 @@ def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
         return []
     segmented = find_images(table, [place(p) for p in wanted.labels], [place(p) for p in wanted.images])
     for one in segmented:
-        check_cells(table, one.fov_id, one.read())
+        check_cells(table, one)
     return segmented
 
 
@@ -113,11 +113,12 @@ def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Seg
     if wanted.umap:
         pictures["UMAP (an impression, not a measurement)"] = figures.png(figures.umap(table, markers))
     colours = dict(zip(summary.types[CELL_TYPE], summary.types["colour"], strict=True))
+    types = table.obs[CELL_TYPE].astype(str).to_numpy()
     for one in segmented[:PICTURES]:
-        labels = one.read()
-        rows, ids = check_cells(table, one.fov_id, labels)
-        image = figures.painted(labels, ids, table.obs[CELL_TYPE].astype(str).to_numpy()[rows].tolist(), colours)
-        pictures[f"FOV {one.fov_id}"] = figures.png(figures.tissue(image, one.fov_id, colours, one.mpp))
+        labels, step = one.thinned(figures.LARGEST)
+        rows, ids = check_cells(table, one)
+        image = figures.painted(labels, ids, types[rows].tolist(), colours, borders=step == 1)
+        pictures[f"FOV {one.fov_id}"] = figures.png(figures.tissue(image, one.fov_id, colours, one.mpp and one.mpp * step))
     with atomic_path(out / "figures") as folder:
         folder.mkdir()
         for title, data in pictures.items():
