@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panimbus.core import scan
+from panimbus.core import band, scan
 from panimbus.core.band import BandScan, look_at_labels, nearest_pixels
 from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.core.fov import Fov
@@ -82,6 +82,7 @@ def test_against_loops(dtype, pixels, make_tissue, monkeypatch):
     image, labels = make_tissue((70, 53), 40, channels=2, dtype=np.uint8)
     image = (image * 1.37 if np.dtype(dtype).kind == "f" else image).astype(dtype)
     fov = Fov("f", image, ("a", "b"), labels, 0.5)
+    monkeypatch.setattr(band, "_PART", pixels)
     cells, found = in_bands(monkeypatch, fov, pixels)
     ids, count, centroid, mean = oracle(labels, image)
     np.testing.assert_array_equal(cells.index.ids, ids)
@@ -108,7 +109,7 @@ TINY = st.tuples(
 @given(TINY)
 def test_pixels_are_those_of_the_grid(case):
     """Model pixels of each cell = what `read_index` paints over the whole grid, and one for each rescued cell."""
-    height, width, scale, band, seed = case
+    height, width, scale, pixels, seed = case
     rng = np.random.default_rng(seed)
     side = rng.integers(1, 6)
     labels = rng.integers(0, 12, (height // side + 1, width // side + 1)).repeat(side, 0).repeat(side, 1)[:height, :width]
@@ -127,19 +128,19 @@ def test_pixels_are_those_of_the_grid(case):
         ys, xs = (slice(int(v * scale), max(int(v * scale) + 1, int(np.ceil((v + 1) * scale)))) for v in (y, x))
         assert (labels[ys, xs] == cells.index.ids[cell]).any()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "BAND_PIXELS", band)
+        patch.setattr(scan, "BAND_PIXELS", pixels)
         same(whole, scan_fov(fov, ("a",), scale))
 
 
 @given(TINY)
 def test_parts_survive_being_saved_and_come_in_any_order(case):
-    height, width, scale, band, seed = case
+    height, width, scale, pixels, seed = case
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 8, (height, width)).astype(np.uint64) * np.uint64(2**60)
     image = rng.normal(0, 9, (2, height, width)).astype(np.float32)
     fov = Fov("f", image, ("a", "b"), labels, 1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "BAND_PIXELS", band)
+        patch.setattr(scan, "BAND_PIXELS", pixels)
         parts = [scan_band(fov, ("b", "a"), scale, rows) for rows in fov_bands(fov, scale)]
         saved = []
         for part in parts:
@@ -300,15 +301,15 @@ def test_parts_of_another_image_are_refused():
 
 def test_literal_band():
     labels = np.array([[0, 7, 7, 7], [9, 9, 0, 7]], np.uint16)
-    band = look_at_labels(labels, Axis(20, 2.0), Axis(4, 2.0), 10)
-    np.testing.assert_array_equal(band.ids, [7, 9])
-    np.testing.assert_array_equal(band.starts, [0, 1, 4, 6, 7])
-    np.testing.assert_array_equal(band.cell, [0, 1, 2, 0, 1])
-    np.testing.assert_array_equal(band.count, [4, 2])
-    np.testing.assert_array_equal(band.sum_y, [41, 22])
-    np.testing.assert_array_equal(band.sum_x, [9, 1])
-    np.testing.assert_array_equal(band.centres, [1, 1])  # 0 7 / 9 9 and 7 7 / 0 7 vote
-    assert band.lost.shape == (0, 4)
+    found = look_at_labels(labels, Axis(20, 2.0), Axis(4, 2.0), 10)
+    np.testing.assert_array_equal(found.ids, [7, 9])
+    np.testing.assert_array_equal(found.starts, [0, 1, 4, 6, 7])
+    np.testing.assert_array_equal(found.cell, [0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(found.count, [4, 2])
+    np.testing.assert_array_equal(found.sum_y, [41, 22])
+    np.testing.assert_array_equal(found.sum_x, [9, 1])
+    np.testing.assert_array_equal(found.centres, [1, 1])  # 0 7 / 9 9 and 7 7 / 0 7 vote
+    assert found.lost.shape == (0, 4)
     lost = look_at_labels(labels, Axis(20, 4.0), Axis(4, 4.0), 8).lost  # the vote of 7 7 / 9 0, below the others
     np.testing.assert_array_equal(lost, [[0, 8, 1, 4], [1, 9, 0, 2], [0, 9, 3, 4]])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from panimbus.core.scale import Histogram
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+_PART = 1 << 17
 _KINDS: tuple[bool | None, ...] = (None, False, True)
 
 
@@ -301,5 +303,9 @@ def _run_sums(flat: Array, labels: LabelBand) -> FloatArray:
     if not flat.size:
         return np.zeros(len(labels.ids) + 1)
     exact = flat.dtype.kind in "ui" and flat.dtype.itemsize <= 4
-    per_run = np.add.reduceat(flat, labels.starts, dtype=np.int64 if exact else np.float64)
+    per_run = np.empty(len(labels.starts), np.int64 if exact else np.float64)
+    cuts = np.unique(np.searchsorted(labels.starts, np.arange(0, flat.size, _PART)))
+    for a, b in pairwise([*cuts.tolist(), len(per_run)]):  # some at a time: the wider copy stays in the processor's cache
+        first, behind = labels.starts[a], labels.starts[b] if b < len(per_run) else flat.size
+        np.add.reduceat(flat[first:behind].astype(per_run.dtype), labels.starts[a:b] - first, out=per_run[a:b])
     return np.bincount(labels.cell, per_run, len(labels.ids) + 1).astype(np.float64, copy=False)
