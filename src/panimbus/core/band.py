@@ -304,7 +304,7 @@ def _run_sums(flat: Array, labels: LabelBand) -> FloatArray:
         return np.zeros(len(labels.ids) + 1)
     exact = flat.dtype.kind in "ui" and flat.dtype.itemsize <= 4
     per_run = np.empty(len(labels.starts), np.int64 if exact else np.float64)
-    cuts = np.unique(np.searchsorted(labels.starts, np.arange(0, flat.size, _PART)))
+    cuts = np.unique(np.searchsorted(labels.starts, np.arange(0, flat.size, _PART), side="right") - 1)
     for a, b in pairwise([*cuts.tolist(), len(per_run)]):  # some at a time: the wider copy stays in the processor's cache
         first, behind = labels.starts[a], labels.starts[b] if b < len(per_run) else flat.size
         np.add.reduceat(flat[first:behind].astype(per_run.dtype), labels.starts[a:b] - first, out=per_run[a:b])
