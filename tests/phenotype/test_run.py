@@ -202,6 +202,36 @@ def test_the_run_can_be_opened_again(typed, tissue, tmp_path):
         open_run(tmp_path)
 
 
+def test_what_an_earlier_run_wrote_and_nobody_else_is_removed(typed, tissue, tmp_path):
+    out = tmp_path / "out"
+    written(typed, tissue, out, mantis=True, report=False)
+    (out / "labels" / "mine.ome.tiff").write_text("mine")
+    (out / "mine").mkdir()
+    written(typed, tissue, out, report=False)
+    assert not (out / "mantis").exists()
+    assert (out / "qupath" / "fov1.geojson").exists()
+    save(typed, out, [], Wanted(report=False))
+    assert sorted(p.name for p in out.iterdir()) == [
+        "composition.csv", "fov_shift.csv", "labels", "legend.csv", "metaclusters.csv", "mine", "run.json", "types.csv",
+        "types.h5ad",
+    ]  # fmt: skip
+    assert [p.name for p in (out / "labels").iterdir()] == ["mine.ome.tiff"]
+
+
+def test_a_list_of_files_is_not_trusted(typed, tissue, tmp_path):
+    out = tmp_path / "out"
+    written(typed, tissue, out, report=False)
+    (tmp_path / "precious.ome.tiff").write_text("mine")
+    data = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    evil = ["../precious.ome.tiff", "labels/../../precious.ome.tiff", "", ".", str(tmp_path / "precious.ome.tiff"), 3]
+    (out / "run.json").write_text(json.dumps(data | {"extras": evil}), encoding="utf-8")
+    written(typed, tissue, out, report=False)
+    assert (tmp_path / "precious.ome.tiff").exists()
+    assert (out / "types.h5ad").exists()
+    (out / "run.json").write_text("[]", encoding="utf-8")
+    written(typed, tissue, out, report=False)
+
+
 def test_report(typed, tissue, tmp_path):
     pytest.importorskip("matplotlib")
     written(typed, tissue, tmp_path / "out", report=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
 from panimbus.core.table import CELL_TYPE, CLUSTERING
+from panimbus.io.names import safe_name
 from panimbus.io.place import place
 from panimbus.io.write import atomic_path
 from panimbus.phenotype.images import Segmented, check_cells, find_images
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
+_OURS = re.compile(r"labels/[\w.-]+\.ome\.tiff|qupath/[\w.-]+\.geojson|figures|report\.html|mantis|types\.zarr", re.ASCII)
 PICTURES = 12
 """FOVs that the report shows; all are written as label images."""
 
@@ -75,7 +79,7 @@ def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
 
 
 def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> Summary:
-    """Write everything; each file is there whole or not at all."""
+    """Write everything; each file is there whole or not at all. What only an earlier run wrote is removed."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
     out.mkdir(parents=True, exist_ok=True)
@@ -91,13 +95,44 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
         from panimbus.io.write_spatialdata import write_spatialdata
 
         write_spatialdata(out / "types.zarr", table, segmented)
-    if wanted.report or (wanted.report is None and importlib.util.find_spec("matplotlib") is not None):
+    reported = bool(wanted.report) or (wanted.report is None and importlib.util.find_spec("matplotlib") is not None)
+    if reported:
         _report(table, summary, out, segmented, wanted)
     elif wanted.report is None:
         logger.warning('no report: matplotlib is not installed (pip install "panimbus[plots]")')
     asked = {k: v for k, v in vars(wanted).items() if k != "about"}
-    write_run(table, out, {"asked": asked, **wanted.about})
+    before = _extras(out)
+    now = sorted(_names(segmented, wanted, reported=reported))
+    write_run(table, out, {"asked": asked, **wanted.about, "extras": now})
+    for name in before - set(now):
+        _remove(out / name)
     return summary
+
+
+def _names(segmented: Sequence[Segmented], wanted: Wanted, *, reported: bool) -> set[str]:
+    """Files and folders of a run, beside its tables."""
+    names = [safe_name(one.fov_id) for one in segmented]
+    out = {f"labels/{n}.ome.tiff" for n in names} | {f"qupath/{n}.geojson" for n in names}
+    out |= {"figures", "report.html"} if reported else set()
+    return out | ({"mantis"} if wanted.mantis else set()) | ({"types.zarr"} if wanted.spatialdata else set())
+
+
+def _extras(out: Path) -> set[str]:
+    """What the run before says it wrote, as far as it is what a run may write: nothing else is ever removed."""
+    try:
+        listed = json.loads((out / "run.json").read_text(encoding="utf-8"))["extras"]
+        return {str(name) for name in listed if _OURS.fullmatch(str(name))}
+    except (OSError, KeyError, TypeError, ValueError):
+        return set()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    if path.parent.name in ("labels", "qupath") and path.parent.is_dir() and not any(path.parent.iterdir()):
+        path.parent.rmdir()
 
 
 def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> None:
