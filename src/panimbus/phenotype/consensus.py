@@ -28,7 +28,7 @@ _HANDFUL = 5  # cells; a node of fewer is an outlier, and average linkage would 
 _BORROWED = 20  # cells' worth that a node's profile takes from the nodes next to it
 _NEXT = 0.02  # of the nodes with cells
 _AMBIGUOUS = (0.1, 0.9)
-_TOLERANCE = 0.05  # of the widest silhouette
+_TOLERANCE = 0.1  # of the widest silhouette
 _FLOOR = 0.5  # of the largest standard deviation of a marker: one that few cells carry is mostly noise, blown up by z-scoring
 
 
@@ -142,7 +142,7 @@ def consensus(
     sizes : (n_nodes,) int
         Cells of each node.
     k
-        Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is within 5 % of the widest: two
+        Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is within 10 % of the widest: two
         metaclusters of one type are merged by giving them one name, two types in one metacluster are lost. PAC is reported
         beside it; its minimum is at either very few metaclusters or as many as there may be.
     k_max
@@ -293,7 +293,7 @@ def _cut(distance: Doubles, largest: int) -> npt.NDArray[np.int16]:
 
 
 def _proposed(silhouette: Mapping[int, float]) -> int:
-    """The largest number of clusters whose silhouette is within 5 % of the widest."""
+    """The largest number of clusters whose silhouette is within 10 % of the widest."""
     widest = max(silhouette.values())
     return max(n for n, width in silhouette.items() if width >= widest - _TOLERANCE * abs(widest))
 
