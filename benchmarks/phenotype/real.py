@@ -55,7 +55,8 @@ AUTHORS = {
 INTRO = """# Cell types on real tissue
 
 Default model and default rules, panimbus {version}. Made by `python benchmarks/phenotype/real.py --data DATA --work
-WORK`. That the default is `--by both` was chosen after looking at these two datasets. (The paper assigned {paper} % of
+WORK`. That the default is `--by both` was chosen after looking at these two datasets, and how many metaclusters are
+proposed after looking at the spleen. (The paper assigned {paper} % of
 the cells of its two cohorts, which are not these.)"""
 SPLEEN = """## Spleen, imaging mass cytometry (6 FOVs)
 
