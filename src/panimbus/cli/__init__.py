@@ -64,6 +64,7 @@ def _register() -> None:
         finetune,
         gold,
         inspect,
+        merge,
         models,
         phenotype,
         predict,
@@ -72,6 +73,7 @@ def _register() -> None:
     )
 
     app.command("predict")(predict.command)
+    app.command("merge")(merge.command)
     app.command("inspect")(inspect.command)
     app.command("demo")(demo.command)
     app.command("models")(models.command)

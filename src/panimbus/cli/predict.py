@@ -37,6 +37,16 @@ def command(  # noqa: PLR0913 (one parameter an option)
     precision: Annotated[str, typer.Option(help="auto, or float32 for exact results.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,
+    on_error: Annotated[
+        str, typer.Option(help="Pixels of a channel that cannot be read: raise, or skip (scores of their cells are missing).")
+    ] = "raise",
+    dask: Annotated[
+        str | None, typer.Option(help="Let a Dask cluster do the work: tcp://host:port, a scheduler file (.json), or local:N.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Do share i of n, as i/n, and write no table: `panimbus merge` does, when all are done.")
+    ] = None,
+    stage: Annotated[str, typer.Option(help="With --shard: all, or scan to end after the first pass.")] = "all",
 ) -> None:
     """Score every cell and every marker; write cells.h5ad, cells.csv and normaliser.json into --out."""
     import json
@@ -54,6 +64,16 @@ def command(  # noqa: PLR0913 (one parameter an option)
     wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
+    settings = PredictSettings(tta, tile, precision, device, threads, maps, on_error, maps_format, dask)
+    if shard is not None or stage != "all":
+        from panimbus.cli.merge import do_share
+
+        do_share(
+            shard, stage, out, settings,
+            {"images": images, "labels": labels or [], "channel_names": channel_names, "model": model},
+            {"channels": wanted, "mpp": mpp, "scale": scale},
+        )  # fmt: skip
+        return
     fovs = open_fovs(
         images if len(images) > 1 else images[0],
         None if not labels else labels if len(labels) > 1 else labels[0],
@@ -63,7 +83,6 @@ def command(  # noqa: PLR0913 (one parameter an option)
     )
     for note in sorted({note for fov in fovs for note in fov.notes}):
         typer.echo(f"note: {note}", err=True)
-    settings = PredictSettings(tta, tile, precision, device, threads, maps, maps_format=maps_format)
     with progress_bar() as show:
         table = predict(fovs, model=model, channels=wanted, scale=scale, out=out, settings=settings, progress=show)
     save_run(table, out, kinds, fovs)

@@ -90,7 +90,14 @@ class Request:
 def absolute(given: str | Path) -> str:
     """A path that means the same in every working directory; an address as it is."""
     where = place(given)
-    return str(where.absolute()) if isinstance(where, Path) else str(given)
+    if isinstance(where, Path):
+        return str(where.absolute())
+    if where.full != str(where):
+        raise InputError(
+            f"{where}: an address with a password or a token cannot be shared by several processes: it would be written down.",
+            fix="give the credentials as the server's client takes them from the environment",
+        )
+    return where.full
 
 
 def agree(out: Path, request: Request, model: ModelFiles, shards: int, command: Sequence[str]) -> None:
@@ -113,7 +120,7 @@ def agree(out: Path, request: Request, model: ModelFiles, shards: int, command: 
 
     mine = {**_plain(asdict(request)), "model_sha256": model.sha256, "version": __version__}
     path = out / REQUEST
-    file = {"format": _FORMAT, "request": mine, "shards": shards, "command": list(command)}
+    file = {"format": _FORMAT, "request": mine, "shards": shards, "command": list(command), "folder": str(Path.cwd())}
     there = _create(path, file)
     if there is None:
         return
@@ -155,8 +162,8 @@ class Told:
         Of the model that the shares used.
     shards
         In how many shares the work was cut.
-    command
-        A share's command line without its share.
+    command, folder
+        A share's command line without its share, and the working directory.
     backend
         What runs the net, None if no share has scored yet.
     """
@@ -165,6 +172,7 @@ class Told:
     model_sha256: str
     shards: int
     command: tuple[str, ...]
+    folder: str
     backend: str | None
 
     def again(self, share: int) -> str:
@@ -194,7 +202,7 @@ def read_told(out: Path) -> Told:
     for name in ("images", "labels", "channels"):
         mine[name] = None if mine[name] is None else tuple(mine[name])
     backend = _read(out / BACKEND)["backend"] if (out / BACKEND).is_file() else None
-    return Told(Request(**mine), sha, int(data["shards"]), tuple(data["command"]), backend)
+    return Told(Request(**mine), sha, int(data["shards"]), tuple(data["command"]), str(data["folder"]), backend)
 
 
 def _check_version(path: Path, version: str) -> None:

@@ -83,13 +83,18 @@ def predict_share(
     score_all(run, normaliser(run, scale), executor.name, only_share=True)
 
 
-def merge(out: str | Path) -> AnnData:
+def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     """The table of all shares, the same as that of one process; no pixel is read, nothing is computed but sums.
 
     Parameters
     ----------
     out
         The folder of the shares.
+
+    Returns
+    -------
+    table, fovs
+        As `predict` returns it, and the FOVs it is of.
 
     Raises
     ------
@@ -104,10 +109,15 @@ def merge(out: str | Path) -> AnnData:
         where = plan.model.weights
         raise InputError(f"{where} is another model than that of the shares.", expected=told.model_sha256, got=plan.model.sha256)
     executor = _Nobody(told, fovs)
-    run = Run(fovs, plan, executor, FolderStore(folder), _silent)
+    store = FolderStore(folder)
+    run = Run(fovs, plan, executor, store, _silent)
     scan_all(run)
     scale = normaliser(run, scale)
-    return collect(run, scale, score_all(run, scale, executor.name), executor.name)
+    table = collect(run, scale, score_all(run, scale, executor.name), executor.name)
+    for fov in fovs:  # every FOV is whole now, and each share had left its parts to the others
+        store.drop_parts(fov, BandScan)
+        store.drop_parts(fov, BlockPart)
+    return table, fovs
 
 
 def _prepared(request: Request, scale: ChannelScale | None, threads: int = 0) -> tuple[list[Fov], Plan]:
@@ -173,10 +183,9 @@ class _Nobody:
             return
         of = self._told.shards
         shares = [i for i in range(1, of + 1) if any(units[k] in missing for k in Share(i, of).takes(len(units)))]
+        commands = [self._told.again(i) for i in shares]
         raise InputError(
             f"{len(missing)} of {len(units)} {what} are missing: shard {', '.join(f'{i}/{of}' for i in shares)}.",
             expected="all shards to have ended without an error",
-            fix="\n             ".join(
-                ["run", *(self._told.again(i) for i in shares[:8]), *(["..."] if len(shares) > 8 else [])]
-            ),
+            fix="\n             ".join([f"in {self._told.folder} run", *commands[:8], *(["..."] if len(commands) > 8 else [])]),
         )

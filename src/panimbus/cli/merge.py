@@ -1,0 +1,116 @@
+"""``panimbus merge``: one cell table from the shares of ``panimbus predict --shard i/n``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from panimbus.core.scale import ChannelScale
+    from panimbus.infer.request import Request
+    from panimbus.infer.settings import PredictSettings
+    from panimbus.infer.stages import Share
+
+
+def command(
+    out: Annotated[Path, typer.Argument(help="The --out folder of the shares.")],
+    *,
+    tables: Annotated[
+        str, typer.Option(help="Which tables to write, comma-separated: h5ad, csv, parquet, spatialdata, spatialdata+images.")
+    ] = "h5ad,csv",
+) -> None:
+    """Put the shares of `panimbus predict --shard i/n` together; nothing is scored, and what is missing is said."""
+    import json
+
+    from panimbus.infer.output import check_kinds, save_run, summary
+    from panimbus.infer.shares import merge
+
+    kinds = check_kinds(tables)
+    table, fovs = merge(out)
+    save_run(table, out, kinds, fovs)
+    typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))
+
+
+def do_share(
+    shard: str | None,
+    stage: str,
+    out: Path,
+    settings: PredictSettings,
+    paths: dict[str, Any],
+    what: dict[str, Any],
+) -> None:
+    """Do a share of a prediction; ``paths`` and ``what`` are options of `panimbus predict`."""
+    from panimbus.cli.console import progress_bar
+    from panimbus.core.errors import InputError
+    from panimbus.infer.shares import predict_share
+
+    if shard is None:
+        raise InputError(f"--stage {stage} goes with --shard.", fix="pass --shard 1/1 --stage scan, or leave --stage away")
+    share = parse_share(shard)
+    if settings.maps or settings.dask is not None:
+        option = "--maps" if settings.maps else "--dask"
+        raise InputError(f"{option} and --shard do not go together.", fix=f"leave one of them away ({option} needs one process)")
+    request = _request(settings, paths, **what)
+    with progress_bar() as show:
+        predict_share(
+            request, out=out, share=share, stage=stage, threads=settings.threads, command=_command(sys.argv), progress=show
+        )
+    done = "first pass of " if stage == "scan" else ""
+    typer.echo(f"{done}shard {share.number}/{share.of} is done; when all are: panimbus merge {out}")
+
+
+def parse_share(text: str) -> Share:
+    """A `Share` from ``3/8``."""
+    from panimbus.core.errors import InputError
+    from panimbus.infer.stages import Share
+
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"--shard {text}: which share of how many?", expected="i/n with i from 1 to n, e.g. 3/8")
+    return Share(int(found[1]), int(found[2]))
+
+
+def _request(
+    settings: PredictSettings,
+    paths: dict[str, Any],
+    *,
+    channels: list[str] | None,
+    mpp: float | None,
+    scale: ChannelScale | None,
+) -> Request:
+    from panimbus.infer.request import Request, absolute
+    from panimbus.model.weights import shipped_models
+
+    model, names = paths["model"], paths["channel_names"]
+    named = model is None or model in {*shipped_models(), "default", "nimbus"} or not Path(model).expanduser().is_file()
+    return Request(
+        images=tuple(absolute(p) for p in paths["images"]),
+        labels=tuple(absolute(p) for p in paths["labels"]),
+        channels=None if channels is None else tuple(channels),
+        channel_names=None if names is None else absolute(names),
+        mpp=mpp,
+        model=model if named else absolute(Path(model).expanduser()),
+        scale=None if scale is None else scale.to_dict(),
+        tta=settings.tta,
+        tile=settings.tile,
+        precision=settings.precision,
+        device=settings.device,
+        on_error=settings.on_error,
+    )
+
+
+def _command(argv: Sequence[str]) -> list[str]:
+    """The command line without its share and stage."""
+    out, skip = ["panimbus"], False
+    for word in argv[1:]:
+        name, _, value = word.partition("=")
+        if skip or name in ("--shard", "--stage"):
+            skip = not skip and not value
+            continue
+        out.append(word)
+    return out
