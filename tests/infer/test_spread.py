@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 @pytest.fixture(scope="module")
 def cluster():
     """Two worker processes; a test may ask for more."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as made:
         yield made
 
 
@@ -184,7 +184,7 @@ def test_bad_addresses(address, words, fov, model, monkeypatch):
 def test_a_scheduler_without_workers(fov, model, monkeypatch):
     monkeypatch.setattr(spread, "_CONNECT_S", 1)
     with (
-        distributed.LocalCluster(n_workers=0, dashboard_address=None, processes=True) as empty,
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0", processes=True) as empty,
         pytest.raises(InputError, match="no workers"),
     ):
         _predict(fov(), model("plain"), empty.scheduler_address)

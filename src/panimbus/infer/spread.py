@@ -256,7 +256,7 @@ def _count(address: str) -> int:
 def _local(count: int, stack: ExitStack) -> Client:
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None)
+    cluster = LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0")
     stack.enter_context(cluster)
     return stack.enter_context(Client(cluster, set_as_default=False))
 
