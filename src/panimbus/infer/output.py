@@ -90,13 +90,15 @@ def _write_json(path: Path, data: Any) -> None:
 def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     """A few lines for the terminal: how many cells, and the share of positive cells a marker."""
     threshold = float(table.uns[PROVENANCE]["threshold"])
-    share = (np.asarray(table.X) >= threshold).mean(0) if table.n_obs else np.zeros(table.n_vars)
+    scores = np.asarray(table.X)
+    lost = np.isnan(scores).sum(0)  # on pixels that could not be read: neither positive nor negative
+    share = (scores >= threshold).sum(0) / np.maximum(len(scores) - lost, 1)
     width = max(len(c) for c in table.var_names)
     fovs = len(table.obs[FOV].cat.categories)
     what = f"{table.n_obs:,} cells in {fovs} FOV{'s' * (fovs != 1)}, {table.n_vars} channel{'s' * (table.n_vars != 1)}"
     lines = [f"{what}; positive (score >= {threshold:g}):"]
-    for channel, part in zip(table.var_names, share, strict=True):
-        note = scale["channels"].get(channel, {}).get("note", "")
-        lines.append(f"  {channel:<{width}}  {100 * part:5.1f} %  {note}".rstrip())
+    for channel, part, count in zip(table.var_names, share, lost, strict=True):
+        notes = [str(scale["channels"].get(channel, {}).get("note", "")), f"{count:,} cells missing" if count else ""]
+        lines.append(f"  {channel:<{width}}  {100 * part:5.1f} %  {'; '.join(n for n in notes if n)}".rstrip())
     lines.append(f"written: {out}")
     return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""One process, blocks, shares in any order, and Dask: the same scores for cells that lie across every seam."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from panimbus.core import scan
+from panimbus.infer import blocks
+from panimbus.infer.predict import PredictSettings, predict
+from panimbus.infer.request import Request
+from panimbus.infer.shares import merge, predict_share
+from panimbus.infer.stages import Share
+from panimbus.io import write_labels, write_ome_tiff
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of two workers."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        yield cluster.scheduler_address
+
+
+def _write(folder, make_tissue, *, shapes, radius, mpp, seed):
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    for k, shape in enumerate(shapes):
+        image, labels = make_tissue(shape, max(3, shape[0] * shape[1] // (3 * radius**2)), seed=seed + k, radius=radius)
+        write_ome_tiff(folder / "images" / f"fov{k}.ome.tiff", image, ("a", "b"), mpp)
+        write_labels(folder / "labels" / f"fov{k}.tiff", labels)
+
+
+def _shared(request, out, of, order):
+    for turn in order:
+        predict_share(request, out=out, share=Share(turn, of), threads=1)
+    return merge(out)[0]
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "shapes": st.lists(st.tuples(st.integers(20, 240), st.integers(20, 240)), min_size=1, max_size=2),
+        "radius": st.integers(2, 25),
+        "mpp": st.sampled_from([1.0, 0.5, 0.7, 1.3]),
+        "seed": st.integers(0, 99),
+    }
+)
+ORDERS = st.integers(1, 4).flatmap(lambda n: st.permutations(range(1, n + 1)))
+
+
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=CASES, order=ORDERS)
+def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address, case, order):
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        _write(folder, make_tissue, **case)
+        paths = {"images": (str(folder / "images"),), "labels": (str(folder / "labels"),)}
+        request = Request(**paths, model=str(model("plain")), tta="full", tile=112, precision="float32", device="cpu")
+        told = {"tta": "full", "precision": "float32", "device": "cpu", "threads": 1}
+        whole = predict(request.open(), model=model("plain"), settings=PredictSettings(tile=576, **told))
+        patch.setattr(blocks, "READ_SIDE", 1)
+        patch.setattr(scan, "BAND_PIXELS", 32 * case["shapes"][0][1])
+        cut = predict(request.open(), model=model("plain"), settings=PredictSettings(tile=112, **told))
+        same_table(cut, _shared(request, folder / "out", len(order), order))
+        same_table(cut, predict(request.open(), model=model("plain"), settings=PredictSettings(tile=112, dask=address, **told)))
+    np.testing.assert_allclose(cut.X, whole.X, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(cut.layers["score_sd"], whole.layers["score_sd"], atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(cut.obs["cell_id"], whole.obs["cell_id"])
