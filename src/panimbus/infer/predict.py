@@ -105,7 +105,7 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     """The given normaliser, or that of the pooled FOVs; what is odd about it is said."""
     card = run.plan.model.card
     ids = [f.fov_id for f in run.fovs]
-    scale = given or ChannelScale.fit(run.pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
+    scale = given or ChannelScale.fit(run.pooled(), percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
     _warn(scale, run.plan.channels)
     return scale
 

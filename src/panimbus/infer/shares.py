@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,11 +74,12 @@ def predict_share(
     agree(folder, request, plan.model, share.of, command)
     store, report = FolderStore(folder), progress or _silent
     if stage == "scan":
-        scan_all(Run(fovs, plan, _Reader(), store, report, share), only_share=True)
+        scan_all(Run(fovs, plan, _Reader(), store, report, share), share)
         return
     executor = LocalExecutor(open_backend(plan.model, plan.settings))
     agree_on_backend(folder, executor.name)
-    run = _scan_whole(Run(fovs, plan, executor, store, report, share))
+    run = Run(fovs, plan, executor, store, report, share)
+    _scan_whole(run)
     score_all(run, normaliser(run, scale), executor.name, only_share=True)
 
 
@@ -125,15 +125,14 @@ def _prepared(request: Request, scale: ChannelScale | None, threads: int = 0) ->
     return fovs, make_plan(request.files(), request.settings(threads), request.channels or fovs[0].channels, scale)
 
 
-def _scan_whole(run: Run) -> Run:
+def _scan_whole(run: Run) -> None:
     """The first pass of all FOVs: this process's share, then, one by one, those that no other has done by then."""
     number, of = run.share.number, run.share.of
     for turn in [*range(number, of + 1), *range(1, number)]:
         if turn != number:
             logger.warning("The first pass is not complete: doing what is missing of share %d/%d, too.", turn, of)
-        now = replace(run, share=Share(turn, of), scanned={}, pooled={})
-        if scan_all(now, only_share=True):
-            return replace(now, share=run.share)
+        if scan_all(run, Share(turn, of)):
+            return
     raise InputError(
         "The first pass is not complete, though all of it was done.",
         got="files of the first pass were removed, or images changed, while this share ran",

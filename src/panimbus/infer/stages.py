@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -73,8 +74,29 @@ class Run:
     store: FolderStore | None
     report: Callable[[Progress], None]
     share: Share = field(default_factory=Share)
+    seen: set[str] = field(default_factory=set)
     scanned: dict[str, Scanned] = field(default_factory=dict)
-    pooled: dict[str, ChannelStats] = field(default_factory=dict)
+    _pooled: dict[str, ChannelStats] = field(default_factory=dict)
+    _outside: dict[str, list[float]] = field(default_factory=dict)
+
+    @cached_property
+    def own(self) -> set[str]:
+        """FOVs of which this process scores something: of no other it holds the cells."""
+        units = [f.fov_id for f in self.fovs for _ in fov_blocks(f, self.plan)]
+        return {units[k] for k in self.share.takes(len(units))}
+
+    def take(self, fov_id: str, scanned: Scanned) -> None:
+        """Remember a FOV's first pass. Histograms are pooled at once: those of a thousand FOVs do not fit memory."""
+        for channel, stats in scanned.scan.stats.items():
+            self._pooled[channel] = self._pooled.get(channel, ChannelStats()).merge(stats)
+            self._outside.setdefault(channel, []).append(stats.outside_sum)
+        self.seen.add(fov_id)
+        if self.share.of == 1 or fov_id in self.own:
+            self.scanned[fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}))
+
+    def pooled(self) -> dict[str, ChannelStats]:
+        """The statistics of all FOVs seen, the same to the last bit in whatever order they came."""
+        return {c: replace(stats, outside_sum=math.fsum(self._outside[c])) for c, stats in self._pooled.items()}
 
     def keeps(self, fov: Fov) -> FolderStore | None:
         """Where the first pass of a FOV is kept: arrays in memory cannot be told apart next time."""
@@ -125,32 +147,34 @@ class _Parts(Generic[P]):
 
 
 # ---------------------------------------------------------------- first pass
-def scan_all(run: Run, *, only_share: bool = False) -> bool:
-    """Scan all FOVs, or with ``only_share`` what is this process's of them; whether all of them are known now."""
+def scan_all(run: Run, share: Share | None = None) -> bool:
+    """Scan all FOVs that were not yet, or a share of all bands; whether all FOVs are known now."""
     queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]] = {}
     units: list[tuple[str, int]] = []
     for fov in run.fovs:
         rows = fov_bands(fov, run.plan.model.card.mpp)
         units += [(fov.fov_id, k) for k in range(len(rows))]
+        if fov.fov_id in run.seen:
+            continue
         key = _scan_key(run, fov)
         store = run.keeps(fov)
         if store is not None and (found := store.load_scan(fov, key, run.plan.model.card.mpp)) is not None:
-            _take(run, fov, Scanned(*found))
+            run.take(fov.fov_id, Scanned(*found))
             continue
         queue[fov.fov_id] = _Parts(store, fov, key, BandScan, len(rows), key), rows
         queue[fov.fov_id][0].look()
-    mine = {units[k] for k in run.share.takes(len(units))} if only_share else set(units)
+    mine = set(units) if share is None else {units[k] for k in share.takes(len(units))}
     work = []
     for fov_id, (parts, rows) in queue.items():
         todo = {k: rows[k] for k in parts.missing if (fov_id, k) in mine}
         work.append(ScanWork(parts.fov, todo))
     _scan_units(run, queue, [w for w in work if w.bands])
     for fov_id, (parts, _) in list(queue.items()):
-        if fov_id not in run.scanned:
+        if fov_id not in run.seen:
             parts.look()  # others may have finished theirs meanwhile
             if not parts.missing:
                 _join_scan(run, parts)
-    return len(run.scanned) == len(run.fovs)
+    return len(run.seen) == len(run.fovs)
 
 
 def _scan_units(run: Run, queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]], work: list[ScanWork]) -> None:
@@ -178,13 +202,7 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
     if (store := run.keeps(fov)) is not None:
         store.save_scan(fov, parts.key, cells, scan)
     parts.drop(run.share)
-    _take(run, fov, Scanned(cells, scan))
-
-
-def _take(run: Run, fov: Fov, scanned: Scanned) -> None:
-    for channel, stats in scanned.scan.stats.items():  # pooled at once: a thousand FOVs' histograms do not fit memory
-        run.pooled[channel] = run.pooled.get(channel, ChannelStats()).merge(stats)
-    run.scanned[fov.fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}))
+    run.take(fov.fov_id, Scanned(cells, scan))
 
 
 # ---------------------------------------------------------------- second pass
@@ -223,6 +241,8 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
     for fov in run.fovs:
         plan = blocks[fov.fov_id] = fov_blocks(fov, run.plan)
         units += [(fov.fov_id, b.number) for b in plan]
+        if only_share and fov.fov_id not in run.own:
+            continue
         key = _score_key(run, fov, scale, backend)
         stored = run.store.load_scores(fov, key, maps=settings.map_kind) if run.store is not None else None
         if stored is not None:
