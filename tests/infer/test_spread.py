@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -205,14 +206,22 @@ def test_another_version(fov, model, workers, monkeypatch):
         _predict(fov(), model("plain"), address)
 
 
+def test_a_worker_that_came_later(fov, model, workers, monkeypatch):
+    """Its version is looked at again with each task."""
+    address, real = workers(2), spread.worker.Order.of
+    monkeypatch.setattr(spread.worker.Order, "of", lambda plan, threads: replace(real(plan, threads), version="9.9"))
+    monkeypatch.setattr(spread, "_greet", lambda *_: "openvino-cpu-float32")
+    with pytest.raises(InputError, match=r"another version(.|\n)*9\.9"):
+        _predict(fov(), model("plain"), address)
+
+
 def test_a_model_that_workers_do_not_have(fov, model, workers, monkeypatch, tmp_path):
     """Another file under the same path, as on a machine with a disk of its own."""
     address = workers(2)
     real = spread.worker.Order.of
 
     def other(plan, threads):
-        order = real(plan, threads)
-        return type(order)(order.model, "0" * 64, order.settings, order.channels)
+        return replace(real(plan, threads), sha256="0" * 64)
 
     monkeypatch.setattr(spread.worker.Order, "of", other)
     with pytest.raises(InputError, match=r"2 workers cannot load the model(.|\n)*another model"):

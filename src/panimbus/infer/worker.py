@@ -40,12 +40,15 @@ class Order:
         Of its weights.
     settings, channels
         As in `Plan`.
+    version
+        Of panimbus, where the order comes from.
     """
 
     model: str
     sha256: str
     settings: PredictSettings
     channels: tuple[str, ...]
+    version: str
 
     @classmethod
     def of(cls, plan: Plan, threads: int) -> Order:
@@ -53,10 +56,12 @@ class Order:
         path = plan.model.weights
         name = path.stem if path.parent == SHIPPED else str(path.absolute())
         settings = replace(plan.settings, threads=plan.settings.threads or threads)
-        return cls(name, plan.model.sha256, settings, plan.channels)
+        return cls(name, plan.model.sha256, settings, plan.channels, version())
 
     def plan(self) -> Plan:
-        """The plan on this machine."""
+        """The plan on this machine; a worker that came later may have another version."""
+        if self.version != version():
+            raise InputError("A worker has another version of panimbus.", expected=self.version, got=version())
         return Plan(_model_here(self.model, self.sha256), self.settings, self.channels)
 
 
