@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REGION, TABLE = "region", "cells"
 LABELS_TAIL = "_labels"
-_WIDE = 32 * CHUNK  # a strip of TIFF is decoded once for so many columns
+_WIDE = 16 * CHUNK  # columns at a time: a strip of a TIFF is decoded once for each
 # versions of the store's, the images' and the tables' layout (spatialdata 0.5 to 0.7 writes them)
 _STORE, _RASTER, _TABLE, _OME = "0.2", "0.3", "0.2", "0.5-dev-spatialdata"
 
@@ -138,15 +138,19 @@ def _pixels(group: Any, planes: Sequence[Any], shape: tuple[int, ...], dtype: np
         levels.append(group.create_array(str(k), shape=size, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=axes))
     for k, plane in enumerate(planes):
         lead = (k,) if len(shape) == 3 else ()
-        for y in range(0, height, CHUNK):
-            for x in range(0, width, _WIDE):
-                box = (slice(y, min(y + CHUNK, height)), slice(x, min(x + _WIDE, width)))
-                levels[0][(*lead, *box)] = np.asarray(plane[box]).astype(dtype, copy=False)
+        for box in _boxes(height, width, _WIDE):
+            levels[0][(*lead, *box)] = np.asarray(plane[box]).astype(dtype, copy=False)
         for fine, coarse in pairwise(levels):
-            for y in range(0, coarse.shape[-2], CHUNK):
-                part = np.asarray(fine[(*lead, slice(2 * y, 2 * (y + CHUNK)), slice(None))])
-                coarse[(*lead, slice(y, min(y + CHUNK, coarse.shape[-2])), slice(None))] = halve(part, labels=labels)
+            for ys, xs in _boxes(coarse.shape[-2], coarse.shape[-1], _WIDE // 2):
+                part = fine[(*lead, slice(2 * ys.start, 2 * ys.stop), slice(2 * xs.start, 2 * xs.stop))]
+                coarse[(*lead, ys, xs)] = halve(np.asarray(part), labels=labels)
     return len(levels)
+
+
+def _boxes(height: int, width: int, wide: int) -> Iterator[tuple[slice, slice]]:
+    for y in range(0, height, CHUNK):
+        for x in range(0, width, wide):
+            yield slice(y, min(y + CHUNK, height)), slice(x, min(x + wide, width))
 
 
 def _multiscale(group: Any, axes: str, fov: Segmented, levels: int) -> dict[str, Any]:
