@@ -50,6 +50,21 @@ def test_predict_from_a_server(slide, store_server, panimbus, model, tmp_path):
     assert store_server.chunks() != []  # who knows whether it is the same
 
 
+def test_shares_from_a_server(slide, panimbus, model, tmp_path):
+    arguments = ("predict", slide[0], "--labels", slide[1], "--tta", "none", *model)
+    for share in ("1/2", "2/2"):
+        done = panimbus(*arguments, "--out", tmp_path / "shares", "--shard", share, "--stage", "scan")
+        assert done.code == 0, done.err
+    for share in ("1/2", "2/2"):
+        assert panimbus(*arguments, "--out", tmp_path / "shares", "--shard", share).code == 0
+    done = panimbus("merge", tmp_path / "shares", "--tables", "h5ad,spatialdata")
+    assert done.code == 0, done.err
+    assert (tmp_path / "shares" / "cells.zarr" / "labels" / "slide_labels" / "zarr.json").is_file()
+    assert panimbus(*arguments, "--out", tmp_path / "whole").code == 0
+    one, two = (anndata.read_h5ad(tmp_path / name / "cells.h5ad") for name in ("shares", "whole"))
+    np.testing.assert_array_equal(one.X, two.X)
+
+
 def test_inspect_on_a_server(slide, panimbus, model):
     done = panimbus("inspect", slide[0], "--labels", slide[1], "--json", *model)
     assert done.code == 0, done.err
