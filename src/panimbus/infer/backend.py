@@ -41,8 +41,11 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, FloatArray]]:
-        """For each job, in order, its tag and the scores (N, 1, H, W) float32."""
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, FloatArray]]:
+        """For each job, in order, its tag and the scores (N, 1, H, W) float32.
+
+        The planes of a job are copied before the next job is asked for. None instead of a job: give out the next result first.
+        """
         ...
 
 
@@ -96,10 +99,10 @@ def _accelerator() -> str | None:
 
 
 class OpenVinoBackend:
-    """ONNX on the CPU.
+    """ONNX on the CPU, compiled for each shape of window: that is 10 % faster than one net for any shape, and takes 0.2 s.
 
-    The compact nets run with any window, two passes in flight at once. The paper's net is so wide that it pays to rewrite its
-    convolutions for one shape of window (`with_winograd`, in float32); one pass at a time bounds its memory.
+    The compact nets have two passes in flight at once. The paper's net is so wide that it pays to rewrite its convolutions
+    (`with_winograd`, in float32); one pass at a time bounds its memory.
     """
 
     def __init__(self, files: ModelFiles, *, precision: str, threads: int) -> None:
@@ -107,67 +110,76 @@ class OpenVinoBackend:
 
         self._core = ov.Core()
         half = precision == "auto" and "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._rewrite = files.card.architecture == "paper_unet" and not half
+        wide = files.card.architecture == "paper_unet"
+        self._rewrite = wide and not half
+        self._streams = 2 if threads > 1 and not self._rewrite else 1
         self._config: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 2 if threads > 1 and not self._rewrite else 1,
+            "NUM_STREAMS": self._streams,
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         }
-        self._stats = bool(files.card.stats)
+        self._stats = len(files.card.stats)
         self._ready: dict[tuple[int, ...], list[Any]] = {}
         self._model = self._core.read_model(files.onnx)
-        self._requests = [] if self._rewrite else self._compile(self._model)
         self.name = f"openvino-cpu-{'bfloat16' if half else 'float32'}"
 
-    def _compile(self, model: Any) -> list[Any]:
-        compiled = self._core.compile_model(model, "CPU", self._config)
-        return [compiled.create_infer_request() for _ in range(self._config["NUM_STREAMS"])]
-
-    def _prepared(self, shape: tuple[int, ...]) -> list[Any]:
-        """The paper's net, rewritten and compiled for a shape of window; two shapes are kept, a window and its transpose."""
-        from panimbus.model.winograd import with_winograd
-
+    def _idle(self, shape: tuple[int, ...]) -> list[Any]:
+        """The idle requests of the net compiled for a shape of planes; two shapes are kept, a window and its transpose."""
         if shape not in self._ready:
             while len(self._ready) > 1:
                 self._ready.pop(next(iter(self._ready)))
             model = self._model.clone()
-            model.reshape(list(shape))
-            self._ready[shape] = self._compile(with_winograd(model))
+            model.reshape({0: list(shape), **({1: [shape[0], self._stats]} if self._stats else {})})
+            if self._rewrite:
+                from panimbus.model.winograd import with_winograd
+
+                model = with_winograd(model)
+            compiled = self._core.compile_model(model, "CPU", self._config)
+            self._ready[shape] = [compiled.create_infer_request() for _ in range(self._streams)]
         return self._ready[shape]
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, FloatArray]]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, FloatArray]]:
         """See `Backend`."""
-        idle, busy, shape = list(self._requests), deque[tuple[Any, Any]](), None
-        for job in jobs:
-            if self._rewrite and job.planes.shape != shape:
-                while busy:
-                    yield self._finish(busy, idle)
-                shape = job.planes.shape
-                idle[:] = self._prepared(shape)
-            if not idle:
-                yield self._finish(busy, idle)
-            request = idle.pop()
-            self._fill(request, 0, job.planes)
-            if self._stats:
-                self._fill(request, 1, job.stats)
-            request.start_async()
-            busy.append((request, job.tag))
-        while busy:
-            yield self._finish(busy, idle)
+        busy = deque[_Pass]()
+        try:
+            for job in jobs:
+                if busy and (job is None or len(busy) == self._streams):
+                    yield self._finish(busy)
+                if job is None:
+                    continue
+                idle = self._idle(job.planes.shape)
+                request = idle.pop()
+                self._fill(request, 0, job.planes)
+                if self._stats:
+                    self._fill(request, 1, job.stats)
+                request.start_async()
+                busy.append(_Pass(request, idle, job.tag))
+            while busy:
+                yield self._finish(busy)
+        finally:
+            for one in busy:  # whoever stops listening leaves no pass running
+                one.request.wait()
+                one.idle.append(one.request)
 
     @staticmethod
     def _fill(request: Any, port: int, values: FloatArray) -> None:
         """Copy an array, contiguous or not, straight into the request's own input."""
-        tensor = request.get_input_tensor(port)
-        if tuple(tensor.shape) != values.shape:
-            tensor.shape = values.shape
-        tensor.data[...] = values
+        request.get_input_tensor(port).data[...] = values
 
     @staticmethod
-    def _finish(busy: deque[tuple[Any, Any]], idle: list[Any]) -> tuple[Any, FloatArray]:
-        request, tag = busy.popleft()
-        request.wait()
-        scores = np.array(request.get_output_tensor().data)  # the tensor is reused by the next pass
-        idle.append(request)
-        return tag, scores
+    def _finish(busy: deque[_Pass]) -> tuple[Any, FloatArray]:
+        one = busy.popleft()
+        one.request.wait()
+        scores = np.array(one.request.get_output_tensor().data)  # the tensor is used again by the next pass
+        one.idle.append(one.request)
+        return one.tag, scores
+
+
+@dataclass
+class _Pass:
+    """A pass that is running, and where its request goes afterwards."""
+
+    request: Any
+    idle: list[Any]
+    tag: Any

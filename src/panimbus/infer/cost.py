@@ -131,7 +131,8 @@ def _trial(shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int,
     cells = scan_cells(fov, card.mpp)
     scan = scan_channels(fov, cells, fov.channels)
     scale = ChannelScale.fit(scan.stats, percentile=card.percentile, over=card.percentile_over)
-    scoring = Scoring(card, backend, VIEWS["full"][: max(1, min(8, passes))], fov.channels, scale)
+    chosen = VIEWS["full"][: max(1, min(8, passes))]
+    scoring = Scoring(card, backend, chosen, (len(chosen),), fov.channels, scale)
     done: list[int] = []
     begin = time.perf_counter()
     for _ in score_blocks(fov, cells, scan.mean, scoring, plan_blocks(cells.shape, card, tile), on_pass=done.append):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +17,10 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells
 from panimbus.core.tiles import Tile
 from panimbus.core.window import read_channels, read_index
+from panimbus.infer.adaptive import enough
 from panimbus.infer.backend import Backend, Job
 from panimbus.infer.blocks import Block, BlockPart
+from panimbus.infer.gather import TileCells, core_of
 from panimbus.infer.tta import View
 from panimbus.model.card import ModelCard
 
@@ -45,8 +47,8 @@ class Scoring:
     ----------
     card, backend
         The model and what runs it.
-    views
-        TTA views.
+    views, stages
+        TTA views, and after how many of them to look whether they will do (`panimbus.infer.adaptive`); the last is all of them.
     channels, scale
         What to score, and the dataset's normalisers.
     """
@@ -54,6 +56,7 @@ class Scoring:
     card: ModelCard
     backend: Backend
     views: tuple[View, ...]
+    stages: tuple[int, ...]
     channels: tuple[str, ...]
     scale: ChannelScale
 
@@ -63,21 +66,12 @@ class Scoring:
         return [(k, c) for k, c in enumerate(self.channels) if not self.scale.blank(c)]
 
 
-@dataclass(frozen=True)
-class _CellPixels:
-    """The pixels of a tile's core that count for a cell; a rescued cell's pixel may also belong to its neighbour.
-
-    ``cells`` are positions among the block's cells.
-    """
-
-    position: npt.NDArray[np.intp]
-    local: npt.NDArray[np.intp]
-    cells: npt.NDArray[np.intp]
-
-
 @dataclass
 class _Open:
-    """A block that is being scored: per channel, view and cell the sum of the pixel scores; per cell the number of pixels."""
+    """A block that is being scored: per channel, view and cell the sum of the pixel scores; per cell the number of pixels.
+
+    ``left`` counts the tiles of channels that are not finished.
+    """
 
     block: Block
     cells: npt.NDArray[np.intp]
@@ -87,6 +81,67 @@ class _Open:
 
     def close(self, cells: FovCells) -> BlockPart:
         return BlockPart.of(self.block.number, self.cells, self.total, self.count, cells.pixels[self.cells])
+
+
+@dataclass
+class _Planes:
+    """The planes (P, H, W) of a channel of a block; the memory goes back to ``spare`` when the last tile needs it no more."""
+
+    values: FloatArray
+    spare: list[FloatArray]
+    left: int
+
+    def release(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.spare.append(self.values)
+
+
+@dataclass
+class _Work:
+    """A tile of a channel on its way through the net.
+
+    ``sums`` are (V, m): of each view and cell. ``map`` is the sum of the pixel scores over the views, where maps are wanted.
+    """
+
+    open_: _Open
+    channel: int
+    tile: Tile
+    cells: TileCells
+    planes: _Planes
+    stats: FloatArray
+    sums: npt.NDArray[np.float64]
+    inputs: FloatArray | None
+    turned: FloatArray | None = None
+    sent: int = 0
+    done: int = 0
+    map: FloatArray | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Model pixels of one pass."""
+        y0, y1, x0, x1 = self.tile.window
+        return (y1 - y0) * (x1 - x0)
+
+    def jobs(self, views: Sequence[View], until: int) -> Iterator[Job]:
+        """The passes of the next views. A job's planes are copied before the next is asked for."""
+        inputs = self.inputs
+        if inputs is None:
+            return
+        for view in views[self.sent : until]:
+            if view.transpose and self.turned is None:
+                self.turned = np.ascontiguousarray(inputs.swapaxes(1, 2))
+            planes = self.turned if view.transpose and self.turned is not None else inputs
+            self.sent += 1
+            yield Job(view.flip(planes)[None], self.stats, (self, self.sent - 1))
+        if self.sent == len(views):
+            self.release()
+
+    def release(self) -> None:
+        """No further pass is needed."""
+        if self.inputs is not None:
+            self.inputs = self.turned = None
+            self.planes.release()
 
 
 def score_blocks(
@@ -114,93 +169,120 @@ def score_blocks(
     on_map
         Receives the pixel scores of each finished tile, averaged over the views.
     on_pass
-        Receives the number of model pixels of each pass that finished.
+        Receives the number of model pixels of each pass that finished, and of those that proved needless.
 
     Yields
     ------
     BlockPart
         One a block, in their order. Blank channels score 0.
     """
-    waiting: deque[_Open] = deque()
-    pending: FloatArray | None = None
-    jobs = _jobs(fov, cells, mean, scoring, blocks, waiting, maps=on_map is not None)
-    for (open_, channel, view, tile, pixels), scores in scoring.backend.run(jobs):
-        plain = _place(scoring.views[view].undo(scores[0, 0]), tile)
-        if (correction := scoring.card.calibration.get(scoring.channels[channel])) is not None:
-            plain = corrected(plain, correction)
-        sums = np.bincount(pixels.local, plain.ravel()[pixels.position], len(pixels.cells))
-        open_.total[channel, view, pixels.cells] += sums
-        if on_map is not None:
-            pending = plain.copy() if view == 0 or pending is None else pending + plain
-            if view == len(scoring.views) - 1:
-                y0, y1, x0, x1 = tile.core
-                on_map(channel, (slice(y0, y1), slice(x0, x1)), pending / np.float32(len(scoring.views)))
-        on_pass((tile.window[1] - tile.window[0]) * (tile.window[3] - tile.window[2]))
-        open_.left -= 1
-        while waiting and not waiting[0].left:
-            yield waiting.popleft().close(cells)
-    while waiting:
-        yield waiting.popleft().close(cells)
+    passes = _Passes(fov, cells, mean, scoring, on_map, on_pass)
+    for (work, view), scores in scoring.backend.run(passes.jobs(blocks)):
+        passes.take(work, view, scores[0, 0])
+        while passes.waiting and not passes.waiting[0].left:
+            yield passes.waiting.popleft().close(cells)
+    while passes.waiting:
+        yield passes.waiting.popleft().close(cells)
 
 
-def _place(scores: FloatArray, tile: Tile) -> FloatArray:
-    """The core of a tile; an unpadded net returns less than the window, centred."""
-    rows, cols = tile.core_in_window
-    lost = (tile.window[1] - tile.window[0] - scores.shape[0]) // 2
-    part = scores[rows.start - lost : rows.stop - lost, cols.start - lost : cols.stop - lost]
-    return np.ascontiguousarray(part)
+@dataclass
+class _Passes:
+    """What goes to the net and what becomes of it.
 
+    Jobs and results take turns: a result may call for further views of its tile, which go before new tiles, so that only the
+    planes of tiles in flight are kept.
+    """
 
-def _jobs(
-    fov: Fov, cells: FovCells, mean: FloatArray, scoring: Scoring, blocks: Sequence[Block], waiting: deque[_Open], *, maps: bool
-) -> Iterator[Job]:
-    names, scale, live = scoring.card.planes, scoring.scale, scoring.live
-    for block in blocks:
-        index = read_index(fov, cells, block.window)
-        found = [(t, _cell_pixels(t, index[block.part(t.core)], cells)) for t in block.tiles]
-        open_, found = _opened(block, found, scoring)
-        found = [(t, p) for t, p in found if maps or len(p.cells)]
-        open_.left = len(found) * len(live) * len(scoring.views)
-        waiting.append(open_)
+    fov: Fov
+    cells: FovCells
+    mean: FloatArray
+    scoring: Scoring
+    on_map: MapSink | None
+    on_pass: Callable[[int], None]
+    waiting: deque[_Open] = field(default_factory=deque)
+    again: deque[_Work] = field(default_factory=deque)
+    busy: int = 0
+
+    def jobs(self, blocks: Sequence[Block]) -> Iterator[Job | None]:
+        """All passes; None where a result must come before it is known what is next."""
+        views, first = self.scoring.views, self.scoring.stages[0]
+        for block in blocks:
+            for work in self._works(block):
+                self.busy += 1
+                yield from work.jobs(views, first)
+                yield from self._further()
+        while self.busy:
+            if not self.again:
+                yield None
+            yield from self._further()
+
+    def _further(self) -> Iterator[Job]:
+        while self.again:
+            work = self.again.popleft()
+            yield from work.jobs(self.scoring.views, next(s for s in self.scoring.stages if s > work.done))
+
+    def take(self, work: _Work, view: int, scores: FloatArray) -> None:
+        """Add up what the net returned (H, W) for a view."""
+        scoring, margin = self.scoring, self.scoring.card.margin
+        correction = scoring.card.calibration.get(scoring.channels[work.channel])
+        work.sums[view] = work.cells.sums(scores, scoring.views[view], correction)
+        if self.on_map is not None:
+            plain = core_of(scores, scoring.views[view], work.tile, margin)
+            plain = corrected(plain, correction) if correction is not None else plain
+            work.map = plain.copy() if work.map is None else work.map + plain
+        self.on_pass(work.pixels)
+        work.done += 1
+        if work.done == len(scoring.views) or (work.done in scoring.stages and self._enough(work)):
+            self._finish(work)
+        elif work.done in scoring.stages:
+            self.again.append(work)
+
+    def _enough(self, work: _Work) -> bool:
+        mean = work.sums[: work.done].mean(0) / work.cells.count
+        return enough(mean, work.done, self.scoring.card.threshold)
+
+    def _finish(self, work: _Work) -> None:
+        """Views that were left out count as those there are, each equally often: mean and spread are those of the latter."""
+        work.release()
+        count = len(self.scoring.views)
+        work.open_.total[work.channel][:, work.cells.cells] += work.sums[np.arange(count) % work.done]
+        if self.on_map is not None and work.map is not None:
+            y0, y1, x0, x1 = work.tile.core
+            self.on_map(work.channel, (slice(y0, y1), slice(x0, x1)), work.map / np.float32(work.done))
+        if count > work.done:
+            self.on_pass((count - work.done) * work.pixels)
+        work.open_.left -= 1
+        self.busy -= 1
+
+    def _works(self, block: Block) -> Iterator[_Work]:
+        scoring, names, live = self.scoring, self.scoring.card.planes, self.scoring.live
+        index = read_index(self.fov, self.cells, block.window)
+        open_, found = self._opened(block, index)
+        open_.left = len(found) * len(live)
+        self.waiting.append(open_)
         if not open_.left:
-            continue
-        fixed = label_planes(names, index)
-        for (k, channel), image in zip(live, read_channels(fov, cells, block.window, [c for _, c in live]), strict=True):
-            value = np.float32(scale.value(channel))
-            planes = channel_planes(fixed, names, image / value, index, mean[:, k] / value)
-            stats = scale.vector(channel, scoring.card.stats)[None]
-            for tile, pixels in found:
-                inputs = planes[(slice(None), *block.part(tile.window))]
-                turned = np.ascontiguousarray(inputs.swapaxes(1, 2)) if any(v.transpose for v in scoring.views) else inputs
-                for v, view in enumerate(scoring.views):
-                    yield Job(view.flip(turned if view.transpose else inputs)[None], stats, (open_, k, v, tile, pixels))
+            return
+        labels = label_planes(names, index)
+        spare = [labels]
+        channels = read_channels(self.fov, self.cells, block.window, [c for _, c in live])
+        for (k, channel), image in zip(live, channels, strict=True):
+            value = np.float32(scoring.scale.value(channel))
+            memory = spare.pop() if spare else labels.copy()
+            values = channel_planes(memory, names, image / value, index, self.mean[:, k] / value)
+            planes = _Planes(values, spare, len(found))
+            stats = scoring.scale.vector(channel, scoring.card.stats)[None]
+            for tile, cells in found:
+                inputs = planes.values[(slice(None), *block.part(tile.window))]
+                sums = np.zeros((len(scoring.views), len(cells.cells)))
+                yield _Work(open_, k, tile, cells, planes, stats, sums, inputs)
 
-
-def _opened(
-    block: Block, found: list[tuple[Tile, _CellPixels]], scoring: Scoring
-) -> tuple[_Open, list[tuple[Tile, _CellPixels]]]:
-    """The block's sums, all zero, and its tiles' cells as positions among the block's."""
-    cells = np.unique(np.concatenate([p.cells for _, p in found]))
-    open_ = _Open(block, cells, np.zeros((len(scoring.channels), len(scoring.views), len(cells))), np.zeros(len(cells), np.int64))
-    out = []
-    for tile, pixels in found:
-        at = np.searchsorted(cells, pixels.cells)
-        open_.count[at] += np.bincount(pixels.local, minlength=len(at))
-        out.append((tile, _CellPixels(pixels.position, pixels.local, at)))
-    return open_, out
-
-
-def _cell_pixels(tile: Tile, core: npt.NDArray[np.int32], cells: FovCells) -> _CellPixels:
-    """The cells of a tile's core, as positions among the FOV's."""
-    y0, y1, x0, x1 = tile.core
-    position = np.flatnonzero(core >= 0)
-    owner = core.ravel()[position].astype(np.intp)
-    mine = cells.rescued
-    mine = mine[(mine[:, 1] >= y0) & (mine[:, 1] < y1) & (mine[:, 2] >= x0) & (mine[:, 2] < x1)]
-    if len(mine):
-        at = (mine[:, 1] - y0) * (x1 - x0) + mine[:, 2] - x0
-        shared = core.ravel()[at] != mine[:, 0]  # its pixel went to another cell: both take the score
-        position = np.concatenate([position, at[shared]])
-        owner = np.concatenate([owner, mine[shared, 0]])
-    found, local = np.unique(owner, return_inverse=True)
-    return _CellPixels(position, local, found)
+    def _opened(self, block: Block, index: npt.NDArray[np.int32]) -> tuple[_Open, list[tuple[Tile, TileCells]]]:
+        """The block's sums, all zero, and the tiles to score, with their cells as positions among the block's."""
+        margin, shape = self.scoring.card.margin, (len(self.scoring.channels), len(self.scoring.views))
+        found = [(t, TileCells.of(t, index[block.part(t.core)], self.cells, margin)) for t in block.tiles]
+        cells = np.unique(np.concatenate([tile_cells.cells for _, tile_cells in found]))
+        open_ = _Open(block, cells, np.zeros((*shape, len(cells))), np.zeros(len(cells), np.int64))
+        found = [(t, c.among(cells)) for t, c in found if self.on_map is not None or len(c.cells)]
+        for _, tile_cells in found:
+            open_.count[tile_cells.cells] += tile_cells.count
+        return open_, found

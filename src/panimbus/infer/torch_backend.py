@@ -29,10 +29,12 @@ class TorchBackend:
         self._autocast = precision == "auto" and device == "cuda"
         self.name = f"torch-{device}-{'bfloat16' if self._autocast else 'float32'}"
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, FloatArray]]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, FloatArray]]:
         """See `Backend`."""
         with torch.inference_mode():
             for job in jobs:
+                if job is None:  # every result is out already
+                    continue
                 planes = torch.from_numpy(np.ascontiguousarray(job.planes)).to(self._device, non_blocking=True)
                 stats = torch.from_numpy(job.stats).to(self._device)
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):

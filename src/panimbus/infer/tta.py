@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.infer.adaptive import STAGES
 
 Array = npt.NDArray[Any]
 
@@ -38,11 +38,15 @@ class View:
         return out.swapaxes(-2, -1) if self.transpose else out
 
 
-VIEWS = {
-    "none": (View(transpose=False, flip_y=False, flip_x=False),),
-    "full": tuple(View(t, y, x) for t, y, x in product((False, True), repeat=3)),
-}
-"""Name of a TTA setting -> its views; the first is always the image as it is."""
+def _views(*codes: int) -> tuple[View, ...]:
+    """Bits: 4 = transpose, 2 = flip_y, 1 = flip_x."""
+    return tuple(View(transpose=bool(c & 4), flip_y=bool(c & 2), flip_x=bool(c & 1)) for c in codes)
+
+
+_ALL = _views(0, 5, 3, 6, 1, 2, 4, 7)
+VIEWS = {"none": _ALL[:1], "full": _ALL, "auto": _ALL}
+"""Name of a TTA setting -> its views; the first is always the image as it is. The rotations come first: of all sets of 4 views,
+theirs has the mean closest to that of all 8 (``benchmarks/compute/adaptive.md``)."""
 
 
 def views(tta: str) -> tuple[View, ...]:
@@ -51,3 +55,8 @@ def views(tta: str) -> tuple[View, ...]:
         return VIEWS[tta]
     except KeyError:
         raise InputError(f"Unknown test-time augmentation {tta!r}.", available=VIEWS) from None
+
+
+def stages(tta: str) -> tuple[int, ...]:
+    """After how many views to look whether they will do; the last stage is all views."""
+    return STAGES if tta == "auto" else (len(views(tta)),)

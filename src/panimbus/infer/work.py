@@ -20,7 +20,7 @@ from panimbus.infer.blocks import Block, BlockPart
 from panimbus.infer.score import MapSink, Scoring, score_blocks
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.tolerant import tolerant
-from panimbus.infer.tta import View, views
+from panimbus.infer.tta import View, stages, views
 from panimbus.model.weights import ModelFiles, with_onnx
 
 Rows = tuple[int, int]
@@ -48,7 +48,8 @@ class Plan:
 
     def scoring(self, backend: Backend, scale: ChannelScale) -> Scoring:
         """Everything the second pass needs besides the FOV."""
-        return Scoring(self.model.card, backend, self.views, self.channels, scale)
+        looks = stages(self.settings.tta_for(self.model.card))
+        return Scoring(self.model.card, backend, self.views, looks, self.channels, scale)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""From what the net returns for a tile to sums per cell, without turning the scores back first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.correction import corrected
+from panimbus.core.scan import FovCells
+from panimbus.core.tiles import Tile
+from panimbus.infer.tta import View
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TileCells:
+    """The pixels of a tile's core that count for a cell; a rescued cell's pixel may also belong to its neighbour.
+
+    Parameters
+    ----------
+    cells : (m,) intp
+        Positions of the cells among the FOV's, or (`among`) the block's; ascending.
+    count : (m,) int64
+        Pixels of each.
+    begin : (m,) intp
+        Where each cell's pixels begin in the following two.
+    plain, turned : (p,) intp
+        Positions of the pixels, cell after cell, in the net's flattened output, and in that for transposed planes.
+    """
+
+    cells: npt.NDArray[np.intp]
+    count: npt.NDArray[np.int64]
+    begin: npt.NDArray[np.intp]
+    plain: npt.NDArray[np.intp]
+    turned: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, tile: Tile, core: npt.NDArray[np.int32], cells: FovCells, margin: int) -> TileCells:
+        """The cells of a tile's core (Y, X), for a net whose output lacks ``margin`` pixels at each side of the window."""
+        y0, y1, x0, x1 = tile.core
+        position = np.flatnonzero(core >= 0)
+        owner = core.ravel()[position].astype(np.intp)
+        mine = cells.rescued
+        mine = mine[(mine[:, 1] >= y0) & (mine[:, 1] < y1) & (mine[:, 2] >= x0) & (mine[:, 2] < x1)]
+        if len(mine):
+            at = (mine[:, 1] - y0) * (x1 - x0) + mine[:, 2] - x0
+            shared = core.ravel()[at] != mine[:, 0]  # its pixel went to another cell: both take the score
+            position = np.concatenate([position, at[shared]])
+            owner = np.concatenate([owner, mine[shared, 0]])
+        order = np.argsort(owner, kind="stable")
+        found, begin, count = np.unique(owner[order], return_index=True, return_counts=True)
+        y, x = np.divmod(position[order], x1 - x0)
+        height, width = tile.window[1] - tile.window[0] - 2 * margin, tile.window[3] - tile.window[2] - 2 * margin
+        y += y0 - tile.window[0] - margin
+        x += x0 - tile.window[2] - margin
+        return cls(found, count, begin, y * width + x, x * height + y)
+
+    def among(self, cells: npt.NDArray[np.intp]) -> TileCells:
+        """The same, with ``cells`` as positions among these (ascending)."""
+        return replace(self, cells=np.searchsorted(cells, self.cells))
+
+    def sums(self, scores: FloatArray, view: View, correction: tuple[float, float] | None) -> npt.NDArray[np.float64]:
+        """(m,) sum of each cell's pixel scores, from the net's output (H, W) for a view."""
+        if not len(self.cells):
+            return np.zeros(0)
+        pixels = np.ascontiguousarray(view.flip(scores)).ravel()[self.turned if view.transpose else self.plain]
+        if correction is not None:
+            pixels = corrected(pixels, correction)
+        return np.add.reduceat(pixels, self.begin, dtype=np.float64)
+
+
+def core_of(scores: FloatArray, view: View, tile: Tile, margin: int) -> FloatArray:
+    """The scores (H, W) of a view, turned back, of a tile's core."""
+    rows, cols = tile.core_in_window
+    return view.undo(scores)[rows.start - margin : rows.stop - margin, cols.start - margin : cols.stop - margin]
