@@ -184,3 +184,5 @@ def test_cost_is_about_right(model, run, fov, make_tissue):
     assert 100 << 20 < cost.memory_bytes < 1 << 30
     peak = peak_memory()
     assert peak is None or peak > 0
+    auto = inspect_fovs(big, model=model("compact"), settings=PredictSettings(tta="auto", precision="float32", device="cpu")).cost
+    assert 3 <= auto.passes < 24

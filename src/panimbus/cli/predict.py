@@ -24,7 +24,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     ] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full (8 views), none. [default: the model's]")] = None,
+    tta: Annotated[
+        str | None, typer.Option(help="Views: full (8), auto (as many as needed), none. [default: the model's]")
+    ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Also write pixel score maps, with a pyramid.")] = False,
     maps_format: Annotated[str, typer.Option(help="Format of the score maps: tiff (OME-TIFF) or zarr (OME-Zarr).")] = "tiff",
     normaliser: Annotated[

@@ -21,7 +21,7 @@ from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.blocks import READ_SIDE, plan_blocks
 from panimbus.infer.score import Scoring, score_blocks
 from panimbus.infer.settings import PredictSettings
-from panimbus.infer.tta import VIEWS, views
+from panimbus.infer.tta import VIEWS, expected_views, views
 from panimbus.model.card import BackboneSettings, CompactSettings, ModelCard
 from panimbus.model.weights import ModelFiles, with_onnx
 
@@ -94,15 +94,16 @@ def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, setting
         passes += len(plan)
         pixels += len(plan) * side[0] * side[1]
         window = max(window, side, key=math.prod)
-    n_views = len(views(settings.tta_for(model.card)))
+    tta = settings.tta_for(model.card)
+    n_views = expected_views(tta)
     backend, rate, ready_s = _time(model, settings, window, tile)
     return Cost(
         seconds=scan_s + ready_s + pixels * n_views * channels * rate,
-        memory_bytes=_memory(sizes, channels, model, window, n_views),
-        passes=passes * n_views * channels,
+        memory_bytes=_memory(sizes, channels, model, window, len(views(tta))),
+        passes=round(passes * n_views * channels),
         seconds_per_megapixel=rate * 1e6,
         backend=backend,
-        tta=settings.tta_for(model.card),
+        tta=tta,
     )
 
 

@@ -21,7 +21,7 @@ from panimbus.infer.adaptive import enough
 from panimbus.infer.backend import Backend, Job
 from panimbus.infer.blocks import Block, BlockPart
 from panimbus.infer.gather import TileCells, core_of
-from panimbus.infer.tta import View
+from panimbus.infer.tta import View, transposed
 from panimbus.model.card import ModelCard
 
 FloatArray = npt.NDArray[np.float32]
@@ -130,7 +130,7 @@ class _Work:
             return
         for view in views[self.sent : until]:
             if view.transpose and self.turned is None:
-                self.turned = np.ascontiguousarray(inputs.swapaxes(1, 2))
+                self.turned = transposed(inputs)
             planes = self.turned if view.transpose and self.turned is not None else inputs
             self.sent += 1
             yield Job(view.flip(planes)[None], self.stats, (self, self.sent - 1))
