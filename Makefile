@@ -1,7 +1,7 @@
 # make demo   set up and run the demonstration: simulated tissue in, cell table and picture out
 # make test   set up and run all tests
 # make lint   style, types, layers
-# make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about half an hour; wants a quiet machine)
+# make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about an hour and a half; wants a quiet machine)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -50,7 +50,10 @@ $(VENV)-flowsom/.ready:
 
 bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/peer/bench_predict.py --peer-python $(VENV)-peer/bin/python
+	$(BIN)/python benchmarks/slide/memory.py
+	$(BIN)/python benchmarks/compute/flops.py
 	$(BIN)/python benchmarks/stages.py
+	$(BIN)/python benchmarks/first_pass.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/train/throughput.py --work $(VENV)/throughput

@@ -116,7 +116,7 @@ def same_rows(t):
     ("change", "options", "error", "message"),
     [
         (without_cells, {}, InputError, "no cells"),
-        (one_cell, {}, InputError, "No marker differs"),
+        (one_cell, {}, InputError, "One cell cannot be grouped"),
         (few_cells, {}, InputError, "fewer cells than nodes"),
         (with_nan, {}, InputError, r"CD8 \(1 cells\)"),
         (same_id, {}, InputError, "f1:4"),

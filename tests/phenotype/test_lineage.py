@@ -55,6 +55,12 @@ def test_default_table_is_sound():
     assert parse_rules(default_rules_text(), "x").types == table.types
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_what_spreadsheets_make_of_a_table(separator):
+    lines = ['"# a comment; with, separators"', *SMALL.strip().splitlines(), ",,,,", ""]
+    assert parse_rules("\n".join(line.replace(",", separator) for line in lines), "x").types == small().types
+
+
 def test_a_panel_that_lacks_markers():
     panel = fit_panel(default_rules(), ["CD45", "CD3", "CD8a", "CD20", "CD68", "alphaSMA", "DNA1"], strict=True)
     names = [t.name for t in panel.types]
@@ -64,6 +70,8 @@ def test_a_panel_that_lacks_markers():
     assert "myoepithelial cell" not in names  # its parent cannot be told, and SMA alone is no sign of it
     assert any(n.startswith("CD4 T cell cannot be told: the panel lacks CD4") for n in panel.notes)
     assert not any("regulatory" in n for n in panel.notes)  # said once, for its ancestor
+    panel = fit_panel(default_rules(), ["CD45", "CD3", "FoxP3"])
+    assert "regulatory T cell cannot be told: nor can CD4 T cell, which it descends from" in panel.notes
 
 
 def test_exact_name_wins_over_a_synonym():

@@ -1,6 +1,7 @@
 """From scores to types: reproducible, adjustable, written and read back."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anndata
@@ -16,9 +17,10 @@ from panimbus.phenotype.images import find_images
 from panimbus.phenotype.lineage import parse_rules
 from panimbus.phenotype.output import paint_types
 from panimbus.phenotype.palette import type_colours
+from panimbus.phenotype.report import html_report
 from panimbus.phenotype.run import PhenotypeSettings, adjust, phenotype
-from panimbus.phenotype.save import Wanted, open_run, prepare, save
-from panimbus.phenotype.summary import summarise
+from panimbus.phenotype.save import Wanted, open_run, prepare, save, told
+from panimbus.phenotype.summary import contradictory, summarise
 
 QUICK = ClusterSettings(grid=(5, 5), epochs=6, runs=20, threads=1)
 
@@ -244,6 +246,30 @@ def test_report(typed, tissue, tmp_path):
         "fov_fov1.png",
         "fov_fov2.png",
     }
+
+
+def test_contradictions_below_the_root_are_counted(tissue, tmp_path):
+    where = tissue.frame.index[:7]
+    tissue.frame.loc[where, ["CD45", "CD3", "CD20", "CD68", "PanCK"]] = [0.95, 0.95, 0.95, 0.05, 0.05]
+    tissue.save()
+    out = phenotype(tissue.table, settings=settings("rules"))
+    assert set(out.obs["cell_type"][:7]) == {"immune cell"}
+    found = summarise(out)
+    assert np.flatnonzero(contradictory(out)).tolist() == list(range(7))
+    assert found.contradictory == pytest.approx(700 / out.n_obs)
+    assert "plasma cell" in found.untold
+    lines = told(found, tmp_path)
+    assert f"{found.contradictory:.2f} % carry the markers of two kinds" in lines
+    assert "cannot tell: " in lines
+    page = html_report(out, found, {"FOV fov1": b""}, {})
+    assert page.count("two kinds of a type") >= 1
+    assert "1 more FOVs" in page
+
+
+def test_equal_numbers_do_not_hide_each_other(typed):
+    found = replace(summarise(typed), assigned=100.0, ambiguous=0.0, contradictory=0.0)
+    page = html_report(typed, found, {}, {})
+    assert page.count("<b>0.00 %</b>") == 3
 
 
 @pytest.mark.parametrize("types", [1, 12, 24])

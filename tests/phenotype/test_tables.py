@@ -22,10 +22,11 @@ def test_csv_and_h5ad_agree(tissue, tmp_path):
     assert table.obsm["spatial"].shape == (table.n_obs, 2)
 
 
-def test_columns_under_other_names(tmp_path):
+def test_columns_under_other_names(tmp_path, caplog):
     path = tmp_path / "t.csv"
     pd.DataFrame({"fov_id": ["a"], "cell_id": [3], "CD3": [0.5], "comment": ["x"], "flag": [True]}).to_csv(path, index=False)
     assert list(read_scores(path).var_names) == ["CD3"]
+    assert "not numbers were left out: comment, flag" in caplog.text
 
 
 def test_parquet_and_markers(tissue, tmp_path):
@@ -42,7 +43,8 @@ def test_parquet_and_markers(tissue, tmp_path):
         ({"CD3": [0.1]}, r"which cell a row is(.|\n)*fov and label"),
         ({"fov": ["a"], "CD3": [0.1]}, "which cell a row is"),
         ({"fov": ["a", "a"], "label": [1, 1], "CD3": [0, 1]}, r"more than once(.|\n)*a:1"),
-        ({"fov": ["a"], "label": [1.5], "CD3": [0]}, "whole numbers"),
+        ({"fov": ["a"] * 3, "label": [1, 1.5, None], "CD3": [0, 0, 0]}, r"whole numbers(.|\n)*1\.5 \(row 2\), nan \(row 3\)"),
+        ({"fov": ["a"] * 2, "label": [1, 2], "CD3": [0.5, "n/d"]}, r"text among the numbers(.|\n)*CD3: 'n/d' \(1 of 2 cells\)"),
         ({"fov": ["a"], "label": ["x"], "CD3": [0]}, "whole numbers"),
         ({"fov": ["a"], "label": [1]}, "empty"),
         ({"fov": [], "label": [], "CD3": []}, "empty"),

@@ -167,6 +167,8 @@ def _varying(names: tuple[str, ...], values: Floats, *, scaled: bool) -> tuple[t
     """Leave constant markers out, and divide a layer's by their bright end."""
     if len(values) == 0:
         raise InputError("The table has no cells.")
+    if len(values) == 1:
+        raise InputError("One cell cannot be grouped.", expected="more cells than the map has nodes", got="1 cell")
     vary = values.max(0) > values.min(0)
     if not vary.any():
         raise InputError(

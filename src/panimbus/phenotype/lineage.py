@@ -15,6 +15,8 @@ from panimbus.core.errors import InputError, ReadError, listed
 
 PLUS, MINUS, ANY, MAYBE = "+", "-", "any", "o"
 UNASSIGNED, AMBIGUOUS = "unassigned", "ambiguous"
+UNTOLD = " cannot be told: "
+"""In a note, between a type and why the panel cannot tell it."""
 _SIGNS = {"+": PLUS, "-": MINUS, "−": MINUS, "–": MINUS, "any": ANY, "o": MAYBE, "?": MAYBE}
 _GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "κ": "kappa", "λ": "lambda"}
 
@@ -295,10 +297,12 @@ def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False
         lacking = _lacking(t, [canonical(m) in where for m in t.marks])
         if t.parent in untold:
             untold.add(t.name)
+            if not lacking:  # else it is enough to say so for its ancestor
+                notes.append(f"{t.name}{UNTOLD}nor can {t.parent}, which it descends from")
             continue
         if lacking:
             untold.add(t.name)
-            notes.append(f"{t.name} cannot be told: the panel lacks {listed(lacking)}")
+            notes.append(f"{t.name}{UNTOLD}the panel lacks {listed(lacking)}")
         if lacking or not (plus or any_of or minus):
             continue
         told = {j.name for j in judged}
@@ -361,8 +365,9 @@ def _shipped(name: str) -> str:
 
 
 def _rows(text: str, source: str) -> list[dict[str, str]]:
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    table = list(csv.reader(lines))
+    """Spreadsheets pad rows with separators, quote comments, and separate by semicolons where numbers have commas."""
+    lines = [line for line in text.splitlines() if line.strip(' ,;\t"') and not line.lstrip(' "').startswith("#")]
+    table = list(csv.reader(lines, delimiter=";" if lines and ";" in lines[0] and "," not in lines[0] else ","))
     if not table:
         return []
     head = [h.strip() for h in table[0]]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, METACLUSTER, PHENOTYPE
-from panimbus.phenotype.run import RULE_TYPE
-from panimbus.phenotype.summary import PAPER_ASSIGNED, Summary
+from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED
+from panimbus.phenotype.run import RULE_REASON, RULE_TYPE
+from panimbus.phenotype.summary import PAPER_ASSIGNED, Summary, contradictory
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,6 +62,7 @@ def html_report(table: AnnData, summary: Summary, figures: Mapping[str, bytes], 
         _edits(table),
         "<h2>The rules</h2>" + _rules(table, summary),
         "".join(f"<h2>{html.escape(t)}</h2>{_image(t, p)}" for t, p in of_tissue.items()),
+        _not_shown(table, len(of_tissue)),
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cell types</title>'
@@ -69,19 +71,25 @@ def html_report(table: AnnData, summary: Summary, figures: Mapping[str, bytes], 
     )
 
 
+def _not_shown(table: AnnData, shown: int) -> str:
+    more = table.obs[FOV].nunique() - shown
+    return f"<p class='soft'>{more} more FOVs are in the folder labels.</p>" if shown and more else ""
+
+
 def _facts(about: Mapping[str, str]) -> str:
     return "<br>".join(f"{html.escape(k)}: <code>{html.escape(v)}</code>" for k, v in about.items())
 
 
 def _headline(table: AnnData, summary: Summary) -> str:
-    numbers = {
-        f"{table.n_obs:,}": f"cells in {table.obs[FOV].nunique()} FOVs",
-        f"{summary.assigned:.2f} %": f"have a type (the paper assigned {PAPER_ASSIGNED} % of its cells)",
-        f"{100 - summary.assigned - summary.ambiguous:.2f} %": "unassigned",
-        f"{summary.ambiguous:.2f} %": "ambiguous: markers of two lineages",
-        f"{int(table.uns[PHENOTYPE]['resolved_by_neighbours']):,}": "settled by their neighbours (likely spill-over)",
-    }
-    return "<div class='big'>" + "".join(f"<div><b>{k}</b>{v}</div>" for k, v in numbers.items()) + "</div>"
+    numbers = [
+        (f"{table.n_obs:,}", f"cells in {table.obs[FOV].nunique()} FOVs"),
+        (f"{summary.assigned:.2f} %", f"have a type (the paper assigned {PAPER_ASSIGNED} % of its cells)"),
+        (f"{100 - summary.assigned - summary.ambiguous:.2f} %", "unassigned"),
+        (f"{summary.ambiguous:.2f} %", "ambiguous: markers of two lineages"),
+        (f"{summary.contradictory:.2f} %", "have markers of two kinds of their type (CD3+ CD20+), and no finer one"),
+        (f"{int(table.uns[PHENOTYPE]['resolved_by_neighbours']):,}", "settled by their neighbours (likely spill-over)"),
+    ]
+    return "<div class='big'>" + "".join(f"<div><b>{n}</b>{what}</div>" for n, what in numbers) + "</div>"
 
 
 def _types(summary: Summary) -> str:
@@ -121,11 +129,13 @@ def _batch(summary: Summary) -> str:
 
 def _reasons(table: AnnData, most: int = 12) -> str:
     rows = []
-    for name in ("ambiguous", "unassigned"):
-        mine = table.obs["rule_reason"][(table.obs[CELL_TYPE] == name).to_numpy()].astype(str)
+    types = table.obs[CELL_TYPE].astype(str).to_numpy()
+    groups = {name: types == name for name in (AMBIGUOUS, UNASSIGNED)} | {"two kinds of a type": contradictory(table)}
+    for name, where in groups.items():
+        mine = table.obs[RULE_REASON][where].astype(str)
         general = mine.str.replace(r" from cell .*? away", "", regex=True)
         rows += [[name, f"{n:,}", html.escape(why)] for why, n in general.value_counts().head(most).items()]
-    return "<h2>Why cells have no type</h2>" + (
+    return "<h2>Why cells have no type, or no finer one</h2>" + (
         _table(["", "cells", "reason"], rows, plain=(0, 2)) if rows else "<p>All have one.</p>"
     )
 

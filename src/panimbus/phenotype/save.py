@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
 from panimbus.core.table import CELL_TYPE, CLUSTERING
 from panimbus.io.names import safe_name
 from panimbus.io.place import place
@@ -196,4 +196,8 @@ def told(summary: Summary, out: Path) -> str:
         f"{summary.assigned:.2f} % of {int(summary.types['cells'].sum()):,} cells have a type (the paper: {PAPER_ASSIGNED} %), "
         f"{lost:.2f} % are unassigned, {summary.ambiguous:.2f} % ambiguous:"
     )
+    if summary.contradictory:
+        lines.append(f"{summary.contradictory:.2f} % carry the markers of two kinds of their type, which is therefore no finer")
+    if summary.untold:
+        lines.append(f"this panel cannot tell: {listed(summary.untold, len(summary.untold))} (why: run.json)")
     return "\n".join([first, *lines, f"written: {out}"])

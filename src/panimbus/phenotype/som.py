@@ -183,7 +183,7 @@ def _check_grid(grid: tuple[int, int], epochs: int, n: int) -> int:
             "There are fewer cells than nodes of the map.",
             expected=f"at least {n_nodes:,} cells for a grid of {grid[0]} x {grid[1]}",
             got=f"{n:,} cells",
-            fix=f"choose a smaller grid, e.g. {side} x {side}" if n > 1 else "pass more cells",
+            fix=f"choose a smaller grid, e.g. {side}x{side}" if n > 1 else "pass more cells",
         )
     return n_nodes
 

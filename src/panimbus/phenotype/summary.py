@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from panimbus.core.table import CELL_TYPE, CLUSTERING, CONFIDENCE, FOV, METACLUSTER, PHENOTYPE
 from panimbus.phenotype.batch import Batch, compare_fovs
-from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED
+from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED, UNTOLD
 from panimbus.phenotype.palette import type_colours
-from panimbus.phenotype.run import FIRST
+from panimbus.phenotype.run import FIRST, RULE_REASON, RULE_TYPE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PAPER_ASSIGNED = 94.66
 """Percent of the cells that the paper assigned to a type."""
+_CONTRADICTION = "markers of more than one of|no neighbour explains it|but that is not plain"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class Summary:
         Shares of positive cells, FOV by FOV.
     notes
         What the panel could not tell.
+    contradictory
+        Percent that have a type, but carry the markers of two kinds of it (CD3+ CD20+ of "immune cell") and went no further.
     """
 
     types: pd.DataFrame
@@ -52,6 +56,12 @@ class Summary:
     ambiguous: float
     batch: Batch
     notes: tuple[str, ...]
+    contradictory: float
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Types of the rules that the panel cannot tell."""
+        return tuple(n.partition(UNTOLD)[0] for n in self.notes if UNTOLD in n)
 
 
 def summarise(table: AnnData) -> Summary:
@@ -78,8 +88,23 @@ def summarise(table: AnnData) -> Summary:
         np.asarray(table.X), table.obs[FOV].astype(str).to_numpy(), tuple(map(str, table.var_names)), float(about["positive"])
     )
     return Summary(
-        frame, _metaclusters(table), share, 100 - sum(lost.values()), lost[AMBIGUOUS], batch, tuple(map(str, about["notes"]))
+        frame,
+        _metaclusters(table),
+        share,
+        100 - sum(lost.values()),
+        lost[AMBIGUOUS],
+        batch,
+        tuple(map(str, about["notes"])),
+        100 * float(contradictory(table).mean()),
     )
+
+
+def contradictory(table: AnnData) -> npt.NDArray[np.bool_]:
+    """(n,) cells that have a type, and no finer one because they carry the markers of two."""
+    types = table.obs[CELL_TYPE].astype(str)
+    said = table.obs[RULE_REASON].astype(str).str.contains(_CONTRADICTION)
+    open_ = said & (types == table.obs[RULE_TYPE].astype(str)) & ~types.isin([UNASSIGNED, AMBIGUOUS])
+    return np.asarray(open_, np.bool_)
 
 
 def _metaclusters(table: AnnData) -> pd.DataFrame:

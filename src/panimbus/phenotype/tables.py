@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+logger = logging.getLogger(__name__)
 _FOVS, _CELLS = (CSV_FOV, FOV), (CSV_LABEL, CELL, "cell")
 _OTHER = (AREA, CSV_X, CSV_Y)
 
@@ -68,9 +70,11 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
     if not table.n_obs or not table.n_vars:
         raise InputError(f"{source}: the table is empty.", got=f"{table.n_obs} cells, {table.n_vars} markers")
     ids = pd.to_numeric(table.obs[CELL], errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(ids).all() or (ids != np.round(ids)).any():
+    wrong = np.flatnonzero(~np.isfinite(ids) | (ids != np.round(ids)))
+    if len(wrong):
         raise InputError(
-            f"{source}: {CELL} must be whole numbers: the values of the label image.", got=str(table.obs[CELL].iloc[0])
+            f"{source}: {CELL} must be whole numbers: the values of the label image.",
+            got=listed([f"{table.obs[CELL].iloc[i]} (row {i + 1})" for i in wrong.tolist()], 5),
         )
     fov = table.obs[FOV].astype(str)
     names = pd.Index([f"{f}:{int(c)}" for f, c in zip(fov, ids, strict=True)], dtype=str)
@@ -117,7 +121,7 @@ def _frame(path: Path, kind: str) -> AnnData:
             expected=f"columns {CSV_FOV} and {CSV_LABEL}",
             available=[str(c) for c in frame.columns],
         )
-    markers = [c for c in frame.columns if c not in (*_FOVS, *_CELLS, *_OTHER) and _numeric(frame[c])]
+    markers = _markers(frame, path)
     obs = pd.DataFrame({FOV: frame[fov].astype(str), CELL: frame[cell]})
     if AREA in frame:
         obs[AREA] = frame[AREA]
@@ -128,6 +132,27 @@ def _frame(path: Path, kind: str) -> AnnData:
     if CSV_X in frame and CSV_Y in frame:
         table.obsm[SPATIAL] = frame[[CSV_X, CSV_Y]].to_numpy(np.float64)
     return table
+
+
+def _markers(frame: pd.DataFrame, path: Path) -> list[str]:
+    """Columns of numbers that are no facts of the cell. One of numbers with some text is a slip, and would be missed."""
+    import pandas as pd
+
+    columns = [c for c in frame.columns if c not in (*_FOVS, *_CELLS, *_OTHER)]
+    others = [c for c in columns if not _numeric(frame[c])]
+    slips = []
+    for name in others:
+        given = frame[name].dropna()
+        text = given[pd.to_numeric(given, errors="coerce").isna()]
+        if 0 < 2 * len(text) <= len(given):
+            slips.append(f"{name}: {listed([repr(v) for v in text.unique()[:3]])} ({len(text)} of {len(frame)} cells)")
+    if slips:
+        raise InputError(
+            f"{path}: there is text among the numbers.", got=listed(slips), fix="correct the values, or take these columns out"
+        )
+    if others:
+        logger.warning("columns that are not numbers were left out: %s", listed([str(c) for c in others]))
+    return [c for c in columns if c not in others]
 
 
 def _numeric(column: pd.Series) -> bool:
