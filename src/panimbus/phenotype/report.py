@@ -73,7 +73,7 @@ def html_report(table: AnnData, summary: Summary, figures: Mapping[str, bytes], 
 
 def _not_shown(table: AnnData, shown: int) -> str:
     more = table.obs[FOV].nunique() - shown
-    return f"<p class='soft'>{more} more FOVs are in the folder labels.</p>" if shown and more else ""
+    return f"<p class='soft'>FOVs not shown here: {more}. All are painted in the folder <code>labels</code>.</p>" if shown and more else ""
 
 
 def _facts(about: Mapping[str, str]) -> str:
