@@ -73,7 +73,9 @@ def html_report(table: AnnData, summary: Summary, figures: Mapping[str, bytes], 
 
 def _not_shown(table: AnnData, shown: int) -> str:
     more = table.obs[FOV].nunique() - shown
-    return f"<p class='soft'>FOVs not shown here: {more}. All are painted in the folder <code>labels</code>.</p>" if shown and more else ""
+    if not shown or not more:
+        return ""
+    return f"<p class='soft'>FOVs not shown here: {more}. All are painted in the folder <code>labels</code>.</p>"
 
 
 def _facts(about: Mapping[str, str]) -> str:
@@ -82,7 +84,7 @@ def _facts(about: Mapping[str, str]) -> str:
 
 def _headline(table: AnnData, summary: Summary) -> str:
     numbers = [
-        (f"{table.n_obs:,}", f"cells in {table.obs[FOV].nunique()} FOVs"),
+        (f"{table.n_obs:,}", f"cells in {(n := table.obs[FOV].nunique())} FOV{'s' * (n > 1)}"),
         (f"{summary.assigned:.2f} %", f"have a type (the paper assigned {PAPER_ASSIGNED} % of its cells)"),
         (f"{100 - summary.assigned - summary.ambiguous:.2f} %", "unassigned"),
         (f"{summary.ambiguous:.2f} %", "ambiguous: markers of two lineages"),
@@ -133,7 +135,7 @@ def _reasons(table: AnnData, most: int = 12) -> str:
     groups = {name: types == name for name in (AMBIGUOUS, UNASSIGNED)} | {"two kinds of a type": contradictory(table)}
     for name, where in groups.items():
         mine = table.obs[RULE_REASON][where].astype(str)
-        general = mine.str.replace(r" from cell .*? away", "", regex=True)
+        general = mine.str.replace(r" from cell .*? away", " from a neighbour", regex=True)
         rows += [[name, f"{n:,}", html.escape(why)] for why, n in general.value_counts().head(most).items()]
     return "<h2>Why cells have no type, or no finer one</h2>" + (
         _table(["", "cells", "reason"], rows, plain=(0, 2)) if rows else "<p>All have one.</p>"
