@@ -119,6 +119,8 @@ def test_summary(typed, tissue):
     np.testing.assert_allclose(found.composition.sum(axis=1), 1)
     assert found.metaclusters["cells"].sum() == typed.n_obs
     assert found.batch.fraction.shape == (2, 6)
+    turned = summarise(typed[::-1].copy())
+    assert list(turned.composition.index) == list(turned.batch.fraction.index) == ["fov2", "fov1"]
 
 
 def test_without_positions(tissue, caplog):

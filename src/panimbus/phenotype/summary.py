@@ -82,11 +82,10 @@ def summarise(table: AnnData) -> Summary:
             "colour": [colours[str(t)] for t in count.index],
         }
     )
-    share = pd.crosstab(table.obs[FOV].astype(str), types, normalize="index")
+    fovs = table.obs[FOV].astype(str)
+    share = pd.crosstab(fovs, types, normalize="index").reindex(list(dict.fromkeys(fovs)))  # not r10 before r2
     lost = {n: 100 * float((types == n).mean()) for n in (UNASSIGNED, AMBIGUOUS)}
-    batch = compare_fovs(
-        np.asarray(table.X), table.obs[FOV].astype(str).to_numpy(), tuple(map(str, table.var_names)), float(about["positive"])
-    )
+    batch = compare_fovs(np.asarray(table.X), fovs.to_numpy(), tuple(map(str, table.var_names)), float(about["positive"]))
     return Summary(
         frame,
         _metaclusters(table),
