@@ -29,7 +29,7 @@ def slide(args: argparse.Namespace, folder: Path, weights: Path) -> dict:
     found: dict[str, Any] = {"side": args.slide_side, "channels": args.slide_channels, "memory_mb": memory_mb()}
     image, labels = make(folder / "slide", Slide(args.slide_side), args.slide_channels, "tiff")
     found["panimbus"] = {}
-    for tta in args.slide_tta:
+    for tta in args.tta:
         command = [sys.executable, "-m", "panimbus", "predict", str(image), "--labels", str(labels)]
         command += ["--out", str(folder / f"slide-{tta}"), "--tta", tta, *(["--model", args.model] if args.model else [])]
         found["panimbus"][tta] = timed(command)
