@@ -35,6 +35,18 @@ def _tissue(shape, n, *, seed=0, channels=2, radius=6, ids=None, dtype=np.uint16
 
 
 @pytest.fixture(scope="session")
+def peak():
+    """Code for another process that writes its peak memory (MB), as the last word, to standard error.
+
+    Not ``ru_maxrss``: that of a child process begins with what its parent held, and the tests' own process is large.
+    """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux")
+    read = "next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1]"
+    return f"import sys; print(int({read}) / 1024, file=sys.stderr)"
+
+
+@pytest.fixture(scope="session")
 def make_tissue():
     """``make_tissue((Y, X), n, seed=, channels=, radius=, ids=, dtype=)``: an image and its label image."""
     return _tissue

@@ -10,7 +10,6 @@ from panimbus.core import scan
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import CellIndex, unique_ids
-from panimbus.infer.cost import peak_memory
 from panimbus.infer.predict import PredictSettings
 from panimbus.infer.preflight import inspect_fovs
 from panimbus.infer.watch import NoCells, count_pieces
@@ -182,7 +181,5 @@ def test_cost_is_about_right(model, run, fov, make_tissue):
     assert took / 5 < cost.seconds < 5 * took + 1
     assert cost.passes == 24
     assert 100 << 20 < cost.memory_bytes < 1 << 30
-    peak = peak_memory()
-    assert peak is None or peak > 0
     auto = inspect_fovs(big, model=model("compact"), settings=PredictSettings(tta="auto", precision="float32", device="cpu")).cost
     assert 3 <= auto.passes < 24

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -175,13 +174,3 @@ def _net(model: ModelFiles, window: tuple[int, int]) -> int:
     if isinstance(settings, BackboneSettings):  # not measured: the last levels of the decoder, twice
         return 3 * weights + 4 * area * 4 * sum(settings.widths[-2:])
     return 7 * weights + 4 * area * 12 * settings.root  # rewritten convolutions hold four times their weights
-
-
-def peak_memory() -> int | None:
-    """Peak resident bytes of this process so far, where the system tells (not on Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if os.uname().sysname == "Darwin" else peak * 1024)
