@@ -52,20 +52,21 @@ ORDERS = st.integers(1, 4).flatmap(lambda n: st.permutations(range(1, n + 1)))
 
 
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=CASES, order=ORDERS)
-def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address, case, order):
+@given(case=CASES, order=ORDERS, tta=st.sampled_from(["full", "auto"]))
+def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address, case, order, tta):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
         _write(folder, make_tissue, **case)
         paths = {"images": (str(folder / "images"),), "labels": (str(folder / "labels"),)}
-        request = Request(**paths, model=str(model("plain")), tta="full", tile=112, precision="float32", device="cpu")
-        told = {"tta": "full", "precision": "float32", "device": "cpu", "threads": 1}
+        request = Request(**paths, model=str(model("plain")), tta=tta, tile=112, precision="float32", device="cpu")
+        told = {"tta": tta, "precision": "float32", "device": "cpu", "threads": 1}
         whole = predict(request.open(), model=model("plain"), settings=PredictSettings(tile=576, **told))
         patch.setattr(blocks, "READ_SIDE", 1)
         patch.setattr(scan, "BAND_PIXELS", 32 * case["shapes"][0][1])
         cut = predict(request.open(), model=model("plain"), settings=PredictSettings(tile=112, **told))
         same_table(cut, _shared(request, folder / "out", len(order), order))
         same_table(cut, predict(request.open(), model=model("plain"), settings=PredictSettings(tile=112, dask=address, **told)))
-    np.testing.assert_allclose(cut.X, whole.X, atol=1e-6, rtol=0)
-    np.testing.assert_allclose(cut.layers["score_sd"], whole.layers["score_sd"], atol=1e-6, rtol=0)
+    if tta == "full":  # adaptive views are decided tile by tile
+        np.testing.assert_allclose(cut.X, whole.X, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(cut.layers["score_sd"], whole.layers["score_sd"], atol=1e-6, rtol=0)
     np.testing.assert_array_equal(cut.obs["cell_id"], whole.obs["cell_id"])

@@ -15,7 +15,7 @@ import numpy as np
 from panimbus.core.fov import Fov
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelScale
-from panimbus.core.scan import BAND_PIXELS, scan_cells, scan_channels
+from panimbus.core.scan import bands, scan_cells, scan_channels
 from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.blocks import READ_SIDE, plan_blocks
 from panimbus.infer.score import Scoring, score_blocks
@@ -152,16 +152,17 @@ def _memory(sizes: Sequence[FovSize], channels: int, model: ModelFiles, window: 
     """Peak bytes: the process, the largest of what the passes hold at a time, and what is kept of all FOVs."""
     scan = read = sums = 0
     for size in sizes:
-        band = min(math.prod(size.shape_yx), BAND_PIXELS)
-        # a band: labels, their index, two planes, and the 64-bit copies that counting makes
-        scan = max(scan, band * (2 * size.label_bytes + 2 * size.pixel_bytes + 28))
+        band = max(b - a for a, b in bands(size.shape_yx)) * size.shape_yx[1]
+        # a band: labels, runs of equal ones, the plane being counted and the one being read
+        scan = max(scan, band * (2 * size.label_bytes + 2 * size.pixel_bytes + 12))
         block = math.prod(min(n, math.ceil(READ_SIDE * max(size.scale, 1e-9))) for n in size.shape_yx)
         grid = math.prod(min(math.ceil(n / size.scale), READ_SIDE) for n in size.shape_yx)
         kept = grid * (8 * len(model.card.planes) + 20)  # planes, the block's index, each tile's cell pixels
         read = max(read, block * (2 * size.pixel_bytes + 6 + size.label_bytes) + kept)
-        sums = max(sums, size.cells * channels * (n_views + 2) * 8)
+        share = min(1.0, READ_SIDE**2 * size.scale**2 / max(1, math.prod(size.shape_yx)))
+        sums = max(sums, math.ceil(2 * share * size.cells) * channels * n_views * 8)  # of a block, and of the next
     cells = sum(size.cells for size in sizes)
-    table = cells * channels * 4 * 3 * 3 + cells * 200  # three matrices: in parts, stacked, and being written
+    table = cells * channels * 4 * 3 * 2 + cells * 200  # three matrices: in parts, and stacked to be written
     return int(_PROCESS + max(scan, read + sums + _net(model, window)) + table)
 
 
