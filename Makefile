@@ -52,6 +52,7 @@ bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/peer/bench_predict.py --peer-python $(VENV)-peer/bin/python
 	$(BIN)/python benchmarks/slide/memory.py
 	$(BIN)/python benchmarks/compute/flops.py
+	$(BIN)/python benchmarks/compute/adaptive.py
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/first_pass.py
 	$(BIN)/python benchmarks/startup.py
