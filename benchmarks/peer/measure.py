@@ -38,7 +38,7 @@ def timed(command: list[str]) -> dict:
         lines = out.read().strip().splitlines()
     found = {"rc": process.returncode, "wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
     if process.returncode:
-        found["error"] = "\n".join(lines[-15:])
+        found["error"] = lines[-1] if lines else ""  # what stands above it names paths of this machine
     elif lines and lines[-1].startswith("{"):
         found["result"] = json.loads(lines[-1])
     return found
