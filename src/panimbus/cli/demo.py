@@ -16,7 +16,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("panimbus-demo"),
     seed: Annotated[int, typer.Option(help="Of the simulated tissue.")] = 0,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full or none. [default: the model's]")] = None,
+    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full, auto or none. [default: the model's]")] = None,
     data: Annotated[str | None, typer.Option(help="Make the picture of these images instead of simulated tissue.")] = None,
     labels: Annotated[str | None, typer.Option(help="Label images of --data: a file, or a folder matched by name.")] = None,
     channels: Annotated[str | None, typer.Option(help="Channels of --data, comma-separated; all of them if left away.")] = None,
