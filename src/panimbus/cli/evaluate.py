@@ -26,7 +26,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     only: Annotated[str | None, typer.Option(help="With TOML: only these datasets, comma-separated.")] = None,
     data: Annotated[Path | None, typer.Option(help="With TOML: folder that its paths are relative to, instead of root.")] = None,
     tta: Annotated[
-        str | None, typer.Option(help="With TOML: test-time augmentation, full or none. [default: the model's]")
+        str | None, typer.Option(help="With TOML: test-time augmentation, full, auto or none. [default: the model's]")
     ] = None,
     likely: Annotated[
         bool | None, typer.Option(help="With --table: whether likely positive and likely negative calls count. [default: yes]")

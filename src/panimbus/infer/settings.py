@@ -30,7 +30,8 @@ class PredictSettings:
     tta
         ``full``: the mean over the 8 flips and rotations. ``auto``: as many of them as a tile of a channel needs (1, 2, 4 or 8;
         the mean and the spread are those of the views taken); with the default model fewer than 1 in 200 calls come out other
-        than with all (``benchmarks/compute/adaptive.md``), with others that was not measured. ``none``: one pass. None: what the model's card says.
+        than with all (``benchmarks/compute/adaptive.md``), with others that was not measured. ``none``: one pass. None: what
+        the model's card says.
     tile
         Longest side of a window in model pixels, None for what suits the model; results do not depend on it (float32: 1e-5), but
         for ``tta="auto"``, which decides tile by tile.
