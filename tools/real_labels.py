@@ -1,0 +1,378 @@
+"""Real fields of view for the default model's training, with targets from staining read by eye.
+
+    python tools/real_labels.py ladders --run /tmp/run --data ../shared/data   # pictures for a reader -> tools/readings.csv
+    python tools/real_labels.py pool --run /tmp/run --data ../shared/data      # readings.csv -> /tmp/run/pool/real_*.npz
+
+A reader does not call cells one by one. The cells of a channel of a dataset are ranked, by the mean of their ranks in mean
+intensity and in the score of `RANKED_BY`. A ladder shows 13 crops at each of 18 places of that ranking (`TOP`: in the top x %),
+all in one contrast, and the reader says at each place how many of the cells shown are plainly positive. The share of positive
+cells, averaged over readers and made to fall along the ranking, gives the targets: positive where it is above 0.7, negative
+below 0.3, undefined between. ``readings.csv``: two readers (machine vision; not pathologists), each of whom read every channel
+once, without seeing anything else.
+
+Datasets (`DATASETS`): none of their fields of view is one of dev_gold's (the spleen's r10 is left out, also of the normaliser).
+Two have no segmentation: theirs is a watershed of the nuclear channel, grown by 2.5 µm. The raw planes of lymphoid_mibi take the
+targets of its denoised ones.
+
+Hazed copies: fluorescence has nuclear haze and diffuse background, of which these datasets have little. Their other channels are
+therefore repeated with the field's own nuclear channel, blurred, and a smooth background added (`hazed`), labels unchanged but
+for the positive cells that no longer stand out, which become undefined.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import ndimage
+from scipy.stats import rankdata
+
+from panimbus import io
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from panimbus.core.fov import Fov
+
+Floats = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+READINGS = Path(__file__).parent / "readings.csv"
+RANKED_BY = "compact-1"
+TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
+SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
+LOW, HIGH = 0.3, 0.7
+SEED = 5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is read of a dataset.
+
+    Parameters
+    ----------
+    images
+        Files or a folder, relative to the data.
+    labels
+        Likewise; empty: segmented here.
+    nuclear
+        Its nuclear channels, which all cells carry: they make the haze.
+    segmented_by
+        Those that its cells are found in.
+    read_as
+        The dataset whose cells and readings it takes, FOV by FOV.
+    hazed
+        How many hazed copies each field of view gets.
+    """
+
+    images: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    nuclear: tuple[str, ...] = ()
+    segmented_by: tuple[str, ...] = ()
+    read_as: str = ""
+    hazed: int = 1
+
+
+_SPLEEN = tuple(f"r{k}" for k in (2, 4, 6, 8, 12, 14, 16, 18, 20, 22, 24, 28, 30))
+_POINTS = ("Point3", "Point6")
+DATASETS = {
+    "spleen_imc": Dataset(
+        tuple(f"spleen_imc/images/{r}.ome.tiff" for r in _SPLEEN),
+        tuple(f"spleen_imc/labels/{r}.tiff" for r in _SPLEEN),
+        ("DNA1", "DNA3", "HistoneH3"),
+    ),
+    "lymphoid_mibi": Dataset(
+        tuple(f"lymphoid_mibi/images/{p}_denoised.ome.tiff" for p in _POINTS),
+        nuclear=("dsDNA", "H3K9Ac"),
+        segmented_by=("dsDNA",),
+        hazed=0,
+    ),
+    "lymphoid_mibi_raw": Dataset(
+        tuple(f"lymphoid_mibi/images/{p}_raw.ome.tiff" for p in _POINTS), nuclear=("dsDNA", "H3K9Ac"), read_as="lymphoid_mibi"
+    ),
+    "squamous_imc": Dataset(
+        ("squamous_imc/images/roi.ome.tiff",), nuclear=("Ir191_DNA1", "Ir193_DNA3"), segmented_by=("Ir191_DNA1", "Ir193_DNA3")
+    ),
+    "vectra_inform": Dataset(("vectra_inform",), ("vectra_inform",), ("DAPI",), hazed=2),
+}
+
+
+# ---------------------------------------------------------------- cells and their ranks
+def nuclei(stain: Array, mpp: float, *, grow_um: float = 2.5) -> npt.NDArray[np.uint32]:
+    """(Y, X) label image: watershed of the smoothed nuclear stain from its maxima, grown."""
+    from skimage import feature, filters, measure, morphology, segmentation
+
+    smooth = ndimage.gaussian_filter(np.sqrt(stain.astype(np.float32)), 1.2 / mpp)
+    local = filters.threshold_local(smooth, int(30 / mpp) // 2 * 2 + 1)
+    mask = smooth > np.maximum(0.95 * local, 0.55 * filters.threshold_otsu(smooth))
+    mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask))
+    mask = morphology.remove_small_objects(mask, max_size=int(12 / mpp**2))
+    peaks = feature.peak_local_max(smooth, min_distance=max(2, round(2.2 / mpp)), labels=measure.label(mask))
+    markers = np.zeros(smooth.shape, np.int64)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    grown = segmentation.expand_labels(segmentation.watershed(-smooth, markers, mask=mask), grow_um / mpp)
+    return segmentation.relabel_sequential(grown)[0].astype(np.uint32)
+
+
+def open_dataset(name: str, run: Path, data: Path) -> list[Fov]:
+    """Its FOVs; where it has no label images, with those made here, in ``run/labels``."""
+    one = DATASETS[name]
+    images = [data / p for p in one.images]
+    if one.labels:
+        return list(io.open_fovs(images, labels=[data / p for p in one.labels]))
+    source = one.read_as or name
+    paths = []
+    for fov in io.open_fovs([data / p for p in DATASETS[source].images]):
+        paths.append(run / "labels" / source / f"{fov.fov_id}.tiff")
+        if not paths[-1].exists():
+            stain = sum(
+                np.asarray(fov.image[k : k + 1, :, :])[0].astype(np.float32)
+                for k in map(fov.index, DATASETS[source].segmented_by)
+            )
+            io.write_labels(paths[-1], nuclei(np.asarray(stain), fov.mpp or 1.0))
+    ids = [fov.fov_id for fov in io.open_fovs(images)]
+    return list(io.open_fovs(images, labels=dict(zip(ids, paths, strict=True))))
+
+
+def scored(name: str, fovs: list[Fov], run: Path) -> AnnData:
+    """Scores of `RANKED_BY` and mean intensities, kept in ``run/ranks``."""
+    import anndata
+
+    from panimbus import predict
+
+    path = run / "ranks" / f"{name}.h5ad"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        predict(fovs, model=RANKED_BY).write_h5ad(path)
+    return anndata.read_h5ad(path)
+
+
+def rank(cells: AnnData, channel: str) -> Floats:
+    """(n,) in (0, 1]: mean of each cell's rank in mean intensity and in score."""
+    k = list(cells.var_names).index(channel)
+    mean, score = np.asarray(cells.layers["intensity_mean"])[:, k], np.asarray(cells.X)[:, k]
+    return np.asarray((rankdata(mean) + rankdata(score)) / (2 * len(mean)), np.float64)
+
+
+# ---------------------------------------------------------------- ladders
+def ladder(name: str, channel: str, fovs: list[Fov], cells: AnnData, rng: np.random.Generator) -> Any:
+    """The picture of a channel: crops at the places of the ranking, and three wider views beside them."""
+    from PIL import Image, ImageDraw
+
+    order = np.argsort(-rank(cells, channel))
+    planes = [np.asarray(fov.image[fov.index(channel) : fov.index(channel) + 1, :, :])[0].astype(np.float32) for fov in fovs]
+    labels = [np.asarray(fov.labels[:, :]) for fov in fovs if fov.labels is not None]
+    at = {fov.fov_id: k for k, fov in enumerate(fovs)}
+    fov_of = cells.obs["fov_id"].map(at).to_numpy().astype(int)
+    ids, area, where = cells.obs["cell_id"].to_numpy(), cells.obs["area_um2"].to_numpy(), np.asarray(cells.obsm["spatial"])
+    mean = np.asarray(cells.layers["intensity_mean"])[:, list(cells.var_names).index(channel)]
+    top = max(
+        float(np.percentile(np.concatenate([p.ravel()[::7] for p in planes]), 99.7)), float(np.percentile(mean, 99.5)), 1e-6
+    )
+    step = CROP_PX + 2
+    page = Image.new("RGB", (60 + SHOWN * step + 420, 20 + len(TOP) * step), (40, 40, 40))
+    draw = ImageDraw.Draw(page)
+    draw.text((4, 2), f"{name} / {channel}   rows: cells at the top x % of {len(order)} cells", fill=(255, 255, 255))
+    for row, share in enumerate(TOP):
+        place, width = int(share / 100 * len(order)), max(SHOWN, int(0.12 * share / 100 * len(order)))
+        near = order[max(0, place - width // 2) : place + width // 2 + 1]
+        draw.text((4, 44 + row * step), f"{row + 1:2d}: {share}%", fill=(255, 255, 255))
+        for column, cell in enumerate(rng.permutation(near[area[near] >= LEAST_UM2])[:SHOWN]):
+            k = fov_of[cell]
+            shown = _crop(planes[k], labels[k], where[cell], ids[cell], fovs[k].mpp or 1.0, top)
+            page.paste(Image.fromarray(shown), (56 + column * step, 20 + row * step))
+    for row, share in enumerate((0.4, 3, 20)):
+        cell = order[int(share / 100 * len(order))]
+        plane, mpp = planes[fov_of[cell]], fovs[fov_of[cell]].mpp or 1.0
+        side = min(int(190 / mpp), *plane.shape)
+        x, y = (int(np.clip(v / mpp - side / 2, 0, n - side)) for v, n in zip(where[cell], plane.shape[::-1], strict=True))
+        view = _grey(plane[y : y + side, x : x + side], top)
+        page.paste(Image.fromarray(view).resize((380, 380)).convert("RGB"), (68 + SHOWN * step, 20 + row * 388))
+    return page
+
+
+def _grey(values: Array, top: float) -> npt.NDArray[np.uint8]:
+    return np.asarray(255 * np.clip(values / top, 0, 1) ** 0.7, np.uint8)
+
+
+def _crop(plane: Array, labels: Array, where: Floats, cell: int, mpp: float, top: float) -> npt.NDArray[np.uint8]:
+    """(P, P, 3): what lies around a cell, and its outline."""
+    side = round(CROP_UM / mpp)
+    x0, y0 = (round(v / mpp - CROP_UM / mpp / 2) for v in where)
+    grid = np.ix_(np.arange(y0, y0 + side), np.arange(x0, x0 + side))
+    inside = [(g >= 0) & (g < n) for g, n in zip(grid, plane.shape, strict=True)]
+    clipped = tuple(np.clip(g, 0, n - 1) for g, n in zip(grid, plane.shape, strict=True))
+    there = inside[0] & inside[1]
+    zoom = CROP_PX / side
+    grey = ndimage.zoom(np.where(there, plane[clipped], 0), zoom, order=1)[:CROP_PX, :CROP_PX]
+    own = ndimage.zoom((there & (labels[clipped] == cell)).astype(np.uint8), zoom, order=0)[:CROP_PX, :CROP_PX] > 0
+    out = np.repeat(_grey(grey, top)[:, :, None], 3, axis=2)
+    edge = ndimage.binary_dilation(own) & ~own
+    out[edge] = out[edge] // 2 + np.array([127, 95, 0], np.uint8)
+    return out
+
+
+def ladders(run: Path, data: Path) -> None:
+    """All pictures, in ``run/ladders``."""
+    rng = np.random.default_rng(0)
+    (run / "ladders").mkdir(parents=True, exist_ok=True)
+    for name, one in DATASETS.items():
+        if one.read_as:
+            continue
+        fovs = open_dataset(name, run, data)
+        cells = scored(name, fovs, run)
+        for channel in cells.var_names:
+            path = run / "ladders" / f"{name}__{channel.replace(' ', '_')}.png"
+            if not path.exists():
+                ladder(name, channel, fovs, cells, rng).save(path)
+
+
+# ---------------------------------------------------------------- readings -> targets
+def shares(path: Path = READINGS) -> dict[tuple[str, str], Floats]:
+    """(dataset, channel) -> share of positive cells at each place of `TOP`: the readers' mean, made to fall."""
+    from sklearn.isotonic import IsotonicRegression
+
+    found: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            pairs = [pair.split("/") for pair in row["counts"].split()]
+            found[row["dataset"], row["channel"]].append([float(n) / float(of) for n, of in pairs])
+    places = np.arange(len(TOP))
+    return {
+        key: np.asarray(IsotonicRegression(increasing=False).fit_transform(places, np.mean(rows, axis=0)), np.float64)
+        for key, rows in found.items()
+    }
+
+
+def targets(ranks: Floats, share: Floats) -> npt.NDArray[np.int8]:
+    """(n,) 1, 0 or -1 (undefined) by the share of positive cells at each cell's place in the ranking."""
+    top = np.log(np.clip(100 * (1 - ranks), 0.05, 100))
+    at = np.interp(top, np.log([0.05, *TOP, 100]), [share[0], *share, share[-1]])
+    return np.where(at >= HIGH, 1, np.where(at <= LOW, 0, -1)).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of view of the pool; the shapes are those of `train_default.Fov`."""
+
+    image: Array
+    index: Array
+    mean: Array
+    outside: Array
+    truth: Array
+    channels: tuple[str, ...]
+
+
+def fields(name: str, run: Path, data: Path) -> Iterator[tuple[str, Field]]:
+    """A dataset's FOVs at 1 µm a pixel, in units of its normaliser, with the channels that were read."""
+    from panimbus.core.window import read_channels, read_index
+    from panimbus.data.source import scan_fovs
+
+    source = DATASETS[name].read_as or name
+    fovs, share = open_dataset(name, run, data), shares()
+    cells = scored(source, open_dataset(source, run, data), run)
+    scanned = scan_fovs(name, fovs)
+    channels = [c for c in scanned.channels if (source, c) in share and not scanned.scale.blank(c)]
+    truth = np.stack([targets(rank(cells, c), share[source, c]) for c in channels])
+    start = 0
+    for one in scanned.fovs:
+        height, width = one.cells.shape
+        box = (0, height, 0, width)
+        index = read_index(one.fov, one.cells, box).astype(np.int32)
+        norm = np.array([scanned.scale.value(c) for c in channels], np.float32)
+        planes = read_channels(one.fov, one.cells, box, channels)
+        image = np.stack([np.minimum(p / v, 8).astype(np.float16) for p, v in zip(planes, norm, strict=True)])
+        outside = _outside(image, index)
+        mean = (one.mean[:, [scanned.channels.index(c) for c in channels]] / norm).T.astype(np.float16)
+        here = slice(start, start := start + one.cells.n)
+        yield one.fov.fov_id, Field(image, index, mean, outside, truth[:, here], tuple(channels))
+
+
+def _outside(image: Array, index: Array) -> Array:
+    free = index < 0
+    return np.array([p[free].mean(dtype=np.float64) if free.any() else 0.0 for p in image], np.float32)
+
+
+def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> Field | None:
+    """The field with nuclear haze and diffuse background in the channels where some, not most, cells are positive."""
+    index, n = field.index, field.mean.shape[1]
+    area = np.maximum(np.bincount((index + 1).ravel(), minlength=n + 1)[1:], 1)
+    stains = [k for k, c in enumerate(field.channels) if c in nuclear]
+    rows = []
+    for k, (truth, own) in enumerate(zip(field.truth, field.mean.astype(np.float64), strict=True)):
+        positive, negative = truth == 1, truth == 0
+        if k in stains or not negative.any() or positive.sum() < max(5, 0.002 * n) or positive.mean() > 0.6:
+            continue
+        floor = np.median(own[negative])
+        height = np.median(own[positive]) - floor
+        if height <= 0.02:
+            continue
+        nuclei_at = ndimage.gaussian_filter(field.image[rng.choice(stains)].astype(np.float32), rng.uniform(0.3, 1.5))
+        nuclei_at /= max(float((np.bincount((index + 1).ravel(), nuclei_at.ravel(), n + 1)[1:] / area).mean()), 1e-6)
+        haze, even = rng.uniform(0.1, 0.6) * (rng.random() < 0.75), rng.uniform(0.1, 0.9) * (rng.random() < 0.5)
+        slow = np.exp(0.25 * _smooth(index.shape, rng))
+        added = height * ((haze if haze + even > 0 else 0.3) * nuclei_at * np.sqrt(slow) + even * slow)
+        added = np.maximum(added * (1 + rng.uniform(0.03, 0.2) * rng.normal(size=index.shape)), 0)
+        more = np.bincount((index + 1).ravel(), added.ravel(), n + 1)[1:] / area
+        seen = truth.copy()
+        seen[positive & (own - floor < 0.6 * np.maximum(more - even * height, 0) + 0.25 * even * height)] = -1
+        plane = field.image[k].astype(np.float32) + added
+        norm = float(np.percentile(plane, 99.9))
+        rows.append(
+            (np.minimum(plane / norm, 8).astype(np.float16), ((own + more) / norm).astype(np.float16), seen, field.channels[k])
+        )
+    if not rows:
+        return None
+    image, mean, truth, channels = (list(v) for v in zip(*rows, strict=True))
+    return Field(np.stack(image), index, np.stack(mean), _outside(np.stack(image), index), np.stack(truth), tuple(channels))
+
+
+def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """(Y, X) a field that varies over a sixth of the sides."""
+    coarse = rng.normal(size=(6, 6))
+    grid = np.meshgrid(*(np.linspace(0, 5, n) for n in shape), indexing="ij")
+    return np.asarray(ndimage.map_coordinates(coarse, grid, order=3, mode="nearest"), np.float64)
+
+
+def pool(run: Path, data: Path) -> None:
+    """``run/pool/real_<dataset>__<fov>.npz`` and hazed copies, for `train_default`."""
+    rng = np.random.default_rng(SEED)
+    (run / "pool").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, one in DATASETS.items():
+        for fov_id, field in fields(name, run, data):
+            copies = [hazed(field, one.nuclear, rng) for _ in range(one.hazed)]
+            for k, each in enumerate([field, *copies]):
+                if each is None:
+                    continue
+                seldom = np.isin(each.channels, one.nuclear)
+                np.savez(run / "pool" / f"real_{name}__{fov_id}__{k}.npz", **vars(each), dataset=name, fov=fov_id, seldom=seldom)
+            rows += [
+                (name, fov_id, c, *(int((t == v).sum()) for v in (1, 0, -1)))
+                for c, t in zip(field.channels, field.truth, strict=True)
+            ]
+    table = pd.DataFrame(rows, columns=["dataset", "fov", "channel", "positive", "negative", "undefined"])
+    table.to_csv(run / "targets.csv", index=False)
+    sys.stdout.write(table.groupby("dataset")[["positive", "negative", "undefined"]].sum().to_string() + "\n")
+
+
+def main() -> None:
+    """Parse and run one stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("ladders", "pool"))
+    parser.add_argument("--run", type=Path, required=True, help="folder of this run, outside the repository")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the datasets")
+    args = parser.parse_args()
+    (ladders if args.stage == "ladders" else pool)(args.run, args.data)
+
+
+if __name__ == "__main__":
+    main()
