@@ -78,7 +78,7 @@ class Dataset:
     nuclear: tuple[str, ...] = ()
     segmented_by: tuple[str, ...] = ()
     read_as: str = ""
-    hazed: int = 1
+    hazed: int = 2
 
 
 _SPLEEN = tuple(f"r{k}" for k in (2, 4, 6, 8, 12, 14, 16, 18, 20, 22, 24, 28, 30))
@@ -93,15 +93,17 @@ DATASETS = {
         tuple(f"lymphoid_mibi/images/{p}_denoised.ome.tiff" for p in _POINTS),
         nuclear=("dsDNA", "H3K9Ac"),
         segmented_by=("dsDNA",),
-        hazed=0,
     ),
     "lymphoid_mibi_raw": Dataset(
-        tuple(f"lymphoid_mibi/images/{p}_raw.ome.tiff" for p in _POINTS), nuclear=("dsDNA", "H3K9Ac"), read_as="lymphoid_mibi"
+        tuple(f"lymphoid_mibi/images/{p}_raw.ome.tiff" for p in _POINTS),
+        nuclear=("dsDNA", "H3K9Ac"),
+        read_as="lymphoid_mibi",
+        hazed=1,
     ),
     "squamous_imc": Dataset(
         ("squamous_imc/images/roi.ome.tiff",), nuclear=("Ir191_DNA1", "Ir193_DNA3"), segmented_by=("Ir191_DNA1", "Ir193_DNA3")
     ),
-    "vectra_inform": Dataset(("vectra_inform",), ("vectra_inform",), ("DAPI",), hazed=2),
+    "vectra_inform": Dataset(("vectra_inform",), ("vectra_inform",), ("DAPI",), hazed=3),
 }
 
 
@@ -317,7 +319,7 @@ def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> F
             continue
         nuclei_at = ndimage.gaussian_filter(field.image[rng.choice(stains)].astype(np.float32), rng.uniform(0.3, 1.5))
         nuclei_at /= max(float((np.bincount((index + 1).ravel(), nuclei_at.ravel(), n + 1)[1:] / area).mean()), 1e-6)
-        haze, even = rng.uniform(0.1, 0.6) * (rng.random() < 0.75), rng.uniform(0.1, 0.9) * (rng.random() < 0.5)
+        haze, even = rng.uniform(0.1, 0.7) * (rng.random() < 0.75), rng.uniform(0.1, 0.9) * (rng.random() < 0.5)
         slow = np.exp(0.25 * _smooth(index.shape, rng))
         added = height * ((haze if haze + even > 0 else 0.3) * nuclei_at * np.sqrt(slow) + even * slow)
         added = np.maximum(added * (1 + rng.uniform(0.03, 0.2) * rng.normal(size=index.shape)), 0)

@@ -9,7 +9,7 @@
 The pool: ``fov_<seed>.npz``, each a simulated field of view of 384 x 384 µm with 12 random markers on one random platform,
 brought to 1 µm a pixel as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one
 marker of a 96 x 96 crop, from a real field of view with the probability `REAL`: the dataset by `SHARES`, then any field of view
-and channel of it (nuclear channels, which all cells carry, more seldom: `NUCLEAR`).
+and channel of it (nuclear channels, which all cells carry, more seldom: `NUCLEAR`), up to 1.25 times larger or smaller.
 Loss: binary cross-entropy of the pixels, weighted so that each cell counts the same, plus that of each cell's mean score,
 which is what is thresholded; labels smoothed; cells whose label is undefined carry none.
 ``--start``: the weights of a shipped model to begin from; without it the net begins from nothing, as compact-1 did, which saw
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +47,8 @@ STATS = (*(f"q{q}" for q in QUANTILES), "outside")
 PERCENTILE = 99.9
 SETTINGS = {"widths": (16, 32, 64, 96), "blocks": 1, "planes": len(PLANES), "stats": len(STATS), "unshuffle": 2}
 FOV_UM, CROP, BATCH, CHANNELS = 384, 96, 24, 12
-LR, LR_START, WEIGHT_DECAY, SMOOTHING, EMA, JITTER = 1.5e-3, 8e-4, 1e-3, 0.06, 0.998, 0.35
-REAL, NUCLEAR = 0.4, 0.3
+LR, LR_START, WEIGHT_DECAY, SMOOTHING, EMA, JITTER = 1.5e-3, 8e-4, 1e-3, 0.025, 0.998, 0.35
+REAL, NUCLEAR, ZOOM = 0.45, 0.3, 0.22
 SHARES = {"spleen_imc": 0.28, "lymphoid_mibi": 0.2, "lymphoid_mibi_raw": 0.12, "squamous_imc": 0.2, "vectra_inform": 0.2}
 HELD_OUT = ("r28", "r30")  # of the spleen, for validation
 PLATFORM_SHARE = {"codex": 0.4, "mibi": 0.3, "imc": 0.3}
@@ -123,6 +124,7 @@ class Fov:
     truth: np.ndarray  # (C, m) int8: 1, 0, or -1 = undefined
     area: np.ndarray  # (m,) pixels at 1 µm
     seldom: np.ndarray  # (C,) bool: channels drawn with the probability NUCLEAR
+    real: bool
 
 
 def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
@@ -133,7 +135,7 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
         names = z["channels"].tolist() if "channels" in z else [""] * len(truth)
         seldom = z["seldom"] if "seldom" in z else np.zeros(len(truth), bool)
         keep = [k for k, name in enumerate(names) if not any(fnmatch(prefix + name, pattern) for pattern in without)]
-        return Fov(z["image"][keep], index, z["mean"][keep], z["outside"][keep], truth[keep], area, seldom[keep])
+        return Fov(z["image"][keep], index, z["mean"][keep], z["outside"][keep], truth[keep], area, seldom[keep], bool(prefix))
 
 
 def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.ndarray, ...] | None:
@@ -143,9 +145,15 @@ def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.nd
     c = int(rng.integers(len(fov.image)))
     if fov.seldom[c] and rng.random() > NUCLEAR:
         return None
-    y, x = (int(rng.integers(0, n - crop + 1)) for n in fov.index.shape)
-    index = fov.index[y : y + crop, x : x + crop]
-    image = fov.image[c, y : y + crop, x : x + crop].astype(np.float32)
+    zoom = math.exp(rng.uniform(-ZOOM, ZOOM)) if fov.real else 1.0
+    side = round(crop / zoom)
+    y, x = (int(rng.integers(0, n - side + 1)) for n in fov.index.shape)
+    index = fov.index[y : y + side, x : x + side]
+    image = fov.image[c, y : y + side, x : x + side].astype(np.float32)
+    if side != crop:
+        at = (np.arange(crop) + 0.5) * (side / crop)
+        index = index[np.ix_(at.astype(int), at.astype(int))]
+        image = ndimage.map_coordinates(image, np.meshgrid(at - 0.5, at - 0.5, indexing="ij"), order=1, mode="nearest")
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     index, image = np.rot90(index, turns), np.rot90(image, turns)
     if flip:
@@ -163,7 +171,7 @@ def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.nd
     raw = [*np.percentile(mean[drawn], QUANTILES), fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))]
     stats = np.sqrt(np.clip(raw, 0, 1)).astype(np.float32)
     planes = channel_planes(label_planes(PLANES, index), PLANES, image / norm, index, mean)
-    return planes, stats, index, truth, fov.area
+    return planes, stats, index, truth, fov.area * (crop / side) ** 2
 
 
 def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator, size: int = BATCH) -> tuple[torch.Tensor, ...]:
