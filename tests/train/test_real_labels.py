@@ -1,0 +1,124 @@
+"""What the default model's training makes of staining read by eye (tools/)."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def real() -> ModuleType:
+    return load("real_labels")
+
+
+def test_readings_are_whole(real: ModuleType) -> None:
+    with real.READINGS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {r["dataset"] for r in rows} == {name for name, one in real.DATASETS.items() if not one.read_as}
+    for row in rows:
+        pairs = [[float(v) for v in pair.split("/")] for pair in row["counts"].split()]
+        assert len(pairs) == len(real.TOP)
+        assert all(0 <= n <= of <= real.SHOWN for n, of in pairs)
+    keys = [(r["dataset"], r["channel"], r["reader"]) for r in rows]
+    assert len(keys) == len(set(keys))
+
+
+def test_no_field_of_view_of_dev_gold(real: ModuleType) -> None:
+    paths = [p for one in real.DATASETS.values() for p in (*one.images, *one.labels)]
+    assert not [p for p in paths if "r10" in p or "lymphoma" in p or "dcis" in p]
+
+
+def test_shares_are_the_readers_mean_made_to_fall(real: ModuleType, tmp_path: Path) -> None:
+    first = ["13/13"] * 6 + ["6/12"] + ["0/13"] * 11
+    second = ["13/13"] * 5 + ["0/13", "6.5/13"] + ["0/13"] * 11
+    path = tmp_path / "readings.csv"
+    path.write_text(f"dataset,channel,reader,counts\nd,CD3,A,{' '.join(first)}\nd,CD3,B,{' '.join(second)}\n")
+    (share,) = real.shares(path).values()
+    np.testing.assert_allclose(share, [1] * 5 + [0.5, 0.5] + [0] * 11)
+
+
+def test_targets_by_place_in_the_ranking(real: ModuleType) -> None:
+    share = np.array([1.0] * 9 + [0.5] + [0.0] * 8)  # 11 % nearly all, 15 % half, 20 % none
+    ranks = np.array([1.0, 0.9, 0.85, 0.79, 0.01])  # in the top 0, 10, 15, 21 and 99 %
+    assert real.targets(ranks, share).tolist() == [1, 1, -1, 0, 0]
+    assert set(real.targets(ranks, np.zeros(18)).tolist()) == {0}
+    assert set(real.targets(ranks, np.ones(18)).tolist()) == {1}
+
+
+def test_nuclei_of_ten_discs(real: ModuleType) -> None:
+    y, x = np.mgrid[:120, :260]
+    stain = sum(100.0 * np.exp(-((((y - cy) ** 2 + (x - cx) ** 2) / 40) ** 2)) for cy in (35, 85) for cx in range(30, 260, 50))
+    labels = real.nuclei(stain + 1, 0.5)
+    assert labels.max() == 10
+    assert len({int(labels[cy, cx]) for cy in (35, 85) for cx in range(30, 260, 50)} - {0}) == 10
+
+
+@pytest.fixture
+def field(real: ModuleType) -> object:
+    """Forty cells of 6 x 6 px; ten of them carry CD3, all DNA."""
+    index = np.full((40, 80), -1, np.int32)
+    image = np.zeros((2, 40, 80), np.float16)
+    for k in range(40):
+        y, x = divmod(k, 8)
+        box = (slice(8 * y, 8 * y + 6), slice(10 * x, 10 * x + 6))
+        index[box] = k
+        image[0][box] = 0.6 if k < 10 else 0.02
+        image[1][box] = 0.5
+    mean = image[:, ::8, ::10].reshape(2, 40)
+    truth = np.stack([np.arange(40) < 10, np.ones(40, bool)]).astype(np.int8)
+    return real.Field(image, index, mean, np.zeros(2, np.float32), truth, ("CD3", "DNA"))
+
+
+def test_hazed_field(real: ModuleType, field: object) -> None:
+    for seed in range(6):
+        out = real.hazed(field, ("DNA",), np.random.default_rng(seed))
+        assert out.channels == ("CD3",)
+        assert set(out.truth[0, :10].tolist()) <= {1, -1}
+        assert set(out.truth[0, 10:].tolist()) == {0}
+        assert np.median(out.mean[0, 10:]) > 0.03  # negative cells are brighter than before
+        shown = np.bincount(out.index.ravel() + 1, out.image[0].ravel())[1:] / 36
+        np.testing.assert_allclose(shown, out.mean[0], atol=4e-3)  # pixels and means tell the same
+    assert (
+        real.hazed(real.Field(**{**vars(field), "truth": np.ones((2, 40), np.int8)}), ("DNA",), np.random.default_rng(0)) is None
+    )
+
+
+def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
+    train = load("train_default")
+    tiled = {"image": np.tile(field.image, (1, 4, 2)), "index": np.tile(field.index, (4, 2))}
+    fov = train.Fov(
+        **tiled,
+        mean=field.mean,
+        outside=field.outside,
+        truth=field.truth,
+        area=np.full(40, 288),
+        seldom=np.zeros(2, bool),
+        real=True,
+    )
+    sides = []
+    for seed in range(8):
+        planes, stats, index, truth, area = train.example(fov, np.random.default_rng(seed))
+        assert planes.shape == (len(train.PLANES), 96, 96)
+        assert stats.shape == (len(train.STATS),)
+        assert truth.shape == (40,)
+        assert set(np.unique(index)) <= set(range(-1, 40))
+        sides.append(float(area[0]))
+    assert min(sides) < 288 < max(sides)
