@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 PLANES = ("image", "sqrt", "interior", "cell", "cell_mean")
 QUANTILES = (10, 25, 50, 75, 90, 97)
-STATS = (*(f"q{q}" for q in QUANTILES), "outside")
+STATS = (*(f"q{q}" for q in QUANTILES), "outside", "otsu")
 PERCENTILE = 99.9
 SETTINGS = {"widths": (16, 32, 64, 96), "blocks": 1, "planes": len(PLANES), "stats": len(STATS), "unshuffle": 2}
 FOV_UM, CROP, BATCH, CHANNELS = 384, 96, 24, 12
@@ -141,6 +141,7 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
 def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.ndarray, ...] | None:
     """Planes (P, s, s), stats (S,), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells."""
     from panimbus.core.planes import channel_planes, label_planes
+    from panimbus.core.scale import otsu_of_quantiles
 
     c = int(rng.integers(len(fov.image)))
     if fov.seldom[c] and rng.random() > NUCLEAR:
@@ -168,7 +169,9 @@ def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.nd
     # a dataset holds more or fewer positive cells than this FOV
     odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
     drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
-    raw = [*np.percentile(mean[drawn], QUANTILES), fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))]
+    percentiles = np.percentile(mean[drawn], np.arange(1, 100))
+    outside = fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))
+    raw = [*percentiles[np.array(QUANTILES) - 1], outside, otsu_of_quantiles(percentiles)]
     stats = np.sqrt(np.clip(raw, 0, 1)).astype(np.float32)
     planes = channel_planes(label_planes(PLANES, index), PLANES, image / norm, index, mean)
     return planes, stats, index, truth, fov.area * (crop / side) ** 2
@@ -290,7 +293,10 @@ def load_state(run: Path, seed: int, start: str) -> State:
     torch.manual_seed(seed)
     net = CompactUNet(**SETTINGS).to(memory_format=torch.channels_last)
     if start:
-        net.load_state_dict(load_torch(resolve_model(start).weights)[0].state_dict())
+        given = load_torch(resolve_model(start).weights)[0].state_dict()
+        new = len(STATS) - given["film.hidden.weight"].shape[1]  # statistics that it does not know come last and count nothing
+        given["film.hidden.weight"] = torch.nn.functional.pad(given["film.hidden.weight"], (0, new))
+        net.load_state_dict(given)
     ema = CompactUNet(**SETTINGS)
     ema.load_state_dict(net.state_dict())
     rate = LR_START if start else LR

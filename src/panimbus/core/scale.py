@@ -212,10 +212,43 @@ OVER = ("all", "nonzero")
 
 
 def stat_names_known(names: Iterable[str]) -> None:
-    """Refuse a statistic that is neither ``q01`` .. ``q99`` nor ``outside``."""
-    unknown = [n for n in names if n != "outside" and n not in CELL_QUANTILES]
+    """Refuse a statistic that is none of ``q01`` .. ``q99``, ``outside`` and ``otsu``."""
+    unknown = [n for n in names if n not in {"outside", "otsu"} and n not in CELL_QUANTILES]
     if unknown:
-        raise InputError(f"Unknown channel statistics: {', '.join(unknown)}.", available=("q01 ... q99", "outside"))
+        raise InputError(f"Unknown channel statistics: {', '.join(unknown)}.", available=("q01 ... q99", "outside", "otsu"))
+
+
+def statistic(known: Mapping[str, float], name: str) -> float:
+    """One statistic of those of `ChannelScale.stats`, or ``otsu`` (`otsu_of_quantiles` of them); 0 where it is not known."""
+    if name == "otsu":
+        return otsu_of_quantiles([known[n] for n in CELL_QUANTILES]) if CELL_QUANTILES[0] in known else 0.0
+    return known.get(name, 0.0)
+
+
+def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
+    """Otsu's threshold (largest variance between two classes) of a distribution given by evenly spaced quantiles.
+
+    Parameters
+    ----------
+    quantiles : (n,) number
+        Rising.
+
+    Returns
+    -------
+    float
+        Half way between the two classes; the value itself where all are equal.
+
+    Examples
+    --------
+    >>> otsu_of_quantiles([1, 1, 2, 9, 10])
+    5.5
+    """
+    values = np.asarray(quantiles, np.float64)
+    low = np.arange(1, len(values))
+    total = np.cumsum(values)
+    means = total[:-1] / low, (total[-1] - total[:-1]) / (len(values) - low)
+    split = int(np.argmax(low * (len(values) - low) * (means[1] - means[0]) ** 2))
+    return float(values[split] + values[split + 1]) / 2
 
 
 @dataclass(frozen=True)
@@ -288,9 +321,9 @@ class ChannelScale:
             ) from None
 
     def vector(self, channel: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(S,) float32: square roots of the statistics, normalised and clipped to [0, 1]."""
+        """(S,) float32: square roots of the statistics (see `statistic`), normalised and clipped to [0, 1]."""
         stat_names_known(names)
-        raw = np.array([self.stats[channel].get(n, 0.0) for n in names], np.float64)
+        raw = np.array([statistic(self.stats[channel], n) for n in names], np.float64)
         return np.sqrt(np.clip(np.nan_to_num(raw) / self.value(channel), 0, 1)).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError, listed
 from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
+from panimbus.core.scale import CELL_QUANTILES, statistic
 from panimbus.data.augment import View, augment
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Examples:
         return found
 
     def _stats(self, example: Example) -> npt.NDArray[np.float64]:
-        return np.array([example.stats.get(name, 0.0) for name in self.card.stats])
+        return np.array([statistic(example.stats, name) for name in self.card.stats])
 
     def _drawn_stats(self, example: Example, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         """Statistics of a dataset that holds more, or fewer, of the tile's positive cells."""
@@ -153,7 +154,8 @@ class Examples:
             return self._stats(example)
         drawn = example.mean[rng.choice(len(odds), _DRAWN, p=odds / odds.sum())]
         outside = example.stats.get("outside", 0.0) * float(np.exp(rng.normal(0, 0.2)))
-        return np.array([outside if n == "outside" else np.percentile(drawn, float(n[1:])) for n in self.card.stats])
+        known = dict(zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)) | {"outside": outside}
+        return np.array([statistic(known, name) for name in self.card.stats])
 
     def _item(self, example: Example, view: View, raw: npt.NDArray[np.float64]) -> Item | None:
         known, pixels = self._known(example, view)
