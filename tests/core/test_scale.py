@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from panimbus.core import scale
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
+from panimbus.core.scale import ChannelScale, ChannelStats, Histogram, otsu_of_quantiles
+from panimbus.evaluate.metrics import otsu_calls
 
 QS = (0, 1, 25, 50, 75, 99, 99.9, 99.99, 100)
 INTS = (np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, np.int64)
@@ -286,6 +287,24 @@ def test_statistics_are_clipped_and_missing_ones_are_zero():
     channel = ChannelStats(Histogram.of(np.arange(101)), Histogram.empty(), 1000.0, 4)
     scale = ChannelScale.fit({"a": channel}, percentile=50)
     np.testing.assert_array_equal(scale.vector("a", ("q50", "outside")), [0, 1])
+
+
+@given(st.integers(0, 1000), st.floats(0.15, 0.85))
+def test_otsu_of_quantiles_is_that_of_the_values(seed, share):
+    rng = np.random.default_rng(seed)
+    values = np.where(rng.random(5000) < share, rng.normal(5, 0.5, 5000), rng.normal(1, 0.3, 5000))
+    threshold = otsu_of_quantiles(np.percentile(values, np.arange(1, 100)))
+    assert abs((values > threshold).mean() - otsu_calls(values).mean()) < 0.012
+    np.testing.assert_allclose(otsu_of_quantiles(3 * np.percentile(values, np.arange(1, 100))), 3 * threshold)
+
+
+def test_otsu_statistic_comes_from_the_percentiles_that_are_saved():
+    means = np.r_[np.full(695, 2.0), np.full(305, 8.0)].astype(np.float32)
+    fitted = ChannelScale.fit({"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.of(means), 0.0, 0)}, percentile=100)
+    again = ChannelScale.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    np.testing.assert_allclose(again.vector("a", ("otsu",)), np.sqrt([0.5]), rtol=1e-3)
+    empty = ChannelScale.fit({"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.empty(), 0.0, 0)}, percentile=100)
+    assert empty.vector("a", ("otsu",)).tolist() == [0]
 
 
 def test_unknown_channel():

@@ -99,6 +99,13 @@ def test_statistics_of_the_tile_vary_with_the_share_of_positive_cells(tiny, fake
     assert all(0 <= q <= 1 for q in q50)
 
 
+@pytest.mark.parametrize("statistics", ["tile", "store"])
+def test_otsu_is_between_the_outer_percentiles(tiny, fake_store, statistics):
+    net = {"stats": ["q10", "otsu", "q97"]}
+    low, otsu, high = made(tiny(net=net, data={"statistics": statistics}), fake_store())[0, 0].stats
+    assert low < otsu < high
+
+
 @pytest.mark.parametrize(
     ("changes", "store", "words"),
     [
