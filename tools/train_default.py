@@ -1,21 +1,20 @@
-"""Train the default model: simulate -> real -> train -> export.
+"""Train the default model by the recipe ``compact-2.toml``: simulate -> real -> train -> export.
 
-    python tools/train_default.py simulate --run /tmp/run --fovs 745 --jobs 2     # 2 s of one core a field of view
+    python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
-    python tools/train_default.py train --run /tmp/run --minutes 60 --start compact-1    # after a kill: the same line goes on
-    python tools/train_default.py export --run /tmp/run --start compact-1                # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-2 --out /tmp/run/measured   # then export again, with the figures
+    python tools/train_default.py train --run /tmp/run                            # after a kill: the same line goes on
+    python tools/train_default.py export --run /tmp/run                           # -> src/panimbus/model/shipped
+    panimbus evaluate examples/dev_gold.toml --model compact-2 --out /tmp/run/measured  # then export again, with the figures
 
-The pool: ``fov_<seed>.npz``, each a simulated field of view of 384 x 384 µm with 12 random markers on one random platform,
-brought to 1 µm a pixel as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one
-marker of a 96 x 96 crop, from a real field of view with the probability `REAL`: the dataset by `SHARES`, then any field of view
-and channel of it (nuclear channels, which all cells carry, more seldom: `NUCLEAR`), up to 1.25 times larger or smaller.
+The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
+as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
+simulated or real: the dataset by its share, then any field of view and channel of it, at a scale of its own.
 Loss: binary cross-entropy of the pixels, weighted so that each cell counts the same, plus that of each cell's mean score,
 which is what is thresholded; labels smoothed; cells whose label is undefined carry none.
-``--start``: the weights of a shipped model to begin from; without it the net begins from nothing, as compact-1 did, which saw
-simulation alone. The ranges of the simulator's confounders were set after trial runs of compact-1 were measured on dev_gold.
-Progress in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes. With ``--minutes`` the
-number of steps depends on the machine (the card says how many there were).
+compact-1 began from nothing and saw simulation alone. The ranges of the simulator's confounders were set after trial runs of
+compact-1 were measured on dev_gold.
+Progress in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes. The number of steps in
+the recipe's minutes depends on the machine (the card says how many there were).
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import math
 import re
 import subprocess
 import time
+import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,17 +41,9 @@ if TYPE_CHECKING:
 
     from panimbus.model.unet import CompactUNet
 
-PLANES = ("image", "sqrt", "interior", "cell", "cell_mean")
-QUANTILES = (10, 25, 50, 75, 90, 97)
-STATS = (*(f"q{q}" for q in QUANTILES), "outside", "otsu")
-PERCENTILE = 99.9
-SETTINGS = {"widths": (16, 32, 64, 96), "blocks": 1, "planes": len(PLANES), "stats": len(STATS), "unshuffle": 2}
-FOV_UM, CROP, BATCH, CHANNELS = 384, 96, 24, 12
-LR, LR_START, WEIGHT_DECAY, SMOOTHING, EMA, JITTER = 1.5e-3, 8e-4, 1e-3, 0.025, 0.998, 0.35
-REAL, NUCLEAR, ZOOM = 0.45, 0.3, 0.22
-SHARES = {"spleen_imc": 0.28, "lymphoid_mibi": 0.2, "lymphoid_mibi_raw": 0.12, "squamous_imc": 0.2, "vectra_inform": 0.2}
-HELD_OUT = ("r28", "r30")  # of the spleen, for validation
-PLATFORM_SHARE = {"codex": 0.4, "mibi": 0.3, "imc": 0.3}
+RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-2.toml").read_text(encoding="utf-8"))
+NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
+QUANTILES = [int(name[1:]) for name in NET["stats"] if name[0] == "q"]
 
 
 # ---------------------------------------------------------------- simulate
@@ -65,21 +57,22 @@ def simulate_fov(job: tuple[int, str]) -> None:
     if path.exists():
         return
     rng = np.random.default_rng([20261123, seed])
-    platform = str(rng.choice(list(PLATFORM_SHARE), p=list(PLATFORM_SHARE.values())))
+    side, percentile = SIMULATION["side_um"], NET["percentile"]
+    platform = str(rng.choice(list(SIMULATION["platforms"]), p=list(SIMULATION["platforms"].values())))
     fine = 1 if platform == "imc" else 2
-    tissue = simulate_tissue((FOV_UM * fine,) * 2, 1.0 / fine, panel=CHANNELS, seed=rng, platform=platform)
+    tissue = simulate_tissue((side * fine,) * 2, 1.0 / fine, panel=SIMULATION["markers"], seed=rng, platform=platform)
     labels, m = tissue.labels, len(tissue.truth)
     index = labels.astype(np.int32) - 1
     area = cell_sums(np.ones(labels.shape), index, m)
     images, means, outside, kept = [], [], [], []
     for k, plane in enumerate(tissue.image):
-        norm = np.percentile(plane, PERCENTILE)
+        norm = np.percentile(plane, percentile)
         if norm <= 0:
             if not plane.any():
                 continue
-            norm = np.percentile(plane[plane > 0], PERCENTILE)
+            norm = np.percentile(plane[plane > 0], percentile)
         sums = cell_sums(plane, index, m) / np.maximum(area, 1) / norm
-        small = plane.reshape(FOV_UM, fine, FOV_UM, fine).mean((1, 3)) / norm
+        small = plane.reshape(side, fine, side, fine).mean((1, 3)) / norm
         images.append(np.minimum(small, 8).astype(np.float16))
         means.append(sums[1:].astype(np.float16))
         outside.append(sums[0])
@@ -99,15 +92,12 @@ def simulate_fov(job: tuple[int, str]) -> None:
     partial.rename(path)
 
 
-def simulate(run: Path, first: int, count: int, jobs: int) -> None:
-    """Fill the pool with seeds first .. first + count - 1."""
+def simulate(run: Path, jobs: int) -> None:
+    """Fill the pool."""
     folder = run / "pool"
     folder.mkdir(parents=True, exist_ok=True)
-    work = [(seed, str(folder)) for seed in range(first, first + count)]
-    if jobs <= 1:
-        for job in work:
-            simulate_fov(job)
-        return
+    ranges = [*SIMULATION["seeds"], SIMULATION["held_out"]]
+    work = [(seed, str(folder)) for first, count in ranges for seed in range(first, first + count)]
     with ProcessPoolExecutor(jobs) as pool:
         list(pool.map(simulate_fov, work, chunksize=4))
 
@@ -123,7 +113,7 @@ class Fov:
     outside: np.ndarray  # (C,)
     truth: np.ndarray  # (C, m) int8: 1, 0, or -1 = undefined
     area: np.ndarray  # (m,) pixels at 1 µm
-    seldom: np.ndarray  # (C,) bool: channels drawn with the probability NUCLEAR
+    seldom: np.ndarray  # (C,) bool: nuclear channels, which are drawn more seldom
     real: bool
 
 
@@ -138,15 +128,15 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
         return Fov(z["image"][keep], index, z["mean"][keep], z["outside"][keep], truth[keep], area, seldom[keep], bool(prefix))
 
 
-def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.ndarray, ...] | None:
+def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None:
     """Planes (P, s, s), stats (S,), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells."""
     from panimbus.core.planes import channel_planes, label_planes
     from panimbus.core.scale import otsu_of_quantiles
 
-    c = int(rng.integers(len(fov.image)))
-    if fov.seldom[c] and rng.random() > NUCLEAR:
+    crop, c = CROPS["side"], int(rng.integers(len(fov.image)))
+    if fov.seldom[c] and rng.random() > REAL["nuclear"]:
         return None
-    zoom = math.exp(rng.uniform(-ZOOM, ZOOM)) if fov.real else 1.0
+    zoom = math.exp(rng.uniform(-1, 1) * REAL["zoom"]) if fov.real else 1.0
     side = round(crop / zoom)
     y, x = (int(rng.integers(0, n - side + 1)) for n in fov.index.shape)
     index = fov.index[y : y + side, x : x + side]
@@ -164,7 +154,7 @@ def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.nd
     present = np.unique(index[index >= 0])
     if not (truth[present] >= 0).any():
         return None
-    norm = math.exp(float(np.clip(rng.normal(0, JITTER), -0.7, 0.7)))  # the normaliser is off by up to 2x
+    norm = math.exp(float(np.clip(rng.normal(0, CROPS["normaliser"]), -0.7, 0.7)))  # the normaliser is off by up to 2x
     mean = fov.mean[c].astype(np.float32) / norm
     # a dataset holds more or fewer positive cells than this FOV
     odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
@@ -173,11 +163,11 @@ def example(fov: Fov, rng: np.random.Generator, crop: int = CROP) -> tuple[np.nd
     outside = fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))
     raw = [*percentiles[np.array(QUANTILES) - 1], outside, otsu_of_quantiles(percentiles)]
     stats = np.sqrt(np.clip(raw, 0, 1)).astype(np.float32)
-    planes = channel_planes(label_planes(PLANES, index), PLANES, image / norm, index, mean)
+    planes = channel_planes(label_planes(NET["planes"], index), NET["planes"], image / norm, index, mean)
     return planes, stats, index, truth, fov.area * (crop / side) ** 2
 
 
-def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator, size: int = BATCH) -> tuple[torch.Tensor, ...]:
+def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
     """Tensors of a batch: planes, stats, cell number of each pixel (0 = none), and per cell: target, weight."""
     import torch
 
@@ -185,8 +175,8 @@ def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator,
     offset = 1
     while len(planes) < size:
         source = fovs
-        if real and (not fovs or rng.random() < REAL):
-            share = np.array([SHARES[name] for name in real])
+        if real and (not fovs or rng.random() < REAL["share"]):
+            share = np.array([REAL["datasets"][name] for name in real])
             source = real[list(real)[int(rng.choice(len(share), p=share / share.sum()))]]
         one = example(source[int(rng.integers(len(source)))], rng)
         if one is None:
@@ -227,7 +217,7 @@ def loss_of(
     own = flat[at]
     z = logits.reshape(-1)[at]
     area = torch.bincount(own, minlength=len(target)).clamp(min=1).float()
-    soft = target * (1 - 2 * SMOOTHING) + SMOOTHING
+    soft = target * (1 - 2 * OPTIMISER["smoothing"]) + OPTIMISER["smoothing"]
     pixel = F.binary_cross_entropy_with_logits(z, soft[own], reduction="none") * (weight / area)[own]
     mean = torch.zeros_like(target).index_add(0, own, torch.sigmoid(z)) / area
     mean = mean[1:].clamp(1e-4, 1 - 1e-4)
@@ -254,20 +244,20 @@ def validation(net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]) ->
 
 
 class Pool:
-    """The FOVs in memory. Seeds below 1,000,000 are for training, from there on held out; so are the real ones of `HELD_OUT`."""
+    """The FOVs in memory."""
 
     def __init__(self, folder: Path, without: Sequence[str] = ()) -> None:
         self.fovs: list[Fov] = []
         self.held_out: list[Fov] = []
         for path in sorted(folder.glob("fov_????????.npz")):
-            (self.fovs if int(path.stem[4:]) < 1_000_000 else self.held_out).append(read_fov(path))
+            (self.fovs if int(path.stem[4:]) < SIMULATION["held_out"][0] else self.held_out).append(read_fov(path))
         self.real: dict[str, list[Fov]] = {}
         self.real_held_out: dict[str, list[Fov]] = {}
         for path in sorted(folder.glob("real_*.npz")):
             dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+)", path.stem).groups()
             fov = read_fov(path, f"{dataset}/{'hazed' if int(copy) else 'plain'}/", without)
             if len(fov.image):
-                (self.real_held_out if name in HELD_OUT else self.real).setdefault(dataset, []).append(fov)
+                (self.real_held_out if name in REAL["held_out"] else self.real).setdefault(dataset, []).append(fov)
 
 
 @dataclass
@@ -277,30 +267,34 @@ class State:
     net: CompactUNet
     ema: CompactUNet
     optimiser: torch.optim.Optimizer
-    step: int
-    spent: float  # seconds of training so far
-    seed: int
-    rate: float
+    step: int = 0
+    spent: float = 0.0  # seconds of training so far
 
 
-def load_state(run: Path, seed: int, start: str) -> State:
+def new_net() -> CompactUNet:
+    """The recipe's net."""
+    from panimbus.model.unet import CompactUNet
+
+    shape = {"widths": tuple(NET["widths"]), "blocks": NET["blocks"], "unshuffle": NET["unshuffle"]}
+    return CompactUNet(planes=len(NET["planes"]), stats=len(NET["stats"]), **shape)
+
+
+def load_state(run: Path, seed: int) -> State:
     """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
     import torch
 
-    from panimbus.model.unet import CompactUNet
     from panimbus.model.weights import load_torch, resolve_model
 
     torch.manual_seed(seed)
-    net = CompactUNet(**SETTINGS).to(memory_format=torch.channels_last)
-    if start:
-        given = load_torch(resolve_model(start).weights)[0].state_dict()
-        new = len(STATS) - given["film.hidden.weight"].shape[1]  # statistics that it does not know come last and count nothing
-        given["film.hidden.weight"] = torch.nn.functional.pad(given["film.hidden.weight"], (0, new))
+    net, ema = new_net().to(memory_format=torch.channels_last), new_net()
+    if RECIPE["start"]:
+        given = load_torch(resolve_model(RECIPE["start"]).weights)[0].state_dict()
+        missing = len(NET["stats"]) - given["film.hidden.weight"].shape[1]
+        given["film.hidden.weight"] = torch.nn.functional.pad(given["film.hidden.weight"], (0, missing))  # they count nothing yet
         net.load_state_dict(given)
-    ema = CompactUNet(**SETTINGS)
     ema.load_state_dict(net.state_dict())
-    rate = LR_START if start else LR
-    state = State(net, ema, torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=WEIGHT_DECAY), 0, 0.0, seed, rate)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
+    state = State(net, ema, optimiser)
     if (run / "last.pt").exists():
         saved = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
         for name in ("net", "ema", "optimiser"):
@@ -314,9 +308,8 @@ def save_state(run: Path, state: State, pool: Pool) -> None:
     import torch
 
     parts = {name: getattr(state, name).state_dict() for name in ("net", "ema", "optimiser")}
-    facts = {"settings": SETTINGS, "planes": list(PLANES), "stats": list(STATS), "percentile": PERCENTILE}
     shown = {"simulated": len(pool.fovs), "held_out": len(pool.held_out), "real": {k: len(v) for k, v in pool.real.items()}}
-    torch.save(parts | facts | shown | {"step": state.step, "spent": state.spent, "seed": state.seed}, run / "next.pt")
+    torch.save(parts | shown | {"step": state.step, "spent": state.spent}, run / "next.pt")
     (run / "next.pt").replace(run / "last.pt")
 
 
@@ -325,7 +318,7 @@ def train_step(state: State, data: tuple[torch.Tensor, ...], done: float) -> flo
     import torch
 
     x, stats, cells, target, weight = data
-    rate = state.rate * min(1, (state.step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    rate = OPTIMISER["rate"] * min(1, (state.step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     loss, _ = loss_of(state.net.logits(x, stats), cells, target, weight)
@@ -334,28 +327,28 @@ def train_step(state: State, data: tuple[torch.Tensor, ...], done: float) -> flo
     torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
     state.optimiser.step()
     state.step += 1
-    follow = min(EMA, (1 + state.step) / (10 + state.step))
+    follow = min(OPTIMISER["ema"], (1 + state.step) / (10 + state.step))
     with torch.no_grad():
         for a, b in zip(state.ema.parameters(), state.net.parameters(), strict=True):
             a.lerp_(b, 1 - follow)
     return float(loss.detach())
 
 
-def train(run: Path, pool_folder: Path, minutes: float, seed: int, start: str, without: Sequence[str]) -> None:
+def train(run: Path, pool_folder: Path, minutes: float, seed: int, without: Sequence[str]) -> None:
     """Train for so many minutes in all, resuming from the last checkpoint."""
     import torch
 
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(2)
-    state, pool = load_state(run, seed, start), Pool(pool_folder, without)
+    state, pool = load_state(run, seed), Pool(pool_folder, without)
     rng = np.random.default_rng([seed, state.step])
     begun = time.monotonic() - state.spent
     saved, running = time.monotonic(), math.nan
     with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(batch, pool.fovs, pool.real, rng)
+        coming = ahead.submit(batch, pool.fovs, pool.real, rng, CROPS["batch"])
         while (done := (time.monotonic() - begun) / (60 * minutes)) < 1:
             data = coming.result()
-            coming = ahead.submit(batch, pool.fovs, pool.real, rng)
+            coming = ahead.submit(batch, pool.fovs, pool.real, rng, CROPS["batch"])
             loss = train_step(state, data, done)
             running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
             if time.monotonic() - saved > 120:
@@ -382,17 +375,20 @@ NOT_FOR = (
 )
 
 
-def trained_on(state: dict[str, Any], start: str) -> str:
+def trained_on(state: dict[str, Any]) -> str:
     """The data in words."""
+    side, markers, platforms = (SIMULATION[k] for k in ("side_um", "markers", "platforms"))
+    begun = f"Weights of {RECIPE['start']}, then " if RECIPE["start"] else ""
+    crop, real = f"{CROPS['side']} x {CROPS['side']} px at 1 µm/px", f"{100 * REAL['share']:.0f} %"
     return (
-        f"{f'Weights of {start}, then ' if start else ''}{state['spent'] / 60:.0f} minutes on 2 cores: {state['step']} steps of "
-        f"{BATCH} crops of {CROP} x {CROP} px at 1 µm/px. {100 - 100 * REAL:.0f} % of them from simulation (panimbus.simulate): "
-        f"{state['simulated']} fields of view of {FOV_UM} x {FOV_UM} µm with {CHANNELS} random markers each, platforms "
-        f"{PLATFORM_SHARE}. {100 * REAL:.0f} % real, with targets from staining read by eye (tools/readings.csv: two readings a "
-        "channel, by machine vision), partly with nuclear haze and diffuse background added: imaging mass cytometry of spleen "
-        "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
-        "denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) "
-        f"and Vectra (akoyabio/phenoptr, zlib; 1); shares {SHARES}. None of them is a field of view of dev_gold."
+        f"{begun}{state['spent'] / 60:.0f} minutes on 2 cores: {state['step']} steps of {CROPS['batch']} crops of {crop}. From "
+        f"simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with {markers} random "
+        f"markers each, platforms {platforms}. {real} of the crops are real, with targets from staining "
+        "read by eye (tools/readings.csv: two readings a channel, by machine vision), partly with nuclear haze and diffuse "
+        "background added: imaging mass cytometry of spleen (ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held "
+        "out), MIBI-TOF of lymphoid tissue, raw and denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous "
+        "tumour (michael-haley/imcanalysis, BSD-3; 1) and Vectra (akoyabio/phenoptr, zlib; 1); shares "
+        f"{REAL['datasets']}. None of them is a field of view of dev_gold."
     )
 
 
@@ -430,38 +426,37 @@ def figures(evaluation: Path) -> dict[str, Any]:
     return {"dev_gold_f1": f1, "interval_95": bounds, "ece": round(said["calibration_error"]["mean"], 4)}
 
 
-def export(run: Path, shipped: Path, name: str, commit: str, start: str) -> None:
+def export(run: Path, shipped: Path, commit: str) -> None:
     """Write the EMA weights as safetensors and ONNX, with the card; ``<run>/measured/`` fills its figures."""
     import torch
 
     from panimbus.model.card import ModelCard
-    from panimbus.model.unet import CompactUNet
     from panimbus.model.weights import save_model
 
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    net = CompactUNet(**state["settings"])
+    net = new_net()
     net.load_state_dict(state["ema"])
     metrics = figures(run / "measured" / "evaluation.json")
     card = ModelCard(
-        name=name,
+        name=RECIPE["name"],
         architecture="compact_unet",
-        settings={"widths": tuple(state["settings"]["widths"]), "blocks": state["settings"]["blocks"], "unshuffle": 2},
-        planes=PLANES,
-        stats=STATS,
+        settings={"widths": tuple(NET["widths"]), "blocks": NET["blocks"], "unshuffle": NET["unshuffle"]},
+        planes=tuple(NET["planes"]),
+        stats=tuple(NET["stats"]),
         mpp=1.0,
-        percentile=PERCENTILE,
-        trained_on=trained_on(state, start),
+        percentile=NET["percentile"],
+        trained_on=trained_on(state),
         measured=measured(metrics),
         not_for=NOT_FOR,
         metrics=metrics,
         licence="BSD-3-Clause",
         date="2026-11",
         commit=commit,
-        seed=state["seed"],
-        command="python tools/train_default.py (the exact lines are in its docstring)",
+        seed=RECIPE["seed"],
+        command="python tools/train_default.py (recipe: tools/compact-2.toml; the exact lines are in the docstring)",
     )
     shipped.mkdir(parents=True, exist_ok=True)
-    save_model(shipped / name, net.eval(), card)
+    save_model(shipped / RECIPE["name"], net.eval(), card)
 
 
 def main() -> None:
@@ -469,29 +464,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("simulate", "train", "export"))
     parser.add_argument("--run", type=Path, required=True, help="folder of this run, outside the repository")
+    parser.add_argument("--jobs", type=int, default=2, help="simulate: processes")
     parser.add_argument("--pool", type=Path, help="train: another run's pool; <run>/pool by default")
-    parser.add_argument("--fovs", type=int, default=600)
-    parser.add_argument("--first", type=int, default=0, help="simulate: first seed")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", default="", help="train, export: model to begin from; nothing by default")
+    parser.add_argument("--minutes", type=float, default=RECIPE["minutes"], help="train: instead of the recipe's, for trials")
+    parser.add_argument("--seed", type=int, default=RECIPE["seed"], help="train: instead of the recipe's, for trials")
     parser.add_argument(
-        "--without", nargs="*", default=[], help="train: patterns of DATASET/plain/CHANNEL or DATASET/hazed/CHANNEL to leave out"
+        "--without", nargs="*", default=[], help="train: leave out DATASET/plain/CHANNEL, DATASET/hazed/CHANNEL (patterns)"
     )
-    parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"))
-    parser.add_argument("--name", default="compact-2")
+    parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"), help="export: where to")
     args = parser.parse_args()
     if args.stage == "simulate":
-        simulate(args.run, args.first, args.fovs, args.jobs)
-        if args.first == 0:
-            simulate(args.run, 1_000_000, 24, args.jobs)  # held out
+        simulate(args.run, args.jobs)
     elif args.stage == "train":
-        train(args.run, args.pool or args.run / "pool", args.minutes, args.seed, args.start, args.without)
+        train(args.run, args.pool or args.run / "pool", args.minutes, args.seed, args.without)
     else:
         head = ["git", "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-        export(args.run, args.shipped, args.name, commit, args.start)
+        export(args.run, args.shipped, commit)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,8 @@ def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
     sides = []
     for seed in range(8):
         planes, stats, index, truth, area = train.example(fov, np.random.default_rng(seed))
-        assert planes.shape == (len(train.PLANES), 96, 96)
-        assert stats.shape == (len(train.STATS),)
+        assert planes.shape == (len(train.NET["planes"]), 96, 96)
+        assert stats.shape == (len(train.NET["stats"]),)
         assert truth.shape == (40,)
         assert set(np.unique(index)) <= set(range(-1, 40))
         sides.append(float(area[0]))
