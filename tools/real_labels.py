@@ -6,9 +6,11 @@
 A reader does not call cells one by one. The cells of a channel of a dataset are ranked, by the mean of their ranks in mean
 intensity and in the score of `RANKED_BY`. A ladder shows 13 crops at each of 18 places of that ranking (`TOP`: in the top x %),
 all in one contrast, and the reader says at each place how many of the cells shown are plainly positive. The share of positive
-cells, averaged over readers and made to fall along the ranking, gives the targets: positive where it is above 0.7, negative
-below 0.3, undefined between. ``readings.csv``: two readers (machine vision; not pathologists), each of whom read every channel
-once, without seeing anything else.
+cells, averaged over readers and made to fall along the ranking, gives the targets: positive where it is above 0.5, negative
+below 0.4, undefined between. ``readings.csv``: two readers (machine vision; not pathologists), each of whom read every channel
+once, without seeing anything else. The borders were set by cells called one by one on two held-out fields of view
+(``benchmarks/model/spleen_calls.csv``): of those above 0.5, 223 of 229 are positive, of those below 0.4, 356 of 366 negative, of
+those between them half.
 
 Datasets (`DATASETS`): none of their fields of view is one of dev_gold's (the spleen's r10 is left out, also of the normaliser).
 Two have no segmentation: theirs is a watershed of the nuclear channel, grown by 2.5 µm. The raw planes of lymphoid_mibi take the
@@ -49,7 +51,7 @@ READINGS = Path(__file__).parent / "readings.csv"
 RANKED_BY = "compact-1"
 TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
 SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
-LOW, HIGH = 0.3, 0.7
+LOW, HIGH = 0.4, 0.5
 SEED = 5
 
 

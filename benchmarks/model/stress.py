@@ -25,6 +25,7 @@ from panimbus.core.scan import pool
 from panimbus.evaluate.metrics import metrics, otsu_calls
 from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
+from panimbus.model.weights import resolve_model
 from panimbus.simulate.optics import PLATFORMS
 from panimbus.simulate.tissue import DrawnPanel, draw_panel, image_tissue
 
@@ -60,9 +61,10 @@ def changed(drawn: DrawnPanel, what: str, level: float) -> DrawnPanel:
 
 def called(fov: Any, models: list[str], factor: float) -> Iterator[tuple[str, Any]]:
     """Each method's calls, (cells, channels) bool, with the normaliser off by a factor."""
-    fitted = ChannelScale.fit(pool([fov], fov.channels, 1.0))
-    scale = replace(fitted, normaliser={k: v * factor for k, v in fitted.normaliser.items()})
     for model in models:
+        card = resolve_model(model).card
+        fitted = ChannelScale.fit(pool([fov], fov.channels, card.mpp), percentile=card.percentile, over=card.percentile_over)
+        scale = replace(fitted, normaliser={k: v * factor for k, v in fitted.normaliser.items()})
         scored = predict(fov, model=model, scale=scale, settings=PredictSettings("none", threads=1))
         yield model, np.asarray(scored.X) >= scored.uns["panimbus"]["threshold"]
     means = np.asarray(scored.layers["intensity_mean"])
