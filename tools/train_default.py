@@ -388,7 +388,8 @@ def trained_on(state: dict[str, Any]) -> str:
         "background added: imaging mass cytometry of spleen (ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held "
         "out), MIBI-TOF of lymphoid tissue, raw and denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous "
         "tumour (michael-haley/imcanalysis, BSD-3; 1) and Vectra (akoyabio/phenoptr, zlib; 1); shares "
-        f"{REAL['datasets']}. None of them is a field of view of dev_gold."
+        f"{REAL['datasets']}. None of them is a field of view of dev_gold. At the end {RECIPE['offset']} was added to all logits "
+        "(held-out simulation: half of the cells with a score of 0.6 were positive)."
     )
 
 
@@ -436,6 +437,8 @@ def export(run: Path, shipped: Path, commit: str) -> None:
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
     net = new_net()
     net.load_state_dict(state["ema"])
+    with torch.no_grad():
+        net.head.bias += RECIPE["offset"]
     metrics = figures(run / "measured" / "evaluation.json")
     card = ModelCard(
         name=RECIPE["name"],
