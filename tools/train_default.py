@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-2.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
-QUANTILES = [int(name[1:]) for name in NET["stats"] if name[0] == "q"]
 
 
 # ---------------------------------------------------------------- simulate
@@ -131,7 +130,7 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
 def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None:
     """Planes (P, s, s), stats (S,), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells."""
     from panimbus.core.planes import channel_planes, label_planes
-    from panimbus.core.scale import otsu_of_quantiles
+    from panimbus.core.scale import CELL_QUANTILES, statistic
 
     crop, c = CROPS["side"], int(rng.integers(len(fov.image)))
     if fov.seldom[c] and rng.random() > REAL["nuclear"]:
@@ -159,9 +158,9 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
     # a dataset holds more or fewer positive cells than this FOV
     odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
     drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
-    percentiles = np.percentile(mean[drawn], np.arange(1, 100))
-    outside = fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))
-    raw = [*percentiles[np.array(QUANTILES) - 1], outside, otsu_of_quantiles(percentiles)]
+    known = dict(zip(CELL_QUANTILES, np.percentile(mean[drawn], np.arange(1, 100)).tolist(), strict=True))
+    known["outside"] = fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))
+    raw = [statistic(known, name) for name in NET["stats"]]
     stats = np.sqrt(np.clip(raw, 0, 1)).astype(np.float32)
     planes = channel_planes(label_planes(NET["planes"], index), NET["planes"], image / norm, index, mean)
     return planes, stats, index, truth, fov.area * (crop / side) ** 2
@@ -308,8 +307,7 @@ def save_state(run: Path, state: State, pool: Pool) -> None:
     import torch
 
     parts = {name: getattr(state, name).state_dict() for name in ("net", "ema", "optimiser")}
-    shown = {"simulated": len(pool.fovs), "held_out": len(pool.held_out), "real": {k: len(v) for k, v in pool.real.items()}}
-    torch.save(parts | shown | {"step": state.step, "spent": state.spent}, run / "next.pt")
+    torch.save(parts | {"simulated": len(pool.fovs), "step": state.step, "spent": state.spent}, run / "next.pt")
     (run / "next.pt").replace(run / "last.pt")
 
 
