@@ -1,10 +1,10 @@
-"""Train the default model by the recipe ``compact-2.toml``: simulate -> real -> train -> export.
+"""Train the default model by the recipe ``compact-3.toml``: simulate -> real -> train -> export.
 
     python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
     python tools/train_default.py train --run /tmp/run                            # after a kill: the same line goes on
     python tools/train_default.py export --run /tmp/run                           # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-2 --out /tmp/run/measured  # then export again, with the figures
+    panimbus evaluate examples/dev_gold.toml --model compact-3 --out /tmp/run/measured  # then export again, with the figures
 
 The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
 as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
@@ -13,8 +13,7 @@ Loss: binary cross-entropy of the pixels, weighted so that each cell counts the 
 which is what is thresholded; labels smoothed; cells whose label is undefined carry none.
 compact-1 began from nothing and saw simulation alone. The ranges of the simulator's confounders were set after trial runs of
 compact-1 were measured on dev_gold.
-Progress in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes. The number of steps in
-the recipe's minutes depends on the machine (the card says how many there were).
+Progress in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ import re
 import subprocess
 import time
 import tomllib
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -41,8 +41,17 @@ if TYPE_CHECKING:
 
     from panimbus.model.unet import CompactUNet
 
-RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-2.toml").read_text(encoding="utf-8"))
+RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-3.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
+
+
+def change_recipe(lines: Sequence[str]) -> None:
+    """Replace settings of the recipe: lines of TOML, for trials."""
+    for part, value in tomllib.loads("\n".join(lines)).items():
+        if isinstance(value, dict):
+            RECIPE[part].update(value)  # in place: NET, REAL ... are these
+        else:
+            RECIPE[part] = value
 
 
 # ---------------------------------------------------------------- simulate
@@ -114,6 +123,8 @@ class Fov:
     area: np.ndarray  # (m,) pixels at 1 µm
     seldom: np.ndarray  # (C,) bool: nuclear channels, which are drawn more seldom
     real: bool
+    channels: list[str]
+    pooled: list[dict[str, float]] | None = None  # a channel's statistics over all FOVs of a real dataset, as in prediction
 
 
 def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
@@ -124,13 +135,41 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
         names = z["channels"].tolist() if "channels" in z else [""] * len(truth)
         seldom = z["seldom"] if "seldom" in z else np.zeros(len(truth), bool)
         keep = [k for k, name in enumerate(names) if not any(fnmatch(prefix + name, pattern) for pattern in without)]
-        return Fov(z["image"][keep], index, z["mean"][keep], z["outside"][keep], truth[keep], area, seldom[keep], bool(prefix))
+        return Fov(
+            image=z["image"][keep],
+            index=index,
+            mean=z["mean"][keep],
+            outside=z["outside"][keep],
+            truth=truth[keep],
+            area=area,
+            seldom=seldom[keep],
+            real=bool(prefix),
+            channels=[names[k] for k in keep],
+        )
+
+
+def quantiles(mean: np.ndarray, outside: float) -> dict[str, float]:
+    """A channel's statistics from its cells' means (n,) and the mean outside cells."""
+    from panimbus.core.scale import CELL_QUANTILES
+
+    found = np.percentile(mean.astype(np.float32), np.arange(1, 100)).tolist()
+    return dict(zip(CELL_QUANTILES, found, strict=True)) | {"outside": float(outside)}
+
+
+def pool_statistics(fovs: Sequence[Fov]) -> None:
+    """Tell the FOVs of one dataset, in units of its normaliser, each channel's statistics over all of them."""
+    for name in {n for fov in fovs for n in fov.channels}:
+        having = [(fov, fov.channels.index(name)) for fov in fovs if name in fov.channels]
+        found = quantiles(np.concatenate([f.mean[c] for f, c in having]), float(np.mean([f.outside[c] for f, c in having])))
+        for fov, c in having:
+            fov.pooled = fov.pooled or [{} for _ in fov.channels]
+            fov.pooled[c] = found
 
 
 def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None:
     """Planes (P, s, s), stats (S,), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells."""
     from panimbus.core.planes import channel_planes, label_planes
-    from panimbus.core.scale import CELL_QUANTILES, statistic
+    from panimbus.core.scale import statistic, told, unit_of
 
     crop, c = CROPS["side"], int(rng.integers(len(fov.image)))
     if fov.seldom[c] and rng.random() > REAL["nuclear"]:
@@ -153,16 +192,18 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
     present = np.unique(index[index >= 0])
     if not (truth[present] >= 0).any():
         return None
-    norm = math.exp(float(np.clip(rng.normal(0, CROPS["normaliser"]), -0.7, 0.7)))  # the normaliser is off by up to 2x
-    mean = fov.mean[c].astype(np.float32) / norm
-    # a dataset holds more or fewer positive cells than this FOV
-    odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
-    drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
-    known = dict(zip(CELL_QUANTILES, np.percentile(mean[drawn], np.arange(1, 100)).tolist(), strict=True))
-    known["outside"] = fov.outside[c] / norm * math.exp(rng.normal(0, 0.2))
-    raw = [statistic(known, name) for name in NET["stats"]]
-    stats = np.sqrt(np.clip(raw, 0, 1)).astype(np.float32)
-    planes = channel_planes(label_planes(NET["planes"], index), NET["planes"], image / norm, index, mean)
+    mean = fov.mean[c].astype(np.float32)
+    if fov.pooled and rng.random() < REAL["pooled"]:
+        known = fov.pooled[c]
+    else:  # a dataset holds more or fewer positive cells than this FOV
+        odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
+        drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
+        known = quantiles(mean[drawn], fov.outside[c] * math.exp(rng.normal(0, 0.2)))
+    unit = unit_of(known, 1.0, NET["unit"])
+    stats = told(np.array([statistic(known, name) for name in NET["stats"]]) / unit, NET["unit"])
+    gain = np.float32(math.exp(float(np.clip(rng.normal(0, CROPS["staining"]), -0.7, 0.7))) / unit)
+    image, mean = image * gain, mean * gain
+    planes = channel_planes(label_planes(NET["planes"], index), NET["planes"], image, index, mean)
     return planes, stats, index, truth, fov.area * (crop / side) ** 2
 
 
@@ -252,11 +293,23 @@ class Pool:
             (self.fovs if int(path.stem[4:]) < SIMULATION["held_out"][0] else self.held_out).append(read_fov(path))
         self.real: dict[str, list[Fov]] = {}
         self.real_held_out: dict[str, list[Fov]] = {}
-        for path in sorted(folder.glob("real_*.npz")):
-            dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+)", path.stem).groups()
-            fov = read_fov(path, f"{dataset}/{'hazed' if int(copy) else 'plain'}/", without)
-            if len(fov.image):
-                (self.real_held_out if name in REAL["held_out"] else self.real).setdefault(dataset, []).append(fov)
+        for (dataset, name, _), fov in read_real(folder, without):
+            (self.real_held_out if name in REAL["held_out"] else self.real).setdefault(dataset, []).append(fov)
+
+
+def read_real(folder: Path, without: Sequence[str] = ()) -> list[tuple[tuple[str, str, int], Fov]]:
+    """(dataset, name, copy: 0 = plain, else hazed) and each real FOV; the plain ones with their dataset's statistics."""
+    out, plain = [], defaultdict(list)
+    for path in sorted(folder.glob("real_*.npz")):
+        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+)", path.stem).groups()
+        fov = read_fov(path, f"{dataset}/{'hazed' if int(copy) else 'plain'}/", without)
+        if len(fov.image):
+            out.append(((dataset, name, int(copy)), fov))
+            if not int(copy):
+                plain[dataset].append(fov)
+    for fovs in plain.values():
+        pool_statistics(fovs)
+    return out
 
 
 @dataclass
@@ -278,18 +331,22 @@ def new_net() -> CompactUNet:
     return CompactUNet(planes=len(NET["planes"]), stats=len(NET["stats"]), **shape)
 
 
-def load_state(run: Path, seed: int) -> State:
+def load_state(run: Path) -> State:
     """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
     import torch
 
     from panimbus.model.weights import load_torch, resolve_model
 
-    torch.manual_seed(seed)
+    torch.manual_seed(RECIPE["seed"])
     net, ema = new_net().to(memory_format=torch.channels_last), new_net()
     if RECIPE["start"]:
-        given = load_torch(resolve_model(RECIPE["start"]).weights)[0].state_dict()
-        missing = len(NET["stats"]) - given["film.hidden.weight"].shape[1]
-        given["film.hidden.weight"] = torch.nn.functional.pad(given["film.hidden.weight"], (0, missing))  # they count nothing yet
+        begun = resolve_model(RECIPE["start"])
+        given = load_torch(begun.weights)[0].state_dict()
+        old = given["film.hidden.weight"]
+        at = {name: k for k, name in enumerate(begun.card.stats)}
+        given["film.hidden.weight"] = torch.stack(  # what it does not know counts nothing yet
+            [old[:, at[name]] if name in at else torch.zeros(len(old)) for name in NET["stats"]], 1
+        )
         net.load_state_dict(given)
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
@@ -311,17 +368,26 @@ def save_state(run: Path, state: State, pool: Pool) -> None:
     (run / "next.pt").replace(run / "last.pt")
 
 
-def train_step(state: State, data: tuple[torch.Tensor, ...], done: float) -> float:
-    """One step of AdamW at this share of the run, and of the moving average; returns the loss."""
+def gradient(net: CompactUNet, data: tuple[torch.Tensor, ...]) -> tuple[float, tuple[torch.Tensor, ...]]:
+    """Loss of a batch, and its gradient by each parameter."""
     import torch
 
     x, stats, cells, target, weight = data
-    rate = OPTIMISER["rate"] * min(1, (state.step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    loss, _ = loss_of(net.logits(x, stats), cells, target, weight)
+    return float(loss.detach()), torch.autograd.grad(loss, list(net.parameters()))
+
+
+def train_step(state: State, parts: Sequence[tuple[torch.Tensor, ...]], threads: Executor) -> float:
+    """One step of AdamW on batches of one size, a thread each, and of the moving average; returns the loss."""
+    import torch
+
+    falling = 0.5 * (1 + math.cos(math.pi * state.step / RECIPE["steps"]))
+    rate = OPTIMISER["rate"] * min(1, (state.step + 1) / 200) * (0.01 + 0.99 * falling)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
-    loss, _ = loss_of(state.net.logits(x, stats), cells, target, weight)
-    state.optimiser.zero_grad()
-    loss.backward()
+    losses, gradients = zip(*threads.map(gradient, [state.net] * len(parts), parts), strict=True)
+    for parameter, *each in zip(state.net.parameters(), *gradients, strict=True):
+        parameter.grad = sum(each) / len(each)
     torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
     state.optimiser.step()
     state.step += 1
@@ -329,39 +395,41 @@ def train_step(state: State, data: tuple[torch.Tensor, ...], done: float) -> flo
     with torch.no_grad():
         for a, b in zip(state.ema.parameters(), state.net.parameters(), strict=True):
             a.lerp_(b, 1 - follow)
-    return float(loss.detach())
+    return sum(losses) / len(losses)
 
 
-def train(run: Path, pool_folder: Path, minutes: float, seed: int, without: Sequence[str]) -> None:
-    """Train for so many minutes in all, resuming from the last checkpoint."""
+def train(run: Path, pool_folder: Path, without: Sequence[str], cores: int) -> None:
+    """Train for the recipe's steps in all, resuming from the last checkpoint."""
     import torch
 
     run.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
-    state, pool = load_state(run, seed), Pool(pool_folder, without)
-    rng = np.random.default_rng([seed, state.step])
+    torch.set_num_threads(1)  # two halves of a batch on a core each are half as long again as quick as one batch on two cores
+    state, pool = load_state(run), Pool(pool_folder, without)
+    rng = np.random.default_rng([RECIPE["seed"], state.step])
     begun = time.monotonic() - state.spent
     saved, running = time.monotonic(), math.nan
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(batch, pool.fovs, pool.real, rng, CROPS["batch"])
-        while (done := (time.monotonic() - begun) / (60 * minutes)) < 1:
+
+    def parts() -> list[tuple[torch.Tensor, ...]]:
+        return [batch(pool.fovs, pool.real, rng, CROPS["batch"] // CROPS["parts"]) for _ in range(CROPS["parts"])]
+
+    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(cores) as threads:
+        coming = ahead.submit(parts)
+        while state.step < RECIPE["steps"]:
             data = coming.result()
-            coming = ahead.submit(batch, pool.fovs, pool.real, rng, CROPS["batch"])
-            loss = train_step(state, data, done)
+            coming = ahead.submit(parts)
+            loss = train_step(state, data, threads)
             running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
-            if time.monotonic() - saved > 120:
+            if time.monotonic() - saved > 120 or state.step == RECIPE["steps"]:
                 saved = time.monotonic()
+                state.spent = saved - begun
                 figures = [*validation(state.ema, pool.held_out, {}), math.nan, math.nan, math.nan]
                 if pool.real_held_out:
                     figures[3:] = validation(state.ema, [], pool.real_held_out)
-                line = ",".join([f"{state.step},{done * minutes:.1f},{running:.4f}", *(f"{v:.4f}" for v in figures)])
+                line = ",".join([f"{state.step},{state.spent / 60:.1f},{running:.4f}", *(f"{v:.4f}" for v in figures)])
                 with (run / "log.csv").open("a") as f:
                     f.write(line + "\n")
                 print(line, flush=True)
-                state.spent = time.monotonic() - begun
                 save_state(run, state, pool)
-    state.spent = time.monotonic() - begun
-    save_state(run, state, pool)
 
 
 # ---------------------------------------------------------------- export
@@ -446,6 +514,7 @@ def export(run: Path, shipped: Path, commit: str) -> None:
         stats=tuple(NET["stats"]),
         mpp=1.0,
         percentile=NET["percentile"],
+        unit=NET["unit"],
         trained_on=trained_on(state),
         measured=measured(metrics),
         not_for=NOT_FOR,
@@ -454,7 +523,7 @@ def export(run: Path, shipped: Path, commit: str) -> None:
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-2.toml; the exact lines are in the docstring)",
+        command="python tools/train_default.py (recipe: tools/compact-3.toml; the exact lines are in the docstring)",
     )
     shipped.mkdir(parents=True, exist_ok=True)
     save_model(shipped / RECIPE["name"], net.eval(), card)
@@ -467,17 +536,18 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of this run, outside the repository")
     parser.add_argument("--jobs", type=int, default=2, help="simulate: processes")
     parser.add_argument("--pool", type=Path, help="train: another run's pool; <run>/pool by default")
-    parser.add_argument("--minutes", type=float, default=RECIPE["minutes"], help="train: instead of the recipe's, for trials")
-    parser.add_argument("--seed", type=int, default=RECIPE["seed"], help="train: instead of the recipe's, for trials")
+    parser.add_argument("--cores", type=int, default=2, help="train: threads that take the gradient")
+    parser.add_argument("--change", nargs="*", default=[], help="train, export: settings in the recipe's place: net.unit='otsu'")
     parser.add_argument(
         "--without", nargs="*", default=[], help="train: leave out DATASET/plain/CHANNEL, DATASET/hazed/CHANNEL (patterns)"
     )
     parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"), help="export: where to")
     args = parser.parse_args()
+    change_recipe(args.change)
     if args.stage == "simulate":
         simulate(args.run, args.jobs)
     elif args.stage == "train":
-        train(args.run, args.pool or args.run / "pool", args.minutes, args.seed, args.without)
+        train(args.run, args.pool or args.run / "pool", args.without, args.cores)
     else:
         head = ["git", "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

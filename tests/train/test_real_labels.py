@@ -110,6 +110,7 @@ def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
         outside=field.outside,
         truth=field.truth,
         area=np.full(40, 288),
+        channels=["CD3", "DNA"],
         seldom=np.zeros(2, bool),
         real=True,
     )

@@ -1,0 +1,284 @@
+"""What each part of the default model's training is worth, and what a model does on a dataset or a marker it never saw.
+
+    python benchmarks/model/ablation.py --run /tmp/run --data ../shared/data --out benchmarks/model/ablation
+
+``/tmp/run/pool`` is what `tools/train_default.py` and `tools/real_labels.py` make. Every trial is a short training from
+compact-1, which saw simulation alone; two trials run at a time, on a core each. After a kill the same line goes on.
+Measured: dev_gold, and the cells of the real datasets whose staining was read by eye (tools/readings.csv): F1 a channel, over
+all its fields of view, mean over channels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from panimbus.core.planes import channel_planes, label_planes
+from panimbus.core.scale import statistic, told, unit_of
+from panimbus.evaluate.metrics import metrics
+from panimbus.evaluate.tables import table
+from panimbus.io.write import atomic_path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+import train_default as training  # noqa: E402
+
+SHORT = ('start = "compact-1"', "steps = 1000", "crops.batch = 24", "crops.parts = 1", "optimiser.rate = 8e-4")
+GOLD = ("dcis_mibi", "lymphoma_codex", "spleen_imc")
+READ = ("spleen_imc", "lymphoid_mibi", "lymphoid_mibi_raw", "squamous_imc", "vectra_inform")
+FOLDS = 3
+SAME = {"cd8a": "cd8", "alphasma": "sma", "vim": "vimentin", "keratinpan": "panck"}
+SAME |= dict.fromkeys(("collageni", "collagen1"), "collagen")
+SAME |= dict.fromkeys(("dapi", "dna1", "dna3", "dsdna", "histoneh3", "h3k9ac"), "all nuclei")
+
+
+def marker(channel: str) -> str:
+    """The marker that a channel shows, by one name in all datasets."""
+    plain = re.sub(r"^[A-Z][a-z]\d{3}_", "", channel).casefold()
+    plain = re.sub(r"[^a-z0-9]", "", plain)
+    return SAME.get(plain, plain)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training: settings in the recipe's place, channels left out, seed."""
+
+    name: str
+    change: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    seed: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return re.sub(r"[^a-z0-9]+", "_", f"{self.name} {self.seed}".casefold())
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Lines of TOML."""
+        return (*SHORT, *self.change, f"seed = {self.seed}")
+
+
+WHOLE = "the recipe"
+ABLATIONS = {
+    "without real tissue": Trial("", without=("*",)),
+    "without hazed copies": Trial("", without=("*/hazed/*",)),
+    "without simulation": Trial("", ("real.share = 1",)),
+    "statistics of the field of view only": Trial("", ("real.pooled = 0",)),
+    "unit: the normaliser": Trial(
+        "",
+        (
+            'net.unit = "normaliser"',
+            'net.planes = ["image", "sqrt", "interior", "cell", "cell_mean"]',
+            'net.stats = ["q10", "q25", "q50", "q75", "q90", "q97", "outside", "otsu"]',
+        ),
+    ),
+}
+LEFT_OUT = (("spleen_imc",), ("lymphoid_mibi", "lymphoid_mibi_raw"), ("squamous_imc",), ("vectra_inform",))  # one tissue each
+
+
+def trials(channels: Sequence[tuple[str, str]]) -> list[Trial]:
+    """All of them; the recipe first."""
+    out = [Trial(WHOLE, seed=seed) for seed in range(3)]
+    out += [Trial(f"dataset: {names[0]}", without=tuple(f"{name}/*" for name in names)) for names in LEFT_OUT]
+    for k in range(FOLDS):
+        left = fold(channels, k)
+        out.append(Trial(f"markers: {k}", without=tuple(sorted({f"*/{c}" for _, c in channels if marker(c) in left}))))
+    out += [Trial(name, t.change, t.without, seed) for seed in range(2) for name, t in ABLATIONS.items()]
+    return out
+
+
+def fold(channels: Sequence[tuple[str, str]], k: int) -> set[str]:
+    """Every third marker of the alphabet."""
+    return set(sorted({marker(c) for _, c in channels})[k::FOLDS])
+
+
+# ---------------------------------------------------------------- one trial
+def run_trial(trial: Trial, run: Path, data: Path) -> dict[str, Any]:
+    """Train, export and measure, or read what was measured."""
+    folder = run / "trials" / trial.folder
+    done = folder / "measured.json"
+    if not done.exists():
+        tool = [sys.executable, str(ROOT / "tools/train_default.py")]
+        change = ["--change", *trial.settings]
+        without = ["--without", *trial.without] if trial.without else []
+        said(*tool, "train", "--run", folder, "--pool", run / "pool", "--cores", 1, *change, *without)
+        said(*tool, "export", "--run", folder, "--shipped", folder, *change)
+        model = next(folder.glob("*.safetensors"))
+        gold, out = ROOT / "examples/dev_gold.toml", folder / "gold"
+        said(sys.executable, "-m", "panimbus", "evaluate", gold, "--data", data, "--model", model, "--out", out)
+        means = json.loads((out / "evaluation.json").read_text())["means"]
+        found = {r["dataset"]: r["f1"] for r in means if r["method"] == "model"}
+        read = subprocess.run(  # its own process: the recipe is a global of the training tool
+            [sys.executable, __file__, "--run", str(run), "--measure", str(folder), "--change", *trial.settings],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        done.write_text(json.dumps({"gold": found, "read": json.loads(read)}))
+    answer: dict[str, Any] = json.loads(done.read_text())
+    return answer
+
+
+def said(*words: Any) -> None:
+    """Run a command quietly; its own words if it fails."""
+    subprocess.run([str(w) for w in words], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+
+
+def on_readings(pool: Path, folder: Path | None) -> list[tuple[str, str, float]]:
+    """(dataset, channel, F1 on the read labels) of a trained net, or of Otsu's threshold without one."""
+    import torch
+
+    torch.set_num_threads(1)
+    net = None
+    if folder is not None:
+        net = training.new_net()
+        net.load_state_dict(torch.load(folder / "last.pt", map_location="cpu", weights_only=True)["ema"])
+        net.eval()
+    found: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for (dataset, _, copy), fov in training.read_real(pool):
+        for c, channel in enumerate(fov.channels if not copy else ()):
+            means = fov.mean[c].astype(np.float32)
+            call = means > statistic(fov.pooled[c], "otsu") if net is None else called(net, fov, c)
+            known = fov.truth[c] >= 0
+            found.setdefault((dataset, channel), []).append((call[known], fov.truth[c][known]))
+    joined = {key: [np.concatenate(v) for v in zip(*parts, strict=True)] for key, parts in found.items()}
+    return [(*key, f1(call, truth)) for key, (call, truth) in joined.items() if len(truth)]
+
+
+def f1(call: np.ndarray, truth: np.ndarray) -> float:
+    """1 where no cell is positive and none is called so."""
+    found = metrics(call.astype(float), truth).f1
+    return 1.0 if np.isnan(found) else float(found)
+
+
+def called(net: Any, fov: Any, c: int) -> np.ndarray:
+    """(n,) bool: mean score of each cell above 0.5, with the dataset's statistics, one view."""
+    import torch
+
+    names, kind = training.NET["planes"], training.NET["unit"]
+    height, width = (n // 16 * 16 for n in fov.index.shape)
+    index, image = np.ascontiguousarray(fov.index[:height, :width]), fov.image[c, :height, :width].astype(np.float32)
+    unit = np.float32(unit_of(fov.pooled[c], 1.0, kind))
+    mean = fov.mean[c].astype(np.float32) / unit
+    planes = channel_planes(label_planes(names, index), names, image / unit, index, mean)
+    stats = told(np.array([statistic(fov.pooled[c], name) for name in training.NET["stats"]]) / unit, kind)
+    with torch.inference_mode():
+        logits = net.logits(torch.from_numpy(planes)[None], torch.from_numpy(stats)[None])
+        score = torch.sigmoid(logits + training.RECIPE["offset"])
+    at = (index + 1).ravel()
+    count = np.bincount(at, minlength=len(mean) + 1)[1:]
+    return np.bincount(at, score[0, 0].numpy().ravel(), len(mean) + 1)[1:] / np.maximum(count, 1) >= 0.5
+
+
+# ---------------------------------------------------------------- tables
+def summary(found: dict[Trial, dict[str, Any]], otsu: list[tuple[str, str, float]]) -> Iterator[str]:
+    """The report, paragraph by paragraph."""
+    every = [(t.name, t.seed, *r) for t, one in found.items() for r in one["read"]]
+    rows = pd.DataFrame(every, columns=["trial", "seed", "dataset", "channel", "f1"])
+    rows["marker"] = rows["channel"].map(marker)
+    base = pd.DataFrame(otsu, columns=["dataset", "channel", "f1"])
+    base["marker"] = base["channel"].map(marker)
+    gold = pd.DataFrame([{"trial": t.name, "seed": t.seed, **one["gold"]} for t, one in found.items()])
+    read = rows.groupby(["trial", "seed", "dataset"])["f1"].mean().unstack()[list(READ)]
+    read["mean"] = read.mean(axis=1)
+
+    yield "## Ablation: dev_gold"
+    lines = [["trial", *GOLD, "mean"]]
+    for name in (WHOLE, *ABLATIONS):
+        part = gold[gold["trial"] == name]
+        lines.append([f"{name} ({len(part)} seeds)", *(spread(part[d]) for d in (*GOLD, "mean"))])
+    yield table(lines)
+    yield "## Ablation: real tissue read by eye (trained on, but for the trials without it)"
+    lines = [["trial", *READ, "mean"]]
+    lines += [[name, *(spread(read.loc[name][d]) for d in (*READ, "mean"))] for name in (WHOLE, *ABLATIONS)]
+    plain = base.groupby("dataset")["f1"].mean()
+    lines.append(["Otsu on mean intensity", *(f"{plain[d]:.3f}" for d in READ), f"{plain[list(READ)].mean():.3f}"])
+    yield table(lines)
+
+    yield "## A dataset left out"
+    lines = [["dataset", "never seen", "with it", "no real tissue at all", "Otsu"]]
+    for names in LEFT_OUT:
+        for d in names:
+            seen = [spread(read.loc[t][d]) for t in (f"dataset: {names[0]}", WHOLE, "without real tissue")]
+            lines.append([f"{d}, cells read by eye", *seen, f"{plain[d]:.3f}"])
+    part = [gold.loc[gold["trial"] == t, "spleen_imc"] for t in ("dataset: spleen_imc", WHOLE, "without real tissue")]
+    lines.append(["spleen_imc, dev_gold", *(spread(p) for p in part), ""])
+    yield table(lines)
+    yield "lymphoma_codex and dcis_mibi of dev_gold are left out of every training."
+
+    yield "## A marker left out of all datasets"
+    lines = [["marker", "datasets", "never seen", "with it", "no real tissue at all", "Otsu"]]
+    channels = sorted({(d, c) for d, c, _ in otsu})
+    columns = []
+    for k in range(FOLDS):
+        for m in sorted(fold(channels, k)):
+            own = rows[rows["marker"] == m]
+            values = [by_channel(own[own["trial"] == t]) for t in (f"markers: {k}", WHOLE, "without real tissue")]
+            values.append(by_channel(base[base["marker"] == m]))
+            columns.append(values)
+            if (count := len(values[0])) > 1:
+                lines.append([m, str(count), *(f"{v.mean():.3f}" for v in values)])
+    joined = [pd.concat(v) for v in zip(*columns, strict=True)]
+    lines.append([f"all {len(columns)} markers", str(len(joined[0])), *(f"{v.mean():.3f}" for v in joined)])
+    yield table(lines)
+    yield "Markers of two datasets and more by name; the others are in the last line. With their names go their hazed copies."
+
+
+def by_channel(rows: pd.DataFrame) -> pd.Series:
+    """Mean F1 of each dataset's channel over the seeds."""
+    return rows.groupby(["dataset", "channel"])["f1"].mean()
+
+
+def spread(values: pd.Series) -> str:
+    """Mean, and standard deviation over seeds where there are several."""
+    return f"{values.mean():.3f} ± {values.std():.3f}" if len(values) > 1 else f"{values.mean():.3f}"
+
+
+def main() -> None:
+    """Run what is missing, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder with the pool")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, help="stem of the .csv and .md")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--change", nargs="*", default=[], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    pool = args.run / "pool"
+    if args.measure:
+        training.change_recipe(args.change)
+        print(json.dumps(on_readings(pool, args.measure)))
+        return
+    otsu = on_readings(pool, None)
+    planned = trials([(d, c) for d, c, _ in otsu])
+    with ThreadPoolExecutor(2) as two:
+        found = dict(zip(planned, two.map(lambda t: run_trial(t, args.run.resolve(), args.data.resolve()), planned), strict=True))
+    text = "\n\n".join(summary(found, otsu))
+    print(text)
+    if args.out:
+        said_first = (
+            "# Ablations, datasets and markers left out\n\nMade by `python benchmarks/model/ablation.py --run RUN`. Every trial: "
+            "1000 steps of 24 crops from compact-1, with the recipe tools/compact-3.toml but for what is named; mean F1 at 0.5, "
+            "± standard deviation over seeds. The shipped model had 24 times as many crops."
+        )
+        rows = [(t.name, t.seed, *r) for t, one in found.items() for r in one["read"]] + [("Otsu", 0, *r) for r in otsu]
+        rows += [(t.name, t.seed, "dev_gold", d, f1) for t, one in found.items() for d, f1 in one["gold"].items()]
+        with atomic_path(args.out.with_suffix(".md")) as path:
+            path.write_text(f"{said_first}\n\n{text}\n", encoding="utf-8")
+        with atomic_path(args.out.with_suffix(".csv")) as path:
+            pd.DataFrame(rows, columns=["trial", "seed", "dataset", "channel", "f1"]).round(4).to_csv(path, index=False)
+
+
+if __name__ == "__main__":
+    main()
