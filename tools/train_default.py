@@ -1,10 +1,10 @@
-"""Train the default model by the recipe ``compact-3.toml``: simulate -> real -> train -> export.
+"""Train the default model by the recipe ``compact-2.toml``: simulate -> real -> train -> export.
 
     python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
     python tools/train_default.py train --run /tmp/run                            # after a kill: the same line goes on
     python tools/train_default.py export --run /tmp/run                           # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-3 --out /tmp/run/measured  # then export again, with the figures
+    panimbus evaluate examples/dev_gold.toml --model compact-2 --out /tmp/run/measured  # then export again, with the figures
 
 The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
 as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from panimbus.model.unet import CompactUNet
 
-RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-3.toml").read_text(encoding="utf-8"))
+RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-2.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
 
 
@@ -169,7 +169,7 @@ def pool_statistics(fovs: Sequence[Fov]) -> None:
 def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None:
     """Planes (P, s, s), stats (S,), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells."""
     from panimbus.core.planes import channel_planes, label_planes
-    from panimbus.core.scale import statistic, told, unit_of
+    from panimbus.core.scale import statistic
 
     crop, c = CROPS["side"], int(rng.integers(len(fov.image)))
     if fov.seldom[c] and rng.random() > REAL["nuclear"]:
@@ -199,10 +199,10 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
         odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
         drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
         known = quantiles(mean[drawn], fov.outside[c] * math.exp(rng.normal(0, 0.2)))
-    unit = unit_of(known, 1.0, NET["unit"])
-    stats = told(np.array([statistic(known, name) for name in NET["stats"]]) / unit, NET["unit"])
-    gain = np.float32(math.exp(float(np.clip(rng.normal(0, CROPS["staining"]), -0.7, 0.7))) / unit)
-    image, mean = image * gain, mean * gain
+    norm = np.float32(math.exp(float(np.clip(rng.normal(0, CROPS["normaliser"]), -0.7, 0.7))))  # off by up to 2x
+    raw = np.array([statistic(known, name) for name in NET["stats"]])
+    stats = np.sqrt(np.clip(raw / norm, 0, 1)).astype(np.float32)
+    image, mean = image / norm, mean / norm
     planes = channel_planes(label_planes(NET["planes"], index), NET["planes"], image, index, mean)
     return planes, stats, index, truth, fov.area * (crop / side) ** 2
 
@@ -514,7 +514,6 @@ def export(run: Path, shipped: Path, commit: str) -> None:
         stats=tuple(NET["stats"]),
         mpp=1.0,
         percentile=NET["percentile"],
-        unit=NET["unit"],
         trained_on=trained_on(state),
         measured=measured(metrics),
         not_for=NOT_FOR,
@@ -523,7 +522,7 @@ def export(run: Path, shipped: Path, commit: str) -> None:
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-3.toml; the exact lines are in the docstring)",
+        command="python tools/train_default.py (recipe: tools/compact-2.toml; the exact lines are in the docstring)",
     )
     shipped.mkdir(parents=True, exist_ok=True)
     save_model(shipped / RECIPE["name"], net.eval(), card)
@@ -537,7 +536,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="simulate: processes")
     parser.add_argument("--pool", type=Path, help="train: another run's pool; <run>/pool by default")
     parser.add_argument("--cores", type=int, default=2, help="train: threads that take the gradient")
-    parser.add_argument("--change", nargs="*", default=[], help="train, export: settings in the recipe's place: net.unit='otsu'")
+    parser.add_argument("--change", nargs="*", default=[], help="train, export: settings in the recipe's place: 'steps = 800'")
     parser.add_argument(
         "--without", nargs="*", default=[], help="train: leave out DATASET/plain/CHANNEL, DATASET/hazed/CHANNEL (patterns)"
     )

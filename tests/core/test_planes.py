@@ -20,9 +20,6 @@ def test_literal_planes():
     np.testing.assert_array_equal(out[2], [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]])
     np.testing.assert_array_equal(out[3], [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0]])
     np.testing.assert_allclose(out[4], [[0.6, 0.6, 0.6, 1], [0.6, 0.6, 0.6, 1], [0.6, 0.6, 0.6, 0]])
-    np.testing.assert_allclose(out[5], [[0, 0.2, 0.8, 0], [1 / 26, 0.5, 0, 0], [0, 0, 0, 49 / 149]], rtol=1e-6)
-    np.testing.assert_allclose(out[6], [[0, 1 / 17, 0.5, 0], [1 / 101, 0.2, 0, 0], [0, 0, 0, 49 / 449]], rtol=1e-6)
-    np.testing.assert_allclose(out[7], [[9 / 34, 9 / 34, 9 / 34, 0.9]] * 2 + [[9 / 34, 9 / 34, 9 / 34, 0]], rtol=1e-6)
 
 
 def test_order_is_that_of_the_names():
@@ -43,7 +40,7 @@ def test_a_channel_leaves_nothing_for_the_next():
 def test_no_cells():
     index = np.full((3, 3), -1, np.int32)
     out = channel_planes(label_planes(PLANES, index), PLANES, np.ones((3, 3), np.float32), index, np.zeros(0, np.float32))
-    np.testing.assert_array_equal(out[[2, 3, 4, 7]], 0)
+    np.testing.assert_array_equal(out[2:], 0)
 
 
 def test_the_image_is_not_changed():

@@ -1,7 +1,6 @@
 """The normaliser against numpy.percentile of all pixels in one array."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -277,17 +276,17 @@ def test_statistics_vector():
     channel = ChannelStats(Histogram.of(np.arange(101)), Histogram.of(np.arange(0, 101, dtype=np.float32)), 100.0, 4)
     scale = ChannelScale.fit({"a": channel}, percentile=100)
     expected = np.sqrt([0.10, 0.50, 0.97, 0.25])
-    np.testing.assert_allclose(scale.vector("a", ("q10", "q50", "q97", "outside"), "normaliser"), expected, rtol=1e-3)
-    assert scale.vector("a", (), "normaliser").shape == (0,)
-    assert scale.vector("a", ("q50",), "normaliser").dtype == np.float32
+    np.testing.assert_allclose(scale.vector("a", ("q10", "q50", "q97", "outside")), expected, rtol=1e-3)
+    assert scale.vector("a", ()).shape == (0,)
+    assert scale.vector("a", ("q50",)).dtype == np.float32
     with pytest.raises(InputError, match="q0"):
-        scale.vector("a", ("q0",), "normaliser")
+        scale.vector("a", ("q0",))
 
 
 def test_statistics_are_clipped_and_missing_ones_are_zero():
     channel = ChannelStats(Histogram.of(np.arange(101)), Histogram.empty(), 1000.0, 4)
     scale = ChannelScale.fit({"a": channel}, percentile=50)
-    np.testing.assert_array_equal(scale.vector("a", ("q50", "outside"), "normaliser"), [0, 1])
+    np.testing.assert_array_equal(scale.vector("a", ("q50", "outside")), [0, 1])
 
 
 @given(st.integers(0, 1000), st.floats(0.15, 0.85))
@@ -303,38 +302,9 @@ def test_otsu_statistic_comes_from_the_percentiles_that_are_saved():
     means = np.r_[np.full(695, 2.0), np.full(305, 8.0)].astype(np.float32)
     fitted = ChannelScale.fit({"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.of(means), 0.0, 0)}, percentile=100)
     again = ChannelScale.from_dict(json.loads(json.dumps(fitted.to_dict())))
-    np.testing.assert_allclose(again.vector("a", ("otsu",), "normaliser"), np.sqrt([0.5]), rtol=1e-3)
+    np.testing.assert_allclose(again.vector("a", ("otsu",)), np.sqrt([0.5]), rtol=1e-3)
     empty = ChannelScale.fit({"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.empty(), 0.0, 0)}, percentile=100)
-    assert empty.vector("a", ("otsu",), "normaliser").tolist() == [0]
-
-
-def two_classes(factor=1.0):
-    means = factor * np.r_[np.full(695, 2.0), np.full(305, 8.0)].astype(np.float32)
-    pixels = Histogram.of(factor * np.arange(11).astype(np.float32))
-    return ChannelScale.fit({"a": ChannelStats(pixels, Histogram.of(means), 4.0 * factor, 4)}, percentile=100)
-
-
-@pytest.mark.parametrize("factor", [0.01, 1, 300])
-def test_units_of_otsu_depend_on_the_cells_alone(factor):
-    scale = two_classes(factor)
-    assert scale.unit("a", "normaliser") == pytest.approx(10 * factor, rel=1e-3)
-    assert scale.unit("a", "otsu") == pytest.approx(5 * factor, rel=1e-3)
-    told = scale.vector("a", ("q50", "q90", "outside", "otsu"), "otsu")
-    np.testing.assert_allclose(told, [2 / 7, 8 / 13, 1 / 6, 0.5], rtol=1e-3)
-    off = replace(scale, normaliser={"a": 2 * scale.value("a")})
-    assert off.unit("a", "otsu") == scale.unit("a", "otsu")
-    np.testing.assert_array_equal(off.vector("a", ("q50", "outside"), "otsu"), told[[0, 2]])
-
-
-def test_otsu_is_no_less_than_a_fiftieth_of_the_normaliser():
-    rare = ChannelStats(
-        Histogram.of(np.arange(101)), Histogram.of(np.r_[np.zeros(995, np.float32), np.full(5, 60.0, np.float32)])
-    )
-    assert ChannelScale.fit({"a": rare}, percentile=100).unit("a", "otsu") == pytest.approx(2)
-
-
-def test_a_blank_channel_has_no_unit():
-    assert np.isnan(ChannelScale.fit({"a": ChannelStats()}, percentile=100).unit("a", "otsu"))
+    assert empty.vector("a", ("otsu",)).tolist() == [0]
 
 
 def test_unknown_channel():

@@ -21,13 +21,6 @@ CARDS = {
         "stats": ("q10", "q50", "q90", "outside"),
         "calibration": {"b": (1.5, -0.5)},
     },
-    "unit otsu": {
-        "architecture": "compact_unet",
-        "settings": {"widths": (4, 6)},
-        "planes": ("bright", "ratio", "interior", "cell", "cell_ratio"),
-        "stats": ("q10", "q50", "q99", "outside"),
-        "unit": "otsu",
-    },
     "one view": {"architecture": "compact_unet", "settings": {"widths": (4,)}, "planes": ("image", "interior"), "tta": "none"},
     "valid": {
         "architecture": "paper_unet",

@@ -1,7 +1,5 @@
 """From tiles to crops: who carries a loss, and that (seed, step, slot) decides everything."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -106,20 +104,6 @@ def test_otsu_is_between_the_outer_percentiles(tiny, fake_store, statistics):
     net = {"stats": ["q10", "otsu", "q97"]}
     low, otsu, high = made(tiny(net=net, data={"statistics": statistics}), fake_store())[0, 0].stats
     assert low < otsu < high
-
-
-@pytest.mark.parametrize("statistics", ["tile", "store"])
-def test_in_units_of_otsu_the_normaliser_does_not_matter(tiny, fake_store, statistics):
-    planes = ["bright", "ratio", "cell", "cell_ratio"]
-    config = tiny(net={"unit": "otsu", "planes": planes, "stats": ["q10", "otsu", "q97"]}, data={"statistics": statistics})
-    plain, dim = fake_store(), fake_store()
-    for k, tile in enumerate(dim.tiles):
-        stats = {name: value / 4 for name, value in tile.stats.items()}
-        dim.tiles[k] = replace(tile, image=tile.image / 4, mean=tile.mean / 4, stats=stats)
-    a, b = (made(config, store)[2, 1] for store in (plain, dim))
-    assert a.stats[1] == 0.5
-    np.testing.assert_allclose(a.stats, b.stats, rtol=1e-5)
-    np.testing.assert_allclose(a.planes, b.planes, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -123,3 +124,53 @@ def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
         assert set(np.unique(index)) <= set(range(-1, 40))
         sides.append(float(area[0]))
     assert min(sides) < 288 < max(sides)
+
+
+def test_statistics_are_those_of_the_whole_dataset() -> None:
+    train = load("train_default")
+    common = {
+        "image": np.zeros((2, 4, 4), np.float16),
+        "index": np.zeros((4, 4), np.int32),
+        "truth": np.zeros((2, 50), np.int8),
+        "area": np.ones(50),
+        "seldom": np.zeros(2, bool),
+        "real": True,
+    }
+    dim = train.Fov(mean=np.full((2, 50), 0.25), outside=np.array([0.1, 0.3]), channels=["CD3", "CD8"], **common)
+    bright = train.Fov(mean=np.full((2, 50), 0.75), outside=np.array([0.2, 0.4]), channels=["CD8", "CD4"], **common)
+    train.pool_statistics([dim, bright])
+    cd3, cd8 = dim.pooled
+    assert (cd3["q10"], cd3["q90"], cd3["outside"]) == pytest.approx((0.25, 0.25, 0.1))
+    assert (cd8["q10"], cd8["q90"], cd8["outside"]) == pytest.approx((0.25, 0.75, 0.25))
+    assert bright.pooled[0] == cd8
+    assert bright.pooled[1]["q50"] == 0.75
+
+
+def test_two_halves_of_a_batch_give_the_mean_gradient(field: object) -> None:
+    torch = pytest.importorskip("torch")
+    train = load("train_default")
+    train.change_recipe(["steps = 10", 'start = ""', "net.widths = [4, 6]", "crops.batch = 2"])
+    assert train.RECIPE["steps"] == 10
+    assert train.NET["widths"] == [4, 6]
+    fov = train.Fov(
+        image=np.tile(field.image, (1, 4, 2)),
+        index=np.tile(field.index, (4, 2)),
+        mean=field.mean,
+        outside=field.outside,
+        truth=field.truth,
+        area=np.full(40, 288),
+        seldom=np.zeros(2, bool),
+        real=False,
+        channels=["CD3", "DNA"],
+    )
+    rng = np.random.default_rng(0)
+    halves = [train.batch([fov], {}, rng, 2) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        state = train.load_state(Path("none"))
+        before = [p.detach().clone() for p in state.net.parameters()]
+        wanted = [torch.stack(g).mean(0) for g in zip(*(train.gradient(state.net, h)[1] for h in halves), strict=True)]
+        train.train_step(state, halves, threads)
+    scale = min(1.0, 1.0 / float(torch.cat([g.ravel() for g in wanted]).norm()))  # clipped to a norm of 1
+    for parameter, gradient in zip(state.net.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient * scale, rtol=1e-4, atol=1e-7)
+    assert any(not torch.equal(a, b) for a, b in zip(before, state.net.parameters(), strict=True))

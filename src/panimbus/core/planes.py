@@ -14,13 +14,9 @@ from panimbus.core.labels import interior
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
-PLANES = ("image", "sqrt", "interior", "cell", "cell_mean", "ratio", "bright", "cell_ratio")
-"""Names of input planes, of a channel in the model's unit (`panimbus.core.scale.UNITS`): it clipped to [0, 1]; the square root
-of that; label > 0 and not on an inner boundary; label > 0; the square root of each cell's mean, painted on its pixels, clipped
-to [0, 1]. Never saturated, for a unit in the midst of the intensities: x / (x + 1) of the channel; x / (x + 4), which tells the
-bright apart; m / (m + 1) of each cell's mean."""
-
-_BRIGHT = 4.0
+PLANES = ("image", "sqrt", "interior", "cell", "cell_mean")
+"""Names of input planes: the normalised channel clipped to [0, 1]; its square root; label > 0 and not on an inner boundary;
+label > 0; the square root of each cell's mean normalised intensity, painted on its pixels, clipped to [0, 1]."""
 
 EXTRA = ("nuclear", "membrane")
 """Names of input planes that show another channel of the same tissue: its normalised intensity, clipped to [0, 1]."""
@@ -99,32 +95,20 @@ def channel_planes(
     names
         Input planes in order.
     image : (h, w) float32
-        Intensity divided by the model's unit, at the model's resolution.
+        Intensity divided by the normaliser, at the model's resolution.
     index : (h, w) int32
         Cell index, -1 = background.
     cell_mean : (n,) float32
-        Mean intensity of every cell, in the same unit.
+        Mean normalised intensity of every cell.
     """
+    clipped = np.clip(image, 0, 1)
     for k, name in enumerate(names):
         if name == "image":
-            np.clip(image, 0, 1, out=out[k])
+            out[k] = clipped
         elif name == "sqrt":
-            np.sqrt(np.clip(image, 0, 1, out=out[k]), out=out[k])
+            np.sqrt(clipped, out=out[k])
         elif name == "cell_mean":
-            _paint(out[k], np.sqrt(np.clip(cell_mean, 0, 1)), index)
-        elif name in {"ratio", "bright"}:
-            _ratio(np.maximum(image, 0, out=out[k]), 1 if name == "ratio" else _BRIGHT)
-        elif name == "cell_ratio":
-            _paint(out[k], _ratio(np.maximum(cell_mean, 0), 1), index)
+            table = np.zeros(len(cell_mean) + 1, np.float32)  # the last element serves index -1
+            table[:-1] = np.sqrt(np.clip(cell_mean, 0, 1))
+            np.take(table, index, out=out[k], mode="wrap")
     return out
-
-
-def _ratio(values: FloatArray, half: float) -> FloatArray:
-    """``x / (x + half)``, in place."""
-    values /= values + np.float32(half)
-    return values
-
-
-def _paint(out: FloatArray, values: FloatArray, index: npt.NDArray[np.int32]) -> None:
-    """Each cell's value on its pixels, 0 outside cells."""
-    np.take(np.append(values, np.float32(0)), index, out=out, mode="wrap")  # the last element serves index -1

@@ -209,11 +209,6 @@ class ChannelStats:
 
 CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
 OVER = ("all", "nonzero")
-UNITS = ("normaliser", "otsu")
-"""What a model's intensities are divided by: the normaliser (a percentile of the dataset's pixels), or Otsu's threshold of its
-cells' mean intensities, but no less than a fiftieth of the normaliser."""
-
-_LEAST_OTSU = 0.02  # of the normaliser: where fewer than 1 % of cells carry a marker without background, Otsu's threshold is 0
 
 
 def stat_names_known(names: Iterable[str]) -> None:
@@ -228,24 +223,6 @@ def statistic(known: Mapping[str, float], name: str) -> float:
     if name == "otsu":
         return otsu_of_quantiles([known[n] for n in CELL_QUANTILES]) if CELL_QUANTILES[0] in known else 0.0
     return known.get(name, 0.0)
-
-
-def unit_of(known: Mapping[str, float], normaliser: float, kind: str) -> float:
-    """What a model divides intensities by (see `UNITS`), from a channel's statistics and normaliser in one unit."""
-    if kind == "normaliser" or np.isnan(normaliser):
-        return normaliser
-    return max(statistic(known, "otsu"), _LEAST_OTSU * normaliser)
-
-
-def told(stats: npt.NDArray[np.float64], kind: str) -> npt.NDArray[np.float32]:
-    """Statistics in a model's unit, (S,), as it is told them: within [0, 1], small differences of small ones spread out.
-
-    Square roots, clipped, of shares of the normaliser; ``s / (s + 1)`` of multiples of Otsu's threshold.
-    """
-    if kind == "otsu":
-        positive = np.maximum(stats, 0)
-        return (positive / (positive + 1)).astype(np.float32)
-    return np.sqrt(np.clip(stats, 0, 1)).astype(np.float32)
 
 
 def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
@@ -343,15 +320,11 @@ class ChannelScale:
                 fix="fit a normaliser on these FOVs (leave --normaliser away)",
             ) from None
 
-    def unit(self, channel: str, kind: str) -> float:
-        """What a model divides a channel's intensities by, see `UNITS`; NaN if the channel is blank."""
-        return unit_of(self.stats[channel], self.value(channel), kind)
-
-    def vector(self, channel: str, names: Sequence[str], kind: str) -> npt.NDArray[np.float32]:
-        """(S,) float32: the statistics (see `statistic`) as a model is told them, see `told`."""
+    def vector(self, channel: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(S,) float32: square roots of the statistics (see `statistic`), normalised and clipped to [0, 1]."""
         stat_names_known(names)
         raw = np.array([statistic(self.stats[channel], n) for n in names], np.float64)
-        return told(np.nan_to_num(raw) / self.unit(channel, kind), kind)
+        return np.sqrt(np.clip(np.nan_to_num(raw) / self.value(channel), 0, 1)).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -266,11 +266,11 @@ class _Passes:
         spare = [labels]
         channels = read_channels(self.fov, self.cells, block.window, [c for _, c in live])
         for (k, channel), image in zip(live, channels, strict=True):
-            value = np.float32(scoring.scale.unit(channel, scoring.card.unit))
+            value = np.float32(scoring.scale.value(channel))
             memory = spare.pop() if spare else labels.copy()
             values = channel_planes(memory, names, image / value, index, self.mean[:, k] / value)
             planes = _Planes(values, spare, len(found))
-            stats = scoring.scale.vector(channel, scoring.card.stats, scoring.card.unit)[None]
+            stats = scoring.scale.vector(channel, scoring.card.stats)[None]
             for tile, cells in found:
                 inputs = planes.values[(slice(None), *block.part(tile.window))]
                 sums = np.zeros((len(scoring.views), len(cells.cells)))

@@ -306,8 +306,7 @@ def _maps(run: Run, fov: Fov, key: str) -> AbstractContextManager[MapSink | None
 
 def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
     card, settings, channels = run.plan.model.card, run.plan.settings, run.plan.channels
-    live = [c for c in channels if not scale.blank(c)]
-    numbers = {c: [scale.unit(c, card.unit), scale.vector(c, card.stats, card.unit).tolist()] for c in live}
+    numbers = {c: [scale.value(c), scale.vector(c, card.stats).tolist()] for c in channels if not scale.blank(c)}
     what = [run.plan.model.sha256, settings.tta_for(card), backend, channels, numbers]
     return fingerprint([what, run.scanned[fov.fov_id].scan.digest, fov.mpp])
 

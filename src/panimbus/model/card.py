@@ -130,9 +130,7 @@ class ModelCard(_Frozen):
     mpp
         Micrometres a pixel at which the net works.
     percentile, percentile_over
-        The normaliser: this percentile of the dataset's pooled pixels (all, or those above 0).
-    unit
-        What intensities are divided by: see ``panimbus.core.scale.UNITS``.
+        The normaliser: this percentile of the dataset's pooled pixels (all, or those above 0) becomes 1.0.
     padding
         "same": the output has the input's size. "valid": it lacks ``margin`` px at each side.
     stride, reach, margin
@@ -155,7 +153,6 @@ class ModelCard(_Frozen):
     mpp: Annotated[float, Field(gt=0)]
     percentile: Annotated[float, Field(gt=0, le=100)]
     percentile_over: Literal["all", "nonzero"] = "all"
-    unit: Literal["normaliser", "otsu"] = "normaliser"
     padding: Literal["same", "valid"] = "same"
     tta: Literal["none", "full"] = "full"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -83,11 +83,11 @@ class Crop:
     row
         Which call.
     image : (h, w) float32
-        Intensity divided by the model's unit.
+        Intensity divided by the normaliser.
     index : (h, w) int32
         Cell of each pixel, -1 = background.
     mean : (n,) float32
-        Mean intensity of all the FOV's cells, in the same unit.
+        Mean normalised intensity of all the FOV's cells.
     stats : (S,) float32
         Of the channel, as the net is told them.
     pixels : (h, w) bool
@@ -184,9 +184,9 @@ def _block_crops(calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[A
     channels = list(dict.fromkeys(calls[CHANNEL]))
     rows, channel_of = calls.index.to_numpy(), calls[CHANNEL].to_numpy()
     for name, raw in zip(channels, read_channels(where.fov, where.cells, block, channels), strict=True):
-        value = np.float32(scale.unit(name, where.card.unit))
+        value = np.float32(scale.value(name))
         mean = where.mean[:, where.dataset.channels.index(name)] / value
-        stats = scale.vector(name, where.card.stats, where.card.unit)
+        stats = scale.vector(name, where.card.stats)
         image = raw / value
         for k in np.flatnonzero(channel_of == name):
             y0, y1, x0, x1 = where.window(*boxes[int(cells[k])])

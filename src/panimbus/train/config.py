@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class NetConfig(_Part):
-    """The net. ``settings``, ``planes``, ``stats``, ``unit`` and ``padding`` are those of its card.
+    """The net. ``settings``, ``planes``, ``stats`` and ``padding`` are those of its card.
 
     ``frozen_norm`` keeps batch norms at their stored statistics; ``pretrained`` starts a backbone from ImageNet weights.
     """
@@ -35,7 +35,6 @@ class NetConfig(_Part):
     settings: dict[str, Any] = Field(default_factory=dict)
     planes: tuple[str, ...] = ("image", "sqrt", "interior", "cell", "cell_mean")
     stats: tuple[str, ...] = ()
-    unit: Literal["normaliser", "otsu"] = "normaliser"
     padding: Literal["same", "valid"] = "same"
     frozen_norm: bool = False
     pretrained: bool = False
@@ -178,7 +177,7 @@ class TrainConfig(_Part):
         return ModelCard.model_validate(
             {
                 "name": self.name,
-                **self.net.model_dump(include={"architecture", "settings", "planes", "stats", "unit", "padding"}),
+                **self.net.model_dump(include={"architecture", "settings", "planes", "stats", "padding"}),
                 "mpp": mpp,
                 "percentile": percentile,
                 "percentile_over": over,
