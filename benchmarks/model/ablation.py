@@ -106,11 +106,11 @@ def run_trial(trial: Trial, run: Path, data: Path) -> dict[str, Any]:
         tool = [sys.executable, str(ROOT / "tools/train_default.py")]
         change = ["--change", *trial.settings]
         without = ["--without", *trial.without] if trial.without else []
-        said(*tool, "train", "--run", folder, "--pool", run / "pool", "--cores", 1, *change, *without)
-        said(*tool, "export", "--run", folder, "--shipped", folder, *change)
+        quietly(*tool, "train", "--run", folder, "--pool", run / "pool", "--cores", 1, *change, *without)
+        quietly(*tool, "export", "--run", folder, "--shipped", folder, *change)
         model = next(folder.glob("*.safetensors"))
         gold, out = ROOT / "examples/dev_gold.toml", folder / "gold"
-        said(sys.executable, "-m", "panimbus", "evaluate", gold, "--data", data, "--model", model, "--out", out)
+        quietly(sys.executable, "-m", "panimbus", "evaluate", gold, "--data", data, "--model", model, "--out", out)
         means = json.loads((out / "evaluation.json").read_text())["means"]
         found = {r["dataset"]: r["f1"] for r in means if r["method"] == "model"}
         read = subprocess.run(  # its own process: the recipe is a global of the training tool
@@ -124,8 +124,8 @@ def run_trial(trial: Trial, run: Path, data: Path) -> dict[str, Any]:
     return answer
 
 
-def said(*words: Any) -> None:
-    """Run a command quietly; its own words if it fails."""
+def quietly(*words: Any) -> None:
+    """Run a command without its standard output."""
     subprocess.run([str(w) for w in words], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
 
 
@@ -161,17 +161,18 @@ def called(net: Any, fov: Any, c: int) -> np.ndarray:
     import torch
 
     names = training.NET["planes"]
-    height, width = (n // 16 * 16 for n in fov.index.shape)
-    index, image = np.ascontiguousarray(fov.index[:height, :width]), fov.image[c, :height, :width].astype(np.float32)
+    height, width = fov.index.shape
+    beyond = [(0, -n % 16) for n in (height, width)]  # to the net's pooling stride, as prediction does
+    index, image = (np.pad(plane, beyond, mode="reflect") for plane in (fov.index, fov.image[c].astype(np.float32)))
     mean = fov.mean[c].astype(np.float32)
     planes = channel_planes(label_planes(names, index), names, image, index, mean)
     stats = np.sqrt(np.clip([statistic(fov.pooled[c], name) for name in training.NET["stats"]], 0, 1)).astype(np.float32)
     with torch.inference_mode():
         logits = net.logits(torch.from_numpy(planes)[None], torch.from_numpy(stats)[None])
         score = torch.sigmoid(logits + training.RECIPE["offset"])
-    at = (index + 1).ravel()
+    at = (fov.index + 1).ravel()
     count = np.bincount(at, minlength=len(mean) + 1)[1:]
-    return np.bincount(at, score[0, 0].numpy().ravel(), len(mean) + 1)[1:] / np.maximum(count, 1) >= 0.5
+    return np.bincount(at, score[0, 0, :height, :width].numpy().ravel(), len(mean) + 1)[1:] / np.maximum(count, 1) >= 0.5
 
 
 # ---------------------------------------------------------------- tables
