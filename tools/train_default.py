@@ -468,15 +468,17 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
     runs = f"The mean of the weights of {len(states)} runs, which differ in the seed. Each: " if len(states) > 1 else ""
     twice = ", each seen twice with two wrong normalisers, whose calls are to agree" if OPTIMISER["agreement"] else ""
     return (
-        f"{runs}{begun}{state['step']} steps ({state['spent'] / 60:.0f} minutes on a core) of {CROPS['batch']} views of crops of "
-        f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with {markers} random "
-        f"markers each, platforms {platforms}. {real} of the crops are real, with targets from staining "
-        "read by eye (tools/readings.csv: two readings a channel, by machine vision), partly with nuclear haze and diffuse "
+        f"{runs}{begun}{state['step']} steps ({state['spent'] / 60:.0f} minutes on a core) of {CROPS['batch']} views of "
+        f"crops of {crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of "
+        f"{side} x {side} µm with {markers} random markers each, platforms {platforms}. {real} of the crops are "
+        "real, with targets from staining read by eye (tools/readings.csv: two readings a channel, by machine vision), "
+        "partly with nuclear haze and diffuse "
         "background added: imaging mass cytometry of spleen (ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held "
         "out), MIBI-TOF of lymphoid tissue, raw and denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous "
         "tumour (michael-haley/imcanalysis, BSD-3; 1) and Vectra (akoyabio/phenoptr, zlib; 1); shares "
         f"{REAL['datasets']}. None of them is a field of view of dev_gold. At the end {RECIPE['offset']} was added to all logits "
-        "(compact-2's; at 0.5 half of the cells are positive with -0.1 on held-out simulation, -0.8 on two held-out fields of the spleen)."
+        "(compact-2's; half of the cells at 0.5 are positive with -0.1 on held-out simulation, -0.8 on two held-out fields of "
+        "the spleen)."
     )
 
 
