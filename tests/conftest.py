@@ -19,6 +19,15 @@ settings.register_profile("panimbus", max_examples=50, deadline=None, derandomiz
 settings.load_profile("panimbus")
 
 
+@pytest.fixture
+def shared_data():
+    """The folder of real data beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
+
+
 def _tissue(shape, n, *, seed=0, channels=2, radius=6, ids=None, dtype=np.uint16):
     """``n`` touching cells grown from random seeds, and one dim-and-bright gamma noise a channel: (C, Y, X) and (Y, X)."""
     from skimage.segmentation import expand_labels

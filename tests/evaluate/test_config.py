@@ -10,15 +10,6 @@ from panimbus.evaluate.config import load_config
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dev_gold.toml"
 
 
-@pytest.fixture
-def shared_data():
-    """The folder of real data beside the repository."""
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
-    return folder
-
-
 def test_the_example(shared_data):
     config = load_config(EXAMPLE, root=shared_data)
     assert [d.name for d in config.dataset] == ["spleen_imc", "lymphoma_codex", "dcis_mibi"]

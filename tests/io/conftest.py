@@ -7,15 +7,6 @@ import pytest
 import tifffile
 
 
-@pytest.fixture
-def shared_data():
-    """The folder of real data beside the repository."""
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def no_open_files(tmp_path):
     """Fail where a test leaves a file in its folder open."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.io import from_array
+from panimbus.io import from_array, open_fovs
 from panimbus.model.weights import DEFAULT_MODEL
 from panimbus.simulate import simulate_tissue
 
@@ -28,3 +28,17 @@ def test_channels_that_hold_nothing_are_negative():
     fov = from_array(np.stack(planes).astype(np.uint16), t.labels, channels=("sparse", "noise", "dense"), mpp=0.5)
     score = np.asarray(predict(fov, model=DEFAULT_MODEL, settings=ONE_VIEW).X)
     assert ((score > 0.5).mean(0) < 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "channel"),
+    [
+        ("lymphoma_codex/images", "lymphoma_codex/labels", "DAPI"),
+        ("spleen_imc/images/r12.ome.tiff", "spleen_imc/labels/r12.tiff", "DNA1"),
+        ("spleen_imc/images/r12.ome.tiff", "spleen_imc/labels/r12.tiff", "HistoneH3"),
+    ],
+)
+def test_nuclear_stains_of_real_tissue_are_positive(shared_data, image, labels, channel):
+    (fov,) = open_fovs(shared_data / image, shared_data / labels)
+    scored = predict(fov, model=DEFAULT_MODEL, channels=channel, settings=ONE_VIEW)
+    assert (np.asarray(scored.X) > 0.5).mean() > 0.7
