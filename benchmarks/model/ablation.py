@@ -263,8 +263,8 @@ def main() -> None:
         said_first = (
             "# Ablations, datasets and markers left out\n\nMade by `python benchmarks/model/ablation.py --run RUN`. Every trial: "
             "700 steps of 24 crops from compact-1, with the recipe tools/compact-2.toml but for what is named; mean F1 at 0.5, "
-            "± standard deviation over seeds. The shipped model had 18 times as many, and needs them for stains that all cells "
-            "carry (trials.md)."
+            "± standard deviation over seeds. The shipped model had 18 times as many; with 700, stains that all cells carry "
+            "may be called negative (trials.md)."
         )
         rows = [(t.name, t.seed, *r) for t, one in found.items() for r in one["read"]] + [("Otsu", 0, *r) for r in otsu]
         rows += [(t.name, t.seed, "dev_gold", d, f1) for t, one in found.items() for d, f1 in one["gold"].items()]

@@ -11,15 +11,6 @@ from panimbus.data.tables import read_matrix
 EXAMPLES = Path(__file__).parents[2] / "examples" / "datasets"
 
 
-@pytest.fixture
-def real_data():
-    """The folder of real data beside the repository."""
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
-    return folder
-
-
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda p: p.stem)
 def test_examples_are_read(path):
     assert not is_store_file(path)
@@ -28,9 +19,9 @@ def test_examples_are_read(path):
         assert read_matrix(EXAMPLES / file.silver.assignment).markers
 
 
-def test_noise_is_proposed_for_exclusion(real_data):
+def test_noise_is_proposed_for_exclusion(shared_data):
     """CD11b is noise in spleen_imc; every marker that has positive and negative cells and is none is kept."""
-    found = prepare(EXAMPLES / "spleen_imc.toml", PrepareSettings(), root=real_data / "spleen_imc")
+    found = prepare(EXAMPLES / "spleen_imc.toml", PrepareSettings(), root=shared_data / "spleen_imc")
     reasons = {a.marker: a.reasons for a in found.agreement}
     assert "hardly agree" in reasons["CD11b"][0]
     assert reasons["alphaSMA"] == ("no positive cell",)
@@ -42,8 +33,8 @@ def test_noise_is_proposed_for_exclusion(real_data):
     assert found.source.splits["r10"] == "test"
 
 
-def test_gates_of_a_lymphoma(real_data):
-    found = prepare(EXAMPLES / "lymphoma_codex.toml", root=real_data / "lymphoma_codex")
+def test_gates_of_a_lymphoma(shared_data):
+    found = prepare(EXAMPLES / "lymphoma_codex.toml", root=shared_data / "lymphoma_codex")
     assert {"CD3", "CD79a", "TCF1"} <= set(found.gates)
     by = {a.marker: a for a in found.agreement}
     assert 0.5 < by["CD79a"].share < 0.95
