@@ -18,7 +18,9 @@ targets of its denoised ones.
 
 Hazed copies: fluorescence has nuclear haze and diffuse background, of which these datasets have little. Their other channels are
 therefore repeated with the field's own nuclear channel, blurred, and a smooth background added (`hazed`), labels unchanged but
-for the positive cells that no longer stand out, which become undefined.
+for the positive cells that no longer stand out, which become undefined. From these alone a net learns that whatever looks like
+nuclei is haze, and calls DAPI negative; so the nuclear channels, whose cells are positive, are repeated as blurred, uneven and
+noisy as the haze (`softened`).
 """
 
 from __future__ import annotations
@@ -340,6 +342,31 @@ def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> F
     return Field(np.stack(image), index, np.stack(mean), _outside(np.stack(image), index), np.stack(truth), tuple(channels))
 
 
+def softened(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2) -> Field | None:
+    """The field's nuclear channels, each ``times``: blurred, uneven, noisy, half of them on a diffuse background."""
+    index, n = field.index, field.mean.shape[1]
+    area = np.maximum(np.bincount((index + 1).ravel(), minlength=n + 1)[1:], 1)
+
+    def of_cells(plane: Array) -> Floats:
+        return np.asarray(np.bincount((index + 1).ravel(), plane.ravel(), n + 1)[1:] / area)
+
+    rows = []
+    for k in [k for k, c in enumerate(field.channels) if c in nuclear for _ in range(times)]:
+        plane = ndimage.gaussian_filter(field.image[k].astype(np.float32), rng.uniform(0.3, 1.5))
+        slow = np.exp(0.25 * _smooth(index.shape, rng))
+        even = rng.uniform(0, 0.5) * (rng.random() < 0.5) * float(of_cells(plane).mean())
+        noise = 1 + rng.uniform(0.03, 0.2) * rng.normal(size=index.shape)
+        plane = np.maximum((plane * np.sqrt(slow) + even * slow) * noise, 0)
+        plane /= max(float(np.percentile(plane, 99.9)), 1e-6)
+        rows.append(
+            (np.minimum(plane, 8).astype(np.float16), of_cells(plane).astype(np.float16), field.truth[k], field.channels[k])
+        )
+    if not rows:
+        return None
+    images, means, truth, channels = (list(v) for v in zip(*rows, strict=True))
+    return Field(np.stack(images), index, np.stack(means), _outside(np.stack(images), index), np.stack(truth), tuple(channels))
+
+
 def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     """(Y, X) a field that varies over a sixth of the sides."""
     coarse = rng.normal(size=(6, 6))
@@ -348,14 +375,14 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 
 def pool(run: Path, data: Path) -> None:
-    """``run/pool/real_<dataset>__<fov>.npz`` and hazed copies, for `train_default`."""
+    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened>.npz``, for `train_default`."""
     rng = np.random.default_rng(SEED)
     (run / "pool").mkdir(parents=True, exist_ok=True)
     rows = []
     for name, one in DATASETS.items():
         for fov_id, field in fields(name, run, data):
-            copies = [hazed(field, one.nuclear, rng) for _ in range(one.hazed)]
-            for k, each in enumerate([field, *copies]):
+            copies = {f"{k + 1}": hazed(field, one.nuclear, rng) for k in range(one.hazed)}
+            for k, each in {"0": field, **copies, "nuclei": softened(field, one.nuclear, rng)}.items():
                 if each is None:
                     continue
                 seldom = np.isin(each.channels, one.nuclear)

@@ -102,6 +102,34 @@ def test_hazed_field(real: ModuleType, field: object) -> None:
     )
 
 
+def test_softened_nuclear_channels(real: ModuleType, field: object) -> None:
+    out = real.softened(field, ("DNA",), np.random.default_rng(0), times=3)
+    assert out.channels == ("DNA",) * 3
+    assert set(out.truth.ravel().tolist()) == {1}
+    inside, edge = out.index[3, 3], out.index[3, 6]
+    assert (inside, edge) == (0, -1)
+    assert (out.image[:, 3, 6] > 0.02).all()  # it is blurred
+    assert out.image.max(axis=(1, 2)).min() > 0.9  # in units of its own normaliser
+    for plane, mean in zip(out.image, out.mean, strict=True):
+        np.testing.assert_allclose(np.bincount(out.index.ravel() + 1, plane.ravel())[1:] / 36, mean, atol=4e-3)
+    assert real.softened(field, ("DAPI",), np.random.default_rng(0)) is None
+
+
+def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
+    train = load("train_default")
+    for kind in ("0", "1", "nuclei"):
+        np.savez(tmp_path / f"real_d__f__1__{kind}.npz", **vars(field), seldom=np.array([False, True]))
+
+    def found(*without: str) -> list[tuple[str, list[str]]]:
+        read = train.read_real(tmp_path, without)
+        assert {(dataset, name) for (dataset, name, _), _ in read} == {("d", "f__1")}
+        return [(kind, fov.channels) for (*_, kind), fov in read]
+
+    both = ["CD3", "DNA"]
+    assert found() == [("plain", both), ("hazed", both), ("nuclei", both)]
+    assert found("*/hazed/*", "d/nuclei/CD3") == [("plain", both), ("nuclei", ["DNA"])]
+
+
 def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
     train = load("train_default")
     tiled = {"image": np.tile(field.image, (1, 4, 2)), "index": np.tile(field.index, (4, 2))}
@@ -118,12 +146,68 @@ def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
     sides = []
     for seed in range(8):
         planes, stats, index, truth, area = train.example(fov, np.random.default_rng(seed))
-        assert planes.shape == (len(train.NET["planes"]), 96, 96)
-        assert stats.shape == (len(train.NET["stats"]),)
+        assert planes.shape == (2, len(train.NET["planes"]), 96, 96)
+        assert stats.shape == (2, len(train.NET["stats"]))
         assert truth.shape == (40,)
         assert set(np.unique(index)) <= set(range(-1, 40))
         sides.append(float(area[0]))
     assert min(sides) < 288 < max(sides)
+
+
+def fov_of(train: ModuleType, field: object) -> object:
+    """The field, large enough for crops."""
+    return train.Fov(
+        image=np.tile(field.image, (1, 4, 2)),
+        index=np.tile(field.index, (4, 2)),
+        mean=field.mean,
+        outside=field.outside,
+        truth=field.truth,
+        area=np.full(40, 288),
+        seldom=np.zeros(2, bool),
+        real=False,
+        channels=["CD3", "DNA"],
+    )
+
+
+def test_a_batch_sees_each_crop_with_two_normalisers(field: object) -> None:
+    pytest.importorskip("torch")
+    train = load("train_default")
+    planes, stats, cells, target, weight = train.batch([fov_of(train, field)], {}, np.random.default_rng(0), 6)
+    n = (len(target) - 1) // 2
+    assert planes.shape[0] == stats.shape[0] == cells.shape[0] == 6
+    np.testing.assert_array_equal(target[1 : n + 1], target[n + 1 :])
+    np.testing.assert_array_equal(weight[1 : n + 1], weight[n + 1 :])
+    np.testing.assert_array_equal(np.where(cells[:3] > 0, cells[:3] + n, 0), cells[3:])
+    assert sorted(np.unique(cells)) == list(range(2 * n + 1))
+    image, cell = (train.NET["planes"].index(k) for k in ("sqrt", "cell"))
+    np.testing.assert_array_equal(planes[:3, cell], planes[3:, cell])
+    for k in range(3):
+        one, two = planes[k, image].numpy(), planes[k + 3, image].numpy()
+        inside = (one > 0) & (two > 0) & (one < 1) & (two < 1)
+        ratio = one[inside] / two[inside]
+        assert ratio.std() < 1e-3 < abs(ratio.mean() - 1)
+
+
+def test_loss_of_views_that_disagree() -> None:
+    torch = pytest.importorskip("torch")
+    train = load("train_default")
+    cells = torch.tensor([[[[1, 1, 2]]], [[[3, 3, 4]]]])  # two crops that are one: cells 1 and 3, 2 and 4
+    target, weight = torch.tensor([0.0, 1, 0, 1, 0]), torch.tensor([0.0, 3, 1, 3, 1])
+
+    def loss(first: float, second: float) -> tuple[float, float]:
+        logits = torch.tensor([[[[first, first, -1]]], [[[second, second, -1]]]], requires_grad=True)
+        value, _ = train.loss_of(logits, cells, target, weight)
+        train.OPTIMISER["agreement"] = 0
+        plain, _ = train.loss_of(logits, cells, target, weight)
+        train.OPTIMISER["agreement"] = 0.4
+        pull = torch.autograd.grad(value - plain, logits)[0]
+        return float(value.detach() - plain.detach()), float(pull.abs().max())
+
+    train.OPTIMISER["agreement"] = 0.4
+    assert loss(1.0, 1.0)[0] == pytest.approx(0, abs=1e-6)
+    assert loss(1.0, 2.5)[0] == pytest.approx(0.4 * 1.5**2 * 3 / 4, rel=1e-4)
+    assert loss(2.5, 1.0)[1] > 0.1
+    assert loss(-3.0, 3.0) == pytest.approx((0.4 * 4 * 3 / 4, 0), rel=1e-4)  # too far apart to pull
 
 
 def test_statistics_are_those_of_the_whole_dataset() -> None:
@@ -152,17 +236,7 @@ def test_two_halves_of_a_batch_give_the_mean_gradient(field: object) -> None:
     train.change_recipe(["steps = 10", 'start = ""', "net.widths = [4, 6]", "crops.batch = 2"])
     assert train.RECIPE["steps"] == 10
     assert train.NET["widths"] == [4, 6]
-    fov = train.Fov(
-        image=np.tile(field.image, (1, 4, 2)),
-        index=np.tile(field.index, (4, 2)),
-        mean=field.mean,
-        outside=field.outside,
-        truth=field.truth,
-        area=np.full(40, 288),
-        seldom=np.zeros(2, bool),
-        real=False,
-        channels=["CD3", "DNA"],
-    )
+    fov = fov_of(train, field)
     rng = np.random.default_rng(0)
     halves = [train.batch([fov], {}, rng, 2) for _ in range(2)]
     with ThreadPoolExecutor(2) as threads:
