@@ -45,6 +45,12 @@ def published(tmp_path, make_card, make_net):
     return tmp_path / "V1.pt", net
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_a_model_may_be_read_by_others(saved, tmp_path):
+    (tmp_path / "plain").touch()
+    assert {file.stat().st_mode for file in tmp_path.glob("*.*")} == {(tmp_path / "plain").stat().st_mode}
+
+
 def test_round_trip(saved):
     torch = pytest.importorskip("torch")
     files, net = saved

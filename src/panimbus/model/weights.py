@@ -227,7 +227,7 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
         Path without a suffix (a dot in the name is kept as it is).
     """
     _need_torch("writing a model")
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     stem = Path(stem)
     safetensors, onnx = (stem.with_name(stem.name + suffix) for suffix in (".safetensors", ".onnx"))
@@ -235,7 +235,8 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
     part = safetensors.with_name(safetensors.name + ".part")
     try:
         state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-        save_file(state, part, metadata={CARD_KEY: card.to_json(), "format": "pt"})
+        # not save_file: its files only their owner may read
+        part.write_bytes(save(state, metadata={CARD_KEY: card.to_json(), "format": "pt"}))
         export_onnx(net, card, onnx)
         part.replace(safetensors)
     finally:
