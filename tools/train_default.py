@@ -546,7 +546,8 @@ def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> Non
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-3.toml; the exact lines are in the docstring)",
+        command="python tools/train_default.py (recipe: tools/compact-3.toml; exact lines in its docstring). From nothing: "
+        f"first {RECIPE['start']} and what that began from, by their cards' commands and commits",
     )
     shipped.mkdir(parents=True, exist_ok=True)
     save_model(shipped / RECIPE["name"], net.eval(), card)
