@@ -82,7 +82,6 @@ ABLATIONS = {
     "without simulation": Trial("", ("real.share = 1",)),
     "without the statistic otsu": Trial("", ('net.stats = ["q10", "q25", "q50", "q75", "q90", "q97", "outside"]',)),
     "without agreement between normalisers": Trial("", ("optimiser.agreement = 0",)),
-    "with the statistics of the whole dataset, as in prediction": Trial("", ("real.pooled = 0.7",)),
 }
 LEFT_OUT = (("spleen_imc",), ("lymphoid_mibi", "lymphoid_mibi_raw"), ("squamous_imc",), ("vectra_inform",))  # one tissue each
 
