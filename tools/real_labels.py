@@ -376,13 +376,13 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 def pool(run: Path, data: Path) -> None:
     """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened>.npz``, for `train_default`."""
-    rng = np.random.default_rng(SEED)
+    rng, soft = np.random.default_rng(SEED), np.random.default_rng([SEED, 1])  # the hazed copies do not hang on the softened
     (run / "pool").mkdir(parents=True, exist_ok=True)
     rows = []
     for name, one in DATASETS.items():
         for fov_id, field in fields(name, run, data):
             copies = {f"{k + 1}": hazed(field, one.nuclear, rng) for k in range(one.hazed)}
-            for k, each in {"0": field, **copies, "nuclei": softened(field, one.nuclear, rng)}.items():
+            for k, each in {"0": field, **copies, "nuclei": softened(field, one.nuclear, soft)}.items():
                 if each is None:
                     continue
                 seldom = np.isin(each.channels, one.nuclear)
