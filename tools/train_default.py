@@ -455,9 +455,10 @@ NOT_FOR = (
     "H&E, immunohistochemistry, transcripts, and images without a segmentation. No clinical use. Known failures: uneven nuclear "
     "or diffuse haze in fluorescence (hazy CD4: negative cells called positive; CD20: too many positive; CD7: positive "
     "cells missed), dimly stained cells of the red pulp (CD68, SMA in crowded imaging mass cytometry), rare nuclear markers "
-    "whose dim cells are missed (FoxP3), patches of nuclear haze taken for a nuclear marker (FoxP3 of `panimbus demo`), patches of "
-    "a counterstain taken for haze (5 % of the cells of a lymphoma's DAPI, all in one place), and graded markers in which no line "
-    "divides positive from negative. In pictures, on simulated tissue: benchmarks/model/failures.png of the repository."
+    "whose dim cells are missed (FoxP3), patches of nuclear haze taken for a nuclear marker (FoxP3 of `panimbus demo`), "
+    "patches of a counterstain taken for haze (5 % of the cells of a lymphoma's DAPI, all in one place), and graded markers in "
+    "which no line divides positive from negative. In pictures, on simulated tissue: benchmarks/model/failures.png of the "
+    "repository."
 )
 
 
