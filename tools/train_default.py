@@ -1,11 +1,11 @@
-"""Train the default model by the recipe ``compact-3.toml``: simulate -> real -> train -> export.
+"""Train the default model by the recipe ``compact-4.toml``: simulate -> real -> train -> export.
 
     python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
     python tools/train_default.py train --run /tmp/run --cores 1                  # after a kill: the same line goes on
     python tools/train_default.py train --run /tmp/run/second --pool /tmp/run/pool --cores 1 --change 'seed = 1'
     python tools/train_default.py export --run /tmp/run --average /tmp/run/second # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-3 --out /tmp/run/measured  # then export again, with the figures
+    panimbus evaluate examples/dev_gold.toml --model compact-4 --out /tmp/run/measured  # then export again, with the figures
 
 The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
 as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     import torch
 
     from panimbus.model.unet import CompactUNet
+    from panimbus.simulate import SimulatedTissue
 
-RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-3.toml").read_text(encoding="utf-8"))
+RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-4.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
 
 
@@ -57,20 +58,27 @@ def change_recipe(lines: Sequence[str]) -> None:
 
 
 # ---------------------------------------------------------------- simulate
+def draw_tissue(seed: int) -> SimulatedTissue:
+    """The simulated tissue of a seed, of a random platform: 0.5 µm a pixel, ``imc`` 1 µm."""
+    from panimbus.simulate import simulate_tissue
+
+    rng = np.random.default_rng([20261123, seed])
+    platform = str(rng.choice(list(SIMULATION["platforms"]), p=list(SIMULATION["platforms"].values())))
+    mpp = 1.0 if platform == "imc" else 0.5
+    shape = (round(SIMULATION["side_um"] / mpp),) * 2
+    return simulate_tissue(shape, mpp, panel=SIMULATION["markers"], seed=rng, platform=platform)
+
+
 def simulate_fov(job: tuple[int, str]) -> None:
     """One FOV of the pool, at 1 µm a pixel, in units of each channel's normaliser."""
     from panimbus.core.regions import cell_sums
-    from panimbus.simulate import simulate_tissue
 
     seed, folder = job
     path = Path(folder) / f"fov_{seed:08d}.npz"
     if path.exists():
         return
-    rng = np.random.default_rng([20261123, seed])
-    side, percentile = SIMULATION["side_um"], NET["percentile"]
-    platform = str(rng.choice(list(SIMULATION["platforms"]), p=list(SIMULATION["platforms"].values())))
-    fine = 1 if platform == "imc" else 2
-    tissue = simulate_tissue((side * fine,) * 2, 1.0 / fine, panel=SIMULATION["markers"], seed=rng, platform=platform)
+    tissue = draw_tissue(seed)
+    side, percentile, fine = SIMULATION["side_um"], NET["percentile"], round(1 / tissue.mpp)
     labels, m = tissue.labels, len(tissue.truth)
     index = labels.astype(np.int32) - 1
     area = cell_sums(np.ones(labels.shape), index, m)
@@ -97,7 +105,7 @@ def simulate_fov(job: tuple[int, str]) -> None:
         mean=np.stack(means),
         outside=np.array(outside, np.float32),
         truth=tissue.truth[:, kept].T.copy(),
-        platform=np.array(platform),
+        platform=np.array(tissue.platform),
     )
     partial.rename(path)
 
@@ -315,11 +323,11 @@ class Pool:
 
 
 def read_real(folder: Path, without: Sequence[str] = ()) -> list[tuple[tuple[str, str, str], Fov]]:
-    """(dataset, name, "plain", "hazed" or "nuclei") and each real FOV; the plain ones with their dataset's statistics."""
+    """(dataset, name, "plain", "hazed", "nuclei" or "shining") and each real FOV; the plain with their dataset's statistics."""
     out, plain = [], defaultdict(list)
     for path in sorted(folder.glob("real_*.npz")):
-        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+|nuclei)", path.stem).groups()
-        kind = {"0": "plain", "nuclei": "nuclei"}.get(copy, "hazed")
+        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+|nuclei|shining)", path.stem).groups()
+        kind = "plain" if copy == "0" else copy if copy.isalpha() else "hazed"
         fov = read_fov(path, f"{dataset}/{kind}/", without)
         if len(fov.image):
             out.append(((dataset, name, kind), fov))
@@ -475,10 +483,11 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
         f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with "
         f"{markers} random markers each, platforms {platforms}. {real} of the crops are real, with targets from staining read by "
         "eye (tools/readings.csv: two readings a channel, by machine vision), partly with nuclear haze and diffuse background "
-        "added, nuclear stains partly blurred: imaging mass cytometry of spleen (ImmuneDynamics/SpectreMAP, MIT; 13 fields of "
-        "view, two of them held out), MIBI-TOF of lymphoid tissue, raw and denoised (angelolab/MAUI, BSD-3; 2), imaging mass "
-        "cytometry of a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) and Vectra (akoyabio/phenoptr, zlib; 1); shares "
-        f"{REAL['datasets']}. None of them is a field of view of dev_gold. At the end {RECIPE['offset']} was added to all logits "
+        "added, nuclear stains partly blurred or made into haze without a positive cell: imaging mass cytometry of spleen "
+        "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
+        "denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) "
+        f"and Vectra (akoyabio/phenoptr, zlib; 1); shares {REAL['datasets']}. None of them is a field of view of dev_gold. "
+        f"At the end {RECIPE['offset']} was added to all logits "
         "(the recipe says why)."
     )
 
@@ -548,7 +557,7 @@ def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> Non
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-3.toml; exact lines in its docstring). From nothing: "
+        command="python tools/train_default.py (recipe: tools/compact-4.toml; exact lines in its docstring). From nothing: "
         f"first {RECIPE['start']} and what that began from, by their cards' commands and commits",
     )
     shipped.mkdir(parents=True, exist_ok=True)
@@ -565,7 +574,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, help="train: threads that take the gradient")
     parser.add_argument("--change", nargs="*", default=[], help="train, export: settings in the recipe's place: 'steps = 800'")
     parser.add_argument(
-        "--without", nargs="*", default=[], help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei"
+        "--without", nargs="*", default=[], help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei, shining"
     )
     parser.add_argument("--average", type=Path, nargs="*", default=[], help="export: further runs whose weights count as much")
     parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"), help="export: where to")

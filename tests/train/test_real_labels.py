@@ -115,9 +115,23 @@ def test_softened_nuclear_channels(real: ModuleType, field: object) -> None:
     assert real.softened(field, ("DAPI",), np.random.default_rng(0)) is None
 
 
+def test_nuclei_that_shine_through_are_negative(real: ModuleType, field: object) -> None:
+    soft = real.softened(field, ("DNA",), np.random.default_rng(0), times=40)
+    out = real.shining(field, ("DNA",), np.random.default_rng(0), times=40)
+    assert out.channels == ("DNA",) * 40
+    assert set(out.truth.ravel().tolist()) == {0, -1}  # a bright spot lies on some cells
+    assert 0.5 < (out.truth == 0).mean() < 1
+    dark, bright = (of.outside / np.median(of.mean.astype(float), axis=1) for of in (soft, out))
+    assert (dark < 0.3).all()  # between the cells, of what is in them: what tells the two kinds apart
+    assert (bright > 0.15).mean() > 0.9
+    for plane, mean in zip(out.image, out.mean, strict=True):
+        np.testing.assert_allclose(np.bincount(out.index.ravel() + 1, plane.ravel())[1:] / 36, mean, atol=4e-3)
+    assert real.shining(field, ("DAPI",), np.random.default_rng(0)) is None
+
+
 def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
     train = load("train_default")
-    for kind in ("0", "1", "nuclei"):
+    for kind in ("0", "1", "nuclei", "shining"):
         np.savez(tmp_path / f"real_d__f__1__{kind}.npz", **vars(field), seldom=np.array([False, True]))
 
     def found(*without: str) -> list[tuple[str, list[str]]]:
@@ -126,8 +140,8 @@ def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
         return [(kind, fov.channels) for (*_, kind), fov in read]
 
     both = ["CD3", "DNA"]
-    assert found() == [("plain", both), ("hazed", both), ("nuclei", both)]
-    assert found("*/hazed/*", "d/nuclei/CD3") == [("plain", both), ("nuclei", ["DNA"])]
+    assert found() == [("plain", both), ("hazed", both), ("nuclei", both), ("shining", both)]
+    assert found("*/hazed/*", "d/nuclei/CD3", "*/shining/*") == [("plain", both), ("nuclei", ["DNA"])]
 
 
 def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:

@@ -235,7 +235,8 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     """A random marker: any pattern, 0 to 100 % of the types, with a random share of every confounder.
 
     Structured non-specific signal is kept below what a positive cell has; in a channel without positive cells it is also
-    kept low against the diffuse background, or nobody could tell it from a marker that all cells carry.
+    kept low against the diffuse background, or nobody could tell it from a marker that all cells carry. In fluorescence
+    the nuclei may shine through such a channel (``codex``: haze), always on a diffuse background that their own stain lacks.
     """
     level, fraction = _carriers(n_types, rng)
     k = int((level > 0).sum())
@@ -253,8 +254,8 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     baseline = float(dirt * floor * rng.uniform(0, 0.35) * (rng.random() < 0.7))
     unevenness, spread = float(rng.uniform(0.2, 0.65)), float(rng.uniform(0.15, 0.65))
     if k == 0:
-        background += 0.05
-        haze, baseline = min(haze, 0.7 * background), min(baseline, background)
+        background = max(background, 0.35 * haze) + 0.05 if platform == "codex" else background + 0.05
+        haze, baseline = haze if platform == "codex" else min(haze, 0.7 * background), min(baseline, background)
         crosstalk = np.minimum(crosstalk, 0.5 * background)
     elif k == n_types:
         spread = 0.6 * spread
