@@ -182,7 +182,7 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
     V views that differ in the normaliser alone: 2 where they are to agree, else 1.
     """
     from panimbus.core.planes import channel_planes, label_planes
-    from panimbus.core.scale import statistic
+    from panimbus.core.scale import stat_vector
 
     crop, c = CROPS["side"], int(rng.integers(len(fov.image)))
     if fov.seldom[c] and rng.random() > REAL["nuclear"]:
@@ -212,13 +212,15 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
         odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
         drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
         known = quantiles(mean[drawn], fov.outside[c] * math.exp(rng.normal(0, 0.2)))
-    raw = np.array([statistic(known, name) for name in NET["stats"]])
     of_labels = label_planes(NET["planes"], index)
     planes, stats = [], []
     for _ in range(2 if OPTIMISER["agreement"] else 1):
         norm = np.float32(math.exp(float(np.clip(rng.normal(0, CROPS["normaliser"]), -0.9, 0.9))))  # off by up to 2.5x
-        stats.append(np.sqrt(np.clip(raw / norm, 0, 1)).astype(np.float32))
-        planes.append(channel_planes(of_labels.copy(), NET["planes"], image / norm, index, mean / norm))
+        seen = {name: v / norm for name, v in known.items()}
+        stats.append(stat_vector(seen, NET["stats"]))
+        planes.append(
+            channel_planes(of_labels.copy(), NET["planes"], image / norm, index=index, cell_mean=mean / norm, known=seen)
+        )
     return np.stack(planes), np.stack(stats), index, truth, fov.area * (crop / side) ** 2
 
 
@@ -365,14 +367,17 @@ def load_state(run: Path) -> State:
 
     torch.manual_seed(RECIPE["seed"])
     net, ema = new_net().to(memory_format=torch.channels_last), new_net()
-    if RECIPE["start"]:
+    if RECIPE["start"]:  # the same widths
         begun = resolve_model(RECIPE["start"])
         given = load_torch(begun.weights)[0].state_dict()
-        old = given["film.hidden.weight"]
-        at = {name: k for k, name in enumerate(begun.card.stats)}
-        given["film.hidden.weight"] = torch.stack(  # what it does not know counts nothing yet
-            [old[:, at[name]] if name in at else torch.zeros(len(old)) for name in NET["stats"]], 1
-        )
+        folded = NET["unshuffle"] ** 2  # pixels of a plane, side by side
+        for layer, had, names, of in (
+            ("film.hidden.weight", begun.card.stats, NET["stats"], 1),
+            ("encoder.0.first.conv.weight", begun.card.planes, NET["planes"], folded),
+        ):
+            old = given[layer].unflatten(1, (len(had), of))
+            nothing = torch.zeros_like(old[:, 0])  # what it does not know counts nothing yet
+            given[layer] = torch.stack([old[:, had.index(n)] if n in had else nothing for n in names], 1).flatten(1, 2)
         net.load_state_dict(given)
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
@@ -399,7 +404,9 @@ def gradient(net: CompactUNet, data: tuple[torch.Tensor, ...]) -> tuple[float, t
     import torch
 
     x, stats, cells, target, weight = data
-    loss, _ = loss_of(net.logits(x, stats), cells, target, weight)
+    with torch.autocast("cpu", torch.bfloat16, enabled=OPTIMISER["bfloat16"]):
+        logits = net.logits(x, stats)
+    loss, _ = loss_of(logits.float(), cells, target, weight)
     return float(loss.detach()), torch.autograd.grad(loss, list(net.parameters()))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.scale import statistic
+from panimbus.core.scale import stat_vector, statistic
 from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
@@ -181,8 +181,8 @@ def called(net: Any, fov: Any, c: int) -> np.ndarray:
     beyond = [(0, -n % 16) for n in (height, width)]  # to the net's pooling stride, as prediction does
     index, image = (np.pad(plane, beyond, mode="reflect") for plane in (fov.index, fov.image[c].astype(np.float32)))
     mean = fov.mean[c].astype(np.float32)
-    planes = channel_planes(label_planes(names, index), names, image, index, mean)
-    stats = np.sqrt(np.clip([statistic(fov.pooled[c], name) for name in training.NET["stats"]], 0, 1)).astype(np.float32)
+    planes = channel_planes(label_planes(names, index), names, image, index=index, cell_mean=mean, known=fov.pooled[c])
+    stats = stat_vector(fov.pooled[c], training.NET["stats"])
     with torch.inference_mode():
         logits = net.logits(torch.from_numpy(planes)[None], torch.from_numpy(stats)[None])
         score = torch.sigmoid(logits + training.RECIPE["offset"])

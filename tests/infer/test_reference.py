@@ -26,22 +26,50 @@ def numbers(fovs, channel, card):
     pixels = np.concatenate([f.image[channel].ravel() for f in fovs]).astype(float)
     means = [f.image[channel][f.labels == i].mean() for f in fovs for i in np.unique(f.labels) if i]
     outside = np.concatenate([f.image[channel][f.labels == 0] for f in fovs]).mean()
-    stats = {s: outside if s == "outside" else np.percentile(means, float(s[1:])) for s in card.stats}
+    stats = {f"q{q:02d}": np.percentile(means, q) for q in range(1, 100)} | {"outside": outside}
     return np.percentile(pixels, card.percentile), stats
 
 
-def planes(image, labels, means, card):
+def otsu(stats):
+    """Half way between the two classes of percentiles whose variance between them is largest."""
+    values = np.array([stats[f"q{q:02d}"] for q in range(1, 100)])
+    between = [k * (99 - k) * (values[k:].mean() - values[:k].mean()) ** 2 for k in range(1, 99)]
+    split = 1 + int(np.argmax(between))
+    return (values[split - 1] + values[split]) / 2
+
+
+def told(stats, name):
+    """A statistic as the net is told it."""
+    value = otsu(stats) if name.startswith("otsu") else stats[name.split("/")[0]]
+    return value / (value + otsu(stats)) if name.endswith("/otsu") else np.sqrt(np.clip(value, 0, 1))
+
+
+def rank(mean, stats):
+    """Share of the cells with a lower mean; the percentiles are all different here."""
+    points = np.array([0, *(stats[f"q{q:02d}"] for q in range(1, 100))])
+    return np.interp(mean, points, np.arange(100) / 100) if mean <= points[-1] else 1 - points[-1] / mean / 100
+
+
+def planes(image, labels, means, stats, card):
     ids = np.unique(labels)
-    painted = np.zeros(labels.shape)
-    for i in ids[ids > 0]:
-        painted[labels == i] = np.sqrt(np.clip(means[i], 0, 1))
+
+    def painted(value):
+        out = np.zeros(labels.shape)
+        for i in ids[ids > 0]:
+            out[labels == i] = value(means[i])
+        return out
+
+    threshold = otsu(stats)
     clipped = np.clip(image, 0, 1)
     known = {
         "image": clipped,
         "sqrt": np.sqrt(clipped),
         "interior": inner(labels),
         "cell": labels > 0,
-        "cell_mean": painted,
+        "cell_mean": painted(lambda mean: np.sqrt(np.clip(mean, 0, 1))),
+        "relative": image / (image + threshold),
+        "cell_relative": painted(lambda mean: mean / (mean + threshold)),
+        "cell_rank": painted(lambda mean: rank(mean, stats)),
     }
     return np.stack([known[name] for name in card.planes]).astype(np.float32)
 
@@ -56,8 +84,8 @@ def pixel_scores(image, labels, means, stats, net, card, quarters=(0, 1, 2, 3), 
         total = max(-(-(n + 2 * margin) // card.stride) * card.stride, 2 * card.stride)
         pads.append(mirrored(n, margin, total - n - margin))
     where = np.ix_(*pads)
-    x = torch.from_numpy(planes(image[where], labels[where], means, card))[None]
-    vector = torch.tensor([[np.sqrt(np.clip(stats[s], 0, 1)) for s in card.stats]], dtype=torch.float32)
+    x = torch.from_numpy(planes(image[where], labels[where], means, stats, card))[None]
+    vector = torch.tensor([[told(stats, s) for s in card.stats]], dtype=torch.float32)
     out = []
     with torch.inference_mode():
         for flip in flips:

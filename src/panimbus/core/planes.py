@@ -10,13 +10,18 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError
 from panimbus.core.labels import interior
+from panimbus.core.scale import CELL_QUANTILES, statistic
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
-PLANES = ("image", "sqrt", "interior", "cell", "cell_mean")
+PLANES = ("image", "sqrt", "interior", "cell", "cell_mean", "relative", "cell_relative", "cell_rank")
 """Names of input planes: the normalised channel clipped to [0, 1]; its square root; label > 0 and not on an inner boundary;
-label > 0; the square root of each cell's mean normalised intensity, painted on its pixels, clipped to [0, 1]."""
+label > 0; the square root of each cell's mean normalised intensity, painted on its pixels, clipped to [0, 1]. And what does not
+hang on the normaliser: v / (v + Otsu's threshold of the dataset's cells) of the channel, and of each cell's mean intensity; the
+share of the dataset's cells that have a lower mean."""
+
+_LEAST = 1e-6  # where no cell has any intensity
 
 EXTRA = ("nuclear", "membrane")
 """Names of input planes that show another channel of the same tissue: its normalised intensity, clipped to [0, 1]."""
@@ -84,7 +89,13 @@ def label_planes(names: Sequence[str], index: npt.NDArray[np.int32]) -> FloatArr
 
 
 def channel_planes(
-    out: FloatArray, names: Sequence[str], image: FloatArray, index: npt.NDArray[np.int32], cell_mean: FloatArray
+    out: FloatArray,
+    names: Sequence[str],
+    image: FloatArray,
+    *,
+    index: npt.NDArray[np.int32],
+    cell_mean: FloatArray,
+    known: Mapping[str, float],
 ) -> FloatArray:
     """Fill in the planes that depend on the channel.
 
@@ -99,16 +110,61 @@ def channel_planes(
     index : (h, w) int32
         Cell index, -1 = background.
     cell_mean : (n,) float32
-        Mean normalised intensity of every cell.
+        Mean intensity of every cell, in units of the image.
+    known
+        The channel's statistics over the dataset (`ChannelScale.known`), in units of the image.
     """
     clipped = np.clip(image, 0, 1)
+    otsu = np.float32(max(statistic(known, "otsu"), _LEAST))
     for k, name in enumerate(names):
         if name == "image":
             out[k] = clipped
         elif name == "sqrt":
             np.sqrt(clipped, out=out[k])
+        elif name == "relative":
+            positive = np.maximum(image, 0)
+            np.divide(positive, positive + otsu, out=out[k])
         elif name == "cell_mean":
-            table = np.zeros(len(cell_mean) + 1, np.float32)  # the last element serves index -1
-            table[:-1] = np.sqrt(np.clip(cell_mean, 0, 1))
-            np.take(table, index, out=out[k], mode="wrap")
+            _paint(out[k], np.sqrt(np.clip(cell_mean, 0, 1)), index)
+        elif name == "cell_relative":
+            positive = np.maximum(cell_mean, 0)
+            _paint(out[k], positive / (positive + otsu), index)
+        elif name == "cell_rank":
+            _paint(out[k], rank_by_quantiles(cell_mean, [known.get(n, 0.0) for n in CELL_QUANTILES]), index)
     return out
+
+
+def _paint(out: FloatArray, values: FloatArray, index: npt.NDArray[np.int32]) -> None:
+    """A value a cell on its pixels, 0 outside; (h, w) ``out`` is changed in place."""
+    table = np.zeros(len(values) + 1, np.float32)  # the last element serves index -1
+    table[:-1] = values
+    np.take(table, index, out=out, mode="wrap")
+
+
+def rank_by_quantiles(values: FloatArray, quantiles: npt.ArrayLike) -> FloatArray:
+    """Share of a distribution that lies below each value.
+
+    Parameters
+    ----------
+    values : (n,) number
+    quantiles : (99,) number
+        The distribution's percentiles 1 to 99. Above the last, what is twice as high is taken to be half as frequent.
+
+    Returns
+    -------
+    (n,) float32
+        In [0, 1).
+
+    Examples
+    --------
+    >>> rank_by_quantiles(np.array([0, 50, 50.5, 198], np.float32), np.arange(1, 100))
+    array([0.   , 0.5  , 0.505, 0.995], dtype=float32)
+    """
+    points = np.concatenate([[0.0], np.asarray(quantiles, np.float64)])
+    share = np.arange(100) / 100
+    first = np.append(True, points[1:] > points[:-1])  # of equal percentiles the lowest: what lies below
+    rank = np.interp(values, points[first], share[first])
+    top = points[-1]
+    high = values > top
+    rank[high] = 1 - 0.01 * top / values[high]
+    return np.asarray(rank, np.float32)

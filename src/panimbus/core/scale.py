@@ -211,11 +211,31 @@ CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
 OVER = ("all", "nonzero")
 
 
+_RELATIVE = "/otsu"
+
+
 def stat_names_known(names: Iterable[str]) -> None:
-    """Refuse a statistic that is none of ``q01`` .. ``q99``, ``outside`` and ``otsu``."""
-    unknown = [n for n in names if n not in {"outside", "otsu"} and n not in CELL_QUANTILES]
+    """Refuse a statistic that is none of ``q01`` .. ``q99``, ``outside`` and ``otsu``, or one of them and ``/otsu``."""
+    plain = {"outside", "otsu", *CELL_QUANTILES}
+    unknown = [n for n in names if n.removesuffix(_RELATIVE) not in plain]
     if unknown:
-        raise InputError(f"Unknown channel statistics: {', '.join(unknown)}.", available=("q01 ... q99", "outside", "otsu"))
+        listed = ("q01 ... q99", "outside", "otsu", "q01/otsu ...")
+        raise InputError(f"Unknown channel statistics: {', '.join(unknown)}.", available=listed)
+
+
+def stat_vector(known: Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """(S,) float32 in [0, 1]: what a net is told of a channel whose statistics, in units of the normaliser, are ``known``.
+
+    The square root of a statistic (see `statistic`), clipped; of ``q50/otsu`` and the like q / (q + Otsu's threshold), which does
+    not hang on the normaliser.
+    """
+    stat_names_known(names)
+    otsu = statistic(known, "otsu")
+    out = []
+    for name in names:
+        value = max(float(np.nan_to_num(statistic(known, name.removesuffix(_RELATIVE)))), 0.0)
+        out.append((value / (value + otsu) if value > 0 else 0.0) if name.endswith(_RELATIVE) else min(value, 1.0) ** 0.5)
+    return np.array(out, np.float32)
 
 
 def statistic(known: Mapping[str, float], name: str) -> float:
@@ -321,10 +341,13 @@ class ChannelScale:
             ) from None
 
     def vector(self, channel: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(S,) float32: square roots of the statistics (see `statistic`), normalised and clipped to [0, 1]."""
-        stat_names_known(names)
-        raw = np.array([statistic(self.stats[channel], n) for n in names], np.float64)
-        return np.sqrt(np.clip(np.nan_to_num(raw) / self.value(channel), 0, 1)).astype(np.float32)
+        """(S,) float32: what a net is told of the channel (see `stat_vector`)."""
+        return stat_vector(self.known(channel), names)
+
+    def known(self, channel: str) -> dict[str, float]:
+        """The channel's statistics in units of its normaliser."""
+        value = self.value(channel)
+        return {name: v / value for name, v in self.stats[channel].items()}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -268,7 +268,9 @@ class _Passes:
         for (k, channel), image in zip(live, channels, strict=True):
             value = np.float32(scoring.scale.value(channel))
             memory = spare.pop() if spare else labels.copy()
-            values = channel_planes(memory, names, image / value, index, self.mean[:, k] / value)
+            values = channel_planes(
+                memory, names, image / value, index=index, cell_mean=self.mean[:, k] / value, known=scoring.scale.known(channel)
+            )
             planes = _Planes(values, spare, len(found))
             stats = scoring.scale.vector(channel, scoring.card.stats)[None]
             for tile, cells in found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from panimbus.core.correction import NONE
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.scale import ChannelScale, ChannelStats, stat_vector
 from panimbus.core.scan import FovCells, scan_fov
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.gold import CELL, CHANNEL, FOV
@@ -88,8 +88,8 @@ class Crop:
         Cell of each pixel, -1 = background.
     mean : (n,) float32
         Mean normalised intensity of all the FOV's cells.
-    stats : (S,) float32
-        Of the channel, as the net is told them.
+    known
+        The channel's statistics in units of the normaliser.
     pixels : (h, w) bool
         The pixels whose mean score is the cell's score.
     """
@@ -98,13 +98,16 @@ class Crop:
     image: FloatArray
     index: npt.NDArray[np.int32]
     mean: FloatArray
-    stats: FloatArray
+    known: Mapping[str, float]
     pixels: npt.NDArray[np.bool_]
 
-    def planes(self, names: Sequence[str], *, gain: float = 1.0) -> FloatArray:
-        """(P, h, w) float32; ``gain`` multiplies the intensities."""
-        fixed = label_planes(names, self.index)
-        return channel_planes(fixed, names, self.image * np.float32(gain), self.index, self.mean * np.float32(gain))
+    def inputs(self, card: ModelCard, *, gain: float = 1.0) -> tuple[FloatArray, FloatArray]:
+        """Planes (P, h, w) and statistics (S,) that the card's net sees; ``gain`` multiplies the intensities."""
+        fixed = label_planes(card.planes, self.index)
+        known = {name: gain * v for name, v in self.known.items()}
+        image, mean = self.image * np.float32(gain), self.mean * np.float32(gain)
+        planes = channel_planes(fixed, card.planes, image, index=self.index, cell_mean=mean, known=known)
+        return planes, stat_vector(known, card.stats)
 
     def part(self, side: int, stride: int) -> Crop:
         """The part of at most ``side`` x ``side`` pixels in which the cell is as central as it can be."""
@@ -116,7 +119,7 @@ class Crop:
             cuts.append(slice(low, low + side))
         rows, cols = cuts
         image, index, pixels = self.image[rows, cols].copy(), self.index[rows, cols].copy(), self.pixels[rows, cols].copy()
-        return Crop(self.row, image, index, self.mean, self.stats, pixels)
+        return Crop(self.row, image, index, self.mean, self.known, pixels)
 
 
 def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Crop]:
@@ -186,7 +189,7 @@ def _block_crops(calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[A
     for name, raw in zip(channels, read_channels(where.fov, where.cells, block, channels), strict=True):
         value = np.float32(scale.value(name))
         mean = where.mean[:, where.dataset.channels.index(name)] / value
-        stats = scale.vector(name, where.card.stats)
+        known = scale.known(name)
         image = raw / value
         for k in np.flatnonzero(channel_of == name):
             y0, y1, x0, x1 = where.window(*boxes[int(cells[k])])
@@ -194,7 +197,7 @@ def _block_crops(calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[A
             mask = np.zeros((y1 - y0, x1 - x0), np.bool_)
             ys, xs = pixels[int(cells[k])]
             mask[ys - y0, xs - x0] = True
-            yield Crop(int(rows[k]), image[cut].copy(), index[cut].copy(), mean, stats, mask)
+            yield Crop(int(rows[k]), image[cut].copy(), index[cut].copy(), mean, known, mask)
 
 
 def _pixels_of(
@@ -247,14 +250,14 @@ def pixel_logits(
     out = []
     with torch.inference_mode():
         for crop, (temperature, offset) in zip(found, correction, strict=True):
-            planes = crop.planes(card.planes)
+            planes, stats = crop.inputs(card)
             parts = []
             for group in (range(4), range(4, 8)):
                 mine = [k for k in numbers if k in group]
                 if not mine:
                     continue
                 batch = np.stack([views(planes, k) for k in mine])
-                logits = run(net, batch, np.repeat(crop.stats[None], len(mine), 0), device).float().cpu().numpy()[:, 0]
+                logits = run(net, batch, np.repeat(stats[None], len(mine), 0), device).float().cpu().numpy()[:, 0]
                 lost = (batch.shape[2] - logits.shape[1]) // 2
                 for one, k in zip(logits, mine, strict=True):
                     ys, xs = np.nonzero(views(crop.pixels, k))

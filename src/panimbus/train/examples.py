@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError, listed
 from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
-from panimbus.core.scale import CELL_QUANTILES, statistic
+from panimbus.core.scale import CELL_QUANTILES, stat_vector
 from panimbus.data.augment import View, augment
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ class Examples:
         """A changed crop of a tile, or None if no cell in it carries a loss."""
         data = self.config.data
         view = augment(example.image, example.extra, index=example.index, settings=self.config.augment, size=data.crop, rng=rng)
-        raw = self._drawn_stats(example, rng) if data.statistics == "tile" else self._stats(example)
-        return self._item(example, view, raw)
+        known = self._drawn_stats(example, rng) if data.statistics == "tile" else example.stats
+        return self._item(example, view, known)
 
     def whole(self, row: int) -> Item | None:
         """A tile as it is, cut to the net's stride; None without a labelled cell."""
@@ -133,7 +133,7 @@ class Examples:
         side = example.index.shape[0] // self.card.stride * self.card.stride
         part = (slice(0, side), slice(0, side))
         view = View(example.image[part], example.extra[(slice(None), *part)], example.index[part], 1.0, 0.0)
-        return self._item(example, view, self._stats(example))
+        return self._item(example, view, example.stats)
 
     def _read(self, row: int) -> Example:
         found = self._cache.get(row)
@@ -144,26 +144,23 @@ class Examples:
                 self._cache[row] = found
         return found
 
-    def _stats(self, example: Example) -> npt.NDArray[np.float64]:
-        return np.array([statistic(example.stats, name) for name in self.card.stats])
-
-    def _drawn_stats(self, example: Example, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    def _drawn_stats(self, example: Example, rng: np.random.Generator) -> Mapping[str, float]:
         """Statistics of a dataset that holds more, or fewer, of the tile's positive cells."""
         odds = np.where(example.target > 0.5, np.exp(rng.normal(0, self.config.data.odds)), 1.0)
         if not len(odds):
-            return self._stats(example)
+            return example.stats
         drawn = example.mean[rng.choice(len(odds), _DRAWN, p=odds / odds.sum())]
         outside = example.stats.get("outside", 0.0) * float(np.exp(rng.normal(0, 0.2)))
-        known = dict(zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)) | {"outside": outside}
-        return np.array([statistic(known, name) for name in self.card.stats])
+        return dict(zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)) | {"outside": outside}
 
-    def _item(self, example: Example, view: View, raw: npt.NDArray[np.float64]) -> Item | None:
+    def _item(self, example: Example, view: View, stats: Mapping[str, float]) -> Item | None:
         known, pixels = self._known(example, view)
         if not known.any():
             return None
         names = self.card.planes
         mean = view.level(example.mean).astype(np.float32)
-        planes = channel_planes(label_planes(names, view.index), names, view.image, view.index, mean)
+        seen = dict(zip(stats, view.level(np.array(list(stats.values()))).tolist(), strict=True))
+        planes = channel_planes(label_planes(names, view.index), names, view.image, index=view.index, cell_mean=mean, known=seen)
         planes = extra_planes(planes, names, dict(zip(self.store.info.extra, view.extra, strict=True)))
         number = np.zeros(len(known) + 1, np.int64)  # the last element serves index -1
         number[:-1][known] = 1 + np.arange(known.sum())
@@ -173,7 +170,7 @@ class Examples:
         weight = np.full(count, min(count, _FEW) ** 0.5 / count) if by_cell else pixels[known]
         return Item(
             planes=planes,
-            stats=np.sqrt(np.clip(view.level(raw), 0, 1)).astype(np.float32),
+            stats=stat_vector(seen, self.card.stats),
             cells=number[self._centre(view.index)],
             target=target.astype(np.float32),
             weight=weight.astype(np.float32),

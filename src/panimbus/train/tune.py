@@ -149,8 +149,8 @@ def _batch(
         k = int(rng.integers(8))
         h, w = crop.image.shape
         full = np.zeros((len(card.planes) + 1, side, side), np.float32)
-        full[:-1, :h, :w], full[-1, :h, :w] = crop.planes(card.planes, gain=gain), crop.pixels
+        full[:-1, :h, :w], stats[n] = crop.inputs(card, gain=gain)
+        full[-1, :h, :w] = crop.pixels
         turned = views(full, k)
         planes[n], pixels[n] = turned[:-1], turned[-1]
-        stats[n] = np.clip(crop.stats * np.sqrt(gain), 0, 1)  # statistics are square roots of intensities
     return planes, stats, pixels
