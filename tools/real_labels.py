@@ -29,7 +29,7 @@ import argparse
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,10 +50,12 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 READINGS = Path(__file__).parent / "readings.csv"
-RANKED_BY = "compact-1"
+CALLS = Path(__file__).parent / "cell_calls.csv"
+RANKED_BY, JUDGED_BY = "compact-1", "compact-3"
+_SEEN = ("ladder", "score", "before", "bright")
 TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
 SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
-LOW, HIGH = 0.4, 0.5
+LOW, HIGH = 0.2, 0.45
 SEED = 5
 
 
@@ -82,7 +84,7 @@ class Dataset:
     nuclear: tuple[str, ...] = ()
     segmented_by: tuple[str, ...] = ()
     read_as: str = ""
-    hazed: int = 2
+    hazed: int = 3
 
 
 _SPLEEN = tuple(f"r{k}" for k in (2, 4, 6, 8, 12, 14, 16, 18, 20, 22, 24, 28, 30))
@@ -149,16 +151,16 @@ def open_dataset(name: str, run: Path, data: Path) -> list[Fov]:
     return list(io.open_fovs(images, labels=dict(zip(ids, paths, strict=True))))
 
 
-def scored(name: str, fovs: list[Fov], run: Path) -> AnnData:
-    """Scores of `RANKED_BY` and mean intensities, kept in ``run/ranks``."""
+def scored(name: str, fovs: list[Fov], run: Path, model: str = RANKED_BY) -> AnnData:
+    """A model's scores and mean intensities, kept in ``run/ranks``."""
     import anndata
 
     from panimbus import predict
 
-    path = run / "ranks" / f"{name}.h5ad"
+    path = run / "ranks" / f"{name}__{model}.h5ad"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        predict(fovs, model=RANKED_BY).write_h5ad(path)
+        predict(fovs, model=model).write_h5ad(path)
     return anndata.read_h5ad(path)
 
 
@@ -201,12 +203,13 @@ def ladder(name: str, channel: str, fovs: list[Fov], cells: AnnData, rng: np.ran
         plane, mpp = planes[fov_of[cell]], fovs[fov_of[cell]].mpp or 1.0
         side = min(int(190 / mpp), *plane.shape)
         x, y = (int(np.clip(v / mpp - side / 2, 0, n - side)) for v, n in zip(where[cell], plane.shape[::-1], strict=True))
-        view = _grey(plane[y : y + side, x : x + side], top)
+        view = grey(plane[y : y + side, x : x + side], top)
         page.paste(Image.fromarray(view).resize((380, 380)).convert("RGB"), (68 + SHOWN * step, 20 + row * 388))
     return page
 
 
-def _grey(values: Array, top: float) -> npt.NDArray[np.uint8]:
+def grey(values: Array, top: float) -> npt.NDArray[np.uint8]:
+    """Shades of grey with a gamma of 0.7; ``top`` is white."""
     return np.asarray(255 * np.clip(values / top, 0, 1) ** 0.7, np.uint8)
 
 
@@ -221,7 +224,7 @@ def _crop(plane: Array, labels: Array, where: Floats, cell: int, mpp: float, top
     zoom = CROP_PX / side
     grey = ndimage.zoom(np.where(there, plane[clipped], 0), zoom, order=1)[:CROP_PX, :CROP_PX]
     own = ndimage.zoom((there & (labels[clipped] == cell)).astype(np.uint8), zoom, order=0)[:CROP_PX, :CROP_PX] > 0
-    out = np.repeat(_grey(grey, top)[:, :, None], 3, axis=2)
+    out = np.repeat(grey(grey, top)[:, :, None], 3, axis=2)
     edge = ndimage.binary_dilation(own) & ~own
     out[edge] = out[edge] // 2 + np.array([127, 95, 0], np.uint8)
     return out
@@ -259,11 +262,82 @@ def shares(path: Path = READINGS) -> dict[tuple[str, str], Floats]:
     }
 
 
-def targets(ranks: Floats, share: Floats) -> npt.NDArray[np.int8]:
-    """(n,) 1, 0 or -1 (undefined) by the share of positive cells at each cell's place in the ranking."""
+def at_rank(ranks: Floats, share: Floats) -> Floats:
+    """(n,) share of positive cells at each cell's place in the ranking."""
     top = np.log(np.clip(100 * (1 - ranks), 0.05, 100))
-    at = np.interp(top, np.log([0.05, *TOP, 100]), [share[0], *share, share[-1]])
-    return np.where(at >= HIGH, 1, np.where(at <= LOW, 0, -1)).astype(np.int8)
+    return np.asarray(np.interp(top, np.log([0.05, *TOP, 100]), [share[0], *share, share[-1]]), np.float64)
+
+
+def evidence(name: str, run: Path, data: Path) -> pd.DataFrame:
+    """What is known of every cell in every channel that was read, one row each: ``fov``, ``cell_id``, ``channel`` and `_SEEN`."""
+    fovs, share = open_dataset(name, run, data), shares()
+    ranked, judged = scored(name, fovs, run), scored(name, fovs, run, JUDGED_BY)
+    keys = {"fov": ranked.obs["fov_id"].astype(str).to_numpy(), "cell_id": ranked.obs["cell_id"].to_numpy()}
+    out = []
+    for channel in [c for c in ranked.var_names if (name, c) in share]:
+        score, before = (np.asarray(t.X)[:, list(t.var_names).index(channel)].astype(float) for t in (judged, ranked))
+        mean = np.asarray(judged.layers["intensity_mean"])[:, list(judged.var_names).index(channel)].astype(float)
+        bright = np.log(mean / max(float(np.percentile(mean, 99)), 1e-9) + 1e-3)
+        seen = _logit(at_rank(rank(ranked, channel), share[name, channel])), _logit(score), _logit(before), bright
+        out.append(pd.DataFrame({**keys, "channel": f"{name}/{channel}", **dict(zip(_SEEN, seen, strict=True))}))
+    return pd.concat(out, ignore_index=True)
+
+
+def _logit(share: Floats) -> Floats:
+    clipped = np.clip(share, 0.02, 0.98)
+    return np.asarray(np.log(clipped / (1 - clipped)), np.float64)
+
+
+def chances(run: Path, data: Path) -> pd.DataFrame:
+    """`evidence` of all datasets, with the ``chance`` that a reader calls the cell positive.
+
+    A logistic regression of the calls: weights of `_SEEN` for all channels together, and for each channel (and each field of view
+    of it) how far it departs from them, drawn towards 0.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    known = pd.concat([evidence(name, run, data) for name, one in DATASETS.items() if not one.read_as], ignore_index=True)
+    calls = pd.read_csv(CALLS).query("call != 'undetermined'")
+    calls["channel"] = calls["dataset"] + "/" + calls["channel"]
+    called = calls.merge(known, on=["fov", "cell_id", "channel"], validate="one_to_one")
+    channels = called["channel"].unique()
+    places = (called["channel"] + "/" + called["fov"]).unique()
+
+    def design(of: pd.DataFrame) -> Array:
+        common = of[list(_SEEN)].to_numpy()
+        own = (of["channel"].to_numpy()[:, None] == channels).astype(float)
+        place = ((of["channel"] + "/" + of["fov"]).to_numpy()[:, None] == places).astype(float)
+        bright, score = 0.7 * of["bright"].to_numpy()[:, None], 0.3 * of["score"].to_numpy()[:, None]
+        return np.concatenate([common, 1.5 * own, own * bright, own * score, place], 1)
+
+    fitted = LogisticRegression(C=1.0, max_iter=3000).fit(design(called), called["call"] == "positive")
+    parts = np.array_split(np.arange(len(known)), max(len(known) // 50_000, 1))
+    known["chance"] = np.concatenate([fitted.predict_proba(design(known.iloc[part]))[:, 1] for part in parts])
+    return known
+
+
+def targets(name: str, known: pd.DataFrame) -> dict[str, npt.NDArray[np.int8]]:
+    """Channel -> (n,) 1, 0 or -1 (undefined) of a dataset's cells: by what was called, else by the chance (`chances`).
+
+    Nuclear channels, which all cells carry, go by the ladders alone: what has no nucleus in its outline is no cell without DNA.
+    """
+    calls = pd.read_csv(CALLS).query("dataset == @name").set_index(["fov", "cell_id", "channel"])["call"]
+    said = calls.map({"positive": 1, "negative": 0, "undetermined": -1})
+    out = {}
+    for channel, of in known[known["channel"].str.startswith(f"{name}/")].groupby("channel", sort=False):
+        plain = str(channel).split("/", 1)[1]
+        if plain in DATASETS[name].nuclear:
+            out[plain] = _by_borders(1 / (1 + np.exp(-of["ladder"].to_numpy())), 0.4, 0.5)
+            continue
+        target = _by_borders(of["chance"].to_numpy(), LOW, HIGH)
+        keys = pd.MultiIndex.from_arrays([of["fov"], of["cell_id"], [plain] * len(of)])
+        own = said.reindex(keys).to_numpy()
+        out[plain] = np.where(np.isnan(own), target, np.nan_to_num(own, nan=-1)).astype(np.int8)
+    return out
+
+
+def _by_borders(share: Floats, low: float, high: float) -> npt.NDArray[np.int8]:
+    return np.where(share >= high, 1, np.where(share <= low, 0, -1)).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -278,17 +352,16 @@ class Field:
     channels: tuple[str, ...]
 
 
-def fields(name: str, run: Path, data: Path) -> Iterator[tuple[str, Field]]:
+def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tuple[str, Field]]:
     """A dataset's FOVs at 1 µm a pixel, in units of its normaliser, with the channels that were read."""
     from panimbus.core.window import read_channels, read_index
     from panimbus.data.source import scan_fovs
 
     source = DATASETS[name].read_as or name
-    fovs, share = open_dataset(name, run, data), shares()
-    cells = scored(source, open_dataset(source, run, data), run)
-    scanned = scan_fovs(name, fovs)
-    channels = [c for c in scanned.channels if (source, c) in share and not scanned.scale.blank(c)]
-    truth = np.stack([targets(rank(cells, c), share[source, c]) for c in channels])
+    found = targets(source, known)
+    scanned = scan_fovs(name, open_dataset(name, run, data))
+    channels = [c for c in scanned.channels if c in found and not scanned.scale.blank(c)]
+    truth = np.stack([found[c] for c in channels])
     start = 0
     for one in scanned.fovs:
         height, width = one.cells.shape
@@ -308,10 +381,16 @@ def _outside(image: Array, index: Array) -> Array:
     return np.array([p[free].mean(dtype=np.float64) if free.any() else 0.0 for p in image], np.float32)
 
 
-def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> Field | None:
-    """The field with nuclear haze and diffuse background in the channels where some, not most, cells are positive."""
+def _mean_of(field: Field) -> Callable[[Array], Floats]:
+    """(Y, X) -> (n,) mean of each cell."""
     index, n = field.index, field.mean.shape[1]
     area = np.maximum(np.bincount((index + 1).ravel(), minlength=n + 1)[1:], 1)
+    return lambda plane: np.asarray(np.bincount((index + 1).ravel(), plane.ravel(), n + 1)[1:] / area)
+
+
+def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> Field | None:
+    """The field with nuclear haze and diffuse background in the channels where some, not most, cells are positive."""
+    index, n, of_cells = field.index, field.mean.shape[1], _mean_of(field)
     stains = [k for k, c in enumerate(field.channels) if c in nuclear]
     rows = []
     for k, (truth, own) in enumerate(zip(field.truth, field.mean.astype(np.float64), strict=True)):
@@ -323,19 +402,22 @@ def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> F
         if height <= 0.02:
             continue
         nuclei_at = ndimage.gaussian_filter(field.image[rng.choice(stains)].astype(np.float32), rng.uniform(0.3, 1.5))
-        nuclei_at /= max(float((np.bincount((index + 1).ravel(), nuclei_at.ravel(), n + 1)[1:] / area).mean()), 1e-6)
-        haze, even = rng.uniform(0.1, 0.7) * (rng.random() < 0.75), rng.uniform(0.1, 0.9) * (rng.random() < 0.5)
+        nuclei_at /= max(float(of_cells(nuclei_at).mean()), 1e-6)
+        haze = np.exp(rng.uniform(np.log(0.1), 0)) * (rng.random() < 0.75)
+        even = np.exp(rng.uniform(np.log(0.1), np.log(2))) * (rng.random() < 0.6)
         slow = np.exp(rng.uniform(0.1, 0.6) * _smooth(index.shape, rng))
+        uneven = np.append(np.exp(rng.uniform(0, 0.5) * rng.normal(size=n)), 1.0)  # from cell to cell; the last is index -1
+        nuclei_at *= ndimage.gaussian_filter(uneven[index], 0.7)
         added = height * ((haze if haze + even > 0 else 0.3) * nuclei_at + even) * slow
         added = np.maximum(added * (1 + rng.uniform(0.03, 0.2) * rng.normal(size=index.shape)), 0)
-        more = np.bincount((index + 1).ravel(), added.ravel(), n + 1)[1:] / area
+        more = of_cells(added)
         seen = truth.copy()
         seen[positive & (own - floor < 0.6 * np.maximum(more - even * height, 0) + 0.25 * even * height)] = -1
-        plane = field.image[k].astype(np.float32) + added
+        sharp = field.image[k].astype(np.float32)
+        plane = ndimage.gaussian_filter(sharp, rng.uniform(0, 0.7)) + added
         norm = float(np.percentile(plane, 99.9))
-        rows.append(
-            (np.minimum(plane / norm, 8).astype(np.float16), ((own + more) / norm).astype(np.float16), seen, field.channels[k])
-        )
+        mean = np.maximum(own + of_cells(plane - sharp), 0) / norm
+        rows.append((np.minimum(plane / norm, 8).astype(np.float16), mean.astype(np.float16), seen, field.channels[k]))
     if not rows:
         return None
     image, mean, truth, channels = (list(v) for v in zip(*rows, strict=True))
@@ -369,12 +451,7 @@ def _blurred(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, t
 
     No nucleus is many times as bright as most, as in counts of ions: in fluorescence that is a rare positive cell above haze.
     """
-    index, n = field.index, field.mean.shape[1]
-    area = np.maximum(np.bincount((index + 1).ravel(), minlength=n + 1)[1:], 1)
-
-    def of_cells(plane: Array) -> Floats:
-        return np.asarray(np.bincount((index + 1).ravel(), plane.ravel(), n + 1)[1:] / area)
-
+    index, of_cells = field.index, _mean_of(field)
     rows = []
     for k in [k for k, c in enumerate(field.channels) if c in nuclear for _ in range(times)]:
         plane = ndimage.gaussian_filter(field.image[k].astype(np.float32), rng.uniform(*how.blur))
@@ -423,9 +500,9 @@ def pool(run: Path, data: Path) -> None:
     """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened, shining>.npz``, for `train_default`."""
     rng, soft, shine = (np.random.default_rng([SEED, k]) for k in range(3))  # one kind does not hang on another
     (run / "pool").mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, known = [], chances(run, data)
     for name, one in DATASETS.items():
-        for fov_id, field in fields(name, run, data):
+        for fov_id, field in fields(name, run, data, known):
             copies = {f"{k + 1}": hazed(field, one.nuclear, rng) for k in range(one.hazed)}
             copies |= {"nuclei": softened(field, one.nuclear, soft), "shining": shining(field, one.nuclear, shine)}
             for k, each in {"0": field, **copies}.items():
