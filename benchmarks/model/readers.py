@@ -3,8 +3,8 @@
     python benchmarks/model/readers.py --data ../shared/data --out benchmarks/model/readers.md
 
 ``gold_readers.csv`` holds the calls of two further readers (machine vision, as dev_gold's own; they saw the sheets of
-`tools/sheets.py` in different orders, and neither dev_gold's calls nor each other's). Each is measured as a model is: F1 against dev_gold with its
-sampling weights, mean over markers, then datasets. What either called undetermined is left out.
+`tools/sheets.py` in different orders, and neither dev_gold's calls nor each other's). Each is measured as a model is: F1 against
+dev_gold with its sampling weights, mean over markers, then datasets. What either called undetermined is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def against(calls: pd.DataFrame, gold: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, of in both.groupby(["dataset", "fov", "channel"]):
         call, truth = (of[c].eq("positive").to_numpy() for c in ("call", "call_gold"))
-        found = metrics(call.astype(float), truth.astype(int), of["sampling_weight_gold"].to_numpy()).f1
+        found = metrics(call.astype(float), truth.astype(int), weights=of["sampling_weight_gold"].to_numpy()).f1
         rows.append((*key, 1.0 if np.isnan(found) else found, len(of)))
     return pd.DataFrame(rows, columns=["dataset", "fov", "channel", "f1", "cells"])
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown file")
     args = parser.parse_args()
     gold = pd.read_csv(args.data / "dev_gold/dev_gold.csv")
-    read = {name: of for name, of in pd.read_csv(Path(__file__).with_name("gold_readers.csv")).groupby("annotator")}
+    read = dict(iter(pd.read_csv(Path(__file__).with_name("gold_readers.csv")).groupby("annotator")))
     pairs = {f"reader {name} against dev_gold": against(of, gold) for name, of in read.items()}
     pairs["reader B against reader C"] = against(read["B"], read["C"])
     datasets = sorted(gold["dataset"].unique())
