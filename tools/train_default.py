@@ -41,6 +41,7 @@ from scipy import ndimage
 if TYPE_CHECKING:
     import torch
 
+    from panimbus.model.card import ModelCard
     from panimbus.model.unet import CompactUNet
     from panimbus.simulate import SimulatedTissue
 
@@ -188,7 +189,7 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
     if fov.seldom[c] and rng.random() > REAL["nuclear"]:
         return None
     zoom = math.exp(rng.uniform(-1, 1) * REAL["zoom"]) if fov.real else 1.0
-    side = round(crop / zoom)
+    side = min(round(crop / zoom), *fov.index.shape)
     y, x = (int(rng.integers(0, n - side + 1)) for n in fov.index.shape)
     index = fov.index[y : y + side, x : x + side]
     image = fov.image[c, y : y + side, x : x + side].astype(np.float32)
@@ -359,6 +360,34 @@ def new_net() -> CompactUNet:
     return CompactUNet(planes=len(NET["planes"]), stats=len(NET["stats"]), **shape)
 
 
+def start_from(net: CompactUNet, given: dict[str, torch.Tensor], card: ModelCard) -> None:
+    """Let the net compute what a smaller one does: planes, statistics and channels that are new count nothing yet."""
+    import torch
+
+    folded = NET["unshuffle"] ** 2  # pixels of a plane, side by side
+    for layer, had, names, of in (
+        ("film.hidden.weight", card.stats, NET["stats"], 1),
+        ("encoder.0.first.conv.weight", card.planes, NET["planes"], folded),
+    ):
+        old = given[layer].unflatten(1, (len(had), of))
+        nothing = torch.zeros_like(old[:, 0])
+        given[layer] = torch.stack([old[:, had.index(n)] if n in had else nothing for n in names], 1).flatten(1, 2)
+    with torch.no_grad():
+        for name, new in net.state_dict().items():
+            old = given[name]
+            if name.startswith("film.levels"):  # scales, then shifts
+                new.zero_()
+                half = len(old) // 2
+                for k in range(2):
+                    new[k * len(new) // 2 :][:half] = old[k * half : (k + 1) * half]
+                continue
+            if old.dim() > 1:
+                new[: len(old), old.shape[1] :] = 0  # new channels do not change the old ones
+                new[: len(old), : old.shape[1]] = old
+            else:
+                new[: len(old)] = old
+
+
 def load_state(run: Path) -> State:
     """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
     import torch
@@ -367,18 +396,9 @@ def load_state(run: Path) -> State:
 
     torch.manual_seed(RECIPE["seed"])
     net, ema = new_net().to(memory_format=torch.channels_last), new_net()
-    if RECIPE["start"]:  # the same widths
+    if RECIPE["start"]:
         begun = resolve_model(RECIPE["start"])
-        given = load_torch(begun.weights)[0].state_dict()
-        folded = NET["unshuffle"] ** 2  # pixels of a plane, side by side
-        for layer, had, names, of in (
-            ("film.hidden.weight", begun.card.stats, NET["stats"], 1),
-            ("encoder.0.first.conv.weight", begun.card.planes, NET["planes"], folded),
-        ):
-            old = given[layer].unflatten(1, (len(had), of))
-            nothing = torch.zeros_like(old[:, 0])  # what it does not know counts nothing yet
-            given[layer] = torch.stack([old[:, had.index(n)] if n in had else nothing for n in names], 1).flatten(1, 2)
-        net.load_state_dict(given)
+        start_from(net, load_torch(begun.weights)[0].state_dict(), begun.card)
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
     state = State(net, ema, optimiser)
