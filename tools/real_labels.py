@@ -425,68 +425,27 @@ def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> F
 
 
 def softened(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2) -> Field | None:
-    """The field's nuclear channels, each ``times``: blurred, uneven, noisy, still dark between the nuclei and positive."""
-    return _blurred(field, nuclear, rng, times, _Copies(blur=(0.3, 1.0), even=(0, 0.1), positive=True))
-
-
-def shining(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2) -> Field | None:
-    """Channels without a positive cell through which the nuclei shine, on a diffuse background that their own stain lacks.
-
-    Of few grey levels, some with bright spots, as such channels of fluorescence are; the cells below a spot are undefined.
-    """
-    return _blurred(field, nuclear, rng, times, _Copies(blur=(0.4, 1.5), even=(0.2, 1.2), positive=False))
-
-
-@dataclass(frozen=True)
-class _Copies:
-    """Of nuclear channels: sigma in pixels, diffuse background in units of the cells' mean, and the truth."""
-
-    blur: tuple[float, float]
-    even: tuple[float, float]
-    positive: bool
-
-
-def _blurred(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, times: int, how: _Copies) -> Field | None:
-    """What both kinds have in common, lest a net tell them apart by it.
+    """The field's nuclear channels, each ``times``: blurred, uneven, noisy, still dark between the nuclei and positive.
 
     No nucleus is many times as bright as most, as in counts of ions: in fluorescence that is a rare positive cell above haze.
     """
     index, of_cells = field.index, _mean_of(field)
     rows = []
     for k in [k for k, c in enumerate(field.channels) if c in nuclear for _ in range(times)]:
-        plane = ndimage.gaussian_filter(field.image[k].astype(np.float32), rng.uniform(*how.blur))
+        plane = ndimage.gaussian_filter(field.image[k].astype(np.float32), rng.uniform(0.3, 1.0))
         most = rng.uniform(1.5, 4) * float(np.median(of_cells(plane)))
         plane = most * np.tanh(plane / most)
         slow = np.exp(rng.uniform(0.1, 0.5) * _smooth(index.shape, rng))
-        background = rng.uniform(*how.even) * float(of_cells(plane).mean())
+        background = rng.uniform(0, 0.1) * float(of_cells(plane).mean())
         noise = 1 + rng.uniform(0.03, 0.2) * rng.normal(size=index.shape)
         plane = np.maximum((plane + background) * slow * noise, 0)
-        truth = field.truth[k]
-        if not how.positive:
-            top = float(np.percentile(plane, 99.9))
-            levels = np.exp(rng.uniform(np.log(4), np.log(200)))
-            plane = np.rint(plane * (levels / max(top, 1e-6))) * (top / levels)
-            spots = _spots(index.shape, top, rng)
-            truth = np.where(of_cells(spots) > 0.1 * of_cells(plane), -1, 0).astype(np.int8)
-            plane = plane + spots
         plane /= max(float(np.percentile(plane, 99.9)), 1e-6)
-        rows.append((np.minimum(plane, 8).astype(np.float16), of_cells(plane).astype(np.float16), truth, field.channels[k]))
+        mean = of_cells(plane).astype(np.float16)
+        rows.append((np.minimum(plane, 8).astype(np.float16), mean, field.truth[k], field.channels[k]))
     if not rows:
         return None
     images, means, truth, channels = (list(v) for v in zip(*rows, strict=True))
     return Field(np.stack(images), index, np.stack(means), _outside(np.stack(images), index), np.stack(truth), tuple(channels))
-
-
-def _spots(shape: tuple[int, int], top: float, rng: np.random.Generator) -> Floats:
-    """(Y, X) bright spots of 0.5 to 4 pixels, up to 200 a mm2 in every other channel."""
-    out = np.zeros(shape)
-    for _ in range(int(rng.poisson(rng.uniform(0, 200) * out.size * 1e-6)) if rng.random() < 0.5 else 0):
-        r, y, x = rng.uniform(0.5, 4), int(rng.integers(shape[0])), int(rng.integers(shape[1]))
-        half = int(3 * r) + 1
-        box = out[max(y - half, 0) : y + half, max(x - half, 0) : x + half]
-        at = np.indices(box.shape) + np.array([max(y - half, 0) - y, max(x - half, 0) - x])[:, None, None]
-        box += top * rng.uniform(0.5, 3) * np.exp(-0.5 * (at**2).sum(0) / r**2)
-    return out
 
 
 def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
@@ -497,18 +456,18 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 
 def pool(run: Path, data: Path) -> None:
-    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened, shining>.npz``, for `train_default`."""
-    rng, soft, shine = (np.random.default_rng([SEED, k]) for k in range(3))  # one kind does not hang on another
+    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened>.npz``, for `train_default`."""
+    rng, soft = (np.random.default_rng([SEED, k]) for k in range(2))  # one kind does not hang on the other
     (run / "pool").mkdir(parents=True, exist_ok=True)
     rows, known = [], chances(run, data)
     for name, one in DATASETS.items():
         for fov_id, field in fields(name, run, data, known):
             copies = {f"{k + 1}": hazed(field, one.nuclear, rng) for k in range(one.hazed)}
-            copies |= {"nuclei": softened(field, one.nuclear, soft), "shining": shining(field, one.nuclear, shine)}
+            copies["nuclei"] = softened(field, one.nuclear, soft)
             for k, each in {"0": field, **copies}.items():
                 if each is None:
                     continue
-                seldom = np.isin(each.channels, one.nuclear) & (k != "shining")
+                seldom = np.isin(each.channels, one.nuclear)
                 np.savez(run / "pool" / f"real_{name}__{fov_id}__{k}.npz", **vars(each), seldom=seldom)
             rows += [
                 (name, fov_id, c, *(int((t == v).sum()) for v in (1, 0, -1)))

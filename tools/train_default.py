@@ -30,7 +30,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +189,7 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
     if fov.seldom[c] and rng.random() > REAL["nuclear"]:
         return None
     zoom = math.exp(rng.uniform(-1, 1) * REAL["zoom"]) if fov.real else 1.0
-    side = min(round(crop / zoom), *fov.index.shape)
+    side = round(crop / zoom)
     y, x = (int(rng.integers(0, n - side + 1)) for n in fov.index.shape)
     index = fov.index[y : y + side, x : x + side]
     image = fov.image[c, y : y + side, x : x + side].astype(np.float32)
@@ -311,6 +311,14 @@ def validation(net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]) ->
     return float(np.mean(losses)), 2 * tp / max(2 * tp + fp + fn, 1), 0.5 * (tp / max(tp + fn, 1) + tn / max(tn + fp, 1))
 
 
+def mirrored(fov: Fov) -> Fov:
+    """A FOV that is smaller than a crop is continued by its mirror image, as in prediction."""
+    least = math.ceil(CROPS["side"] * math.exp(REAL["zoom"])) + 1
+    beyond = [(0, max(least - n, 0)) for n in fov.index.shape]
+    index, image = np.pad(fov.index, beyond, mode="symmetric"), np.pad(fov.image, [(0, 0), *beyond], mode="symmetric")
+    return replace(fov, index=index, image=image)
+
+
 class Pool:
     """The FOVs in memory."""
 
@@ -322,15 +330,15 @@ class Pool:
         self.real: dict[str, list[Fov]] = {}
         self.real_held_out: dict[str, list[Fov]] = {}
         for (dataset, name, _), fov in read_real(folder, without):
-            (self.real_held_out if name in REAL["held_out"] else self.real).setdefault(dataset, []).append(fov)
+            (self.real_held_out if name in REAL["held_out"] else self.real).setdefault(dataset, []).append(mirrored(fov))
 
 
 def read_real(folder: Path, without: Sequence[str] = ()) -> list[tuple[tuple[str, str, str], Fov]]:
-    """(dataset, name, "plain", "hazed", "nuclei" or "shining") and each real FOV; the plain with their dataset's statistics."""
+    """(dataset, name, "plain", "hazed" or "nuclei") and each real FOV; the plain ones with their dataset's statistics."""
     out, plain = [], defaultdict(list)
     for path in sorted(folder.glob("real_*.npz")):
-        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+|nuclei|shining)", path.stem).groups()
-        kind = "plain" if copy == "0" else copy if copy.isalpha() else "hazed"
+        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+|nuclei)", path.stem).groups()
+        kind = {"0": "plain", "nuclei": "nuclei"}.get(copy, "hazed")
         fov = read_fov(path, f"{dataset}/{kind}/", without)
         if len(fov.image):
             out.append(((dataset, name, kind), fov))
@@ -361,7 +369,7 @@ def new_net() -> CompactUNet:
 
 
 def start_from(net: CompactUNet, given: dict[str, torch.Tensor], card: ModelCard) -> None:
-    """Let the net compute what a smaller one does: planes, statistics and channels that are new count nothing yet."""
+    """Let the net compute what one of the same widths does: planes and statistics that are new count nothing yet."""
     import torch
 
     folded = NET["unshuffle"] ** 2  # pixels of a plane, side by side
@@ -372,20 +380,7 @@ def start_from(net: CompactUNet, given: dict[str, torch.Tensor], card: ModelCard
         old = given[layer].unflatten(1, (len(had), of))
         nothing = torch.zeros_like(old[:, 0])
         given[layer] = torch.stack([old[:, had.index(n)] if n in had else nothing for n in names], 1).flatten(1, 2)
-    with torch.no_grad():
-        for name, new in net.state_dict().items():
-            old = given[name]
-            if name.startswith("film.levels"):  # scales, then shifts
-                new.zero_()
-                half = len(old) // 2
-                for k in range(2):
-                    new[k * len(new) // 2 :][:half] = old[k * half : (k + 1) * half]
-                continue
-            if old.dim() > 1:
-                new[: len(old), old.shape[1] :] = 0  # new channels do not change the old ones
-                new[: len(old), : old.shape[1]] = old
-            else:
-                new[: len(old)] = old
+    net.load_state_dict(given)
 
 
 def load_state(run: Path) -> State:
@@ -510,7 +505,7 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
         f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with "
         f"{markers} random markers each, platforms {platforms}. {real} of the crops are real, with targets from staining read by "
         "eye (tools/readings.csv: two readings a channel, by machine vision), partly with nuclear haze and diffuse background "
-        "added, nuclear stains partly blurred or made into haze without a positive cell: imaging mass cytometry of spleen "
+        "added, nuclear stains partly blurred: imaging mass cytometry of spleen "
         "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
         "denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) "
         f"and Vectra (akoyabio/phenoptr, zlib; 1); shares {REAL['datasets']}. None of them is a field of view of dev_gold. "
@@ -601,7 +596,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, help="train: threads that take the gradient")
     parser.add_argument("--change", nargs="*", default=[], help="train, export: settings in the recipe's place: 'steps = 800'")
     parser.add_argument(
-        "--without", nargs="*", default=[], help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei, shining"
+        "--without", nargs="*", default=[], help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei"
     )
     parser.add_argument("--average", type=Path, nargs="*", default=[], help="export: further runs whose weights count as much")
     parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"), help="export: where to")

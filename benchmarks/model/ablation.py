@@ -79,7 +79,6 @@ ABLATIONS = {
     "without real tissue": Trial("", without=("*",)),
     "without hazed copies": Trial("", without=("*/hazed/*",)),
     "without softened nuclear channels": Trial("", without=("*/nuclei/*",)),
-    "without nuclei that shine through": Trial("", without=("*/shining/*",)),
     "without simulation": Trial("", ("real.share = 1",)),
     "without the statistics otsu and q99": Trial("", ('net.stats = ["q10", "q25", "q50", "q75", "q90", "q97", "outside"]',)),
     "without agreement between normalisers": Trial("", ("optimiser.agreement = 0",)),

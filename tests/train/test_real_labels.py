@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -56,12 +57,54 @@ def test_shares_are_the_readers_mean_made_to_fall(real: ModuleType, tmp_path: Pa
     np.testing.assert_allclose(share, [1] * 5 + [0.5, 0.5] + [0] * 11)
 
 
-def test_targets_by_place_in_the_ranking(real: ModuleType) -> None:
+def test_share_by_place_in_the_ranking(real: ModuleType) -> None:
     share = np.array([1.0] * 9 + [0.45] + [0.0] * 8)  # 11 % all, 15 % about half, 20 % none
     ranks = np.array([1.0, 0.9, 0.85, 0.79, 0.01])  # in the top 0, 10, 15, 21 and 99 %
-    assert real.targets(ranks, share).tolist() == [1, 1, -1, 0, 0]
-    assert set(real.targets(ranks, np.zeros(18)).tolist()) == {0}
-    assert set(real.targets(ranks, np.ones(18)).tolist()) == {1}
+    np.testing.assert_allclose(real.at_rank(ranks, share), [1, 1, 0.45, 0, 0], atol=1e-9)
+
+
+def test_calls_are_of_cells_that_are_trained_on(real: ModuleType) -> None:
+    calls = pd.read_csv(real.CALLS)
+    assert set(calls["call"]) == {"positive", "negative", "undetermined"}
+    assert not calls.duplicated(["dataset", "fov", "channel", "cell_id"]).any()
+    assert set(calls["dataset"]) == {name for name, one in real.DATASETS.items() if not one.read_as}
+    held_out = load("train_default").REAL["held_out"]
+    assert not calls["fov"].isin([*held_out, "r10"]).any()
+
+
+@pytest.fixture
+def known(real: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[pd.DataFrame, np.ndarray]:
+    """Evidence of 2,000 cells in CD3, where only the brightest are positive, and in DNA; 300 calls; which are positive."""
+    rng = np.random.default_rng(0)
+    bright = rng.uniform(-3, 0.5, 2000)
+    positive = bright + 0.1 * rng.normal(size=2000) > -0.2
+    one = pd.DataFrame({"fov": "f", "cell_id": np.arange(2000), "channel": "vectra_inform/CD3", "bright": bright})
+    for name in ("ladder", "score", "before"):
+        one[name] = np.clip(2 * bright + 3 + rng.normal(size=2000), -3.9, 3.9)  # the border they see is too low
+    every = pd.concat([one, one.assign(channel="vectra_inform/DAPI", ladder=3.9)], ignore_index=True)
+    monkeypatch.setattr(real, "evidence", lambda name, run, data: every if name == "vectra_inform" else every.iloc[:0])
+    cells = rng.choice(2000, 300, replace=False)
+    calls = pd.DataFrame({"dataset": "vectra_inform", "fov": "f", "channel": "CD3", "cell_id": cells})
+    calls["call"] = np.where(positive[cells], "positive", "negative")
+    calls.loc[0, "call"] = "undetermined"
+    path = tmp_path / "cell_calls.csv"
+    calls.to_csv(path, index=False)
+    monkeypatch.setattr(real, "CALLS", path)
+    return every, positive
+
+
+def test_labels_follow_the_calls(real: ModuleType, known: tuple[pd.DataFrame, np.ndarray], tmp_path: Path) -> None:
+    every, positive = known
+    found = real.targets("vectra_inform", real.chances(tmp_path, tmp_path))
+    assert list(found) == ["CD3", "DAPI"]
+    before, sure = every["ladder"].to_numpy()[:2000] > 0, found["CD3"] >= 0
+    assert (before == positive).mean() < 0.75
+    assert sure.mean() > 0.8
+    assert ((found["CD3"] == 1) == positive)[sure].mean() > 0.95
+    calls = pd.read_csv(real.CALLS)
+    of = {"positive": 1, "negative": 0, "undetermined": -1}
+    assert found["CD3"][calls["cell_id"]].tolist() == [of[c] for c in calls["call"]]  # a call is the label
+    assert set(found["DAPI"].tolist()) == {1}  # a nuclear channel goes by its ladder
 
 
 def test_nuclei_of_ten_discs(real: ModuleType) -> None:
@@ -115,23 +158,9 @@ def test_softened_nuclear_channels(real: ModuleType, field: object) -> None:
     assert real.softened(field, ("DAPI",), np.random.default_rng(0)) is None
 
 
-def test_nuclei_that_shine_through_are_negative(real: ModuleType, field: object) -> None:
-    soft = real.softened(field, ("DNA",), np.random.default_rng(0), times=40)
-    out = real.shining(field, ("DNA",), np.random.default_rng(0), times=40)
-    assert out.channels == ("DNA",) * 40
-    assert set(out.truth.ravel().tolist()) == {0, -1}  # a bright spot lies on some cells
-    assert 0.5 < (out.truth == 0).mean() < 1
-    dark, bright = (of.outside / np.median(of.mean.astype(float), axis=1) for of in (soft, out))
-    assert (dark < 0.3).all()  # between the cells, of what is in them: what tells the two kinds apart
-    assert (bright > 0.15).mean() > 0.9
-    for plane, mean in zip(out.image, out.mean, strict=True):
-        np.testing.assert_allclose(np.bincount(out.index.ravel() + 1, plane.ravel())[1:] / 36, mean, atol=4e-3)
-    assert real.shining(field, ("DAPI",), np.random.default_rng(0)) is None
-
-
 def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
     train = load("train_default")
-    for kind in ("0", "1", "nuclei", "shining"):
+    for kind in ("0", "1", "nuclei"):
         np.savez(tmp_path / f"real_d__f__1__{kind}.npz", **vars(field), seldom=np.array([False, True]))
 
     def found(*without: str) -> list[tuple[str, list[str]]]:
@@ -140,8 +169,8 @@ def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
         return [(kind, fov.channels) for (*_, kind), fov in read]
 
     both = ["CD3", "DNA"]
-    assert found() == [("plain", both), ("hazed", both), ("nuclei", both), ("shining", both)]
-    assert found("*/hazed/*", "d/nuclei/CD3", "*/shining/*") == [("plain", both), ("nuclei", ["DNA"])]
+    assert found() == [("plain", both), ("hazed", both), ("nuclei", both)]
+    assert found("*/hazed/*", "d/nuclei/CD3") == [("plain", both), ("nuclei", ["DNA"])]
 
 
 def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
@@ -262,3 +291,37 @@ def test_two_halves_of_a_batch_give_the_mean_gradient(field: object) -> None:
     for parameter, gradient in zip(state.net.parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, gradient * scale, rtol=1e-4, atol=1e-7)
     assert any(not torch.equal(a, b) for a, b in zip(before, state.net.parameters(), strict=True))
+
+
+def test_a_small_field_goes_on_as_its_mirror_image(field: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = load("train_default")
+    monkeypatch.setitem(train.CROPS, "side", 150)
+    monkeypatch.setitem(train.REAL, "zoom", 0.1)
+    small = fov_of(train, field)
+    large = train.mirrored(small)
+    assert large.index.shape == (167, 167)  # 150 e^0.1 and one
+    assert large.image.shape == (2, 167, 167)
+    np.testing.assert_array_equal(large.index[160:, :160], small.index[:152:-1])
+    np.testing.assert_array_equal(large.image[:, :160, 160:], small.image[:, :, :152:-1])
+    np.testing.assert_array_equal(large.area, small.area)
+
+
+def test_a_net_that_sees_more_begins_as_the_one_it_starts_from() -> None:
+    torch = pytest.importorskip("torch")
+    from panimbus.model.card import ModelCard
+    from panimbus.model.unet import CompactUNet
+
+    train = load("train_default")
+    torch.manual_seed(0)
+    said = {"architecture": "compact_unet", "settings": {"widths": (4, 6)}, "mpp": 1.0, "percentile": 99.9}
+    card = ModelCard(name="small", planes=("image", "cell"), stats=("q50", "q10"), **said)
+    old, new = CompactUNet((4, 6), 1, 2, 2, 2).eval(), CompactUNet((4, 6), 1, 3, 3, 2).eval()
+    for level in old.film.levels:
+        torch.nn.init.normal_(level.weight)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(train.NET, "planes", ["image", "relative", "cell"])
+        patch.setitem(train.NET, "stats", ["q10", "q50", "otsu"])
+        train.start_from(new, old.state_dict(), card)
+    planes, stats = torch.rand(2, 3, 32, 32), torch.rand(2, 3)
+    with torch.inference_mode():
+        torch.testing.assert_close(new(planes, stats), old(planes[:, [0, 2]], stats[:, [1, 0]]))
