@@ -41,7 +41,6 @@ from scipy import ndimage
 if TYPE_CHECKING:
     import torch
 
-    from panimbus.model.card import ModelCard
     from panimbus.model.unet import CompactUNet
     from panimbus.simulate import SimulatedTissue
 
@@ -368,10 +367,14 @@ def new_net() -> CompactUNet:
     return CompactUNet(planes=len(NET["planes"]), stats=len(NET["stats"]), **shape)
 
 
-def start_from(net: CompactUNet, given: dict[str, torch.Tensor], card: ModelCard) -> None:
-    """Let the net compute what one of the same widths does: planes and statistics that are new count nothing yet."""
+def start_from(net: CompactUNet, model: str) -> None:
+    """Let the net compute what a model of the same widths does: planes and statistics that are new count nothing yet."""
     import torch
 
+    from panimbus.model.weights import load_torch, resolve_model
+
+    begun = resolve_model(model)
+    given, card = load_torch(begun.weights)[0].state_dict(), begun.card
     folded = NET["unshuffle"] ** 2  # pixels of a plane, side by side
     for layer, had, names, of in (
         ("film.hidden.weight", card.stats, NET["stats"], 1),
@@ -387,13 +390,10 @@ def load_state(run: Path) -> State:
     """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
     import torch
 
-    from panimbus.model.weights import load_torch, resolve_model
-
     torch.manual_seed(RECIPE["seed"])
     net, ema = new_net().to(memory_format=torch.channels_last), new_net()
     if RECIPE["start"]:
-        begun = resolve_model(RECIPE["start"])
-        start_from(net, load_torch(begun.weights)[0].state_dict(), begun.card)
+        start_from(net, RECIPE["start"])
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
     state = State(net, ema, optimiser)
@@ -550,18 +550,27 @@ def figures(evaluation: Path) -> dict[str, Any]:
     return {"dev_gold_f1": f1, "interval_95": bounds, "ece": round(said["calibration_error"]["mean"], 4)}
 
 
+def averaged(trained: Sequence[dict[str, torch.Tensor]]) -> CompactUNet:
+    """The mean of the runs' weights, with the recipe's offset on the logits; its share ``kept`` are the start's weights."""
+    net, kept = new_net(), RECIPE["kept"]
+    weights = {k: sum(one[k] for one in trained) / len(trained) for k in trained[0]}
+    weights["head.bias"] = weights["head.bias"] + RECIPE["offset"]
+    if kept:
+        start_from(net, RECIPE["start"])
+        weights = {k: (1 - kept) * weights[k] + kept * begun for k, begun in net.state_dict().items()}
+    net.load_state_dict(weights)
+    return net
+
+
 def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> None:
-    """Write the mean of the runs' EMA weights as safetensors and ONNX, with the card; ``<run>/measured/`` fills its figures."""
+    """Write the averaged EMA weights as safetensors and ONNX, with the card; ``<run>/measured/`` fills its figures."""
     import torch
 
     from panimbus.model.card import ModelCard
     from panimbus.model.weights import save_model
 
     states = [torch.load(one / "last.pt", map_location="cpu", weights_only=True) for one in (run, *others)]
-    net = new_net()
-    net.load_state_dict({k: sum(state["ema"][k] for state in states) / len(states) for k in states[0]["ema"]})
-    with torch.no_grad():
-        net.head.bias += RECIPE["offset"]
+    net = averaged([state["ema"] for state in states])
     metrics = figures(run / "measured" / "evaluation.json")
     card = ModelCard(
         name=RECIPE["name"],

@@ -306,22 +306,25 @@ def test_a_small_field_goes_on_as_its_mirror_image(field: object, monkeypatch: p
     np.testing.assert_array_equal(large.area, small.area)
 
 
-def test_a_net_that_sees_more_begins_as_the_one_it_starts_from() -> None:
+def test_a_net_that_sees_more_begins_as_the_one_it_starts_from(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from panimbus.model.card import ModelCard
-    from panimbus.model.unet import CompactUNet
+    from panimbus.model.weights import load_torch, resolve_model
 
     train = load("train_default")
-    torch.manual_seed(0)
-    said = {"architecture": "compact_unet", "settings": {"widths": (4, 6)}, "mpp": 1.0, "percentile": 99.9}
-    card = ModelCard(name="small", planes=("image", "cell"), stats=("q50", "q10"), **said)
-    old, new = CompactUNet((4, 6), 1, 2, 2, 2).eval(), CompactUNet((4, 6), 1, 3, 3, 2).eval()
-    for level in old.film.levels:
-        torch.nn.init.normal_(level.weight)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(train.NET, "planes", ["image", "relative", "cell"])
-        patch.setitem(train.NET, "stats", ["q10", "q50", "otsu"])
-        train.start_from(new, old.state_dict(), card)
-    planes, stats = torch.rand(2, 3, 32, 32), torch.rand(2, 3)
+    old, card = load_torch(resolve_model("compact-2").weights)
+    names, told = ["relative", *card.planes], ["q99/otsu", *card.stats]
+    monkeypatch.setitem(train.NET, "planes", names)
+    monkeypatch.setitem(train.NET, "stats", told)
+    monkeypatch.setitem(train.RECIPE, "start", "compact-2")
+    monkeypatch.setitem(train.RECIPE, "kept", 0.25)
+    net = train.new_net().eval()
+    drawn = {k: v.clone() for k, v in net.state_dict().items()}
+    train.start_from(net, "compact-2")
+    planes, stats = torch.rand(2, len(names), 32, 32), torch.rand(2, len(told))
     with torch.inference_mode():
-        torch.testing.assert_close(new(planes, stats), old(planes[:, [0, 2]], stats[:, [1, 0]]))
+        torch.testing.assert_close(net(planes, stats), old(planes[:, 1:], stats[:, 1:]))
+
+    mixed = train.averaged([drawn, net.state_dict()]).state_dict()
+    for name, begun in net.state_dict().items():
+        offset = 0.75 * train.RECIPE["offset"] if name == "head.bias" else 0
+        torch.testing.assert_close(mixed[name], 0.375 * drawn[name] + 0.625 * begun + offset)
