@@ -507,13 +507,13 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
         f"{runs}{begun}{state['step']} steps ({state['spent'] / 60:.0f} minutes on a core) of {CROPS['batch']} views of crops of "
         f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with "
         f"{markers} random markers each, platforms {platforms}. {real} of the crops are real, with targets from staining read by "
-        "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 5,109 cells called one by one; by machine vision), "
+        "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 5,109 cells called one by one; machine vision), "
         "partly with nuclear haze and diffuse background added, nuclear stains partly blurred: imaging mass cytometry of spleen "
         "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
         "denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) "
         f"and Vectra (akoyabio/phenoptr, zlib; 1); shares {REAL['datasets']}. None of them is a field of view of dev_gold. "
-        f"At the end {RECIPE['offset']} was added to all logits (the recipe says why), and the weights were averaged with those of "
-        f"{RECIPE['start']}, which count {RECIPE['kept']}."
+        f"At the end {RECIPE['offset']} was added to all logits (the recipe says why), and the weights were averaged with those "
+        f"of {RECIPE['start']}, which count {RECIPE['kept']}."
     )
 
 

@@ -134,7 +134,7 @@ def channel_planes(
     return out
 
 
-def _paint(out: FloatArray, values: FloatArray, index: npt.NDArray[np.int32]) -> None:
+def _paint(out: FloatArray, values: Array, index: npt.NDArray[np.int32]) -> None:
     """A value a cell on its pixels, 0 outside; (h, w) ``out`` is changed in place."""
     table = np.zeros(len(values) + 1, np.float32)  # the last element serves index -1
     table[:-1] = values
