@@ -185,6 +185,27 @@ def score_blocks(
         yield passes.waiting.popleft().close(cells)
 
 
+def present(index: npt.NDArray[np.int32], n: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    """Which of ``n`` cells a window shows, rising, and the window with their positions among these instead.
+
+    Parameters
+    ----------
+    index : (h, w) int32
+        -1 = background, which stays.
+
+    Examples
+    --------
+    >>> present(np.array([[7, -1, 2]], np.int32), 9)
+    (array([2, 7]), array([[ 1, -1,  0]], dtype=int32))
+    """
+    seen = np.zeros(n + 1, np.bool_)  # the last element serves index -1
+    seen[index] = True
+    here = np.flatnonzero(seen[:n])
+    position = np.full(n + 1, -1, np.int32)
+    position[here] = np.arange(len(here), dtype=np.int32)
+    return here, position[index]
+
+
 @dataclass
 class _Passes:
     """What goes to the net and what becomes of it.
@@ -263,13 +284,19 @@ class _Passes:
         if not open_.left:
             return
         labels = label_planes(names, index)
+        here, index = present(index, len(self.mean))  # a slide has many more cells than a block
         spare = [labels]
         channels = read_channels(self.fov, self.cells, block.window, [c for _, c in live])
         for (k, channel), image in zip(live, channels, strict=True):
             value = np.float32(scoring.scale.value(channel))
             memory = spare.pop() if spare else labels.copy()
             values = channel_planes(
-                memory, names, image / value, index=index, cell_mean=self.mean[:, k] / value, known=scoring.scale.known(channel)
+                memory,
+                names,
+                image / value,
+                index=index,
+                cell_mean=self.mean[here, k] / value,
+                known=scoring.scale.known(channel),
             )
             planes = _Planes(values, spare, len(found))
             stats = scoring.scale.vector(channel, scoring.card.stats)[None]
