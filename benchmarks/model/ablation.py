@@ -207,16 +207,17 @@ def summary(found: dict[Trial, dict[str, Any]], otsu: list[tuple[str, str, float
     gold = pd.DataFrame([{"trial": t.name, "seed": t.seed, **one["gold"]} for t, one in found.items()])
     read = rows.groupby(["trial", "seed", "dataset"])["f1"].mean().unstack()[list(READ)]
     read["mean"] = read.mean(axis=1)
+    taken_out = [name for name in (WHOLE, *ABLATIONS) if name in set(gold["trial"])]
 
     yield "## Ablation: dev_gold"
     lines = [["trial", *GOLD, "mean"]]
-    for name in (WHOLE, *ABLATIONS):
+    for name in taken_out:
         part = gold[gold["trial"] == name]
         lines.append([f"{name} ({len(part)} seeds)", *(spread(part[d]) for d in (*GOLD, "mean"))])
     yield table(lines)
     yield "## Ablation: real tissue read by eye (trained on, but for the trials without it)"
     lines = [["trial", *READ, "mean"]]
-    lines += [[name, *(spread(read.loc[name][d]) for d in (*READ, "mean"))] for name in (WHOLE, *ABLATIONS)]
+    lines += [[name, *(spread(read.loc[name][d]) for d in (*READ, "mean"))] for name in taken_out]
     plain = base.groupby("dataset")["f1"].mean()
     lines.append(["Otsu on mean intensity", *(f"{plain[d]:.3f}" for d in READ), f"{plain[list(READ)].mean():.3f}"])
     yield table(lines)
@@ -224,9 +225,11 @@ def summary(found: dict[Trial, dict[str, Any]], otsu: list[tuple[str, str, float
     yield "## Ablation: what a model must not do (robustness.py: shares of cells, of calls that change)"
     must = pd.DataFrame([{"trial": t.name, **must_not(one["checks"])} for t, one in found.items()])
     lines = [["trial", *must.columns[1:]]]
-    lines += [[name, *(spread(must.loc[must["trial"] == name, c]) for c in must.columns[1:])] for name in (WHOLE, *ABLATIONS)]
+    lines += [[name, *(spread(must.loc[must["trial"] == name, c]) for c in must.columns[1:])] for name in taken_out]
     yield table(lines)
 
+    if not any(t.without and t.name not in ABLATIONS for t in found):
+        return
     yield "## A dataset left out"
     lines = [["dataset", "never seen", "with it", "no real tissue at all", "Otsu"]]
     for names in LEFT_OUT:
@@ -284,6 +287,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder with the pool")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, help="stem of the .csv and .md")
+    parser.add_argument("--only", nargs="*", default=[], help="ablations by name, beside the recipe; all trials by default")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--change", nargs="*", default=[], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -294,6 +298,8 @@ def main() -> None:
         return
     otsu = on_readings(pool, None)
     planned = trials([(d, c) for d, c, _ in otsu])
+    if args.only:
+        planned = [t for t in planned if t.name in (WHOLE, *args.only)]
     with ThreadPoolExecutor(2) as two:
         found = dict(zip(planned, two.map(lambda t: run_trial(t, args.run.resolve(), args.data.resolve()), planned), strict=True))
     text = "\n\n".join(summary(found, otsu))

@@ -74,6 +74,7 @@ def test_second_run_reads_no_pixels(files, run, model, work, tmp_path, same_tabl
 
 def test_what_changes_is_computed_again(files, run, model, work, tmp_path, same_table):
     out = tmp_path / "out"
+    ranked = {f"q{q:02d}": float(q) for q in range(1, 100)}
     run(files(), model("compact"), out=out)
     work()
     for kwargs in (
@@ -81,6 +82,10 @@ def test_what_changes_is_computed_again(files, run, model, work, tmp_path, same_
         {"tta": "full"},
         {"scale": ChannelScale(99.9, "all", {"a": 50.0, "b": 60.0}, {"a": {}, "b": {}})},
         {"scale": ChannelScale(99.9, "all", {"a": 50.0, "b": 60.0}, {"a": {"q50": 4.0}, "b": {}})},
+        {"scale": ChannelScale(99.9, "all", {"a": 50.0, "b": 60.0}, {"a": ranked, "b": {}})},
+        {
+            "scale": ChannelScale(99.9, "all", {"a": 50.0, "b": 60.0}, {"a": {**ranked, "q20": 19.2}, "b": {}})
+        },  # of the ranks alone
     ):
         full = {"model": model("compact"), **kwargs}
         again = run(files(), out=out, **full)

@@ -21,6 +21,9 @@ label > 0; the square root of each cell's mean normalised intensity, painted on 
 hang on the normaliser: v / (v + Otsu's threshold of the dataset's cells) of the channel, and of each cell's mean intensity; the
 share of the dataset's cells that have a lower mean."""
 
+OF_DATASET = frozenset({"relative", "cell_relative", "cell_rank"})
+"""Those that hang on the statistics of the dataset."""
+
 _LEAST = 1e-6  # where no cell has any intensity
 
 EXTRA = ("nuclear", "membrane")

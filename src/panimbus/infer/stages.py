@@ -16,6 +16,7 @@ import numpy.typing as npt
 from panimbus.core.band import BandScan
 from panimbus.core.errors import listed
 from panimbus.core.fov import Fov
+from panimbus.core.planes import OF_DATASET
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.infer.blocks import Block, BlockPart, join_parts, plan_blocks
@@ -306,7 +307,9 @@ def _maps(run: Run, fov: Fov, key: str) -> AbstractContextManager[MapSink | None
 
 def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
     card, settings, channels = run.plan.model.card, run.plan.settings, run.plan.channels
-    numbers = {c: [scale.value(c), scale.vector(c, card.stats).tolist()] for c in channels if not scale.blank(c)}
+    live = [c for c in channels if not scale.blank(c)]
+    told = {c: scale.known(c) if OF_DATASET & set(card.planes) else scale.vector(c, card.stats).tolist() for c in live}
+    numbers = {c: [scale.value(c), told[c]] for c in live}
     what = [run.plan.model.sha256, settings.tta_for(card), backend, channels, numbers]
     return fingerprint([what, run.scanned[fov.fov_id].scan.digest, fov.mpp])
 
