@@ -37,8 +37,8 @@ def test_jobs_come_back_in_order_and_keep_their_results(kind, model):
         backend = make_backend(files, device="cpu", precision="float32", threads=int(kind[10]))
     rng = np.random.default_rng(0)
     shapes = [(64, 32), (32, 64), (64, 32), (16, 16)] * 4
-    sent = [rng.random((1, 5, *shape), dtype=np.float32) for shape in shapes]
-    stats = rng.random((1, 7), dtype=np.float32)
+    sent = [rng.random((1, len(files.card.planes), *shape), dtype=np.float32) for shape in shapes]
+    stats = rng.random((1, len(files.card.stats)), dtype=np.float32)
     buffer = {}
 
     def jobs():

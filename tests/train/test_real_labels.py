@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -175,37 +176,28 @@ def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
 
 def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
     train = load("train_default")
-    tiled = {"image": np.tile(field.image, (1, 4, 2)), "index": np.tile(field.index, (4, 2))}
-    fov = train.Fov(
-        **tiled,
-        mean=field.mean,
-        outside=field.outside,
-        truth=field.truth,
-        area=np.full(40, 288),
-        channels=["CD3", "DNA"],
-        seldom=np.zeros(2, bool),
-        real=True,
-    )
+    fov = replace(fov_of(train, field), real=True)
+    side = train.CROPS["side"]
     sides = []
     for seed in range(8):
         planes, stats, index, truth, area = train.example(fov, np.random.default_rng(seed))
-        assert planes.shape == (2, len(train.NET["planes"]), 96, 96)
+        assert planes.shape == (2, len(train.NET["planes"]), side, side)
         assert stats.shape == (2, len(train.NET["stats"]))
         assert truth.shape == (40,)
         assert set(np.unique(index)) <= set(range(-1, 40))
         sides.append(float(area[0]))
-    assert min(sides) < 288 < max(sides)
+    assert min(sides) < 648 < max(sides)
 
 
 def fov_of(train: ModuleType, field: object) -> object:
     """The field, large enough for crops."""
     return train.Fov(
-        image=np.tile(field.image, (1, 4, 2)),
-        index=np.tile(field.index, (4, 2)),
+        image=np.tile(field.image, (1, 6, 3)),
+        index=np.tile(field.index, (6, 3)),
         mean=field.mean,
         outside=field.outside,
         truth=field.truth,
-        area=np.full(40, 288),
+        area=np.full(40, 648),
         seldom=np.zeros(2, bool),
         real=False,
         channels=["CD3", "DNA"],
@@ -295,14 +287,14 @@ def test_two_halves_of_a_batch_give_the_mean_gradient(field: object) -> None:
 
 def test_a_small_field_goes_on_as_its_mirror_image(field: object, monkeypatch: pytest.MonkeyPatch) -> None:
     train = load("train_default")
-    monkeypatch.setitem(train.CROPS, "side", 150)
+    monkeypatch.setitem(train.CROPS, "side", 230)
     monkeypatch.setitem(train.REAL, "zoom", 0.1)
     small = fov_of(train, field)
     large = train.mirrored(small)
-    assert large.index.shape == (167, 167)  # 150 e^0.1 and one
-    assert large.image.shape == (2, 167, 167)
-    np.testing.assert_array_equal(large.index[160:, :160], small.index[:152:-1])
-    np.testing.assert_array_equal(large.image[:, :160, 160:], small.image[:, :, :152:-1])
+    assert large.index.shape == (256, 256)  # 230 e^0.1, rounded up, and one
+    assert large.image.shape == (2, 256, 256)
+    np.testing.assert_array_equal(large.index[240:, :240], small.index[:223:-1])
+    np.testing.assert_array_equal(large.image[:, :240, 240:], small.image[:, :, :223:-1])
     np.testing.assert_array_equal(large.area, small.area)
 
 
