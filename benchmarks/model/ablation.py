@@ -228,8 +228,6 @@ def summary(found: dict[Trial, dict[str, Any]], otsu: list[tuple[str, str, float
     lines += [[name, *(spread(must.loc[must["trial"] == name, c]) for c in must.columns[1:])] for name in taken_out]
     yield table(lines)
 
-    if not any(t.without and t.name not in ABLATIONS for t in found):
-        return
     yield "## A dataset left out"
     lines = [["dataset", "never seen", "with it", "no real tissue at all", "Otsu"]]
     for names in LEFT_OUT:
@@ -287,7 +285,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder with the pool")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, help="stem of the .csv and .md")
-    parser.add_argument("--only", nargs="*", default=[], help="ablations by name, beside the recipe; all trials by default")
+    parser.add_argument("--only", nargs="*", default=[], help="of the ablations these alone")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--change", nargs="*", default=[], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -299,15 +297,17 @@ def main() -> None:
     otsu = on_readings(pool, None)
     planned = trials([(d, c) for d, c, _ in otsu])
     if args.only:
-        planned = [t for t in planned if t.name in (WHOLE, *args.only)]
+        planned = [t for t in planned if t.name not in ABLATIONS or t.name in args.only]
     with ThreadPoolExecutor(2) as two:
         found = dict(zip(planned, two.map(lambda t: run_trial(t, args.run.resolve(), args.data.resolve()), planned), strict=True))
     text = "\n\n".join(summary(found, otsu))
     print(text)
     if args.out:
         name, start, steps = (training.RECIPE[k] for k in ("name", "start", "steps"))
+        only = f" --only {' '.join(map(repr, args.only))}" if args.only else ""
         said_first = (
-            "# Ablations, datasets and markers left out\n\nMade by `python benchmarks/model/ablation.py --run RUN`. Every trial: "
+            "# Ablations, datasets and markers left out\n\nMade by `python benchmarks/model/ablation.py --run RUN"
+            f"{only}`. Every trial: "
             f"{STEPS} steps from compact-1, with the recipe tools/{name}.toml but for what is named; mean F1 at 0.5, ± standard "
             f"deviation over seeds. The shipped model began where {start} ended and had {steps / STEPS:.0f} times as many."
         )
