@@ -8,8 +8,8 @@ Ladders: the cells of a channel of a dataset are ranked, by the mean of their ra
 reader says at each place how many of the cells shown are plainly positive. ``readings.csv``: each channel was read twice, by
 readers who saw nothing but the ladders (machine vision; not pathologists); two readings that could not tell are left out.
 
-Calls: 5,109 cells were called one by one (`tools/sheets.py`), most of them where the ladders are not sure or where they and the
-model `JUDGED_BY` disagree; of those the ladders had 87 % right, the model 79 %. A logistic regression of the calls (`chances`)
+Calls: 5,109 cells were called one by one (`tools/sheets.py`), three fifths of them where the ladders are not sure or where they
+and the model `JUDGED_BY` disagree. The ladders had 87 % of all of them right, the model 79 %. A logistic regression (`chances`)
 gives the chance of every cell to be called positive (93 % right on calls that it did not see), and the chance the targets:
 positive from `HIGH` on, negative up to `LOW`, undefined between; a call itself is the target. The borders were set by cells
 called by other readers on two fields of view that are not trained on (``benchmarks/model/spleen_calls.csv``): of 588 of them with
