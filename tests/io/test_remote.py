@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,12 @@ def test_trouble_that_stays_names_the_chunk(slide, store_server, trouble, says):
     ):
         fov.image[1]
     assert len(store_server.trouble["/0/c/1/1/0"]) >= 100 - 2 * remote.TRIES
+
+
+def test_a_file_still_being_served_is_not_one_left_open(slide, store_server):
+    slide()
+    served = (store_server.root / "slide.ome.zarr/0/c/0/0/0").open("rb")
+    threading.Timer(0.2, served.close).start()  # judged by the fixture that watches open files
 
 
 def test_a_missing_chunk_is_the_fill_value(slide, store_server):
