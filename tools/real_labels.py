@@ -1,7 +1,7 @@
 """Real fields of view for the default model's training, with targets from staining read by eye.
 
     python tools/real_labels.py ladders --run /tmp/run --data ../shared/data   # pictures for a reader -> tools/readings.csv
-    python tools/real_labels.py pool --run /tmp/run --data ../shared/data      # readings.csv -> /tmp/run/pool/real_*.npz
+    python tools/real_labels.py pool --run /tmp/run --data ../shared/data      # readings, calls -> /tmp/run/pool/real_*.npz
 
 Ladders: the cells of a channel of a dataset are ranked, by the mean of their ranks in mean intensity and in the score of
 `RANKED_BY`. A ladder shows 13 crops at each of 18 places of that ranking (`TOP`: in the top x %), all in one contrast, and the
@@ -291,15 +291,19 @@ def _logit(share: Floats) -> Floats:
     return np.asarray(np.log(clipped / (1 - clipped)), np.float64)
 
 
-def chances(run: Path, data: Path) -> pd.DataFrame:
-    """`evidence` of all datasets, with the ``chance`` that a reader calls the cell positive.
+def read(run: Path, data: Path) -> pd.DataFrame:
+    """`evidence` of all datasets."""
+    return pd.concat([evidence(name, run, data) for name, one in DATASETS.items() if not one.read_as], ignore_index=True)
+
+
+def chances(known: pd.DataFrame) -> pd.DataFrame:
+    """What `read` found, with the ``chance`` that a reader calls the cell positive.
 
     A logistic regression of the calls: weights of `_SEEN` for all channels together, and for each channel (and each field of view
     of it) how far it departs from them, drawn towards 0.
     """
     from sklearn.linear_model import LogisticRegression
 
-    known = pd.concat([evidence(name, run, data) for name, one in DATASETS.items() if not one.read_as], ignore_index=True)
     calls = pd.read_csv(CALLS).query("call != 'undetermined'")
     calls["channel"] = calls["dataset"] + "/" + calls["channel"]
     called = calls.merge(known, on=["fov", "cell_id", "channel"], validate="one_to_one")
@@ -315,21 +319,21 @@ def chances(run: Path, data: Path) -> pd.DataFrame:
 
     fitted = LogisticRegression(C=1.0, max_iter=3000).fit(design(called), called["call"] == "positive")
     parts = np.array_split(np.arange(len(known)), max(len(known) // 50_000, 1))
-    known["chance"] = np.concatenate([fitted.predict_proba(design(known.iloc[part]))[:, 1] for part in parts])
-    return known
+    return known.assign(chance=np.concatenate([fitted.predict_proba(design(known.iloc[part]))[:, 1] for part in parts]))
 
 
 def targets(name: str, known: pd.DataFrame) -> dict[str, npt.NDArray[np.int8]]:
     """Channel -> (n,) 1, 0 or -1 (undefined) of a dataset's cells: by what was called, else by the chance (`chances`).
 
-    Nuclear channels, which all cells carry, go by the ladders alone: what has no nucleus in its outline is no cell without DNA.
+    Where no chance is given, by the ladders alone; so always of nuclear channels, which all cells carry: what has no nucleus in
+    its outline is no cell without DNA.
     """
     calls = pd.read_csv(CALLS).query("dataset == @name").set_index(["fov", "cell_id", "channel"])["call"]
     said = calls.map({"positive": 1, "negative": 0, "undetermined": -1})
     out = {}
     for channel, of in known[known["channel"].str.startswith(f"{name}/")].groupby("channel", sort=False):
         plain = str(channel).split("/", 1)[1]
-        if plain in DATASETS[name].nuclear:
+        if plain in DATASETS[name].nuclear or "chance" not in known:
             out[plain] = _by_borders(1 / (1 + np.exp(-of["ladder"].to_numpy())), 0.4, 0.5)
             continue
         target = _by_borders(of["chance"].to_numpy(), LOW, HIGH)
@@ -458,11 +462,17 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     return np.asarray(ndimage.map_coordinates(coarse, grid, order=3, mode="nearest"), np.float64)
 
 
-def pool(run: Path, data: Path) -> None:
-    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened>.npz``, for `train_default`."""
+def pool(run: Path, data: Path, *, calls: bool = True) -> None:
+    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened>.npz``, for `train_default`.
+
+    Without the calls, for `ablation.py`, in ``run/pool_without_calls``.
+    """
     rng, soft = (np.random.default_rng([SEED, k]) for k in range(2))  # one kind does not hang on the other
-    (run / "pool").mkdir(parents=True, exist_ok=True)
-    rows, known = [], chances(run, data)
+    folder = run / ("pool" if calls else "pool_without_calls")
+    folder.mkdir(parents=True, exist_ok=True)
+    known = read(run, data)
+    known = chances(known) if calls else known
+    rows = []
     for name, one in DATASETS.items():
         for fov_id, field in fields(name, run, data, known):
             copies = {f"{k + 1}": hazed(field, one.nuclear, rng) for k in range(one.hazed)}
@@ -471,13 +481,13 @@ def pool(run: Path, data: Path) -> None:
                 if each is None:
                     continue
                 seldom = np.isin(each.channels, one.nuclear)
-                np.savez(run / "pool" / f"real_{name}__{fov_id}__{k}.npz", **vars(each), seldom=seldom)
+                np.savez(folder / f"real_{name}__{fov_id}__{k}.npz", **vars(each), seldom=seldom)
             rows += [
                 (name, fov_id, c, *(int((t == v).sum()) for v in (1, 0, -1)))
                 for c, t in zip(field.channels, field.truth, strict=True)
             ]
     table = pd.DataFrame(rows, columns=["dataset", "fov", "channel", "positive", "negative", "undefined"])
-    table.to_csv(run / "targets.csv", index=False)
+    table.to_csv(folder / "targets.csv", index=False)
     sys.stdout.write(table.groupby("dataset")[["positive", "negative", "undefined"]].sum().to_string() + "\n")
 
 
@@ -487,8 +497,12 @@ def main() -> None:
     parser.add_argument("stage", choices=("ladders", "pool"))
     parser.add_argument("--run", type=Path, required=True, help="folder of this run, outside the repository")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the datasets")
+    parser.add_argument("--without-calls", action="store_true", help="pool: targets by the ladders alone")
     args = parser.parse_args()
-    (ladders if args.stage == "ladders" else pool)(args.run, args.data)
+    if args.stage == "ladders":
+        ladders(args.run, args.data)
+    else:
+        pool(args.run, args.data, calls=not args.without_calls)
 
 
 if __name__ == "__main__":

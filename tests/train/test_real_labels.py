@@ -96,7 +96,7 @@ def known(real: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_labels_follow_the_calls(real: ModuleType, known: tuple[pd.DataFrame, np.ndarray], tmp_path: Path) -> None:
     every, positive = known
-    found = real.targets("vectra_inform", real.chances(tmp_path, tmp_path))
+    found = real.targets("vectra_inform", real.chances(real.read(tmp_path, tmp_path)))
     assert list(found) == ["CD3", "DAPI"]
     before, sure = every["ladder"].to_numpy()[:2000] > 0, found["CD3"] >= 0
     assert (before == positive).mean() < 0.75
@@ -106,6 +106,10 @@ def test_labels_follow_the_calls(real: ModuleType, known: tuple[pd.DataFrame, np
     of = {"positive": 1, "negative": 0, "undetermined": -1}
     assert found["CD3"][calls["cell_id"]].tolist() == [of[c] for c in calls["call"]]  # a call is the label
     assert set(found["DAPI"].tolist()) == {1}  # a nuclear channel goes by its ladder
+    alone = real.targets("vectra_inform", real.read(tmp_path, tmp_path))
+    sure = alone["CD3"] >= 0
+    assert (alone["CD3"][sure] == 1).tolist() == before[sure].tolist()
+    np.testing.assert_array_equal(alone["DAPI"], found["DAPI"])
 
 
 def test_nuclei_of_ten_discs(real: ModuleType) -> None:
