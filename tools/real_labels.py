@@ -24,6 +24,9 @@ therefore repeated with the field's own nuclear channel, blurred, and a smooth b
 for the positive cells that no longer stand out, which become undefined. From these alone a net learns that whatever looks like
 nuclei is haze, and calls DAPI negative; so the nuclear channels, whose cells are positive, are repeated as blurred, uneven and
 noisy as the haze (`softened`).
+
+Drawn markers: on the cells and nuclei of these fields, markers with known truth in nuclear haze, some of which show nothing else
+(`drawn`). Every channel is told how much it looks like the field's counterstain (`panimbus.core.counterstain`).
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ import argparse
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +47,7 @@ from scipy import ndimage
 from scipy.stats import rankdata
 
 from panimbus import io
+from panimbus.core.counterstain import likeness
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,8 +82,8 @@ class Dataset:
         Those that its cells are found in.
     read_as
         The dataset whose cells and readings it takes, FOV by FOV.
-    hazed
-        How many hazed copies each field of view gets.
+    hazed, drawn
+        How many copies each field of view gets: hazed, and with ten drawn markers.
     """
 
     images: tuple[str, ...]
@@ -88,6 +92,7 @@ class Dataset:
     segmented_by: tuple[str, ...] = ()
     read_as: str = ""
     hazed: int = 3
+    drawn: int = 3
 
 
 _SPLEEN = tuple(f"r{k}" for k in (2, 4, 6, 8, 12, 14, 16, 18, 20, 22, 24, 28, 30))
@@ -97,6 +102,7 @@ DATASETS = {
         tuple(f"spleen_imc/images/{r}.ome.tiff" for r in _SPLEEN),
         tuple(f"spleen_imc/labels/{r}.tiff" for r in _SPLEEN),
         ("DNA1", "DNA3", "HistoneH3"),
+        drawn=2,
     ),
     "lymphoid_mibi": Dataset(
         tuple(f"lymphoid_mibi/images/{p}_denoised.ome.tiff" for p in _POINTS),
@@ -108,11 +114,12 @@ DATASETS = {
         nuclear=("dsDNA", "H3K9Ac"),
         read_as="lymphoid_mibi",
         hazed=1,
+        drawn=0,
     ),
     "squamous_imc": Dataset(
         ("squamous_imc/images/roi.ome.tiff",), nuclear=("Ir191_DNA1", "Ir193_DNA3"), segmented_by=("Ir191_DNA1", "Ir193_DNA3")
     ),
-    "vectra_inform": Dataset(("vectra_inform",), ("vectra_inform",), ("DAPI",), hazed=3),
+    "vectra_inform": Dataset(("vectra_inform",), ("vectra_inform",), ("DAPI",)),
 }
 
 
@@ -357,6 +364,30 @@ class Field:
     outside: Array
     truth: Array
     channels: tuple[str, ...]
+    counterstain: Array
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Array, Array, Array, str]], like: Field, stains: Sequence[int]) -> Field | None:
+        """The cells of a field with other channels: (image, mean, truth, name); ``stains``: positions of its counterstains."""
+        if not rows:
+            return None
+        images, means, truths, channels = (list(v) for v in zip(*rows, strict=True))
+        image, mean, names = np.stack(images), np.stack(means), tuple(channels)
+        seen, beside = np.concatenate([mean, like.mean[list(stains)]]), tuple(like.channels[k] for k in stains)
+        return cls(
+            image,
+            like.index,
+            mean,
+            _outside(image, like.index),
+            np.stack(truths),
+            names,
+            _alike(seen, (*names, *beside))[: len(names)],
+        )
+
+
+def _alike(mean: Array, channels: tuple[str, ...]) -> Array:
+    found = likeness(mean.T.astype(np.float32), channels)
+    return np.array([np.nan if v is None else v for v in found], np.float32)
 
 
 def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tuple[str, Field]]:
@@ -380,7 +411,7 @@ def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tu
         outside = _outside(image, index)
         mean = (one.mean[:, [scanned.channels.index(c) for c in channels]] / norm).T.astype(np.float16)
         here = slice(start, start := start + one.cells.n)
-        yield one.fov.fov_id, Field(image, index, mean, outside, truth[:, here], tuple(channels))
+        yield one.fov.fov_id, Field(image, index, mean, outside, truth[:, here], tuple(channels), _alike(mean, tuple(channels)))
 
 
 def _outside(image: Array, index: Array) -> Array:
@@ -425,10 +456,7 @@ def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> F
         norm = float(np.percentile(plane, 99.9))
         mean = np.maximum(own + of_cells(plane - sharp), 0) / norm
         rows.append((np.minimum(plane / norm, 8).astype(np.float16), mean.astype(np.float16), seen, field.channels[k]))
-    if not rows:
-        return None
-    image, mean, truth, channels = (list(v) for v in zip(*rows, strict=True))
-    return Field(np.stack(image), index, np.stack(mean), _outside(np.stack(image), index), np.stack(truth), tuple(channels))
+    return Field.of(rows, field, stains)
 
 
 def softened(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2) -> Field | None:
@@ -437,6 +465,7 @@ def softened(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *
     No nucleus is many times as bright as most, as in counts of ions: in fluorescence that is a rare positive cell above haze.
     """
     index, of_cells = field.index, _mean_of(field)
+    stains = [k for k, c in enumerate(field.channels) if c in nuclear]
     rows = []
     for k in [k for k, c in enumerate(field.channels) if c in nuclear for _ in range(times)]:
         plane = ndimage.gaussian_filter(field.image[k].astype(np.float32), rng.uniform(0.3, 1.0))
@@ -449,10 +478,125 @@ def softened(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *
         plane /= max(float(np.percentile(plane, 99.9)), 1e-6)
         mean = of_cells(plane).astype(np.float16)
         rows.append((np.minimum(plane, 8).astype(np.float16), mean, field.truth[k], field.channels[k]))
-    if not rows:
-        return None
-    images, means, truth, channels = (list(v) for v in zip(*rows, strict=True))
-    return Field(np.stack(images), index, np.stack(means), _outside(np.stack(images), index), np.stack(truth), tuple(channels))
+    return Field.of(rows, field, stains)
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """A field's cells on a grid of half its pixels' size, where they are drawn on.
+
+    Parameters
+    ----------
+    y, x : (2 Y, 2 X)
+        Where its pixels lie among the field's.
+    seen : (2 Y, 2 X)
+        The cell that stains there (-1: none): outlines of stains are not those of the segmentation.
+    inward : (2 Y, 2 X)
+        µm to the cell's outline.
+    nuclei : (2 Y, 2 X)
+        A counterstain, in units of its mean in cells.
+    """
+
+    y: Floats
+    x: Floats
+    seen: Array
+    inward: Floats
+    nuclei: Floats
+
+    @classmethod
+    def of(cls, index: Array, nuclei: Array, rng: np.random.Generator) -> _Canvas:
+        """With outlines moved by 0.3 to 1.5 µm."""
+        y, x = np.meshgrid(*((np.arange(2 * n) + 0.5) / 2 - 0.5 for n in index.shape), indexing="ij")
+        apart, smooth = rng.uniform(0.3, 1.5), rng.uniform(5, 14)
+        moved = [g + apart * _noise(g.shape, smooth, rng) for g in (y, x)]
+        seen = ndimage.map_coordinates(index, moved, order=0, mode="nearest")
+        edge = np.zeros(seen.shape, bool)
+        for axis in (0, 1):
+            differs = np.diff(seen, axis=axis) != 0
+            edge |= np.insert(differs, 0, values=False, axis=axis) | np.insert(
+                differs, differs.shape[axis], values=False, axis=axis
+            )
+        fine = ndimage.map_coordinates(nuclei, [y, x], order=1, mode="nearest")
+        return cls(y, x, seen, np.asarray(ndimage.distance_transform_edt(~edge)) / 2, fine)
+
+    def pattern(self, centre: Floats, rng: np.random.Generator) -> tuple[str, Floats]:
+        """How a stain spreads within a cell: its membrane (most; more on one side than on the other), cytoplasm or nucleus."""
+        kind = str(rng.choice(["membrane", "cytoplasm", "nuclear"], p=[0.65, 0.2, 0.15]))
+        if kind == "nuclear":
+            return kind, np.tanh(self.nuclei / 1.5)
+        if kind == "cytoplasm":
+            hollow = 1 - rng.uniform(0.2, 0.8) * np.clip(self.nuclei / 2, 0, 1)
+            return kind, np.clip(self.inward / 1.5, 0, 1) * hollow * np.exp(0.4 * _noise(self.seen.shape, 1.5, rng))
+        line = np.exp(-((self.inward / rng.uniform(0.6, 1.4)) ** 2)) + rng.uniform(0, 0.3)
+        turn, uneven = rng.uniform(0, 2 * np.pi, (2, len(centre) + 1)), rng.uniform(0, 1.3)
+        middle = np.vstack([centre, [[0, 0]]])[self.seen]  # the last: outside cells
+        angle = np.arctan2(self.y - middle[..., 0], self.x - middle[..., 1])
+        around = np.cos(angle - turn[0][self.seen]) + 0.5 * np.cos(2 * angle - turn[1][self.seen])
+        return kind, line * np.exp(uneven * around - 0.3 * uneven**2)
+
+
+def drawn(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 10) -> Field | None:
+    """Markers with known truth, drawn on the field's cells and nuclei: some cells stained, in nuclear haze and background.
+
+    One in five has no positive cell, and shows its haze alone. Positive cells that do not stand out are undefined, as are
+    negative ones on which a neighbour's stain lies.
+    """
+    index, n, of_cells = field.index, field.mean.shape[1], _mean_of(field)
+    stains = [k for k, c in enumerate(field.channels) if c in nuclear]
+    centre = np.stack([of_cells(grid) for grid in np.indices(index.shape)], 1)
+    at = tuple(np.clip(np.round(centre).astype(int), 0, [m - 1 for m in index.shape]).T)
+    rows = []
+    for _ in range(times):
+        nuclei_at = field.image[rng.choice(stains)].astype(np.float32)
+        nuclei_at = nuclei_at / max(float(of_cells(nuclei_at).mean()), 1e-6)
+        canvas = _Canvas.of(index, nuclei_at, rng)
+        share = np.exp(rng.uniform(np.log(0.01), np.log(0.65))) if rng.random() < 0.6 else rng.uniform(0.15, 0.8)
+        share *= rng.random() < 0.8
+        wish = rng.uniform(0, 1.5) * _noise(index.shape, rng.uniform(8, 40), rng)[at] + rng.normal(size=n)  # some in clusters
+        positive = wish > np.quantile(wish, 1 - share) if share else np.zeros(n, bool)
+        level = np.where(positive, np.exp(rng.uniform(0.2, 0.6) * rng.normal(size=n)), rng.uniform(0, 0.12) * rng.random(n))
+        kind, pattern = canvas.pattern(centre, rng)
+        fine = ndimage.gaussian_filter(np.append(level, 0.0)[canvas.seen] * pattern, 2 * rng.uniform(0.3, 1.0))
+        stain = fine.reshape(index.shape[0], 2, index.shape[1], 2).mean((1, 3))
+        signal = of_cells(stain)
+        unit = max(float(np.median(signal[positive])), 1e-6) if positive.any() else 1.0
+        stain, signal = stain / unit, signal / unit
+        plane = _photographed(stain + _haze(index, nuclei_at, rng, alone=not share), rng)
+        norm = float(np.percentile(plane, 99.9))
+        if norm <= 0:
+            continue
+        least = 0.35 if positive.all() else max(0.35, float(np.std(of_cells(plane - stain)[~positive])))
+        truth = np.where(positive & (signal < least) | ~positive & (signal > least), -1, positive).astype(np.int8)
+        mean = (of_cells(plane) / norm).astype(np.float16)
+        rows.append((np.minimum(plane / norm, 8).astype(np.float16), mean, truth, f"drawn {kind}"))
+    return Field.of(rows, field, stains)
+
+
+def _haze(index: Array, nuclei_at: Array, rng: np.random.Generator, *, alone: bool) -> Floats:
+    """(Y, X) nuclear haze, uneven from cell to cell, and background, in units of a positive cell's stain; bright specks."""
+    haze = np.exp(rng.uniform(np.log(0.1), np.log(1.2))) * (alone or rng.random() < 0.8)
+    even = np.exp(rng.uniform(np.log(0.05), np.log(2))) * (rng.random() < 0.6)
+    blurred, most = ndimage.gaussian_filter(nuclei_at, rng.uniform(0.3, 1.5)), rng.uniform(1.5, 4)
+    uneven = np.append(np.exp(rng.uniform(0, 0.45) * rng.normal(size=index.max() + 1)), 1.0)  # the last is index -1
+    shade = most * np.tanh(blurred / most) * ndimage.gaussian_filter(uneven[index], 0.7)
+    slow = np.exp(rng.uniform(0.05, 0.5) * _smooth(index.shape, rng))
+    grain = 1 + rng.uniform(0.02, 0.12) * _noise(index.shape, rng.uniform(0.6, 1.2), rng)
+    dots = (rng.random(index.shape) < rng.choice([0, 0, 2e-4, 1e-3])) * rng.lognormal(3, 0.7, index.shape)
+    return np.asarray((haze * shade + even) * slow * grain + ndimage.gaussian_filter(dots, rng.uniform(0.6, 1.6)), np.float64)
+
+
+def _photographed(plane: Floats, rng: np.random.Generator) -> Floats:
+    """With noise: of counts in one of three, else of the pixels."""
+    if rng.random() < 0.3:
+        gain = np.exp(rng.uniform(np.log(2), np.log(60)))
+        plane = rng.poisson(np.maximum(plane, 0) * gain) / gain
+    return np.maximum(plane * (1 + rng.uniform(0.02, 0.15) * rng.normal(size=plane.shape)), 0)
+
+
+def _noise(shape: tuple[int, ...], smooth: float, rng: np.random.Generator) -> Floats:
+    """(Y, X) of standard deviation 1, smooth over some pixels."""
+    field = ndimage.gaussian_filter(rng.normal(size=shape), smooth)
+    return np.asarray(field / field.std(), np.float64)
 
 
 def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
@@ -463,11 +607,11 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 
 def pool(run: Path, data: Path, *, calls: bool = True) -> None:
-    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened>.npz``, for `train_default`.
+    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened, drawn1 ...>.npz``, for `train_default`.
 
     Without the calls, for `ablation.py`, in ``run/pool_without_calls``.
     """
-    rng, soft = (np.random.default_rng([SEED, k]) for k in range(2))  # one kind does not hang on the other
+    rng, soft, draw = (np.random.default_rng([SEED, k]) for k in range(3))  # one kind does not hang on the other
     folder = run / ("pool" if calls else "pool_without_calls")
     folder.mkdir(parents=True, exist_ok=True)
     known = read(run, data)
@@ -477,6 +621,7 @@ def pool(run: Path, data: Path, *, calls: bool = True) -> None:
         for fov_id, field in fields(name, run, data, known):
             copies = {f"{k + 1}": hazed(field, one.nuclear, rng) for k in range(one.hazed)}
             copies["nuclei"] = softened(field, one.nuclear, soft)
+            copies |= {f"drawn{k + 1}": drawn(field, one.nuclear, draw) for k in range(one.drawn)}
             for k, each in {"0": field, **copies}.items():
                 if each is None:
                     continue

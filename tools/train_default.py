@@ -1,4 +1,4 @@
-r"""Train the default model by the recipe ``compact-4.toml``: simulate -> real -> train -> export.
+r"""Train the default model by the recipe ``compact-5.toml``: simulate -> real -> train -> export.
 
     python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
@@ -6,7 +6,7 @@ r"""Train the default model by the recipe ``compact-4.toml``: simulate -> real -
     python tools/train_default.py train --run /tmp/run/second --pool /tmp/run/pool --cores 1 \
         --change 'seed = 1' 'crops.side = 224' 'crops.batch = 8'
     python tools/train_default.py export --run /tmp/run --average /tmp/run/second # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-4 --out /tmp/run/measured  # then export again, with the figures
+    panimbus evaluate examples/dev_gold.toml --model compact-5 --out /tmp/run/measured  # then export again, with the figures
 
 The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
 as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from panimbus.model.unet import CompactUNet
     from panimbus.simulate import SimulatedTissue
 
-RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-4.toml").read_text(encoding="utf-8"))
+RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-5.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
 
 
@@ -135,6 +135,7 @@ class Fov:
     seldom: np.ndarray  # (C,) bool: nuclear channels, which are drawn more seldom
     real: bool
     channels: list[str]
+    counterstain: np.ndarray  # (C,) rank correlation of the cells' means with the counterstain's; NaN = not known
     pooled: list[dict[str, float]] | None = None  # a channel's statistics over all FOVs of a real dataset, as in prediction
 
 
@@ -156,6 +157,7 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
             seldom=seldom[keep],
             real=bool(prefix),
             channels=[names[k] for k in keep],
+            counterstain=z["counterstain"][keep] if "counterstain" in z else np.full(len(keep), np.nan),
         )
 
 
@@ -172,6 +174,8 @@ def pool_statistics(fovs: Sequence[Fov]) -> None:
     for name in {n for fov in fovs for n in fov.channels}:
         having = [(fov, fov.channels.index(name)) for fov in fovs if name in fov.channels]
         found = quantiles(np.concatenate([f.mean[c] for f, c in having]), float(np.mean([f.outside[c] for f, c in having])))
+        alike = np.mean([f.counterstain[c] for f, c in having])
+        found |= {} if np.isnan(alike) else {"counterstain": float(alike)}
         for fov, c in having:
             fov.pooled = fov.pooled or [{} for _ in fov.channels]
             fov.pooled[c] = found
@@ -183,7 +187,7 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
     V views that differ in the normaliser alone: 2 where they are to agree, else 1.
     """
     from panimbus.core.planes import channel_planes, label_planes
-    from panimbus.core.scale import stat_vector
+    from panimbus.core.scale import COUNTERSTAIN, stat_vector
 
     crop, c = CROPS["side"], int(rng.integers(len(fov.image)))
     if fov.seldom[c] and rng.random() > REAL["nuclear"]:
@@ -213,16 +217,24 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
         odds = np.where(truth > 0.5, math.exp(rng.normal(0, 0.7)), 1.0)
         drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
         known = quantiles(mean[drawn], fov.outside[c] * math.exp(rng.normal(0, 0.2)))
+    alike = fov.counterstain[c] if fov.real else drawn_likeness(truth, rng)
+    likeness = {} if np.isnan(alike) or rng.random() < REAL["nameless"] else {COUNTERSTAIN: float(alike)}
     of_labels = label_planes(NET["planes"], index)
     planes, stats = [], []
     for _ in range(2 if OPTIMISER["agreement"] else 1):
         norm = np.float32(math.exp(float(np.clip(rng.normal(0, CROPS["normaliser"]), -0.9, 0.9))))  # off by up to 2.5x
-        seen = {name: v / norm for name, v in known.items()}
+        seen = {name: v / norm for name, v in known.items() if name != COUNTERSTAIN} | likeness
         stats.append(stat_vector(seen, NET["stats"]))
         planes.append(
             channel_planes(of_labels.copy(), NET["planes"], image / norm, index=index, cell_mean=mean / norm, known=seen)
         )
     return np.stack(planes), np.stack(stats), index, truth, fov.area * (crop / side) ** 2
+
+
+def drawn_likeness(truth: np.ndarray, rng: np.random.Generator) -> float:
+    """What a simulated channel's likeness to a counterstain may be: its field of view has none."""
+    share = (truth == 1).sum() / max((truth >= 0).sum(), 1)
+    return 1.0 if share > 0.9 else float(rng.uniform(0.6, 0.95) if share == 0 else rng.uniform(0, 0.6))
 
 
 def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
@@ -334,11 +346,14 @@ class Pool:
 
 
 def read_real(folder: Path, without: Sequence[str] = ()) -> list[tuple[tuple[str, str, str], Fov]]:
-    """(dataset, name, "plain", "hazed" or "nuclei") and each real FOV; the plain ones with their dataset's statistics."""
+    """(dataset, name, kind) and each real FOV; the plain ones with their dataset's statistics.
+
+    Kinds: ``plain``, ``hazed``, ``nuclei``, ``drawn``.
+    """
     out, plain = [], defaultdict(list)
     for path in sorted(folder.glob("real_*.npz")):
-        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+|nuclei)", path.stem).groups()
-        kind = {"0": "plain", "nuclei": "nuclei"}.get(copy, "hazed")
+        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+|nuclei|drawn\d+)", path.stem).groups()
+        kind = "plain" if copy == "0" else "hazed" if copy.isdigit() else copy.rstrip("0123456789")
         fov = read_fov(path, f"{dataset}/{kind}/", without)
         if len(fov.image):
             out.append(((dataset, name, kind), fov))
@@ -591,7 +606,7 @@ def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> Non
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-4.toml; exact lines in its docstring). From nothing: "
+        command="python tools/train_default.py (recipe: tools/compact-5.toml; exact lines in its docstring). From nothing: "
         f"first {RECIPE['start']} and what that began from, by their cards' commands and commits",
     )
     shipped.mkdir(parents=True, exist_ok=True)
@@ -608,7 +623,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, help="train: threads that take the gradient")
     parser.add_argument("--change", nargs="*", default=[], help="train, export: settings in the recipe's place: 'steps = 800'")
     parser.add_argument(
-        "--without", nargs="*", default=[], help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei"
+        "--without", nargs="*", default=[], help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei, drawn"
     )
     parser.add_argument("--average", type=Path, nargs="*", default=[], help="export: further runs whose weights count as much")
     parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"), help="export: where to")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from panimbus import PredictSettings, from_array, open_fovs, predict
+from panimbus.core.counterstain import beside
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import pool
 from panimbus.evaluate.tables import table
@@ -74,7 +75,8 @@ def check(name, data, model, card):
         (f"{name}: noise of {n} counts a pixel: positive", v)
         for n, v in zip(names, positive(blind, names, model).mean(0), strict=True)
     ]
-    scale = ChannelScale.fit(pool([fov], markers, card.mpp), percentile=card.percentile, over=card.percentile_over)
+    pooled = pool([fov], [*markers, *beside(markers, [fov], card.stats)], card.mpp)
+    scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over)
     plain = positive(fov, markers, model, scale)
     for factor in FACTORS:
         off = replace(scale, normaliser={k: v * factor for k, v in scale.normaliser.items()})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from panimbus.core.counterstain import beside
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import unique_ids
@@ -211,5 +212,6 @@ def _scale(dataset: EvalDataset, fovs: Sequence[Fov], calls: pd.DataFrame, card:
     """The normaliser of the whole dataset."""
     if dataset.normaliser is not None:
         return load_scale(dataset.normaliser)
-    pooled = pool(fovs, list(dict.fromkeys(calls["channel"])), card.mpp)
+    channels = list(dict.fromkeys(calls["channel"]))
+    pooled = pool(fovs, [*channels, *beside(channels, fovs, card.stats)], card.mpp)
     return ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=[f.fov_id for f in fovs])

@@ -16,7 +16,7 @@ CARDS = {
         "architecture": "compact_unet",
         "settings": {"widths": (4, 6, 8)},
         "planes": tuple(PLANES),
-        "stats": ("q10", "q25", "q50", "q75", "q90", "q97", "outside", "otsu", "q50/otsu", "outside/otsu"),
+        "stats": ("q10", "q25", "q50", "q75", "q90", "q97", "outside", "otsu", "q50/otsu", "outside/otsu", "counterstain"),
     },
     "plain": {"architecture": "compact_unet", "settings": {"widths": (4, 6, 8)}, "planes": ("image", "interior")},
     "same": {"architecture": "paper_unet", "settings": {"depth": 5, "root": 2}, "planes": ("image", "interior")},

@@ -101,6 +101,21 @@ def test_channels_that_look_wrong(look, fov):
         assert words in text
 
 
+def test_a_channel_that_looks_like_the_counterstain(look, fov):
+    one = fov(channels=4)
+    image = np.array(one.image)
+    image[1] = image[0] // 2 + 3
+    report = look(one.with_(image=image, channels=("DAPI", "PD-L1", "CD3", "CD4")))
+    by = {c.name: c for c in report.channels}
+    assert by["DAPI"].counterstain == 1
+    assert by["PD-L1"].counterstain > 0.99
+    assert by["CD3"].counterstain < 0.75
+    (said,) = [w for w in report.warnings if "counterstain" in w]
+    assert "channel 'PD-L1'" in said
+    assert "nothing but their haze" in said
+    assert look(one).channels[0].counterstain is None
+
+
 def test_values_below_zero_and_mixed_types(look, fov):
     one, two = fov(dtype=np.int16), fov(fov_id="f2", dtype=np.float32)
     image = np.array(one.image)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
@@ -27,7 +28,18 @@ def numbers(fovs, channel, card):
     means = [f.image[channel][f.labels == i].mean() for f in fovs for i in np.unique(f.labels) if i]
     outside = np.concatenate([f.image[channel][f.labels == 0] for f in fovs]).mean()
     stats = {f"q{q:02d}": np.percentile(means, q) for q in range(1, 100)} | {"outside": outside}
-    return np.percentile(pixels, card.percentile), stats
+    return np.percentile(pixels, card.percentile), stats | likeness(fovs, channel)
+
+
+def likeness(fovs, channel):
+    """The channel's rank correlation with the first, if that is DAPI: the mean over the FOVs of 20 cells and more."""
+    found, cells = [], []
+    for f in fovs if fovs[0].channels[0] == "DAPI" else ():
+        means = [[f.image[k][f.labels == i].mean() for i in np.unique(f.labels) if i] for k in (0, channel)]
+        if len(means[0]) >= 20:
+            found.append(spearmanr(*means)[0] if channel else 1.0)
+            cells.append(len(means[0]))
+    return {"counterstain": np.average(np.round(found, 3), weights=cells)} if found else {}
 
 
 def otsu(stats):
@@ -40,6 +52,9 @@ def otsu(stats):
 
 def told(stats, name):
     """A statistic as the net is told it."""
+    if name == "counterstain":
+        alike = max(stats.get(name, 0), 0)
+        return -2 if alike == 1 else 2 * alike**2
     value = otsu(stats) if name.startswith("otsu") else stats[name.split("/")[0]]
     return value / (value + otsu(stats)) if name.endswith("/otsu") else np.sqrt(np.clip(value, 0, 1))
 
@@ -112,7 +127,7 @@ def reference(fovs, net, card, at_centres, **views):
             h, w = fov.shape_yx
             image = fov.image[k].reshape(h // step, step, w // step, step).mean((1, 3)) / normaliser
             means = {i: fov.image[k][fov.labels == i].mean() / normaliser for i in np.unique(fov.labels)}
-            stats = {s: v / normaliser for s, v in stats.items()}
+            stats = {s: v / (1 if s == "counterstain" else normaliser) for s, v in stats.items()}
             per_pixel = pixel_scores(image, labels, means, stats, net, card, **views)
             for_channels.append([per_pixel[:, labels == i].mean(1) for i in np.unique(fov.labels) if i])
         per_view = np.array(for_channels)  # (C, n, views)
@@ -133,6 +148,7 @@ def test_equals_the_reference(kind, tta, model, net, fov, run, at_centres):
     module, card = net(model(kind))
     channels = 2 if card.architecture == "compact_unet" or tta == "none" else 1  # the paper's net is compiled for each shape
     fovs = [fov((71, 50), 25, channels=channels), fov((37, 64), 11, fov_id="f2", seed=1, channels=channels)]
+    fovs = [f.with_(channels=("DAPI", "CD3")[:channels]) for f in fovs]
     views = {} if tta == "full" else {"quarters": (0,), "flips": (False,)}
     score, deviation = reference(fovs, module, card, at_centres, **views)
     assert score.std() > 0.01, "the net must do something"

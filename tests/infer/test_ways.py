@@ -1,5 +1,6 @@
 """One process, blocks, shares in any order, and Dask: the same scores for cells that lie across every seam."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -70,3 +71,30 @@ def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address
         np.testing.assert_allclose(cut.X, whole.X, atol=1e-6, rtol=0)
         np.testing.assert_allclose(cut.layers["score_sd"], whole.layers["score_sd"], atol=1e-6, rtol=0)
     np.testing.assert_array_equal(cut.obs["cell_id"], whole.obs["cell_id"])
+
+
+def test_a_counterstain_counts_whether_it_is_scored_or_not(model, make_tissue, same_table, address, tmp_path):
+    _write(tmp_path, make_tissue, shapes=[(90, 110), (130, 70)], radius=6, mpp=1.0, seed=3)
+    paths = {
+        "images": (str(tmp_path / "images"),),
+        "labels": (str(tmp_path / "labels"),),
+        "channel_names": str(tmp_path / "names.txt"),
+    }
+    (tmp_path / "names.txt").write_text("DAPI\nCD3\n")
+    request = Request(**paths, model=str(model("compact")), channels=("CD3",), tta="none", precision="float32", device="cpu")
+    told = {"tta": "none", "precision": "float32", "device": "cpu", "threads": 1}
+    both = predict(request.open(), model=model("compact"), settings=PredictSettings(**told))
+    alone = both[:, ["CD3"]]
+    scale = json.loads(alone.uns["panimbus"]["scale"])
+    assert 0 < abs(scale["channels"]["CD3"]["stats"]["counterstain"]) < 1
+    for table in (
+        predict(request.open(), model=model("compact"), channels=["CD3"], out=tmp_path / "out", settings=PredictSettings(**told)),
+        predict(request.open(), model=model("compact"), channels=["CD3"], out=tmp_path / "out", settings=PredictSettings(**told)),
+        predict(request.open(), model=model("compact"), channels=["CD3"], settings=PredictSettings(dask=address, **told)),
+        _shared(request, tmp_path / "shares", 2, (2, 1)),
+    ):
+        same_table(table, alone)
+    nameless = [f.with_(channels=("first", "CD3")) for f in request.open()]
+    assert not np.array_equal(
+        predict(nameless, model=model("compact"), channels=["CD3"], settings=PredictSettings(**told)).X, alone.X
+    )

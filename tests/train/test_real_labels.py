@@ -133,7 +133,7 @@ def field(real: ModuleType) -> object:
         image[1][box] = 0.5
     mean = image[:, ::8, ::10].reshape(2, 40)
     truth = np.stack([np.arange(40) < 10, np.ones(40, bool)]).astype(np.int8)
-    return real.Field(image, index, mean, np.zeros(2, np.float32), truth, ("CD3", "DNA"))
+    return real.Field(image, index, mean, np.zeros(2, np.float32), truth, ("CD3", "DNA"), np.array([0, 1], np.float32))
 
 
 def test_hazed_field(real: ModuleType, field: object) -> None:
@@ -163,9 +163,56 @@ def test_softened_nuclear_channels(real: ModuleType, field: object) -> None:
     assert real.softened(field, ("DAPI",), np.random.default_rng(0)) is None
 
 
+def test_drawn_markers(real: ModuleType, field: object) -> None:
+    large = replace(
+        field, index=np.kron(field.index, np.ones((2, 2), np.int32)), image=np.kron(field.image, np.ones((1, 2, 2), np.float16))
+    )
+    out = real.drawn(large, ("DNA",), np.random.default_rng(0), times=40)
+    assert out.image.shape == (40, 80, 160)
+    assert {c.split()[1] for c in out.channels} == {"membrane", "cytoplasm", "nuclear"}
+    assert set(np.unique(out.truth).tolist()) == {-1, 0, 1}
+    empty = ~(out.truth == 1).any(1)
+    assert 2 < empty.sum() < 20
+    for plane, mean, truth in zip(out.image, out.mean, out.truth, strict=True):
+        shown = np.bincount(out.index.ravel() + 1, plane.ravel())[1:] / 144
+        whole = np.setdiff1d(np.arange(40), out.index[plane == 8])  # the pool keeps no brighter pixel
+        np.testing.assert_allclose(shown[whole], mean[whole], atol=4e-3)  # pixels and means tell the same
+        if (truth == 1).sum() > 3 and (truth == 0).sum() > 3:
+            assert np.median(mean[truth == 1]) > np.median(mean[truth == 0])
+    assert np.nanmax(out.counterstain) < 1  # a drawn marker is no counterstain
+
+
+def test_fields_know_how_much_their_channels_look_like_the_counterstain(real: ModuleType, field: object) -> None:
+    rng = np.random.default_rng(0)
+    nuclear = rng.uniform(0.3, 0.7, 40)
+    mean = np.stack([np.where(np.arange(40) < 10, 0.6, 0.02), nuclear]).astype(np.float16)
+    some = replace(field, mean=mean)
+    rows = [
+        (some.image[0], nuclear.astype(np.float16) / 2, some.truth[0], "haze"),
+        (some.image[1], mean[1], some.truth[1], "DNA"),
+    ]
+    assert real.Field.of(rows, some, [1]).counterstain.tolist() == pytest.approx([0.999, 1])
+    assert np.isnan(real.Field.of(rows[:1], some, []).counterstain).all()
+
+
+def test_what_a_net_is_told_of_the_counterstain(field: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = load("train_default")
+    at = train.NET["stats"].index("counterstain")
+    monkeypatch.setitem(train.CROPS, "side", 96)
+    fov = replace(fov_of(train, field), real=True, counterstain=np.array([0.5, 1.0]))
+    monkeypatch.setitem(train.REAL, "nameless", 0.0)
+    told = {tuple(train.example(fov, np.random.default_rng(seed))[1][:, at].tolist()) for seed in range(8)}
+    assert told == {(0.5, 0.5), (-2.0, -2.0)}  # no normaliser changes it
+    monkeypatch.setitem(train.REAL, "nameless", 1.0)
+    assert not train.example(fov, np.random.default_rng(0))[1][:, at].any()
+    rng = np.random.default_rng(0)
+    assert train.drawn_likeness(np.array([1] * 19 + [-1, 0]), rng) == 1
+    assert train.drawn_likeness(np.array([0, 0, -1]), rng) > 0.6 > train.drawn_likeness(np.array([0, 1]), rng)
+
+
 def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
     train = load("train_default")
-    for kind in ("0", "1", "nuclei"):
+    for kind in ("0", "1", "drawn2", "nuclei"):
         np.savez(tmp_path / f"real_d__f__1__{kind}.npz", **vars(field), seldom=np.array([False, True]))
 
     def found(*without: str) -> list[tuple[str, list[str]]]:
@@ -174,12 +221,13 @@ def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
         return [(kind, fov.channels) for (*_, kind), fov in read]
 
     both = ["CD3", "DNA"]
-    assert found() == [("plain", both), ("hazed", both), ("nuclei", both)]
-    assert found("*/hazed/*", "d/nuclei/CD3") == [("plain", both), ("nuclei", ["DNA"])]
+    assert found() == [("plain", both), ("hazed", both), ("drawn", both), ("nuclei", both)]
+    assert found("*/hazed/*", "d/nuclei/CD3") == [("plain", both), ("drawn", both), ("nuclei", ["DNA"])]
 
 
-def test_examples_of_real_tissue_keep_cells_and_labels(field: object) -> None:
+def test_examples_of_real_tissue_keep_cells_and_labels(field: object, monkeypatch: pytest.MonkeyPatch) -> None:
     train = load("train_default")
+    monkeypatch.setitem(train.CROPS, "side", 176)
     fov = replace(fov_of(train, field), real=True)
     side = train.CROPS["side"]
     sides = []
@@ -205,6 +253,7 @@ def fov_of(train: ModuleType, field: object) -> object:
         seldom=np.zeros(2, bool),
         real=False,
         channels=["CD3", "DNA"],
+        counterstain=field.counterstain,
     )
 
 
@@ -259,12 +308,19 @@ def test_statistics_are_those_of_the_whole_dataset() -> None:
         "seldom": np.zeros(2, bool),
         "real": True,
     }
-    dim = train.Fov(mean=np.full((2, 50), 0.25), outside=np.array([0.1, 0.3]), channels=["CD3", "CD8"], **common)
-    bright = train.Fov(mean=np.full((2, 50), 0.75), outside=np.array([0.2, 0.4]), channels=["CD8", "CD4"], **common)
+    alike = np.array([np.nan, 0.25]), np.array([0.75, 1])
+    dim = train.Fov(
+        mean=np.full((2, 50), 0.25), outside=np.array([0.1, 0.3]), channels=["CD3", "CD8"], counterstain=alike[0], **common
+    )
+    bright = train.Fov(
+        mean=np.full((2, 50), 0.75), outside=np.array([0.2, 0.4]), channels=["CD8", "DNA"], counterstain=alike[1], **common
+    )
     train.pool_statistics([dim, bright])
     cd3, cd8 = dim.pooled
     assert (cd3["q10"], cd3["q90"], cd3["outside"]) == pytest.approx((0.25, 0.25, 0.1))
     assert (cd8["q10"], cd8["q90"], cd8["outside"]) == pytest.approx((0.25, 0.75, 0.25))
+    assert "counterstain" not in cd3
+    assert cd8["counterstain"] == 0.5
     assert bright.pooled[0] == cd8
     assert bright.pooled[1]["q50"] == 0.75
 

@@ -82,6 +82,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         mpp=mpp,
         channels=wanted,
         channel_names=channel_names,
+        counterstains=True,
     )
     for note in sorted({note for fov in fovs for note in fov.notes}):
         typer.echo(f"note: {note}", err=True)

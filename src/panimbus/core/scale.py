@@ -190,12 +190,16 @@ class ChannelStats:
         Histogram of the cells' mean intensities.
     outside_sum, outside_count
         Sum and number of the pixels outside cells.
+    likeness, likeness_cells
+        Likeness to the counterstain (`panimbus.core.counterstain`) in thousandths, summed over cells, and their number.
     """
 
     pixels: Histogram = field(default_factory=Histogram.empty)
     cell_means: Histogram = field(default_factory=Histogram.empty)
     outside_sum: float = 0.0
     outside_count: int = 0
+    likeness: int = 0
+    likeness_cells: int = 0
 
     def merge(self, other: ChannelStats) -> ChannelStats:
         """Pool two sets of pixels."""
@@ -204,6 +208,8 @@ class ChannelStats:
             self.cell_means.merge(other.cell_means),
             self.outside_sum + other.outside_sum,
             self.outside_count + other.outside_count,
+            self.likeness + other.likeness,
+            self.likeness_cells + other.likeness_cells,
         )
 
 
@@ -211,31 +217,42 @@ CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
 OVER = ("all", "nonzero")
 
 
+COUNTERSTAIN = "counterstain"
+"""The statistic that says how much a channel looks like the counterstain; it has no unit."""
 _RELATIVE = "/otsu"
 
 
 def stat_names_known(names: Iterable[str]) -> None:
-    """Refuse a statistic that is none of ``q01`` .. ``q99``, ``outside`` and ``otsu``, or one of them and ``/otsu``."""
+    """Refuse what is none of ``q01`` .. ``q99``, ``outside`` and ``otsu``, one of them and ``/otsu``, or ``counterstain``."""
     plain = {"outside", "otsu", *CELL_QUANTILES}
-    unknown = [n for n in names if n.removesuffix(_RELATIVE) not in plain]
+    unknown = [n for n in names if n.removesuffix(_RELATIVE) not in plain and n != COUNTERSTAIN]
     if unknown:
-        listed = ("q01 ... q99", "outside", "otsu", "q01/otsu ...")
+        listed = ("q01 ... q99", "outside", "otsu", "q01/otsu ...", COUNTERSTAIN)
         raise InputError(f"Unknown channel statistics: {', '.join(unknown)}.", available=listed)
 
 
 def stat_vector(known: Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(S,) float32 in [0, 1]: what a net is told of a channel whose statistics, in units of the normaliser, are ``known``.
+    """(S,) float32: what a net is told of a channel whose statistics, in units of the normaliser, are ``known``.
 
     The square root of a statistic (see `statistic`), clipped; of ``q50/otsu`` and the like q / (q + Otsu's threshold), which does
-    not hang on the normaliser.
+    not hang on the normaliser; of ``counterstain`` twice its square, 0 where it is not known, and -2 for the counterstain itself.
     """
     stat_names_known(names)
     otsu = statistic(known, "otsu")
     out = []
     for name in names:
+        if name == COUNTERSTAIN:
+            alike = min(max(known.get(name, 0.0), 0.0), 1.0)
+            out.append(-2.0 if alike == 1 else 2 * alike**2)
+            continue
         value = max(float(np.nan_to_num(statistic(known, name.removesuffix(_RELATIVE)))), 0.0)
         out.append((value / (value + otsu) if value > 0 else 0.0) if name.endswith(_RELATIVE) else min(value, 1.0) ** 0.5)
     return np.array(out, np.float32)
+
+
+def in_units(known: Mapping[str, float], value: float) -> dict[str, float]:
+    """Statistics divided by an intensity: those that have its unit."""
+    return {name: v if name == COUNTERSTAIN else v / value for name, v in known.items()}
 
 
 def statistic(known: Mapping[str, float], name: str) -> float:
@@ -285,7 +302,7 @@ class ChannelScale:
         Channel -> the intensity that becomes 1.0; NaN for a blank channel.
     stats
         Channel -> statistic -> intensity: ``q01`` .. ``q99`` percentiles of the cells' mean intensities, ``outside`` the mean
-        outside cells.
+        outside cells; and ``counterstain``, the rank correlation with the counterstain, where there is one.
     notes
         Channel -> what had to be decided (blank, percentile 0).
     fov_ids
@@ -346,8 +363,7 @@ class ChannelScale:
 
     def known(self, channel: str) -> dict[str, float]:
         """The channel's statistics in units of its normaliser."""
-        value = self.value(channel)
-        return {name: v / value for name, v in self.stats[channel].items()}
+        return in_units(self.stats[channel], self.value(channel))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -408,4 +424,6 @@ def _cell_stats(channel: ChannelStats) -> dict[str, float]:
         out = {name: channel.cell_means.percentile(float(name[1:])) for name in CELL_QUANTILES}
     if channel.outside_count:
         out["outside"] = channel.outside_sum / channel.outside_count
+    if channel.likeness_cells:
+        out[COUNTERSTAIN] = channel.likeness / channel.likeness_cells / 1000
     return out

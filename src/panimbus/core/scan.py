@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.band import BandScan, LabelBand, PlaneBand, look_at_labels, look_at_plane, nearest_pixels
+from panimbus.core.counterstain import likeness
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.labels import CellIndex, unique_ids
@@ -318,16 +319,18 @@ def _join_channels(
 ) -> FovScan:
     mean = np.empty((len(count), len(channels)), np.float32)
     stats = {}
-    for k, channel in enumerate(channels):
+    for k in range(len(channels)):
         total = np.zeros(len(count))
         for part, at in zip(parts, where, strict=True):
             total[at] += part.sums[k]
         mean[:, k] = total / np.maximum(count, 1)
+    for k, (channel, alike) in enumerate(zip(channels, likeness(mean, channels), strict=True)):
         stats[channel] = ChannelStats(
             Histogram.pool([p.pixels[k] for p in parts]),
             Histogram.of(mean[np.isfinite(mean[:, k]), k]),
             float(sum(p.outside_sum[k] for p in parts)),
             int(sum(p.outside_count[k] for p in parts)),
+            *((0, 0) if alike is None else (round(1000 * alike) * len(count), len(count))),
         )
     digest = hashlib.sha256(repr((fov.shape_yx, tuple(channels), str(fov.image.dtype))).encode())
     for part in parts:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.counterstain import beside
 from panimbus.core.errors import InputError, listed
 from panimbus.core.fov import Fov
-from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, pool, scan_fov
 
 FloatArray = npt.NDArray[np.float32]
@@ -143,15 +144,16 @@ def scan_fovs(
     if not any(f.labels is not None for f in fovs):
         raise InputError(f"Dataset {name!r} has no FOV with a label image.", got=listed([f.fov_id for f in fovs]))
     wanted = tuple(fovs[0].channels if channels is None else channels)
+    looked_at = (*wanted, *beside(wanted, fovs, [COUNTERSTAIN]))
     pooled: dict[str, ChannelStats] = {}
     found = []
     for k, fov in enumerate(fovs):
         report("scan", fov.fov_id, k, len(fovs))
         if fov.labels is None:
-            stats = pool([fov], wanted, mpp)
+            stats = pool([fov], looked_at, mpp)
         else:
-            cells, scan = scan_fov(fov, wanted, mpp)
-            found.append(ScannedFov(fov, cells, scan.mean, scan.digest))
+            cells, scan = scan_fov(fov, looked_at, mpp)
+            found.append(ScannedFov(fov, cells, scan.mean[:, : len(wanted)], scan.digest))
             stats = scan.stats
         for channel, one in stats.items():
             pooled[channel] = pooled.get(channel, ChannelStats()).merge(one)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.core.scale import ChannelScale
+from panimbus.core.scale import ChannelScale, in_units
 from panimbus.data.shards import Planes
 from panimbus.data.split import SPLITS
 
@@ -291,5 +291,4 @@ def _widened(plane: npt.NDArray[np.float16]) -> FloatArray:
 
 
 def _stats(scale: ChannelScale, marker: str) -> dict[str, float]:
-    value = scale.value(marker)
-    return {name: float(v) / value for name, v in scale.stats[marker].items()}
+    return in_units(scale.stats[marker], scale.value(marker))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panimbus.core.counterstain import beside
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.planes import check_given
@@ -80,7 +81,7 @@ def predict(
     chosen = check_fovs(fovs, channels)
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
-    plan = make_plan(resolve_model(model), settings, tuple(channels) if channels is not None else chosen[0].channels, scale)
+    plan = make_plan(resolve_model(model), settings, chosen, channels, scale)
     store = FolderStore(Path(out)) if out else None
     with _executor(plan) as executor:
         run = Run(chosen, plan, executor, store, progress or (lambda _: None))
@@ -145,9 +146,12 @@ def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> lis
     return chosen
 
 
-def make_plan(files: ModelFiles, settings: PredictSettings, channels: tuple[str, ...], scale: ChannelScale | None) -> Plan:
+def make_plan(
+    files: ModelFiles, settings: PredictSettings, fovs: Sequence[Fov], channels: Sequence[str] | None, scale: ChannelScale | None
+) -> Plan:
     """The plan; settings and a normaliser that the model cannot use are refused before any pixel is read."""
-    card, plan = files.card, Plan(files, settings, channels)
+    card, wanted = files.card, tuple(fovs[0].channels if channels is None else channels)
+    plan = Plan(files, settings, wanted, beside(wanted, fovs, card.stats) if scale is None else ())
     check_given(card.planes)
     views(settings.tta_for(card))
     plan_tiles((1, 1), size=settings.tile_for(card), reach=card.reach + 1, stride=card.stride)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.counterstain import is_counterstain
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
-from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
 from panimbus.core.scan import FovCells, scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
 from panimbus.infer.predict import PredictSettings, Progress
@@ -24,6 +25,7 @@ SMALL_UM2 = 5.0
 DIAMETER_UM = (3.0, 40.0)
 SATURATED = 0.005
 PIECES = 0.02
+ALIKE = 0.75
 Array = npt.NDArray[Any]
 
 
@@ -94,6 +96,8 @@ class ChannelReport:
         Share of pixels that are not 0.
     same_as
         An earlier channel with exactly the same pixels in all FOVs.
+    counterstain
+        Rank correlation of the cells' mean intensities with the counterstain's (1 for a counterstain); None where there is none.
     note
         What the normaliser had to decide.
     """
@@ -108,6 +112,7 @@ class ChannelReport:
     not_finite: int
     nonzero: float
     same_as: str | None
+    counterstain: float | None
     note: str
 
 
@@ -334,6 +339,7 @@ def _channels(found: _Found) -> list[ChannelReport]:
                 not_finite=found.bad.get(name, 0),
                 nonzero=1 - float(pixels.counts[pixels.keys == 0].sum()) / total,
                 same_as=None if same == name else same,
+                counterstain=scale.stats[name].get(COUNTERSTAIN),
                 note=scale.notes.get(name, ""),
             )
         )
@@ -358,6 +364,11 @@ def _judge_channel(channel: ChannelReport, found: _Found) -> None:
         found.warnings.append(f"{name}: {channel.note}")
     if channel.same_as is not None:
         found.warnings.append(f"{name} has exactly the pixels of {channel.same_as!r}")
+    if not is_counterstain(channel.name) and (channel.counterstain or 0.0) > ALIKE:
+        found.warnings.append(
+            f"{name} is bright in the cells in which the counterstain is (rank correlation {channel.counterstain:.2f}): "
+            "a stain of all nuclei, or nothing but their haze"
+        )
     if channel.saturated > SATURATED:
         found.warnings.append(f"{name}: {100 * channel.saturated:.1f} % of the pixels are saturated (at {channel.max:g})")
     if channel.min is not None and channel.min < 0:

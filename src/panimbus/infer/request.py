@@ -80,6 +80,7 @@ class Request:
             mpp=self.mpp,
             channels=self.channels,
             channel_names=self.channel_names,
+            counterstains=True,
         )
 
     def files(self) -> ModelFiles:

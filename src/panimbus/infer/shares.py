@@ -122,7 +122,7 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
 
 def _prepared(request: Request, scale: ChannelScale | None, threads: int = 0) -> tuple[list[Fov], Plan]:
     fovs = check_fovs(request.open(), request.channels)
-    return fovs, make_plan(request.files(), request.settings(threads), request.channels or fovs[0].channels, scale)
+    return fovs, make_plan(request.files(), request.settings(threads), fovs, request.channels, scale)
 
 
 def _scan_whole(run: Run) -> None:

@@ -93,7 +93,8 @@ class Run:
             self._outside.setdefault(channel, []).append(stats.outside_sum)
         self.seen.add(fov_id)
         if self.share.of == 1 or fov_id in self.own:
-            self.scanned[fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}))
+            mean = scanned.scan.mean[:, : len(self.plan.channels)]
+            self.scanned[fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}, mean=mean))
 
     def pooled(self) -> dict[str, ChannelStats]:
         """The statistics of all FOVs seen, the same to the last bit in whatever order they came."""
@@ -191,13 +192,15 @@ def _scan_units(run: Run, queue: dict[str, tuple[_Parts[BandScan], list[tuple[in
 
 
 def _scan_key(run: Run, fov: Fov) -> str:
-    planes = [fov.index(c) for c in run.plan.channels]  # a corrected panel gives a name another plane
-    return fingerprint([source_key(fov), run.plan.channels, planes, fov.mpp, run.plan.model.card.mpp, run.plan.settings.on_error])
+    planes = [fov.index(c) for c in run.plan.looked_at]  # a corrected panel gives a name another plane
+    return fingerprint(
+        [source_key(fov), run.plan.looked_at, planes, fov.mpp, run.plan.model.card.mpp, run.plan.settings.on_error]
+    )
 
 
 def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
     fov = parts.fov
-    cells, scan = join_bands(fov, run.plan.channels, run.plan.model.card.mpp, parts)
+    cells, scan = join_bands(fov, run.plan.looked_at, run.plan.model.card.mpp, parts)
     if scan.skipped:
         logger.warning("FOV %r: skipped what cannot be read: %s", fov.fov_id, listed([f"{c} {box}" for c, box in scan.skipped]))
     if (store := run.keeps(fov)) is not None:

@@ -31,7 +31,7 @@ FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
 P = TypeVar("P", BlockPart, BandScan)
 _DAMAGED = (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile)
-_FORMAT = 5  # raise it when the meaning of what is stored changes
+_FORMAT = 6  # raise it when the meaning of what is stored changes
 
 
 def fingerprint(data: Any) -> str:
@@ -70,7 +70,8 @@ class FolderStore:
                 Histogram(data[f"{what}_keys_{k}"], data[f"{what}_counts_{k}"], _kind(data[f"{what}_kind_{k}"]))
                 for what in ("pixels", "means")
             )
-            stats[name] = ChannelStats(pixels, means, float(data["outside_sum"][k]), int(data["outside_count"][k]))
+            numbers = (int(data[what][k]) for what in ("outside_count", "likeness", "likeness_cells"))
+            stats[name] = ChannelStats(pixels, means, float(data["outside_sum"][k]), *numbers)
         geometry = CellGeometry(data["count"], data["sum_y"], data["sum_x"])
         skipped = tuple((str(channel), tuple(box)) for channel, box in json.loads(str(data["skipped"])))
         cells = FovCells(CellIndex(data["ids"]), geometry, *model_axes(fov, mpp), data["rescued"], data["pixels"])
@@ -84,6 +85,8 @@ class FolderStore:
             "digest": scan.digest,
             "outside_sum": [s.outside_sum for s in scan.stats.values()],
             "outside_count": [s.outside_count for s in scan.stats.values()],
+            "likeness": [s.likeness for s in scan.stats.values()],
+            "likeness_cells": [s.likeness_cells for s in scan.stats.values()],
             "ids": cells.index.ids,
             "count": cells.geometry.count,
             "sum_y": cells.geometry.sum_y,

@@ -35,11 +35,19 @@ class Plan:
     model, settings
     channels
         Names of the channels to score.
+    beside
+        Counterstains that are not to be scored, but that the model wants to know of (`panimbus.core.counterstain`).
     """
 
     model: ModelFiles
     settings: PredictSettings
     channels: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The channels of the first pass; those to score come first."""
+        return self.channels + self.beside
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -143,7 +151,7 @@ class LocalExecutor:
 
 def scan_unit(fov: Fov, plan: Plan, rows: Rows) -> BandScan:
     """Read one band."""
-    return scan_band(fov, plan.channels, plan.model.card.mpp, rows, on_error=plan.settings.on_error)
+    return scan_band(fov, plan.looked_at, plan.model.card.mpp, rows, on_error=plan.settings.on_error)
 
 
 def open_backend(files: ModelFiles, settings: PredictSettings) -> Backend:

@@ -38,7 +38,7 @@ class Order:
         Name of a shipped model, or absolute path of a model file.
     sha256
         Of its weights.
-    settings, channels
+    settings, channels, beside
         As in `Plan`.
     version
         Of panimbus, where the order comes from.
@@ -48,6 +48,7 @@ class Order:
     sha256: str
     settings: PredictSettings
     channels: tuple[str, ...]
+    beside: tuple[str, ...]
     version: str
 
     @classmethod
@@ -56,13 +57,13 @@ class Order:
         path = plan.model.weights
         name = path.stem if path.parent == SHIPPED else str(path.absolute())
         settings = replace(plan.settings, threads=plan.settings.threads or threads)
-        return cls(name, plan.model.sha256, settings, plan.channels, version())
+        return cls(name, plan.model.sha256, settings, plan.channels, plan.beside, version())
 
     def plan(self) -> Plan:
         """The plan on this machine; a worker that came later may have another version."""
         if self.version != version():
             raise InputError("A worker has another version of panimbus.", expected=self.version, got=version())
-        return Plan(_model_here(self.model, self.sha256), self.settings, self.channels)
+        return Plan(_model_here(self.model, self.sha256), self.settings, self.channels, self.beside)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from panimbus.core.counterstain import beside
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
+from panimbus.core.scale import COUNTERSTAIN
 from panimbus.io import names
 from panimbus.io.discover import Found, check_exists, discover, read
 from panimbus.io.labels import SUPPORTED, label_places, open_labels
@@ -33,6 +35,7 @@ def open_fovs(
     mpp: float | None = None,
     channels: Sequence[str] | None = None,
     channel_names: str | Path | Sequence[str] | None = None,
+    counterstains: bool = False,
 ) -> list[Fov]:
     """Open images, and their label images, as FOVs. Only metadata is read; pixels are read when they are asked for.
 
@@ -51,10 +54,13 @@ def open_fovs(
     mpp
         Micrometres per pixel, instead of what the files say.
     channels
-        Channels wanted, in this order; all by default.
+        Channels wanted, in this order; all by default. To score a few channels name them to `predict`, not here: for their sake
+        it looks at the counterstain, too.
     channel_names
         Names of the planes of files that name none: a list, a text file (one a line), or a table such as steinbock's
         ``panel.csv`` (whose column ``keep`` is honoured).
+    counterstains
+        Keep the counterstains that all FOVs have, after the channels wanted.
 
     Returns
     -------
@@ -73,7 +79,11 @@ def open_fovs(
     opened = _open_all(found, named=panel is not None, fixed=isinstance(images, Mapping))
     wanted = [channels] if isinstance(channels, str) else channels
     fovs = [_fov(fov_id, path, raw, panel, mpp) for fov_id, path, raw in opened]
-    fovs = [select(fov, wanted) for fov in fovs] if wanted is not None else align(fovs)
+    if wanted is not None:
+        more = beside(wanted, fovs, [COUNTERSTAIN]) if counterstains else ()
+        fovs = [select(fov, [*wanted, *more]) for fov in fovs]
+    else:
+        fovs = align(fovs)
     if labels is None:
         return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
     paths = _pair(

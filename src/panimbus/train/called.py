@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 
 from panimbus.core.correction import NONE
+from panimbus.core.counterstain import beside
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.scale import ChannelScale, ChannelStats, stat_vector
+from panimbus.core.scale import ChannelScale, ChannelStats, in_units, stat_vector
 from panimbus.core.scan import FovCells, scan_fov
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.gold import CELL, CHANNEL, FOV
@@ -61,11 +62,12 @@ def read_dataset(
     """Find the cells of every FOV, and fit the normaliser of all of them together, if none is given."""
     cells, means = [], []
     pooled: dict[str, ChannelStats] = {}
+    looked_at = (*channels, *beside(channels, fovs, card.stats))
     for k, fov in enumerate(fovs):
         seen(fov.fov_id, k)
-        found, scan = scan_fov(fov, channels, card.mpp)
+        found, scan = scan_fov(fov, looked_at, card.mpp)
         cells.append(found)
-        means.append(scan.mean)
+        means.append(scan.mean[:, : len(channels)])
         for channel, stats in scan.stats.items():
             pooled[channel] = pooled.get(channel, ChannelStats()).merge(stats)
     if scale is None:
@@ -104,7 +106,7 @@ class Crop:
     def inputs(self, card: ModelCard, *, gain: float = 1.0) -> tuple[FloatArray, FloatArray]:
         """Planes (P, h, w) and statistics (S,) that the card's net sees; ``gain`` multiplies the intensities."""
         fixed = label_planes(card.planes, self.index)
-        known = {name: gain * v for name, v in self.known.items()}
+        known = in_units(self.known, 1 / gain)
         image, mean = self.image * np.float32(gain), self.mean * np.float32(gain)
         planes = channel_planes(fixed, card.planes, image, index=self.index, cell_mean=mean, known=known)
         return planes, stat_vector(known, card.stats)

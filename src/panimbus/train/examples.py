@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError, listed
 from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
-from panimbus.core.scale import CELL_QUANTILES, stat_vector
+from panimbus.core.scale import CELL_QUANTILES, COUNTERSTAIN, stat_vector
 from panimbus.data.augment import View, augment
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class Examples:
             return example.stats
         drawn = example.mean[rng.choice(len(odds), _DRAWN, p=odds / odds.sum())]
         outside = example.stats.get("outside", 0.0) * float(np.exp(rng.normal(0, 0.2)))
-        return dict(zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)) | {"outside": outside}
+        found = dict(zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)) | {"outside": outside}
+        return found | {name: v for name, v in example.stats.items() if name == COUNTERSTAIN}
 
     def _item(self, example: Example, view: View, stats: Mapping[str, float]) -> Item | None:
         known, pixels = self._known(example, view)
@@ -160,6 +161,7 @@ class Examples:
         names = self.card.planes
         mean = view.level(example.mean).astype(np.float32)
         seen = dict(zip(stats, view.level(np.array(list(stats.values()))).tolist(), strict=True))
+        seen |= {name: v for name, v in stats.items() if name == COUNTERSTAIN}  # it has no unit
         planes = channel_planes(label_planes(names, view.index), names, view.image, index=view.index, cell_mean=mean, known=seen)
         planes = extra_planes(planes, names, dict(zip(self.store.info.extra, view.extra, strict=True)))
         number = np.zeros(len(known) + 1, np.int64)  # the last element serves index -1
