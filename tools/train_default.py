@@ -499,12 +499,11 @@ def train(run: Path, pool_folder: Path, without: Sequence[str], cores: int) -> N
 # ---------------------------------------------------------------- export
 NOT_FOR = (
     "H&E, immunohistochemistry, transcripts, and images without a segmentation. No clinical use. Known failures: uneven nuclear "
-    "or diffuse haze in fluorescence (hazy CD4 and CD7: positive cells missed; CD20: too many positive), channels that show "
-    "nothing but nuclear haze (half to three quarters of their cells are called positive: PD-L1, p53, CD163 of a lymphoma), "
-    "dimly stained cells of the red pulp (CD68, SMA in crowded imaging mass cytometry), rare nuclear markers whose dim cells are "
-    "missed (FoxP3), counterstains in patches (9 % of the cells of a lymphoma's DAPI, two thirds of `panimbus demo`'s are called "
-    "negative), and graded markers in which no line divides positive from negative. In pictures, on simulated tissue: "
-    "benchmarks/model/failures.png of the repository."
+    "or diffuse haze in fluorescence (hazy CD4 and CD7: positive cells missed; CD20: too many positive), dimly stained cells of "
+    "the red pulp (CD68, SMA in crowded imaging mass cytometry), rare nuclear markers whose dim cells are missed (FoxP3), "
+    "nuclear stains and nuclear haze where no channel has a counterstain's name (one is taken for the other), a stain of all "
+    "nuclei under another name beside a counterstain (taken for its haze), and graded markers in which no line divides positive "
+    "from negative. In pictures, on simulated tissue: benchmarks/model/failures.png of the repository."
 )
 
 
@@ -523,7 +522,8 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
         f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with "
         f"{markers} random markers each, platforms {platforms}. {real} of the crops are real, with targets from staining read by "
         "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 5,109 cells called one by one; machine vision), "
-        "partly with nuclear haze and diffuse background added, nuclear stains partly blurred: imaging mass cytometry of spleen "
+        "partly with nuclear haze and diffuse background added, nuclear stains partly blurred, and with markers drawn on these "
+        "fields' cells and nuclei (tools/real_labels.py): imaging mass cytometry of spleen "
         "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
         "denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) "
         f"and Vectra (akoyabio/phenoptr, zlib; 1); shares {REAL['datasets']}. None of them is a field of view of dev_gold. "

@@ -67,6 +67,11 @@ def check(name, data, model, card):
         for c, v in zip(carried, positive(fov, carried, model).mean(0), strict=True)
     ]
     rows += [(f"{name}: {c}, nuclear haze: positive", positive(fov, [c], model).mean()) for c in haze]
+    nameless = fov.with_(channels=tuple(f"channel {k}" for k in range(len(fov.channels))))
+    for what, of in (("carried by all cells", carried), ("nuclear haze", haze)):
+        if of:
+            calls = positive(nameless, [nameless.channels[fov.index(c)] for c in of], model)
+            rows.append((f"{name}: {what}, no counterstain named: positive, mean of {len(of)}", calls.mean()))
     rng, area = np.random.default_rng(0), np.asarray(fov.labels[:])
     noise = np.stack([rng.poisson(rate, area.shape).astype(np.uint16) for rate in RATES])
     names = [f"{rate:g}" for rate in RATES]
