@@ -42,7 +42,7 @@ from panimbus.core.fov import Fov
             "191Ir",
             "TO-PRO-3",
         ),
-        *("SYTOX Green", "iridium_1"),
+        *("SYTOX Green", "iridium_1", "cyc001_ch001_DAPI", "DAPI (DAPI)", "AF_DAPI", "Nuclear stain", "DNA_10", "DAPI MSI"),
     ],
 )
 def test_stains_of_all_nuclei(name):
@@ -58,6 +58,8 @@ def test_stains_of_all_nuclei(name):
         "FoxP3",
         "HLA-DR",
         "IRF4",
+        "DNA-PK",
+        "dapis",
         "DNAJB9",
         "cDNA",
         "pH3",

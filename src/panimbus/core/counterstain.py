@@ -23,9 +23,9 @@ _MOST = 100_000
 _ALMOST = 0.999  # 1 is the counterstain itself
 _ASIDE = re.compile(r"\(.*?\)|^\d{2,3}[a-z]{1,2}[\s_.-]+|^[a-z]{1,2}\d{2,3}[\s_.-]+")  # isotope, or what stands in brackets
 _CYCLE = re.compile(r"(?<=\D)[\s_.-]*\d{1,3}$")
+_ANYWHERE = re.compile(r"(?<![a-z])(dapi|hoechst|draq[57]|sytox|dsdna)(?![a-z])")
 _NAMES = re.compile(
-    r"dapi|hoechst|(ds|ss)?dna|draq[57]|sytox\w*|topro3?|nuc|nuclei|nucleus|nuclear|iridium|ir19[13](di)?|19[13]ir(di)?"
-    r"|(histone|h)?h3|h3k\d+(ac|me)\d?"
+    r"dna|topro3?|(nuc|nuclei|nucleus|nuclear)(stain|channel)?|iridium|ir19[13](di)?|19[13]ir(di)?|(histone|h)?h3|h3k\d+(ac|me)\d?"
 )
 
 
@@ -39,6 +39,8 @@ def is_counterstain(channel: str) -> bool:
     >>> [is_counterstain(name) for name in ("DAPI", "Hoechst 2", "Ir191_DNA1", "dsDNA", "HH3", "Ki-67", "CD3")]
     [True, True, True, True, True, False, False]
     """
+    if _ANYWHERE.search(channel.casefold()):
+        return True
     plain = _ASIDE.sub("", channel.strip().casefold()).strip()
     return any(_NAMES.fullmatch(re.sub(r"[\s_.-]", "", form)) for form in (plain, _CYCLE.sub("", plain)))
 
