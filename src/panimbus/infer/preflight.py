@@ -193,6 +193,12 @@ def inspect_fovs(
         progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
     channels = _channels(found)
     _judge(found)
+    if alike := [c for c in channels if not is_counterstain(c.name) and (c.counterstain or 0.0) > ALIKE]:
+        said = listed([f"{c.name} ({c.counterstain:.2f})" for c in alike])
+        found.warnings.append(
+            f"bright in the same cells as the counterstain, so stains of all nuclei, or nothing but their haze: {said} "
+            "(rank correlation of the cells' mean intensities)"
+        )
     live = sum(not c.blank for c in channels)
     cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
     return Report(
@@ -364,11 +370,6 @@ def _judge_channel(channel: ChannelReport, found: _Found) -> None:
         found.warnings.append(f"{name}: {channel.note}")
     if channel.same_as is not None:
         found.warnings.append(f"{name} has exactly the pixels of {channel.same_as!r}")
-    if not is_counterstain(channel.name) and (channel.counterstain or 0.0) > ALIKE:
-        found.warnings.append(
-            f"{name} is bright in the cells in which the counterstain is (rank correlation {channel.counterstain:.2f}): "
-            "a stain of all nuclei, or nothing but their haze"
-        )
     if channel.saturated > SATURATED:
         found.warnings.append(f"{name}: {100 * channel.saturated:.1f} % of the pixels are saturated (at {channel.max:g})")
     if channel.min is not None and channel.min < 0:
