@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,23 +91,30 @@ def simulated(out: Path, how: How, *, seed: int = 0) -> Demo:
     return Demo(demo.table, demo.picture, demo.sheet, demo.quality, demo.baseline, shlex.join(again))
 
 
-def of_files(fovs: list[Fov], out: Path, how: How, *, name: str | None = None) -> Demo:
-    """Predict one FOV of real files and draw it: the one of this name, else the first."""
+def of_files(fovs: list[Fov], out: Path, how: How, *, name: str | None = None, channels: Sequence[str] | None = None) -> Demo:
+    """Predict one FOV of real files (all channels, or these) and draw it: the one of this name, else the first."""
     chosen = [f for f in fovs if name is None or f.fov_id == name]
     if not chosen:
         raise InputError(f"There is no FOV {name!r}.", available=[f.fov_id for f in fovs])
     fov = chosen[0]
     where = str(fov.source.get("image", fov.fov_id))
-    return _run(fov, out, how, {"title": f"panimbus on {fov.fov_id}", "dataset": where}, None)
+    return _run(fov, out, how, {"title": f"panimbus on {fov.fov_id}", "dataset": where}, None, channels)
 
 
-def _run(fov: Fov, out: Path, how: How, about: Mapping[str, str], known: Mapping[str, Array] | None) -> Demo:
+def _run(
+    fov: Fov,
+    out: Path,
+    how: How,
+    about: Mapping[str, str],
+    known: Mapping[str, Array] | None,
+    channels: Sequence[str] | None = None,
+) -> Demo:
     """Predict, write the tables and the picture. ``known``: marker -> truth of the labels 1, 2, ..."""
     from panimbus.evaluate.picture import Subject, write_picture
     from panimbus.infer.output import save_run
     from panimbus.infer.predict import predict
 
-    table = predict(fov, model=how.model, settings=how.settings, progress=how.progress)
+    table = predict(fov, model=how.model, channels=channels, settings=how.settings, progress=how.progress)
     provenance = table.uns[PROVENANCE]
     truth = None
     if known is not None:

@@ -80,13 +80,17 @@ def test_demo(panimbus, tmp_path, small_demo, model):
 
 def test_demo_of_real_files(panimbus, tmp_path, make_tissue, model):
     for k in range(2):
-        image, labels = make_tissue((80, 70), 30, seed=k)
-        write_ome_tiff(tmp_path / "images" / f"r{k}.ome.tiff", image, ("CD3", "x<y>"), 1.0)
+        image, labels = make_tissue((80, 70), 30, seed=k, channels=3)
+        write_ome_tiff(tmp_path / "images" / f"r{k}.ome.tiff", image, ("CD3", "x<y>", "DAPI"), 1.0)
         write_labels(tmp_path / "labels" / f"r{k}.tiff", labels)
     given = ("demo", "--data", tmp_path / "images", "--labels", tmp_path / "labels", "--tta", "none", *model)
     assert panimbus(*given, "--fov", "r1", "--out", tmp_path / "a").code == 0
     assert set(anndata.read_h5ad(tmp_path / "a" / "cells.h5ad").obs["fov_id"]) == {"r1"}
     assert "x&lt;y&gt;" in (tmp_path / "a" / "picture.html").read_text(encoding="utf-8")
+    assert panimbus(*given, "--fov", "r1", "--channels", "CD3", "--out", tmp_path / "c").code == 0
+    few, all_ = (anndata.read_h5ad(tmp_path / name / "cells.h5ad") for name in "ca")
+    assert list(few.var_names) == ["CD3"]
+    np.testing.assert_array_equal(few.X, all_[:, "CD3"].X)  # DAPI is looked at all the same
     wrong = panimbus(*given, "--fov", "r7", "--out", tmp_path / "b")
     assert wrong.code == 2
     assert "r0, r1" in wrong.err

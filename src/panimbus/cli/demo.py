@@ -46,9 +46,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
             demo = simulated(out, How(model, settings, said, show), seed=seed)
     else:
         wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
-        fovs = open_fovs(data, labels, mpp=mpp, channels=wanted)
+        fovs = open_fovs(data, labels, mpp=mpp, channels=wanted, counterstains=True)
         with progress_bar() as show:
-            demo = of_files(fovs, out, How(model, settings, said, show), name=fov)
+            demo = of_files(fovs, out, How(model, settings, said, show), name=fov, channels=wanted)
     typer.echo(_summary(demo, out))
 
 
