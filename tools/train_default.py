@@ -4,7 +4,7 @@ r"""Train the default model by the recipe ``compact-5.toml``: simulate -> real -
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
     python tools/train_default.py train --run /tmp/run --cores 1                  # after a kill: the same line goes on
     python tools/train_default.py train --run /tmp/run/second --pool /tmp/run/pool --cores 1 \
-        --change 'seed = 1' 'crops.side = 224' 'crops.batch = 8'
+        --change 'seed = 42' 'crops.side = 176' 'crops.batch = 12'
     python tools/train_default.py export --run /tmp/run --average /tmp/run/second # -> src/panimbus/model/shipped
     panimbus evaluate examples/dev_gold.toml --model compact-5 --out /tmp/run/measured  # then export again, with the figures
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from panimbus.core import scan
+from panimbus.core.errors import InputError
+from panimbus.core.scale import ChannelScale
 from panimbus.infer import blocks
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.infer.request import Request
@@ -98,3 +101,23 @@ def test_a_counterstain_counts_whether_it_is_scored_or_not(model, make_tissue, s
     assert not np.array_equal(
         predict(nameless, model=model("compact"), channels=["CD3"], settings=PredictSettings(**told)).X, alone.X
     )
+
+
+def test_a_counterstain_that_is_not_scored_stops_nothing(model, fov, run, caplog):
+    one = fov(channels=2, dtype=np.float32).with_(channels=("DAPI", "CD3"))
+    image = np.array(one.image)
+    image[0, 3, 4] = np.nan
+    table = run(one.with_(image=image), model("compact"), channels=["CD3"])
+    assert np.isfinite(table.X).all()
+    assert "skipped what cannot be read: DAPI" in caplog.text
+    with pytest.raises(InputError, match="'DAPI': 1 of"):
+        run(one.with_(image=image), model("compact"))
+
+
+def test_a_normaliser_that_knows_no_counterstain(model, fov, run, caplog):
+    one = fov(channels=2).with_(channels=("DAPI", "CD3"))
+    scale = ChannelScale.from_dict(json.loads(run(one, model("compact")).uns["panimbus"]["scale"]))
+    assert "counterstain" not in caplog.text
+    old = replace(scale, stats={c: {k: v for k, v in s.items() if k != "counterstain"} for c, s in scale.stats.items()})
+    run(one, model("compact"), scale=old)
+    assert "looks like the counterstain (DAPI): fit a new one" in caplog.text

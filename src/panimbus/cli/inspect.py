@@ -62,12 +62,18 @@ def command(  # noqa: PLR0913 (one parameter an option)
 def _show(report: Report) -> None:
     from rich.console import Console
 
+    from panimbus.core.counterstain import is_counterstain
+    from panimbus.core.errors import listed
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=150)
     console.print(_fov_table(report.fovs))
     _notes(console, report)
     console.print(_channel_table(report))
+    stains = [c.name for c in report.channels if is_counterstain(c.name)]
+    said = listed(stains) if stains else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
+    console.print(f"counterstain: {said}", markup=False)
     for kind, style, lines in (("warning", "yellow", report.warnings), ("problem", "bold red", report.problems)):
         for line in lines[:_SHOWN]:
             console.print(f"{kind}:", style=style, end=" ")

@@ -21,28 +21,34 @@ FEW = 20
 """Cells, at least, of a correlation."""
 _MOST = 100_000
 _ALMOST = 0.999  # 1 is the counterstain itself
-_ASIDE = re.compile(r"\(.*?\)|^\d{2,3}[a-z]{1,2}[\s_.-]+|^[a-z]{1,2}\d{2,3}[\s_.-]+")  # isotope, or what stands in brackets
-_CYCLE = re.compile(r"(?<=\D)[\s_.-]*\d{1,3}$")
-_ANYWHERE = re.compile(r"(?<![a-z])(dapi|hoechst|draq[57]|sytox|dsdna)(?![a-z])")
-_NAMES = re.compile(
-    r"dna|topro3?|(nuc|nuclei|nucleus|nuclear)(stain|channel)?|iridium|ir19[13](di)?|19[13]ir(di)?|(histone|h)?h3|h3k\d+(ac|me)\d?"
+_METALS = "ir|in|y|la|ce|pr|nd|sm|eu|gd|tb|dy|ho|er|tm|yb|lu|bi|pt|ta|os|rh|pd|ag|au|hf"
+_ISOTOPE = re.compile(rf"x?\d{{2,3}}({_METALS})(di)?|({_METALS})\d{{2,3}}(di)?")
+_IRIDIUM = re.compile(r"x?19[13]ir(di)?|ir19[13](di)?")
+_ASIDE = re.compile(r"\d+|(cycle|cyc|c|round|r|channel|ch|reg|t|z)\d*|stain|msi|mean|marker")
+_OTHER = re.compile(r"phospho|citr|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d")
+_STAIN = re.compile(
+    r"(dapi|hoe?chst|hoescht|(ds|ss|sir)?dna(intercalator)?|draq|sytox(green|orange|red|blue|deepred)?|syto|topro|toto|yoyo|7?aad"
+    r"|propidiumiodide|nucblue|intercalator|iridium|histone|(histone|h)?h3|h3k9ac|nuc|nuclei|nucleus|nuclear"
+    r"|(nuclear)?counterstain)((cyc|cycle|c|r|nuc)?\d*|nuc)"
 )
 
 
 def is_counterstain(channel: str) -> bool:
     """Whether a channel's name is that of a stain of all nuclei: DAPI, Hoechst, DNA, histone H3 and the like.
 
-    The number of a cycle, an isotope before the name and what stands in brackets do not count.
+    Isotopes, the numbers of cycles and channels, and brackets behind a name do not count; no other word may be there.
 
     Examples
     --------
-    >>> [is_counterstain(name) for name in ("DAPI", "Hoechst 2", "Ir191_DNA1", "dsDNA", "HH3", "Ki-67", "CD3")]
+    >>> [is_counterstain(name) for name in ("DAPI", "Hoechst 2", "Ir191_DNA1", "cyc01_DAPI", "HH3", "Ki-67", "CD3_DAPI")]
     [True, True, True, True, True, False, False]
     """
-    if _ANYWHERE.search(channel.casefold()):
-        return True
-    plain = _ASIDE.sub("", channel.strip().casefold()).strip()
-    return any(_NAMES.fullmatch(re.sub(r"[\s_.-]", "", form)) for form in (plain, _CYCLE.sub("", plain)))
+    name = channel.strip().casefold()
+    if _OTHER.search(name):
+        return False
+    words = [w for w in re.split(r"[\W_]+", re.sub(r"\(.*?\)", " ", name)) if w] or [w for w in re.split(r"[\W_]+", name) if w]
+    left = [w for w in words if not _ISOTOPE.fullmatch(w) and not _ASIDE.fullmatch(w)]
+    return bool(_STAIN.fullmatch("".join(left))) if left else any(_IRIDIUM.fullmatch(w) for w in words)
 
 
 def likeness(mean: npt.NDArray[np.floating[Any]], channels: Sequence[str]) -> list[float | None]:
@@ -58,20 +64,33 @@ def likeness(mean: npt.NDArray[np.floating[Any]], channels: Sequence[str]) -> li
     Returns
     -------
     list of float or None
-        The largest rank correlation (Spearman's) with a counterstain; 1 for a counterstain; None where there is no counterstain,
-        or fewer than `FEW` cells.
+        The largest rank correlation (Spearman's) with a counterstain; 1 for a counterstain; None where there is no counterstain
+        that differs between cells, or there are fewer than `FEW` cells known in both.
     """
     stains = [k for k, name in enumerate(channels) if is_counterstain(name)]
+    out: list[float | None] = [1.0 if k in stains else None for k in range(len(channels))]
     seen = mean[:: max(1, -(-len(mean) // _MOST))]
-    seen = seen[np.isfinite(seen).all(axis=1)]
-    if not stains or len(seen) < FEW:
-        return [None] * len(channels)
-    ranks = rankdata(seen, axis=0)
-    ranks -= ranks.mean(axis=0)
-    length = np.sqrt((ranks**2).sum(axis=0))
-    ranks /= np.where(length > 0, length, 1)
-    found = (ranks.T @ ranks[:, stains]).max(axis=1)
-    return [1.0 if k in stains else min(float(v), _ALMOST) for k, v in enumerate(found)]
+    known = np.isfinite(seen)
+    live = [k for k in stains if known[:, k].sum() >= FEW and _ranks(seen[known[:, k], k]).any()]
+    if not live:
+        return out
+    common = known[:, live].all(axis=1)
+    of_stains = np.stack([_ranks(seen[common, k]) for k in live]) if common.sum() >= FEW else None
+    for k in sorted(set(range(len(channels))) - set(stains)):
+        rows = common & known[:, k]
+        if rows.sum() < FEW or of_stains is None:
+            continue
+        beside_it = of_stains if (rows == common).all() else np.stack([_ranks(seen[rows, j]) for j in live])
+        out[k] = min(float((beside_it @ _ranks(seen[rows, k])).max()), _ALMOST)
+    return out
+
+
+def _ranks(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Ranks around their mean, of length 1; zeros where all values are equal."""
+    ranks = np.asarray(rankdata(values), np.float64)
+    ranks -= ranks.mean()
+    length = float(np.sqrt((ranks**2).sum()))
+    return ranks / length if length else ranks
 
 
 def beside(channels: Iterable[str], fovs: Sequence[Fov], stats: Iterable[str]) -> tuple[str, ...]:

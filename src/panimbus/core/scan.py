@@ -146,7 +146,9 @@ class FovScan:
     skipped: tuple[tuple[str, Box], ...] = ()
 
 
-def scan_band(fov: Fov, channels: Sequence[str], mpp: float, rows: tuple[int, int], *, on_error: str = "raise") -> BandScan:
+def scan_band(
+    fov: Fov, channels: Sequence[str], mpp: float, rows: tuple[int, int], *, on_error: str = "raise", beside: Sequence[str] = ()
+) -> BandScan:
     """Read the rows of a band, the labels once and each channel once.
 
     Parameters
@@ -160,6 +162,8 @@ def scan_band(fov: Fov, channels: Sequence[str], mpp: float, rows: tuple[int, in
         One of `fov_bands`.
     on_error
         ``skip``: pixels of a channel that cannot be read are missing (the labels must be readable).
+    beside
+        Those of the channels that are only looked at: what is wrong with them is missing.
 
     Raises
     ------
@@ -170,7 +174,7 @@ def scan_band(fov: Fov, channels: Sequence[str], mpp: float, rows: tuple[int, in
     """
     if on_error not in ON_ERROR:
         raise InputError(f"Unknown way to treat unreadable pixels: {on_error!r}.", available=ON_ERROR)
-    return _scan(fov, channels, model_axes(fov, mpp), rows, on_error)
+    return _scan(fov, channels, model_axes(fov, mpp), rows, on_error, beside)
 
 
 def join_bands(fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[BandScan]) -> tuple[FovCells, FovScan]:
@@ -199,11 +203,18 @@ def scan_cells(fov: Fov, mpp: float) -> FovCells:
 def scan_channels(fov: Fov, cells: FovCells, channels: Sequence[str]) -> FovScan:
     """Histograms and cell means of every channel of a FOV whose cells are known; `scan_fov` finds both in one reading."""
     axes = (cells.y, cells.x)
-    parts = [_scan(fov, channels, axes, rows, "raise") for rows in _bands(fov, cells.y)]
+    parts = [_scan(fov, channels, axes, rows) for rows in _bands(fov, cells.y)]
     return _join(fov, channels, axes, parts)[1]
 
 
-def _scan(fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], rows: tuple[int, int], on_error: str) -> BandScan:
+def _scan(
+    fov: Fov,
+    channels: Sequence[str],
+    axes: tuple[Axis, Axis],
+    rows: tuple[int, int],
+    on_error: str = "raise",
+    beside: Sequence[str] = (),
+) -> BandScan:
     if fov.labels is None:
         raise InputError(f"FOV {fov.fov_id!r} has no label image.", fix="pass --labels (Python: labels=)")
     image = fov.labels
@@ -211,7 +222,7 @@ def _scan(fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], rows: tupl
         fov.index(channel)
     with ThreadPoolExecutor(_THREADS) as pool:
         finding = pool.submit(_scan_labels, image, fov, axes, rows)
-        planes = list(pool.map(lambda c: _scan_plane(fov, c, rows, on_error, finding.result), channels))
+        planes = list(pool.map(lambda c: _scan_plane(fov, c, rows, on_error, finding.result, lenient=c in beside), channels))
         labels = finding.result()
     sums = np.stack([p.sums for p, _ in planes]) if planes else np.zeros((0, len(labels.ids)))
     holes = [(k, *hole) for k, (_, found) in enumerate(planes) for hole in found]
@@ -242,14 +253,14 @@ def _scan_labels(image: ArrayLike, fov: Fov, axes: tuple[Axis, Axis], rows: tupl
 
 
 def _scan_plane(
-    fov: Fov, channel: str, rows: tuple[int, int], on_error: str, labels: Callable[[], LabelBand]
+    fov: Fov, channel: str, rows: tuple[int, int], on_error: str, labels: Callable[[], LabelBand], *, lenient: bool
 ) -> tuple[PlaneBand, list[Box]]:
     plane, width = fov.index(channel), fov.shape_yx[1]
     holes: list[Box] = []
     try:
         pixels = np.asarray(fov.image[plane, rows[0] : rows[1], 0:width])
     except ReadError as error:
-        if on_error == "raise":
+        if on_error == "raise" and not lenient:
             where = f"FOV {fov.fov_id!r}, channel {channel!r}, rows {rows[0]} to {rows[1] - 1}"
             raise ReadError(f"{where}: {error}") from error
         pixels, holes = _read_around(fov, plane, rows)
@@ -257,6 +268,9 @@ def _scan_plane(
     try:
         return look_at_plane(pixels, found, rows[0], holes), holes
     except InputError as error:
+        if lenient:
+            holes = [(*rows, 0, width)]
+            return look_at_plane(np.zeros_like(pixels), found, rows[0], holes), holes
         raise InputError(f"FOV {fov.fov_id!r}, channel {channel!r}: {error}") from None
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.counterstain import beside
+from panimbus.core.counterstain import beside, is_counterstain
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.planes import check_given
-from panimbus.core.scale import ChannelScale
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.table import FovScores, to_anndata
 from panimbus.core.tiles import plan_tiles
 from panimbus.infer.settings import PredictSettings, Progress
@@ -108,6 +108,10 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     ids = [f.fov_id for f in run.fovs]
     scale = given or ChannelScale.fit(run.pooled(), percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
     _warn(scale, run.plan.channels)
+    known = any(COUNTERSTAIN in of for of in scale.stats.values())
+    stains = [c for c in run.fovs[0].channels if is_counterstain(c)]
+    if stains and not known and COUNTERSTAIN in card.stats:
+        logger.warning("the normaliser does not say what looks like the counterstain (%s): fit a new one", listed(stains))
     return scale
 
 

@@ -151,7 +151,7 @@ class LocalExecutor:
 
 def scan_unit(fov: Fov, plan: Plan, rows: Rows) -> BandScan:
     """Read one band."""
-    return scan_band(fov, plan.looked_at, plan.model.card.mpp, rows, on_error=plan.settings.on_error)
+    return scan_band(fov, plan.looked_at, plan.model.card.mpp, rows, on_error=plan.settings.on_error, beside=plan.beside)
 
 
 def open_backend(files: ModelFiles, settings: PredictSettings) -> Backend:
