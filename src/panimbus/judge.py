@@ -213,5 +213,5 @@ def _scale(dataset: EvalDataset, fovs: Sequence[Fov], calls: pd.DataFrame, card:
     if dataset.normaliser is not None:
         return load_scale(dataset.normaliser)
     channels = list(dict.fromkeys(calls["channel"]))
-    pooled = pool(fovs, [*channels, *beside(channels, fovs, card.stats)], card.mpp)
+    pooled = pool(fovs, channels, card.mpp, beside=beside(channels, fovs, card.stats))
     return ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=[f.fov_id for f in fovs])

@@ -112,7 +112,27 @@ def test_a_channel_that_looks_like_the_counterstain(look, fov):
     assert by["CD3"].counterstain < 0.75
     (said,) = [w for w in report.warnings if "counterstain" in w]
     assert "nothing but their haze: PD-L1 (1.00) (rank" in said
+    assert report.counterstains == ("DAPI",)
     assert look(one).channels[0].counterstain is None
+    assert look(one).counterstains == ()
+
+
+def test_a_counterstain_that_is_not_asked_for_is_looked_at(look, fov):
+    one = fov(channels=3, dtype=np.float32).with_(channels=("DAPI", "PD-L1", "CD3"))
+    image = np.array(one.image)
+    image[1] = image[0] / 2 + 3
+    report = look(one.with_(image=image), channels=["PD-L1", "CD3"])
+    assert [c.name for c in report.channels] == ["PD-L1", "CD3"]
+    assert report.counterstains == ("DAPI",)
+    (said,) = report.warnings
+    assert "nothing but their haze: PD-L1 (1.00) (rank" in said
+    image[0, 3, 4] = np.nan  # stops `predict` of DAPI alone
+    damaged = look(one.with_(image=image), channels=["CD3"])
+    assert damaged.ok
+    assert damaged.warnings == ("FOV 'f1': parts of the counterstain DAPI cannot be read, and are not looked at",)
+    assert not look(one.with_(image=image)).ok
+    with pytest.raises(InputError, match="CD4"):
+        look(one, channels=["CD4"])
 
 
 def test_values_below_zero_and_mixed_types(look, fov):

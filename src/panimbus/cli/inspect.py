@@ -42,15 +42,17 @@ def command(  # noqa: PLR0913 (one parameter an option)
     card = resolve_model(model).card
     settings = PredictSettings(tta)
     views(settings.tta_for(card))
+    wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
     fovs = open_fovs(
         images if len(images) > 1 else images[0],
         None if not labels else labels if len(labels) > 1 else labels[0],
         mpp=mpp,
-        channels=[c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None,
+        channels=wanted,
         channel_names=channel_names,
+        counterstains=True,
     )
     with progress_bar() as show:
-        report = inspect_fovs(fovs, model=model, settings=settings, progress=show)
+        report = inspect_fovs(fovs, channels=wanted, model=model, settings=settings, progress=show)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
     else:
@@ -62,7 +64,6 @@ def command(  # noqa: PLR0913 (one parameter an option)
 def _show(report: Report) -> None:
     from rich.console import Console
 
-    from panimbus.core.counterstain import is_counterstain
     from panimbus.core.errors import listed
 
     console = Console(highlight=False)
@@ -71,8 +72,7 @@ def _show(report: Report) -> None:
     console.print(_fov_table(report.fovs))
     _notes(console, report)
     console.print(_channel_table(report))
-    stains = [c.name for c in report.channels if is_counterstain(c.name)]
-    said = listed(stains) if stains else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
+    said = listed(report.counterstains) if report.counterstains else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
     console.print(f"counterstain: {said}", markup=False)
     for kind, style, lines in (("warning", "yellow", report.warnings), ("problem", "bold red", report.problems)):
         for line in lines[:_SHOWN]:

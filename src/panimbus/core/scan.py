@@ -182,11 +182,13 @@ def join_bands(fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[Ba
     return _join(fov, channels, model_axes(fov, mpp), parts)
 
 
-def scan_fov(fov: Fov, channels: Sequence[str], mpp: float, *, on_error: str = "raise") -> tuple[FovCells, FovScan]:
-    """Scan all bands of a FOV, one after the other."""
-    return join_bands(
-        fov, channels, mpp, [scan_band(fov, channels, mpp, rows, on_error=on_error) for rows in fov_bands(fov, mpp)]
-    )
+def scan_fov(
+    fov: Fov, channels: Sequence[str], mpp: float, *, on_error: str = "raise", beside: Sequence[str] = ()
+) -> tuple[FovCells, FovScan]:
+    """Scan all bands of a FOV, one after the other: the channels, and behind them those that are only looked at."""
+    looked_at = (*channels, *beside)
+    parts = [scan_band(fov, looked_at, mpp, rows, on_error=on_error, beside=beside) for rows in fov_bands(fov, mpp)]
+    return join_bands(fov, looked_at, mpp, parts)
 
 
 def scan_cells(fov: Fov, mpp: float) -> FovCells:
@@ -372,7 +374,12 @@ def _rescue(
 
 
 def pool(
-    fovs: Sequence[Fov], channels: Sequence[str], mpp: float, *, seen: Callable[[Fov], None] | None = None
+    fovs: Sequence[Fov],
+    channels: Sequence[str],
+    mpp: float,
+    *,
+    beside: Sequence[str] = (),
+    seen: Callable[[Fov], None] | None = None,
 ) -> dict[str, ChannelStats]:
     """Histograms of a whole dataset, for a normaliser that later serves some of its FOVs.
 
@@ -383,13 +390,15 @@ def pool(
     channels
     mpp
         The model's µm per pixel.
+    beside
+        Further channels that are only looked at: what is wrong with them is missing.
     seen
         Called when a FOV is done.
     """
-    pooled = {c: ChannelStats() for c in channels}
+    pooled = {c: ChannelStats() for c in (*channels, *beside)}
     for fov in fovs:
         if fov.labels is not None:
-            stats = scan_fov(fov, channels, mpp)[1].stats
+            stats = scan_fov(fov, channels, mpp, beside=beside)[1].stats
         else:
             stats = {c: ChannelStats(pixels=_pixels(fov, c)) for c in channels}
         for channel, one in stats.items():

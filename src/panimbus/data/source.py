@@ -144,15 +144,15 @@ def scan_fovs(
     if not any(f.labels is not None for f in fovs):
         raise InputError(f"Dataset {name!r} has no FOV with a label image.", got=listed([f.fov_id for f in fovs]))
     wanted = tuple(fovs[0].channels if channels is None else channels)
-    looked_at = (*wanted, *beside(wanted, fovs, [COUNTERSTAIN]))
+    counterstains = beside(wanted, fovs, [COUNTERSTAIN])
     pooled: dict[str, ChannelStats] = {}
     found = []
     for k, fov in enumerate(fovs):
         report("scan", fov.fov_id, k, len(fovs))
         if fov.labels is None:
-            stats = pool([fov], looked_at, mpp)
+            stats = pool([fov], wanted, mpp)
         else:
-            cells, scan = scan_fov(fov, looked_at, mpp)
+            cells, scan = scan_fov(fov, wanted, mpp, beside=counterstains)
             found.append(ScannedFov(fov, cells, scan.mean[:, : len(wanted)], scan.digest))
             stats = scan.stats
         for channel, one in stats.items():

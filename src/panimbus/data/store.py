@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FloatArray = npt.NDArray[np.float32]
-VERSION = 1
+VERSION = 2  # since 2 the statistics hold the likeness to the counterstain
 INFO, EXAMPLES = "store.json", "examples.csv"
 COLUMNS = ("dataset", "fov", "patient", "split", "marker", "tissue", "known", "positive", "tile", "y0", "x0", "folder", "plane")
 EXTRA = ("nuclear", "membrane")

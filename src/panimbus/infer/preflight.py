@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.counterstain import is_counterstain
+from panimbus.core.counterstain import beside, is_counterstain
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
@@ -118,12 +118,13 @@ class ChannelReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What `inspect_fovs` found: ``problems`` would stop `predict`, ``warnings`` would not."""
+    """What `inspect_fovs` found: ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` are known by name."""
 
     model: str
     percentile: float
     fovs: tuple[FovReport, ...]
     channels: tuple[ChannelReport, ...]
+    counterstains: tuple[str, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     cost: Cost | None
@@ -144,6 +145,7 @@ class _Found:
 
     model: ModelFiles
     channels: tuple[str, ...]
+    beside: tuple[str, ...]
     fovs: list[FovReport] = field(default_factory=list)
     sizes: list[FovSize] = field(default_factory=list)
     pooled: dict[str, ChannelStats] = field(default_factory=dict)
@@ -158,6 +160,7 @@ class _Found:
 def inspect_fovs(
     fovs: Fov | Sequence[Fov],
     *,
+    channels: Sequence[str] | None = None,
     model: str | Path | None = None,
     settings: PredictSettings | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -168,6 +171,8 @@ def inspect_fovs(
     ----------
     fovs
         What `open_fovs` or `from_array` gave; label images and pixel sizes may be missing (which is reported).
+    channels
+        Which channels; all by default. Counterstains are looked at besides.
     model, settings
         As for `predict`: they decide the normaliser, the time and the memory.
     progress
@@ -182,7 +187,10 @@ def inspect_fovs(
     if not chosen:
         raise InputError("There is no FOV to look at.")
     settings, files = settings or PredictSettings(), resolve_model(model)
-    found = _Found(files, chosen[0].channels)
+    wanted = chosen[0].channels if channels is None else tuple(channels)
+    for channel in wanted:
+        chosen[0].index(channel)
+    found = _Found(files, wanted, beside(wanted, chosen, [COUNTERSTAIN]))
     found.pooled = {c: ChannelStats() for c in found.channels}
     found.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
@@ -191,21 +199,22 @@ def inspect_fovs(
         _look_at(fov, found)
     if progress is not None:
         progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
-    channels = _channels(found)
+    seen = _channels(found)
     _judge(found)
-    if alike := [c for c in channels if not is_counterstain(c.name) and (c.counterstain or 0.0) > ALIKE]:
+    if alike := [c for c in seen if not is_counterstain(c.name) and (c.counterstain or 0.0) > ALIKE]:
         said = listed([f"{c.name} ({c.counterstain:.2f})" for c in alike])
         found.warnings.append(
             f"bright in the same cells as the counterstain, so stains of all nuclei, or nothing but their haze: {said} "
             "(rank correlation of the cells' mean intensities)"
         )
-    live = sum(not c.blank for c in channels)
+    live = sum(not c.blank for c in seen)
     cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
     return Report(
         model=files.card.name,
         percentile=files.card.percentile,
         fovs=tuple(found.fovs),
-        channels=tuple(channels),
+        channels=tuple(seen),
+        counterstains=tuple(c for c in (*wanted, *found.beside) if is_counterstain(c)),
         problems=tuple(found.problems),
         warnings=tuple(found.warnings),
         cost=cost,
@@ -242,10 +251,13 @@ def _look_at(fov: Fov, found: _Found) -> None:
         plain = fov.with_(image=watched, labels=clean, mpp=mpp or model_mpp)
         begin = time.perf_counter()
         here = [c for c in found.channels if c in fov.channels]
-        cells, scan = scan_fov(plain, here, model_mpp)
+        cells, scan = scan_fov(plain, here, model_mpp, beside=found.beside)
         found.scan_s += time.perf_counter() - begin
         for channel in here:
             _pool(found, channel, scan.stats[channel], watched, fov)
+        lost = {channel for channel, _ in scan.skipped} | {c for c in found.beside if watched.not_finite[fov.index(c)]}
+        if lost:
+            found.warnings.append(f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read, and are not looked at")
         if fov.labels is not None:
             labels = _labels(fov, cells, plain, negative)
             found.sizes.append(FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n))

@@ -62,10 +62,10 @@ def read_dataset(
     """Find the cells of every FOV, and fit the normaliser of all of them together, if none is given."""
     cells, means = [], []
     pooled: dict[str, ChannelStats] = {}
-    looked_at = (*channels, *beside(channels, fovs, card.stats))
+    counterstains = beside(channels, fovs, card.stats)
     for k, fov in enumerate(fovs):
         seen(fov.fov_id, k)
-        found, scan = scan_fov(fov, looked_at, card.mpp)
+        found, scan = scan_fov(fov, channels, card.mpp, beside=counterstains)
         cells.append(found)
         means.append(scan.mean[:, : len(channels)])
         for channel, stats in scan.stats.items():
