@@ -39,7 +39,7 @@ import train_default as training  # noqa: E402
 from panimbus.model.weights import resolve_model  # noqa: E402
 
 STEPS = 400
-SHORT = (f"steps = {STEPS}", 'start = "compact-1"', "crops.parts = 1", "kept = 0")
+SHORT = (f"steps = {STEPS}", 'start = "compact-1"', "crops.parts = 1")
 CARRIED = ("lymphoma_codex core: DAPI", "spleen_imc r10: DNA1", "spleen_imc r10: HistoneH3", "dcis_mibi Point2307: HH3")
 GOLD = ("dcis_mibi", "lymphoma_codex", "spleen_imc")
 READ = ("spleen_imc", "lymphoid_mibi", "lymphoid_mibi_raw", "squamous_imc", "vectra_inform")
@@ -92,6 +92,7 @@ ABLATIONS = {
     "without what does not hang on the normaliser": Trial("", ABSOLUTE),
     "crops of 96 px, five times as many": Trial("", ("crops.side = 96", "crops.batch = 40")),
     "without agreement between normalisers": Trial("", ("optimiser.agreement = 0",)),
+    "without what calls lack of an F1 of 1": Trial("", ("optimiser.f1 = 0",)),
     "labels without the calls of single cells": Trial("", pool="pool_without_calls"),
 }
 LEFT_OUT = (("spleen_imc",), ("lymphoid_mibi", "lymphoid_mibi_raw"), ("squamous_imc",), ("vectra_inform",))  # one tissue each

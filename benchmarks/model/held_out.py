@@ -1,6 +1,6 @@
 """Models on the simulated fields that training holds out: 24 tissues, 12 random markers each, exact truth.
 
-    python benchmarks/model/held_out.py --models compact-4 compact-5 --out benchmarks/model/held_out.md
+    python benchmarks/model/held_out.py --models compact-5 compact-6 --out benchmarks/model/held_out.md
 
 The tissues are those of the recipe's ``simulation.held_out`` (tools/train_default.py), at their own resolution and through the
 whole of `panimbus.predict`, one view a cell. F1 at each model's threshold: mean over the markers of a kind and a platform (the
@@ -60,7 +60,7 @@ def tissue_rows(seed: int, models: list[str]) -> list[Row]:
 def main() -> None:
     """Measure, print, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["compact-4", "compact-5"])
+    parser.add_argument("--models", nargs="+", default=["compact-5", "compact-6"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="Markdown file")
     args = parser.parse_args()

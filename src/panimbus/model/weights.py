@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from panimbus.model.unet import Net, PaperUNet
 
-DEFAULT_MODEL = "compact-5"
+DEFAULT_MODEL = "compact-6"
 SHIPPED = Path(__file__).parent / "shipped"
 NIMBUS_REPO, NIMBUS_FILE = "JLrumberger/Nimbus-Inference", "V1.pt"
 _OPSET = 17
