@@ -9,6 +9,7 @@ import pytest
 
 from panimbus.io import write_ome_tiff
 from panimbus.io.write import write_labels
+from panimbus.model.weights import DEFAULT_MODEL, resolve_model, shipped_models
 
 
 def test_inspect_good_input(folder, panimbus, model):
@@ -22,6 +23,9 @@ def test_inspect_good_input(folder, panimbus, model):
     report = json.loads(panimbus(*arguments, "--json", "--channels", "DAPI").out)
     assert report["ok"]
     assert [c["name"] for c in report["channels"]] == ["DAPI"]
+    other = json.loads(panimbus(*arguments, "--json", "--channels", "CD20").out)
+    assert ([c["name"] for c in other["channels"]], other["counterstains"]) == (["CD20"], ["DAPI"])
+    assert other["channels"][0]["counterstain"] is not None
     assert report["cost"]["seconds"] > 0
     assert {f["fov_id"]: f["labels"]["cells"] for f in report["fovs"]}.keys() == {"fov1", "fov2"}
 
@@ -101,7 +105,13 @@ def test_demo_of_real_files(panimbus, tmp_path, make_tissue, model):
 
 
 def test_models(panimbus, model):
-    assert "nimbus" in panimbus("models").out
+    listed = panimbus("models").out
+    assert "nimbus" in listed
+    assert max(map(len, listed.splitlines())) <= 120
+    if DEFAULT_MODEL in shipped_models():
+        (line,) = (one.split() for one in listed.splitlines() if "(default)" in one)
+        card = resolve_model(DEFAULT_MODEL).card
+        assert (line[0], float(line[-1])) == (DEFAULT_MODEL, round(card.metrics["dev_gold_f1"]["model"]["mean"], 2))
     if model:
         assert json.loads(panimbus("models", model[1]).out)["name"] == "random"
     assert panimbus("models", "nowhere").code == 2

@@ -129,7 +129,7 @@ def test_a_counterstain_that_is_not_asked_for_is_looked_at(look, fov):
     image[0, 3, 4] = np.nan  # stops `predict` of DAPI alone
     damaged = look(one.with_(image=image), channels=["CD3"])
     assert damaged.ok
-    assert damaged.warnings == ("FOV 'f1': parts of the counterstain DAPI cannot be read, and are not looked at",)
+    assert damaged.warnings == ("FOV 'f1': parts of the counterstain DAPI cannot be read: not looked at",)
     assert not look(one.with_(image=image)).ok
     with pytest.raises(InputError, match="CD4"):
         look(one, channels=["CD4"])

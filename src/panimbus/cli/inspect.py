@@ -72,7 +72,8 @@ def _show(report: Report) -> None:
     console.print(_fov_table(report.fovs))
     _notes(console, report)
     console.print(_channel_table(report))
-    said = listed(report.counterstains) if report.counterstains else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
+    stains = report.counterstains
+    said = listed(stains) if stains else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
     console.print(f"counterstain: {said}", markup=False)
     for kind, style, lines in (("warning", "yellow", report.warnings), ("problem", "bold red", report.problems)):
         for line in lines[:_SHOWN]:

@@ -16,8 +16,11 @@ def command(
     if name is not None:
         typer.echo(resolve_model(name).card.to_json())
         return
-    for each in shipped_models():
+    typer.echo(f"{'model':<22}{'µm/px':<8}{'made':<10}F1 on dev_gold, mean")
+    for each in reversed(shipped_models()):
         card = resolve_model(each).card
-        mark = " (default)" if each == DEFAULT_MODEL else ""
-        typer.echo(f"{each}{mark}: {card.architecture} at {card.mpp:g} µm/px. {card.trained_on}")
-    typer.echo("nimbus: the published weights of Nimbus-Inference, from the Hugging Face hub (extras hub and train)")
+        f1 = card.metrics.get("dev_gold_f1", {}).get("model", {}).get("mean")
+        said = f"{each} (default)" if each == DEFAULT_MODEL else each
+        typer.echo(f"{said:<22}{card.mpp:<8g}{card.date:<10}{'–' if f1 is None else f'{f1:.2f}'}")
+    typer.echo(f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (extras hub and train)")
+    typer.echo("`panimbus models NAME` shows a model's card: what it was trained on, how it was measured, what it is not for.")

@@ -118,7 +118,7 @@ class ChannelReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What `inspect_fovs` found: ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` are known by name."""
+    """What `inspect_fovs` found: ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` by name."""
 
     model: str
     percentile: float
@@ -257,7 +257,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
             _pool(found, channel, scan.stats[channel], watched, fov)
         lost = {channel for channel, _ in scan.skipped} | {c for c in found.beside if watched.not_finite[fov.index(c)]}
         if lost:
-            found.warnings.append(f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read, and are not looked at")
+            found.warnings.append(f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read: not looked at")
         if fov.labels is not None:
             labels = _labels(fov, cells, plain, negative)
             found.sizes.append(FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n))
