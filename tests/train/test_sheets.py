@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from panimbus.io import from_array
+
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -67,3 +69,24 @@ def test_cells_that_are_hard_to_label_are_preferred(sheets: ModuleType) -> None:
     assert (cells < 40).sum() >= 14
     assert ((cells >= 40) & (cells < 80)).sum() >= 14
     assert (cells >= n - 100).sum() >= 6
+
+
+def test_held_out_cells_are_drawn_by_intensity_and_none_twice(
+    sheets: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    side = 25
+    labels = np.kron(np.arange(1, side**2 + 1).reshape(side, side), np.ones((4, 4))).astype(np.uint16)
+    image = (labels.astype(np.float32) * 2)[None]  # brighter by their ids
+    fov = from_array(image, labels, channels=["CD3"], mpp=1.0, fov_id="r28")
+    monkeypatch.setattr(sheets.io, "open_fovs", lambda *_: [fov])
+    called = pd.DataFrame({"fov": "r28", "channel": "CD3", "cell_id": np.arange(570, 610)})
+    called.to_csv(tmp_path / "calls.csv", index=False)
+    monkeypatch.setattr(sheets, "SPLEEN_CALLS", tmp_path / "calls.csv")
+    ((title, places, _, key),) = sheets.held_out_sheets(tmp_path, np.random.default_rng(0))
+    ids = np.array([one[-1] for one in key])
+    assert title == "spleen_imc CD3"
+    assert [place.cell for place in places] == ids.tolist()
+    assert len(set(ids)) == 48
+    assert not set(ids) & set(called["cell_id"])
+    low, high = round(0.6 * side**2), round(0.9 * side**2)
+    assert ((ids <= low).sum(), ((ids > low) & (ids <= high)).sum(), (ids > high).sum()) == (16, 16, 16)
