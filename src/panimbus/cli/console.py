@@ -1,4 +1,4 @@
-"""What the terminal shows while a run goes on."""
+"""What the terminal shows while a run goes on, and what an option may say."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from panimbus.train.loop import TrainProgress
 
 STAGES = {"scan": "reading", "score": "scoring", "write": "writing", "fetch": "fetching", "unpack": "unpacking"}
+
+
+def names_in(option: str | None) -> list[str] | None:
+    """The names of a comma-separated option, without the spaces around them; None if it was left away."""
+    return None if option is None else [name for part in option.split(",") if (name := part.strip())]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     import shlex
     import sys
 
-    from panimbus.cli.console import progress_bar
+    from panimbus.cli.console import names_in, progress_bar
     from panimbus.core.errors import InputError
     from panimbus.demo import How, of_files, simulated
     from panimbus.infer.predict import PredictSettings
@@ -45,7 +45,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         with progress_bar() as show:
             demo = simulated(out, How(model, settings, said, show), seed=seed)
     else:
-        wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
+        wanted = names_in(channels)
         fovs = open_fovs(data, labels, mpp=mpp, channels=wanted, counterstains=True)
         with progress_bar() as show:
             demo = of_files(fovs, out, How(model, settings, said, show), name=fov, channels=wanted)

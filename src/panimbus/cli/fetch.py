@@ -17,13 +17,13 @@ def command(
     ] = None,
 ) -> None:
     """Download, check and unpack; an interrupted download goes on in the middle of a file. HF_ENDPOINT names a mirror."""
-    from panimbus.cli.console import step_bar
+    from panimbus.cli.console import names_in, step_bar
     from panimbus.core.errors import InputError
     from panimbus.data.panm import EVALUATION, fetch
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder")
-    wanted = None if datasets is None else [d.strip() for d in datasets.split(",") if d.strip()]
+    wanted = names_in(datasets)
     with step_bar() as show:
         found = fetch(name, out, datasets=wanted, report=show)
     if name == "nimbus-weights":

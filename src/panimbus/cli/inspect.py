@@ -32,7 +32,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     """Look at images and label images before anything runs. Exit code 2 if something would stop `panimbus predict`."""
     import json
 
-    from panimbus.cli.console import progress_bar
+    from panimbus.cli.console import names_in, progress_bar
     from panimbus.infer.predict import PredictSettings
     from panimbus.infer.preflight import inspect_fovs
     from panimbus.infer.tta import views
@@ -42,7 +42,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     card = resolve_model(model).card
     settings = PredictSettings(tta)
     views(settings.tta_for(card))
-    wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
+    wanted = names_in(channels)
     fovs = open_fovs(
         images if len(images) > 1 else images[0],
         None if not labels else labels if len(labels) > 1 else labels[0],

@@ -37,6 +37,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
 ) -> None:
     """Give every cell a type, a confidence and a reason; write tables, label images, QuPath objects and a report."""
+    from panimbus.cli.console import names_in
     from panimbus.core.errors import InputError
     from panimbus.phenotype.cluster import ClusterSettings
     from panimbus.phenotype.lineage import read_rules
@@ -54,7 +55,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     places = (_kept(labels), _kept(images))
     wanted = Wanted(*places, mantis, spatialdata, report, umap, about)
     segmented = prepare(scores, wanted)
-    chosen = [m.strip() for m in markers.split(",") if m.strip()] if markers is not None else None
+    chosen = names_in(markers)
     typed = phenotype(scores, rules=own, markers=chosen, settings=settings)
     typer.echo(told(save(typed, out, segmented, wanted), out))
 

@@ -53,7 +53,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     """Score every cell and every marker; write cells.h5ad, cells.csv and normaliser.json into --out."""
     import json
 
-    from panimbus.cli.console import progress_bar
+    from panimbus.cli.console import names_in, progress_bar
     from panimbus.core.errors import InputError
     from panimbus.infer.output import check_kinds, load_scale, save_run, summary
     from panimbus.infer.predict import PredictSettings, predict
@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     kinds = check_kinds(tables)
     scale = load_scale(normaliser) if normaliser is not None else None
     resolve_model(model)  # an unknown model is said before the files are opened
-    wanted = [c.strip() for c in channels.split(",") if c.strip()] if channels is not None else None
+    wanted = names_in(channels)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
     settings = PredictSettings(tta, tile, precision, device, threads, maps, on_error, maps_format, dask)
