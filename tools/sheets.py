@@ -15,7 +15,7 @@ disagree, 14 lie where the ladders are not sure, 6 are among the brightest, the 
 of the spleen, one of the others. The readers of ``cell_calls.csv`` were machine vision (seven, who each saw a seventh of the
 sheets in random order), not pathologists; calls in the fields that training holds out were dropped.
 Of the spleen's held-out fields 48 cells a marker are drawn by intensity as dev_gold's (a third each from the lowest 60 %, the
-next 30 % and the top 10 %), none of them called before (benchmarks/model/spleen_calls.csv).
+next 30 % and the top 10 %), none of them called before (benchmarks/model/spleen*_calls.csv).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from panimbus import io
 
 Array = npt.NDArray[Any]
 CELLS, COLUMNS, PX, CROP_UM, PART_UM, VIEW = 48, 8, 150, 40, 200, 600
-SPLEEN_CALLS = Path(__file__).parents[1] / "benchmarks/model/spleen_calls.csv"
+CALLED = Path(__file__).parents[1] / "benchmarks/model"
 GOLD = {  # dev_gold's fields of view
     "r10": ("spleen_imc/images/r10.ome.tiff", "spleen_imc/labels/r10.tiff"),
     "core": ("lymphoma_codex/images/core.ome.tiff", "lymphoma_codex/labels/core.tiff"),
@@ -148,7 +148,7 @@ def gold_sheets(data: Path, rng: np.random.Generator) -> Iterator[tuple[str, lis
 
 def held_out_sheets(data: Path, rng: np.random.Generator) -> Iterator[tuple[str, list[Place], float, list[Any]]]:
     """The same of the spleen's fields that training holds out."""
-    called = pd.read_csv(SPLEEN_CALLS)
+    called = pd.concat([pd.read_csv(path) for path in sorted(CALLED.glob("spleen*_calls.csv"))])
     for fov_id, rows in called.groupby("fov"):
         (fov,) = io.open_fovs(*(data / "spleen_imc" / path for path in (f"images/{fov_id}.ome.tiff", f"labels/{fov_id}.tiff")))
         labels = np.asarray(fov.labels[:, :])

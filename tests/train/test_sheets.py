@@ -80,8 +80,9 @@ def test_held_out_cells_are_drawn_by_intensity_and_none_twice(
     fov = from_array(image, labels, channels=["CD3"], mpp=1.0, fov_id="r28")
     monkeypatch.setattr(sheets.io, "open_fovs", lambda *_: [fov])
     called = pd.DataFrame({"fov": "r28", "channel": "CD3", "cell_id": np.arange(570, 610)})
-    called.to_csv(tmp_path / "calls.csv", index=False)
-    monkeypatch.setattr(sheets, "SPLEEN_CALLS", tmp_path / "calls.csv")
+    called[:10].to_csv(tmp_path / "spleen_calls.csv", index=False)
+    called[10:].to_csv(tmp_path / "spleen_blind_calls.csv", index=False)
+    monkeypatch.setattr(sheets, "CALLED", tmp_path)
     ((title, places, _, key),) = sheets.held_out_sheets(tmp_path, np.random.default_rng(0))
     ids = np.array([one[-1] for one in key])
     assert title == "spleen_imc CD3"
