@@ -62,7 +62,7 @@ RANKED_BY, JUDGED_BY = "compact-1", "compact-3"
 _SEEN = ("ladder", "score", "before", "bright")
 TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
 SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
-LOW, HIGH = 0.2, 0.45
+LOW, HIGH, MOST = 0.2, 0.45, 10
 SEED = 5
 
 
@@ -329,9 +329,11 @@ def chances(known: pd.DataFrame) -> pd.DataFrame:
     return known.assign(chance=np.concatenate([fitted.predict_proba(design(known.iloc[part]))[:, 1] for part in parts]))
 
 
-def targets(name: str, known: pd.DataFrame) -> dict[str, npt.NDArray[np.int8]]:
-    """Channel -> (n,) 1, 0 or -1 (undefined) of a dataset's cells: by what was called, else by the chance (`chances`).
+def targets(name: str, known: pd.DataFrame) -> dict[str, tuple[npt.NDArray[np.int8], Floats]]:
+    """Channel -> targets and weights of a dataset's cells, (n,) each: by what was called, else by the chance (`chances`).
 
+    A target is 1, 0 or -1 (undefined). A cell counts 1; called ones whose chance lies between the borders stand for all such
+    cells of the channel, and count up to `MOST` each.
     Where no chance is given, by the ladders alone; so always of nuclear channels, which all cells carry: what has no nucleus in
     its outline is no cell without DNA.
     """
@@ -341,12 +343,14 @@ def targets(name: str, known: pd.DataFrame) -> dict[str, npt.NDArray[np.int8]]:
     for channel, of in known[known["channel"].str.startswith(f"{name}/")].groupby("channel", sort=False):
         plain = str(channel).split("/", 1)[1]
         if plain in DATASETS[name].nuclear or "chance" not in known:
-            out[plain] = _by_borders(1 / (1 + np.exp(-of["ladder"].to_numpy())), 0.4, 0.5)
+            out[plain] = _by_borders(1 / (1 + np.exp(-of["ladder"].to_numpy())), 0.4, 0.5), np.ones(len(of))
             continue
         target = _by_borders(of["chance"].to_numpy(), LOW, HIGH)
         keys = pd.MultiIndex.from_arrays([of["fov"], of["cell_id"], [plain] * len(of)])
         own = said.reindex(keys).to_numpy()
-        out[plain] = np.where(np.isnan(own), target, np.nan_to_num(own, nan=-1)).astype(np.int8)
+        between, called = target < 0, np.nan_to_num(own, nan=-1) >= 0
+        many = np.clip(between.sum() / max((between & called).sum(), 1), 1, MOST)
+        out[plain] = np.where(np.isnan(own), target, own).astype(np.int8), np.where(between & called, many, 1.0)
     return out
 
 
@@ -365,6 +369,7 @@ class Field:
     truth: Array
     channels: tuple[str, ...]
     counterstain: Array
+    weight: Array
 
     @classmethod
     def of(cls, rows: Sequence[tuple[Array, Array, Array, str]], like: Field, stains: Sequence[int]) -> Field | None:
@@ -382,6 +387,7 @@ class Field:
             np.stack(truths),
             names,
             _alike(seen, (*names, *beside))[: len(names)],
+            np.ones(mean.shape, np.float16),
         )
 
 
@@ -399,7 +405,7 @@ def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tu
     found = targets(source, known)
     scanned = scan_fovs(name, open_dataset(name, run, data))
     channels = [c for c in scanned.channels if c in found and not scanned.scale.blank(c)]
-    truth = np.stack([found[c] for c in channels])
+    truth, weight = (np.stack([found[c][k] for c in channels]) for k in (0, 1))
     start = 0
     for one in scanned.fovs:
         height, width = one.cells.shape
@@ -411,7 +417,8 @@ def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tu
         outside = _outside(image, index)
         mean = (one.mean[:, [scanned.channels.index(c) for c in channels]] / norm).T.astype(np.float16)
         here = slice(start, start := start + one.cells.n)
-        yield one.fov.fov_id, Field(image, index, mean, outside, truth[:, here], tuple(channels), _alike(mean, tuple(channels)))
+        alike, many = _alike(mean, tuple(channels)), weight[:, here].astype(np.float16)
+        yield one.fov.fov_id, Field(image, index, mean, outside, truth[:, here], tuple(channels), alike, many)
 
 
 def _outside(image: Array, index: Array) -> Array:

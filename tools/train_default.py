@@ -139,6 +139,7 @@ class Fov:
     real: bool
     channels: list[str]
     counterstain: np.ndarray  # (C,) rank correlation of the cells' means with the counterstain's; NaN = not known
+    weight: np.ndarray | None = None  # (C, m) how many cells each stands for; None: for itself
     pooled: list[dict[str, float]] | None = None  # a channel's statistics over all FOVs of a real dataset, as in prediction
 
 
@@ -161,6 +162,7 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
             real=bool(prefix),
             channels=[names[k] for k in keep],
             counterstain=z["counterstain"][keep] if "counterstain" in z else np.full(len(keep), np.nan),
+            weight=z["weight"][keep] if "weight" in z else None,
         )
 
 
@@ -185,7 +187,7 @@ def pool_statistics(fovs: Sequence[Fov]) -> None:
 
 
 def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None:
-    """Planes (V, P, s, s), stats (V, S), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells.
+    """Planes (V, P, s, s), stats (V, S), index (s, s), truth, area and weight (m,) of a random crop, or None without known cells.
 
     V views that differ in the normaliser alone: 2 where they are to agree, else 1.
     """
@@ -231,7 +233,8 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
         planes.append(
             channel_planes(of_labels.copy(), NET["planes"], image / norm, index=index, cell_mean=mean / norm, known=seen)
         )
-    return np.stack(planes), np.stack(stats), index, truth, fov.area * (crop / side) ** 2
+    weight = np.ones(len(truth)) if fov.weight is None else fov.weight[c].astype(float)
+    return np.stack(planes), np.stack(stats), index, truth, fov.area * (crop / side) ** 2, weight
 
 
 def drawn_likeness(truth: np.ndarray, rng: np.random.Generator) -> float:
@@ -257,7 +260,7 @@ def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator,
         one = example(source[int(rng.integers(len(source)))], rng)
         if one is None:
             continue
-        p, s, index, truth, area = one
+        p, s, index, truth, area, many = one
         inside = np.bincount((index + 1).ravel(), minlength=len(truth) + 1)[1:]
         known = (truth >= 0) & (inside > 0.5 * area)
         if not known.any():
@@ -269,7 +272,7 @@ def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator,
         stats.append(s)
         cells.append(number[index])
         target.append(t)
-        weight.append(np.full(len(t), min(len(t), 40) ** 0.5 / len(t)))
+        weight.append(many[known] * min(len(t), 40) ** 0.5 / many[known].sum())
         offset += len(t)
     first = np.stack(cells)
     every = [np.where(first > 0, first + view * (offset - 1), 0) for view in range(views)]
@@ -311,11 +314,11 @@ def loss_of(
         loss = loss + OPTIMISER["agreement"] * (apart * weight[1:].chunk(2)[0]).sum() / (0.5 * weight.sum())
     if OPTIMISER["f1"]:
         crop = torch.zeros_like(target, dtype=torch.long).index_put((own,), at // cells[0].numel())
-        loss = loss + OPTIMISER["f1"] * lack_of_f1(mean, target[1:], crop[1:], len(cells))
+        loss = loss + OPTIMISER["f1"] * lack_of_f1(mean, target[1:], weight[1:], crop[1:], len(cells))
     return loss, mean
 
 
-def lack_of_f1(score: torch.Tensor, target: torch.Tensor, crop: torch.Tensor, crops: int) -> torch.Tensor:
+def lack_of_f1(score: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, crop: torch.Tensor, crops: int) -> torch.Tensor:
     """1 - F1 of the calls at 0.5 in each crop with a positive cell (0 in the others), mean over the crops.
 
     Cross-entropy is content with 0.3 for the few positive cells of a hazy channel, of which none is called positive then; what
@@ -324,8 +327,8 @@ def lack_of_f1(score: torch.Tensor, target: torch.Tensor, crop: torch.Tensor, cr
     import torch
 
     called = torch.sigmoid(SHARPNESS * torch.logit(score))
-    found, calls, positive = (torch.zeros(crops).index_add(0, crop, v) for v in (target * called, called, target))
-    return torch.where(positive > 0.5, 1 - 2 * found / (calls + positive + 1e-3), 0.0).mean()
+    found, calls, positive = (torch.zeros(crops).index_add(0, crop, weight * v) for v in (target * called, called, target))
+    return torch.where(positive > 0, 1 - 2 * found / (calls + positive + 1e-6), 0.0).mean()
 
 
 def validation(net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]) -> tuple[float, float, float]:
@@ -407,7 +410,7 @@ def new_net() -> CompactUNet:
 
 
 def start_from(net: CompactUNet, model: str) -> None:
-    """Let the net compute what a model of the same widths does: planes and statistics that are new count nothing yet."""
+    """Let the net compute what a model does: planes, statistics, levels and features that it has not count nothing yet."""
     import torch
 
     from panimbus.model.weights import load_torch, resolve_model
@@ -422,7 +425,35 @@ def start_from(net: CompactUNet, model: str) -> None:
         old = given[layer].unflatten(1, (len(had), of))
         nothing = torch.zeros_like(old[:, 0])
         given[layer] = torch.stack([old[:, had.index(n)] if n in had else nothing for n in names], 1).flatten(1, 2)
-    net.load_state_dict(given)
+    net.load_state_dict(grown(net.state_dict(), given))
+
+
+def grown(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of the shapes of ``own`` with which a net computes what the smaller one of ``given`` does.
+
+    Old features come first and see nothing of new ones, nor does anything go up from new levels. New features keep their random
+    first convolutions, without which there would be no gradient; the residual convolutions of theirs begin at 0.
+    """
+    import torch
+
+    deeper = sum(name.startswith("up.") and name.endswith("weight") for name in own)
+    deeper -= sum(name.startswith("up.") and name.endswith("weight") for name in given)
+    out = {}
+    for name, drawn in own.items():
+        part, *rest = name.split(".")
+        upwards = part in {"up", "decoder"}  # counted from the deepest level
+        old = given.get(".".join([part, str(int(rest[0]) - deeper), *rest[1:]]) if upwards else name)
+        if old is not None and old.shape == drawn.shape:
+            out[name] = old
+            continue
+        first = "first" in rest
+        new = drawn.clone() if first or (old is None and not upwards) else torch.zeros_like(drawn)
+        halves = 2 if part == "film" else 1  # scales, then shifts
+        for to, of in zip(new.chunk(halves), () if old is None else old.chunk(halves), strict=False):
+            to[: len(of)] = 0
+            to[tuple(slice(n) for n in of.shape)] = of
+        out[name] = new
+    return out
 
 
 def load_state(run: Path) -> State:
