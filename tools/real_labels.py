@@ -62,7 +62,7 @@ RANKED_BY, JUDGED_BY = "compact-1", "compact-3"
 _SEEN = ("ladder", "score", "before", "bright")
 TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
 SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
-LOW, HIGH, MOST = 0.2, 0.45, 10
+LOW, HIGH, MOST = 0.2, 0.45, 5
 SEED = 5
 
 

@@ -115,14 +115,16 @@ def chosen(of: pd.DataFrame, large: Array, bright: Array, rng: np.random.Generat
     return rng.permutation(picked)
 
 
-def uncertain(of: pd.DataFrame, score: Array, free: Array, rng: np.random.Generator, most: int) -> Iterator[Array]:
+def uncertain(
+    of: pd.DataFrame, score: Array, free: Array, bright: Array, rng: np.random.Generator, most: int
+) -> Iterator[Array]:
     """Up to ``most`` times (CELLS,) cells of a channel of which a call says much, as the head of this file says; none twice."""
     chance = of["chance"].to_numpy()
     unlike = (chance >= 0.5) != (score >= 0.5)
     between = ((chance > real.LOW) & (chance < real.HIGH)) | ((score > 0.2) & (score < 0.8))
     for _ in range(min(most, round(((unlike | between) & free).sum() / CELLS))):
         picked: list[int] = []
-        for group, many in ((unlike, 18), (between, 18), (np.ones(len(of), bool), CELLS)):
+        for group, many in ((unlike, 12), (between, 12), (bright, 12), (np.ones(len(of), bool), CELLS)):
             among = np.setdiff1d(np.flatnonzero(group & free), picked)
             picked += rng.choice(among, min(many, len(among), CELLS - len(picked)), replace=False).tolist()
         free = free & ~np.isin(np.arange(len(of)), picked)
@@ -143,7 +145,7 @@ def training_sheets(
         scored = real.scored(name, list(fovs.values()), run)
         where, large = np.asarray(scored.obsm["spatial"]), scored.obs["area_um2"].to_numpy() >= real.LEAST_UM2
         latest = real.scored(name, list(fovs.values()), run, UNSURE) if unsure else scored
-        many = 8 if name == "spleen_imc" else 3
+        many = 12 if name == "spleen_imc" else 3
         for channel, of in known[known["channel"].str.startswith(f"{name}/")].groupby("channel", sort=False):
             plain = str(channel).split("/", 1)[1]
             if unsure and plain in one.nuclear:
@@ -154,7 +156,7 @@ def training_sheets(
             if unsure:
                 here = pd.MultiIndex.from_arrays([of["fov"], [plain] * len(of), of["cell_id"]])
                 free = large & ~here.isin(called) & ~of["fov"].isin(HELD_OUT).to_numpy()
-                rounds = uncertain(of, np.asarray(latest.X)[:, list(latest.var_names).index(plain)], free, rng, many)
+                rounds = uncertain(of, np.asarray(latest.X)[:, list(latest.var_names).index(plain)], free, bright, rng, many)
             else:
                 rounds = (chosen(of, large, bright, rng) for _ in range(3 if name == "spleen_imc" else 1))
             for cells in rounds:
