@@ -520,6 +520,9 @@ def train(run: Path, pool_folder: Path, without: Sequence[str], cores: int) -> N
     """Train for the recipe's steps in all, resuming from the last checkpoint."""
     import torch
 
+    deepest = NET["unshuffle"] * 2 ** (len(NET["widths"]) - 1)
+    if CROPS["side"] % deepest:
+        raise SystemExit(f"crops.side must be a multiple of {deepest} for these widths, got {CROPS['side']}")
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # two halves of a batch on a core each are half as long again as quick as one batch on two cores
     state, pool = load_state(run), Pool(pool_folder, without)
@@ -577,7 +580,7 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
         f"{runs}{begun}{state['step']} steps ({state['spent'] / 60:.0f} minutes on a core) of {CROPS['batch']} views of crops of "
         f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with "
         f"{markers} random markers each, platforms {platforms}. {real} of the crops are real, with targets from staining read by "
-        "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 5,109 cells called one by one; machine vision), "
+        "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 19,708 cells called one by one; machine vision), "
         "partly with nuclear haze and diffuse background added, nuclear stains partly blurred, and with markers drawn on these "
         "fields' cells and nuclei (tools/real_labels.py): imaging mass cytometry of spleen "
         "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
