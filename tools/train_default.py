@@ -460,7 +460,7 @@ def load_state(run: Path) -> State:
     """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
     import torch
 
-    torch.manual_seed(RECIPE["seed"])
+    torch.manual_seed(0 if RECIPE["start"] else RECIPE["seed"])  # weights of runs can be averaged if they begin as one
     net, ema = new_net().to(memory_format=torch.channels_last), new_net()
     if RECIPE["start"]:
         start_from(net, RECIPE["start"])
