@@ -3,6 +3,7 @@
     python tools/sheets.py cells --run /tmp/run --data ../shared/data --out /tmp/sheets   # of the fields that are trained on
     python tools/sheets.py unsure --run /tmp/run --data ../shared/data --out /tmp/unsure  # of these, where calls say most
     python tools/sheets.py gold --data ../shared/data --out /tmp/gold                     # of dev_gold, to be measured on only
+    python tools/sheets.py others --data ../shared/data --out /tmp/others                 # of dev_gold's fields, other markers
     python tools/sheets.py spleen --data ../shared/data --out /tmp/spleen                 # of two fields that training holds out
 
 Makes ``sheet_000.png`` ... and, beside the folder, ``<out>_key.csv`` (sheet, place, dataset, fov, channel, cell_id), which the
@@ -15,23 +16,23 @@ Of the fields that are trained on, 14 of 48 cells are such that an earlier model
 disagree, 14 lie where the ladders are not sure, 6 are among the brightest, the rest are drawn by chance; three sheets a channel
 of the spleen, one of the others. Then, of cells not called before (``unsure``): 12 of 48 where the labels that these calls gave
 and the model `UNSURE` disagree, 12 where one of the two is not sure, 12 among the brightest, the rest by chance; up to twelve
-sheets a channel of the spleen, three of the others, fewer where less is unsure, none of nuclear channels. The easy ones
-are there to compare with: on sheets with 18, 18, 0 and 12 (the other datasets, and 3,840 cells of the spleen) the spleen's cells
-were called positive more often than the regression of the first calls expects. Half of those who saw the mixed sheets did so, too
-(by 0.8 to 1.0 of the logit; the others by 0.1 to 0.3 less): their cells were called by a second reader. Where two calls of a cell differ (621 of 3,039) it is undetermined. The
-readers of ``cell_calls.csv`` were machine vision (7, 16 and 16, who each saw a share of the sheets in random order), not
-pathologists; none of the calls is in a field that training holds out.
-Of the spleen's held-out fields 48 cells a marker are drawn by intensity as dev_gold's (a third each from the lowest 60 %, the
-next 30 % and the top 10 %), none of them called before (benchmarks/model/spleen*_calls.csv).
+sheets a channel of the spleen, three of the others, fewer where less is unsure, none of nuclear channels. The easy ones are there
+to compare with: on sheets with 18, 18, 0 and 12 (the other datasets, and 3,840 cells of the spleen) the spleen's cells were
+called positive more often than the regression of the first calls expects. Half of those who saw the mixed sheets did so, too
+(by 0.8 to 1.0 of the logit; the others by 0.1 to 0.3 less): their cells were called by a second reader. Where two calls of a cell
+differ (621 of 3,039) it is undetermined. The readers of ``cell_calls.csv`` were machine vision (7, 16 and 16, who each saw a
+share of the sheets in random order), not pathologists; none of the calls is in a field that training holds out.
+Of the spleen's held-out fields, and of the markers that dev_gold has not in its fields, 48 cells a marker are drawn by intensity
+as dev_gold's, none of them called before (benchmarks/model/spleen*_calls.csv).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +42,13 @@ from scipy import ndimage
 
 from panimbus import io
 
+if TYPE_CHECKING:
+    from panimbus.core.fov import Fov
+
 Array = npt.NDArray[Any]
 CELLS, COLUMNS, PX, CROP_UM, PART_UM, VIEW = 48, 8, 150, 40, 200, 600
 UNSURE, HELD_OUT = "compact-6", ("r28", "r30")
+NO_MARKERS = ("DAPI", "DNA1", "DNA3", "HistoneH3", "HH3", "Nuc", "P")  # of dev_gold's fields: stains of all cells, phosphorus
 CALLED = Path(__file__).parents[1] / "benchmarks/model"
 GOLD = {  # dev_gold's fields of view
     "r10": ("spleen_imc/images/r10.ome.tiff", "spleen_imc/labels/r10.tiff"),
@@ -181,23 +186,39 @@ def gold_sheets(data: Path, rng: np.random.Generator) -> Iterator[tuple[str, lis
         yield f"{name} {channel}", places, contrast([plane], means), [(name, fov_id, channel, i) for i in ids]
 
 
+def other_sheets(data: Path, rng: np.random.Generator) -> Iterator[tuple[str, list[Place], float, list[Any]]]:
+    """The same of dev_gold's fields, of the markers that dev_gold has not there."""
+    gold = pd.read_csv(data / "dev_gold/dev_gold.csv")
+    for (name, fov_id), rows in gold.groupby(["dataset", "fov"]):
+        (fov,) = io.open_fovs(*(data / path for path in GOLD[fov_id]))
+        for channel in fov.channels:
+            if channel not in {*rows["channel"], *NO_MARKERS}:
+                yield by_intensity(name, fov_id, fov, channel, [], rng)
+
+
 def held_out_sheets(data: Path, rng: np.random.Generator) -> Iterator[tuple[str, list[Place], float, list[Any]]]:
     """The same of the spleen's fields that training holds out."""
     called = pd.concat([pd.read_csv(path) for path in sorted(CALLED.glob("spleen*_calls.csv"))])
     for fov_id, rows in called.groupby("fov"):
         (fov,) = io.open_fovs(*(data / "spleen_imc" / path for path in (f"images/{fov_id}.ome.tiff", f"labels/{fov_id}.tiff")))
-        labels = np.asarray(fov.labels[:, :])
-        ids = np.unique(labels)[1:]
         for channel, of in rows.groupby("channel"):
-            plane = _plane(fov, str(channel))
-            means = ndimage.mean(plane, labels, ids)
-            order, n = np.argsort(means, kind="stable"), len(ids)
-            strata = np.split(ids[order], [round(0.6 * n), round(0.9 * n)])
-            drawn = [rng.choice(np.setdiff1d(s, of["cell_id"]), CELLS // 3, replace=False) for s in strata]
-            cells = rng.permutation(np.concatenate(drawn))
-            centres = ndimage.center_of_mass(np.ones(labels.shape), labels, cells)
-            places = [Place(plane, labels, fov.mpp or 1.0, i, c) for i, c in zip(cells, centres, strict=True)]
-            yield f"spleen_imc {channel}", places, contrast([plane], means), [("spleen_imc", fov_id, channel, i) for i in cells]
+            yield by_intensity("spleen_imc", fov_id, fov, str(channel), of["cell_id"], rng)
+
+
+def by_intensity(
+    name: str, fov_id: str, fov: Fov, channel: str, called: Iterable[int], rng: np.random.Generator
+) -> tuple[str, list[Place], float, list[Any]]:
+    """A sheet of cells not called before: a third each from the lowest 60 %, the next 30 % and the top 10 % by mean intensity."""
+    labels, plane = np.asarray(fov.labels[:, :] if fov.labels is not None else None), _plane(fov, channel)
+    ids = np.unique(labels)[1:]
+    means = ndimage.mean(plane, labels, ids)
+    order, n = np.argsort(means, kind="stable"), len(ids)
+    strata = np.split(ids[order], [round(0.6 * n), round(0.9 * n)])
+    drawn = [rng.choice(np.setdiff1d(s, list(called)), CELLS // 3, replace=False) for s in strata]
+    cells = rng.permutation(np.concatenate(drawn))
+    centres = ndimage.center_of_mass(np.ones(labels.shape), labels, cells)
+    places = [Place(plane, labels, fov.mpp or 1.0, i, c) for i, c in zip(cells, centres, strict=True)]
+    return f"{name} {channel}", places, contrast([plane], means), [(name, fov_id, channel, i) for i in cells]
 
 
 def _plane(fov: Any, channel: str) -> Array:
@@ -205,10 +226,13 @@ def _plane(fov: Any, channel: str) -> Array:
     return np.asarray(fov.image[at : at + 1, :, :])[0].astype(np.float32)
 
 
+OF = {"gold": gold_sheets, "others": other_sheets, "spleen": held_out_sheets}
+
+
 def main() -> None:
     """Parse and make the sheets, in random order."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cells", "unsure", "gold", "spleen"))
+    parser.add_argument("what", choices=("cells", "unsure", *OF))
     parser.add_argument("--run", type=Path, help="cells, unsure: folder of the training's run")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the datasets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sheets")
@@ -220,7 +244,7 @@ def main() -> None:
     if of_training:
         made = list(training_sheets(args.run, args.data, rng, unsure=args.what == "unsure"))
     else:
-        made = list((gold_sheets if args.what == "gold" else held_out_sheets)(args.data, rng))
+        made = list(OF[args.what](args.data, rng))
     args.out.mkdir(parents=True, exist_ok=True)
     keys = []
     for k, at in enumerate(rng.permutation(len(made))):
