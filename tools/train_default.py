@@ -1,13 +1,12 @@
-r"""Train the default model by the recipe ``compact-6.toml``: simulate -> real -> train -> export.
+r"""Train the default model by the recipe ``compact-7.toml``: simulate -> real -> train -> export.
 
     python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
     python tools/train_default.py train --run /tmp/run --cores 1                  # after a kill: the same line goes on
     python tools/train_default.py train --run /tmp/run/second --pool /tmp/run/pool --cores 1 \
-        --change 'seed = 72' 'crops.side = 176' 'crops.batch = 12' 'optimiser.f1 = 3'
-    python tools/train_default.py train --run /tmp/run/third --pool /tmp/run/pool --cores 1 --change 'seed = 61' 'steps = 1500'
-    python tools/train_default.py export --run /tmp/run --average /tmp/run/second /tmp/run/third  # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-6 --out /tmp/run/measured  # then export again, with the figures
+        --change 'seed = 92' 'crops.side = 224' 'crops.batch = 8' 'optimiser.f1 = 1.5'
+    python tools/train_default.py export --run /tmp/run --average /tmp/run/second         # -> src/panimbus/model/shipped
+    panimbus evaluate examples/dev_gold.toml --model compact-7 --out /tmp/run/measured  # then export again, with the figures
 
 The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
 as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from panimbus.model.unet import CompactUNet
     from panimbus.simulate import SimulatedTissue
 
-RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-6.toml").read_text(encoding="utf-8"))
+RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-7.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
 SHARPNESS = 3.0
 
@@ -456,14 +455,22 @@ def grown(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> dict[
     return out
 
 
+def first_net() -> CompactUNet:
+    """The net that a run begins with; the same for all that begin with a model, so that their weights can be averaged."""
+    import torch
+
+    torch.manual_seed(0 if RECIPE["start"] else RECIPE["seed"])
+    net = new_net()
+    if RECIPE["start"]:
+        start_from(net, RECIPE["start"])
+    return net
+
+
 def load_state(run: Path) -> State:
     """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
     import torch
 
-    torch.manual_seed(0 if RECIPE["start"] else RECIPE["seed"])  # weights of runs can be averaged if they begin as one
-    net, ema = new_net().to(memory_format=torch.channels_last), new_net()
-    if RECIPE["start"]:
-        start_from(net, RECIPE["start"])
+    net, ema = first_net().to(memory_format=torch.channels_last), new_net()
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
     state = State(net, ema, optimiser)
@@ -571,8 +578,11 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
     side, markers, platforms = (SIMULATION[k] for k in ("side_um", "markers", "platforms"))
     begun = f"Weights of {RECIPE['start']}, then " if RECIPE["start"] else ""
     crop, real = f"{CROPS['side']} x {CROPS['side']} px at 1 µm/px", f"{100 * REAL['share']:.0f} %"
+    kept = f" ({1 - RECIPE['kept']:.0%}), and of those they began from" if RECIPE["kept"] else ""
     runs = (
-        f"The mean of the weights of {len(states)} runs, which differ as the recipe says. The first: " if len(states) > 1 else ""
+        f"The mean of the weights of {len(states)} runs{kept}; they differ as the recipe says. The first: "
+        if len(states) > 1
+        else ""
     )
     twice = ", each seen twice with two wrong normalisers, whose calls are to agree" if OPTIMISER["agreement"] else ""
     lack = "What the calls at 0.5 of a crop lack of an F1 of 1 was part of the loss. " if OPTIMISER["f1"] else ""
@@ -627,9 +637,10 @@ def figures(evaluation: Path) -> dict[str, Any]:
 
 
 def averaged(trained: Sequence[dict[str, torch.Tensor]]) -> CompactUNet:
-    """The mean of the runs' weights, with the recipe's offset on the logits."""
-    net = new_net()
-    weights = {k: sum(one[k] for one in trained) / len(trained) for k in trained[0]}
+    """The mean of the runs' weights and, by the recipe's share, of those they began from, with its offset on the logits."""
+    net, kept = first_net(), RECIPE["kept"]
+    first = net.state_dict()
+    weights = {k: kept * first[k] + (1 - kept) * sum(one[k] for one in trained) / len(trained) for k in first}
     weights["head.bias"] = weights["head.bias"] + RECIPE["offset"]
     net.load_state_dict(weights)
     return net
@@ -661,7 +672,7 @@ def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> Non
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-6.toml; exact lines in its docstring). From nothing: "
+        command="python tools/train_default.py (recipe: tools/compact-7.toml; exact lines in its docstring). From nothing: "
         f"first {RECIPE['start']} and what that began from, by their cards' commands and commits",
     )
     shipped.mkdir(parents=True, exist_ok=True)

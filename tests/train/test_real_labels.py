@@ -433,7 +433,10 @@ def test_a_net_that_has_more_begins_as_the_one_it_starts_from(widths: list[int],
     assert net.up[0].weight.grad.any()  # what is new can be learnt
     assert net.up[-1].weight.grad[:, -1].any()
 
+    monkeypatch.setitem(train.RECIPE, "kept", 0.25)
+    first = train.first_net().state_dict()
+    torch.testing.assert_close(first, train.first_net().state_dict())  # new features are drawn alike
     mixed = train.averaged([drawn, net.state_dict()]).state_dict()
-    for name, begun in net.state_dict().items():
+    for name, own in net.state_dict().items():
         offset = train.RECIPE["offset"] if name == "head.bias" else 0
-        torch.testing.assert_close(mixed[name], 0.5 * drawn[name] + 0.5 * begun + offset)
+        torch.testing.assert_close(mixed[name], 0.25 * first[name] + 0.375 * (drawn[name] + own) + offset)
