@@ -1,7 +1,6 @@
 """Sheets on which a reader calls cells one by one: `cell_calls.csv`, and the further readings of dev_gold.
 
     python tools/sheets.py cells --run /tmp/run --data ../shared/data --out /tmp/sheets   # of the fields that are trained on
-    python tools/sheets.py unsure --run /tmp/run --data ../shared/data --out /tmp/unsure  # of these, where calls say most
     python tools/sheets.py gold --data ../shared/data --out /tmp/gold                     # of dev_gold, to be measured on only
     python tools/sheets.py others --data ../shared/data --out /tmp/others                 # of dev_gold's fields, other markers
     python tools/sheets.py spleen --data ../shared/data --out /tmp/spleen                 # of two fields that training holds out
@@ -14,14 +13,8 @@ sheet,place,call.
 
 Of the fields that are trained on, 14 of 48 cells are such that an earlier model (`real_labels.JUDGED_BY`) and the ladders
 disagree, 14 lie where the ladders are not sure, 6 are among the brightest, the rest are drawn by chance; three sheets a channel
-of the spleen, one of the others. Then, of cells not called before (``unsure``): 12 of 48 where the labels that these calls gave
-and the model `UNSURE` disagree, 12 where one of the two is not sure, 12 among the brightest, the rest by chance; up to twelve
-sheets a channel of the spleen, three of the others, fewer where less is unsure, none of nuclear channels. The easy ones are there
-to compare with: on sheets with 18, 18, 0 and 12 (the other datasets, and 3,840 cells of the spleen) the spleen's cells were
-called positive more often than the regression of the first calls expects. Half of those who saw the mixed sheets did so, too
-(by 0.8 to 1.0 of the logit; the others by 0.1 to 0.3 less): their cells were called by a second reader. Where two calls of a cell
-differ (621 of 3,039) it is undetermined. The readers of ``cell_calls.csv`` were machine vision (7, 16 and 16, who each saw a
-share of the sheets in random order), not pathologists; none of the calls is in a field that training holds out.
+of the spleen, one of the others. The readers of ``cell_calls.csv`` were machine vision (seven, who each saw a seventh of the
+sheets in random order), not pathologists; calls in the fields that training holds out were dropped.
 Of the spleen's held-out fields, and of the markers that dev_gold has not in its fields, 48 cells a marker are drawn by intensity
 as dev_gold's, none of them called before (benchmarks/model/spleen*_calls.csv).
 """
@@ -47,7 +40,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 CELLS, COLUMNS, PX, CROP_UM, PART_UM, VIEW = 48, 8, 150, 40, 200, 600
-UNSURE, HELD_OUT = "compact-6", ("r28", "r30")
 NO_MARKERS = ("DAPI", "DNA1", "DNA3", "HistoneH3", "HH3", "Nuc", "P")  # of dev_gold's fields: stains of all cells, phosphorus
 CALLED = Path(__file__).parents[1] / "benchmarks/model"
 GOLD = {  # dev_gold's fields of view
@@ -123,26 +115,8 @@ def chosen(of: pd.DataFrame, large: Array, bright: Array, rng: np.random.Generat
     return rng.permutation(picked)
 
 
-def uncertain(of: pd.DataFrame, score: Array, free: Array, bright: Array, rng: np.random.Generator, most: int) -> Iterator[Array]:
-    """Up to ``most`` times (CELLS,) cells of a channel of which a call says much, as the head of this file says; none twice."""
-    chance = of["chance"].to_numpy()
-    unlike = (chance >= 0.5) != (score >= 0.5)
-    between = ((chance > real.LOW) & (chance < real.HIGH)) | ((score > 0.2) & (score < 0.8))
-    for _ in range(min(most, round(((unlike | between) & free).sum() / CELLS))):
-        picked: list[int] = []
-        for group, many in ((unlike, 12), (between, 12), (bright, 12), (np.ones(len(of), bool), CELLS)):
-            among = np.setdiff1d(np.flatnonzero(group & free), picked)
-            picked += rng.choice(among, min(many, len(among), CELLS - len(picked)), replace=False).tolist()
-        free = free & ~np.isin(np.arange(len(of)), picked)
-        yield rng.permutation(picked)
-
-
-def training_sheets(
-    run: Path, data: Path, rng: np.random.Generator, *, unsure: bool
-) -> Iterator[tuple[str, list[Place], float, list[Any]]]:
+def training_sheets(run: Path, data: Path, rng: np.random.Generator) -> Iterator[tuple[str, list[Place], float, list[Any]]]:
     """Title, cells, contrast, and key (dataset, fov, channel, cell_id) of each."""
-    known = real.chances(real.read(run, data)) if unsure else real.read(run, data)
-    called = pd.MultiIndex.from_frame(pd.read_csv(real.CALLS)[["fov", "channel", "cell_id"]])
     for name, one in real.DATASETS.items():
         if one.read_as:
             continue
@@ -150,22 +124,13 @@ def training_sheets(
         labels = {f: np.asarray(fov.labels[:, :]) for f, fov in fovs.items() if fov.labels is not None}
         scored = real.scored(name, list(fovs.values()), run)
         where, large = np.asarray(scored.obsm["spatial"]), scored.obs["area_um2"].to_numpy() >= real.LEAST_UM2
-        latest = real.scored(name, list(fovs.values()), run, UNSURE) if unsure else scored
-        many = 12 if name == "spleen_imc" else 3
-        for channel, of in known[known["channel"].str.startswith(f"{name}/")].groupby("channel", sort=False):
+        for channel, of in real.evidence(name, run, data).groupby("channel", sort=False):
             plain = str(channel).split("/", 1)[1]
-            if unsure and plain in one.nuclear:
-                continue
             planes = {f: _plane(fov, plain) for f, fov in fovs.items()}
             means = np.asarray(scored.layers["intensity_mean"])[:, list(scored.var_names).index(plain)]
             bright = means >= np.sort(means)[-max(60, len(means) // 10)]
-            if unsure:
-                here = pd.MultiIndex.from_arrays([of["fov"], [plain] * len(of), of["cell_id"]])
-                free = large & ~here.isin(called) & ~of["fov"].isin(HELD_OUT).to_numpy()
-                rounds = uncertain(of, np.asarray(latest.X)[:, list(latest.var_names).index(plain)], free, bright, rng, many)
-            else:
-                rounds = (chosen(of, large, bright, rng) for _ in range(3 if name == "spleen_imc" else 1))
-            for cells in rounds:
+            for _ in range(3 if name == "spleen_imc" else 1):
+                cells = chosen(of, large, bright, rng)
                 fov_of, ids = of["fov"].to_numpy()[cells], of["cell_id"].to_numpy()[cells]
                 places = [
                     Place(planes[f], labels[f], mpp := fovs[f].mpp or 1.0, i, (where[c, 1] / mpp, where[c, 0] / mpp))
@@ -232,17 +197,16 @@ OF = {"gold": gold_sheets, "others": other_sheets, "spleen": held_out_sheets}
 def main() -> None:
     """Parse and make the sheets, in random order."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cells", "unsure", *OF))
-    parser.add_argument("--run", type=Path, help="cells, unsure: folder of the training's run")
+    parser.add_argument("what", choices=("cells", *OF))
+    parser.add_argument("--run", type=Path, help="cells: folder of the training's run")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the datasets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sheets")
     args = parser.parse_args()
-    of_training = args.what in {"cells", "unsure"}
-    if of_training and args.run is None:
-        parser.error(f"{args.what}: --run is needed")
+    if args.what == "cells" and args.run is None:
+        parser.error("cells: --run is needed")
     rng = np.random.default_rng(11)
-    if of_training:
-        made = list(training_sheets(args.run, args.data, rng, unsure=args.what == "unsure"))
+    if args.what == "cells":
+        made = list(training_sheets(args.run, args.data, rng))
     else:
         made = list(OF[args.what](args.data, rng))
     args.out.mkdir(parents=True, exist_ok=True)

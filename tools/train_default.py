@@ -1,12 +1,13 @@
-r"""Train the default model by the recipe ``compact-7.toml``: simulate -> real -> train -> export.
+r"""Train the default model by the recipe ``compact-6.toml``: simulate -> real -> train -> export.
 
     python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
     python tools/train_default.py train --run /tmp/run --cores 1                  # after a kill: the same line goes on
     python tools/train_default.py train --run /tmp/run/second --pool /tmp/run/pool --cores 1 \
-        --change 'seed = 92' 'crops.side = 224' 'crops.batch = 8' 'optimiser.f1 = 1.5'
-    python tools/train_default.py export --run /tmp/run --average /tmp/run/second         # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-7 --out /tmp/run/measured  # then export again, with the figures
+        --change 'seed = 72' 'crops.side = 176' 'crops.batch = 12' 'optimiser.f1 = 3'
+    python tools/train_default.py train --run /tmp/run/third --pool /tmp/run/pool --cores 1 --change 'seed = 61' 'steps = 1500'
+    python tools/train_default.py export --run /tmp/run --average /tmp/run/second /tmp/run/third  # -> src/panimbus/model/shipped
+    panimbus evaluate examples/dev_gold.toml --model compact-6 --out /tmp/run/measured  # then export again, with the figures
 
 The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
 as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from panimbus.model.unet import CompactUNet
     from panimbus.simulate import SimulatedTissue
 
-RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-7.toml").read_text(encoding="utf-8"))
+RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-6.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
 SHARPNESS = 3.0
 
@@ -138,7 +139,6 @@ class Fov:
     real: bool
     channels: list[str]
     counterstain: np.ndarray  # (C,) rank correlation of the cells' means with the counterstain's; NaN = not known
-    weight: np.ndarray | None = None  # (C, m) how many cells each stands for; None: for itself
     pooled: list[dict[str, float]] | None = None  # a channel's statistics over all FOVs of a real dataset, as in prediction
 
 
@@ -161,7 +161,6 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
             real=bool(prefix),
             channels=[names[k] for k in keep],
             counterstain=z["counterstain"][keep] if "counterstain" in z else np.full(len(keep), np.nan),
-            weight=z["weight"][keep] if "weight" in z else None,
         )
 
 
@@ -186,7 +185,7 @@ def pool_statistics(fovs: Sequence[Fov]) -> None:
 
 
 def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None:
-    """Planes (V, P, s, s), stats (V, S), index (s, s), truth, area and weight (m,) of a random crop, or None without known cells.
+    """Planes (V, P, s, s), stats (V, S), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells.
 
     V views that differ in the normaliser alone: 2 where they are to agree, else 1.
     """
@@ -232,8 +231,7 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
         planes.append(
             channel_planes(of_labels.copy(), NET["planes"], image / norm, index=index, cell_mean=mean / norm, known=seen)
         )
-    weight = np.ones(len(truth)) if fov.weight is None else fov.weight[c].astype(float)
-    return np.stack(planes), np.stack(stats), index, truth, fov.area * (crop / side) ** 2, weight
+    return np.stack(planes), np.stack(stats), index, truth, fov.area * (crop / side) ** 2
 
 
 def drawn_likeness(truth: np.ndarray, rng: np.random.Generator) -> float:
@@ -259,7 +257,7 @@ def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator,
         one = example(source[int(rng.integers(len(source)))], rng)
         if one is None:
             continue
-        p, s, index, truth, area, many = one
+        p, s, index, truth, area = one
         inside = np.bincount((index + 1).ravel(), minlength=len(truth) + 1)[1:]
         known = (truth >= 0) & (inside > 0.5 * area)
         if not known.any():
@@ -271,7 +269,7 @@ def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator,
         stats.append(s)
         cells.append(number[index])
         target.append(t)
-        weight.append(many[known] * min(len(t), 40) ** 0.5 / many[known].sum())
+        weight.append(np.full(len(t), min(len(t), 40) ** 0.5 / len(t)))
         offset += len(t)
     first = np.stack(cells)
     every = [np.where(first > 0, first + view * (offset - 1), 0) for view in range(views)]
@@ -313,11 +311,11 @@ def loss_of(
         loss = loss + OPTIMISER["agreement"] * (apart * weight[1:].chunk(2)[0]).sum() / (0.5 * weight.sum())
     if OPTIMISER["f1"]:
         crop = torch.zeros_like(target, dtype=torch.long).index_put((own,), at // cells[0].numel())
-        loss = loss + OPTIMISER["f1"] * lack_of_f1(mean, target[1:], weight[1:], crop[1:], len(cells))
+        loss = loss + OPTIMISER["f1"] * lack_of_f1(mean, target[1:], crop[1:], len(cells))
     return loss, mean
 
 
-def lack_of_f1(score: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, crop: torch.Tensor, crops: int) -> torch.Tensor:
+def lack_of_f1(score: torch.Tensor, target: torch.Tensor, crop: torch.Tensor, crops: int) -> torch.Tensor:
     """1 - F1 of the calls at 0.5 in each crop with a positive cell (0 in the others), mean over the crops.
 
     Cross-entropy is content with 0.3 for the few positive cells of a hazy channel, of which none is called positive then; what
@@ -326,8 +324,8 @@ def lack_of_f1(score: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, 
     import torch
 
     called = torch.sigmoid(SHARPNESS * torch.logit(score))
-    found, calls, positive = (torch.zeros(crops).index_add(0, crop, weight * v) for v in (target * called, called, target))
-    return torch.where(positive > 0, 1 - 2 * found / (calls + positive + 1e-6), 0.0).mean()
+    found, calls, positive = (torch.zeros(crops).index_add(0, crop, v) for v in (target * called, called, target))
+    return torch.where(positive > 0.5, 1 - 2 * found / (calls + positive + 1e-3), 0.0).mean()
 
 
 def validation(net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]) -> tuple[float, float, float]:
@@ -409,7 +407,7 @@ def new_net() -> CompactUNet:
 
 
 def start_from(net: CompactUNet, model: str) -> None:
-    """Let the net compute what a model does: planes, statistics, levels and features that it has not count nothing yet."""
+    """Let the net compute what a model of the same widths does: planes and statistics that are new count nothing yet."""
     import torch
 
     from panimbus.model.weights import load_torch, resolve_model
@@ -424,53 +422,17 @@ def start_from(net: CompactUNet, model: str) -> None:
         old = given[layer].unflatten(1, (len(had), of))
         nothing = torch.zeros_like(old[:, 0])
         given[layer] = torch.stack([old[:, had.index(n)] if n in had else nothing for n in names], 1).flatten(1, 2)
-    net.load_state_dict(grown(net.state_dict(), given))
-
-
-def grown(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of the shapes of ``own`` with which a net computes what the smaller one of ``given`` does.
-
-    Old features come first and see nothing of new ones, nor does anything go up from new levels. New features keep their random
-    first convolutions, without which there would be no gradient; the residual convolutions of theirs begin at 0.
-    """
-    import torch
-
-    deeper = sum(name.startswith("up.") and name.endswith("weight") for name in own)
-    deeper -= sum(name.startswith("up.") and name.endswith("weight") for name in given)
-    out = {}
-    for name, drawn in own.items():
-        part, *rest = name.split(".")
-        upwards = part in {"up", "decoder"}  # counted from the deepest level
-        old = given.get(".".join([part, str(int(rest[0]) - deeper), *rest[1:]]) if upwards else name)
-        if old is not None and old.shape == drawn.shape:
-            out[name] = old
-            continue
-        first = "first" in rest
-        new = drawn.clone() if first or (old is None and not upwards) else torch.zeros_like(drawn)
-        halves = 2 if part == "film" else 1  # scales, then shifts
-        for to, of in zip(new.chunk(halves), () if old is None else old.chunk(halves), strict=False):
-            to[: len(of)] = 0
-            to[tuple(slice(n) for n in of.shape)] = of
-        out[name] = new
-    return out
-
-
-def first_net() -> CompactUNet:
-    """The net that a run begins with; the same for all that begin with a model, so that their weights can be averaged."""
-    import torch
-
-    torch.manual_seed(0 if RECIPE["start"] else RECIPE["seed"])
-    net = new_net()
-    if RECIPE["start"]:
-        start_from(net, RECIPE["start"])
-    return net
+    net.load_state_dict(given)
 
 
 def load_state(run: Path) -> State:
     """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
     import torch
 
-    net, ema = first_net().to(memory_format=torch.channels_last), new_net()
+    torch.manual_seed(RECIPE["seed"])
+    net, ema = new_net().to(memory_format=torch.channels_last), new_net()
+    if RECIPE["start"]:
+        start_from(net, RECIPE["start"])
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
     state = State(net, ema, optimiser)
@@ -527,9 +489,6 @@ def train(run: Path, pool_folder: Path, without: Sequence[str], cores: int) -> N
     """Train for the recipe's steps in all, resuming from the last checkpoint."""
     import torch
 
-    deepest = NET["unshuffle"] * 2 ** (len(NET["widths"]) - 1)
-    if CROPS["side"] % deepest:
-        raise SystemExit(f"crops.side must be a multiple of {deepest} for these widths, got {CROPS['side']}")
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # two halves of a batch on a core each are half as long again as quick as one batch on two cores
     state, pool = load_state(run), Pool(pool_folder, without)
@@ -578,11 +537,8 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
     side, markers, platforms = (SIMULATION[k] for k in ("side_um", "markers", "platforms"))
     begun = f"Weights of {RECIPE['start']}, then " if RECIPE["start"] else ""
     crop, real = f"{CROPS['side']} x {CROPS['side']} px at 1 µm/px", f"{100 * REAL['share']:.0f} %"
-    kept = f" ({1 - RECIPE['kept']:.0%}), and of those they began from" if RECIPE["kept"] else ""
     runs = (
-        f"The mean of the weights of {len(states)} runs{kept}; they differ as the recipe says. The first: "
-        if len(states) > 1
-        else ""
+        f"The mean of the weights of {len(states)} runs, which differ as the recipe says. The first: " if len(states) > 1 else ""
     )
     twice = ", each seen twice with two wrong normalisers, whose calls are to agree" if OPTIMISER["agreement"] else ""
     lack = "What the calls at 0.5 of a crop lack of an F1 of 1 was part of the loss. " if OPTIMISER["f1"] else ""
@@ -590,7 +546,7 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
         f"{runs}{begun}{state['step']} steps ({state['spent'] / 60:.0f} minutes on a core) of {CROPS['batch']} views of crops of "
         f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with "
         f"{markers} random markers each, platforms {platforms}. {real} of the crops are real, with targets from staining read by "
-        "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 19,708 cells called one by one; machine vision), "
+        "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 5,109 cells called one by one; machine vision), "
         "partly with nuclear haze and diffuse background added, nuclear stains partly blurred, and with markers drawn on these "
         "fields' cells and nuclei (tools/real_labels.py): imaging mass cytometry of spleen "
         "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
@@ -637,10 +593,9 @@ def figures(evaluation: Path) -> dict[str, Any]:
 
 
 def averaged(trained: Sequence[dict[str, torch.Tensor]]) -> CompactUNet:
-    """The mean of the runs' weights and, by the recipe's share, of those they began from, with its offset on the logits."""
-    net, kept = first_net(), RECIPE["kept"]
-    first = net.state_dict()
-    weights = {k: kept * first[k] + (1 - kept) * sum(one[k] for one in trained) / len(trained) for k in first}
+    """The mean of the runs' weights, with the recipe's offset on the logits."""
+    net = new_net()
+    weights = {k: sum(one[k] for one in trained) / len(trained) for k in trained[0]}
     weights["head.bias"] = weights["head.bias"] + RECIPE["offset"]
     net.load_state_dict(weights)
     return net
@@ -672,7 +627,7 @@ def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> Non
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-7.toml; exact lines in its docstring). From nothing: "
+        command="python tools/train_default.py (recipe: tools/compact-6.toml; exact lines in its docstring). From nothing: "
         f"first {RECIPE['start']} and what that began from, by their cards' commands and commits",
     )
     shipped.mkdir(parents=True, exist_ok=True)

@@ -93,25 +93,6 @@ def test_held_out_cells_are_drawn_by_intensity_and_none_twice(
     assert ((ids <= low).sum(), ((ids > low) & (ids <= high)).sum(), (ids > high).sum()) == (16, 16, 16)
 
 
-def test_uncertain_cells_come_first_and_none_twice(sheets: ModuleType) -> None:
-    n, rng = 4000, np.random.default_rng(0)
-    chance, score = np.full(n, 0.05), np.full(n, 0.05)
-    score[:100] = 0.9  # the model calls them, the labels do not
-    chance[100:200] = 0.3  # the labels are not sure
-    free, bright = np.ones(n, bool), np.arange(n) >= n - 100
-    free[:10] = False
-    rounds = list(sheets.uncertain(pd.DataFrame({"chance": chance}), score, free, bright, rng, 12))
-    assert len(rounds) == round(190 / 48)  # a sheet for every 48 cells of which one of the two is unsure
-    every = np.concatenate(rounds)
-    assert len(set(every.tolist())) == len(every) == 48 * len(rounds)
-    assert not set(range(10)) & set(every.tolist())
-    for cells in rounds:
-        assert (cells < 100).sum() >= 12
-        assert ((cells >= 100) & (cells < 200)).sum() >= 12
-        assert (cells >= n - 100).sum() >= 12
-    assert len(list(sheets.uncertain(pd.DataFrame({"chance": chance}), score, free, bright, rng, 2))) == 2
-
-
 def test_other_markers_of_dev_golds_fields(sheets: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     labels = np.kron(np.arange(1, 401).reshape(20, 20), np.ones((4, 4))).astype(np.uint16)
     image = np.stack([labels.astype(np.float32)] * 4)
