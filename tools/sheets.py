@@ -174,7 +174,7 @@ def by_intensity(
     name: str, fov_id: str, fov: Fov, channel: str, called: Iterable[int], rng: np.random.Generator
 ) -> tuple[str, list[Place], float, list[Any]]:
     """A sheet of cells not called before: a third each from the lowest 60 %, the next 30 % and the top 10 % by mean intensity."""
-    labels, plane = np.asarray(fov.labels[:, :] if fov.labels is not None else None), _plane(fov, channel)
+    labels, plane = np.asarray(fov.labels[:, :]), _plane(fov, channel)
     ids = np.unique(labels)[1:]
     means = ndimage.mean(plane, labels, ids)
     order, n = np.argsort(means, kind="stable"), len(ids)
@@ -205,10 +205,7 @@ def main() -> None:
     if args.what == "cells" and args.run is None:
         parser.error("cells: --run is needed")
     rng = np.random.default_rng(11)
-    if args.what == "cells":
-        made = list(training_sheets(args.run, args.data, rng))
-    else:
-        made = list(OF[args.what](args.data, rng))
+    made = list(training_sheets(args.run, args.data, rng) if args.what == "cells" else OF[args.what](args.data, rng))
     args.out.mkdir(parents=True, exist_ok=True)
     keys = []
     for k, at in enumerate(rng.permutation(len(made))):
