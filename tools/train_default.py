@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-6.toml").read_text(encoding="utf-8"))
 NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
-SHARPNESS = 3.0
 
 
 def change_recipe(lines: Sequence[str]) -> None:
@@ -292,40 +291,19 @@ def loss_of(
     what a crop's calls lack of an F1 of 1.
     """
     import torch
-    import torch.nn.functional as F  # noqa: N812
 
-    flat = cells.reshape(-1)
-    at = torch.nonzero(flat).squeeze(1)
-    own = flat[at]
-    z = logits.reshape(-1)[at]
-    area = torch.bincount(own, minlength=len(target)).clamp(min=1).float()
-    soft = target * (1 - 2 * OPTIMISER["smoothing"]) + OPTIMISER["smoothing"]
-    pixel = F.binary_cross_entropy_with_logits(z, soft[own], reduction="none") * (weight / area)[own]
-    mean = torch.zeros_like(target).index_add(0, own, torch.sigmoid(z)) / area
-    mean = mean[1:].clamp(1e-4, 1 - 1e-4)
-    cell = F.binary_cross_entropy(mean, soft[1:], reduction="none") * weight[1:]
-    loss = (0.5 * pixel.sum() + cell.sum()) / weight.sum()
+    from panimbus.model.loss import cell_losses, lack_of_f1, smoothed
+
+    pixel, whole, score, _ = cell_losses(logits, cells, smoothed(target, 2 * OPTIMISER["smoothing"]))
+    loss = ((0.5 * pixel + whole) * weight).sum() / weight.sum()
+    mean = score[1:].clamp(1e-4, 1 - 1e-4)
     if OPTIMISER["agreement"]:
         first, second = torch.logit(mean).chunk(2)
         apart = (first - second).clamp(-2, 2) ** 2  # a cell whose views are far apart does not pull
         loss = loss + OPTIMISER["agreement"] * (apart * weight[1:].chunk(2)[0]).sum() / (0.5 * weight.sum())
     if OPTIMISER["f1"]:
-        crop = torch.zeros_like(target, dtype=torch.long).index_put((own,), at // cells[0].numel())
-        loss = loss + OPTIMISER["f1"] * lack_of_f1(mean, target[1:], crop[1:], len(cells))
+        loss = loss + OPTIMISER["f1"] * lack_of_f1(score, target, cells, weight > 0).mean()
     return loss, mean
-
-
-def lack_of_f1(score: torch.Tensor, target: torch.Tensor, crop: torch.Tensor, crops: int) -> torch.Tensor:
-    """1 - F1 of the calls at 0.5 in each crop with a positive cell (0 in the others), mean over the crops.
-
-    Cross-entropy is content with 0.3 for the few positive cells of a hazy channel, of which none is called positive then; what
-    maximises F1 is a lower threshold there. A call is a sigmoid of `SHARPNESS` logits, so that there is a gradient.
-    """
-    import torch
-
-    called = torch.sigmoid(SHARPNESS * torch.logit(score))
-    found, calls, positive = (torch.zeros(crops).index_add(0, crop, v) for v in (target * called, called, target))
-    return torch.where(positive > 0.5, 1 - 2 * found / (calls + positive + 1e-3), 0.0).mean()
 
 
 def validation(net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
     python benchmarks/train/noise.py --work /tmp/noise        # minutes on one core; the same command goes on after an interrupt
     python benchmarks/train/noise.py --work /tmp/noise --table  # only the table again
+    python benchmarks/train/noise.py --work /tmp/noise_f1 --f1 0.5  # the first two arms with that `loss.f1`, in noise_f1.md
 
 Two datasets (CODEX and MIBI optics) of the named panel. Training and validation labels are spoilt; the test split has the truth.
     clean     nothing
@@ -57,6 +58,7 @@ BASE: dict[str, Any] = {
     "name": "noise",
     "net": {"settings": {"widths": [12, 24, 48], "blocks": 1, "unshuffle": 2}},
     "data": {"crop": 64, "batch": 8},
+    "loss": {"f1": 0.0},
     "augment": {"probability": 0.0, "normaliser": 0.1},  # the labels are what is studied here
     "stages": {"naive": NAIVE, "robust": ROBUST, "robust_rate": 3e-4, "keep": 0.9},
     "optimiser": {"warmup": 50, "ema": 0.98},
@@ -235,12 +237,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--f1", type=float, default=0.0)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    last = list(ARMS)[-1]
-    jobs = [(c, a, s) for s in range(args.seeds) for c in CONDITIONS[::-1] for a in ARMS if a != last]
+    BASE["loss"]["f1"] = args.f1
+    arms = list(ARMS)[:2] if args.f1 else list(ARMS)
+    last = arms[-1]
+    jobs = [(c, a, s) for s in range(args.seeds) for c in CONDITIONS[::-1] for a in arms if a != last]
     jobs += [(c, last, s) for s in range(args.seeds) for c in CONDITIONS]  # the least asked for comes last
     lines = []
     for condition in CONDITIONS:
@@ -252,12 +257,14 @@ def main() -> None:
         lines.append(run(args.work, condition, arm, seed))
         print(lines[-1], flush=True)
     lines.sort(key=lambda line: (CONDITIONS.index(line["condition"]), list(ARMS).index(line["arm"]), line["seed"]))
-    about = f"{NAIVE} + {ROBUST} steps of 8 crops of 64 px, net of {BASE['net']['settings']['widths']}; {machine()}"
+    name, with_f1 = ("noise_f1", f"loss.f1 {args.f1}; ") if args.f1 else ("noise", "")
+    about = f"{with_f1}{NAIVE} + {ROBUST} steps of 8 crops of 64 px, net of {BASE['net']['settings']['widths']}; {machine()}"
     (args.out).mkdir(parents=True, exist_ok=True)
-    (args.out / "noise.json").write_text(json.dumps({"about": about, "lines": lines}, indent=1))
+    (args.out / f"{name}.json").write_text(json.dumps({"about": about, "lines": lines}, indent=1))
     head = "# Naive against noise-robust, on simulated tissue with spoilt labels\n\n"
-    how = "`python benchmarks/train/noise.py --work DIR`: mean ± standard deviation over the seeds (their number in brackets).\n"
-    (args.out / "noise.md").write_text(f"{head}{how}{about}.\n\n{table(lines)}\n")
+    command = "python benchmarks/train/noise.py --work DIR" + (f" --f1 {args.f1}" if args.f1 else "")
+    how = f"`{command}`: mean ± standard deviation over the seeds (their number in brackets).\n"
+    (args.out / f"{name}.md").write_text(f"{head}{how}{about}.\n\n{table(lines)}\n")
 
 
 if __name__ == "__main__":

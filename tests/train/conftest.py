@@ -88,7 +88,7 @@ TINY = {
         "stats": ["q50", "outside"],
     },
     "data": {"crop": 32, "batch": 4},
-    "loss": {"pixel": 0.5, "cell": 1.0, "weighting": "cell"},
+    "loss": {"pixel": 0.5, "cell": 1.0, "f1": 1.0, "weighting": "cell"},
     "optimiser": {"kind": "adamw", "rate": 5e-3, "ema": 0.9},
     "stages": {"naive": 12, "robust": 6},
     "check": {"every": 6, "save": 3, "tiles": 2, "pictures": 2},

@@ -17,7 +17,7 @@ NETS = {
     "compact": {},
     "paper": {"architecture": "paper_unet", "settings": {"depth": 2, "root": 4}, "stats": [], "frozen_norm": True},
 }
-STEPS = {"stages": {"naive": 3, "robust": 3}, "check": {"every": 3, "pictures": 0}, "loss": {"weighting": "pixel"}}
+STEPS = {"stages": {"naive": 3, "robust": 3}, "check": {"every": 3, "pictures": 0}, "loss": {"weighting": "pixel", "f1": 1.0}}
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, {here!r})

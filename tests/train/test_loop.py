@@ -147,6 +147,20 @@ def test_another_config_is_refused(tiny, fake_store, tmp_path):
         train(tiny(stages={"naive": 9, "robust": 0}, optimiser={"rate": 1e-3}), fake_store(), tmp_path)
 
 
+def test_a_run_goes_on_that_began_before_there_was_a_setting(tiny, fake_store, tmp_path):
+    begun = tiny(stages={"naive": 2, "robust": 0}, loss={"f1": 0.0})
+    train(begun, fake_store(), tmp_path)
+    state = last(tmp_path)
+    old = json.loads(state["identity"]["config"])
+    del old["loss"]["f1"]
+    state["identity"]["config"] = json.dumps(old)
+    torch.save(state, tmp_path / "last.pt")
+    (tmp_path / "result.json").unlink()
+    train(begun, fake_store(), tmp_path)
+    with pytest.raises(InputError, match=r"loss.f1: 0.0 -> 1.0"):
+        train(tiny(stages={"naive": 2, "robust": 0}), fake_store(), tmp_path)
+
+
 def test_another_store_is_refused(tiny, fake_store, tmp_path):
     train(tiny(stages={"naive": 2, "robust": 0}), fake_store(), tmp_path)
     with pytest.raises(InputError, match="trained on another store"):

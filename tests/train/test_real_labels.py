@@ -304,29 +304,20 @@ def test_loss_of_views_that_disagree() -> None:
     assert loss(-3.0, 3.0) == pytest.approx((0.4 * 4 * 3 / 4, 0), rel=1e-4)  # too far apart to pull
 
 
-def test_lack_of_f1() -> None:
+def test_what_calls_lack_of_f1_is_part_of_the_loss() -> None:
     torch = pytest.importorskip("torch")
-    train = load("train_default")
-    crop = torch.tensor([0, 0, 0, 0, 1, 1, 2])
-    target = torch.tensor([1.0, 1, 0, 0, 1, 0, 0])
-    score = torch.tensor([0.999, 0.001, 0.999, 0.001, 0.999, 0.001, 0.999])  # F1 of 0.5, 1, and none to find
-    assert float(train.lack_of_f1(score, target, crop, 3)) == pytest.approx((0.5 + 0 + 0) / 3, abs=1e-3)
-    dim = torch.tensor([0.3, 0.3, 0.1, 0.05, 0.9, 0.1, 0.2], requires_grad=True)
-    (pull,) = torch.autograd.grad(train.lack_of_f1(dim, target, crop, 3), dim)
-    assert (pull[:2] < 0).all()
-    assert (pull[2:4] > 0).all()
-    assert pull[-1] == 0
+    from panimbus.model.loss import cell_losses, lack_of_f1
 
+    train = load("train_default")
     logits = torch.tensor([[[[2.0, 2, -1]]], [[[-2, 1, 1]]]])
-    cells = torch.tensor([[[[1, 1, 2]]], [[[0, 3, 4]]]])
-    target, weight = torch.tensor([0.0, 1, 0, 1, 0]), torch.ones(5)
+    cells = torch.tensor([[[1, 1, 2]], [[0, 3, 4]]])
+    target, weight = torch.tensor([0.0, 1, 0, 1, 0]), torch.tensor([0.0, 1, 1, 1, 1])
     losses = []
     for f1 in (0, 2):
         train.OPTIMISER |= {"agreement": 0, "f1": f1}
-        loss, mean = train.loss_of(logits, cells, target, weight)
-        losses.append(float(loss))
-    lack = float(train.lack_of_f1(mean, target[1:], torch.tensor([0, 0, 1, 1]), 2))
-    assert losses[1] - losses[0] == pytest.approx(2 * lack, rel=1e-5)
+        losses.append(float(train.loss_of(logits, cells, target, weight)[0]))
+    lack = lack_of_f1(cell_losses(logits, cells, target)[2], target, cells, weight > 0)
+    assert losses[1] - losses[0] == pytest.approx(2 * float(lack.mean()), rel=1e-5)
 
 
 def test_statistics_are_those_of_the_whole_dataset() -> None:

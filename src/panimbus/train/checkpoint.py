@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io import atomic_path
+from panimbus.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from panimbus.train.config import TrainConfig
     from panimbus.train.examples import StoreLike
 
 LAST, BEST = "last.pt", "best.pt"
@@ -56,8 +57,8 @@ def load(path: Path) -> dict[str, Any]:
 
 def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     """Refuse a checkpoint of other settings or of another store, and say what differs."""
-    if found["config"] != wanted["config"]:
-        old, new = _flat(json.loads(found["config"])), _flat(json.loads(wanted["config"]))
+    if (before := _filled(found["config"])) != wanted["config"]:
+        old, new = _flat(json.loads(before)), _flat(json.loads(wanted["config"]))
         changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
         raise InputError(
             f"{path.parent} holds a run with other settings.",
@@ -70,6 +71,14 @@ def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) 
             expected="the store that the run began with",
             fix="name that store, or another --out",
         )
+
+
+def _filled(config: str) -> str:
+    """Settings of a run, with the defaults of those that there were not yet when it began."""
+    try:
+        return json.dumps(TrainConfig.model_validate_json(config).identity(), sort_keys=True)
+    except ValidationError:
+        return config
 
 
 @contextmanager

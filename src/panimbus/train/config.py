@@ -73,12 +73,14 @@ class DataConfig(_Part):
 class LossConfig(_Part):
     """``pixel`` and ``cell`` weigh the loss of the pixels and that of the cells' mean scores.
 
+    ``f1`` weighs what the calls of a crop lack of an F1 of 1 (`panimbus.model.loss.lack_of_f1`).
     ``weighting``: "pixel" counts every pixel the same, "cell" every cell of a crop the same and a crop by the root of its cells
     (up to 40). ``smoothing`` draws the targets towards 1/2.
     """
 
     pixel: Annotated[float, Field(ge=0)] = 1.0
     cell: Annotated[float, Field(ge=0)] = 0.0
+    f1: Annotated[float, Field(ge=0)] = 0.0
     weighting: Literal["pixel", "cell"] = "pixel"
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
 

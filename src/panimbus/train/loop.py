@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from panimbus.core.errors import InputError
-from panimbus.model.loss import cell_losses, smoothed
+from panimbus.model.loss import cell_losses, lack_of_f1, smoothed
 from panimbus.train import checkpoint, noise
 from panimbus.train.batches import Batch, batches
 from panimbus.train.curves import Curves
@@ -155,6 +155,9 @@ def _step(run: Run, batch: Batch, tally: _Tally) -> None:
         weight = weight * _trusted(run, batch, loss.detach(), score.detach())
     everyone = run.team.total(weight.sum()).clamp(min=1e-12)
     mine = (loss * weight).sum() / everyone
+    if config.loss.f1:
+        lack = lack_of_f1(score, batch.target, batch.cells, weight > 0)
+        mine = mine + config.loss.f1 * lack.sum() / config.data.batch
     run.optimiser.zero_grad()
     (mine * run.team.size).backward()  # type: ignore[no-untyped-call]  # processes take the mean of their gradients
     torch.nn.utils.clip_grad_norm_(run.net.parameters(), config.optimiser.clip)

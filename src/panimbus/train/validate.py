@@ -30,7 +30,7 @@ class Validation:
     Parameters
     ----------
     loss
-        Mean loss of the cells, as in training.
+        Mean cross-entropy of the cells, weighted as in training.
     pairs
         (dataset, marker) of each row of ``counts``.
     counts : (M, 4) int64
