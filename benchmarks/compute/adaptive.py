@@ -129,7 +129,7 @@ def watched() -> Iterator[dict[str, Any]]:
         blocks.append((cells, total, count))
         return of(number, cells, total, count, pixels)
 
-    def joined(run: Any, parts: Any) -> Any:
+    def joined(run: Any, parts: Any, scale: Any) -> Any:
         n, (c, v, _) = run.scanned[parts.fov.fov_id].cells.n, blocks[0][1].shape
         total, count = np.zeros((c, v, n)), np.zeros(n)
         for cells, sums, pixels in blocks:
@@ -137,7 +137,7 @@ def watched() -> Iterator[dict[str, Any]]:
             count[cells] += pixels
         blocks.clear()
         seen["views"].append((total / np.maximum(count, 1)).astype(np.float32))
-        return join(run, parts)
+        return join(run, parts, scale)
 
     backend.OpenVinoBackend._fill, BlockPart.of, stages._join_scores = staticmethod(counted), kept, joined  # type: ignore[method-assign, assignment]
     try:

@@ -101,6 +101,7 @@ def _request(
         precision=settings.precision,
         device=settings.device,
         on_error=settings.on_error,
+        evidence=settings.evidence,
     )
 
 

@@ -49,6 +49,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
         str | None, typer.Option(help="Do share i of n, as i/n, and write no table: `panimbus merge` does, when all are done.")
     ] = None,
     stage: Annotated[str, typer.Option(help="With --shard: all, or scan to end after the first pass.")] = "all",
+    evidence: Annotated[
+        bool, typer.Option("--evidence/--no-evidence", help="Also measure rim, inside and neighbours of each cell, as layers.")
+    ] = True,
 ) -> None:
     """Score every cell and every marker; write cells.h5ad, cells.csv and normaliser.json into --out."""
     import json
@@ -66,7 +69,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
     wanted = names_in(channels)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
-    settings = PredictSettings(tta, tile, precision, device, threads, maps, on_error, maps_format, dask)
+    settings = PredictSettings(
+        tta=tta, tile=tile, precision=precision, device=device, threads=threads, maps=maps, on_error=on_error,
+        maps_format=maps_format, dask=dask, evidence=evidence,
+    )  # fmt: skip
     if shard is not None or stage != "all":
         from panimbus.cli.merge import do_share
 

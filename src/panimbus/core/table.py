@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 FOV, CELL, AREA = "fov_id", "cell_id", "area_um2"
 MEAN, SD = "intensity_mean", "score_sd"
+RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX = EVIDENCE = ("rim_mean", "rim_low", "inside_mean", "neighbour_max")
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
 CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", "phenotype"
+CONTRADICTION, MIXED = "contradiction", "mixed"
 SPATIAL, NORMALISER, PROVENANCE = "spatial", "normaliser", "panimbus"
 CSV_FOV, CSV_LABEL, CSV_Y, CSV_X = "fov", "label", "centroid_y_um", "centroid_x_um"
 
@@ -38,6 +40,8 @@ class FovScores:
     area_um2 : (n,) float64
     centroid_um : (n, 2) float64
         x, y in µm from the image's corner (the centre of the first pixel is half a pixel in).
+    evidence
+        Name of `EVIDENCE` -> (n, C) float32: what was measured besides (`panimbus.core.evidence`).
     """
 
     fov_id: str
@@ -47,6 +51,7 @@ class FovScores:
     intensity_mean: npt.NDArray[np.float32]
     area_um2: npt.NDArray[np.float64]
     centroid_um: npt.NDArray[np.float64]
+    evidence: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 def to_anndata(
@@ -61,8 +66,8 @@ def to_anndata(
     Returns
     -------
     AnnData
-        X = score float32; layers ``intensity_mean``, ``score_sd``; obs ``fov_id``, ``cell_id``, ``area_um2``; obsm ``spatial``
-        (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance.
+        X = score float32; layers ``intensity_mean``, ``score_sd`` and those of `EVIDENCE` that all parts have; obs ``fov_id``,
+        ``cell_id``, ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance.
     """
     import pandas as pd
     from anndata import AnnData
@@ -80,6 +85,7 @@ def to_anndata(
     )
     var = pd.DataFrame({NORMALISER: [float(normaliser[c]) for c in channels]}, index=pd.Index(list(channels), dtype=str))
     empty = (0, n_channels)
+    measured = [name for name in EVIDENCE if parts and all(name in p.evidence for p in parts)]
     return AnnData(
         X=_stack([p.score for p in parts], empty, np.float32),
         obs=obs,
@@ -87,6 +93,7 @@ def to_anndata(
         layers={
             MEAN: _stack([p.intensity_mean for p in parts], empty, np.float32),
             SD: _stack([p.score_sd for p in parts], empty, np.float32),
+            **{name: _stack([p.evidence[name] for p in parts], empty, np.float32) for name in measured},
         },
         obsm={SPATIAL: _stack([p.centroid_um for p in parts], (0, 2), np.float64)},
         uns={PROVENANCE: dict(provenance)},

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from panimbus.core.tiles import Tile, plan_tiles
 from panimbus.core.window import Window
+from panimbus.infer.evidence import EvidenceJoin, PartEvidence
 from panimbus.model.card import ModelCard
 
 FloatArray = npt.NDArray[np.float32]
@@ -39,6 +40,12 @@ class Block:
         """A window as slices of the block's arrays."""
         y, x = self.window[0], self.window[2]
         return slice(window[0] - y, window[1] - y), slice(window[2] - x, window[3] - x)
+
+    @property
+    def core(self) -> Window:
+        """(y0, y1, x0, x1) in model pixels: the pixels that are this block's alone."""
+        (y0, _, x0, _), (_, y1, _, x1) = self.tiles[0].core, self.tiles[-1].core
+        return y0, y1, x0, x1
 
     @property
     def pixels(self) -> int:
@@ -88,6 +95,8 @@ class BlockPart:
         Of the others: the sum of the pixel scores a channel and view.
     count : (m - w,) int64
         And their model pixels in this block.
+    evidence
+        What was measured beside the scores, where it is wanted.
     """
 
     number: int
@@ -97,6 +106,7 @@ class BlockPart:
     score_sd: FloatArray
     total: npt.NDArray[np.float64]
     count: npt.NDArray[np.int64]
+    evidence: PartEvidence | None = None
 
     @classmethod
     def of(
@@ -122,13 +132,15 @@ class BlockPart:
             "score_sd": self.score_sd,
             "total": self.total,
             "count": self.count,
+            **(self.evidence.to_arrays() if self.evidence is not None else {}),
         }
 
     @classmethod
     def from_arrays(cls, data: Mapping[str, Any]) -> BlockPart:
         """The inverse of `to_arrays`."""
         names = ("cells", "whole", "score", "score_sd", "total", "count")
-        return cls(int(data["number"]), *(np.asarray(data[name]) for name in names))
+        arrays: dict[str, Any] = {name: np.asarray(data[name]) for name in names}
+        return cls(int(data["number"]), **arrays, evidence=PartEvidence.from_arrays(data))
 
 
 def mean_and_sd(total: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
@@ -152,7 +164,42 @@ def mean_and_sd(total: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) ->
     return per_view.mean(1).T.astype(np.float32), per_view.std(1).T.astype(np.float32)
 
 
-def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> tuple[FloatArray, FloatArray]:
+@dataclass(frozen=True)
+class Joined:
+    """What the blocks of a FOV give.
+
+    Parameters
+    ----------
+    score, score_sd : (n, C) float32
+    rim : (3, n, C) float32
+        ``rim_mean``, ``rim_low``, ``inside_mean``; None where no evidence was wanted.
+    pairs : (p, 2) int32
+        Cells that touch.
+    """
+
+    score: FloatArray
+    score_sd: FloatArray
+    rim: FloatArray | None
+    pairs: npt.NDArray[np.int32] | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A FOV that is finished.
+
+    Parameters
+    ----------
+    score, score_sd : (n, C) float32
+    evidence
+        Name (`panimbus.core.table.EVIDENCE`) -> (n, C) float32; empty where it was not wanted.
+    """
+
+    score: FloatArray
+    score_sd: FloatArray
+    evidence: Mapping[str, FloatArray]
+
+
+def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> Joined:
     """Scores of all cells of a FOV.
 
     Parameters
@@ -162,14 +209,14 @@ def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> tuple[Float
     parts
         One of every block of the plan, **in the plan's order**, whatever order they were made in: float64 sums are then added
         in one order, and the result is the same to the last bit.
-
-    Returns
-    -------
-    score, score_sd : (n, C) float32
     """
     score, score_sd = np.zeros((n, channels), np.float32), np.zeros((n, channels), np.float32)
     shared: list[BlockPart] = []
+    evidence: EvidenceJoin | None = None
     for part in parts:
+        if part.evidence is not None:
+            evidence = evidence or EvidenceJoin(n, channels)
+            evidence.take(part.cells, part.whole, part.evidence)
         score[part.cells[part.whole]], score_sd[part.cells[part.whole]] = part.score, part.score_sd
         if not part.whole.all():  # keep only what must be added up
             none = np.zeros((0, channels), np.float32)
@@ -182,4 +229,4 @@ def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> tuple[Float
             total[:, :, at] += part.total
             count[at] += part.count
         score[cells], score_sd[cells] = mean_and_sd(total, count)
-    return score, score_sd
+    return Joined(score, score_sd, *(evidence.close() if evidence is not None else (None, None)))

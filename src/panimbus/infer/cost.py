@@ -16,6 +16,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import bands, scan_cells, scan_channels
+from panimbus.core.table import EVIDENCE
 from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.blocks import READ_SIDE, plan_blocks
 from panimbus.infer.score import Scoring, score_blocks
@@ -98,7 +99,7 @@ def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, setting
     backend, rate, ready_s = _time(model, settings, window, tile)
     return Cost(
         seconds=scan_s + ready_s + pixels * n_views * channels * rate,
-        memory_bytes=_memory(sizes, channels, model, window, len(views(tta))),
+        memory_bytes=_memory(sizes, channels, model, window, settings),
         passes=round(passes * n_views * channels),
         seconds_per_megapixel=rate * 1e6,
         backend=backend,
@@ -148,21 +149,26 @@ def _tissue(shape: tuple[int, int], mpp: float, channels: int) -> Fov:
     return Fov("trial", image, tuple(f"c{k}" for k in range(channels)), labels, mpp)
 
 
-def _memory(sizes: Sequence[FovSize], channels: int, model: ModelFiles, window: tuple[int, int], n_views: int) -> int:
+def _memory(
+    sizes: Sequence[FovSize], channels: int, model: ModelFiles, window: tuple[int, int], settings: PredictSettings
+) -> int:
     """Peak bytes: the process, the largest of what the passes hold at a time, and what is kept of all FOVs."""
     scan = read = sums = 0
+    n_views = len(views(settings.tta_for(model.card)))
+    layers = 3 + len(EVIDENCE) * settings.evidence
     for size in sizes:
         band = max(b - a for a, b in bands(size.shape_yx)) * size.shape_yx[1]
         # a band: labels, runs of equal ones, the plane being counted and the one being read
         scan = max(scan, band * (2 * size.label_bytes + 2 * size.pixel_bytes + 12))
         block = math.prod(min(n, math.ceil(READ_SIDE * max(size.scale, 1e-9))) for n in size.shape_yx)
         grid = math.prod(min(math.ceil(n / size.scale), READ_SIDE) for n in size.shape_yx)
-        kept = grid * (8 * len(model.card.planes) + 20)  # planes, the block's index, each tile's cell pixels
+        # planes, the block's index, each tile's cell pixels; and the cell pixels by bins while they are sorted
+        kept = grid * (8 * len(model.card.planes) + 20 + 24 * settings.evidence)
         read = max(read, block * (2 * size.pixel_bytes + 6 + size.label_bytes) + kept)
         share = min(1.0, READ_SIDE**2 * size.scale**2 / max(1, math.prod(size.shape_yx)))
         sums = max(sums, math.ceil(2 * share * size.cells) * channels * n_views * 8)  # of a block, and of the next
     cells = sum(size.cells for size in sizes)
-    table = cells * channels * 4 * 3 * 2 + cells * 200  # three matrices: in parts, and stacked to be written
+    table = cells * channels * 4 * layers * 2 + cells * 200  # matrices: in parts, and stacked to be written
     return int(_PROCESS + max(scan, read + sums + _net(model, window)) + table)
 
 

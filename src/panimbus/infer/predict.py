@@ -67,7 +67,8 @@ def predict(
     Returns
     -------
     AnnData
-        X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``; obs ``fov_id``, ``cell_id``,
+        X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``, and what `core.evidence` measures
+        (``rim_mean``, ``rim_low``, ``inside_mean``, ``neighbour_max``); obs ``fov_id``, ``cell_id``,
         ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus``: provenance. Every label of every FOV
         is one row.
 
@@ -183,16 +184,17 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
     for fov in run.fovs:
         known, mpp = run.scanned[fov.fov_id], float(fov.mpp or 0)
         cells = known.cells
-        score, score_sd = scores[fov.fov_id]
+        scored = scores[fov.fov_id]
         parts.append(
             FovScores(
                 fov.fov_id,
                 cells.index.ids,
-                score,
-                score_sd,
+                scored.score,
+                scored.score_sd,
                 known.scan.mean,
                 cells.geometry.count.astype(np.float64) * mpp**2,
                 (cells.geometry.centroids()[:, ::-1] + 0.5) * mpp,
+                scored.evidence,
             )
         )
     return to_anndata(parts, run.plan.channels, normaliser=dict(scale.normaliser), provenance=_provenance(run, scale, backend))

@@ -40,7 +40,7 @@ class Request:
         Name or absolute path, None for the default model.
     scale
         A given normaliser (`ChannelScale.to_dict`), None to fit one.
-    tta, tile, precision, device, on_error
+    tta, tile, precision, device, on_error, evidence
         As in `PredictSettings`.
     """
 
@@ -56,6 +56,7 @@ class Request:
     precision: str = "auto"
     device: str = "auto"
     on_error: str = "raise"
+    evidence: bool = True
 
     def settings(self, threads: int = 0) -> PredictSettings:
         """How to run."""
@@ -66,6 +67,7 @@ class Request:
             device=self.device,
             threads=threads,
             on_error=self.on_error,
+            evidence=self.evidence,
         )
 
     def normaliser(self) -> ChannelScale | None:

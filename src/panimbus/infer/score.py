@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from panimbus.core.window import read_channels, read_index
 from panimbus.infer.adaptive import enough
 from panimbus.infer.backend import Backend, Job
 from panimbus.infer.blocks import Block, BlockPart
+from panimbus.infer.evidence import BlockEvidence
 from panimbus.infer.gather import TileCells, core_of
 from panimbus.infer.tta import View, transposed
 from panimbus.model.card import ModelCard
@@ -51,6 +52,8 @@ class Scoring:
         TTA views, and after how many of them to look whether they will do (`panimbus.infer.adaptive`); the last is all of them.
     channels, scale
         What to score, and the dataset's normalisers.
+    evidence
+        Whether to measure the cells' rims and insides, too.
     """
 
     card: ModelCard
@@ -59,6 +62,7 @@ class Scoring:
     stages: tuple[int, ...]
     channels: tuple[str, ...]
     scale: ChannelScale
+    evidence: bool = False
 
     @property
     def live(self) -> list[tuple[int, str]]:
@@ -70,7 +74,7 @@ class Scoring:
 class _Open:
     """A block that is being scored: per channel, view and cell the sum of the pixel scores; per cell the number of pixels.
 
-    ``left`` counts the tiles of channels that are not finished.
+    ``left`` counts the tiles of channels that are not finished; ``evidence`` is measured besides, where it is wanted.
     """
 
     block: Block
@@ -78,9 +82,11 @@ class _Open:
     total: npt.NDArray[np.float64]
     count: npt.NDArray[np.int64]
     left: int = 0
+    evidence: BlockEvidence | None = None
 
     def close(self, cells: FovCells) -> BlockPart:
-        return BlockPart.of(self.block.number, self.cells, self.total, self.count, cells.pixels[self.cells])
+        part = BlockPart.of(self.block.number, self.cells, self.total, self.count, cells.pixels[self.cells])
+        return part if self.evidence is None else replace(part, evidence=self.evidence.part())
 
 
 @dataclass
@@ -288,6 +294,8 @@ class _Passes:
         spare = [labels]
         channels = read_channels(self.fov, self.cells, block.window, [c for _, c in live])
         for (k, channel), image in zip(live, channels, strict=True):
+            if open_.evidence is not None:
+                open_.evidence.add(k, image)
             value = np.float32(scoring.scale.value(channel))
             memory = spare.pop() if spare else labels.copy()
             values = channel_planes(
@@ -314,4 +322,9 @@ class _Passes:
         found = [(t, c.among(cells)) for t, c in found if self.on_map is not None or len(c.cells)]
         for _, tile_cells in found:
             open_.count[tile_cells.cells] += tile_cells.count
+        if self.scoring.evidence:
+            whole = open_.count == self.cells.pixels[cells]
+            open_.evidence = BlockEvidence(
+                block, index, fov_cells=self.cells, cells=cells, whole=whole, channels=len(self.scoring.channels)
+            )
         return open_, found

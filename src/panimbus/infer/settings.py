@@ -51,6 +51,8 @@ class PredictSettings:
     dask
         Address of a Dask scheduler, its scheduler file, or ``local:N`` for N processes here (extra ``cluster``): its workers do
         the work. None does it in this process.
+    evidence
+        Also measure, for each cell and channel, its rim, its inside and the cells that touch it (`panimbus.core.evidence`).
     """
 
     tta: str | None = None
@@ -62,6 +64,7 @@ class PredictSettings:
     on_error: str = "raise"
     maps_format: str = "tiff"
     dask: str | None = None
+    evidence: bool = True
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from panimbus.core.band import BandScan
 from panimbus.core.errors import listed
+from panimbus.core.evidence import evidence_layers
 from panimbus.core.fov import Fov
 from panimbus.core.planes import OF_DATASET
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
-from panimbus.infer.blocks import Block, BlockPart, join_parts, plan_blocks
+from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
 from panimbus.infer.score import MapSink
 from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore, fingerprint, source_key
@@ -210,7 +211,7 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
 
 
 # ---------------------------------------------------------------- second pass
-Scores = dict[str, tuple[FloatArray, FloatArray]]
+Scores = dict[str, Scored]
 
 
 def fov_blocks(fov: Fov, plan: Plan) -> list[Block]:
@@ -235,7 +236,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
     Returns
     -------
     dict
-        FOV -> score, score_sd (n, C) float32, of the FOVs that are whole.
+        FOV -> its scores, of the FOVs that are whole.
     """
     settings = run.plan.settings
     done: Scores = {}
@@ -268,7 +269,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
     if not only_share:
         for fov_id, parts in queue.items():
             if fov_id not in done:  # all its parts were there
-                done[fov_id] = _join_scores(run, parts)
+                done[fov_id] = _join_scores(run, parts, scale)
     return done
 
 
@@ -286,7 +287,7 @@ def _score_units(run: Run, scale: ChannelScale, queue: dict[str, _Parts[BlockPar
         parts = queue[fov_id]
         parts.put(part.number, part)
         if not parts.missing:
-            done[fov_id] = _join_scores(run, parts)
+            done[fov_id] = _join_scores(run, parts, scale)
     run.report(Progress("score", run.fovs[-1].fov_id, total, total))
 
 
@@ -313,16 +314,23 @@ def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
     live = [c for c in channels if not scale.blank(c)]
     told = {c: scale.known(c) if OF_DATASET & set(card.planes) else scale.vector(c, card.stats).tolist() for c in live}
     numbers = {c: [scale.value(c), told[c]] for c in live}
-    what = [run.plan.model.sha256, settings.tta_for(card), backend, channels, numbers]
+    what = [run.plan.model.sha256, settings.tta_for(card), backend, channels, numbers, settings.evidence]
     return fingerprint([what, run.scanned[fov.fov_id].scan.digest, fov.mpp])
 
 
-def _join_scores(run: Run, parts: _Parts[BlockPart]) -> tuple[FloatArray, FloatArray]:
+def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Scored:
     fov, known, channels = parts.fov, run.scanned[parts.fov.fov_id], run.plan.channels
-    score, score_sd = join_parts(known.cells.n, len(channels), parts)
+    joined = join_parts(known.cells.n, len(channels), parts)
+    score, score_sd = joined.score, joined.score_sd
     lost = np.isnan(known.scan.mean)  # on pixels that could not be read: not known, not negative
     score[lost] = score_sd[lost] = np.nan
+    evidence: Mapping[str, FloatArray] = {}
+    if joined.rim is not None and joined.pairs is not None:
+        blank = np.array([scale.blank(c) for c in channels], np.bool_)
+        rescued = known.cells.rescued[:, 0]
+        evidence = evidence_layers(joined.rim, joined.pairs, known.scan.mean, rescued=rescued, blank=blank)
+    scored = Scored(score, score_sd, evidence)
     if run.store is not None:
-        run.store.save_scores(fov, parts.key, score, score_sd, maps=run.plan.settings.map_kind)
+        run.store.save_scores(fov, parts.key, scored, maps=run.plan.settings.map_kind)
     parts.drop(run.share)
-    return score, score_sd
+    return scored

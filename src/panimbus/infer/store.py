@@ -22,7 +22,8 @@ from panimbus.core.labels import CellIndex
 from panimbus.core.regions import CellGeometry
 from panimbus.core.scale import ChannelStats, Histogram
 from panimbus.core.scan import FovCells, FovScan, model_axes
-from panimbus.infer.blocks import BlockPart
+from panimbus.core.table import EVIDENCE
+from panimbus.infer.blocks import BlockPart, Scored
 from panimbus.infer.settings import MAP_FORMATS
 from panimbus.io.pyramid import ImageSpec
 from panimbus.io.write import TileWriter, atomic_path, tile_writer
@@ -31,7 +32,7 @@ FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
 P = TypeVar("P", BlockPart, BandScan)
 _DAMAGED = (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile)
-_FORMAT = 6  # raise it when the meaning of what is stored changes
+_FORMAT = 7  # raise it when the meaning of what is stored changes
 
 
 def fingerprint(data: Any) -> str:
@@ -101,17 +102,18 @@ class FolderStore:
                 arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
         self._save(self._path(fov, "scan"), key, arrays)
 
-    def load_scores(self, fov: Fov, key: str, *, maps: str | None) -> tuple[FloatArray, FloatArray] | None:
-        """The stored scores and their standard deviations, if they have this key (and maps of this format, if asked)."""
+    def load_scores(self, fov: Fov, key: str, *, maps: str | None) -> Scored | None:
+        """The stored scores and evidence, if they have this key (and maps of this format, if asked)."""
         data = self._load(self._path(fov, "scores"), key)
         if data is None or (maps and not (str(data["maps"]) == maps and self.map_path(fov, maps).exists())):
             return None
-        return data["score"], data["score_sd"]
+        return Scored(data["score"], data["score_sd"], {name: data[name] for name in EVIDENCE if name in data})
 
-    def save_scores(self, fov: Fov, key: str, score: FloatArray, score_sd: FloatArray, *, maps: str | None) -> None:
+    def save_scores(self, fov: Fov, key: str, scored: Scored, *, maps: str | None) -> None:
         """Keep the scores of a FOV: from now on it is finished. Maps that belong to other scores are removed."""
         _remove(*(self.map_path(fov, kind) for kind in MAP_FORMATS if kind != maps), *self._canvases(fov))
-        self._save(self._path(fov, "scores"), key, {"score": score, "score_sd": score_sd, "maps": maps or ""})
+        arrays = {"score": scored.score, "score_sd": scored.score_sd, **scored.evidence, "maps": maps or ""}
+        self._save(self._path(fov, "scores"), key, arrays)
 
     def map_path(self, fov: Fov, kind: str) -> Path:
         """Where the score maps of a FOV go."""

@@ -57,7 +57,7 @@ class Plan:
     def scoring(self, backend: Backend, scale: ChannelScale) -> Scoring:
         """Everything the second pass needs besides the FOV."""
         looks = stages(self.settings.tta_for(self.model.card))
-        return Scoring(self.model.card, backend, self.views, looks, self.channels, scale)
+        return Scoring(self.model.card, backend, self.views, looks, self.channels, scale, self.settings.evidence)
 
 
 @dataclass(frozen=True)
