@@ -6,7 +6,7 @@ import anndata
 import numpy as np
 import pytest
 
-from panimbus.core.table import FovScores, to_anndata, to_frame
+from panimbus.core.table import FovScores, positive_frame, to_anndata, to_frame
 
 
 def part(fov_id, ids, channels=2, dtype=np.uint32):
@@ -17,9 +17,11 @@ def part(fov_id, ids, channels=2, dtype=np.uint32):
     )
 
 
-def table(*parts, channels=("CD3", "CD8 / β")):
+def table(*parts, channels=("CD3", "CD8 / β"), thresholds=None):
     provenance = {"model": "m", "settings": {"tile": 3}, "scale": json.dumps({"a": None})}
-    return to_anndata(parts, channels, normaliser={"CD3": 7.0, "CD8 / β": float("nan")}, provenance=provenance)
+    return to_anndata(
+        parts, channels, normaliser={"CD3": 7.0, "CD8 / β": float("nan")}, provenance=provenance, thresholds=thresholds
+    )
 
 
 def check(adata):
@@ -99,3 +101,38 @@ def test_a_missing_score_stays_missing(tmp_path):
     frame.to_csv(tmp_path / "cells.csv", index=False)
     assert (tmp_path / "cells.csv").read_text().splitlines()[2].split(",")[2] == ""
     np.testing.assert_array_equal(np.isnan(frame["CD3"]), [False, True])
+
+
+THRESHOLDS = {"CD3": 0.2, "CD8 / β": 0.3}
+
+
+def test_calls(tmp_path):
+    adata = table(*PARTS, thresholds=THRESHOLDS)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    for read in (adata, anndata.read_h5ad(tmp_path / "cells.h5ad")):
+        assert read.layers["positive"].dtype == np.uint8
+        assert read.layers["positive"].tolist() == [[0, 0], [1, 1], [0, 0]]
+        assert read.var["threshold"].tolist() == [0.2, 0.3]
+    positive_frame(adata).to_csv(tmp_path / "positive.csv", index=False)
+    assert (tmp_path / "positive.csv").read_text(encoding="utf-8").splitlines() == [
+        "fov,label,CD3,CD8 / β", "f1,3,0,0", f"f1,{2**40},1,1", "f10,3,0,0"
+    ]  # fmt: skip
+    assert "positive" not in table(*PARTS).layers
+    assert "threshold" not in table(*PARTS).var
+
+
+def test_calls_where_scores_are_missing(tmp_path):
+    one = part("f1", [3, 2**62 + 1], dtype=np.uint64)
+    one.score[1, 0] = np.nan
+    adata = table(one, thresholds=THRESHOLDS)
+    assert adata.layers["positive"].dtype == np.float32
+    np.testing.assert_array_equal(adata.layers["positive"], [[0, 0], [np.nan, 1]])
+    positive_frame(adata).to_csv(tmp_path / "positive.csv", index=False)
+    rows = (tmp_path / "positive.csv").read_text(encoding="utf-8").splitlines()
+    assert rows == ["fov,label,CD3,CD8 / β", "f1,3,0,0", f"f1,{2**62 + 1},,1"]
+
+
+def test_no_calls_without_cells():
+    adata = table(part("empty", []), thresholds=THRESHOLDS)
+    assert adata.layers["positive"].shape == (0, 2)
+    assert list(positive_frame(adata)) == ["fov", "label", "CD3", "CD8 / β"]

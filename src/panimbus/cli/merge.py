@@ -45,8 +45,11 @@ def do_share(
     what: dict[str, Any],
 ) -> None:
     """Do a share of a prediction; ``paths`` and ``what`` are options of `panimbus predict`."""
+    from dataclasses import replace
+
     from panimbus.cli.console import progress_bar
     from panimbus.core.errors import InputError
+    from panimbus.core.thresholds import parse_thresholds
     from panimbus.infer.shares import predict_share
 
     if shard is None:
@@ -55,7 +58,10 @@ def do_share(
     if settings.maps or settings.dask is not None:
         option = "--maps" if settings.maps else "--dask"
         raise InputError(f"{option} and --shard do not go together.", fix=f"leave one of them away ({option} needs one process)")
+    written = what.pop("thresholds")
     request = _request(settings, paths, **what)
+    if written is not None:
+        request = replace(request, thresholds=parse_thresholds(written, request.channels or request.open()[0].channels))
     with progress_bar() as show:
         predict_share(
             request, out=out, share=share, stage=stage, threads=settings.threads, command=_command(sys.argv), progress=show

@@ -52,12 +52,20 @@ def command(  # noqa: PLR0913 (one parameter an option)
     evidence: Annotated[
         bool, typer.Option("--evidence/--no-evidence", help="Also measure rim, inside and neighbours of each cell, as layers.")
     ] = True,
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            help="Scores from which markers are positive: CD20=0.7,CD4=0.6, or a CSV (marker,threshold). [default: the model's]"
+        ),
+    ] = None,
 ) -> None:
-    """Score every cell and every marker; write cells.h5ad, cells.csv and normaliser.json into --out."""
+    """Score every cell and every marker; write cells.h5ad, cells.csv, positive.csv and normaliser.json into --out."""
     import json
+    from dataclasses import replace
 
     from panimbus.cli.console import names_in, progress_bar
     from panimbus.core.errors import InputError
+    from panimbus.core.thresholds import parse_thresholds
     from panimbus.infer.output import check_kinds, load_scale, save_run, summary
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.io import open_fovs
@@ -79,7 +87,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         do_share(
             shard, stage, out, settings,
             {"images": images, "labels": labels or [], "channel_names": channel_names, "model": model},
-            {"channels": wanted, "mpp": mpp, "scale": scale},
+            {"channels": wanted, "mpp": mpp, "scale": scale, "thresholds": thresholds},
         )  # fmt: skip
         return
     fovs = open_fovs(
@@ -90,6 +98,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
         channel_names=channel_names,
         counterstains=True,
     )
+    if thresholds is not None:
+        settings = replace(settings, thresholds=parse_thresholds(thresholds, wanted or fovs[0].channels))
     for note in sorted({note for fov in fovs for note in fov.notes}):
         typer.echo(f"note: {note}", err=True)
     with progress_bar() as show:

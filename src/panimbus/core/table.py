@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.thresholds import calls
+
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 FOV, CELL, AREA = "fov_id", "cell_id", "area_um2"
 MEAN, SD = "intensity_mean", "score_sd"
 RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX = EVIDENCE = ("rim_mean", "rim_low", "inside_mean", "neighbour_max")
+POSITIVE, THRESHOLD = "positive", "threshold"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
 CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", "phenotype"
 CONTRADICTION, MIXED = "contradiction", "mixed"
@@ -60,14 +63,29 @@ def to_anndata(
     *,
     normaliser: Mapping[str, float],
     provenance: Mapping[str, Any],
+    thresholds: Mapping[str, float] | None = None,
 ) -> AnnData:
     """The cell table of one or many FOVs.
+
+    Parameters
+    ----------
+    parts
+        The FOVs.
+    channels
+        Names of the columns.
+    normaliser
+        Of each channel.
+    provenance
+        For ``uns``.
+    thresholds
+        Of each channel: from which score a cell is positive. None makes no calls.
 
     Returns
     -------
     AnnData
         X = score float32; layers ``intensity_mean``, ``score_sd`` and those of `EVIDENCE` that all parts have; obs ``fov_id``,
-        ``cell_id``, ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance.
+        ``cell_id``, ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance. With
+        thresholds also layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
     """
     import pandas as pd
     from anndata import AnnData
@@ -85,15 +103,21 @@ def to_anndata(
     )
     var = pd.DataFrame({NORMALISER: [float(normaliser[c]) for c in channels]}, index=pd.Index(list(channels), dtype=str))
     empty = (0, n_channels)
+    score = _stack([p.score for p in parts], empty, np.float32)
+    called = {}
+    if thresholds is not None:
+        var[THRESHOLD] = [float(thresholds[c]) for c in channels]
+        called = {POSITIVE: calls(score, var[THRESHOLD].to_numpy())}
     measured = [name for name in EVIDENCE if parts and all(name in p.evidence for p in parts)]
     return AnnData(
-        X=_stack([p.score for p in parts], empty, np.float32),
+        X=score,
         obs=obs,
         var=var,
         layers={
             MEAN: _stack([p.intensity_mean for p in parts], empty, np.float32),
             SD: _stack([p.score_sd for p in parts], empty, np.float32),
             **{name: _stack([p.evidence[name] for p in parts], empty, np.float32) for name in measured},
+            **called,
         },
         obsm={SPATIAL: _stack([p.centroid_um for p in parts], (0, 2), np.float64)},
         uns={PROVENANCE: dict(provenance)},
@@ -115,3 +139,19 @@ def to_frame(table: AnnData) -> pd.DataFrame:
     frame[CSV_X] = table.obsm[SPATIAL][:, 0]
     frame[CSV_Y] = table.obsm[SPATIAL][:, 1]
     return frame
+
+
+def positive_frame(table: AnnData) -> pd.DataFrame:
+    """The calls as plain columns: fov, label, and one a marker: 1 = positive, 0 = negative, missing where the score is."""
+    import pandas as pd
+
+    values = np.asarray(table.layers[POSITIVE])
+    lost = np.isnan(values)
+    whole = np.where(lost, 0, values).astype(np.uint8)
+    columns: dict[str, Any] = {CSV_FOV: table.obs[FOV].astype(str).to_numpy(), CSV_LABEL: table.obs[CELL].to_numpy()}
+    frame = pd.DataFrame(columns)
+    markers = {
+        name: pd.arrays.IntegerArray(whole[:, k].copy(), lost[:, k].copy()) if lost[:, k].any() else whole[:, k]
+        for k, name in enumerate(table.var_names)
+    }
+    return pd.concat([frame, pd.DataFrame(markers)], axis=1)

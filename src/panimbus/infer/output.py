@@ -11,7 +11,7 @@ import numpy as np
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
 from panimbus.core.scale import ChannelScale
-from panimbus.core.table import FOV, PROVENANCE, to_frame
+from panimbus.core.table import FOV, POSITIVE, PROVENANCE, THRESHOLD, positive_frame, to_frame
 from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def save_run(table: AnnData, out: Path, kinds: Sequence[str], fovs: Sequence[Fov
     out
         Folder.
     kinds
-        Some of `KINDS`. ``spatialdata`` is ``cells.zarr`` with the label images and the table; ``spatialdata+images`` copies the
-        scored channels of the images into it, too.
+        Some of `KINDS`. With ``csv`` come the calls, ``positive.csv``. ``spatialdata`` is ``cells.zarr`` with the label images
+        and the table; ``spatialdata+images`` copies the scored channels of the images into it, too.
     fovs
         What was scored; SpatialData needs the label images.
     """
@@ -69,6 +69,8 @@ def save_run(table: AnnData, out: Path, kinds: Sequence[str], fovs: Sequence[Fov
     if "csv" in kinds:
         with atomic_path(out / "cells.csv") as path:
             to_frame(table).to_csv(path, index=False)
+        with atomic_path(out / "positive.csv") as path:
+            positive_frame(table).to_csv(path, index=False)
     if "parquet" in kinds:
         with atomic_path(out / "cells.parquet") as path:
             to_frame(table).to_parquet(path, index=False)
@@ -89,16 +91,17 @@ def _write_json(path: Path, data: Any) -> None:
 
 def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     """A few lines for the terminal: how many cells, and the share of positive cells a marker."""
-    threshold = float(table.uns[PROVENANCE]["threshold"])
-    scores = np.asarray(table.X)
-    lost = np.isnan(scores).sum(0)  # on pixels that could not be read: neither positive nor negative
-    share = (scores >= threshold).sum(0) / np.maximum(len(scores) - lost, 1)
+    usual, thresholds = float(table.uns[PROVENANCE]["threshold"]), table.var[THRESHOLD]
+    positive = np.asarray(table.layers[POSITIVE])
+    lost = np.isnan(positive).sum(0)  # on pixels that could not be read: neither positive nor negative
+    share = np.nansum(positive, 0, dtype=np.int64) / np.maximum(len(positive) - lost, 1)
     width = max(len(c) for c in table.var_names)
     fovs = len(table.obs[FOV].cat.categories)
     what = f"{table.n_obs:,} cells in {fovs} FOV{'s' * (fovs != 1)}, {table.n_vars} channel{'s' * (table.n_vars != 1)}"
-    lines = [f"{what}; positive (score >= {threshold:g}):"]
-    for channel, part, count in zip(table.var_names, share, lost, strict=True):
-        notes = [str(scale["channels"].get(channel, {}).get("note", "")), f"{count:,} cells missing" if count else ""]
+    lines = [f"{what}; positive (score >= {usual:g}{', or the threshold shown' if (thresholds != usual).any() else ''}):"]
+    for channel, part, count, threshold in zip(table.var_names, share, lost, thresholds, strict=True):
+        notes = [f"score >= {threshold:g}" if threshold != usual else "", str(scale["channels"].get(channel, {}).get("note", ""))]
+        notes.append(f"{count:,} cells missing" if count else "")
         lines.append(f"  {channel:<{width}}  {100 * part:5.1f} %  {'; '.join(n for n in notes if n)}".rstrip())
     lines.append(f"written: {out}")
     return "\n".join(lines)

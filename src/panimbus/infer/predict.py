@@ -17,6 +17,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.planes import check_given
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.table import FovScores, to_anndata
+from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
 from panimbus.infer.settings import PredictSettings, Progress
 from panimbus.infer.stages import Run, Scores, scan_all, score_all
@@ -68,8 +69,9 @@ def predict(
     -------
     AnnData
         X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``, and what `core.evidence` measures
-        (``rim_mean``, ``rim_low``, ``inside_mean``, ``neighbour_max``); obs ``fov_id``, ``cell_id``,
-        ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus``: provenance. Every label of every FOV
+        (``rim_mean``, ``rim_low``, ``inside_mean``, ``neighbour_max``); layer ``positive`` (uint8; float32
+        with NaN if scores are missing): score >= threshold; obs ``fov_id``, ``cell_id``, ``area_um2``; obsm ``spatial`` (x, y in
+        µm); var ``normaliser``, ``threshold``; uns ``panimbus``: provenance. Every label of every FOV
         is one row.
 
     Raises
@@ -157,6 +159,7 @@ def make_plan(
     """The plan; settings and a normaliser that the model cannot use are refused before any pixel is read."""
     card, wanted = files.card, tuple(fovs[0].channels if channels is None else channels)
     plan = Plan(files, settings, wanted, beside(wanted, fovs, card.stats) if scale is None else ())
+    check_thresholds(settings.thresholds, wanted)
     check_given(card.planes)
     views(settings.tta_for(card))
     plan_tiles((1, 1), size=settings.tile_for(card), reach=card.reach + 1, stride=card.stride)
@@ -197,7 +200,14 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
                 scored.evidence,
             )
         )
-    return to_anndata(parts, run.plan.channels, normaliser=dict(scale.normaliser), provenance=_provenance(run, scale, backend))
+    channels = run.plan.channels
+    return to_anndata(
+        parts,
+        channels,
+        normaliser=dict(scale.normaliser),
+        provenance=_provenance(run, scale, backend),
+        thresholds=run.plan.settings.thresholds_for(channels, run.plan.model.card),
+    )
 
 
 def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
@@ -217,6 +227,7 @@ def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
             "backend": backend,
             "model_mpp": card.mpp,
             **({"calibration": json.dumps(calibration)} if calibration else {}),
+            **({"thresholds": json.dumps(dict(settings.thresholds))} if settings.thresholds else {}),
         },
         "scale": json.dumps(scale.to_dict()),
         "inputs": json.dumps(

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Request:
         Name or absolute path, None for the default model.
     scale
         A given normaliser (`ChannelScale.to_dict`), None to fit one.
-    tta, tile, precision, device, on_error, evidence
+    tta, tile, precision, device, on_error, evidence, thresholds
         As in `PredictSettings`.
     """
 
@@ -57,6 +57,7 @@ class Request:
     device: str = "auto"
     on_error: str = "raise"
     evidence: bool = True
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def settings(self, threads: int = 0) -> PredictSettings:
         """How to run."""
@@ -68,6 +69,7 @@ class Request:
             threads=threads,
             on_error=self.on_error,
             evidence=self.evidence,
+            thresholds=self.thresholds,
         )
 
     def normaliser(self) -> ChannelScale | None:

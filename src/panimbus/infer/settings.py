@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from panimbus.core.errors import InputError
 from panimbus.core.scan import ON_ERROR
@@ -53,6 +54,8 @@ class PredictSettings:
         the work. None does it in this process.
     evidence
         Also measure, for each cell and channel, its rim, its inside and the cells that touch it (`panimbus.core.evidence`).
+    thresholds
+        Marker -> score from which a cell is positive; those that are left out have the card's. Scores do not depend on them.
     """
 
     tta: str | None = None
@@ -65,6 +68,7 @@ class PredictSettings:
     maps_format: str = "tiff"
     dask: str | None = None
     evidence: bool = True
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:
@@ -79,6 +83,10 @@ class PredictSettings:
     def map_kind(self) -> str | None:
         """The format of the score maps, None if there are to be none."""
         return self.maps_format if self.maps else None
+
+    def thresholds_for(self, channels: Sequence[str], card: ModelCard) -> dict[str, float]:
+        """The threshold of each channel."""
+        return {c: float(self.thresholds.get(c, card.threshold)) for c in channels}
 
     def tta_for(self, card: ModelCard) -> str:
         """The test-time augmentation, or the card's."""
