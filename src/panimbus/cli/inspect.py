@@ -27,6 +27,12 @@ def command(  # noqa: PLR0913 (one parameter an option)
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
     tta: Annotated[str | None, typer.Option(help="Test-time augmentation to reckon with. [default: the model's]")] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="Smallest area of a cell, in µm²; smaller objects are slivers. [default: 5]")
+    ] = None,
+    max_area: Annotated[
+        float | None, typer.Option(help="Largest area of a cell, in µm². [default: 1000, or 10 times the median]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """Look at images and label images before anything runs. Exit code 2 if something would stop `panimbus predict`."""
@@ -40,7 +46,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.model.weights import resolve_model
 
     card = resolve_model(model).card
-    settings = PredictSettings(tta)
+    settings = PredictSettings(tta, min_area=min_area, max_area=max_area)
     views(settings.tta_for(card))
     wanted = names_in(channels)
     fovs = open_fovs(
@@ -65,12 +71,15 @@ def _show(report: Report) -> None:
     from rich.console import Console
 
     from panimbus.core.errors import listed
+    from panimbus.core.objects import shares_in_words
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=150)
     console.print(_fov_table(report.fovs))
     _notes(console, report)
+    if odd := shares_in_words(report.objects):
+        console.print(odd, markup=False)
     console.print(_channel_table(report))
     stains = report.counterstains
     said = listed(stains) if stains else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"

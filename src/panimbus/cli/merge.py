@@ -108,6 +108,8 @@ def _request(
         device=settings.device,
         on_error=settings.on_error,
         evidence=settings.evidence,
+        min_area=settings.min_area,
+        max_area=settings.max_area,
     )
 
 

@@ -58,6 +58,13 @@ def command(  # noqa: PLR0913 (one parameter an option)
             help="Scores from which markers are positive: CD20=0.7,CD4=0.6, or a CSV (marker,threshold). [default: the model's]"
         ),
     ] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="Smallest area of a cell, in µm²; smaller objects are marked as slivers. [default: 5]")
+    ] = None,
+    max_area: Annotated[
+        float | None,
+        typer.Option(help="Largest area of a cell, in µm²; larger objects are marked. [default: 1000, or 10 times the median]"),
+    ] = None,
 ) -> None:
     """Score every cell and every marker; write cells.h5ad, cells.csv, positive.csv and normaliser.json into --out."""
     import json
@@ -79,7 +86,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
     settings = PredictSettings(
         tta=tta, tile=tile, precision=precision, device=device, threads=threads, maps=maps, on_error=on_error,
-        maps_format=maps_format, dask=dask, evidence=evidence,
+        maps_format=maps_format, dask=dask, evidence=evidence, min_area=min_area, max_area=max_area,
     )  # fmt: skip
     if shard is not None or stage != "all":
         from panimbus.cli.merge import do_share

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.objects import OBJECT_KINDS, object_kinds
 from panimbus.core.thresholds import calls
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ FOV, CELL, AREA = "fov_id", "cell_id", "area_um2"
 MEAN, SD = "intensity_mean", "score_sd"
 RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX = EVIDENCE = ("rim_mean", "rim_low", "inside_mean", "neighbour_max")
 POSITIVE, THRESHOLD = "positive", "threshold"
+OBJECT = "object"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
 CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", "phenotype"
 CONTRADICTION, MIXED = "contradiction", "mixed"
@@ -64,6 +66,7 @@ def to_anndata(
     normaliser: Mapping[str, float],
     provenance: Mapping[str, Any],
     thresholds: Mapping[str, float] | None = None,
+    area_limits: tuple[float | None, float | None] = (None, None),
 ) -> AnnData:
     """The cell table of one or many FOVs.
 
@@ -79,13 +82,15 @@ def to_anndata(
         For ``uns``.
     thresholds
         Of each channel: from which score a cell is positive. None makes no calls.
+    area_limits
+        Smallest and largest area of a cell in µm², for `panimbus.core.objects.object_kinds`.
 
     Returns
     -------
     AnnData
         X = score float32; layers ``intensity_mean``, ``score_sd`` and those of `EVIDENCE` that all parts have; obs ``fov_id``,
-        ``cell_id``, ``area_um2``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance. With
-        thresholds also layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
+        ``cell_id``, ``area_um2``, ``object``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance.
+        With thresholds also layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
     """
     import pandas as pd
     from anndata import AnnData
@@ -93,11 +98,13 @@ def to_anndata(
     n_channels = len(channels)
     fovs = np.repeat([p.fov_id for p in parts], [len(p.cell_id) for p in parts]) if parts else np.zeros(0, str)
     cells = np.concatenate([p.cell_id.astype(np.int64) for p in parts]) if parts else np.zeros(0, np.int64)
+    area = _stack([p.area_um2 for p in parts], (0,), np.float64)
     obs = pd.DataFrame(
         {
             FOV: pd.Categorical(fovs.astype(str), categories=[p.fov_id for p in parts]),
             CELL: cells,
-            AREA: _stack([p.area_um2 for p in parts], (0,), np.float64),
+            AREA: area,
+            OBJECT: pd.Categorical(object_kinds(area, *area_limits), categories=OBJECT_KINDS),
         },
         index=pd.Index([f"{f}:{c}" for f, c in zip(fovs, cells, strict=True)], dtype=str),
     )

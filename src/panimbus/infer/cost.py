@@ -168,7 +168,8 @@ def _memory(
         share = min(1.0, READ_SIDE**2 * size.scale**2 / max(1, math.prod(size.shape_yx)))
         sums = max(sums, math.ceil(2 * share * size.cells) * channels * n_views * 8)  # of a block, and of the next
     cells = sum(size.cells for size in sizes)
-    table = cells * channels * 4 * layers * 2 + cells * 200  # matrices: in parts, and stacked to be written
+    # matrices: in parts, and stacked to be written; and the calls, a byte each, while they are made
+    table = cells * channels * (4 * layers * 2 + 3) + cells * 200
     return int(_PROCESS + max(scan, read + sums + _net(model, window)) + table)
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.objects import object_shares, shares_in_words
 from panimbus.core.scale import ChannelScale
-from panimbus.core.table import FOV, POSITIVE, PROVENANCE, THRESHOLD, positive_frame, to_frame
+from panimbus.core.table import AREA, FOV, OBJECT, POSITIVE, PROVENANCE, THRESHOLD, positive_frame, to_frame
 from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -103,5 +104,8 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
         notes = [f"score >= {threshold:g}" if threshold != usual else "", str(scale["channels"].get(channel, {}).get("note", ""))]
         notes.append(f"{count:,} cells missing" if count else "")
         lines.append(f"  {channel:<{width}}  {100 * part:5.1f} %  {'; '.join(n for n in notes if n)}".rstrip())
+    kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
+    if told := shares_in_words(object_shares(kinds, area)):
+        lines.append(told)
     lines.append(f"written: {out}")
     return "\n".join(lines)

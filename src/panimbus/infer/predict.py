@@ -68,10 +68,10 @@ def predict(
     Returns
     -------
     AnnData
-        X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``, and what `core.evidence` measures
-        (``rim_mean``, ``rim_low``, ``inside_mean``, ``neighbour_max``); layer ``positive`` (uint8; float32
-        with NaN if scores are missing): score >= threshold; obs ``fov_id``, ``cell_id``, ``area_um2``; obsm ``spatial`` (x, y in
-        µm); var ``normaliser``, ``threshold``; uns ``panimbus``: provenance. Every label of every FOV
+        X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``, what `panimbus.core.evidence`
+        measures (``rim_mean``, ``rim_low``, ``inside_mean``, ``neighbour_max``), and ``positive``: score >= threshold (uint8;
+        float32 with NaN where scores are missing); obs ``fov_id``, ``cell_id``, ``area_um2``, ``object`` (cell, large, sliver);
+        obsm ``spatial`` (x, y in µm); var ``normaliser``, ``threshold``; uns ``panimbus``: provenance. Every label of every FOV
         is one row.
 
     Raises
@@ -200,13 +200,14 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
                 scored.evidence,
             )
         )
-    channels = run.plan.channels
+    channels, settings = run.plan.channels, run.plan.settings
     return to_anndata(
         parts,
         channels,
         normaliser=dict(scale.normaliser),
         provenance=_provenance(run, scale, backend),
-        thresholds=run.plan.settings.thresholds_for(channels, run.plan.model.card),
+        thresholds=settings.thresholds_for(channels, run.plan.model.card),
+        area_limits=(settings.min_area, settings.max_area),
     )
 
 
@@ -214,6 +215,7 @@ def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
     from panimbus import __version__
 
     card, settings = run.plan.model.card, run.plan.settings
+    limits = {name: getattr(settings, name) for name in ("min_area", "max_area") if getattr(settings, name) is not None}
     calibration = {c: list(card.calibration[c]) for c in run.plan.channels if c in card.calibration}
     return {
         "version": __version__,
@@ -228,6 +230,7 @@ def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
             "model_mpp": card.mpp,
             **({"calibration": json.dumps(calibration)} if calibration else {}),
             **({"thresholds": json.dumps(dict(settings.thresholds))} if settings.thresholds else {}),
+            **limits,
         },
         "scale": json.dumps(scale.to_dict()),
         "inputs": json.dumps(

@@ -14,51 +14,18 @@ import numpy.typing as npt
 from panimbus.core.counterstain import beside, is_counterstain
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
+from panimbus.core.objects import object_kinds, object_shares
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
-from panimbus.core.scan import FovCells, scan_fov
+from panimbus.core.scan import scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
+from panimbus.infer.label_report import LabelReport, describe, problems_of, warnings_of
 from panimbus.infer.predict import PredictSettings, Progress
-from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
+from panimbus.infer.watch import NoCells, Watched, clean_labels
 from panimbus.model.weights import ModelFiles, resolve_model
 
-SMALL_UM2 = 5.0
-DIAMETER_UM = (3.0, 40.0)
 SATURATED = 0.005
-PIECES = 0.02
 ALIKE = 0.75
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """The label image of one FOV.
-
-    Parameters
-    ----------
-    dtype, format
-        As stored.
-    cells
-        Number of ids.
-    in_pieces
-        Ids whose pixels are not connected (8-neighbourhood): fragments, or an id used for two cells.
-    small
-        Cells below `SMALL_UM2`.
-    negative
-        Pixels below 0.
-    covered
-        Share of the image that is cell.
-    median_diameter_um
-        Of the circle with the cell's area; None without cells or pixel size.
-    """
-
-    dtype: str
-    format: str
-    cells: int
-    in_pieces: int
-    small: int
-    negative: int
-    covered: float
-    median_diameter_um: float | None
 
 
 @dataclass(frozen=True)
@@ -118,13 +85,18 @@ class ChannelReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What `inspect_fovs` found: ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` by name."""
+    """What `inspect_fovs` found.
+
+    ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` by name; ``objects`` that are no cells by their
+    area: `panimbus.core.objects.object_shares` of all FOVs.
+    """
 
     model: str
     percentile: float
     fovs: tuple[FovReport, ...]
     channels: tuple[ChannelReport, ...]
     counterstains: tuple[str, ...]
+    objects: dict[str, dict[str, Any]]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     cost: Cost | None
@@ -146,8 +118,10 @@ class _Found:
     model: ModelFiles
     channels: tuple[str, ...]
     beside: tuple[str, ...]
+    settings: PredictSettings
     fovs: list[FovReport] = field(default_factory=list)
     sizes: list[FovSize] = field(default_factory=list)
+    areas: list[npt.NDArray[np.float64]] = field(default_factory=list)
     pooled: dict[str, ChannelStats] = field(default_factory=dict)
     bad: dict[str, int] = field(default_factory=dict)
     digests: dict[str, list[str]] = field(default_factory=dict)
@@ -174,7 +148,7 @@ def inspect_fovs(
     channels
         Which channels; all by default. Counterstains are looked at besides.
     model, settings
-        As for `predict`: they decide the normaliser, the time and the memory.
+        As for `predict`: they decide the normaliser, the time, the memory, and which areas are a cell's.
     progress
         Called now and then with a `Progress`.
 
@@ -190,7 +164,7 @@ def inspect_fovs(
     wanted = chosen[0].channels if channels is None else tuple(channels)
     for channel in wanted:
         chosen[0].index(channel)
-    found = _Found(files, wanted, beside(wanted, chosen, [COUNTERSTAIN]))
+    found = _Found(files, wanted, beside(wanted, chosen, [COUNTERSTAIN]), settings)
     found.pooled = {c: ChannelStats() for c in found.channels}
     found.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
@@ -215,6 +189,7 @@ def inspect_fovs(
         fovs=tuple(found.fovs),
         channels=tuple(seen),
         counterstains=tuple(c for c in (*wanted, *found.beside) if is_counterstain(c)),
+        objects=_objects(found),
         problems=tuple(found.problems),
         warnings=tuple(found.warnings),
         cost=cost,
@@ -259,13 +234,16 @@ def _look_at(fov: Fov, found: _Found) -> None:
         if lost:
             found.warnings.append(f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read: not looked at")
         if fov.labels is not None:
-            labels = _labels(fov, cells, plain, negative)
+            labels = describe(fov, cells, plain, negative, found.settings.min_area)
+            if fov.mpp is not None:
+                found.areas.append(np.asarray(cells.geometry.count * fov.mpp**2, np.float64))
             found.sizes.append(FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n))
     except (PanimbusError, OSError) as error:
         text = str(error)
         found.problems.append(text if fov.fov_id in text else f"{name}: {text}")
     if labels is not None:
-        _judge_labels(name, labels, found)
+        found.problems += [f"{name}: {text}" for text in problems_of(labels)]
+        found.warnings += [f"{name}: {text}" for text in warnings_of(labels, found.settings.min_area)]
     source = fov.source
     found.fovs.append(
         FovReport(
@@ -297,40 +275,9 @@ def _pool(found: _Found, channel: str, stats: ChannelStats, watched: Watched, fo
     found.dtypes.setdefault(channel, set()).add(str(fov.image.dtype))
 
 
-def _labels(fov: Fov, cells: FovCells, plain: Fov, negative: int) -> LabelReport:
-    area = cells.geometry.count * (fov.mpp or float("nan")) ** 2
-    pieces = count_pieces(plain.labels, cells.index) if plain.labels is not None else np.zeros(0, np.int64)
-    known = fov.mpp is not None and cells.n > 0
-    return LabelReport(
-        dtype=str(fov.labels.dtype) if fov.labels is not None else "",
-        format=str(fov.source.get("labels_format", "array")),
-        cells=cells.n,
-        in_pieces=int((pieces > 1).sum()),
-        small=int((area < SMALL_UM2).sum()) if known else 0,
-        negative=negative,
-        covered=float(cells.geometry.count.sum() / max(1, fov.shape_yx[0] * fov.shape_yx[1])),
-        median_diameter_um=float(2 * np.sqrt(np.median(area) / np.pi)) if known else None,
-    )
-
-
-def _judge_labels(name: str, labels: LabelReport, found: _Found) -> None:
-    if labels.negative:
-        found.problems.append(f"{name}: {labels.negative:,} pixels of the label image are below 0: set what is not a cell to 0")
-    if not labels.cells:
-        found.warnings.append(f"{name}: there are no cells in the label image")
-        return
-    if labels.in_pieces > PIECES * labels.cells:
-        found.warnings.append(
-            f"{name}: {labels.in_pieces:,} of {labels.cells:,} ids have several separate pieces "
-            "(fragments, or one id for several cells); each id is scored as one cell"
-        )
-    if labels.small > PIECES * labels.cells:
-        found.warnings.append(f"{name}: {labels.small:,} of {labels.cells:,} cells are smaller than {SMALL_UM2:g} µm²")
-    diameter = labels.median_diameter_um
-    if diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1]:
-        found.warnings.append(
-            f"{name}: the median cell is {diameter:.1f} µm wide, which is no cell: the pixel size is probably wrong (pass --mpp)"
-        )
+def _objects(found: _Found) -> dict[str, dict[str, Any]]:
+    area = np.concatenate([np.zeros(0), *found.areas])
+    return object_shares(object_kinds(area, found.settings.min_area, found.settings.max_area), area)
 
 
 def _channels(found: _Found) -> list[ChannelReport]:

@@ -40,7 +40,7 @@ class Request:
         Name or absolute path, None for the default model.
     scale
         A given normaliser (`ChannelScale.to_dict`), None to fit one.
-    tta, tile, precision, device, on_error, evidence, thresholds
+    tta, tile, precision, device, on_error, evidence, thresholds, min_area, max_area
         As in `PredictSettings`.
     """
 
@@ -58,6 +58,8 @@ class Request:
     on_error: str = "raise"
     evidence: bool = True
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    min_area: float | None = None
+    max_area: float | None = None
 
     def settings(self, threads: int = 0) -> PredictSettings:
         """How to run."""
@@ -70,6 +72,8 @@ class Request:
             on_error=self.on_error,
             evidence=self.evidence,
             thresholds=self.thresholds,
+            min_area=self.min_area,
+            max_area=self.max_area,
         )
 
     def normaliser(self) -> ChannelScale | None:

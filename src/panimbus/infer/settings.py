@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from panimbus.core.errors import InputError
+from panimbus.core.objects import check_limits
 from panimbus.core.scan import ON_ERROR
 from panimbus.model.card import ModelCard
 
@@ -56,6 +57,9 @@ class PredictSettings:
         Also measure, for each cell and channel, its rim, its inside and the cells that touch it (`panimbus.core.evidence`).
     thresholds
         Marker -> score from which a cell is positive; those that are left out have the card's. Scores do not depend on them.
+    min_area, max_area
+        Smallest and largest area of a cell in µm²: what is beyond is marked as ``sliver`` or ``large`` in obs ``object``, and
+        scored all the same. None: as in `panimbus.core.objects.object_kinds`.
     """
 
     tta: str | None = None
@@ -69,8 +73,11 @@ class PredictSettings:
     dask: str | None = None
     evidence: bool = True
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    min_area: float | None = None
+    max_area: float | None = None
 
     def __post_init__(self) -> None:
+        check_limits(self.min_area, self.max_area)
         if self.on_error not in ON_ERROR:
             raise InputError(f"Unknown way to meet errors {self.on_error!r}.", available=ON_ERROR)
 
