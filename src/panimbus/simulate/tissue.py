@@ -33,6 +33,8 @@ class SimulatedTissue:
     channels : C names
     cell_types : m names
         Type of the true cell under each label; ``"none"`` where there is none.
+    mixture : (m,) float64
+        Share of each label's cell pixels that belong to other true cells than that one.
     mpp : float
         µm per pixel.
     platform : str
@@ -46,6 +48,7 @@ class SimulatedTissue:
     carried: npt.NDArray[np.bool_]
     channels: tuple[str, ...]
     cell_types: tuple[str, ...]
+    mixture: npt.NDArray[np.float64]
     mpp: float
     platform: str
     markers: tuple[Marker, ...]
@@ -74,6 +77,13 @@ class Owners:
     pairs: npt.NDArray[np.int64]
     pixels: npt.NDArray[np.int64]
     area: npt.NDArray[np.int64]
+
+    @property
+    def mixture(self) -> npt.NDArray[np.float64]:
+        """(m + 1,) share of the label's cell pixels that belong to other cells than its owner; 0 where there is no cell."""
+        covered = np.zeros(len(self.area))
+        np.add.at(covered, self.pairs[:, 0], self.pixels * (self.pairs[:, 1] > 0))
+        return 1 - np.divide(self.purity * self.area, covered, out=np.ones_like(covered), where=covered > 0)
 
 
 def find_owners(labels: Labels, cells: Labels) -> Owners:
@@ -331,6 +341,7 @@ def image_tissue(
         carried=np.stack([carried[1:] for _, _, carried in results], axis=1),
         channels=tuple(m.name for m in drawn.markers),
         cell_types=tuple(str(t) for t in names[layout.types[owners.owner[1:]]]),
+        mixture=owners.mixture[1:],
         mpp=mpp,
         platform=drawn.platform,
         markers=drawn.markers,
