@@ -21,6 +21,7 @@ _WHERE = {
     "PanimbusError": "panimbus.core.errors",
     "PredictSettings": "panimbus.infer.predict",
     "Progress": "panimbus.infer.predict",
+    "assign_types": "panimbus.phenotype.assign",
     "from_array": "panimbus.io",
     "inspect_fovs": "panimbus.infer.preflight",
     "open_fovs": "panimbus.io",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from panimbus.io import from_array as from_array
     from panimbus.io import open_fovs as open_fovs
     from panimbus.model.card import ModelCard as ModelCard
+    from panimbus.phenotype.assign import assign_types as assign_types
     from panimbus.simulate import simulate_tissue as simulate_tissue
 
 

@@ -44,7 +44,7 @@ def test_run_and_apply(panimbus, scores):
     out = scores.parent / "out"
     done = panimbus(*run(scores, "--labels", scores.parent / "fov1.tiff"))
     assert done.code == 0, done.err
-    assert "94.66 %" in done.out
+    assert "50 cells: 100.0 % typed to the finest level" in done.out.replace(str(len(pd.read_csv(scores))), "50", 1)
     before = pd.read_csv(out / "types.csv")
     assert set(before["cell_type"]) == {"T cell", "B cell", "epithelial cell"}
     edits = scores.parent / "e.jsonl"
@@ -83,12 +83,15 @@ def test_own_rules_from_the_printed_ones(panimbus, scores):
     [
         (("--rules", "nowhere.csv"), ("no such rule table",)),
         (("--markers", "CD3,CD99"), ("CD99", "CD20")),
-        (("--by", "guess"), ("'guess'", "both, rules, clusters")),
+        (("--by", "guess"), ("'guess'", "types, clusters")),
+        (("--thresholds", "CD3=1.5"), ("CD3", "1.5", "below 1")),
+        (("--thresholds", "cd20=0.7"), ("did you mean 'CD20'?",)),
+        (("--without", "CD99"), ("CD99", "CD3, CD20, PanCK")),
+        (("--max-area", "100"), ("area_um2",)),
         (("--grid", "big"), ("--grid", "15x15")),
         (("--grid", "0x4"), ("--grid",)),
         (("--labels", "nowhere"), ("nowhere",)),
         (("--mantis",), ("--labels",)),
-        (("--reach", "-1"), ("reach",)),
     ],
 )
 def test_bad_options(panimbus, scores, options, says):
@@ -156,3 +159,24 @@ def test_out_is_a_file(panimbus, scores):
     done = panimbus(*run(scores))
     assert done.code == 2
     assert "is a file" in done.err
+
+
+def test_thresholds_and_markers_left_out(panimbus, scores):
+    out = scores.parent / "out"
+    done = panimbus(*run(scores, "--thresholds", "CD20=0.995", "--without", "PanCK"))
+    assert done.code == 0, done.err
+    assert set(pd.read_csv(out / "types.csv")["cell_type"]) <= {"T cell", "unassigned"}
+    assert list(pd.read_csv(out / "positive.csv").columns) == ["fov", "label", "CD3", "CD20"]
+    about = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert (about["thresholds"], about["without"]) == ({"CD20": 0.995}, ["PanCK"])
+
+
+def test_contradictions_are_named(panimbus, scores):
+    frame = pd.read_csv(scores)
+    frame.loc[(frame["CD3"] > 0.5).to_numpy(), "CD20"] = 0.9
+    frame.loc[frame.index[:40], ["CD3", "CD20"]] = 0.9
+    frame.to_csv(scores, index=False)
+    done = panimbus(*run(scores))
+    assert done.code == 0
+    assert "positive for both" in done.err
+    assert "% are contradictory" in done.out

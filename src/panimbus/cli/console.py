@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from panimbus.infer.predict import Progress
     from panimbus.train.loop import TrainProgress
 
@@ -18,6 +20,18 @@ STAGES = {"scan": "reading", "score": "scoring", "write": "writing", "fetch": "f
 def names_in(option: str | None) -> list[str] | None:
     """The names of a comma-separated option, without the spaces around them; None if it was left away."""
     return None if option is None else [name for part in option.split(",") if (name := part.strip())]
+
+
+def echo_contradictions(table: AnnData) -> None:
+    """Say which markers contradict others by the shipped table of types, if any do."""
+    import typer
+
+    from panimbus.phenotype.assign import pairs_in_words
+
+    if sentences := pairs_in_words(table):
+        typer.echo("markers that contradict others (no cell type carries both; look at them before you trust them):")
+        for sentence in sentences:
+            typer.echo(f"  {sentence}")
 
 
 @dataclass(frozen=True)

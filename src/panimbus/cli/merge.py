@@ -27,6 +27,7 @@ def command(
     """Put the shares of `panimbus predict --shard i/n` together; nothing is scored, and what is missing is said."""
     import json
 
+    from panimbus.cli.console import echo_contradictions
     from panimbus.infer.output import check_kinds, save_run, summary
     from panimbus.infer.shares import merge
 
@@ -34,6 +35,7 @@ def command(
     table, fovs = merge(out)
     save_run(table, out, kinds, fovs)
     typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))
+    echo_contradictions(table)
 
 
 def do_share(

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Cell types from scores: rules, clusters, edits, and the way back to the tissue.")
+app = typer.Typer(
+    no_args_is_help=True, help="Cell types from scores: a table of types, clusters, edits, and the way back to the tissue."
+)
 Labels = Annotated[list[str] | None, typer.Option("--labels", help="Label images: files, or a folder matched by name.")]
 Images = Annotated[
     list[str] | None, typer.Option("--images", help="Images: for GeoJSON labels, and the channels of a Mantis project.")
@@ -20,14 +22,23 @@ def run(  # noqa: PLR0913 (one parameter an option)
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     rules: Annotated[Path | None, typer.Option(help="CSV of cell types. [default: the shipped table]")] = None,
+    by: Annotated[
+        str, typer.Option(help="types (they compete for each cell) or clusters (a cell has its metacluster's).")
+    ] = "types",
+    thresholds: Annotated[
+        str | None, typer.Option(help="Scores from which markers are positive: CD20=0.7,CD4=0.6, or a CSV (marker,threshold).")
+    ] = None,
+    without: Annotated[str | None, typer.Option(help="Markers to leave out (comma-separated): not trusted.")] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="Smallest area of a cell, in µm²; smaller objects are not typed.")
+    ] = None,
+    max_area: Annotated[float | None, typer.Option(help="Largest area of a cell, in µm²; larger objects are not typed.")] = None,
     markers: Annotated[str | None, typer.Option(help="Cluster on these (comma-separated). [default: those of the rules]")] = None,
     k: Annotated[int | None, typer.Option(help="Number of metaclusters. [default: proposed]", min=2)] = None,
-    by: Annotated[str, typer.Option(help="both (clusters fill in what the rules leave open), rules or clusters.")] = "both",
+    grid: Annotated[str, typer.Option(help="Rows and columns of the map.")] = "15x15",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same clusters.")] = 0,
     labels: Labels = None,
     images: Images = None,
-    grid: Annotated[str, typer.Option(help="Rows and columns of the map.")] = "15x15",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
-    reach: Annotated[float, typer.Option(help="How far, in µm, a neighbour may be to have lent its signal.")] = 12.0,
     mantis: Annotated[bool, typer.Option("--mantis", help="Also write a Mantis Viewer project.")] = False,
     spatialdata: Annotated[bool, typer.Option("--spatialdata", help="Also write types.zarr (SpatialData).")] = False,
     umap: Annotated[bool, typer.Option("--umap", help="A UMAP in the report (extra umap).")] = False,
@@ -38,26 +49,29 @@ def run(  # noqa: PLR0913 (one parameter an option)
 ) -> None:
     """Give every cell a type, a confidence and a reason; write tables, label images, QuPath objects and a report."""
     from panimbus.cli.console import names_in
+    from panimbus.clustering.cluster import ClusterSettings
     from panimbus.core.errors import InputError
-    from panimbus.phenotype.cluster import ClusterSettings
-    from panimbus.phenotype.lineage import read_rules
-    from panimbus.phenotype.run import PhenotypeSettings, phenotype
-    from panimbus.phenotype.save import Wanted, prepare, save, told
-    from panimbus.phenotype.tables import read_scores
+    from panimbus.core.thresholds import parse_thresholds
+    from panimbus.io.scores import read_scores
+    from panimbus.phenotype.assign import BY, TypeSettings, assign_types
+    from panimbus.phenotype.rules import read_rules
+    from panimbus.phenotype.save import Wanted, prepare, save, text_summary
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
-    shape = _grid(grid)
-    settings = PhenotypeSettings(by=by, k=k, seed=seed, reach_um=reach, clustering=ClusterSettings(grid=shape, threads=threads))
+    if by not in BY:
+        raise InputError(f"--by {by!r} is no way to give types.", available=BY)
+    clustering = ClusterSettings(grid=_grid(grid), threads=threads)
+    clustered = names_in(markers)
+    settings = TypeSettings(tuple(clustered) if clustered else None, k, seed, min_area, max_area, clustering)
     own = read_rules(rules) if rules is not None else None
     scores = read_scores(table)
+    limits = parse_thresholds(thresholds, list(map(str, scores.var_names))) if thresholds is not None else None
     about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
-    places = (_kept(labels), _kept(images))
-    wanted = Wanted(*places, mantis, spatialdata, report, umap, about)
+    wanted = Wanted(_kept(labels), _kept(images), mantis, spatialdata, report, umap, about)
     segmented = prepare(scores, wanted)
-    chosen = names_in(markers)
-    typed = phenotype(scores, rules=own, markers=chosen, settings=settings)
-    typer.echo(told(save(typed, out, segmented, wanted), out))
+    typed = assign_types(scores, own, thresholds=limits, without=names_in(without) or (), by=by, settings=settings)
+    typer.echo(text_summary(save(typed, out, segmented, wanted), out))
 
 
 @app.command("apply")
@@ -72,9 +86,9 @@ def apply(
     """Replay a file of edits (merge, split, rename, reassign, undo, redo) on the first result of a run, and write it anew."""
     from dataclasses import replace
 
+    from panimbus.phenotype.assign import adjust
     from panimbus.phenotype.edits import read_edits, standing
-    from panimbus.phenotype.run import adjust
-    from panimbus.phenotype.save import open_run, prepare, save, told
+    from panimbus.phenotype.save import open_run, prepare, save, text_summary
 
     read = read_edits(edits)
     table, wanted = open_run(folder)
@@ -87,13 +101,13 @@ def apply(
     adjusted = adjust(table, read)
     segmented = prepare(table, wanted)
     typer.echo(f"{len(standing(read))} of {len(read)} edits stand")
-    typer.echo(told(save(adjusted, out or folder, segmented, wanted), out or folder))
+    typer.echo(text_summary(save(adjusted, out or folder, segmented, wanted), out or folder))
 
 
 @app.command("rules")
 def rules() -> None:
     """Print the shipped table of cell types, to start one's own from."""
-    from panimbus.phenotype.lineage import default_rules_text
+    from panimbus.phenotype.rules import default_rules_text
 
     typer.echo(default_rules_text(), nl=False)
 

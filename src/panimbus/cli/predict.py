@@ -70,7 +70,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     import json
     from dataclasses import replace
 
-    from panimbus.cli.console import names_in, progress_bar
+    from panimbus.cli.console import echo_contradictions, names_in, progress_bar
     from panimbus.core.errors import InputError
     from panimbus.core.thresholds import parse_thresholds
     from panimbus.infer.output import check_kinds, load_scale, save_run, summary
@@ -113,3 +113,4 @@ def command(  # noqa: PLR0913 (one parameter an option)
         table = predict(fovs, model=model, channels=wanted, scale=scale, out=out, settings=settings, progress=show)
     save_run(table, out, kinds, fovs)
     typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))
+    echo_contradictions(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,3 +162,33 @@ def unique_ids(labels: Array) -> Array:
         return np.flatnonzero(present).astype(labels.dtype)
     ids = np.sort(flat)
     return np.asarray(ids[changes(ids) & (ids > 0)])
+
+
+def paint_labels(labels: Array, ids: Array, codes: Array) -> Array:
+    """Each label filled with a code.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer, 0 = background
+    ids : (n,) integer
+        Labels that have a code; others are painted 0.
+    codes : (n,) integer from 1
+
+    Returns
+    -------
+    (Y, X) uint8, or uint16 if there are more than 255 codes
+
+    Examples
+    --------
+    >>> paint_labels(np.array([[0, 5], [9, 5]]), np.array([5]), np.array([2])).tolist()
+    [[0, 2], [0, 2]]
+    """
+    return label_painter(unique_ids(labels), ids, codes)(labels)
+
+
+def label_painter(present: Array, ids: Array, codes: Array) -> Callable[[Array], Array]:
+    """`paint_labels` for parts of a label image whose labels are ``present`` (sorted)."""
+    value = np.zeros(len(present) + 1, np.uint8 if int(np.max(codes, initial=0)) <= 255 else np.uint16)  # the last serves -1
+    value[np.searchsorted(present, ids.astype(present.dtype))] = codes
+    index = CellIndex(present)
+    return lambda labels: np.asarray(value[index(labels)])

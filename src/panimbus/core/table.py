@@ -24,6 +24,7 @@ OBJECT = "object"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
 CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", "phenotype"
 CONTRADICTION, MIXED = "contradiction", "mixed"
+UNASSIGNED, NOT_TYPED = "unassigned", "not typed"
 SPATIAL, NORMALISER, PROVENANCE = "spatial", "normaliser", "panimbus"
 CSV_FOV, CSV_LABEL, CSV_Y, CSV_X = "fov", "label", "centroid_y_um", "centroid_x_um"
 

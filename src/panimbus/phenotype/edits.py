@@ -2,18 +2,7 @@
 
 A file is JSON lines (one edit a line; a page or a script appends to it) or TOML (``[[edit]]`` tables). An edit is never taken out
 of the file: ``undo`` takes the last one back (or number ``edit``), ``redo`` brings back what was last undone. The same file on
-the same run gives the same result however often it is applied.
-
-::
-
-    {"op": "merge", "metaclusters": [3, 7], "name": "B cell"}
-    {"op": "split", "metacluster": 4, "marker": "FoxP3", "at": 0.5, "name": "regulatory T cell"}
-    {"op": "split", "metacluster": 5, "nodes": [17, 18]}
-    {"op": "rename", "metacluster": 9, "name": "macrophage"}
-    {"op": "rename", "type": "fibroblast", "name": "stromal cell"}
-    {"op": "reassign", "nodes": [40], "metacluster": 3}
-    {"op": "reassign", "cells": ["fov1:17"], "name": "mast cell"}
-    {"op": "undo"}
+the same run gives the same result however often it is applied. Examples of all edits: docs/phenotype.md.
 """
 
 from __future__ import annotations
@@ -99,24 +88,10 @@ _ADAPTER: TypeAdapter[Edit] = TypeAdapter(Annotated[Edit, Field(discriminator="o
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """What edits act on.
+    """What edits act on: n cells with their names, SOM nodes, metaclusters and scores (n, C) of C channels.
 
-    Parameters
-    ----------
-    cells : (n,) str
-        Name of each cell.
-    node : (n,) int32
-        SOM node.
-    metacluster : (n,) int32
-    names
-        Metacluster -> cell type.
-    types : (n,) object
-        Cell type of each cell where its metacluster has no name.
-    scores : (n, C) float32
-    channels
-        C names.
-    by_hand
-        Cell's row -> type.
+    ``names`` gives metaclusters a type, ``types`` (n,) those of cells whose metacluster has no name, ``by_hand`` those of single
+    rows.
     """
 
     cells: Array

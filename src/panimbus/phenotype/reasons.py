@@ -8,59 +8,66 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import listed
-from panimbus.phenotype.lineage import Judged
-from panimbus.phenotype.rules import NONE, ONE, SEVERAL, Assignment, Floats
+from panimbus.phenotype.contradictions import marker_lists
+from panimbus.phenotype.panel import Panel
 
 Array = npt.NDArray[Any]
-Types = tuple[Judged, ...]
 
 
-def reasons(out: Assignment, scores: Floats, positive: float = 0.5) -> Array:
-    """One sentence a cell: the markers that made its type, and why it went no further.
+def contradiction_texts(chosen: npt.NDArray[np.bool_], panel: Panel) -> Any:
+    """Categorical of texts such as ``CD20+ CD79a+``, "" where nothing contradicts; the commonest contradictions first."""
+    import pandas as pd
+
+    order = np.argsort(-chosen.sum(0), kind="stable")
+    code, texts = marker_lists(chosen, order, [m.name for m in panel.markers])
+    return pd.Categorical(texts[code])
+
+
+def reasons(kind: npt.NDArray[np.int32], evidence: Array, contradicting: npt.NDArray[np.bool_], panel: Panel) -> Any:
+    """One sentence per cell: the markers of its lineage, why it went no further, and what contradicts its type.
 
     Parameters
     ----------
-    out
-        Types of n cells.
-    scores : (n, C) float32
-    positive
-        Score from which a marker is called positive.
+    kind : (n,) int32
+        Position of each cell's type, -1 = unassigned.
+    evidence : (n, M) float32
+        Not weighed: positive where the marker is.
+    contradicting : (n, M) bool
+    panel
 
     Returns
     -------
-    (n,) object
-        E.g. ``CD45+ CD3+ CD4+``, ``CD45+ CD3+; neither CD4 T cell nor CD8 T cell``, ``no marker of a lineage is positive``.
+    Categorical of n texts
+        E.g. ``CD45+ CD3+ CD4+``, ``CD45+ CD3+; none of CD4 T cell, CD8 T cell is clear``,
+        ``CD3+ CD8+; contradicted by CD20+``, ``no marker of a type is positive``.
     """
-    text = np.empty(len(scores), object)
-    key = out.kind.astype(np.int64) * 4 + out.state
-    for value in np.unique(key):
-        rows = np.flatnonzero(key == value)
-        kind, state = int(value) // 4, int(value) % 4
-        name = out.rules.types[kind].name if kind >= 0 else ""
-        lineage, below = out.rules.lineage(name), out.rules.children(name)
-        columns = list(dict.fromkeys(c for t in (*lineage, *below) for c in (*t.plus, *t.any_of)))
-        called = scores[np.ix_(rows, np.array(columns, np.intp))] >= positive
-        _, first, which = np.unique(np.packbits(called, axis=1), axis=0, return_index=True, return_inverse=True)
-        sentences = [_sentence(out, lineage, below, state, dict(zip(columns, called[i].tolist(), strict=True))) for i in first]
-        text[rows] = np.array(sentences, object)[which.ravel()]
-    for row, note in out.notes.items():
-        text[row] = note
-    return text
+    import pandas as pd
+
+    names = [m.name for m in panel.markers]
+    out = np.empty(len(kind), object)
+    for i in np.unique(kind).tolist():
+        rows = np.flatnonzero(kind == i)
+        lineage = panel.lineage(i)
+        own = list(dict.fromkeys(m for t in lineage for m in panel.types[t].defining)) if i >= 0 else list(range(len(names)))
+        chosen = evidence[rows] >= 0
+        chosen[:, [m for m in range(len(names)) if m not in own]] = False
+        code, texts = marker_lists(chosen, np.array(own), names, most=6)
+        against, contradictions = marker_lists(contradicting[rows], np.argsort(-contradicting.sum(0), kind="stable"), names)
+        pairs, which = np.unique(code * len(contradictions) + against, return_inverse=True)
+        sentences = [
+            _sentence(i, str(texts[p // len(contradictions)]), str(contradictions[p % len(contradictions)]), panel)
+            for p in pairs.tolist()
+        ]
+        out[rows] = np.array(sentences, object)[which]
+    return pd.Categorical(out)
 
 
-def _sentence(
-    out: Assignment, lineage: tuple[Judged, ...], below: tuple[Judged, ...], state: int, called: dict[int, bool]
-) -> str:
-    channels = out.rules.channels
-    there = [f"{channels[c]}+" for t in lineage for c in (*t.plus, *t.any_of) if called[c]]
-    own = " ".join(dict.fromkeys(there)) or ("no single marker is above the threshold" if lineage else "")
-    if state == ONE or not below:
-        return own
-    lower = " ".join(dict.fromkeys(f"{channels[c]}+" for t in below for c in (*t.plus, *t.any_of) if called[c]))
-    if state == SEVERAL:
-        end = f"{lower}: markers of more than one of {listed([t.name for t in below])}"
-    elif state == NONE:
-        end = f"none of {listed([t.name for t in below])}" if lineage else "no marker of a lineage is positive"
-    else:
-        end = f"{lower or 'weak signal'}: not sure enough for any of {listed([t.name for t in below])}"
-    return f"{own}; {end}" if own else end
+def _sentence(i: int, markers: str, contradictions: str, panel: Panel) -> str:
+    if i < 0:
+        return f"{markers}: not clear enough for a type" if markers else "no marker of a type is positive"
+    parts = [markers or "no marker is above its threshold, but this type is the likeliest"]
+    if i not in panel.finest:
+        parts.append(f"none of {listed([panel.names[c] for c in panel.children(i)])} is clear")
+    if contradictions:
+        parts.append(f"contradicted by {contradictions}")
+    return "; ".join(parts)

@@ -3,188 +3,153 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, METACLUSTER, PHENOTYPE
-from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED
-from panimbus.phenotype.run import RULE_REASON, RULE_TYPE
-from panimbus.phenotype.summary import PAPER_ASSIGNED, Summary, contradictory
+from panimbus.core.table import CELL_TYPE, CLUSTERING, CONFIDENCE, METACLUSTER, MIXED, PHENOTYPE, REASON, UNASSIGNED
+from panimbus.phenotype.summary import Summary
+from panimbus.render.figures import FOVS, METACLUSTERS, PAIRS, POSITIVE, TYPES
+from panimbus.render.palette import Rgb
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 _STYLE = """
-:root { --ink: #222428; --soft: #70747a; --line: #e2e1dc; --paper: #fafaf8; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 28px 24px 60px; }
-h1 { font-size: 26px; margin: 0 0 2px; } h2 { font-size: 19px; margin: 34px 0 8px; }
-p { margin: 4px 0 10px; } .soft { color: var(--soft); font-size: 13px; }
-.big { display: flex; flex-wrap: wrap; gap: 12px 44px; margin: 18px 0; } .big div { font-size: 13px; color: var(--soft); }
-.big b { display: block; font-size: 27px; font-weight: 650; color: var(--ink); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
-th, td { padding: 3px 12px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+body { background: #fafaf8; color: #222428; font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+main { max-width: 1180px; margin: 0 auto; padding: 20px 24px 60px; } h1 { font-size: 26px; margin: 0; } h2 { margin: 34px 0 8px; }
+h2 { font-size: 19px; } h3 { font-size: 15px; margin: 18px 0 6px; } p { margin: 4px 0 10px; } .wide { overflow-x: auto; }
+.soft, th, .big div { color: #70747a; font-size: 13px; } .big { display: flex; flex-wrap: wrap; gap: 12px 44px; margin: 18px 0; }
+.big b { display: block; font-size: 27px; color: #222428; } table { border-collapse: collapse; font-size: 13px; margin: 0 0 8px; }
+th, td { padding: 3px 12px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e2e1dc; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } img { height: auto; }
 i.c { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 7px; vertical-align: -1px; }
-img { max-width: 100%; height: auto; display: block; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
-.warn { border-left: 4px solid #d08a1d; padding: 6px 12px; background: #fff8ea; margin: 6px 0; }
-code { font: 13px ui-monospace, Menlo, Consolas, monospace; }
+.warn { border-left: 4px solid #d08a1d; padding: 6px 12px; background: #fff8ea; margin: 6px 0; } .fit { max-width: 100%; }
 """
+_BY = {
+    "types": "types compete for each cell on the scores of all markers, each of which counts as much as it is reliable here.",
+    "clusters": "a cell has the type of its metacluster, which is that of the mean of its cells' probabilities.",
+}
+_MOST = 20  # rows of a table of pairs or reasons
 
 
 def html_report(table: AnnData, summary: Summary, figures: Mapping[str, bytes], about: Mapping[str, str]) -> str:
-    """The page as text.
-
-    Parameters
-    ----------
-    table
-        What `phenotype` or `adjust` made.
-    summary
-    figures
-        Title -> PNG; shown in this order. Titles of the tissue begin with ``FOV``.
-    about
-        Facts of the run, e.g. the command.
-    """
-    of_tissue = {t: p for t, p in figures.items() if t.startswith("FOV")}
-    others = {t: p for t, p in figures.items() if t not in of_tissue}
-    parts = [
-        f"<h1>Cell types</h1><p class='soft'>{_facts(about)}</p>",
-        _headline(table, summary),
-        "<h2>Types</h2>" + _types(summary),
-        "".join(f"<h2>{html.escape(t)}</h2>{_image(t, p)}" for t, p in others.items()),
-        "<h2>Do the FOVs agree?</h2>" + _batch(summary),
-        "<h2>Metaclusters</h2>" + _metaclusters(summary),
-        _reasons(table),
-        _edits(table),
-        "<h2>The rules</h2>" + _rules(table, summary),
-        "".join(f"<h2>{html.escape(t)}</h2>{_image(t, p)}" for t, p in of_tissue.items()),
-        _not_shown(table, len(of_tissue)),
-    ]
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cell types</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    """The page as text, with the facts ``about`` the run; titles of ``figures`` (PNG) of the tissue begin with ``FOV``."""
+    tissue = [t for t in figures if t.startswith("FOV")]
+    others = [t for t in figures if t not in (*tissue, TYPES, METACLUSTERS, PAIRS, FOVS, POSITIVE)]
+    alone, hidden = len(summary.composition) == 1, len(summary.composition) - len(tissue)
+    sections = {
+        "Types": _types(summary) + _images(figures, [TYPES]),
+        "Markers that contradict one another": _contradictions(summary) + _images(figures, [PAIRS]),
+        "Do the FOVs agree?": _warnings(summary.batch.warnings, "There is only one." if alone else "No FOV stands out.")
+        + "<p class=soft>Nothing is corrected: a FOV may differ because its tissue does.</p>"
+        + _images(figures, [FOVS, POSITIVE]),
+        "Metaclusters": _metaclusters(summary) + _images(figures, [METACLUSTERS, *others]),
+        "Why cells have no type, or no finer one": _reasons(table),
+        "Edits by hand": _edits(table),
+        "The rules": _rules(table, summary),
+        "The tissue": _images(figures, tissue, "class=fit")
+        + f"<p class=soft>FOVs not shown here: {hidden}. All are in the folder labels.</p>" * bool(tissue and hidden),
+    }
+    facts = "<br>".join(f"{escape(k)}: <code>{escape(v)}</code>" for k, v in about.items())
+    head = '<head><meta charset="utf-8"><title>Cell types</title><meta name="viewport" content="width=device-width">'
+    body = "".join(f"<h2>{title}</h2>{text}" for title, text in sections.items() if text)
+    body = f"<body><main><h1>Cell types</h1><p class=soft>{facts}</p>{_headline(summary)}{body}</main></body>"
+    return f'<!doctype html><html lang="en">{head}<style>{_STYLE}</style></head>{body}</html>\n'
 
 
-def _not_shown(table: AnnData, shown: int) -> str:
-    more = table.obs[FOV].nunique() - shown
-    if not shown or not more:
-        return ""
-    return f"<p class='soft'>FOVs not shown here: {more}. All are painted in the folder <code>labels</code>.</p>"
-
-
-def _facts(about: Mapping[str, str]) -> str:
-    return "<br>".join(f"{html.escape(k)}: <code>{html.escape(v)}</code>" for k, v in about.items())
-
-
-def _headline(table: AnnData, summary: Summary) -> str:
-    numbers = [
-        (f"{table.n_obs:,}", f"cells in {(n := table.obs[FOV].nunique())} FOV{'s' * (n > 1)}"),
-        (f"{summary.assigned:.2f} %", f"have a type (the paper assigned {PAPER_ASSIGNED} % of its cells)"),
-        (f"{100 - summary.assigned - summary.ambiguous:.2f} %", "unassigned"),
-        (f"{summary.ambiguous:.2f} %", "ambiguous: markers of two lineages"),
-        (f"{summary.contradictory:.2f} %", "have markers of two kinds of their type (CD3+ CD20+), and no finer one"),
-        (f"{int(table.uns[PHENOTYPE]['resolved_by_neighbours']):,}", "settled by their neighbours (likely spill-over)"),
-    ]
-    return "<div class='big'>" + "".join(f"<div><b>{n}</b>{what}</div>" for n, what in numbers) + "</div>"
+def _headline(summary: Summary) -> str:
+    s, fovs = summary.shares, len(summary.composition)
+    numbers = {f"cells in {fovs} FOV{'s' * (fovs > 1)}": f"{s.cells:,}"}
+    numbers |= {"typed to the finest level": f"{s.finest:.1f} %", "typed to an ancestor only": f"{s.ancestor:.1f} %"}
+    numbers |= {"no type": f"{s.none:.1f} %", "typed, but positive for a marker of another type": f"{s.contradictory:.1f} %"}
+    numbers |= {"objects that are no cells: not typed": f"{s.objects:,}"} if s.objects else {}
+    return f"<div class=big>{''.join(f'<div><b>{n}</b>{what}</div>' for what, n in numbers.items())}</div>"
 
 
 def _types(summary: Summary) -> str:
-    rows = []
-    for row in summary.types.to_dict("records"):
-        swatch = "<i class='c' style='background:#{:02x}{:02x}{:02x}'></i>".format(*row["colour"])
-        rows.append(
-            [swatch + html.escape(str(row[CELL_TYPE])), f"{row['cells']:,}", f"{row['percent']:.2f}", _number(row["confidence"])]
-        )
-    return _table(["cell type", "cells", "% of all", "mean confidence"], rows, plain=1)
+    heads = {CELL_TYPE: "cell type", "cells": "cells", "percent": "% of all", CONFIDENCE: "confidence"}
+    heads |= {"contradictory": "% contradictory", MIXED: "mixed"}
+    note = "Means; confidence: probability of the type and those below it; mixed: that of two cells in one, or of a bad cut."
+    return f"{_table(summary.types, heads, summary.colours)}<p class=soft>{note}</p>"
+
+
+def _contradictions(summary: Summary) -> str:
+    many = summary.pairs[summary.pairs["many"]]
+    heads = {"marker": "marker", "other": "contradicts", "cells": "cells positive for both"}
+    shares = {"share": "% of all", "share_of_marker": "% of the marker's", "share_of_other": "% of the other's"}
+    out = _warnings(summary.warnings, "No two markers that exclude one another are often positive together.")
+    out += _table(many[:_MOST].assign(**{s: 100 * many[s] for s in shares}), heads | shares)
+    out += f"<p class=soft>Pairs not shown here: {len(many) - _MOST}.</p>" * (len(many) > _MOST)
+    trust = [f"{escape(m)}&nbsp;{r:.2f}" for m, r in summary.reliability.sort_values("reliability").itertuples(index=False)]
+    return f"{out}<p class=soft>Reliability (1: contradicts no marker that is reliable itself): {', '.join(trust)}.</p>"
 
 
 def _metaclusters(summary: Summary) -> str:
-    rows = [
-        [
-            str(row[METACLUSTER]),
-            html.escape(str(row[CELL_TYPE])),
-            f"{row['cells']:,}",
-            _number(row["stability"]),
-            _number(row["agreement"]),
-            html.escape(str(row["evidence"])),
-        ]
-        for row in summary.metaclusters.to_dict("records")
-    ]
-    note = (
-        "<p class='soft'>Stability: how well the metacluster is found again when nodes are left out (1 = always). Agreement: "
-        "share of its cells to which the rules alone give the proposed type.</p>"
-    )
-    return note + _table(["", "commonest type", "cells", "stability", "agreement", "evidence for a name"], rows, plain=(0, 1, 5))
+    heads = {METACLUSTER: "", CELL_TYPE: "type", "proposal": "proposed type", "cells": "cells"}
+    heads |= {"stability": "stability", "agreement": "agreement"}
+    note = "Type: the commonest, or one given by hand. Stability: how well it is recovered when nodes are left out (1: always)."
+    note += " Agreement: share of its cells that have, one by one, the proposed type or one below it."
+    return f"{_table(summary.metaclusters, heads, summary.colours)}<p class=soft>{note}</p>"
 
 
-def _batch(summary: Summary) -> str:
-    said = summary.batch.warnings
-    lines = "".join(f"<p class='warn'>{html.escape(w)}</p>" for w in said) or "<p>No FOV stands out.</p>"
-    return lines + "<p class='soft'>Nothing is corrected: a FOV may differ because its tissue does.</p>"
-
-
-def _reasons(table: AnnData, most: int = 12) -> str:
-    rows = []
-    types = table.obs[CELL_TYPE].astype(str).to_numpy()
-    groups = {name: types == name for name in (AMBIGUOUS, UNASSIGNED)} | {"two kinds of a type": contradictory(table)}
-    for name, where in groups.items():
-        mine = table.obs[RULE_REASON][where].astype(str)
-        general = mine.str.replace(r" from cell .*? away", " from a neighbour", regex=True)
-        rows += [[name, f"{n:,}", html.escape(why)] for why, n in general.value_counts().head(most).items()]
-    return "<h2>Why cells have no type, or no finer one</h2>" + (
-        _table(["", "cells", "reason"], rows, plain=(0, 2)) if rows else "<p>All have one.</p>"
-    )
+def _reasons(table: AnnData) -> str:
+    about, types = table.uns[PHENOTYPE], table.obs[CELL_TYPE].astype(str)
+    why = table.obs[REASON].astype(str).str.split("; contradicted by").str[0]
+    count = why.groupby([types.rename("type"), why.rename("why")]).size().rename("cells").reset_index()
+    unfinished = ({UNASSIGNED}, {*map(str, about["types"])} - {*map(str, about["finest"])})
+    parts = [count[count["type"].isin(group)].nlargest(_MOST, "cells") for group in unfinished]
+    return "".join(_table(p, {"type": "type", "cells": "cells", "why": "commonest reasons, cell by cell"}) for p in parts)
 
 
 def _edits(table: AnnData) -> str:
     about = table.uns[PHENOTYPE]
-    edits: list[dict[str, Any]] = json.loads(str(about["edits"]))
-    if not edits:
-        return ""
     standing = set(np.asarray(about["standing"]).ravel().tolist())
-    rows = []
-    for i, edit in enumerate(edits):
-        state = "" if edit["op"] in ("undo", "redo") else "stands" if i in standing else "undone"
-        rows.append([str(i + 1), edit["op"], html.escape(json.dumps({k: v for k, v in edit.items() if k != "op"})), state])
-    return "<h2>Edits by hand</h2>" + _table(["", "edit", "what", ""], rows, plain=(1, 2, 3))
+    out = ""
+    for i, edit in enumerate(json.loads(str(about["edits"]))):
+        undone = i not in standing and edit["op"] not in ("undo", "redo")
+        out += f"<li><code>{escape(json.dumps(edit))}</code>{' (undone)' * undone}</li>"
+    return f"<ol>{out}</ol>" * bool(out)
 
 
 def _rules(table: AnnData, summary: Summary) -> str:
     about = table.uns[PHENOTYPE]
-    how = {
-        "both": "The rules give each cell its type; where they leave it open, it takes the name of its metacluster if at least "
-        "half of that metacluster's cells are of the type.",
-        "rules": "The rules give each cell its type.",
-        "clusters": "Each cell has the type of its metacluster, which the rules name.",
-    }[str(about["by"])]
-    same = float((table.obs[RULE_TYPE].astype(str) == table.obs[CELL_TYPE].astype(str)).mean())
-    notes = "".join(f"<li>{html.escape(n)}</li>" for n in summary.notes)
-    markers = html.escape(", ".join(map(str, table.uns[CLUSTERING]["markers"])))
-    return (
-        f"<p>{how} {100 * same:.1f} % of the cells have the type that the rules alone give. Rules: "
-        f"<code>{html.escape(str(about['rules']))}</code>. Clustered on: {markers}.</p>"
-        + (f"<ul class='soft'>{notes}</ul>" if notes else "")
-    )
+    limits = ", ".join(f"{m} {t:g}" for m, t in json.loads(str(about["thresholds"])).items())
+    without = ", ".join(map(str, np.asarray(about["without"]).ravel()))
+    clustered = ", ".join(map(str, table.uns[CLUSTERING]["markers"]))
+    lines = [f"--by {about['by']}: {_BY[str(about['by'])]}", f"Rules: {about['rules']}.", f"Clustered on: {clustered}."]
+    lines += [f"Positive from: {limits}; others 0.5." if limits else "Positive from 0.5."]
+    lines += [f"Markers left out: {without}."] if without else []
+    notes = "".join(f"<li>{escape(n)}</li>" for n in summary.notes)
+    return "".join(f"<p>{escape(line)}</p>" for line in lines) + f"<ul class=soft>{notes}</ul>" * bool(notes)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], plain: int | tuple[int, ...]) -> str:
-    """A table; columns that are not ``plain`` (given as positions, or as how many of the first) hold numbers."""
-    text = set(range(plain)) if isinstance(plain, int) else set(plain)
-    body = "".join(
-        "<tr>" + "".join(f"<td{'' if j in text else ' class=n'}>{c}</td>" for j, c in enumerate(row)) + "</tr>" for row in rows
-    )
-    return f"<div class='wide'><table><tr>{''.join(f'<th>{h}</th>' for h in head)}</tr>{body}</table></div>"
+def _warnings(sentences: Iterable[str], nothing: str) -> str:
+    return "".join(f"<p class=warn>{escape(s)}</p>" for s in sentences) or f"<p>{nothing}</p>"
 
 
-def _number(value: float) -> str:
-    return "–" if value is None or np.isnan(value) else f"{value:.2f}"
+def _table(frame: pd.DataFrame, heads: Mapping[str, str], colours: Mapping[str, Rgb] | None = None) -> str:
+    """Text, and numbers in columns of their own; nothing if there is no row. Types have their colours beside them."""
+    swatch = {t: f"<i class=c style='background: rgb{c}'></i>" for t, c in (colours or {}).items()}
+    body = ""
+    for row in frame[list(heads)].itertuples(index=False):
+        body += "<tr>"
+        for v in row:
+            number = "" if isinstance(v, str) else f"{v:{'.2f' if isinstance(v, float) else ','}}".replace("nan", "–")
+            body += f"<td class=n>{number}" if number else f"<td>{swatch.get(v, '')}{escape(v)}"
+    head = "".join(f"<th>{h}</th>" for h in heads.values())
+    return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>" * bool(body)
 
 
-def _image(title: str, data: bytes) -> str:
-    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+def _images(figures: Mapping[str, bytes], titles: Iterable[str], fit: str = "") -> str:
+    """Those that are there, at 87 pixels to the inch; what is wider than the page can be scrolled, or is made to fit."""
+    out = ""
+    for title in (t for t in titles if t in figures):
+        width, data = int.from_bytes(figures[title][16:20]) * 2 // 3, base64.b64encode(figures[title]).decode()
+        out += f"<h3>{escape(title)}</h3><div class=wide>"
+        out += f'<img {fit} width={width} alt="{escape(title)}" src="data:image/png;base64,{data}"></div>'
+    return out

@@ -1,249 +1,252 @@
-r"""Cell types by rule: from scores, read as probabilities, to a type, a confidence and a reason.
-
-The mathematics. A score s is the probability that a cell carries a marker. For a type t with marks of its own
-
-    q(t) = prod(s of its +) * max(s of its any) * (1 - max(s of its -))
-
-The markers of ``+`` are taken as independent; those of ``any`` and of ``-`` are several readings of one question, so the
-clearest one counts (a long list of low scores adds up to no doubt). Among the children of a node at most one is true. That only c
-is true has the weight
-
-    w(c) = q(c) * prod over the other children d of (1 - q(d given c)),     w(none) = prod of (1 - q(c))
-
-where "given c" sets the markers of c's ``+`` and the clearest of its ``any`` to 1 and those of its ``-`` to 0 (two types that
-share a marker are not independent), and p(c) = w(c) / (w(none) + sum of w). The probability of a type is the product of p along
-its lineage. A cell goes down the tree as long as p is at least ``least``, or ``clear`` where a sibling's own evidence is also
-above one half. Where it stops at the root it is *unassigned* (nothing fits) or *ambiguous* (two lineages at once, such as CD3+
-CD20+).
-"""
+"""The table of cell types: which markers each type carries, and which type it is a kind of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.markers import canonical
+from panimbus.core.table import NOT_TYPED, UNASSIGNED
 
-from panimbus.core.errors import InputError, listed
-from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED, Judged, PanelRules
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-ONE, NONE, SEVERAL, UNSURE = 0, 1, 2, 3
-"""Why a cell stopped where it did: the type has no children; no child fits; several do; one does, but not surely."""
+PLUS, MINUS, ANY, MAYBE = "+", "-", "any", "o"
+_SIGNS = {"+": PLUS, "-": MINUS, "−": MINUS, "–": MINUS, "any": ANY, "o": MAYBE, "?": MAYBE}
+_LEVEL = re.compile(r"(?P<marker>.*?)\s*>\s*(?P<level>[0-9.]+)\s*")
 
 
 @dataclass(frozen=True)
-class Decision:
-    """When a cell may go one step down.
+class CellType:
+    """A row of the table.
 
     Parameters
     ----------
-    least
-        Smallest probability of a child among its siblings and none of them.
-    clear
-        The same where another child's markers are there too.
-    positive
-        Score from which a marker is called positive in reasons.
+    name
+    parent
+        Name of the type it is a kind of, or "".
+    marks
+        Column -> ``+`` (carries the marker), ``-`` (does not), ``any`` (carries at least one of those marked so), ``o`` (may or
+        may not). A column is a marker, or a level of one such as ``CD14 > 0.7``.
     """
 
-    least: float = 0.5
-    clear: float = 0.9
-    positive: float = 0.5
+    name: str
+    parent: str
+    marks: Mapping[str, str]
 
-    def __post_init__(self) -> None:
-        if not (0.5 <= self.least <= self.clear < 1 and 0 < self.positive < 1):
-            raise InputError("The thresholds of the rules are out of order.", expected="0.5 <= least <= clear < 1", got=str(self))
+    def marked(self, sign: str) -> tuple[str, ...]:
+        """Columns with this sign, in the order of the table."""
+        return tuple(m for m, s in self.marks.items() if s == sign)
 
 
-@dataclass(eq=False)
-class Assignment:
-    """Types of n cells.
+@dataclass(frozen=True)
+class RuleTable:
+    """All types, checked: see `read_rules` and `default_rules`."""
 
-    Parameters
-    ----------
-    rules
-    kind : (n,) int32
-        Position in ``rules.types``, -1 = none.
-    confidence : (n,) float32
-        Probability of the type; 0 where there is none.
-    state : (n,) int8
-        Why it stopped there: `ONE`, `NONE`, `SEVERAL`, `UNSURE`.
-    notes
-        Cell -> what its neighbours say (see `panimbus.phenotype.spill`).
-    """
-
-    rules: PanelRules
-    kind: npt.NDArray[np.int32]
-    confidence: Floats
-    state: npt.NDArray[np.int8]
-    notes: dict[int, str] = field(default_factory=dict)
+    types: tuple[CellType, ...]
+    source: str
 
     @property
-    def names(self) -> Array:
-        """(n,) object: name of the type, ``unassigned`` or ``ambiguous``."""
-        table = np.array([*(t.name for t in self.rules.types), UNASSIGNED, AMBIGUOUS], object)
-        return np.asarray(table[np.where(self.kind >= 0, self.kind, np.where(self.state == SEVERAL, -1, -2))])
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a type has a mark in."""
+        return tuple(dict.fromkeys(m for t in self.types for m in t.marks))
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Every marker that the table names, without levels."""
+        return tuple(dict.fromkeys(marker_and_level(c)[0] for c in self.columns))
+
+    def lineage(self, name: str) -> tuple[str, ...]:
+        """A type's ancestors, the oldest first, and itself; ``()`` for a name that is not in the table."""
+        parent = {t.name: t.parent for t in self.types}
+        out: list[str] = []
+        while name in parent:
+            out.append(name)
+            name = parent[name]
+        return tuple(reversed(out))
 
 
-def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
-    """Scores as (n, C) float32; NaN and numbers outside 0..1 are an error that names the channels."""
-    out = np.asarray(scores, np.float32)
-    if out.ndim != 2 or out.shape[1] != len(channels):
-        raise InputError("The scores are not cells by channels.", expected=f"(n, {len(channels)})", got=f"shape {out.shape}")
-    bad = ~np.isfinite(out)
-    if bad.any():
-        names = [f"{channels[c]} ({int(bad[:, c].sum())} cells)" for c in np.flatnonzero(bad.any(0)).tolist()]
-        raise InputError("There are scores that are not numbers.", got=listed(names), fix="leave these cells or channels out")
-    wrong = [channels[c] for c in np.flatnonzero(((out < 0) | (out > 1)).any(0)).tolist()]
-    if wrong:
+def marker_and_level(column: str) -> tuple[str, float | None]:
+    """The marker of a column, and its level if it has one.
+
+    Examples
+    --------
+    >>> marker_and_level("CD4"), marker_and_level("CD4 > 0.7")
+    (('CD4', None), ('CD4', 0.7))
+    """
+    parts = _LEVEL.fullmatch(column)
+    if parts is None:
+        return column, None
+    try:
+        level = float(parts["level"])
+    except ValueError:
+        return column, None
+    return parts["marker"], level
+
+
+def default_rules() -> RuleTable:
+    """The table that comes with the package: immune, epithelial, endothelial and stromal types by common lineage markers."""
+    return parse_rules(default_rules_text(), "the default rules")
+
+
+def default_rules_text() -> str:
+    """The shipped table as text, to start your own from."""
+    return (resources.files("panimbus.phenotype") / "defaults" / "rules.csv").read_text(encoding="utf-8")
+
+
+def read_rules(path: str | Path) -> RuleTable:
+    """Read a table of cell types.
+
+    Parameters
+    ----------
+    path
+        CSV: ``cell_type``, ``parent``, then one column per marker with ``+``, ``-``, ``any``, ``o`` or nothing. A column may
+        name a level of a marker, such as ``CD14 > 0.7``. Lines that begin with ``#`` are comments.
+
+    Raises
+    ------
+    ReadError, InputError
+        All problems of the table in one message.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ReadError(
+            f"{path}: there is no such rule table.", fix="`panimbus phenotype rules` prints one to start from"
+        ) from None
+    except IsADirectoryError:
+        raise ReadError(f"{path}: this is a folder, not a rule table.") from None
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{path}: the rule table is not text.", got=str(error)) from None
+    return parse_rules(text, str(path))
+
+
+def parse_rules(text: str, source: str) -> RuleTable:
+    """Parse and check a table; see `read_rules`."""
+    rows = _rows(text, source)
+    if not rows:
         raise InputError(
-            "Scores must lie between 0 and 1.",
-            got=f"{listed(wrong)} (values from {out.min():g} to {out.max():g})",
-            fix="pass the table of scores that `panimbus predict` wrote, not intensities",
+            f"{source}: the rule table has no cell type.", expected="cell_type,parent,<marker>,... and one row per type"
         )
+    names = [str(n).strip() for n in rows[0]]
+    problems = [f"there is no column {need!r}" for need in ("cell_type", "parent") if need not in names]
+    if problems:
+        raise InputError(
+            f"{source}: {problems[0]}.", got=", ".join(names[:12]), expected="cell_type, parent, then one column per marker"
+        )
+    problems += _levels(names)
+    types = []
+    for row in rows:
+        marks = {}
+        for column, sign in row.items():
+            if column in ("cell_type", "parent") or not (sign or "").strip():
+                continue
+            mark = _SIGNS.get(sign.strip().lower())
+            if mark is None:
+                problems.append(f"{row['cell_type']!r}, {column}: {sign.strip()!r} is not a mark")
+            else:
+                marks[column] = mark
+        types.append(CellType(row["cell_type"].strip(), row["parent"].strip(), marks))
+    problems += check_types(types)
+    if problems:
+        raise InputError(
+            f"{source}: the rule table cannot be used: {problems[0]}.",
+            expected="+, -, any or o in the markers' columns; parents that are cell types of the table; no contradiction",
+            got="; ".join(problems[1:12]) or None,
+        )
+    return RuleTable(tuple(types), source)
+
+
+def _levels(columns: Sequence[str]) -> list[str]:
+    levels = [(c, marker_and_level(c)[1]) for c in columns if ">" in c or "<" in c]
+    return [
+        f"column {c!r} is not a level such as 'CD4 > 0.7' (between 0 and 1)"
+        for c, level in levels
+        if level is None or not 0 < level < 1
+    ]
+
+
+def check_types(types: Sequence[CellType]) -> list[str]:
+    """Everything that is wrong with a table, one sentence each."""
+    names = [t.name for t in types]
+    problems = [f"{n!r} is there twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    problems += [f"{n!r} cannot be a cell type's name" for n in names if not n or n.lower() in (UNASSIGNED, NOT_TYPED)]
+    problems += [
+        f"{t.name!r} has parent {t.parent!r}, which is not in the table" for t in types if t.parent and t.parent not in names
+    ]
+    parent = {t.name: t.parent for t in types}
+    looped = sorted(n for n in names if _loops(n, parent))
+    if looped:
+        problems.append(f"the lineage goes round in a circle: {listed(looped)}")
+    if problems:
+        return problems  # what follows walks the tree
+    by_name = {t.name: t for t in types}
+    for t in types:
+        problems += _contradictions(t, by_name)
+    seen: dict[tuple[str, frozenset[tuple[str, str]]], str] = {}
+    for t in types:
+        own = frozenset((column_key(m), s) for m, s in t.marks.items() if s != MAYBE)
+        if own and (t.parent, own) in seen:
+            problems.append(f"{seen[t.parent, own]!r} and {t.name!r} have the same marks and the same parent")
+        seen.setdefault((t.parent, own), t.name)
+    return problems
+
+
+def column_key(column: str) -> str:
+    """One key for all spellings of a column: the marker's, and its level."""
+    marker, level = marker_and_level(column)
+    return canonical(marker) if level is None else f"{canonical(marker)}>{level:g}"
+
+
+def _loops(name: str, parent: Mapping[str, str]) -> bool:
+    start, steps = name, 0
+    while parent.get(name) and steps <= len(parent):
+        name, steps = parent[name], steps + 1
+        if name == start:
+            return True
+    return False
+
+
+def _contradictions(t: CellType, by_name: Mapping[str, CellType]) -> list[str]:
+    """Markers that a type's lineage both demands and forbids, or names twice."""
+    keys = [column_key(m) for m in t.marks]
+    out = [f"{t.name!r} names {m!r} twice" for m, k in zip(t.marks, keys, strict=True) if keys.count(k) > 1]
+    signs = {column_key(m): s for m, s in t.marks.items() if s in (PLUS, MINUS)}
+    above = by_name.get(t.parent)
+    while above is not None:
+        for m, s in above.marks.items():
+            own = signs.get(column_key(m))
+            if own is not None and s in (PLUS, MINUS) and s != own:
+                out.append(f"{t.name!r} wants {m}{own}, but {above.name!r}, which it descends from, wants {m}{s}")
+        above = by_name.get(above.parent)
     return out
 
 
-def evidence(scores: Floats, kind: Judged, *, given: Judged | None = None, vetoes: bool = True) -> Floats:
-    """The product of a type's own marks, q in the module's text.
-
-    Parameters
-    ----------
-    scores : (n, C) float32
-    kind
-    given
-        A sibling that is taken to be true: its ``+`` and the clearest of its ``any`` count as 1 and its ``-`` as 0.
-    vetoes
-        Whether ``-`` counts.
-
-    Returns
-    -------
-    (n,) float32
-    """
-    sure: dict[int, Any] = {}
-    if given is not None:
-        clearest = scores[:, list(given.any_of)].max(1) if given.any_of else 0
-        sure = {c: np.where(scores[:, c] >= clearest, np.float32(1), scores[:, c]) for c in given.any_of}
-        sure |= dict.fromkeys(given.minus, 0.0) | dict.fromkeys(given.plus, 1.0)
-
-    def column(c: int) -> Any:
-        return sure[c] if c in sure else scores[:, c]
-
-    out = np.ones(len(scores), np.float32)
-    for c in kind.plus:
-        out *= column(c)
-    if kind.any_of:
-        out *= np.maximum.reduce([np.broadcast_to(np.float32(column(c)), len(scores)) for c in kind.any_of])
-    if vetoes and kind.minus:
-        out *= 1 - np.maximum.reduce([np.broadcast_to(np.float32(column(c)), len(scores)) for c in kind.minus])
+def parents_first(types: Iterable[CellType]) -> list[CellType]:
+    """The types in an order in which every parent stands before its children."""
+    left, out = list(types), []
+    placed = {""}
+    while left:
+        ready = [t for t in left if t.parent in placed]
+        out += ready
+        placed |= {t.name for t in ready}
+        left = [t for t in left if t.name not in placed]
     return out
 
 
-def branch(scores: Floats, children: Sequence[Judged]) -> Floats:
-    """Probability of each child of a node, and of none of them.
-
-    Parameters
-    ----------
-    scores : (n, C) float32
-    children
-        k siblings.
-
-    Returns
-    -------
-    (n, k + 1) float32
-        Rows sum to 1; the last column is "none".
-    """
-    q = [evidence(scores, c).astype(np.float64) for c in children]
-    weight = np.empty((len(scores), len(children) + 1))
-    for i, c in enumerate(children):
-        weight[:, i] = q[i]
-        for d in children:
-            if d is not c:
-                weight[:, i] *= 1 - evidence(scores, d, given=c)
-    weight[:, -1] = np.prod([1 - e for e in q], axis=0)
-    total = weight.sum(1, keepdims=True)
-    weight[total[:, 0] < 1e-12] = 1 / weight.shape[1]  # two or more types are certain at once: nothing can be said
-    return np.asarray(weight / np.where(total < 1e-12, 1, total), np.float32)
-
-
-def type_probabilities(scores: Floats, rules: PanelRules) -> Floats:
-    """Probability of every type: the product of `branch` along its lineage.
-
-    Returns
-    -------
-    (n, T) float32
-        In the order of ``rules.types``. A type's probability is that of its descendants and of "none of them" together.
-    """
-    position = {t.name: i for i, t in enumerate(rules.types)}
-    out = np.zeros((len(scores), len(rules.types)), np.float32)
-    for parent in ["", *position]:
-        children = rules.children(parent)
-        if not children:
-            continue
-        p = branch(scores, children)
-        above = out[:, position[parent]] if parent else np.float32(1)
-        for i, c in enumerate(children):
-            out[:, position[c.name]] = p[:, i] * above
-    return out
-
-
-def assign(scores: Floats, rules: PanelRules, decision: Decision | None = None) -> Assignment:
-    """Take every cell down the lineage tree as far as its scores carry it.
-
-    Parameters
-    ----------
-    scores : (n, C) float32
-        Probabilities that a cell is positive; see `check_scores`.
-    rules
-        `panimbus.phenotype.lineage.fit_panel` of the same C channels.
-    decision
-        Thresholds.
-    """
-    n = len(scores)
-    out = Assignment(rules, np.full(n, -1, np.int32), np.zeros(n, np.float32), np.full(n, ONE, np.int8))
-    descend(out, scores, np.arange(n), "", decision=decision or Decision())
-    return out
-
-
-def descend(
-    out: Assignment, scores: Floats, rows: Array, parent: str, *, decision: Decision, without: Sequence[str] = ()
-) -> None:
-    """Take some cells further down from a node; writes into ``out``.
-
-    Parameters
-    ----------
-    out
-        Changed in place. Its confidence at ``rows`` must be that of the node (at the root it is taken as 1).
-    scores : (n, C) float32
-    rows : (m,) integer
-    parent
-        The node; "" is the root.
-    decision
-    without
-        Children of this node that are not considered.
-    """
-    children = [c for c in out.rules.children(parent) if c.name not in without]
-    if not len(rows):
-        return
-    if not children:
-        out.state[rows] = ONE
-        return
-    mine = scores[rows]
-    p = branch(mine, children)
-    own = np.stack([evidence(mine, c) for c in children], 1) >= 0.5
-    called = np.stack([evidence(mine, c, vetoes=False) for c in children], 1) >= 0.5
-    best = p[:, :-1].argmax(1)
-    rival = (own.sum(1) - own[np.arange(len(rows)), best]) > 0
-    goes = p[np.arange(len(rows)), best] >= np.where(rival, decision.clear, decision.least)
-    number = called.sum(1)
-    out.state[rows] = np.where(number >= 2, SEVERAL, np.where((number == 1) | (p[:, -1] < decision.least), UNSURE, NONE))
-    position = {t.name: i for i, t in enumerate(out.rules.types)}
-    for i, c in enumerate(children):
-        chosen = goes & (best == i)
-        down = rows[chosen]
-        out.confidence[down] = p[chosen, i] * (out.confidence[down] if parent else np.float32(1))
-        out.kind[down] = position[c.name]
-        descend(out, scores, down, c.name, decision=decision)
+def _rows(text: str, source: str) -> list[dict[str, str]]:
+    """Rows of a CSV as spreadsheets write it: padded with separators, comments quoted, perhaps separated by semicolons."""
+    lines = [line for line in text.splitlines() if line.strip(' ,;\t"') and not line.lstrip(' "').startswith("#")]
+    table = list(csv.reader(lines, delimiter=";" if lines and ";" in lines[0] and "," not in lines[0] else ","))
+    if not table:
+        return []
+    head = [h.strip() for h in table[0]]
+    if len(set(head)) != len(head):
+        twice = sorted({h for h in head if head.count(h) > 1})
+        raise InputError(f"{source}: columns are there twice.", got=listed([h or "(no name)" for h in twice]))
+    ragged = [row[0] for row in table[1:] if len(row) > len(head) and any(c.strip() for c in row[len(head) :])]
+    if ragged:
+        raise InputError(f"{source}: rows have more cells than the head has columns.", got=listed(ragged))
+    return [dict(zip(head, [*row, *[""] * len(head)], strict=False)) for row in table[1:]]

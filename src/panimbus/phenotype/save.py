@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
-from panimbus.core.table import CELL_TYPE, CLUSTERING
+from panimbus.core.table import CELL_TYPE, CLUSTERING, NOT_TYPED, UNASSIGNED
+from panimbus.io.mantis import write_mantis
 from panimbus.io.names import safe_name
 from panimbus.io.place import place
+from panimbus.io.segmented import Segmented, check_cells, find_images
 from panimbus.io.write import atomic_path
-from panimbus.phenotype.images import Segmented, check_cells, find_images
-from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED
-from panimbus.phenotype.output import write_fov, write_mantis, write_run, write_tables
-from panimbus.phenotype.summary import PAPER_ASSIGNED, Summary, summarise
+from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_tables
+from panimbus.phenotype.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -84,13 +84,13 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
     out.mkdir(parents=True, exist_ok=True)
     summary = summarise(table)
-    for warning in summary.batch.warnings:
+    for warning in (*summary.warnings, *summary.batch.warnings):
         logger.warning("%s", warning)
     write_tables(table, summary, out)
     for one in segmented:
         write_fov(table, summary, one, out)
     if wanted.mantis:
-        write_mantis(table, segmented, out)
+        write_mantis(out / "mantis", segmented, *mantis_frames(table))
     if wanted.spatialdata:
         from panimbus.io.write_spatialdata import write_spatialdata
 
@@ -136,24 +136,18 @@ def _remove(path: Path) -> None:
 
 
 def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> None:
-    from panimbus.phenotype import figures
     from panimbus.phenotype.report import html_report
+    from panimbus.render.figures import overview, png, umap
+    from panimbus.render.pictures import tissue
 
     markers = [str(m) for m in table.uns[CLUSTERING]["markers"]]
-    pictures = {
-        "Metaclusters by marker": figures.png(figures.heatmap(summary, markers)),
-        "Types in each FOV": figures.png(figures.composition(summary)),
-        "Positive cells in each FOV": figures.png(figures.shifts(summary)),
-    }
+    pictures = overview(summary, markers)
     if wanted.umap:
-        pictures["UMAP (an impression, not a measurement)"] = figures.png(figures.umap(table, markers))
-    colours = dict(zip(summary.types[CELL_TYPE], summary.types["colour"], strict=True))
+        pictures["UMAP (an impression, not a measurement)"] = png(umap(table, markers))
     types = table.obs[CELL_TYPE].astype(str).to_numpy()
     for one in segmented[:PICTURES]:
-        labels, step = one.thinned(figures.LARGEST)
         rows, ids = check_cells(table, one)
-        image = figures.painted(labels, ids, types[rows].tolist(), colours, borders=step == 1)
-        pictures[f"FOV {one.fov_id}"] = figures.png(figures.tissue(image, one.fov_id, colours, one.mpp and one.mpp * step))
+        pictures[f"FOV {one.fov_id}"] = png(tissue(one, ids, types[rows].tolist(), summary))
     with atomic_path(out / "figures") as folder:
         folder.mkdir()
         for title, data in pictures.items():
@@ -183,21 +177,14 @@ def open_run(folder: Path) -> tuple[AnnData, Wanted]:
     return table, wanted
 
 
-def told(summary: Summary, out: Path) -> str:
+def text_summary(summary: Summary, out: Path) -> str:
     """A few lines for the terminal."""
     width = max(len(n) for n in summary.types[CELL_TYPE])
     lines = [
         f"  {row[CELL_TYPE]:<{width}}  {row['cells']:>9,}  {row['percent']:5.1f} %"
         for row in summary.types.to_dict("records")
-        if row[CELL_TYPE] not in (UNASSIGNED, AMBIGUOUS)
+        if row[CELL_TYPE] not in (UNASSIGNED, NOT_TYPED)
     ]
-    lost = 100 - summary.assigned - summary.ambiguous
-    first = (
-        f"{summary.assigned:.2f} % of {int(summary.types['cells'].sum()):,} cells have a type (the paper: {PAPER_ASSIGNED} %), "
-        f"{lost:.2f} % are unassigned, {summary.ambiguous:.2f} % ambiguous:"
-    )
-    if summary.contradictory:
-        lines.append(f"{summary.contradictory:.2f} % carry the markers of two kinds of their type, which is therefore no finer")
-    if summary.untold:
-        lines.append(f"this panel cannot tell: {listed(summary.untold, len(summary.untold))} (why: run.json)")
-    return "\n".join([first, *lines, f"written: {out}"])
+    if summary.cannot_tell:
+        lines.append(f"this panel cannot tell: {listed(summary.cannot_tell, len(summary.cannot_tell))} (why: run.json)")
+    return "\n".join([summary.shares.sentence() + ":", *lines, f"written: {out}"])

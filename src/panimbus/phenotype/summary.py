@@ -1,4 +1,4 @@
-"""A finished table in numbers: how many cells of each type, what the metaclusters are, whether the FOVs agree."""
+"""A finished table in numbers: how many cells of each type, what contradicts what, whether the FOVs agree."""
 
 from __future__ import annotations
 
@@ -7,21 +7,63 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from panimbus.core.table import CELL_TYPE, CLUSTERING, CONFIDENCE, FOV, METACLUSTER, PHENOTYPE
-from panimbus.phenotype.batch import Batch, compare_fovs
-from panimbus.phenotype.lineage import AMBIGUOUS, UNASSIGNED, UNTOLD
-from panimbus.phenotype.palette import type_colours
-from panimbus.phenotype.run import FIRST, RULE_REASON, RULE_TYPE
+from panimbus.core.fov_shift import Batch, compare_fovs
+from panimbus.core.table import (
+    CELL_TYPE,
+    CLUSTERING,
+    CONFIDENCE,
+    CONTRADICTION,
+    FOV,
+    METACLUSTER,
+    MIXED,
+    NOT_TYPED,
+    PHENOTYPE,
+    POSITIVE,
+    UNASSIGNED,
+)
+from panimbus.phenotype.assign import FIRST
+from panimbus.phenotype.contradictions import PAIR_COLUMNS
+from panimbus.phenotype.panel import CANNOT_TELL
+from panimbus.render.palette import Rgb
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-PAPER_ASSIGNED = 94.66
-"""Percent of the cells that the paper assigned to a type."""
-_CONTRADICTION = "markers of more than one of|no neighbour explains it|but that is not plain"
+
+@dataclass(frozen=True)
+class Shares:
+    """The headline: percent of the cells (objects that are no cells not counted).
+
+    Parameters
+    ----------
+    finest
+        Have a type that the panel does not divide further.
+    ancestor
+        Have a type that it divides, but none of the finer ones was clear.
+    none
+        Have no type.
+    contradictory
+        Have a type and are positive for a marker that it does not carry (they count above as well).
+    cells, objects
+        How many were counted, and how many objects were not typed.
+    """
+
+    finest: float
+    ancestor: float
+    none: float
+    contradictory: float
+    cells: int
+    objects: int
+
+    def sentence(self) -> str:
+        """One line for the terminal and the report."""
+        line = (
+            f"{self.cells:,} cells: {self.finest:.1f} % typed to the finest level, {self.ancestor:.1f} % to an ancestor only, "
+            f"{self.none:.1f} % to none; {self.contradictory:.1f} % are contradictory"
+        )
+        return line + (f"; {self.objects:,} objects that are no cells were not typed" if self.objects else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,80 +72,98 @@ class Summary:
 
     Parameters
     ----------
-    types
-        cell_type, cells, percent, confidence (mean), colour (R, G, B).
-    metaclusters
-        metacluster, cell_type (the commonest), proposal (the rules' name for it), cells, stability, agreement, evidence and
-        the mean score of every marker.
+    types, metaclusters
+        A row each: cells, their mean confidence, stability and the like, and the mean score of every marker.
     composition
         FOV x cell type: share of the cells.
-    assigned
-        Percent of the cells that have a type.
-    ambiguous
-        Percent that carry the markers of two lineages.
+    pairs
+        Exclusive markers and their double positives (`panimbus.phenotype.contradictions.exclusive_pairs`).
     batch
         Shares of positive cells, FOV by FOV.
     notes
-        What the panel could not tell.
-    contradictory
-        Percent that have a type, but carry the markers of two kinds of it (CD3+ CD20+ of "immune cell") and went no further.
+        What the panel cannot tell.
+    warnings
+        Sentences about exclusive markers with many double positives.
     """
 
+    shares: Shares
     types: pd.DataFrame
     metaclusters: pd.DataFrame
     composition: pd.DataFrame
-    assigned: float
-    ambiguous: float
+    pairs: pd.DataFrame
+    reliability: pd.DataFrame
     batch: Batch
     notes: tuple[str, ...]
-    contradictory: float
+    warnings: tuple[str, ...]
 
     @property
-    def untold(self) -> tuple[str, ...]:
+    def cannot_tell(self) -> tuple[str, ...]:
         """Types of the rules that the panel cannot tell."""
-        return tuple(n.partition(UNTOLD)[0] for n in self.notes if UNTOLD in n)
+        return tuple(n.partition(CANNOT_TELL)[0] for n in self.notes if CANNOT_TELL in n)
+
+    @property
+    def colours(self) -> dict[str, Rgb]:
+        """Colour of each type."""
+        return dict(zip(self.types[CELL_TYPE], self.types["colour"], strict=True))
 
 
 def summarise(table: AnnData) -> Summary:
-    """Numbers of a table that `phenotype` or `adjust` made."""
+    """Numbers of a table that `assign_types` or `adjust` made."""
     import pandas as pd
 
     about = table.uns[PHENOTYPE]
-    types = table.obs[CELL_TYPE]
-    count = types.value_counts(sort=False)
-    colours = type_colours(list(map(str, count.index)))
-    mean = table.obs.groupby(CELL_TYPE, observed=False)[CONFIDENCE].mean()
-    frame = pd.DataFrame(
-        {
-            CELL_TYPE: list(map(str, count.index)),
-            "cells": count.to_numpy(),
-            "percent": 100 * count.to_numpy() / table.n_obs,
-            CONFIDENCE: mean.reindex(count.index).to_numpy(),
-            "colour": [colours[str(t)] for t in count.index],
-        }
-    )
     fovs = table.obs[FOV].astype(str)
-    share = pd.crosstab(fovs, types, normalize="index").reindex(list(dict.fromkeys(fovs)))  # not r10 before r2
-    lost = {n: 100 * float((types == n).mean()) for n in (UNASSIGNED, AMBIGUOUS)}
-    batch = compare_fovs(np.asarray(table.X), fovs.to_numpy(), tuple(map(str, table.var_names)), float(about["positive"]))
+    share = pd.crosstab(fovs, table.obs[CELL_TYPE], normalize="index")
+    positive = np.nan_to_num(np.asarray(table.layers[POSITIVE], np.float32)) > 0
+    batch = compare_fovs(positive, fovs.to_numpy(), tuple(map(str, table.var_names)))
     return Summary(
-        frame,
+        headline(table),
+        _types(table),
         _metaclusters(table),
-        share,
-        100 - sum(lost.values()),
-        lost[AMBIGUOUS],
+        share.reindex(list(dict.fromkeys(fovs))),  # not r10 before r2
+        pd.DataFrame(json.loads(str(about["pairs"])), columns=list(PAIR_COLUMNS)).astype({"many": bool}),
+        pd.DataFrame({"marker": list(about["markers"]), "reliability": np.asarray(about["reliability"])}),
         batch,
         tuple(map(str, about["notes"])),
-        100 * float(contradictory(table).mean()),
+        tuple(map(str, about["pair_sentences"])),
     )
 
 
-def contradictory(table: AnnData) -> npt.NDArray[np.bool_]:
-    """(n,) cells that have a type, and no finer one because they carry the markers of two."""
-    types = table.obs[CELL_TYPE].astype(str)
-    said = table.obs[RULE_REASON].astype(str).str.contains(_CONTRADICTION)
-    open_ = said & (types == table.obs[RULE_TYPE].astype(str)) & ~types.isin([UNASSIGNED, AMBIGUOUS])
-    return np.asarray(open_, np.bool_)
+def headline(table: AnnData) -> Shares:
+    """The shares of cells typed to the finest level, to an ancestor only, to none, and the contradictory ones."""
+    about = table.uns[PHENOTYPE]
+    types = table.obs[CELL_TYPE].astype(str).to_numpy()
+    cells = types != NOT_TYPED
+    none = types == UNASSIGNED
+    ancestor = np.isin(types, sorted({*map(str, about["types"])} - {*map(str, about["finest"])}))
+    contradictory = (table.obs[CONTRADICTION].astype(str).to_numpy() != "") & cells & ~none
+    count = max(int(cells.sum()), 1)
+    finest, some, nothing, against = (
+        100 * float(x.sum()) / count for x in (cells & ~none & ~ancestor, ancestor, none, contradictory)
+    )
+    return Shares(finest, some, nothing, against, int(cells.sum()), int((~cells).sum()))
+
+
+def _types(table: AnnData) -> pd.DataFrame:
+    import pandas as pd
+
+    types = table.obs[CELL_TYPE]
+    order = [str(t) for t in types.cat.categories]
+    count = types.value_counts(sort=False).reindex(order)
+    facts = pd.DataFrame(
+        {
+            CONFIDENCE: table.obs[CONFIDENCE].to_numpy(np.float64),
+            "contradictory": 100.0 * (table.obs[CONTRADICTION].astype(str).to_numpy() != ""),
+            MIXED: table.obs[MIXED].to_numpy(np.float64),
+        },
+        index=table.obs_names,
+    )
+    scores = pd.DataFrame(np.asarray(table.X), columns=list(map(str, table.var_names)), index=table.obs_names)
+    mean = pd.concat([facts, scores], axis=1).groupby(types, observed=False).mean().reindex(order).reset_index(drop=True)
+    colours = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in map(str, table.uns[f"{CELL_TYPE}_colors"])]
+    frame = pd.DataFrame({CELL_TYPE: order, "cells": count.to_numpy(), "percent": 100 * count.to_numpy() / max(table.n_obs, 1)})
+    frame["colour"] = colours
+    return pd.concat([frame, mean], axis=1)
 
 
 def _metaclusters(table: AnnData) -> pd.DataFrame:
@@ -116,19 +176,18 @@ def _metaclusters(table: AnnData) -> pd.DataFrame:
     first = table.obs[FIRST].to_numpy()
     rows = []
     for number in np.unique(groups).tolist():
-        mine = groups == number
-        untouched = number in proposals and bool(((first == number) == mine).all())
-        of = proposals[number] if untouched else {}
-        common = table.obs[CELL_TYPE][mine].astype(str).mode().iloc[0]
+        inside = groups == number
+        untouched = number in proposals and bool(((first == number) == inside).all())
+        proposal = proposals[number] if untouched else {}
+        common = table.obs[CELL_TYPE][inside].astype(str).mode().iloc[0]
         rows.append(
             {
                 METACLUSTER: number,
                 CELL_TYPE: names.get(str(number), common),
-                "proposal": of.get("name", ""),
-                "cells": int(mine.sum()),
+                "proposal": proposal.get("name", "changed by hand"),
+                "cells": int(inside.sum()),
                 "stability": float(stability[number - 1]) if untouched else np.nan,
-                "agreement": of.get("agreement", np.nan),
-                "evidence": of.get("evidence", "changed by hand"),
+                "agreement": proposal.get("agreement", np.nan),
             }
         )
     mean = pd.DataFrame(np.asarray(table.X), columns=list(table.var_names)).groupby(groups).mean()

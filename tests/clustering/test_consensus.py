@@ -8,9 +8,9 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+from panimbus.clustering.consensus import _cut, _proposed, _silhouette, consensus, node_profiles, steadied
+from panimbus.clustering.som import fit_som
 from panimbus.core.errors import InputError
-from panimbus.phenotype.consensus import _cut, _proposed, _silhouette, consensus, node_profiles, steadied
-from panimbus.phenotype.som import fit_som
 
 
 def groups_of_nodes(sizes=(12, 8, 5), *, seed=0, spread=0.05, markers=4):
@@ -147,6 +147,11 @@ def test_proposal_leans_to_more():
     assert _proposed({2: 0.2, 3: 0.5, 4: 0.46, 5: 0.44}) == 4
     assert _proposed({2: -0.1, 3: -0.12}) == 2
     assert _proposed({2: 0.0, 3: 0.0}) == 3
+
+
+def test_proposal_is_never_below_the_smallest():
+    assert _proposed({2: 0.5, 3: 0.2, 4: 0.3, 5: 0.29}, 3) == 5
+    assert _proposed({2: 0.5, 3: 0.2}, 7) == 3
 
 
 @pytest.mark.parametrize("k", [None, 1, 2, 4])

@@ -9,8 +9,8 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
+from panimbus.clustering.cluster import ClusterSettings, cluster
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.phenotype.cluster import ClusterSettings, cluster
 
 SMALL = ClusterSettings(grid=(6, 6), epochs=6, runs=20)
 MARKERS = ("CD3", "CD8", "CD20", "PanCK", "blank")

@@ -127,7 +127,14 @@ def steadied(codes: npt.ArrayLike, sizes: npt.ArrayLike) -> Doubles:
 
 
 def consensus(
-    codes: npt.ArrayLike, sizes: npt.ArrayLike, k: int | None = None, *, k_max: int = 30, runs: int = 100, seed: int = 0
+    codes: npt.ArrayLike,
+    sizes: npt.ArrayLike,
+    k: int | None = None,
+    *,
+    k_min: int = 2,
+    k_max: int = 30,
+    runs: int = 100,
+    seed: int = 0,
 ) -> Consensus:
     """Group the nodes of a map into metaclusters.
 
@@ -145,8 +152,8 @@ def consensus(
         Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is within 10 % of the widest: two
         metaclusters of one type are merged by giving them one name, two types in one metacluster are lost. PAC is reported
         beside it; its minimum is at either very few metaclusters or as many as there may be.
-    k_max
-        Largest number to look at.
+    k_min, k_max
+        Smallest and largest number to propose: never fewer than there are types to tell.
     runs
         Subsamples.
     seed
@@ -171,7 +178,7 @@ def consensus(
         )
     profiles = _profiles(values, weight)
     part = _taking_part(weight, k or 2)
-    largest = min(max(k_max, k or 0), len(part))
+    largest = min(max(k_max, k_min, k or 0), len(part))
     with threadpool_limits(1, user_api="blas"):  # as in the map: the same numbers on any machine's number of cores
         grouped = _Runs.draw(values[part], weight[part], profiles[part], largest=largest, runs=runs, seed=seed)
         pac, silhouette = {}, {}
@@ -180,7 +187,7 @@ def consensus(
             pac[n] = _pac(together)
             silhouette[n] = _silhouette(grouped.distance, grouped.groups(together, n), n)
         if k is None:
-            k = _proposed(silhouette) if grouped.distance.any() else 1
+            k = _proposed(silhouette, k_min) if grouped.distance.any() else 1
         together = grouped.together(k)
         group = grouped.groups(together, k)
         stability = grouped.stability(group, k)
@@ -292,10 +299,11 @@ def _cut(distance: Doubles, largest: int) -> npt.NDArray[np.int16]:
     return out
 
 
-def _proposed(silhouette: Mapping[int, float]) -> int:
-    """The largest number of clusters whose silhouette is within 10 % of the widest."""
-    widest = max(silhouette.values())
-    return max(n for n, width in silhouette.items() if width >= widest - _TOLERANCE * abs(widest))
+def _proposed(silhouette: Mapping[int, float], k_min: int = 2) -> int:
+    """The largest number of clusters, from ``k_min`` on, whose silhouette is within 10 % of the widest."""
+    enough = {n: width for n, width in silhouette.items() if n >= min(k_min, max(silhouette))}
+    widest = max(enough.values())
+    return max(n for n, width in enough.items() if width >= widest - _TOLERANCE * abs(widest))
 
 
 def _pac(together: Floats) -> float:

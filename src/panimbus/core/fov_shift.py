@@ -23,7 +23,7 @@ FEWEST_FOVS, FAR, ODDS = 4, 3.5, np.log(3)
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What `compare_fovs` found.
+    """Result of `compare_fovs`.
 
     Parameters
     ----------
@@ -43,17 +43,15 @@ class Batch:
     warnings: tuple[str, ...]
 
 
-def compare_fovs(scores: Array, fov: Array, channels: tuple[str, ...], positive: float = 0.5) -> Batch:
+def compare_fovs(positive: npt.NDArray[np.bool_], fov: Array, channels: tuple[str, ...]) -> Batch:
     """Compare the FOVs' shares of positive cells.
 
     Parameters
     ----------
-    scores : (n, C) float32
+    positive : (n, C) bool
     fov : (n,) str
     channels
         C names.
-    positive
-        Score from which a cell is positive.
 
     Returns
     -------
@@ -66,8 +64,7 @@ def compare_fovs(scores: Array, fov: Array, channels: tuple[str, ...], positive:
     names = list(dict.fromkeys(fov.tolist()))
     code = pd.Index(names).get_indexer(pd.Index(fov))
     cells = np.bincount(code, minlength=len(names)).astype(float)
-    called = scores >= positive
-    count = np.stack([np.bincount(code, called[:, c], len(names)) for c in range(len(channels))], 1)
+    count = np.stack([np.bincount(code, positive[:, c], len(names)) for c in range(len(channels))], 1)
     odds = np.log((count + 0.5) / (cells[:, None] - count + 0.5))  # half a cell: a FOV without positive cells has odds, too
     shift = odds - np.median(odds, axis=0)
     spread = 1.4826 * np.median(np.abs(shift), axis=0)
@@ -85,8 +82,8 @@ def _warnings(names: list[str], channels: tuple[str, ...], share: Array, shift: 
     middle = np.median(share, axis=0)
     for k in np.flatnonzero(far.any(1)).tolist():
         hits = np.flatnonzero(far[k]).tolist()
-        said = [f"{channels[c]} {100 * share[k, c]:.1f} % (others {100 * middle[c]:.1f} %)" for c in hits]
-        out.append(f"FOV {names[k]} stands out in {len(hits)} of {len(channels)} markers: {listed(said, 6)}")
+        shares = [f"{channels[c]} {100 * share[k, c]:.1f} % (others {100 * middle[c]:.1f} %)" for c in hits]
+        out.append(f"FOV {names[k]} stands out in {len(hits)} of {len(channels)} markers: {listed(shares, 6)}")
         if len(hits) * 2 >= len(channels) and len(channels) >= 3 and abs(np.sign(shift[k, hits]).sum()) == len(hits):
             out.append(f"FOV {names[k]}: most markers are shifted the same way, as by staining, acquisition or segmentation")
     return tuple(out)

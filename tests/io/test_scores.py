@@ -1,14 +1,11 @@
-"""Tables in, and the comparison of FOVs."""
+"""Tables of scores in: formats, columns, ids."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from panimbus.core.errors import ChannelError, InputError, ReadError
-from panimbus.phenotype.batch import compare_fovs
-from panimbus.phenotype.tables import checked, read_scores
+from panimbus.io.scores import checked, read_scores
 
 
 def test_csv_and_h5ad_agree(tissue, tmp_path):
@@ -74,33 +71,20 @@ def test_sparse_scores(anndata_of):
     np.testing.assert_array_equal(checked(table).X, [[0, 0.5]])
 
 
-def fovs(shares, n=400):
-    scores = np.concatenate([(np.arange(n)[:, None] < n * np.array(row)[None]).astype(np.float32) for row in shares])
-    return scores, np.repeat([f"f{i}" for i in range(len(shares))], n)
+def test_ids_above_the_precision_of_floats(tmp_path, anndata_of):
+    ids = [2**53 + 1, 2**62 + 1, 3]
+    scores = np.full((3, 6), 0.5)
+    assert checked(anndata_of(scores, cells=ids)).obs["cell_id"].tolist() == ids
+    table = checked(anndata_of(scores, cells=[str(i) for i in ids]))
+    assert table.obs["cell_id"].tolist() == ids
+    assert table.obs_names[0] == f"f:{2**53 + 1}"
+    table.write_h5ad(tmp_path / "t.h5ad")
+    assert read_scores(tmp_path / "t.h5ad").obs["cell_id"].tolist() == ids
+    pd.DataFrame({"fov": ["a"] * 3, "label": ids, "CD3": 0.5}).to_csv(tmp_path / "t.csv", index=False)
+    assert read_scores(tmp_path / "t.csv").obs["cell_id"].tolist() == ids
 
 
-def test_a_fov_that_stands_out():
-    scores, fov = fovs([(0.3, 0.1), (0.32, 0.11), (0.28, 0.09), (0.31, 0.1), (0.9, 0.1)])
-    found = compare_fovs(scores, fov, ("CD3", "CD20"))
-    assert np.argwhere(found.outlying.to_numpy()).tolist() == [[4, 0]]
-    assert found.warnings == ("FOV f4 stands out in 1 of 2 markers: CD3 90.0 % (others 31.0 %)",)
-    assert found.fraction.loc["f4", "CD3"] == 0.9
-
-
-def test_a_fov_in_which_all_is_shifted():
-    scores, fov = fovs([(0.3, 0.1, 0.2), (0.32, 0.11, 0.21), (0.28, 0.09, 0.19), (0.31, 0.1, 0.2), (0.9, 0.8, 0.9)])
-    assert any("most markers are shifted the same way" in w for w in compare_fovs(scores, fov, ("a", "b", "c")).warnings)
-
-
-def test_too_few_fovs_to_tell():
-    scores, fov = fovs([(0.3,), (0.9,)])
-    found = compare_fovs(scores, fov, ("CD3",))
-    assert not found.outlying.to_numpy().any()
-    assert "only 2 FOVs" in found.warnings[0]
-    assert compare_fovs(*fovs([(0.3,)]), ("CD3",)).warnings == ()
-
-
-@given(st.integers(4, 8), st.integers(0, 10))
-def test_equal_fovs_never_stand_out(n, tenth):
-    scores, fov = fovs([(tenth / 10,)] * n, 20)
-    assert compare_fovs(scores, fov, ("CD3",)).warnings == ()
+@pytest.mark.parametrize("cells", [["1", "x"], [1.5, 2.0], ["99999999999999999999", "2"], [np.inf, 1.0]])
+def test_ids_that_are_none(anndata_of, cells):
+    with pytest.raises(InputError, match="whole numbers"):
+        checked(anndata_of(np.full((2, 6), 0.5), cells=cells))

@@ -1,4 +1,4 @@
-"""Tables of scores in: what `predict` wrote, any AnnData, or a CSV."""
+"""Read a table of scores: what `predict` wrote, any AnnData, or a CSV."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError, MissingExtraError, ReadError, listed
 from panimbus.core.table import AREA, CELL, CSV_FOV, CSV_LABEL, CSV_X, CSV_Y, FOV, SPATIAL
@@ -69,15 +70,9 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
         )
     if not table.n_obs or not table.n_vars:
         raise InputError(f"{source}: the table is empty.", got=f"{table.n_obs} cells, {table.n_vars} markers")
-    ids = pd.to_numeric(table.obs[CELL], errors="coerce").to_numpy(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(ids) | (ids != np.round(ids)))
-    if len(wrong):
-        raise InputError(
-            f"{source}: {CELL} must be whole numbers: the values of the label image.",
-            got=listed([f"{table.obs[CELL].iloc[i]} (row {i + 1})" for i in wrong.tolist()], 5),
-        )
+    ids = cell_ids(table.obs[CELL], source)
     fov = table.obs[FOV].astype(str)
-    names = pd.Index([f"{f}:{int(c)}" for f, c in zip(fov, ids, strict=True)], dtype=str)
+    names = pd.Index([f"{f}:{c}" for f, c in zip(fov, ids.tolist(), strict=True)], dtype=str)
     if not names.is_unique:
         twice = names[names.duplicated()].unique()
         raise InputError(f"{source}: {len(twice)} cells are there more than once.", got=listed(list(twice[:10])))
@@ -85,10 +80,38 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
         raise InputError(f"{source}: markers are there twice.", got=listed(list(table.var_names[table.var_names.duplicated()])))
     out = table.copy()
     out.X = _dense(table.X)
-    out.obs[CELL] = ids.astype(np.int64)
+    out.obs[CELL] = ids
     out.obs[FOV] = pd.Categorical(fov, categories=list(dict.fromkeys(fov)))
     out.obs_names = names
     return out
+
+
+def cell_ids(values: pd.Series, source: str) -> npt.NDArray[np.int64]:
+    """Ids as int64, exactly: those above 2^53 would be rounded as floats.
+
+    Raises
+    ------
+    InputError
+        On values that are not whole numbers, or do not fit.
+    """
+    import pandas as pd
+
+    given = values.to_numpy()
+    if given.dtype.kind in "iu":
+        ids, whole = given, given <= np.iinfo(np.int64).max
+    elif given.dtype.kind == "f":
+        ids, whole = given, np.isfinite(given) & (given == np.round(given)) & (np.abs(given) < 2.0**63)
+    else:
+        text = values.astype(str).str.strip().str.replace(r"\.0+$", "", regex=True)
+        whole = text.str.fullmatch(r"[+-]?\d{1,19}").to_numpy(np.bool_)
+        ids = pd.Series(np.where(whole, text, "0")).map(int).to_numpy(object)
+        whole &= np.abs(ids) <= np.iinfo(np.int64).max
+    if not whole.all():
+        wrong = [f"{given[i]} (row {i + 1})" for i in np.flatnonzero(~whole).tolist()]
+        raise InputError(
+            f"{source}: {CELL} must be whole numbers below 2^63: the values of the label image.", got=listed(wrong, 5)
+        )
+    return np.asarray(ids.astype(np.int64))
 
 
 def _dense(x: Any) -> Any:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
+from panimbus.clustering import som as som_module
+from panimbus.clustering.som import fit_som
 from panimbus.core.errors import InputError
-from panimbus.phenotype import som as som_module
-from panimbus.phenotype.som import fit_som
 
 
 def blobs(n, markers=6, groups=8, *, seed=0, spread=0.06):
@@ -93,7 +93,7 @@ def test_same_seed_same_map_on_any_number_of_threads(n):
 
 def test_same_map_whatever_blas_is_told():
     code = (
-        "import numpy as np, hashlib; from panimbus.phenotype.som import fit_som; "
+        "import numpy as np, hashlib; from panimbus.clustering.som import fit_som; "
         "s = fit_som(np.random.default_rng(0).random((9000, 30)), (12, 12), epochs=4); "
         "print(hashlib.sha256(s.codes.tobytes() + s.nodes.tobytes()).hexdigest())"
     )

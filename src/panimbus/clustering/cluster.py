@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.clustering.consensus import Consensus, consensus
+from panimbus.clustering.som import Som, fit_som
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.table import CELL, CLUSTERING, FOV, METACLUSTER, SOM_NODE
-from panimbus.phenotype.consensus import Consensus, consensus
-from panimbus.phenotype.som import Som, fit_som
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,8 +34,8 @@ class ClusterSettings:
         Rows and columns of the map.
     epochs
         Passes over the cells.
-    k_max
-        Largest number of metaclusters to look at when it is to be proposed.
+    k_min, k_max
+        Smallest and largest number of metaclusters to propose.
     runs
         Subsamples of the consensus.
     threads
@@ -44,6 +44,7 @@ class ClusterSettings:
 
     grid: tuple[int, int] = (15, 15)
     epochs: int = 20
+    k_min: int = 2
     k_max: int = 30
     runs: int = 100
     threads: int = 0
@@ -112,7 +113,7 @@ def cluster(
     values = _values(table, names, layer)
     names, values, scale = _varying(names, values, scaled=layer is not None)
     som = fit_som(values, settings.grid, seed=seed, epochs=settings.epochs, threads=settings.threads)
-    found = consensus(som.codes, som.sizes, k, k_max=settings.k_max, runs=settings.runs, seed=seed)
+    found = consensus(som.codes, som.sizes, k, k_min=settings.k_min, k_max=settings.k_max, runs=settings.runs, seed=seed)
     result = Clustering(names, som, found, scale)
     _write(table, result, layer=layer, seed=seed, settings=settings)
     return result

@@ -1,0 +1,353 @@
+r"""Types compete for each cell: probabilities of all types that a panel can tell, from the scores of its markers.
+
+The evidence of marker m in a cell is the logit of its score less the logit of its threshold,
+
+    e = logit(score) - logit(threshold),    times r^2 of the marker where it is positive,
+
+with r, the *reliability*, measured on the dataset (`reliability`): a marker that contradicts many others speaks more softly for
+a type; that it is absent says as much as ever.
+
+**A level.** What a type's own marks say: the smallest of e over ``+``, of the largest e over ``any``, and of -e over ``-``. Hazy
+membrane markers of one lineage go wrong together, so several of them count no more than the clearest.
+
+**A type** is worth what the levels of its lineage say together: the sum of those that are positive, or if none is, the largest.
+A group of types is worth its best member. A marker that a rival may carry too (CD4 of a T cell: macrophages have it) does not
+vouch for a group, unless it is the group's own; and where a rival is there that may carry it (vimentin of an immune cell), it is
+explained by that rival: its probability is multiplied by one minus the rival's.
+
+**Probabilities.** At each step down the tree the children and "none of them" compete by a softmax of their values; a type's
+probability is the product along its lineage. `NONE`, `REST` are the values of "none": an object of a segmentation is more often
+a cell than not, the children of one type leave little beside them, and an only child must be positive.
+
+Compared with a full latent class model (free or shrunken emissions, EM) this cannot collapse onto the largest class, and it was
+better on every dataset tried (``benchmarks/phenotype/cell_types.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError, listed
+from panimbus.phenotype.panel import Panel
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+LIMIT = 5.0
+"""Largest evidence of one marker, either way: scores are not surer than 0.993."""
+NONE, REST, ONLY = -1.5, -3.0, 0.0
+"""Values of "none of these" at the root, below a type with several children, and below one with a single child."""
+LEAST = 0.45
+"""Share of its parent's probability with which a type is taken: not in a tie of two that are both unlikely, nor of three."""
+_FEW = 30.0  # double positives of fewer expected cells say little
+_CHUNK = 1 << 15
+_NOTHING = np.float32(-2 * LIMIT)
+
+
+def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
+    """Scores as (n, C) float32; NaN and numbers outside 0..1 are an error that names the channels."""
+    out = np.asarray(scores, np.float32)
+    if out.ndim != 2 or out.shape[1] != len(channels):
+        raise InputError("The scores are not cells by channels.", expected=f"(n, {len(channels)})", got=f"shape {out.shape}")
+    bad = ~np.isfinite(out)
+    if bad.any():
+        names = [f"{channels[c]} ({int(bad[:, c].sum())} cells)" for c in np.flatnonzero(bad.any(0)).tolist()]
+        raise InputError("There are scores that are not numbers.", got=listed(names), fix="leave these cells or channels out")
+    wrong = [channels[c] for c in np.flatnonzero(((out < 0) | (out > 1)).any(0)).tolist()]
+    if wrong:
+        raise InputError(
+            "Scores must lie between 0 and 1.",
+            got=f"{listed(wrong)} (values from {out.min():g} to {out.max():g})",
+            fix="pass the table of scores that `panimbus predict` wrote, not intensities",
+        )
+    return out
+
+
+def evidence(scores: Floats, panel: Panel, thresholds: Mapping[str, float] | None = None) -> Floats:
+    """Evidence of each marker of a panel.
+
+    Parameters
+    ----------
+    scores : (n, C) float32
+        Of the panel's channels.
+    panel
+    thresholds
+        Channel -> score from which it is positive; 0.5 for the others. A level of the table stands in place of it. A threshold
+        other than 0.5 is somebody's decision: below it the evidence is at most `NONE`, and the marker alone makes no type.
+
+    Returns
+    -------
+    (n, M) float32
+        Logit of the score less that of the threshold, within ``LIMIT``.
+    """
+    columns = [m.channel for m in panel.markers]
+    at = [m.level if m.level is not None else (thresholds or {}).get(panel.channels[m.channel], 0.5) for m in panel.markers]
+    clipped = np.clip(scores[:, columns], 1e-6, 1 - 1e-6)
+    logit = np.log(clipped) - np.log1p(-clipped) - np.float32(np.log(at) - np.log1p(-np.array(at)))
+    below = scores[:, columns] < np.array(at, np.float32)  # as `panimbus.core.thresholds.calls` has it, to the last bit
+    lower = np.minimum(logit, -1e-6) + np.where(np.array(at) != 0.5, np.float32(NONE), 0)
+    logit = np.where(below, lower, np.maximum(logit, 0))
+    return np.asarray(np.clip(logit, -LIMIT, LIMIT), np.float32)
+
+
+def double_positives(evidence_of: Floats) -> npt.NDArray[np.float64]:
+    """(M, M) expected number of cells that are positive for two markers; the diagonal is that for one."""
+    out = np.zeros((evidence_of.shape[1],) * 2)
+    for start in range(0, len(evidence_of), _CHUNK):
+        positive = _sigmoid(evidence_of[start : start + _CHUNK]).astype(np.float64)
+        both = positive.T @ positive
+        np.fill_diagonal(both, positive.sum(0))
+        out += both
+    return out
+
+
+def reliability(both: Array, exclusive: npt.NDArray[np.bool_], cells: int) -> npt.NDArray[np.float64]:
+    """How far a marker can be trusted where it is positive: 1 = it never contradicts a marker that can be trusted itself.
+
+    A pair of exclusive markers contradicts itself in the share of the rarer one's cells that are positive for both. A marker's
+    reliability is one minus the mean share over the markers that exclude it, each weighted by its own reliability and by how
+    common the commoner of the two is (that two rare markers hardly meet says nothing). It is found by iteration, as a page's
+    rank is among pages.
+
+    Parameters
+    ----------
+    both : (M, M) float64
+        `double_positives`.
+    exclusive : (M, M) bool
+        Pairs that no type carries together.
+    cells
+        How many cells were counted.
+
+    Returns
+    -------
+    (M,) float64
+        Relative to the most reliable marker; 1 for markers that exclude no other.
+
+    Examples
+    --------
+    CD3 and PAX5 hardly meet, but most CD3+ cells are CD20+: it is CD20 that cannot be trusted.
+
+    >>> import numpy as np
+    >>> both = np.array([[360, 40, 260], [40, 630, 600], [260, 600, 820]])  # CD3, PAX5, CD20
+    >>> exclusive = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]], bool)
+    >>> reliability(both, exclusive, 1000).round(2)
+    array([0.8 , 1.  , 0.31])
+    """
+    number = np.diagonal(both)
+    rarer, commoner = np.minimum.outer(number, number), np.maximum.outer(number, number)
+    apart = 1 - np.divide(both, rarer, out=np.zeros_like(rarer, dtype=float), where=rarer > 0)
+    weight = np.where(exclusive, commoner / max(cells, 1) * rarer / (rarer + _FEW), 0)
+    out = np.ones(len(number))
+    for _ in range(30):
+        total = weight @ out
+        out = np.divide((weight * np.clip(apart, 0, 1)) @ out, total, out=np.ones_like(out), where=total > 1e-6)
+    return np.asarray(out / max(out.max(initial=0), 1e-9))
+
+
+def weighed(evidence_of: Floats, reliabilities: Array) -> Floats:
+    """Evidence times the square of each marker's reliability where it is positive."""
+    return np.where(evidence_of > 0, evidence_of * np.float32(reliabilities) ** 2, evidence_of)
+
+
+def type_probabilities(evidence_of: Floats, panel: Panel) -> Floats:
+    """Probability of every type, and of none.
+
+    Parameters
+    ----------
+    evidence_of : (n, M) float32
+        What `weighed` gave.
+    panel
+
+    Returns
+    -------
+    (n, T + 1) float32
+        Of each type and none below it, in the order of ``panel.types``; the last column is "none of these". Rows sum to 1.
+    """
+    contests = {node: _Contest.of(panel, node) for node in (-1, *range(len(panel.types))) if panel.children(node)}
+    out = np.empty((len(evidence_of), len(panel.types) + 1), np.float32)
+    for start in range(0, len(evidence_of), _CHUNK):
+        part = out[start : start + _CHUNK]
+        part[:, -1] = 1
+        values = np.ascontiguousarray(evidence_of[start : start + _CHUNK].T)
+        for node, contest in contests.items():  # parents come before children
+            shares = contest.shares(values) * part[:, node]
+            part[:, node] = shares[-1]
+            for child, share in zip(contest.children, shares[:-1], strict=True):
+                part[:, child] = share
+    return out
+
+
+def lineage_probabilities(probabilities: Array, parents: Sequence[int]) -> Floats:
+    """Probability of each type or any below it.
+
+    Parameters
+    ----------
+    probabilities : (n, T + 1) float32
+        `type_probabilities`.
+    parents
+        Position of each type's parent, -1 for none; parents stand before their children.
+
+    Returns
+    -------
+    (n, T) float32
+
+    Examples
+    --------
+    >>> lineage_probabilities(np.array([[0.25, 0.5, 0.25]]), [-1, 0]).tolist()
+    [[0.75, 0.5]]
+    """
+    out = np.array(probabilities[:, :-1], np.float32)
+    for i in reversed(range(len(parents))):
+        if parents[i] >= 0:
+            out[:, parents[i]] += out[:, i]
+    return out
+
+
+def decide(probabilities: Array, panel: Panel) -> tuple[npt.NDArray[np.int32], Floats]:
+    """The type of each cell: down the tree as long as the best child is likelier than none and clear enough.
+
+    Parameters
+    ----------
+    probabilities : (n, T + 1) float32
+    panel
+
+    Returns
+    -------
+    kind : (n,) int32
+        Position in ``panel.types``, -1 = unassigned.
+    confidence : (n,) float32
+        Probability of that type or any below it; of none where there is none.
+    """
+    together = lineage_probabilities(probabilities, [t.parent for t in panel.types])
+    kind = np.full(len(probabilities), -1, np.int32)
+    confidence = np.array(probabilities[:, -1], np.float32)
+    for node in (-1, *range(len(panel.types))):
+        children = np.array(panel.children(node))
+        rows = np.flatnonzero(kind == node)
+        if not len(children) or not len(rows):
+            continue
+        best = children[together[np.ix_(rows, children)].argmax(1)]
+        p = together[rows, best]
+        whole = together[rows, node] if node >= 0 else np.ones(len(rows), np.float32)
+        down = (p >= probabilities[rows, node]) & (p >= LEAST * whole)
+        kind[rows[down]], confidence[rows[down]] = best[down], p[down]
+    return kind, confidence
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """The children of one node, and what each may count on.
+
+    Parameters
+    ----------
+    children
+    paths
+        Per child and each type of its subtree: the levels from the child down, as (plus, any, minus).
+    shared
+        Per child: markers that a rival may carry and that are not the child's own.
+    borrowed
+        Per child: marker -> rivals (positions among the children) that explain it.
+    none
+        Value of "none of them".
+    """
+
+    children: tuple[int, ...]
+    paths: tuple[tuple[tuple[_Level, ...], ...], ...]
+    shared: tuple[frozenset[int], ...]
+    borrowed: tuple[dict[int, list[int]], ...]
+    none: float
+
+    @classmethod
+    def of(cls, panel: Panel, node: int) -> _Contest:
+        children = panel.children(node)
+        below = [panel.subtree(c) for c in children]
+        defining = [{m for i in b for m in panel.types[i].defining} for b in below]
+        allowed = [d | {m for i in b for m in panel.types[i].maybe} for d, b in zip(defining, below, strict=True)]
+        shared, borrowed = [], []
+        for k, c in enumerate(children):
+            rivals = [x for x in range(len(children)) if x != k]
+            others = set().union(*(allowed[x] for x in rivals))
+            shared.append(frozenset(others - set(panel.types[c].defining)))
+            explained = {m: [x for x in rivals if m in allowed[x] - defining[x]] for m in sorted(defining[k])}
+            borrowed.append({m: xs for m, xs in explained.items() if xs})
+        paths = tuple(tuple(_levels(panel, c, i) for i in b) for c, b in zip(children, below, strict=True))
+        none = NONE if node < 0 else ONLY if len(children) == 1 else REST
+        return cls(children, paths, tuple(shared), tuple(borrowed), none)
+
+    def shares(self, evidence_of: Floats) -> Floats:
+        """(k + 1, n) probabilities of the children and of none, from evidence (M, n)."""
+        plain = [self._value(k, evidence_of) for k in range(len(self.children))]
+        values = np.full((len(self.children) + 1, evidence_of.shape[1]), np.float32(self.none))
+        for k in range(len(self.children)):
+            explained = self._explained(k, evidence_of, plain)
+            values[k] = plain[k] if explained is evidence_of else self._value(k, explained)
+        values -= values.max(0)
+        np.exp(values, out=values)
+        return np.asarray(values / values.sum(0))
+
+    def _explained(self, k: int, evidence_of: Floats, plain: Sequence[Floats]) -> Floats:
+        if not self.borrowed[k]:
+            return evidence_of
+        out = evidence_of.copy()
+        for m, rivals in self.borrowed[k].items():
+            rival = _sigmoid(np.maximum.reduce([plain[x] for x in rivals]))
+            p = np.clip(_sigmoid(out[m]) * (1 - rival), 1e-6, 1 - 1e-6)
+            out[m] = np.log(p) - np.log1p(-p)
+        return out
+
+    def _value(self, k: int, evidence_of: Floats) -> Floats:
+        best = np.full(evidence_of.shape[1], _NOTHING)
+        for levels in self.paths[k]:
+            largest, total = np.full_like(best, _NOTHING), np.zeros_like(best)
+            for level in levels:
+                if (vouching := level.without(self.shared[k]).value(evidence_of)) is not None:
+                    np.maximum(largest, vouching, out=largest)
+                if (value := level.value(evidence_of)) is not None:
+                    total += np.maximum(value, 0)
+            np.maximum(best, np.where(largest > 0, np.maximum(total, largest), largest), out=best)
+        return best
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A type's own marks, without those of the levels above it."""
+
+    plus: tuple[int, ...]
+    any_of: tuple[int, ...]
+    minus: tuple[int, ...]
+
+    def without(self, markers: frozenset[int]) -> _Level:
+        """The same without some of the markers it carries; without a ``-`` where nothing else is left."""
+        plus, any_of = (tuple(m for m in ms if m not in markers) for ms in (self.plus, self.any_of))
+        carries = self.plus + self.any_of
+        return _Level(plus, any_of, () if carries and not plus + any_of else self.minus)
+
+    def value(self, evidence_of: Floats) -> Floats | None:
+        """(n,) what the marks say; None if there are none."""
+        parts = [evidence_of[m] for m in self.plus] + [-evidence_of[m] for m in self.minus]
+        if self.any_of:
+            parts.append(np.maximum.reduce([evidence_of[m] for m in self.any_of]))
+        return np.minimum.reduce(parts) if parts else None
+
+
+def _levels(panel: Panel, top: int, i: int) -> tuple[_Level, ...]:
+    """Levels of the lineage of type i from ``top`` down; a marker counts at the first level that has it.
+
+    A level of nothing but ``-`` tells a type from its siblings, but is no sign of their common ancestor.
+    """
+    out: list[_Level] = []
+    seen: set[int] = set()
+    for t in (panel.types[j] for j in panel.lineage(i) if top in panel.lineage(j)):
+        level = _Level(t.plus, t.any_of, t.minus).without(frozenset(seen))
+        if level.plus or level.any_of or (level.minus and i == top):
+            out.append(level)
+        seen |= set(t.defining)
+    return tuple(out)
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))

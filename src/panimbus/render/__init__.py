@@ -1,0 +1,1 @@
+"""Colours, figures and pictures of cell types."""
