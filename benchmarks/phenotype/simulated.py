@@ -27,11 +27,11 @@ import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score, f1_score
 
+from panimbus.clustering.cluster import cluster
+from panimbus.clustering.consensus import consensus, node_profiles
+from panimbus.clustering.som import fit_som
 from panimbus.infer.predict import predict
 from panimbus.io import from_array
-from panimbus.phenotype.cluster import cluster
-from panimbus.phenotype.consensus import consensus, node_profiles
-from panimbus.phenotype.som import fit_som
 from panimbus.simulate import TWELVE_TYPES, simulate_dataset
 
 HERE = Path(__file__).resolve().parent

@@ -80,8 +80,8 @@ def scores(n: int, markers: int) -> np.ndarray:
 
 def run_ours(source: Path, threads: int) -> None:
     """Map and consensus; prints a line of JSON."""
-    from panimbus.phenotype.consensus import consensus
-    from panimbus.phenotype.som import fit_som
+    from panimbus.clustering.consensus import consensus
+    from panimbus.clustering.som import fit_som
 
     cells = np.load(source)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
