@@ -237,7 +237,7 @@ def evidence_layers(
     Parameters
     ----------
     rim : (3, n, C) float32
-        What `rim_and_inside` gave.
+        What `rim_and_inside` gave; changed in place.
     pairs : (p, 2) int32
         Cells that touch.
     mean : (n, C) float32
@@ -252,8 +252,10 @@ def evidence_layers(
     dict
         Name of `panimbus.core.table.EVIDENCE` -> (n, C) float32.
     """
-    layers = np.concatenate([rim, neighbour_max(mean, pairs)[None]])
-    layers[:3, rescued] = mean[rescued]
-    layers[:, :, blank] = 0
-    layers[:, np.isnan(mean)] = np.nan
-    return dict(zip(EVIDENCE, layers, strict=True))
+    rim[:, rescued] = mean[rescued]
+    missing = np.isnan(mean)
+    layers = dict(zip(EVIDENCE, (*rim, neighbour_max(mean, pairs)), strict=True))
+    for values in layers.values():
+        values[:, blank] = 0
+        values[missing] = np.nan
+    return layers

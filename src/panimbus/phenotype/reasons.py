@@ -24,7 +24,7 @@ def contradiction_texts(chosen: npt.NDArray[np.bool_], panel: Panel) -> Any:
 
 
 def reasons(kind: npt.NDArray[np.int32], evidence: Array, contradicting: npt.NDArray[np.bool_], panel: Panel) -> Any:
-    """One sentence per cell: the markers of its lineage, why it went no further, and what contradicts its type.
+    """One sentence per cell: the markers of its lineage (and of the types below that were not clear), and what contradicts it.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def reasons(kind: npt.NDArray[np.int32], evidence: Array, contradicting: npt.NDA
     out = np.empty(len(kind), object)
     for i in np.unique(kind).tolist():
         rows = np.flatnonzero(kind == i)
-        lineage = panel.lineage(i)
-        own = list(dict.fromkeys(m for t in lineage for m in panel.types[t].defining)) if i >= 0 else list(range(len(names)))
+        shown = panel.lineage(i) if i in panel.finest else (*panel.lineage(i), *panel.subtree(i))
+        own = list(dict.fromkeys(m for t in shown for m in panel.types[t].defining)) if i >= 0 else list(range(len(names)))
         chosen = evidence[rows] >= 0
         chosen[:, [m for m in range(len(names)) if m not in own]] = False
         code, texts = marker_lists(chosen, np.array(own), names, most=6)
