@@ -77,10 +77,12 @@ def test_a_threshold_moves_the_decision():
     assert types_of([cell(CD3=0.6)], thresholds={"CD3": 0.9}) == ["unassigned"]
 
 
-def test_a_threshold_that_was_set_is_a_decision():
-    assert types_of([cell(PanCK=0.45)]) == ["epithelial cell"]  # likelier than none
-    assert types_of([cell(PanCK=0.45)], thresholds={"PanCK": 0.46}) == ["unassigned"]
-    assert types_of([cell(PanCK=0.45)], thresholds={"PanCK": 0.44}) == ["epithelial cell"]
+@given(st.floats(0.02, 0.98), st.floats(0.02, 0.98))
+def test_a_lower_threshold_never_takes_a_cell_away(one, two):
+    scores = np.array([cell(CD20=0.48)], np.float32)
+    b = PANEL.names.index("B cell")
+    low, high = (type_probabilities(evidence(scores, PANEL, {"CD20": t}), PANEL)[0, b] for t in sorted((one, two)))
+    assert low >= high - 1e-6
 
 
 def test_levels():
@@ -209,3 +211,27 @@ def test_rare_markers_say_little():
 def test_scores_that_cannot_be_used(scores, says):
     with pytest.raises(InputError, match=says):
         check_scores(scores, ["CD3"])
+
+
+def test_types_that_may_carry_each_others_marker_do_not_explain_each_other_away():
+    panel = fit_panel(parse_rules("cell_type,parent,M1,M2\nA,,+,o\nB,,o,+\n", "t"), ["M1", "M2"])
+    p = type_probabilities(evidence(np.array([[0.95, 0.95], [0.95, 0.05]], np.float32), panel), panel)
+    assert p[0, -1] < 0.1
+    assert p[1, 0] > 0.9
+    assert decide(p, panel)[0].tolist() == [-1, 0]  # an exact tie is none of them
+
+
+def test_what_a_lineage_lacks_costs():
+    p = type_probabilities(
+        evidence(np.array([cell(CD45=0.9, CD3=0.9, CD4=0.9, FoxP3=0.9), cell(FoxP3=0.9)], np.float32), PANEL), PANEL
+    )
+    treg = PANEL.names.index("regulatory T cell")
+    assert p[0, treg] > 0.8
+    assert p[0, treg] > p[1, treg] + 0.05
+
+
+def test_a_level_does_not_exclude_its_marker():
+    text = "cell_type,parent,CD3,CD4,CD4 > 0.7\nT,,+,,\ndim,T,,+,-\nbright,T,,,+\n"
+    panel = fit_panel(parse_rules(text, "t"), ["CD3", "CD4"])
+    assert not panel.exclusive.any()
+    assert types_of([[0.95, 0.6], [0.95, 0.95]], panel) == ["dim", "bright"]

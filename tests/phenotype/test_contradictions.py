@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from panimbus.phenotype.contradictions import PAIR_COLUMNS, contradicting, exclusive_pairs, marker_lists, pair_sentences
+from panimbus.phenotype.contradictions import PAIR_COLUMNS, contradicting, exclusive_pairs, lacking, marker_lists, pair_sentences
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.reasons import contradiction_texts, reasons
 from panimbus.phenotype.rules import default_rules, parse_rules
@@ -53,7 +53,9 @@ def test_what_a_type_does_not_carry():
 
 
 def test_texts_are_made_once_and_cut():
-    code, texts = marker_lists(np.array([[1, 1, 0], [0, 0, 0], [1, 1, 0], [1, 1, 1]], bool), np.array([1, 0, 2]), "abc", most=2)
+    code, texts = marker_lists(
+        np.array([[1, 1, 0], [0, 0, 0], [1, 1, 0], [1, 1, 1]], bool), np.array([1, 0, 2]), ["a+", "b+", "c+"], most=2
+    )
     assert texts[code].tolist() == ["b+ a+", "", "b+ a+", "b+ a+ ..."]
 
 
@@ -61,12 +63,28 @@ def test_reasons():
     kind = np.array([PANEL.names.index(n) for n in ("CD8 T cell", "B cell", "immune cell", "B cell")] + [-1, -1], np.int32)
     positive = cells("CD3 CD8 CD20", "CD20", "CD3 CD20", "", "", "CD3")
     against = contradicting(positive, kind, PANEL)
-    assert list(reasons(kind, np.where(positive, 2.0, -2.0), against, PANEL)) == [
+    missing, faint = lacking(positive, kind, PANEL)
+    assert list(reasons(kind, positive, against, missing, PANEL)) == [
         "CD3+ CD8+; contradicted by CD20+",
         "CD20+",
         "CD3+ CD20+; none of T cell, B cell is clear",
-        "no marker is above its threshold, but this type is the likeliest",
+        "the likeliest type; without CD20",
         "no marker of a type is positive",
         "CD3+: not clear enough for a type",
     ]
+    assert faint.tolist() == [False, False, False, True, False, False]
     assert list(contradiction_texts(against, PANEL)) == ["CD20+", "", "", "", "", ""]
+
+
+def test_what_a_lineage_lacks():
+    kind = np.full(3, PANEL.names.index("CD8 T cell"), np.int32)
+    missing, faint = lacking(cells("CD3 CD8", "CD8", "CD3"), kind, PANEL)
+    np.testing.assert_array_equal(missing, cells("", "CD3", "CD8"))
+    assert faint.tolist() == [False, False, True]
+
+
+def test_types_told_by_absence_say_so():
+    panel = fit_panel(parse_rules("cell_type,parent,CD3,CD4\nT,,+,\nDN,T,,-\n", "t"), ["CD3", "CD4"])
+    positive = np.array([[True, False]])
+    kind = np.array([1], np.int32)
+    assert list(reasons(kind, positive, positive & False, lacking(positive, kind, panel)[0], panel)) == ["CD3+ CD4-"]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.phenotype.edits import Grouping, Rename, Undo, apply_edits, read_edits, standing
+from panimbus.io.edits import Rename, Undo, read_edits, standing
+from panimbus.phenotype.edits import Grouping, apply_edits
 
 
 def start(**changes):
@@ -20,6 +21,7 @@ def start(**changes):
         "types": np.array(["x"] * 6, object),
         "scores": np.array([[0.9], [0.1], [0.8], [0], [0], [1]], np.float32),
         "channels": ("CD4",),
+        "thresholds": (0.5,),
     }
     return Grouping(**(data | changes))
 
@@ -150,3 +152,26 @@ def test_files_that_cannot_be_read(tmp_path, name, text, says):
         read_edits(tmp_path / name)
     with pytest.raises(ReadError, match="no such file"):
         read_edits(tmp_path / "nowhere.jsonl")
+
+
+def test_a_split_takes_the_markers_threshold(tmp_path):
+    edit = {"op": "split", "metacluster": 1, "marker": "CD4"}
+    assert edited(tmp_path, edit, of=start(thresholds=(0.85,))).metacluster.tolist() == [4, 1, 1, 2, 3, 3]
+    assert edited(tmp_path, edit | {"at": 0.5}, of=start(thresholds=(0.85,))).metacluster.tolist() == [4, 1, 4, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"op": "rename", "type": "x", "name": "  "},
+        {"op": "merge", "metaclusters": [2, 2]},
+    ],
+)
+def test_edits_that_say_nothing(tmp_path, edit):
+    with pytest.raises(InputError):
+        edited(tmp_path, edit)
+
+
+def test_names_are_stripped(tmp_path):
+    now = edited(tmp_path, {"op": "rename", "type": "T", "name": " T cell "})
+    assert now.names[1] == "T cell"

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from panimbus.clustering.cluster import ClusterSettings
+from panimbus.io.edits import Rename, Undo
 from panimbus.phenotype.assign import TypeSettings, adjust, assign_types
-from panimbus.phenotype.edits import Rename, Undo
 from panimbus.phenotype.report import html_report
 from panimbus.phenotype.summary import Shares, summarise
 from panimbus.render import figures
@@ -33,7 +33,7 @@ def words(page):
 
 
 def test_headline(typed):
-    summary = replace(summarise(typed), shares=Shares(81.25, 10.5, 8.25, 3.14, 1234, 56))
+    summary = replace(summarise(typed), shares=Shares(81.25, 10.5, 8.25, 3.14, 2.72, 1234, 56))
     text = words(html_report(typed, summary, {}, {"table": "scores.csv"}))
     for part in (
         "1,234cells in 2 FOVs",

@@ -81,6 +81,9 @@ def test_what_spreadsheets_make_of_a_table(separator):
         ("cell_type,parent,CD3\nA,A,+\n", "circle: A"),
         ("cell_type,parent,CD3,CD4\nT,,+,\nX,T,-,+\n", "'X' wants CD3-, but 'T', which it descends from, wants CD3+"),
         ("cell_type,parent,CD3\nA,,+\nB,,+\n", "'A' and 'B' have the same marks"),
+        ("cell_type,parent,CD3,CD4\nT,,+,\nT4,,+,+\n", "'T4' has all marks of 'T' beside it: make it a child"),
+        ("cell_type,parent,CD68,CD163\nmac,,any,any\nM2,,,+\n", "'M2' has all marks of 'mac'"),
+        ("cell_type,parent,CD3\nA,,+\nB,,any\n", "'A' has all marks of 'B'"),
         ("cell_type,parent,CD8,CD8a\nA,,+,-\n", "names 'CD8' twice"),
         ("cell_type,parent,CD3\nA,,+,+\n", "more cells than the head"),
     ],
@@ -123,3 +126,8 @@ def test_levels_of_a_marker():
 def test_a_folder_is_no_table(tmp_path):
     with pytest.raises(ReadError, match="a folder"):
         read_rules(tmp_path)
+
+
+def test_names_in_other_scripts_are_themselves():
+    assert marker_key("抗") != marker_key("体")
+    assert marker_key("η") != ""

@@ -36,7 +36,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     markers: Annotated[str | None, typer.Option(help="Cluster on these (comma-separated). [default: those of the rules]")] = None,
     k: Annotated[int | None, typer.Option(help="Number of metaclusters. [default: proposed]", min=2)] = None,
     grid: Annotated[str, typer.Option(help="Rows and columns of the map.")] = "15x15",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same clusters.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same clusters.", min=0, max=2**31 - 1)] = 0,
     labels: Labels = None,
     images: Images = None,
     mantis: Annotated[bool, typer.Option("--mantis", help="Also write a Mantis Viewer project.")] = False,
@@ -57,8 +57,8 @@ def run(  # noqa: PLR0913 (one parameter an option)
     from panimbus.phenotype.rules import read_rules
     from panimbus.phenotype.save import Wanted, prepare, save, text_summary
 
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
+    if file := next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None):
+        raise InputError(f"--out {out}: {file} is a file.", expected="a folder, new or of an earlier run")
     if by not in BY:
         raise InputError(f"--by {by!r} is no way to give types.", available=BY)
     clustering = ClusterSettings(grid=_grid(grid), threads=threads)
@@ -86,8 +86,8 @@ def apply(
     """Replay a file of edits (merge, split, rename, reassign, undo, redo) on the first result of a run, and write it anew."""
     from dataclasses import replace
 
+    from panimbus.io.edits import read_edits, standing
     from panimbus.phenotype.assign import adjust
-    from panimbus.phenotype.edits import read_edits, standing
     from panimbus.phenotype.save import open_run, prepare, save, text_summary
 
     read = read_edits(edits)

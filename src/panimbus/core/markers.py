@@ -20,7 +20,7 @@ def marker_key(name: str) -> str:
     ('panck', 'alphasma', 'hladrdpdq')
     """
     spelt = "".join(_GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).lower())
-    return re.sub(r"[^a-z0-9]", "", spelt)
+    return re.sub(r"[^a-z0-9]", "", spelt) or spelt.strip()  # a name in another script is itself
 
 
 @lru_cache(maxsize=1)

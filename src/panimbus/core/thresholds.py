@@ -54,7 +54,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
         raise InputError(f"There are no thresholds in {str(text_or_path if path is None else path)!r}.", expected=_EXPECTED)
     problems = [f"{name}: twice" for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     unknown = [name for name in dict.fromkeys(name for name, _ in pairs) if name not in channels]
-    problems += [f"no marker {name!r}{_alike(name, channels)}" for name in unknown]
+    problems += [f"no marker {name!r}{alike(name, channels)}" for name in unknown]
     out: dict[str, float] = {}
     for name, value in pairs:
         number = _number(value)
@@ -73,8 +73,8 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
 def check_thresholds(thresholds: Mapping[str, float], channels: Sequence[str]) -> None:
     """Refuse thresholds of markers that are not scored, or that are not above 0 and below 1; all problems in one message."""
     unknown = [name for name in thresholds if name not in channels]
-    wrong = {name: value for name, value in thresholds.items() if not 0 < value < 1}
-    got = "; ".join([f"no marker {n!r}{_alike(n, channels)}" for n in unknown] + [f"{n}: {v}" for n, v in wrong.items()])
+    wrong = {n: v for n, v in thresholds.items() if not isinstance(v, int | float | np.number) or not 0 < v < 1}
+    got = "; ".join([f"no marker {n!r}{alike(n, channels)}" for n in unknown] + [f"{n}: {v}" for n, v in wrong.items()])
     if unknown:
         raise ChannelError("Thresholds that cannot be used.", got=got, available=channels)
     if wrong:
@@ -152,7 +152,8 @@ def _number(text: str) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _alike(name: str, channels: Sequence[str]) -> str:
+def alike(name: str, channels: Sequence[str]) -> str:
+    """`` (did you mean 'CD20'?)``, or nothing where no name is close."""
     folded = {channel.casefold(): channel for channel in channels}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""

@@ -68,6 +68,9 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
             expected=f"obs columns {FOV} and {CELL}",
             available=table.obs.columns,
         )
+    table = table.to_memory() if table.isbacked else table
+    if table.X is None:
+        raise InputError(f"{source}: the table has no scores in X.")
     if not table.n_obs or not table.n_vars:
         raise InputError(f"{source}: the table is empty.", got=f"{table.n_obs} cells, {table.n_vars} markers")
     ids = cell_ids(table.obs[CELL], source)
@@ -79,7 +82,7 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
     if not table.var_names.is_unique:
         raise InputError(f"{source}: markers are there twice.", got=listed(list(table.var_names[table.var_names.duplicated()])))
     out = table.copy()
-    out.X = _dense(table.X)
+    out.X = dense(table.X)
     out.obs[CELL] = ids
     out.obs[FOV] = pd.Categorical(fov, categories=list(dict.fromkeys(fov)))
     out.obs_names = names
@@ -114,7 +117,8 @@ def cell_ids(values: pd.Series, source: str) -> npt.NDArray[np.int64]:
     return np.asarray(ids.astype(np.int64))
 
 
-def _dense(x: Any) -> Any:
+def dense(x: Any) -> Any:
+    """A layer or X as an array of float32, sparse or not."""
     return np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
 
 

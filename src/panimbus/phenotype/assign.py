@@ -16,12 +16,14 @@ from panimbus.clustering.cluster import ClusterSettings, cluster
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
 from panimbus.core.markers import canonical
 from panimbus.core.objects import CELL as CELL_OBJECT
-from panimbus.core.objects import object_kinds
+from panimbus.core.objects import OBJECT_KINDS, object_kinds
 from panimbus.core.table import (
     AREA,
     CELL_TYPE,
+    CLUSTERING,
     CONFIDENCE,
     CONTRADICTION,
+    FAINT,
     METACLUSTER,
     MIXED,
     NOT_TYPED,
@@ -33,7 +35,8 @@ from panimbus.core.table import (
     THRESHOLD,
     UNASSIGNED,
 )
-from panimbus.core.thresholds import calls, check_thresholds
+from panimbus.core.thresholds import alike, calls, check_thresholds
+from panimbus.io.edits import Edit, standing
 from panimbus.io.scores import checked
 from panimbus.phenotype.compete import (
     Floats,
@@ -46,8 +49,8 @@ from panimbus.phenotype.compete import (
     type_probabilities,
     weighed,
 )
-from panimbus.phenotype.contradictions import contradicting, exclusive_pairs, pair_sentences
-from panimbus.phenotype.edits import Edit, Grouping, apply_edits, standing
+from panimbus.phenotype.contradictions import contradicting, exclusive_pairs, lacking, pair_sentences
+from panimbus.phenotype.edits import Grouping, apply_edits
 from panimbus.phenotype.mixed import mixed_probability
 from panimbus.phenotype.panel import Panel, fit_panel
 from panimbus.phenotype.reasons import contradiction_texts, reasons
@@ -128,10 +131,11 @@ def assign_types(
     -------
     AnnData
         A copy with obs ``cell_type``, ``confidence`` (probability of the type and those below it), ``reason``, ``contradiction``
-        (positive markers that the type does not carry), ``mixed`` (probability that the object is two cells or badly cut),
-        ``object``, ``som_node``, ``metacluster``; layer ``positive`` (0/1); var ``threshold``; obsm ``type_probability`` (a
-        column per type of uns ``phenotype`` ``types``, then "none"; rows sum to 1); uns ``cell_type_colors``, ``clustering``,
-        ``phenotype``.
+        (positive markers that the type does not carry), ``faint`` (no marker of the type itself is above its threshold: it is
+        the likeliest), ``mixed`` (probability that the object is two cells or badly cut), ``object``, ``som_node``,
+        ``metacluster``; layer ``positive`` (0/1); var ``threshold``; obsm ``type_probability`` (a column per type of uns
+        ``phenotype`` ``types``, then "none"; rows sum to 1); uns ``cell_type_colors``, ``clustering``, ``phenotype``.
+        ``contradiction`` and ``mixed`` are of the type before edits.
 
     Raises
     ------
@@ -141,34 +145,45 @@ def assign_types(
     import pandas as pd
 
     settings = settings or TypeSettings()
+    without = (without,) if isinstance(without, str) else without
     if by not in BY:
         raise InputError(f"Unknown way to give types: {by!r}.", available=BY)
     table = rules if isinstance(rules, RuleTable) else default_rules() if rules is None else read_rules(rules)
     out = _prepared(checked(adata), table, without, settings)
     channels = [str(c) for c in out.var_names]
     scores = check_scores(out.X, channels)
-    limits = _thresholds(out, thresholds)
-    panel = fit_panel(table, channels, strict=rules is not None)
+    limits = _thresholds(out, {c: t for c, t in (thresholds or {}).items() if c not in without})
+    panel = fit_panel(table, channels, strict=rules is not None, left_out=without)
+    _check_levels(panel, limits)
     flagged = _flag_objects(out, settings)
     typed = _compete(scores, panel, limits, ~flagged)
     _cluster(out, table, panel, settings)
+    proposals = _proposals(typed, panel, out.obs[METACLUSTER].astype(int).to_numpy(), ~flagged)
     names = np.array([*panel.names, UNASSIGNED], object)
-    proposals = _proposals(typed, panel, out.obs[METACLUSTER].astype(int).to_numpy())
-    first = names[typed.kind]
+    kind = typed.kind
     if by == "clusters":
-        first = np.array([proposals[m]["name"] for m in out.obs[METACLUSTER].astype(int)], object)
+        kind = np.array([proposals[m]["kind"] for m in out.obs[METACLUSTER].astype(int)], np.int32)
+        kind[flagged] = -1
+    positive = typed.evidence >= 0
+    against = contradicting(positive, kind, panel)
+    missing, faint = lacking(positive, kind, panel)
+    why = reasons(kind, positive, against, missing, panel)
+    why[flagged] = "too large or too small for a cell"
+    by_cluster = kind != typed.kind
+    why[by_cluster] = [
+        f"by its metacluster, not as {n}; {w}" for n, w in zip(names[typed.kind][by_cluster], why[by_cluster], strict=True)
+    ]
+    first = names[kind]
     first[flagged] = NOT_TYPED
     out.layers[POSITIVE] = calls(scores, [limits[c] for c in channels])
     out.var[THRESHOLD] = [limits[c] for c in channels]
     out.obsm[PROBABILITY] = typed.probabilities
     out.obs[FIRST] = out.obs[METACLUSTER].astype(int).to_numpy(np.int32)
     out.obs[FIRST_TYPE] = pd.Categorical(first)
-    out.obs[CONTRADICTION] = contradiction_texts(typed.contradicting, panel)
-    out.obs[MIXED] = mixed_probability(out, typed.contradicting, typed.kind, panel)
-    why = np.asarray(reasons(typed.kind, typed.evidence, typed.contradicting, panel), object)
-    why[flagged] = "too large or too small for a cell"
-    other = ~flagged & (first != names[typed.kind])
-    out.obs[FIRST_REASON] = pd.Categorical(_because("its metacluster", names[typed.kind], why, other))
+    out.obs[FIRST_REASON] = pd.Categorical(why)
+    out.obs[FAINT] = faint
+    out.obs[CONTRADICTION] = contradiction_texts(against, panel)
+    out.obs[MIXED] = mixed_probability(out, against, kind, panel)
     chosen = {"thresholds": json.dumps({c: t for c, t in limits.items() if t != 0.5}), "without": list(without)}
     out.uns[PHENOTYPE] = _provenance(panel, typed, proposals, by, chosen, settings)
     return _adjusted(out, edits)
@@ -182,7 +197,6 @@ class _Typed:
     reliability: Array
     probabilities: Floats
     kind: npt.NDArray[np.int32]
-    contradicting: npt.NDArray[np.bool_]
     pairs: Any
 
 
@@ -194,16 +208,14 @@ def _compete(scores: Floats, panel: Panel, thresholds: Mapping[str, float], cell
     probabilities[~cells] = 0
     probabilities[~cells, -1] = 1
     kind, _ = decide(probabilities, panel)
-    positive = signs >= 0
-    pairs = exclusive_pairs(positive[cells], panel, trust)
-    return _Typed(signs, trust, probabilities, kind, contradicting(positive, kind, panel), pairs)
+    return _Typed(signs, trust, probabilities, kind, exclusive_pairs(signs[cells] >= 0, panel, trust))
 
 
 def _prepared(table: AnnData, rules: RuleTable, without: Sequence[str], settings: TypeSettings) -> AnnData:
     """The table without markers that are not wanted, and without columns that nothing names and that are no scores."""
     channels = [str(c) for c in table.var_names]
-    if missing := [m for m in without if m not in channels]:
-        raise ChannelError(f"{listed(missing)} cannot be left out: not in the table.", available=channels)
+    if missing := [f"{m}{alike(m, channels)}" for m in without if m not in channels]:
+        raise ChannelError("Markers to leave out are not in the table.", got=listed(missing), available=channels)
     used = {canonical(m) for m in (*rules.markers, *(settings.markers or ()))}
     x = np.asarray(table.X)
     stray = [bool(~((x[:, i] >= 0) & (x[:, i] <= 1)).all()) and canonical(c) not in used for i, c in enumerate(channels)]
@@ -214,11 +226,23 @@ def _prepared(table: AnnData, rules: RuleTable, without: Sequence[str], settings
     return table if all(keep) else table[:, np.array(keep)].copy()
 
 
-def _thresholds(table: AnnData, given: Mapping[str, float] | None) -> dict[str, float]:
+def _thresholds(table: AnnData, given: Mapping[str, float]) -> dict[str, float]:
     channels = [str(c) for c in table.var_names]
-    stored = table.var[THRESHOLD].to_numpy(float).tolist() if THRESHOLD in table.var else [0.5] * len(channels)
-    check_thresholds(given or {}, channels)
-    return dict(zip(channels, stored, strict=True)) | dict(given or {})
+    stored = dict(zip(channels, table.var[THRESHOLD].tolist(), strict=True)) if THRESHOLD in table.var else {}
+    check_thresholds(given, channels)
+    check_thresholds(stored, channels)
+    return {c: float(given.get(c, stored.get(c, 0.5))) for c in channels}
+
+
+def _check_levels(panel: Panel, limits: Mapping[str, float]) -> None:
+    """A level of a marker lies above the threshold from which it is positive."""
+    wrong = [
+        f"{m.name} (threshold {limits[panel.channels[m.channel]]:g})"
+        for m in panel.markers
+        if m.level is not None and m.level <= limits[panel.channels[m.channel]] != 0.5
+    ]
+    if wrong:
+        raise InputError("Levels of the rule table lie below the markers' thresholds.", got=listed(wrong))
 
 
 def _flag_objects(table: AnnData, settings: TypeSettings) -> npt.NDArray[np.bool_]:
@@ -228,10 +252,13 @@ def _flag_objects(table: AnnData, settings: TypeSettings) -> npt.NDArray[np.bool
     asked = settings.min_area is not None or settings.max_area is not None
     if asked and AREA not in table.obs:
         raise InputError("The table has no areas to compare with the limits.", expected=f"obs column {AREA}")
-    if AREA in table.obs and (asked or OBJECT not in table.obs):
-        kinds = object_kinds(table.obs[AREA].to_numpy(float), settings.min_area, settings.max_area)
-        table.obs[OBJECT] = pd.Categorical(kinds)
-    if OBJECT not in table.obs:
+    flags = set(table.obs[OBJECT].astype(str)) if OBJECT in table.obs else {""}
+    if AREA in table.obs and (asked or not flags <= set(OBJECT_KINDS)):
+        area = pd.to_numeric(table.obs[AREA], errors="coerce").to_numpy(float)
+        if (area < 0).any():
+            raise InputError("There are negative areas.", got=f"{int((area < 0).sum())} cells in obs column {AREA}")
+        table.obs[OBJECT] = pd.Categorical(object_kinds(area, settings.min_area, settings.max_area))
+    elif not flags <= set(OBJECT_KINDS):
         return np.zeros(table.n_obs, np.bool_)
     return np.asarray(table.obs[OBJECT].astype(str) != CELL_OBJECT)
 
@@ -245,26 +272,32 @@ def _cluster(table: AnnData, rules: RuleTable, panel: Panel, settings: TypeSetti
         logger.warning("fewer cells than the map has nodes: the grid is %d x %d", side, side)
         grid = (side, side)
     how = replace(settings.clustering, grid=grid, k_min=max(2, len(panel.finest)))
+    x = np.asarray(table[:, [m for m in markers if m in table.var_names]].X)
+    if len(x) < 2 or (x.shape[1] == len(markers) and (x == x[0]).all()):  # nothing to group, but types all the same
+        table.obs[SOM_NODE], table.obs[METACLUSTER] = np.int32(0), "1"
+        table.uns[CLUSTERING] = {"markers": np.array(markers, object), "stability": np.ones(1), "k": 1}
+        return
     cluster(table, markers, k=settings.k, seed=settings.seed, settings=how)
 
 
-def _proposals(typed: _Typed, panel: Panel, metacluster: Array) -> dict[int, dict[str, Any]]:
-    """Metacluster -> the type of its mean probabilities, with the share of its cells that have it, or one below it."""
+def _proposals(typed: _Typed, panel: Panel, metacluster: Array, cells: npt.NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
+    """Metacluster -> the type of the mean probabilities of its cells, and the share of them that have it, or one below it."""
     numbers, which = np.unique(metacluster, return_inverse=True)
-    cells = np.bincount(which)
-    mean = np.stack([np.bincount(which, p) for p in typed.probabilities.T], 1) / cells[:, None]
-    kind, confidence = decide(mean.astype(np.float32), panel)
+    weight = np.bincount(which, cells, len(numbers))
+    mean = np.stack([np.bincount(which, p * cells, len(numbers)) for p in typed.probabilities.T], 1)
+    mean[weight == 0, -1] = 1
+    kind, confidence = decide((mean / mean.sum(1, keepdims=True)).astype(np.float32), panel)
     out = {}
     for k, number in enumerate(numbers.tolist()):
         kin = panel.subtree(int(kind[k])) if kind[k] >= 0 else (-1,)
-        agreement = float(np.isin(typed.kind[which == k], kin).mean())
-        name = panel.names[kind[k]] if kind[k] >= 0 else UNASSIGNED
+        inside = cells & (which == k)
         out[number] = {
             "metacluster": number,
-            "name": name,
-            "cells": int(cells[k]),
+            "name": panel.names[kind[k]] if kind[k] >= 0 else UNASSIGNED,
+            "kind": int(kind[k]),
+            "cells": int(inside.sum()),
             "probability": round(float(confidence[k]), 4),
-            "agreement": agreement,
+            "agreement": float(np.isin(typed.kind[inside], kin).mean()) if inside.any() else 0.0,
         }
     return out
 
@@ -317,13 +350,13 @@ def _adjusted(out: AnnData, edits: Sequence[Edit]) -> AnnData:
         out.obs[FIRST_TYPE].astype(object).to_numpy(),
         np.asarray(out.X),
         tuple(map(str, out.var_names)),
+        tuple(out.var[THRESHOLD].astype(float)),
     )
     now = apply_edits(start, edits)
     types = now.cell_type
-    if about["by"] == "clusters":  # an object that is no cell has no type, whatever its metacluster is called
-        untouched = (out.obs[FIRST_TYPE] == NOT_TYPED).to_numpy()
-        untouched[list(now.by_hand)] = False
-        types[untouched] = NOT_TYPED
+    no_cell = (out.obs[FIRST_TYPE] == NOT_TYPED).to_numpy()  # has no type, whatever its metacluster is called
+    no_cell[list(now.by_hand)] = False
+    types[no_cell] = NOT_TYPED
     present = set(types.tolist())
     order = [t for t in [*map(str, about["types"])] if t in present]
     order += sorted(present - {*order, UNASSIGNED, NOT_TYPED})
@@ -332,20 +365,15 @@ def _adjusted(out: AnnData, edits: Sequence[Edit]) -> AnnData:
     out.obs[METACLUSTER] = pd.Categorical(now.metacluster.astype(str), categories=[str(m) for m in np.unique(now.metacluster)])
     out.obs[CONFIDENCE] = _confidence(out, types)
     own, why = (out.obs[c].astype(object).to_numpy() for c in (FIRST_TYPE, FIRST_REASON))
-    out.obs[REASON] = pd.Categorical(_because("an edit", own, why, types != own))
+    edited = types != own
+    why[edited] = [f"by an edit, not as {o}; {w}" for o, w in zip(own[edited], why[edited], strict=True)]
+    out.obs[REASON] = pd.Categorical(why)
     colours = type_colours(order)
     out.uns[f"{CELL_TYPE}_colors"] = ["#{:02x}{:02x}{:02x}".format(*colours[t]) for t in order]
     about["names"] = json.dumps({str(k): v for k, v in sorted(now.names.items())})
     about["edits"] = json.dumps([e.model_dump(exclude_none=True) for e in edits])
     about["standing"] = np.array(standing(edits), np.int64)
     out.uns[PHENOTYPE] = about
-    return out
-
-
-def _because(what: str, own: Array, why: Array, other: npt.NDArray[np.bool_]) -> Array:
-    """Reasons, with what gave the ``other`` cells a type that is not their own."""
-    out = why.copy()
-    out[other] = [f"by {what}; else {o} ({w})" for o, w in zip(own[other], why[other], strict=True)]
     return out
 
 
@@ -371,6 +399,6 @@ def pairs_in_words(table: AnnData) -> list[str]:
     except InputError:
         return []
     scores = np.asarray(table.X, np.float32)
-    signs = evidence(np.nan_to_num(scores), panel, _thresholds(table, None))
+    signs = evidence(np.nan_to_num(scores), panel, _thresholds(table, {}))
     trust = reliability(double_positives(signs), panel.exclusive, len(signs))
     return pair_sentences(exclusive_pairs(signs >= 0, panel, trust))

@@ -41,6 +41,8 @@ LIMIT = 5.0
 """Largest evidence of one marker, either way: scores are not surer than 0.993."""
 NONE, REST, ONLY = -1.5, -3.0, 0.0
 """Values of "none of these" at the root, below a type with several children, and below one with a single child."""
+MISSING = 0.15
+"""Weight of a level that is absent although another of the lineage is there: stains are missed more often than markers."""
 LEAST = 0.45
 """Share of its parent's probability with which a type is taken: not in a tie of two that are both unlikely, nor of three."""
 _FEW = 30.0  # double positives of fewer expected cells say little
@@ -56,7 +58,11 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
     bad = ~np.isfinite(out)
     if bad.any():
         names = [f"{channels[c]} ({int(bad[:, c].sum())} cells)" for c in np.flatnonzero(bad.any(0)).tolist()]
-        raise InputError("There are scores that are not numbers.", got=listed(names), fix="leave these cells or channels out")
+        raise InputError(
+            "There are scores that are not numbers.",
+            got=listed(names),
+            fix="leave these channels out (--without; Python: without=), or take these cells out of the table",
+        )
     wrong = [channels[c] for c in np.flatnonzero(((out < 0) | (out > 1)).any(0)).tolist()]
     if wrong:
         raise InputError(
@@ -76,8 +82,7 @@ def evidence(scores: Floats, panel: Panel, thresholds: Mapping[str, float] | Non
         Of the panel's channels.
     panel
     thresholds
-        Channel -> score from which it is positive; 0.5 for the others. A level of the table stands in place of it. A threshold
-        other than 0.5 is somebody's decision: below it the evidence is at most `NONE`, and the marker alone makes no type.
+        Channel -> score from which it is positive; 0.5 for the others. A level of the table stands in place of it.
 
     Returns
     -------
@@ -89,8 +94,7 @@ def evidence(scores: Floats, panel: Panel, thresholds: Mapping[str, float] | Non
     clipped = np.clip(scores[:, columns], 1e-6, 1 - 1e-6)
     logit = np.log(clipped) - np.log1p(-clipped) - np.float32(np.log(at) - np.log1p(-np.array(at)))
     below = scores[:, columns] < np.array(at, np.float32)  # as `panimbus.core.thresholds.calls` has it, to the last bit
-    lower = np.minimum(logit, -1e-6) + np.where(np.array(at) != 0.5, np.float32(NONE), 0)
-    logit = np.where(below, lower, np.maximum(logit, 0))
+    logit = np.where(below, np.minimum(logit, -1e-6), np.maximum(logit, 0))
     return np.asarray(np.clip(logit, -LIMIT, LIMIT), np.float32)
 
 
@@ -230,10 +234,12 @@ def decide(probabilities: Array, panel: Panel) -> tuple[npt.NDArray[np.int32], F
         rows = np.flatnonzero(kind == node)
         if not len(children) or not len(rows):
             continue
+        shares = np.sort(together[np.ix_(rows, children)], axis=1)
         best = children[together[np.ix_(rows, children)].argmax(1)]
         p = together[rows, best]
+        tied = (shares[:, -1] - shares[:, -2] < 1e-3) if len(children) > 1 else np.zeros(len(rows), np.bool_)
         whole = together[rows, node] if node >= 0 else np.ones(len(rows), np.float32)
-        down = (p >= probabilities[rows, node]) & (p >= LEAST * whole)
+        down = (p >= probabilities[rows, node]) & (p >= LEAST * whole) & ~tied
         kind[rows[down]], confidence[rows[down]] = best[down], p[down]
     return kind, confidence
 
@@ -247,8 +253,8 @@ class _Contest:
     children
     paths
         Per child and each type of its subtree: the levels from the child down, as (plus, any, minus).
-    shared
-        Per child: markers that a rival may carry and that are not the child's own.
+    shared, allowed
+        Per child: markers that a rival may carry and that are not the child's own; those that itself may carry.
     borrowed
         Per child: marker -> rivals (positions among the children) that explain it.
     none
@@ -258,6 +264,7 @@ class _Contest:
     children: tuple[int, ...]
     paths: tuple[tuple[tuple[_Level, ...], ...], ...]
     shared: tuple[frozenset[int], ...]
+    allowed: tuple[frozenset[int], ...]
     borrowed: tuple[dict[int, list[int]], ...]
     none: float
 
@@ -276,39 +283,42 @@ class _Contest:
             borrowed.append({m: xs for m, xs in explained.items() if xs})
         paths = tuple(tuple(_levels(panel, c, i) for i in b) for c, b in zip(children, below, strict=True))
         none = NONE if node < 0 else ONLY if len(children) == 1 else REST
-        return cls(children, paths, tuple(shared), tuple(borrowed), none)
+        return cls(children, paths, tuple(shared), tuple(map(frozenset, allowed)), tuple(borrowed), none)
 
     def shares(self, evidence_of: Floats) -> Floats:
         """(k + 1, n) probabilities of the children and of none, from evidence (M, n)."""
-        plain = [self._value(k, evidence_of) for k in range(len(self.children))]
         values = np.full((len(self.children) + 1, evidence_of.shape[1]), np.float32(self.none))
         for k in range(len(self.children)):
-            explained = self._explained(k, evidence_of, plain)
-            values[k] = plain[k] if explained is evidence_of else self._value(k, explained)
+            values[k] = self._value(k, self._explained(k, evidence_of), self.shared[k])
         values -= values.max(0)
         np.exp(values, out=values)
         return np.asarray(values / values.sum(0))
 
-    def _explained(self, k: int, evidence_of: Floats, plain: Sequence[Floats]) -> Floats:
+    def _explained(self, k: int, evidence_of: Floats) -> Floats:
+        """Evidence for child k without what a rival explains that is there by markers which k may not carry."""
         if not self.borrowed[k]:
             return evidence_of
         out = evidence_of.copy()
-        for m, rivals in self.borrowed[k].items():
-            rival = _sigmoid(np.maximum.reduce([plain[x] for x in rivals]))
+        rivals = {
+            x: self._value(x, evidence_of, self.shared[x] | self.allowed[k]) for xs in self.borrowed[k].values() for x in xs
+        }
+        for m, xs in self.borrowed[k].items():
+            rival = _sigmoid(np.maximum.reduce([rivals[x] for x in xs]))
             p = np.clip(_sigmoid(out[m]) * (1 - rival), 1e-6, 1 - 1e-6)
             out[m] = np.log(p) - np.log1p(-p)
         return out
 
-    def _value(self, k: int, evidence_of: Floats) -> Floats:
+    def _value(self, k: int, evidence_of: Floats, without: frozenset[int]) -> Floats:
+        """(n,) worth of child k; markers that are left out do not vouch for it."""
         best = np.full(evidence_of.shape[1], _NOTHING)
         for levels in self.paths[k]:
             largest, total = np.full_like(best, _NOTHING), np.zeros_like(best)
             for level in levels:
-                if (vouching := level.without(self.shared[k]).value(evidence_of)) is not None:
+                if (vouching := level.without(without).value(evidence_of)) is not None:
                     np.maximum(largest, vouching, out=largest)
                 if (value := level.value(evidence_of)) is not None:
-                    total += np.maximum(value, 0)
-            np.maximum(best, np.where(largest > 0, np.maximum(total, largest), largest), out=best)
+                    total += np.where(value > 0, value, np.float32(MISSING) * value)
+            np.maximum(best, np.where(largest > 0, total, largest), out=best)
         return best
 
 

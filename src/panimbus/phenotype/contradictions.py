@@ -87,16 +87,38 @@ def contradicting(positive: npt.NDArray[np.bool_], kind: npt.NDArray[np.int32], 
     return np.asarray(positive & ~allowed[kind] & carried)
 
 
+def lacking(positive: npt.NDArray[np.bool_], kind: npt.NDArray[np.int32], panel: Panel) -> tuple[Array, Array]:
+    """Markers that a cell's type carries and the cell is negative for.
+
+    Returns
+    -------
+    missing : (n, M) bool
+        Of the whole lineage: ``+`` markers, and all of a type's ``any`` where the cell has none of them.
+    faint : (n,) bool
+        Cells in which those of the type itself are missing: it is only the likeliest.
+    """
+    missing, faint = np.zeros_like(positive), np.zeros(len(kind), np.bool_)
+    for i in np.unique(kind[kind >= 0]).tolist():
+        rows = np.flatnonzero(kind == i)
+        for j in panel.lineage(i):
+            plus, any_of = (np.array(ms, np.intp) for ms in (panel.types[j].plus, panel.types[j].any_of))
+            missing[np.ix_(rows, plus)] = ~positive[np.ix_(rows, plus)]
+            none = ~positive[np.ix_(rows, any_of)].any(1) if len(any_of) else np.zeros(len(rows), np.bool_)
+            missing[np.ix_(rows[none], any_of)] = True
+            faint[rows] = none | missing[np.ix_(rows, plus)].any(1)  # the last is the type's own
+    return missing, faint
+
+
 def marker_lists(chosen: npt.NDArray[np.bool_], order: Array, names: Sequence[str], most: int = 4) -> tuple[Array, Array]:
     """Texts such as ``CD3+ CD8+`` for the chosen (n, M) markers of n cells: code (n,) intp, and the texts (k,).
 
-    ``order`` has the positions of the markers in the order of a text, which shows at most ``most`` of them.
+    ``order`` has the positions of the markers in the order of a text, which shows at most ``most`` of their ``names``.
     """
     packed = np.packbits(chosen, axis=1)
     rows = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, first, code = np.unique(rows, return_index=True, return_inverse=True)
     texts = np.empty(len(first), object)
     for i, row in enumerate(first.tolist()):
-        shown = [f"{names[m]}+" for m in order.tolist() if chosen[row, m]]
+        shown = [names[m] for m in order.tolist() if chosen[row, m]]
         texts[i] = " ".join(shown[:most]) + (" ..." if len(shown) > most else "")
     return code.ravel(), texts

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.table import AREA, EVIDENCE, FOV, INSIDE_MEAN, NEIGHBOUR_MAX, RIM_LOW, RIM_MEAN
+from panimbus.io.scores import dense
 from panimbus.phenotype.panel import Panel
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def mixed_features(
         order = np.argsort(-contradicting.sum(0), kind="stable")
         channels = np.array([panel.markers[m].channel for m in order.tolist()])[contradicting[:, order].argmax(1)]
         rim_low, rim, inside, neighbour = (
-            np.nan_to_num(np.asarray(table.layers[layer])[rows, channels].astype(np.float64))
+            np.nan_to_num(np.asarray(dense(table.layers[layer]))[rows, channels].astype(np.float64))
             for layer in (RIM_LOW, RIM_MEAN, INSIDE_MEAN, NEIGHBOUR_MAX)
         )
         lent, filled = (np.log((a + 1e-3) / (b + 1e-3)) for a, b in ((rim_low, neighbour), (inside, rim)))

@@ -21,6 +21,7 @@ from panimbus.core.table import (
     CSV_LABEL,
     CSV_X,
     CSV_Y,
+    FAINT,
     FOV,
     METACLUSTER,
     MIXED,
@@ -49,7 +50,7 @@ def type_frame(table: AnnData) -> pd.DataFrame:
 
     obs = table.obs
     frame = pd.DataFrame({CSV_FOV: obs[FOV].astype(str).to_numpy(), CSV_LABEL: obs[CELL].to_numpy()})
-    for column in (CELL_TYPE, CONFIDENCE, REASON, CONTRADICTION, MIXED, METACLUSTER, SOM_NODE):
+    for column in (CELL_TYPE, CONFIDENCE, REASON, CONTRADICTION, FAINT, MIXED, METACLUSTER, SOM_NODE):
         frame[column] = obs[column].to_numpy()
     if OBJECT in obs:
         frame[OBJECT] = obs[OBJECT].to_numpy()

@@ -127,14 +127,18 @@ class Panel:
             for t in (self.types[j] for j in self.lineage(i)):
                 out[i, list(t.defining + t.maybe)] = True
                 out[i, list(t.minus)] = False
+            for level in (m for m, marker in enumerate(self.markers) if marker.level and out[i, m]):
+                same = [m for m, marker in enumerate(self.markers) if marker.channel == self.markers[level].channel]
+                out[i, same] = True  # who carries a level carries its marker
         return out
 
     @cached_property
     def exclusive(self) -> npt.NDArray[np.bool_]:
-        """(markers, markers) whether some type may carry each, and none both."""
+        """(markers, markers) whether some type may carry each, and none both; never a marker and its level."""
         carried = np.asarray(self.may_carry.any(0))
         together = (self.may_carry.T.astype(np.int64) @ self.may_carry.astype(np.int64)) > 0
-        return np.asarray(~together & carried & carried[:, None])
+        channel = np.array([m.channel for m in self.markers])  # a level is no other marker
+        return np.asarray(~together & carried & carried[:, None] & (channel != channel[:, None]))
 
     @property
     def finest(self) -> tuple[int, ...]:
@@ -142,7 +146,7 @@ class Panel:
         return tuple(i for i in range(len(self.types)) if len(self.children(i)) < 2)
 
 
-def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False) -> Panel:
+def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False, left_out: Sequence[str] = ()) -> Panel:
     """What a panel can tell of a rule table.
 
     A type can be told if all its ``+`` markers are in the panel and, where it has ``any``, one of those; a type without either
@@ -157,9 +161,12 @@ def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False
         Names of the panel; synonyms are understood (`panimbus.phenotype.rules.canonical`).
     strict
         Refuse a table that names a marker which is neither in the panel nor a common one: a slip of the pen.
+    left_out
+        Markers that are missing on purpose.
     """
     where, notes = _channels(rules, channels)
-    if strict and (unknown := [m for m in rules.markers if canonical(m) not in where and not is_common_marker(m)]):
+    expected = {*where, *map(canonical, left_out)}
+    if strict and (unknown := [m for m in rules.markers if canonical(m) not in expected and not is_common_marker(m)]):
         raise InputError(
             f"{rules.source}: the rules name markers that are not in the panel.",
             got=listed(unknown),

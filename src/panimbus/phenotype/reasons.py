@@ -18,56 +18,64 @@ def contradiction_texts(chosen: npt.NDArray[np.bool_], panel: Panel) -> Any:
     """Categorical of texts such as ``CD20+ CD79a+``, "" where nothing contradicts; the commonest contradictions first."""
     import pandas as pd
 
-    order = np.argsort(-chosen.sum(0), kind="stable")
-    code, texts = marker_lists(chosen, order, [m.name for m in panel.markers])
+    code, texts = marker_lists(chosen, _commonest(chosen), [f"{m.name}+" for m in panel.markers])
     return pd.Categorical(texts[code])
 
 
-def reasons(kind: npt.NDArray[np.int32], evidence: Array, contradicting: npt.NDArray[np.bool_], panel: Panel) -> Any:
-    """One sentence per cell: the markers of its lineage (and of the types below that were not clear), and what contradicts it.
+def reasons(kind: npt.NDArray[np.int32], positive: Array, contradicting: Array, missing: Array, panel: Panel) -> Array:
+    """One sentence per cell: the markers of its lineage (and of the types below that were not clear), and what speaks against it.
 
     Parameters
     ----------
     kind : (n,) int32
         Position of each cell's type, -1 = unassigned.
-    evidence : (n, M) float32
-        Not weighed: positive where the marker is.
-    contradicting : (n, M) bool
+    positive, contradicting, missing : (n, M) bool
+        The calls; `panimbus.phenotype.contradictions.contradicting` and ``lacking``.
     panel
 
     Returns
     -------
-    Categorical of n texts
+    (n,) object
         E.g. ``CD45+ CD3+ CD4+``, ``CD45+ CD3+; none of CD4 T cell, CD8 T cell is clear``,
-        ``CD3+ CD8+; contradicted by CD20+``, ``no marker of a type is positive``.
+        ``CD8+; without CD45, CD3; contradicted by CD20+``, ``no marker of a type is positive``.
     """
-    import pandas as pd
-
     names = [m.name for m in panel.markers]
+    plus = [f"{n}+" for n in names]
     out = np.empty(len(kind), object)
     for i in np.unique(kind).tolist():
         rows = np.flatnonzero(kind == i)
         shown = panel.lineage(i) if i in panel.finest else (*panel.lineage(i), *panel.subtree(i))
         own = list(dict.fromkeys(m for t in shown for m in panel.types[t].defining)) if i >= 0 else list(range(len(names)))
-        chosen = evidence[rows] >= 0
+        chosen = positive[rows]
         chosen[:, [m for m in range(len(names)) if m not in own]] = False
-        code, texts = marker_lists(chosen, np.array(own), names, most=6)
-        against, contradictions = marker_lists(contradicting[rows], np.argsort(-contradicting.sum(0), kind="stable"), names)
-        pairs, which = np.unique(code * len(contradictions) + against, return_inverse=True)
-        sentences = [
-            _sentence(i, str(texts[p // len(contradictions)]), str(contradictions[p % len(contradictions)]), panel)
-            for p in pairs.tolist()
+        parts = [
+            marker_lists(chosen, np.array(own, np.intp), plus, most=6),
+            marker_lists(missing[rows], np.arange(len(names)), [f"{n}," for n in names]),
+            marker_lists(contradicting[rows], _commonest(contradicting), plus),
         ]
-        out[rows] = np.array(sentences, object)[which]
-    return pd.Categorical(out)
+        (markers, _), (absent, texts_b), (against, texts_c) = parts
+        pairs, which = np.unique((markers * len(texts_b) + absent) * len(texts_c) + against, return_inverse=True)
+        numbers = np.unravel_index(pairs, [len(texts) for _, texts in parts])
+        words = [[str(texts[n]) for n in ns] for ns, (_, texts) in zip(numbers, parts, strict=True)]
+        sentences = np.empty(len(pairs), object)
+        sentences[:] = [_sentence(i, a, b, c, panel) for a, b, c in zip(*words, strict=True)]
+        out[rows] = sentences[which]
+    return out
 
 
-def _sentence(i: int, markers: str, contradictions: str, panel: Panel) -> str:
+def _commonest(chosen: Array) -> Array:
+    return np.argsort(-chosen.sum(0), kind="stable")
+
+
+def _sentence(i: int, markers: str, missing: str, contradictions: str, panel: Panel) -> str:
     if i < 0:
         return f"{markers}: not clear enough for a type" if markers else "no marker of a type is positive"
-    parts = [markers or "no marker is above its threshold, but this type is the likeliest"]
+    absent = " ".join(f"{panel.markers[m].name}-" for m in panel.types[i].minus if not panel.types[i].defining)
+    parts = [f"{markers} {absent}".strip() or "the likeliest type"]
     if i not in panel.finest:
         parts.append(f"none of {listed([panel.names[c] for c in panel.children(i)])} is clear")
+    if missing:
+        parts.append(f"without {missing.removesuffix(',')}")
     if contradictions:
         parts.append(f"contradicted by {contradictions}")
     return "; ".join(parts)

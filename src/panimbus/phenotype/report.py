@@ -67,6 +67,7 @@ def _headline(summary: Summary) -> str:
     numbers = {f"cells in {fovs} FOV{'s' * (fovs > 1)}": f"{s.cells:,}"}
     numbers |= {"typed to the finest level": f"{s.finest:.1f} %", "typed to an ancestor only": f"{s.ancestor:.1f} %"}
     numbers |= {"no type": f"{s.none:.1f} %", "typed, but positive for a marker of another type": f"{s.contradictory:.1f} %"}
+    numbers |= {"typed as the likeliest, below the threshold of the type's markers": f"{s.faint:.1f} %"}
     numbers |= {"objects that are no cells: not typed": f"{s.objects:,}"} if s.objects else {}
     return f"<div class=big>{''.join(f'<div><b>{n}</b>{what}</div>' for what, n in numbers.items())}</div>"
 

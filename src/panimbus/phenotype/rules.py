@@ -185,6 +185,12 @@ def check_types(types: Sequence[CellType]) -> list[str]:
     by_name = {t.name: t for t in types}
     for t in types:
         problems += _contradictions(t, by_name)
+    for t in types:
+        problems += [
+            f"{t.name!r} has all marks of {other.name!r} beside it: make it a child of {other.name!r}, or give that one a '-'"
+            for other in types
+            if other.parent == t.parent and _covers(other, t)
+        ]
     seen: dict[tuple[str, frozenset[tuple[str, str]]], str] = {}
     for t in types:
         own = frozenset((column_key(m), s) for m, s in t.marks.items() if s != MAYBE)
@@ -192,6 +198,16 @@ def check_types(types: Sequence[CellType]) -> list[str]:
             problems.append(f"{seen[t.parent, own]!r} and {t.name!r} have the same marks and the same parent")
         seen.setdefault((t.parent, own), t.name)
     return problems
+
+
+def _covers(wide: CellType, narrow: CellType) -> bool:
+    """Whether every cell of the narrow type fits the wide one as well, so that it could never be told from it."""
+    if wide is narrow or wide.marks == narrow.marks or wide.marked(MINUS):
+        return False
+    needs, some = ({column_key(m) for m in wide.marked(s)} for s in (PLUS, ANY))
+    has, either = ({column_key(m) for m in narrow.marked(s)} for s in (PLUS, ANY))
+    fits = not some or bool(some & has) or (bool(either) and either <= some)
+    return bool(needs | some) and needs <= has and fits
 
 
 def column_key(column: str) -> str:

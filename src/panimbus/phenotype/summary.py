@@ -14,6 +14,7 @@ from panimbus.core.table import (
     CLUSTERING,
     CONFIDENCE,
     CONTRADICTION,
+    FAINT,
     FOV,
     METACLUSTER,
     MIXED,
@@ -46,6 +47,8 @@ class Shares:
         Have no type.
     contradictory
         Have a type and are positive for a marker that it does not carry (they count above as well).
+    faint
+        Have a type none of whose own markers is above its threshold: it is the likeliest (they count above as well).
     cells, objects
         How many were counted, and how many objects were not typed.
     """
@@ -54,6 +57,7 @@ class Shares:
     ancestor: float
     none: float
     contradictory: float
+    faint: float
     cells: int
     objects: int
 
@@ -61,7 +65,7 @@ class Shares:
         """One line for the terminal and the report."""
         line = (
             f"{self.cells:,} cells: {self.finest:.1f} % typed to the finest level, {self.ancestor:.1f} % to an ancestor only, "
-            f"{self.none:.1f} % to none; {self.contradictory:.1f} % are contradictory"
+            f"{self.none:.1f} % to none; {self.contradictory:.1f} % are contradictory, {self.faint:.1f} % faint"
         )
         return line + (f"; {self.objects:,} objects that are no cells were not typed" if self.objects else "")
 
@@ -138,10 +142,11 @@ def headline(table: AnnData) -> Shares:
     ancestor = np.isin(types, sorted({*map(str, about["types"])} - {*map(str, about["finest"])}))
     contradictory = (table.obs[CONTRADICTION].astype(str).to_numpy() != "") & cells & ~none
     count = max(int(cells.sum()), 1)
-    finest, some, nothing, against = (
-        100 * float(x.sum()) / count for x in (cells & ~none & ~ancestor, ancestor, none, contradictory)
+    faint = table.obs[FAINT].to_numpy(bool) & cells & ~none
+    finest, some, nothing, against, weak = (
+        100 * float(x.sum()) / count for x in (cells & ~none & ~ancestor, ancestor, none, contradictory, faint)
     )
-    return Shares(finest, some, nothing, against, int(cells.sum()), int((~cells).sum()))
+    return Shares(finest, some, nothing, against, weak, int(cells.sum()), int((~cells).sum()))
 
 
 def _types(table: AnnData) -> pd.DataFrame:
