@@ -59,6 +59,7 @@ bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/train/throughput.py --work $(VENV)/throughput
 	$(BIN)/python benchmarks/phenotype/som.py --peer-python $(VENV)-flowsom/bin/python
+	$(BIN)/python benchmarks/phenotype/million.py
 	$(BIN)/python benchmarks/phenotype/geojson.py
 
 clean:

@@ -10,17 +10,18 @@ a type; that it is absent says as much as ever.
 **A level.** What a type's own marks say: the smallest of e over ``+``, of the largest e over ``any``, and of -e over ``-``. Hazy
 membrane markers of one lineage go wrong together, so several of them count no more than the clearest.
 
-**A type** is worth what the levels of its lineage say together: the sum of those that are positive, or if none is, the largest.
-A group of types is worth its best member. A marker that a rival may carry too (CD4 of a T cell: macrophages have it) does not
-vouch for a group, unless it is the group's own; and where a rival is there that may carry it (vimentin of an immune cell), it is
-explained by that rival: its probability is multiplied by one minus the rival's.
+**A type** is worth what the levels of its lineage say together: the sum of those that are positive and a part (`MISSING`) of those
+that are not; or if none is positive, the largest. A group of types is worth its best member. A marker that a rival may carry too
+(CD4 of a T cell: macrophages have it) does not vouch for a group, unless it is the group's own. Where a rival that may carry it is
+there by other markers (vimentin of an immune cell), the marker is explained by that rival: its probability is multiplied by one
+minus the rival's.
 
 **Probabilities.** At each step down the tree the children and "none of them" compete by a softmax of their values; a type's
 probability is the product along its lineage. `NONE`, `REST` are the values of "none": an object of a segmentation is more often
 a cell than not, the children of one type leave little beside them, and an only child must be positive.
 
-Compared with a full latent class model (free or shrunken emissions, EM) this cannot collapse onto the largest class, and it was
-better on every dataset tried (``benchmarks/phenotype/cell_types.md``).
+Nothing is fitted but the reliabilities, so no class can swallow the others. Latent class models with EM (free or shrunken
+emissions, spill-over as a hidden state) did that on the lymphoma whenever their parameters were free enough to matter.
 """
 
 from __future__ import annotations

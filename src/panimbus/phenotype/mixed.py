@@ -21,8 +21,8 @@ HAZE = 0.2
 """Share of a type's cells that a marker contradicts where it says nothing about a single one of them."""
 # Fitted by benchmarks/phenotype/mixed.py on simulated tissue whose segmentation errors are exact (seeds 200 to 208).
 # Intercept, then the columns of `mixed_features`; without evidence layers the last two are not there.
-WITH_EVIDENCE = (-3.98, 1.43, 1.43, -0.78, -0.64)
-WITHOUT_EVIDENCE = (-3.95, 2.46, 1.37)
+WITH_EVIDENCE = (-3.98, 1.40, 1.42, -0.76, -0.62)
+WITHOUT_EVIDENCE = (-3.94, 2.40, 1.37)
 
 
 def mixed_features(
