@@ -10,10 +10,10 @@ a type; that it is absent says as much as ever.
 **A level.** What a type's own marks say: the smallest of e over ``+``, of the largest e over ``any``, and of -e over ``-``. Hazy
 membrane markers of one lineage go wrong together, so several of them count no more than the clearest.
 
-**A type** is worth what the levels of its lineage say together: the sum of those that are positive and a part (`MISSING`) of those
-that are not; or if none is positive, the largest. A group of types is worth its best member. A marker that a rival may carry too
-(CD4 of a T cell: macrophages have it) does not vouch for a group, unless it is the group's own. Where a rival that may carry it is
-there by other markers (vimentin of an immune cell), the marker is explained by that rival: its probability is multiplied by one
+**A type** is worth what the levels of its lineage say together: the sum of those that are positive and a part (`MISSING`) of
+those that are not; or if none is positive, the largest. A group of types is worth its best member. A marker that a rival may carry too
+(CD4 of a T cell: macrophages have it) does not vouch for a group, unless it is the group's own. Where a rival that may carry it
+is there by other markers (vimentin of an immune cell), the marker is explained by that rival: its probability is multiplied by one
 minus the rival's.
 
 **Probabilities.** At each step down the tree the children and "none of them" compete by a softmax of their values; a type's
