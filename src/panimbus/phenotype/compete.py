@@ -11,10 +11,10 @@ a type; that it is absent says as much as ever.
 membrane markers of one lineage go wrong together, so several of them count no more than the clearest.
 
 **A type** is worth what the levels of its lineage say together: the sum of those that are positive and a part (`MISSING`) of
-those that are not; or if none is positive, the largest. A group of types is worth its best member. A marker that a rival may carry too
-(CD4 of a T cell: macrophages have it) does not vouch for a group, unless it is the group's own. Where a rival that may carry it
-is there by other markers (vimentin of an immune cell), the marker is explained by that rival: its probability is multiplied by one
-minus the rival's.
+those that are not; or if none is positive, the largest. A group of types is worth its best member. A marker that a rival may
+carry too (CD4 of a T cell: macrophages have it) does not vouch for a group, unless it is the group's own. Where a rival that
+may carry it is there by other markers (vimentin of an immune cell), the marker is explained by that rival: its probability is
+multiplied by one minus the rival's.
 
 **Probabilities.** At each step down the tree the children and "none of them" compete by a softmax of their values; a type's
 probability is the product along its lineage. `NONE`, `REST` are the values of "none": an object of a segmentation is more often
