@@ -39,7 +39,8 @@ HEAD = """# What the evidence layers cost
 
 `panimbus predict`, files to files, with the layers `rim_mean`, `rim_low`, `inside_mean` and `neighbour_max` and without
 (`--no-evidence`): medians of {pairs} runs each, and of what a run takes more than its pair (smallest to largest). Measured: CPU
-seconds of the functions that measure and join, and their share of a run's.
+seconds of the functions that measure and join, and their share of a run's. Where other programs run at the same time,
+pairs scatter more than the layers cost; what is measured hardly does.
 
 | dataset | views | s with | without | added | CPU s with | without | added | measured: CPU s | share | peak MB with | without |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
