@@ -186,7 +186,9 @@ def test_edits_and_back(typed):
     out = adjust(typed, edits)
     assert set(out.obs["cell_type"].cat.categories) == {"epithelial cell", "lymphocyte", "mast cell", "MAC", "unassigned"}
     assert len(out.uns["cell_type_colors"]) == 5
-    assert np.isnan(out.obs.loc[out.obs["cell_type"] == "MAC", "confidence"]).all()
+    renamed = out.obs["cell_type"] == "MAC"
+    pd.testing.assert_series_equal(out.obs.loc[renamed, "confidence"], typed.obs.loc[renamed, "confidence"])
+    assert np.isnan(out.obs.loc[out.obs["cell_type"] == "lymphocyte", "confidence"]).all()  # of two types
     pd.testing.assert_frame_equal(adjust(out, edits).obs, out.obs)
     pd.testing.assert_frame_equal(adjust(out, [*edits, *[Undo(op="undo")] * 3]).obs, typed.obs)
 
@@ -354,3 +356,9 @@ def test_levels_lie_above_thresholds(tissue):
     rules = parse_rules("cell_type,parent,CD3,CD3 > 0.7\nT,,+,\nbright,T,,+\n", "t")
     with pytest.raises(InputError, match=r"CD3 > 0.7 \(threshold 0.8\)"):
         assign_types(tissue.table, rules, thresholds={"CD3": 0.8}, settings=settings())
+
+
+def test_a_renamed_ancestor_is_no_finer(anndata_of):
+    out = assign_types(cells_of(anndata_of, {"CD45": 0.95}, {"CD45": 0.95, "CD3": 0.95}, n=20), settings=settings(k=2))
+    renamed = adjust(out, [Rename(op="rename", type="immune cell", name="leukocyte")])
+    assert (headline(renamed).finest, headline(renamed).ancestor) == (headline(out).finest, headline(out).ancestor) == (50, 50)

@@ -378,16 +378,19 @@ def _adjusted(out: AnnData, edits: Sequence[Edit]) -> AnnData:
 
 
 def _confidence(table: AnnData, types: Array) -> Array:
-    """Probability of each cell's type and those below it; NaN for a type that the rules do not have."""
+    """Probability of each cell's type and those below it; NaN for a type that is not in the rules, unless it is one renamed."""
     about = table.uns[PHENOTYPE]
     probabilities = np.asarray(table.obsm[PROBABILITY])
     out = np.full(table.n_obs, np.nan, np.float32)
     out[types == UNASSIGNED] = probabilities[types == UNASSIGNED, -1]
     parents = dict(zip(map(str, about["types"]), np.asarray(about["parents"]).tolist(), strict=True))
     together = lineage_probabilities(probabilities, list(parents.values()))
-    for i, name in enumerate(parents):
+    own = table.obs[FIRST_TYPE].astype(str).to_numpy()
+    for name in dict.fromkeys(types.tolist()):
         rows = types == name
-        out[rows] = together[rows, i]
+        before = {name} if name in parents else set(own[rows])
+        if len(before) == 1 and (kind := before.pop()) in parents:
+            out[rows] = together[rows, list(parents).index(kind)]
     return out
 
 

@@ -23,7 +23,7 @@ from panimbus.core.table import (
     POSITIVE,
     UNASSIGNED,
 )
-from panimbus.phenotype.assign import FIRST
+from panimbus.phenotype.assign import FIRST, FIRST_TYPE
 from panimbus.phenotype.contradictions import PAIR_COLUMNS
 from panimbus.phenotype.panel import CANNOT_TELL
 from panimbus.render.palette import Rgb
@@ -139,7 +139,9 @@ def headline(table: AnnData) -> Shares:
     types = table.obs[CELL_TYPE].astype(str).to_numpy()
     cells = types != NOT_TYPED
     none = types == UNASSIGNED
-    ancestor = np.isin(types, sorted({*map(str, about["types"])} - {*map(str, about["finest"])}))
+    named = np.isin(types, list(map(str, about["types"])))  # other names were given by hand: the level is that of the type before
+    kinds = np.where(named, types, table.obs[FIRST_TYPE].astype(str))
+    ancestor = np.isin(kinds, sorted({*map(str, about["types"])} - {*map(str, about["finest"])})) & ~none
     contradictory = (table.obs[CONTRADICTION].astype(str).to_numpy() != "") & cells & ~none
     count = max(int(cells.sum()), 1)
     faint = table.obs[FAINT].to_numpy(bool) & cells & ~none
