@@ -41,7 +41,8 @@ METHODS = {
 BEFORE = {  # commit 31ca41a, the same scores: what this replaced
     "dev": {"lymphoma_codex/core": 0.562, "dcis_mibi/Point2307": 0.920, "dcis_mibi/Point2321": 0.881},
     "authors": {"T": 0.161, "B": 0.974},
-    "spleen": {"B cell": 0.806, "CD4 T cell": 0.785, "CD8 T cell": 0.496, "macrophage": 0.323},
+    "spleen": {"B cell": 0.806, "CD4 T cell": 0.785, "CD8 T cell": 0.496, "macrophage or myeloid": 0.309, "macrophage": 0.323},
+    "breast": 0.038,
     "simulated": (0.929, 0.848),
 }
 LINEAGES = {
@@ -173,6 +174,9 @@ def spleen_codes(data, tables):
         ten = names == "T cell" if method in ("ten", "mean", "intensity") else np.zeros(len(names), bool)
         names = np.where(ten, np.where(signs["CD8a"] > signs["CD4"], "CD8 T cell", "CD4 T cell"), names)
         f1 = {n: 2 * ((names == n) & (code == c)).sum() / ((names == n).sum() + (code == c).sum()) for c, n in CODES.items()}
+        f1["macrophage or myeloid"] = f1.pop("macrophage")
+        alone = types[method] == "macrophage"
+        f1["macrophage"] = 2 * (alone & (code == 4)).sum() / (alone.sum() + (code == 4).sum())
         out[method] = {n: float(v) for n, v in f1.items()}
     return out
 
@@ -237,16 +241,17 @@ def report(result):
         "Lymphoma: share of the authors' T and B cells (noisy) with that type. Spleen: F1 ",
     ]
     lines[-1] += "against the codes. Breast: mean absolute difference of five lineages' shares from the authors'."
-    lines += ["", "| | lymphoma T | B | spleen B | CD4 T | CD8 T | macrophage | breast |", "|---" * 8 + "|"]
+    heads = "lymphoma T | B | spleen B | CD4 T | CD8 T | macrophage or myeloid | macrophage | breast"
+    lines += ["", f"| | {heads} |", "|---" * 9 + "|"]
     for m, label in METHODS.items():
         a, s = result["authors"][m], result["spleen"][m]
         numbers = [*a.values(), *s.values(), result["breast"][m]]
         lines.append(f"| {label} | {' | '.join(f'{v:.3f}' for v in numbers)} |")
-    numbers = [*BEFORE["authors"].values(), *BEFORE["spleen"].values(), 0.040]
-    lines.append(f"| before (0.4) | {' | '.join(f'{v:.3f}' for v in numbers)} |")
+    numbers = [*BEFORE["authors"].values(), *BEFORE["spleen"].values(), BEFORE["breast"]]
+    lines.append(f"| before (0.4, same scores) | {' | '.join(f'{v:.3f}' for v in numbers)} |")
     lines += [
         "",
-        "The codes have one myeloid type: `myeloid cell` counts as macrophage there. The ten lines call a T cell by the larger ",
+        "The codes have one myeloid type; CD11b without CD68 makes a `myeloid cell`. The ten lines call a T cell by the larger ",
     ]
     lines[-1] += "of CD4 and CD8."
     lines += ["", "## Simulated tissue of twelve types", "", f"Seeds {SEEDS[0]} to {SEEDS[-1]}, mean (least to most)."]

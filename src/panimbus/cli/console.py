@@ -18,7 +18,7 @@ STAGES = {"scan": "reading", "score": "scoring", "write": "writing", "fetch": "f
 
 
 def names_in(option: str | None) -> list[str] | None:
-    """The names of a comma-separated option, without the spaces around them; None if it was left away."""
+    """The names of a comma-separated option, without the spaces around them; None if it was not given."""
     return None if option is None else [name for part in option.split(",") if (name := part.strip())]
 
 

@@ -20,8 +20,8 @@ multiplied by one minus the rival's.
 probability is the product along its lineage. `NONE`, `REST` are the values of "none": an object of a segmentation is more often
 a cell than not, the children of one type leave little beside them, and an only child must be positive.
 
-Nothing is fitted but the reliabilities, so no class can swallow the others. Latent class models with EM (free or shrunken
-emissions, spill-over as a hidden state) did that on the lymphoma whenever their parameters were free enough to matter.
+Nothing is fitted but the reliabilities, so no class can swallow the others. Prototypes of latent class models with EM (free or
+shrunken emissions, spill-over as a hidden state) often did that on the lymphoma; they are not part of the benchmark.
 """
 
 from __future__ import annotations
