@@ -124,7 +124,7 @@ def test_geojson(tmp_path, ome):
         fov = _open(ome, tmp_path / f"{name}.geojson")
         np.testing.assert_array_equal(fov.labels[:], expected)
         np.testing.assert_array_equal(fov.labels[28:45, 19:41], expected[28:45, 19:41])
-        assert fov.labels.names == {1: "cell with a hole", 2: "tiny", 3: ""}
+        assert fov.labels.array.names == {1: "cell with a hole", 2: "tiny", 3: ""}
 
 
 def test_every_polygon_keeps_a_pixel(tmp_path):

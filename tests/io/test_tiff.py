@@ -404,7 +404,7 @@ def test_a_plain_stack_that_lost_its_last_pages_is_not_a_shorter_stack(tmp_path,
 def test_damage_found_while_reading_names_page_and_segment(ome):
     path = ome(tile=(16, 16), compression="zlib")
     (fov,) = open_fovs(path)
-    plane = fov.image.planes[1]
+    plane = fov.image.array.planes[1]
     data = bytearray(path.read_bytes())
     data[plane.offsets[3] : plane.offsets[3] + 20] = b"\xff" * 20
     path.write_bytes(data)

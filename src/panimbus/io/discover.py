@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.guard import guarded
 from panimbus.io import imc, names, ome_tiff, omezarr, plain_tiff
 from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
 from panimbus.io.place import Place, Url
@@ -49,7 +50,8 @@ class Found:
 def read(found: Found, *, named: bool) -> list[RawImage]:
     """Read the metadata of an image with the one reader of its format."""
     if isinstance(found.path, Url) or found.kind == "zarr":
-        return omezarr.read_ome_zarr(found.path)
+        with guarded(found.path, "the Zarr store cannot be read."):
+            return omezarr.read_ome_zarr(found.path)
     readers: dict[Kind, Callable[[Path], list[RawImage]]] = {
         "channels": read_channel_folder,
         "ome": ome_tiff.read_ome_tiff,
@@ -59,17 +61,19 @@ def read(found: Found, *, named: bool) -> list[RawImage]:
         "mcd": imc.read_mcd,
         "imc-text": imc.read_imc_text,
     }
-    return readers[found.kind](found.path)
+    with guarded(found.path):
+        return readers[found.kind](found.path)
 
 
 def discover(path: Place) -> list[Found]:
     """Find the images at a path, in natural order; at an address there is a Zarr store."""
     if isinstance(path, Url):
         return [Found(path, "zarr", names.stem(path))]
-    check_exists(path)
-    if path.is_dir() and not is_zarr(path):
-        return _folder(path)
-    return [Found(path, sniff(path), names.stem(path))]
+    with guarded(path):
+        check_exists(path)
+        if path.is_dir() and not is_zarr(path):
+            return _folder(path)
+        return [Found(path, sniff(path), names.stem(path))]
 
 
 def check_exists(path: Place) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from panimbus.core.counterstain import beside
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
+from panimbus.core.guard import GuardedArray, guarded
 from panimbus.core.scale import COUNTERSTAIN
 from panimbus.io import names
 from panimbus.io.discover import Found, check_exists, discover, read
@@ -200,7 +201,7 @@ def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: floa
         source["planes"] = list(raw.image.order)
     if raw.part is not None:
         source["part"] = raw.part
-    return Fov(fov_id, raw.image, channel_ids, None, size, source, raw.notes + renamed + sized)
+    return Fov(fov_id, GuardedArray(raw.image, path), channel_ids, None, size, source, raw.notes + renamed + sized)
 
 
 def _stamp(files: Sequence[Place]) -> dict[str, Any]:
@@ -269,7 +270,8 @@ def _named_itself(given: Place, found: Place) -> bool:
 
 def _with_labels(fov: Fov, path: Place) -> Fov:
     check_exists(path)
-    opened = open_labels(path, fov.shape_yx)
+    with guarded(path, "the label image cannot be read."):
+        opened = open_labels(path, fov.shape_yx)
     try:
         return _attach(fov, opened.labels, path, opened.fmt, opened.notes)
     except InputError as error:
@@ -279,4 +281,4 @@ def _with_labels(fov: Fov, path: Place) -> Fov:
 def _attach(fov: Fov, array: Any, path: Place, fmt: str, notes: tuple[str, ...]) -> Fov:
     stamp = {f"labels_{name}": value for name, value in _stamp(array.files if isinstance(array, ZarrPlanes) else [path]).items()}
     source = {**fov.source, "labels": str(path), "labels_format": fmt, **stamp}
-    return fov.with_(labels=array, source=source, notes=(*fov.notes, *notes))
+    return fov.with_(labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes))

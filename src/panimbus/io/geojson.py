@@ -11,7 +11,7 @@ import numpy as np
 
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Array
-from panimbus.io.keys import bounds
+from panimbus.core.keys import bounds
 from panimbus.io.polygons import Cell, Edges
 
 _STRIP = 1024

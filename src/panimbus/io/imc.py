@@ -11,7 +11,7 @@ import numpy as np
 
 from panimbus.core.errors import MissingExtraError, ReadError
 from panimbus.core.fov import Array
-from panimbus.io.keys import bounds
+from panimbus.core.keys import bounds
 from panimbus.io.raw import PixelSize, RawImage
 
 _MICRON = PixelSize(1.0, 1.0)  # the laser ablates 1 µm steps

@@ -12,9 +12,9 @@ import tifffile
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.keys import bounds
 from panimbus.io import names
 from panimbus.io.geojson import GeoJsonLabels
-from panimbus.io.keys import bounds
 from panimbus.io.omezarr import read_zarr_labels
 from panimbus.io.place import Place, Url
 from panimbus.io.plain_tiff import text_of

@@ -7,7 +7,7 @@ from typing import Any
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Array, ArrayLike
-from panimbus.io.keys import bounds
+from panimbus.core.keys import bounds
 from panimbus.io.place import Place
 
 ANISOTROPY = 0.01

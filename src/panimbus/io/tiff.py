@@ -15,8 +15,8 @@ import tifffile
 
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Array
+from panimbus.core.keys import bounds
 from panimbus.io.ifd import count_pages
-from panimbus.io.keys import bounds
 
 # what tifffile and imagecodecs raise on damaged files (imagecodecs' errors are RuntimeErrors)
 _DAMAGE = (ValueError, RuntimeError, OSError, IndexError, KeyError, TypeError, struct.error, AttributeError)

@@ -10,7 +10,7 @@ import numpy as np
 
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Array
-from panimbus.io.keys import bounds
+from panimbus.core.keys import bounds
 from panimbus.io.place import Place, Url
 
 DAMAGE = (ValueError, RuntimeError, OSError, KeyError, TypeError)

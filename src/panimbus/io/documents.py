@@ -1,0 +1,123 @@
+"""JSON and TOML from elsewhere: read with a limit, parsed under guard, then validated with pydantic."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from panimbus.core.errors import InputError, ReadError
+from panimbus.core.guard import in_words
+
+LARGEST = 256 << 20
+"""Bytes of a text file that is read whole; what people and programs write down is far below it."""
+_DEEPEST = 100
+_SHOWN = 12
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int = LARGEST) -> str:
+    """A text file, without a byte order mark.
+
+    Raises
+    ------
+    ReadError
+        If it is missing, no regular file, larger than ``largest`` bytes, or not text.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "neither a file nor a folder (a pipe or a device)"
+            raise ReadError(f"{path}: this is {kind}.", expected=expected)
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+    except FileNotFoundError:
+        raise ReadError(f"{path}: there is no such file.", expected=expected) from None
+    except (OSError, ValueError) as error:
+        raise ReadError(f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)) from None
+    if len(data) > largest:
+        raise ReadError(f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ReadError(
+            f"{path}: the file is not text in UTF-8.", expected=expected, got=in_words(error), fix="save it again as UTF-8"
+        ) from None
+
+
+def parse_json(text: str | bytes, where: object, expected: str = "JSON") -> Any:
+    """What a JSON document says; numbers such as NaN are allowed, as Python and many programs write them.
+
+    Raises
+    ------
+    ReadError
+        If it is not JSON, or nested more than 100 deep.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReadError(f"{where}: this is not JSON.", expected=expected, got=in_words(error)) from None
+    return _shallow(data, where)
+
+
+def parse_toml(text: str, where: object, expected: str = "TOML") -> dict[str, Any]:
+    """Nested tables of a TOML document; raises as `parse_json`."""
+    try:
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReadError(f"{where}: this is not TOML.", expected=expected, got=in_words(error)) from None
+    return dict(_shallow(data, where))
+
+
+def read_json(path: Path, expected: str = "a JSON file") -> Any:
+    """`read_text`, then `parse_json`."""
+    return parse_json(read_text(path, expected), path, expected)
+
+
+def read_toml(path: Path, expected: str = "a TOML file") -> dict[str, Any]:
+    """`read_text`, then `parse_toml`."""
+    return parse_toml(read_text(path, expected), path, expected)
+
+
+def validated(
+    model: type[Model],
+    data: Any,
+    what: str,
+    *,
+    fix: str | None = None,
+    available: Iterable[str] | None = None,
+    kind: type[InputError] = InputError,
+) -> Model:
+    """``data`` as a pydantic model, or an `InputError` that begins with ``what`` and lists every problem."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise kind(what, got="\n             ".join(problems(error)), fix=fix, available=available) from None
+
+
+def problems(error: ValidationError) -> list[str]:
+    """What pydantic objects to, a sentence a problem, with the place it stands at; at most 12 are named."""
+    out = []
+    for problem in error.errors(include_url=False, include_context=False):
+        place = ".".join(map(str, problem["loc"])) or "the file"
+        out.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
+    return out if len(out) <= _SHOWN else [*out[:_SHOWN], f"... and {len(out) - _SHOWN} more"]
+
+
+def _shallow(data: Any, where: object) -> Any:
+    """Refuse what is nested so deep that those who look at it would fail."""
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (Mapping, list))
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+            if isinstance(inner, (Mapping, list))
+        ]
+        if not level:
+            return data
+    raise ReadError(f"{where}: its values are nested too deep.", expected=f"at most {_DEEPEST} levels")
