@@ -1,0 +1,16 @@
+"""Pixels and the run itself."""
+
+import numpy as np
+import tifffile
+from attacks import attack
+
+
+@attack("NaN or infinite", "CD3")
+def nan_pixels(folder):
+    image, _ = folder.arrays()
+    planes = image.astype(np.float32)
+    planes[0, 3, 4] = np.nan
+    tifffile.imwrite(
+        folder / "fov1.ome.tif", planes, ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["CD3", "CD20", "DAPI"]}}
+    )
+    return folder.predict("--mpp", "0.5", image=folder / "fov1.ome.tif")
