@@ -329,3 +329,29 @@ def test_json_round_trip():
 def test_not_a_normaliser(data):
     with pytest.raises(InputError, match="not a normaliser"):
         ChannelScale.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(float("nan"), "nan"), (float("inf"), "inf"), (-3.5, "-3.5"), (0, "0"), (10**400, "1000"), (True, "True"), ("12", "'12'")],
+)
+def test_a_normaliser_that_is_no_positive_number_is_refused_by_channel(value, word):
+    data = fit(np.arange(100)).to_dict()
+    data["channels"]["a"]["normaliser"] = value
+    with pytest.raises(InputError, match=r"(?s)a: normaliser is " + word):
+        ChannelScale.from_dict(data)
+
+
+def test_statistics_of_a_normaliser_are_checked():
+    data = ChannelScale.fit({"a": stats(np.arange(100), [1, 2, 3])}, percentile=99.9).to_dict()
+    for change, message in (
+        ({"q50": float("nan")}, "a: stats.q50 is nan"),
+        ({"q50": -7.0}, "a: the quantiles .* do not rise"),
+        ({"outside": "low"}, "a: stats.outside is 'low'"),
+    ):
+        wrong = {**data, "channels": {"a": {**data["channels"]["a"], "stats": {**data["channels"]["a"]["stats"], **change}}}}
+        with pytest.raises(InputError, match=message):
+            ChannelScale.from_dict(wrong)
+    wrong = {**data, "percentile": 300, "over": "some", "fov_ids": "fov1"}
+    with pytest.raises(InputError, match=r"(?s)percentile is 300.*over is 'some'.*fov_ids is no list"):
+        ChannelScale.from_dict(wrong)

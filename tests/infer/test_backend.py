@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from panimbus.core.errors import InputError
+from panimbus.core.errors import InputError, ReadError
 from panimbus.infer import work as module
 from panimbus.infer.backend import Job, make_backend
 from panimbus.model.weights import resolve_model
@@ -96,3 +96,48 @@ def test_a_published_weights_file(model, net, fov, run, tmp_path):
     adata = run(f, tmp_path / "V1.pt", tta="full")
     assert np.isfinite(adata.X).all()
     assert adata.X.std() > 0.001
+
+
+def _changed(files, tmp_path, change):
+    """The model's ONNX file with one thing changed, and no record of what it was."""
+    onnx = pytest.importorskip("onnx")
+    net = onnx.load(files.onnx)
+    change(onnx, net)
+    kept = [entry for entry in net.metadata_props if entry.key == "panimbus_card"]
+    del net.metadata_props[:]
+    net.metadata_props.extend(kept)
+    onnx.save(net, tmp_path / "changed.onnx")
+    return resolve_model(tmp_path / "changed.onnx")
+
+
+def _nan(onnx, net):
+    weights = next(w for w in net.graph.initializer if len(w.dims) == 4)
+    values = onnx.numpy_helper.to_array(weights).copy()
+    values.flat[5] = np.nan
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+
+
+def _other_inputs(_, net):
+    net.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 3
+
+
+def _no_sigmoid(onnx, net):
+    (last,) = (node for node in net.graph.node if node.op_type == "Sigmoid")
+    last.op_type = "Identity"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(_nan, "NaN or infinite weights"), (_other_inputs, "cannot read this net|not the one that its card")]
+)
+def test_a_net_that_is_not_that_of_its_card_is_refused(model, tmp_path, change, message):
+    files = _changed(resolve_model(model("plain")), tmp_path, change)
+    with pytest.raises(ReadError, match=message):
+        make_backend(files, device="cpu", precision="float32", threads=1)
+
+
+def test_scores_that_are_none_are_refused(model, tmp_path):
+    files = _changed(resolve_model(model("plain")), tmp_path, _no_sigmoid)
+    backend = make_backend(files, device="cpu", precision="float32", threads=1)
+    job = Job(np.full((1, 2, 16, 16), 1e6, np.float32), np.zeros((1, 0), np.float32), 0)
+    with pytest.raises(InputError, match="not between 0 and 1"):
+        list(backend.run([job]))

@@ -335,7 +335,10 @@ def test_not_a_normaliser_file(tmp_path):
     with pytest.raises(ReadError, match="no such file"):
         load_scale(tmp_path / "none.json")
     (tmp_path / "bad.json").write_bytes(b"\xff\xfe{")
-    with pytest.raises(ReadError, match="not JSON"):
+    with pytest.raises(ReadError, match="not text in UTF-8"):
+        load_scale(tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text('{"channels": {"a": {}, "a": {}}}')
+    with pytest.raises(ReadError, match="'a' is there twice"):
         load_scale(tmp_path / "bad.json")
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(InputError, match="not a normaliser"):

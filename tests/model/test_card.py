@@ -46,7 +46,7 @@ def test_card_is_frozen():
         ({"architecture": "resnet"}, "'compact_unet' or 'backbone_unet'"),
         ({"architecture": "paper_unet"}, "widths"),
         ({"architecture": "paper_unet", "settings": {}}, "takes no statistics"),
-        ({"mpp": 0}, "greater than 0"),
+        ({"mpp": 0}, "greater than or equal to 0.01"),
         ({"threshold": 1.5}, "less than or equal to 1"),
         ({"percentile": float("nan")}, "finite|greater than 0"),
         ({"colour": "red"}, "Extra inputs"),
@@ -61,8 +61,29 @@ def test_from_json_gathers_the_problems_and_names_the_source():
     text = json.dumps({**FIELDS, "mpp": -1, "planes": ["x"]})
     with pytest.raises(ReadError, match=r"(?s)a\.onnx: the model card.*planes.*Unknown input planes: x.*mpp"):
         ModelCard.from_json(text, source="a.onnx")
-    with pytest.raises(ReadError, match="not valid"):
+    with pytest.raises(ReadError, match="not JSON"):
         ModelCard.from_json("no json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"widths": [10**9]}},
+        {"settings": {"widths": [8] * 40}},
+        {"settings": {"widths": [8, 12], "unshuffle": 10**30}},
+        {"settings": []},
+        {"architecture": ["compact_unet"]},
+        {"mpp": 1e-300},
+        {"mpp": 10**400},
+        {"percentile": 300},
+        {"calibration": {"CD3": [0, 0]}},
+        {"calibration": {"CD3": [1, 1e300]}},
+        {"planes": "image"},
+    ],
+)
+def test_absurd_numbers_and_other_types(change):
+    with pytest.raises(ReadError, match=r"x\.onnx: the model card is not valid"):
+        ModelCard.from_json(json.dumps({**FIELDS, **change}), source="x.onnx")
 
 
 def test_the_papers_numbers():

@@ -233,3 +233,125 @@ def test_torch_is_an_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"panimbus\[train\]"):
         load_torch(tmp_path / "x.safetensors")
+
+
+def test_an_onnx_beside_other_weights_of_the_same_card_is_refused(saved, make_card, make_net, tmp_path):
+    """The net that runs would be another than the one that provenance names."""
+    other = save_model(tmp_path / "x" / "tiny", make_net(make_card(), seed=1), make_card())
+    other.onnx.replace(saved[0].onnx)
+    for path in (saved[0].onnx, saved[0].safetensors):
+        with pytest.raises(
+            ReadError, match=r"(?s)tiny.onnx lies beside tiny.safetensors, but was not made from it.*expected.*got"
+        ):
+            resolve_model(path)
+
+
+def test_an_onnx_that_does_not_say_what_it_was_made_from_is_used_alone(saved, make_net, tmp_path):
+    from panimbus.model.weights import export_onnx
+
+    export_onnx(saved[1], saved[0].card, saved[0].onnx)
+    assert resolve_model(saved[0].safetensors).onnx is None
+    assert resolve_model(saved[0].onnx).safetensors is None
+    assert with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept").onnx.parent == tmp_path / "kept"
+
+
+def test_a_changed_net_is_noticed(saved):
+    """One bit of the weights: the file is whole, the net is another one."""
+    path = saved[0].onnx
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ReadError, match="not the one that was written"):
+        resolve_model(path)
+
+
+def test_a_kept_onnx_that_was_cut_off_is_made_again(saved, tmp_path):
+    saved[0].onnx.unlink()
+    files = with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept")
+    whole = files.onnx.read_bytes()
+    files.onnx.write_bytes(whole[:-100])
+    assert len(with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept").onnx.read_bytes()) == len(whole)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(make_card, make_net, tmp_path, value):
+    torch = pytest.importorskip("torch")
+    net = make_net(make_card())
+    with torch.no_grad():
+        next(net.parameters()).view(-1)[3] = value
+    files = save_model(tmp_path / "sick", net, make_card())
+    with pytest.raises(ReadError, match=r"1 of \d+ tensors hold NaN or infinite"):
+        load_torch(files.safetensors)
+
+
+def test_a_card_that_asks_for_more_than_the_file_has_takes_no_memory(tmp_path, make_card, make_net):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save
+
+    card = make_card(settings={"widths": [4096] * 6})
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(save({"w": torch.zeros(2)}, metadata={"panimbus_card": card.to_json()}))
+    with pytest.raises(ReadError, match=r"(?s)do not fit the net.*missing"):
+        load_torch(path)
+
+
+def _safetensors(path, header, data=b""):
+    import json
+
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, "x"]}}, "header of tensor 'a' is damaged"),
+        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 8]}}, "header of tensor 'a' is damaged"),
+        ({"a": 5}, "header of tensor 'a' is damaged"),
+        ({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]} for n in "ab"}, "does not lie where"),
+        ({"__metadata__": [1]}, "names and texts"),
+        ({"__metadata__": {"panimbus_card": 5}}, "names and texts"),
+        ([1], "header of type list"),
+        (b'{"a": {}, "a": {}}', "there twice"),
+        (b'{"a":' * 1000, "not JSON"),
+    ],
+)
+def test_hostile_headers_of_safetensors(tmp_path, header, message):
+    with pytest.raises(ReadError, match=message):
+        read_card(_safetensors(tmp_path / "x.safetensors", header, bytes(8)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x08\x01" * 20_000, "more than 10,000 fields"),  # a bomb of fields
+        (b"\x72" + b"\xff\xff\xff\x7f" + bytes(100), "says 268435455 bytes, 100 are left"),  # longer than the file
+        (b"\x72\x04\x0a\x02\xff\xfe\x3a\x00", "UnicodeDecodeError"),
+        (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "does not end"),
+    ],
+)
+def test_hostile_protobuf(tmp_path, content, message):
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(ReadError, match=message):
+        read_card(tmp_path / "x.onnx")
+
+
+def test_compressed_tensors_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(ReadError, match="tensors are compressed"):
+        load_torch(tmp_path / "bomb.pt")
+
+
+def test_a_state_dict_of_absurd_size(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"contracting_layers.0.conv2d_0.weight": torch.zeros(1).expand(10**9, 2, 1, 1)}, tmp_path / "huge.pt")
+    with pytest.raises(ReadError, match="root: Input should be less than or equal to 512"):
+        load_torch(tmp_path / "huge.pt")

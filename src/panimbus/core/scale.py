@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError
+from panimbus.core.scale_checks import CELL_QUANTILES as CELL_QUANTILES  # noqa: PLC0414 (others take it from here)
+from panimbus.core.scale_checks import OVER, scale_problems
 
 Array = npt.NDArray[Any]
 
@@ -22,6 +24,7 @@ _TOP = 0x7F7FFFFF >> _SHIFT  # the bin of the largest float32
 _TINY_BITS = np.float32(2.0**-64).view(np.int32)
 _SPARSE = 8  # keys at most this far apart, on average, are counted in a table of their whole range
 _PART = 1 << 20
+_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -213,10 +216,6 @@ class ChannelStats:
         )
 
 
-CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
-OVER = ("all", "nonzero")
-
-
 COUNTERSTAIN = "counterstain"
 """The statistic that says how much a channel looks like the counterstain; it has no unit."""
 _RELATIVE = "/otsu"
@@ -383,23 +382,24 @@ class ChannelScale:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ChannelScale:
-        """Inverse of `to_dict`."""
-        try:
-            channels = data["channels"]
-            return cls(
-                float(data["percentile"]),
-                str(data["over"]),
-                {k: float("nan") if v["normaliser"] is None else float(v["normaliser"]) for k, v in channels.items()},
-                {k: {n: float(x) for n, x in v["stats"].items()} for k, v in channels.items()},
-                {k: str(v["note"]) for k, v in channels.items() if "note" in v},
-                tuple(data["fov_ids"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        """Inverse of `to_dict`; raises `InputError` with everything that is wrong, channel by channel."""
+        if problems := scale_problems(data):
+            more = [f"... and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
             raise InputError(
                 "This is not a normaliser that panimbus wrote.",
                 expected="the keys percentile, over, fov_ids and channels (name -> normaliser, stats)",
-                got=f"{type(error).__name__}: {error}",
-            ) from None
+                got="\n             ".join([*problems[:_LISTED], *more]),
+                fix="pass the normaliser.json of an earlier run as it was written, or leave --normaliser away",
+            )
+        channels = data["channels"]
+        return cls(
+            float(data["percentile"]),
+            str(data["over"]),
+            {k: float("nan") if v["normaliser"] is None else float(v["normaliser"]) for k, v in channels.items()},
+            {k: {n: float(x) for n, x in v["stats"].items()} for k, v in channels.items()},
+            {k: v["note"] for k, v in channels.items() if "note" in v},
+            tuple(data["fov_ids"]),
+        )
 
 
 def _normaliser(pixels: Histogram, percentile: float, over: str) -> tuple[float, str]:

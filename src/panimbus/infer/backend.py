@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError
+from panimbus.core.errors import InputError, ReadError
+from panimbus.core.guard import guarded
 from panimbus.model.weights import ModelFiles
 
 FloatArray = npt.NDArray[np.float32]
@@ -73,7 +74,7 @@ def make_backend(files: ModelFiles, *, device: str = "auto", precision: str = "a
     if device not in DEVICES:
         raise InputError(f"Unknown device {device!r}.", available=DEVICES)
     if device == "auto":
-        device = _accelerator() or "cpu"
+        device = (_accelerator() if files.safetensors or files.pt else None) or "cpu"  # torch reads no ONNX
     if device == "cpu":
         return OpenVinoBackend(files, precision=precision, threads=threads or cpu_count())
     from panimbus.infer.torch_backend import TorchBackend
@@ -96,6 +97,38 @@ def _accelerator() -> str | None:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else None
+
+
+def check_scores(scores: FloatArray) -> None:
+    """Refuse what cannot be scores: NaN never is between 0 and 1."""
+    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
+        raise InputError(
+            "The net gives scores that are NaN, or not between 0 and 1.",
+            got=f"{float(scores.min()):g} to {float(scores.max()):g}",
+            fix="pass --precision float32; if it stays, the model is damaged: download it again, or name another one (--model)",
+        )
+
+
+def _check_net(net: Any, files: ModelFiles) -> None:
+    """Refuse a net whose inputs are not those of its card, and one with NaN in its weights."""
+    card = files.card
+    wanted = [("planes", len(card.planes), 4), *([("stats", len(card.stats), 2)] if card.stats else [])]
+    shapes = [port.get_partial_shape() for port in net.inputs]
+    ranks = [shape.rank.get_length() if shape.rank.is_static else -1 for shape in shapes]
+    fits = ranks == [rank for _, _, rank in wanted] and len(net.outputs) == 1
+    if not fits or any(s[1].is_static and s[1].get_length() != n for s, (_, n, _) in zip(shapes, wanted, strict=True)):
+        raise ReadError(
+            f"{files.onnx}: the net is not the one that its card describes.",
+            expected=", ".join(f"{name} with {width} channels" for name, width, _ in wanted),
+            got=", ".join(str(shape) for shape in shapes),
+        )
+    for node in net.get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type().is_real() and not np.isfinite(node.data).all():
+            raise ReadError(
+                f"{files.onnx}: the net holds NaN or infinite weights.",
+                got=f"in {node.get_friendly_name()}",
+                fix="copy or download the file again; a net whose training diverged cannot be used",
+            )
 
 
 class OpenVinoBackend:
@@ -121,7 +154,9 @@ class OpenVinoBackend:
         }
         self._stats = len(files.card.stats)
         self._ready: dict[tuple[int, ...], list[Any]] = {}
-        self._model = self._core.read_model(files.onnx)
+        with guarded(files.onnx, "OpenVINO cannot read this net.", fix="copy or download the model again"):
+            self._model = self._core.read_model(files.onnx)
+            _check_net(self._model, files)
         self.name = f"openvino-cpu-{'bfloat16' if half else 'float32'}"
 
     def _idle(self, shape: tuple[int, ...]) -> list[Any]:
@@ -173,6 +208,7 @@ class OpenVinoBackend:
         one.request.wait()
         scores = np.array(one.request.get_output_tensor().data)  # the tensor is used again by the next pass
         one.idle.append(one.request)
+        check_scores(scores)
         return one.tag, scores
 
 

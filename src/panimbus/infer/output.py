@@ -13,6 +13,7 @@ from panimbus.core.errors import InputError, MissingExtraError, ReadError
 from panimbus.core.objects import object_shares, shares_in_words
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import AREA, FOV, OBJECT, POSITIVE, PROVENANCE, THRESHOLD, positive_frame, to_frame
+from panimbus.io.documents import read_json
 from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -39,12 +40,11 @@ def check_kinds(text: str) -> tuple[str, ...]:
 
 def load_scale(path: Path) -> ChannelScale:
     """Read a ``normaliser.json``."""
+    data = read_json(path, "the normaliser.json of an earlier run", unique=True)
     try:
-        return ChannelScale.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ReadError(f"{path}: there is no such file.", fix="pass the normaliser.json of an earlier run") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path} is not JSON.", got=str(error), fix="pass the normaliser.json of an earlier run") from None
+        return ChannelScale.from_dict(data)
+    except InputError as error:
+        raise ReadError(f"{path}: {error}") from None
 
 
 def save_run(table: AnnData, out: Path, kinds: Sequence[str], fovs: Sequence[Fov] = ()) -> None:

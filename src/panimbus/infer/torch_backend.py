@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from panimbus.core.errors import InputError
-from panimbus.infer.backend import Job
+from panimbus.infer.backend import Job, check_scores
 from panimbus.model.weights import ModelFiles, load_torch
 
 FloatArray = npt.NDArray[np.float32]
@@ -77,4 +77,6 @@ class _Pass:
     def result(self) -> tuple[Any, FloatArray]:
         if self.event is not None:
             self.event.synchronize()
-        return self.tag, self.scores.numpy()
+        scores = self.scores.numpy()
+        check_scores(scores)
+        return self.tag, scores

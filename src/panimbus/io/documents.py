@@ -48,8 +48,13 @@ def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int
         ) from None
 
 
-def parse_json(text: str | bytes, where: object, expected: str = "JSON") -> Any:
+def parse_json(text: str | bytes, where: object, expected: str = "JSON", *, unique: bool = False) -> Any:
     """What a JSON document says; numbers such as NaN are allowed, as Python and many programs write them.
+
+    Parameters
+    ----------
+    unique
+        Refuse a table that has a key twice, of which JSON would keep the last: for files that people edit.
 
     Raises
     ------
@@ -57,7 +62,7 @@ def parse_json(text: str | bytes, where: object, expected: str = "JSON") -> Any:
         If it is not JSON, or nested more than 100 deep.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_unique if unique else None)
     except (ValueError, RecursionError) as error:
         raise ReadError(f"{where}: this is not JSON.", expected=expected, got=in_words(error)) from None
     return _shallow(data, where)
@@ -72,9 +77,9 @@ def parse_toml(text: str, where: object, expected: str = "TOML") -> dict[str, An
     return dict(_shallow(data, where))
 
 
-def read_json(path: Path, expected: str = "a JSON file") -> Any:
+def read_json(path: Path, expected: str = "a JSON file", *, unique: bool = False) -> Any:
     """`read_text`, then `parse_json`."""
-    return parse_json(read_text(path, expected), path, expected)
+    return parse_json(read_text(path, expected), path, expected, unique=unique)
 
 
 def read_toml(path: Path, expected: str = "a TOML file") -> dict[str, Any]:
@@ -105,6 +110,15 @@ def problems(error: ValidationError) -> list[str]:
         place = ".".join(map(str, problem["loc"])) or "the file"
         out.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return out if len(out) <= _SHOWN else [*out[:_SHOWN], f"... and {len(out) - _SHOWN} more"]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in out:
+            raise ValueError(f"the key {key!r} is there twice")
+        out[key] = value
+    return out
 
 
 def _shallow(data: Any, where: object) -> Any:

@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.planes import check_planes
 from panimbus.core.scale import stat_names_known
+from panimbus.io.documents import parse_json, validated
 
-Positive = Annotated[int, Field(ge=1)]
+# bounds far above any net in use: a card that asks for more is damaged, or meant to take all the memory there is
+Width = Annotated[int, Field(ge=1, le=4096)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
+Offset = Annotated[float, Field(ge=-1000, le=1000)]
 
 
 class _Frozen(BaseModel):
@@ -23,9 +27,9 @@ class _Frozen(BaseModel):
 class CompactSettings(_Frozen):
     """Settings of ``CompactUNet``; the number of planes and statistics comes from the card."""
 
-    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (24, 48, 96)
-    blocks: Annotated[int, Field(ge=0)] = 1
-    unshuffle: Positive = 2
+    widths: Widths = (24, 48, 96)
+    blocks: Annotated[int, Field(ge=0, le=16)] = 1
+    unshuffle: Annotated[int, Field(ge=1, le=16)] = 2
     norm: bool = False
 
     @property
@@ -57,8 +61,8 @@ class CompactSettings(_Frozen):
 class PaperSettings(_Frozen):
     """Settings of ``PaperUNet``: number of levels and filters of the first level (doubled at each deeper level)."""
 
-    depth: Annotated[int, Field(ge=2)] = 5
-    root: Positive = 64
+    depth: Annotated[int, Field(ge=2, le=8)] = 5
+    root: Annotated[int, Field(ge=1, le=512)] = 64
 
     @property
     def stride(self) -> int:
@@ -95,8 +99,8 @@ class BackboneSettings(_Frozen):
     """
 
     encoder: Annotated[str, Field(min_length=1)] = "resnet50"
-    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (256, 128, 64, 32, 16)
-    reach: Positive = 256
+    widths: Widths = (256, 128, 64, 32, 16)
+    reach: Annotated[int, Field(ge=1, le=4096)] = 256
 
     @property
     def stride(self) -> int:
@@ -150,13 +154,13 @@ class ModelCard(_Frozen):
     settings: Settings
     planes: Annotated[tuple[str, ...], Field(min_length=1)]
     stats: tuple[str, ...] = ()
-    mpp: Annotated[float, Field(gt=0)]
+    mpp: Annotated[float, Field(ge=0.01, le=100)]
     percentile: Annotated[float, Field(gt=0, le=100)]
     percentile_over: Literal["all", "nonzero"] = "all"
     padding: Literal["same", "valid"] = "same"
     tta: Literal["none", "full"] = "full"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    calibration: dict[str, tuple[Annotated[float, Field(gt=0)], float]] = Field(default_factory=dict)
+    calibration: dict[str, tuple[Annotated[float, Field(ge=0.001, le=1000)], Offset]] = Field(default_factory=dict)
     trained_on: str = ""
     measured: str = ""
     not_for: str = ""
@@ -173,7 +177,7 @@ class ModelCard(_Frozen):
         if not isinstance(data, dict):
             return data
         data = {key: value for key, value in data.items() if key not in {"stride", "reach", "margin"}}
-        kind = SETTINGS.get(data.get("architecture", ""))
+        kind = SETTINGS.get(str(data.get("architecture", "")))
         if kind is not None and isinstance(data.get("settings", {}), dict):
             data["settings"] = kind.model_validate(data.get("settings", {}))
         return data
@@ -229,15 +233,13 @@ class ModelCard(_Frozen):
         ReadError
             With every problem of the card, and ``source`` as the place it came from.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()]
-            raise ReadError(
-                f"{source}: the model card is not valid.",
-                got="; ".join(problems),
-                fix="use a model file written by this version of panimbus, or update panimbus",
-            ) from error
+        return validated(
+            cls,
+            parse_json(text, source, "a model card", unique=True),
+            f"{source}: the model card is not valid.",
+            fix="use a model file written by this version of panimbus, or update panimbus",
+            kind=ReadError,
+        )
 
 
 def _known(names: tuple[str, ...], check: Callable[[Sequence[str]], None], what: str) -> tuple[str, ...]:

@@ -7,19 +7,28 @@ torch (the extra ``train``).
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
+from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.guard import guarded
+from panimbus.io.documents import validated
 from panimbus.model.card import ModelCard, PaperSettings
-from panimbus.model.headers import CARD_KEY, read_onnx_metadata, read_safetensors_metadata, write_onnx_metadata
+from panimbus.model.headers import (
+    CARD_KEY,
+    GRAPH_KEY,
+    WEIGHTS_KEY,
+    graph_sha256,
+    read_onnx_metadata,
+    read_safetensors_metadata,
+    write_onnx_metadata,
+)
+from panimbus.model.state import check_state, need_torch, read_pt
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from panimbus.model.unet import Net, PaperUNet
 
@@ -58,8 +67,7 @@ class ModelFiles:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of ``weights``, for the provenance of a result."""
-        with self.weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.weights)
 
 
 # -- finding models (no torch) -------------------------------------------------------------------------------------------------
@@ -78,7 +86,11 @@ def read_card(path: str | Path) -> ModelCard:
     ReadError
         When the file is missing, damaged, of another kind, or holds no panimbus card.
     """
-    path = Path(path)
+    return ModelCard.from_json(_metadata(Path(path))[CARD_KEY], source=str(path))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Metadata of a model file, with a card in them."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ReadError(
@@ -92,7 +104,7 @@ def read_card(path: str | Path) -> ModelCard:
             available=sorted(metadata),
             fix="use a file written by panimbus, or the published Nimbus weights as a .pt file",
         )
-    return ModelCard.from_json(metadata[CARD_KEY], source=str(path))
+    return metadata
 
 
 def resolve_model(spec: str | Path | None = None) -> ModelFiles:
@@ -133,14 +145,32 @@ def _of_path(path: Path) -> ModelFiles:
         return ModelFiles(nimbus_card(), pt=path)
     card = read_card(path)
     onnx, safetensors = path.with_suffix(".onnx"), path.with_suffix(".safetensors")
-    return ModelFiles(card, onnx=_beside(onnx, path, card), safetensors=_beside(safetensors, path, card))
+    if onnx.is_file() and safetensors.is_file() and _belong_together(onnx, safetensors):
+        return ModelFiles(card, onnx=onnx, safetensors=safetensors)
+    return ModelFiles(card, onnx=path) if path.suffix.lower() == ".onnx" else ModelFiles(card, safetensors=path)
 
 
-def _beside(candidate: Path, path: Path, card: ModelCard) -> Path | None:
-    """Return ``candidate`` when it is the file asked for, or lies beside it and carries the same card."""
-    if candidate == path or (candidate.is_file() and read_card(candidate) == card):
-        return candidate
-    return None
+def _belong_together(onnx: Path, safetensors: Path) -> bool:
+    """Whether one was written with the other; files of one card but of other weights are refused."""
+    metadata = _metadata(onnx)
+    if ModelCard.from_json(metadata[CARD_KEY], source=str(onnx)) != read_card(safetensors):
+        return False
+    if WEIGHTS_KEY not in metadata:
+        return False  # written before files said what they belong to: the one that was named is used alone
+    if metadata[WEIGHTS_KEY] != sha256_of(safetensors):
+        raise ReadError(
+            f"{onnx} lies beside {safetensors.name}, but was not made from it.",
+            expected=f"{safetensors.name} of SHA-256 {metadata[WEIGHTS_KEY]}",
+            got=sha256_of(safetensors),
+            fix="copy both files of the model again, or move the one that is not meant into another folder",
+        )
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_hub() -> Path:
@@ -173,8 +203,7 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     path = Path(path)
     if path.suffix.lower() == ".pt":
         return load_pt(path)
-    _need_torch(f"reading {path.name} into torch")
-    from safetensors import SafetensorError
+    need_torch(f"reading {path.name} into torch")
     from safetensors.torch import load_file
 
     from panimbus.model.unet import build
@@ -182,12 +211,11 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     if path.suffix.lower() != ".safetensors":
         raise ReadError(f"{path}: weights are read from a .safetensors or .pt file.", got=path.suffix or "no suffix")
     card = read_card(path)
-    try:
+    with guarded(path, "the weights are damaged.", fix="copy or download the file again"):
         state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ReadError(f"{path}: the weights are damaged.", got=str(error), fix="copy or download the file again") from error
+    check_state(partial(build, card), state, path)
     net = build(card)
-    _load_state(net, state, path)
+    net.load_state_dict(dict(state))
     return net, card
 
 
@@ -197,10 +225,10 @@ def load_pt(path: str | Path, *, padding: Literal["same", "valid"] = "same") -> 
     Only tensors are read: pickled code in the file is refused, never run.
     """
     path = Path(path)
-    _need_torch(f"reading {path.name}")
+    need_torch(f"reading {path.name}")
     from panimbus.model.unet import PaperUNet
 
-    state = _read_pt(path)
+    state = read_pt(path)
     head = state.get("contracting_layers.0.conv2d_0.weight")
     if head is None or head.ndim != 4:
         raise ReadError(
@@ -209,12 +237,16 @@ def load_pt(path: str | Path, *, padding: Literal["same", "valid"] = "same") -> 
             available=sorted(state),
         )
     depth = 1 + len({key.split(".")[1] for key in state if key.startswith("contracting_layers.")})
-    settings = PaperSettings(depth=max(depth, 2), root=head.shape[0])
+    settings = validated(
+        PaperSettings, {"depth": max(depth, 2), "root": head.shape[0]}, f"{path}: a net of this size is not read.", kind=ReadError
+    )
     card = nimbus_card(settings=settings, padding=padding)
     if head.shape[1] != len(card.planes):
         raise ReadError(f"{path}: the net takes {head.shape[1]} input planes.", expected=f"2 ({', '.join(card.planes)})")
-    net = PaperUNet(padding=padding, depth=settings.depth, root=settings.root).eval()
-    _load_state(net, state, path)
+    make = partial(PaperUNet, padding=padding, depth=settings.depth, root=settings.root)
+    check_state(make, state, path)
+    net = make().eval()
+    net.load_state_dict(dict(state))
     return net, card
 
 
@@ -226,7 +258,7 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
     stem
         Path without a suffix (a dot in the name is kept as it is).
     """
-    _need_torch("writing a model")
+    need_torch("writing a model")
     from safetensors.torch import save
 
     stem = Path(stem)
@@ -237,19 +269,20 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
         state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
         # not save_file: its files only their owner may read
         part.write_bytes(save(state, metadata={CARD_KEY: card.to_json(), "format": "pt"}))
-        export_onnx(net, card, onnx)
+        export_onnx(net, card, onnx, weights_sha256=sha256_of(part))
         part.replace(safetensors)
     finally:
         part.unlink(missing_ok=True)
     return ModelFiles(card, onnx=onnx, safetensors=safetensors)
 
 
-def export_onnx(net: nn.Module, card: ModelCard, path: str | Path) -> None:
+def export_onnx(net: nn.Module, card: ModelCard, path: str | Path, *, weights_sha256: str | None = None) -> None:
     """Write the net as ONNX: inputs ``planes (n, P, h, w)`` and, when the card names statistics, ``stats (n, S)``.
 
-    The output is ``scores``, (n, 1, h, w) when padded; n, h and w are free. Batch norms are folded.
+    The output is ``scores``, (n, 1, h, w) when padded; n, h and w are free. Batch norms are folded. ``weights_sha256``, of the
+    file of weights that lies beside it, is written into it, so that another net of the same name is noticed.
     """
-    _need_torch("exporting to ONNX")
+    need_torch("exporting to ONNX")
     import warnings
 
     import torch
@@ -273,7 +306,8 @@ def export_onnx(net: nn.Module, card: ModelCard, path: str | Path) -> None:
                 folded(net).cpu(), tuple(example), str(part), input_names=names, output_names=["scores"],
                 dynamic_axes=axes, opset_version=_OPSET, dynamo=False,
             )  # fmt: skip
-        write_onnx_metadata(part, {CARD_KEY: card.to_json()})
+        about = {CARD_KEY: card.to_json(), GRAPH_KEY: graph_sha256(part)}
+        write_onnx_metadata(part, about | ({} if weights_sha256 is None else {WEIGHTS_KEY: weights_sha256}))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -290,11 +324,19 @@ def with_onnx(files: ModelFiles, folder: str | Path) -> ModelFiles:
     if files.onnx is not None:
         return files
     onnx = Path(folder) / f"{files.card.name}-{files.sha256[:12]}.onnx"
-    if not onnx.is_file():
+    if not _made_from(onnx, files.sha256):
         net, card = load_torch(files.weights)
         Path(folder).mkdir(parents=True, exist_ok=True)
-        export_onnx(net, card, onnx)
+        export_onnx(net, card, onnx, weights_sha256=files.sha256)
     return replace(files, card=read_card(onnx), onnx=onnx)
+
+
+def _made_from(onnx: Path, sha256: str) -> bool:
+    """Whether an ONNX file that was kept is whole, and of these weights."""
+    try:
+        return _metadata(onnx).get(WEIGHTS_KEY) == sha256
+    except ReadError:
+        return False
 
 
 def nimbus_card(settings: PaperSettings | None = None, *, padding: Literal["same", "valid"] = "same") -> ModelCard:
@@ -316,56 +358,3 @@ def nimbus_card(settings: PaperSettings | None = None, *, padding: Literal["same
         not_for="H&E, immunohistochemistry, transcripts.",
         licence="as published by the authors; not part of panimbus",
     )
-
-
-def _read_pt(path: Path) -> Mapping[str, Tensor]:
-    import pickle
-
-    import torch
-
-    if not path.is_file():
-        raise ReadError(f"{path}: there is no such file.")
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ReadError(
-            f"{path}: refused, because it is not a plain state dict.",
-            expected="tensors only, as torch.save(net.state_dict(), path) writes them",
-            got=re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0],
-            fix="never load pickled models from others with weights_only=False",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        raise ReadError(f"{path}: not a torch file, or damaged.", got=str(error).splitlines()[0] if str(error) else "") from error
-    tensors = isinstance(state, Mapping) and all(isinstance(key, str) and torch.is_tensor(v) for key, v in state.items())
-    if not tensors:
-        raise ReadError(f"{path}: not a state dict.", expected="a mapping from layer names to tensors", got=type(state).__name__)
-    found: Mapping[str, Tensor] = state
-    return found
-
-
-def _load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load ``state`` into ``net``; on a difference list what is missing, unexpected and of another shape."""
-    wanted = net.state_dict()
-    shape = [
-        f"{k} {tuple(state[k].shape)} not {tuple(wanted[k].shape)}"
-        for k in wanted
-        if k in state and state[k].shape != wanted[k].shape
-    ]
-    problems = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "of another shape": shape,
-    }
-    got = "; ".join(f"{what}: {listed(names, 6)}" for what, names in problems.items() if names)
-    if got:
-        raise ReadError(
-            f"{path}: the weights do not fit the net.", expected=f"{len(wanted)} tensors of {type(net).__name__}", got=got
-        )
-    net.load_state_dict(dict(state))
-
-
-def _need_torch(what: str) -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(what, "train") from error
