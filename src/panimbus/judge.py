@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from panimbus.core.counterstain import beside
-from panimbus.core.errors import InputError, ReadError
+from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import unique_ids
 from panimbus.core.scale import ChannelScale
@@ -102,19 +102,6 @@ def of_table(calls: pd.DataFrame, table: AnnData, beside: Beside, fovs: Sequence
     if len(fovs) and not out.scenes:
         out.notes.append("no FOV of the images has calls, so no cell is shown")
     return out
-
-
-def read_h5ad(path: Path) -> AnnData:
-    """Read cells.h5ad."""
-    if not path.is_file():
-        raise ReadError(f"{path}: there is no such file.", expected="cells.h5ad of panimbus predict")
-    import anndata
-
-    try:
-        return anndata.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        said = (str(error).splitlines() or [""])[0]
-        raise ReadError(f"{path} is not an AnnData file that can be read.", got=said, expected="cells.h5ad") from None
 
 
 def of_config(config: EvalConfig, *, model: str | None = None, tta: str | None = None, say: Say | None = None) -> Judged:

@@ -158,7 +158,7 @@ def test_bad_files(study, panimbus, model, tmp_path, change, says):
         (["eval.toml", "--only", "no"], "no dataset 'no'"),
         (["eval.toml", "--model", "nimbuss"], "Unknown model"),
         (["calls.csv", "--table", "nowhere.h5ad"], "no such file"),
-        (["calls.csv", "--table", "calls.csv"], "not an AnnData file"),
+        (["calls.csv", "--table", "calls.csv"], "or another AnnData file"),
     ],
 )
 def test_bad_options(study, panimbus, tmp_path, monkeypatch, arguments, says):

@@ -27,7 +27,7 @@ def test_assignment(tmp_path):
     [
         ("type,CD3\nT,yes\n", "'yes'"),
         ("type,CD3\nT,+\nT,-\n", "cell type 'T' twice"),
-        ("type,CD3,CD3\nT,+,-\n", "marker 'CD3' twice"),
+        ("type,CD3,CD3\nT,+,-\n", "columns are there twice"),
         ("type\nT\n", "is empty"),
     ],
 )

@@ -25,9 +25,13 @@ def test_likely_calls_count_or_are_left_out(tmp_path):
     assert set(frame["dataset"]) == {""}
 
 
-def test_the_layout_of_pan_m(tmp_path):
-    path = written(tmp_path, "dataset,fov,cell_id,channel,activity\nm,f,1,CD3,1\nm,f,2,CD3,0\nm,f,3,CD3,2\n")
-    assert read_calls(path)["truth"].tolist() == [1, 0, -1]
+def test_the_layout_of_pan_m(tmp_path, caplog):
+    rows = "".join(f"m,f,{k + 1},CD3,{activity}\n" for k, activity in enumerate((1, 0, 2, 3, "1.0")))
+    path = written(tmp_path, "dataset,fov,cell_id,channel,activity\n" + rows)
+    assert read_calls(path)["truth"].tolist() == [1, 0, -1, -1, 1]
+    assert "1 calls have activity 3, which is taken as undetermined" in caplog.text
+    with pytest.raises(InputError, match=r"unknown activity(.|\n)*'4' in line 2"):
+        read_calls(written(tmp_path, "dataset,fov,cell_id,channel,activity\nm,f,1,CD3,4\n"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,8 @@ def test_silver_long_and_wide(tmp_path):
         ("fov,cell_id,CD3\nf,one,1\n", {}, "no whole number"),
         ("fov,cell_id,CD3\nf,1.5,1\n", {}, "no whole number"),
         ("fov,cell_id,CD3\nf,inf,1\n", {}, "no whole number"),
-        ("fov,cell_id,CD3\nf,1,yes\n", {}, "neither 0 to 1 nor empty"),
+        ("fov,cell_id,CD3\nf,1,yes\n", {}, "line 2, CD3: 'yes'"),
+        ("fov,cell_id,CD3\nf,1,1.5\n", {}, "neither 0 to 1 nor empty"),
         ("fov,cell_id,CD3\nf,1,1\nf,1,0\n", {}, "more than once"),
         ("fov,cell_id,CD3\nf,1,1\n", {"columns": {"CD4": "pos"}}, "columns are missing: pos"),
     ],
@@ -92,7 +97,7 @@ def test_bad_silver(tmp_path, text, options, says):
 def test_cell_types(tmp_path):
     frame = read_cell_types(written(tmp_path, "fov,cell_id,type\nf,1,B\nf,2,\n"), column="type")
     assert frame["cell_type"].tolist() == ["B", ""]
-    with pytest.raises(InputError, match="no column 'cell_type'"):
+    with pytest.raises(InputError, match="missing: cell_type"):
         read_cell_types(written(tmp_path, "fov,cell_id,type\nf,1,B\n"))
     with pytest.raises(InputError, match="more than once"):
         read_cell_types(written(tmp_path, "fov,cell_id,cell_type\nf,1,B\nf,1,T\n"))

@@ -105,7 +105,7 @@ def test_no_such_file(tmp_path):
     with pytest.raises(ReadError, match="no such rule table"):
         read_rules(tmp_path / "no.csv")
     (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ReadError, match="not text"):
+    with pytest.raises(ReadError, match="damaged"):
         read_rules(tmp_path / "bad.csv")
 
 

@@ -53,6 +53,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.evaluate.config import load_config
     from panimbus.evaluate.scored import Beside
     from panimbus.io import open_fovs
+    from panimbus.io.h5ad import read_h5ad
 
     if table is None:
         names = tuple(n.strip() for n in only.split(",") if n.strip()) if only else ()
@@ -60,7 +61,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         found = judge.of_config(config, model=model, tta=tta, say=lambda line: typer.echo(line, err=True))
         _save(found, out, what.stem, summary, config)
         return
-    calls, scores = read_calls(what, likely=likely is not False), judge.read_h5ad(table)
+    calls, scores = read_calls(what, likely=likely is not False), read_h5ad(table)
     beside = Beside(
         cell_types=read_cell_types(cell_types) if cell_types else None, silver=read_silver(silver) if silver else None
     )

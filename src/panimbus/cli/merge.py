@@ -51,8 +51,8 @@ def do_share(
 
     from panimbus.cli.console import progress_bar
     from panimbus.core.errors import InputError
-    from panimbus.core.thresholds import parse_thresholds
     from panimbus.infer.shares import predict_share
+    from panimbus.io.thresholds import parse_thresholds
 
     if shard is None:
         raise InputError(f"--stage {stage} goes with --shard.", fix="pass --shard 1/1 --stage scan, or leave --stage away")

@@ -51,8 +51,8 @@ def run(  # noqa: PLR0913 (one parameter an option)
     from panimbus.cli.console import names_in
     from panimbus.clustering.cluster import ClusterSettings
     from panimbus.core.errors import InputError
-    from panimbus.core.thresholds import parse_thresholds
     from panimbus.io.scores import read_scores
+    from panimbus.io.thresholds import parse_thresholds
     from panimbus.phenotype.assign import BY, TypeSettings, assign_types
     from panimbus.phenotype.rules import read_rules
     from panimbus.phenotype.save import Wanted, prepare, save, text_summary

@@ -72,10 +72,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     from panimbus.cli.console import echo_contradictions, names_in, progress_bar
     from panimbus.core.errors import InputError
-    from panimbus.core.thresholds import parse_thresholds
     from panimbus.infer.output import check_kinds, load_scale, save_run, summary
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.io import open_fovs
+    from panimbus.io.thresholds import parse_thresholds
     from panimbus.model.weights import resolve_model
 
     kinds = check_kinds(tables)

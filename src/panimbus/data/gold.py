@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, listed
+from panimbus.io.numbers import lines_of, to_numbers, whole_numbers
+from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES, Column, read_table
 from panimbus.io.write import atomic_path
 
+logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE = (
@@ -26,16 +30,25 @@ DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT = (
 )  # fmt: skip
 _NEEDED = (FOV, CELL, CHANNEL, CALL)
 _ORDER = (DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT)
+_COLUMNS = (
+    Column(FOV, aliases=FOV_ALIASES, required=False),
+    Column(CELL, aliases=CELL_ALIASES, required=False),
+    Column(CHANNEL, aliases=("marker",), required=False),
+    *(Column(name, required=False) for name in (CALL, DATASET, ANNOTATOR, TIME, WEIGHT)),
+)
+ACTIVITY = {"0": NEGATIVE, "1": POSITIVE, "2": UNDETERMINED, "3": UNDETERMINED}
+"""What the column ``activity`` of the public gold standard (Pan-M) means; 2 and 3 are cells that could not be decided."""
 
 
 def read_calls(path: str | Path) -> pd.DataFrame:
-    """Read a CSV of calls.
+    """Read a table of calls.
 
     Parameters
     ----------
     path
         Columns fov, cell_id, channel, call (one of `CALLS`; case does not count), and if there are any annotator, time, dataset,
-        sampling_weight; others are kept as they are.
+        sampling_weight; others are kept as they are. In the place of ``call`` the column ``activity`` of Pan-M will do
+        (`ACTIVITY`).
 
     Returns
     -------
@@ -45,24 +58,35 @@ def read_calls(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     ReadError
-        If there is no such file, or it is not a CSV.
+        If there is no such file, or it is no table.
     InputError
         With everything that is wrong with the table.
     """
-    path = Path(path)
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except FileNotFoundError:
-        raise ReadError(f"{path}: there is no such file.", expected="a CSV of calls") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: not a CSV of calls.", got=str(error).strip().splitlines()[0]) from None
-    return check_calls(frame, source=str(path))
+    return check_calls(read_frame(path), source=str(path))
+
+
+def read_frame(path: str | Path) -> pd.DataFrame:
+    """The table as it stands, under the names of this module; see `check_calls`."""
+    frame = read_table(path, _COLUMNS, expected="a table of calls (CSV)")
+    if CALL not in frame and "activity" in frame:
+        given = frame["activity"].str.replace(r"[.,]0+$", "", regex=True)
+        if wrong := [repr(v) for v in dict.fromkeys(frame["activity"][~given.isin(list(ACTIVITY))].tolist())]:
+            raise InputError(
+                f"{path}: rows have an unknown activity.",
+                expected="0 negative, 1 positive, 2 or 3 undetermined",
+                got=f"{listed(wrong, 5)} in {lines_of(~given.isin(list(ACTIVITY)))}",
+            )
+        if other := int((given == "3").sum()):
+            logger.warning("%s: %s calls have activity 3, which is taken as undetermined, as 2 is", path, f"{other:,}")
+        frame = frame.assign(**{CALL: given.map(ACTIVITY)})
+    return frame
 
 
 def read_all(paths: Sequence[str | Path]) -> pd.DataFrame:
     """Read several tables of calls as one; sampling weights are dropped unless all tables have them."""
     tables = [read_calls(path) for path in paths]
-    if not all(WEIGHT in table.columns for table in tables):
+    if len({WEIGHT in table.columns for table in tables}) > 1:
+        logger.warning("sampling weights are dropped: only some of the tables have them")
         tables = [table.drop(columns=WEIGHT, errors="ignore") for table in tables]
     return check_calls(pd.concat(tables), source=", ".join(map(str, paths)))
 
@@ -118,23 +142,25 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if name not in out.columns:
             out[name] = ""
     blank = {name: out[name] == "" for name in (FOV, CHANNEL)}
-    problems += [f"rows without a {name}: {_rows(rows)}" for name, rows in blank.items() if rows.any()]
-    ids = pd.to_numeric(out[CELL], errors="coerce")
-    wrong = ids.isna() | (ids <= 0) | (ids != np.floor(ids)) | (ids > 2**53)
+    problems += [f"rows without a {name}: {lines_of(rows)}" for name, rows in blank.items() if rows.any()]
+    ids, whole = whole_numbers(out[CELL])
+    wrong = ~whole | (ids <= 0)
     if wrong.any():
-        problems.append(f"cell_id is not a positive whole number: {_rows(wrong)} ({_values(out[CELL][wrong])})")
-    else:
-        out[CELL] = ids.astype(np.int64)
+        problems.append(f"cell_id is not a positive whole number: {lines_of(wrong)} ({_values(out[CELL][wrong])})")
+    out[CELL] = ids
     words = out[CALL].fillna("").astype(str).str.strip().str.lower().str.replace(r"[\s_-]+", " ", regex=True)
     unknown = ~words.isin(CALLS)
     if unknown.any():
-        problems.append(f"unknown calls: {_values(out[CALL][unknown])} in {_rows(unknown)}; known are {', '.join(CALLS)}")
+        problems.append(f"unknown calls: {_values(out[CALL][unknown])} in {lines_of(unknown)}; known are {', '.join(CALLS)}")
     out[CALL] = words
     if WEIGHT in out.columns:
-        weight = pd.to_numeric(out[WEIGHT], errors="coerce")
+        try:
+            weight = to_numbers(out, [WEIGHT], CALL)[0][WEIGHT]
+        except InputError:  # said below, with the other problems
+            weight = pd.to_numeric(out[WEIGHT], errors="coerce")
         wrong = ~(np.isfinite(weight) & (weight > 0))
         if wrong.any():
-            problems.append(f"sampling_weight is not a positive number: {_rows(wrong)}")
+            problems.append(f"sampling_weight is not a positive number: {lines_of(wrong)}")
         out[WEIGHT] = weight
     return out, problems
 
@@ -146,12 +172,6 @@ def _twice(calls: pd.DataFrame) -> list[str]:
         return []
     shown = [f"{r[FOV]} {r[CELL]} {r[CHANNEL]}" for r in calls[again].to_dict("records")]
     return [f"{int(again.sum())} cells are called twice by the same annotator: {listed(shown, 10)}"]
-
-
-def _rows(mask: pd.Series[bool]) -> str:
-    """Line numbers of a CSV, whose first line is the header."""
-    lines = [str(n) for n in np.flatnonzero(mask.to_numpy()) + 2]
-    return f"line{'s' * (len(lines) != 1)} {listed(lines, 8)}"
 
 
 def _values(column: pd.Series[Any]) -> str:

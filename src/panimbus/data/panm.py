@@ -19,7 +19,7 @@ import pandas as pd
 
 from panimbus.core.errors import InputError, MatchError, ReadError, listed
 from panimbus.core.fov import Fov
-from panimbus.data.gold import NEGATIVE, POSITIVE, UNDETERMINED, check_against, check_calls
+from panimbus.data.gold import CALL, CELL, CHANNEL, DATASET, FOV, check_against, check_calls, read_frame
 from panimbus.data.hub import RemoteFile, Report, Repository, download, list_files
 from panimbus.io import open_fovs
 from panimbus.io.names import children, match_key, stem
@@ -33,8 +33,6 @@ SETS = {
     "pan-m": Repository("JLrumberger/Pan-Multiplex", "datasets"),
     "nimbus-weights": Repository("JLrumberger/Nimbus-Inference", "models"),
 }
-ACTIVITY = {0: NEGATIVE, 1: POSITIVE, 2: UNDETERMINED, 3: UNDETERMINED}
-"""What the numbers of the public table mean; 2 and 3 are cells that the annotators could not decide."""
 # the subsets of the large dataset call their folders differently
 _IMAGES, _MASKS = ("fovs", "image_data", "raw_structured"), ("masks", "segmentation_data", "segmentation")
 _TAILS = (".tif", ".ome", "_image", "feature_0", "_feature", "_labels", "_labeled")
@@ -119,23 +117,11 @@ def find_root(path: Path) -> Path:
 
 def read_truth(path: Path) -> pd.DataFrame:
     """The public table as calls: activity 0 is negative, 1 positive, 2 (and 3) undetermined."""
-    try:
-        frame = pd.read_csv(path, dtype={"dataset": str, "fov": str, "channel": str}, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise ReadError(f"{path}: the table cannot be read.", got=str(error).splitlines()[0]) from error
-    if missing := [c for c in ("dataset", "fov", "cell_id", "channel", "activity") if c not in frame]:
-        raise InputError(
-            f"{path}: the table lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
-        )
-    activity = pd.to_numeric(frame["activity"], errors="coerce")
-    if (wrong := ~activity.isin(list(ACTIVITY))).any():
-        raise InputError(
-            f"{path}: {int(wrong.sum()):,} rows have an unknown activity.",
-            expected="0 negative, 1 positive, 2 or 3 undetermined",
-            got=listed([repr(v) for v in dict.fromkeys(frame["activity"][wrong].tolist())], 5),
-        )
-    calls = frame[["dataset", "fov", "cell_id", "channel"]].assign(call=activity.astype(int).map(ACTIVITY), annotator="Pan-M")
-    return check_calls(calls, source=str(path))
+    frame = read_frame(path)
+    if missing := [c for c in (DATASET, FOV, CELL, CHANNEL, CALL) if c not in frame]:
+        missing = ["activity" if c == CALL else c for c in missing]
+        raise InputError(f"{path}: the table lacks columns.", got=f"no {listed(missing)}", available=map(str, frame.columns))
+    return check_calls(frame[[DATASET, FOV, CELL, CHANNEL, CALL]].assign(annotator="Pan-M"), source=str(path))
 
 
 def _inner(folder: Path, names: Sequence[str]) -> Path | None:

@@ -25,8 +25,9 @@ from panimbus.data.silver import (
 )
 from panimbus.data.source import Report, Scanned, ScannedFov, Source, scan_fovs, silent
 from panimbus.data.split import assign_splits
-from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, read_thresholds, whole_ids
+from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, read_thresholds
 from panimbus.io import attach_labels, open_fovs
+from panimbus.io.tables import Column
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -199,18 +200,17 @@ def _rooted(paths: str | list[str] | dict[str, str], base: Path) -> Any:
 def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:
     """The table of cells with the columns fov, cell_id and, if asked for, type and patient."""
     optional = {k: c for k, c in (("type", given.type), ("patient", given.patient)) if c is not None}
-    frame = read_tables(given.table, base, text=[given.fov, *optional.values()])
-    if given.fov not in frame and len(fovs) == 1:
+    texts = [Column(c) for c in dict.fromkeys(optional.values())]
+    frame = read_tables(given.table, base, [_fov(given, fovs), Column(given.cell, "id"), *texts])
+    if given.fov not in frame:
         frame = frame.assign(**{given.fov: fovs[0].fov_id})
-    if missing := [c for c in (given.fov, given.cell, *optional.values()) if c not in frame]:
-        raise InputError(
-            "The table of cells lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
-        )
-    ids = whole_ids(frame[given.cell], what="The table of cells")
-    out = pd.DataFrame({"fov": frame[given.fov].astype(str), "cell_id": ids})
-    for name, column in optional.items():
-        out[name] = frame[column].fillna("").astype(str).str.strip()
-    return out
+    out = frame[[given.fov, given.cell]].set_axis(["fov", "cell_id"], axis=1)
+    return out.assign(**{name: frame[column] for name, column in optional.items()})
+
+
+def _fov(given: CellTable, fovs: Sequence[Fov]) -> Column:
+    """The column of the FOV, which a table of one FOV need not have."""
+    return Column(given.fov, required=len(fovs) > 1)
 
 
 def _rule(file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], table: pd.DataFrame | None) -> _Rule:
@@ -232,7 +232,8 @@ def _rule(file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], tabl
         rule = _Rule(tuple(thresholds), thresholds=thresholds)
     elif silver.labels is not None:
         given = file.cells or CellTable(table="")
-        frame = read_tables(silver.labels, base, text=[given.fov, "channel"])
+        columns = [_fov(given, fovs), Column(given.cell, "id"), Column("channel", required=False)]
+        frame = read_tables(silver.labels, base, columns)
         if given.fov not in frame and len(fovs) == 1:
             frame = frame.assign(**{given.fov: fovs[0].fov_id})
         labels = long_labels(frame, given.fov, given.cell, channels)

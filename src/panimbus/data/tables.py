@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.io.numbers import NOTHING, cell_ids
+from panimbus.io.tables import Column, read_table
 
 WORDS = {
     1.0: ("positive", "pos", "+", "1", "1.0"),
@@ -21,72 +22,27 @@ WORDS = {
 _VALUE = {word: value for value, words in WORDS.items() for word in words}
 
 
-def read_tables(paths: str | Sequence[str], root: Path, *, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read CSV or Parquet files and put them together.
+def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column]) -> pd.DataFrame:
+    """Read tables and put them together.
 
     Parameters
     ----------
     paths
         Files relative to ``root``; a name with ``*`` stands for all that match.
     root
-    text
-        Columns kept as text (a FOV called 007).
+    columns
+        See `panimbus.io.tables.read_table`; others are numbers where they hold numbers.
     """
     frames = []
     for given in [paths] if isinstance(paths, str) else paths:
-        found = sorted(root.glob(given)) if "*" in given else [root / given]
-        if not found:
-            raise ReadError(f"{root / given}: no file matches.", expected="a table (CSV or Parquet)")
-        frames += [_read_table(path, text) for path in found]
-    columns = list(frames[0].columns)
-    if any(list(f.columns) != columns for f in frames):
-        raise InputError("The tables that belong together have different columns.", got=str(paths), expected=listed(columns))
+        files = sorted(root.glob(given)) if "*" in given else [root / given]
+        if not files:
+            raise ReadError(f"{root / given}: no file matches.", expected="a table (CSV, TSV or Parquet)")
+        frames += [read_table(path, columns, rest="any") for path in files]
+    names = list(frames[0].columns)
+    if any(list(f.columns) != names for f in frames):
+        raise InputError("The tables that belong together have different columns.", got=str(paths), expected=listed(names))
     return pd.concat(frames, ignore_index=True)
-
-
-def _read_table(path: Path, text: Sequence[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise ReadError(f"{path}: no such table.", expected="a CSV or Parquet file")
-    try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            return frame.astype({c: str for c in text if c in frame})
-        frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), skipinitialspace=True)
-    except (ValueError, OSError, ImportError) as error:
-        raise ReadError(f"{path}: the table cannot be read.", got=str(error).splitlines()[0]) from error
-    _check_width(path, frame)
-    return frame
-
-
-def _check_width(path: Path, frame: pd.DataFrame) -> None:
-    """Refuse rows wider than the header: pandas takes their first fields for an index, and all columns move."""
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ReadError(
-            f"{path}: its rows have more fields than its header.", got=f"the header {listed([str(c) for c in frame.columns])}"
-        )
-
-
-def whole_ids(column: pd.Series[Any], *, what: str) -> npt.NDArray[np.int64]:
-    """Label values of cells as integers.
-
-    Parameters
-    ----------
-    column : (n,)
-        As it was read.
-    what
-        Which table, for the message.
-
-    Raises
-    ------
-    InputError
-        If one of them is no whole number: nothing is rounded to another cell's.
-    """
-    ids = pd.to_numeric(column, errors="coerce").astype(np.float64)
-    bad = ~(np.isfinite(ids) & (ids == np.floor(ids)) & (ids.abs() <= 2**53))
-    if bad.any():
-        shown = listed([repr(v) for v in dict.fromkeys(column[bad].tolist())], 5)
-        raise InputError(f"{what}: {int(bad.sum()):,} of the cells' ids are no whole number.", got=shown)
-    return ids.to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -113,20 +69,12 @@ def read_matrix(path: Path) -> Matrix:
 
     A cell says positive (``+``, ``pos``, ``1``), negative (``-``, ``neg``, ``0``) or undefined (``?`` or nothing).
     """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError:
-        raise ReadError(f"{path}: no such assignment matrix.") from None
-    except (ValueError, OSError) as error:
-        raise ReadError(f"{path}: the assignment matrix cannot be read.", got=str(error).splitlines()[0]) from error
-    _check_width(path, frame)
+    frame = read_table(path, expected="an assignment matrix (CSV)", first="cell type")
     if frame.shape[1] < 2 or not len(frame):
         raise InputError(f"{path}: the assignment matrix is empty.", expected="a column of cell types and one column a marker")
-    types, markers = [t.strip() for t in frame.iloc[:, 0]], [str(c).strip() for c in frame.columns[1:]]
-    words = frame.iloc[:, 1:].map(lambda v: v.strip().lower())
+    types, markers = list(frame.iloc[:, 0]), [str(c) for c in frame.columns[1:]]
+    words = frame.iloc[:, 1:].map(str.lower)
     problems = [f"cell type {t!r} twice" for t in sorted({t for t in types if types.count(t) > 1})]
-    # pandas calls the second of two equal columns "CD3.1"
-    problems += [f"marker {m[:-2]!r} twice" for m in markers if m.endswith(".1") and m[:-2] in markers]
     wrong = [(t, m, words.iat[i, k]) for i, t in enumerate(types) for k, m in enumerate(markers) if words.iat[i, k] not in _VALUE]
     problems += [f"{t}, {m}: {word!r}" for t, m, word in wrong]
     if problems:
@@ -142,7 +90,8 @@ def read_matrix(path: Path) -> Matrix:
 def read_thresholds(given: str | Mapping[str, float | tuple[float, float]], folder: Path) -> dict[str, tuple[float, float]]:
     """Channel -> (low, high) from a mapping, or from a CSV with the columns channel and threshold, or channel, low, high."""
     if isinstance(given, str):
-        frame = _read_table(folder / given, ("channel",))
+        limits = [Column(name, "number", required=False) for name in ("threshold", "low", "high")]
+        frame = read_table(folder / given, [Column("channel", aliases=("marker",)), *limits])
         if {"channel", "threshold"} <= set(frame.columns):
             frame = frame.assign(low=frame["threshold"], high=frame["threshold"])
         if not {"channel", "low", "high"} <= set(frame.columns):
@@ -153,10 +102,9 @@ def read_thresholds(given: str | Mapping[str, float | tuple[float, float]], fold
             )
         if twice := frame["channel"][frame["channel"].duplicated()].tolist():
             raise InputError(f"{folder / given}: channels have two thresholds.", got=listed(twice))
-        if frame["channel"].isna().any():
+        if (frame["channel"] == "").any():
             raise InputError(f"{folder / given}: there are thresholds without a channel.")
-        low, high = (pd.to_numeric(frame[c], errors="coerce") for c in ("low", "high"))
-        out = {str(c): (float(a), float(b)) for c, a, b in zip(frame["channel"], low, high, strict=True)}
+        out = {str(c): (float(a), float(b)) for c, a, b in zip(frame["channel"], frame["low"], frame["high"], strict=True)}
     else:
         out = {c: (float(v), float(v)) if isinstance(v, (int, float)) else (float(v[0]), float(v[1])) for c, v in given.items()}
     if wrong := [c for c, (a, b) in out.items() if not (np.isfinite(a) and np.isfinite(b) and a <= b)]:
@@ -186,11 +134,12 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
             "The table of labels names channels that the images do not have.", got=listed(unknown), available=channels
         )
     values = pd.to_numeric(out["label"], errors="coerce")
-    bad = out["label"].notna() & (values.isna() | (values < 0) | (values > 1)) & (out["label"].astype(str).str.strip() != "")
+    given = ~out["label"].astype(object).where(out["label"].notna(), "").astype(str).str.strip().isin(NOTHING)
+    bad = given & (values.isna() | (values < 0) | (values > 1))
     if bad.any():
         shown = out[bad].head(5).to_dict("records")
         raise InputError(f"{int(bad.sum()):,} labels are no label.", expected="0 .. 1, or nothing for undefined", got=str(shown))
-    ids = whole_ids(out["cell_id"], what="The table of labels")
+    ids = cell_ids(out["cell_id"], "The table of labels")
     out = out.assign(fov=out["fov"].astype(str), cell_id=ids, channel=out["channel"].astype(str), label=values)
     twice = out.duplicated(["fov", "cell_id", "channel"])
     if twice.any():

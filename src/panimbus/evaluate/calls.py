@@ -9,31 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, listed
 from panimbus.data import gold
+from panimbus.io.numbers import to_numbers
+from panimbus.io.tables import Column, cell_column, fov_column, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ("dataset", "fov", "channel", "cell_id")
-_ACTIVITY = {"1": "positive", "0": "negative", "2": "undetermined"}
 _SHOWN = 8
-
-
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV (or .parquet) with every column as text, an empty field as "": names of FOVs such as 007 stay as they are."""
-    import pandas as pd
-
-    path = Path(path)
-    try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            return frame.astype(object).where(frame.notna(), "").astype(str)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ReadError(f"{path}: there is no such file.", expected="a table (CSV)") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
-        raise ReadError(f"{path} is not a table that can be read.", expected="CSV with a line of names", got=str(error)) from None
 
 
 def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
@@ -42,8 +27,7 @@ def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
     Parameters
     ----------
     path
-        As `panimbus.data.gold.read_calls` reads it. In the place of ``call`` the column ``activity`` of Pan-M will do
-        (1 positive, 0 negative, 2 undetermined).
+        As `panimbus.data.gold.read_calls` reads it.
     likely
         Whether "likely positive" counts as positive and "likely negative" as negative; otherwise they are left out.
 
@@ -58,10 +42,7 @@ def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
     InputError
         With every problem of the table; calls of several annotators must have become one before.
     """
-    frame = read_table(path)
-    if gold.CALL not in frame and "activity" in frame:
-        frame = frame.assign(call=frame["activity"].map(lambda v: _ACTIVITY.get(v.removesuffix(".0"), v)))
-    return check_calls(frame, str(path), likely=likely)
+    return check_calls(gold.read_frame(path), str(path), likely=likely)
 
 
 def check_calls(frame: pd.DataFrame, source: str = "calls", *, likely: bool = True) -> pd.DataFrame:
@@ -153,25 +134,24 @@ def read_silver(path: str | Path, *, columns: Mapping[str, str] | None = None, f
     DataFrame
         fov, channel : str; cell_id : int64; label : float64 (NaN = undefined).
     """
-    import pandas as pd
-
-    frame = _of_cells(path, fov)
+    frame = _of_cells(path, fov, Column("cell_id", "id", ("cell", "cellid", "cell label", "object", "object number", "label")))
     if "channel" in frame and "label" in frame:
-        out = frame[["fov", "cell_id", "channel", "label"]].copy()
+        values, _ = to_numbers(frame, ["label"], path)
+        out = frame[["fov", "cell_id", "channel"]].assign(label=values["label"])
     else:
         markers = dict(columns) if columns else {c: c for c in frame.columns if c not in {"fov", "cell_id", "dataset"}}
         if lost := [c for c in markers.values() if c not in frame]:
             raise InputError(f"{path}: columns are missing: {', '.join(lost)}.", available=list(frame.columns))
-        wide = frame[["fov", "cell_id"]].assign(**{m: frame[c] for m, c in markers.items()})
+        values, _ = to_numbers(frame, dict.fromkeys(markers.values()), path)
+        wide = frame[["fov", "cell_id"]].assign(**{m: values[c] for m, c in markers.items()})
         out = wide.melt(id_vars=["fov", "cell_id"], var_name="channel", value_name="label")
-    value = pd.to_numeric(out["label"], errors="coerce")
-    bad = (value.isna() & (out["label"].astype(str).str.strip() != "")) | (value < 0) | (value > 1)
+    bad = (out["label"] < 0) | (out["label"] > 1)
     twice = out.duplicated(["fov", "cell_id", "channel"])
     if bad.any() or twice.any():
         got = [f"{int(bad.sum()):,} labels are neither 0 to 1 nor empty: {_some(out['label'][bad])}"] if bad.any() else []
         got += [f"{int(twice.sum()):,} labels are there more than once: {_cells(out[twice])}"] if twice.any() else []
         raise InputError(f"{path}: the silver labels cannot be used.", got="\n             ".join(got))
-    return out.assign(label=value.astype(np.float64))
+    return out.astype({"label": np.float64}).reset_index(drop=True)
 
 
 def read_cell_types(path: str | Path, *, column: str = "cell_type", fov: str | None = None) -> pd.DataFrame:
@@ -182,26 +162,23 @@ def read_cell_types(path: str | Path, *, column: str = "cell_type", fov: str | N
     DataFrame
         fov, cell_type : str; cell_id : int64.
     """
-    frame = _of_cells(path, fov)
-    if column not in frame:
-        raise InputError(f"{path}: there is no column {column!r}.", available=list(frame.columns))
-    out = frame[["fov", "cell_id"]].assign(cell_type=frame[column].astype(str).str.strip())
+    others = ("celltype", "classification", "class") if column == "cell_type" else ()
+    frame = _of_cells(path, fov, cell_column(), Column(column, aliases=others))
+    out = frame[["fov", "cell_id"]].assign(cell_type=frame[column]).reset_index(drop=True)
     if (twice := out.duplicated(["fov", "cell_id"])).any():
         raise InputError(f"{path}: {int(twice.sum()):,} cells are there more than once.", got=_some(out["cell_id"][twice]))
     return out
 
 
-def _of_cells(path: str | Path, fov: str | None) -> pd.DataFrame:
-    from panimbus.data.tables import whole_ids
-
-    frame = read_table(path)
-    if fov is not None:
-        frame = frame.assign(fov=fov)
-    if lost := [c for c in ("fov", "cell_id") if c not in frame]:
-        raise InputError(
-            f"{path}: columns are missing: {', '.join(lost)}.", available=list(frame.columns), fix="name the FOV with fov = ..."
-        )
-    return frame.assign(cell_id=whole_ids(frame["cell_id"], what=str(path)))
+def _of_cells(path: str | Path, fov: str | None, *columns: Column) -> pd.DataFrame:
+    """A table of cells, whose FOV may be given instead."""
+    try:
+        frame = read_table(path, [fov_column(required=fov is None), *columns])
+    except InputError as error:
+        if "columns are missing: fov" in error.what:
+            raise InputError(f"{error}", fix="name the FOV with fov = ...") from None
+        raise
+    return frame if fov is None else frame.assign(fov=fov)
 
 
 def _some(values: Any) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.evaluate.calls import read_table
 from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, ORACLES, SILVER_CELLS, EvaluateSettings, Evaluation
+from panimbus.io.tables import read_table
 from panimbus.io.write import atomic_path
 
 RULES = (

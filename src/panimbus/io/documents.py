@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,25 @@ _SHOWN = 12
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def check_regular(path: Path, expected: str) -> None:
+    """Refuse what is no file: reading a pipe need never end.
+
+    Raises
+    ------
+    ReadError
+        If nothing is there, or a folder, a pipe or a device.
+    """
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        raise ReadError(f"{path}: there is no such file.", expected=expected) from None
+    except (OSError, ValueError) as error:
+        raise ReadError(f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)) from None
+    if not stat.S_ISREG(kind):
+        other = "a folder" if stat.S_ISDIR(kind) else "neither a file nor a folder (a pipe or a device)"
+        raise ReadError(f"{path}: this is {other}.", expected=expected)
+
+
 def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int = LARGEST) -> str:
     """A text file, without a byte order mark.
 
@@ -28,15 +48,11 @@ def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int
     ReadError
         If it is missing, no regular file, larger than ``largest`` bytes, or not text.
     """
+    check_regular(path, expected)
     try:
-        if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "neither a file nor a folder (a pipe or a device)"
-            raise ReadError(f"{path}: this is {kind}.", expected=expected)
         with path.open("rb") as file:
             data = file.read(largest + 1)
-    except FileNotFoundError:
-        raise ReadError(f"{path}: there is no such file.", expected=expected) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ReadError(f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)) from None
     if len(data) > largest:
         raise ReadError(f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.markers import canonical
 from panimbus.core.table import NOT_TYPED, UNASSIGNED
+from panimbus.io.tables import split_rows
+from panimbus.io.textfile import read_whole
 
 PLUS, MINUS, ANY, MAYBE = "+", "-", "any", "o"
 _SIGNS = {"+": PLUS, "-": MINUS, "−": MINUS, "–": MINUS, "any": ANY, "o": MAYBE, "?": MAYBE}
@@ -110,17 +111,10 @@ def read_rules(path: str | Path) -> RuleTable:
     ReadError, InputError
         All problems of the table in one message.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ReadError(
-            f"{path}: there is no such rule table.", fix="`panimbus phenotype rules` prints one to start from"
-        ) from None
-    except IsADirectoryError:
-        raise ReadError(f"{path}: this is a folder, not a rule table.") from None
-    except UnicodeDecodeError as error:
-        raise ReadError(f"{path}: the rule table is not text.", got=str(error)) from None
-    return parse_rules(text, str(path))
+    path = Path(path)
+    if not path.exists():
+        raise ReadError(f"{path}: there is no such rule table.", fix="`panimbus phenotype rules` prints one to start from")
+    return parse_rules(read_whole(path, "a rule table (CSV)"), str(path))
 
 
 def parse_rules(text: str, source: str) -> RuleTable:
@@ -253,16 +247,15 @@ def parents_first(types: Iterable[CellType]) -> list[CellType]:
 
 
 def _rows(text: str, source: str) -> list[dict[str, str]]:
-    """Rows of a CSV as spreadsheets write it: padded with separators, comments quoted, perhaps separated by semicolons."""
-    lines = [line for line in text.splitlines() if line.strip(' ,;\t"') and not line.lstrip(' "').startswith("#")]
-    table = list(csv.reader(lines, delimiter=";" if lines and ";" in lines[0] and "," not in lines[0] else ","))
+    """Rows as spreadsheets write them: perhaps padded with separators, or shorter than the head."""
+    table = [row for _, row in split_rows(text, source)]
     if not table:
         return []
-    head = [h.strip() for h in table[0]]
+    head = table[0]
     if len(set(head)) != len(head):
         twice = sorted({h for h in head if head.count(h) > 1})
         raise InputError(f"{source}: columns are there twice.", got=listed([h or "(no name)" for h in twice]))
-    ragged = [row[0] for row in table[1:] if len(row) > len(head) and any(c.strip() for c in row[len(head) :])]
+    ragged = [row[0] for row in table[1:] if len(row) > len(head) and any(row[len(head) :])]
     if ragged:
         raise InputError(f"{source}: rows have more cells than the head has columns.", got=listed(ragged))
     return [dict(zip(head, [*row, *[""] * len(head)], strict=False)) for row in table[1:]]

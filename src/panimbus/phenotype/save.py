@@ -10,10 +10,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
+from panimbus.core.guard import guarded
 from panimbus.core.table import CELL_TYPE, CLUSTERING, NOT_TYPED, UNASSIGNED
+from panimbus.io.documents import read_json
+from panimbus.io.h5ad import read_h5ad
 from panimbus.io.mantis import write_mantis
 from panimbus.io.names import safe_name
 from panimbus.io.place import place
@@ -159,22 +162,19 @@ def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Seg
 
 def open_run(folder: Path) -> tuple[AnnData, Wanted]:
     """The table of an earlier run and what was asked for then."""
-    import anndata
-
-    try:
-        data: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        asked = data["asked"]
-        wanted = Wanted(
-            tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"]
-        )
-        table = anndata.read_h5ad(folder / "types.h5ad")
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    expected = "what `panimbus phenotype run` wrote"
+    if lost := [name for name in ("run.json", "types.h5ad") if not (folder / name).is_file()]:
         raise ReadError(
             f"{folder}: not a folder that `panimbus phenotype run` wrote.",
             expected="run.json and types.h5ad",
-            got=str(error)[:200],
-        ) from error
-    return table, wanted
+            got=f"no {listed(lost)}",
+        )
+    with guarded(folder / "run.json", "the file is not what `panimbus phenotype run` wrote."):
+        asked = read_json(folder / "run.json", expected)["asked"]
+        wanted = Wanted(
+            tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"]
+        )
+    return read_h5ad(folder / "types.h5ad", expected), wanted
 
 
 def text_summary(summary: Summary, out: Path) -> str:

@@ -1,0 +1,209 @@
+"""Columns of a table as numbers: decimal commas, words for nothing, and ids of cells that stay exact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.errors import InputError, listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINE = "line"
+"""Name of an index that holds the lines of the file."""
+NOTHING = (
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "NaN",
+    "nan",
+    "NAN",
+    "-nan",
+    "-NaN",
+    "null",
+    "NULL",
+    "None",
+    "none",
+    "<NA>",
+    "#N/A",
+    "#NA",
+    "#NV",
+)
+"""Words that stand for no number; ``#NV`` is what a German spreadsheet writes."""
+_COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_GROUPED = re.compile(r"[+-]?\d{1,3}([.,'’\s]\d{3})+([.,]\d+)?")
+_LARGEST = np.iinfo(np.int64).max
+_SHOWN = 5
+
+
+def lines_of(mask: pd.Series[bool], limit: int = 8) -> str:
+    """Where a mask is true: lines of the file, or rows of a table that comes from no text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> lines_of(pd.Series([True, False, True])), lines_of(pd.Series([True], index=pd.Index([7], name="line")))
+    ('rows 1, 3', 'line 7')
+    """
+    at = np.flatnonzero(mask.to_numpy())
+    word = LINE if mask.index.name == LINE else "row"
+    shown = [str(n) for n in (mask.index[at] if word == LINE else at + 1)]
+    return f"{word}{'s' * (len(shown) != 1)} {listed(shown, limit)}"
+
+
+def is_number(column: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers already; true and false are none."""
+    import pandas as pd
+
+    return bool(pd.api.types.is_numeric_dtype(column)) and not pd.api.types.is_bool_dtype(column)
+
+
+def to_numbers(
+    frame: pd.DataFrame, sure: Iterable[str], where: object, *, perhaps: Iterable[str] = ()
+) -> tuple[dict[str, pd.Series[Any]], list[str]]:
+    """Read columns of text as numbers.
+
+    A decimal comma is understood where the table has no decimal point; with both, or where a comma may as well part
+    thousands, nothing is guessed.
+
+    Parameters
+    ----------
+    frame
+        Its index may be the lines of the file (see `lines_of`).
+    sure
+        Columns that must be numbers.
+    where
+        The file, for messages.
+    perhaps
+        Columns that may be text: those in which more than half of the values are no numbers.
+
+    Returns
+    -------
+    dict
+        Column -> numbers, NaN for nothing; columns of numbers as they are.
+    list
+        The columns that are text.
+
+    Raises
+    ------
+    InputError
+        With line, column and value of what is no number.
+    """
+    import pandas as pd
+
+    sure, perhaps = list(sure), list(perhaps)
+    out: dict[str, pd.Series[Any]] = {}
+    commas: dict[str, pd.Series[Any]] = {}
+    points, texts, wrong = [], [], []
+    for name in (*sure, *perhaps):
+        column = frame[name]
+        if is_number(column):
+            out[name] = column
+            if column.dtype.kind == "f" and bool((np.isfinite(column) & (column != np.round(column))).any()):
+                points.append(name)
+            continue
+        text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+        given = ~text.isin(NOTHING)
+        value = pd.to_numeric(text.where(given), errors="coerce").astype(np.float64)
+        left = given & value.isna()
+        comma = left & text.str.fullmatch(_COMMA.pattern)
+        left &= ~comma
+        if name in perhaps and 2 * int((left & ~text.str.fullmatch(_GROUPED.pattern)).sum()) > int(given.sum()):
+            texts.append(name)
+            continue
+        if left.any():
+            wrong.append(f"{lines_of(left, 3)}, {name}: {_values(text[left])} ({int(left.sum()):,} of {len(frame):,})")
+        if comma.any():
+            commas[name] = text[comma]
+        if text[value.notna()].str.contains(".", regex=False).any():
+            points.append(name)
+        out[name] = value
+    if wrong:
+        raise InputError(
+            f"{where}: there is text among the numbers.",
+            expected="numbers such as 0.5 (or 0,5), without separators of thousands; nothing, or NaN, where there is none",
+            got="\n             ".join(wrong[:12]),
+            fix="correct the values, or take these columns out",
+        )
+    if commas:
+        _check_commas(commas, points, where)
+        for name, text in commas.items():
+            value = pd.to_numeric(text.str.replace(",", ".", regex=False)).astype(np.float64)
+            out[name] = out[name].where(~out[name].index.isin(text.index), value.reindex(out[name].index))
+    return out, texts
+
+
+def _check_commas(commas: dict[str, pd.Series[Any]], points: list[str], where: object) -> None:
+    """Refuse commas that cannot be told from separators of thousands."""
+    fix = "write the numbers without separators of thousands, and all of them with a point or all with a comma"
+    if points:
+        name, text = next(iter(commas.items()))
+        raise InputError(
+            f"{where}: some numbers have a decimal comma and some a decimal point.",
+            got=f"{text.iloc[0]!r} in {name}; points in {listed(points, _SHOWN)}",
+            fix=fix,
+        )
+    if all(text.str.fullmatch(_THOUSANDS.pattern).all() for text in commas.values()):
+        name, text = next(iter(commas.items()))
+        raise InputError(
+            f"{where}: a comma may be a decimal comma or part thousands.",
+            got=f"{_values(text)} in {name}",
+            fix=fix,
+        )
+
+
+def _values(column: pd.Series[Any]) -> str:
+    return listed([repr(v) for v in dict.fromkeys(column.tolist())], _SHOWN)
+
+
+def cell_ids(column: pd.Series[Any], where: object) -> npt.NDArray[np.int64]:
+    """Ids of cells (values of a label image) as int64, exactly: as floats those above 2^53 would be other cells'.
+
+    Parameters
+    ----------
+    column : (n,)
+        Whole numbers, as numbers or as text; ``12.0`` will do.
+    where
+        File and column, for messages.
+
+    Raises
+    ------
+    InputError
+        On values that are no whole numbers, do not fit, or were rounded.
+    """
+    ids, whole = whole_numbers(column)
+    if not whole.all():
+        wrong = column[~whole]
+        raise InputError(
+            f"{where}: ids of cells that are no whole number below 2^63, as the values of a label image are.",
+            got=f"{_values(wrong.astype(str))} in {lines_of((~whole).set_axis(column.index))}",
+        )
+    return ids
+
+
+def whole_numbers(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], pd.Series[bool]]:
+    """Whole numbers exactly, and which of the values are such."""
+    import pandas as pd
+
+    given = column.to_numpy()
+    if given.dtype.kind in "iu":
+        ids, whole = given, given <= _LARGEST
+    elif given.dtype.kind == "f":  # above 2^53 other numbers were rounded to these
+        ids, whole = given, np.isfinite(given) & (given == np.round(given)) & (np.abs(given) <= 2.0**53)
+    else:
+        text = column.astype(str).str.strip()
+        thousand = text.str.fullmatch(r"[1-9]\d{0,2}[.,]000")  # 1 or 1000
+        if not text.str.fullmatch(r"\d{4,}[.,]000").any():
+            text = text.mask(thousand, "?")
+        text = text.str.replace(r"[.,]0+$", "", regex=True)
+        whole = text.str.fullmatch(r"[+-]?[0-9]{1,19}").to_numpy(np.bool_)
+        ids = pd.Series(np.where(whole, text, "0")).map(int).to_numpy(object)
+        whole &= np.abs(ids) <= _LARGEST
+    return np.where(whole, ids, 0).astype(np.int64), pd.Series(whole, index=column.index, dtype=bool)

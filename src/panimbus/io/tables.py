@@ -1,0 +1,348 @@
+"""One reader for every table that people bring: CSV of any spreadsheet, TSV, Parquet, an export of QuPath.
+
+Separators (comma, semicolon, tab, bar), decimal commas, encodings (UTF-8, UTF-16, Windows-1252), quotes, empty rows and columns
+are understood; what cannot be is refused with line, column and value. Names stay text (a FOV called 007), ids stay exact.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
+from panimbus.core.guard import guarded, in_words
+from panimbus.io.documents import check_regular
+from panimbus.io.names import stem
+from panimbus.io.numbers import LINE, NOTHING, cell_ids, to_numbers
+from panimbus.io.textfile import examine, stream_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_COLUMNS = 20_000
+_MOST_VALUES = 1 << 31
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that is asked for.
+
+    Parameters
+    ----------
+    name
+        As the result calls it, and the name it is looked for under first.
+    kind
+        ``text``: as it stands, "" for nothing. ``number``: float64, NaN for nothing. ``id``: int64, exact.
+    aliases
+        Other names; case, spaces, ``_``, ``-`` and ``.`` do not count.
+    required
+        Whether a table without it is refused.
+    """
+
+    name: str
+    kind: Literal["text", "number", "id"] = "text"
+    aliases: tuple[str, ...] = ()
+    required: bool = True
+
+
+FOV_ALIASES = ("fov", "fov id", "image", "image id", "imageid", "image name", "sample", "sample id")
+"""What other programs call the FOV; ``Image`` is QuPath's, and holds the name of a file."""
+CELL_ALIASES = ("cell id", "label", "cell", "cellid", "cell label", "object", "object number", "objectnumber", "name")
+"""What other programs call the value of the label image; ``Name`` is QuPath's, for cells that panimbus wrote."""
+
+
+def fov_column(name: str = "fov", *, required: bool = True) -> Column:
+    """The FOV of a cell, under any of its usual names."""
+    return Column(name, "text", FOV_ALIASES, required)
+
+
+def cell_column(name: str = "cell_id") -> Column:
+    """The id of a cell, under any of its usual names."""
+    return Column(name, "id", CELL_ALIASES)
+
+
+def read_table(
+    path: str | Path,
+    columns: Sequence[Column] = (),
+    *,
+    expected: str = "a table (CSV, TSV or Parquet)",
+    rest: Literal["text", "any"] = "text",
+    first: str | None = None,
+) -> pd.DataFrame:
+    """Read a table.
+
+    Parameters
+    ----------
+    path
+        ``.parquet``, or text whatever its ending; ``.gz`` will do.
+    columns
+        What is asked for; see `Column`.
+    expected
+        What the file should be, for messages.
+    rest
+        Other columns: ``text``, or ``any`` (numbers where the column holds numbers).
+    first
+        Name that a first column without one gets; None drops it (row numbers that programs write).
+
+    Returns
+    -------
+    DataFrame
+        The columns in their order under the names asked for; the index holds the lines of the file.
+
+    Raises
+    ------
+    ReadError
+        On files that are no table.
+    InputError
+        On columns that are missing or there twice, and on values of the wrong kind.
+    """
+    path = Path(path)
+    check_regular(path, expected)
+    frame = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, columns, rest, first, expected)
+    places = _places(path, [str(c) for c in frame.columns], columns)
+    image = places.get("fov", places.get("fov_id"))
+    frame = frame.rename(columns={given: name for name, given in places.items()})
+    return _typed(path, frame, columns, rest, image)
+
+
+def is_alias(name: str, columns: Sequence[Column]) -> bool:
+    """Whether a column's name is one under which some column is looked for."""
+    return any(_key(name) in (_key(c.name), *map(_key, c.aliases)) for c in columns)
+
+
+def split_rows(text: str, where: object) -> list[tuple[int, list[str]]]:
+    r"""The rows of a small table of text, each with its line; rows without anything are left out.
+
+    Parameters
+    ----------
+    text
+        Fields separated by comma, semicolon, tab or bar, perhaps in quotes. Lines that begin with ``#`` are comments.
+    where
+        The file, for messages.
+
+    Examples
+    --------
+    >>> split_rows('a;b\n;\n"x;1";0,5', "t.csv")
+    [(1, ['a', 'b']), (3, ['x;1', '0,5'])]
+    """
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if not line.lstrip(' "\ufeff').startswith("#")]
+    lines = [(n, line) for n, line in lines if line.strip(' ,;\t|"')]
+    if not lines:
+        return []
+    delimiter = _delimiter([line for _, line in lines[:20]])
+    with guarded(where, "the table cannot be read."):
+        if any("\0" in line for _, line in lines):
+            raise ReadError(f"{where}: the table holds NUL characters: it is no text.")
+        reader = csv.reader((line for _, line in lines), delimiter=delimiter, skipinitialspace=True)
+        out, at = [], 0
+        for row in reader:
+            out.append((lines[at][0], [field.strip() for field in row]))
+            at = reader.line_num
+            if len(row) > MOST_COLUMNS:
+                raise ReadError(f"{where}: line {out[-1][0]} has {len(row):,} fields.", expected=f"at most {MOST_COLUMNS:,}")
+    return out
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_.-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+def _places(path: Path, names: list[str], columns: Sequence[Column]) -> dict[str, str]:
+    """Name that is asked for -> the column that has it."""
+    keys = [_key(n) for n in names]
+    out: dict[str, str] = {}
+    for column in columns:
+        if column.name in names:
+            out[column.name] = column.name
+    for column in columns:
+        for alias in () if column.name in out else dict.fromkeys(map(_key, (column.name, *column.aliases))):
+            hits = [n for n, key in zip(names, keys, strict=True) if key == alias and n not in out.values()]
+            if len(hits) > 1:
+                raise InputError(f"{path}: several columns say the same.", got=listed(hits), fix="keep one of them")
+            if hits:
+                out[column.name] = hits[0]
+                break
+    if lost := [c for c in columns if c.required and c.name not in out]:
+        unparted = len(names) == 1 and re.search(r"[^\w-]", names[0])
+        raise InputError(
+            f"{path}: columns are missing: {', '.join(c.name for c in lost)}.",
+            expected=f"the columns {', '.join(c.name for c in columns if c.required)}",
+            available=names,
+            fix="separate the columns by commas, semicolons or tabs" if unparted else None,
+        )
+    return out
+
+
+def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str, image: str | None) -> pd.DataFrame:
+    """Every column in its kind."""
+    kinds = {c.name: c.kind for c in columns if c.name in frame.columns}
+    kinds |= {c: "text" for c in frame.columns if c not in kinds and rest == "text"}
+    for name, kind in kinds.items():
+        if kind == "text":
+            column = frame[name]
+            frame[name] = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+        elif kind == "id":
+            frame[name] = cell_ids(frame[name], f"{path}, column {name}")
+    others = [c for c in frame.columns if c not in kinds]
+    changed, _ = to_numbers(frame, [c for c, k in kinds.items() if k == "number"], path, perhaps=others)
+    for name, values in changed.items():
+        frame[name] = values
+    for name in ("fov", "fov_id"):
+        if image is not None and _key(image).startswith("image") and name in kinds:
+            frame[name] = frame[name].map({v: _image_stem(v) for v in frame[name].unique()})
+    return frame
+
+
+def _image_stem(name: str) -> str:
+    """The FOV of an image's file name, after which QuPath may write the name of a series.
+
+    Examples
+    --------
+    >>> _image_stem("fov1.ome.tiff - Series 0"), _image_stem("core - 3")
+    ('fov1', 'core - 3')
+    """
+    file, separator, _ = name.partition(" - ")
+    return stem(file) if separator and stem(file) != file else stem(name)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtraError("Reading a Parquet table", "parquet") from None
+    with guarded(path, "the table cannot be read."), pq.ParquetFile(path) as file:
+        meta = file.metadata
+        if meta.num_columns > MOST_COLUMNS or meta.num_rows * max(1, meta.num_columns) > _MOST_VALUES:
+            raise ReadError(f"{path}: the table is too large.", got=f"{meta.num_rows:,} rows, {meta.num_columns:,} columns")
+        _check_names(path, [n for n in file.schema_arrow.names if not n.startswith("__index_level_")])
+        frame: pd.DataFrame = file.read().to_pandas(integer_object_nulls=True)
+    named = [n for n in frame.index.names if n is not None]
+    frame = frame.reset_index() if named else frame.reset_index(drop=True)
+    for name in frame.columns:
+        if isinstance(frame[name].dtype, pd.CategoricalDtype):
+            frame[name] = frame[name].astype(object)
+    return frame.set_axis([str(c).strip() for c in frame.columns], axis=1)
+
+
+def _text(path: Path, columns: Sequence[Column], rest: str, first: str | None, expected: str) -> pd.DataFrame:
+    encoding, last = examine(path, expected)
+    names, delimiter, used = _head(path, encoding, expected)
+    if last and last.count(delimiter) < len(names) - 1:
+        raise ReadError(f"{path}: its last line is cut.", expected=f"{len(names)} fields, or an end of the line", got=last[-80:])
+    if first is not None and names and not names[0]:
+        names[0] = first
+    _check_names(path, names)
+    frame = _rows(path, encoding, delimiter, used, [rest == "text" or is_alias(n, columns) or not n for n in names])
+    nameless = [i for i, n in enumerate(names) if not n]
+    for i in nameless:
+        if i and (there := frame.iloc[:, i].fillna("") != "").any():
+            raise InputError(f"{path}: column {i + 1} has values and no name.", got=f"{frame.iloc[:, i][there].iloc[0]!r}")
+    frame = frame.drop(columns=[str(i) for i in nameless])
+    empty = frame.iloc[:, 0].isna() | (frame.iloc[:, 0] == "") if frame.shape[1] else frame.index == -1
+    part = frame[empty]
+    blank = part.index[(part.isna() | (part == "")).all(axis=1)]
+    frame = frame.drop(index=blank)
+    frame.index.name = LINE
+    return frame.set_axis([n for n in names if n], axis=1)
+
+
+def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]) -> pd.DataFrame:
+    """The rows below the head; columns are called 0, 1, 2 ... and rows by their lines."""
+    import pandas as pd
+
+    names = [str(i) for i in range(len(text))]
+    with guarded(path, "the table cannot be read."), stream_of(path, encoding) as stream, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # fields beyond the head would be lost
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+        for _ in range(used):
+            next(stream)
+        try:
+            frame = pd.read_csv(
+                stream,
+                sep=delimiter,
+                header=None,
+                names=names,
+                index_col=False,
+                dtype={n: str for n, is_text in zip(names, text, strict=True) if is_text},
+                na_values={n: list(NOTHING) for n, is_text in zip(names, text, strict=True) if not is_text},
+                keep_default_na=False,
+                skip_blank_lines=False,
+                skipinitialspace=True,
+            )
+        except pd.errors.EmptyDataError:
+            return pd.DataFrame({n: pd.Series(dtype=object) for n in names})
+        except pd.errors.ParserWarning:
+            raise ReadError(f"{path}: its rows have more fields than its header.", got=f"a header of {len(text)}") from None
+        except pd.errors.ParserError as error:
+            raise _tokenising(path, str(error), used, len(text)) from None
+    frame.index = pd.RangeIndex(used + 1, used + 1 + len(frame))
+    return frame
+
+
+def _tokenising(path: Path, message: str, used: int, width: int) -> ReadError:
+    """What pandas says of rows that cannot be parted, with the line of the file."""
+    if wide := re.search(r"in line (\d+), saw (\d+)", message):
+        got = f"{wide[2]} in line {int(wide[1]) + used}, and a header of {width}"
+        return ReadError(f"{path}: its rows have more fields than its header.", got=got)
+    if quote := re.search(r"EOF inside string starting at row (\d+)", message):
+        line = int(quote[1]) + used + 1
+        return ReadError(f"{path}: a quotation mark is never closed.", got=f'line {line} begins a field with "')
+    return ReadError(f"{path}: the table cannot be read.", got=message.strip().splitlines()[0][:200])
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if len(names) > MOST_COLUMNS:
+        raise ReadError(f"{path}: the table has {len(names):,} columns.", expected=f"at most {MOST_COLUMNS:,}")
+    if twice := [n for n in dict.fromkeys(names) if n and list(names).count(n) > 1] if len(set(names)) < len(names) else []:
+        raise InputError(f"{path}: columns are there twice.", got=listed(twice))
+    if odd := [n for n in names if any(unicodedata.category(c) == "Cc" for c in n)]:
+        raise ReadError(f"{path}: names of columns hold control characters.", got=listed([repr(n) for n in odd], 5))
+
+
+def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int]:
+    """Names of the columns, the separator, and how many lines the header takes."""
+    with stream_of(path, encoding) as stream:
+        lines = list(islice(stream, 40))
+    start = next((i for i, line in enumerate(lines) if line.strip(' ,;\t|"\n')), None)
+    declared = re.fullmatch(r'"?sep=([,;\t|])"?', lines[start].rstrip("\n"), re.IGNORECASE) if start is not None else None
+    if declared and start is not None:  # for spreadsheets alone
+        start = next((i for i in range(start + 1, len(lines)) if lines[i].strip()), None)
+    if start is None:
+        raise ReadError(f"{path} is not a table that can be read: it is empty.", expected=expected)
+    delimiter = declared[1] if declared else _delimiter(lines[start:])
+    if (count := lines[start].count(delimiter)) > MOST_COLUMNS:
+        raise ReadError(f"{path}: the table has {count + 1:,} columns.", expected=f"at most {MOST_COLUMNS:,}")
+    reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=True)
+    try:
+        names = [" ".join(n.split()) if re.search(r"[\r\n\t]", n) else n.strip() for n in next(reader)]
+    except csv.Error as error:
+        raise ReadError(f"{path}: the header of the table cannot be read.", got=in_words(error)) from None
+    return names, delimiter, start + reader.line_num
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The separator of which the rows have as many as the header; a comma in a decimal or in a name does not count."""
+
+    def fields(line: str, delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([line], delimiter=delimiter)))
+        except (csv.Error, StopIteration):
+            return 1
+
+    def fit(delimiter: str) -> tuple[float, int]:
+        width = fields(lines[0], delimiter)
+        rows = [n for n in (fields(line, delimiter) for line in lines[1:] if line.strip()) if n > 1]
+        share = sum(n == width for n in rows) / len(rows) if rows else 0.5
+        return (share if width > 1 else -1, width)
+
+    return max(_DELIMITERS, key=fit)

@@ -1,0 +1,97 @@
+"""Thresholds per marker as they are written: in an option, or in a table."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from panimbus.core.errors import ChannelError, InputError, ReadError, listed
+from panimbus.core.thresholds import alike
+from panimbus.io.tables import Column, read_table
+
+_EXPECTED = "CD20=0.7,CD4=0.6, or a CSV file with the columns marker,threshold; each above 0 and below 1"
+
+
+def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, float]:
+    """Read thresholds of some markers.
+
+    Parameters
+    ----------
+    text_or_path
+        ``CD20=0.7,CD4=0.6``; or the path of a CSV file with the columns ``marker`` and ``threshold`` (more columns do no harm),
+        which names with commas need.
+    channels
+        The markers of the panel.
+
+    Returns
+    -------
+    dict
+        Marker -> threshold, in the order of ``channels``.
+
+    Raises
+    ------
+    ChannelError
+        If a marker is not in the panel; it names the closest ones.
+    InputError
+        If a threshold is no number above 0 and below 1, or a marker has two. All problems are in one message.
+
+    Examples
+    --------
+    >>> parse_thresholds("CD4=0.6, CD20=0.7", ["CD20", "CD3", "CD4"])
+    {'CD20': 0.7, 'CD4': 0.6}
+    """
+    path = _as_file(text_or_path)
+    pairs = _inline(text_or_path) if path is None else _rows(path)
+    if not pairs:
+        raise InputError(f"There are no thresholds in {str(text_or_path if path is None else path)!r}.", expected=_EXPECTED)
+    problems = [f"{name}: twice" for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    unknown = [name for name in dict.fromkeys(name for name, _ in pairs) if name not in channels]
+    problems += [f"no marker {name!r}{alike(name, channels)}" for name in unknown]
+    out: dict[str, float] = {}
+    for name, value in pairs:
+        number = _number(value)
+        if number is None or not 0 < number < 1:
+            problems.append(f"{name}: {value!r} is {'not a number' if number is None else 'not above 0 and below 1'}")
+        else:
+            out[name] = number
+    if problems:
+        what = f"Thresholds that cannot be used ({text_or_path if path is None else path})."
+        if unknown:
+            raise ChannelError(what, got="; ".join(problems), available=channels)
+        raise InputError(what, expected=_EXPECTED, got="; ".join(problems))
+    return {name: out[name] for name in channels if name in out}
+
+
+def _as_file(text: str) -> Path | None:
+    path = Path(text)
+    try:
+        if path.is_file():
+            return path
+    except OSError:  # too long for a name
+        return None
+    if "=" not in text and path.suffix:
+        raise ReadError(f"{path}: there is no such file.", expected=_EXPECTED)
+    return None
+
+
+def _inline(text: str) -> list[tuple[str, str]]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if bare := [word for word in words if not word.rpartition("=")[0].strip()]:
+        raise InputError("Thresholds that cannot be read.", expected=_EXPECTED, got=listed(bare))
+    return [(name.strip(), value.strip()) for name, _, value in (word.rpartition("=") for word in words)]
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
+    columns = (Column("marker", aliases=("channel",)), Column("threshold"))
+    frame = read_table(path, columns, expected="a table of thresholds with the columns marker,threshold")
+    return list(zip(frame["marker"], frame["threshold"], strict=True))
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text.replace(",", "."))  # a threshold has no thousands
+    except ValueError:
+        return None
+    return None if math.isnan(number) else number
