@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from panimbus.core.errors import ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import to_frame
@@ -469,3 +470,29 @@ def test_a_damaged_part_is_computed_again(slide, run, model, tmp_path, monkeypat
     for path in (out / "fovs" / "slide" / "bands").iterdir():
         path.write_bytes(path.read_bytes()[:100])
     same_table(run(slide(), model("compact"), tile=208, out=out), run(slide(), model("compact"), tile=208))
+
+
+@pytest.mark.parametrize("how", ["replaced", "touched"])
+@pytest.mark.parametrize("stage", ["scan", "score"])
+@pytest.mark.parametrize("which", ["images", "labels"])
+def test_a_file_that_changes_during_the_run(files, run, model, tmp_path, which, stage, how):
+    """What was read of it may be of both versions, whether a reader stumbles or not."""
+    path = tmp_path / which / ("fov1.tiff" if which == "labels" else "fov1.ome.tiff")
+    done = []
+
+    def change_once(progress):
+        if progress.stage != stage or done:
+            return
+        done.append(stage)
+        if how == "touched":
+            os.utime(path, ns=(1, 1))
+        elif which == "labels":
+            write_labels(path, np.ones((60, 52), np.uint32))
+        else:
+            write_ome_tiff(path, np.full((2, 60, 52), 7, np.uint16), ("a", "b"), 1.0)
+
+    words = "label image" if which == "labels" else "image"
+    with pytest.raises(ReadError, match=f"FOV 'fov1': the {words} changed while it was being read"):
+        run(files(), model("compact"), out=tmp_path / "out", progress=change_once)
+    again, fresh = run(files(), model("compact"), out=tmp_path / "out"), run(files(), model("compact"))
+    np.testing.assert_array_equal(again.X, fresh.X)

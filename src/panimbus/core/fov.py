@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import ChannelError, InputError
+from panimbus.core.errors import ChannelError, InputError, ReadError
 
 Array = npt.NDArray[Any]
 
@@ -56,6 +56,8 @@ class Fov:
         "mtime_ns": 1}``.
     notes
         What the reader had to decide or repair, one sentence each (renamed channels, a guessed pixel size).
+    stamp
+        Looks at the files again and gives the entries of ``source`` that tell one version of them from another; None for arrays.
     """
 
     fov_id: str
@@ -65,6 +67,7 @@ class Fov:
     mpp: float | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    stamp: Callable[[], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(str(c) for c in self.channels))
@@ -114,6 +117,19 @@ class Fov:
                 available=self.channels,
                 fix="check the spelling (names are case-sensitive)",
             ) from None
+
+    def check_unchanged(self) -> None:
+        """Refuse files that were replaced or written to since they were opened: what was read of them may be of both versions."""
+        if self.stamp is None:
+            return
+        changed = [name for name, value in self.stamp().items() if self.source.get(name) != value]
+        if changed:
+            which = "labels" if all(name.startswith("labels_") for name in changed) else "image"
+            raise ReadError(
+                f"FOV {self.fov_id!r}: the {'label image' if which == 'labels' else which} changed while it was being read.",
+                got=f"another size, time of change or number of files: {self.source.get(which)}",
+                fix="wait until nothing writes there any more, then run the same command again",
+            )
 
     def with_(self, **changes: Any) -> Fov:
         """A copy with some fields replaced."""

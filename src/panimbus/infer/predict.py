@@ -20,7 +20,7 @@ from panimbus.core.table import FovScores, to_anndata
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
 from panimbus.infer.settings import PredictSettings, Progress
-from panimbus.infer.stages import Run, Scores, scan_all, score_all
+from panimbus.infer.stages import Run, Scores, scan_all, score_all, watching
 from panimbus.infer.store import FolderStore
 from panimbus.infer.tta import views
 from panimbus.infer.work import Executor, LocalExecutor, Plan, open_backend
@@ -86,7 +86,7 @@ def predict(
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
     plan = make_plan(resolve_model(model), settings, chosen, channels, scale)
     store = FolderStore(Path(out)) if out else None
-    with _executor(plan) as executor:
+    with _executor(plan) as executor, watching(chosen):
         run = Run(chosen, plan, executor, store, progress or (lambda _: None))
         scan_all(run)
         scale = normaliser(run, scale)

@@ -19,7 +19,7 @@ from panimbus.infer.blocks import BlockPart
 from panimbus.infer.predict import check_fovs, collect, make_plan, normaliser
 from panimbus.infer.request import Request, Told, agree, agree_on_backend, read_told
 from panimbus.infer.settings import Progress
-from panimbus.infer.stages import Run, Share, fov_blocks, scan_all, score_all
+from panimbus.infer.stages import Run, Share, fov_blocks, scan_all, score_all, watching
 from panimbus.infer.store import FolderStore
 from panimbus.infer.work import LocalExecutor, Plan, ScanWork, ScoreWork, open_backend
 
@@ -74,13 +74,15 @@ def predict_share(
     agree(folder, request, plan.model, share.of, command)
     store, report = FolderStore(folder), progress or _silent
     if stage == "scan":
-        scan_all(Run(fovs, plan, _Reader(), store, report, share), share)
+        with watching(fovs):
+            scan_all(Run(fovs, plan, _Reader(), store, report, share), share)
         return
     executor = LocalExecutor(open_backend(plan.model, plan.settings))
     agree_on_backend(folder, executor.name)
     run = Run(fovs, plan, executor, store, report, share)
-    _scan_whole(run)
-    score_all(run, normaliser(run, scale), executor.name, only_share=True)
+    with watching(fovs):
+        _scan_whole(run)
+        score_all(run, normaliser(run, scale), executor.name, only_share=True)
 
 
 def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:

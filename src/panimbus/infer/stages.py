@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Generic, TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.band import BandScan
-from panimbus.core.errors import listed
+from panimbus.core.errors import ReadError, listed
 from panimbus.core.evidence import evidence_layers
 from panimbus.core.fov import Fov
 from panimbus.core.planes import OF_DATASET
@@ -149,6 +149,17 @@ class _Parts(Generic[P]):
             self.store.drop_parts(self.fov, self.kind)
 
 
+@contextmanager
+def watching(fovs: Sequence[Fov]) -> Iterator[None]:
+    """Where a file cannot be read because it changed meanwhile, say that."""
+    try:
+        yield
+    except ReadError:
+        for fov in fovs:
+            fov.check_unchanged()
+        raise
+
+
 # ---------------------------------------------------------------- first pass
 def scan_all(run: Run, share: Share | None = None) -> bool:
     """Scan all FOVs that were not yet, or a share of all bands; whether all FOVs are known now."""
@@ -202,6 +213,7 @@ def _scan_key(run: Run, fov: Fov) -> str:
 def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
     fov = parts.fov
     cells, scan = join_bands(fov, run.plan.looked_at, run.plan.model.card.mpp, parts)
+    fov.check_unchanged()
     if scan.skipped:
         logger.warning("FOV %r: skipped what cannot be read: %s", fov.fov_id, listed([f"{c} {box}" for c, box in scan.skipped]))
     if (store := run.keeps(fov)) is not None:
@@ -321,6 +333,7 @@ def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
 def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Scored:
     fov, known, channels = parts.fov, run.scanned[parts.fov.fov_id], run.plan.channels
     joined = join_parts(known.cells.n, len(channels), parts)
+    fov.check_unchanged()
     score, score_sd = joined.score, joined.score_sd
     lost = np.isnan(known.scan.mean)  # on pixels that could not be read: not known, not negative
     score[lost] = score_sd[lost] = np.nan

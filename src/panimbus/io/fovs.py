@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +196,27 @@ def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str
 def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:
     raw, channel_ids, renamed = name_planes(raw, panel, f"FOV {fov_id!r}")
     size, sized = isotropic(raw.size, mpp, f"FOV {fov_id!r}")
-    source = {"image": str(path), "format": raw.fmt, **_stamp(raw.files)}
+    stamp = _Stamp((("", raw.files),))
+    source = {"image": str(path), "format": raw.fmt, **stamp()}
     if isinstance(raw.image, Planes):
         source["planes"] = list(raw.image.order)
     if raw.part is not None:
         source["part"] = raw.part
-    return Fov(fov_id, GuardedArray(raw.image, path), channel_ids, None, size, source, raw.notes + renamed + sized)
+    return Fov(fov_id, GuardedArray(raw.image, path), channel_ids, None, size, source, raw.notes + renamed + sized, stamp)
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """Looks at files: for each prefix of a name in `Fov.source`, what `_stamp` says of its files now."""
+
+    parts: tuple[tuple[str, tuple[Place, ...]], ...]
+
+    def __call__(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for prefix, files in self.parts:
+            with guarded(files[0] if files else "the image", "the file cannot be looked at any more."):
+                out |= {f"{prefix}{name}": value for name, value in _stamp(files).items()}
+        return out
 
 
 def _stamp(files: Sequence[Place]) -> dict[str, Any]:
@@ -279,6 +294,8 @@ def _with_labels(fov: Fov, path: Place) -> Fov:
 
 
 def _attach(fov: Fov, array: Any, path: Place, fmt: str, notes: tuple[str, ...]) -> Fov:
-    stamp = {f"labels_{name}": value for name, value in _stamp(array.files if isinstance(array, ZarrPlanes) else [path]).items()}
-    source = {**fov.source, "labels": str(path), "labels_format": fmt, **stamp}
-    return fov.with_(labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes))
+    files = tuple(array.files) if isinstance(array, ZarrPlanes) else (path,)
+    own = _Stamp((("labels_", files),))
+    source = {**fov.source, "labels": str(path), "labels_format": fmt, **own()}
+    stamp = _Stamp((*(fov.stamp.parts if isinstance(fov.stamp, _Stamp) else ()), *own.parts))
+    return fov.with_(labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes), stamp=stamp)
