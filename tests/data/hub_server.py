@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -21,8 +21,10 @@ class Hub:
         (kind, repository) -> path -> bytes; files above 512 bytes are "large": redirected, and hashed by SHA-256.
     break_after
         Close the connection of a large file after so many bytes, ``breaks`` times.
-    corrupt, ignore_range
-        Send wrong bytes; send the whole file whatever range was asked for.
+    corrupt, ignore_range, surplus
+        Send wrong bytes; send the whole file whatever range was asked for; send so many bytes more, without a length.
+    listing
+        Bytes that are sent instead of the list of files.
     asked
         (path, Range header) of every download.
     """
@@ -32,6 +34,8 @@ class Hub:
     breaks: int = 10**9
     corrupt: bool = False
     ignore_range: bool = False
+    surplus: int = 0
+    listing: bytes | None = None
     asked: list = field(default_factory=list)
     url: str = ""
     cdn: str = ""
@@ -69,6 +73,8 @@ def _handler(hub):
             files = hub.files.get((kind, repository))
             if files is None or revision not in ([], ["revision", "main"], ["revision", COMMIT]):
                 return self._plain(404, b'{"error":"Repository not found"}', {"X-Error-Code": "RepoNotFound"})
+            if hub.listing is not None:
+                return self._plain(200, hub.listing, {"Content-Type": "application/json"})
             siblings = []
             for path, data in files.items():
                 entry = {"rfilename": path, "size": len(data), "blobId": _git(data)}
@@ -102,16 +108,21 @@ def _handler(hub):
                 self.send_header(key, value)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-            self.send_header("Content-Length", str(len(data) - start))
+            if hub.surplus:
+                self.close_connection = True
+                body += bytes(hub.surplus)
+            else:
+                self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
             if self.command == "HEAD":
                 return
-            stop = len(data)
+            stop = len(body)
             if hub.break_after is not None and len(data) > 512 and hub.breaks > 0 and start + hub.break_after < stop:
                 hub.breaks -= 1
                 stop = start + hub.break_after
-            self.wfile.write(body[start:stop])
-            if stop < len(data):
+            with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked may have heard enough
+                self.wfile.write(body[start:stop])
+            if stop < len(body):
                 self.wfile.flush()
                 self.close_connection = True
 

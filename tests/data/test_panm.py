@@ -1,7 +1,10 @@
 """Pan-M: fetched from a loopback hub, resumed, checked, unpacked, and read as it was published."""
 
 import io
+import json
+import stat
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -11,8 +14,9 @@ import tifffile
 
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.data import panm
-from panimbus.data.hub import Repository, download, endpoint, list_files
 from panimbus.data.panm import DATASETS, SETS, TRUTH, check_cells, fetch, open_panm, read_truth
+from panimbus.io.archive import unpack
+from panimbus.io.hub import Repository, download, endpoint, kept, list_files
 from panimbus.simulate import simulate_tissue
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -228,14 +232,120 @@ def test_the_server_speaks_the_hubs_protocol(hub, tmp_path):
     assert Path(path).read_bytes() == ours.read_bytes()
 
 
-def test_evil_names(tmp_path):
-    archive = tmp_path / "a.zip"
-    archive.write_bytes(_zip({"../evil.txt": b"x"}, ""))
+def _listing(**changes):
+    entry = {"rfilename": "V1.pt", "size": 5, "blobId": "0" * 40}
+    return {"sha": COMMIT, "siblings": [{**entry, **changes}]}
+
+
+TWICE = [_listing()["siblings"][0], _listing(rfilename="v1.PT")["siblings"][0]]
+
+
+@pytest.mark.parametrize(
+    ("listing", "message"),
+    [
+        (_listing(blobId="/../../../../stolen"), "blobId"),  # was a part of the name of the half file
+        (_listing(blobId=None, lfs={"sha256": "../../x", "size": 5}), "sha256"),
+        (_listing(size=-1), "size"),
+        (_listing(size="much"), "size"),
+        (_listing(size=10**30), "size"),
+        (_listing(rfilename=5), "rfilename"),
+        (_listing(rfilename=".fetch/fetched.json"), "not its to write"),
+        (_listing(rfilename="a\0b"), "cannot be written"),
+        (_listing(rfilename="x" * 300), "too long"),
+        ({"sha": "../../x", "siblings": []}, "sha"),
+        ({"sha": COMMIT, "siblings": TWICE}, "overwrite each other"),
+        ({"sha": COMMIT, "siblings": {"a": 1}}, "siblings"),
+        ([1, 2], "not an answer"),
+        ("[" * 100_000, "not JSON"),
+        (_listing(blobId=None), "no size or no checksum"),
+        (_listing(size=1 << 45, blobId="1" * 40), "no room"),
+    ],
+)
+def test_a_hub_is_not_believed(hub, tmp_path, listing, message):
+    """Nothing is written, inside the folder or out of it."""
+    hub.listing = listing.encode() if isinstance(listing, str) else json.dumps(listing).encode()
+    (tmp_path / "stolen").write_text("mine")
+    before = sorted(p for p in tmp_path.rglob("*"))
+    with pytest.raises(ReadError, match=message):
+        fetch("nimbus-weights", tmp_path / "a" / "b")
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+    assert hub.asked == []
+
+
+def test_more_than_was_said(hub, tmp_path):
+    """A server that sends on and on fills no disk."""
+    hub.surplus = 50_000_000
+    with pytest.raises(ReadError, match="more comes than the hub's list says"):
+        fetch("nimbus-weights", tmp_path)
+    assert not (tmp_path / "V1.pt").exists()
+    assert not list((tmp_path / ".fetch" / "parts").iterdir())
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "{", '{"V1.pt": 5}', '{"V1.pt": [1, 2, "x"]}', "[" * 100_000])
+def test_a_damaged_list_of_what_is_finished(hub, tmp_path, text):
+    fetch("nimbus-weights", tmp_path)
+    hub.asked.clear()
+    (tmp_path / ".fetch" / "fetched.json").write_text(text)
+    assert kept(tmp_path, "V1.pt") is None
+    assert fetch("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
+    assert hub.asked == []  # the file is known by its hash
+    assert kept(tmp_path, "V1.pt") == tmp_path / "V1.pt"
+
+
+def _archive(path, *members, kind=zipfile.ZIP_DEFLATED):
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", kind) as archive:
+        warnings.simplefilter("ignore")  # a name twice
+        for name, data, mode in members:
+            info = zipfile.ZipInfo(name)
+            info.compress_type, info.external_attr = kind, mode << 16
+            archive.writestr(info, data)
+    return path
+
+
+FILE, LINK, DEVICE = stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o644
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("../evil.txt", b"x", FILE)], "outside"),
+        ([("/tmp/evil.txt", b"x", FILE)], "outside"),  # noqa: S108
+        ([("a\\..\\..\\evil.txt", b"x", FILE)], "outside"),
+        ([("c:evil.txt", b"x", FILE)], "colon"),
+        ([(".fetch/fetched.json", b"{}", FILE)], "not its to write"),
+        ([("link", b"/etc/passwd", LINK)], "link or a device"),
+        ([("null", b"", DEVICE)], "link or a device"),
+        ([("a/b.tif", b"x", FILE), ("A/B.tif", b"y", FILE)], "overwrite each other"),
+        ([("a", b"x", FILE), ("a/b", b"y", FILE)], "overwrite each other"),
+        ([("a", b"x", FILE), ("a", b"y", FILE)], "overwrite each other"),
+        ([(f"{k}.bin", bytes(30 << 20), FILE) for k in range(4)], "far more than it can"),
+    ],
+)
+def test_hostile_archives(tmp_path, members, message):
+    """The good member before the bad one is not written either."""
+    path = _archive(tmp_path / "a.zip", ("good.txt", b"good", FILE), *members)
+    with pytest.raises(ReadError, match=message):
+        unpack([path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_archives(tmp_path):
+    path = _archive(tmp_path / "a.zip", ("x.bin", bytes(range(256)) * 40, FILE), kind=zipfile.ZIP_STORED)
+    whole = path.read_bytes()
+    for cut in (whole[:100], whole[:-10], b"not a zip at all", b"", whole[:500] + b"!" + whole[501:]):
+        path.write_bytes(cut)
+        with pytest.raises(ReadError, match="damaged"):
+            unpack([path], tmp_path / "out")
+        assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_a_link_in_the_folder_leads_nothing_out(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "data").symlink_to(tmp_path)
+    path = _archive(tmp_path / "a.zip", ("data/evil.txt", b"x", FILE))
     with pytest.raises(ReadError, match="outside"):
-        panm.unpack([archive], tmp_path / "out")
-    archive.write_bytes(b"not a zip at all")
-    with pytest.raises(ReadError, match="damaged"):
-        panm.unpack([archive], tmp_path / "out")
+        unpack([path], tmp_path / "out")
+    assert not (tmp_path / "evil.txt").exists()
 
 
 @pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "c:x"])

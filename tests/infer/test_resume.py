@@ -15,7 +15,7 @@ from panimbus.core.table import to_frame
 from panimbus.infer import stages
 from panimbus.infer import work as module
 from panimbus.infer.output import check_kinds, load_scale, save_run, summary
-from panimbus.infer.store import FolderStore, fingerprint, free_space, safe_name
+from panimbus.infer.store import FolderStore, fingerprint, safe_name
 from panimbus.io import open_fovs
 from panimbus.io.write import write_labels, write_ome_tiff
 
@@ -358,10 +358,6 @@ def test_names_of_files():
 def test_fingerprint():
     assert fingerprint({"a": 1, "b": (1, 2)}) == fingerprint({"b": [1, 2], "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
-
-
-def test_free_space(tmp_path):
-    assert free_space(tmp_path / "not" / "there") > 0
 
 
 def test_scan_round_trip(fov, tmp_path):

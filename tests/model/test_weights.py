@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -203,19 +204,20 @@ def test_metadata_is_what_onnx_and_openvino_see(saved):
     assert ov.Core().read_model(path).get_rt_info(["framework", "panimbus_card"]).value == ours["panimbus_card"]
 
 
-def test_the_hub_is_an_extra_and_offline_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtraError, match=r"panimbus\[hub\]"):
+def test_published_weights_are_fetched_once_and_kept(monkeypatch, tmp_path):
+    sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+    from hub_server import serve
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with serve({("models", "JLrumberger/Nimbus-Inference"): {"V1.pt": bytes(1000)}}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        path = resolve_model("nimbus").pt
+        assert path.read_bytes() == bytes(1000)
+    assert resolve_model("JLrumberger/Nimbus-Inference").pt == path  # the server is gone
+    path.write_bytes(b"changed")
+    with pytest.raises(ReadError, match=r"(?s)could not be downloaded.*cannot be reached.*--model path/to/V1\.pt"):
         resolve_model("nimbus")
-
-    class Hub:
-        @staticmethod
-        def hf_hub_download(repo, file):
-            raise ConnectionError(f"{repo} {file} unreachable")
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
-    with pytest.raises(ReadError, match=r"(?s)could not be downloaded.*unreachable.*--model path/to/V1\.pt"):
-        resolve_model("JLrumberger/Nimbus-Inference")
 
 
 def test_cards_are_read_without_torch_or_onnx(saved):

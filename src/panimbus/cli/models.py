@@ -22,5 +22,5 @@ def command(
         f1 = card.metrics.get("dev_gold_f1", {}).get("model", {}).get("mean")
         said = f"{each} (default)" if each == DEFAULT_MODEL else each
         typer.echo(f"{said:<22}{card.mpp:<8g}{card.date:<10}{'–' if f1 is None else f'{f1:.2f}'}")
-    typer.echo(f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (extras hub and train)")
+    typer.echo(f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (extra train)")
     typer.echo("`panimbus models NAME` shows a model's card: what it was trained on, how it was measured, what it is not for.")

@@ -6,6 +6,7 @@ calls stand inside `guarded`; an array that reads when it is sliced is wrapped i
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,10 @@ def guarded(where: object, what: str = "the file cannot be read.", *, fix: str |
         raise ReadError(
             f"{where}: it needs more memory than there is, or says that it does.", got=in_words(error), fix=fix
         ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a full disk is no fault of what is read
+            raise
+        raise ReadError(f"{where}: {what}", got=in_words(error), fix=fix) from error
     except Exception as error:  # the one place: decoders raise errors of their own kinds (see above)
         logger.debug("%s", where, exc_info=True)
         raise ReadError(f"{where}: {what}", got=in_words(error), fix=fix) from error

@@ -6,22 +6,19 @@ The gold standard is ``<dataset>/fovs/<fov>/<marker>.ome.tif`` (or one file a FO
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from panimbus.core.errors import InputError, MatchError, ReadError, listed
 from panimbus.core.fov import Fov
 from panimbus.data.gold import CALL, CELL, CHANNEL, DATASET, FOV, check_against, check_calls, read_frame
-from panimbus.data.hub import RemoteFile, Report, Repository, download, list_files
 from panimbus.io import open_fovs
+from panimbus.io.archive import archives, unpack
+from panimbus.io.hub import RemoteFile, Report, Repository, download, list_files
 from panimbus.io.names import children, match_key, stem
 from panimbus.io.write import atomic_path
 
@@ -209,7 +206,7 @@ def fetch(name: str, out: str | Path, *, datasets: Sequence[str] | None = None, 
     paths = download(SETS[name], commit, files, out, report=report)
     if name == "nimbus-weights":
         return next(p for p in paths if p.suffix == ".pt")
-    for archive in _archives(paths):
+    for archive in archives(paths):
         unpack(archive, out, report=report)
     root = find_root(out)
     if (root / TRUTH).is_file():
@@ -249,7 +246,7 @@ def write_evaluation(root: Path) -> Path:
 def _chosen(name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | None) -> list[RemoteFile]:
     files = [f for f in files if not Path(f.path).name.startswith(".")]
     if name == "nimbus-weights":
-        chosen = [f for f in files if f.path.endswith("V1.pt")]
+        chosen = [f for f in files if Path(f.path).name == "V1.pt"]
     elif datasets is not None:
         if unknown := [d for d in datasets if d not in DATASETS]:
             raise InputError("Pan-M has no such dataset.", got=listed(unknown), available=DATASETS)
@@ -259,75 +256,3 @@ def _chosen(name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | No
     if not chosen:
         raise ReadError("The repository does not hold the files.", got=listed([f.path for f in files], 20))
     return chosen
-
-
-def _archives(paths: Sequence[Path]) -> list[list[Path]]:
-    """Each zip with its parts (``a.zip``, or ``a.zip.001`` and on) in order."""
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(paths):
-        head, dot, tail = path.name.rpartition(".")
-        if path.suffix == ".zip":
-            groups.setdefault(str(path), []).append(path)
-        elif dot and tail.isdigit() and head.endswith(".zip"):
-            groups.setdefault(str(path.with_name(head)), []).append(path)
-    return list(groups.values())
-
-
-class _Joined(io.RawIOBase):
-    """Files read as one, so that the parts of an archive need not be copied together."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = list(paths)
-        self._starts = [0]
-        for path in self._paths:
-            self._starts.append(self._starts[-1] + path.stat().st_size)
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, self._starts[-1])[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        k = next((i for i in range(len(self._paths)) if self._at < self._starts[i + 1]), None)
-        if k is None:
-            return 0
-        with self._paths[k].open("rb") as file:
-            file.seek(self._at - self._starts[k])
-            count = file.readinto(buffer)
-        self._at += count
-        return count
-
-
-def unpack(parts: Sequence[Path], out: Path, *, report: Report = lambda *_: None) -> None:
-    """Unpack a zip (or one in parts) into a folder; members that are there with their size are left alone.
-
-    Raises
-    ------
-    ReadError
-        If the archive is damaged, or names a file outside the folder.
-    """
-    room = out.resolve()
-    try:
-        with zipfile.ZipFile(io.BufferedReader(_Joined(parts), 1 << 20)) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX")]
-            for k, member in enumerate(members):
-                report("unpack", member.filename, k, len(members))
-                target = (room / member.filename).resolve()
-                if not target.is_relative_to(room):
-                    raise ReadError(f"{parts[0].name}: the archive names a file outside its folder.", got=member.filename)
-                if target.is_file() and target.stat().st_size == member.file_size:
-                    continue
-                with atomic_path(target) as temporary, archive.open(member) as data, temporary.open("wb") as file:
-                    shutil.copyfileobj(data, file, 1 << 20)
-            report("unpack", parts[0].name, len(members), len(members))
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ReadError(f"{parts[0]}: the archive is damaged.", got=str(error), fix="remove it and fetch it again") from error

@@ -206,10 +206,3 @@ def safe_name(fov_id: str) -> str:
     """A file name for a FOV, the same on every system; a hash keeps changed names apart."""
     clean = re.sub(r"[^A-Za-z0-9._-]", "_", fov_id).strip(".") or "fov"
     return clean if clean == fov_id else f"{clean}-{fingerprint(fov_id)[:6]}"
-
-
-def free_space(folder: Path) -> int:
-    """Free bytes where a folder is, or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -72,6 +72,13 @@ def _sync_folder(path: Path) -> None:
             os.close(handle)
 
 
+def free_bytes(folder: Path) -> int:
+    """Free bytes where a folder is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
 class TileWriter:
     """Takes tiles of an image in any order; made by `tile_writer`.
 

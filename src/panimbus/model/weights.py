@@ -7,12 +7,13 @@ torch (the extra ``train``).
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
 from panimbus.io.documents import validated
 from panimbus.model.card import ModelCard, PaperSettings
@@ -114,7 +115,7 @@ def resolve_model(spec: str | Path | None = None) -> ModelFiles:
     ----------
     spec
         None or "default": the default model. The name of a shipped model. A path to a ``.safetensors``, ``.onnx`` or ``.pt``
-        file. "nimbus" or "JLrumberger/Nimbus-Inference": the published weights, through the Hugging Face hub and its cache.
+        file. "nimbus" or "JLrumberger/Nimbus-Inference": the published weights, fetched from the Hugging Face hub once.
 
     Raises
     ------
@@ -174,19 +175,26 @@ def sha256_of(path: Path) -> str:
 
 
 def _from_hub() -> Path:
+    """The published weights, fetched once into the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``)."""
+    from panimbus.io.hub import Repository, download, kept, list_files
+
+    room = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "panimbus" / "nimbus-weights"
+    if (path := kept(room, NIMBUS_FILE)) is not None:
+        return path
+    repository = Repository(NIMBUS_REPO, "models")
     try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingExtraError("downloading the published Nimbus weights", "hub") from error
-    try:
-        return Path(huggingface_hub.hf_hub_download(NIMBUS_REPO, NIMBUS_FILE))
-    except Exception as error:  # the hub raises many kinds (offline, proxy, not found), and all mean the same here
+        commit, files = list_files(repository)
+        paths = download(repository, commit, [f for f in files if f.path == NIMBUS_FILE], room)
+    except ReadError as error:
         raise ReadError(
             f"The published weights could not be downloaded from {NIMBUS_REPO}.",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            fix=f"on a computer with the network, get https://huggingface.co/{NIMBUS_REPO} file {NIMBUS_FILE}, "
+            got=str(error).replace("\n", " "),
+            fix=f"on a computer with the network, run `panimbus fetch nimbus-weights --out FOLDER`, "
             f"then pass its path: --model path/to/{NIMBUS_FILE}",
         ) from error
+    if not paths:
+        raise ReadError(f"{NIMBUS_REPO} has no file {NIMBUS_FILE}.", available=[f.path for f in files])
+    return paths[0]
 
 
 # -- reading and writing weights (torch) ---------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Files of public repositories on the Hugging Face hub: resumed in the middle of a file, and checked by their hashes.
 
-The hub's own client no longer resumes inside a file and checks sizes alone, so its three calls (list of files with hashes,
-redirect of a file, ranged download) are made here, with the standard library.
+What the hub says is not believed: names must lie in the folder, hashes must be hashes, sizes are bounds. The hub's own client
+(2.4) takes the name of a file to write from the server's ETag, compares sizes alone, and begins a file anew in every process; its
+three calls (list of files with hashes, redirect of a file, ranged download) are made here, with the standard library.
 """
 
 from __future__ import annotations
@@ -9,22 +10,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlsplit
 
+from pydantic import BaseModel, Field, field_validator
+
 from panimbus.core.errors import InputError, ReadError
-from panimbus.io.write import atomic_path
+from panimbus.core.guard import in_words
+from panimbus.io.documents import parse_json, read_json, validated
+from panimbus.io.members import OWN, clash, name_problem
+from panimbus.io.write import atomic_path, free_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ENDPOINT = "https://huggingface.co"
 _BLOCK, _TIMEOUT, _TRIES = 1 << 20, 30, 5
+_LIST_MOST, _LIST_SECONDS = 64 << 20, 300
+_SLOWEST, _WINDOW = 512, 120  # bytes a second, over so many seconds: what comes more slowly never ends
 _STATE, _PARTS = "fetched.json", "parts"
 Report = Callable[[str, str, int, int], None]
+Size = Annotated[int, Field(ge=0, le=1 << 50)]
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,42 @@ class RemoteFile:
         return self.sha256 or self.git_sha1 or ""
 
 
+class _Large(BaseModel):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Size
+
+
+class _Sibling(BaseModel):
+    rfilename: str
+    size: Size | None = None
+    blobId: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None  # noqa: N815 (the hub's word)
+    lfs: _Large | None = None
+
+    @field_validator("rfilename")
+    @classmethod
+    def _inside(cls, name: str) -> str:
+        if (problem := name_problem(name)) is not None:
+            raise ValueError(f"a file is called {name[:100]!r}: {problem}")
+        return name
+
+    def remote(self) -> RemoteFile:
+        if self.lfs is not None:
+            return RemoteFile(self.rfilename, self.lfs.size, self.lfs.sha256, None)
+        return RemoteFile(self.rfilename, -1 if self.size is None else self.size, None, self.blobId)
+
+
+class _Listing(BaseModel):
+    sha: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    siblings: Annotated[list[_Sibling], Field(max_length=1_000_000)]
+
+    @field_validator("siblings")
+    @classmethod
+    def _apart(cls, files: list[_Sibling]) -> list[_Sibling]:
+        if (pair := clash(f.rfilename for f in files)) is not None:
+            raise ValueError(f"two files would overwrite each other: {pair[0]!r} and {pair[1]!r}")
+        return files
+
+
 def endpoint() -> str:
     """The hub's address: ``HF_ENDPOINT``, or huggingface.co."""
     url = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or ENDPOINT
@@ -88,33 +138,38 @@ def list_files(repository: Repository, revision: str = "main") -> tuple[str, lis
     Raises
     ------
     ReadError
-        If the hub cannot be reached or does not have the repository.
+        If the hub cannot be reached, does not have the repository, or gives names, sizes or hashes that cannot be.
     """
     url = f"{endpoint()}/api/{repository.kind}/{repository.name}/revision/{quote(revision, safe='')}?blobs=true"
     try:
         with _get(url) as answer:
-            data = json.loads(answer.read())
-        files = [_remote(entry) for entry in data["siblings"]]
-        return str(data["sha"]), files
+            text = _bounded(answer)
     except urllib.error.HTTPError as error:
         raise ReadError(
             f"The hub does not give {repository.name} ({repository.kind}).",
             got=f"{error.code} {error.reason} from {endpoint()}",
             fix="check HF_ENDPOINT; the repository may have moved",
         ) from error
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise _unreachable(repository, error) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReadError(f"{url}: this is not an answer of the hub.", got=f"{type(error).__name__}: {error}") from error
+    return parse_listing(text, url)
 
 
-def _remote(entry: dict[str, Any]) -> RemoteFile:
-    large = entry.get("lfs") or {}
-    path = str(entry["rfilename"])
-    if path.startswith(("/", "\\")) or ".." in Path(path).parts or ":" in path:
-        raise ValueError(f"a file is called {path!r}")
-    size = int(large.get("size", entry.get("size", -1)))
-    return RemoteFile(path, size, large.get("sha256") or None, None if large else entry.get("blobId"))
+def parse_listing(text: bytes, url: str) -> tuple[str, list[RemoteFile]]:
+    """What the hub's list of files says: commit and files."""
+    data = parse_json(text, url, "a list of files of the hub")
+    listing = validated(_Listing, data, f"{url}: this is not an answer of the hub.", fix="check HF_ENDPOINT", kind=ReadError)
+    return listing.sha, [file.remote() for file in listing.siblings]
+
+
+def _bounded(answer: Any) -> bytes:
+    """The whole answer, if it ends in time and is not too large."""
+    text, until = b"", time.monotonic() + _LIST_SECONDS
+    while block := answer.read1(_BLOCK):
+        text += block
+        if len(text) > _LIST_MOST or time.monotonic() > until:
+            raise ConnectionError(f"its list of files does not end ({len(text):,} bytes so far)")
+    return text
 
 
 def download(
@@ -139,11 +194,12 @@ def download(
     Raises
     ------
     ReadError
-        If the connection cannot be had or a checksum is wrong; what was finished stays.
+        If the connection cannot be had, a checksum is wrong or missing, more comes than was said, or the disk has no room; what
+        was finished stays.
     """
-    state = out / ".fetch" / _STATE
+    state = out / OWN / _STATE
     finished = _read_state(state)
-    total, before = sum(max(f.size, 0) for f in files), 0
+    total, before = _room_for(repository, files, out, finished), 0
     for file in files:
         path = out / file.path
         if not _is_finished(path, file, finished):
@@ -151,9 +207,7 @@ def download(
             def on_bytes(count: int, before: int = before, name: str = file.path) -> None:
                 report("fetch", name, before + count, total)
 
-            part = (
-                out / ".fetch" / _PARTS / f"{hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest()}-{file.digest[:16]}"
-            )
+            part = _part(out, file)
             part.parent.mkdir(parents=True, exist_ok=True)
             _fetch(repository, repository.url(endpoint(), commit, file.path), file, part, on_bytes)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,9 +216,42 @@ def download(
         finished[file.path] = [stat.st_size, stat.st_mtime_ns, file.digest]
         with atomic_path(state) as temporary:
             temporary.write_text(json.dumps(finished, indent=1))
-        before += max(file.size, 0)
+        before += file.size
         report("fetch", file.path, before, total)
     return [out / f.path for f in files]
+
+
+def kept(out: Path, name: str) -> Path | None:
+    """A file that an earlier `download` finished in this folder, if nothing touched it since; needs no network."""
+    path, entry = out / name, _read_state(out / OWN / _STATE).get(name)
+    if entry is None or not path.is_file():
+        return None
+    stat = path.stat()
+    return path if entry[:2] == [stat.st_size, stat.st_mtime_ns] else None
+
+
+def _part(out: Path, file: RemoteFile) -> Path:
+    """Where a half file is kept; both halves of the name are hashes."""
+    return out / OWN / _PARTS / f"{hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest()}-{file.digest[:16]}"
+
+
+def _room_for(repository: Repository, files: Sequence[RemoteFile], out: Path, finished: dict[str, list[Any]]) -> int:
+    """Bytes of all files; refused where one has no size or hash, or the disk cannot take what is missing."""
+    if lost := [f.path for f in files if f.size < 0 or not f.digest]:
+        raise ReadError(f"The hub gives no size or no checksum for a file of {repository.name}.", got=lost[0])
+    missing = 0
+    for file in files:
+        if not _is_finished(out / file.path, file, finished):
+            part = _part(out, file)
+            missing += max(file.size - (part.stat().st_size if part.is_file() else 0), 0)
+    if (free := free_bytes(out.absolute())) < missing:
+        raise ReadError(
+            f"There is no room for the files of {repository.name}.",
+            expected=f"{missing:,} bytes",
+            got=f"{free:,} bytes free at {out}",
+            fix="free some space and run the same command again, or name another --out",
+        )
+    return sum(f.size for f in files)
 
 
 def _is_finished(path: Path, file: RemoteFile, finished: dict[str, list[Any]]) -> bool:
@@ -185,14 +272,14 @@ def _fetch(repository: Repository, url: str, file: RemoteFile, part: Path, on_by
             _append(url, file, part, on_bytes)
         except urllib.error.HTTPError as error:
             raise ReadError(f"{url}: the hub does not give the file.", got=f"{error.code} {error.reason}") from error
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             if tries >= _TRIES or isinstance(error, urllib.error.URLError):
                 raise _unreachable(repository, error) from error
         tries = 0 if part.exists() and part.stat().st_size > max(have, 0) else tries + 1
         if tries >= _TRIES:
             got = f"{part.stat().st_size if part.exists() else 0:,} of {file.size:,} bytes"
             raise ReadError(f"{url}: the download breaks off again and again.", got=got, fix="run the command again later")
-    if file.digest and (got := _hash(part, file)) != file.digest:
+    if (got := _hash(part, file)) != file.digest:
         part.unlink()
         raise ReadError(
             f"{file.path}: the downloaded file has a wrong checksum and was thrown away.",
@@ -204,25 +291,39 @@ def _fetch(repository: Repository, url: str, file: RemoteFile, part: Path, on_by
 
 def _append(url: str, file: RemoteFile, part: Path, on_bytes: Callable[[int], None]) -> None:
     have = part.stat().st_size if part.exists() else 0
-    if have > file.size >= 0:
+    if have > file.size:
         part.unlink()
         have = 0
     with _get(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
         if have and answer.status != 206:  # the server sends all of it
             have = 0
         with part.open("ab" if have else "wb") as out:
-            while block := answer.read(_BLOCK):
-                out.write(block)
+            since, then = time.monotonic(), have
+            while block := answer.read1(_BLOCK):
                 have += len(block)
+                if have > file.size:
+                    break  # the size that the list gave is a bound
+                out.write(block)
                 on_bytes(have)
+                if (waited := time.monotonic() - since) > _WINDOW:
+                    if have - then < _SLOWEST * waited:
+                        raise ConnectionError(f"{have - then:,} bytes in {waited:.0f} seconds")
+                    since, then = time.monotonic(), have
+    if have > file.size:
+        part.unlink()
+        raise ReadError(f"{url}: more comes than the hub's list says; it was thrown away.", expected=f"{file.size:,} bytes")
 
 
-def _get(url: str, headers: dict[str, str] | None = None) -> Any:
+@contextmanager
+def _get(url: str, headers: dict[str, str] | None = None) -> Iterator[Any]:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise ConnectionError("HF_HUB_OFFLINE is set")
     # the scheme was checked by `endpoint`
     request = urllib.request.Request(url, headers={"User-Agent": "panimbus", "Accept-Encoding": "identity", **(headers or {})})  # noqa: S310
-    return urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+        if urlsplit(answer.url).scheme not in ("http", "https"):
+            raise ConnectionError(f"it redirects to {answer.url[:200]}")
+        yield answer
 
 
 def _hash(path: Path, file: RemoteFile) -> str:
@@ -237,10 +338,12 @@ def _hash(path: Path, file: RemoteFile) -> str:
 
 
 def _read_state(path: Path) -> dict[str, list[Any]]:
+    """File -> size, time, hash of what is finished; whatever cannot be read is looked at again."""
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
+        data = read_json(path)
+    except ReadError:
         return {}
+    return {k: v for k, v in data.items() if isinstance(v, list) and len(v) == 3} if isinstance(data, dict) else {}
 
 
 def _unreachable(repository: Repository, error: Exception) -> ReadError:
@@ -248,7 +351,7 @@ def _unreachable(repository: Repository, error: Exception) -> ReadError:
     head = "" if repository.kind == "models" else f"{repository.kind}/"
     return ReadError(
         f"The hub cannot be reached at {endpoint()}; what was fetched is kept.",
-        got=f"{type(error).__name__}: {reason}",
+        got=in_words(reason if isinstance(reason, BaseException) else error),
         fix=f"run the command again with a network connection (HF_ENDPOINT may name a mirror), or run it on another computer "
         f"and copy its --out folder; the files are at {ENDPOINT}/{head}{repository.name}",
     )
