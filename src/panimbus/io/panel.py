@@ -2,68 +2,112 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
 from panimbus.core.fov import Fov, unique_names
+from panimbus.core.sheet import check_width, read_sheet
 from panimbus.io.raw import Planes, RawImage
 
-_COLUMNS = ("name", "channel", "target", "marker")
+_COLUMNS = (
+    "name", "marker_name", "marker", "target", "target_name", "clean_target", "channel_name", "channel", "antibody",
+    "antibody_name", "protein", "biomarker", "label", "names", "markers", "targets", "channels",
+)  # fmt: skip
+_NUMBERS = ("channel_number", "channel_index", "channel_no", "channel_id", "channel", "plane", "page")
+_EXPECTED = "a text file (one name a line) or a CSV with a column name, marker_name, marker, target or channel"
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Names of an image's planes, in order, and which are kept (steinbock's column ``keep``)."""
+    """Names of an image's planes, in order; which are kept (steinbock's column ``keep``); and what the reader decided."""
 
     names: tuple[str, ...]
     keep: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_panel(source: str | Path | Sequence[str]) -> Panel:
-    """Channel names from a list, a text file (one a line) or a table with a column name, channel, target or marker."""
+    """Channel names from a list, a text file (one a line, or all in one line) or a table.
+
+    A table is what steinbock, MCMICRO or a spreadsheet writes: the first column that names things counts (`_COLUMNS`, in that
+    order), not one of mere numbers; its rows are put into the order of the channel numbers, where there are any.
+    """
     if not isinstance(source, (str, Path)):
-        found = tuple(str(n) for n in source)
-        return Panel(found, (True,) * len(found))
+        given = tuple(str(n) for n in source)
+        return Panel(given, (True,) * len(given))
     path = Path(source)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(
-            f"{path}: the list of channel names cannot be read.",
-            expected="a text file (one name a line) or a CSV with a column name, channel, target or marker",
-            got=str(error),
-        ) from error
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ReadError(f"{path}: the list of channel names is empty.")
-    separator = "\t" if "\t" in lines[0] else ";" if lines[0].count(";") > lines[0].count(",") else ","
-    rows = list(csv.reader(lines, delimiter=separator))
-    header = [h.strip().lower() for h in rows[0]]
-    column = next((header.index(c) for c in _COLUMNS if c in header), None)
-    if column is None:
-        if len(header) > 1:
-            raise InputError(
-                f"{path}: no column of the table holds the channel names.", expected=", ".join(_COLUMNS), available=rows[0]
-            )
-        return Panel(tuple(line.strip() for line in lines), (True,) * len(lines))
-    keep = header.index("keep") if "keep" in header else None
+    rows = read_sheet(path, _EXPECTED)
+    if not rows:
+        raise ReadError(f"{path}: the list of channel names is empty.", expected=_EXPECTED)
+    header = [re.sub(r"[\W_]+", "_", cell.casefold()).strip("_") for cell in rows[0]]
+    if not set(header) & set(_COLUMNS):
+        return _plain(path, rows)
+    check_width(rows, path)
     body = [row + [""] * (len(header) - len(row)) for row in rows[1:]]
-    return Panel(
-        tuple(row[column].strip() for row in body),
-        tuple(keep is None or row[keep].strip().lower() not in ("0", "0.0", "false", "no") for row in body),
-    )
+    if not body:
+        raise ReadError(f"{path}: the list of channel names is empty.", expected=_EXPECTED, got=f"the header {listed(rows[0], 8)}")
+    columns = [header.index(c) for c in _COLUMNS if c in header]
+    named = [k for k in columns if not all(_is_number(row[k]) for row in body if row[k])]
+    if not named:
+        raise InputError(
+            f"{path}: the table numbers the channels but does not name them.",
+            expected="a column of names: name, marker_name, marker, target",
+            available=rows[0],
+        )
+    body, notes = _in_order(path, header, body)
+    if len(named) > 1:
+        notes += (f"channel names are the column {rows[0][named[0]]!r} of {path.name}",)
+    keep = header.index("keep") if "keep" in header else None
+    kept = tuple(keep is None or row[keep].lower() not in ("0", "0.0", "false", "no") for row in body)
+    if not any(kept):
+        raise InputError(f"{path}: the panel keeps no channel.", expected="1 or true in the column keep of some rows")
+    return Panel(tuple(_first_name(row, named) for row in body), kept, notes)
+
+
+def _plain(path: Path, rows: list[list[str]]) -> Panel:
+    """Names without a header: one a line, or all in one line."""
+    if len(rows) == 1:
+        rows = [[cell] for cell in rows[0] if cell]
+    if max(len(row) for row in rows) > 1:
+        raise InputError(
+            f"{path}: no column of the table holds the channel names.",
+            expected=", ".join(_COLUMNS[:8]),
+            available=rows[0],
+            fix="give the column of the names one of these headers",
+        )
+    return Panel(tuple(row[0] for row in rows), (True,) * len(rows))
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d+([.,]\d*)?", text) is not None
+
+
+def _first_name(row: list[str], columns: Sequence[int]) -> str:
+    return next((row[k] for k in columns if row[k] and not (k != columns[0] and _is_number(row[k]))), "")
+
+
+def _in_order(path: Path, header: Sequence[str], body: list[list[str]]) -> tuple[list[list[str]], tuple[str, ...]]:
+    """Rows in the order of their channel numbers, if a column counts them all, from 0 or from 1."""
+    for column in (header.index(c) for c in _NUMBERS if c in header):
+        numbers = [int(row[column]) if re.fullmatch(r"[0-9]{1,6}", row[column]) else -1 for row in body]
+        if sorted(numbers) in (list(range(len(body))), list(range(1, len(body) + 1))):
+            if numbers == sorted(numbers):
+                break
+            order = sorted(range(len(body)), key=numbers.__getitem__)
+            return [body[k] for k in order], (f"the rows of {path.name} are put into the order of {header[column]}",)
+    return body, ()
 
 
 def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImage, tuple[str, ...], tuple[str, ...]]:
     """The image (without planes the panel does not keep), its unique channel names, and what to note."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = panel.notes if panel is not None else ()
     names, image = raw.names, raw.image
     if panel is not None and raw.fmt == "single-channel TIFFs":
-        notes += ("channels are named by their files; channel_names is not used",)
+        notes = ("channels are named by their files; channel_names is not used",)
     elif panel is not None:
         kept = [n for n, k in zip(panel.names, panel.keep, strict=True) if k]
         count = image.shape[0]
