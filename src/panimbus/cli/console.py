@@ -18,8 +18,10 @@ STAGES = {"scan": "reading", "score": "scoring", "write": "writing", "fetch": "f
 
 
 def names_in(option: str | None) -> list[str] | None:
-    """The names of a comma-separated option, without the spaces around them; None if it was not given."""
-    return None if option is None else [name for part in option.split(",") if (name := part.strip())]
+    """The names of a comma-separated option (`split_names`); None if it was not given."""
+    from panimbus.core.naming import split_names
+
+    return None if option is None else split_names(option)
 
 
 def echo_contradictions(table: AnnData) -> None:

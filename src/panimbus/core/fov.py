@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError, ReadError
+from panimbus.core.naming import alike
 
 Array = npt.NDArray[Any]
 
@@ -113,7 +114,7 @@ class Fov:
             return self.channels.index(channel)
         except ValueError:
             raise ChannelError(
-                f"FOV {self.fov_id!r} has no channel {channel!r}.",
+                f"FOV {self.fov_id!r} has no channel {channel!r}{alike(channel, self.channels)}.",
                 available=self.channels,
                 fix="check the spelling (names are case-sensitive)",
             ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError
+from panimbus.core.naming import alike
 
 Array = npt.NDArray[Any]
 
@@ -50,10 +50,3 @@ def calls(scores: Array, thresholds: npt.ArrayLike) -> Array:
     positive = (scores >= np.asarray(thresholds, scores.dtype)).astype(np.uint8)
     missing = np.isnan(scores)
     return np.where(missing, np.float32(np.nan), positive.astype(np.float32)) if missing.any() else positive
-
-
-def alike(name: str, channels: Sequence[str]) -> str:
-    """`` (did you mean 'CD20'?)``, or nothing where no name is close."""
-    folded = {channel.casefold(): channel for channel in channels}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
-    return f" (did you mean {folded[close[0]]!r}?)" if close else ""

@@ -1,21 +1,29 @@
-"""A folder of single-channel TIFFs is one FOV (ark, MIBI): file names are channel names."""
+"""A folder of single-channel TIFFs is one FOV (ark, MIBI, MACSima): file names are channel names, or hold them."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import tifffile
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.fov import Array
 from panimbus.io.ifd import count_pages
-from panimbus.io.names import children, is_tiff_name, stem
+from panimbus.io.names import alias_notes, children, is_label_name, is_tiff_name, match_key, may_be_label_name, stem
 from panimbus.io.ome import parse_ome
 from panimbus.io.plain_tiff import resolution
 from panimbus.io.raw import PixelSize, RawImage
 from panimbus.io.tiff import TiffImage, TiffPlane, is_reduced, opened, pages_of, planes_of
 
 SUBFOLDERS = ("tifs", "tiffs", "rescaled", "normalized", "normalised")
+_MACSIMA = re.compile(r".*?_R-?(?P<cycle>\d+)_.*?_A-(?P<marker>.+?)(?:_C-[^_]+)?(?:_[A-Z]{1,3}-\d+)*", re.IGNORECASE)
+_WINDOW = 512  # pixels to a side in which a file is looked at that may be a label image
 
 
 def tiffs_in(folder: Path) -> list[Path]:
@@ -49,28 +57,104 @@ def read_channel_folder(folder: Path) -> list[RawImage]:
             )
         tiffs = tiffs_in(inner[0])
         notes += (f"channels are read from the subfolder {inner[0].name}",)
-    planes: list[TiffPlane] = []
-    sizes: list[PixelSize] = []
-    for path in tiffs:
-        plane, size = _plane(path)
-        planes.append(plane)
-        sizes.append(size)
-    odd = [p for p in planes if p.shape != planes[0].shape]
-    if odd:
+    notes += alias_notes(tiffs[0].parent)
+    files = [_plane(path) for path in tiffs]
+    files, masks = _without_labels(files)
+    if not files:
+        raise InputError(
+            f"{folder}: the folder holds label images and no channels.",
+            got=listed([p.name for p in tiffs], 5),
+            fix="pass the folder of the images, and this one as --labels (Python: labels=)",
+        )
+    if masks:
+        notes += (f"left out as label images, not channels: {listed([p.name for p in masks])}",)
+    first = files[0].plane
+    if odd := [f.plane for f in files if f.plane.shape != first.shape]:
         raise InputError(
             f"{folder}: the channels of the FOV have different sizes.",
-            expected=f"(Y, X) = {planes[0].shape}, as {planes[0].path.name}",
+            expected=f"(Y, X) = {first.shape}, as {first.path.name}",
             got=listed([f"{p.path.name} {p.shape}" for p in odd], 5),
             fix="move files that are not channels of this FOV elsewhere",
         )
-    if len({p.dtype for p in planes}) > 1:
-        notes += (f"the channels have several types ({listed(sorted({str(p.dtype) for p in planes}))})",)
-    size = next((s for s in sizes if s != PixelSize()), PixelSize())
-    channels = tuple(stem(p.path) for p in planes)
-    return [RawImage(TiffImage(planes), channels, "single-channel TIFFs", tuple(tiffs), size, notes=notes)]
+    types = sorted({str(f.plane.dtype) for f in files})
+    if len(types) > 1:
+        notes += (f"the channels have several types ({listed(types)})",)
+    size = next((f.size for f in files if f.size != PixelSize()), PixelSize())
+    channels, more = _names(files)
+    kept = tuple(f.plane.path for f in files)
+    image = TiffImage([f.plane for f in files])
+    return [RawImage(image, channels, "single-channel TIFFs", kept, size, notes=notes + more, masks=tuple(masks))]
 
 
-def _plane(path: Path) -> tuple[TiffPlane, PixelSize]:
+@dataclass(frozen=True)
+class _Channel:
+    """A file of one plane, its pixel size, and the name that its OME-XML gives it."""
+
+    plane: TiffPlane
+    size: PixelSize
+    name: str | None
+
+
+def _without_labels(files: Sequence[_Channel]) -> tuple[list[_Channel], list[Path]]:
+    """The channels, and the files that are label images: by their names, or by name and pixels."""
+    masks: list[Path] = []
+    whole = {match_key(stem(f.plane.path)) for f in files if is_label_name(stem(f.plane.path))}
+    for file in files:
+        path = file.plane.path
+        name = stem(path)
+        beside = name.endswith("_nuclear") and match_key(name) in whole
+        if is_label_name(name) or beside or (may_be_label_name(name) and _holds_ids(file.plane)):
+            masks.append(path)
+    return [f for f in files if f.plane.path not in masks], masks
+
+
+def _holds_ids(plane: TiffPlane) -> bool:
+    """Whether the middle of a plane looks like ids: integers, in pieces of one value each, several of them."""
+    if plane.dtype.kind not in "ui":
+        return False
+    height, width = plane.shape
+    y, x = max(0, (height - _WINDOW) // 2), max(0, (width - _WINDOW) // 2)
+    return looks_like_ids(TiffImage([plane])[0, y : y + min(height, _WINDOW), x : x + min(width, _WINDOW)])
+
+
+def looks_like_ids(part: Array) -> bool:
+    """Whether nearly all neighbours that are not 0 are equal, and there are several values of at least ten pixels each.
+
+    Parameters
+    ----------
+    part : (Y, X) integer
+    """
+    left, right = part[:, :-1], part[:, 1:]
+    both = (left != 0) & (right != 0)
+    count = int(both.sum())
+    values = np.unique(part[part != 0])
+    equal = int((left == right)[both].sum())
+    return len(values) >= 3 and count >= 10 * len(values) and equal >= 0.8 * count
+
+
+def _names(files: Sequence[_Channel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the channels and what to note: MACSima's long file names hold them, others are them."""
+    stems = tuple(stem(f.plane.path) for f in files)
+    given = [f.name or "" for f in files]
+    if len(set(given)) == len(files) and all(_within(g, s) for g, s in zip(given, stems, strict=True)):
+        return tuple(given), () if tuple(given) == stems else ("channels are named by the OME-XML of their files",)
+    parsed = [_MACSIMA.fullmatch(s) for s in stems]
+    if all(parsed):
+        markers = [m["marker"] for m in parsed if m]
+        count = Counter(markers)
+        names = [m["marker"] if count[m["marker"]] == 1 else f"{m['marker']}_R{m['cycle']}" for m in parsed if m]
+        return tuple(names), ("channels are named by what follows _A- in their files' names (MACSima)",)
+    named = [f"{s}: {g}" for g, s in zip(given, stems, strict=True) if g and g != s]
+    return stems, (f"channels are named by their files, not by their OME-XML ({listed(named, 3)})",) if named else ()
+
+
+def _within(name: str, file: str) -> bool:
+    """Whether a file's name holds a channel's name, as a word or words of it."""
+    words, text = (" ".join(re.split(r"[\W_]+", part.casefold())).strip() for part in (name, file))
+    return bool(words) and f" {words} " in f" {text} "
+
+
+def _plane(path: Path) -> _Channel:
     with opened(path) as tif:
         pages = pages_of(tif, path)
         kept = [p for p in pages if not is_reduced(p)] or pages
@@ -81,9 +165,9 @@ def _plane(path: Path) -> tuple[TiffPlane, PixelSize]:
                 got=f"{len(kept)} pages of {kept[0].shape}",
                 fix="pass multichannel files as files, or a folder with nothing but them",
             )
+        size, name = resolution(kept[0]), None
         if tif.is_ome:
             images = parse_ome(tif.pages.first.description, path).images
             size = images[0].size if images else PixelSize()
-        else:
-            size = resolution(kept[0])
-        return planes_of(kept[0], path, tif.filehandle.size)[0], size
+            name = images[0].names[0] if images and len(images[0].names) == 1 else None
+        return _Channel(planes_of(kept[0], path, tif.filehandle.size)[0], size, name)

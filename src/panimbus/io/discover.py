@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,8 @@ from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.guard import guarded
 from panimbus.io import imc, names, ome_tiff, omezarr, plain_tiff
 from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
+from panimbus.io.flat import refuse_flat
+from panimbus.io.foreign import is_microscope_file, left_out, refuse_foreign
 from panimbus.io.place import Place, Url
 from panimbus.io.raw import RawImage
 from panimbus.io.tiff import opened
@@ -78,7 +80,10 @@ def discover(path: Place) -> list[Found]:
 
 def check_exists(path: Place) -> None:
     """Refuse a path that is not there, and say what is beside it; an address is asked when it is opened."""
-    if isinstance(path, Url) or path.exists():
+    if isinstance(path, Url):
+        return
+    names.check_kind(path)
+    if path.exists():
         return
     near = path.parent
     beside = [p.name for p in names.children(near)] if near.is_dir() else None
@@ -93,6 +98,7 @@ def sniff(path: Path) -> Kind:
     """Format of a file (or Zarr folder), by its first bytes and its metadata."""
     if path.is_dir():
         return "zarr"
+    refuse_foreign(path)
     lower = path.name.lower()
     if lower.endswith(".companion.ome"):
         return "companion"
@@ -132,11 +138,13 @@ def _folder(folder: Path) -> list[Found]:
     elif texts:
         others += [Found(p, "imc-text", names.stem(p)) for p in texts]
     if tiffs:
-        return _tiffs(folder, tiffs, others)
+        return with_notes(_tiffs(folder, tiffs, others), left_out(files))
     if others:
-        return sorted(others, key=lambda found: names.natural(found.path.name))
-    found = _channel_folders(folder, folders)
+        return with_notes(sorted(others, key=lambda found: names.natural(found.path.name)), left_out(files))
+    found = with_notes(_channel_folders(folder, folders), left_out(files))
     if not found:
+        if foreign := [p for p in files if is_microscope_file(p)]:
+            refuse_foreign(foreign[0])
         raise ReadError(
             f"{folder}: no image was found in the folder.",
             expected=SUPPORTED,
@@ -161,10 +169,12 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         if len(together) > 1:
             sets.add(path)
         roots.append(Found(path, sniff(path), names.stem(path)))
+    roots, masks = _without_masks(roots, sets)
     alone = [
         f for f in roots if f.kind != "qptiff" and isinstance(f.path, Path) and f.path not in sets and is_single_plane(f.path)
     ]
-    if len(alone) == len(tiffs) and not others:
+    if len(alone) == len(roots) and not part_of - {f.path.name for f in roots} and not others:
+        refuse_flat(folder, [names.stem(f.path) for f in alone])
         return [Found(folder, "channels", folder.resolve().name)]
     if alone and len(alone) < len(roots):
         raise InputError(
@@ -174,7 +184,30 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
             f"many: {listed([f.path.name for f in roots if f not in alone], 5)}",
             fix="pass the images as a list of files",
         )
-    return sorted([*others, *roots], key=lambda found: names.natural(found.path.name))
+    notes = (f"left out as label images, not images: {listed([p.name for p in masks])}",) if masks else ()
+    return with_notes(sorted([*others, *roots], key=lambda found: names.natural(found.path.name)), notes)
+
+
+def with_notes(found: list[Found], notes: tuple[str, ...]) -> list[Found]:
+    """The same with further notes."""
+    return [replace(one, notes=one.notes + notes) for one in found] if notes else found
+
+
+def _without_masks(roots: list[Found], sets: set[Path]) -> tuple[list[Found], list[Path]]:
+    """Images, and the label images beside multichannel ones; beside channels, their reader tells."""
+    masks = [
+        f.path
+        for f in roots
+        if isinstance(f.path, Path)
+        and names.is_label_name(f.name)
+        and f.kind != "qptiff"
+        and f.path not in sets
+        and is_single_plane(f.path)
+    ]
+    rest = [f for f in roots if f.path not in masks]
+    if not rest or all(isinstance(f.path, Path) and f.path not in sets and is_single_plane(f.path) for f in rest):
+        return roots, []
+    return rest, masks
 
 
 def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:

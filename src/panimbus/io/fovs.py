@@ -87,10 +87,9 @@ def open_fovs(
         fovs = align(fovs)
     if labels is None:
         return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
-    paths = _pair(
-        [fov.fov_id for fov in fovs], labels, single=_is_single(images, found), listed=not isinstance(images, (str, Path, Url))
-    )
-    return [_with_labels(fov, paths[fov.fov_id]) for fov in fovs]
+    files = _label_files(labels, [one.path for one in found])
+    paths = _pair([fov.fov_id for fov in fovs], labels, files, images=images, found=found)
+    return [_with_labels(fov, paths[fov.fov_id], _choice(fov, paths[fov.fov_id], labels)) for fov in fovs]
 
 
 def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
@@ -248,6 +247,8 @@ def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
     if len(raw.labels) > 1:
         paths = ", ".join(str(path) for _, path in raw.labels.values())
         return fov.with_(notes=(*fov.notes, f"the image has several label images, none is used; pass one as labels: {paths}"))
+    if raw.masks and not raw.labels:
+        return _mask_beside(fov, raw.masks)
     if not raw.labels:
         return fov
     ((name, (array, path)),) = raw.labels.items()
@@ -255,20 +256,61 @@ def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
     return _attach(fov, array, path, "OME-Zarr labels", (note,))
 
 
-def _pair(fov_ids: Sequence[str], labels: Paths, *, single: bool, listed: bool) -> dict[str, Place]:
-    """The label file of each FOV; ``single`` and ``listed`` say how the images were named."""
+def _mask_beside(fov: Fov, masks: Sequence[Path]) -> Fov:
+    """The label image that lies beside the channels, if it is clear which."""
+    several = ", ".join(p.name for p in masks)
+    masks = [p for p in masks if names.match_key(names.stem(p)) not in fov.channels]  # CD3_mask is of one marker
+    whole = [p for p in masks if names.stem(p).lower().endswith("whole_cell")]
+    chosen = masks if len(masks) == 1 else whole
+    if len(chosen) != 1:
+        note = f"it is not clear which label image beside the channels is meant, none is used; pass one: {several}"
+        return fov.with_(notes=(*fov.notes, note))
+    return _with_labels(fov, chosen[0], (f"labels are {chosen[0].name}, which lies beside the channels",))
+
+
+def _label_files(labels: Paths, images: Sequence[Place]) -> list[Place]:
+    """Label images at the paths given; what is an image of this call, in a folder that holds both, is none of them."""
+    files: list[Place] = []
+    for path in [] if isinstance(labels, Mapping) else _listed(labels):
+        check_exists(path)
+        places = label_places(path)
+        files += [p for p in places if p == path or p not in images]
+    return files
+
+
+def _pair(fov_ids: Sequence[str], labels: Paths, files: list[Place], *, images: Paths, found: list[Found]) -> dict[str, Place]:
+    """The label file of each FOV."""
     if isinstance(labels, Mapping):
         return match_mapping(fov_ids, {str(k): place(v) for k, v in labels.items()})
     given = _listed(labels)
-    files: list[Place] = []
-    for path in given:
-        check_exists(path)
-        files += label_places(path)
     if not files:
         raise ReadError(f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED)
+    single = _is_single(images, found)
     if len(fov_ids) == len(files) == 1 and single and _named_itself(given[0], files[0]):
         return {fov_ids[0]: files[0]}
-    return match(fov_ids, files, subset=single or listed)
+    return match(fov_ids, files, subset=single or not isinstance(images, (str, Path, Url)))
+
+
+def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
+    """What to note where the label image was looked for in a folder: others of the same name, a name in another case."""
+    if (
+        isinstance(labels, Mapping)
+        or isinstance(chosen, Url)
+        or chosen in _listed(labels)
+        or chosen.parent not in _listed(labels)
+    ):
+        return ()
+    key = names.match_key(names.stem(chosen))
+    others = [
+        p.name
+        for p in names.children(chosen.parent)
+        if p != chosen and names.is_tiff_name(p) and names.match_key(names.stem(p)) == key and names.stem(p) != names.stem(chosen)
+    ]
+    others = [name for name in others if names.may_be_label_name(names.stem(name)) or names.is_label_name(names.stem(name))]
+    notes: tuple[str, ...] = (f"labels are {chosen.name}, not {', '.join(others)}",) if others else ()
+    if key != (own := names.match_key(fov.fov_id)) and key.casefold() == own.casefold():
+        notes += (f"labels are {chosen.name}: its name differs from the FOV's in upper and lower case",)
+    return notes
 
 
 def _is_single(images: Paths, found: list[Found]) -> bool:
@@ -283,12 +325,12 @@ def _named_itself(given: Place, found: Place) -> bool:
     return given == found or isinstance(given, Url) or is_zarr(given)
 
 
-def _with_labels(fov: Fov, path: Place) -> Fov:
+def _with_labels(fov: Fov, path: Place, notes: tuple[str, ...] = ()) -> Fov:
     check_exists(path)
     with guarded(path, "the label image cannot be read."):
         opened = open_labels(path, fov.shape_yx)
     try:
-        return _attach(fov, opened.labels, path, opened.fmt, opened.notes)
+        return _attach(fov, opened.labels, path, opened.fmt, notes + opened.notes)
     except InputError as error:
         raise type(error)(f"{error}\n  file:      {path}") from None
 

@@ -10,7 +10,7 @@ from panimbus.io.place import Place
 
 
 def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> dict[str, Place]:
-    """Pair FOVs and label files whose names are equal once known suffixes are dropped.
+    """Pair FOVs and label files whose names are equal once known suffixes are dropped; in another case if nothing else fits.
 
     Parameters
     ----------
@@ -32,6 +32,7 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
     labels: dict[str, list[Place]] = {}
     for file in files:
         labels.setdefault(match_key(stem(file)), []).append(file)
+    labels = _in_the_fovs_case(fovs, labels)
     for key, paths in labels.items():
         if key in fovs and len(paths) > 1:
             raise MatchError(
@@ -56,6 +57,21 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
             fix=_fix(lonely, spare, len(fov_ids)),
         )
     return {fov: labels[key][0] for key, group in fovs.items() for fov in group}
+
+
+def _in_the_fovs_case(fovs: Mapping[str, object], labels: Mapping[str, list[Place]]) -> dict[str, list[Place]]:
+    """Label files by key, a key that no FOV has replaced by that of the one FOV which differs from it in case alone."""
+    lonely: dict[str, list[str]] = {}
+    for key in fovs:
+        if key not in labels:
+            lonely.setdefault(key.casefold(), []).append(key)
+    spare = [key.casefold() for key in labels if key not in fovs]
+    out: dict[str, list[Place]] = {}
+    for key, paths in labels.items():
+        folded = key.casefold()
+        same = lonely.get(folded, []) if key not in fovs else []
+        out[same[0] if len(same) == 1 and spare.count(folded) == 1 else key] = paths
+    return out
 
 
 def _fix(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:

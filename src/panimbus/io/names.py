@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from panimbus.core.errors import ReadError
 from panimbus.io.place import Place, Url, folder_name
 
 _ENDINGS = (
@@ -19,11 +22,14 @@ _LABEL_TAILS = (
     "_component_data", "_cp_masks", "_seg", ".ome",
 )  # fmt: skip
 TIFF_ENDINGS = (".tif", ".tiff", ".qptiff", ".btf", ".tf8", ".tf2")
-MATCH_RULE = (
-    "names are equal after dropping file endings and "
-    + ", ".join(t for t in _LABEL_TAILS if t.startswith("_"))
-    + " (case counts)"
+MATCH_RULE = "names are equal after dropping file endings and " + ", ".join(t for t in _LABEL_TAILS if t.startswith("_"))
+_LABEL_NAME = re.compile(
+    r"(?:^|.*[\W_])(?:whole_?cell|(?:cell|nuclei|nuclear|nucleus|cp|seg|segmentation|label)?[ _-]?masks?|labels?|segmentations?"
+    r"|(?:cell|label)[ _-]?(?:ids?|labels?|image|map)|binary_seg_maps|feature_0)",
+    re.IGNORECASE,
 )
+_MAYBE_LABEL_NAME = re.compile(r"(?:^|.*[\W_])(?:nuclear|nuclei|nucleus|cells?|seg|segmented|objects?|ids?)", re.IGNORECASE)
+_NO_DATA = (".txt", ".csv", ".tsv", ".log", ".md", ".py", ".sh", ".html", ".pdf", ".png", ".jpg", ".xlsx", ".h5ad", ".toml")
 
 
 def natural(name: str | Path) -> tuple[tuple[int, int, str], ...]:
@@ -36,7 +42,8 @@ def natural(name: str | Path) -> tuple[tuple[int, int, str], ...]:
     """
     text = name.name if isinstance(name, Path) else name
     parts = re.split(r"(\d+)", text)
-    return tuple((0, int(p), p) if p.isdigit() and p.isascii() else (1, 0, p.lower()) for p in parts if p)
+    numbers = ((p.lstrip("0") if p.isdigit() and p.isascii() else None, p) for p in parts if p)
+    return tuple((1, 0, p.lower()) if n is None else (0, len(n), f"{n} {p}") for n, p in numbers)
 
 
 def stem(path: Place | str) -> str:
@@ -59,20 +66,55 @@ def stem(path: Place | str) -> str:
 
 
 def match_key(name: str) -> str:
-    """What a FOV's id and its label file's stem have in common: the known suffixes dropped, nothing else.
+    """What a FOV's id and its label file's stem have in common: the known suffixes dropped, in any case, nothing else.
+
+    A name is compared as it looks: that of a file from a Mac (letters and accents apart, NFD) is that of any other (NFC).
 
     Examples
     --------
-    >>> match_key("fov1_whole_cell"), match_key("fov10"), match_key("fov1_cp_masks")
-    ('fov1', 'fov10', 'fov1')
+    >>> match_key("fov1_whole_cell"), match_key("fov10"), match_key("fov1_cp_masks"), match_key("fov1_Mask")
+    ('fov1', 'fov10', 'fov1', 'fov1')
     """
+    name = unicodedata.normalize("NFC", readable(name))
     changed = True
     while changed:
         changed = False
         for tail in sorted(_LABEL_TAILS, key=len, reverse=True):
-            if name.endswith(tail) and len(name) > len(tail):
+            if len(name) > len(tail) and name[-len(tail) :].lower() == tail:
                 name, changed = name[: -len(tail)], True
     return name
+
+
+def readable(name: str) -> str:
+    r"""A name that every file format takes: bytes that are no UTF-8 (which Python escapes) as Latin-1, no control characters.
+
+    Examples
+    --------
+    >>> readable("H\udcfcfte_1"), readable("a\nb")
+    ('Hüfte_1', 'a_b')
+    """
+    if name.isascii() and name.isprintable():
+        return name
+    text = "".join(
+        chr(ord(c) - 0xDC00) if 0xDC80 <= ord(c) <= 0xDCFF else "\ufffd" if 0xD800 <= ord(c) <= 0xDFFF else c for c in name
+    )
+    return "".join("_" if unicodedata.category(c) == "Cc" else c for c in text)
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a file's name (without its endings) says that it is a label image, not a channel.
+
+    Examples
+    --------
+    >>> [is_label_name(name) for name in ("segmentation_whole_cell", "fov1_mask", "Labels", "Ki67_nuclear", "CD3")]
+    [True, True, True, False, False]
+    """
+    return _LABEL_NAME.fullmatch(name) is not None
+
+
+def may_be_label_name(name: str) -> bool:
+    """Whether a file of this name could be a label image: its pixels will tell."""
+    return _MAYBE_LABEL_NAME.fullmatch(name) is not None
 
 
 def is_hidden(path: Path) -> bool:
@@ -86,8 +128,46 @@ def is_tiff_name(path: Path) -> bool:
 
 
 def children(folder: Path) -> list[Path]:
-    """What a folder holds, hidden things left out, in natural order."""
-    return sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural)
+    """What a folder holds, hidden things left out, in natural order.
+
+    Raises
+    ------
+    ReadError
+        If a link leads out of the folder to what is not there, or something is neither a file nor a folder: it would be
+        missing without a word. A link to a name of the same folder that is not there is an alias that nothing is behind.
+    """
+    out = sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural)
+    for path in out:
+        if not dead_alias(path):
+            check_kind(path)
+    return out
+
+
+def check_kind(path: Path) -> None:
+    """Refuse a link to what is not there, and what is neither a file nor a folder: to read it may never end."""
+    if path.is_file() or path.is_dir() or path.suffix.lower() in _NO_DATA:
+        return
+    if path.is_symlink() and not path.exists():
+        raise ReadError(
+            f"{path}: the link leads to {path.readlink()}, which is not there.",
+            fix="mount or copy what it leads to, or remove the link if that file is not wanted",
+        )
+    if path.exists():
+        raise ReadError(f"{path}: this is neither a file nor a folder (a pipe, a socket or a device).")
+
+
+def dead_alias(path: Path) -> bool:
+    """Whether this is a link to another name of its own folder that is not there."""
+    if not path.is_symlink() or path.exists():
+        return False
+    target = os.path.normpath(path.parent.absolute() / path.readlink())
+    return Path(target).parent == path.parent.absolute() and Path(target) != path.absolute()
+
+
+def alias_notes(folder: Path) -> tuple[str, ...]:
+    """A sentence on the dead aliases among a folder's TIFFs."""
+    dead = [f"{p.name} -> {p.readlink()}" for p in children(folder) if is_tiff_name(p) and dead_alias(p)]
+    return (f"links to files that are not in the folder are left out: {', '.join(dead)}",) if dead else ()
 
 
 def unique_ids(stems: Sequence[str], paths: Sequence[Place]) -> list[str]:

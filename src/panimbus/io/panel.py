@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
 from panimbus.core.fov import Fov, unique_names
+from panimbus.core.naming import alike, join_names, split_names
 from panimbus.core.sheet import check_width, read_sheet
 from panimbus.io.raw import Planes, RawImage
 
@@ -49,7 +51,9 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
     check_width(rows, path)
     body = [row + [""] * (len(header) - len(row)) for row in rows[1:]]
     if not body:
-        raise ReadError(f"{path}: the list of channel names is empty.", expected=_EXPECTED, got=f"the header {listed(rows[0], 8)}")
+        raise ReadError(
+            f"{path}: the list of channel names is empty.", expected=_EXPECTED, got=f"the header {listed(rows[0], 8)}"
+        )
     columns = [header.index(c) for c in _COLUMNS if c in header]
     named = [k for k in columns if not all(_is_number(row[k]) for row in body if row[k])]
     if not named:
@@ -135,12 +139,13 @@ def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImag
 
 def select(fov: Fov, channels: Sequence[str]) -> Fov:
     """The FOV with only these channels, in this order; unknown names are an error that lists the known ones."""
+    channels = [c if c in fov.channels else unicodedata.normalize("NFC", c) for c in channels]
     unknown = [c for c in channels if c not in fov.channels]
     if unknown:
         raise ChannelError(
-            f"FOV {fov.fov_id!r} has no channel {listed([repr(c) for c in unknown])}.",
+            f"FOV {fov.fov_id!r} has no channel {listed([repr(c) + alike(c, fov.channels) for c in unknown])}.",
             available=fov.channels,
-            fix="check the spelling (names are case-sensitive)",
+            fix=_spelling(unknown, fov.channels),
         )
     twice = sorted({c for c in channels if list(channels).count(c) > 1})
     if twice:
@@ -151,6 +156,14 @@ def select(fov: Fov, channels: Sequence[str]) -> Fov:
     planes = fov.source.get("planes", range(len(fov.channels)))
     source = {**fov.source, "planes": [planes[k] for k in order]}
     return fov.with_(image=Planes(fov.image, order), channels=tuple(channels), source=source)
+
+
+def _spelling(unknown: Sequence[str], channels: Sequence[str]) -> str:
+    """What to do about unknown channels: names with commas need quotation marks."""
+    meant = [c for c in channels if c != join_names([c]) and any(part in unknown for part in split_names(c))]
+    if meant:
+        return f"put names with a comma into quotation marks: --channels '{join_names(meant)}' (Python: channels={meant})"
+    return "check the spelling (names are case-sensitive)"
 
 
 def align(fovs: Sequence[Fov]) -> list[Fov]:
@@ -168,7 +181,7 @@ def align(fovs: Sequence[Fov]) -> list[Fov]:
             f"{len(wrong)} of {len(fovs)} FOVs have other channels than {fovs[0].fov_id!r}.",
             expected="the same channels in all FOVs, or a choice of channels",
             got="\n             ".join(lines),
-            fix=f"ask for channels that all have: --channels {','.join(shared[:5])} (Python: channels={shared[:5]})"
+            fix=f"ask for channels that all have: --channels {join_names(shared[:5])!r} (Python: channels={shared[:5]})"
             if shared
             else "score the panels one by one",
         )

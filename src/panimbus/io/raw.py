@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from panimbus.core.errors import InputError
@@ -47,6 +48,8 @@ class RawImage:
         FOV id that the image's own name suggests, where a file names its images.
     doubt
         Why none of the label images beside it can be taken, if the user names none.
+    masks
+        Label images in the image's own folder.
     """
 
     image: ArrayLike
@@ -59,6 +62,7 @@ class RawImage:
     labels: dict[str, tuple[ArrayLike, Place]] = field(default_factory=dict)
     name: str | None = None
     doubt: str | None = None
+    masks: tuple[Path, ...] = ()
 
 
 class Planes:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from panimbus.clustering.cluster import ClusterSettings, cluster
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
 from panimbus.core.markers import canonical
+from panimbus.core.naming import alike
 from panimbus.core.objects import CELL as CELL_OBJECT
 from panimbus.core.objects import OBJECT_KINDS, object_kinds
 from panimbus.core.table import (
@@ -35,7 +36,7 @@ from panimbus.core.table import (
     THRESHOLD,
     UNASSIGNED,
 )
-from panimbus.core.thresholds import alike, calls, check_thresholds
+from panimbus.core.thresholds import calls, check_thresholds
 from panimbus.io.edits import Edit, standing
 from panimbus.io.scores import checked
 from panimbus.phenotype.compete import (

@@ -1,0 +1,50 @@
+"""Names as people type and read them: lists with commas and quotes, and which name may have been meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+_FIELD = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(?:,|$)')
+
+
+def split_names(text: str) -> list[str]:
+    """Names of a comma-separated list, without the spaces around them; what is between quotation marks stays as it is.
+
+    Examples
+    --------
+    >>> split_names('CD3, "HLA-DR,DP",, " CD4 ", 5" tag, "a""b"')
+    ['CD3', 'HLA-DR,DP', ' CD4 ', '5" tag', 'a"b']
+    """
+    out, at = [], 0
+    while at < len(text):
+        field = _FIELD.match(text, at)
+        if field is None:  # a quotation mark in the middle, or one that is never closed: an ordinary character
+            end = text.find(",", at)
+            end = len(text) if end < 0 else end
+            out.append(text[at:end].strip())
+            at = end + 1
+            continue
+        at = field.end()
+        if (name := field[2] if field[1] is None else field[1].replace('""', '"')) or field[1]:
+            out.append(name)
+    return [name for name in out if name]
+
+
+def join_names(names: Iterable[str]) -> str:
+    """The list that `split_names` takes apart.
+
+    Examples
+    --------
+    >>> join_names(["CD3", "HLA-DR,DP", ' a"b'])
+    'CD3,"HLA-DR,DP"," a""b"'
+    """
+    return ",".join('"' + n.replace('"', '""') + '"' if n != n.strip() or "," in n or n.startswith('"') else n for n in names)
+
+
+def alike(name: str, names: Sequence[str]) -> str:
+    """`` (did you mean 'CD20'?)``, or nothing where no name is close."""
+    folded = {one.casefold(): one for one in names}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
