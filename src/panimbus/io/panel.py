@@ -11,8 +11,8 @@ from pathlib import Path
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
 from panimbus.core.fov import Fov, unique_names
 from panimbus.core.naming import alike, join_names, split_names
-from panimbus.core.sheet import check_width, read_sheet
 from panimbus.io.raw import Planes, RawImage
+from panimbus.io.sheet import check_width, read_sheet
 
 _COLUMNS = (
     "name", "marker_name", "marker", "target", "target_name", "clean_target", "channel_name", "channel", "antibody",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
-from panimbus.core.thresholds import alike
+from panimbus.core.naming import alike
 from panimbus.io.tables import Column, read_table
 
 _EXPECTED = "CD20=0.7,CD4=0.6, or a CSV file with the columns marker,threshold; each above 0 and below 1"
