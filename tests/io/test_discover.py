@@ -131,7 +131,7 @@ def test_names_from_files(tmp_path, stack):
     np.testing.assert_array_equal(fov.image[1], stack[2])
     with pytest.raises(InputError, match="no column"):
         open_fovs(image, channel_names=tmp_path / "none.csv")
-    with pytest.raises(ReadError, match="cannot be read"):
+    with pytest.raises(ReadError, match="no such file"):
         open_fovs(image, channel_names=tmp_path / "absent.csv")
 
 
