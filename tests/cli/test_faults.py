@@ -156,7 +156,7 @@ def test_file_too_large(dataset, panimbus):
 
 
 def _damage_tiff(path, fov):
-    plane = fov.image.planes[0]
+    plane = fov.image.array.planes[0]
     across = -(-plane.shape[1] // plane.segment[1])
     start = plane.offsets[across + 1]
     with path.open("r+b") as file:

@@ -138,7 +138,7 @@ def test_unreadable_pixels(files, model, workers, same_table, tmp_path):
     fov = files()[0]
     fov.image[:]
     path = tmp_path / "images" / "fov0.ome.tiff"
-    plane = fov.image.planes[0]
+    plane = fov.image.array.planes[0]
     data = bytearray(path.read_bytes())
     data[plane.offsets[0] : plane.offsets[0] + plane.bytecounts[0]] = b"\xff" * plane.bytecounts[0]
     path.write_bytes(data)
