@@ -14,3 +14,13 @@ def nan_pixels(folder):
         folder / "fov1.ome.tif", planes, ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["CD3", "CD20", "DAPI"]}}
     )
     return folder.predict("--mpp", "0.5", image=folder / "fov1.ome.tif")
+
+
+@attack("dark level must be 0 or more", "nan")
+def dark_level_nan(folder):
+    return folder.predict("--dark-level", "nan")
+
+
+@attack("dark level must be 0 or more", "-300")
+def dark_level_negative(folder):
+    return folder.inspect("--dark-level", "-300")

@@ -9,6 +9,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 
 def test_version_and_help(panimbus):
@@ -147,3 +148,25 @@ assert "torch" not in sys.modules, "torch was imported"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cameras_dark_level(folder, panimbus, model):
+    """It shifts scores; inspect and predict say so, and scores are the same where it is subtracted."""
+    folder.add("fov1")
+    plain = anndata.read_h5ad(_table(folder, panimbus, model, "plain"))
+    for path in sorted((folder.images / "fov1").iterdir()):
+        tifffile.imwrite(path, tifffile.imread(path) + 300)
+    before = panimbus("inspect", *folder.arguments(*model)[1:4], "--mpp", "0.5")
+    assert "--dark-level 3" in before.out
+    shifted = panimbus(*folder.arguments(*model), "--out", folder.root / "shifted")
+    assert "--dark-level 3" in shifted.err
+    level = anndata.read_h5ad(_table(folder, panimbus, model, "level", "--dark-level", "300"))
+    np.testing.assert_array_equal(level.X, plain.X)
+    assert "the dark level 300 is subtracted" in level.uns["panimbus"]["inputs"]
+    assert panimbus(*folder.arguments(*model), "--dark-level", "-1").code == 2
+
+
+def _table(folder, panimbus, model, name, *options):
+    done = panimbus(*folder.arguments(*model), "--out", folder.root / name, *options)
+    assert done.code == 0, done.err
+    return folder.root / name / "cells.h5ad"

@@ -25,6 +25,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
     ] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
+    dark_level: Annotated[float | None, typer.Option(help="What the camera adds to every pixel; it is subtracted.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
     tta: Annotated[str | None, typer.Option(help="Test-time augmentation to reckon with. [default: the model's]")] = None,
     min_area: Annotated[
@@ -53,6 +54,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         images if len(images) > 1 else images[0],
         None if not labels else labels if len(labels) > 1 else labels[0],
         mpp=mpp,
+        dark_level=dark_level,
         channels=wanted,
         channel_names=channel_names,
         counterstains=True,

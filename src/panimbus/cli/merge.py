@@ -89,6 +89,7 @@ def _request(
     *,
     channels: list[str] | None,
     mpp: float | None,
+    dark_level: float | None,
     scale: ChannelScale | None,
 ) -> Request:
     from panimbus.infer.request import Request, absolute
@@ -102,6 +103,7 @@ def _request(
         channels=None if channels is None else tuple(channels),
         channel_names=None if names is None else absolute(names),
         mpp=mpp,
+        dark_level=dark_level,
         model=model if named else absolute(Path(model).expanduser()),
         scale=None if scale is None else scale.to_dict(),
         tta=settings.tta,

@@ -23,6 +23,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
     ] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
+    dark_level: Annotated[
+        float | None, typer.Option(help="What the camera adds to every pixel; it is subtracted. `panimbus inspect` tells.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
     tta: Annotated[
         str | None, typer.Option(help="Views: full (8), auto (as many as needed), none. [default: the model's]")
@@ -94,13 +97,14 @@ def command(  # noqa: PLR0913 (one parameter an option)
         do_share(
             shard, stage, out, settings,
             {"images": images, "labels": labels or [], "channel_names": channel_names, "model": model},
-            {"channels": wanted, "mpp": mpp, "scale": scale, "thresholds": thresholds},
+            {"channels": wanted, "mpp": mpp, "dark_level": dark_level, "scale": scale, "thresholds": thresholds},
         )  # fmt: skip
         return
     fovs = open_fovs(
         images if len(images) > 1 else images[0],
         None if not labels else labels if len(labels) > 1 else labels[0],
         mpp=mpp,
+        dark_level=dark_level,
         channels=wanted,
         channel_names=channel_names,
         counterstains=True,

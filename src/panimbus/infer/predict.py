@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panimbus.core.counterstain import beside, is_counterstain
+from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.planes import check_given
@@ -109,7 +110,10 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     """The given normaliser, or that of the pooled FOVs; what is odd about it is said."""
     card = run.plan.model.card
     ids = [f.fov_id for f in run.fovs]
-    scale = given or ChannelScale.fit(run.pooled(), percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
+    pooled = run.pooled()
+    scale = given or ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
+    if (level := common_dark_level({c: pooled[c].pixels for c in run.plan.channels})) is not None:
+        logger.warning("%s", dark_level_in_words(level))
     _warn(scale, run.plan.channels)
     known = any(COUNTERSTAIN in of for of in scale.stats.values())
     stains = [c for c in run.fovs[0].channels if is_counterstain(c)]

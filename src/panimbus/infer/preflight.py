@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.counterstain import beside, is_counterstain
+from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.objects import object_kinds, object_shares
@@ -181,6 +182,8 @@ def inspect_fovs(
             f"bright in the same cells as the counterstain, so stains of all nuclei, or nothing but their haze: {said} "
             "(rank correlation of the cells' mean intensities)"
         )
+    if (level := common_dark_level({c: found.pooled[c].pixels for c in found.channels})) is not None:
+        found.warnings.append(dark_level_in_words(level))
     live = sum(not c.blank for c in seen)
     cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
     return Report(

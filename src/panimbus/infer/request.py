@@ -34,7 +34,7 @@ class Request:
         Absolute paths, or addresses; no labels: those inside the images.
     channels
         Names to score, None for all.
-    channel_names, mpp
+    channel_names, mpp, dark_level
         As `open_fovs` takes them.
     model
         Name or absolute path, None for the default model.
@@ -49,6 +49,7 @@ class Request:
     channels: tuple[str, ...] | None = None
     channel_names: str | None = None
     mpp: float | None = None
+    dark_level: float | None = None
     model: str | None = None
     scale: dict[str, Any] | None = None
     tta: str | None = None
@@ -86,6 +87,7 @@ class Request:
             list(self.images) if len(self.images) > 1 else self.images[0],
             None if not self.labels else list(self.labels) if len(self.labels) > 1 else self.labels[0],
             mpp=self.mpp,
+            dark_level=self.dark_level,
             channels=self.channels,
             channel_names=self.channel_names,
             counterstains=True,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.counterstain import beside
+from panimbus.core.dark import DarkSubtracted, check_dark_level
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.guard import GuardedArray, guarded
@@ -37,6 +38,7 @@ def open_fovs(
     channels: Sequence[str] | None = None,
     channel_names: str | Path | Sequence[str] | None = None,
     counterstains: bool = False,
+    dark_level: float | None = None,
 ) -> list[Fov]:
     """Open images, and their label images, as FOVs. Only metadata is read; pixels are read when they are asked for.
 
@@ -62,6 +64,8 @@ def open_fovs(
         ``panel.csv`` (whose column ``keep`` is honoured).
     counterstains
         Keep the counterstains that all FOVs have, after the channels wanted.
+    dark_level
+        What the camera adds to every pixel, in the images' units: it is subtracted, and what is darker is 0.
 
     Returns
     -------
@@ -75,11 +79,14 @@ def open_fovs(
     """
     if mpp is not None and not (np.isfinite(mpp) and mpp > 0):
         raise InputError("the pixel size must be positive.", got=f"mpp={mpp}", fix="give micrometres per pixel, e.g. 0.5")
+    check_dark_level(dark_level)
     panel = read_panel(channel_names) if channel_names is not None else None
     found = _locate(images)
     opened = _open_all(found, named=panel is not None, fixed=isinstance(images, Mapping))
     wanted = [channels] if isinstance(channels, str) else channels
     fovs = [_fov(fov_id, path, raw, panel, mpp) for fov_id, path, raw in opened]
+    if dark_level:
+        fovs = [_subtracted(fov, dark_level) for fov in fovs]
     if wanted is not None:
         more = beside(wanted, fovs, [COUNTERSTAIN]) if counterstains else ()
         fovs = [select(fov, [*wanted, *more]) for fov in fovs]
@@ -202,6 +209,12 @@ def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: floa
     if raw.part is not None:
         source["part"] = raw.part
     return Fov(fov_id, GuardedArray(raw.image, path), channel_ids, None, size, source, raw.notes + renamed + sized, stamp)
+
+
+def _subtracted(fov: Fov, level: float) -> Fov:
+    note = f"the dark level {level:g} is subtracted"
+    image = DarkSubtracted(fov.image, level)
+    return fov.with_(image=image, source={**fov.source, "dark_level": level}, notes=(*fov.notes, note))
 
 
 @dataclass(frozen=True)
