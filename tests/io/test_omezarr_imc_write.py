@@ -1,12 +1,10 @@
 """OME-Zarr in and out, OME-TIFF out (with ome-types as the judge), atomic writing, IMC."""
 
-import sys
-
 import numpy as np
 import pytest
 import zarr
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.errors import InputError, ReadError
 from panimbus.io import atomic_path, open_fovs, write_labels, write_ome_tiff, write_ome_zarr
 
 
@@ -175,7 +173,6 @@ def imc_text(tmp_path):
 
 
 def test_imc_text(imc_text):
-    pytest.importorskip("readimc")
     (fov,) = open_fovs(imc_text)
     assert (fov.fov_id, fov.mpp, fov.image.shape) == ("roi", 1.0, (2, 4, 3))
     assert fov.channels == ("CD3", "Ir191")
@@ -183,14 +180,7 @@ def test_imc_text(imc_text):
 
 
 def test_a_changed_imc_text_is_read_anew(imc_text):
-    pytest.importorskip("readimc")
     (fov,) = open_fovs(imc_text)
     assert fov.image[0, 0, 0] == 0
     imc_text.write_text(imc_text.read_text().replace("0\t0\t0\t0\t0\t0\t0\t0\n", "0\t0\t0\t0\t0\t0\t77\t0\n"))
     assert fov.image[0, 0, 0] == 77
-
-
-def test_imc_needs_its_extra(imc_text, monkeypatch):
-    monkeypatch.setitem(sys.modules, "readimc", None)
-    with pytest.raises(MissingExtraError, match=r"panimbus\[imc\]"):
-        open_fovs(imc_text)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.guard import guarded
-from panimbus.io import imc, names, ome_tiff, omezarr, plain_tiff
+from panimbus.io import imc, imc_text, names, ome_tiff, omezarr, plain_tiff
 from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
 from panimbus.io.flat import refuse_flat
 from panimbus.io.foreign import is_microscope_file, left_out, refuse_foreign
@@ -61,7 +61,7 @@ def read(found: Found, *, named: bool) -> list[RawImage]:
         "qptiff": plain_tiff.read_qptiff,
         "tiff": lambda path: plain_tiff.read_plain(path, named=named),
         "mcd": imc.read_mcd,
-        "imc-text": imc.read_imc_text,
+        "imc-text": imc_text.read_imc_text,
     }
     with guarded(found.path):
         return readers[found.kind](found.path)
@@ -114,7 +114,7 @@ def sniff(path: Path) -> Kind:
             if not len(tif.pages):
                 raise ReadError(f"{path}: the TIFF has no pages.", fix="copy or export the file again")
             return "qptiff" if plain_tiff.is_qptiff(tif) else "ome" if tif.is_ome else "tiff"
-    if imc.is_imc_text(head):
+    if imc_text.is_imc_text(head):
         return "imc-text"
     raise ReadError(
         f"{path}: the file is of no format that is read here.",
@@ -132,11 +132,12 @@ def _folder(folder: Path) -> list[Found]:
     mcds = [p for p in files if p.name.lower().endswith(".mcd")]
     texts = [p for p in files if p.name.lower().endswith(".txt") and _is_imc_text(p)]
     tiffs = [p for p in files if names.is_tiff_name(p) and not p.stem.endswith(_SEG_MAPS)]
-    others = [Found(p, sniff(p), names.stem(p)) for p in (*companions, *zarrs, *mcds)]
-    if texts and mcds:
-        others[0] = Found(others[0].path, others[0].kind, others[0].name, (f"{len(texts)} .txt beside the .mcd are not used",))
-    elif texts:
-        others += [Found(p, "imc-text", names.stem(p)) for p in texts]
+    used, unused = _texts_apart(texts, mcds)
+    beside = (f"{len(unused)} .txt of the .mcd are not used: {listed([p.name for p in unused], 3)}",) if unused else ()
+    others = [Found(p, sniff(p), names.stem(p)) for p in (*companions, *zarrs)]
+    others += [Found(p, "mcd", names.stem(p), beside) for p in mcds]
+    alone = ("the text is a FOV of its own: no .mcd beside it begins its name",) if mcds else ()
+    others += [Found(p, "imc-text", names.stem(p), alone) for p in used]
     if tiffs:
         return with_notes(_tiffs(folder, tiffs, others), left_out(files))
     if others:
@@ -228,6 +229,19 @@ def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
     return found
 
 
+def _texts_apart(texts: list[Path], mcds: list[Path]) -> tuple[list[Path], list[Path]]:
+    """IMC texts that are FOVs, and those that an .mcd beside them holds, too: their names begin with its name."""
+    stems = [names.stem(mcd).lower() for mcd in mcds]
+    held = [p for p in texts if any(_begins(names.stem(p).lower(), stem) for stem in stems)]
+    return [p for p in texts if p not in held], held
+
+
+def _begins(name: str, stem: str) -> bool:
+    """Whether a name begins with a stem, and not within a word or a number (``A1`` does not begin ``A10_1``)."""
+    rest = name.removeprefix(stem)
+    return name.startswith(stem) and not (rest[:1].isalnum())
+
+
 def _is_imc_text(path: Path) -> bool:
     with path.open("rb") as file:
-        return imc.is_imc_text(file.read(16))
+        return imc_text.is_imc_text(file.read(16))

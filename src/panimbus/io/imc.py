@@ -1,34 +1,35 @@
-"""Imaging mass cytometry: .mcd (one FOV an acquisition) and .txt, through readimc (the extra ``imc``)."""
+"""Imaging mass cytometry, .mcd files: one FOV an acquisition, described in XML that readimc parses (the extra ``imc``)."""
 
 from __future__ import annotations
 
-import threading
+import mmap
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from panimbus.core.errors import MissingExtraError, ReadError
+from panimbus.core.errors import MissingExtraError, ReadError, listed
 from panimbus.core.fov import Array
+from panimbus.core.guard import guarded
 from panimbus.core.keys import bounds
 from panimbus.io.raw import PixelSize, RawImage
+from panimbus.io.xmltext import inside, local, parse
 
-_MICRON = PixelSize(1.0, 1.0)  # the laser ablates 1 µm steps
-_TXT_HEAD = b"Start_push\t"
+_SCHEMA = "<MCDSchema".encode("utf-16-le"), "</MCDSchema>".encode("utf-16-le")
+_LARGEST_XML = 128 << 20
+_MOST_COMPARED = 10**8  # readimc looks at every element for every region and acquisition
+_LARGEST_SIDE = 100_000  # pixels; a slide is 75 mm long
+_AGAIN = "copy the file again, or pass the .txt files that were exported with it"
 
 
-def is_imc_text(head: bytes) -> bool:
-    """Whether a file begins like an IMC acquisition exported as text."""
-    return head.startswith(_TXT_HEAD)
-
-
-def _readimc() -> Any:
+def _parser() -> Any:
     try:
-        import readimc
+        from readimc.mcd_parser import MCDParser
     except ImportError:
-        raise MissingExtraError("Reading IMC .mcd and .txt files", "imc") from None
-    return readimc
+        raise MissingExtraError("Reading IMC .mcd files", "imc") from None
+    return MCDParser
 
 
 class McdImage:
@@ -69,13 +70,29 @@ class McdImage:
         first, last = min(y0 * width, self._records), min(y1 * width, self._records)
         if last > first and out.size:
             table = self._read(first, last)
-            y, x = table[:, 1].astype(np.int64), table[:, 0].astype(np.int64)
+            y, x = self._positions(table)
             if not (((y >= y0) & (y < y1)).all() and np.array_equal(y * width + x, np.arange(first, last))):
                 table = self._read(0, self._records)  # records in another order: look at all
-                y, x = table[:, 1].astype(np.int64), table[:, 0].astype(np.int64)
+                y, x = self._positions(table)
+                if len(np.unique(y * width + x)) < self._records:
+                    raise ReadError(f"{self._path}: several records of an acquisition are about one pixel.", fix=_AGAIN)
             inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
             out[:, y[inside] - y0, x[inside] - x0] = table[inside, 3 + c0 : 3 + c1].T
         return out.squeeze(axis=dropped)
+
+    def _positions(self, table: Array) -> tuple[Array, Array]:
+        """Row and column of each record."""
+        yx = table[:, [1, 0]].T
+        inside = (yx >= 0) & (yx < np.array(self._shape[1:])[:, np.newaxis])
+        if not inside.all():
+            raise ReadError(
+                f"{self._path}: records of an acquisition lie outside of its area.",
+                expected=f"Y below {self._shape[1]}, X below {self._shape[2]}",
+                got=f"{int((~inside.all(axis=0)).sum())} of {len(table)} records",
+                fix=_AGAIN,
+            )
+        y, x = yx.astype(np.int64)
+        return y, x
 
     def _read(self, first: int, last: int) -> Array:
         fields = self._shape[0] + 3
@@ -87,123 +104,148 @@ class McdImage:
         return np.frombuffer(data, "<f4").reshape(last - first, fields)
 
 
-_txt_lock = threading.Lock()
-_txt_last: dict[tuple[Path, int, int], Array] = {}
+@dataclass(frozen=True)
+class _Block:
+    """An acquisition and its records: bytes ``start`` to ``end`` of the file, ``width`` x ``height`` pixels of ``channels``."""
 
-
-class TxtImage:
-    """An acquisition as text. It can only be parsed as a whole: the last one parsed stays in memory, no other."""
-
-    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
-        self._path = path
-        self._shape = shape
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return self._shape
+    id: int
+    title: str
+    start: int
+    end: int
+    width: int
+    height: int
+    names: tuple[str | None, ...]
+    size: PixelSize
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Ion counts as float32."""
-        return np.dtype(np.float32)
-
-    def __getitem__(self, key: Any, /) -> Array:
-        ranges, dropped = bounds(key, self._shape)
-        info = self._path.stat()
-        version = (self._path, info.st_size, info.st_mtime_ns)  # a file that has changed is parsed again
-        with _txt_lock:
-            if version not in _txt_last:
-                _txt_last.clear()
-                _txt_last[version] = self._parse()
-            stack = _txt_last[version]
-        return stack[tuple(slice(*r) for r in ranges)].squeeze(axis=dropped).copy()
-
-    def _parse(self) -> Array:
-        import pandas as pd
-
-        try:
-            table = pd.read_csv(self._path, sep="\t", dtype=np.float32).to_numpy()
-        except (ValueError, OSError) as error:
-            raise ReadError(f"{self._path}: the text cannot be parsed.", got=str(error)[:200]) from error
-        out = np.zeros(self._shape, np.float32)
-        x, y = table[:, 3].astype(np.int64), table[:, 4].astype(np.int64)
-        inside = (y >= 0) & (y < self._shape[1]) & (x >= 0) & (x < self._shape[2])
-        out[:, y[inside], x[inside]] = table[inside, 6:].T
-        return out
+    def records(self) -> int:
+        """Whole records in the block."""
+        return (self.end - self.start) // (4 * (len(self.names) + 3))
 
 
 def read_mcd(path: Path) -> list[RawImage]:
-    """Read an .mcd: one image an acquisition, named ``<file>_<acquisition id, three digits>`` as steinbock does."""
-    readimc = _readimc()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with readimc.MCDFile(path) as mcd:
-                found = [a for slide in mcd.slides for a in slide.acquisitions]
-    except (OSError, ValueError, KeyError) as error:
-        raise ReadError(f"{path}: the .mcd cannot be read.", got=str(error)[:200], fix="copy the file again") from error
-    images = [image for a in found if (image := _acquisition(path, a)) is not None]
+    """Read an .mcd: one image an acquisition, named ``<file>_<acquisition id, three digits>`` as steinbock does.
+
+    Regions that were planned but not measured are left out with a note, and so are acquisitions that share data: whose they are
+    cannot be told.
+    """
+    blocks = [_block(path, one) for one in _acquisitions(path)]
+    empty = [block for block in blocks if not block.records]
+    measured = [block for block in blocks if block.records]
+    shared = _sharing(measured)
+    notes = _left_out("planned but not measured", empty) + _left_out("left out, since they share their data with another", shared)
+    images = [_image(path, block, notes) for block in measured if block not in shared]
     if not images:
-        raise ReadError(f"{path}: the .mcd holds no acquisition with pixels.")
+        why = " ".join(notes) or "it lists no acquisition"
+        raise ReadError(f"{path}: the .mcd holds no acquisition that can be read.", got=why, fix=_AGAIN if shared else None)
     return images
 
 
-def _acquisition(path: Path, acquisition: Any) -> RawImage | None:
+def _acquisitions(path: Path) -> list[Any]:
+    parser = _parser()
+    with guarded(path, "the metadata of the .mcd cannot be understood.", fix=_AGAIN), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of data that overlap; see `_sharing`
+        text = _schema(path)
+        elements = list(parse(text, path))
+        outer = sum(local(element) in ("Slide", "Panorama", "AcquisitionROI", "Acquisition") for element in elements)
+        if outer * len(elements) > _MOST_COMPARED:
+            raise ReadError(f"{path}: the .mcd lists more than can be.", got=f"{outer} regions, {len(elements)} elements")
+        ids = [(child.text or "").strip() for e in elements if local(e) == "Acquisition" for child in inside(e, "ID")]
+        if twice := sorted({i for i in ids if ids.count(i) > 1}):
+            raise ReadError(f"{path}: acquisitions have the same ID.", got=listed(twice, 10), fix=_AGAIN)
+        return [one for slide in parser(text).parse_slides() for one in slide.acquisitions]
+
+
+def _schema(path: Path) -> str:
+    """The last XML document in the file."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.rfind(_SCHEMA[0])
+        end = data.rfind(_SCHEMA[1], start) if start >= 0 else -1
+        if end < 0:
+            raise ReadError(
+                f"{path}: the .mcd has no description of its acquisitions, which stands at its end.",
+                got=f"{len(data):,} bytes that begin with {data[:16]!r}",
+                fix=f"{_AGAIN} (is the copy complete?)",
+            )
+        end += len(_SCHEMA[1])
+        if end - start > _LARGEST_XML:
+            raise ReadError(f"{path}: the XML in the .mcd is too large.", expected=f"at most {_LARGEST_XML:,} bytes")
+        return data[start:end].decode("utf-16-le")
+
+
+def _block(path: Path, acquisition: Any) -> _Block:
     meta = acquisition.metadata
+    names = _names(acquisition.channel_labels, acquisition.channel_names)
     try:
-        start, end, item = (int(meta[k]) for k in ("DataStartOffset", "DataEndOffset", "ValueBytes"))
-        width, height = int(meta["MaxX"]), int(meta["MaxY"])
+        start, end, item, width, height = (
+            int(meta[k]) for k in ("DataStartOffset", "DataEndOffset", "ValueBytes", "MaxX", "MaxY")
+        )
     except (KeyError, ValueError) as error:
-        raise ReadError(f"{path}: acquisition {acquisition.id} lacks metadata.", got=f"{error!r}") from error
-    count = int(acquisition.num_channels)
-    records = max(end - start, 0) // ((count + 3) * item)
-    if not (width and height and records and count):
-        return None
-    if item != 4 or end > path.stat().st_size:
+        raise ReadError(f"{path}: acquisition {acquisition.id} lacks metadata.", got=f"{error!r}"[:200], fix=_AGAIN) from error
+    size = PixelSize(*(_step(meta.get(f"AblationDistanceBetweenShots{axis}")) for axis in "XY"))
+    title = (acquisition.description or "").strip()
+    if start >= end or not width or not height or not names:
+        return _Block(acquisition.id, title, 0, 0, 0, 0, names, size)
+    if (end + 1 - start) % (4 * (len(names) + 3)) == 0:
+        end += 1  # older software gives the position of the last byte
+    if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
+        raise ReadError(
+            f"{path}: acquisition {acquisition.id} has an impossible size.",
+            expected=f"1 to {_LARGEST_SIDE:,} pixels a side",
+            got=f"{width} x {height}",
+            fix=_AGAIN,
+        )
+    if item != 4 or start < 0 or end > path.stat().st_size:
         raise ReadError(
             f"{path}: the file is damaged or truncated, acquisition {acquisition.id}.",
-            got=f"its data should end at byte {end}, the file has {path.stat().st_size} bytes",
-            fix="copy the file again",
+            got=f"{item} bytes a value, data from byte {start} to {end}; the file has {path.stat().st_size} bytes",
+            fix=_AGAIN,
         )
-    notes: tuple[str, ...] = ()
-    if acquisition.description:
-        notes += (f"acquisition {acquisition.id}: {acquisition.description}",)
-    if records < width * height:
-        notes += (f"the acquisition was stopped: {records} of {width * height} pixels were measured, the rest is 0",)
-    return RawImage(
-        McdImage(path, start, records, (count, height, width)),
-        _names(acquisition.channel_labels, acquisition.channel_names),
-        "IMC .mcd",
-        (path,),
-        _MICRON,
-        part=f"{int(acquisition.id):03d}",
-        notes=notes,
-    )
+    return _Block(acquisition.id, title, start, end, width, height, names, size)
 
 
-def read_imc_text(path: Path) -> list[RawImage]:
-    """Read an acquisition exported as text."""
-    readimc = _readimc()
+def _sharing(blocks: list[_Block]) -> list[_Block]:
+    """Blocks that overlap another one by a record or more."""
+    out: list[_Block] = []
+    reach: _Block | None = None
+    for block in sorted(blocks, key=lambda b: (b.start, b.end)):
+        if reach is not None and block.start + 4 * (len(block.names) + 3) <= reach.end:
+            out += [one for one in (reach, block) if one not in out]
+        reach = block if reach is None or block.end > reach.end else reach
+    return out
+
+
+def _left_out(why: str, blocks: list[_Block]) -> tuple[str, ...]:
+    if not blocks:
+        return ()
+    which = listed([f"{block.id} ({block.title})" if block.title else str(block.id) for block in blocks], 5)
+    return (f"{len(blocks)} acquisition{'s' * (len(blocks) > 1)} of the .mcd {why}: {which}",)
+
+
+def _image(path: Path, block: _Block, notes: tuple[str, ...]) -> RawImage:
+    area, records = block.width * block.height, block.records
+    if records > area:
+        raise ReadError(
+            f"{path}: acquisition {block.id} has more records than pixels.",
+            expected=f"{block.width} x {block.height} = {area:,} records",
+            got=f"{records:,}",
+            fix=_AGAIN,
+        )
+    if block.title:
+        notes = (f"acquisition {block.id}: {block.title}", *notes)
+    if records < area:
+        notes += (f"the acquisition was stopped: {records} of {area} pixels were measured, the rest is 0",)
+    image = McdImage(path, block.start, records, (len(block.names), block.height, block.width))
+    return RawImage(image, block.names, "IMC .mcd", (path,), block.size, part=f"{block.id:03d}", notes=notes)
+
+
+def _step(text: str | None) -> float:
+    """Micrometres between two shots of the laser: 1 where nothing else is said."""
     try:
-        with readimc.TXTFile(path) as txt:
-            names = _names(txt.channel_labels, txt.channel_names)
-        width, height = _extent(path)
-    except (OSError, ValueError, IndexError) as error:
-        raise ReadError(f"{path}: the IMC text file cannot be read.", got=str(error)[:200], fix="copy the file again") from error
-    return [RawImage(TxtImage(path, (len(names), height, width)), names, "IMC .txt", (path,), _MICRON)]
-
-
-def _extent(path: Path) -> tuple[int, int]:
-    """Width and height from the X and Y of all lines, without parsing the rest."""
-    width = height = 0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        next(file)
-        for line in file:
-            fields = line.split("\t", 5)
-            if len(fields) > 5:
-                width, height = max(width, int(float(fields[3])) + 1), max(height, int(float(fields[4])) + 1)
-    return width, height
+        step = float(text or 1)
+    except ValueError:
+        return 1.0
+    return step if 0.1 <= step <= 100 else 1.0
 
 
 def _names(labels: Any, metals: Any) -> tuple[str | None, ...]:
