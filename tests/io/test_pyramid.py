@@ -115,8 +115,8 @@ def test_label_levels_have_no_new_ids(tmp_path, suffix):
     np.testing.assert_array_equal(full, ids)
     np.testing.assert_array_equal(half, ids[:, ::2, ::2])
     image = tmp_path / f"i{suffix}"
-    with tile_writer(image, ids.shape, "uint8", channels=["a"], mpp=0.5):
-        pass
+    with tile_writer(image, ids.shape, "uint8", channels=["a"], mpp=0.5) as put:
+        put(0, (slice(0, 1), slice(0, 1)), np.ones((1, 1), np.uint8))
     (fov,) = open_fovs(image, path)
     np.testing.assert_array_equal(fov.labels[:], ids[0])
 
@@ -212,7 +212,8 @@ def test_a_canvas_of_another_image_is_begun_anew(tmp_path):
     (canvas / "zarr.json").write_text("{broken")
     with tile_writer(path, (1, 9, 8), "uint8", channels=["a"], mpp=None, canvas=canvas) as put:
         assert not put.resumed
-    assert int(open_fovs(path)[0].image[:].sum()) == 0
+        put(0, (slice(8, 9), slice(7, 8)), np.ones((1, 1), np.uint8))
+    assert int(open_fovs(path)[0].image[:].sum()) == 1
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

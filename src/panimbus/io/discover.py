@@ -116,6 +116,11 @@ def sniff(path: Path) -> Kind:
             return "qptiff" if plain_tiff.is_qptiff(tif) else "ome" if tif.is_ome else "tiff"
     if imc_text.is_imc_text(head):
         return "imc-text"
+    if head[:4] == b"PK\x03\x04":
+        raise ReadError(
+            f"{path}: a zip archive, not an image.",
+            fix="unzip it; of a zipped OME-Zarr (.zarr.zip, .ozx) pass the folder that comes out",
+        )
     raise ReadError(
         f"{path}: the file is of no format that is read here.",
         expected=SUPPORTED,

@@ -265,8 +265,8 @@ def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
     if not raw.labels:
         return fov
     ((name, (array, path)),) = raw.labels.items()
-    note = f"labels are the image's own, {name!r}"
-    return _attach(fov, array, path, "OME-Zarr labels", (note,))
+    notes = (*getattr(array, "notes", ()), f"labels are the image's own, {name!r}")
+    return _attach(fov, array, path, "OME-Zarr labels", notes)
 
 
 def _mask_beside(fov: Fov, masks: Sequence[Path]) -> Fov:

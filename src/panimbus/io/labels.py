@@ -148,7 +148,8 @@ def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
         Size of its image, which GeoJSON needs.
     """
     if isinstance(path, Url) or is_zarr(path):
-        return LabelFile(read_zarr_labels(path), "OME-Zarr labels")
+        planes = read_zarr_labels(path)
+        return LabelFile(planes, "OME-Zarr labels", planes.notes)
     if path.name.lower().endswith((".geojson", ".json")):
         return LabelFile(GeoJsonLabels(path, shape_yx), "GeoJSON")
     head = _head(path)

@@ -1,16 +1,95 @@
-"""Axes, pixel sizes and coordinate systems in the metadata of OME-Zarr and of SpatialData."""
+"""The metadata of OME-Zarr and of SpatialData: validated, then axes, pixel sizes and coordinate systems."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, Field
 
+from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import Array
+from panimbus.io.documents import validated
 from panimbus.io.ome import microns
 from panimbus.io.raw import PixelSize
+
+_Steps = Annotated[list[dict[str, Any]], BeforeValidator(lambda given: given or [])]
+
+
+class _Axis(BaseModel):
+    name: str
+    unit: str | None = None
+
+
+class _Dataset(BaseModel):
+    path: Annotated[str, Field(max_length=1000)]
+    coordinateTransformations: _Steps = []  # noqa: N815  NGFF's names
+
+
+class Multiscale(BaseModel):
+    """An image at several resolutions, the finest first."""
+
+    datasets: Annotated[list[_Dataset], Field(min_length=1)]
+    axes: Annotated[list[_Axis | str], BeforeValidator(lambda given: given or [])] = []
+    coordinateTransformations: _Steps = []  # noqa: N815
+    version: Any = None
+
+    def names(self, dimensions: int) -> tuple[str, ...]:
+        """Names of the axes, in order."""
+        given = self.axes or ["t", "c", "z", "y", "x"][-dimensions:]
+        return tuple((a if isinstance(a, str) else a.name).lower() for a in given)
+
+    def units(self) -> dict[str, str | None]:
+        """Unit of each axis that has a name of its own."""
+        return {a.name.lower(): a.unit for a in self.axes if isinstance(a, _Axis)}
+
+
+class _Multiscales(BaseModel):
+    multiscales: Annotated[list[Multiscale], Field(min_length=1)]
+
+
+class _Channel(BaseModel):
+    label: Annotated[str | None, BeforeValidator(lambda given: str(given) if isinstance(given, (int, float)) else given)] = None
+
+
+class _Omero(BaseModel):
+    channels: Annotated[list[_Channel], BeforeValidator(lambda given: given or [])] = []
+
+
+class _LabelList(BaseModel):
+    labels: Annotated[list[str], BeforeValidator(lambda given: given or [])] = []
+
+
+def multiscale(meta: dict[str, Any], where: object) -> Multiscale:
+    """The first multiscale image that a group's metadata describes.
+
+    Raises
+    ------
+    ReadError
+        With all that is wrong with the metadata.
+    """
+    what = f"{where}: the OME-Zarr's metadata is not as the format has it."
+    return validated(_Multiscales, meta, what, kind=ReadError).multiscales[0]
+
+
+def channel_names(meta: dict[str, Any]) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
+    """Names of the channels, as ``omero`` has them, and what to note."""
+    given = meta.get("omero")
+    if given is None:
+        return (), ()
+    try:
+        return tuple(one.label for one in validated(_Omero, given, "").channels), ()
+    except InputError:
+        return (), ("the file's names of channels are not as the format has them, and not used",)
+
+
+def label_names(meta: dict[str, Any], where: object) -> list[str]:
+    """The label images that a ``labels`` group lists."""
+    return validated(_LabelList, meta, f"{where}: the list of label images is not as the format has it.", kind=ReadError).labels
+
 
 _NO_LENGTH = (None, "", "unit", "pixel", "pixels", "px")
 
@@ -40,42 +119,57 @@ class Frame:
         return bool(np.allclose(self.matrix, other.matrix, rtol=1e-6, atol=1e-9))
 
 
-def frames(scale: dict[str, Any], axes: Sequence[str]) -> tuple[Frame, ...]:
+def frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ...]:
     """The coordinate systems that a multiscale image of SpatialData is mapped to; none in plain OME-Zarr."""
     found = []
-    for step in scale.get("coordinateTransformations", ()):
-        out = step.get("output") if isinstance(step, dict) else None
+    for step in scale.coordinateTransformations:
+        out = step.get("output")
         if not isinstance(out, dict):
             continue
-        units = {str(a.get("name")).lower(): a.get("unit") for a in out.get("axes", ())}
+        outer = out.get("axes")
+        units = {str(a.get("name")).lower(): a.get("unit") for a in outer or () if isinstance(a, dict)}
         unit = units.get("x")
         found.append(Frame(str(out.get("name")), _affine(step, axes), None if unit in _NO_LENGTH else str(unit)))
     return tuple(found)
 
 
-def pixel_size(scale: dict[str, Any], axes: tuple[str, ...]) -> tuple[PixelSize, tuple[str, ...]]:
+def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tuple[str, ...]]:
     """Pixel size of the first level, in µm, and what to note about it."""
     factor, known = [1.0] * len(axes), False
-    for step in (*scale.get("coordinateTransformations", ()), *scale["datasets"][0].get("coordinateTransformations", ())):
-        if step.get("type") == "scale" and "output" not in step and len(step.get("scale", ())) == len(axes):
-            factor = [a * float(b) for a, b in zip(factor, step["scale"], strict=True)]
-            known = True
+    for step in (*scale.coordinateTransformations, *scale.datasets[0].coordinateTransformations):
+        if step.get("type") != "scale" or "output" in step:
+            continue
+        numbers = _numbers(step.get("scale"))
+        if numbers is None or len(numbers) != len(axes):
+            return PixelSize(), ("the pixel size in the file is not as the format has it, and not used",)
+        factor = [a * b for a, b in zip(factor, numbers, strict=True)]
+        known = True
     x, y = (factor[axes.index(axis)] for axis in "xy")
+    if not (0 < x < math.inf and 0 < y < math.inf):
+        return PixelSize(), (f"the pixel size in the file is no size ({x:g} x {y:g}), and not used",)
     mapped = frames(scale, axes)
     if mapped:
         return _mapped_size(mapped, x, y)
-    units = {str(a.get("name")).lower(): a.get("unit") for a in scale.get("axes", ()) if isinstance(a, dict)}
+    units = scale.units()
     if not known or (not units.get("x") and x == y == 1.0):
         return PixelSize(), ()
     notes = () if units.get("x") else ("the pixel size has no unit; micrometres are assumed",)
     return PixelSize(microns(x, units.get("x")), microns(y, units.get("y") or units.get("x"))), notes
 
 
+def _numbers(given: Any) -> list[float] | None:
+    """A list of numbers, or None."""
+    try:
+        return [float(number) for number in given]
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def _mapped_size(mapped: Sequence[Frame], x: float, y: float) -> tuple[PixelSize, tuple[str, ...]]:
     """From the first coordinate system with a unit of length; without a unit a scale may be anything, and is only noted."""
     notes: tuple[str, ...] = ()
     for frame in sorted(mapped, key=lambda f: f.unit is None):
-        if frame.matrix is None:
+        if frame.matrix is None or not np.isfinite(frame.matrix).all():
             continue
         tall, wide = y * float(np.hypot(*frame.matrix[:2, 0])), x * float(np.hypot(*frame.matrix[:2, 1]))
         if frame.unit is not None:
@@ -108,6 +202,6 @@ def _affine(step: dict[str, Any], axes: Sequence[str]) -> Array | None:
                 out = part @ out
         elif kind != "identity":
             return None
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError):
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError):
         return None
     return out

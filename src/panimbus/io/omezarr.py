@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count, takewhile
+from pathlib import Path
 from typing import Any
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, ServerError, listed
 from panimbus.core.fov import ArrayLike
-from panimbus.io.ngff import pixel_size
+from panimbus.core.guard import guarded
+from panimbus.io.documents import read_text
+from panimbus.io.ngff import channel_names, label_names, multiscale, pixel_size
+from panimbus.io.ome import parse_ome
 from panimbus.io.place import Place
 from panimbus.io.raw import RawImage
-from panimbus.io.zarr_planes import ZarrPlanes, open_group
+from panimbus.io.zarr_planes import ZarrPlanes, open_group, open_planes
+
+_MOST_CHANNELS = 10_000
+_ASIDE = ("thumbnail", "label", "macro", "overview", "preview")
 
 
 def read_ome_zarr(path: Place) -> list[RawImage]:
@@ -24,18 +31,44 @@ def read_ome_zarr(path: Place) -> list[RawImage]:
         return [read_image(group, path)]
     if spatialdata.is_store(group):
         return spatialdata.read_images(group, path)
-    if "bioformats2raw.layout" in meta:
-        names = list(takewhile(lambda name: name in group, map(str, count())))
-        found = [replace(read_image(group[name], path / name), part=name) for name in names]
-        if found:
-            return found if len(found) > 1 else [replace(found[0], part=None)]
+    if "bioformats2raw.layout" in meta and (images := _series(group, path)):
+        return images
     raise _not_image(group, path)
+
+
+def _series(group: Any, path: Place) -> list[RawImage]:
+    """The images of a bioformats2raw container; macro and label photographs of the slide are left out with a note."""
+    listed_ = ome(group["OME"]).get("series") if "OME" in group else None
+    if not (isinstance(listed_, list) and listed_ and all(isinstance(name, str) for name in listed_)):
+        listed_ = list(takewhile(lambda name: name in group, map(str, count())))
+    there = [name for name in listed_ if name in group]
+    notes = tuple(f"series {name} is listed, but not there" for name in listed_ if name not in there)
+    titles = _titles(path, listed_)
+    proper = [name for name in there if not titles.get(name, "").strip().lower().startswith(_ASIDE)] or there
+    if proper != there:
+        aside = [f"{name} ({titles[name]})" for name in there if name not in proper]
+        notes += (f"the store holds {len(there)} images; not used: {listed(aside, 5)}",)
+    images = [replace(read_image(group[name], path / name), part=name) for name in proper]
+    if len(images) == 1:
+        images = [replace(images[0], part=None)]
+    return [replace(image, notes=image.notes + notes) for image in images]
+
+
+def _titles(path: Place, series: list[str]) -> dict[str, str]:
+    """Names of the series, from the OME-XML that bioformats2raw keeps beside them; on a server it is not looked at."""
+    if not isinstance(path, Path):
+        return {}
+    document = path / "OME" / "METADATA.ome.xml"
+    if not document.is_file():
+        return {}
+    images = parse_ome(read_text(document, "OME-XML"), document).images
+    return {name: image.name for name, image in zip(series, images, strict=False)}
 
 
 def read_zarr_labels(path: Place) -> ZarrPlanes:
     """Read a label image kept as an OME-Zarr of its own, or the only one inside an image's OME-Zarr."""
     group = open_group(path)
-    inner = labels_inside(group, path)
+    inner, notes = labels_inside(group, path)
     if len(inner) == 1:
         ((only, _),) = inner.values()
         return only
@@ -45,6 +78,8 @@ def read_zarr_labels(path: Place) -> ZarrPlanes:
             available=inner,
             fix=f"pass the one you mean, e.g. {next(iter(inner.values()))[1]}",
         )
+    if notes:
+        raise ReadError(f"{path}: none of the label images inside can be used.", got="; ".join(notes)[:1000])
     if "multiscales" not in ome(group):
         raise _not_image(group, path)
     return level0(group, path, flat=True)
@@ -59,18 +94,16 @@ def ome(group: Any) -> dict[str, Any]:
 
 def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
     """Full-resolution array of a multiscale image, or label image (``flat``)."""
-    try:
-        scale = ome(group)["multiscales"][0]
-        array = group[scale["datasets"][0]["path"]]
-        axes = axes_of(scale, len(array.shape))
-    except (KeyError, IndexError, TypeError) as error:
-        raise ReadError(f"{path}: the OME-Zarr's first resolution level is missing.", got=f"{error!r}") from error
+    scale = multiscale(ome(group), path)
+    array = _first(group, scale.datasets[0].path, path)
+    axes = scale.names(len(array.shape))
     sizes = dict(zip(axes, array.shape, strict=False))
-    if len(axes) != len(array.shape) or not {"y", "x"} <= set(axes) or set(axes) - set("tczyx"):
+    wrong = len(axes) != len(array.shape) or len(sizes) < len(axes)
+    if wrong or not {"y", "x"} <= set(axes) or set(axes) - set("tczyx"):
         raise InputError(
             f"{path}: the OME-Zarr's axes are not understood.",
-            expected="some of t, c, z, y, x, with y and x",
-            got=f"axes {', '.join(axes)} for shape {tuple(array.shape)}",
+            expected="some of t, c, z, y, x, with y and x, each once",
+            got=f"axes {listed(axes, 10)} for shape {tuple(array.shape)}",
         )
     long = [a for a in ("t", "z", *(("c",) if flat else ())) if sizes.get(a, 1) != 1]
     if long:
@@ -80,38 +113,68 @@ def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
             got=", ".join(f"{a} {n}" for a, n in sizes.items()),
             fix="project or split it first",
         )
-    return ZarrPlanes(array, axes, path, flat=flat)
+    if sizes.get("c", 1) > _MOST_CHANNELS:
+        raise ReadError(
+            f"{path}: the image has an impossible number of channels.",
+            expected=f"at most {_MOST_CHANNELS:,}",
+            got=f"{sizes['c']:,}",
+        )
+    return open_planes(group, scale.datasets[0].path, axes, path, flat=flat)
 
 
-def axes_of(scale: dict[str, Any], dimensions: int) -> tuple[str, ...]:
-    """Names of a multiscale image's axes, in order."""
-    given = scale.get("axes") or ["t", "c", "z", "y", "x"][-dimensions:]
-    return tuple(str(a["name"] if isinstance(a, dict) else a).lower() for a in given)
+def _first(group: Any, inner: str, path: Place) -> Any:
+    """The array of the first resolution level."""
+    with guarded(path, "the OME-Zarr's first resolution level cannot be opened.", fix="copy or write the store again"):
+        array = group.get(inner)
+    if not hasattr(array, "chunks"):
+        raise ReadError(
+            f"{path}: the OME-Zarr's first resolution level is missing.",
+            expected=f"an array at {inner!r}",
+            got="no array there" if array is None else "a group",
+            fix="copy or write the store again (is the copy complete?)",
+        )
+    return array
 
 
 def read_image(group: Any, path: Place) -> RawImage:
     """Read the metadata of one image, and of the label images inside it."""
     image, meta = level0(group, path), ome(group)
-    scale = meta["multiscales"][0]
+    scale = multiscale(meta, path)
     size, notes = pixel_size(scale, image.axes)
-    listed_channels = (meta.get("omero") or {}).get("channels") or []
+    names, named = channel_names(meta)
     planes = image.shape[0]
-    names = tuple(c.get("label") if isinstance(c, dict) else None for c in listed_channels)
+    notes += image.notes + named
     if names and len(names) != planes:
         notes += (f"the file names {len(names)} channels for {planes} planes; the names are not used",)
         names = ()
-    version = meta.get("version") or scale.get("version") or "0.4"
-    labels: dict[str, tuple[ArrayLike, Place]] = {**labels_inside(group, path)}
-    return RawImage(image, names or (None,) * planes, f"OME-Zarr {version}", image.files, size, notes=notes, labels=labels)
+    version = meta.get("version") or scale.version or "0.4"
+    inside, left_out = labels_inside(group, path)
+    labels: dict[str, tuple[ArrayLike, Place]] = {**inside}
+    return RawImage(
+        image, names or (None,) * planes, f"OME-Zarr {version}", image.files, size, notes=notes + left_out, labels=labels
+    )
 
 
-def labels_inside(group: Any, path: Place) -> dict[str, tuple[ZarrPlanes, Place]]:
-    """Label images inside an image's group, by name."""
+def labels_inside(group: Any, path: Place) -> tuple[dict[str, tuple[ZarrPlanes, Place]], tuple[str, ...]]:
+    """Label images inside an image's group, by name; and a note for each that cannot be used."""
     if "labels" not in group:
-        return {}
+        return {}, ()
+    out: dict[str, tuple[ZarrPlanes, Place]] = {}
+    notes: tuple[str, ...] = ()
     labels = group["labels"]
-    names = ome(labels).get("labels") or list(labels.group_keys())
-    return {name: (level0(labels[name], path / "labels" / name, flat=True), path / "labels" / name) for name in names}
+    for name in label_names(ome(labels), path / "labels") or list(labels.group_keys()):
+        where = path / "labels" / name
+        try:
+            with guarded(where):
+                if name not in labels:
+                    notes += (f"the label image {name!r} is listed, but not there",)
+                    continue
+                out[name] = (level0(labels[name], where, flat=True), where)
+        except ServerError:
+            raise
+        except InputError as error:
+            notes += (f"the label image {name!r} cannot be used: {error.what}",)
+    return out, notes
 
 
 def _not_image(group: Any, path: Place) -> InputError:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import html
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin, urlsplit
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, ServerError
 from panimbus.io.place import Url
+from panimbus.io.zarr_limits import DOCUMENTS, Limits
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -24,7 +28,13 @@ TRIES = 5
 WAIT = 0.5
 """Seconds before the second try; each further wait is twice as long."""
 _CONNECT_S, _SILENT_S = 20, 60
-_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+_SLOWEST = 16_000
+"""Bytes per second, after the first `_SILENT_S` seconds, below which a server is given up."""
+_LARGEST_PAGE = 4 << 20
+_PAGE = (b"<!doctype html", b"<html")
+_HREF = re.compile(r"""href\s*=\s*["']([^"'<>]{1,2000})["']""", re.IGNORECASE)
+_most: ContextVar[int] = ContextVar("most", default=_LARGEST_PAGE)
+"""Bytes that the answer to the present request may have."""
 _DENIED, _AGAIN = (401, 403), (408, 425, 429)
 _OURS = ("http", "https", "s3", "s3a")
 _VALIDATORS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "VersionId", "mtime", "md5Hash")
@@ -43,6 +53,7 @@ class RemoteStore(Store):
     def __init__(self, url: Url) -> None:
         super().__init__(read_only=True)
         self.url = url
+        self.limits = Limits()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemoteStore) and other.url == self.url
@@ -55,8 +66,8 @@ class RemoteStore(Store):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Bytes of a key, or None."""
-        data = await asyncio.to_thread(fetch, self.url / key, byte_range)
-        return None if data is None else prototype.buffer.from_bytes(data)
+        data = await asyncio.to_thread(fetch, self.url / key, byte_range, most=self.limits.most(key))
+        return None if data is None else self.limits.check(prototype.buffer.from_bytes(data), self.url / key, byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -99,11 +110,13 @@ class RemoteStore(Store):
         return False
 
 
-def fetch(url: Url, part: ByteRequest | None = None) -> bytes | None:
+def fetch(url: Url, part: ByteRequest | None = None, *, most: int = _LARGEST_PAGE) -> bytes | None:
     """Bytes at an address, or a part of them; None where there is nothing.
 
     A dropped connection, a timeout and a fault of the server are tried again, `TRIES` times in all. Servers that keep a bucket's
     listing to themselves answer "forbidden" for what does not exist: metadata is taken to be missing then, a chunk is an error.
+    The same holds for those that answer with a web page. An answer of more than ``most`` bytes, or one that does not end, is an
+    error.
 
     Raises
     ------
@@ -115,14 +128,31 @@ def fetch(url: Url, part: ByteRequest | None = None) -> bytes | None:
         start, end = part.start, part.end
     elif isinstance(part, SuffixByteRequest):
         start = -part.suffix
-    data = _tried(url, lambda fs: bytes(fs.cat_file(url.full, start=start, end=end)))
+    token = _most.set(most)
+    try:
+        data = _tried(url, lambda fs: bytes(fs.cat_file(url.full, start=start, end=end)))
+    finally:
+        _most.reset(token)
     if data is None:
         return None
+    if data[:512].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_PAGE):
+        if url.name in DOCUMENTS:
+            return None
+        raise ReadError(
+            f"{url}: the server sends a web page where the bytes of a chunk should be.",
+            got=repr(data[:60]),
+            fix="check the address and the right to read it (is this a page to sign in?)",
+        )
     if isinstance(part, OffsetByteRequest):
         return data[part.offset :]
     if start is not None and len(data) > (abs(start) if end is None else end - start):
         return data[start:end]  # a server that does not know ranges has sent all
     return data
+
+
+def is_there(url: Url) -> bool:
+    """Whether the server has something at an address, without a download."""
+    return _tried(url, lambda fs: fs.info(url.full)) is not None
 
 
 def stamp(urls: Sequence[Url]) -> str | None:
@@ -139,9 +169,27 @@ def stamp(urls: Sequence[Url]) -> str | None:
 
 def names_in(url: Url) -> list[str]:
     """Names in a folder of a server."""
+    if url.scheme in ("http", "https"):
+        page = _tried(url, lambda fs: bytes(fs.cat_file(url.full))) or b""
+        return _links(page.decode("utf-8", errors="replace"), url)
     found = _tried(url, lambda fs: [str(name) for name in fs.ls(url.full, detail=False)]) or []
     names = {unquote(name.partition("?")[0].rstrip("/").rpartition("/")[2]) for name in found}
     return sorted(names - {"", url.name})
+
+
+def _links(page: str, url: Url) -> list[str]:
+    """Names of what the links of a page lead to, directly below its address."""
+    base = urlsplit(url.base + "/")
+    names = set()
+    for link in _HREF.findall(page):
+        try:
+            to = urlsplit(urljoin(url.base + "/", html.unescape(link)))
+        except ValueError:
+            continue
+        name = to.path.removeprefix(base.path).strip("/")
+        if to.hostname == base.hostname and to.path.startswith(base.path) and name and "/" not in name:
+            names.add(unquote(name))
+    return sorted(names)
 
 
 def why_missing(url: Url) -> str:
@@ -170,7 +218,7 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
             status = getattr(error, "status", None)
             said = _said(error)
             denied = status in _DENIED or isinstance(error, PermissionError)
-            if denied and url.name in _METADATA:
+            if denied and url.name in DOCUMENTS:
                 return None
             if denied or (status is not None and 400 <= status < 500 and status not in _AGAIN):
                 kind = ReadError
@@ -211,6 +259,42 @@ def _errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]
     return (FileNotFoundError, IsADirectoryError, NotADirectoryError), tuple(faults)
 
 
+def _check_pace(url: object, received: int, most: int, seconds: float) -> None:
+    """Refuse an answer that is too large or too slow."""
+    if received > most:
+        raise ReadError(f"{url}: the server sends more than there can be.", expected=f"at most {most:,} bytes")
+    if seconds > _SILENT_S + received / _SLOWEST:
+        raise ServerError(
+            f"{url}: the server sends too slowly.",
+            expected=f"{_SLOWEST // 1000} kB a second or more",
+            got=f"{received:,} bytes in {seconds:.0f} s",
+            fix="run the same command again when the server is less busy, or download the store",
+        )
+
+
+@cache
+def _bounded_response() -> Any:
+    """A response that reads no more than `_most` bytes, and not for ever."""
+    import aiohttp
+
+    class Response(aiohttp.ClientResponse):
+        async def read(self) -> bytes:
+            if self._body is not None:
+                return self._body
+            most, begun, body = _most.get(), time.monotonic(), bytearray()
+            try:
+                async for block in self.content.iter_any():
+                    body += block
+                    _check_pace(self.url.with_user(None).with_query(None), len(body), most, time.monotonic() - begun)
+            except BaseException:
+                self.close()
+                raise
+            self._body = bytes(body)
+            return self._body
+
+    return Response
+
+
 @cache  # fsspec would make one a thread; one a process, since its event loop does not survive a fork
 def _filesystem(scheme: str, process: int) -> Any:  # noqa: ARG001
     try:
@@ -230,7 +314,8 @@ def _filesystem(scheme: str, process: int) -> Any:  # noqa: ARG001
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
-        return kind(client_kwargs={"timeout": timeout, "trust_env": True})  # proxies and .netrc count, as for other programs
+        # proxies and .netrc count, as for other programs
+        return kind(client_kwargs={"timeout": timeout, "trust_env": True, "response_class": _bounded_response()})
     fs = kind()
     if scheme in ("s3", "s3a") and not fs.anon and fs.key is None:
         from botocore.session import get_session

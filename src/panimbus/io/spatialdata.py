@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, ServerError, listed
 from panimbus.core.fov import ArrayLike
 from panimbus.io import names, omezarr
-from panimbus.io.ngff import Frame, frames
+from panimbus.io.ngff import Frame, frames, multiscale
 from panimbus.io.place import Place
 from panimbus.io.raw import RawImage
 from panimbus.io.zarr_planes import ZarrPlanes, open_group
@@ -45,18 +45,21 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
             got=f"groups {listed(sorted(group.group_keys()))}",
             fix="pass the images themselves; on a server the store must have consolidated metadata or its folders be listed",
         )
-    labels = _labels(group, path)
+    labels, unused = _labels(group, path)
     flat, volumes = [], []
     for name in found:
         element, where = group["images"][name], path / "images" / name
         try:
             flat.append((name, omezarr.read_image(element, where), _frames(element)))
-        except InputError:
-            volumes.append(name)
+        except ServerError:
+            raise
+        except InputError as error:
+            volumes.append(f"{name} ({error.what})")
             if len(volumes) == len(found):
                 raise
     keys = _fov_names([name for name, _, _ in flat])
-    notes = (f"elements that are no 2-D images are passed over: {listed(volumes)}",) if volumes else ()
+    notes: tuple[str, ...] = (f"image elements that cannot be used are passed over: {listed(volumes, 5)}",) if volumes else ()
+    notes += (f"label elements that cannot be used are passed over: {listed(unused, 5)}",) if unused else ()
     raws = []
     for (name, raw, where_it_lies), key in zip(flat, keys, strict=True):
         fits = _fitting(key, raw, where_it_lies, labels, set(keys))
@@ -68,7 +71,7 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
 def label_elements(path: Place) -> list[Place] | None:
     """Where the label elements of a store lie; None where the path is not a whole store."""
     group = open_group(path)
-    return [one.where for one in _labels(group, path)] if is_store(group) else None
+    return [one.where for one in _labels(group, path)[0]] if is_store(group) else None
 
 
 def _members(group: Any) -> list[str]:
@@ -76,26 +79,28 @@ def _members(group: Any) -> list[str]:
 
 
 def _frames(element: Any) -> tuple[Frame, ...]:
-    scale = omezarr.ome(element)["multiscales"][0]
-    return frames(scale, omezarr.axes_of(scale, len(scale.get("axes", ()))))
+    scale = multiscale(omezarr.ome(element), element.path)
+    return frames(scale, scale.names(len(scale.axes)))
 
 
-def _labels(group: Any, path: Place) -> list[_Labels]:
-    """Label elements with two axes; a table's region tells which of them it annotates."""
+def _labels(group: Any, path: Place) -> tuple[list[_Labels], list[str]]:
+    """Label elements with two axes, and why others cannot be used; a table's region tells which of them it annotates."""
     if "labels" not in group:
-        return []
+        return [], []
     regions: set[str] = set()
     for name in _members(group["tables"]) if "tables" in group else ():
         region = group["tables"][name].attrs.get("region") or []
         regions |= {region} if isinstance(region, str) else {str(r) for r in region}
-    out = []
+    out, unused = [], []
     for name in _members(group["labels"]):
         element, where = group["labels"][name], path / "labels" / name
         try:
             out.append(_Labels(name, where, omezarr.level0(element, where, flat=True), _frames(element), name in regions))
-        except InputError:  # a volume; said where the images are read
-            continue
-    return out
+        except ServerError:
+            raise
+        except InputError as error:
+            unused.append(f"{name} ({error.what})")
+    return out, unused
 
 
 def _fov_names(elements: list[str]) -> list[str]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from panimbus.core.errors import ReadError
+from panimbus.core.errors import PanimbusError, ReadError
 from panimbus.core.fov import Array
+from panimbus.core.guard import in_words
 from panimbus.core.keys import bounds
 from panimbus.io.place import Place, Url
-
-DAMAGE = (ValueError, RuntimeError, OSError, KeyError, TypeError)
-"""What Zarr and its codecs raise on what they cannot read."""
 
 
 class ZarrPlanes:
@@ -30,10 +27,16 @@ class ZarrPlanes:
         Folder or address of the image's group.
     flat
         Whether the channel axis, of length 1, is dropped too (labels).
+    notes
+        What was found out about the chunks.
     """
 
-    def __init__(self, array: Any, axes: tuple[str, ...], where: Place, *, flat: bool = False) -> None:
+    def __init__(
+        self, array: Any, axes: tuple[str, ...], where: Place, *, flat: bool = False, notes: tuple[str, ...] = ()
+    ) -> None:
         self._array = array
+        self.notes = notes
+        self._there = not isinstance(where, Url)
         self.axes = axes
         self._where = where
         self._order = ("y", "x") if flat else ("c", "y", "x")
@@ -66,8 +69,11 @@ class ZarrPlanes:
         index = tuple(slice(*wanted[a]) if a in wanted else slice(0, 1) for a in self.axes)
         try:
             part = np.asarray(self._array[index])
-        except DAMAGE as error:
+        except PanimbusError:
+            raise
+        except Exception as error:
             raise self._broken(index, error) from error
+        self._check_there(part)
         kept = [axis for axis in self.axes if axis in wanted]
         part = part.reshape([n for n, axis in zip(part.shape, self.axes, strict=True) if axis in wanted])
         if "c" in wanted and "c" not in kept:
@@ -75,20 +81,39 @@ class ZarrPlanes:
         part = part.transpose([kept.index(axis) for axis in self._order])
         return np.ascontiguousarray(part.astype(self.dtype, copy=False)).squeeze(axis=dropped)
 
+    def _check_there(self, part: Array) -> None:
+        """Refuse nothing but the fill value from a server that has no chunk of the array: it reads like a black image."""
+        if self._there or not part.size:
+            return
+        fill = self._array.metadata.fill_value or 0
+        if (part == fill).all():
+            from panimbus.io.remote import is_there
+            from panimbus.io.zarr_chunks import nowhere
+
+            store = self._array.store_path.store
+            if nowhere(self._array, lambda key: is_there(store.url / key)):
+                raise ReadError(
+                    f"{self._where}: no chunk of array {self._array.path or '/'!r} is on the server, in the places looked at.",
+                    fix="check that all of the store was uploaded, under the names that its metadata gives the chunks",
+                )
+        self._there = True
+
     def _broken(self, index: tuple[slice, ...], error: Exception) -> ReadError:
         """Read chunk by chunk to say which one it is."""
-        size = self._array.chunks
-        for corner in product(*(range(s.start // n, -(-s.stop // n)) for s, n in zip(index, size, strict=True))):
-            box = tuple(slice(max(s.start, k * n), min(s.stop, (k + 1) * n)) for s, k, n in zip(index, corner, size, strict=True))
+        from panimbus.io.zarr_chunks import boxes
+
+        for box in boxes(self._array, index):
             try:
                 self._array[box]
-            except DAMAGE as found:
-                error, index = found, box
+            except PanimbusError:
+                raise
+            except Exception as inner:  # noqa: BLE001  as above
+                error, index = inner, box
                 break
         spans = [f"{a} {s.start} to {s.stop - 1}" for a, s in zip(self.axes, index, strict=True) if a not in "tz"]
         return ReadError(
             f"{self._where}: a chunk cannot be read, in array {self._array.path or '/'!r}, {', '.join(spans)}.",
-            got=f"{type(error).__name__}: {error}",
+            got=in_words(error),
             fix="copy or write the store again (is the copy complete?)",
         )
 
@@ -111,7 +136,9 @@ def open_group(where: Place) -> Any:
     try:
         # on disk the folders tell what there is; a store's own list may be older than its elements
         return zarr.open_group(store=store, mode="r", use_consolidated=None if isinstance(where, Url) else False)
-    except DAMAGE as error:
+    except PanimbusError:
+        raise
+    except Exception as error:
         if _is_array(store):
             raise ReadError(
                 f"{where}: a bare Zarr array, not an OME-Zarr image.",
@@ -121,19 +148,49 @@ def open_group(where: Place) -> Any:
         raise _unopened(where, error) from error
 
 
+def open_planes(group: Any, path: str, axes: tuple[str, ...], where: Place, *, flat: bool) -> ZarrPlanes:
+    """An array of a group as planes: within limits, its chunks looked for, its metadata that of its own documents.
+
+    Raises
+    ------
+    ReadError
+        If its chunks are not in the store, or its metadata cannot be.
+    """
+    import zarr
+
+    from panimbus.io.zarr_chunks import settle
+    from panimbus.io.zarr_limits import bounded
+
+    array = group[path]
+    if group.metadata.consolidated_metadata is not None:
+        own = zarr.open_array(store=group.store_path.store, path=array.path, mode="r")
+        if (own.shape, own.chunks, own.dtype) != (array.shape, array.chunks, array.dtype):
+            raise ReadError(
+                f"{where}: the consolidated metadata is not that of array {array.path!r}.",
+                expected=f"shape {own.shape}, chunks {own.chunks}, {own.dtype}",
+                got=f"shape {array.shape}, chunks {array.chunks}, {array.dtype}",
+                fix="consolidate the metadata again: zarr.consolidate_metadata(store)",
+            )
+        array = own
+    array, notes = settle(bounded(array, where), axes, where, flat=flat)
+    return ZarrPlanes(array, axes, where, flat=flat, notes=notes)
+
+
 def _is_array(store: Any) -> bool:
     import zarr
 
     try:
         zarr.open_array(store=store, mode="r")
-    except DAMAGE:
+    except Exception:  # noqa: BLE001  as above
         return False
     return True
 
 
 def _store(where: Place) -> Any:
     if isinstance(where, Path):
-        return str(where)
+        from panimbus.io.zarr_limits import Folder
+
+        return Folder(where)
     from panimbus.io.remote import RemoteStore
 
     return RemoteStore(where)
@@ -141,7 +198,7 @@ def _store(where: Place) -> Any:
 
 def _unopened(where: Place, error: Exception) -> ReadError:
     if isinstance(where, Path):
-        return ReadError(f"{where}: the Zarr store cannot be opened.", got=f"{type(error).__name__}: {error}")
+        return ReadError(f"{where}: the Zarr store cannot be opened.", got=in_words(error))
     from panimbus.io.remote import why_missing
 
     return ReadError(

@@ -1,0 +1,207 @@
+"""Which chunks of a Zarr array are in the store: one that is not there reads as the fill value, written or lost."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from panimbus.core.errors import ReadError, listed
+from panimbus.io.place import Place
+from panimbus.io.zarr_limits import DOCUMENTS, Folder
+
+_COUNTED = 200_000
+"""Chunks (or shards) of an array up to which all are counted; of more, as many are sampled."""
+_SAMPLE = 4096
+_PROBED = 9
+_SPARSE = 1000
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What is in the store of an array's chunks.
+
+    Parameters
+    ----------
+    grid
+        Chunks (of a sharded array: shards) along each axis.
+    looked, there
+        Chunks looked for, and those that are there.
+    channels
+        Chunks that are there, by position along the channel axis.
+    astray
+        A file that looks like a chunk and lies where none of the array's lies; None if there is none.
+    """
+
+    grid: tuple[int, ...]
+    looked: int
+    there: int
+    channels: Counter[int]
+    astray: str | None
+
+
+def settle(array: Any, axes: tuple[str, ...], where: Place, *, flat: bool) -> tuple[Any, tuple[str, ...]]:
+    """Judge the chunks of an array on disk.
+
+    Many writers leave out chunks of nothing but the fill value, so some that are missing are noted only. None at all, or chunks
+    under other names than the metadata gives them, are something else.
+
+    Returns
+    -------
+    array, notes
+        The array; another one, if its chunks lie under the other separator of Zarr format 2.
+
+    Raises
+    ------
+    ReadError
+        If an image has no chunk at all, or hardly any.
+    """
+    if not isinstance(array.store_path.store, Folder):
+        return array, ()
+    presence = look(array, axes)
+    notes: tuple[str, ...] = ()
+    if not presence.there and presence.astray and array.metadata.zarr_format == 2:
+        other = "/" if array.metadata.dimension_separator == "." else "."
+        moved = zarr.Array(
+            zarr.AsyncArray(metadata=replace(array.metadata, dimension_separator=other), store_path=array.store_path)
+        )
+        again = look(moved, axes)
+        if again.there:
+            array, presence = moved, again
+            notes = (f"the chunks are separated by {other!r}, not as the metadata says: they are read as they lie",)
+    if not presence.there:
+        if flat and not presence.astray:
+            return array, (f"the label image in {where} has no chunk at all: it is read as background only",)
+        raise _nothing(array, presence, where)
+    if presence.looked >= 10_000 and presence.there * _SPARSE < presence.looked:
+        raise _nothing(array, presence, where)
+    return array, notes + _missing(array, axes, presence, "of the label image " if flat else "")
+
+
+def _missing(array: Any, axes: tuple[str, ...], presence: Presence, of: str) -> tuple[str, ...]:
+    lost = presence.looked - presence.there
+    if not lost:
+        return ()
+    fill = array.metadata.fill_value
+    about = (
+        f"of {math.prod(presence.grid):,} sampled" if presence.looked < math.prod(presence.grid) else f"of {presence.looked:,}"
+    )
+    notes = [f"{lost:,} {about} chunks {of}are not in the store: they are read as {0 if fill is None else fill}"]
+    if "c" in axes and presence.grid[axes.index("c")] > 1:
+        per = array.shards or array.chunks
+        deep = per[axes.index("c")]
+        empty = [c for c in range(presence.grid[axes.index("c")]) if not presence.channels[c]]
+        spans = [str(c * deep + 1) if deep == 1 else f"{c * deep + 1} to {(c + 1) * deep}" for c in empty]
+        if empty:
+            notes.append(f"no chunk of channel {listed(spans, 10)} is in the store: blank, or lost in a copy?")
+    if presence.astray:
+        notes.append(f"a file lies where no chunk of the array does: {presence.astray}")
+    return tuple(notes)
+
+
+def _nothing(array: Any, presence: Presence, where: Place) -> ReadError:
+    there = "none of them" if not presence.there else f"{presence.there:,} of {presence.looked:,} looked for"
+    beside = f"; there is {presence.astray!r} where the metadata has {_key(array, (0,) * len(presence.grid))!r}"
+    return ReadError(
+        f"{where}: the chunks of array {array.path or '/'!r} are not in the store.",
+        expected=f"{math.prod(presence.grid):,} chunks, for shape {tuple(array.shape)}",
+        got=there + (beside if presence.astray else ""),
+        fix="copy or write the store again (is the copy complete?)",
+    )
+
+
+def look(array: Any, axes: tuple[str, ...]) -> Presence:
+    """Look for an array's chunks on disk: count them, or a sample of very many."""
+    per = array.shards or array.chunks
+    grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
+    total = math.prod(grid)
+    root = array.store_path.store.root / array.path
+    channel = axes.index("c") if "c" in axes else None
+    channels: Counter[int] = Counter()
+    if total > _COUNTED:
+        step = total / _SAMPLE
+        sample = [_unravel(int(i * step), grid) for i in range(_SAMPLE)]
+        hits = [at for at in sample if os.path.exists(f"{root}/{_key(array, at)}")]  # noqa: PTH110  a path a chunk is slow
+        if channel is not None:
+            channels.update(at[channel] for at in hits)
+            channels.update(range(grid[channel]))  # a sample does not tell that a channel has none
+        return Presence(grid, _SAMPLE, len(hits), channels, None)
+    there, astray = 0, None
+    for name in _files(root, len(grid) + 2):
+        at = _position(name)
+        if at is None:
+            continue
+        if len(at) == len(grid) and all(a < n for a, n in zip(at, grid, strict=True)) and _key(array, at) == name:
+            there += 1
+            if channel is not None:
+                channels[at[channel]] += 1
+        elif astray is None:
+            astray = name
+    return Presence(grid, total, there, channels, astray)
+
+
+def nowhere(array: Any, exists: Any) -> bool:
+    """Whether none of a few chunks of an array on a server is there; ``exists`` tells it of a key."""
+    per = array.shards or array.chunks
+    grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
+    total = math.prod(grid)
+    count = min(_PROBED, total)
+    places = {_unravel(total * i // count if i else total // 2, grid) for i in range(count)}
+    return not any(exists(f"{array.path}/{_key(array, at)}".lstrip("/")) for at in sorted(places))
+
+
+def boxes(array: Any, index: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+    """The parts of a selection that lie in one chunk each."""
+    size = array.chunks
+    for corner in product(*(range(s.start // n, -(-s.stop // n)) for s, n in zip(index, size, strict=True))):
+        yield tuple(slice(max(s.start, k * n), min(s.stop, (k + 1) * n)) for s, k, n in zip(index, corner, size, strict=True))
+
+
+def _key(array: Any, at: tuple[int, ...]) -> str:
+    return str(array.metadata.encode_chunk_key(at))
+
+
+def _unravel(number: int, grid: tuple[int, ...]) -> tuple[int, ...]:
+    out = []
+    for n in reversed(grid):
+        number, rest = divmod(number, n)
+        out.append(rest)
+    return tuple(reversed(out))
+
+
+_CHUNK = re.compile(r"(?:c[./])?\d+(?:[./]\d+)*")
+
+
+def _position(name: str) -> tuple[int, ...] | None:
+    """The numbers in a chunk's name; None for the name of something else."""
+    if not _CHUNK.fullmatch(name) or len(name) > 200:
+        return None
+    return tuple(int(part) for part in re.split(r"[./]", name.removeprefix("c/").removeprefix("c.")))
+
+
+def _files(root: Path, depth: int) -> Iterator[str]:
+    """Names of files below a folder, relative to it, without the metadata and what is hidden."""
+    open_: list[tuple[str, str]] = [(str(root), "")]
+    while open_:
+        folder, prefix = open_.pop()
+        try:
+            entries = os.scandir(folder)
+        except OSError:
+            continue
+        with entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name in DOCUMENTS:
+                    continue
+                if entry.is_dir():
+                    if prefix.count("/") < depth:
+                        open_.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    yield prefix + entry.name
