@@ -119,7 +119,7 @@ def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
             expected=f"at most {_MOST_CHANNELS:,}",
             got=f"{sizes['c']:,}",
         )
-    return open_planes(group, scale.datasets[0].path, axes, path, flat=flat)
+    return open_planes(group, [one.path for one in scale.datasets], axes, path, flat=flat)
 
 
 def _first(group: Any, inner: str, path: Place) -> Any:

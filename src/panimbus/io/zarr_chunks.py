@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -48,11 +48,20 @@ class Presence:
     astray: str | None
 
 
-def settle(array: Any, axes: tuple[str, ...], where: Place, *, flat: bool) -> tuple[Any, tuple[str, ...]]:
+def settle(
+    array: Any, axes: tuple[str, ...], where: Place, *, flat: bool, lower: Callable[[], Iterable[Any]] = tuple
+) -> tuple[Any, tuple[str, ...]]:
     """Judge the chunks of an array on disk.
 
     Many writers leave out chunks of nothing but the fill value, so some that are missing are noted only. None at all, or chunks
-    under other names than the metadata gives them, are something else.
+    under other names than the metadata gives them, are something else; and so is a channel that the lower resolutions have.
+
+    Parameters
+    ----------
+    array, axes, where, flat
+        As for `ZarrPlanes`.
+    lower
+        Opens the image's lower resolutions.
 
     Returns
     -------
@@ -62,7 +71,7 @@ def settle(array: Any, axes: tuple[str, ...], where: Place, *, flat: bool) -> tu
     Raises
     ------
     ReadError
-        If an image has no chunk at all, or hardly any.
+        If an image has no chunk at all, or hardly any; or if a channel has none, and a lower resolution has some of it.
     """
     if not isinstance(array.store_path.store, Folder):
         return array, ()
@@ -81,30 +90,51 @@ def settle(array: Any, axes: tuple[str, ...], where: Place, *, flat: bool) -> tu
         if flat and not presence.astray:
             return array, (f"the label image in {where} has no chunk at all: it is read as background only",)
         raise _nothing(array, presence, where)
-    if presence.looked >= 10_000 and presence.there * _SPARSE < presence.looked:
+    if presence.looked >= _SAMPLE and presence.there * _SPARSE < presence.looked:
         raise _nothing(array, presence, where)
-    return array, notes + _missing(array, axes, presence, "of the label image " if flat else "")
+    if presence.there == presence.looked:
+        return array, notes
+    channels = _without(array, axes, presence)
+    if channels:
+        _check_lower(channels, axes, where, lower())
+    return array, notes + _missing(array, presence, channels, "of the label image " if flat else "")
 
 
-def _missing(array: Any, axes: tuple[str, ...], presence: Presence, of: str) -> tuple[str, ...]:
-    lost = presence.looked - presence.there
-    if not lost:
-        return ()
-    fill = array.metadata.fill_value
+def _missing(array: Any, presence: Presence, channels: list[int], of: str) -> tuple[str, ...]:
+    lost, fill = presence.looked - presence.there, array.metadata.fill_value
     about = (
         f"of {math.prod(presence.grid):,} sampled" if presence.looked < math.prod(presence.grid) else f"of {presence.looked:,}"
     )
     notes = [f"{lost:,} {about} chunks {of}are not in the store: they are read as {0 if fill is None else fill}"]
-    if "c" in axes and presence.grid[axes.index("c")] > 1:
-        per = array.shards or array.chunks
-        deep = per[axes.index("c")]
-        empty = [c for c in range(presence.grid[axes.index("c")]) if not presence.channels[c]]
-        spans = [str(c * deep + 1) if deep == 1 else f"{c * deep + 1} to {(c + 1) * deep}" for c in empty]
-        if empty:
-            notes.append(f"no chunk of channel {listed(spans, 10)} is in the store: blank, or lost in a copy?")
+    if channels:
+        which = listed([str(c + 1) for c in channels], 10)
+        notes.append(f"no chunk of channel {which} is in the store: blank, or lost in a copy?")
     if presence.astray:
         notes.append(f"a file lies where no chunk of the array does: {presence.astray}")
     return tuple(notes)
+
+
+def _without(array: Any, axes: tuple[str, ...], presence: Presence) -> list[int]:
+    """Channels, counted from 0, of which no chunk is there."""
+    if "c" not in axes:
+        return []
+    at = axes.index("c")
+    deep = (array.shards or array.chunks)[at]
+    return [c for c in range(array.shape[at]) if not presence.channels[c // deep]]
+
+
+def _check_lower(channels: list[int], axes: tuple[str, ...], where: Place, lower: Iterable[Any]) -> None:
+    """Refuse channels without a chunk that a lower resolution has: they are not blank."""
+    for array in lower:
+        if len(array.shape) != len(axes):
+            continue
+        without = _without(array, axes, look(array, axes))
+        if lost := [c for c in channels if c not in without]:
+            raise ReadError(
+                f"{where}: no chunk of channel {listed([str(c + 1) for c in lost], 10)} is in the store.",
+                got=f"chunks of it in array {array.path!r}, a lower resolution: it is not blank",
+                fix="copy or write the store again (is the copy complete?)",
+            )
 
 
 def _nothing(array: Any, presence: Presence, where: Place) -> ReadError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,17 @@ def open_group(where: Place) -> Any:
         raise _unopened(where, error) from error
 
 
-def open_planes(group: Any, path: str, axes: tuple[str, ...], where: Place, *, flat: bool) -> ZarrPlanes:
-    """An array of a group as planes: within limits, its chunks looked for, its metadata that of its own documents.
+def open_planes(group: Any, paths: list[str], axes: tuple[str, ...], where: Place, *, flat: bool) -> ZarrPlanes:
+    """The first of a group's arrays as planes: within limits, its chunks looked for, its metadata that of its own documents.
+
+    Parameters
+    ----------
+    group
+        The image's group.
+    paths
+        Its arrays, the finest resolution first.
+    axes, where, flat
+        As for `ZarrPlanes`.
 
     Raises
     ------
@@ -161,7 +171,7 @@ def open_planes(group: Any, path: str, axes: tuple[str, ...], where: Place, *, f
     from panimbus.io.zarr_chunks import settle
     from panimbus.io.zarr_limits import bounded
 
-    array = group[path]
+    array = group[paths[0]]
     if group.metadata.consolidated_metadata is not None:
         own = zarr.open_array(store=group.store_path.store, path=array.path, mode="r")
         if (own.shape, own.chunks, own.dtype) != (array.shape, array.chunks, array.dtype):
@@ -172,7 +182,13 @@ def open_planes(group: Any, path: str, axes: tuple[str, ...], where: Place, *, f
                 fix="consolidate the metadata again: zarr.consolidate_metadata(store)",
             )
         array = own
-    array, notes = settle(bounded(array, where), axes, where, flat=flat)
+
+    def lower() -> Iterator[Any]:
+        for path in paths[1:]:
+            if hasattr(other := group.get(path), "chunks"):
+                yield bounded(other, where)
+
+    array, notes = settle(bounded(array, where), axes, where, flat=flat, lower=lower)
     return ZarrPlanes(array, axes, where, flat=flat, notes=notes)
 
 
