@@ -52,6 +52,9 @@ def test_run_and_apply(panimbus, scores):
     done = panimbus("phenotype", "apply", edits, out)
     assert done.code == 0, done.err
     assert "1 of 1 edits stand" in done.out
+    first, out = out, out.with_name("out_edited")
+    assert f"written: {out}" in done.out
+    pd.testing.assert_frame_equal(pd.read_csv(first / "types.csv"), before)
     assert set(pd.read_csv(out / "types.csv")["cell_type"]) == {"lymphocyte", "B cell", "epithelial cell"}
     assert "lymphocyte" in (out / "qupath" / "fov1.geojson").read_text(encoding="utf-8")
     with edits.open("a", encoding="utf-8") as file:
@@ -59,6 +62,12 @@ def test_run_and_apply(panimbus, scores):
     assert panimbus("phenotype", "apply", edits, out).code == 0
     pd.testing.assert_frame_equal(pd.read_csv(out / "types.csv"), before)
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["standing"] == []
+    edits.write_text('{"op": "rename", "type": "T cell", "name": "x"}\n', encoding="utf-8")
+    assert f"written: {out}\n" in panimbus("phenotype", "apply", edits, out).out  # of an edited result, in its place
+    assert "x" in set(pd.read_csv(out / "types.csv")["cell_type"])
+    assert panimbus("phenotype", "apply", edits, first, "--overwrite", "--out", out).code == 2
+    assert f"written: {first}\n" in panimbus("phenotype", "apply", edits, first, "--overwrite").out
+    assert "x" in set(pd.read_csv(first / "types.csv")["cell_type"])
 
 
 def test_apply_from_another_folder(panimbus, scores, monkeypatch):

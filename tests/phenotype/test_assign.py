@@ -362,3 +362,13 @@ def test_a_renamed_ancestor_is_no_finer(anndata_of):
     out = assign_types(cells_of(anndata_of, {"CD45": 0.95}, {"CD45": 0.95, "CD3": 0.95}, n=20), settings=settings(k=2))
     renamed = adjust(out, [Rename(op="rename", type="immune cell", name="leukocyte")])
     assert (headline(renamed).finest, headline(renamed).ancestor) == (headline(out).finest, headline(out).ancestor) == (50, 50)
+
+
+def test_a_channel_without_some_scores(anndata_of, caplog):
+    """What no rule names is left out, for the right reason; what a rule names is an error."""
+    table = anndata_of(np.tile(np.float32([0.9, 0.1, np.nan]), (5, 1)), ["CD3", "CD20", "Odd"])
+    assert "Odd" not in assign_types(table).var_names
+    assert "no score for some cells were left out: Odd" in caplog.text
+    with pytest.raises(InputError, match=r"not numbers \(NaN\)(.|\n)*CD20"):
+        assign_types(anndata_of(np.tile(np.float32([0.9, np.nan]), (5, 1)), ["CD3", "CD20"]))
+    assert "CD8a" not in assign_types(anndata_of(np.full((5, 3), 0.9), ["CD3", "CD20", "CD8a"]), without="CD8").var_names

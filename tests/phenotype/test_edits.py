@@ -123,13 +123,23 @@ def test_toml(tmp_path):
         ({"op": "undo"}, "undoes what is not there"),
         ({"op": "undo", "edit": 3}, "undoes edit 3, which does not stand"),
         ({"op": "redo"}, "nothing is undone"),
-        ({"op": "paint"}, "edit 1"),
-        ({"op": "merge", "metaclusters": [1]}, "edit 1: merge.metaclusters"),
+        ({"op": "paint"}, "edit 1 has op 'paint', which there is not"),
+        ({"op": "mergee"}, r"did you mean merge\?"),
+        ({"metaclusters": [1, 2]}, "edit 1 has no op"),
+        ([1], r"edit 1 is \[1\], and not an edit"),
+        ({"op": "merge"}, r"edit 1 \(merge\) needs metaclusters"),
+        ({"op": "merge", "metaclusters": [1, "two"]}, r"metaclusters\.1 must be a whole number, not 'two'"),
+        ({"op": "merge", "metaclusters": [1, True]}, r"metaclusters\.1 must be a whole number, not True"),
+        ({"op": "merge", "metaclusters": [1, 10**400]}, "metaclusters.1 must be"),
+        ({"op": "merge", "metaclusters": 3}, r"must be a list in \[ \], not 3"),
+        ({"op": "rename", "metacluster": 1, "name": 3}, "name must be text, not 3"),
+        ({"op": "split", "metacluster": 1, "marker": "CD4", "at": 2}, "at must be smaller, not 2"),
+        ({"op": "merge", "metaclusters": [1]}, "edit 1 .merge.: metaclusters must be longer"),
         ({"op": "rename", "name": "x"}, "a metacluster or a type"),
         ({"op": "rename", "metacluster": 1, "name": ""}, "name"),
         ({"op": "split", "metacluster": 1}, "nodes or a marker"),
         ({"op": "reassign", "nodes": [1]}, "nodes and a metacluster, or cells and a name"),
-        ({"op": "undo", "steps": 2}, "steps"),
+        ({"op": "undo", "steps": 2}, "takes no steps"),
     ],
 )
 def test_slips(tmp_path, edit, says):
@@ -138,13 +148,17 @@ def test_slips(tmp_path, edit, says):
 
 
 def test_all_slips_at_once(tmp_path):
-    with pytest.raises(InputError, match=r"2 of the edits(.|\n)*edit 1(.|\n)*edit 3"):
+    with pytest.raises(InputError, match=r"cannot be understood(.|\n)*edit 1(.|\n)*edit 3"):
         edited(tmp_path, {"op": "x"}, {"op": "undo"}, {"op": "rename", "name": "y"})
 
 
 @pytest.mark.parametrize(
     ("name", "text", "says"),
-    [("e.jsonl", "{op}", "line 1 is not JSON"), ("e.toml", "= 3", "not TOML"), ("e.toml", "a = 3", "other things than edits")],
+    [
+        ("e.jsonl", "{op}", "line 1: this is not JSON"),
+        ("e.toml", "= 3", "not TOML"),
+        ("e.toml", "a = 3", "other things than edits"),
+    ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, text, says):
     (tmp_path / name).write_text(text, encoding="utf-8")

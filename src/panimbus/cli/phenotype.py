@@ -79,18 +79,25 @@ def apply(
     edits: Annotated[Path, typer.Argument(help="File of edits: JSON lines, or TOML.")],
     folder: Annotated[Path, typer.Argument(help="Folder that `panimbus phenotype run` wrote.")],
     *,
-    out: Annotated[Path | None, typer.Option("--out", help="Another folder for the result. [default: the same]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the result. [default: FOLDER_edited, beside the first result]")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over FOLDER itself.")] = False,
     labels: Labels = None,
     images: Images = None,
 ) -> None:
-    """Replay a file of edits (merge, split, rename, reassign, undo, redo) on the first result of a run, and write it anew."""
+    """Replay a file of edits (merge, split, rename, reassign, undo, redo) on the first result of a run, which stays as it is."""
     from dataclasses import replace
 
+    from panimbus.core.errors import InputError
     from panimbus.io.edits import read_edits, standing
     from panimbus.phenotype.assign import adjust
-    from panimbus.phenotype.save import open_run, prepare, save, text_summary
+    from panimbus.phenotype.save import edited_folder, open_run, prepare, save, text_summary
 
     read = read_edits(edits)
+    if overwrite and out is not None:
+        raise InputError("--out and --overwrite are two places for one result.", fix="pass one of them")
+    out = folder if overwrite else out or edited_folder(folder)
     table, wanted = open_run(folder)
     wanted = replace(
         wanted,
@@ -101,7 +108,7 @@ def apply(
     adjusted = adjust(table, read)
     segmented = prepare(table, wanted)
     typer.echo(f"{len(standing(read))} of {len(read)} edits stand")
-    typer.echo(text_summary(save(adjusted, out or folder, segmented, wanted), out or folder))
+    typer.echo(text_summary(save(adjusted, out, segmented, wanted), out))
 
 
 @app.command("rules")

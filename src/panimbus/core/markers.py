@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
+
+from panimbus.core.errors import ChannelError, listed
+from panimbus.core.naming import alike
 
 _GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "κ": "kappa", "λ": "lambda"}
 
@@ -44,3 +48,18 @@ def canonical(name: str) -> str:
 def is_common_marker(name: str) -> bool:
     """Whether the shipped list of markers has this name."""
     return marker_key(name) in _synonyms()
+
+
+def channels_named(names: Sequence[str], channels: Sequence[str]) -> list[str]:
+    """Channels by their own names, or by any other name of the marker if one channel has it."""
+    out: list[str] = []
+    missing = []
+    for name in names:
+        same = [name] if name in channels else [c for c in channels if canonical(c) == canonical(name)]
+        if len(same) > 1:
+            raise ChannelError(f"{name!r} may be several channels.", available=same, fix="name one of them as the table does")
+        out += same
+        missing += [] if same else [f"{name}{alike(name, channels)}"]
+    if missing:
+        raise ChannelError("Markers to leave out are not in the table.", got=listed(missing), available=channels)
+    return out

@@ -206,8 +206,10 @@ def check_against(calls: pd.DataFrame, cells: Mapping[str, Array], channels: Map
         if unknown := [c for c in dict.fromkeys(group[CHANNEL]) if c not in channels[name]]:
             problems.append(f"FOV {name!r} has no channel {listed(unknown, 10)}")
         ids = group[CELL].to_numpy()
-        if lost := dict.fromkeys(ids[~np.isin(ids, cells[name])].tolist()):
-            problems.append(f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)}")
+        absent = ~np.isin(ids, cells[name])
+        if lost := dict.fromkeys(ids[absent].tolist()):
+            count = f"{int(absent.sum()):,} of its {len(ids):,} calls"
+            problems.append(f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)} ({count})")
     if problems:
         first = next(iter(cells), None)
         raise InputError(

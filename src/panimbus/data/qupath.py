@@ -7,9 +7,12 @@ since 0.5 ``properties.metadata``, here FOV and channel.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,12 +37,15 @@ from panimbus.data.gold import (
     POSITIVE,
     TIME,
     UNDETERMINED,
+    WEIGHT,
     check_against,
     check_calls,
 )
+from panimbus.io.documents import read_json
 from panimbus.io.outlines import Polygons, outlines
 from panimbus.io.qupath import CellObjects, write_qupath
 
+logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 COLOURS = {
     POSITIVE: (230, 75, 53),
@@ -68,7 +74,7 @@ def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, b
     Returns
     -------
     list of Path
-        ``<fov>.<channel>.geojson``.
+        ``<fov>.<channel>.geojson``; see `file_names`. The names themselves, dataset and sampling weight are in the file.
     """
     by_name = {f.fov_id: f for f in fovs}
     if without := [f.fov_id for f in fovs if f.labels is None]:
@@ -79,16 +85,18 @@ def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, b
             got=f"{int(again.sum())} of {len(calls)} rows",
             fix="choose one annotator, or make a consensus first (panimbus gold consensus)",
         )
+    for kept in (DATASET, WEIGHT):
+        if kept in calls.columns and calls[kept].isna().any():
+            raise InputError(f"Some calls have no {kept}, and others have one.", got=f"{int(calls[kept].isna().sum())} without")
     wanted = {str(f): np.unique(g[CELL]) for f, g in calls.groupby(FOV, sort=False)}
     shapes = {f: cell_outlines(by_name[f], wanted[f]) if f in wanted else {} for f in by_name}
     check_against(calls, {f: np.array(list(s), np.int64) for f, s in shapes.items()}, {f: by_name[f].channels for f in by_name})
-    written = []
+    written, names = [], file_names(calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None))
     for (fov, channel), group in calls.groupby([FOV, CHANNEL], sort=False):
         says = {FOV: [str(fov)] * len(group), CHANNEL: [str(channel)] * len(group)}
-        if DATASET in group.columns:
-            says[DATASET] = group[DATASET].tolist()
+        says |= {kept: list(map(str, group[kept])) for kept in (DATASET, WEIGHT) if kept in group.columns}
         cells = CellObjects(group[CELL].to_numpy(), () if blind else group[CALL].tolist(), COLOURS, metadata=says)
-        written.append(Path(out) / f"{_safe(str(fov))}.{_safe(str(channel))}.geojson")
+        written.append(Path(out) / f"{names[str(fov), str(channel)]}.geojson")
         write_qupath(written[-1], shapes[str(fov)], cells, fov_id=f"{fov} {channel}")
     return written
 
@@ -123,8 +131,23 @@ def cell_outlines(fov: Fov, ids: Array) -> dict[int, Polygons]:
     return out
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+def file_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """A file name for each FOV and channel, the same on every system; a hash keeps names apart that were changed or look alike.
+
+    Examples
+    --------
+    >>> list(file_names([("f1", "CD3"), ("f1", "CD3/a"), ("f1", "CD3 a")]).values())
+    ['f1.CD3', 'f1.CD3_a-3797082f', 'f1.CD3_a-ed9841f4']
+    """
+    pairs = list(pairs)
+    clean = {pair: ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part)[:60] for part in pair) for pair in pairs}
+    alike = Counter(name.casefold() for name in clean.values())  # files called a and A are one file on many systems
+    out = {}
+    for pair, name in clean.items():
+        changed = name != ".".join(pair) or alike[name.casefold()] > 1
+        digest = hashlib.blake2b(json.dumps(pair).encode(), digest_size=4).hexdigest()
+        out[pair] = f"{name}-{digest}" if changed else name
+    return out
 
 
 @dataclass
@@ -191,16 +214,14 @@ def import_calls(
     frame = pd.DataFrame(found.rows).assign(**{ANNOTATOR: annotator, TIME: time})
     if DATASET in frame.columns:
         frame[DATASET] = frame[DATASET].fillna("")
+    if WEIGHT in frame.columns and (without := int(frame[WEIGHT].isna().sum())):
+        logger.warning("sampling weights are dropped: %s of %s objects have none", f"{without:,}", f"{len(frame):,}")
+        frame = frame.drop(columns=WEIGHT)
     return Imported(check_calls(frame, source=listed([str(p) for p in paths], 3)), found.unclassified)
 
 
 def _features(path: Path) -> list[dict[str, Any]]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ReadError(f"{path}: there is no such file.", expected="a GeoJSON file exported from QuPath") from None
-    except (ValueError, OSError) as error:
-        raise ReadError(f"{path}: the GeoJSON cannot be parsed.", got=str(error)[:200]) from None
+    data = read_json(path, "a GeoJSON file exported from QuPath")
     features = data.get("features", [data]) if isinstance(data, dict) else data
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
         raise ReadError(f"{path}: the JSON is not GeoJSON.", expected="a FeatureCollection or a list of features")
@@ -215,14 +236,13 @@ def _take(feature: Mapping[str, Any], default: Mapping[str, str | None], found: 
         return
     name, metadata = str(properties.get("name") or ""), _mapping(properties.get("metadata"))
     cell = {k: str(metadata.get(k) or default[k] or "") for k in (FOV, CHANNEL)} | {CELL: name}
-    if DATASET in metadata:
-        cell[DATASET] = str(metadata[DATASET])
+    cell |= {kept: str(metadata[kept]) for kept in (DATASET, WEIGHT) if kept in metadata}
     if not (name.isdecimal() and cell[FOV] and cell[CHANNEL]):
         found.nameless.append(f"{file}: {name or feature.get('id', 'no name')}")
         return
     *before, last = said
     call = re.sub(r"[\s_-]+", " ", last.strip().lower())
-    if call not in CALLS or before not in ([], [cell[CHANNEL]]):
+    if call not in CALLS or (before and ": ".join(before) != cell[CHANNEL]):
         found.unknown.append(repr(": ".join(said)))
         return
     found.rows.append({**cell, CALL: call})

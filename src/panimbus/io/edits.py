@@ -7,21 +7,23 @@ the same run gives the same result however often it is applied. Examples of all 
 
 from __future__ import annotations
 
-import json
-import tomllib
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.io.documents import parse_json, parse_toml, read_text
 
+Number = Annotated[int, Field(ge=0, lt=1 << 31)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 
 
 class _Edit(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     by: str | None = None
     time: str | None = None
     why: str | None = None
@@ -31,7 +33,7 @@ class Merge(_Edit):
     """Several metaclusters become the one with the lowest number, named after the largest that has a name if none is given."""
 
     op: Literal["merge"]
-    metaclusters: Annotated[list[int], Field(min_length=2)]
+    metaclusters: Annotated[list[Number], Field(min_length=2)]
     name: Name | None = None
 
 
@@ -39,8 +41,8 @@ class Split(_Edit):
     """Part of a metacluster becomes a new one, numbered one above the highest: some nodes, or the cells positive for a marker."""
 
     op: Literal["split"]
-    metacluster: int
-    nodes: Annotated[list[int], Field(min_length=1)] | None = None
+    metacluster: Number
+    nodes: Annotated[list[Number], Field(min_length=1)] | None = None
     marker: str | None = None
     at: float | None = Field(default=None, ge=0, le=1)
     name: Name | None = None
@@ -50,7 +52,7 @@ class Rename(_Edit):
     """A metacluster gets a name, or a cell type gets another one wherever it is."""
 
     op: Literal["rename"]
-    metacluster: int | None = None
+    metacluster: Number | None = None
     type: str | None = None
     name: Name
 
@@ -59,8 +61,8 @@ class Reassign(_Edit):
     """Nodes go to another metacluster, or cells (by name, ``fov:cell_id``) get a type."""
 
     op: Literal["reassign"]
-    nodes: Annotated[list[int], Field(min_length=1)] | None = None
-    metacluster: int | None = None
+    nodes: Annotated[list[Number], Field(min_length=1)] | None = None
+    metacluster: Number | None = None
     cells: Annotated[list[str], Field(min_length=1)] | None = None
     name: Name | None = None
 
@@ -78,7 +80,20 @@ class Redo(_Edit):
     op: Literal["redo"]
 
 
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "string_too": "a name of 1 to 120 letters",
+    "string": "text",
+    "list": "a list in [ ]",
+    "too_short": "longer",
+    "greater_than_equal": "a number from 0 on",
+    "less_than": "smaller",
+}
+"""What a field must be, by how pydantic's names for problems begin."""
 Edit = Merge | Split | Rename | Reassign | Undo | Redo
+_OPS = ("merge", "split", "rename", "reassign", "undo", "redo")
+_SHOWN = 12
 _ADAPTER: TypeAdapter[Edit] = TypeAdapter(Annotated[Edit, Field(discriminator="op")])
 
 
@@ -91,14 +106,7 @@ def read_edits(path: str | Path) -> list[Edit]:
         All edits that are not understood, each with its number.
     """
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ReadError(f"{path}: there is no such file of edits.") from None
-    except IsADirectoryError:
-        raise ReadError(f"{path}: this is a folder, not a file of edits.") from None
-    except UnicodeDecodeError as error:
-        raise ReadError(f"{path}: the edits are not text.", got=str(error)) from None
+    text = read_text(file, "a file of edits (JSON lines, or TOML)", largest=64 << 20)
     raw = _toml(text, file) if file.suffix.lower() == ".toml" else _lines(text, file)
     out: list[Edit] = []
     problems: list[str] = []
@@ -106,17 +114,37 @@ def read_edits(path: str | Path) -> list[Edit]:
         try:
             edit = _ADAPTER.validate_python(data)
         except ValidationError as error:
-            problems += [f"edit {number}: {'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()]
+            problems += [f"edit {number} {_in_words(e, data)}" for e in error.errors(include_url=False)]
             continue
         out.append(edit)
         problems += [f"edit {number}: {p}" for p in _shape(edit)]
+        if len(problems) >= _SHOWN:
+            break
     if problems:
         raise InputError(
-            f"{path}: {len(problems)} of the edits cannot be understood.",
-            got="; ".join(problems[:12]),
-            available=["merge", "split", "rename", "reassign", "undo", "redo"],
+            f"{path}: there are edits that cannot be understood.",
+            got="\n             ".join(problems[:_SHOWN]),
+            available=_OPS,
         )
     return out
+
+
+def _in_words(problem: ErrorDetails, data: Any) -> str:
+    """What is wrong with an edit, for one who knows the file and not the program."""
+    kind, given = problem["type"], problem["input"]
+    shown = repr(given) if len(repr(given)) <= 60 else f"{repr(given)[:60]}..."
+    if kind == "union_tag_not_found":
+        return "has no op"
+    if kind == "union_tag_invalid":
+        close = difflib.get_close_matches(str(data.get("op")).casefold(), _OPS, n=1)
+        return f"has op {data.get('op')!r}, which there is not" + (f" (did you mean {close[0]}?)" if close else "")
+    if not problem["loc"]:
+        return f"is {shown}, and not an edit with an op"
+    op, *place = map(str, problem["loc"])
+    name = ".".join(place)
+    wanted = next((w for begins, w in _WANTED.items() if kind.startswith(begins)), problem["msg"])
+    said = {"missing": f" needs {name}", "extra_forbidden": f" takes no {name}"}
+    return f"({op}){said.get(kind, f': {name} must be {wanted}, not {shown}')}"
 
 
 def _shape(edit: Edit) -> list[str]:
@@ -136,10 +164,7 @@ def _shape(edit: Edit) -> list[str]:
 
 
 def _toml(text: str, path: Path) -> list[Any]:
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ReadError(f"{path}: not TOML.", got=str(error)) from None
+    data = parse_toml(text, path, "[[edit]] tables")
     if set(data) - {"edit"} or not isinstance(data.get("edit", []), list):
         raise ReadError(f"{path}: the file has other things than edits.", expected="[[edit]] tables", got=listed(sorted(data)))
     return list(data.get("edit", []))
@@ -150,10 +175,7 @@ def _lines(text: str, path: Path) -> list[Any]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            out.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ReadError(f"{path}: line {number} is not JSON.", got=f"{line.strip()[:80]} ({error.msg})") from None
+        out.append(parse_json(line, f"{path}, line {number}", "an edit a line"))
     return out
 
 

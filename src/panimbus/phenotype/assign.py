@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.clustering.cluster import ClusterSettings, cluster
-from panimbus.core.errors import ChannelError, InputError, ReadError, listed
-from panimbus.core.markers import canonical
-from panimbus.core.naming import alike
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.markers import canonical, channels_named
 from panimbus.core.objects import CELL as CELL_OBJECT
 from panimbus.core.objects import OBJECT_KINDS, object_kinds
 from panimbus.core.table import (
@@ -146,7 +145,7 @@ def assign_types(
     import pandas as pd
 
     settings = settings or TypeSettings()
-    without = (without,) if isinstance(without, str) else without
+    without = channels_named((without,) if isinstance(without, str) else without, list(map(str, adata.var_names)))
     if by not in BY:
         raise InputError(f"Unknown way to give types: {by!r}.", available=BY)
     table = rules if isinstance(rules, RuleTable) else default_rules() if rules is None else read_rules(rules)
@@ -215,15 +214,17 @@ def _compete(scores: Floats, panel: Panel, thresholds: Mapping[str, float], cell
 def _prepared(table: AnnData, rules: RuleTable, without: Sequence[str], settings: TypeSettings) -> AnnData:
     """The table without markers that are not wanted, and without columns that nothing names and that are no scores."""
     channels = [str(c) for c in table.var_names]
-    if missing := [f"{m}{alike(m, channels)}" for m in without if m not in channels]:
-        raise ChannelError("Markers to leave out are not in the table.", got=listed(missing), available=channels)
     used = {canonical(m) for m in (*rules.markers, *(settings.markers or ()))}
     x = np.asarray(table.X)
-    stray = [bool(~((x[:, i] >= 0) & (x[:, i] <= 1)).all()) and canonical(c) not in used for i, c in enumerate(channels)]
+    wrong = [bool(((x[:, i] < 0) | (x[:, i] > 1)).any()) for i in range(len(channels))]
+    empty = [bool(np.isnan(x[:, i]).any()) and not w for i, w in enumerate(wrong)]
+    if missing := [c for c, e in zip(channels, empty, strict=True) if e and canonical(c) not in used]:
+        logger.warning("channels that no rule names and that have no score for some cells were left out: %s", listed(missing))
+    stray = [w and canonical(c) not in used for w, c in zip(wrong, channels, strict=True)]
     if any(stray):
         names = listed([c for c, s in zip(channels, stray, strict=True) if s])
         logger.warning("columns that no rule names and that are not between 0 and 1 throughout were left out: %s", names)
-    keep = [not s and c not in without for c, s in zip(channels, stray, strict=True)]
+    keep = [not s and c not in without and c not in missing for c, s in zip(channels, stray, strict=True)]
     return table if all(keep) else table[:, np.array(keep)].copy()
 
 

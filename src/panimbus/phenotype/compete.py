@@ -60,9 +60,9 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
     if bad.any():
         names = [f"{channels[c]} ({int(bad[:, c].sum())} cells)" for c in np.flatnonzero(bad.any(0)).tolist()]
         raise InputError(
-            "There are scores that are not numbers.",
+            "There are scores that are not numbers (NaN), as `predict --on-error skip` leaves where an image cannot be read.",
             got=listed(names),
-            fix="leave these channels out (--without; Python: without=), or take these cells out of the table",
+            fix="leave these channels out (--without; Python: without=), take the cells out, or predict again",
         )
     wrong = [channels[c] for c in np.flatnonzero(((out < 0) | (out > 1)).any(0)).tolist()]
     if wrong:

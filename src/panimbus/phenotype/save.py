@@ -160,6 +160,17 @@ def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Seg
         page.write_text(html_report(table, summary, pictures, wanted.about), encoding="utf-8")
 
 
+def edited_folder(folder: Path) -> Path:
+    """Where `phenotype apply` writes: beside the first result, or into a folder that holds an edited result already."""
+    about = read_json(folder / "run.json", "run.json of `panimbus phenotype run`") if (folder / "run.json").is_file() else {}
+    if isinstance(about, dict) and "edits file" in about:
+        return folder
+    out = folder.resolve().with_name(f"{folder.resolve().name}_edited")
+    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
+        raise InputError(f"{out}: the folder holds something else.", fix="pass --out with another folder")
+    return folder.parent / out.name if folder.name not in ("", "..") else out
+
+
 def open_run(folder: Path) -> tuple[AnnData, Wanted]:
     """The table of an earlier run and what was asked for then."""
     expected = "what `panimbus phenotype run` wrote"
