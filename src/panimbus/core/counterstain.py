@@ -24,12 +24,13 @@ _ALMOST = 0.999  # 1 is the counterstain itself
 _METALS = "ir|in|y|la|ce|pr|nd|sm|eu|gd|tb|dy|ho|er|tm|yb|lu|bi|pt|ta|os|rh|pd|ag|au|hf"
 _ISOTOPE = re.compile(rf"x?\d{{2,3}}({_METALS})(di)?|({_METALS})\d{{2,3}}(di)?")
 _IRIDIUM = re.compile(r"x?19[13]ir(di)?|ir19[13](di)?")
-_ASIDE = re.compile(r"\d+|(cycle|cyc|c|round|r|channel|ch|reg|t|z)\d*|stain|msi|mean|marker")
-_OTHER = re.compile(r"phospho|citr|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d")
+_ASIDE = re.compile(r"\d+(nm)?|(cycle|cyc|cy|c|round|rd|r|channel|ch|reg|t|z|a|s)\d*|stain|msi|mean|marker|na|spectral|opal|cell|id|ir")
+_AF_ROUND = re.compile(r"(dapi|hoe?chst)[\W_]+af(?![a-z])")  # COMET: the stain as seen in a round without antibodies
+_OTHER = re.compile(r"phospho|citr|acetyl|methyl|h3\.\d|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d")
 _STAIN = re.compile(
-    r"(dapi|hoe?chst|hoescht|(ds|ss|sir)?dna(intercalator)?|draq|sytox(green|orange|red|blue|deepred)?|syto|topro|toto|yoyo|7?aad"
-    r"|propidiumiodide|nucblue|intercalator|iridium|histone|(histone|h)?h3|h3k9ac|nuc|nuclei|nucleus|nuclear"
-    r"|(nuclear)?counterstain)((cyc|cycle|c|r|nuc)?\d*|nuc)"
+    r"(nuclei|nucleus|nuclear)?(dapi|hoe?chst|hoescht|(ds|ss|sir)?dna(intercalator)?|draq|sytox(green|orange|red|blue|deepred)?|syto|topro|toto|yoyo|7?aad"
+    r"|propidiumiodide|nuc(blue|red|green|spot)|intercalator|iridium|histone|(histone|h)?h3|nuc|nuclei|nucleus|nuclear"
+    r"|ha?ematoxylin|(nuclear)?counterstain)((cyc|cycle|c|r|nuc)?\d*|nuc|nuclei|nucleus|nuclear|(nuclear)?counterstain)"
 )
 
 
@@ -43,7 +44,7 @@ def is_counterstain(channel: str) -> bool:
     >>> [is_counterstain(name) for name in ("DAPI", "Hoechst 2", "Ir191_DNA1", "cyc01_DAPI", "HH3", "Ki-67", "CD3_DAPI")]
     [True, True, True, True, True, False, False]
     """
-    name = channel.strip().casefold()
+    name = _AF_ROUND.sub(r"\1", channel.strip().casefold())
     if _OTHER.search(name):
         return False
     words = [w for w in re.split(r"[\W_]+", re.sub(r"\(.*?\)", " ", name)) if w] or [w for w in re.split(r"[\W_]+", name) if w]
