@@ -12,19 +12,20 @@ from panimbus.core.counterstain import FEW, beside, is_counterstain, likeness
 from panimbus.core.fov import Fov
 
 STAINS = """DAPI; dapi ; DAPI_1; DAPI-01; DAPI (DAPI); DAPI MSI; DAPIcyc1; cyc001_ch001_DAPI; Hoechst 2; HOECHST1; Hoescht
-DRAQ5; DRAQ-5; SYTOX Green; SYTO 13; TO-PRO-3; 7-AAD; DNA1; DNA 3; DNA_10; DNA_cycle1; C1_DNA; 193_DNA; dsDNA; DNA Intercalator
-iridium_1; Ir191Di; 191Ir; X191Ir; Ir191_DNA1; 191Ir_DNA1; DNA1_Ir191; DNA-Ir191; Ir191Di_DNA1; DNA1(Ir191); HH3; H3; HistoneH3
-Histone H3; HistoneH3_In113; Nuc; nuclear; Nuclear stain; Nuclear counterstain
-DAPI_AF_R01; DAPI_R01; DAPI AF; S_DAPI_R-01; A-DAPI; DAPI Nucleus; Nucleus DAPI; DAPI_nuclear; DAPI (Opal); Opal DAPI; Spectral DAPI
-193Ir_NA; 191Ir_191Ir; DNA1_Ir191Di; DNA2_Ir193Di; Cell-ID Intercalator-Ir; Hoechst1; Hoechst 33342; Hoechst_R1; DAPI 405nm; ch00_DAPI
-R1-DAPI; DAPI (Cycle 1); Round1_DAPI; DAPI-Round-2; dsDNA_89; SYTO83; DRAQ7; Hematoxylin; Haematoxylin Nucleus; NucBlue; DAPI cy3
-Histone H3_176Yb; DNA_1; DNA6; C-000_S_DAPI"""
-OTHERS = """Ki67; CD3; CD31; FoxP3; HLA-DR; IRF4; DNAJB9; cDNA; DNA-PK; pH3; H2AX; PAX5; Channel 1; 3; C; P; Sm152_CD45; dapis
-AF_DAPI; DAPI background; Blank_DAPI; CD3_DAPI; CD45 (DAPI); CD45_H3; Ki67_nuclear; CK19 nuc; H3K27me3; Nuclear_mask
-Histone H3 (phospho S10); H3K9ac; H3K9Ac; H3K4me3; H3K36me2; H3K27ac; H3S28ph; Histone H3 (acetyl K9); H3.3; H4; H2B; DAPI-background
-DAPI_bkg; DAPI_bg; DAPI blank; DAPI autofluorescence; AF1; AF_R01; Blank; Empty; B_DAPI_R-01; FITC; Cy3; Cy5; TRITC; AF488; AF647
-Autofluorescence; Opal 520; Opal 690; S; A; NA; 89Y_CD45; 176Yb_CD3; 141Pr; Ir; Na-K-ATPase; 80ArAr; 131Xe; 208Pb; Gadolinium
-Nucleolin; Nucleostemin; NuMA; Lamin B1; DNMT1; ssDNA-binding; DNA damage; Histidine; DAPI_CD3; RNA; TOTO-CD3; ATPase"""
+DRAQ5; DRAQ-5; SYTOX Green; SYTO 13; TO-PRO-3; 7-AAD; DNA1; DNA 3; DNA_10; DNA_cycle1; C1_DNA; 193_DNA; dsDNA
+DNA Intercalator; iridium_1; Ir191Di; 191Ir; X191Ir; Ir191_DNA1; 191Ir_DNA1; DNA1_Ir191; DNA-Ir191; Ir191Di_DNA1
+DNA1(Ir191); HH3; H3; HistoneH3; Histone H3; HistoneH3_In113; Nuc; nuclear; Nuclear stain; Nuclear counterstain; DAPI_AF_R01
+DAPI_R01; DAPI AF; S_DAPI_R-01; A-DAPI; DAPI Nucleus; Nucleus DAPI; DAPI_nuclear; DAPI (Opal); Opal DAPI; Spectral DAPI
+193Ir_NA; 191Ir_191Ir; DNA1_Ir191Di; DNA2_Ir193Di; Cell-ID Intercalator-Ir; Hoechst1; Hoechst 33342; Hoechst_R1; DAPI 405nm
+ch00_DAPI; R1-DAPI; DAPI (Cycle 1); Round1_DAPI; DAPI-Round-2; dsDNA_89; SYTO83; DRAQ7; Hematoxylin; Haematoxylin Nucleus
+NucBlue; DAPI cy3; Histone H3_176Yb; DNA_1; DNA6; C-000_S_DAPI"""
+OTHERS = """Ki67; CD3; CD31; FoxP3; HLA-DR; IRF4; DNAJB9; cDNA; DNA-PK; pH3; H2AX; PAX5; Channel 1; 3; C; P; Sm152_CD45
+dapis; AF_DAPI; DAPI background; Blank_DAPI; CD3_DAPI; CD45 (DAPI); CD45_H3; Ki67_nuclear; CK19 nuc; H3K27me3; Nuclear_mask
+Histone H3 (phospho S10); H3K9ac; H3K9Ac; H3K4me3; H3K36me2; H3K27ac; H3S28ph; Histone H3 (acetyl K9); H3.3; H4; H2B
+DAPI-background; DAPI_bkg; DAPI_bg; DAPI blank; DAPI autofluorescence; AF1; AF_R01; Blank; Empty; B_DAPI_R-01; FITC; Cy3
+Cy5; TRITC; AF488; AF647; Autofluorescence; Opal 520; Opal 690; S; A; NA; 89Y_CD45; 176Yb_CD3; 141Pr; Ir; Na-K-ATPase
+80ArAr; 131Xe; 208Pb; Gadolinium; Nucleolin; Nucleostemin; NuMA; Lamin B1; DNMT1; ssDNA-binding; DNA damage; Histidine
+DAPI_CD3; RNA; TOTO-CD3; ATPase"""
 
 
 @pytest.mark.parametrize("name", STAINS.replace("\n", ";").split(";"))

@@ -7,7 +7,7 @@ channel tells whether its nuclei are stained. That the same cells are bright in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,13 @@ _ALMOST = 0.999  # 1 is the counterstain itself
 _METALS = "ir|in|y|la|ce|pr|nd|sm|eu|gd|tb|dy|ho|er|tm|yb|lu|bi|pt|ta|os|rh|pd|ag|au|hf"
 _ISOTOPE = re.compile(rf"x?\d{{2,3}}({_METALS})(di)?|({_METALS})\d{{2,3}}(di)?")
 _IRIDIUM = re.compile(r"x?19[13]ir(di)?|ir19[13](di)?")
-_ASIDE = re.compile(r"\d+(nm)?|(cycle|cyc|cy|c|round|rd|r|channel|ch|reg|t|z|a|s)\d*|stain|msi|mean|marker|na|spectral|opal|cell|id|ir")
+_ASIDE = re.compile(
+    r"\d+(nm)?|(cycle|cyc|cy|c|round|rd|r|channel|ch|reg|t|z|a|s)\d*|stain|msi|mean|marker|na|spectral|opal|cell|id|ir"
+)
 _AF_ROUND = re.compile(r"(dapi|hoe?chst)[\W_]+af(?![a-z])")  # COMET: the stain as seen in a round without antibodies
-_OTHER = re.compile(r"phospho|citr|acetyl|methyl|h3\.\d|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d")
+_OTHER = re.compile(
+    r"phospho|citr|acetyl|methyl|h3\.\d|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d"
+)
 _STAIN = re.compile(
     r"(nuclei|nucleus|nuclear)?(dapi|hoe?chst|hoescht|(ds|ss|sir)?dna(intercalator)?|draq|sytox(green|orange|red|blue|deepred)?|syto|topro|toto|yoyo|7?aad"
     r"|propidiumiodide|nuc(blue|red|green|spot)|intercalator|iridium|histone|(histone|h)?h3|nuc|nuclei|nucleus|nuclear"
@@ -52,7 +56,9 @@ def is_counterstain(channel: str) -> bool:
     return bool(_STAIN.fullmatch("".join(left))) if left else any(_IRIDIUM.fullmatch(w) for w in words)
 
 
-def likeness(mean: npt.NDArray[np.floating[Any]], channels: Sequence[str]) -> list[float | None]:
+def likeness(
+    mean: npt.NDArray[np.floating[Any]], channels: Sequence[str], counterstains: Collection[str] | None = None
+) -> list[float | None]:
     """How much each channel's cells are bright where those of a counterstain are.
 
     Parameters
@@ -61,6 +67,8 @@ def likeness(mean: npt.NDArray[np.floating[Any]], channels: Sequence[str]) -> li
         Mean intensity of each cell; NaN where it is not known.
     channels
         Their C names.
+    counterstains
+        Which of them are counterstains; None: those whose names say so.
 
     Returns
     -------
@@ -68,7 +76,7 @@ def likeness(mean: npt.NDArray[np.floating[Any]], channels: Sequence[str]) -> li
         The largest rank correlation (Spearman's) with a counterstain; 1 for a counterstain; None where there is no counterstain
         that differs between cells, or there are fewer than `FEW` cells known in both.
     """
-    stains = [k for k, name in enumerate(channels) if is_counterstain(name)]
+    stains = [k for k, c in enumerate(channels) if (is_counterstain(c) if counterstains is None else c in counterstains)]
     out: list[float | None] = [1.0 if k in stains else None for k in range(len(channels))]
     seen = mean[:: max(1, -(-len(mean) // _MOST))]
     known = np.isfinite(seen)
@@ -99,4 +107,6 @@ def beside(channels: Iterable[str], fovs: Sequence[Fov], stats: Iterable[str]) -
     if COUNTERSTAIN not in stats:
         return ()
     common = set(fovs[0].channels).intersection(*(fov.channels for fov in fovs)) - set(channels)
-    return tuple(c for c in fovs[0].channels if c in common and is_counterstain(c))
+    declared = fovs[0].channel_types
+    stains = [c for c in fovs[0].channels if (declared[c] == "counterstain" if c in declared else is_counterstain(c))]
+    return tuple(c for c in stains if c in common)

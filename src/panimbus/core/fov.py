@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.core.naming import alike
+from panimbus.core.reserved import illegal
 
 Array = npt.NDArray[Any]
 
@@ -59,6 +60,9 @@ class Fov:
         What the reader had to decide or repair, one sentence each (renamed channels, a guessed pixel size).
     stamp
         Looks at the files again and gives the entries of ``source`` that tell one version of them from another; None for arrays.
+    channel_types
+        Channel -> type, where it is declared (`panimbus.core.channel_types`): marker, counterstain, blank, autofluorescence or
+        isotype. The others are counterstains by their names, or markers.
     """
 
     fov_id: str
@@ -69,6 +73,7 @@ class Fov:
     source: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     stamp: Callable[[], Mapping[str, Any]] | None = None
+    channel_types: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(str(c) for c in self.channels))
@@ -97,6 +102,12 @@ class Fov:
                 f"FOV {self.fov_id!r}: channel names are not unique.",
                 got=", ".join(twice),
                 fix="rename them, e.g. with panimbus.core.fov.unique_names(names)",
+            )
+        if wrong := illegal(self.channels):
+            raise ChannelError(
+                f"FOV {self.fov_id!r}: channels have names that the tables cannot hold.",
+                got="; ".join(wrong),
+                fix="rename them, e.g. with panimbus.core.reserved.legal_names(names)",
             )
         if self.mpp is not None and not (np.isfinite(self.mpp) and self.mpp > 0):
             raise InputError(f"FOV {self.fov_id!r}: the pixel size must be positive.", got=f"{self.mpp} µm/px")

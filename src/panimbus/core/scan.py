@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.band import BandScan, LabelBand, PlaneBand, look_at_labels, look_at_plane, nearest_pixels
+from panimbus.core.channel_types import counterstains
 from panimbus.core.counterstain import likeness
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
@@ -340,7 +341,9 @@ def _join_channels(
         for part, at in zip(parts, where, strict=True):
             total[at] += part.sums[k]
         mean[:, k] = total / np.maximum(count, 1)
-    for k, (channel, alike) in enumerate(zip(channels, likeness(mean, channels), strict=True)):
+    for k, (channel, alike) in enumerate(
+        zip(channels, likeness(mean, channels, counterstains(channels, fov.channel_types)), strict=True)
+    ):
         stats[channel] = ChannelStats(
             Histogram.pool([p.pixels[k] for p in parts]),
             Histogram.of(mean[np.isfinite(mean[:, k]), k]),

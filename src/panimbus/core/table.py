@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.channel_types import CHANNEL_TYPES
 from panimbus.core.objects import OBJECT_KINDS, object_kinds
 from panimbus.core.thresholds import calls
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FOV, CELL, AREA = "fov_id", "cell_id", "area_um2"
 MEAN, SD = "intensity_mean", "score_sd"
 RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX = EVIDENCE = ("rim_mean", "rim_low", "inside_mean", "neighbour_max")
-POSITIVE, THRESHOLD = "positive", "threshold"
+POSITIVE, THRESHOLD, CHANNEL_TYPE = "positive", "threshold", "channel_type"
 OBJECT = "object"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
 CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", "phenotype"
@@ -68,6 +69,7 @@ def to_anndata(
     provenance: Mapping[str, Any],
     thresholds: Mapping[str, float] | None = None,
     area_limits: tuple[float | None, float | None] = (None, None),
+    channel_types: Sequence[str] | None = None,
 ) -> AnnData:
     """The cell table of one or many FOVs.
 
@@ -85,6 +87,8 @@ def to_anndata(
         Of each channel: from which score a cell is positive. None makes no calls.
     area_limits
         Smallest and largest area of a cell in µm², for `panimbus.core.objects.object_kinds`.
+    channel_types
+        Type of each channel (`panimbus.core.channel_types`), for var ``channel_type``.
 
     Returns
     -------
@@ -110,6 +114,8 @@ def to_anndata(
         index=pd.Index([f"{f}:{c}" for f, c in zip(fovs, cells, strict=True)], dtype=str),
     )
     var = pd.DataFrame({NORMALISER: [float(normaliser[c]) for c in channels]}, index=pd.Index(list(channels), dtype=str))
+    if channel_types is not None:
+        var[CHANNEL_TYPE] = pd.Categorical(list(channel_types), categories=list(CHANNEL_TYPES))
     empty = (0, n_channels)
     score = _stack([p.score for p in parts], empty, np.float32)
     called = {}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.counterstain import beside, is_counterstain
+from panimbus.core.channel_types import counterstains, types_of
+from panimbus.core.counterstain import beside
 from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
@@ -116,7 +117,7 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
         logger.warning("%s", dark_level_in_words(level))
     _warn(scale, run.plan.channels)
     known = any(COUNTERSTAIN in of for of in scale.stats.values())
-    stains = [c for c in run.fovs[0].channels if is_counterstain(c)]
+    stains = counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
     if stains and not known and COUNTERSTAIN in card.stats:
         logger.warning("the normaliser does not say what looks like the counterstain (%s): fit a new one", listed(stains))
     return scale
@@ -212,6 +213,7 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
         provenance=_provenance(run, scale, backend),
         thresholds=settings.thresholds_for(channels, run.plan.model.card),
         area_limits=(settings.min_area, settings.max_area),
+        channel_types=types_of(channels, run.fovs[0].channel_types),
     )
 
 

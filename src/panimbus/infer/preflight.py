@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.counterstain import beside, is_counterstain
+from panimbus.core.channel_types import counterstains
+from panimbus.core.counterstain import beside
 from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
@@ -176,7 +177,8 @@ def inspect_fovs(
         progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
     seen = _channels(found)
     _judge(found)
-    if alike := [c for c in seen if not is_counterstain(c.name) and (c.counterstain or 0.0) > ALIKE]:
+    stains = counterstains([*wanted, *found.beside], chosen[0].channel_types)
+    if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
         said = listed([f"{c.name} ({c.counterstain:.2f})" for c in alike])
         found.warnings.append(
             f"bright in the same cells as the counterstain, so stains of all nuclei, or nothing but their haze: {said} "
@@ -191,7 +193,7 @@ def inspect_fovs(
         percentile=files.card.percentile,
         fovs=tuple(found.fovs),
         channels=tuple(seen),
-        counterstains=tuple(c for c in (*wanted, *found.beside) if is_counterstain(c)),
+        counterstains=tuple(stains),
         objects=_objects(found),
         problems=tuple(found.problems),
         warnings=tuple(found.warnings),

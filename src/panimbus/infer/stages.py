@@ -203,10 +203,23 @@ def _scan_units(run: Run, queue: dict[str, tuple[_Parts[BandScan], list[tuple[in
         run.report(Progress("scan", fov_id, done, total))
 
 
+def _declared(fov: Fov) -> list[object]:
+    """What the likeness to the counterstain depends on besides the pixels."""
+    return [sorted(fov.channel_types.items())] if fov.channel_types else []
+
+
 def _scan_key(run: Run, fov: Fov) -> str:
     planes = [fov.index(c) for c in run.plan.looked_at]  # a corrected panel gives a name another plane
     return fingerprint(
-        [source_key(fov), run.plan.looked_at, planes, fov.mpp, run.plan.model.card.mpp, run.plan.settings.on_error]
+        [
+            source_key(fov),
+            *_declared(fov),
+            run.plan.looked_at,
+            planes,
+            fov.mpp,
+            run.plan.model.card.mpp,
+            run.plan.settings.on_error,
+        ]
     )
 
 

@@ -16,8 +16,10 @@ from panimbus.core.dark import DarkSubtracted, check_dark_level
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.guard import GuardedArray, guarded
+from panimbus.core.reserved import readable
 from panimbus.core.scale import COUNTERSTAIN
 from panimbus.io import names
+from panimbus.io.channel_types import read_channel_types
 from panimbus.io.discover import Found, check_exists, discover, read
 from panimbus.io.labels import SUPPORTED, label_places, open_labels
 from panimbus.io.match import match, match_mapping
@@ -39,6 +41,7 @@ def open_fovs(
     channel_names: str | Path | Sequence[str] | None = None,
     counterstains: bool = False,
     dark_level: float | None = None,
+    channel_types: str | Path | Mapping[str, str] | None = None,
 ) -> list[Fov]:
     """Open images, and their label images, as FOVs. Only metadata is read; pixels are read when they are asked for.
 
@@ -66,6 +69,9 @@ def open_fovs(
         Keep the counterstains that all FOVs have, after the channels wanted.
     dark_level
         What the camera adds to every pixel, in the images' units: it is subtracted, and what is darker is 0.
+    channel_types
+        What channels are, where their names do not say it: a mapping to marker, counterstain, blank, autofluorescence or
+        isotype; a text such as ``DNA1=counterstain,Blank1=blank``; or a CSV file with the columns ``channel`` and ``type``.
 
     Returns
     -------
@@ -87,6 +93,9 @@ def open_fovs(
     fovs = [_fov(fov_id, path, raw, panel, mpp) for fov_id, path, raw in opened]
     if dark_level:
         fovs = [_subtracted(fov, dark_level) for fov in fovs]
+    if channel_types is not None:
+        types = read_channel_types(channel_types, dict.fromkeys(c for fov in fovs for c in fov.channels))
+        fovs = [fov.with_(channel_types={c: t for c, t in types.items() if c in fov.channels}) for fov in fovs]
     if wanted is not None:
         more = beside(wanted, fovs, [COUNTERSTAIN]) if counterstains else ()
         fovs = [select(fov, [*wanted, *more]) for fov in fovs]
@@ -195,8 +204,16 @@ def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str
             if raw.name is not None and not alone and suggested.count(raw.name) == 1:
                 name = raw.name
             opened.append((name, one.path, replace(raw, notes=one.notes + raw.notes)))
+    opened = [(readable(name), path, _noted(raw, name)) for name, path, raw in opened]
     ids = names.unique_ids([name for name, _, _ in opened], [path for _, path, _ in opened])
     return [(fov_id, path, raw) for fov_id, (_, path, raw) in zip(ids, opened, strict=True)]
+
+
+def _noted(raw: RawImage, name: str) -> RawImage:
+    """With a note if the FOV cannot be called as its file is."""
+    if readable(name) == name:
+        return raw
+    return replace(raw, notes=(*raw.notes, f"the FOV's name has characters that no file takes: called {readable(name)!r}"))
 
 
 def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from panimbus.core.errors import ReadError
+from panimbus.core.reserved import readable
 from panimbus.io.place import Place, Url, folder_name
 
 _ENDINGS = (
@@ -83,22 +84,6 @@ def match_key(name: str) -> str:
             if len(name) > len(tail) and name[-len(tail) :].lower() == tail:
                 name, changed = name[: -len(tail)], True
     return name
-
-
-def readable(name: str) -> str:
-    r"""A name that every file format takes: bytes that are no UTF-8 (which Python escapes) as Latin-1, no control characters.
-
-    Examples
-    --------
-    >>> readable("H\udcfcfte_1"), readable("a\nb")
-    ('Hüfte_1', 'a_b')
-    """
-    if name.isascii() and name.isprintable():
-        return name
-    text = "".join(
-        chr(ord(c) - 0xDC00) if 0xDC80 <= ord(c) <= 0xDCFF else "\ufffd" if 0xD800 <= ord(c) <= 0xDFFF else c for c in name
-    )
-    return "".join("_" if unicodedata.category(c) == "Cc" else c for c in text)
 
 
 def is_label_name(name: str) -> bool:

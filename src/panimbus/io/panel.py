@@ -11,6 +11,7 @@ from pathlib import Path
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
 from panimbus.core.fov import Fov, unique_names
 from panimbus.core.naming import alike, join_names, split_names
+from panimbus.core.reserved import legal_names
 from panimbus.io.raw import Planes, RawImage
 from panimbus.io.sheet import check_width, read_sheet
 
@@ -131,7 +132,9 @@ def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImag
             dropped = [n for n, k in zip(panel.names, panel.keep, strict=True) if not k]
             names, image = tuple(kept), Planes(image, order)
             notes += (f"the panel does not keep {listed(dropped, 10)}",)
-    unique, renamed = unique_names(names)
+    plain, changed = legal_names(names)
+    unique, renamed = unique_names(plain)
+    renamed = (*changed, *renamed)
     if not any(names) and len(names) > 1:
         renamed = (f"the file names no channels: called {unique[0]} to {unique[-1]} (name them with channel_names)",)
     return replace(raw, image=image, names=names), unique, notes + renamed
@@ -155,7 +158,8 @@ def select(fov: Fov, channels: Sequence[str]) -> Fov:
     order = tuple(fov.index(c) for c in channels)
     planes = fov.source.get("planes", range(len(fov.channels)))
     source = {**fov.source, "planes": [planes[k] for k in order]}
-    return fov.with_(image=Planes(fov.image, order), channels=tuple(channels), source=source)
+    types = {c: t for c, t in fov.channel_types.items() if c in channels}
+    return fov.with_(image=Planes(fov.image, order), channels=tuple(channels), source=source, channel_types=types)
 
 
 def _spelling(unknown: Sequence[str], channels: Sequence[str]) -> str:

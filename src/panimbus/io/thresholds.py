@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from panimbus.core.errors import ChannelError, InputError, ReadError, listed
+from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.naming import alike
-from panimbus.io.tables import Column, read_table
+from panimbus.io.assignments import read_assignments
 
 _EXPECTED = "CD20=0.7,CD4=0.6, or a CSV file with the columns marker,threshold; each above 0 and below 1"
 
@@ -21,7 +20,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
     ----------
     text_or_path
         ``CD20=0.7,CD4=0.6``; or the path of a CSV file with the columns ``marker`` and ``threshold`` (more columns do no harm),
-        which names with commas need.
+        or ``"HLA-DR,DP"=0.5``: names with commas stand in quotation marks.
     channels
         The markers of the panel.
 
@@ -42,10 +41,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
     >>> parse_thresholds("CD4=0.6, CD20=0.7", ["CD20", "CD3", "CD4"])
     {'CD20': 0.7, 'CD4': 0.6}
     """
-    path = _as_file(text_or_path)
-    pairs = _inline(text_or_path) if path is None else _rows(path)
-    if not pairs:
-        raise InputError(f"There are no thresholds in {str(text_or_path if path is None else path)!r}.", expected=_EXPECTED)
+    pairs = read_assignments(text_or_path, ("marker", "threshold"), what="thresholds", expected=_EXPECTED)
     problems = [f"{name}: twice" for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     unknown = [name for name in dict.fromkeys(name for name, _ in pairs) if name not in channels]
     problems += [f"no marker {name!r}{alike(name, channels)}" for name in unknown]
@@ -57,36 +53,11 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
         else:
             out[name] = number
     if problems:
-        what = f"Thresholds that cannot be used ({text_or_path if path is None else path})."
+        what = f"Thresholds that cannot be used ({text_or_path})."
         if unknown:
             raise ChannelError(what, got="; ".join(problems), available=channels)
         raise InputError(what, expected=_EXPECTED, got="; ".join(problems))
     return {name: out[name] for name in channels if name in out}
-
-
-def _as_file(text: str) -> Path | None:
-    path = Path(text)
-    try:
-        if path.is_file():
-            return path
-    except OSError:  # too long for a name
-        return None
-    if "=" not in text and path.suffix:
-        raise ReadError(f"{path}: there is no such file.", expected=_EXPECTED)
-    return None
-
-
-def _inline(text: str) -> list[tuple[str, str]]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if bare := [word for word in words if not word.rpartition("=")[0].strip()]:
-        raise InputError("Thresholds that cannot be read.", expected=_EXPECTED, got=listed(bare))
-    return [(name.strip(), value.strip()) for name, _, value in (word.rpartition("=") for word in words)]
-
-
-def _rows(path: Path) -> list[tuple[str, str]]:
-    columns = (Column("marker", aliases=("channel",)), Column("threshold"))
-    frame = read_table(path, columns, expected="a table of thresholds with the columns marker,threshold")
-    return list(zip(frame["marker"], frame["threshold"], strict=True))
 
 
 def _number(text: str) -> float | None:

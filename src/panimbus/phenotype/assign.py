@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.clustering.cluster import ClusterSettings, cluster
+from panimbus.core.channel_types import MARKER
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.markers import canonical, channels_named
 from panimbus.core.objects import CELL as CELL_OBJECT
@@ -20,6 +21,7 @@ from panimbus.core.objects import OBJECT_KINDS, object_kinds
 from panimbus.core.table import (
     AREA,
     CELL_TYPE,
+    CHANNEL_TYPE,
     CLUSTERING,
     CONFIDENCE,
     CONTRADICTION,
@@ -153,7 +155,7 @@ def assign_types(
     channels = [str(c) for c in out.var_names]
     scores = check_scores(out.X, channels)
     limits = _thresholds(out, {c: t for c, t in (thresholds or {}).items() if c not in without})
-    panel = fit_panel(table, channels, strict=rules is not None, left_out=without)
+    panel = fit_panel(table, channels, strict=rules is not None, left_out=without, channel_types=_types(out))
     _check_levels(panel, limits)
     flagged = _flag_objects(out, settings)
     typed = _compete(scores, panel, limits, ~flagged)
@@ -236,6 +238,15 @@ def _thresholds(table: AnnData, given: Mapping[str, float]) -> dict[str, float]:
     return {c: float(given.get(c, stored.get(c, 0.5))) for c in channels}
 
 
+def _types(table: AnnData) -> dict[str, str]:
+    """Channel -> what it is, where the table says it."""
+    return (
+        dict(zip(map(str, table.var_names), table.var[CHANNEL_TYPE].astype(str), strict=True))
+        if CHANNEL_TYPE in table.var
+        else {}
+    )
+
+
 def _check_levels(panel: Panel, limits: Mapping[str, float]) -> None:
     """A level of a marker lies above the threshold from which it is positive."""
     wrong = [
@@ -267,7 +278,10 @@ def _flag_objects(table: AnnData, settings: TypeSettings) -> npt.NDArray[np.bool
 
 def _cluster(table: AnnData, rules: RuleTable, panel: Panel, settings: TypeSettings) -> None:
     named = {canonical(m) for m in rules.markers}
-    markers = settings.markers or [str(c) for c in table.var_names if canonical(str(c)) in named]
+    types = _types(table)
+    markers = settings.markers or [
+        c for c in map(str, table.var_names) if canonical(c) in named and types.get(c, MARKER) == MARKER
+    ]
     grid = settings.clustering.grid
     if table.n_obs < grid[0] * grid[1]:  # a table of few cells is typed all the same
         side = max(int(np.sqrt(table.n_obs / 5)), 1)
@@ -400,7 +414,7 @@ def pairs_in_words(table: AnnData) -> list[str]:
     """Markers of a cell table that contradict others by the shipped rules, one sentence each; none if the rules know too few."""
     channels = [str(c) for c in table.var_names]
     try:
-        panel = fit_panel(default_rules(), channels)
+        panel = fit_panel(default_rules(), channels, channel_types=_types(table))
     except InputError:
         return []
     scores = np.asarray(table.X, np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.channel_types import MARKER
 from panimbus.core.errors import InputError, listed
 from panimbus.core.markers import canonical, is_common_marker, marker_key
 from panimbus.phenotype.rules import (
@@ -146,7 +147,14 @@ class Panel:
         return tuple(i for i in range(len(self.types)) if len(self.children(i)) < 2)
 
 
-def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False, left_out: Sequence[str] = ()) -> Panel:
+def fit_panel(
+    rules: RuleTable,
+    channels: Sequence[str],
+    *,
+    strict: bool = False,
+    left_out: Sequence[str] = (),
+    channel_types: Mapping[str, str] | None = None,
+) -> Panel:
     """What a panel can tell of a rule table.
 
     A type can be told if all its ``+`` markers are in the panel and, where it has ``any``, one of those; a type without either
@@ -163,9 +171,12 @@ def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False
         Refuse a table that names a marker which is neither in the panel nor a common one: a slip of the pen.
     left_out
         Markers that are missing on purpose.
+    channel_types
+        Channel -> what it is (`panimbus.core.channel_types`): only a marker tells types.
     """
-    where, notes = _channels(rules, channels)
-    expected = {*where, *map(canonical, left_out)}
+    other = {c: t for c, t in (channel_types or {}).items() if t != MARKER}
+    where, notes = _channels(rules, channels, other)
+    expected = {*where, *map(canonical, left_out), *map(canonical, other)}
     if strict and (unknown := [m for m in rules.markers if canonical(m) not in expected and not is_common_marker(m)]):
         raise InputError(
             f"{rules.source}: the rules name markers that are not in the panel.",
@@ -193,13 +204,16 @@ def fit_panel(rules: RuleTable, channels: Sequence[str], *, strict: bool = False
     return Panel(tuple(types), tuple(markers.values()), tuple(channels), tuple(notes), rules.source)
 
 
-def _channels(rules: RuleTable, channels: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+def _channels(rules: RuleTable, channels: Sequence[str], other: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
     """Channel of each marker by its key, and a sentence for each choice between two channels."""
     where: dict[str, int] = {}
     notes: list[str] = []
     wanted = {canonical(m): m for m in rules.markers}
     for i, channel in enumerate(channels):
         key = canonical(channel)
+        if channel in other:
+            notes += [f"{wanted[key]}: channel {channel!r} is no marker (its type is {other[channel]})"] if key in wanted else []
+            continue
         if key in where and key in wanted:
             other = channel
             if marker_key(channel) == marker_key(wanted[key]) != marker_key(channels[where[key]]):

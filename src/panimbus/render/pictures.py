@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.counterstain import is_counterstain
+from panimbus.core.channel_types import counterstains
 from panimbus.core.fov import Array, Fov
 from panimbus.core.labels import interior, paint_labels
 from panimbus.core.table import CELL_TYPE, NOT_TYPED, UNASSIGNED
@@ -33,7 +33,7 @@ def tissue(one: Segmented, ids: Array, types: Sequence[str], summary: Summary) -
     """A FOV, its cells (n ids) in the colours of their n types; beside it, where there is an image, its most telling channels."""
     labels, step = one.thinned(LARGEST)
     shown = [painted(labels, ids, types, summary.colours, borders=step == 1)]
-    lights = telling_channels(summary, one.image.channels) if one.image is not None else {}
+    lights = telling_channels(summary, one.image.channels, one.image.channel_types) if one.image is not None else {}
     if one.image is not None and lights:
         shown.append(composite(one.image, lights, step))
     height, width = labels.shape
@@ -79,14 +79,14 @@ def painted(labels: Array, ids: Array, types: Sequence[str], colours: Mapping[st
     return out
 
 
-def telling_channels(summary: Summary, channels: Sequence[str]) -> dict[str, Rgb]:
+def telling_channels(summary: Summary, channels: Sequence[str], declared: Mapping[str, str]) -> dict[str, Rgb]:
     """What a composite shows, in which colours: a counterstain, and the markers that best tell the three commonest types."""
     types = summary.types[~summary.types[CELL_TYPE].isin([UNASSIGNED, NOT_TYPED])].sort_values("cells", ascending=False)
     trust = summary.reliability.set_index("marker")["reliability"]
     trust = trust[[m in channels and m in types for m in trust.index]]
     clear = (types[trust.index] - types[trust.index].mean() * (len(types) > 1)) * trust
     markers = dict.fromkeys(map(str, clear.idxmax(axis=1)) if len(trust) else ())
-    return dict.fromkeys([c for c in channels if is_counterstain(c)][:1], _STAIN) | dict(zip(markers, _LIGHTS, strict=False))
+    return dict.fromkeys(counterstains(channels, declared)[:1], _STAIN) | dict(zip(markers, _LIGHTS, strict=False))
 
 
 def composite(fov: Fov, lights: Mapping[str, Rgb], step: int = 1) -> RgbImage:

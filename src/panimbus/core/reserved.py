@@ -1,0 +1,92 @@
+"""Names that a channel cannot have, because the tables have columns of that name, or no file takes them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+RESERVED = frozenset(
+    # the cell, under every name by which a table of scores is read again
+    {
+        "fov", "fov id", "image", "image id", "imageid", "image name", "sample", "sample id", "cell id", "label", "cell",
+        "cellid", "cell label", "object", "object number", "objectnumber", "name", "index",
+        # its measures, as this program, ark and scimap call them
+        "area um2", "area µm^2", "area µm²", "cell: area µm^2", "cell: area µm²", "area", "cell size", "centroid x um",
+        "centroid y um", "centroid x µm", "centroid y µm", "centroid 0", "centroid 1", "x centroid", "y centroid",
+        # its type
+        "som node", "metacluster", "cell type", "confidence", "reason", "contradiction", "mixed", "faint", "phenotype",
+        "metacluster first", "first type", "first reason",
+    }
+)  # fmt: skip
+"""In small letters, with a space for ``_``, ``-`` and ``.``."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a column of the tables has this name, in any spelling.
+
+    Examples
+    --------
+    >>> [is_reserved(name) for name in ("area_um2", "Cell-ID", "CD3", "fov1")]
+    [True, True, False, False]
+    """
+    return re.sub(r"[\s_.-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip().replace("μ", "µ") in RESERVED
+
+
+def is_writable(name: str) -> bool:
+    """Whether every file format takes a name: not empty, UTF-8, without control characters."""
+    return bool(name.strip()) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
+
+
+def illegal(names: Sequence[str]) -> list[str]:
+    """What is wrong with names of channels, a phrase each."""
+    out = [f"{n!r} is the name of a column of the cell table" for n in names if is_reserved(n)]
+    return out + [f"{n!r} is empty, or has characters that no file takes" for n in names if not is_writable(n)]
+
+
+def legal_names(names: Sequence[str | None]) -> tuple[list[str | None], tuple[str, ...]]:
+    r"""Names of channels that all tables take, and a sentence for each that was changed.
+
+    Letters and accents are put together (NFC); bytes that are no UTF-8 are read as Latin-1; control characters become ``_``; the
+    name of a column of the tables gets ``channel_`` in front.
+
+    Examples
+    --------
+    >>> legal_names(["CD3", "area_um2", "a\nb"])[0]
+    ['CD3', 'channel_area_um2', 'a_b']
+    """
+    out: list[str | None] = []
+    notes = []
+    for name in names:
+        if name is None or not name.strip():
+            out.append(None)
+            continue
+        plain = unicodedata.normalize("NFC", readable(name.strip())).strip()
+        new = f"channel_{plain}" if is_reserved(plain) else plain
+        if is_reserved(plain):
+            notes.append(f"channel {plain!r} has the name of a column of the cell table: called {new!r}")
+        elif plain != unicodedata.normalize("NFC", name.strip()):
+            notes.append(f"channel {name.strip()!r} has characters that no file takes: called {new!r}")
+        out.append(new)
+    return out, tuple(notes)
+
+
+def readable(name: str) -> str:
+    r"""A name that every file format takes: bytes that are no UTF-8 (which Python escapes) as Latin-1, no control characters.
+
+    Examples
+    --------
+    >>> readable("H\udcfcfte_1"), readable("a\nb")
+    ('Hüfte_1', 'a_b')
+    """
+    if name.isascii() and name.isprintable():
+        return name
+    text = "".join(_letter(c) for c in name)
+    return "".join("_" if unicodedata.category(c) == "Cc" else c for c in text)
+
+
+def _letter(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return chr(code - 0xDC00)
+    return "\ufffd" if 0xD800 <= code <= 0xDFFF else character
