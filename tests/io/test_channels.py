@@ -349,3 +349,56 @@ def test_names_with_commas_and_quotes_are_chosen(ome):
 @given(st.lists(st.text(min_size=1, max_size=8)))
 def test_lists_of_names_come_back(names):
     assert split_names(join_names(names)) == names
+
+
+def test_names_that_the_tables_cannot_hold_are_changed_at_opening(ome):
+    (fov,) = open_fovs(ome(channels=("area_um2", "label", "CD3")))
+    assert fov.channels == ("channel_area_um2", "channel_label", "CD3")
+    assert any("'label' has the name of a column of the cell table" in note for note in fov.notes)
+
+
+def test_file_names_that_are_no_utf8(tmp_path, stack):
+    at = tmp_path / os.fsdecode(b"H\xfcfte\n1")
+    try:
+        at.mkdir()
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names only")
+    for name, plane in zip((b"CD3\xe9.tiff", b"fov.tiff", b"DAPI.tiff"), stack, strict=True):
+        tifffile.imwrite(at / os.fsdecode(name), plane)
+    (fov,) = open_fovs(at)
+    assert fov.fov_id == "Hüfte_1"
+    assert fov.channels == ("CD3é", "DAPI", "channel_fov")
+    assert sum("characters that no file takes" in note for note in fov.notes) == 2
+
+
+def test_channels_in_nfd_are_those_in_nfc(ome):
+    nfd = unicodedata.normalize("NFD", "Zelle_ä")
+    (fov,) = open_fovs(ome(channels=(nfd, "CD3", "DAPI")), channels=[nfd, "CD3"])
+    assert fov.channels == ("Zelle_ä", "CD3")
+
+
+def test_declared_types(tmp_path, ome):
+    image = ome(channels=("CD3", "X1", "HLA-DR,DP"))
+    (tmp_path / "types.csv").write_text('Channel;Type\nX1;Counterstain\n"HLA-DR,DP";isotype\n')
+    expected = {"X1": "counterstain", "HLA-DR,DP": "isotype"}
+    for written in (expected, tmp_path / "types.csv", 'X1=counterstain, "HLA-DR,DP"=isotype'):
+        assert open_fovs(image, channel_types=written)[0].channel_types == expected
+    (fov,) = open_fovs(image, channels=["CD3"], counterstains=True, channel_types=expected)
+    assert fov.channels == ("CD3", "X1")
+    assert fov.channel_types == {"X1": "counterstain"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("DAPl=blank", "did you mean 'DAPI'"),
+        ("X1=blanc", "did you mean 'blank'"),
+        ("X1", "cannot be read"),
+        ("X1=blank,X1=marker", "two types"),
+        ("", "no channel types"),
+        ("none.csv", "no such file"),
+    ],
+)
+def test_types_that_cannot_be_used(ome, given, words):
+    with pytest.raises(InputError, match=words):
+        open_fovs(ome(channels=("CD3", "X1", "DAPI")), channel_types=given)

@@ -107,3 +107,10 @@ def test_unknown_markers_are_a_slip_of_the_pen():
 def test_a_panel_that_can_tell_nothing():
     with pytest.raises(InputError, match="can tell none of the cell types"):
         fit_panel(default_rules(), ["DAPI", "Ki67"])
+
+
+def test_only_markers_tell_types():
+    rules = default_rules()
+    panel = fit_panel(rules, ["CD3", "CD20", "CD8", "CD4"], channel_types={"CD20": "isotype", "CD3": "marker"})
+    assert "CD20" not in [m.name for m in panel.markers]
+    assert any("'CD20' is no marker (its type is isotype)" in note for note in panel.notes)

@@ -24,6 +24,12 @@ def command(  # noqa: PLR0913 (one parameter an option)
     channel_names: Annotated[
         Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
     ] = None,
+    channel_types: Annotated[
+        str | None,
+        typer.Option(
+            help="What channels are: DNA1=counterstain,Blank1=blank (autofluorescence, isotype), or a CSV (channel,type)."
+        ),
+    ] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
     dark_level: Annotated[float | None, typer.Option(help="What the camera adds to every pixel; it is subtracted.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
@@ -57,6 +63,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         dark_level=dark_level,
         channels=wanted,
         channel_names=channel_names,
+        channel_types=channel_types,
         counterstains=True,
     )
     with progress_bar() as show:

@@ -95,13 +95,14 @@ def _request(
     from panimbus.infer.request import Request, absolute
     from panimbus.model.weights import shipped_models
 
-    model, names = paths["model"], paths["channel_names"]
+    model, names, types = paths["model"], paths["channel_names"], paths["channel_types"]
     named = model is None or model in {*shipped_models(), "default", "nimbus"} or not Path(model).expanduser().is_file()
     return Request(
         images=tuple(absolute(p) for p in paths["images"]),
         labels=tuple(absolute(p) for p in paths["labels"]),
         channels=None if channels is None else tuple(channels),
         channel_names=None if names is None else absolute(names),
+        channel_types=absolute(types) if types is not None and Path(types).is_file() else types,
         mpp=mpp,
         dark_level=dark_level,
         model=model if named else absolute(Path(model).expanduser()),

@@ -22,6 +22,12 @@ def command(  # noqa: PLR0913 (one parameter an option)
     channel_names: Annotated[
         Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
     ] = None,
+    channel_types: Annotated[
+        str | None,
+        typer.Option(
+            help="What channels are: DNA1=counterstain,Blank1=blank (autofluorescence, isotype), or a CSV (channel,type)."
+        ),
+    ] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
     dark_level: Annotated[
         float | None, typer.Option(help="What the camera adds to every pixel; it is subtracted. `panimbus inspect` tells.")
@@ -96,7 +102,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
         do_share(
             shard, stage, out, settings,
-            {"images": images, "labels": labels or [], "channel_names": channel_names, "model": model},
+            {"images": images, "labels": labels or [], "channel_names": channel_names, "model": model,
+             "channel_types": channel_types},
             {"channels": wanted, "mpp": mpp, "dark_level": dark_level, "scale": scale, "thresholds": thresholds},
         )  # fmt: skip
         return
@@ -107,6 +114,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         dark_level=dark_level,
         channels=wanted,
         channel_names=channel_names,
+        channel_types=channel_types,
         counterstains=True,
     )
     if thresholds is not None:

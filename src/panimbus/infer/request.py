@@ -34,7 +34,7 @@ class Request:
         Absolute paths, or addresses; no labels: those inside the images.
     channels
         Names to score, None for all.
-    channel_names, mpp, dark_level
+    channel_names, channel_types, mpp, dark_level
         As `open_fovs` takes them.
     model
         Name or absolute path, None for the default model.
@@ -48,6 +48,7 @@ class Request:
     labels: tuple[str, ...] = ()
     channels: tuple[str, ...] | None = None
     channel_names: str | None = None
+    channel_types: str | None = None
     mpp: float | None = None
     dark_level: float | None = None
     model: str | None = None
@@ -90,6 +91,7 @@ class Request:
             dark_level=self.dark_level,
             channels=self.channels,
             channel_names=self.channel_names,
+            channel_types=self.channel_types,
             counterstains=True,
         )
 

@@ -32,7 +32,7 @@ PathLike = str | Path | Url
 Paths = PathLike | Sequence[PathLike] | Mapping[str, PathLike]
 
 
-def open_fovs(
+def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     images: Paths,
     labels: Paths | None = None,
     *,

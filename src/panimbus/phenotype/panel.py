@@ -204,15 +204,17 @@ def fit_panel(
     return Panel(tuple(types), tuple(markers.values()), tuple(channels), tuple(notes), rules.source)
 
 
-def _channels(rules: RuleTable, channels: Sequence[str], other: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
+def _channels(rules: RuleTable, channels: Sequence[str], no_markers: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
     """Channel of each marker by its key, and a sentence for each choice between two channels."""
     where: dict[str, int] = {}
     notes: list[str] = []
     wanted = {canonical(m): m for m in rules.markers}
     for i, channel in enumerate(channels):
         key = canonical(channel)
-        if channel in other:
-            notes += [f"{wanted[key]}: channel {channel!r} is no marker (its type is {other[channel]})"] if key in wanted else []
+        if channel in no_markers:
+            notes += (
+                [f"{wanted[key]}: channel {channel!r} is no marker (its type is {no_markers[channel]})"] if key in wanted else []
+            )
             continue
         if key in where and key in wanted:
             other = channel
