@@ -50,7 +50,7 @@ def _chunk(path):
 
 def test_the_error_names_file_channel_and_tile(slide):
     fov, _ = slide("ome.tiff")
-    words = r"(?s)FOV 'f', channel 'b', rows 0 to 699: .*f\.ome\.tiff: .*page 2\..*segment 3 cannot be decoded"
+    words = r"(?s)FOV 'f', channel 'b', rows 0 to 699: .*f\.ome\.tiff: .*segment 3 of page 2 cannot be decoded"
     with pytest.raises(ReadError, match=words):
         scan_fov(fov, fov.channels, 1.0)
 

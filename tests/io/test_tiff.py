@@ -409,7 +409,7 @@ def test_damage_found_while_reading_names_page_and_segment(ome):
     data[plane.offsets[3] : plane.offsets[3] + 20] = b"\xff" * 20
     path.write_bytes(data)
     fov.image[0]
-    with pytest.raises(ReadError, match=r"page 2\.\n.*segment 3 cannot be decoded"):
+    with pytest.raises(ReadError, match=r"segment 3 of page 2 cannot be decoded"):
         fov.image[1]
     path.unlink()
     with pytest.raises(ReadError, match="cannot be read any more"):

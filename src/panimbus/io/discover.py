@@ -56,8 +56,8 @@ def read(found: Found, *, named: bool) -> list[RawImage]:
             return omezarr.read_ome_zarr(found.path)
     readers: dict[Kind, Callable[[Path], list[RawImage]]] = {
         "channels": read_channel_folder,
-        "ome": ome_tiff.read_ome_tiff,
-        "companion": ome_tiff.read_companion,
+        "ome": lambda path: ome_tiff.read_ome_tiff(path, named=named),
+        "companion": lambda path: ome_tiff.read_companion(path, named=named),
         "qptiff": plain_tiff.read_qptiff,
         "tiff": lambda path: plain_tiff.read_plain(path, named=named),
         "mcd": imc.read_mcd,

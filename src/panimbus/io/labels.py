@@ -16,8 +16,8 @@ from panimbus.core.keys import bounds
 from panimbus.io import names
 from panimbus.io.geojson import GeoJsonLabels
 from panimbus.io.omezarr import read_zarr_labels
+from panimbus.io.page_text import text_of
 from panimbus.io.place import Place, Url
-from panimbus.io.plain_tiff import text_of
 from panimbus.io.spatialdata import label_elements
 from panimbus.io.tiff import TiffImage, TiffPlane, is_colour, is_reduced, opened, pages_of, planes_of
 from panimbus.io.xmltext import parse

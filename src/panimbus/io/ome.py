@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from panimbus.core.errors import ReadError
 from panimbus.io.raw import PixelSize
-from panimbus.io.xmltext import inside, parse
+from panimbus.io.xmltext import inside, parse, read
+
+_LONGEST = (1 << 31) - 1
+_WITHOUT_LENGTH = ("pixel", "reference frame")
+_AXES = "XYCZT"
 
 # micrometres in one of OME's units of length
 _UNITS = {
@@ -45,6 +52,8 @@ class OmeImage:
         Micrometres per pixel.
     tiff_data
         Where the planes are.
+    notes
+        What of it cannot be used.
     """
 
     name: str
@@ -53,6 +62,12 @@ class OmeImage:
     samples: tuple[int, ...]
     size: PixelSize
     tiff_data: tuple[TiffData, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pages(self) -> int:
+        """Pages its planes take: a page holds all samples of a channel."""
+        return max(self.sizes[2] // max(self.samples, default=1), 1)
 
 
 @dataclass(frozen=True)
@@ -85,43 +100,84 @@ def microns(value: str | float | None, unit: str | None) -> float | None:
 
 
 def parse_ome(text: str | bytes, where: object) -> Ome:
-    """Parse an OME-XML document found in ``where``."""
-    root = parse(text, where)
+    """Parse an OME-XML document that stands in ``where``; what cannot be used of it is a `ReadError`."""
+    return _document(parse(text, where), where)
+
+
+def read_ome(path: Path) -> Ome:
+    """Parse an OME-XML file."""
+    return _document(read(path), path)
+
+
+def _document(root: Element, where: object) -> Ome:
     binary = inside(root, "BinaryOnly")
-    images = tuple(_image(element, pixels[0]) for element in inside(root, "Image") if (pixels := inside(element, "Pixels")))
+    images = tuple(
+        _image(element, pixels[0], where) for element in inside(root, "Image") if (pixels := inside(element, "Pixels"))
+    )
     return Ome(root.get("UUID"), binary[0].get("MetadataFile") if binary else None, images)
 
 
-def _image(element: Element, pixels: Element) -> OmeImage:
-    x, y, c, z, t = (int(pixels.get(f"Size{axis}", "1")) for axis in "XYCZT")
+def _image(element: Element, pixels: Element, where: object) -> OmeImage:
+    x, y, c, z, t = (_number(pixels, f"Size{axis}", where, least=1, default=1) or 1 for axis in _AXES)
     sizes = (x, y, c, z, t)
+    order = pixels.get("DimensionOrder", _AXES)
+    if not order.startswith("XY") or sorted(order) != sorted(_AXES):
+        raise ReadError(
+            f"{where}: the OME-XML gives an order of axes that no image has.",
+            expected="DimensionOrder from XYCZT to XYTZC: planes of (Y, X)",
+            got=repr(order[:40]),
+            fix="export the file again, with the channels as planes",
+        )
     channels = inside(pixels, "Channel")
-    size = PixelSize(
-        microns(pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit")),
-        microns(pixels.get("PhysicalSizeY"), pixels.get("PhysicalSizeYUnit")),
-    )
+    lengths = [_length(pixels, f"PhysicalSize{axis}") for axis in "XY"]
     return OmeImage(
         name=element.get("Name", ""),
         sizes=sizes,
         names=tuple(ch.get("Name") or ch.get("Fluor") for ch in channels),
-        samples=tuple(int(ch.get("SamplesPerPixel", "1")) for ch in channels),
-        size=size,
-        tiff_data=tuple(_tiff_data(d, sizes, pixels.get("DimensionOrder", "XYCZT")) for d in inside(pixels, "TiffData")),
+        samples=tuple(_number(ch, "SamplesPerPixel", where, least=1, default=1) or 1 for ch in channels),
+        size=PixelSize(*(length for length, _ in lengths)),
+        tiff_data=tuple(_tiff_data(d, sizes, order, where) for d in inside(pixels, "TiffData")),
+        notes=tuple(note for _, note in lengths if note),
     )
 
 
-def _tiff_data(element: Element, sizes: tuple[int, ...], order: str) -> TiffData:
-    along = dict(zip("XYCZT", sizes, strict=True))
+def _number(element: Element, name: str, where: object, *, least: int = 0, default: int | None = None) -> int | None:
+    """A whole number among an element's attributes; ``default`` where it has none of that name."""
+    text = element.get(name)
+    if text is None:
+        return default
+    value = int(text) if re.fullmatch(r"\s*[0-9]{1,10}\s*", text) else -1
+    if not least <= value <= _LONGEST:
+        raise ReadError(
+            f"{where}: the OME-XML gives no usable number for {name}.",
+            expected=f"a whole number from {least} to {_LONGEST}",
+            got=repr(text[:40]),
+            fix="export the file again",
+        )
+    return value
+
+
+def _length(pixels: Element, name: str) -> tuple[float | None, str | None]:
+    """A length in micrometres, and what to note where what stands there is none."""
+    text, unit = pixels.get(name), pixels.get(f"{name}Unit")
+    length = microns(text, unit)
+    if length is not None or text is None or unit in _WITHOUT_LENGTH:
+        return length, None
+    return None, f"the OME-XML's {name} is no length and is ignored: {text[:40]!r}" + (f" {unit[:40]}" if unit else "")
+
+
+def _tiff_data(element: Element, sizes: tuple[int, ...], order: str, where: object) -> TiffData:
+    along = dict(zip(_AXES, sizes, strict=True))
     first, stride = 0, 1
     for axis in order[2:]:
-        first += int(element.get(f"First{axis}", "0")) * stride
-        stride *= along.get(axis, 1)
-    ifd, count = element.get("IFD"), element.get("PlaneCount", element.get("NumPlanes"))
+        first += (_number(element, f"First{axis}", where) or 0) * stride
+        stride *= along[axis]
+    count = _number(element, "PlaneCount", where)
     uuid = inside(element, "UUID")
     return TiffData(
-        ifd=int(ifd) if ifd is not None else None,
+        ifd=_number(element, "IFD", where),
         first=first,
-        count=int(count) if count is not None else None,
+        count=count if count is not None else _number(element, "NumPlanes", where),
         filename=uuid[0].get("FileName") if uuid else None,
         uuid=(uuid[0].text or "").strip() or None if uuid else None,
     )

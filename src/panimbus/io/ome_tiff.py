@@ -2,52 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import tifffile
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io.names import stem
-from panimbus.io.ome import Ome, OmeImage, TiffData, parse_ome
+from panimbus.io.ome import Ome, OmeImage, TiffData, parse_ome, read_ome
+from panimbus.io.ome_images import Chosen, choose
 from panimbus.io.raw import RawImage
-from panimbus.io.tiff import TiffImage, TiffPlane, is_colour, opened, pages_of, planes_of
+from panimbus.io.tiff import TiffImage, TiffPlane, colour_error, is_colour, is_reduced, opened, pages_of, planes_of
 
-_ASIDE = ("thumbnail", "label", "macro", "overview", "preview")
+_COPY = "copy the whole set of files into one folder, under their own names"
 
 
-def read_companion(path: Path) -> list[RawImage]:
+def read_companion(path: Path, *, named: bool = False) -> list[RawImage]:
     """Read the images a ``.companion.ome`` file describes."""
-    return _images(parse_ome(path.read_bytes(), path), path)
+    return _images(read_ome(path), path, named=named)
 
 
-def read_ome_tiff(path: Path) -> list[RawImage]:
+def read_ome_tiff(path: Path, *, named: bool = False) -> list[RawImage]:
     """Read an OME-TIFF; a binary-only part leads to the file that holds the metadata.
 
-    One file may hold several images. Thumbnails, and smaller copies of the first image, are left out; images with the
-    first one's channels become FOVs of their own; any other is left out with a note.
+    One file may hold several images (see `choose`): FOVs, or channels of one FOV, and others that are left out with a note.
+
+    Parameters
+    ----------
+    path
+        The file.
+    named
+        Whether the user names the channels, and so vouches that samples are channels and not colours.
     """
     with opened(path) as tif:
         text = tif.pages.first.description
     ome = parse_ome(text, path)
     if ome.binary_only is not None and not ome.images:
-        main = path.parent / ome.binary_only
+        main = _beside(path, ome.binary_only)
         if not main.is_file():
-            raise ReadError(
-                f"{path}: the file's metadata is in another file, which is missing.",
-                expected=str(main),
-                fix="copy the whole set of files into one folder",
-            )
+            raise ReadError(f"{path}: the file's metadata is in another file, which is missing.", expected=str(main), fix=_COPY)
         if main.name.lower().endswith((".ome", ".xml")):
-            return read_companion(main)
+            return read_companion(main, named=named)
         with opened(main) as tif:
             ome = parse_ome(tif.pages.first.description, main)
-        return _images(ome, main)
-    return _images(ome, path)
+        return _images(ome, main, named=named)
+    return _images(ome, path, named=named)
 
 
 def companion_files(path: Path) -> set[str]:
     """Names of the files an OME-TIFF or companion file refers to, its own too; empty for anything else."""
     if path.name.lower().endswith(".ome"):
-        return parse_ome(path.read_bytes(), path).filenames() | {path.name}
+        return read_ome(path).filenames() | {path.name}
     with opened(path) as tif:
         if not tif.is_ome:
             return set()
@@ -58,78 +63,122 @@ def companion_files(path: Path) -> set[str]:
     return ome.parts() | {path.name}
 
 
-def _images(ome: Ome, path: Path) -> list[RawImage]:
+def _beside(path: Path, name: str) -> Path:
+    """The file that metadata calls ``name``: it is looked for beside ``path`` and nowhere else."""
+    return path.parent / (Path(name.replace("\\", "/")).name or name)
+
+
+def _images(ome: Ome, path: Path, *, named: bool) -> list[RawImage]:
     if not ome.images:
         raise ReadError(f"{path}: the OME-XML describes no image.", fix="export the file again")
-    wanted, notes = _choose(ome.images)
     table = _Pages(path, ome)
+    wanted, notes = choose(ome.images, path, table.in_colour)
     out: list[RawImage] = []
-    for position, image in wanted:
-        raw = _one(image, table, path)
+    planes: list[TiffPlane] = []
+    for chosen in wanted:
+        position, image = chosen.images[0]
+        raw = _one(chosen, table, path, named=named)
+        planes += raw.image.planes if isinstance(raw.image, TiffImage) else ()
         part = (image.name if image.name and image.name != stem(path) else str(position)) if len(wanted) > 1 else None
         out.append(
             RawImage(raw.image, raw.names, raw.fmt, raw.files, raw.size, part=part, notes=raw.notes + (() if out else notes))
         )
+    _check_apart(planes)
     return out
 
 
-def _choose(images: tuple[OmeImage, ...]) -> tuple[list[tuple[int, OmeImage]], tuple[str, ...]]:
-    """Positions (from 1) and images that are FOVs, and what to say about the rest."""
-    proper = [(i, im) for i, im in enumerate(images, 1) if not im.name.strip().lower().startswith(_ASIDE)]
-    proper = proper or list(enumerate(images, 1))
-    _, first = proper[0]
-    kept, dropped = [proper[0]], [im.name or f"image {i}" for i, im in enumerate(images, 1) if (i, im) not in proper]
-    for i, im in proper[1:]:
-        ratio = max(first.sizes[0] / max(im.sizes[0], 1), first.sizes[1] / max(im.sizes[1], 1))
-        if im.names == first.names and im.sizes[2:] == first.sizes[2:] and ratio < 1.9:
-            kept.append((i, im))
-        else:
-            dropped.append(im.name or f"image {i}")
-    notes = (f"the file holds {len(images)} images; not used: {listed(dropped, 5)}",) if dropped else ()
-    return kept, notes
-
-
 class _Pages:
-    """Planes of the files of a set, parsed when first asked for."""
+    """Pages of the files of a set, parsed when first asked for.
+
+    Parameters
+    ----------
+    path
+        File that holds the metadata.
+    ome
+        The metadata.
+    """
 
     def __init__(self, path: Path, ome: Ome) -> None:
         self.path = path
         self.ome = ome
-        self._parsed: dict[Path, list[list[TiffPlane]]] = {}
-        self._colour: dict[Path, bool] = {}
+        self.is_tiff = not path.name.lower().endswith((".ome", ".xml"))
+        self._filenames = ome.filenames()
+        self._parsed: dict[Path, tuple[list[tifffile.TiffPage], int]] = {}
+        self._placed = {id(im): placed for im, placed in zip(ome.images, _with_tiff_data(self, ome.images), strict=True)}
 
     def resolve(self, data: TiffData) -> Path:
         """File of a TiffData element: a single-file OME-TIFF may have been renamed since it was written."""
-        if data.filename is None:
-            return self.path
-        named = self.path.parent / Path(data.filename.replace("\\", "/")).name
         own = data.uuid is not None and data.uuid == self.ome.uuid
-        if (own or len(self.ome.filenames()) == 1) and not self.path.name.lower().endswith(".ome"):
+        if self.is_tiff and (data.filename is None or own or len(self._filenames) == 1):
             return self.path
+        if data.filename is None:
+            raise ReadError(f"{self.path}: the OME-XML does not say in which file the planes are.", fix="export the files again")
+        named = _beside(self.path, data.filename)
         if not named.is_file():
-            raise ReadError(
-                f"{self.path}: a file of the set is missing.",
-                expected=str(named),
-                fix="copy the whole set of files into one folder, under their own names",
-            )
+            raise ReadError(f"{self.path}: a file of the set is missing.", expected=str(named), fix=_COPY)
         return named
 
-    def of(self, path: Path) -> list[list[TiffPlane]]:
-        """Planes of each page of a file."""
+    def of(self, path: Path) -> list[tifffile.TiffPage]:
+        """Pages of a file."""
         if path not in self._parsed:
             with opened(path) as tif:
-                pages = pages_of(tif, path)
-                size = tif.filehandle.size
-                self._parsed[path] = [planes_of(page, path, size) for page in pages]
-                self._colour[path] = is_colour(pages[0])
-        return self._parsed[path]
+                self._parsed[path] = pages_of(tif, path), tif.filehandle.size
+        return self._parsed[path][0]
 
-    def is_colour(self, path: Path) -> bool:
-        """Whether a file parsed by `of` holds pictures in colours."""
-        return self._colour[path]
+    def planes(self, path: Path, page: int) -> list[TiffPlane]:
+        """Planes of a page of a file."""
+        return planes_of(self.of(path)[page], path, self._parsed[path][1])
+
+    def placed(self, image: OmeImage) -> tuple[tuple[TiffData, ...], tuple[str, ...]]:
+        """TiffData elements of an image, made up where the XML has none and the pages leave no doubt, and what to note."""
+        return self._placed[id(image)]
+
+    def in_colour(self, image: OmeImage) -> bool:
+        """Whether an image is a picture in colours, by its first page."""
+        if max(image.samples, default=1) not in (3, 4):
+            return False
+        first = next(_pages_in(image, self), None)
+        return first is not None and first[2] < len(self.of(first[1])) and is_colour(self.of(first[1])[first[2]])
 
 
-def _one(image: OmeImage, table: _Pages, path: Path) -> RawImage:
+def _with_tiff_data(table: _Pages, images: Sequence[OmeImage]) -> list[tuple[tuple[TiffData, ...], tuple[str, ...]]]:
+    """Each image's TiffData and notes: images without any lie in the file's pages one after the other, if these fit."""
+    if all(image.tiff_data for image in images) or not images:
+        return [(image.tiff_data, ()) for image in images]
+    needed = sum(image.pages for image in images)
+    whole = [i for i, page in enumerate(table.of(table.path)) if not is_reduced(page)] if table.is_tiff else []
+    if any(image.tiff_data for image in images) or len(whole) != needed:
+        raise ReadError(
+            f"{table.path}: the OME-XML says nowhere where the planes are (no TiffData).",
+            expected=f"TiffData elements, or {needed} pages in the channels' order",
+            got=f"{len(whole)} pages",
+            fix="export the file again",
+        )
+    out: list[tuple[tuple[TiffData, ...], tuple[str, ...]]] = []
+    at = 0
+    for image in images:
+        data = tuple(TiffData(whole[at + i], i, 1, None, None) for i in range(image.pages))
+        out.append((data, ("the OME-XML does not say where the planes are (no TiffData): the pages are read in order",)))
+        at += image.pages
+    return out
+
+
+def _one(chosen: Chosen, table: _Pages, path: Path, *, named: bool) -> RawImage:
+    """One FOV, of one image or of several of one plane each."""
+    planes: list[TiffPlane] = []
+    names: tuple[str | None, ...] = ()
+    notes: tuple[str, ...] = ()
+    for _, image in chosen.images:
+        planes += _planes(image, table, path, named=named)
+        names += _names(image, image.sizes[2])
+        notes += table.placed(image)[1] + image.notes
+    files = tuple(dict.fromkeys(plane.path for plane in planes))
+    pixels = TiffImage(planes)
+    size = chosen.images[0][1].size
+    return RawImage(pixels, chosen.names or names, "OME-TIFF", files, size, notes=tuple(dict.fromkeys(notes + pixels.notes)))
+
+
+def _planes(image: OmeImage, table: _Pages, path: Path, *, named: bool) -> list[TiffPlane]:
     x, y, c, z, t = image.sizes
     if z > 1 or t > 1:
         raise InputError(
@@ -138,50 +187,66 @@ def _one(image: OmeImage, table: _Pages, path: Path) -> RawImage:
             got=f"SizeC {c}, SizeZ {z}, SizeT {t}",
             fix="project or split it first; if channels were saved as Z or T, export them as channels",
         )
-    found: dict[int, list[TiffPlane]] = {}
-    for position, data, page in _placed(image, table):
-        pages = table.of(table.resolve(data))
-        if page >= len(pages):
+    placed: dict[int, list[TiffPlane]] = {}
+    at: dict[int, tuple[Path, int]] = {}
+    for position, file, number in _pages_in(image, table):
+        if at.setdefault(position, (file, number)) != (file, number):
             raise ReadError(
-                f"{table.resolve(data)}: the file has fewer pages than its OME-XML says.",
-                expected=f"page {page + 1} for plane {position + 1} of {c}",
+                f"{path}: the OME-XML gives plane {position + 1} two pages.",
+                expected="one TiffData element for a plane",
+                got=f"page {at[position][1] + 1} of {at[position][0].name} and page {number + 1} of {file.name}",
+                fix="export the file again",
+            )
+        if position in placed:
+            continue
+        pages = table.of(file)
+        if number >= len(pages):
+            raise ReadError(
+                f"{file}: the file has fewer pages than its OME-XML says.",
+                expected=f"page {number + 1} for plane {position + 1} of {c}",
                 got=f"{len(pages)} pages",
                 fix="copy or export the file again",
             )
-        found[position] = pages[page]
-    planes = [plane for position in sorted(found) for plane in found[position]]
-    if not planes:
-        raise ReadError(f"{path}: the OME-XML says nowhere where the planes are (no TiffData).", fix="export the file again")
-    files = tuple(dict.fromkeys(plane.path for plane in planes))
-    if any(table.is_colour(f) for f in files) and max(image.samples, default=1) > 1:
-        raise InputError(
-            f"{path}: the image is a picture in colours (RGB), as of H&E or IHC, not a stack of markers.",
-            expected="one plane a marker",
-            got=f"{c} samples a pixel",
-            fix="give the fluorescence, mass or ion image",
-        )
+        if not named and max(image.samples, default=1) > 1 and is_colour(pages[number]):
+            raise colour_error(path, pages[number])
+        placed[position] = table.planes(file, number)
+    planes = [plane for position in sorted(placed) for plane in placed[position]]
     if len(planes) != c or any(plane.shape != (y, x) for plane in planes):
-        missing = sorted(set(range(c)) - set(found))
+        missing = sorted(set(range(min(c, 1000))) - set(placed))
         names = [image.names[i] or f"plane {i + 1}" if i < len(image.names) else f"plane {i + 1}" for i in missing]
         raise ReadError(
             f"{path}: the pixels in the file do not fit its OME-XML.",
             expected=f"{c} planes of (Y, X) = {(y, x)}",
-            got=f"{len(planes)} planes of {planes[0].shape}" + (f"; missing: {listed(names)}" if missing else ""),
+            got=f"{len(planes)} planes of {listed(sorted({str(p.shape) for p in planes}), 3)}"
+            + (f"; missing: {listed(names)}" if missing else ""),
             fix="copy the whole set of files, or export again",
         )
-    return RawImage(TiffImage(planes), _names(image, c), "OME-TIFF", files, image.size)
+    return planes
 
 
-def _placed(image: OmeImage, table: _Pages) -> Iterator[tuple[int, TiffData, int]]:
-    """Plane, TiffData element and page, for every plane the elements place (in pages, not samples)."""
-    total = image.sizes[2] // max(max(image.samples, default=1), 1)
-    for data in image.tiff_data:
+def _pages_in(image: OmeImage, table: _Pages) -> Iterator[tuple[int, Path, int]]:
+    """Plane, file and page, for every plane the elements place (in pages, not samples)."""
+    for data in table.placed(image)[0]:
         start = data.ifd or 0
-        pages = len(table.of(table.resolve(data)))
-        count = data.count if data.count is not None else (1 if data.ifd is not None else pages - start)
-        for i in range(count):
-            if data.first + i < max(total, 1):
-                yield data.first + i, data, start + i
+        file = table.resolve(data)
+        count = data.count if data.count is not None else 1 if data.ifd is not None else len(table.of(file)) - start
+        for i in range(min(count, image.pages - data.first)):
+            yield data.first + i, file, start + i
+
+
+def _check_apart(planes: Sequence[TiffPlane]) -> None:
+    """Refuse channels, or FOVs, that are the same page."""
+    seen: set[tuple[Path, int, int]] = set()
+    for plane in planes:
+        place = (plane.path, plane.page, plane.sample)
+        if place in seen:
+            raise ReadError(
+                f"{plane.path}: the OME-XML gives two channels the same page.",
+                expected="a page (IFD) of its own for each channel",
+                got=f"page {plane.page + 1} twice",
+                fix="export the file again",
+            )
+        seen.add(place)
 
 
 def _names(image: OmeImage, count: int) -> tuple[str | None, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -12,29 +11,33 @@ from typing import Any
 
 import tifffile
 
-from panimbus.core.errors import InputError
+from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io.ome import microns
+from panimbus.io.page_text import channel_names, described_size, is_sims, shaped, text_of
 from panimbus.io.raw import PixelSize, RawImage
-from panimbus.io.tiff import TiffImage, TiffPlane, is_colour, is_reduced, opened, pages_of, planes_of
-from panimbus.io.xmltext import Element, parse
+from panimbus.io.tiff import (
+    TiffImage,
+    TiffPlane,
+    colour_error,
+    is_colour,
+    is_main_in_colour,
+    is_reduced,
+    opened,
+    pages_of,
+    planes_of,
+)
+from panimbus.io.xmltext import Element, local, parse
 
 Page = tifffile.TiffPage
 _PLAUSIBLE = (0.02, 20.0)
+_NARROW = 64
+"""Pixels below which an image of very many pages is no image, but the rows of one."""
 _QPI = "PerkinElmer-QPI-ImageDescription"
 
 
 def is_qptiff(tif: tifffile.TiffFile) -> bool:
     """Whether the pages carry Akoya's (PerkinElmer's) XML."""
     return _QPI in text_of(tif.pages.first)
-
-
-def text_of(page: Page) -> str:
-    """A page's ImageDescription as text, whatever its encoding."""
-    value = page.tags.valueof(270)
-    if isinstance(value, bytes):
-        encoding = "utf-16" if value[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-        return value.decode(encoding, errors="replace")
-    return value if isinstance(value, str) else ""
 
 
 def read_qptiff(path: Path) -> list[RawImage]:
@@ -44,27 +47,29 @@ def read_qptiff(path: Path) -> list[RawImage]:
     """
     with opened(path) as tif:
         kept: list[tuple[Page, Element]] = []
+        left = 0
         for page in pages_of(tif, path):
             text = text_of(page)
-            if _QPI not in text:
-                continue
-            root = parse(text, path)
-            kind = (root.findtext("ImageType") or "FullResolution").strip()
-            if kind == "FullResolution" and (not kept or page.shape == kept[0][0].shape):
+            root = parse(text, path) if _QPI in text else None
+            kind = (root.findtext("ImageType") or "FullResolution").strip() if root is not None else ""
+            if root is not None and kind == "FullResolution" and (not kept or page.shape == kept[0][0].shape):
                 kept.append((page, root))
+            elif kind in ("", "FullResolution") and not is_reduced(page) and not is_colour(page):
+                left += 1
         if not kept:
             raise InputError(
                 f"{path}: no page of the file is at full resolution.",
                 expected="pages whose description says <ImageType>FullResolution</ImageType>",
             )
         if is_colour(kept[0][0]):
-            raise _colours(path, kept[0][0])
+            raise colour_error(path, kept[0][0])
         size = tif.filehandle.size
-        planes = [planes_of(page, path, size)[0] for page, _ in kept]
+        image = TiffImage([planes_of(page, path, size)[0] for page, _ in kept])
         names = tuple(_text(root, "Biomarker") or _text(root, "Name") for _, root in kept)
         pixel = _qpi_size(kept[0][1]) or resolution(kept[0][0])
+    notes = (f"{left} pages without Akoya's description, or of another size, are not used",) if left else ()
     fmt = "inForm component data" if path.stem.endswith("_component_data") else "QPTIFF"
-    return [RawImage(TiffImage(planes), names, fmt, (path,), pixel)]
+    return [RawImage(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
 
 
 def read_plain(path: Path, *, named: bool = False) -> list[RawImage]:
@@ -80,20 +85,23 @@ def read_plain(path: Path, *, named: bool = False) -> list[RawImage]:
     with opened(path) as tif:
         pages = pages_of(tif, path)
         size = tif.filehandle.size
+        _check_kind(tif, path)
         kept, notes = _main_pages(pages)
         if is_colour(kept[0]) and not named:
-            raise _colours(path, kept[0])
+            raise colour_error(path, kept[0])
         imagej: dict[str, Any] = dict(tif.imagej_metadata or {}) if tif.is_imagej else {}
-        notes += _check_axes(path, imagej, _shaped(kept[0]))
+        _check_not_last(path, kept, shaped(kept[0]))
+        notes += _check_axes(path, imagej, shaped(kept[0]))
         planes = [plane for page in kept for plane in planes_of(page, path, size)]
-        planes = _virtual(planes, kept, imagej, size)
-        names, fmt = _names(kept, len(planes), imagej)
+        planes = _virtual(planes, kept, imagej, path, size)
+        names, fmt = channel_names(kept, len(planes), imagej)
         if fmt == "MIBItiff":
-            planes = [p for page in kept if _is_sims(page) for p in planes_of(page, path, size)]
+            planes = [p for page in kept if is_sims(page) for p in planes_of(page, path, size)]
         pixel = _imagej_size(kept[0], imagej) if imagej else resolution(kept[0])
-    if pixel == PixelSize() and fmt == "MIBItiff":
-        pixel = _mibi_size(kept[0])
-    return [RawImage(TiffImage(planes), names, fmt, (path,), pixel, notes=notes)]
+        if pixel == PixelSize():
+            pixel = described_size(kept[0])
+    image = TiffImage(planes)
+    return [RawImage(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
 
 
 def resolution(page: Page) -> PixelSize:
@@ -108,31 +116,94 @@ def resolution(page: Page) -> PixelSize:
 
 
 def _main_pages(pages: Sequence[Page]) -> tuple[list[Page], tuple[str, ...]]:
-    """Pages of the first one's size and samples; thumbnails and pyramid levels go."""
+    """Pages of the largest one's size and samples; thumbnails, photographs beside the image, and pyramid levels go."""
     whole = [p for p in pages if not is_reduced(p)] or list(pages)
-    kept = [p for p in whole if p.shape == whole[0].shape]
-    left = len(pages) - len(kept)
-    return kept, (f"{left} smaller pages (thumbnails or pyramid levels) are not used",) if left else ()
+    grey = [p for p in whole if not is_colour(p)]
+    if grey and not is_main_in_colour([_sides(p) for p in whole if is_colour(p)], [_sides(p) for p in grey]):
+        whole = grey
+    elif grey:
+        whole = [p for p in whole if is_colour(p)]
+    largest = max(whole, key=lambda p: math.prod(_sides(p)))
+    kept = [p for p in whole if p.shape == largest.shape]
+    left = [p for p in pages if p not in kept]
+    sizes = listed(sorted({" x ".join(map(str, _sides(p))) for p in left}), 5)
+    return kept, (f"{len(left)} other pages (thumbnails, photographs or pyramid levels; {sizes}) are not used",) if left else ()
 
 
-def _virtual(planes: list[TiffPlane], pages: Sequence[Page], imagej: dict[str, Any], size: int) -> list[TiffPlane]:
+def _sides(page: Page) -> tuple[int, int]:
+    return int(page.imagelength), int(page.imagewidth)
+
+
+def _check_kind(tif: tifffile.TiffFile, path: Path) -> None:
+    """Refuse files whose pages are not what they seem."""
+    text = text_of(tif.pages.first)
+    if "<OME" in text[:2000] and "openmicroscopy" in text[:2000].lower():
+        raise ReadError(
+            f"{path}: the file's OME-XML is cut off or damaged.", got=f"it ends with {text[-40:]!r}", fix="export the file again"
+        )
+    if tif.is_stk:
+        raise ReadError(
+            f"{path}: a MetaMorph stack (STK), whose planes are not pages, is not read here.", fix="export it as OME-TIFF"
+        )
+
+
+def _check_not_last(path: Path, pages: Sequence[Page], described: dict[str, Any]) -> None:
+    """Refuse an array whose channels are its last axis: its rows became pages."""
+    axes, shape = str(described.get("axes", "")), described.get("shape", [])
+    page = pages[0]
+    rows = page.samplesperpixel == 1 and len(pages) > 3 * page.imagewidth and page.imagewidth < _NARROW
+    if len(axes) == len(shape) and axes.endswith("YXC") and page.samplesperpixel == 1 and page.imagewidth == shape[-1]:
+        rows = True
+    if rows:
+        raise InputError(
+            f"{path}: the channels seem to be the last axis, so that the image's rows became pages.",
+            expected="one page a channel: an array stored as (C, Y, X)",
+            got=f"{len(pages)} pages of (Y, X) = {_sides(page)}" + (f", axes {axes[:20]}" if axes else ""),
+            fix="move the channel axis to the front and save it again: numpy.moveaxis(image, -1, 0), axes CYX",
+        )
+
+
+def _virtual(planes: list[TiffPlane], pages: Sequence[Page], imagej: dict[str, Any], path: Path, size: int) -> list[TiffPlane]:
     """Planes that lie behind the only page without pages of their own (ImageJ above 4 GB, tifffile's truncated files)."""
-    shape = _shaped(pages[0]).get("shape") or []
-    count = int(imagej.get("images", 1)) if imagej else math.prod(int(n) for n in shape[:-2]) if len(shape) > 2 else 1
+    shape = shaped(pages[0]).get("shape") or []
+    count = _count(imagej, "images", path) if imagej else math.prod(shape[:-2]) if len(shape) > 2 else 1
     plane = planes[0]
     step = math.prod(plane.shape) * plane.raw_dtype.itemsize
-    if len(planes) > 1 or count <= 1 or plane.raw is None or plane.raw + count * step > size:
+    if len(planes) > 1 or count <= 1:
+        if imagej and len(pages) < count:
+            raise _lost(path, count, len(pages))
         return planes
+    if plane.raw is None or plane.raw + count * step > size:
+        raise _lost(path, count, 1)
     return [replace(plane, raw=plane.raw + i * step) for i in range(count)]
 
 
-def _check_axes(path: Path, imagej: dict[str, Any], shaped: dict[str, Any]) -> tuple[str, ...]:
+def _lost(path: Path, count: int, present: int) -> ReadError:
+    return ReadError(
+        f"{path}: the file holds fewer planes than its description says.",
+        expected=f"{count} planes",
+        got=f"{present}",
+        fix="copy or export the file again (is the copy complete?)",
+    )
+
+
+def _count(imagej: dict[str, Any], key: str, path: Path) -> int:
+    """A number among ImageJ's metadata, 1 where it says nothing."""
+    value = imagej.get(key, 1)
+    if not isinstance(value, int) or not 0 < value < 1 << 31:
+        raise ReadError(
+            f"{path}: ImageJ's description gives no usable number for {key}.", got=repr(value)[:60], fix="export the file again"
+        )
+    return value
+
+
+def _check_axes(path: Path, imagej: dict[str, Any], described: dict[str, Any]) -> tuple[str, ...]:
     """Refuse volumes and time series; a stack without channels is taken for channels, with a note."""
-    sizes = {axis: int(imagej.get(key, 1)) for axis, key in (("C", "channels"), ("Z", "slices"), ("T", "frames"))}
+    sizes = {axis: _count(imagej, key, path) for axis, key in (("C", "channels"), ("Z", "slices"), ("T", "frames"))}
     if not imagej:
-        axes, shape = str(shaped.get("axes", "")), shaped.get("shape", [])
+        axes, shape = str(described.get("axes", "")), described.get("shape", [])
         if len(axes) == len(shape):
-            sizes |= {axis: int(n) for axis, n in zip(axes, shape, strict=True) if axis in "CZT"}
+            sizes |= {axis: n for axis, n in zip(axes, shape, strict=True) if axis in "CZT"}
     stacked = [axis for axis in "ZT" if sizes[axis] > 1]
     if not stacked:
         return ()
@@ -144,64 +215,6 @@ def _check_axes(path: Path, imagej: dict[str, Any], shaped: dict[str, Any]) -> t
         got=", ".join(f"{axis} {n}" for axis, n in sizes.items()),
         fix="project or split it first",
     )
-
-
-def _names(pages: Sequence[Page], count: int, imagej: dict[str, Any]) -> tuple[tuple[str | None, ...], str]:
-    """Channel names and the kind of file, from the first place that has them."""
-    mibi = [_mibi(page) for page in pages]
-    if any("channel.target" in m or "channel.mass" in m for m in mibi):
-        sims = [m for page, m in zip(pages, mibi, strict=True) if _is_sims(page)]
-        return tuple(m.get("channel.target") or _mass(m) for m in sims), "MIBItiff"
-    if imagej:
-        labels = imagej.get("Labels") or []
-        labels = [labels] if isinstance(labels, str) else list(labels)
-        return (tuple(str(n) or None for n in labels) if len(labels) == count else (None,) * count), "ImageJ TIFF"
-    titles = [page.tags.valueof(285) for page in pages]
-    if len(titles) == count and any(isinstance(t, str) and t.strip() for t in titles):
-        return tuple(t if isinstance(t, str) else None for t in titles), "TIFF"
-    return (None,) * count, "TIFF"
-
-
-def _mass(meta: dict[str, Any]) -> str | None:
-    mass = meta.get("channel.mass")
-    return f"mass_{mass}" if mass is not None else None
-
-
-def _json(page: Page) -> dict[str, Any]:
-    text = text_of(page).strip()
-    if not text.startswith("{"):
-        return {}
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _mibi(page: Page) -> dict[str, Any]:
-    return {
-        key: value for key, value in _json(page).items() if key.startswith(("channel.", "mibi.", "image.", "raw_description"))
-    }
-
-
-def _is_sims(page: Page) -> bool:
-    """Whether a page of a MIBItiff is an ion image (others are optical pictures, totals and labels)."""
-    return str(_json(page).get("image.type", "SIMS")).upper() == "SIMS"
-
-
-def _mibi_size(page: Page) -> PixelSize:
-    meta = _json(page)
-    for key in ("mibi.FieldOfView", "mibi.field_of_view", "mibi.size", "FieldOfViewSize", "fov_size"):
-        width = microns(str(meta.get(key)), "µm") if key in meta else None
-        if width is not None:
-            return PixelSize(width / page.imagewidth, width / page.imagewidth)
-    return PixelSize()
-
-
-def _shaped(page: Page) -> dict[str, Any]:
-    """JSON description as tifffile writes it."""
-    meta = _json(page)
-    return meta if isinstance(meta.get("shape"), list) else {}
 
 
 def _imagej_size(page: Page, imagej: dict[str, Any]) -> PixelSize:
@@ -227,15 +240,6 @@ def _text(root: Element, tag: str) -> str | None:
 
 
 def _qpi_size(root: Element) -> PixelSize | None:
-    found = next((e for e in root.iter() if e.tag.rsplit("}", 1)[-1] == "PixelSizeMicrons"), None)
-    size = microns(found.text, "µm") if found is not None else None
+    element = next((e for e in root.iter() if local(e) == "PixelSizeMicrons"), None)
+    size = microns(element.text, "µm") if element is not None else None
     return PixelSize(size, size) if size is not None else None
-
-
-def _colours(path: Path, page: Page) -> InputError:
-    return InputError(
-        f"{path}: the image is a picture in colours (RGB), as of H&E or IHC, not a stack of markers.",
-        expected="one plane a marker",
-        got=f"{page.samplesperpixel} samples a pixel, {page.dtype}",
-        fix="give the fluorescence, mass or ion image; if the samples are markers after all, name them with channel_names",
-    )

@@ -12,6 +12,8 @@ from panimbus.core.keys import bounds
 from panimbus.io.place import Place
 
 ANISOTROPY = 0.01
+PLAUSIBLE = (1e-3, 1e3)
+"""Micrometres per pixel that a microscope, or a slide scanner's overview, can have."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,19 @@ class Planes:
 
 def isotropic(size: PixelSize, override: float | None, where: str) -> tuple[float | None, tuple[str, ...]]:
     """One pixel size from two, and from the user's: micrometres per pixel (None = unknown), and what to note."""
-    known = [v for v in (size.x, size.y) if v is not None]
-    found = sum(known) / len(known) if known else None
-    uneven = len(known) == 2 and abs(known[0] - known[1]) > ANISOTROPY * max(known)
+    sides = [v for v in (size.x, size.y) if v is not None]
+    found = sum(sides) / len(sides) if sides else None
+    uneven = len(sides) == 2 and abs(sides[0] - sides[1]) > ANISOTROPY * max(sides)
+    if override is not None and not PLAUSIBLE[0] <= override <= PLAUSIBLE[1]:
+        raise InputError(
+            f"{where}: no microscope has pixels of that size.",
+            expected=f"from {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} µm",
+            got=f"mpp={override:g}",
+            fix="give micrometres per pixel, e.g. 0.5",
+        )
+    if not all(PLAUSIBLE[0] <= v <= PLAUSIBLE[1] for v in sides):
+        note = f"the file says {_shown(size)} µm/px, which no microscope has: it is ignored"
+        return override, (note,)
     if override is not None:
         if found is not None and (uneven or abs(found - override) > ANISOTROPY * override):
             return override, (f"the file says {_shown(size)} µm/px, overridden by {override:g} µm/px",)
@@ -116,7 +128,7 @@ def isotropic(size: PixelSize, override: float | None, where: str) -> tuple[floa
             got=f"{_shown(size)} µm/px (x, y)",
             fix="resample the image to square pixels, or pass mpp= (--mpp) if the file is wrong",
         )
-    if found is not None and len(known) == 2 and known[0] != known[1]:
+    if found is not None and len(sides) == 2 and sides[0] != sides[1]:
         return found, (f"the pixel size is {_shown(size)} µm (x, y): their mean is used",)
     return found, ()
 

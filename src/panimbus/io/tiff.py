@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,13 +12,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from panimbus.core.errors import ReadError
+from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.fov import Array
+from panimbus.core.guard import guarded, in_words
 from panimbus.core.keys import bounds
 from panimbus.io.ifd import count_pages
+from panimbus.io.segments import check_complete, check_page, checked_segments, segment_shape
 
-# what tifffile and imagecodecs raise on damaged files (imagecodecs' errors are RuntimeErrors)
-_DAMAGE = (ValueError, RuntimeError, OSError, IndexError, KeyError, TypeError, struct.error, AttributeError)
+_FIX = "copy or export the file again"
+_COLOUR_RATIO = 16
 
 
 class PageDecoder:
@@ -68,7 +69,7 @@ class TiffPlane:
     first
         Index of the plane's first segment (planar files keep one run of segments a sample).
     offsets, bytecounts
-        Where each of the page's segments lies.
+        Where each of the page's segments lies; 0 for a tile that was never written, whose pixels are 0.
     decode
         Of the page's segments.
     planar
@@ -81,6 +82,8 @@ class TiffPlane:
         Samples from one pixel to the next in that run.
     jpegtables
         Tables shared by JPEG segments.
+    compression
+        TIFF's number of the method.
     """
 
     path: Path
@@ -90,14 +93,23 @@ class TiffPlane:
     dtype: np.dtype[Any]
     segment: tuple[int, int]
     first: int
-    offsets: Sequence[int]
-    bytecounts: Sequence[int]
+    offsets: Array
+    bytecounts: Array
     decode: PageDecoder
     planar: bool
     raw: int | None
     raw_dtype: np.dtype[Any]
     step: int
     jpegtables: bytes | None
+    compression: int
+
+    @property
+    def unwritten(self) -> tuple[int, int]:
+        """How many of the plane's tiles were never written, and how many there are."""
+        run = math.prod(math.ceil(n / k) for n, k in zip(self.shape, self.segment, strict=True))
+        own = slice(self.first, self.first + run)
+        missing = (np.asarray(self.offsets[own]) == 0) | (np.asarray(self.bytecounts[own]) == 0)
+        return int(missing.sum()), run
 
     def read(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array) -> None:
         """Read rows y0:y1 and columns x0:x1 (``box``) of the open ``file`` into ``out``."""
@@ -116,19 +128,22 @@ class TiffPlane:
                 out[a - y0 : b - y0, d - x0 : e - x0] = 0 if tile is None else tile[a - top : b - top, d - left : e - left]
 
     def _tile(self, file: BinaryIO, index: int) -> Array | None:
-        """Read and decode segment ``index``: (rows, columns), or None for a segment that was never written."""
-        count = self.bytecounts[index]
-        if count == 0:
+        """Read and decode segment ``index``: (rows, columns), or None for a tile that was never written."""
+        count, offset = int(self.bytecounts[index]), int(self.offsets[index])
+        if count == 0 or offset == 0:
             return None
-        file.seek(self.offsets[index])
+        file.seek(offset)
         data = file.read(count)
         if len(data) < count:
             raise self._broken(f"segment {index} should have {count} bytes, the file ends after {len(data)}")
-        try:
+        lack = check_complete(data, self.compression)
+        if lack is not None:
+            raise self._broken(f"segment {index} cannot be decoded: {lack}")
+        with guarded(self.path, f"segment {index} of page {self.page + 1} cannot be decoded.", fix=_FIX):
             decoded = self.decode(data, index, self.jpegtables)
-            return np.asarray(decoded[0, :, :, 0 if self.planar else self.sample])
-        except _DAMAGE as error:
-            raise self._broken(f"segment {index} cannot be decoded ({_short(error)})") from error
+        if not np.can_cast(decoded.dtype, self.dtype, "safe"):
+            raise self._broken(f"segment {index} holds {decoded.dtype}, the page says {self.dtype}")
+        return np.asarray(decoded[0, :, :, 0 if self.planar else self.sample])
 
     def _read_raw(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array) -> None:
         y0, y1, x0, x1 = box
@@ -148,7 +163,7 @@ class TiffPlane:
         return ReadError(
             f"{self.path}: the file is damaged or truncated, page {self.page + 1}.",
             got=what,
-            fix="copy or export the file again",
+            fix=_FIX,
         )
 
 
@@ -176,6 +191,13 @@ class TiffImage:
         """Type of the pixels."""
         return self._dtype
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of the pixels: tiles that were never written."""
+        sparse = [(plane, *plane.unwritten) for plane in self.planes]
+        where = [f"{p.path.name} page {p.page + 1} ({n} of {total})" for p, n, total in sparse if n]
+        return (f"tiles that were never written count as 0: {listed(where, 5)}",) if where else ()
+
     def __getitem__(self, key: Any, /) -> Array:
         ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self._shape)
         out = np.empty((c1 - c0, y1 - y0, x1 - x0), self._dtype)
@@ -193,56 +215,43 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise ReadError(f"{path}: the file cannot be read any more.", got=_short(error)) from error
+        raise ReadError(f"{path}: the file cannot be read any more.", got=in_words(error)) from error
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF to parse its metadata; whatever a damaged file makes tifffile raise becomes a `ReadError`."""
-    try:
-        with tifffile.TiffFile(path) as tif:
-            yield tif
-    except _DAMAGE as error:
-        raise ReadError(
-            f"{path}: the TIFF's structure cannot be read.",
-            got=_short(error),
-            fix="copy or export the file again (is the copy complete?)",
-        ) from error
+    count_pages(path)
+    with (
+        guarded(path, "the TIFF's structure cannot be read.", fix=f"{_FIX} (is the copy complete?)"),
+        tifffile.TiffFile(path) as tif,
+    ):
+        yield tif
 
 
 def pages_of(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
     """All pages (IFDs) of the main chain; a chain that leads out of the file is an error, not a shorter file."""
-    count_pages(path)
     pages = [p for p in tif.pages if isinstance(p, tifffile.TiffPage)]
+    if len(pages) != count_pages(path):
+        raise ReadError(f"{path}: the TIFF's pages cannot be read.", got=f"{len(pages)} of {count_pages(path)}", fix=_FIX)
     if not pages:
-        raise ReadError(f"{path}: the TIFF has no pages.", fix="copy or export the file again")
+        raise ReadError(f"{path}: the TIFF has no pages.", fix=_FIX)
     return pages
 
 
 def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]:
-    """Planes of a page, one a sample; a page whose segments lie outside the file's ``size`` bytes is an error.
+    """Planes of a page, one a sample; a page whose segments do not lie in the file's ``size`` bytes is an error.
 
     The page may be used after its file is closed: everything needed is taken here.
     """
-    if page.dtype is None or page.imagedepth > 1 or not page.dataoffsets:
-        raise ReadError(
-            f"{path}: page {page.index + 1} is of a kind that is not supported.",
-            got=f"{page.bitspersample} bits, sample format {page.sampleformat}, depth {page.imagedepth}",
-        )
-    ends = np.asarray(page.dataoffsets, np.int64) + np.asarray(page.databytecounts, np.int64)
-    beyond = np.flatnonzero(ends > size)
-    if beyond.size:
-        raise ReadError(
-            f"{path}: the file is damaged or truncated, page {page.index + 1}.",
-            got=f"segment {beyond[0]} should end at byte {ends[beyond[0]]}, the file has {size} bytes",
-            fix="copy or export the file again",
-        )
+    dtype = check_page(page, path, size)
+    offsets, bytecounts = checked_segments(page, path, size)
     planar = page.planarconfig == 2 and page.samplesperpixel > 1
-    segment = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    segment = segment_shape(page)
     shape = (page.imagelength, page.imagewidth)
     run = math.ceil(shape[0] / segment[0]) * math.ceil(shape[1] / segment[1])
-    raw = page.is_contiguous and page.predictor == 1 and page.fillorder == 1 and page.compression == 1
-    raw_dtype = page.dtype.newbyteorder(page.parent.byteorder)
+    raw = page.is_contiguous and page.predictor == 1 and page.fillorder == 1 and bool(np.all(np.diff(offsets) == bytecounts[:-1]))
+    raw_dtype = dtype.newbyteorder(page.parent.byteorder)
     decode = PageDecoder(path, page.index, page.decode)
     return [
         TiffPlane(
@@ -250,17 +259,18 @@ def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]
             page=page.index,
             sample=sample,
             shape=shape,
-            dtype=page.dtype,
+            dtype=dtype,
             segment=segment,
             first=sample * run if planar else 0,
-            offsets=page.dataoffsets,
-            bytecounts=page.databytecounts,
+            offsets=offsets,
+            bytecounts=bytecounts,
             decode=decode,
             planar=planar,
-            raw=page.dataoffsets[0] + (sample * math.prod(shape) * page.dtype.itemsize if planar else 0) if raw else None,
+            raw=int(offsets[0]) + (sample * math.prod(shape) * dtype.itemsize if planar else 0) if raw else None,
             raw_dtype=raw_dtype,
             step=1 if planar else page.samplesperpixel,
             jpegtables=page.jpegtables,
+            compression=int(page.compression),
         )
         for sample in range(page.samplesperpixel)
     ]
@@ -277,6 +287,17 @@ def is_reduced(page: tifffile.TiffPage) -> bool:
     return bool(page.subfiletype & 1) or old == 2
 
 
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+def is_main_in_colour(colour: Sequence[tuple[int, int]], grey: Sequence[tuple[int, int]]) -> bool:
+    """Whether the pictures in colours are the image itself, not photographs beside it: from the sizes (Y, X) of both kinds."""
+    return bool(colour) and max(map(math.prod, colour)) >= _COLOUR_RATIO * max(map(math.prod, grey), default=0)
+
+
+def colour_error(path: Path, page: tifffile.TiffPage) -> InputError:
+    """What to say of a picture in colours."""
+    return InputError(
+        f"{path}: the image is a picture in colours (RGB), as of H&E or IHC, not a stack of markers.",
+        expected="one plane a marker",
+        got=f"{page.samplesperpixel} samples a pixel, {page.dtype}",
+        fix="give the fluorescence, mass or ion image; if the samples are markers after all, name them with --channel-names "
+        "(Python: channel_names)",
+    )

@@ -2,26 +2,79 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
+from xml.parsers import expat
 
 from panimbus.core.errors import ReadError
+from panimbus.core.guard import in_words
 
 Element = ET.Element
+LARGEST = 64 << 20
+"""Bytes of XML that is parsed; a slide of a hundred channels with every plane described takes 100 kB."""
+_DEEPEST = 100
+
+
+class _Begun(Exception):  # noqa: N818  not an error: the prolog has been looked at
+    """The root element begins: what may declare a document type lies behind."""
 
 
 def parse(text: str | bytes, where: object) -> Element:
-    """Root element of ``text``; XML that declares entities, or is broken, is a `ReadError` naming ``where``."""
-    head = text[:4096]
-    dangerous = b"<!" in head.replace(b"<!--", b"") if isinstance(head, bytes) else "<!" in head.replace("<!--", "")
-    if dangerous:
-        raise ReadError(f"{where}: the XML declares a document type or entities, which image files have no use for.")
+    """Root element of ``text``.
+
+    Raises
+    ------
+    ReadError
+        Naming ``where``, if the XML declares a document type or entities, is broken, larger than 64 MiB, or nested more than
+        100 deep.
+    """
+    if len(text) > LARGEST:
+        raise ReadError(f"{where}: the XML in the file is too large.", expected=f"at most {LARGEST:,} characters")
     if isinstance(text, str):
         text = text.lstrip("\ufeff").strip().strip("\x00")
     try:
-        return ET.fromstring(text)  # noqa: S314  no document type gets here
-    except (ET.ParseError, ValueError) as error:
-        start = text[:60]
-        raise ReadError(f"{where}: the XML in the file cannot be parsed.", got=f"{error}; it begins with {start!r}") from error
+        _check_prolog(text, where)
+        return _deepest(ET.fromstring(text), where)  # noqa: S314  no document type gets here
+    except (ET.ParseError, expat.ExpatError, ValueError, LookupError) as error:
+        got = f"{in_words(error)}; it begins with {text[:60]!r}"
+        raise ReadError(f"{where}: the XML in the file cannot be parsed.", got=got) from error
+
+
+def read(path: Path) -> Element:
+    """Root element of an XML file; raises as `parse`, also where the path is no regular file."""
+    if not path.is_file():
+        raise ReadError(f"{path}: this is no regular file.", expected="an XML file")
+    with path.open("rb") as file:
+        return parse(file.read(LARGEST + 1), path)
+
+
+def _check_prolog(text: str | bytes, where: object) -> None:
+    """Refuse a document type, which may stand before the root element only, behind comments of any length."""
+
+    def refuse(*_: Any) -> None:
+        raise ReadError(f"{where}: the XML declares a document type or entities, which image files have no use for.")
+
+    def stop(*_: Any) -> None:
+        raise _Begun
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = stop
+    try:
+        parser.Parse(text, True)  # noqa: FBT003  expat takes it by position
+    except _Begun:
+        return
+
+
+def _deepest(root: Element, where: object) -> Element:
+    level = [root]
+    for _ in range(_DEEPEST):
+        level = [child for element in level for child in element]
+        if not level:
+            return root
+    raise ReadError(f"{where}: the XML in the file is nested too deep.", expected=f"at most {_DEEPEST} levels")
 
 
 def local(element: Element) -> str:
