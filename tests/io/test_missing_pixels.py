@@ -216,11 +216,34 @@ def test_tags_that_share_the_whole_file(tmp_path):
 @pytest.mark.parametrize("name", ["a.tif", "a.companion.ome", "a.mcd"])
 def test_pipes_do_not_hang(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with pytest.raises(ReadError, match="pipe or a device"):
+    with pytest.raises(ReadError, match="neither a file nor a folder"):
         open_fovs([tmp_path / name])
 
 
 def test_devices_are_no_images(tmp_path):
     (tmp_path / "a.tif").symlink_to("/dev/zero")
-    with pytest.raises(ReadError, match="pipe or a device"):
+    with pytest.raises(ReadError, match="neither a file nor a folder"):
         open_fovs([tmp_path / "a.tif"])
+
+
+def test_a_description_left_by_another_image_counts_no_planes(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "a.tif", stack[0, ::2, ::2], metadata=None, description='{"shape": [70, 50]}')
+    assert open_fovs([tmp_path / "a.tif"])[0].image.shape == (1, 35, 25)
+
+
+def test_a_channel_folder_refuses_hidden_planes_and_notes_sparse_tiles(tmp_path, plane):
+    folder = tmp_path / "fov"
+    folder.mkdir()
+    _sparse(folder / "a.tif", plane, (1,))
+    tifffile.imwrite(folder / "b.tif", plane)
+    (fov,) = open_fovs(folder)
+    assert "tiles that were never written count as 0: a.tif page 1 (1 of 9)" in fov.notes
+    tifffile.imwrite(folder / "b.tif", np.stack([plane] * 3), truncate=True, photometric="minisblack")
+    with pytest.raises(InputError):
+        open_fovs(folder)
+
+
+def test_sparse_tiles_of_labels_are_noted(tmp_path, plane, ome):
+    _sparse(tmp_path / "l.tif", plane % 9, (1,))
+    (fov,) = open_fovs(ome(data=np.stack([plane] * 3)), tmp_path / "l.tif")
+    assert "tiles that were never written count as 0: l.tif page 1 (1 of 9)" in fov.notes

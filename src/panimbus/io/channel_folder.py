@@ -17,7 +17,7 @@ from panimbus.core.fov import Array
 from panimbus.io.ifd import count_pages
 from panimbus.io.names import alias_notes, children, is_label_name, is_tiff_name, match_key, may_be_label_name, stem
 from panimbus.io.ome import parse_ome
-from panimbus.io.plain_tiff import resolution
+from panimbus.io.plain_tiff import described_planes, resolution
 from panimbus.io.raw import PixelSize, RawImage
 from panimbus.io.tiff import TiffImage, TiffPlane, is_reduced, opened, pages_of, planes_of
 
@@ -39,8 +39,7 @@ def is_single_plane(path: Path) -> bool:
             return len(list(islice(whole, 2))) == 1
     with opened(path) as tif:
         page = tif.pages.first
-        images = int((tif.imagej_metadata or {}).get("images", 1)) if tif.is_imagej else 1
-        return page.samplesperpixel == 1 and images == 1
+        return page.samplesperpixel == 1 and _described(tif, page, path) == 1
 
 
 def read_channel_folder(folder: Path) -> list[RawImage]:
@@ -83,7 +82,7 @@ def read_channel_folder(folder: Path) -> list[RawImage]:
     channels, more = _names(files)
     kept = tuple(f.plane.path for f in files)
     image = TiffImage([f.plane for f in files])
-    return [RawImage(image, channels, "single-channel TIFFs", kept, size, notes=notes + more, masks=tuple(masks))]
+    return [RawImage(image, channels, "single-channel TIFFs", kept, size, notes=notes + more + image.notes, masks=tuple(masks))]
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _plane(path: Path) -> _Channel:
     with opened(path) as tif:
         pages = pages_of(tif, path)
         kept = [p for p in pages if not is_reduced(p)] or pages
-        if len(kept) != 1 or kept[0].samplesperpixel != 1:
+        if len(kept) != 1 or kept[0].samplesperpixel != 1 or _described(tif, kept[0], path) != 1:
             raise ReadError(
                 f"{path}: the file holds more than one plane.",
                 expected="one channel a file in a FOV's folder",
@@ -171,3 +170,7 @@ def _plane(path: Path) -> _Channel:
             size = images[0].size if images else PixelSize()
             name = images[0].names[0] if images and len(images[0].names) == 1 else None
         return _Channel(planes_of(kept[0], path, tif.filehandle.size)[0], size, name)
+
+
+def _described(tif: tifffile.TiffFile, page: tifffile.TiffPage, path: Path) -> int:
+    return described_planes(page, dict(tif.imagej_metadata or {}) if tif.is_imagej else {}, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ class FlatLabels:
 
     def __init__(self, planes: Sequence[TiffPlane]) -> None:
         self._stack = TiffImage(planes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of the pixels."""
+        return self._stack.notes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -159,7 +164,8 @@ def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
         )
     with opened(path) as tif:
         pages = pages_of(tif, path)
-        return _label_tiff(path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size)
+        file = _label_tiff(path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size)
+    return replace(file, notes=file.notes + file.labels.notes) if isinstance(file.labels, FlatLabels) else file
 
 
 def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelFile:

@@ -163,14 +163,24 @@ def _check_not_last(path: Path, pages: Sequence[Page], described: dict[str, Any]
         )
 
 
+def described_planes(page: Page, imagej: dict[str, Any], path: Path) -> int:
+    """How many pages' worth of pixels ImageJ's or tifffile's description speaks of, 1 where there is none."""
+    if imagej:
+        return _count(imagej, "images", path)
+    shape = shaped(page).get("shape", [])
+    if _sides(page) not in (tuple(shape[-2:]), tuple(shape[-3:-1])):  # the description of another image, left by an editor
+        return 1
+    pixels, own = math.prod(shape), math.prod(_sides(page)) * page.samplesperpixel
+    return max(pixels // own, 1) if own and pixels % own == 0 else 1
+
+
 def _virtual(planes: list[TiffPlane], pages: Sequence[Page], imagej: dict[str, Any], path: Path, size: int) -> list[TiffPlane]:
     """Planes that lie behind the only page without pages of their own (ImageJ above 4 GB, tifffile's truncated files)."""
-    shape = shaped(pages[0]).get("shape") or []
-    count = _count(imagej, "images", path) if imagej else math.prod(shape[:-2]) if len(shape) > 2 else 1
+    count = described_planes(pages[0], imagej, path)
     plane = planes[0]
     step = math.prod(plane.shape) * plane.raw_dtype.itemsize
     if len(planes) > 1 or count <= 1:
-        if imagej and len(pages) < count:
+        if len(pages) < count:
             raise _lost(path, count, len(pages))
         return planes
     if plane.raw is None or plane.raw + count * step > size:
