@@ -127,7 +127,7 @@ def run_trial(trial: Trial, run: Path, data: Path) -> dict[str, Any]:
         quietly(*tool, "export", "--run", folder, "--shipped", folder, *change)
         model = next(folder.glob("*.safetensors"))
         gold, out = ROOT / "examples/dev_gold.toml", folder / "gold"
-        quietly(sys.executable, "-m", "panimbus", "evaluate", gold, "--data", data, "--model", model, "--out", out)
+        quietly(sys.executable, "-m", "panimbus", "evaluate", gold, "--root", data, "--model", model, "--out", out)
         means = json.loads((out / "evaluation.json").read_text())["means"]
         found = {r["dataset"]: r["f1"] for r in means if r["method"] == "model"}
         read = subprocess.run(  # its own process: the recipe is a global of the training tool

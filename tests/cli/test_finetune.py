@@ -34,8 +34,8 @@ def arguments(folder, small):
         rows += [(fov, c, ch, "positive" if (c + k) % 2 else "negative") for c in range(1, 21) for ch in ("CD3", "CD20")]
     calls = folder.root / "calls.csv"
     pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]).to_csv(calls, index=False)
-    options = ("--images", folder.images, "--labels", folder.labels, "--mpp", "0.5", "--model", small, "--out", folder.out)
-    return ("finetune", calls, *options)
+    options = ("--calls", calls, "--labels", folder.labels, "--mpp", "0.5", "--model", small, "--out", folder.out)
+    return ("finetune", folder.images, *options)
 
 
 @pytest.mark.parametrize("options", [("--steps", "3"), ("--recalibrate",), ("--recalibrate", "--per-marker")])
@@ -61,16 +61,16 @@ def test_calls_that_mean_nothing(folder, arguments, panimbus, options):
         ({"cell_id": 2}, (), "called twice"),
         ({}, ("--per-marker",), "--per-marker belongs to recalibration"),
         ({}, ("--steps", "0"), "steps"),
-        ({}, ("--device", "tpu"), "no device 'tpu'"),
+        ({}, ("--device", "tpu"), "'tpu'"),
         ({}, ("--model", "nimbuss"), "Unknown model 'nimbuss'"),
         ({}, ("--normaliser", "nowhere.json"), "nowhere.json"),
     ],
 )
 def test_bad_input(folder, arguments, panimbus, change, options, says):
-    frame = pd.read_csv(arguments[1])
+    frame = pd.read_csv(arguments[3])
     for column, value in change.items():
         frame.loc[0, column] = value
-    frame.to_csv(arguments[1], index=False)
+    frame.to_csv(arguments[3], index=False)
     done = panimbus(*arguments, *options)
     assert done.code == 2, done.out
     assert says in done.err
@@ -80,7 +80,7 @@ def test_bad_input(folder, arguments, panimbus, change, options, says):
 
 @pytest.mark.parametrize(("n", "says"), [(10, "too few calls"), (40, "--recalibrate")])
 def test_too_few_calls(folder, arguments, panimbus, n, says):
-    pd.read_csv(arguments[1]).head(n).to_csv(arguments[1], index=False)
+    pd.read_csv(arguments[3]).head(n).to_csv(arguments[3], index=False)
     done = panimbus(*arguments)
     assert done.code == 2
     assert says in done.err

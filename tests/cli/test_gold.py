@@ -26,7 +26,7 @@ def test_help(panimbus):
 
 def test_to_qupath_and_back(folder, calls, panimbus):
     out = folder.root / "qupath"
-    done = panimbus("gold", "export", calls, "--images", folder.images, "--labels", folder.labels, "--out", out, "--blind")
+    done = panimbus("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out, "--blind")
     assert (done.code, done.err) == (0, "")
     files = sorted(out.iterdir())
     assert [f.name for f in files] == ["fov1.CD3.geojson", "fov10.CD3.geojson"]
@@ -48,7 +48,7 @@ def test_to_qupath_and_back(folder, calls, panimbus):
 
 def test_draw(folder, calls, panimbus):
     out = folder.root / "qupath"
-    done = panimbus("gold", "export", calls, "--images", folder.images, "--labels", folder.labels, "--out", out, "--draw", "5")
+    done = panimbus("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out, "--draw", "5")
     assert "5 calls" in done.out
 
 
@@ -67,7 +67,7 @@ def test_bad_calls(folder, calls, panimbus, column, value, says):
     frame.loc[0, column] = value
     frame.to_csv(calls, index=False)
     out = folder.root / "qupath"
-    done = panimbus("gold", "export", calls, "--images", folder.images, "--labels", folder.labels, "--out", out)
+    done = panimbus("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out)
     assert done.code == 2
     assert says in done.err
     assert "Traceback" not in done.err

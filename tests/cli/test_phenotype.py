@@ -92,7 +92,7 @@ def test_own_rules_from_the_printed_ones(panimbus, scores):
     [
         (("--rules", "nowhere.csv"), ("no such rule table",)),
         (("--markers", "CD3,CD99"), ("CD99", "CD20")),
-        (("--by", "guess"), ("'guess'", "types, clusters")),
+        (("--by", "guess"), ("'guess'", "'types'", "'clusters'")),
         (("--thresholds", "CD3=1.5"), ("CD3", "1.5", "below 1")),
         (("--thresholds", "cd20=0.7"), ("did you mean 'CD20'?",)),
         (("--without", "CD99"), ("CD99", "CD3, CD20, PanCK")),

@@ -38,7 +38,7 @@ def test_help_shows_what_stands_in_brackets(panimbus, verb, words):
 def test_nimbus_folder_unchanged(folder, panimbus, model):
     labels = {fov: folder.add(fov, seed=k) for k, fov in enumerate(("fov1", "fov2", "fov10"))}
     done = panimbus(*folder.arguments(*model))
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
     assert "positive" in done.out
     frame = pd.read_csv(folder.out / "cells.csv")
     channels = ["CD3", "CD20", "DAPI"]

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from panimbus.cli.ending import (
+    Stopped,
+    about_fault,
+    about_memory,
+    about_os_error,
+    catch_signals,
+    make_streams_lenient,
+    silence,
+)
 from panimbus.core.errors import PanimbusError
 
 
 class _InterruptedError(Exception):
-    """Ctrl-C, under a name that typer does not swallow."""
+    """Ctrl-C or another signal (its cause), under a name that typer does not swallow."""
+
+
+class _PipeError(Exception):
+    """A broken pipe, likewise."""
 
 
 class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; typer would end a Ctrl-C without a word."""
+        """Run the verb; typer would end a Ctrl-C or a broken pipe without a word."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise _InterruptedError from None
+        except KeyboardInterrupt as interrupt:
+            raise _InterruptedError from interrupt
+        except BrokenPipeError as error:
+            raise _PipeError(str(error)) from error
+
+
+_USAGE: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 app = typer.Typer(
     name="panimbus",
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # "rich" would take [default: 1.0] and [[datasets]] for styles and show nothing
     help="Marker positivity for every cell and every marker of multiplexed tissue images, with no retraining.",
@@ -93,29 +112,78 @@ _register()
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one message and exit code 2, an interrupt is 130, never a traceback."""
+    """Entry point: a user's mistake is one message and exit code 2, a signal is 128 and its number, never a traceback."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.captureWarnings(capture=True)
+    make_streams_lenient()
+    catch_signals()
     try:
-        app()
-    except PanimbusError as error:
-        _stop(str(error), 2)
-    except (KeyboardInterrupt, _InterruptedError):
-        _stop("Interrupted. What was finished is kept: run the same command again to continue.", 130)
-    except OSError as error:
-        _stop(_about(error), 2)
+        code = app(prog_name="panimbus", standalone_mode=False)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except KeyboardInterrupt as error:
+        _stop(*_interrupted(error))
+    except Exception as error:  # noqa: BLE001 (the last line before a traceback)
+        message, code = _ended_by(error)
+        if isinstance(error, OSError):
+            silence(sys.stdout)  # it may be what failed, and would fail again at the end
+        _stop(message, code)
+    else:
+        if isinstance(code, int) and code:
+            sys.exit(code)
 
 
-def _about(error: OSError) -> str:
-    where = error.filename or "a file"
-    if error.errno == errno.ENOSPC:
-        return (
-            f"The disk is full: {where} could not be written.\n  fix:       free some space and run the same command again; "
-            "what was finished is kept"
-        )
-    return f"{where}: {error.strerror or error}"
+def _interrupted(error: BaseException | None) -> tuple[str, int]:
+    by, code = (f" by {error}", error.code) if isinstance(error, Stopped) else ("", 130)
+    return f"Interrupted{by}. What was finished is kept: run the same command again to continue.", code
+
+
+def _ended_by(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of an exception: 2 if a user can mend it, 1 if it is ours."""
+    ends: tuple[tuple[Any, Callable[[Any], tuple[str, int]]], ...] = (
+        (PanimbusError, lambda e: (str(e), 2)),
+        (_InterruptedError, lambda e: _interrupted(e.__cause__)),
+        ((BrokenPipeError, _PipeError), _broken_pipe),
+        (OSError, lambda e: (about_os_error(e), 2)),
+        (MemoryError, lambda e: (about_memory(e), 2)),
+        (typer.Abort, lambda _: ("", 130)),
+        (_USAGE, lambda e: (_usage(e), int(getattr(e, "exit_code", 2)))),
+        (Exception, lambda e: (about_fault(e), 1)),
+    )
+    return next(end(error) for kind, end in ends if isinstance(error, kind))
+
+
+def _broken_pipe(error: Exception) -> tuple[str, int]:
+    if _nobody_reads():  # `| head` has seen enough
+        silence(sys.stdout)
+        return "", 141
+    return f"A connection broke: {error}\n  fix:       run the same command again; what was finished is kept", 2
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, in the words of the parser, and where its options are listed."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "panimbus"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return str(error.format_message())
+    message = str(error.format_message()).replace("Value error, ", "")
+    return f"{command}: {message}\n  fix:       {command} --help lists arguments and options"
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader is gone (else a broken connection is an error like any other)."""
+    try:
+        import select
+
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # Windows; or no file at all
+        return True
 
 
 def _stop(message: str, code: int) -> None:
-    typer.echo(message, err=True)
+    if message:
+        with suppress(OSError, ValueError):
+            typer.echo(message, err=True)
     sys.exit(code)

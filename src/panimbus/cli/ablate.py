@@ -7,12 +7,29 @@ from typing import Annotated
 
 import typer
 
+from panimbus.cli import options
+
 
 def command(
-    sweep: Annotated[Path, typer.Argument(help="TOML: base settings, seeds, and one [[arm]] a line of the table.")],
+    sweep: Annotated[
+        Path,
+        typer.Argument(
+            parser=options.path, metavar="FILE", help="TOML: base settings, seeds, and one [[arm]] a line of the table."
+        ),
+    ],
     *,
-    store: Annotated[Path, typer.Option(help="Store of tiles that `panimbus build` wrote; an arm may name another.")],
-    out: Annotated[Path, typer.Option(help="Folder; the same command goes on there after an interruption.")],
+    store: Annotated[
+        Path,
+        typer.Option(
+            parser=options.path, metavar="FOLDER", help="Store of tiles that `panimbus build` wrote; an arm may name another."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", parser=options.path, metavar="FOLDER", help="Folder; the same command goes on there after an interruption."
+        ),
+    ],
 ) -> None:
     """Train every arm with every seed; write ablation.csv and ablation.md into --out."""
     from panimbus.core.errors import InputError, MissingExtraError

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panimbus.cli import options
+
 if TYPE_CHECKING:
     from panimbus.data.dataset import StoreFile
     from panimbus.data.prepare import Prepared
@@ -14,19 +16,45 @@ if TYPE_CHECKING:
 
 
 def command(  # noqa: PLR0913 (one parameter an option)
-    files: Annotated[list[Path], typer.Argument(help="Dataset files (TOML), or one file that names several ([[datasets]]).")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=options.path, metavar="FILES", help="Dataset files (TOML), or one file that names several ([[datasets]])."
+        ),
+    ],
     *,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the store; an interrupted run goes on where it was.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder of the store; an interrupted run goes on where it was.",
+        ),
+    ],
     root: Annotated[
-        Path | None, typer.Option(help="Where the data of a single dataset lie, instead of what its file says.")
+        Path | None,
+        typer.Option(
+            parser=options.path, metavar="FOLDER", help="Where the data of a single dataset lie, instead of what its file says."
+        ),
     ] = None,
-    mpp: Annotated[float | None, typer.Option(help="Resolution of the store, micrometres per pixel. [default: 1.0]")] = None,
+    mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--mpp",
+            parser=options.positive("micrometres per pixel, above 0"),
+            metavar="NUMBER",
+            help="Resolution of the store, micrometres per pixel. [default: 1.0]",
+        ),
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Side of a tile in pixels. [default: 512]")] = None,
     overlap: Annotated[int | None, typer.Option(help="Least overlap of tiles in pixels. [default: 16]")] = None,
     percentile: Annotated[float | None, typer.Option(help="Percentile of the pixels that becomes 1. [default: 99.9]")] = None,
     extra: Annotated[str | None, typer.Option(help="Shared planes to keep, comma-separated: nuclear, membrane.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the splits. [default: 0]")] = None,
-    report: Annotated[Path | None, typer.Option(help="Folder of the reports. [default: OUT.report]")] = None,
+    report: Annotated[
+        Path | None, typer.Option(parser=options.path, metavar="FOLDER", help="Folder of the reports. [default: OUT.report]")
+    ] = None,
     only_report: Annotated[bool, typer.Option("--only-report", help="Stop after the reports.")] = False,
     exclude_proposed: Annotated[
         bool, typer.Option("--exclude-proposed", help="Leave away the markers that the report proposes to exclude.")
@@ -36,36 +64,45 @@ def command(  # noqa: PLR0913 (one parameter an option)
     """Make silver labels, say how well they agree with the images, and write the store that `panimbus train` reads."""
     from dataclasses import replace
 
-    from panimbus.cli.console import step_bar
+    from panimbus.cli.console import running, steps
+    from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.data.build import StoreSettings, write_store
     from panimbus.data.dataset import planned
     from panimbus.data.prepare import PrepareSettings, prepare
     from panimbus.data.silver import ExclusionRule
     from panimbus.evaluate.silver_page import write_report
+    from panimbus.io.leftovers import remove_leftovers
 
     plan = _plan(files, root)
     given: dict[str, Any] = {"mpp": mpp, "tile": tile, "overlap": overlap, "percentile": percentile, "seed": seed}
     if extra is not None:
-        given["extra"] = [r.strip() for r in extra.split(",") if r.strip()]
+        given["extra"] = options.names_in(extra)
     plan = planned(plan, {k: v for k, v in given.items() if v is not None})
     roles = tuple(plan.extra)
     if out.exists() and not only_report:
         raise InputError(f"--out {out} exists already.", expected="a new folder", fix="choose another name, or remove it")
+    if not only_report:
+        prepare_out(out)
+        remove_leftovers(out.parent / f".{out.name}.partial")
     settings = PrepareSettings(
         plan.mpp, plan.percentile, plan.percentile_over, ExclusionRule(min_auc=min_auc), exclude_proposed, roles, plan.seed
     )
     sources = []
-    with step_bar() as show:
+    with running("build", f"{len(plan.datasets)} dataset{'s' * (len(plan.datasets) != 1)}") as log:
+        show = steps(log)
         for one in plan.datasets:
             prepared = prepare(one.file, settings, root=one.root, report=show)
             page = write_report(prepared, report or out.with_name(f"{out.name}.report"))
             typer.echo(_summary(prepared, page))
+            log.line(f"{prepared.source.name} is read and labelled")
             sources.append(prepared.source if one.share is None else replace(prepared.source, share=one.share))
         if only_report:
+            log.end(report or out.with_name(f"{out.name}.report"))
             return
         store = write_store(out, sources, StoreSettings(plan.tile, plan.overlap, roles, plan.seed), report=show)
     typer.echo(_store_summary(store))
+    log.end(out, f"panimbus train small --store {out} --out RUN")
 
 
 def _plan(files: list[Path], root: Path | None) -> StoreFile:

@@ -7,23 +7,28 @@ from typing import Annotated
 
 import typer
 
+from panimbus.cli import options
+
 
 def command(
     results: Annotated[list[str], typer.Argument(help="Folders of `panimbus evaluate`, as NAME=DIR or NAME=DIR,DIR,... or DIR.")],
     *,
-    out: Annotated[Path | None, typer.Option(help="Folder for comparison.md and the tables.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder for comparison.md and the tables.")
+    ] = None,
 ) -> None:
     """Compare evaluations of the same calls; NAME=DIR,DIR,... puts the datasets of several together (leave one dataset out)."""
+    from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.evaluate.compare import compare, comparison_rows, write_comparison
     from panimbus.evaluate.tables import plain
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file.", expected="a folder")
+    if out is not None:
+        prepare_out(out)
     columns: dict[str, list[Path]] = {}
     for text in results:
         name, _, folders = text.rpartition("=")
-        paths = [Path(p) for p in folders.split(",") if p]
+        paths = [options.path(p) for p in folders.split(",") if p]
         name = name or ", ".join(p.name for p in paths)
         if name in columns or not paths:
             raise InputError(f"{text!r} cannot be used.", expected="NAME=DIR, every name once")

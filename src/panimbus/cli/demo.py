@@ -7,49 +7,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from panimbus.cli import options
+
 if TYPE_CHECKING:
     from panimbus.demo import Demo
 
 
 def command(  # noqa: PLR0913 (one parameter an option)
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            parser=options.word, metavar="[IMAGES]", help="Make the picture of these images instead of simulated tissue."
+        ),
+    ] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("panimbus-demo"),
-    seed: Annotated[int, typer.Option(help="Of the simulated tissue.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation: full, auto or none. [default: the model's]")] = None,
-    data: Annotated[str | None, typer.Option(help="Make the picture of these images instead of simulated tissue.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Label images of --data: a file, or a folder matched by name.")] = None,
-    channels: Annotated[str | None, typer.Option(help="Channels of --data, comma-separated; all of them if left away.")] = None,
-    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel of --data, if the files do not say.")] = None,
-    fov: Annotated[str | None, typer.Option(help="Which FOV of --data; the first if left away.")] = None,
+    labels: options.Labels = None,
+    pairs: options.Pairs = None,
+    out: options.Out = Path("panimbus-demo"),
+    channels: options.Channels = None,
+    channel_names: options.ChannelNames = None,
+    mpp: options.Mpp = None,
+    fov: Annotated[str | None, typer.Option(metavar="NAME", help="Which FOV of IMAGES; the first if left away.")] = None,
+    model: options.Model = None,
+    tta: options.Views = None,
+    seed: options.Seed = 0,
 ) -> None:
-    """Simulate tissue, predict, and show image, score and truth of every marker; --data makes the picture of real files."""
-    import shlex
-    import sys
-
-    from panimbus.cli.console import names_in, progress_bar
+    """Simulate tissue, predict, and show image, score and truth of every marker; with IMAGES the picture of your files."""
+    from panimbus.cli.console import running
+    from panimbus.cli.inputs import command_line, open_given, prepare_out, refuse_labels_among
     from panimbus.core.errors import InputError
     from panimbus.demo import How, of_files, simulated
     from panimbus.infer.predict import PredictSettings
-    from panimbus.io import open_fovs
     from panimbus.model.weights import resolve_model
 
-    if data is None and (labels, channels, mpp, fov) != (None, None, None, None):
-        raise InputError("--labels, --channels, --mpp and --fov belong to real files.", fix="pass --data too")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file.", expected="a folder")
-    settings = PredictSettings(tta or resolve_model(model).card.tta)
-    said = shlex.join(["panimbus", *sys.argv[1:]])
-    if data is None:
+    if not images and any((labels, pairs, channels, channel_names, mpp, fov)):
+        raise InputError(
+            "--labels, --pairs, --channels, --channel-names, --mpp and --fov belong to real files.",
+            fix="name the images, too: panimbus demo IMAGES --labels LABELS",
+        )
+    settings, line = PredictSettings(options.value(tta) or resolve_model(model).card.tta), command_line()
+    prepare_out(out)
+    if not images:
         typer.echo("simulating tissue ...", err=True)
-        with progress_bar() as show:
-            demo = simulated(out, How(model, settings, said, show), seed=seed)
+        with running("demo", "simulated tissue", fovs=1) as log:
+            demo = simulated(out, How(model, settings, line, log), seed=seed)
     else:
-        wanted = names_in(channels)
-        fovs = open_fovs(data, labels, mpp=mpp, channels=wanted, counterstains=True)
-        with progress_bar() as show:
-            demo = of_files(fovs, out, How(model, settings, said, show), name=fov, channels=wanted)
+        wanted = options.names_in(channels)
+        fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channels=wanted, channel_names=channel_names, counterstains=True)
+        if any(f.labels is None for f in fovs):
+            refuse_labels_among(images)
+        with running("demo", f"one of {len(fovs)} FOVs", fovs=1) as log:
+            demo = of_files(fovs, out, How(model, settings, line, log), name=fov, channels=wanted)
     typer.echo(_summary(demo, out))
+    log.end(out)
 
 
 def _summary(demo: Demo, out: Path) -> str:

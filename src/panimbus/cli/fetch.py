@@ -7,28 +7,31 @@ from typing import Annotated
 
 import typer
 
+from panimbus.cli import options
+
 
 def command(
-    name: Annotated[str, typer.Argument(help="pan-m-gold, pan-m or nimbus-weights.")],
+    name: Annotated[options.Collection, typer.Argument(help="What to fetch.")],
     *,
-    out: Annotated[Path, typer.Option("--out", help="Folder; a second run continues there.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder; a second run continues there.")
+    ],
     datasets: Annotated[
         str | None, typer.Option(help="Of pan-m: only these, comma-separated (codex_colon, mibi_breast, ...).")
     ] = None,
 ) -> None:
     """Download, check and unpack; an interrupted download goes on in the middle of a file. HF_ENDPOINT names a mirror."""
-    from panimbus.cli.console import names_in, step_bar
-    from panimbus.core.errors import InputError
+    from panimbus.cli.console import running, steps
+    from panimbus.cli.inputs import prepare_out
     from panimbus.data.panm import EVALUATION, fetch
 
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file.", expected="a folder")
-    wanted = names_in(datasets)
-    with step_bar() as show:
-        found = fetch(name, out, datasets=wanted, report=show)
-    if name == "nimbus-weights":
-        typer.echo(f"{found}\nnext: panimbus predict ... --model {found}")
-    elif (found / EVALUATION).is_file():
-        typer.echo(f"{found}\nnext: panimbus evaluate {found / EVALUATION} --out FOLDER")
-    else:
-        typer.echo(str(found))
+    prepare_out(out)
+    with running("fetch", name.value) as log:
+        place = fetch(name.value, out, datasets=options.names_in(datasets), report=steps(log))
+    typer.echo(str(place))
+    then = None
+    if name == options.Collection.WEIGHTS:
+        then = f"panimbus predict IMAGES --labels LABELS --model {place} --out RESULTS"
+    elif (place / EVALUATION).is_file():
+        then = f"panimbus evaluate {place / EVALUATION} --out REPORT"
+    log.end(out, then)

@@ -7,34 +7,58 @@ from typing import Annotated
 
 import typer
 
+from panimbus.cli import options
+
 app = typer.Typer(no_args_is_help=True, help="Calls made by eye: to QuPath and back, agreement, consensus.")
-Calls = Annotated[list[Path], typer.Argument(help="CSV with fov, cell_id, channel, call (and annotator, time, dataset).")]
+_CALLS = "CSV with fov, cell_id, channel, call (and annotator, time, dataset)."
+Calls = Annotated[list[Path], typer.Argument(parser=options.path, metavar="CALLS", help=_CALLS)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
+
+
+def _new_file(out: Path, *, overwrite: bool) -> None:
+    """Calls are people's work: a file of them is not replaced unasked."""
+    from panimbus.core.errors import InputError
+
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder.", expected="the name of a CSV file")
+    if out.exists() and not overwrite:
+        raise InputError(f"--out {out} exists already.", fix="choose another name; or --overwrite to replace it")
 
 
 @app.command("export")
 def export(  # noqa: PLR0913 (one parameter an option)
-    calls: Calls,
+    images: options.Images,
     *,
-    images: Annotated[list[str], typer.Option(help="The images on which the calls were made.")],
-    labels: Annotated[list[str] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the GeoJSON files, one a FOV and channel.")],
+    labels: options.Labels = None,
+    pairs: options.Pairs = None,
+    calls: Annotated[
+        list[Path],
+        typer.Option("--calls", parser=options.path, metavar="FILE", help=f"{_CALLS[:-1]}; may be given several times."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder for the GeoJSON files, one a FOV and channel."),
+    ],
     blind: Annotated[bool, typer.Option("--blind", help="Leave the calls away, for a second reader.")] = False,
-    draw: Annotated[int | None, typer.Option(help="Only so many, drawn evenly over channels and calls.")] = None,
-    seed: Annotated[int, typer.Option(help="Of --draw.")] = 0,
-    channel_names: Annotated[Path | None, typer.Option(help="Channel names, for images that do not name theirs.")] = None,
+    draw: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Only so many, drawn evenly over channels and calls.")
+    ] = None,
+    seed: options.Seed = 0,
+    channel_names: options.ChannelNames = None,
+    mpp: options.Mpp = None,
 ) -> None:
     """Write calls as objects for QuPath: the outline of each cell, its class the call."""
+    from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
     from panimbus.data import gold, qupath
-    from panimbus.io import open_fovs
+
+    prepare_out(out)
 
     table = gold.read_all(calls)
     if draw is not None:
         table = gold.draw(table, draw, seed=seed)
-    fovs = open_fovs(
-        images if len(images) > 1 else images[0],
-        None if not labels else labels if len(labels) > 1 else labels[0],
-        channel_names=channel_names,
-    )
+    fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
+    if any(fov.labels is None for fov in fovs):
+        refuse_labels_among(images)
     named = set(table[gold.FOV])
     fovs = [f for f in fovs if f.fov_id in named] or fovs
     written = qupath.export_calls(table, fovs, out, blind=blind)
@@ -43,12 +67,18 @@ def export(  # noqa: PLR0913 (one parameter an option)
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="GeoJSON files that QuPath saved (File > Export objects as GeoJSON).")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=options.path, metavar="FILES", help="GeoJSON files that QuPath saved (File > Export objects as GeoJSON)."
+        ),
+    ],
     *,
-    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    out: Annotated[Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")],
     annotator: Annotated[str, typer.Option(help="Who made the calls.")],
     fov: Annotated[str | None, typer.Option(help="FOV of objects that do not say it (QuPath before 0.5).")] = None,
     channel: Annotated[str | None, typer.Option(help="Channel of objects that do not say it.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read the calls that an annotator made in QuPath."""
     from datetime import UTC, datetime
@@ -56,6 +86,7 @@ def import_(
     from panimbus.data.gold import write_calls
     from panimbus.data.qupath import import_calls
 
+    _new_file(out, overwrite=overwrite)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     found = import_calls(files, annotator=annotator, time=now, fov=fov, channel=channel)
     write_calls(found.calls, out)
@@ -67,12 +98,17 @@ def import_(
 def agree(
     calls: Calls,
     *,
-    out: Annotated[Path | None, typer.Option(help="Also write the table as CSV.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=options.path, metavar="FILE", help="Also write the table as CSV.")
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Cohen's kappa of every pair of annotators: of positive against negative, and weighted over the five calls."""
     from panimbus.data.agreement import agreement
     from panimbus.data.gold import read_all, write_calls
 
+    if out is not None:
+        _new_file(out, overwrite=overwrite)
     table = agreement(read_all(calls))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
@@ -83,11 +119,13 @@ def agree(
 def consensus(
     calls: Calls,
     *,
-    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    out: Annotated[Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """One call a cell and channel: the majority of the annotators; ties are undetermined."""
     from panimbus.data import agreement, gold
 
+    _new_file(out, overwrite=overwrite)
     table = agreement.consensus(gold.read_all(calls))
     gold.write_calls(table, out)
     split = int((table[gold.CALL] == gold.UNDETERMINED).sum())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from panimbus.cli import options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,57 +18,71 @@ _SHOWN = 40
 
 
 def command(  # noqa: PLR0913 (one parameter an option)
-    images: Annotated[list[str], typer.Argument(help="Images: files, folders or addresses, as for `panimbus predict`.")],
+    images: options.Images,
     *,
-    labels: Annotated[list[str] | None, typer.Option(help="Label images: a file, or a folder matched by name.")] = None,
-    channels: Annotated[str | None, typer.Option(help="Channels to look at, comma-separated; all of them if left away.")] = None,
-    channel_names: Annotated[
-        Path | None, typer.Option(help="Text or CSV file of channel names, for images that do not name theirs.")
-    ] = None,
-    channel_types: Annotated[
-        str | None,
-        typer.Option(
-            help="What channels are: DNA1=counterstain,Blank1=blank (autofluorescence, isotype), or a CSV (channel,type)."
-        ),
-    ] = None,
-    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, if the files do not say or are wrong.")] = None,
-    dark_level: Annotated[float | None, typer.Option(help="What the camera adds to every pixel; it is subtracted.")] = None,
-    model: Annotated[str | None, typer.Option(help="Name of a model (see `panimbus models`) or path of a model file.")] = None,
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation to reckon with. [default: the model's]")] = None,
-    min_area: Annotated[
-        float | None, typer.Option(help="Smallest area of a cell, in µm²; smaller objects are slivers. [default: 5]")
-    ] = None,
-    max_area: Annotated[
-        float | None, typer.Option(help="Largest area of a cell, in µm². [default: 1000, or 10 times the median]")
-    ] = None,
+    labels: options.Labels = None,
+    pairs: options.Pairs = None,
+    channels: options.Channels = None,
+    channel_names: options.ChannelNames = None,
+    channel_types: options.ChannelTypes = None,
+    mpp: options.Mpp = None,
+    dark_level: options.DarkLevel = None,
+    model: options.Model = None,
+    tta: options.Views = None,
+    min_area: options.MinArea = None,
+    max_area: options.MaxArea = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    print_pairs: Annotated[
+        bool,
+        typer.Option(
+            "--print-pairs", help="Print a draft of the file for --pairs (CSV), what is unsure marked, and nothing else."
+        ),
+    ] = False,
 ) -> None:
-    """Look at images and label images before anything runs. Exit code 2 if something would stop `panimbus predict`."""
+    """Look at images and label images before anything runs. Exit code 2 if something would stop `panimbus predict`.
+
+    Columns of the FOVs: **Y x X** size in pixels; **type** of a pixel; **µm/px** "?" if the file does not say it; **cells** ids
+    of the label image; **Ø µm** diameter of the circle with the median cell's area; **covered** share of the image that is cell;
+    **in pieces** ids whose pixels are not connected; **small** cells below --min-area; **labels** their format and type.
+
+    Columns of the channels: **min**, **max**; **p99.9** the normaliser, the intensity that becomes 1 (the model's percentile of
+    the pixels of all FOVs; nothing for a blank channel); **not 0** share of the pixels; **saturated** share of the pixels at the
+    largest value there can be; then what looks wrong.
+    """
     import json
 
-    from panimbus.cli.console import names_in, progress_bar
+    from panimbus.cli.console import RunLog, on_terminal, progress_bar
+    from panimbus.cli.inputs import open_given, refuse_labels_among
+    from panimbus.core.errors import InputError
     from panimbus.infer.predict import PredictSettings
     from panimbus.infer.preflight import inspect_fovs
     from panimbus.infer.tta import views
-    from panimbus.io import open_fovs
     from panimbus.model.weights import resolve_model
 
     card = resolve_model(model).card
-    settings = PredictSettings(tta, min_area=min_area, max_area=max_area)
+    settings = PredictSettings(options.value(tta), min_area=min_area, max_area=max_area)
     views(settings.tta_for(card))
-    wanted = names_in(channels)
-    fovs = open_fovs(
-        images if len(images) > 1 else images[0],
-        None if not labels else labels if len(labels) > 1 else labels[0],
-        mpp=mpp,
-        dark_level=dark_level,
-        channels=wanted,
-        channel_names=channel_names,
-        channel_types=channel_types,
-        counterstains=True,
-    )
-    with progress_bar() as show:
-        report = inspect_fovs(fovs, channels=wanted, model=model, settings=settings, progress=show)
+    wanted = options.names_in(channels)
+    if print_pairs:
+        if not labels:
+            raise InputError("--print-pairs needs the label images.", fix="pass --labels")
+        from panimbus.io.fovs import draft_pairs
+
+        fovs = open_given(images, mpp=mpp, channels=wanted, channel_names=channel_names)
+        typer.echo(draft_pairs(fovs, labels), nl=False)
+        return
+    fovs = open_given(
+        images, labels, pairs=pairs, mpp=mpp, dark_level=dark_level, channels=wanted, channel_names=channel_names,
+        channel_types=channel_types, counterstains=True,
+    )  # fmt: skip
+    if any(fov.labels is None for fov in fovs):
+        refuse_labels_among(images)
+    if on_terminal():
+        with progress_bar() as show:
+            report = inspect_fovs(fovs, channels=wanted, model=model, settings=settings, progress=show)
+    else:
+        log = RunLog("inspect", f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}", quiet=as_json)
+        report = inspect_fovs(fovs, channels=wanted, model=model, settings=settings, progress=log)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
     else:
@@ -185,14 +200,10 @@ def _last_line(report: Report) -> str:
     verdict = ends if report.problems else "ready for `panimbus predict`"
     if report.cost is None:
         return verdict
+    from panimbus.cli.console import duration
+
     cost = report.cost
     return (
-        f"{verdict}; expected with model {report.model} (tta {cost.tta}, {cost.backend}): about {_duration(cost.seconds)} "
+        f"{verdict}; expected with model {report.model} (tta {cost.tta}, {cost.backend}): about {duration(cost.seconds)} "
         f"and {cost.memory_bytes / 2**30:.1f} GB of memory"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panimbus.cli import options
+
 if TYPE_CHECKING:
     from panimbus.core.scale import ChannelScale
     from panimbus.infer.request import Request
@@ -18,24 +20,32 @@ if TYPE_CHECKING:
 
 
 def command(
-    out: Annotated[Path, typer.Argument(help="The --out folder of the shares.")],
+    out: Annotated[Path, typer.Argument(parser=options.path, metavar="FOLDER", help="The --out folder of the shares.")],
     *,
-    tables: Annotated[
-        str, typer.Option(help="Which tables to write, comma-separated: h5ad, csv, parquet, spatialdata, spatialdata+images.")
-    ] = "h5ad,csv",
+    tables: options.Tables = "h5ad,csv",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Put the shares of `panimbus predict --shard i/n` together; nothing is scored, and what is missing is said."""
     import json
 
-    from panimbus.cli.console import echo_contradictions
+    from panimbus.cli.console import RunLog, echo_contradictions, on_terminal
+    from panimbus.cli.predict import next_command
     from panimbus.infer.output import check_kinds, save_run, summary
+    from panimbus.infer.record import asked_for, check_same_run
+    from panimbus.infer.request import read_told
     from panimbus.infer.shares import merge
 
     kinds = check_kinds(tables)
+    request, shards = (told := read_told(out)).request, told.shards
+    log = RunLog("merge", f"{shards} share{'s' * (shards != 1)} in {out}", quiet=on_terminal())
     table, fovs = merge(out)
-    save_run(table, out, kinds, fovs)
+    asked = asked_for(fovs, request.files(), request.settings(), request.channels, request.normaliser())
+    check_same_run(out, asked, overwrite=overwrite)
+    log.line(f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}, {table.n_obs:,} cells, {table.n_vars} channels put together")
+    save_run(table, out, kinds, fovs, asked=asked)
     typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))
     echo_contradictions(table)
+    log.end(out, next_command(out, kinds, request.labels))
 
 
 def do_share(
@@ -49,10 +59,13 @@ def do_share(
     """Do a share of a prediction; ``paths`` and ``what`` are options of `panimbus predict`."""
     from dataclasses import replace
 
-    from panimbus.cli.console import progress_bar
+    from panimbus.cli.console import running
+    from panimbus.cli.inputs import refuse_labels_among
+    from panimbus.cli.predict import work_in_words
     from panimbus.core.errors import InputError
-    from panimbus.infer.shares import predict_share
     from panimbus.io.thresholds import parse_thresholds
+    from panimbus.infer.record import asked_for, check_same_run
+    from panimbus.infer.shares import predict_share
 
     if shard is None:
         raise InputError(f"--stage {stage} goes with --shard.", fix="pass --shard 1/1 --stage scan, or leave --stage away")
@@ -60,16 +73,23 @@ def do_share(
     if settings.maps or settings.dask is not None:
         option = "--maps" if settings.maps else "--dask"
         raise InputError(f"{option} and --shard do not go together.", fix=f"leave one of them away ({option} needs one process)")
-    written = what.pop("thresholds")
+    written, overwrite = what.pop("thresholds"), what.pop("overwrite")
     request = _request(settings, paths, **what)
+    fovs = request.open()
+    if any(fov.labels is None for fov in fovs):
+        refuse_labels_among(paths["images"])
     if written is not None:
-        request = replace(request, thresholds=parse_thresholds(written, request.channels or request.open()[0].channels))
-    with progress_bar() as show:
+        request = replace(request, thresholds=parse_thresholds(written, request.channels or fovs[0].channels))
+    files, scale = request.files(), request.normaliser()
+    check_same_run(out, asked_for(fovs, files, request.settings(), request.channels, scale), overwrite=overwrite)
+    about = f"shard {share.number}/{share.of} of {work_in_words(fovs, files, settings, request.channels)}"
+    with running("predict", about, fovs=len(fovs)) as log:
         predict_share(
-            request, out=out, share=share, stage=stage, threads=settings.threads, command=_command(sys.argv), progress=show
+            request, out=out, share=share, stage=stage, threads=settings.threads, command=_command(sys.argv), progress=log
         )
     done = "first pass of " if stage == "scan" else ""
     typer.echo(f"{done}shard {share.number}/{share.of} is done; when all are: panimbus merge {out}")
+    log.end(out)
 
 
 def parse_share(text: str) -> Share:
@@ -92,14 +112,18 @@ def _request(
     dark_level: float | None,
     scale: ChannelScale | None,
 ) -> Request:
+    from panimbus.core.errors import InputError
     from panimbus.infer.request import Request, absolute
     from panimbus.model.weights import shipped_models
 
-    model, names, types = paths["model"], paths["channel_names"], paths["channel_types"]
+    model, names, pairs, types = paths["model"], paths["channel_names"], paths["pairs"], paths["channel_types"]
+    if pairs is not None and paths["labels"]:
+        raise InputError("--labels and --pairs do not go together.", fix="leave one of them away")
     named = model is None or model in {*shipped_models(), "default", "nimbus"} or not Path(model).expanduser().is_file()
     return Request(
         images=tuple(absolute(p) for p in paths["images"]),
         labels=tuple(absolute(p) for p in paths["labels"]),
+        pairs=None if pairs is None else absolute(pairs),
         channels=None if channels is None else tuple(channels),
         channel_names=None if names is None else absolute(names),
         channel_types=absolute(types) if types is not None and Path(types).is_file() else types,

@@ -7,37 +7,53 @@ from typing import Annotated
 
 import typer
 
+from panimbus.cli import options
+
 app = typer.Typer(
     no_args_is_help=True, help="Cell types from scores: a table of types, clusters, edits, and the way back to the tissue."
 )
-Labels = Annotated[list[str] | None, typer.Option("--labels", help="Label images: files, or a folder matched by name.")]
 Images = Annotated[
-    list[str] | None, typer.Option("--images", help="Images: for GeoJSON labels, and the channels of a Mantis project.")
+    list[str] | None,
+    typer.Option(
+        "--images",
+        parser=options.word,
+        metavar="PATH",
+        help="Images: for GeoJSON labels, and the channels of a Mantis project.",
+    ),
 ]
 
 
 @app.command("run")
 def run(  # noqa: PLR0913 (one parameter an option)
-    table: Annotated[Path, typer.Argument(help="cells.h5ad of `panimbus predict`, any AnnData, or a CSV of scores.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            parser=options.path, metavar="TABLE", help="cells.h5ad of `panimbus predict`, any AnnData, or a CSV of scores."
+        ),
+    ],
     *,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    rules: Annotated[Path | None, typer.Option(help="CSV of cell types. [default: the shipped table]")] = None,
+    out: options.Out,
+    rules: Annotated[
+        Path | None, typer.Option(parser=options.path, metavar="FILE", help="CSV of cell types. [default: the shipped table]")
+    ] = None,
     by: Annotated[
-        str, typer.Option(help="types (they compete for each cell) or clusters (a cell has its metacluster's).")
-    ] = "types",
+        options.By,
+        typer.Option(
+            "--by", case_sensitive=False, help="types (they compete for each cell) or clusters (a cell has its metacluster's)."
+        ),
+    ] = options.By.TYPES,
     thresholds: Annotated[
         str | None, typer.Option(help="Scores from which markers are positive: CD20=0.7,CD4=0.6, or a CSV (marker,threshold).")
     ] = None,
     without: Annotated[str | None, typer.Option(help="Markers to leave out (comma-separated): not trusted.")] = None,
-    min_area: Annotated[
-        float | None, typer.Option(help="Smallest area of a cell, in µm²; smaller objects are not typed.")
-    ] = None,
-    max_area: Annotated[float | None, typer.Option(help="Largest area of a cell, in µm²; larger objects are not typed.")] = None,
+    min_area: options.MinArea = None,
+    max_area: options.MaxArea = None,
     markers: Annotated[str | None, typer.Option(help="Cluster on these (comma-separated). [default: those of the rules]")] = None,
     k: Annotated[int | None, typer.Option(help="Number of metaclusters. [default: proposed]", min=2)] = None,
     grid: Annotated[str, typer.Option(help="Rows and columns of the map.")] = "15x15",
     seed: Annotated[int, typer.Option(help="The same seed gives the same clusters.", min=0, max=2**31 - 1)] = 0,
-    labels: Labels = None,
+    labels: options.Labels = None,
+    pairs: options.Pairs = None,
     images: Images = None,
     mantis: Annotated[bool, typer.Option("--mantis", help="Also write a Mantis Viewer project.")] = False,
     spatialdata: Annotated[bool, typer.Option("--spatialdata", help="Also write types.zarr (SpatialData).")] = False,
@@ -45,50 +61,60 @@ def run(  # noqa: PLR0913 (one parameter an option)
     report: Annotated[
         bool | None, typer.Option("--report/--no-report", help="report.html and figures. [default: if matplotlib is there]")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    threads: options.Threads = 0,
 ) -> None:
     """Give every cell a type, a confidence and a reason; write tables, label images, QuPath objects and a report."""
-    from panimbus.cli.console import names_in
+    from panimbus.cli.console import RunLog, on_terminal
+    from panimbus.cli.inputs import prepare_out
     from panimbus.clustering.cluster import ClusterSettings
-    from panimbus.core.errors import InputError
-    from panimbus.io.scores import read_scores
     from panimbus.io.thresholds import parse_thresholds
-    from panimbus.phenotype.assign import BY, TypeSettings, assign_types
+    from panimbus.io.scores import read_scores
+    from panimbus.phenotype.assign import TypeSettings, assign_types
     from panimbus.phenotype.rules import read_rules
     from panimbus.phenotype.save import Wanted, prepare, save, text_summary
 
-    if file := next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None):
-        raise InputError(f"--out {out}: {file} is a file.", expected="a folder, new or of an earlier run")
-    if by not in BY:
-        raise InputError(f"--by {by!r} is no way to give types.", available=BY)
+    prepare_out(out)
     clustering = ClusterSettings(grid=_grid(grid), threads=threads)
-    clustered = names_in(markers)
+    clustered = options.names_in(markers)
     settings = TypeSettings(tuple(clustered) if clustered else None, k, seed, min_area, max_area, clustering)
     own = read_rules(rules) if rules is not None else None
     scores = read_scores(table)
     limits = parse_thresholds(thresholds, list(map(str, scores.var_names))) if thresholds is not None else None
     about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
-    wanted = Wanted(_kept(labels), _kept(images), mantis, spatialdata, report, umap, about)
+    wanted = Wanted(_kept(labels), _kept(images), mantis, spatialdata, report, umap, about, pairs=_kept_file(pairs))
+    log = RunLog("phenotype run", f"{table}, {scores.n_obs:,} cells, {scores.n_vars} markers", quiet=on_terminal())
     segmented = prepare(scores, wanted)
-    typed = assign_types(scores, own, thresholds=limits, without=names_in(without) or (), by=by, settings=settings)
+    typed = assign_types(scores, own, thresholds=limits, without=options.names_in(without) or (), by=by.value, settings=settings)
+    log.line("cell types are assigned")
     typer.echo(text_summary(save(typed, out, segmented, wanted), out))
+    log.end(out)
 
 
 @app.command("apply")
 def apply(
-    edits: Annotated[Path, typer.Argument(help="File of edits: JSON lines, or TOML.")],
-    folder: Annotated[Path, typer.Argument(help="Folder that `panimbus phenotype run` wrote.")],
+    edits: Annotated[Path, typer.Argument(parser=options.path, metavar="EDITS", help="File of edits: JSON lines, or TOML.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=options.path, metavar="FOLDER", help="Folder that `panimbus phenotype run` wrote.")
+    ],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the result. [default: FOLDER_edited, beside the first result]")
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder for the result. [default: FOLDER_edited, beside the first result]",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over FOLDER itself.")] = False,
-    labels: Labels = None,
+    labels: options.Labels = None,
+    pairs: options.Pairs = None,
     images: Images = None,
 ) -> None:
     """Replay a file of edits (merge, split, rename, reassign, undo, redo) on the first result of a run, which stays as it is."""
     from dataclasses import replace
 
+    from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.io.edits import read_edits, standing
     from panimbus.phenotype.assign import adjust
@@ -98,11 +124,13 @@ def apply(
     if overwrite and out is not None:
         raise InputError("--out and --overwrite are two places for one result.", fix="pass one of them")
     out = folder if overwrite else out or edited_folder(folder)
+    prepare_out(out)
     table, wanted = open_run(folder)
     wanted = replace(
         wanted,
-        labels=_kept(labels) or wanted.labels,
+        labels=_kept(labels) or (() if pairs is not None else wanted.labels),
         images=_kept(images) or wanted.images,
+        pairs=_kept_file(pairs) or (None if labels else wanted.pairs),
         about=wanted.about | {"edits file": str(edits)},
     )
     adjusted = adjust(table, read)
@@ -122,6 +150,10 @@ def rules() -> None:
 def _kept(paths: list[str] | None) -> tuple[str, ...]:
     """As ``apply`` finds them later, from whatever folder."""
     return tuple(p if "://" in p else str(Path(p).resolve()) for p in paths or ())
+
+
+def _kept_file(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def _grid(text: str) -> tuple[int, int]:

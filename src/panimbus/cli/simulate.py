@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-PLATFORMS = ("random", "codex", "mibi", "imc")
+from panimbus.cli import options
+
 _TOML = """\
 # Simulated tissue. The labels are the truth; cells.csv has the cell types, for an assignment matrix instead.
 name = "{name}"
@@ -26,13 +27,17 @@ labels = "truth.csv"
 
 def command(  # noqa: PLR0913 (one parameter an option)
     *,
-    out: Annotated[Path, typer.Option("--out", help="Folder; must not hold a dataset yet.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder; must not hold a dataset yet.")
+    ],
     fovs: Annotated[int, typer.Option("--fovs", min=1, help="Number of fields of view.")] = 10,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same tissue.")] = 0,
+    seed: options.Seed = 0,
     side: Annotated[int, typer.Option(min=64, help="Side of a field of view in pixels.")] = 512,
-    mpp: Annotated[float, typer.Option(min=0.1, max=4.0, help="Micrometres per pixel.")] = 0.5,
+    mpp: Annotated[float, typer.Option("--mpp", min=0.1, max=4.0, help="Micrometres per pixel.")] = 0.5,
     markers: Annotated[int, typer.Option(min=0, help="Number of random markers; 0: the named panel.")] = 0,
-    platform: Annotated[str, typer.Option(help=f"{', '.join(PLATFORMS)}; one for all fields of view.")] = "random",
+    platform: Annotated[
+        options.Platform, typer.Option("--platform", case_sensitive=False, help="One for all fields of view.")
+    ] = options.Platform.RANDOM,
     errors: Annotated[float, typer.Option(min=0, help="Factor on the frequency of segmentation errors.")] = 1.0,
     name: Annotated[str, typer.Option(help="Of the dataset.")] = "simulated",
 ) -> None:
@@ -42,18 +47,20 @@ def command(  # noqa: PLR0913 (one parameter an option)
     """
     import pandas as pd
 
+    from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.io import atomic_path, write_labels, write_ome_tiff
     from panimbus.simulate import simulate_dataset
 
-    if platform not in PLATFORMS:
-        raise InputError("Unknown platform.", got=platform, available=PLATFORMS)
-    if (out / "dataset.toml").exists() or (out.exists() and not out.is_dir()):
-        raise InputError(f"--out {out} holds a dataset already, or is a file.", fix="choose a new folder")
+    prepare_out(out)
+    if (out / "dataset.toml").exists():
+        raise InputError(f"--out {out} holds a dataset already.", fix="choose a new folder")
     if '"' in name or "\\" in name or "/" in name or not name.strip():
         raise InputError("This cannot be the name of a dataset.", got=name)
     cells, truth = [], []
-    tissues = simulate_dataset(fovs, (side, side), mpp=mpp, panel=markers or None, seed=seed, platform=platform, errors=errors)
+    tissues = simulate_dataset(
+        fovs, (side, side), mpp=mpp, panel=markers or None, seed=seed, platform=str(platform), errors=errors
+    )
     for k, tissue in enumerate(tissues):
         fov = f"fov{k + 1:03d}"
         write_ome_tiff(out / "images" / f"{fov}.ome.tiff", tissue.image, tissue.channels, tissue.mpp)

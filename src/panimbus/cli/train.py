@@ -7,32 +7,58 @@ from typing import Annotated
 
 import typer
 
+from panimbus.cli import options
+
 
 def command(
-    config: Annotated[str, typer.Argument(help="Settings: a TOML file, or a preset (small, default, paper).")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            parser=options.word,
+            metavar="PRESET|FILE",
+            autocompletion=options.presets,
+            help="Settings: a TOML file, or a preset (small, default, paper).",
+        ),
+    ],
     *,
-    store: Annotated[Path, typer.Option(help="Store of tiles that `panimbus build` wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on there after an interruption.")],
-    seed: Annotated[int | None, typer.Option(help="Seed; the one of the settings if left away.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that prepare crops; 0 for a thread.")] = None,
+    store: Annotated[
+        Path, typer.Option(parser=options.path, metavar="FOLDER", help="Store of tiles that `panimbus build` wrote.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder of the run; the same command goes on there after an interruption.",
+        ),
+    ],
+    seed: Annotated[int | None, typer.Option(metavar="NUMBER", help="Seed; the one of the settings if left away.")] = None,
+    device: Annotated[
+        options.Device | None, typer.Option("--device", case_sensitive=False, help="What runs the net. [default: the settings']")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare crops; 0 for a thread.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")] = False,
 ) -> None:
     """Train a model in two stages, naive and noise-robust; write model.safetensors and model.onnx into --out."""
     import os
 
     from panimbus.cli.console import train_bar
-    from panimbus.core.errors import InputError, MissingExtraError
+    from panimbus.cli.inputs import prepare_out
+    from panimbus.core.errors import MissingExtraError
     from panimbus.data.store import Store
     from panimbus.train.config import load_config, make_config
 
     settings = load_config(config)
-    machine = {"device": device, "workers": workers, "tensorboard": tensorboard or None}
+    machine = {"device": options.value(device), "workers": workers, "tensorboard": tensorboard or None}
     changed = settings.machine.model_dump() | {k: v for k, v in machine.items() if v is not None}
     whole = settings.model_dump() | {"machine": changed} | ({} if seed is None else {"seed": seed})
     settings = make_config(whole, source=f"{config} with the options of the command line")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
+    leads = os.environ.get("RANK", "0") == "0"
+    if leads:
+        prepare_out(out)
     tiles = Store.open(store)
     try:
         from panimbus.train.loop import train
@@ -40,9 +66,11 @@ def command(
         if error.name != "torch":
             raise
         raise MissingExtraError("training", "train") from error
-    with train_bar(show=os.environ.get("RANK", "0") == "0") as show:
+    about = f"{config}, {len(tiles):,} examples, {settings.stages.total:,} steps"
+    with train_bar(about, show=leads) as (show, log):
         result = train(settings, tiles, out, show)
     if result:
         typer.echo(f"best step {result['step']} of {result['steps']}: validation F1 {result['val_f1']:.3f} (silver labels)")
         typer.echo(f"model:  {out / 'model.safetensors'}, {out / 'model.onnx'}")
         typer.echo(f"curves: {out / 'curves.csv'}; pictures: {out / 'epochs'}; markers: {out / 'markers.csv'}")
+        log.end(out, f"panimbus predict IMAGES --labels LABELS --model {out / 'model.safetensors'} --out RESULTS")

@@ -166,7 +166,9 @@ def _rooted(config: EvalConfig, base: Path) -> EvalConfig:
     missing = sorted({str(p) for p in _paths(rooted) if not p.exists()} - {str(base)})
     if missing:
         raise ReadError(
-            f"{len(missing)} of the paths do not exist.", got="\n             ".join(missing), fix="pass --data, or mend root"
+            f"{len(missing)} of the paths do not exist.",
+            got="\n             ".join(missing),
+            fix="pass --root (Python: root=), or mend root in the file",
         )
     return rooted
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,14 @@ def load_scale(path: Path) -> ChannelScale:
         raise ReadError(f"{path}: {error}") from None
 
 
-def save_run(table: AnnData, out: Path, kinds: Sequence[str], fovs: Sequence[Fov] = ()) -> None:
+def save_run(
+    table: AnnData,
+    out: Path,
+    kinds: Sequence[str],
+    fovs: Sequence[Fov] = (),
+    *,
+    asked: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all.
 
     Parameters
@@ -61,6 +68,8 @@ def save_run(table: AnnData, out: Path, kinds: Sequence[str], fovs: Sequence[Fov
         and the table; ``spatialdata+images`` copies the scored channels of the images into it, too.
     fovs
         What was scored; SpatialData needs the label images.
+    asked
+        What was asked for (`panimbus.infer.record.asked_for`), by which a later run knows whether it is the same.
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance = table.uns[PROVENANCE]
@@ -82,7 +91,8 @@ def save_run(table: AnnData, out: Path, kinds: Sequence[str], fovs: Sequence[Fov
     scale = json.loads(str(provenance["scale"]))
     _write_json(out / "normaliser.json", scale)
     run = {k: v for k, v in provenance.items() if k not in {"scale", "inputs"}}
-    _write_json(out / "run.json", {**run, "inputs": json.loads(str(provenance["inputs"]))})
+    request = {} if asked is None else {"request": dict(asked)}
+    _write_json(out / "run.json", {**run, **request, "inputs": json.loads(str(provenance["inputs"]))})
 
 
 def _write_json(path: Path, data: Any) -> None:

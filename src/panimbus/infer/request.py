@@ -16,6 +16,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
 from panimbus.io import open_fovs
+from panimbus.io.leftovers import released, temporary_beside
 from panimbus.io.place import place
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import ModelFiles, resolve_model
@@ -34,7 +35,7 @@ class Request:
         Absolute paths, or addresses; no labels: those inside the images.
     channels
         Names to score, None for all.
-    channel_names, channel_types, mpp, dark_level
+    pairs, channel_names, channel_types, mpp, dark_level
         As `open_fovs` takes them.
     model
         Name or absolute path, None for the default model.
@@ -46,6 +47,7 @@ class Request:
 
     images: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    pairs: str | None = None
     channels: tuple[str, ...] | None = None
     channel_names: str | None = None
     channel_types: str | None = None
@@ -87,6 +89,7 @@ class Request:
         return open_fovs(
             list(self.images) if len(self.images) > 1 else self.images[0],
             None if not self.labels else list(self.labels) if len(self.labels) > 1 else self.labels[0],
+            pairs=self.pairs,
             mpp=self.mpp,
             dark_level=self.dark_level,
             channels=self.channels,
@@ -229,7 +232,7 @@ def _create(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write a file that is not there yet; what it says if it is. Of several processes just one writes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+        temporary = temporary_beside(path)
         try:
             temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
             os.link(temporary, path)  # fails where the name is taken, unlike a renaming
@@ -244,6 +247,7 @@ def _create(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         finally:
             temporary.unlink(missing_ok=True)
+            released(temporary)
     return _read(path)
 
 

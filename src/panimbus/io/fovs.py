@@ -23,6 +23,7 @@ from panimbus.io.channel_types import read_channel_types
 from panimbus.io.discover import Found, check_exists, discover, read
 from panimbus.io.labels import SUPPORTED, label_places, open_labels
 from panimbus.io.match import match, match_mapping
+from panimbus.io.pairs import draft, paired, read_pairs
 from panimbus.io.panel import Panel, align, name_planes, read_panel, select
 from panimbus.io.place import Place, Url, place
 from panimbus.io.raw import Planes, RawImage, isotropic
@@ -36,6 +37,7 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     images: Paths,
     labels: Paths | None = None,
     *,
+    pairs: str | Path | None = None,
     mpp: float | None = None,
     channels: Sequence[str] | None = None,
     channel_names: str | Path | Sequence[str] | None = None,
@@ -57,6 +59,9 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         Label images, given the same ways, matched to FOVs by name (a suffix such as ``_whole_cell`` is dropped). One image
         file and one label file are a pair whatever their names. Without it, the one label image inside an OME-Zarr is used, or
         the label element of a SpatialData store that has the image's place and size.
+    pairs
+        Instead of ``labels``, where names do not pair: a CSV file with the columns ``image`` (a FOV's id, or its file) and
+        ``labels`` (its label image, relative to the file's folder).
     mpp
         Micrometres per pixel, instead of what the files say.
     channels
@@ -101,11 +106,25 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         fovs = [select(fov, [*wanted, *more]) for fov in fovs]
     else:
         fovs = align(fovs)
+    if pairs is not None:
+        if labels is not None:
+            raise InputError("--pairs names the label images.", fix="leave --labels away (Python: labels=)")
+        paths = paired(read_pairs(pairs), {fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}, pairs)
+        return [_with_labels(fov, paths[fov.fov_id]) for fov in fovs]
     if labels is None:
         return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
     files = _label_files(labels, [one.path for one in found])
     paths = _pair([fov.fov_id for fov in fovs], labels, files, images=images, found=found)
     return [_with_labels(fov, paths[fov.fov_id], _choice(fov, paths[fov.fov_id], labels)) for fov in fovs]
+
+
+def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
+    """The best guess which of some label images belongs to which FOV, as a CSV file for ``open_fovs(pairs=...)``."""
+    files: list[Place] = []
+    for path in _listed(list(labels.values()) if isinstance(labels, Mapping) else labels):
+        check_exists(path)
+        files += label_places(path)
+    return draft({fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}, files)
 
 
 def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:

@@ -8,6 +8,11 @@ from panimbus.core.errors import MatchError, listed
 from panimbus.io.names import MATCH_RULE, match_key, stem
 from panimbus.io.place import Place
 
+PAIRS_FIX = (
+    "let `panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv` propose the pairs, correct the file, and pass "
+    "--pairs pairs.csv (Python: pairs=, or labels={fov_id: path})"
+)
+
 
 def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> dict[str, Place]:
     """Pair FOVs and label files whose names are equal once known suffixes are dropped; in another case if nothing else fits.
@@ -38,13 +43,13 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
             raise MatchError(
                 f"FOV {fovs[key][0]!r} has {len(paths)} label images.",
                 got=listed([p.name for p in paths]),
-                fix="leave one in the folder, or pass the label images as a list or a mapping",
+                fix=f"leave one in the folder, or {PAIRS_FIX}",
             )
         if len(fovs.get(key, ())) > 1:
             raise MatchError(
                 f"{len(fovs[key])} FOVs have the same label image, {paths[0].name}.",
                 got=listed(fovs[key]),
-                fix="pass the labels as a mapping {fov_id: path}",
+                fix=PAIRS_FIX,
             )
     lonely = [fov for key, group in fovs.items() if key not in labels for fov in group]
     spare = [p.name for key, paths in labels.items() if key not in fovs for p in paths]
@@ -76,15 +81,13 @@ def _in_the_fovs_case(fovs: Mapping[str, object], labels: Mapping[str, list[Plac
 
 def _fix(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
     """What to do, with the pairs that look meant: one name begins with the other, at a break."""
-    pairs = [(fov, name) for fov in lonely for name in spare if _begins(fov, match_key(stem(name)))]
-    if pairs:
-        shown = ", ".join(f"{fov!r}: {name!r}" for fov, name in pairs[:3])
-        return f"rename the files, or pass images and labels as mappings {{fov_id: path}}; these look like pairs: {shown}"
     if not lonely:
-        return "pass the images to score as a list of files if labels of others may stay in the folder"
-    if len(lonely) < total:
+        return "pass the files to score instead of their folder (Python: as a list) if label images of others may stay"
+    if not spare and len(lonely) < total:
         return "pass only the images that have labels, or add the missing label images"
-    return "rename the label images after the FOVs, or pass images and labels as mappings {fov_id: path}"
+    pairs = [(fov, name) for fov in lonely for name in spare if _begins(fov, match_key(stem(name)))]
+    shown = ", ".join(f"{fov}: {name}" for fov, name in pairs[:3])
+    return f"{PAIRS_FIX}{f'; these look like pairs: {shown}' if pairs else ''}"
 
 
 def _begins(one: str, other: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from panimbus.core.errors import InputError
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")  # two letters at least: C:// is a drive
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _LOST_SLASH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 
@@ -59,6 +61,27 @@ class Url:
 Place = Path | Url
 
 
+def tidy(text: str) -> str:
+    """A path as it was meant: the home folder for ``~``, and without quotes around it. What is there under its name stays.
+
+    Examples
+    --------
+    >>> tidy("'my slide.tiff'"), tidy("fov1.tiff")
+    ('my slide.tiff', 'fov1.tiff')
+    """
+    if not text.strip(" \t").startswith((*_QUOTES, "~")):
+        return text
+    with suppress(OSError, ValueError):
+        if Path(text).exists():
+            return text
+    bare = text.strip(" \t")
+    if len(bare) > 2 and _QUOTES.get(bare[0]) == bare[-1]:
+        bare = bare[1:-1]
+    with suppress(RuntimeError):  # the home of nobody
+        return str(Path(bare).expanduser()) if bare.startswith("~") else bare
+    return bare
+
+
 def place(given: str | Path | Url) -> Place:
     """A path, or a `Url` where a text begins with ``https://``, ``s3://`` and the like.
 
@@ -69,13 +92,13 @@ def place(given: str | Path | Url) -> Place:
     """
     if isinstance(given, Url):
         return given
-    text = str(given)
+    text = tidy(str(given))
     if isinstance(given, Path):
         if _LOST_SLASH.match(text):
             raise InputError(
                 f"{text}: an address that was made a Path, which loses one of its slashes.", fix="pass the address as text (str)"
             )
-        return given
+        return Path(text) if text != str(given) else given
     if not _SCHEME.match(text):
         return Path(text)
     if text.lower().startswith("file://"):

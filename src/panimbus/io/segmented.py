@@ -19,6 +19,7 @@ from panimbus.core.table import CELL, FOV, PROVENANCE
 from panimbus.io.fovs import open_fovs
 from panimbus.io.labels import label_places, open_labels
 from panimbus.io.match import match
+from panimbus.io.pairs import paired, read_pairs
 from panimbus.io.place import Place
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ class Segmented:
         return np.unique(np.concatenate(found))
 
 
-def find_images(table: AnnData, labels: Sequence[Place], images: Sequence[Place] = ()) -> list[Segmented]:
+def find_images(
+    table: AnnData, labels: Sequence[Place], images: Sequence[Place] = (), *, pairs: str | None = None
+) -> list[Segmented]:
     """The label image of each FOV of a table, in the table's order.
 
     Parameters
@@ -81,31 +84,43 @@ def find_images(table: AnnData, labels: Sequence[Place], images: Sequence[Place]
         Files or folders, matched to FOVs by name; more FOVs may be there than the table has.
     images
         The same for the images, which GeoJSON labels and Mantis Viewer's channels need.
+    pairs
+        Instead of ``labels``: a file of pairs (`panimbus.io.pairs`) that names the table's FOVs.
     """
     fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
     sizes = _pixel_sizes(table)
     opened = {f.fov_id: f for f in open_fovs(list(images))} if images else {}
     if images and (lonely := [f for f in fovs if f not in opened]):
         raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
+    if pairs is not None:
+        places = paired(
+            read_pairs(pairs), {f: str(opened[f].source.get("image", "")) if f in opened else "" for f in fovs}, pairs
+        )
+    else:
+        places = _matched(fovs, labels)
+    out = []
+    for fov in fovs:
+        image, polygons = opened.get(fov), places[fov].name.lower().endswith((".geojson", ".json"))
+        if polygons and image is None:
+            raise InputError(
+                f"{places[fov]}: polygons do not say how large their image is.", fix="give the images, too: --images"
+            )
+        array = open_labels(places[fov], image.shape_yx if image is not None else (0, 0)).labels
+        if image is not None:
+            check_labels(array, fov, image.shape_yx)
+        out.append(Segmented(fov, array, sizes.get(fov) or (image.mpp if image is not None else None), image))
+    return out
+
+
+def _matched(fovs: Sequence[str], labels: Sequence[Place]) -> dict[str, Place]:
+    """The label image of each FOV by name; one FOV and one file that the user named are a pair."""
     files: list[Place] = []
     for path in labels:
         if isinstance(path, Path) and not path.exists():
             raise ReadError(f"{path}: there is no such label image or folder.")
         files += label_places(path)
     one = len(fovs) == len(files) == 1 and not (isinstance(labels[0], Path) and labels[0].is_dir())
-    paired = {fovs[0]: files[0]} if one else match(fovs, files, subset=True)
-    out = []
-    for fov in fovs:
-        image, polygons = opened.get(fov), paired[fov].name.lower().endswith((".geojson", ".json"))
-        if polygons and image is None:
-            raise InputError(
-                f"{paired[fov]}: polygons do not say how large their image is.", fix="give the images, too: --images"
-            )
-        array = open_labels(paired[fov], image.shape_yx if image is not None else (0, 0)).labels
-        if image is not None:
-            check_labels(array, fov, image.shape_yx)
-        out.append(Segmented(fov, array, sizes.get(fov) or (image.mpp if image is not None else None), image))
-    return out
+    return {fovs[0]: files[0]} if one else match(fovs, files, subset=True)
 
 
 def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.int64]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import tifffile
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Array
+from panimbus.io.leftovers import released, temporary_beside
 from panimbus.io.pyramid import Canvas, ImageSpec, blocks, in_memory, save_tiff
 
 _TILE = 256
@@ -39,8 +39,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    room = temporary_beside(final)
     try:
+        room.mkdir(mode=0o700)
         temporary = room / final.name
         yield temporary
         if not temporary.is_dir():
@@ -55,6 +56,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
+        released(room)
 
 
 def _sync(path: Path) -> None:

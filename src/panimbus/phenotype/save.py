@@ -48,6 +48,8 @@ class Wanted:
         ``report.html`` and ``figures/``; None writes them where matplotlib is installed.
     umap
         A UMAP among the figures.
+    pairs
+        Instead of ``labels``: a file of pairs (`panimbus.io.pairs`).
     """
 
     labels: tuple[str, ...] = ()
@@ -57,11 +59,14 @@ class Wanted:
     report: bool | None = None
     umap: bool = False
     about: dict[str, str] = field(default_factory=dict)
+    pairs: str | None = None
 
     def check(self) -> None:
         """Refuse at once what cannot be written: before anything is computed."""
-        if (self.mantis or self.spatialdata or self.images) and not self.labels:
-            raise InputError("Pictures of cells need the label images.", fix="pass --labels")
+        if self.labels and self.pairs is not None:
+            raise InputError("--labels and --pairs do not go together.", fix="leave one of them away")
+        if (self.mantis or self.spatialdata or self.images) and not (self.labels or self.pairs):
+            raise InputError("Pictures of cells need the label images.", fix="pass --labels (or --pairs)")
         for asked, module, what, extra in (
             (self.report or self.umap, "matplotlib", "A report with figures", "plots"),
             (self.umap, "umap", "A UMAP", "umap"),
@@ -73,9 +78,9 @@ class Wanted:
 def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
     """Find the label images and check them against the table, before anything is computed."""
     wanted.check()
-    if not wanted.labels:
+    if not (wanted.labels or wanted.pairs):
         return []
-    segmented = find_images(table, [place(p) for p in wanted.labels], [place(p) for p in wanted.images])
+    segmented = find_images(table, [place(p) for p in wanted.labels], [place(p) for p in wanted.images], pairs=wanted.pairs)
     for one in segmented:
         check_cells(table, one)
     return segmented
@@ -183,8 +188,9 @@ def open_run(folder: Path) -> tuple[AnnData, Wanted]:
     with guarded(folder / "run.json", "the file is not what `panimbus phenotype run` wrote."):
         asked = read_json(folder / "run.json", expected)["asked"]
         wanted = Wanted(
-            tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"]
-        )
+            tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"],
+            pairs=asked.get("pairs"),
+        )  # fmt: skip
     return read_h5ad(folder / "types.h5ad", expected), wanted
 
 

@@ -150,8 +150,9 @@ def finetune(
             got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
             fix="leave --normaliser away, or name the model it was made with",
         )
-    used, notes = _usable(calls, fovs, card)
+    used, notes = _determined(calls)
     _enough(used, settings)
+    _check_cells(calls, fovs, card)
     channels = list(dict.fromkeys(used[gold.CHANNEL]))
     n = len(fovs)
     dataset = read_dataset(fovs, channels, card, scale=scale, seen=lambda fov, done: report("scan", fov, done, n))
@@ -164,8 +165,19 @@ def finetune(
     return Finetuned(files, *found, settings, tuple(job.notes))
 
 
-def _usable(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> tuple[pd.DataFrame, list[str]]:
-    """Determined calls, one a cell and channel, of cells that exist; the index is 0 .. n-1."""
+def check_count(calls: pd.DataFrame, settings: FinetuneSettings) -> None:
+    """Refuse too few calls, before any image is read.
+
+    Parameters
+    ----------
+    calls, settings
+        As for `finetune`.
+    """
+    _enough(_determined(calls)[0], settings)
+
+
+def _determined(calls: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Determined calls, one a cell and channel; the index is 0 .. n-1."""
     notes = []
     if gold.DATASET in calls.columns and calls[gold.DATASET].nunique() > 1:
         raise InputError(
@@ -173,9 +185,6 @@ def _usable(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> tuple[
             available=sorted(calls[gold.DATASET].unique()),
             fix="pass the calls of one dataset, with its images",
         )
-    named = set(calls[gold.FOV])
-    cells = {f.fov_id: scan_cells(f, card.mpp).index.ids if f.fov_id in named else np.zeros(0, int) for f in fovs}
-    gold.check_against(calls, cells, {f.fov_id: f.channels for f in fovs})
     if calls[gold.ANNOTATOR].nunique() > 1:
         calls = consensus(calls)
         notes.append("several annotators: their consensus was used")
@@ -184,6 +193,13 @@ def _usable(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> tuple[
         notes.append(f"{open_:,} undetermined calls are left out")
     used = calls.assign(**{TRUTH: truth})[~np.isnan(truth)].reset_index(drop=True)
     return used, notes
+
+
+def _check_cells(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> None:
+    """Refuse calls of cells that do not exist."""
+    named = set(calls[gold.FOV])
+    cells = {f.fov_id: scan_cells(f, card.mpp).index.ids if f.fov_id in named else np.zeros(0, int) for f in fovs}
+    gold.check_against(calls, cells, {f.fov_id: f.channels for f in fovs})
 
 
 def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:

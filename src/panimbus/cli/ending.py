@@ -1,0 +1,126 @@
+"""How a run ends: signals, faults, and streams that take no text; one message each, and an exit code."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+DEBUG = "PANIMBUS_DEBUG"
+_PLAIN = {"µ": "u", "²": "2", "³": "3", "×": "x", "–": "-", "—": "-", "Ø": "diam.", "±": "+/-", "≥": ">=", "≤": "<=", "’": "'"}
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, which end a run as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    @property
+    def code(self) -> int:
+        """The exit code: 128 and the signal's number, as shells have it."""
+        return 128 + self.number
+
+
+def catch_signals() -> None:
+    """End this process, not those it starts, by `Stopped` on SIGTERM and SIGHUP (unless it is ignored, as under nohup)."""
+    process = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        signal.signal(number, signal.SIG_IGN)  # a second one must not disturb the tidying up
+        raise Stopped(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with suppress(ValueError, OSError):  # not the main thread
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, stop)
+
+
+def make_streams_lenient() -> None:
+    """Write what an ASCII or Windows terminal lacks in plain letters (µm as um), instead of failing on it."""
+    codecs.register_error("panimbus", _in_plain_letters)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and getattr(stream, "errors", "") != "panimbus":
+            reconfigure(errors="panimbus")
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+def about_os_error(error: OSError) -> str:
+    """One message about what the system refused."""
+    where = error.filename or "what was to be written"
+    if error.errno == errno.ENOSPC:
+        return (
+            f"The disk is full: {where} could not be written.\n  fix:       free some space and run the same command again; "
+            "what was finished is kept"
+        )
+    return f"{where}: {error.strerror or error}"
+
+
+def about_memory(error: MemoryError) -> str:
+    """One message about memory that does not suffice."""
+    return (
+        f"There is not enough memory{f' ({error})' if str(error) else ''}. What was finished is kept.\n"
+        "  fix:       run the same command again with more memory, fewer --threads or a smaller --tile; "
+        "`panimbus inspect` says how much is expected"
+    )
+
+
+def about_fault(error: Exception) -> str:
+    """One message about an exception that is the program's own; the traceback goes to a file, or with PANIMBUS_DEBUG=1 here."""
+    first = str(error).strip().partition("\n")[0][:200]
+    lines = [
+        "This is a fault of panimbus, not of your input.",
+        f"  got:       {type(error).__name__}{f': {first}' if first else ''}",
+    ]
+    text = "".join(traceback.format_exception(error))
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        return "\n".join([*lines, text.rstrip()])
+    fix = f"report it with the traceback: run the command again with {DEBUG}=1"
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(prefix="panimbus-fault-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{_command()}\n{_versions()}\n\n{text}")
+        fix = f"report it with the traceback in {name} ({DEBUG}=1 shows it here)"
+    return "\n".join([*lines, f"  fix:       {fix}"])
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["panimbus", *sys.argv[1:]])
+
+
+def _versions() -> str:
+    import platform
+
+    from panimbus import __version__
+
+    return f"panimbus {__version__}, Python {platform.python_version()}, {platform.platform()}, in {Path.cwd()}"
+
+
+def silence(stream: Any) -> None:
+    """Let a stream that nobody reads take what is still to come, so that the interpreter does not complain at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

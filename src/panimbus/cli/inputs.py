@@ -1,0 +1,112 @@
+"""From arguments to FOVs, and to an output folder that can be used; the same in every verb."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from panimbus.core.fov import Fov
+
+
+def open_given(  # noqa: PLR0913 (those of `open_fovs`)
+    images: Sequence[str],
+    labels: Sequence[str] | None = None,
+    *,
+    pairs: Path | None = None,
+    mpp: float | None = None,
+    dark_level: float | None = None,
+    channels: Sequence[str] | None = None,
+    channel_names: Path | None = None,
+    channel_types: str | None = None,
+    counterstains: bool = False,
+) -> list[Fov]:
+    """`panimbus.io.open_fovs` for arguments: one path is a path, several are a list."""
+    from panimbus.core.errors import InputError
+    from panimbus.io import open_fovs
+
+    if labels and pairs is not None:
+        raise InputError("--labels and --pairs do not go together.", fix="leave one of them away")
+    try:
+        return open_fovs(
+            images[0] if len(images) == 1 else list(images),
+            None if not labels else labels[0] if len(labels) == 1 else list(labels),
+            pairs=pairs,
+            mpp=mpp,
+            dark_level=dark_level,
+            channels=channels,
+            channel_names=channel_names,
+            channel_types=channel_types,
+            counterstains=counterstains,
+        )
+    except InputError:
+        if not labels and pairs is None:
+            refuse_labels_among(images)
+        raise
+
+
+def refuse_labels_among(images: Sequence[str]) -> None:
+    """Say so where label images were given like images, without --labels: ``predict image.tif mask.tif``."""
+    import shlex
+
+    from panimbus.core.errors import InputError
+
+    masks = [path for path in images if len(images) > 1 and _looks_like_labels(path)]
+    if not masks or len(masks) == len(images):
+        return
+    rest = [path for path in images if path not in masks]
+    raise InputError(
+        f"{', '.join(masks[:5])} {'looks' if len(masks) == 1 else 'look'} like label images, given as if they were images.",
+        expected="images, and their label images after --labels",
+        fix=f"{shlex.join(rest[:5])} {' '.join(f'--labels {shlex.quote(path)}' for path in masks[:5])}",
+    )
+
+
+def _looks_like_labels(path: str) -> bool:
+    """Whether a file has a label image's ending, or is one plane of few whole values in large patches."""
+    import numpy as np
+
+    from panimbus.core.errors import PanimbusError
+    from panimbus.io import open_fovs
+    from panimbus.io.names import match_key, stem
+    from panimbus.io.place import Url, place
+
+    where = place(path)
+    if isinstance(where, Url) or not where.is_file():
+        return False
+    if where.suffix.lower() in (".geojson", ".json") or match_key(stem(where)) != stem(where):
+        return True
+    try:
+        (fov,) = open_fovs(path)
+        if len(fov.channels) != 1 or fov.image.dtype.kind not in "iub":
+            return False
+        height, width = (min(n, 512) for n in fov.shape_yx)
+        part = np.asarray(fov.image[0, 0:height, 0:width])
+    except (PanimbusError, ValueError):
+        return False
+    return bool((part[:, 1:] == part[:, :-1]).mean() > 0.7) and len(np.unique(part)) > 1
+
+
+def prepare_out(out: Path) -> None:
+    """Refuse a folder that cannot be written to, before anything is computed; remove what a killed run left in it."""
+    from panimbus.core.errors import InputError
+    from panimbus.io.leftovers import remove_leftovers
+
+    there = next((p for p in (out, *out.parents) if os.path.lexists(p)), Path())
+    if not there.is_dir():
+        what = "is a link to nothing" if there.is_symlink() and not there.exists() else "is a file"
+        raise InputError(f"--out {out}: {there} {what}.", expected="a folder, new or of an earlier run")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"--out {out}: nothing may be written in {there}.", fix="choose another folder, or its rights")
+    if there == out:
+        remove_leftovers(out)
+
+
+def command_line() -> str:
+    """The command as it was given, for reports."""
+    import shlex
+    import sys
+
+    return shlex.join(["panimbus", *sys.argv[1:]])

@@ -1,0 +1,135 @@
+"""Whether the results in a folder are of the same run: what `run.json` says was asked for, against what is asked for now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from panimbus.core.errors import InputError, listed
+from panimbus.core.fov import Fov
+from panimbus.core.scale import ChannelScale
+from panimbus.infer.settings import PredictSettings
+from panimbus.io.place import Url, place
+from panimbus.model.weights import ModelFiles
+
+RUN, REQUEST = "run.json", "request"
+_PLACES = {"image": "image", "labels": "label image"}
+
+
+def asked_for(
+    fovs: Sequence[Fov],
+    model: ModelFiles,
+    settings: PredictSettings,
+    channels: Sequence[str] | None = None,
+    scale: ChannelScale | None = None,
+) -> dict[str, Any]:
+    """All that the tables depend on but the bytes of the files, as JSON has it; parameters as those of `predict`."""
+    given = None if scale is None else json.dumps(scale.to_dict(), sort_keys=True)
+    return {
+        "fovs": {f.fov_id: _origin(f) for f in fovs},
+        "channels": list(fovs[0].channels if channels is None else channels),
+        "model": {"name": model.card.name, "sha256": model.sha256},
+        "tta": str(settings.tta_for(model.card)),
+        "precision": str(settings.precision),
+        "on_error": str(settings.on_error),
+        "evidence": settings.evidence,
+        "thresholds": dict(settings.thresholds),
+        "min_area": settings.min_area,
+        "max_area": settings.max_area,
+        "normaliser": None if given is None else hashlib.blake2b(given.encode(), digest_size=8).hexdigest(),
+    }
+
+
+def check_same_run(out: Path, asked: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Refuse to replace the tables of another run.
+
+    Parameters
+    ----------
+    out
+        Folder. Without a `run.json` in it no run has ended there, and there is nothing to replace.
+    asked
+        From `asked_for`.
+    overwrite
+        Whether the user wants just that.
+
+    Raises
+    ------
+    InputError
+        That says what differs.
+    """
+    before = _earlier(out / RUN)
+    if overwrite or before is None:
+        return
+    differ = _differences(before, json.loads(json.dumps(asked)))
+    if differ:
+        raise InputError(
+            f"{out}: the tables of another run are there, and this run would replace them.",
+            expected="the FOVs, channels, model and settings of that run; or a folder of its own",
+            got="\n             ".join(differ),
+            fix="pass another --out; or --overwrite to replace them (what is the same is not computed again)",
+        )
+
+
+def _earlier(path: Path) -> dict[str, Any] | None:
+    """What an earlier run was asked for, as far as can be told."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data.get(REQUEST), dict):
+            return dict(data[REQUEST])
+        of = data["inputs"]  # a run of an older version, or of the demonstration
+        return {"fovs": {fov: {k: _absolute(about[k]) for k in _PLACES if k in about} for fov, about in of.items()}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A sentence for each kind of difference in what both say."""
+    old, new = _mapping(before.get("fovs")), _mapping(now["fovs"])
+    more, fewer = [f for f in new if f not in old], [f for f in old if f not in new]
+    out = []
+    if old and (more or fewer):
+        parts = [f"{len(more)} more here ({listed(more, 5)})"] * bool(more) + [
+            f"{len(fewer)} missing ({listed(fewer, 5)})"
+        ] * bool(fewer)
+        out.append(f"FOVs: {', '.join(parts)}; the normaliser is that of all FOVs together, so that all scores change")
+    for key, name in (*_PLACES.items(), ("part", "part of a file"), ("mpp", "µm per pixel"), ("dark_level", "dark level")):
+        moved = [f for f in new if key in _mapping(old.get(f)) and old[f][key] != new[f].get(key)]
+        if moved:
+            first = f"{old[moved[0]][key]} there, {new[moved[0]].get(key)} here"
+            out.append(f"{name} of {listed(moved, 3)}: {first}")
+    theirs, ours = before.get("channels"), now["channels"]
+    if theirs is not None and theirs != ours:
+        out.append(f"channels: {_channels(list(theirs), ours)}")
+    keys = [k for k in now if k in before and k not in ("fovs", "channels") and before[k] != now[k]]
+    return out + [f"{k.replace('_', '-')}: {_short(before[k])} there, {_short(now[k])} here" for k in keys]
+
+
+def _channels(theirs: list[str], ours: list[str]) -> str:
+    more, fewer = [c for c in ours if c not in theirs], [c for c in theirs if c not in ours]
+    parts = [f"{listed(more, 8)} only here"] * bool(more) + [f"{listed(fewer, 8)} only there"] * bool(fewer)
+    return "; ".join(parts) or "in another order"
+
+
+def _origin(fov: Fov) -> dict[str, Any]:
+    places = {key: _absolute(str(fov.source[key])) for key in _PLACES if key in fov.source}
+    part = {"part": str(fov.source["part"])} if "part" in fov.source else {}
+    return {**places, **part, "mpp": fov.mpp, "dark_level": fov.source.get("dark_level")}
+
+
+def _absolute(text: str) -> str:
+    where = place(str(text))
+    return str(where) if isinstance(where, Url) else str(where.absolute())
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and "name" in value:
+        return f"{value['name']} ({str(value.get('sha256'))[:8]})"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:97]}..."

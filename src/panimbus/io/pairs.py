@@ -1,0 +1,197 @@
+"""A CSV file that says which label image belongs to which FOV, where names do not; and a first draft of one."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from panimbus.core.errors import MatchError, ReadError, listed
+from panimbus.io.documents import read_text
+from panimbus.io.names import match_key, stem
+from panimbus.io.place import Place, Url, place
+
+IMAGE, LABELS, NOTE = COLUMNS = ("image", "labels", "note")
+_EXPECTED = "a CSV file with the columns image,labels: a FOV (its name, or its file) and its label image"
+_SURE, _LEAST = 0.9, 0.2
+_LARGEST = 16 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the file.
+
+    Parameters
+    ----------
+    line
+        Its number, for messages.
+    image
+        Name of a FOV, or name or path of its image.
+    labels
+        Where its label image is.
+    """
+
+    line: int
+    image: str
+    labels: Place
+
+
+def read_pairs(path: str | Path) -> list[Row]:
+    """Read a file of pairs.
+
+    Parameters
+    ----------
+    path
+        CSV (comma, semicolon or tab) with the columns ``image`` and ``labels``; further columns are not looked at. Label images
+        are relative to the file's folder.
+
+    Raises
+    ------
+    ReadError
+        If it cannot be read as such a table; the message names the lines.
+    """
+    file = Path(path)
+    lines = read_text(file, _EXPECTED, largest=_LARGEST).splitlines()
+    head = next((line for line in lines if line.strip()), "")
+    mark = max(",;\t", key=head.count)
+    try:
+        rows = [(number, row) for number, row in enumerate(csv.reader(lines, delimiter=mark), 1) if any(c.strip() for c in row)]
+    except csv.Error as error:
+        raise ReadError(f"{file}: the table cannot be read.", expected=_EXPECTED, got=str(error)) from None
+    names = [name.strip().lower() for name in rows[0][1]] if rows else []
+    if IMAGE not in names or LABELS not in names:
+        raise ReadError(
+            f"{file}: not a table of pairs.",
+            expected=_EXPECTED,
+            got=f"the columns {listed(names)}" if names else "an empty file",
+            fix="panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv",
+        )
+    where = names.index(IMAGE), names.index(LABELS)
+    out, bare = [], []
+    for number, row in rows[1:]:
+        image, labels = (row[k].strip() if k < len(row) else "" for k in where)
+        if not image or not labels or "\0" in image + labels:
+            bare.append(f"line {number}")
+            continue
+        there = place(labels)
+        out.append(Row(number, image, there if isinstance(there, Url) else file.parent / there))
+    if bare:
+        raise ReadError(
+            f"{file}: {len(bare)} lines name no image or no label image.",
+            expected=_EXPECTED,
+            got=listed(bare, 10),
+            fix="fill them in, or take them out",
+        )
+    return out
+
+
+def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[str, Place]:
+    """The label image of each FOV.
+
+    Parameters
+    ----------
+    rows
+        From `read_pairs`. Lines about other images are left alone.
+    fovs
+        FOV id -> path or address of its image; empty where there is none.
+    where
+        The file, for messages.
+
+    Raises
+    ------
+    MatchError
+        If a FOV has no line, or lines that differ; or a line fits several FOVs.
+    """
+    names = {fov: _names_of(fov, image) for fov, image in fovs.items()}
+    out: dict[str, Place] = {}
+    problems = []
+    for row in rows:
+        asked = _plain(row.image)
+        fits = [fov for fov in fovs if fov == row.image] or [fov for fov, of in names.items() if asked in of]
+        if len(fits) > 1:
+            problems.append(f"line {row.line}: {row.image!r} is {len(fits)} FOVs ({listed(fits, 5)}): name one")
+        elif fits and out.get(fits[0], row.labels) != row.labels:
+            problems.append(f"line {row.line}: FOV {fits[0]!r} has another label image in a line above")
+        elif fits:
+            out[fits[0]] = row.labels
+    problems += [f"FOV {fov!r} has no line" for fov in fovs if fov not in out] if not problems else []
+    if problems:
+        raise MatchError(
+            f"{where}: it does not give each FOV one label image.",
+            expected="a line for each FOV, with its name or its file in the column image",
+            got=listed(problems, 10),
+            available=list(fovs),
+        )
+    return {fov: out[fov] for fov in fovs}
+
+
+def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
+    """The best guess which label image belongs to which FOV, as a CSV file to be corrected.
+
+    Parameters
+    ----------
+    fovs
+        As in `paired`.
+    files
+        Label images.
+
+    Returns
+    -------
+    str
+        CSV with the columns image, labels, note. What is not sure, or was not guessed, is marked in the note.
+    """
+    names, free = list(fovs), list(dict.fromkeys(files))
+    alike = [[_alike(fov, file) for file in free] for fov in names]
+    best = sorted(((score, -i, -k) for i, row in enumerate(alike) for k, score in enumerate(row)), reverse=True)
+    rows = dict.fromkeys(names, ("", "no label image left: fill it in, or leave the image away"))
+    taken: set[int] = set()
+    for score, i, k in ((score, -i, -k) for score, i, k in best):
+        if rows[names[i]][0] or k in taken or score < _LEAST:
+            continue
+        taken.add(k)
+        rivals = sum(s > score - 0.02 for s in (*alike[i], *(row[k] for row in alike))) > 2
+        note = f"unsure: the names are {100 * score:.0f} % alike" if score < _SURE or rivals else ""
+        rows[names[i]] = (_text(free[k]), note)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((fov, *row) for fov, row in rows.items())
+    writer.writerows(
+        ("", _text(file), "no FOV left: take the line out, or name its FOV") for k, file in enumerate(free) if k not in taken
+    )
+    return out.getvalue()
+
+
+def _text(file: Place) -> str:
+    return str(file) if isinstance(file, Url) else str(file.absolute())
+
+
+def _names_of(fov: str, image: str) -> set[str]:
+    if not image:
+        return {fov}
+    where = place(image)
+    return {fov, where.name, _plain(image)} | ({stem(where)} if stem(where) else set())
+
+
+def _plain(text: str) -> str:
+    """A name as it is; a path with folders in one spelling."""
+    where = place(text)
+    if isinstance(where, Url) or (len(where.parts) < 2 and not where.is_absolute()):
+        return str(where)
+    return str(where.absolute())
+
+
+def _alike(fov: str, file: Place) -> float:
+    """How alike two names are, 0 to 1. Numbers count as wholes: fov1 is not nearly fov10."""
+    one, two = match_key(fov).lower(), match_key(stem(file)).lower()
+    if one == two:
+        return 1.0
+    ones, twos = (re.findall(r"\d+|[a-z]+", name) for name in (one, two))
+    ones, twos = ([w.lstrip("0") if w.isdigit() else w for w in words] for words in (ones, twos))
+    if ones == twos and ones:
+        return 0.95
+    return 0.9 * difflib.SequenceMatcher(None, ones, twos, autojunk=False).ratio()
