@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ CHANNELS = ("CD3", "CD20", "DAPI")
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left: exit code, stdout, stderr."""
+    """What a command left: exit code, stdout, stderr without the lines of the log, and those."""
 
     code: int
     out: str
     err: str
+    log: str = ""
+
+
+LOG = re.compile(r"panimbus [\d.]+ [\w ]+, \d{4}-|\[\d\d:\d\d:\d\d\] |panimbus [\w ]+: done in |next: ")
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +61,9 @@ def panimbus(monkeypatch, capsys, caplog):
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()
-        return Done(code, out, err + caplog.text)
+        lines = err.splitlines(keepends=True)
+        log = "".join(line for line in lines if LOG.match(line))
+        return Done(code, out, "".join(line for line in lines if not LOG.match(line)) + caplog.text, log)
 
     yield call
     logging.captureWarnings(capture=False)

@@ -180,10 +180,10 @@ def test_unreadable_settings(dataset, panimbus):
         (("--shard", "a"), "from 1 to n"),
         (("--shard", "1/0"), "from 1 to n"),
         (("--stage", "scan"), "goes with --shard"),
-        (("--shard", "1/2", "--stage", "score"), "Unknown stage"),
+        (("--shard", "1/2", "--stage", "score"), "'scan'"),
         (("--shard", "1/2", "--maps"), "--maps and --shard"),
         (("--shard", "1/2", "--dask", "local:2"), "--dask and --shard"),
-        (("--shard", "1/2", "--on-error", "ignore"), "available: raise, skip"),
+        (("--shard", "1/2", "--on-error", "ignore"), "'skip'"),
         (("--dask", "local:2", "--maps"), "one process"),
     ],
 )

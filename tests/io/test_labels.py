@@ -192,7 +192,7 @@ def test_a_mismatch_lists_both_sides(dataset):
     images, masks = dataset(images=("Point1_pt7", "Point2"), masks=("Point1.tiff", "x_mask.tiff"))
     with pytest.raises(MatchError) as error:
         open_fovs(images, masks)
-    for part in ("Point1_pt7, Point2", "Point1.tiff, x_mask.tiff", "_whole_cell", "'Point1_pt7': 'Point1.tiff'"):
+    for part in ("Point1_pt7, Point2", "Point1.tiff, x_mask.tiff", "_whole_cell", "Point1_pt7: Point1.tiff", "--print-pairs"):
         assert part in str(error.value)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from panimbus.core.errors import MatchError, ReadError, listed
 from panimbus.io.documents import read_text
 from panimbus.io.names import match_key, stem
-from panimbus.io.place import Place, Url, place
+from panimbus.io.place import Place, Url, place, tidy
 
 IMAGE, LABELS, NOTE = COLUMNS = ("image", "labels", "note")
 _EXPECTED = "a CSV file with the columns image,labels: a FOV (its name, or its file) and its label image"
@@ -54,7 +54,7 @@ def read_pairs(path: str | Path) -> list[Row]:
     ReadError
         If it cannot be read as such a table; the message names the lines.
     """
-    file = Path(path)
+    file = Path(tidy(str(path)))
     lines = read_text(file, _EXPECTED, largest=_LARGEST).splitlines()
     head = next((line for line in lines if line.strip()), "")
     mark = max(",;\t", key=head.count)
