@@ -38,7 +38,7 @@ def test_datasets_in_one_command(study, folder, panimbus, model, tmp_path):
         "evaluate", tmp_path / "eval.toml", "--out", tmp_path / "e", "--tta", "none", "--summary", tmp_path / "s", *model
     )
     assert done.code == 0, done.err
-    assert "normaliser of 3 FOVs" in done.err
+    assert "normaliser of 3 FOVs" in done.log
     assert "Otsu on mean intensity" in done.out
     scored = pd.read_csv(tmp_path / "e" / "calls.csv")
     assert len(scored) == len(study)

@@ -63,9 +63,9 @@ def do_share(
     from panimbus.cli.inputs import refuse_labels_among
     from panimbus.cli.predict import work_in_words
     from panimbus.core.errors import InputError
-    from panimbus.io.thresholds import parse_thresholds
     from panimbus.infer.record import asked_for, check_same_run
     from panimbus.infer.shares import predict_share
+    from panimbus.io.thresholds import parse_thresholds
 
     if shard is None:
         raise InputError(f"--stage {stage} goes with --shard.", fix="pass --shard 1/1 --stage scan, or leave --stage away")

@@ -67,8 +67,8 @@ def run(  # noqa: PLR0913 (one parameter an option)
     from panimbus.cli.console import RunLog, on_terminal
     from panimbus.cli.inputs import prepare_out
     from panimbus.clustering.cluster import ClusterSettings
-    from panimbus.io.thresholds import parse_thresholds
     from panimbus.io.scores import read_scores
+    from panimbus.io.thresholds import parse_thresholds
     from panimbus.phenotype.assign import TypeSettings, assign_types
     from panimbus.phenotype.rules import read_rules
     from panimbus.phenotype.save import Wanted, prepare, save, text_summary

@@ -97,10 +97,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     from panimbus.cli.console import echo_contradictions, running
     from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
-    from panimbus.io.thresholds import parse_thresholds
     from panimbus.infer.output import check_kinds, load_scale, save_run, summary
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.infer.record import asked_for, check_same_run
+    from panimbus.io.thresholds import parse_thresholds
     from panimbus.model.weights import resolve_model
 
     kinds = check_kinds(tables)
