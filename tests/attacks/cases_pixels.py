@@ -16,11 +16,11 @@ def nan_pixels(folder):
     return folder.predict("--mpp", "0.5", image=folder / "fov1.ome.tif")
 
 
-@attack("dark level must be 0 or more", "nan")
+@attack("--dark-level", "at least 0", "nan")
 def dark_level_nan(folder):
     return folder.predict("--dark-level", "nan")
 
 
-@attack("dark level must be 0 or more", "-300")
+@attack("--dark-level", "at least 0", "-300")
 def dark_level_negative(folder):
     return folder.inspect("--dark-level", "-300")
