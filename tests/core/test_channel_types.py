@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panimbus.core import table
-from panimbus.core.channel_types import check_channel_types, counterstains, types_of
+from panimbus.core.channel_types import check_channel_types, counterstains, id_channels, types_of
 from panimbus.core.counterstain import beside, likeness
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.fov import Fov
@@ -63,3 +63,11 @@ def test_declared_counterstains_count_instead_of_names():
     mean = np.random.default_rng(0).random((50, 3)).astype(np.float32)
     assert likeness(mean, ("CD3", "DAPI", "NucX"), ["NucX"])[2] == 1
     assert likeness(mean, ("CD3", "DAPI", "NucX"), ["NucX"])[1] != 1
+
+
+def test_channels_that_hold_the_ids():
+    ids = np.arange(1, 41)
+    mean = np.stack([ids, ids + 0.5, np.full(40, 7), np.where(ids > 38, 0, ids)], 1).astype(np.float32)
+    assert id_channels(mean, ids, ["a", "b", "c", "d"]) == ["a", "d"]
+    assert id_channels(mean[:4], ids[:4], ["a", "b", "c", "d"]) == []
+    assert id_channels(np.full((40, 1), np.nan), ids, ["a"]) == []

@@ -217,3 +217,11 @@ def test_cost_is_about_right(model, run, fov, make_tissue):
     assert 100 << 20 < cost.memory_bytes < 1 << 30
     auto = inspect_fovs(big, model=model("compact"), settings=PredictSettings(tta="auto", precision="float32", device="cpu")).cost
     assert 3 <= auto.passes < 24
+
+
+def test_a_label_image_among_the_channels(look, fov):
+    one = fov()
+    image = np.asarray(one.image).astype(np.float32).copy()
+    image[1] = one.labels
+    (warning,) = [w for w in look(one.with_(image=image)).warnings if "ids of the cells" in w]
+    assert f"channel {one.channels[1]!r}" in warning

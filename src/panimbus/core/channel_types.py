@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from panimbus.core.counterstain import is_counterstain
 from panimbus.core.errors import ChannelError, InputError
@@ -52,3 +56,39 @@ def types_of(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
 def counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
     """Those of the channels that are counterstains, declared or by their names."""
     return [c for c, t in zip(channels, types_of(channels, declared), strict=True) if t == COUNTERSTAIN_TYPE]
+
+
+def id_channels(mean: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.integer[Any]], channels: Sequence[str]) -> list[str]:
+    """Channels that hold the cells' own ids: label images taken for markers.
+
+    Parameters
+    ----------
+    mean : (n, C) float
+        Mean intensity of each cell; NaN where it is not known.
+    ids : (n,) integer
+        Their ids.
+    channels
+        The C names.
+
+    Returns
+    -------
+    list
+        Those in which 19 of 20 cells are as bright as their id says; none for fewer than 5 cells.
+
+    Examples
+    --------
+    >>> id_channels(np.array([[7, i] for i in range(1, 9)], float), np.arange(1, 9), ["CD3", "cells"])
+    ['cells']
+    """
+    out = []
+    for k, channel in enumerate(channels):
+        known = np.isfinite(mean[:, k])
+        own = np.isclose(mean[known, k], ids[known], rtol=1e-5, atol=0.01)
+        if len(own) >= 5 and own.sum() >= 0.95 * len(own):
+            out.append(channel)
+    return out
+
+
+def id_channel_in_words(channel: str) -> str:
+    """What to say of a channel that `id_channels` names."""
+    return f"channel {channel!r} holds the ids of the cells: it is a label image, not a marker (choose others with --channels)"

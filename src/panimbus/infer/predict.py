@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.channel_types import counterstains, types_of
+from panimbus.core.channel_types import counterstains, id_channel_in_words, id_channels, types_of
 from panimbus.core.counterstain import beside
 from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import ChannelError, InputError, listed
@@ -91,6 +91,7 @@ def predict(
     with _executor(plan) as executor, watching(chosen):
         run = Run(chosen, plan, executor, store, progress or (lambda _: None))
         scan_all(run)
+        _warn_of_ids(run)
         scale = normaliser(run, scale)
         scores = score_all(run, scale, executor.name)
         return collect(run, scale, scores, executor.name)
@@ -121,6 +122,13 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     if stains and not known and COUNTERSTAIN in card.stats:
         logger.warning("the normaliser does not say what looks like the counterstain (%s): fit a new one", listed(stains))
     return scale
+
+
+def _warn_of_ids(run: Run) -> None:
+    channels = run.plan.channels
+    of_fovs = (id_channels(seen.scan.mean, seen.cells.index.ids, channels) for seen in run.scanned.values())
+    for channel in dict.fromkeys(c for some in of_fovs for c in some):
+        logger.warning("%s", id_channel_in_words(channel))
 
 
 def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.channel_types import counterstains
+from panimbus.core.channel_types import counterstains, id_channel_in_words, id_channels
 from panimbus.core.counterstain import beside
 from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import InputError, PanimbusError, listed
@@ -233,6 +233,8 @@ def _look_at(fov: Fov, found: _Found) -> None:
         here = [c for c in found.channels if c in fov.channels]
         cells, scan = scan_fov(plain, here, model_mpp, beside=found.beside)
         found.scan_s += time.perf_counter() - begin
+        for line in map(id_channel_in_words, id_channels(scan.mean, cells.index.ids, here)):
+            found.warnings += [line] if line not in found.warnings else []
         for channel in here:
             _pool(found, channel, scan.stats[channel], watched, fov)
         lost = {channel for channel, _ in scan.skipped} | {c for c in found.beside if watched.not_finite[fov.index(c)]}
