@@ -143,23 +143,16 @@ class _Pages:
 
 def _with_tiff_data(table: _Pages, images: Sequence[OmeImage]) -> list[tuple[tuple[TiffData, ...], tuple[str, ...]]]:
     """Each image's TiffData and notes: images without any lie in the file's pages one after the other, if these fit."""
-    if all(image.tiff_data for image in images) or not images:
+    if any(image.tiff_data for image in images) or not table.is_tiff:
         return [(image.tiff_data, ()) for image in images]
-    needed = sum(image.pages for image in images)
-    whole = [i for i, page in enumerate(table.of(table.path)) if not is_reduced(page)] if table.is_tiff else []
-    if any(image.tiff_data for image in images) or len(whole) != needed:
-        raise ReadError(
-            f"{table.path}: the OME-XML says nowhere where the planes are (no TiffData).",
-            expected=f"TiffData elements, or {needed} pages in the channels' order",
-            got=f"{len(whole)} pages",
-            fix="export the file again",
-        )
+    whole = [i for i, page in enumerate(table.of(table.path)) if not is_reduced(page)]
+    if len(whole) != sum(image.pages for image in images):
+        return [((), ()) for _ in images]
     out: list[tuple[tuple[TiffData, ...], tuple[str, ...]]] = []
-    at = 0
     for image in images:
-        data = tuple(TiffData(whole[at + i], i, 1, None, None) for i in range(image.pages))
+        own, whole = whole[: image.pages], whole[image.pages :]
+        data = tuple(TiffData(page, i, 1, None, None) for i, page in enumerate(own))
         out.append((data, ("the OME-XML does not say where the planes are (no TiffData): the pages are read in order",)))
-        at += image.pages
     return out
 
 
@@ -179,13 +172,14 @@ def _one(chosen: Chosen, table: _Pages, path: Path, *, named: bool) -> RawImage:
 
 
 def _planes(image: OmeImage, table: _Pages, path: Path, *, named: bool) -> list[TiffPlane]:
-    x, y, c, z, t = image.sizes
-    if z > 1 or t > 1:
-        raise InputError(
-            f"{path}: the image is a volume or a time series.",
-            expected="one focal plane and one time (SizeZ = SizeT = 1)",
-            got=f"SizeC {c}, SizeZ {z}, SizeT {t}",
-            fix="project or split it first; if channels were saved as Z or T, export them as channels",
+    x, y, c = image.sizes[:3]
+    _refuse_volume(image, path)
+    if not table.placed(image)[0]:
+        raise ReadError(
+            f"{path}: the OME-XML says nowhere where the planes are (no TiffData).",
+            expected="TiffData elements, or as many pages as there are channels, in their order",
+            got=f"{len(table.of(path))} pages for {c} channels" if table.is_tiff else None,
+            fix="export the file again",
         )
     placed: dict[int, list[TiffPlane]] = {}
     at: dict[int, tuple[Path, int]] = {}
@@ -222,6 +216,17 @@ def _planes(image: OmeImage, table: _Pages, path: Path, *, named: bool) -> list[
             fix="copy the whole set of files, or export again",
         )
     return planes
+
+
+def _refuse_volume(image: OmeImage, path: Path) -> None:
+    c, z, t = image.sizes[2:]
+    if z > 1 or t > 1:
+        raise InputError(
+            f"{path}: the image is a volume or a time series.",
+            expected="one focal plane and one time (SizeZ = SizeT = 1)",
+            got=f"SizeC {c}, SizeZ {z}, SizeT {t}",
+            fix="project or split it first; if channels were saved as Z or T, export them as channels",
+        )
 
 
 def _pages_in(image: OmeImage, table: _Pages) -> Iterator[tuple[int, Path, int]]:
