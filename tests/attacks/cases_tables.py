@@ -45,8 +45,8 @@ def damaged(folder, change):
 def calls(folder, text):
     """Arguments of ``gold export``."""
     (folder / "calls.csv").write_bytes(text.encode() if isinstance(text, str) else text)
-    images = ["--images", folder.image(), "--labels", folder.labels()]
-    return ["gold", "export", folder / "calls.csv", *images, "--out", folder / "q"]
+    more = ["--calls", folder / "calls.csv", "--out", folder / "q"]
+    return ["gold", "export", folder.image(), "--labels", folder.labels(), *more]
 
 
 @attack("decimal comma", "decimal point")
