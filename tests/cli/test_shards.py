@@ -223,14 +223,14 @@ def test_just_one_process_writes_what_was_told(tmp_path):
 
     def go(k):
         barrier.wait()
-        found.append(_create(tmp_path / "request.json", {"format": 1, "k": k}))
+        found.append(_create(tmp_path / "backend.json", {"format": 1, "backend": str(k)}))
 
     threads = [threading.Thread(target=go, args=(k,)) for k in range(8)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    kept = json.loads((tmp_path / "request.json").read_text())
+    kept = json.loads((tmp_path / "backend.json").read_text())
     assert found.count(None) == 1
     assert all(f in (None, kept) for f in found)
-    assert [p.name for p in tmp_path.iterdir()] == ["request.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["backend.json"]

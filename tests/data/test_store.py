@@ -185,6 +185,9 @@ def test_damaged(source, tmp_path, break_it):
         (path / "examples.csv").write_text("\n".join(lines[:-1]))
     elif break_it == "json":
         (path / "store.json").write_text("{")
+        with pytest.raises(ReadError, match="this is not JSON"):
+            Store.open(path)
+        return
     elif break_it == "shard":
         shard = path / store.examples.folder[0] / "image" / "c" / "0" / "0" / "0" / "0"
         shard.write_bytes(shard.read_bytes()[:300])

@@ -36,11 +36,11 @@ def test_paths_are_relative_to_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("unit = 3", "2 problems"),
+        ("unit = 3", "(?s)unit: .*dataset: Field required"),
         ('[[dataset]]\nname = "d"\nimages = "i"', "'d' has no calls"),
         ('calls = "c"\n[[dataset]]\nname = "d"\nimages = "i"\n[[dataset]]\nname = "d"\nimages = "i"', "'d' is there twice"),
         ('calls = "c"\n[[dataset]]\nname = "mean"\nimages = "i"', "must not be called"),
-        ('calls = "c"\n[[dataset]]\nname = "d"\nimage = "i"', "dataset.0.image"),
+        ('calls = "c"\n[[dataset]]\nname = "d"\nimage = "i"', "dataset.0.image: there is no such setting; did you mean images"),
         ("draws = [", "not TOML"),
     ],
 )

@@ -62,3 +62,34 @@ def test_validated():
     assert "steps, names" in str(caught.value)
     with pytest.raises(InputError, match="the file: Input should be"):
         validated(Plan, [1], "plan")
+
+
+def test_half_a_character():
+    with pytest.raises(ReadError, match="text that is none"):
+        parse_json('{"a": "\\ud800"}', "a.json")
+    assert parse_json('{"a": "\\ud83d\\ude00"}', "a.json") == {"a": "😀"}
+
+
+def test_a_key_twice():
+    assert parse_json('{"a": 1, "a": 2}', "a.json") == {"a": 2}
+    with pytest.raises(ReadError, match="'a' is there twice"):
+        parse_json('{"a": 1, "a": 2}', "a.json", unique=True)
+
+
+class Strict(Plan):
+    model_config = {"extra": "forbid"}
+
+
+class Nested(BaseModel):
+    model_config = {"extra": "forbid"}
+
+    plan: Strict | None = None
+    plans: tuple[Strict, ...] = ()
+
+
+def test_did_you_mean():
+    with pytest.raises(InputError) as caught:
+        validated(Nested, {"plam": 1, "plans": [{"steps": 1, "name": ["a"], "zzzzz": 1}]}, "x")
+    assert "plam: there is no such setting; did you mean plan" in str(caught.value)
+    assert "plans.0.name: there is no such setting; did you mean names?" in str(caught.value)
+    assert "plans.0.zzzzz: there is no such setting\n" in str(caught.value) + "\n"

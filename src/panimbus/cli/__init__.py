@@ -141,17 +141,27 @@ def _interrupted(error: BaseException | None) -> tuple[str, int]:
 
 def _ended_by(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an exception: 2 if a user can mend it, 1 if it is ours."""
+    from panimbus.core.guard import out_of_memory
+
+    if not isinstance(error, PanimbusError) and out_of_memory(error):  # libraries say so in errors of many kinds
+        return about_memory(error, _options()), 2
     ends: tuple[tuple[Any, Callable[[Any], tuple[str, int]]], ...] = (
         (PanimbusError, lambda e: (str(e), 2)),
         (_InterruptedError, lambda e: _interrupted(e.__cause__)),
         ((BrokenPipeError, _PipeError), _broken_pipe),
         (OSError, lambda e: (about_os_error(e), 2)),
-        (MemoryError, lambda e: (about_memory(e), 2)),
         (typer.Abort, lambda _: ("", 130)),
         (_USAGE, lambda e: (_usage(e), int(getattr(e, "exit_code", 2)))),
         (Exception, lambda e: (about_fault(e), 1)),
     )
     return next(end(error) for kind, end in ends if isinstance(error, kind))
+
+
+def _options() -> set[str]:
+    """Names of the options of the verb that was called."""
+    verb = next((a for a in sys.argv[1:] if not a.startswith("-")), "")
+    command = getattr(typer.main.get_command(app), "commands", {}).get(verb)
+    return {name for parameter in getattr(command, "params", []) for name in parameter.opts}
 
 
 def _broken_pipe(error: Exception) -> tuple[str, int]:

@@ -59,7 +59,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     exclude_proposed: Annotated[
         bool, typer.Option("--exclude-proposed", help="Leave away the markers that the report proposes to exclude.")
     ] = False,
-    min_auc: Annotated[float, typer.Option(help="Least agreement of label and intensity before a marker is proposed.")] = 0.7,
+    min_auc: Annotated[
+        float, typer.Option(min=0, max=1, help="Least agreement of label and intensity before a marker is proposed.")
+    ] = 0.7,
 ) -> None:
     """Make silver labels, say how well they agree with the images, and write the store that `panimbus train` reads."""
     from dataclasses import replace

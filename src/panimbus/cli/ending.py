@@ -9,12 +9,20 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 DEBUG = "PANIMBUS_DEBUG"
+_THRIFTY = (
+    ("--tile", "a smaller --tile (e.g. 512)"),
+    ("--threads", "fewer --threads"),
+    ("--channels", "fewer --channels at a time"),
+    ("--workers", "--workers 0"),
+    ("--side", "a smaller --side"),
+)
 _PLAIN = {"µ": "u", "²": "2", "³": "3", "×": "x", "–": "-", "—": "-", "Ø": "diam.", "±": "+/-", "≥": ">=", "≤": "<=", "’": "'"}
 
 
@@ -76,13 +84,14 @@ def about_os_error(error: OSError) -> str:
     return f"{where}: {error.strerror or error}"
 
 
-def about_memory(error: MemoryError) -> str:
-    """One message about memory that does not suffice."""
-    return (
-        f"There is not enough memory{f' ({error})' if str(error) else ''}. What was finished is kept.\n"
-        "  fix:       run the same command again with more memory, fewer --threads or a smaller --tile; "
-        "`panimbus inspect` says how much is expected"
-    )
+def about_memory(error: Exception, options: Iterable[str] = ()) -> str:
+    """One message about memory that does not suffice; of a verb's options those that take less of it are named."""
+    from panimbus.core.guard import in_words
+
+    ways = [way for option, way in _THRIFTY if option in options]
+    fix = f"{', '.join([*ways, 'or'])} more memory (other programs take some of it)" if ways else "free some memory"
+    estimate = "; `panimbus inspect` says how much is expected" if "--tile" in options else ""
+    return f"There is not enough memory. What was finished is kept.\n  got:       {in_words(error)}\n  fix:       {fix}{estimate}"
 
 
 def about_fault(error: Exception) -> str:

@@ -30,15 +30,15 @@ def command(  # noqa: PLR0913 (one parameter an option)
     out: Annotated[
         Path, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder; must not hold a dataset yet.")
     ],
-    fovs: Annotated[int, typer.Option("--fovs", min=1, help="Number of fields of view.")] = 10,
+    fovs: Annotated[int, typer.Option("--fovs", min=1, max=100_000, help="Number of fields of view.")] = 10,
     seed: options.Seed = 0,
-    side: Annotated[int, typer.Option(min=64, help="Side of a field of view in pixels.")] = 512,
+    side: Annotated[int, typer.Option(min=64, max=16384, help="Side of a field of view in pixels.")] = 512,
     mpp: Annotated[float, typer.Option("--mpp", min=0.1, max=4.0, help="Micrometres per pixel.")] = 0.5,
-    markers: Annotated[int, typer.Option(min=0, help="Number of random markers; 0: the named panel.")] = 0,
+    markers: Annotated[int, typer.Option(min=0, max=1000, help="Number of random markers; 0: the named panel.")] = 0,
     platform: Annotated[
         options.Platform, typer.Option("--platform", case_sensitive=False, help="One for all fields of view.")
     ] = options.Platform.RANDOM,
-    errors: Annotated[float, typer.Option(min=0, help="Factor on the frequency of segmentation errors.")] = 1.0,
+    errors: Annotated[float, typer.Option(min=0, max=100, help="Factor on the frequency of segmentation errors.")] = 1.0,
     name: Annotated[str, typer.Option(help="Of the dataset.")] = "simulated",
 ) -> None:
     """Write images, label images, cells.csv, truth.csv and dataset.toml of simulated tissue.

@@ -20,6 +20,11 @@ from panimbus.core.keys import bounds
 
 logger = logging.getLogger(__name__)
 _LONGEST = 200
+# as C++, OpenVINO, torch (CPU and CUDA), Python's threads and the loader of libraries put it
+_NO_MEMORY = (
+    "bad_alloc", "allocate memory", "out of memory", "failed to allocate", "insufficient memory", "start new thread",
+    "resource temporarily unavailable", "failed to map segment",
+)  # fmt: skip
 
 
 @contextmanager
@@ -52,17 +57,26 @@ def guarded(where: object, what: str = "the file cannot be read.", *, fix: str |
         yield
     except PanimbusError:
         raise
-    except MemoryError as error:
-        raise ReadError(
-            f"{where}: it needs more memory than there is, or says that it does.", got=in_words(error), fix=fix
-        ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a full disk is no fault of what is read
-            raise
-        raise ReadError(f"{where}: {what}", got=in_words(error), fix=fix) from error
     except Exception as error:  # the one place: decoders raise errors of their own kinds (see above)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # a full disk is no fault of what is read
+        if out_of_memory(error):
+            what = "it needs more memory than there is, or says that it does."
         logger.debug("%s", where, exc_info=True)
         raise ReadError(f"{where}: {what}", got=in_words(error), fix=fix) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory did not suffice; libraries in C++ say it in an error of another kind.
+
+    Examples
+    --------
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("std::bad_alloc")), out_of_memory(RuntimeError("no"))
+    (True, True, False)
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError | OSError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def in_words(error: BaseException) -> str:
@@ -73,7 +87,8 @@ def in_words(error: BaseException) -> str:
     >>> in_words(KeyError("shape")), in_words(RecursionError())
     ("KeyError: 'shape'", 'RecursionError')
     """
-    first = str(error).strip().partition("\n")[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = next((line for line in lines if not line.startswith("Exception from ")), "".join(lines[:1]))  # OpenVINO's places
     first = first if len(first) <= _LONGEST else f"{first[:_LONGEST]}..."
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 

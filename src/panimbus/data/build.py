@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.shards import PER_SHARD, write_planes
 from panimbus.data.source import Report, ScannedFov, Source, silent
 from panimbus.data.store import CEILING, COLUMNS, EXAMPLES, EXTRA, INFO, VERSION, DatasetInfo, Store, StoreInfo
+from panimbus.io.documents import read_json
 from panimbus.io.write import atomic_path
 
 Array = npt.NDArray[Any]
@@ -177,9 +178,10 @@ def _key(source: Source, scanned: ScannedFov, settings: StoreSettings) -> str:
 
 def _finished(folder: Path) -> str | None:
     try:
-        return str(json.loads((folder / "key.json").read_text())["key"])
-    except (OSError, ValueError, KeyError):
-        return None
+        data = read_json(folder / "key.json")
+    except ReadError:
+        return None  # not there, or damaged: written anew
+    return str(data.get("key")) if isinstance(data, dict) else None
 
 
 def _write_fov(folder: Path, source: Source, scanned: ScannedFov, settings: StoreSettings, key: str) -> None:

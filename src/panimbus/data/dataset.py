@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from panimbus.core.errors import InputError, ReadError
+from panimbus.io.documents import read_toml, validated
 
-Paths = str | list[str]
+Text = Annotated[str, Field(min_length=1)]
+Paths = Text | Annotated[list[Text], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -180,13 +180,13 @@ class StoreFile(_Strict):
     """
 
     datasets: Annotated[list[StoreDataset], Field(min_length=1)]
-    mpp: Annotated[float, Field(gt=0)] = 1.0
-    tile: Annotated[int, Field(ge=16)] = 512
+    mpp: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    tile: Annotated[int, Field(ge=16, le=16384)] = 512
     overlap: Annotated[int, Field(ge=0)] = 16
     percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
     percentile_over: Literal["all", "nonzero"] = "all"
     extra: list[Literal["nuclear", "membrane"]] = Field(default_factory=list)
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
 
     @model_validator(mode="after")
     def _fits(self) -> StoreFile:
@@ -227,12 +227,7 @@ def planned(plan: StoreFile, changes: Mapping[str, Any]) -> StoreFile:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReadError(f"{path}: no such file.", expected="a dataset file (TOML)") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ReadError(f"{path}: the file is not TOML.", got=str(error)) from error
+    return read_toml(path, "a dataset file (TOML)")
 
 
 def _read(path: Path, model: type[Model]) -> Model:
@@ -240,8 +235,4 @@ def _read(path: Path, model: type[Model]) -> Model:
 
 
 def _checked(data: Mapping[str, Any], model: type[Model], what: str) -> Model:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        problems = [f"{'.'.join(str(p) for p in e['loc']) or 'the file'}: {e['msg']}" for e in error.errors()]
-        raise InputError(f"{what} cannot be used.", got="\n             ".join(problems), available=model.model_fields) from None
+    return validated(model, data, f"{what} cannot be used.", available=model.model_fields)

@@ -200,6 +200,9 @@ def fetch(name: str, out: str | Path, *, datasets: Sequence[str] | None = None, 
     """
     if name not in SETS:
         raise InputError("There is no such set of files.", got=name, available=SETS)
+    unknown = [d for d in datasets or () if d not in DATASETS]
+    if unknown or datasets == []:
+        raise InputError("Pan-M has no such dataset.", got=listed(unknown), available=DATASETS)
     out = Path(out)
     commit, files = list_files(SETS[name])
     files = _chosen(name, files, datasets)
@@ -248,8 +251,6 @@ def _chosen(name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | No
     if name == "nimbus-weights":
         chosen = [f for f in files if Path(f.path).name == "V1.pt"]
     elif datasets is not None:
-        if unknown := [d for d in datasets if d not in DATASETS]:
-            raise InputError("Pan-M has no such dataset.", got=listed(unknown), available=DATASETS)
         chosen = [f for f in files if any(part.split(".")[0] in datasets for part in Path(f.path).parts)]
     else:
         chosen = files

@@ -7,7 +7,6 @@ safe in forked workers.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import OrderedDict
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ReadError
+from panimbus.core.guard import guarded
+from panimbus.io.documents import read_json
 
 Array = npt.NDArray[Any]
 PER_SHARD = 32
@@ -66,16 +67,16 @@ class Planes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            meta = json.loads((path / "zarr.json").read_text())
+        with guarded(path, "the array of the store cannot be read.", fix="build the store again"):
+            meta = read_json(path / "zarr.json")
             (sharding,) = meta["codecs"]
             inner = sharding["configuration"]
             self.shape = tuple(int(n) for n in meta["shape"])
             self.dtype = np.dtype(str(meta["data_type"])).newbyteorder("<")
             self._shard = tuple(int(n) for n in meta["chunk_grid"]["configuration"]["chunk_shape"])[:-2]
             names = (sharding["name"], *(c["name"] for c in inner["codecs"]), inner["index_location"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReadError(f"{path}: the array of the store cannot be read.", got=f"{type(error).__name__}: {error}") from error
+            if min(*self.shape, *self._shard) < 1 or len(self._shard) != len(self.shape) - 2:
+                raise ReadError(f"{path}: the array of the store has no such shape.", got=f"{self.shape} in {self._shard}")
         if names != ("sharding_indexed", "bytes", "blosc", "end"):
             raise ReadError(f"{path}: the array is not one that panimbus wrote.", got=", ".join(names))
         self._indices: OrderedDict[tuple[int, ...], Array] = OrderedDict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from panimbus.core.errors import InputError, ReadError
+from panimbus.core.guard import guarded
 from panimbus.core.scale import ChannelScale, in_units
 from panimbus.data.shards import Planes
 from panimbus.data.split import SPLITS
+from panimbus.io.documents import read_json, validated
+from panimbus.io.members import name_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ _WIDE = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetInfo(_Frozen):
@@ -87,9 +89,9 @@ class StoreInfo(_Frozen):
 
     version: int = VERSION
     mpp: Annotated[float, Field(gt=0)]
-    tile: Annotated[int, Field(ge=16)] = 512
+    tile: Annotated[int, Field(ge=16, le=16384)] = 512
     overlap: Annotated[int, Field(ge=0)] = 16
-    percentile: float
+    percentile: Annotated[float, Field(gt=0, le=100)]
     percentile_over: str
     extra: tuple[str, ...] = ()
     datasets: tuple[DatasetInfo, ...]
@@ -190,19 +192,23 @@ class Store:
                 got="no such folder" if not folder.exists() else "a file" if folder.is_file() else f"no {INFO} in it",
                 fix="run `panimbus build` (again: it goes on where it was interrupted)",
             )
-        try:
-            data = json.loads((folder / INFO).read_text())
+        with guarded(folder, "the store's tables cannot be read.", fix="build it again"):
+            data = read_json(folder / INFO)
             version = data["info"]["version"]
             if version != VERSION:
                 raise InputError(
-                    f"{folder}: the store is of another version.", expected=str(VERSION), got=str(version), fix="build it again"
+                    f"{folder}: the store is of another version.",
+                    expected=str(VERSION),
+                    got=repr(version)[:40],
+                    fix="build it again",
                 )
-            info = StoreInfo.model_validate(data["info"])
+            about = f"{folder / INFO}: this is not what `panimbus build` wrote."
+            info = validated(StoreInfo, data["info"], about, fix="build it again")
             scales = {name: ChannelScale.from_dict(scale) for name, scale in data["scales"].items()}
+            _check_scales(folder, info, scales)
             names = dict.fromkeys(("dataset", "fov", "patient", "split", "marker", "tissue", "folder"), str)
             examples = pd.read_csv(folder / EXAMPLES, dtype=names, keep_default_na=False)
-        except (ValidationError, ValueError, KeyError, TypeError, OSError) as error:
-            raise InputError(f"{folder}: the store's tables cannot be read.", got=str(error), fix="build it again") from error
+            _check_examples(folder, info, examples)
         if len(examples) != data.get("rows") or tuple(examples.columns) != COLUMNS:
             raise InputError(
                 f"{folder}: {EXAMPLES} is not the table the store was finished with.",
@@ -275,6 +281,26 @@ class Store:
                 self._folders.popitem(last=False)
         self._folders[name] = known
         return known
+
+
+def _check_scales(folder: Path, info: StoreInfo, scales: dict[str, ChannelScale]) -> None:
+    """Every marker of every dataset has a normaliser."""
+    for one in info.datasets:
+        if lost := [m for m in one.markers if one.name not in scales or m not in scales[one.name].normaliser]:
+            raise InputError(f"{folder}: {INFO} has no normaliser of {one.name}'s {lost[0]}.", fix="build it again")
+
+
+def _check_examples(folder: Path, info: StoreInfo, examples: pd.DataFrame) -> None:
+    """The table names folders inside the store, and markers and datasets that it has."""
+    markers = {(one.name, marker) for one in info.datasets for marker in one.markers}
+    if lost := set(zip(examples["dataset"], examples["marker"], strict=True)) - markers:
+        raise InputError(
+            f"{folder}: {EXAMPLES} has markers that {INFO} does not have.", got=" ".join(min(lost)), fix="build it again"
+        )
+    if outside := [name for name in examples["folder"].unique() if name_problem(name) is not None]:
+        raise InputError(f"{folder}: {EXAMPLES} names a folder outside the store.", got=outside[0], fix="build it again")
+    if (examples[["tile", "plane"]].to_numpy() < 0).any():
+        raise InputError(f"{folder}: {EXAMPLES} has negative numbers of tiles or planes.", fix="build it again")
 
 
 def _load(path: Path) -> npt.NDArray[Any]:

@@ -5,18 +5,18 @@ Paths are relative to ``root``, and ``root`` to the file.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate.confounders import RADIUS_PX
+from panimbus.io.documents import read_toml, validated
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SilverFile(_Frozen):
@@ -59,8 +59,8 @@ class EvalDataset(_Frozen):
     """
 
     name: Annotated[str, Field(min_length=1)]
-    images: Path | tuple[Path, ...]
-    labels: Path | tuple[Path, ...] | None = None
+    images: Path | Annotated[tuple[Path, ...], Field(min_length=1)]
+    labels: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
     calls: Path | None = None
     rename: dict[str, str] = Field(default_factory=dict)
     mpp: Annotated[float, Field(gt=0)] | None = None
@@ -96,9 +96,9 @@ class EvalConfig(_Frozen):
     calls: Path | None = None
     unit: Literal["marker", "fov"] = "marker"
     likely: bool = True
-    draws: Annotated[int, Field(ge=2)] = 1000
-    seed: int = 0
-    radius_px: Annotated[float, Field(gt=0)] = RADIUS_PX
+    draws: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    radius_px: Annotated[float, Field(gt=0, le=10_000)] = RADIUS_PX
     dataset: Annotated[tuple[EvalDataset, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -133,21 +133,9 @@ def load_config(path: Path, *, root: Path | None = None) -> EvalConfig:
     ReadError, InputError
         With every problem of the file.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReadError(f"{path}: there is no such file.", expected="a TOML file that names datasets") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path} is not TOML.", got=str(error)) from None
-    try:
-        config = EvalConfig.model_validate(data)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
-        raise InputError(
-            f"{path}: {len(problems)} problem{'s' * (len(problems) != 1)}.",
-            got="\n             ".join(problems),
-            fix="see examples/dev_gold.toml for a file that works",
-        ) from None
+    data = read_toml(path, "a TOML file that names datasets")
+    fix = "see examples/dev_gold.toml for a file that works"
+    config = validated(EvalConfig, data, f"{path}: the file cannot be used.", fix=fix)
     base = root if root is not None else path.parent / config.root
     return _rooted(config, base)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
-from panimbus.core.guard import guarded
 from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.evaluate.baselines import mixture_posterior
 from panimbus.evaluate.calls import KEY, check_overlap, raise_overlap
 from panimbus.evaluate.confounders import RADIUS_PX, heterogeneity, neighbours
 from panimbus.evaluate.metrics import otsu_calls
+from panimbus.io.segmented import pixel_sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,12 +90,10 @@ def score_calls(table: AnnData, calls: pd.DataFrame, beside: Beside | None = Non
     ids = table.obs[CELL].to_numpy()
     there = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
     raise_overlap(check_overlap(calls, there, {key: list(table.var_names) for key in there}), "the cell table")
-    with guarded("the cell table", "its provenance is not what panimbus predict wrote."):
-        inputs = json.loads(str(table.uns[PROVENANCE].get("inputs", "{}")))
-        mpp = {fov: float(dict(of_fov).get("mpp") or 1.0) for fov, of_fov in dict(inputs).items()}
+    sizes = pixel_sizes(table)
     parts = []
     for (_, fov, channel), rows in calls.groupby(["dataset", "fov", "channel"], sort=False):
-        cells = _cells(table, fovs == fov, str(channel), mpp.get(str(fov), 1.0))
+        cells = _cells(table, fovs == fov, str(channel), sizes.get(str(fov), 1.0))
         parts.append(_one(rows, cells, beside))
     out = pd.concat(parts)
     return _with_types(out, beside).sort_values(list(KEY), kind="stable", ignore_index=True)

@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError
+from panimbus.core.guard import guarded
 from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, ORACLES, SILVER_CELLS, EvaluateSettings, Evaluation
+from panimbus.io.documents import read_json
 from panimbus.io.tables import read_table
 from panimbus.io.write import atomic_path
 
@@ -66,8 +68,8 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
     if not (folder / SCORED).is_file():
         raise ReadError(f"{folder} is no folder that panimbus evaluate wrote.", expected=f"a folder with {SCORED}")
     frame = read_table(folder / SCORED)
-    try:
-        said = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    with guarded(folder, "this is no folder that panimbus evaluate wrote."):
+        said = read_json(folder / "evaluation.json")
         settings = EvaluateSettings(**said["settings"])
         if lost := [c for c in (*_WORDS, "truth", "weight", "score") if c not in frame]:
             raise InputError(f"{folder / SCORED}: columns are missing: {', '.join(lost)}.", available=list(frame.columns))
@@ -80,8 +82,6 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
             settings,
             {str(k): str(v) for k, v in said["about"].items()},
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ReadError(f"{folder} is no folder that panimbus evaluate wrote.", got=f"{type(error).__name__}: {error}") from None
 
 
 def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) -> None:

@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
 from panimbus.io import open_fovs
+from panimbus.io.documents import problems, read_json, validated
 from panimbus.io.leftovers import released, temporary_beside
 from panimbus.io.place import place
 from panimbus.io.write import atomic_path
@@ -212,13 +215,9 @@ def read_told(out: Path) -> Told:
             fix="pass the --out of the shards",
         )
     data = _read(path)
-    mine = dict(data["request"])
-    sha = mine.pop("model_sha256")
-    _check_version(path, mine.pop("version"))
-    for name in ("images", "labels", "channels"):
-        mine[name] = None if mine[name] is None else tuple(mine[name])
+    request, sha = _request_in(path, data["request"])
     backend = _read(out / BACKEND)["backend"] if (out / BACKEND).is_file() else None
-    return Told(Request(**mine), sha, int(data["shards"]), tuple(data["command"]), str(data["folder"]), backend)
+    return Told(request, sha, data["shards"], tuple(data["command"]), data["folder"], backend)
 
 
 def _check_version(path: Path, version: str) -> None:
@@ -261,16 +260,53 @@ def _replace(path: Path, data: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
+class _RequestFile(BaseModel):
+    """What ``request.json`` says."""
+
+    model_config = ConfigDict(strict=True)
+    format: Literal[1]
+    request: dict[str, Any]
+    shards: Annotated[int, Field(ge=1)]
+    command: list[str]
+    folder: str
+
+
+class _BackendFile(BaseModel):
+    """What ``backend.json`` says."""
+
+    model_config = ConfigDict(strict=True)
+    format: Literal[1]
+    backend: str
+
+
 def _read(path: Path) -> dict[str, Any]:
+    kind = _RequestFile if path.name == REQUEST else _BackendFile
+    fix = "remove it and start the shares again"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != _FORMAT:
-            raise ReadError(f"{path}: written by another version of panimbus.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReadError(
-            f"{path}: cannot be read.", got=f"{type(error).__name__}: {error}", fix="remove it and start the shares again"
-        ) from error
-    return dict(data)
+        data = read_json(path)
+    except ReadError as error:
+        raise ReadError(f"{error}", fix=fix) from None
+    return validated(
+        kind, data, f"{path}: not what the shares wrote, or of another version.", fix=fix, kind=ReadError
+    ).model_dump()
+
+
+def _request_in(path: Path, data: dict[str, Any]) -> tuple[Request, str]:
+    """The request of ``request.json``, every type checked, and the hash of its model."""
+    asked = dict(data)
+    sha, version = asked.pop("model_sha256", None), asked.pop("version", None)
+    _check_version(path, str(version))
+    wrong = [f"{name}: there is no such setting" for name in asked if name not in Request.__dataclass_fields__]
+    wrong += [] if isinstance(sha, str) else ["model_sha256: there is none"]
+    try:
+        request = TypeAdapter(Request).validate_python(asked)
+        wrong += [] if request.images else ["images: there are none"]
+    except ValidationError as error:
+        wrong += problems(error)
+    if wrong or not isinstance(sha, str):
+        got = "\n             ".join(wrong)
+        raise ReadError(f"{path}: not what the shares wrote.", got=got, fix="remove it and start the shares again")
+    return request, sha
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:

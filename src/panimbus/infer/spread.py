@@ -7,7 +7,6 @@ order, nor on which worker made them, nor on how often one died.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter, deque
@@ -24,6 +23,7 @@ from panimbus.infer import worker
 from panimbus.infer.backend import cpu_count
 from panimbus.infer.blocks import BlockPart
 from panimbus.infer.work import Plan, ScanWork, ScoreWork
+from panimbus.io.documents import read_json
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -267,11 +267,13 @@ def _connect(address: str, stack: ExitStack) -> Client:
     is_file = address.lower().endswith(".json")
     if is_file:
         try:
-            json.loads(Path(address).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            about = read_json(Path(address), "a scheduler file of Dask")
+        except ReadError as error:
             raise ReadError(
-                f"--dask {address}: not a scheduler file.", got=str(error), fix="start `dask scheduler --scheduler-file` first"
+                f"--dask {address}: not a scheduler file.", got=error.what, fix="start `dask scheduler --scheduler-file` first"
             ) from None
+        if not isinstance(about, dict) or not isinstance(about.get("address"), str):
+            raise ReadError(f"--dask {address}: not a scheduler file.", fix="start `dask scheduler --scheduler-file` first")
     where = {"scheduler_file": address} if is_file else {"address": address}
     try:
         client = Client(**where, timeout=_CONNECT_S, set_as_default=False)

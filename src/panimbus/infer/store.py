@@ -7,10 +7,9 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from panimbus.core.band import BandScan
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Fov
+from panimbus.core.guard import guarded
 from panimbus.core.labels import CellIndex
 from panimbus.core.regions import CellGeometry
 from panimbus.core.scale import ChannelStats, Histogram
@@ -31,7 +31,6 @@ from panimbus.io.write import TileWriter, atomic_path, tile_writer
 FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
 P = TypeVar("P", BlockPart, BandScan)
-_DAMAGED = (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile)
 _FORMAT = 7  # raise it when the meaning of what is stored changes
 
 
@@ -65,6 +64,12 @@ class FolderStore:
         data = self._load(self._path(fov, "scan"), key)
         if data is None:
             return None
+        with suppress(ReadError), guarded(self._path(fov, "scan")):  # what cannot be used is computed anew
+            return self._scan_in(data, fov, mpp)
+        return None
+
+    @staticmethod
+    def _scan_in(data: Mapping[str, Any], fov: Fov, mpp: float) -> tuple[FovCells, FovScan]:
         stats = {}
         for k, name in enumerate(json.loads(str(data["channels"]))):
             pixels, means = (
@@ -105,7 +110,11 @@ class FolderStore:
     def load_scores(self, fov: Fov, key: str, *, maps: str | None) -> Scored | None:
         """The stored scores and evidence, if they have this key (and maps of this format, if asked)."""
         data = self._load(self._path(fov, "scores"), key)
-        if data is None or (maps and not (str(data["maps"]) == maps and self.map_path(fov, maps).exists())):
+        if data is None or not {"score", "score_sd", "maps"} <= set(data):
+            return None
+        if data["score"].ndim != 2 or data["score"].shape != data["score_sd"].shape:
+            return None
+        if maps is not None and not (str(data["maps"]) == maps and self.map_path(fov, maps).exists()):
             return None
         return Scored(data["score"], data["score_sd"], {name: data[name] for name in EVIDENCE if name in data})
 
@@ -153,9 +162,10 @@ class FolderStore:
         """A part that `parts` listed."""
         path = self._folder(fov, kind) / f"{number:06d}.npz"
         data = self._load(path, key)
-        if data is None:
-            raise ReadError(f"{path}: a finished part can no longer be read.", fix="run the same command again")
-        return kind.from_arrays(data)
+        with suppress(ReadError), guarded(path):
+            return kind.from_arrays({} if data is None else data)
+        path.unlink(missing_ok=True)  # the next run computes it
+        raise ReadError(f"{path}: a finished part could no longer be read, and was removed.", fix="run the same command again")
 
     def drop_parts(self, fov: Fov, kind: type[Part]) -> None:
         """Remove the parts of a FOV that is whole."""
@@ -169,19 +179,16 @@ class FolderStore:
 
     @staticmethod
     def _has(path: Path, key: str) -> bool:
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-                return str(data["key"]) == key
-        except _DAMAGED:
-            return False
+        """Whether a file has this key, and all of it is as it was written."""
+        with suppress(ReadError), guarded(path), path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            return str(data["key"]) == key and data.zip.testzip() is None
+        return False
 
     @staticmethod
     def _load(path: Path, key: str) -> dict[str, Any] | None:
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-                return dict(data) if str(data["key"]) == key else None
-        except _DAMAGED:
-            return None  # not there, damaged, or from another version: computed anew
+        with suppress(ReadError), guarded(path), path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            return dict(data) if str(data["key"]) == key else None
+        return None  # not there, damaged, or from another version: computed anew
 
     @staticmethod
     def _save(path: Path, key: str, arrays: Mapping[str, Any]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -81,7 +81,13 @@ def parse_json(text: str | bytes, where: object, expected: str = "JSON", *, uniq
         data = json.loads(text, object_pairs_hook=_unique if unique else None)
     except (ValueError, RecursionError) as error:
         raise ReadError(f"{where}: this is not JSON.", expected=expected, got=in_words(error)) from None
-    return _shallow(data, where)
+    data = _shallow(data, where)
+    if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # half of a character, which no file name, table or message can hold
+            raise ReadError(f"{where}: it holds text that is none.", expected=expected, got=in_words(error)) from None
+    return data
 
 
 def parse_toml(text: str, where: object, expected: str = "TOML") -> dict[str, Any]:
@@ -116,16 +122,37 @@ def validated(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise kind(what, got="\n             ".join(problems(error)), fix=fix, available=available) from None
+        raise kind(what, got="\n             ".join(problems(error, model)), fix=fix, available=available) from None
 
 
-def problems(error: ValidationError) -> list[str]:
+def problems(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
     """What pydantic objects to, a sentence a problem, with the place it stands at; at most 12 are named."""
     out = []
     for problem in error.errors(include_url=False, include_context=False):
         place = ".".join(map(str, problem["loc"])) or "the file"
-        out.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
+        if problem["type"] == "extra_forbidden":
+            out.append(f"{place}: there is no such setting{_meant(model, problem['loc'])}")
+        else:
+            out.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return out if len(out) <= _SHOWN else [*out[:_SHOWN], f"... and {len(out) - _SHOWN} more"]
+
+
+def _meant(model: type[BaseModel] | None, place: Sequence[int | str]) -> str:
+    """The setting whose name is close to one that there is not, as a question."""
+    from difflib import get_close_matches
+
+    for key in place[:-1]:
+        field = None if model is None else model.model_fields.get(str(key))
+        model = model if isinstance(key, int) else None if field is None else _model_in(field.annotation)
+    names = [] if model is None else get_close_matches(str(place[-1]), model.model_fields, 1)
+    return f"; did you mean {names[0]}?" if names else ""
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as ``tuple[Arm, ...]`` or ``Arm | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part)) is not None), None)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

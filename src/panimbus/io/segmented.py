@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from panimbus.core.errors import InputError, MatchError, ReadError, listed
 from panimbus.core.fov import Array, ArrayLike, Fov, check_labels
 from panimbus.core.labels import unique_ids
 from panimbus.core.table import CELL, FOV, PROVENANCE
+from panimbus.io.documents import parse_json
 from panimbus.io.fovs import open_fovs
 from panimbus.io.labels import label_places, open_labels
 from panimbus.io.match import match
@@ -88,7 +88,7 @@ def find_images(
         Instead of ``labels``: a file of pairs (`panimbus.io.pairs`) that names the table's FOVs.
     """
     fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
-    sizes = _pixel_sizes(table)
+    sizes = pixel_sizes(table)
     opened = {f.fov_id: f for f in open_fovs(list(images))} if images else {}
     if images and (lonely := [f for f in fovs if f not in opened]):
         raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
@@ -137,10 +137,12 @@ def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.i
     return rows, ids
 
 
-def _pixel_sizes(table: AnnData) -> dict[str, float]:
+def pixel_sizes(table: AnnData) -> dict[str, float]:
+    """FOV -> µm per pixel, where the table says what it was made of."""
     provenance = table.uns.get(PROVENANCE, {})
-    try:
-        inputs: dict[str, Any] = json.loads(str(provenance["inputs"]))
-    except (KeyError, TypeError, json.JSONDecodeError):
+    inputs = provenance.get("inputs") if isinstance(provenance, Mapping) else None
+    if inputs is None:
         return {}
-    return {fov: float(about["mpp"]) for fov, about in inputs.items() if about.get("mpp")}
+    data = parse_json(str(inputs), 'uns["panimbus"]["inputs"] of the table')
+    sizes = {fov: about.get("mpp") for fov, about in data.items() if isinstance(about, dict)} if isinstance(data, dict) else {}
+    return {fov: float(mpp) for fov, mpp in sizes.items() if isinstance(mpp, int | float) and 0 < mpp < 1e6}

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.planes import check_planes
 from panimbus.core.scale import stat_names_known
-from panimbus.io.documents import parse_json, validated
+from panimbus.io.documents import parse_json, problems, validated
 
 # bounds far above any net in use: a card that asks for more is damaged, or meant to take all the memory there is
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -179,7 +179,7 @@ class ModelCard(_Frozen):
         data = {key: value for key, value in data.items() if key not in {"stride", "reach", "margin"}}
         kind = SETTINGS.get(str(data.get("architecture", "")))
         if kind is not None and isinstance(data.get("settings", {}), dict):
-            data["settings"] = kind.model_validate(data.get("settings", {}))
+            data["settings"] = _settings_of(kind, data.get("settings", {}))
         return data
 
     @field_validator("planes")
@@ -240,6 +240,14 @@ class ModelCard(_Frozen):
             fix="use a model file written by this version of panimbus, or update panimbus",
             kind=ReadError,
         )
+
+
+def _settings_of(kind: type[Settings], data: Any) -> Settings:
+    """Settings of an architecture; pydantic tells what is wrong with them as a part of the card."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"settings.{problem}" for problem in problems(error, kind))) from None
 
 
 def _known(names: tuple[str, ...], check: Callable[[Sequence[str]], None], what: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import re
 import shutil
@@ -128,10 +127,11 @@ def _names(segmented: Sequence[Segmented], wanted: Wanted, *, reported: bool) ->
 def _extras(out: Path) -> set[str]:
     """What the run before says it wrote, as far as it is what a run may write: nothing else is ever removed."""
     try:
-        listed = json.loads((out / "run.json").read_text(encoding="utf-8"))["extras"]
-        return {str(name) for name in listed if _OURS.fullmatch(str(name))}
-    except (OSError, KeyError, TypeError, ValueError):
+        data = read_json(out / "run.json")
+    except ReadError:
         return set()
+    names = data.get("extras") if isinstance(data, dict) else None
+    return {str(name) for name in names if _OURS.fullmatch(str(name))} if isinstance(names, list) else set()
 
 
 def _remove(path: Path) -> None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io import atomic_path
+from panimbus.io.documents import parse_json
 from panimbus.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -50,15 +51,18 @@ def load(path: Path) -> dict[str, Any]:
         raise _broken(path, "something else than tensors and plain values") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         raise _broken(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    if not isinstance(state, dict) or "identity" not in state:
-        raise _broken(path, f"a {type(state).__name__} without the keys of a checkpoint")
-    return state
+    state = state if isinstance(state, dict) else {}
+    names = state.get("identity")
+    if not isinstance(names, dict) or not all(isinstance(names.get(key), str) for key in ("config", "store")):
+        raise _broken(path, "values without the keys of a checkpoint")
+    out: dict[str, Any] = state
+    return out
 
 
 def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     """Refuse a checkpoint of other settings or of another store, and say what differs."""
     if (before := _filled(found["config"])) != wanted["config"]:
-        old, new = _flat(json.loads(before)), _flat(json.loads(wanted["config"]))
+        old, new = _flat(parse_json(before, path)), _flat(json.loads(wanted["config"]))
         changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
         raise InputError(
             f"{path.parent} holds a run with other settings.",
@@ -76,8 +80,8 @@ def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) 
 def _filled(config: str) -> str:
     """Settings of a run, with the defaults of those that there were not yet when it began."""
     try:
-        return json.dumps(TrainConfig.model_validate_json(config).identity(), sort_keys=True)
-    except ValidationError:
+        return json.dumps(TrainConfig.model_validate(parse_json(config, "the checkpoint")).identity(), sort_keys=True)
+    except (ValidationError, ReadError):
         return config
 
 

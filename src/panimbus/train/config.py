@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.data.augment import AugmentSettings
+from panimbus.io.documents import read_toml, validated
 from panimbus.model.card import ModelCard
 
 PRESETS = Path(__file__).parent / "presets"
-Steps = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0, le=10**12)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -62,8 +63,8 @@ class DataConfig(_Part):
 
     mpp: Annotated[float, Field(gt=0)] | None = None
     percentile: Annotated[float, Field(gt=0, le=100)] | None = None
-    crop: Count = 256
-    batch: Count = 16
+    crop: Annotated[int, Field(ge=1, le=16384)] = 256
+    batch: Annotated[int, Field(ge=1, le=65536)] = 16
     least_share: Share = 0.5
     statistics: Literal["store", "tile"] = "store"
     odds: Annotated[float, Field(ge=0)] = 0.7
@@ -138,9 +139,9 @@ class MachineConfig(_Part):
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 2
-    cache_mb: Annotated[int, Field(ge=0)] = 1024
-    threads: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    cache_mb: Annotated[int, Field(ge=0, le=10**9)] = 1024
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
     tensorboard: bool = False
 
 
@@ -148,7 +149,7 @@ class TrainConfig(_Part):
     """All settings of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "model"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     net: NetConfig = NetConfig()
     data: DataConfig = DataConfig()
     augment: AugmentSettings = AugmentSettings()
@@ -216,11 +217,7 @@ def make_config(data: Mapping[str, Any], *, source: str) -> TrainConfig:
     rest = {k: v for k, v in data.items() if k != "extends"}
     if "extends" in data:
         rest = overlaid(read_toml(_preset(str(data["extends"]))), rest)
-    try:
-        return TrainConfig.model_validate(rest)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
-        raise ReadError(f"{source}: these settings cannot be used.", got="\n             ".join(problems)) from error
+    return validated(TrainConfig, rest, f"{source}: these settings cannot be used.", kind=ReadError)
 
 
 def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,14 +235,6 @@ def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         old = out.get(key)
         out[key] = overlaid(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return out
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as nested dictionaries."""
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: not a TOML file.", got=str(error)) from error
 
 
 def _place(source: str | Path) -> Path:

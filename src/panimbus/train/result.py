@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from panimbus.core.errors import ReadError
 from panimbus.io import atomic_path
+from panimbus.io.documents import read_json
 from panimbus.model.unet import build
 from panimbus.model.weights import save_model
 from panimbus.train import checkpoint
@@ -86,8 +88,10 @@ def finish(run: Run) -> dict[str, Any]:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What `finish` returned."""
-    found: dict[str, Any] = json.loads((folder / RESULT).read_text())
-    return {k: math.nan if v is None else v for k, v in found.items()}
+    data = read_json(folder / RESULT)
+    if not isinstance(data, dict) or not {"step", "steps", "val_f1"} <= set(data):
+        raise ReadError(f"{folder / RESULT}: this is not the result of a run.", fix=f"remove {folder} to train anew")
+    return {k: math.nan if v is None else v for k, v in data.items()}
 
 
 def _plain(result: dict[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io import atomic_path
-from panimbus.train.config import TrainConfig, make_config, overlaid, read_toml
+from panimbus.io.documents import read_json, read_toml, validated
+from panimbus.train.config import Seed, TrainConfig, make_config, overlaid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Arm(_Part):
@@ -42,20 +44,15 @@ class Sweep(_Part):
     """What is trained: every arm with every seed. ``base`` is a config, and may say ``extends``."""
 
     base: dict[str, Any] = Field(default_factory=dict)
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     arm: Annotated[tuple[Arm, ...], Field(min_length=1)]
 
 
 def load_sweep(path: str | Path) -> Sweep:
     """Read a sweep from TOML; a path of a store is relative to the file. Every arm's settings are checked."""
     source = Path(path)
-    if not source.is_file():
-        raise ReadError(f"{source}: there is no such sweep file.")
-    try:
-        sweep = Sweep.model_validate(read_toml(source))
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ReadError(f"{source}: this sweep cannot be used.", got="\n             ".join(problems)) from error
+    data = read_toml(source, "a TOML file with [[arm]]")
+    sweep = validated(Sweep, data, f"{source}: this sweep cannot be used.", kind=ReadError)
     names = [arm.name for arm in sweep.arm]
     if len(set(names)) < len(names):
         raise ReadError(f"{source}: two arms have one name.", got=listed(sorted({n for n in names if names.count(n) > 1})))
@@ -157,7 +154,10 @@ def _seconds(place: Path, begun: float) -> float:
     """How long the run took in all: kept beside it, so that a second call tells the same."""
     path = place / "seconds.json"
     if path.exists():
-        return float(json.loads(path.read_text()))
+        with suppress(ReadError):
+            spent = read_json(path)
+            if isinstance(spent, int | float):
+                return float(spent)
     spent = round(time.perf_counter() - begun, 1)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(spent))

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from panimbus.core.correction import Correction
 from panimbus.core.errors import InputError
+from panimbus.io.documents import validated
 from panimbus.model.card import ModelCard
 from panimbus.train.called import SIDE, Crop, run, views
 
@@ -46,24 +47,20 @@ class FinetuneSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     how: Literal["weights", "recalibrate", "markers"] = "weights"
-    steps: Annotated[int, Field(ge=1)] = 200
-    batch: Annotated[int, Field(ge=1)] = 16
-    rate: Annotated[float, Field(gt=0)] = 3e-4
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 200
+    batch: Annotated[int, Field(ge=1, le=65536)] = 16
+    rate: Annotated[float, Field(gt=0, le=1)] = 3e-4
     pull: Annotated[float, Field(ge=0)] = 0.1
     share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     sure: Annotated[float, Field(gt=0.5, le=1)] = 0.975
     likely: Annotated[float, Field(gt=0.5, le=1)] = 0.85
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     device: str = "auto"
 
 
 def settings_of(**values: Any) -> FinetuneSettings:
     """Settings, or an `InputError` that says what is wrong with them."""
-    try:
-        return FinetuneSettings(**values)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError("These settings of fine-tuning cannot be used.", got=wrong) from None
+    return validated(FinetuneSettings, values, "These settings of fine-tuning cannot be used.")
 
 
 def pick_device(name: str) -> str:
