@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from panimbus.core.table import FOV, PROVENANCE
 from panimbus.evaluate.calls import check_overlap, raise_overlap, read_calls, read_cell_types, read_silver
 from panimbus.evaluate.config import EvalConfig, EvalDataset
 from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
+from panimbus.evaluate.misfit import doubts
 from panimbus.evaluate.scored import Beside, score_calls
 from panimbus.evaluate.wrong import Scene
 from panimbus.infer.output import load_scale
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from panimbus.model.card import ModelCard
 
+logger = logging.getLogger(__name__)
 Paths = Path | Sequence[Path]
 Say = Callable[[str], None]
 
@@ -61,6 +64,13 @@ class Judged:
     def threshold(self) -> float:
         """The score from which the model calls a cell positive."""
         return float(self.model.get("threshold", 0.5))
+
+    def doubt(self, calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> None:
+        """Say if calls seem to be of other cells."""
+        for dataset, rows in calls.groupby("dataset", sort=False):
+            for sentence in doubts(rows, tables):
+                self.notes.append(": ".join(filter(None, (str(dataset), sentence))))
+                logger.warning("%s", self.notes[-1])
 
     def evaluate(self, config: EvalConfig | None = None) -> Evaluation:
         """Judge all the calls."""
@@ -95,6 +105,8 @@ def of_table(calls: pd.DataFrame, table: AnnData, beside: Beside, fovs: Sequence
         Images with label images, for pictures; FOVs without calls or scores are not looked at.
     """
     out = Judged([score_calls(table, calls, beside)], model=dict(table.uns[PROVENANCE]))
+    names = table.obs[FOV].astype(str)
+    out.doubt(calls, {fov: table[(names == fov).to_numpy()] for fov in dict.fromkeys(names)})
     for fov in fovs:
         rows = table[(table.obs[FOV].astype(str) == fov.fov_id).to_numpy()]
         if rows.n_obs and fov.labels is not None:
@@ -144,6 +156,7 @@ def of_config(config: EvalConfig, *, model: str | None = None, tta: str | None =
             out.scored.append(score_calls(table, rows, beside[dataset.name]))
             out.scenes.append(Scene(dataset.name, fov, table))
             out.model = dict(table.uns[PROVENANCE])
+        out.doubt(mine, {s.fov.fov_id: s.table for s in out.scenes if s.dataset == dataset.name})
     return out
 
 

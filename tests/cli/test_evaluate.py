@@ -109,6 +109,22 @@ def test_silver_labels_and_cell_types(study, scored_table, panimbus, tmp_path):
     assert "- : " not in (tmp_path / "u" / "summary.md").read_text()
 
 
+def test_ids_off_by_one_are_noticed(study, scored_table, panimbus, tmp_path):
+    table = anndata.read_h5ad(scored_table)
+    called = study.pivot_table(index=["fov", "cell_id"], columns="channel", values="call", aggfunc="first") == "positive"
+    rows = called.reindex(pd.MultiIndex.from_frame(table.obs[["fov_id", "cell_id"]].astype({"fov_id": str}))).to_numpy(bool)
+    table.X[:, table.var_names.get_indexer(called.columns)] = 0.2 + 0.6 * rows
+    table.write_h5ad(scored_table)
+    last = study.groupby("fov")["cell_id"].transform("max")
+    for shift, words in ((0, None), (1, "every cell_id is one lower"), (-1, "every cell_id is one higher")):
+        shifted = study.assign(cell_id=study["cell_id"].astype(int) + shift)
+        shifted[(shifted["cell_id"] > 0) & (shifted["cell_id"] <= last)].to_csv(tmp_path / "calls.csv", index=False)
+        done = panimbus("evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t")
+        assert done.code == 0, done.err
+        assert ("off by one" in done.err) == (words is not None)
+        assert words is None or (words in done.err and words in (tmp_path / "t" / "report.html").read_text(encoding="utf-8"))
+
+
 def test_bad_calls_of_a_table(study, scored_table, panimbus, tmp_path):
     bad = pd.concat([study, study[:2].assign(fov="fov9"), study[:1].assign(channel="CD8"), study[:1].assign(cell_id=9999)])
     bad.to_csv(tmp_path / "bad.csv", index=False)
@@ -174,7 +190,7 @@ def test_a_table_that_panimbus_did_not_write(study, panimbus, tmp_path):
     anndata.AnnData(np.zeros((2, 1), np.float32)).write_h5ad(tmp_path / "x.h5ad")
     done = panimbus("evaluate", tmp_path / "calls.csv", "--table", tmp_path / "x.h5ad", "--out", tmp_path / "e")
     assert done.code == 2
-    assert "lacks obs['fov_id']" in done.err
+    assert "does not say which cell a row is" in done.err
 
 
 def test_bad_comparisons(panimbus, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from panimbus.core.errors import ChannelError, InputError, MatchError, ReadError
 from panimbus.core.naming import join_names, split_names
-from panimbus.io import open_fovs
+from panimbus.io import from_array, open_fovs
 from panimbus.io.channel_folder import looks_like_ids
 from panimbus.io.match import match
 from panimbus.io.names import is_label_name, match_key, may_be_label_name, natural, readable
@@ -402,3 +402,17 @@ def test_declared_types(tmp_path, ome):
 def test_types_that_cannot_be_used(ome, given, words):
     with pytest.raises(InputError, match=words):
         open_fovs(ome(channels=("CD3", "X1", "DAPI")), channel_types=given)
+
+
+def test_types_of_arrays(stack):
+    fov = from_array(stack, channels=["a", "b", "c"], mpp=0.5, channel_types={"b": "Blank"})
+    assert fov.channel_types == {"b": "blank"}
+    with pytest.raises(ChannelError, match="no channel 'd'"):
+        from_array(stack, channels=["a", "b", "c"], mpp=0.5, channel_types={"d": "blank"})
+
+
+def test_what_lies_beside_a_path_that_is_not_there(tmp_path, ome):
+    ome("fov1.ome.tif")
+    (tmp_path / "dead.tif").symlink_to("/nonexistent/dead.tif")
+    with pytest.raises(ReadError, match=r"(?s)fov2\.ome\.tif: no such file.*available: dead\.tif, fov1\.ome\.tif"):
+        open_fovs(tmp_path / "fov2.ome.tif")

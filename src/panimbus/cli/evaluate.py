@@ -89,6 +89,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.evaluate.config import load_config
     from panimbus.evaluate.scored import Beside
     from panimbus.io.h5ad import read_h5ad
+    from panimbus.io.scores import checked
 
     if table is None:
         config = load_config(what, root=root).only(tuple(options.names_in(only) or ()))
@@ -97,7 +98,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         _save(found, out, what.stem, summary, config)
         log.end(out)
         return
-    calls, scores = read_calls(what, likely=likely is not False), read_h5ad(table)
+    calls, scores = read_calls(what, likely=likely is not False), checked(read_h5ad(table), str(table))
     beside = Beside(
         cell_types=read_cell_types(cell_types) if cell_types else None, silver=read_silver(silver) if silver else None
     )

@@ -86,7 +86,7 @@ def check_exists(path: Place) -> None:
     if path.exists():
         return
     near = path.parent
-    beside = [p.name for p in names.children(near)] if near.is_dir() else None
+    beside = sorted((p.name for p in near.iterdir() if not names.is_hidden(p)), key=names.natural) if near.is_dir() else None
     raise ReadError(
         f"{path}: no such file or folder.",
         available=beside,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from panimbus.core.channel_types import check_channel_types
 from panimbus.core.counterstain import beside
 from panimbus.core.dark import DarkSubtracted, check_dark_level
 from panimbus.core.errors import InputError, MatchError, ReadError
@@ -161,6 +162,7 @@ def from_array(
     channels: Sequence[str],
     mpp: float | None,
     fov_id: str = "fov",
+    channel_types: Mapping[str, str] | None = None,
 ) -> Fov:
     """Make a FOV of arrays in memory.
 
@@ -176,6 +178,8 @@ def from_array(
         Micrometres per pixel.
     fov_id
         Name of the FOV.
+    channel_types
+        What channels are, as for `open_fovs`.
 
     Examples
     --------
@@ -184,7 +188,8 @@ def from_array(
     (8, 9)
     """
     names_ = [channels] if isinstance(channels, str) else list(channels)
-    return Fov(fov_id, image, tuple(names_), labels, mpp, source={"format": "array"})
+    types = check_channel_types(channel_types or {}, names_)
+    return Fov(fov_id, image, tuple(names_), labels, mpp, source={"format": "array"}, channel_types=types)
 
 
 def _locate(images: Paths) -> list[Found]:

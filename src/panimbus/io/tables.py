@@ -118,39 +118,6 @@ def is_alias(name: str, columns: Sequence[Column]) -> bool:
     return any(_key(name) in (_key(c.name), *map(_key, c.aliases)) for c in columns)
 
 
-def split_rows(text: str, where: object) -> list[tuple[int, list[str]]]:
-    r"""The rows of a small table of text, each with its line; rows without anything are left out.
-
-    Parameters
-    ----------
-    text
-        Fields separated by comma, semicolon, tab or bar, perhaps in quotes. Lines that begin with ``#`` are comments.
-    where
-        The file, for messages.
-
-    Examples
-    --------
-    >>> split_rows('a;b\n;\n"x;1";0,5', "t.csv")
-    [(1, ['a', 'b']), (3, ['x;1', '0,5'])]
-    """
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if not line.lstrip(' "\ufeff').startswith("#")]
-    lines = [(n, line) for n, line in lines if line.strip(' ,;\t|"')]
-    if not lines:
-        return []
-    delimiter = _delimiter([line for _, line in lines[:20]])
-    with guarded(where, "the table cannot be read."):
-        if any("\0" in line for _, line in lines):
-            raise ReadError(f"{where}: the table holds NUL characters: it is no text.")
-        reader = csv.reader((line for _, line in lines), delimiter=delimiter, skipinitialspace=True)
-        out, at = [], 0
-        for row in reader:
-            out.append((lines[at][0], [field.strip() for field in row]))
-            at = reader.line_num
-            if len(row) > MOST_COLUMNS:
-                raise ReadError(f"{where}: line {out[-1][0]} has {len(row):,} fields.", expected=f"at most {MOST_COLUMNS:,}")
-    return out
-
-
 def _key(name: str) -> str:
     return re.sub(r"[\s_.-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 

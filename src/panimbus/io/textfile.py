@@ -76,11 +76,13 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
             at = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
             since = since + len(chunk) if at < 0 else len(chunk) - at - 1
             last = (last + chunk)[-min(since, 1 << 16) :] if since else b""
-            _check_chunk(path, chunk, wide=wide, since=since, size=size)
+            _check_chunk(path, since=since, size=size)
             try:
-                decoder.decode(b"" if undecoded else chunk, final=not chunk)
+                text = decoder.decode(b"" if undecoded else chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                undecoded = error
+                undecoded, text = error, ""
+            if "\0" in text or (not wide and b"\0" in chunk):
+                raise ReadError(f"{path} is not a table that can be read: it holds NUL bytes.", expected="text")
             # two letters of UTF-8 in a row are no two letters of Windows-1252, which has no letter for some bytes
             suspect = suspect or re.search(rb"[\xc2\xc3\xce][\x80-\xbf]", chunk) is not None
             if undecoded is not None and (wide or suspect or re.search(rb"[\x81\x8d\x8f\x90\x9d]", chunk)):
@@ -98,11 +100,9 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
     return encoding, "" if wide else last.decode(encoding, "replace")
 
 
-def _check_chunk(path: Path, chunk: bytes, *, wide: bool, since: int, size: int) -> None:
+def _check_chunk(path: Path, *, since: int, size: int) -> None:
     if since > LONGEST_LINE:
         raise ReadError(f"{path}: a line is longer than {LONGEST_LINE >> 20} MB.", expected="a table")
-    if not wide and b"\0" in chunk:
-        raise ReadError(f"{path} is not a table that can be read: it holds NUL bytes.", expected="text")
     if size > (256 << 20) and size > 200 * path.stat().st_size:
         raise ReadError(f"{path}: it is compressed to less than a 200th: no table is.", got=f"more than {size:,} bytes")
 

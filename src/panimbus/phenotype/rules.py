@@ -11,7 +11,7 @@ from pathlib import Path
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.markers import canonical
 from panimbus.core.table import NOT_TYPED, UNASSIGNED
-from panimbus.io.tables import split_rows
+from panimbus.io.sheet import rows_of
 from panimbus.io.textfile import read_whole
 
 PLUS, MINUS, ANY, MAYBE = "+", "-", "any", "o"
@@ -248,7 +248,8 @@ def parents_first(types: Iterable[CellType]) -> list[CellType]:
 
 def _rows(text: str, source: str) -> list[dict[str, str]]:
     """Rows as spreadsheets write them: perhaps padded with separators, or shorter than the head."""
-    table = [row for _, row in split_rows(text, source)]
+    lines = [line for line in text.splitlines() if not line.lstrip(' "\ufeff').startswith("#")]
+    table = rows_of("\n".join(lines), source, "a rule table (CSV)")
     if not table:
         return []
     head = table[0]
