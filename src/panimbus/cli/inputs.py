@@ -58,7 +58,7 @@ def refuse_labels_among(images: Sequence[str]) -> None:
         return
     rest = [path for path in images if path not in masks]
     raise InputError(
-        f"{', '.join(masks[:5])} {'looks' if len(masks) == 1 else 'look'} like label images, given as if they were images.",
+        f"{', '.join(masks[:5])}: {'this looks' if len(masks) == 1 else 'these look'} like label images, not like images.",
         expected="images, and their label images after --labels",
         fix=f"{shlex.join(rest[:5])} {' '.join(f'--labels {shlex.quote(path)}' for path in masks[:5])}",
     )

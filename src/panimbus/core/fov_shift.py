@@ -83,7 +83,13 @@ def _warnings(names: list[str], channels: tuple[str, ...], share: Array, shift: 
     for k in np.flatnonzero(far.any(1)).tolist():
         hits = np.flatnonzero(far[k]).tolist()
         shares = [f"{channels[c]} {100 * share[k, c]:.1f} % (others {100 * middle[c]:.1f} %)" for c in hits]
-        out.append(f"FOV {names[k]} stands out in {len(hits)} of {len(channels)} markers: {listed(shares, 6)}")
+        out.append(
+            f"FOV {names[k]} differs in {len(hits)} of {len(channels)} markers, which tissue does, too (a follicle, a vessel, "
+            f"a tumour's rim): {listed(shares, 6)}"
+        )
         if len(hits) * 2 >= len(channels) and len(channels) >= 3 and abs(np.sign(shift[k, hits]).sum()) == len(hits):
-            out.append(f"FOV {names[k]}: most markers are shifted the same way, as by staining, acquisition or segmentation")
+            out.append(
+                f"FOV {names[k]}: most markers are shifted the same way, which cell types alone seldom do: look at its staining, "
+                "acquisition and segmentation"
+            )
     return tuple(out)

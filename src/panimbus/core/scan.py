@@ -31,6 +31,7 @@ from panimbus.core.scale import ChannelStats, Histogram
 Array = npt.NDArray[Any]
 Box = tuple[int, int, int, int]
 BAND_PIXELS = 1 << 23
+SKIP = '`panimbus predict --on-error skip` leaves these pixels out (Python: PredictSettings(on_error="skip"))'
 ON_ERROR = ("raise", "skip")
 _PATCH = 256  # rows and columns of the squares in which an unreadable part is looked for
 _THREADS = 2  # channels of a band at a time: one is read while the other is counted
@@ -265,7 +266,7 @@ def _scan_plane(
     except ReadError as error:
         if on_error == "raise" and not lenient:
             where = f"FOV {fov.fov_id!r}, channel {channel!r}, rows {rows[0]} to {rows[1] - 1}"
-            raise ReadError(f"{where}: {error}") from error
+            raise ReadError(f"{where}: {error}\n  or:        {SKIP}") from error
         pixels, holes = _read_around(fov, plane, rows)
     found = labels()
     try:

@@ -16,6 +16,7 @@ from panimbus.core.counterstain import beside
 from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
+from panimbus.core.grouped import grouped
 from panimbus.core.planes import check_given
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.table import FovScores, to_anndata
@@ -132,11 +133,9 @@ def _warn_of_ids(run: Run) -> None:
 
 
 def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
-    for channel in channels:
-        if scale.blank(channel):
-            logger.warning("channel %r: %s", channel, scale.notes.get(channel, "blank; every score is 0"))
-        elif channel in scale.notes:
-            logger.warning("channel %r: %s", channel, scale.notes[channel])
+    notes = {c: scale.notes.get(c, "blank; every score is 0" if scale.blank(c) else "") for c in channels}
+    for line in grouped(f"channel {channel!r}: {note}" for channel, note in notes.items() if note):
+        logger.warning("%s", line)
 
 
 def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:

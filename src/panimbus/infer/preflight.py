@@ -16,6 +16,7 @@ from panimbus.core.counterstain import beside
 from panimbus.core.dark import common_dark_level, dark_level_in_words
 from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
+from panimbus.core.grouped import grouped
 from panimbus.core.objects import object_kinds, object_shares
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
 from panimbus.core.scan import scan_fov
@@ -195,8 +196,8 @@ def inspect_fovs(
         channels=tuple(seen),
         counterstains=tuple(stains),
         objects=_objects(found),
-        problems=tuple(found.problems),
-        warnings=tuple(found.warnings),
+        problems=tuple(grouped(found.problems)),
+        warnings=tuple(grouped(found.warnings)),
         cost=cost,
     )
 

@@ -95,7 +95,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
             f"{len(fewer)} missing ({listed(fewer, 5)})"
         ] * bool(fewer)
         out.append(f"FOVs: {', '.join(parts)}; the normaliser is that of all FOVs together, so that all scores change")
-    for key, name in (*_PLACES.items(), ("part", "part of a file"), ("mpp", "µm per pixel"), ("dark_level", "dark level")):
+    for key, name in (
+        *_PLACES.items(),
+        ("part", "part of a file"),
+        ("mpp", "µm per pixel"),
+        ("dark_level", "dark level"),
+        ("types", "types of channels"),
+    ):
         moved = [f for f in new if key in _mapping(old.get(f)) and old[f][key] != new[f].get(key)]
         if moved:
             first = f"{old[moved[0]][key]} there, {new[moved[0]].get(key)} here"
@@ -116,7 +122,7 @@ def _channels(theirs: list[str], ours: list[str]) -> str:
 def _origin(fov: Fov) -> dict[str, Any]:
     places = {key: _absolute(str(fov.source[key])) for key in _PLACES if key in fov.source}
     part = {"part": str(fov.source["part"])} if "part" in fov.source else {}
-    return {**places, **part, "mpp": fov.mpp, "dark_level": fov.source.get("dark_level")}
+    return {**places, **part, "mpp": fov.mpp, "dark_level": fov.source.get("dark_level"), "types": dict(fov.channel_types)}
 
 
 def _absolute(text: str) -> str:

@@ -55,11 +55,12 @@ def read_pairs(path: str | Path) -> list[Row]:
         If it cannot be read as such a table; the message names the lines.
     """
     file = Path(tidy(str(path)))
-    lines = read_text(file, _EXPECTED, largest=_LARGEST).splitlines()
-    head = next((line for line in lines if line.strip()), "")
+    text = read_text(file, _EXPECTED, largest=_LARGEST)
+    head = next((line for line in text[:10_000].splitlines() if line.strip()), "")
     mark = max(",;\t", key=head.count)
     try:
-        rows = [(number, row) for number, row in enumerate(csv.reader(lines, delimiter=mark), 1) if any(c.strip() for c in row)]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
     except csv.Error as error:
         raise ReadError(f"{file}: the table cannot be read.", expected=_EXPECTED, got=str(error)) from None
     names = [name.strip().lower() for name in rows[0][1]] if rows else []
@@ -157,13 +158,13 @@ def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
         note = f"unsure: the names are {100 * score:.0f} % alike" if score < _SURE or rivals else ""
         rows[names[i]] = (_text(free[k]), note)
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\r\n")  # so that a carriage return in a name is quoted
     writer.writerow(COLUMNS)
     writer.writerows((fov, *row) for fov, row in rows.items())
     writer.writerows(
         ("", _text(file), "no FOV left: take the line out, or name its FOV") for k, file in enumerate(free) if k not in taken
     )
-    return out.getvalue()
+    return out.getvalue().replace("\r\n", "\n")
 
 
 def _text(file: Place) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
+from panimbus.core.naming import alike
 from panimbus.io.documents import validated
 from panimbus.model.card import ModelCard, PaperSettings
 from panimbus.model.headers import (
@@ -135,7 +136,7 @@ def resolve_model(spec: str | Path | None = None) -> ModelFiles:
             f"{path}: there is no such model file.", available=shipped_models(), fix="check the path, or name a model"
         )
     raise InputError(
-        f"Unknown model {name!r}.",
+        f"Unknown model {name!r}{alike(name, shipped_models())}.",
         available=[*shipped_models(), "nimbus"],
         fix="name one of these, or give the path of a .safetensors, .onnx or .pt file",
     )
