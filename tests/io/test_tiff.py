@@ -456,3 +456,27 @@ def test_jpeg_tiles(tmp_path, stack):
     tifffile.imwrite(path, plane, compression="jpeg", tile=(32, 32), photometric="minisblack")
     (fov,) = open_fovs(path)
     np.testing.assert_array_equal(fov.image[:], tifffile.imread(path))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_interleaved_samples_are_read_in_bounded_pieces(tmp_path, monkeypatch, byteorder):
+    """Forty channels of 3000 x 3000 would be 720 MB at once for each of them."""
+    monkeypatch.setattr(panimbus.io.tiff, "_AT_ONCE", 1000)  # three rows
+    image = np.random.default_rng(0).integers(0, 60_000, (37, 29, 5)).astype(np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, planarconfig="contig", photometric="minisblack", byteorder=byteorder)
+    (fov,) = open_fovs(path, channel_names=list("abcde"), mpp=1)
+    np.testing.assert_array_equal(fov.image[3], image[..., 3])
+    np.testing.assert_array_equal(fov.image[1, 5:31, 4:9], image[5:31, 4:9, 1])
+
+
+def test_large_pieces_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(panimbus.io.tiff, "_LARGE_SEGMENT", 1 << 20)
+    path = tmp_path / "a.tif"
+    options = {"planarconfig": "contig", "photometric": "minisblack", "compression": "zlib"}
+    tifffile.imwrite(path, np.zeros((300, 400, 5), np.uint16), rowsperstrip=300, **options)
+    (fov,) = open_fovs(path, channel_names=list("abcde"), mpp=1)
+    assert any("compressed in pieces of 1 MB" in note for note in fov.notes)
+    tifffile.imwrite(path, np.zeros((300, 400, 5), np.uint16), rowsperstrip=30, **options)
+    (fov,) = open_fovs(path, channel_names=list("abcde"), mpp=1)
+    assert fov.notes == ()

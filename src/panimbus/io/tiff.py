@@ -21,6 +21,8 @@ from panimbus.io.segments import check_complete, check_page, checked_segments, s
 
 _FIX = "copy or export the file again"
 _COLOUR_RATIO = 16
+_AT_ONCE = 1 << 25  # bytes: where samples are interleaved, all channels are read for the sake of one
+_LARGE_SEGMENT = 1 << 28
 
 
 class PageDecoder:
@@ -111,6 +113,11 @@ class TiffPlane:
         missing = (np.asarray(self.offsets[own]) == 0) | (np.asarray(self.bytecounts[own]) == 0)
         return int(missing.sum()), run
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes that are decoded for the smallest window; 0 where pixels are read as they lie."""
+        return 0 if self.raw is not None else math.prod(self.segment) * (1 if self.planar else self.step) * self.dtype.itemsize
+
     def read(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array) -> None:
         """Read rows y0:y1 and columns x0:x1 (``box``) of the open ``file`` into ``out``."""
         if self.raw is not None:
@@ -149,9 +156,17 @@ class TiffPlane:
         y0, y1, x0, x1 = box
         width = self.shape[1] * self.step
         item = self.raw_dtype.itemsize
+        straight = self.step == 1 and x1 - x0 == width and self.raw_dtype == out.dtype and out.flags.c_contiguous
+        rows = y1 - y0 if straight else max(1, _AT_ONCE // (width * item))
+        for top in range(y0, y1, rows):
+            bottom = min(top + rows, y1)
+            self._read_rows(file, (top, bottom, x0, x1), out[top - y0 : bottom - y0], straight=straight)
+
+    def _read_rows(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array, *, straight: bool) -> None:
+        y0, y1, x0, x1 = box
+        width, item = self.shape[1] * self.step, self.raw_dtype.itemsize
         file.seek((self.raw or 0) + y0 * width * item)
         count = (y1 - y0) * width
-        straight = self.step == 1 and x1 - x0 == width and self.raw_dtype == out.dtype and out.flags.c_contiguous
         data = out if straight else np.empty(count, self.raw_dtype)
         got = file.readinto(data.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
         if got < count * item:
@@ -196,7 +211,13 @@ class TiffImage:
         """What a user must know of the pixels: tiles that were never written."""
         sparse = [(plane, *plane.unwritten) for plane in self.planes]
         where = [f"{p.path.name} page {p.page + 1} ({n} of {total})" for p, n, total in sparse if n]
-        return (f"tiles that were never written count as 0: {listed(where, 5)}",) if where else ()
+        notes = [f"tiles that were never written count as 0: {listed(where, 5)}"] if where else []
+        if (size := max(plane.decoded_bytes for plane in self.planes)) >= _LARGE_SEGMENT:
+            notes.append(
+                f"the file is compressed in pieces of {size >> 20:,} MB, each decoded whole for every window and channel: "
+                "slow, and so much more memory; an OME-TIFF in tiles, channel by channel, is read fast"
+            )
+        return tuple(notes)
 
     def __getitem__(self, key: Any, /) -> Array:
         ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self._shape)
