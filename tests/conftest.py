@@ -4,6 +4,8 @@ import re
 import signal
 import socket
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,8 +77,9 @@ class StoreServer:
     asked
         (method, path) of every request.
     trouble
-        Ending of a path -> list of what happens to the next requests for it: a status, ``"drop"`` (the connection closes) or
-        ``"cut"`` (half of the bytes come); afterwards it is served.
+        Ending of a path -> list of what happens to the next requests for it: a status, ``"drop"`` (the connection closes),
+        ``"cut"`` (half of the bytes come), ``"page"`` (a web page), ``"loop"`` (sent to itself), ``"endless"`` or ``"drip"``
+        (bytes for ever, many or few); afterwards it is served.
     validators
         Whether ETag and Last-Modified are sent.
     ranges
@@ -116,6 +119,9 @@ def _store_handler(server):
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
+            if what in ("page", "loop", "endless", "drip"):
+                self._mislead(what)
+                return
             if what not in (200, "cut") or not file.is_file():
                 self.send_response(what if isinstance(what, int) and what != 200 else 404)
                 self.send_header("Content-Length", "0")
@@ -135,6 +141,23 @@ def _store_handler(server):
             if self.command == "GET":
                 self.wfile.write(data[: len(data) // 2] if what == "cut" else data)
                 self.close_connection = what == "cut"
+
+        def _mislead(self, what):
+            page = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
+            self.send_response(302 if what == "loop" else 200)
+            if what == "loop":
+                self.send_header("Location", self.path)
+            if what in ("page", "loop"):
+                self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            if what in ("page", "loop"):
+                self.wfile.write(page if self.command == "GET" else b"")
+                return
+            self.close_connection = True
+            with suppress(OSError):
+                for _ in range(2000):
+                    self.wfile.write(b"x" if what == "drip" else bytes(1 << 20))
+                    time.sleep(0.01 if what == "drip" else 0)
 
     return Handler
 

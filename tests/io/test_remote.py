@@ -132,6 +132,67 @@ def test_a_missing_chunk_is_the_fill_value(slide, store_server):
     assert not fov.image[1, :32, :32].any()
 
 
+def test_no_chunk_at_all_is_no_black_image(slide, store_server):
+    (fov,) = open_fovs(slide())
+    (store_server.root / "slide.ome.zarr/0/c").rename(store_server.root / "slide.ome.zarr/0/chunks")
+    with pytest.raises(ReadError, match=r"slide.ome.zarr: no chunk of array '0' is on the server"):
+        fov.image[0]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_web_page_is_neither_a_chunk_nor_a_document(slide, store_server, stack, version):
+    url = slide(version=version)
+    store_server.trouble = {"/.zgroup" if version == "0.5" else "/zarr.json": ["page"] * 100}
+    (fov,) = open_fovs(url)
+    np.testing.assert_array_equal(fov.image[0], stack[0])
+    store_server.trouble = {"/1/1/0": ["page"]}
+    with pytest.raises(ReadError, match=r"/1/1/0: the server sends a web page(.|\n)*sign in"):
+        fov.image[1]
+
+
+def test_an_answer_that_does_not_end(slide, store_server, stack):
+    url = slide()
+    (fov,) = open_fovs(url)
+    store_server.trouble = {"/0/c/1/1/0": ["endless"], "zarr.json": ["endless"]}
+    with pytest.raises(ReadError, match=r"/0/c/1/1/0: the server sends more than there can be"):
+        fov.image[1]
+    with pytest.raises(ReadError, match="more than there can be"):
+        open_fovs(url)
+    np.testing.assert_array_equal(open_fovs(url)[0].image[:], stack)
+
+
+def test_an_answer_that_drips(slide, store_server, monkeypatch):
+    (fov,) = open_fovs(slide())
+    monkeypatch.setattr(remote, "_SILENT_S", 0.2)
+    store_server.trouble = {"/0/c/1/1/0": ["drip"]}
+    with pytest.raises(ServerError, match=r"/0/c/1/1/0: the server sends too slowly"):
+        fov.image[1]
+
+
+def test_a_server_that_sends_one_in_circles(slide, store_server):
+    (fov,) = open_fovs(slide())
+    store_server.trouble = {"/0/c/1/1/0": ["loop"] * 1000}
+    with pytest.raises(ServerError, match=r"/0/c/1/1/0: could not be read(.|\n)*TooManyRedirects"):
+        fov.image[1]
+
+
+def test_consolidated_metadata_that_disagrees(slide, store_server):
+    url = slide(version="0.4")
+    folder = store_server.root / "slide.ome.zarr"
+    zarr.consolidate_metadata(str(folder))
+    assert open_fovs(url)[0].image.shape == (3, 70, 50)
+    document = folder / ".zmetadata"
+    document.write_text(document.read_text().replace("70", "71"))
+    with pytest.raises(ReadError, match=r"the consolidated metadata is not that of array '0'(.|\n)*70(.|\n)*71"):
+        open_fovs(url)
+
+
+def test_names_in_a_listing():
+    page = """<a href="cells/">cells</a> <A HREF='/a/slide.zarr/x%20y/?token=1'>x</A> <a href="../up">u</a> <a href="d/e">d</a>
+        <a href="https://other/a/slide.zarr/b">b</a> <a href="//[">bad</a> <a href="?C=N;O=D">sort</a>"""
+    assert remote._links(page, place("https://me:secret@host/a/slide.zarr")) == ["cells", "x y"]
+
+
 def test_a_damaged_chunk_is_named(slide, store_server):
     (fov,) = open_fovs(slide())
     (store_server.root / "slide.ome.zarr/0/c/1/1/0").write_bytes(b"broken")

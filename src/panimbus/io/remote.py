@@ -233,7 +233,7 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
 
 def _said(error: BaseException) -> str:
     status = getattr(error, "status", None)
-    if status is not None:
+    if status:
         return f"{status} {getattr(error, 'message', '')}".strip()
     text = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
