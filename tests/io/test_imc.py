@@ -113,6 +113,9 @@ def test_what_was_not_measured_is_left_out_with_a_note(mcd_file, image):
     (fov,) = open_fovs(mcd_file(measured(1, image), planned))
     assert fov.notes == ("acquisition 1: ROI 1", "1 acquisition of the .mcd planned but not measured: 2 (tumour)")
     np.testing.assert_array_equal(fov.image[:], image)
+    stopped = measured(4, image, records=records(image)[:2], width=100, title="")
+    (fov,) = open_fovs(mcd_file(measured(1, image), stopped))
+    assert fov.notes[1] == "1 acquisition of the .mcd stopped after less than 1 % of the pixels: 4"
     with pytest.raises(ReadError, match=r"no acquisition that can be read(.|\n)*planned but not measured: 2 \(tumour\)"):
         open_fovs(mcd_file(planned))
 

@@ -21,6 +21,7 @@ _SCHEMA = "<MCDSchema".encode("utf-16-le"), "</MCDSchema>".encode("utf-16-le")
 _LARGEST_XML = 128 << 20
 _MOST_COMPARED = 10**8  # readimc looks at every element for every region and acquisition
 _LARGEST_SIDE = 100_000  # pixels; a slide is 75 mm long
+_SPARSEST = 100  # pixels a record, above which a run that was stopped is left out
 _AGAIN = "copy the file again, or pass the .txt files that were exported with it"
 
 
@@ -131,9 +132,11 @@ def read_mcd(path: Path) -> list[RawImage]:
     """
     blocks = [_block(path, one) for one in _acquisitions(path)]
     empty = [block for block in blocks if not block.records]
-    measured = [block for block in blocks if block.records]
+    scarce = [block for block in blocks if 0 < block.records * _SPARSEST < block.width * block.height]
+    measured = [block for block in blocks if block.records and block not in scarce]
     shared = _sharing(measured)
-    notes = _left_out("planned but not measured", empty) + _left_out("left out, since they share their data with another", shared)
+    notes = _left_out("planned but not measured", empty) + _left_out("stopped after less than 1 % of the pixels", scarce)
+    notes += _left_out("left out, since they share their data with another", shared)
     images = [_image(path, block, notes) for block in measured if block not in shared]
     if not images:
         why = " ".join(notes) or "it lists no acquisition"
