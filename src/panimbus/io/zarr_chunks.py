@@ -18,7 +18,7 @@ from panimbus.core.errors import ReadError, listed
 from panimbus.io.place import Place
 from panimbus.io.zarr_limits import DOCUMENTS, Folder
 
-_COUNTED = 200_000
+_COUNTED = 50_000
 """Chunks (or shards) of an array up to which all are counted; of more, as many are sampled."""
 _SAMPLE = 4096
 _PROBED = 9
@@ -165,15 +165,14 @@ def look(array: Any, axes: tuple[str, ...]) -> Presence:
             channels.update(range(grid[channel]))  # a sample does not tell that a channel has none
         return Presence(grid, _SAMPLE, len(hits), channels, None)
     there, astray = 0, None
+    start, separator = _form(array, len(grid))
     for name in _files(root, len(grid) + 2):
-        at = _position(name)
-        if at is None:
-            continue
-        if len(at) == len(grid) and all(a < n for a, n in zip(at, grid, strict=True)) and _key(array, at) == name:
+        at = _numbers(name.removeprefix(start).split(separator)) if name.startswith(start) else None
+        if at is not None and len(at) == len(grid) and all(a < n for a, n in zip(at, grid, strict=True)):
             there += 1
             if channel is not None:
                 channels[at[channel]] += 1
-        elif astray is None:
+        elif astray is None and _CHUNK.fullmatch(name):
             astray = name
     return Presence(grid, total, there, channels, astray)
 
@@ -207,14 +206,19 @@ def _unravel(number: int, grid: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(out))
 
 
-_CHUNK = re.compile(r"(?:c[./])?\d+(?:[./]\d+)*")
+_CHUNK = re.compile(r"(?:c[./])?\d{1,20}(?:[./]\d{1,20})*")
 
 
-def _position(name: str) -> tuple[int, ...] | None:
-    """The numbers in a chunk's name; None for the name of something else."""
-    if not _CHUNK.fullmatch(name) or len(name) > 200:
-        return None
-    return tuple(int(part) for part in re.split(r"[./]", name.removeprefix("c/").removeprefix("c.")))
+def _form(array: Any, dimensions: int) -> tuple[str, str]:
+    """What the keys of an array's chunks begin with, and what separates the numbers in them."""
+    key = _key(array, (0,) * dimensions)
+    start = "" if key.startswith("0") else key[:2]
+    return start, key[len(start) + 1 : len(start) + 2] or "/"
+
+
+def _numbers(parts: list[str]) -> tuple[int, ...] | None:
+    """The numbers that stand in a chunk's key; None where something else does."""
+    return tuple(map(int, parts)) if all(part.isdecimal() and len(part) < 20 for part in parts) else None
 
 
 def _files(root: Path, depth: int) -> Iterator[str]:
