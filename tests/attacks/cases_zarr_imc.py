@@ -269,7 +269,7 @@ def mcd_with_a_control_character(folder):
     return _mcd(folder, measured(1, _small(folder), title="a \x0b & <b>"))
 
 
-@attack("document type or entities")
+@attack("fov1.mcd", "the XML in the file cannot be parsed")
 def mcd_with_entities(folder):
     bomb = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>'
     return _mcd(folder, measured(1, _small(folder)), edit=lambda xml: xml.replace("<Slide>", f"{bomb}<Slide>", 1))
