@@ -36,7 +36,17 @@ def test_all_problems_in_one_message(tmp_path):
     with pytest.raises(InputError) as caught:
         read_calls(path)
     message = str(caught.value)
-    says = ("calls.csv", "without a fov: line 3", "without a channel: line 4", "'0'", "'1.5'", "'pos'", "'maybe'", CALLS[1])
+    says = (
+        "calls.csv",
+        "without a fov: line 3",
+        "without a channel: line 4",
+        "'0'",
+        "do the ids count from 0?",
+        "'1.5'",
+        "'pos'",
+        "'maybe'",
+        CALLS[1],
+    )
     for words in (*says, "sampling_weight is not a positive number: lines 3, 4"):
         assert words in message, message
 

@@ -65,6 +65,9 @@ def test_overlap_says_all_at_once():
     assert "FOVs that are not there: g (there are: f)" in problems
     assert "CD4 (it has: CD3)" in problems
     assert "1 call of cells it does not have: 99" in problems
+    shifted = pd.DataFrame([("f", "CD3", 2), ("f", "CD3", 3)], columns=["fov", "channel", "cell_id"])
+    (problem,) = check_overlap(shifted, {"f": np.array([1, 2])}, {"f": ["CD3"]})
+    assert problem.endswith("does not have: 3; all are there if every cell_id is one lower")
     assert check_overlap(calls[:1], {"f": np.array([1, 2])}, {"f": ["CD3"]}) == []
 
 

@@ -146,7 +146,8 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     ids, whole = whole_numbers(out[CELL])
     wrong = ~whole | (ids <= 0)
     if wrong.any():
-        problems.append(f"cell_id is not a positive whole number: {lines_of(wrong)} ({_values(out[CELL][wrong])})")
+        zero = "; 0 is the background: do the ids count from 0?" if bool((whole & (ids == 0)).any()) else ""
+        problems.append(f"cell_id is not a positive whole number: {lines_of(wrong)} ({_values(out[CELL][wrong])}){zero}")
     out[CELL] = ids
     words = out[CALL].fillna("").astype(str).str.strip().str.lower().str.replace(r"[\s_-]+", " ", regex=True)
     unknown = ~words.isin(CALLS)
@@ -209,7 +210,9 @@ def check_against(calls: pd.DataFrame, cells: Mapping[str, Array], channels: Map
         absent = ~np.isin(ids, cells[name])
         if lost := dict.fromkeys(ids[absent].tolist()):
             count = f"{int(absent.sum()):,} of its {len(ids):,} calls"
-            problems.append(f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)} ({count})")
+            problems.append(
+                f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)} ({count}){off_by_one(ids, cells[name])}"
+            )
     if problems:
         first = next(iter(cells), None)
         raise InputError(
@@ -218,6 +221,18 @@ def check_against(calls: pd.DataFrame, cells: Mapping[str, Array], channels: Map
             available=[f"FOVs {listed(list(cells), 10)}", *([f"channels {listed(list(channels[first]))}"] if first else [])],
             fix="use the label images on which the calls were made, and the FOVs' and channels' own names",
         )
+
+
+def off_by_one(ids: Array, cells: Array) -> str:
+    """A hint for ids of which some are not there: whether all of them would be if they were one lower or higher.
+
+    Examples
+    --------
+    >>> off_by_one(np.array([2, 3, 4]), np.array([1, 2, 3]))
+    '; all are there if every cell_id is one lower'
+    """
+    shifts = [word for shift, word in ((-1, "lower"), (1, "higher")) if np.isin(ids + shift, cells).all()]
+    return f"; all are there if every cell_id is one {' or '.join(shifts)}" if shifts and len(ids) > 1 else ""
 
 
 def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64]:

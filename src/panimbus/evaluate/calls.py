@@ -102,7 +102,10 @@ def check_overlap(calls: pd.DataFrame, cells: Mapping[str, npt.NDArray[Any]], ch
         absent = ~rows["cell_id"].isin(cells[str(fov)])
         if absent.any():
             ids = sorted(set(rows["cell_id"][absent].tolist()))
-            problems.append(f"FOV {fov!r}: {_rows(absent)} of cells it does not have: {listed([str(i) for i in ids], _SHOWN)}")
+            hint = gold.off_by_one(rows["cell_id"].to_numpy(), cells[str(fov)])
+            problems.append(
+                f"FOV {fov!r}: {_rows(absent)} of cells it does not have: {listed([str(i) for i in ids], _SHOWN)}{hint}"
+            )
     return problems
 
 

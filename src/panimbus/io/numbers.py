@@ -106,8 +106,6 @@ def to_numbers(
         column = frame[name]
         if is_number(column):
             out[name] = column
-            if column.dtype.kind == "f" and bool((np.isfinite(column) & (column != np.round(column))).any()):
-                points.append(name)
             continue
         text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
         given = ~text.isin(NOTHING)
@@ -133,6 +131,7 @@ def to_numbers(
             fix="correct the values, or take these columns out",
         )
     if commas:
+        points += [n for n, c in out.items() if is_number(frame[n]) and bool((np.isfinite(c) & (c != np.round(c))).any())]
         _check_commas(commas, points, where)
         for name, text in commas.items():
             value = pd.to_numeric(text.str.replace(",", ".", regex=False)).astype(np.float64)
@@ -199,6 +198,9 @@ def whole_numbers(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], pd.Ser
         ids, whole = given, np.isfinite(given) & (given == np.round(given)) & (np.abs(given) <= 2.0**53)
     else:
         text = column.astype(str).str.strip()
+        joined = "".join(text)
+        if joined.isascii() and joined.isdecimal() and text.map(len).between(1, 18).all():  # nearly always
+            return np.array(text.tolist()).astype(np.int64), pd.Series(data=True, index=column.index)
         thousand = text.str.fullmatch(r"[1-9]\d{0,2}[.,]000")  # 1 or 1000
         if not text.str.fullmatch(r"\d{4,}[.,]000").any():
             text = text.mask(thousand, "?")

@@ -20,7 +20,7 @@ from panimbus.core.errors import InputError, MissingExtraError, ReadError, liste
 from panimbus.core.guard import guarded, in_words
 from panimbus.io.documents import check_regular
 from panimbus.io.names import stem
-from panimbus.io.numbers import LINE, NOTHING, cell_ids, to_numbers
+from panimbus.io.numbers import LINE, NOTHING, cell_ids, is_number, to_numbers
 from panimbus.io.textfile import examine, stream_of
 
 if TYPE_CHECKING:
@@ -150,18 +150,21 @@ def _places(path: Path, names: list[str], columns: Sequence[Column]) -> dict[str
 
 def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str, image: str | None) -> pd.DataFrame:
     """Every column in its kind."""
+    import pandas as pd
+
     kinds = {c.name: c.kind for c in columns if c.name in frame.columns}
     kinds |= {c: "text" for c in frame.columns if c not in kinds and rest == "text"}
     for name, kind in kinds.items():
         if kind == "text":
-            column = frame[name]
-            frame[name] = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+            column = frame[name].astype(object)
+            frame[name] = column.map({v: "" if pd.isna(v) else str(v).strip() for v in column.unique()})
         elif kind == "id":
             frame[name] = cell_ids(frame[name], f"{path}, column {name}")
     others = [c for c in frame.columns if c not in kinds]
     changed, _ = to_numbers(frame, [c for c, k in kinds.items() if k == "number"], path, perhaps=others)
     for name, values in changed.items():
-        frame[name] = values
+        if not is_number(frame[name]):
+            frame[name] = values
     for name in ("fov", "fov_id"):
         if image is not None and _key(image).startswith("image") and name in kinds:
             frame[name] = frame[name].map({v: _image_stem(v) for v in frame[name].unique()})
@@ -214,11 +217,11 @@ def _text(path: Path, columns: Sequence[Column], rest: str, first: str | None, e
     for i in nameless:
         if i and (there := frame.iloc[:, i].fillna("") != "").any():
             raise InputError(f"{path}: column {i + 1} has values and no name.", got=f"{frame.iloc[:, i][there].iloc[0]!r}")
-    frame = frame.drop(columns=[str(i) for i in nameless])
+    frame = frame.drop(columns=[str(i) for i in nameless]) if nameless else frame
     empty = frame.iloc[:, 0].isna() | (frame.iloc[:, 0] == "") if frame.shape[1] else frame.index == -1
     part = frame[empty]
     blank = part.index[(part.isna() | (part == "")).all(axis=1)]
-    frame = frame.drop(index=blank)
+    frame = frame.drop(index=blank) if len(blank) else frame
     frame.index.name = LINE
     return frame.set_axis([n for n in names if n], axis=1)
 

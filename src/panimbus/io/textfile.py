@@ -84,7 +84,7 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
             if "\0" in text or (not wide and b"\0" in chunk):
                 raise ReadError(f"{path} is not a table that can be read: it holds NUL bytes.", expected="text")
             # two letters of UTF-8 in a row are no two letters of Windows-1252, which has no letter for some bytes
-            suspect = suspect or re.search(rb"[\xc2\xc3\xce][\x80-\xbf]", chunk) is not None
+            suspect = suspect or (not chunk.isascii() and re.search(rb"[\xc2\xc3\xce][\x80-\xbf]", chunk) is not None)
             if undecoded is not None and (wide or suspect or re.search(rb"[\x81\x8d\x8f\x90\x9d]", chunk)):
                 raise ReadError(
                     f"{path}: the text is damaged, or in an encoding that is not read.",
