@@ -5,7 +5,9 @@ import json
 import numpy as np
 import tifffile
 
+from panimbus.infer.output import save_run
 from panimbus.io import open_fovs
+from panimbus.io.scores import read_scores
 
 
 def _stats(table):
@@ -40,3 +42,14 @@ def test_ids_among_the_channels_are_said(run, model, fov, caplog):
     image[1] = one.labels
     run(one.with_(image=image), model("plain"))
     assert "channel 'b' holds the ids of the cells" in caplog.text
+
+
+def test_odd_names_come_back_from_every_table(run, model, fov, tmp_path):
+    names = ("CD3", "cd3", "a/b", "=1+1", "HLA-DR,DP", 'q"x', "\U0001f600", "nan")
+    one = fov(channels=8)
+    one = one.with_(channels=names)
+    table = run(one, model("plain"))
+    save_run(table, tmp_path, ("h5ad", "csv", "parquet"), [one])
+    for file in ("cells.h5ad", "cells.csv", "cells.parquet"):
+        read = read_scores(tmp_path / file)
+        np.testing.assert_array_equal(read[:, list(names)].X, table.X, err_msg=file)

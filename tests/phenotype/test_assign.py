@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 
 import panimbus
 from panimbus.clustering.cluster import ClusterSettings
@@ -372,3 +373,17 @@ def test_a_channel_without_some_scores(anndata_of, caplog):
     with pytest.raises(InputError, match=r"not numbers \(NaN\)(.|\n)*CD20"):
         assign_types(anndata_of(np.tile(np.float32([0.9, np.nan]), (5, 1)), ["CD3", "CD20"]))
     assert "CD8a" not in assign_types(anndata_of(np.full((5, 3), 0.9), ["CD3", "CD20", "CD8a"]), without="CD8").var_names
+
+
+def test_channels_that_are_no_markers_tell_no_types():
+    rng = np.random.default_rng(0)
+    names = ["CD3", "CD20", "CD8", "CD4"]
+    table = AnnData(
+        rng.random((30, 4)).astype(np.float32),
+        obs=pd.DataFrame({"fov_id": "a", "cell_id": range(1, 31)}, index=[str(i) for i in range(30)]),
+        var=pd.DataFrame({"channel_type": ["marker", "blank", "marker", "marker"]}, index=names),
+    )
+    typed = assign_types(table)
+    assert "CD20" not in list(typed.uns["phenotype"]["markers"])
+    assert "B cell" not in set(typed.obs["cell_type"].astype(str))
+    assert "CD20" not in list(typed.uns["clustering"]["markers"])
