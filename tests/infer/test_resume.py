@@ -492,3 +492,28 @@ def test_a_file_that_changes_during_the_run(files, run, model, tmp_path, which, 
         run(files(), model("compact"), out=tmp_path / "out", progress=change_once)
     again, fresh = run(files(), model("compact"), out=tmp_path / "out"), run(files(), model("compact"))
     np.testing.assert_array_equal(again.X, fresh.X)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "pickle"])
+def test_kept_files_that_are_damaged_are_computed_anew(fov, tmp_path, damage):
+    """Never used, never a traceback: whatever is wrong with a file, it counts as not there."""
+    from panimbus.infer.blocks import BlockPart
+
+    store, one = FolderStore(tmp_path), fov()
+    path = tmp_path / "fovs" / safe_name(one.fov_id) / "blocks" / "000003.npz"
+    FolderStore._save(path, "key", {"score": np.arange(5000.0)})
+    assert store.parts(one, BlockPart, "key") == {3}
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    elif damage == "pickle":
+        np.savez(path, key="key", score=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+        content = bytearray(path.read_bytes())
+    path.write_bytes({"cut": content[:-30], "empty": b"", "other": b"[1, 2]"}.get(damage, content))
+    if damage != "pickle":
+        assert store.parts(one, BlockPart, "key") == set()
+    with pytest.raises(ReadError, match="was removed"):
+        store.load_part(one, BlockPart, "key", 3)
+    assert not path.exists()
+    path.parent.parent.joinpath("scores.npz").write_bytes(bytes(content[: len(content) // 2]))
+    assert store.load_scores(one, "key", maps=None) is None
