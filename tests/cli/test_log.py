@@ -110,3 +110,29 @@ def test_home_and_quotes(folder, panimbus, model, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.root))
     done = panimbus("inspect", "~/image_data", "--labels", f"'{folder.labels}'", "--mpp", "0.5", *model)
     assert done.code == 0, done.err
+
+
+def test_home_in_toml(tmp_path, monkeypatch):
+    from panimbus.evaluate.config import load_config
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "data" / "calls.csv").write_text("fov,cell_id,channel,call\n")
+    (tmp_path / "e.toml").write_text(
+        'root = "~/data"\n[[dataset]]\nname = "a"\nimages = "images"\nlabels = "~/data/labels"\ncalls = "calls.csv"\n'
+    )
+    (dataset,) = load_config(tmp_path / "e.toml").dataset
+    assert str(tmp_path / "data" / "images") in str(dataset.images)
+    assert str(tmp_path / "data" / "labels") in str(dataset.labels)
+
+
+def test_the_shell_completes(monkeypatch):
+    import os
+    import subprocess
+    import sys
+
+    env = {**os.environ, "_PANIMBUS_COMPLETE": "complete_bash", "COMP_WORDS": "panimbus predict --tta a", "COMP_CWORD": "3"}
+    done = subprocess.run([sys.executable, "-c", "from panimbus.cli import main; main()"], check=False, env=env,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stdout.split() == ["auto"], done

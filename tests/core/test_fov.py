@@ -33,7 +33,7 @@ def test_a_good_one():
         ({"image": IMAGE.astype(complex)}, ["complex128", "integer or float"]),
         ({"image": IMAGE.astype(bool)}, ["bool"]),
         ({"channels": ("a",)}, ["2 names", "1: a"]),
-        ({"channels": ("a", "a")}, ["not unique", "a", "unique_names"]),
+        ({"channels": ("a", "a")}, ["not unique", "a", "channel_names="]),
         ({"mpp": 0.0}, ["must be positive", "0.0 µm/px"]),
         ({"mpp": -1}, ["must be positive"]),
         ({"mpp": float("nan")}, ["must be positive"]),

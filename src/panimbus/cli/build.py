@@ -111,6 +111,7 @@ def _plan(files: list[Path], root: Path | None) -> StoreFile:
     """All datasets with paths that hold from here."""
     from panimbus.core.errors import InputError
     from panimbus.data.dataset import StoreDataset, StoreFile, is_store_file, read_store_file
+    from panimbus.io.place import below
 
     if len(files) == 1 and is_store_file(files[0]):
         plan = read_store_file(files[0])
@@ -118,7 +119,9 @@ def _plan(files: list[Path], root: Path | None) -> StoreFile:
         return plan.model_copy(
             update={
                 "datasets": [
-                    d.model_copy(update={"file": str(here / d.file), "root": None if d.root is None else str(here / d.root)})
+                    d.model_copy(
+                        update={"file": str(below(here, d.file)), "root": None if d.root is None else str(below(here, d.root))}
+                    )
                     for d in plan.datasets
                 ]
             }

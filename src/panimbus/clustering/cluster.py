@@ -151,7 +151,7 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Floats
     columns = [list(table.var_names).index(n) for n in names]
     whole: Any = table.X if layer is None else table.layers[layer]
     if whole is None:
-        raise InputError("The table has no scores in X.", fix="name a layer")
+        raise InputError("The table has no scores in X.", fix="pass a table with scores in X (Python: or name layer=)")
     part = whole[:, columns]
     values = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)
     bad = {n: int(c) for n, c in zip(names, (~np.isfinite(values)).sum(0), strict=True) if c}
@@ -159,7 +159,7 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Floats
         raise InputError(
             f"{sum(bad.values()):,} values of the table are NaN or infinite.",
             got=listed([f"{n} ({c:,} cells)" for n, c in bad.items()]),
-            fix="leave those markers out (markers=), or those cells",
+            fix="leave those markers out (--markers names the others; Python: markers=), or those cells",
         )
     return values
 

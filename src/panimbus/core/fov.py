@@ -101,7 +101,7 @@ class Fov:
             raise ChannelError(
                 f"FOV {self.fov_id!r}: channel names are not unique.",
                 got=", ".join(twice),
-                fix="rename them, e.g. with panimbus.core.fov.unique_names(names)",
+                fix="give each a name of its own: --channel-names FILE (Python: channel_names=)",
             )
         if wrong := illegal(self.channels):
             raise ChannelError(

@@ -353,7 +353,7 @@ class ChannelScale:
             raise ChannelError(
                 f"The normaliser knows no channel {channel!r}.",
                 available=self.normaliser,
-                fix="fit a normaliser on these FOVs (leave --normaliser away)",
+                fix="fit a normaliser on these FOVs (leave --normaliser away; Python: scale=None)",
             ) from None
 
     def vector(self, channel: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -389,7 +389,7 @@ class ChannelScale:
                 "This is not a normaliser that panimbus wrote.",
                 expected="the keys percentile, over, fov_ids and channels (name -> normaliser, stats)",
                 got="\n             ".join([*problems[:_LISTED], *more]),
-                fix="pass the normaliser.json of an earlier run as it was written, or leave --normaliser away",
+                fix="pass the normaliser.json of an earlier run as it is, or leave --normaliser away (Python: scale=None)",
             )
         channels = data["channels"]
         return cls(

@@ -93,7 +93,7 @@ def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int, op
             "The tile is smaller than what the net must see around a pixel.",
             expected=f"at least {2 * halo + stride} px (2 x reach {reach} px, on the stride of {stride} px)",
             got=f"{size} px",
-            fix="pass a larger tile size",
+            fix="pass a larger --tile (Python: tile=)",
         )
     ys, xs = (_cuts(n, size, halo, stride, open_edges=open_edges) for n in shape)
     return [[Tile((*y.window, *x.window), (*y.core, *x.core)) for x in xs] for y in ys]

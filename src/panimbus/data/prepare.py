@@ -27,6 +27,7 @@ from panimbus.data.source import Report, Scanned, ScannedFov, Source, scan_fovs,
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, read_thresholds
 from panimbus.io import attach_labels, open_fovs
+from panimbus.io.place import below
 from panimbus.io.tables import Column
 
 FloatArray = npt.NDArray[np.float32]
@@ -119,7 +120,7 @@ def prepare(
     """
     path, settings = Path(path), settings or PrepareSettings()
     file = read_dataset(path)
-    base = Path(root) if root is not None else path.parent / file.root
+    base = Path(root) if root is not None else below(path.parent, file.root)
     every = _open(file, base)
     fovs = [f for f in every if f.labels is not None]
     table = _cells(file.cells, base, fovs) if file.cells is not None else None
@@ -165,7 +166,7 @@ def _open(file: DatasetFile, base: Path) -> list[Fov]:
     """The FOVs; those that are not to be labelled have no label image, and count for the normaliser alone."""
     images, labels = _rooted(file.images, base), _rooted(file.labels, base)
     names = file.channel_names
-    channel_names = names if names is None or isinstance(names, list) else base / names
+    channel_names = names if names is None or isinstance(names, list) else below(base, names)
     if file.fovs is None:
         return open_fovs(images, labels, mpp=file.mpp, channel_names=channel_names)
     every = [f.with_(labels=None) for f in open_fovs(images, mpp=file.mpp, channel_names=channel_names)]
@@ -193,8 +194,8 @@ def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
 
 def _rooted(paths: str | list[str] | dict[str, str], base: Path) -> Any:
     if isinstance(paths, str):
-        return base / paths
-    return [base / p for p in paths] if isinstance(paths, list) else {k: base / p for k, p in paths.items()}
+        return below(base, paths)
+    return [below(base, p) for p in paths] if isinstance(paths, list) else {k: below(base, p) for k, p in paths.items()}
 
 
 def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.io.numbers import NOTHING, cell_ids
+from panimbus.io.place import below
 from panimbus.io.tables import Column, read_table
 
 WORDS = {
@@ -35,7 +36,7 @@ def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column
     """
     frames = []
     for given in [paths] if isinstance(paths, str) else paths:
-        files = sorted(root.glob(given)) if "*" in given else [root / given]
+        files = sorted(root.glob(given)) if "*" in given else [below(root, given)]
         if not files:
             raise ReadError(f"{root / given}: no file matches.", expected="a table (CSV, TSV or Parquet)")
         frames += [read_table(path, columns, rest="any") for path in files]

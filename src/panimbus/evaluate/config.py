@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate.confounders import RADIUS_PX
 from panimbus.io.documents import read_toml, validated
+from panimbus.io.place import below
 
 
 class _Frozen(BaseModel):
@@ -136,14 +137,14 @@ def load_config(path: Path, *, root: Path | None = None) -> EvalConfig:
     data = read_toml(path, "a TOML file that names datasets")
     fix = "see examples/dev_gold.toml for a file that works"
     config = validated(EvalConfig, data, f"{path}: the file cannot be used.", fix=fix)
-    base = root if root is not None else path.parent / config.root
+    base = root if root is not None else below(path.parent, config.root)
     return _rooted(config, base)
 
 
 def _rooted(config: EvalConfig, base: Path) -> EvalConfig:
     def under(value: Any) -> Any:
         if isinstance(value, Path):
-            return base / value
+            return below(base, value)
         if isinstance(value, tuple):
             return tuple(under(v) for v in value)
         if isinstance(value, _Frozen):

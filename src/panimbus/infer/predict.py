@@ -152,7 +152,7 @@ def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> lis
         raise InputError(
             f"The files of {len(missing)} FOVs do not say how large a pixel is.",
             got=listed(missing),
-            fix="pass --mpp (open_fovs(..., mpp=)) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
+            fix="pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
         )
     wanted = tuple(channels) if channels is not None else chosen[0].channels
     if not wanted:
@@ -189,7 +189,7 @@ def _check_scale(scale: ChannelScale, plan: Plan) -> None:
             "The normaliser was not made for this model.",
             expected=f"the {card.percentile:g}th percentile of {card.percentile_over} pixels, as model {card.name!r} was trained",
             got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
-            fix="fit a normaliser with this model (leave --normaliser away), or name the model it was made with",
+            fix="leave --normaliser away (Python: scale=None), or name the model it was made with",
         )
 
 

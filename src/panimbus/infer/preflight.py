@@ -210,8 +210,8 @@ def _missing(chosen: Sequence[Fov]) -> list[str]:
     unsized = [f.fov_id for f in chosen if f.mpp is None]
     return [
         *([f"FOV names are not unique: {listed(twice)}"] if twice else []),
-        *([f"{_fovs(bare)} without a label image: pass --labels"] if bare else []),
-        *([f"{_fovs(unsized)} whose files do not say how large a pixel is: pass --mpp"] if unsized else []),
+        *([f"{_fovs(bare)} without a label image: pass --labels (Python: labels=)"] if bare else []),
+        *([f"{_fovs(unsized)} whose files do not say how large a pixel is: pass --mpp (Python: mpp=)"] if unsized else []),
     ]
 
 

@@ -52,7 +52,7 @@ def read_channel_folder(folder: Path) -> list[RawImage]:
             raise InputError(
                 f"{folder}: which of its subfolders holds the channels?",
                 got=listed([p.name for p in inner]),
-                fix="pass a list of the subfolders to use, or leave one",
+                fix="pass the subfolders to use one by one (Python: as a list), or leave one",
             )
         tiffs = tiffs_in(inner[0])
         notes += (f"channels are read from the subfolder {inner[0].name}",)

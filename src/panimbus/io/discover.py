@@ -188,7 +188,7 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
             expected="one FOV in single-channel TIFFs, or one multichannel file a FOV",
             got=f"one plane: {listed([f.path.name for f in alone], 5)}; "
             f"many: {listed([f.path.name for f in roots if f not in alone], 5)}",
-            fix="pass the images as a list of files",
+            fix="pass the files themselves instead of their folder (Python: as a list)",
         )
     notes = (f"left out as label images, not images: {listed([p.name for p in masks])}",) if masks else ()
     return with_notes(sorted([*others, *roots], key=lambda found: names.natural(found.path.name)), notes)

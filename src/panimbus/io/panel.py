@@ -136,7 +136,9 @@ def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImag
     unique, renamed = unique_names(plain)
     renamed = (*changed, *renamed)
     if not any(names) and len(names) > 1:
-        renamed = (f"the file names no channels: called {unique[0]} to {unique[-1]} (name them with channel_names)",)
+        renamed = (
+            f"the file names no channels: called {unique[0]} to {unique[-1]} (--channel-names FILE; Python: channel_names=)",
+        )
     return replace(raw, image=image, names=names), unique, notes + renamed
 
 

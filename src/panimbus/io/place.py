@@ -82,6 +82,11 @@ def tidy(text: str) -> str:
     return bare
 
 
+def below(base: Path, text: str | Path) -> Path:
+    """A path that a file names, relative to a folder; the home folder for ``~``."""
+    return base / tidy(str(text))
+
+
 def place(given: str | Path | Url) -> Place:
     """A path, or a `Url` where a text begins with ``https://``, ``s3://`` and the like.
 

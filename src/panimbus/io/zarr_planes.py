@@ -144,7 +144,7 @@ def open_group(where: Place) -> Any:
             raise ReadError(
                 f"{where}: a bare Zarr array, not an OME-Zarr image.",
                 expected="a group with 'multiscales' metadata (OME-Zarr 0.4 or 0.5)",
-                fix="write it with panimbus.io.write_ome_zarr, or pass the array with panimbus.io.from_array",
+                fix="write it as OME-Zarr 0.4 or 0.5 (Python: panimbus.io.write_ome_zarr; or panimbus.from_array(array))",
             ) from None
         raise _unopened(where, error) from error
 

@@ -148,7 +148,7 @@ def finetune(
             "The normaliser was not made for this model.",
             expected=f"the {card.percentile:g}th percentile of {card.percentile_over} pixels",
             got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
-            fix="leave --normaliser away, or name the model it was made with",
+            fix="leave --normaliser away (Python: scale=None), or name the model it was made with",
         )
     used, notes = _determined(calls)
     _enough(used, settings)
