@@ -211,8 +211,11 @@ def test_their_package_reads_it(fovs, tmp_path):
     np.testing.assert_array_equal(pyramid["scale0"]["image"].data.compute(), fovs[1].labels)
     np.testing.assert_array_equal(pyramid["scale1"]["image"].data.compute(), fovs[1].labels[::2, ::2])
     assert back.images["FOV2_image"]["scale1"]["image"].shape == (3, 550, 350)
-    assert get_transformation(back.labels[first], get_all=True) == {"fov 1": Scale([0.5, 0.5], axes=("y", "x"))}
-    assert get_transformation(pyramid, get_all=True) == {"FOV2": Identity()}
+    assert get_transformation(back.labels[first], get_all=True) == {
+        "global": Identity(),
+        "fov 1": Scale([0.5, 0.5], axes=("y", "x")),
+    }
+    assert get_transformation(pyramid, get_all=True) == {"global": Identity(), "FOV2": Identity()}
     cells = back.tables["cells"]
     pd.testing.assert_frame_equal(cells.to_df(), table.to_df())
     pd.testing.assert_frame_equal(cells.obs[table.obs.columns], table.obs)

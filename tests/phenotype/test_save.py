@@ -33,8 +33,8 @@ def test_everything_is_written(typed, tissue, tmp_path):
     out = tmp_path / "out"
     written(typed, tissue, out, mantis=True, report=False)
     assert sorted(p.name for p in out.iterdir()) == [
-        "composition.csv", "exclusive_pairs.csv", "fov_shift.csv", "labels", "legend.csv", "mantis", "metaclusters.csv",
-        "positive.csv", "qupath", "reliability.csv", "run.json", "type_means.csv", "types.csv", "types.h5ad",
+        "composition.csv", "exclusive_pairs.csv", "files.csv", "fov_shift.csv", "labels", "legend.csv", "mantis",
+        "metaclusters.csv", "positive.csv", "qupath", "reliability.csv", "run.json", "type_means.csv", "types.csv", "types.h5ad",
     ]  # fmt: skip
     pd.testing.assert_frame_equal(anndata.read_h5ad(out / "types.h5ad").obs, typed.obs)
     legend = pd.read_csv(out / "legend.csv")

@@ -23,6 +23,7 @@ def command(
     out: Annotated[Path, typer.Argument(parser=options.path, metavar="FOLDER", help="The --out folder of the shares.")],
     *,
     tables: options.Tables = "h5ad,csv",
+    columns: options.Columns = options.Layout.PANIMBUS,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Put the shares of `panimbus predict --shard i/n` together; nothing is scored, and what is missing is said."""
@@ -30,6 +31,7 @@ def command(
 
     from panimbus.cli.console import RunLog, echo_contradictions, on_terminal
     from panimbus.cli.predict import next_command
+    from panimbus.core.layouts import check_layout
     from panimbus.infer.output import check_kinds, save_run, summary
     from panimbus.infer.record import asked_for, check_same_run
     from panimbus.infer.request import read_told
@@ -41,8 +43,9 @@ def command(
     table, fovs = merge(out)
     asked = asked_for(fovs, request.files(), request.settings(), request.channels, request.normaliser())
     check_same_run(out, asked, overwrite=overwrite)
+    check_layout(columns.value, list(map(str, table.var_names)), {f.fov_id: f.mpp for f in fovs})
     log.line(f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}, {table.n_obs:,} cells, {table.n_vars} channels put together")
-    save_run(table, out, kinds, fovs, asked=asked)
+    save_run(table, out, kinds, fovs, asked=asked, layout=columns.value)
     typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))
     echo_contradictions(table)
     log.end(out, next_command(out, kinds, request.labels))

@@ -45,6 +45,21 @@ class MapsFormat(StrEnum):
     ZARR = "zarr"
 
 
+class MapsGrid(StrEnum):
+    """Grid of score maps."""
+
+    MODEL = "model"
+    IMAGE = "image"
+
+
+class Layout(StrEnum):
+    """Names of the columns of plain tables."""
+
+    PANIMBUS = "panimbus"
+    ARK = "ark"
+    SCIMAP = "scimap"
+
+
 class OnError(StrEnum):
     """What is done about pixels that cannot be read."""
 
@@ -364,6 +379,10 @@ Tables = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", parser=path, metavar="FOLDER", help="Folder for the results.")]
+Columns = Annotated[
+    Layout,
+    typer.Option("--columns", case_sensitive=False, help="Names of the columns of plain tables: ark and scimap are in pixels."),
+]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace the results of another run in --out; what is the same is not computed again."),

@@ -57,6 +57,8 @@ def run(  # noqa: PLR0913 (one parameter an option)
     images: Images = None,
     mantis: Annotated[bool, typer.Option("--mantis", help="Also write a Mantis Viewer project.")] = False,
     spatialdata: Annotated[bool, typer.Option("--spatialdata", help="Also write types.zarr (SpatialData).")] = False,
+    with_images: Annotated[bool, typer.Option("--with-images", help="Copy the --images into types.zarr, too.")] = False,
+    columns: options.Columns = options.Layout.PANIMBUS,
     umap: Annotated[bool, typer.Option("--umap", help="A UMAP in the report (extra umap).")] = False,
     report: Annotated[
         bool | None, typer.Option("--report/--no-report", help="report.html and figures. [default: if matplotlib is there]")
@@ -81,7 +83,10 @@ def run(  # noqa: PLR0913 (one parameter an option)
     scores = read_scores(table)
     limits = parse_thresholds(thresholds, list(map(str, scores.var_names))) if thresholds is not None else None
     about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
-    wanted = Wanted(_kept(labels), _kept(images), mantis, spatialdata, report, umap, about, pairs=_kept_file(pairs))
+    wanted = Wanted(
+        _kept(labels), _kept(images), mantis, spatialdata, report, umap, about,
+        pairs=_kept_file(pairs), columns=columns.value, with_images=with_images,
+    )  # fmt: skip
     log = RunLog("phenotype run", f"{table}, {scores.n_obs:,} cells, {scores.n_vars} markers", quiet=on_terminal())
     segmented = prepare(scores, wanted)
     typed = assign_types(scores, own, thresholds=limits, without=options.names_in(without) or (), by=by.value, settings=settings)

@@ -43,8 +43,20 @@ def command(  # noqa: PLR0913 (one parameter an option)
         options.MapsFormat,
         typer.Option("--maps-format", case_sensitive=False, help="Format of the score maps: tiff (OME-TIFF) or zarr (OME-Zarr)."),
     ] = options.MapsFormat.TIFF,
+    maps_grid: Annotated[
+        options.MapsGrid,
+        typer.Option(
+            "--maps-grid",
+            case_sensitive=False,
+            help="Grid of the score maps: model (1 µm/px, as computed) or image (each image's own).",
+        ),
+    ] = options.MapsGrid.MODEL,
+    maps_background: Annotated[
+        bool, typer.Option("--maps-background", help="Keep the score maps outside cells, where the net is not trained.")
+    ] = False,
     normaliser: options.Normaliser = None,
     tables: options.Tables = "h5ad,csv",
+    columns: options.Columns = options.Layout.PANIMBUS,
     tile: options.Tile = None,
     precision: Annotated[
         options.Precision, typer.Option("--precision", case_sensitive=False, help="auto, or float32 for exact results.")
@@ -97,6 +109,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     from panimbus.cli.console import echo_contradictions, running
     from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
+    from panimbus.core.layouts import check_layout
     from panimbus.infer.output import check_kinds, load_scale, save_run, summary
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.infer.record import asked_for, check_same_run
@@ -110,8 +123,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     prepare_out(out)
     settings = PredictSettings(
         tta=options.value(tta), tile=tile, precision=precision.value, device=device.value, threads=threads, maps=maps,
-        on_error=on_error.value, maps_format=maps_format.value, dask=dask, evidence=evidence,
-        min_area=min_area, max_area=max_area,
+        on_error=on_error.value, maps_format=maps_format.value, maps_grid=maps_grid.value, maps_background=maps_background,
+        dask=dask, evidence=evidence, min_area=min_area, max_area=max_area,
     )  # fmt: skip
     if shard is not None or stage != options.Stage.ALL:
         from panimbus.cli.merge import do_share
@@ -134,14 +147,19 @@ def command(  # noqa: PLR0913 (one parameter an option)
         refuse_labels_among(images)
     if thresholds is not None:
         settings = replace(settings, thresholds=parse_thresholds(thresholds, wanted or fovs[0].channels))
+    check_layout(columns.value, wanted or fovs[0].channels, {f.fov_id: f.mpp for f in fovs})
     asked = asked_for(fovs, files, settings, wanted, scale)
     check_same_run(out, asked, overwrite=overwrite)
     for note in sorted({note for fov in fovs for note in fov.notes}):
         typer.echo(f"note: {note}", err=True)
     with running("predict", work_in_words(fovs, files, settings, wanted), fovs=len(fovs)) as log:
         table = predict(fovs, model=model, channels=wanted, scale=scale, out=out, settings=settings, progress=log)
-    save_run(table, out, kinds, fovs, asked=asked)
+    save_run(table, out, kinds, fovs, asked=asked, layout=columns.value)
     typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))
+    if settings.map_style is not None:
+        from panimbus.infer.maps import map_note
+
+        typer.echo(map_note(out, fovs, settings.map_style, float(table.uns["panimbus"]["settings"]["model_mpp"])))
     echo_contradictions(table)
     log.end(out, next_command(out, kinds, labels))
 

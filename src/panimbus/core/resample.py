@@ -72,6 +72,11 @@ class Axis:
         low = np.maximum(high - 1, 0) if factor is not None and factor % 2 == 0 else high
         return np.asarray(low), np.asarray(high)
 
+    def nearest(self) -> npt.NDArray[np.intp]:
+        """(n,) model pixel in which the centre of each input pixel lies; ascending."""
+        pixel = np.floor((np.arange(self.n) + 0.5) / self.scale + _EPS).astype(np.intp)
+        return np.asarray(np.minimum(pixel, self.size - 1))
+
     def weights(self, start: int, stop: int) -> sparse.csr_array[Any, Any]:
         """Rows: model pixels [start, stop); columns: the input pixels of `span`; each row sums to 1.
 

@@ -27,6 +27,7 @@ CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", 
 CONTRADICTION, MIXED, FAINT = "contradiction", "mixed", "faint"
 UNASSIGNED, NOT_TYPED = "unassigned", "not typed"
 SPATIAL, NORMALISER, PROVENANCE = "spatial", "normaliser", "panimbus"
+X_NAME = "X_name"  # of what is in X, as zellkonverter reads it
 CSV_FOV, CSV_LABEL, CSV_Y, CSV_X = "fov", "label", "centroid_y_um", "centroid_x_um"
 
 Array = npt.NDArray[Any]
@@ -49,6 +50,8 @@ class FovScores:
         x, y in µm from the image's corner (the centre of the first pixel is half a pixel in).
     evidence
         Name of `EVIDENCE` -> (n, C) float32: what was measured besides (`panimbus.core.evidence`).
+    mpp
+        Micrometres per pixel of the image, None if unknown.
     """
 
     fov_id: str
@@ -59,6 +62,7 @@ class FovScores:
     area_um2: npt.NDArray[np.float64]
     centroid_um: npt.NDArray[np.float64]
     evidence: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    mpp: float | None = None
 
 
 def to_anndata(
@@ -94,7 +98,8 @@ def to_anndata(
     -------
     AnnData
         X = score float32; layers ``intensity_mean``, ``score_sd`` and those of `EVIDENCE` that all parts have; obs ``fov_id``,
-        ``cell_id``, ``area_um2``, ``object``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance.
+        ``cell_id``, ``area_um2``, ``object``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance,
+        ``X_name`` = score, ``spatial`` = what squidpy wants to know of each FOV (its library, ``library_key="fov_id"``).
         With thresholds also layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
     """
     import pandas as pd
@@ -134,8 +139,25 @@ def to_anndata(
             **called,
         },
         obsm={SPATIAL: _stack([p.centroid_um for p in parts], (0, 2), np.float64)},
-        uns={PROVENANCE: dict(provenance)},
+        uns={PROVENANCE: dict(provenance), X_NAME: "score", SPATIAL: libraries(parts)},
     )
+
+
+def libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
+    """``uns["spatial"]`` as scanpy and squidpy know it: a library a FOV.
+
+    ``tissue_hires_scalef`` turns coordinates (µm) into pixels of the image (1 where a pixel's size is unknown);
+    ``spot_diameter_fullres`` is the diameter of a circle of the cells' median area, in µm. FOVs whose names cannot be keys of an
+    HDF5 file are left out.
+    """
+    out: dict[str, Any] = {}
+    for part in parts:
+        if "/" in part.fov_id or part.fov_id.strip(".") == "":
+            continue
+        area = float(np.median(part.area_um2)) if len(part.area_um2) else 1.0
+        factors = {"tissue_hires_scalef": 1 / part.mpp if part.mpp else 1.0, "spot_diameter_fullres": 2 * (area / np.pi) ** 0.5}
+        out[part.fov_id] = {"images": {}, "scalefactors": factors}
+    return out
 
 
 def _stack(arrays: Sequence[Array], empty: tuple[int, ...], dtype: Any) -> Array:

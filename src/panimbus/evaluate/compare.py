@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from panimbus.core.errors import InputError, listed
+from panimbus.core.escape import in_markdown
 from panimbus.evaluate.bootstrap import interval
 from panimbus.evaluate.calls import KEY
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
 from panimbus.evaluate.tables import gain, read_scored, two, with_interval
 from panimbus.io.write import atomic_path
+from panimbus.io.write_table import write_csv
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,14 @@ def write_comparison(result: Comparison, out: Path) -> None:
 
     marker_rows = [list(result.markers.columns)]
     marker_rows += [[*map(str, row[:3]), *(two(float(v)) for v in row[3:])] for row in result.markers.itertuples(index=False)]
-    parts = ["# Comparison", table(comparison_rows(result)), "F1; 95 % intervals, differences on the same cells.", *result.notes]
+    parts = [
+        "# Comparison",
+        table(comparison_rows(result)),
+        "F1; 95 % intervals, differences on the same cells.",
+        *map(in_markdown, result.notes),
+    ]
     parts += ["## By marker", table(marker_rows)]
     with atomic_path(out / "comparison.md") as path:
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     for name, frame in (("comparison", result.means), ("comparison_markers", result.markers)):
-        with atomic_path(out / f"{name}.csv") as path:
-            frame.to_csv(path, index=False, float_format="%.6g")
+        write_csv(out / f"{name}.csv", frame, float_format="%.6g")

@@ -11,11 +11,13 @@ from typing import Any
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError
+from panimbus.core.escape import in_markdown
 from panimbus.core.guard import guarded
 from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, ORACLES, SILVER_CELLS, EvaluateSettings, Evaluation
 from panimbus.io.documents import read_json
 from panimbus.io.tables import read_table
 from panimbus.io.write import atomic_path
+from panimbus.io.write_table import write_csv
 
 RULES = (
     "F1 is the harmonic mean of precision and recall at the model's threshold; the mean is over markers, then over datasets.",
@@ -51,8 +53,7 @@ def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str]) ->
     """Write every table as CSV, ``summary.md``, and ``evaluation.json`` (what was evaluated, and the means)."""
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in frames(evaluation).items():
-        with atomic_path(out / f"{name}.csv") as path:
-            frame.to_csv(path, index=False, float_format="%.6g")
+        write_csv(out / f"{name}.csv", frame, float_format="%.6g")
     with atomic_path(out / "summary.md") as path:
         path.write_text(markdown(evaluation, about), encoding="utf-8")
     settings = {k: getattr(evaluation.settings, k) for k in ("unit", "threshold", "draws", "seed")}
@@ -88,13 +89,13 @@ def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) 
     """Write ``<stem>.md`` and the table by marker as ``<stem>.csv``."""
     with atomic_path(stem.with_name(f"{stem.name}.md")) as path:
         path.write_text(markdown(evaluation, about), encoding="utf-8")
-    with atomic_path(stem.with_name(f"{stem.name}.csv")) as path:
-        evaluation.markers.drop(columns="unit").to_csv(path, index=False, float_format="%.4g")
+    write_csv(stem.with_name(f"{stem.name}.csv"), evaluation.markers.drop(columns="unit"), float_format="%.4g")
 
 
 def markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str:
     """The evaluation as Markdown: means, calibration, groups, confounders, markers."""
-    parts = [f"# {about.get('title', 'Evaluation')}", "\n".join(f"- {k}: {v}" for k, v in about.items() if k != "title")]
+    facts = [f"- {in_markdown(k)}: {in_markdown(v)}" for k, v in about.items() if k != "title"]
+    parts = [f"# {in_markdown(about.get('title', 'Evaluation'))}", "\n".join(facts)]
     parts += ["## Mean F1", table(means_rows(evaluation)), "\n".join(f"- {rule}" for rule in RULES)]
     parts += ["## The model against each method", table(gain_rows(evaluation))]
     parts += ["## Calibration", "\n".join(calibration_lines(evaluation))]
@@ -182,7 +183,7 @@ def calibration_lines(evaluation: Evaluation) -> list[str]:
     for name, curve in evaluation.curves.items():
         if name != ALL or len(evaluation.curves) != 2:
             where = "all datasets" if name == ALL else name or "the calls"
-            lines.append(f"- {where}: expected calibration error {curve.error:.3f}, Brier score {curve.brier:.3f}")
+            lines.append(f"- {in_markdown(where)}: expected calibration error {curve.error:.3f}, Brier score {curve.brier:.3f}")
     return lines
 
 
@@ -247,5 +248,5 @@ def plain(rows: Sequence[Sequence[str]]) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Markdown; the first row is the head."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(in_markdown(cell) for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.layouts import in_layout
 from panimbus.core.objects import object_shares, shares_in_words
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import AREA, FOV, OBJECT, POSITIVE, PROVENANCE, THRESHOLD, positive_frame, to_frame
 from panimbus.io.documents import read_json
+from panimbus.io.segmented import pixel_sizes
 from panimbus.io.write import atomic_path
+from panimbus.io.write_table import write_csv, write_h5ad
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -54,6 +58,7 @@ def save_run(
     fovs: Sequence[Fov] = (),
     *,
     asked: Mapping[str, Any] | None = None,
+    layout: str = "panimbus",
 ) -> None:
     """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all.
 
@@ -70,20 +75,20 @@ def save_run(
         What was scored; SpatialData needs the label images.
     asked
         What was asked for (`panimbus.infer.record.asked_for`), by which a later run knows whether it is the same.
+    layout
+        Names of columns of the CSV and parquet tables (`panimbus.core.layouts`).
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance = table.uns[PROVENANCE]
+    laid_out = partial(in_layout, layout=layout, markers=list(map(str, table.var_names)), mpp=pixel_sizes(table))
     if "h5ad" in kinds:
-        with atomic_path(out / "cells.h5ad") as path:
-            table.write_h5ad(path, compression="lzf")
+        write_h5ad(out / "cells.h5ad", table)
     if "csv" in kinds:
-        with atomic_path(out / "cells.csv") as path:
-            to_frame(table).to_csv(path, index=False)
-        with atomic_path(out / "positive.csv") as path:
-            positive_frame(table).to_csv(path, index=False)
+        write_csv(out / "cells.csv", laid_out(to_frame(table)))
+        write_csv(out / "positive.csv", laid_out(positive_frame(table)))
     if "parquet" in kinds:
         with atomic_path(out / "cells.parquet") as path:
-            to_frame(table).to_parquet(path, index=False)
+            laid_out(to_frame(table)).to_parquet(path, index=False)
     if any(kind.startswith("spatialdata") for kind in kinds):
         from panimbus.io.write_spatialdata import write_spatialdata
 

@@ -22,6 +22,7 @@ from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.table import FovScores, to_anndata
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
+from panimbus.infer.maps import write_listing
 from panimbus.infer.settings import PredictSettings, Progress
 from panimbus.infer.stages import Run, Scores, scan_all, score_all, watching
 from panimbus.infer.store import FolderStore
@@ -88,13 +89,15 @@ def predict(
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
     plan = make_plan(resolve_model(model), settings, chosen, channels, scale)
-    store = FolderStore(Path(out)) if out else None
+    store = FolderStore(Path(out), [f.fov_id for f in chosen]) if out else None
     with _executor(plan) as executor, watching(chosen):
         run = Run(chosen, plan, executor, store, progress or (lambda _: None))
         scan_all(run)
         _warn_of_ids(run)
         scale = normaliser(run, scale)
         scores = score_all(run, scale, executor.name)
+        if store is not None and settings.map_style is not None:
+            write_listing(store.out, {f.fov_id: store.map_path(f, settings.maps_format) for f in chosen})
         return collect(run, scale, scores, executor.name)
 
 
@@ -210,6 +213,7 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
                 cells.geometry.count.astype(np.float64) * mpp**2,
                 (cells.geometry.centroids()[:, ::-1] + 0.5) * mpp,
                 scored.evidence,
+                mpp,
             )
         )
     channels, settings = run.plan.channels, run.plan.settings

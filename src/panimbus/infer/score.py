@@ -31,6 +31,11 @@ FloatArray = npt.NDArray[np.float32]
 class MapSink(Protocol):
     """Receives the pixel scores of each finished tile."""
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether tiles without cells are wanted, too."""
+        ...
+
     def __call__(self, channel: int, where: tuple[slice, slice], values: FloatArray) -> None:
         """Take the scores of a channel at (rows, columns) of the model grid."""
         ...
@@ -319,7 +324,7 @@ class _Passes:
         found = [(t, TileCells.of(t, index[block.part(t.core)], self.cells, margin)) for t in block.tiles]
         cells = np.unique(np.concatenate([tile_cells.cells for _, tile_cells in found]))
         open_ = _Open(block, cells, np.zeros((*shape, len(cells))), np.zeros(len(cells), np.int64))
-        found = [(t, c.among(cells)) for t, c in found if self.on_map is not None or len(c.cells)]
+        found = [(t, c.among(cells)) for t, c in found if (self.on_map is not None and self.on_map.everywhere) or len(c.cells)]
         for _, tile_cells in found:
             open_.count[tile_cells.cells] += tile_cells.count
         if self.scoring.evidence:

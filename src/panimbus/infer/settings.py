@@ -11,6 +11,26 @@ from panimbus.core.scan import ON_ERROR
 from panimbus.model.card import ModelCard
 
 MAP_FORMATS = ("tiff", "zarr")
+MAP_GRIDS = ("model", "image")
+
+
+@dataclass(frozen=True)
+class MapStyle:
+    """How score maps are written; fields as ``maps_...`` of `PredictSettings`."""
+
+    format: str = "tiff"
+    grid: str = "model"
+    background: bool = False
+
+    @property
+    def pixels(self) -> str:
+        """What the pixels depend on, whatever the format."""
+        return f"{self.grid} grid, {'everywhere' if self.background else 'cells only'}"
+
+    @property
+    def name(self) -> str:
+        """All of it in words."""
+        return f"{self.format}, {self.pixels}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,11 @@ class PredictSettings:
         intensities of the cells that lie on such pixels are missing (NaN), never negative.
     maps_format
         ``tiff`` (OME-TIFF) or ``zarr`` (OME-Zarr), both with a pyramid.
+    maps_grid
+        ``model``: as the net gives them (1 µm/px); ``image``: each pixel of the image has the score of the model pixel at its
+        centre.
+    maps_background
+        Keep what the net gives outside cells, for which it is not trained; else the maps are 0 there.
     dask
         Address of a Dask scheduler, its scheduler file, or ``local:N`` for N processes here (extra ``cluster``): its workers do
         the work. None does it in this process.
@@ -70,6 +95,8 @@ class PredictSettings:
     maps: bool = False
     on_error: str = "raise"
     maps_format: str = "tiff"
+    maps_grid: str = "model"
+    maps_background: bool = False
     dask: str | None = None
     evidence: bool = True
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -80,16 +107,21 @@ class PredictSettings:
         check_limits(self.min_area, self.max_area)
         if self.on_error not in ON_ERROR:
             raise InputError(f"Unknown way to meet errors {self.on_error!r}.", available=ON_ERROR)
-
         if self.maps_format not in MAP_FORMATS:
             raise InputError(f"Unknown format of score maps {self.maps_format!r}.", available=MAP_FORMATS)
+        if self.maps_grid not in MAP_GRIDS:
+            raise InputError(f"Unknown grid of score maps {self.maps_grid!r}.", available=MAP_GRIDS)
+        if not self.maps and (self.maps_grid, self.maps_background) != ("model", False):
+            raise InputError(
+                "It was said how score maps are to be written, but not that they are.", fix="pass --maps (maps=True)"
+            )
         if self.maps and self.dask is not None:
             raise InputError("Score maps are written by one process.", fix="leave out the maps, or Dask")
 
     @property
-    def map_kind(self) -> str | None:
-        """The format of the score maps, None if there are to be none."""
-        return self.maps_format if self.maps else None
+    def map_style(self) -> MapStyle | None:
+        """How score maps are written, None if there are to be none."""
+        return MapStyle(self.maps_format, self.maps_grid, self.maps_background) if self.maps else None
 
     def thresholds_for(self, channels: Sequence[str], card: ModelCard) -> dict[str, float]:
         """The threshold of each channel."""

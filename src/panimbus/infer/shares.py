@@ -72,7 +72,7 @@ def predict_share(
     folder, scale = Path(out), request.normaliser()
     fovs, plan = _prepared(request, scale, threads)
     agree(folder, request, plan.model, share.of, command)
-    store, report = FolderStore(folder), progress or _silent
+    store, report = FolderStore(folder, [f.fov_id for f in fovs]), progress or _silent
     if stage == "scan":
         with watching(fovs):
             scan_all(Run(fovs, plan, _Reader(), store, report, share), share)
@@ -111,7 +111,7 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
         where = plan.model.weights
         raise InputError(f"{where} is another model than that of the shares.", expected=told.model_sha256, got=plan.model.sha256)
     executor = _Nobody(told, fovs)
-    store = FolderStore(folder)
+    store = FolderStore(folder, [f.fov_id for f in fovs])
     run = Run(fovs, plan, executor, store, _silent)
     scan_all(run)
     scale = normaliser(run, scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Generic, TypeVar
@@ -21,11 +21,11 @@ from panimbus.core.planes import OF_DATASET
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
+from panimbus.infer.maps import MapSheet, map_image
 from panimbus.infer.score import MapSink
 from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore, fingerprint, source_key
 from panimbus.infer.work import Executor, Plan, ScanWork, ScoreWork
-from panimbus.io.pyramid import ImageSpec
 
 logger = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
@@ -274,15 +274,16 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
         if only_share and fov.fov_id not in run.own:
             continue
         key = _score_key(run, fov, scale, backend)
-        stored = run.store.load_scores(fov, key, maps=settings.map_kind) if run.store is not None else None
+        stored = run.store.load_scores(fov, key, maps=settings.map_style) if run.store is not None else None
         if stored is not None:
             done[fov.fov_id] = stored
             continue
         grid = [(b.window, len(b.tiles)) for b in plan]
-        part_key = fingerprint([key, grid, *(["maps"] if settings.maps else [])])  # a part may have its share of the map, or not
+        style = settings.map_style
+        part_key = fingerprint([key, grid, *([style.pixels] if style else [])])  # a part may have its share of the map, or not
         parts = _Parts(run.store, fov, key, BlockPart, len(plan), part_key)
         parts.look()
-        if run.store is not None and not run.store.maps_kept(fov, key, settings.map_kind, whole=not parts.missing):
+        if run.store is not None and not run.store.maps_kept(fov, key, style, whole=not parts.missing):
             parts.there.clear()
         queue[fov.fov_id] = parts
     mine = {units[k] for k in run.share.takes(len(units))} if only_share else set(units)
@@ -324,14 +325,15 @@ def _score_work(run: Run, fov: Fov, key: str, blocks: tuple[Block, ...]) -> Scor
     return ScoreWork(fov, known.cells, mean, blocks, partial(_maps, run, fov, key))
 
 
-def _maps(run: Run, fov: Fov, key: str) -> AbstractContextManager[MapSink | None]:
-    kind = run.plan.settings.map_kind
-    if kind is None or run.store is None:
-        return nullcontext()
-    image = ImageSpec.of(
-        (len(run.plan.channels), *run.scanned[fov.fov_id].cells.shape), np.float32, run.plan.channels, run.plan.model.card.mpp
-    )
-    return run.store.map_sink(fov, key, image, kind)
+@contextmanager
+def _maps(run: Run, fov: Fov, key: str) -> Iterator[MapSink | None]:
+    style = run.plan.settings.map_style
+    if style is None or run.store is None:
+        yield None
+        return
+    cells = run.scanned[fov.fov_id].cells
+    with run.store.map_sink(fov, key, map_image(fov, cells, run.plan, style), style) as put:
+        yield MapSheet(put, fov, cells, style)
 
 
 def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
@@ -357,6 +359,6 @@ def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Sco
         evidence = evidence_layers(joined.rim, joined.pairs, known.scan.mean, rescued=rescued, blank=blank)
     scored = Scored(score, score_sd, evidence)
     if run.store is not None:
-        run.store.save_scores(fov, parts.key, scored, maps=run.plan.settings.map_kind)
+        run.store.save_scores(fov, parts.key, scored, maps=run.plan.settings.map_style)
     parts.drop(run.share)
     return scored

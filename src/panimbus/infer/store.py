@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,9 +23,10 @@ from panimbus.core.scale import ChannelStats, Histogram
 from panimbus.core.scan import FovCells, FovScan, model_axes
 from panimbus.core.table import EVIDENCE
 from panimbus.infer.blocks import BlockPart, Scored
-from panimbus.infer.settings import MAP_FORMATS
+from panimbus.infer.settings import MAP_FORMATS, MapStyle
+from panimbus.io.names import safe_name, safe_names
 from panimbus.io.pyramid import ImageSpec
-from panimbus.io.write import TileWriter, atomic_path, tile_writer
+from panimbus.io.write import TileWriter, atomic_path, image_writer
 
 FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
@@ -54,10 +54,21 @@ class FolderStore:
     ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second; ``maps/<fov>.ome.tiff`` the score maps. Until
     a FOV is whole its parts are kept in ``fovs/<fov>/bands`` and ``fovs/<fov>/blocks``, its maps in ``fovs/<fov>/maps-<key>``.
     Each file carries a key of all that it depends on.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    fov_ids
+        All FOVs of the run: names of files are unique among them (`safe_names`).
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, fov_ids: Sequence[str] = ()) -> None:
         self.out = out
+        self._names = safe_names(fov_ids)
+
+    def _name(self, fov: Fov) -> str:
+        return self._names.get(fov.fov_id) or safe_name(fov.fov_id)
 
     def load_scan(self, fov: Fov, key: str, mpp: float) -> tuple[FovCells, FovScan] | None:
         """The stored first pass, if it has this key; ``mpp``: µm per pixel of the model's grid."""
@@ -107,45 +118,45 @@ class FolderStore:
                 arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
         self._save(self._path(fov, "scan"), key, arrays)
 
-    def load_scores(self, fov: Fov, key: str, *, maps: str | None) -> Scored | None:
-        """The stored scores and evidence, if they have this key (and maps of this format, if asked)."""
+    def load_scores(self, fov: Fov, key: str, *, maps: MapStyle | None) -> Scored | None:
+        """The stored scores and evidence, if they have this key (and maps of this style, if asked)."""
         data = self._load(self._path(fov, "scores"), key)
         if data is None or not {"score", "score_sd", "maps"} <= set(data):
             return None
         if data["score"].ndim != 2 or data["score"].shape != data["score_sd"].shape:
             return None
-        if maps is not None and not (str(data["maps"]) == maps and self.map_path(fov, maps).exists()):
+        if maps is not None and not (str(data["maps"]) == maps.name and self.map_path(fov, maps.format).exists()):
             return None
         return Scored(data["score"], data["score_sd"], {name: data[name] for name in EVIDENCE if name in data})
 
-    def save_scores(self, fov: Fov, key: str, scored: Scored, *, maps: str | None) -> None:
+    def save_scores(self, fov: Fov, key: str, scored: Scored, *, maps: MapStyle | None) -> None:
         """Keep the scores of a FOV: from now on it is finished. Maps that belong to other scores are removed."""
-        _remove(*(self.map_path(fov, kind) for kind in MAP_FORMATS if kind != maps), *self._canvases(fov))
-        arrays = {"score": scored.score, "score_sd": scored.score_sd, **scored.evidence, "maps": maps or ""}
+        kept = maps.format if maps else None
+        _remove(*(self.map_path(fov, kind) for kind in MAP_FORMATS if kind != kept), *self._canvases(fov))
+        arrays = {"score": scored.score, "score_sd": scored.score_sd, **scored.evidence, "maps": maps.name if maps else ""}
         self._save(self._path(fov, "scores"), key, arrays)
 
     def map_path(self, fov: Fov, kind: str) -> Path:
         """Where the score maps of a FOV go."""
-        return self.out / "maps" / f"{safe_name(fov.fov_id)}.ome.{kind}"
+        return self.out / "maps" / f"{self._name(fov)}.ome.{kind}"
 
-    def maps_kept(self, fov: Fov, key: str, kind: str | None, *, whole: bool) -> bool:
+    def maps_kept(self, fov: Fov, key: str, style: MapStyle | None, *, whole: bool) -> bool:
         """Whether what finished parts gave to the score maps is still there: on the canvas, or if all are done in the file."""
-        return kind is None or (self.map_path(fov, kind) if whole else self._canvas(fov, key)).exists()
+        return style is None or (self.map_path(fov, style.format) if whole else self._canvas(fov, key, style)).exists()
 
-    def _canvas(self, fov: Fov, key: str) -> Path:
-        return self.out / "fovs" / safe_name(fov.fov_id) / f"maps-{key[:16]}"
+    def _canvas(self, fov: Fov, key: str, style: MapStyle) -> Path:
+        return self.out / "fovs" / self._name(fov) / f"maps-{fingerprint([key, style.pixels])[:16]}"
 
     def _canvases(self, fov: Fov) -> list[Path]:
-        return list((self.out / "fovs" / safe_name(fov.fov_id)).glob("maps-*"))
+        return list((self.out / "fovs" / self._name(fov)).glob("maps-*"))
 
     @contextmanager
-    def map_sink(self, fov: Fov, key: str, image: ImageSpec, kind: str) -> Iterator[TileWriter]:
+    def map_sink(self, fov: Fov, key: str, image: ImageSpec, style: MapStyle) -> Iterator[TileWriter]:
         """Collect score maps tile by tile, in any order; a run that is cut off takes them up again."""
-        canvas = self._canvas(fov, key)
+        canvas = self._canvas(fov, key, style)
         old = [self.map_path(fov, k) for k in MAP_FORMATS] + [c for c in self._canvases(fov) if c != canvas]
         _remove(self._path(fov, "scores"), *old)  # they belong together
-        path = self.map_path(fov, kind)
-        with tile_writer(path, image.shape, image.dtype, channels=image.channels, mpp=image.mpp, canvas=canvas) as put:
+        with image_writer(self.map_path(fov, style.format), image, canvas=canvas) as put:
             if not put.resumed:  # nothing that was finished is in it
                 self.drop_parts(fov, BlockPart)
             yield put
@@ -172,10 +183,10 @@ class FolderStore:
         shutil.rmtree(self._folder(fov, kind), ignore_errors=True)
 
     def _folder(self, fov: Fov, kind: type[Part]) -> Path:
-        return self.out / "fovs" / safe_name(fov.fov_id) / ("blocks" if kind is BlockPart else "bands")
+        return self.out / "fovs" / self._name(fov) / ("blocks" if kind is BlockPart else "bands")
 
     def _path(self, fov: Fov, what: str) -> Path:
-        return self.out / "fovs" / safe_name(fov.fov_id) / f"{what}.npz"
+        return self.out / "fovs" / self._name(fov) / f"{what}.npz"
 
     @staticmethod
     def _has(path: Path, key: str) -> bool:
@@ -209,7 +220,3 @@ def _kind(value: Any) -> bool | None:
     return {-1: None, 0: False, 1: True}[int(value)]
 
 
-def safe_name(fov_id: str) -> str:
-    """A file name for a FOV, the same on every system; a hash keeps changed names apart."""
-    clean = re.sub(r"[^A-Za-z0-9._-]", "_", fov_id).strip(".") or "fov"
-    return clean if clean == fov_id else f"{clean}-{fingerprint(fov_id)[:6]}"

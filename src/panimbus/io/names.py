@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _LABEL_TAILS = (
     "_whole_cell", "_nuclear", "_mask", "_masks", "_labels", "_label", "_segmentation", "_feature_0", "_binary_seg_maps",
     "_component_data", "_cp_masks", "_seg", ".ome",
 )  # fmt: skip
+_LONGEST = 120  # characters of a file name, with room for a hash and endings below the 255 bytes of most systems
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{k}" for port in ("COM", "LPT") for k in range(1, 10))}  # of Windows
 TIFF_ENDINGS = (".tif", ".tiff", ".qptiff", ".btf", ".tf8", ".tf2")
 MATCH_RULE = "names are equal after dropping file endings and " + ", ".join(t for t in _LABEL_TAILS if t.startswith("_"))
 _LABEL_NAME = re.compile(
@@ -181,7 +184,39 @@ def _repeated(names: Iterable[str]) -> list[str]:
     return twice
 
 
-def safe_name(fov_id: str) -> str:
-    """A file name for a FOV, the same on every system; a hash keeps changed names apart."""
-    clean = re.sub(r"[^A-Za-z0-9._-]", "_", fov_id).strip(".") or "fov"
-    return clean if clean == fov_id else f"{clean}-{hashlib.blake2b(fov_id.encode(), digest_size=3).hexdigest()}"
+def safe_name(name: str) -> str:
+    """A file name for a FOV, the same on every system; a hash keeps changed names apart.
+
+    Examples
+    --------
+    >>> safe_name("fov1"), safe_name("fov 1")
+    ('fov1', 'fov_1-cf6f27')
+    """
+    clean = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".")[:_LONGEST].rstrip(".") or "fov"
+    reserved = clean.partition(".")[0].upper() in _RESERVED
+    return clean if clean == name and not reserved else f"{clean}-{fingerprint(name, 3)}"
+
+
+def safe_names(names: Iterable[str]) -> dict[str, str]:
+    """Name -> `safe_name`, made longer by a hash where two would be the same file (on some systems capitals do not count).
+
+    A name's file depends on the names it would collide with, not on their order.
+
+    Examples
+    --------
+    >>> safe_names(["fov1", "FOV1", "b"])
+    {'fov1': 'fov1-6a5c08', 'FOV1': 'FOV1-bcae13', 'b': 'b'}
+    """
+    out = {name: safe_name(name) for name in names}
+    for size in (3, 6, 12, 24, 48):
+        count = Counter(file.casefold() for file in out.values())
+        twice = [name for name, file in out.items() if count[file.casefold()] > 1]
+        if not twice:
+            break
+        out.update({name: f"{out[name]}-{fingerprint(name, size)}" for name in twice})
+    return out
+
+
+def fingerprint(name: str, size: int = 6) -> str:
+    """A hash of a name, ``2 * size`` characters long; of any text, even what cannot be encoded."""
+    return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=size).hexdigest()

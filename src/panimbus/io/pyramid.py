@@ -36,6 +36,10 @@ class ImageSpec:
         Micrometres per pixel, None if unknown.
     labels
         Whether values are ids: coarser levels then take every second pixel instead of the mean of four.
+    display
+        The range a viewer first shows, the same for every channel; None takes each channel's own.
+    about
+        A sentence for the file's metadata.
     """
 
     shape: tuple[int, int, int]
@@ -43,6 +47,8 @@ class ImageSpec:
     channels: tuple[str, ...]
     mpp: float | None
     labels: bool = False
+    display: tuple[float, float] | None = None
+    about: str = ""
 
     @classmethod
     def of(
@@ -198,13 +204,15 @@ class Canvas:
             self._group.attrs.update({"multiscales": [{"version": "0.4", **meta}], **versioned, **label})
 
     def _omero(self) -> Iterator[dict[str, Any]]:
-        """Names, and the range a viewer first shows: up to the brightest pixel of the overview."""
+        """Names, and the range a viewer first shows: the spec's, or up to the brightest pixel of the overview."""
         whole = np.iinfo(self.spec.dtype) if self.spec.dtype.kind in "ui" else None
         for c, label in enumerate(self.spec.channels):
             top = float(np.max(self.levels[-1][c]))
             end = (top if np.isfinite(top) else 0.0) or 1.0
             low, high = (float(whole.min), float(whole.max)) if whole is not None else (0.0, max(1.0, end))
             window = {"min": low, "max": high, "start": 0.0, "end": end}
+            if self.spec.display is not None:
+                window |= dict(zip(("start", "end"), self.spec.display, strict=True))
             yield {"label": label, "color": "FFFFFF", "active": c < 3, "window": window}
 
 
@@ -219,7 +227,13 @@ def _multiscale(spec: ImageSpec, name: str) -> dict[str, Any]:
             shift = (2**k - 1) / 2 * (spec.mpp or 1.0)
             steps.append({"type": "translation", "translation": [0.0, shift, shift]})
         datasets.append({"path": str(k), "coordinateTransformations": steps})
-    return {"name": name, "type": "nearest" if spec.labels else "mean", "axes": axes, "datasets": datasets}
+    about = {"metadata": {"description": spec.about}} if spec.about else {}
+    return {"name": name, "type": "nearest" if spec.labels else "mean", "axes": axes, "datasets": datasets, **about}
+
+
+def _display_tags(spec: ImageSpec) -> list[tuple[int, str, int, float, bool]]:
+    """SMinSampleValue and SMaxSampleValue: OME-XML has no display range."""
+    return [(tag, "f", 1, value, True) for tag, value in zip((340, 341), spec.display or (), strict=False)]
 
 
 def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
@@ -237,15 +251,18 @@ def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
     meta: dict[str, Any] = {"axes": "CYX", "Channel": {"Name": list(spec.channels)}}
     if spec.mpp is not None:
         meta |= {"PhysicalSizeX": spec.mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": spec.mpp, "PhysicalSizeYUnit": "µm"}
+    if spec.about:
+        meta["Description"] = spec.about
     size = sum(int(np.prod(shape)) for shape in spec.levels) * spec.dtype.itemsize
     options: dict[str, Any] = {
         "dtype": spec.dtype,
         "tile": (CHUNK, CHUNK),
         "compression": "zlib",
         "compressionargs": {"level": 1},  # higher levels of noisy images: 2 % smaller for twice the time
-        "predictor": 3 if spec.dtype.kind == "f" else 2,
+        "predictor": 1 if spec.dtype.kind == "f" else 2,  # Bio-Formats (QuPath, Fiji, OMERO) knows no floating-point predictor
         "photometric": "minisblack",
         "maxworkers": min(8, os.cpu_count() or 1),
+        "extratags": _display_tags(spec),
         "buffersize": 1 << 24,
     }
     with tifffile.TiffWriter(path, ome=True, bigtiff=size > 2**31) as file:

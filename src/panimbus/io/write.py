@@ -179,7 +179,13 @@ def tile_writer(
     ... ) as put:
     ...     put(0, (slice(100, 102), slice(7, 9)), np.array([[1, 2], [3, 4]]))
     """
-    spec = ImageSpec.of(shape, dtype, channels, mpp, labels=labels)
+    with image_writer(path, ImageSpec.of(shape, dtype, channels, mpp, labels=labels), canvas=canvas) as put:
+        yield put
+
+
+@contextmanager
+def image_writer(path: str | Path, spec: ImageSpec, *, canvas: str | Path | None = None) -> Iterator[TileWriter]:
+    """`tile_writer` of an image that is described by an `ImageSpec`."""
     as_tiff = _is_tiff(Path(path))
     if as_tiff:
         spec.check_tiff()
@@ -237,6 +243,8 @@ def write_ome_tiff(path: str | Path, image: Array, channels: Sequence[str], mpp:
 def write_labels(path: str | Path, labels: Array) -> None:
     """Write a label image as a tiled, deflate-compressed TIFF of the array's own integer type.
 
+    Ids of 64 bits become uint32 where they fit: Bio-Formats (QuPath, Fiji) reads none of 64 bits.
+
     Parameters
     ----------
     path
@@ -246,6 +254,8 @@ def write_labels(path: str | Path, labels: Array) -> None:
     """
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise InputError("a label image must be (Y, X) integers.", got=f"shape {labels.shape}, {labels.dtype}")
+    if labels.dtype.itemsize == 8 and labels.size and int(labels.min()) >= 0 and int(labels.max()) < 2**32:
+        labels = labels.astype(np.uint32)
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary, labels, tile=(_TILE, _TILE), compression="zlib", photometric="minisblack", bigtiff=labels.nbytes > 2**31

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,16 +14,18 @@ import numpy as np
 from panimbus.core.errors import InputError, listed
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.table import CELL, FOV
-from panimbus.io.names import safe_name
+from panimbus.io.names import fingerprint, safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec, halve
 from panimbus.io.spatialdata import IMAGE_TAIL
 from panimbus.io.write import atomic_path
+from panimbus.io.write_table import plain_text
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 REGION, TABLE = "region", "cells"
 LABELS_TAIL = "_labels"
+GLOBAL = "global"  # the coordinate system that SpatialData's functions take unasked
 _WIDE = 16 * CHUNK  # columns at a time: a strip of a TIFF is decoded once for each
 # versions of the store's, the images' and the tables' layout (spatialdata 0.5 to 0.7 writes them)
 _STORE, _RASTER, _TABLE, _OME = "0.2", "0.3", "0.2", "0.5-dev-spatialdata"
@@ -52,8 +54,8 @@ def write_spatialdata(path: str | Path, table: AnnData, fovs: Sequence[Segmented
     """Write a store that `spatialdata.read_zarr` opens; it is there whole or not at all.
 
     ``labels/<fov>_labels`` are the label images as pyramids; ``tables/cells`` is the table, each row linked to its cell by the
-    keys ``region`` (the label element) and ``cell_id``; ``images/<fov>_image`` are the images. Each FOV has a coordinate system
-    of its own name, in µm where its pixel size is known, else in pixels.
+    keys ``region`` (the label element) and ``cell_id``; ``images/<fov>_image`` are the images. All elements lie in the coordinate
+    system ``global``, in pixels; each FOV has one of its own name besides, in µm where its pixel size is known, else in pixels.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def write_spatialdata(path: str | Path, table: AnnData, fovs: Sequence[Segmented
     fovs
         A label image for each FOV of the table.
     images
-        FOVs whose images are copied too: those channels that the table has, at full resolution.
+        FOVs whose images are copied too: those channels that the table has (all, if it has none of them), at full resolution.
     """
     import zarr
 
@@ -79,7 +81,8 @@ def write_spatialdata(path: str | Path, table: AnnData, fovs: Sequence[Segmented
         if images:
             group = root.create_group("images")
             for image in images:
-                _write_image(group.create_group(names[image.fov_id] + IMAGE_TAIL), image, [str(c) for c in table.var_names])
+                channels = [c for c in map(str, table.var_names) if c in image.channels] or image.channels
+                _write_image(group.create_group(names[image.fov_id] + IMAGE_TAIL), image, channels)
         group = root.create_group("labels")
         for fov_id, (fov, labels) in known.items():
             _write_labels(group.create_group(names[fov_id] + LABELS_TAIL), fov, labels)
@@ -93,12 +96,9 @@ def write_spatialdata(path: str | Path, table: AnnData, fovs: Sequence[Segmented
 
 def _element_names(fov_ids: Sequence[str]) -> dict[str, str]:
     """Names that SpatialData allows; they must differ in more than capitals."""
-    out = {fov_id: safe_name(fov_id) for fov_id in fov_ids}
-    folded = [name.casefold() for name in out.values()]
-    for fov_id, name in out.items():
-        if folded.count(name.casefold()) > 1:
-            out[fov_id] = f"{name}-{hashlib.blake2b(fov_id.encode(), digest_size=3).hexdigest()}"
-    return {fov_id: name.lstrip("_") or "fov" for fov_id, name in out.items()}
+    files = {fov_id: name.lstrip("_") or "fov" for fov_id, name in safe_names(fov_ids).items()}
+    count = Counter(name.casefold() for name in files.values())
+    return {f: n if count[n.casefold()] == 1 else f"{n}-{fingerprint(f)}" for f, n in files.items()}
 
 
 def _write_labels(group: Any, fov: Segmented, labels: ArrayLike) -> None:
@@ -165,12 +165,13 @@ def _multiscale(group: Any, axes: str, fov: Segmented, levels: int) -> dict[str,
     for k in range(levels):
         ratio = [1.0 if a == "c" else n / m for a, n, m in zip(axes, full, group[str(k)].shape, strict=True)]
         datasets.append({"path": str(k), "coordinateTransformations": [{"type": "scale", "scale": ratio}]})
+    pixels = {"type": "identity", "input": system(axes, "unit"), "output": system(GLOBAL, "unit")}
     mapped: dict[str, Any] = {"type": "identity"}
     if fov.mpp is not None:
         mapped = {"type": "scale", "scale": [1.0 if a == "c" else float(fov.mpp) for a in axes]}
     unit = "unit" if fov.mpp is None else "micrometer"
-    mapped |= {"input": system(axes, "unit"), "output": system(fov.fov_id, unit)}
-    multiscale = {"name": group.basename, "axes": plain, "datasets": datasets, "coordinateTransformations": [mapped]}
+    mapped |= {"input": system(axes, "unit"), "output": system(fov.fov_id if fov.fov_id != GLOBAL else f"{GLOBAL} (µm)", unit)}
+    multiscale = {"name": group.basename, "axes": plain, "datasets": datasets, "coordinateTransformations": [pixels, mapped]}
     return {"version": _OME, "multiscales": [multiscale]}
 
 
@@ -185,7 +186,7 @@ def _write_table(group: Any, table: AnnData, regions: dict[str, str]) -> None:
     obs[REGION] = pd.Categorical([regions[f] for f in fovs], categories=used)
     obs[CELL] = obs[CELL].astype(np.int64)
     keys = {REGION: used, "region_key": REGION, "instance_key": CELL}
-    mine = Table(
+    linked = Table(
         table.X,
         obs=obs,
         var=table.var,
@@ -194,7 +195,7 @@ def _write_table(group: Any, table: AnnData, regions: dict[str, str]) -> None:
         layers=dict(table.layers),
         uns={**table.uns, "spatialdata_attrs": keys},
     )
-    write_elem(group, TABLE, mine)
+    write_elem(group, TABLE, plain_text(linked))
     group[TABLE].attrs.update({"spatialdata-encoding-type": "ngff:regions_table", "version": _TABLE, **keys})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from panimbus.core.fov import Array
 from panimbus.core.labels import label_painter
+from panimbus.core.layouts import in_layout
 from panimbus.core.table import (
     AREA,
     CELL,
@@ -32,11 +33,11 @@ from panimbus.core.table import (
     SPATIAL,
     positive_frame,
 )
-from panimbus.io.names import safe_name
 from panimbus.io.outlines import outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
 from panimbus.io.segmented import BAND, Segmented, check_cells
 from panimbus.io.write import atomic_path, tile_writer
+from panimbus.io.write_table import write_csv, write_h5ad
 from panimbus.phenotype.summary import Summary
 
 if TYPE_CHECKING:
@@ -61,10 +62,12 @@ def type_frame(table: AnnData) -> pd.DataFrame:
     return frame
 
 
-def write_tables(table: AnnData, summary: Summary, out: Path) -> None:
-    """``types.h5ad``, ``types.csv``, and small tables: types and their legend, metaclusters, FOVs, exclusive markers, calls."""
-    with atomic_path(out / "types.h5ad") as path:
-        table.write_h5ad(path, compression="lzf")
+def write_tables(table: AnnData, summary: Summary, out: Path, *, layout: str, mpp: Mapping[str, float | None]) -> None:
+    """``types.h5ad``, ``types.csv``, and small tables: types and their legend, metaclusters, FOVs, exclusive markers, calls.
+
+    ``layout`` and ``mpp`` are those of `panimbus.core.layouts.in_layout`, for the tables of cells.
+    """
+    write_h5ad(out / "types.h5ad", table)
     basic = [CELL_TYPE, "cells", "percent", CONFIDENCE, "contradictory", MIXED]
     legend = summary.types[basic].assign(
         value=np.arange(1, len(summary.types) + 1), colour=["#{:02x}{:02x}{:02x}".format(*c) for c in summary.types["colour"]]
@@ -73,9 +76,10 @@ def write_tables(table: AnnData, summary: Summary, out: Path) -> None:
     shift = batch.fraction.reset_index().melt("fov", var_name="marker", value_name="positive")
     shift["log_odds_shift"] = batch.shift.to_numpy().ravel(order="F")
     shift["stands_out"] = batch.outlying.to_numpy().ravel(order="F")
+    markers = list(map(str, table.var_names))
     frames = {
-        "types.csv": type_frame(table),
-        "positive.csv": positive_frame(table),
+        "types.csv": in_layout(type_frame(table), layout, markers, mpp),
+        "positive.csv": in_layout(positive_frame(table), layout, markers, mpp),
         "type_means.csv": summary.types[[CELL_TYPE, *table.var_names]].round(4),
         "metaclusters.csv": summary.metaclusters.round(4),
         "exclusive_pairs.csv": summary.pairs.round(4),
@@ -85,13 +89,11 @@ def write_tables(table: AnnData, summary: Summary, out: Path) -> None:
         "fov_shift.csv": shift.round(4),
     }
     for name, frame in frames.items():
-        with atomic_path(out / name) as path:
-            frame.to_csv(path, index=False)
+        write_csv(out / name, frame)
 
 
-def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path) -> None:
-    """``labels/<fov>.ome.tiff`` (value = row of legend.csv) and ``qupath/<fov>.geojson`` of one FOV, read band by band."""
-    name = safe_name(one.fov_id)
+def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path, name: str) -> None:
+    """``labels/<name>.ome.tiff`` (value = row of legend.csv) and ``qupath/<name>.geojson`` of one FOV, read band by band."""
     rows, ids = check_cells(table, one)
     part = table[rows]
     order = list(summary.types[CELL_TYPE])

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
 from panimbus.core.guard import guarded
-from panimbus.core.table import CELL_TYPE, CLUSTERING, NOT_TYPED, UNASSIGNED
+from panimbus.core.layouts import check_layout
+from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, NOT_TYPED, UNASSIGNED
 from panimbus.io.documents import read_json
 from panimbus.io.h5ad import read_h5ad
 from panimbus.io.mantis import write_mantis
-from panimbus.io.names import safe_name
+from panimbus.io.names import safe_names
 from panimbus.io.place import place
-from panimbus.io.segmented import Segmented, check_cells, find_images
+from panimbus.io.segmented import Segmented, check_cells, find_images, pixel_sizes
 from panimbus.io.write import atomic_path
+from panimbus.io.write_table import write_csv
 from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_tables
 from panimbus.phenotype.summary import Summary, summarise
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
-_OURS = re.compile(r"labels/[\w.-]+\.ome\.tiff|qupath/[\w.-]+\.geojson|figures|report\.html|mantis|types\.zarr", re.ASCII)
+_OURS = re.compile(
+    r"labels/[\w.-]+\.ome\.tiff|qupath/[\w.-]+\.geojson|figures|report\.html|mantis|files\.csv|types\.zarr", re.ASCII
+)
 PICTURES = 12
 """FOVs that the report shows; all are written as label images."""
 
@@ -49,6 +53,10 @@ class Wanted:
         A UMAP among the figures.
     pairs
         Instead of ``labels``: a file of pairs (`panimbus.io.pairs`).
+    columns
+        Names of the columns of ``types.csv`` and ``positive.csv`` (`panimbus.core.layouts`).
+    with_images
+        Whether the images are copied into ``types.zarr``.
     """
 
     labels: tuple[str, ...] = ()
@@ -59,6 +67,8 @@ class Wanted:
     umap: bool = False
     about: dict[str, str] = field(default_factory=dict)
     pairs: str | None = None
+    columns: str = "panimbus"
+    with_images: bool = False
 
     def check(self) -> None:
         """Refuse at once what cannot be written: before anything is computed."""
@@ -66,6 +76,8 @@ class Wanted:
             raise InputError("--labels and --pairs do not go together.", fix="leave one of them away")
         if (self.mantis or self.spatialdata or self.images) and not (self.labels or self.pairs):
             raise InputError("Pictures of cells need the label images.", fix="pass --labels (or --pairs)")
+        if self.with_images and not ((self.images or self.pairs) and self.spatialdata):
+            raise InputError("Images can be copied into a SpatialData store only.", fix="pass --images and --spatialdata, too")
         for asked, module, what, extra in (
             (self.report or self.umap, "matplotlib", "A report with figures", "plots"),
             (self.umap, "umap", "A UMAP", "umap"),
@@ -77,31 +89,45 @@ class Wanted:
 def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
     """Find the label images and check them against the table, before anything is computed."""
     wanted.check()
-    if not (wanted.labels or wanted.pairs):
-        return []
-    segmented = find_images(table, [place(p) for p in wanted.labels], [place(p) for p in wanted.images], pairs=wanted.pairs)
+    segmented = []
+    if wanted.labels or wanted.pairs:
+        labels, images = ([place(p) for p in paths] for paths in (wanted.labels, wanted.images))
+        segmented = find_images(table, labels, images, pairs=wanted.pairs)
     for one in segmented:
         check_cells(table, one)
+    check_layout(wanted.columns, list(map(str, table.var_names)), _pixel_sizes(table, segmented))
     return segmented
+
+
+def _pixel_sizes(table: AnnData, segmented: Sequence[Segmented]) -> dict[str, float | None]:
+    fovs = dict.fromkeys(table.obs[FOV].astype(str))
+    return fovs | pixel_sizes(table) | {one.fov_id: one.mpp for one in segmented if one.mpp}
 
 
 def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> Summary:
     """Write everything; each file is there whole or not at all. What only an earlier run wrote is removed."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
+    import pandas as pd
+
     out.mkdir(parents=True, exist_ok=True)
     summary = summarise(table)
     for warning in (*summary.warnings, *summary.batch.warnings):
         logger.warning("%s", warning)
-    write_tables(table, summary, out)
+    write_tables(table, summary, out, layout=wanted.columns, mpp=_pixel_sizes(table, segmented))
+    names = safe_names([one.fov_id for one in segmented])
     for one in segmented:
-        write_fov(table, summary, one, out)
+        write_fov(table, summary, one, out, names[one.fov_id])
+    if segmented:
+        files = [[f, f"labels/{n}.ome.tiff", f"qupath/{n}.geojson"] for f, n in names.items()]
+        write_csv(out / "files.csv", pd.DataFrame(files, columns=["fov", "labels", "qupath"]))
     if wanted.mantis:
         write_mantis(out / "mantis", segmented, *mantis_frames(table))
     if wanted.spatialdata:
         from panimbus.io.write_spatialdata import write_spatialdata
 
-        write_spatialdata(out / "types.zarr", table, segmented)
+        images = [one.image for one in segmented if one.image is not None] if wanted.with_images else []
+        write_spatialdata(out / "types.zarr", table, segmented, images)
     reported = bool(wanted.report) or (wanted.report is None and importlib.util.find_spec("matplotlib") is not None)
     if reported:
         _report(table, summary, out, segmented, wanted)
@@ -118,8 +144,9 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
 
 def _names(segmented: Sequence[Segmented], wanted: Wanted, *, reported: bool) -> set[str]:
     """Files and folders of a run, beside its tables."""
-    names = [safe_name(one.fov_id) for one in segmented]
+    names = safe_names([one.fov_id for one in segmented]).values()
     out = {f"labels/{n}.ome.tiff" for n in names} | {f"qupath/{n}.geojson" for n in names}
+    out |= {"files.csv"} if segmented else set()
     out |= {"figures", "report.html"} if reported else set()
     return out | ({"mantis"} if wanted.mantis else set()) | ({"types.zarr"} if wanted.spatialdata else set())
 
@@ -189,7 +216,7 @@ def open_run(folder: Path) -> tuple[AnnData, Wanted]:
         asked = read_json(folder / "run.json", expected)["asked"]
         wanted = Wanted(
             tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"],
-            pairs=asked.get("pairs"),
+            pairs=asked.get("pairs"), columns=asked.get("columns", "panimbus"), with_images=asked.get("with_images", False),
         )  # fmt: skip
     return read_h5ad(folder / "types.h5ad", expected), wanted
 

@@ -12,8 +12,10 @@ import pandas as pd
 
 from panimbus import __version__
 from panimbus.core.errors import InputError
+from panimbus.core.escape import in_markdown
 from panimbus.data import gold
 from panimbus.io.write import atomic_path
+from panimbus.io.write_table import write_csv
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import save_model
 from panimbus.train.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
@@ -47,10 +49,9 @@ def save(found: Finetuned, out: str | Path, *, command: str = "") -> Path | None
     check_out(out)
     card = new_card(found, command=command)
     path = save_model(out / card.name, found.net, card).safetensors if found.kept else None
-    with atomic_path(out / TABLE) as temporary:
-        held = found.calls[found.calls[HELD_OUT]].drop(columns=HELD_OUT)
-        worst = (held[NEW] - held[TRUTH]).abs().sort_values(ascending=False, kind="stable").index
-        held.loc[worst].to_csv(temporary, index=False, float_format="%.6g")
+    held = found.calls[found.calls[HELD_OUT]].drop(columns=HELD_OUT)
+    worst = (held[NEW] - held[TRUTH]).abs().sort_values(ascending=False, kind="stable").index
+    write_csv(out / TABLE, held.loc[worst], float_format="%.6g")
     with atomic_path(out / SUMMARY) as temporary:
         temporary.write_text(json.dumps(to_dict(found, path), indent=1), encoding="utf-8")
     with atomic_path(out / REPORT) as temporary:
@@ -164,7 +165,7 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
         f"over the held-out cells{weighted}, lie above 0."
     )
     lines = [
-        f"# {found.start.card.name}, {_HOW[settings.how]}",
+        f"# {in_markdown(found.start.card.name)}, {_HOW[settings.how]}",
         "",
         f"**{sentence(found)}**",
         "",
@@ -178,10 +179,10 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
     lines += [f"| {n.replace('_', ' ')} | {_three(getattr(old, n))} | {_three(getattr(new, n))} |" for n in names]
     lines += ["", "| marker | held-out calls | positive | F1 before | F1 after |", "| --- | --: | --: | --: | --: |"]
     lines += [
-        f"| {r['marker']} | {r['held_out']} | {r['positive']} | {_three(r['f1_before'])} | {_three(r['f1_after'])} |"
+        f"| {in_markdown(r['marker'])} | {r['held_out']} | {r['positive']} | {_three(r['f1_before'])} | {_three(r['f1_after'])} |"
         for r in by_marker(found)
     ]
-    lines += ["", *(f"- {note}" for note in found.notes)]
+    lines += ["", *(f"- {in_markdown(note)}" for note in found.notes)]
     if path is not None:
         lines += ["", f"Use it: `panimbus predict ... --model {path.name}`"]
     lines += ["", f"Held-out calls, the most wrong first: {TABLE}. The same as data: {SUMMARY}."]

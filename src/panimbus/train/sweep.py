@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.escape import in_markdown
 from panimbus.io import atomic_path
 from panimbus.io.documents import read_json, read_toml, validated
 from panimbus.train.config import Seed, TrainConfig, make_config, overlaid
@@ -135,7 +136,8 @@ def markdown(table: pd.DataFrame) -> str:
     lines = ["| group | arm | seeds | F1 validation | F1 test | parameters | seconds |", "| --- " * 7 + "|"]
     for (group, arm), part in table.groupby(["group", "arm"], sort=False):
         f1 = " | ".join(_spread(part[name]) for name in ("val_f1", "test_f1"))
-        lines.append(f"| {group} | {arm} | {len(part)} | {f1} | {part['parameters'].iloc[0]:,} | {part['seconds'].mean():.0f} |")
+        names = f"{in_markdown(group)} | {in_markdown(arm)}"
+        lines.append(f"| {names} | {len(part)} | {f1} | {part['parameters'].iloc[0]:,} | {part['seconds'].mean():.0f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,73 @@
+"""Names from elsewhere in files that other programs interpret: spreadsheets run formulas, Markdown renders markup."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What a spreadsheet would compute; "-10_3" and "+ve" are names. Apostrophes in front count, too: so the way back is exact.
+_FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-].*[(|!=])", re.DOTALL)
+_MARKUP = str.maketrans(
+    {"\\": "\\\\", "`": "\\`", "|": "\\|", "<": "&lt;", **{chr(k): " " for k in (*range(32), 127, 0x2028, 0x2029)}}
+)
+
+
+def as_cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: an apostrophe goes in front of what begins like one.
+
+    Examples
+    --------
+    >>> as_cell("=1+1"), as_cell("-10_3"), as_cell("CD3+"), as_cell("'=x")
+    ("'=1+1", '-10_3', 'CD3+', "''=x")
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_cell(text: str) -> str:
+    """The inverse of `as_cell`; other text is left as it is.
+
+    Examples
+    --------
+    >>> from_cell("'=1+1"), from_cell("'a'")
+    ('=1+1', "'a'")
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def as_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with all its text, and the names of its columns, as `as_cell` makes them; nothing is copied where none changes."""
+    return _mapped(frame, as_cell)
+
+
+def from_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The inverse of `as_cells`."""
+    return _mapped(frame, from_cell)
+
+
+def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    out = frame.copy(deep=False)
+    for k, name in enumerate(frame.columns):
+        column = frame.iloc[:, k]
+        if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+            continue
+        changed = {v: new for v in column.unique() if isinstance(v, str) and (new := change(v)) != v}
+        if changed:
+            out[name] = [changed.get(v, v) if isinstance(v, str) else v for v in column]
+    out.columns = pd.Index([change(c) if isinstance(c, str) else c for c in frame.columns])
+    return out
+
+
+def in_markdown(text: object) -> str:
+    r"""Text of a line or a table's cell of Markdown in which nothing is markup.
+
+    Examples
+    --------
+    >>> print(in_markdown("<b> a|b"))
+    &lt;b> a\|b
+    """
+    return str(text).translate(_MARKUP).replace("](", "]\\(")

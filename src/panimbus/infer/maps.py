@@ -1,0 +1,125 @@
+"""Score maps: on which grid they lie, what of them is shown, and where they go."""
+
+from __future__ import annotations
+
+import csv
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.fov import Fov
+from panimbus.core.scan import FovCells
+from panimbus.core.window import read_index
+from panimbus.infer.settings import MapStyle
+from panimbus.infer.work import Plan
+from panimbus.io.pyramid import CHUNK, ImageSpec
+from panimbus.io.write import TileWriter, atomic_path
+
+FloatArray = npt.NDArray[np.float32]
+Box = tuple[slice, slice]
+_KEPT = 1 << 26  # bytes of masks that are kept for the next channel
+LISTING = "files.csv"
+
+
+def map_image(fov: Fov, cells: FovCells, plan: Plan, style: MapStyle) -> ImageSpec:
+    """What a FOV's map file is."""
+    own = style.grid == "image"
+    channels, mpp = plan.channels, fov.mpp if own else plan.model.card.mpp
+    return ImageSpec(
+        (len(channels), *(fov.shape_yx if own else cells.shape)),
+        np.dtype(np.float32),
+        channels,
+        mpp,
+        display=(0.0, 1.0),
+        about=f"panimbus: scores of pixels, 0 to 1, at {mpp:g} µm/px"
+        + ("" if style.background else "; 0 outside cells, where the net is not trained"),
+    )
+
+
+class MapSheet:
+    """Takes scores tile by tile from the model's grid, and writes them on the grid that is wanted, empty outside cells.
+
+    Parameters
+    ----------
+    put
+        Takes the tiles of the file.
+    fov, cells
+        The FOV.
+    style
+        Which grid, and whether the background is kept.
+    """
+
+    def __init__(self, put: TileWriter, fov: Fov, cells: FovCells, style: MapStyle) -> None:
+        self._put, self._fov, self._cells, self._style = put, fov, cells, style
+        self._nearest = [axis.nearest() for axis in (cells.y, cells.x)] if style.grid == "image" else []
+        self._masks: OrderedDict[tuple[int, ...], npt.NDArray[np.uint8]] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether tiles without a cell on the model's grid are needed, too."""
+        return self._style.background or self._style.grid == "image"
+
+    def __call__(self, channel: int, where: Box, values: FloatArray) -> None:
+        """Take the scores of a channel at (rows, columns) of the model's grid."""
+        for box, part in self._placed(where, values):
+            if self._style.background:
+                self._put(channel, box, part())
+                continue
+            inside = self._inside(box)
+            if inside.any():  # the rest of the file is 0
+                self._put(channel, box, np.where(inside, part(), np.float32(0)))
+
+    def flush(self) -> None:
+        """Return when all that was taken is on disk."""
+        self._put.flush()
+
+    def _placed(self, where: Box, values: FloatArray) -> Iterator[tuple[Box, Callable[[], FloatArray]]]:
+        """Boxes of the file and what goes there: on the image's grid in strips of a chunk's rows, which bounds the memory."""
+        if self._style.grid == "model":
+            yield where, lambda: values
+            return
+        (y0, y1), (x0, x1) = (np.searchsorted(n, (s.start, s.stop)).tolist() for n, s in zip(self._nearest, where, strict=True))
+        rows, cols = self._nearest[0] - where[0].start, self._nearest[1][x0:x1] - where[1].start
+        edges = [y0, *range((y0 // CHUNK + 1) * CHUNK, y1, CHUNK), y1]
+        for a, b in pairwise(edges):
+            if a < b and x0 < x1:
+                yield (slice(a, b), slice(x0, x1)), lambda a=a, b=b: values[rows[a:b, None], cols]  # type: ignore[misc]
+
+    def _inside(self, box: Box) -> npt.NDArray[np.bool_]:
+        """Which pixels of a box of the file lie in a cell; read once for all channels, as long as the memory allows."""
+        window = (box[0].start, box[0].stop, box[1].start, box[1].stop)
+        shape = window[1] - window[0], window[3] - window[2]
+        packed = self._masks.get(window)
+        if packed is None:
+            if self._style.grid == "model":
+                inside = read_index(self._fov, self._cells, window) >= 0
+            else:
+                inside = np.asarray(self._fov.labels[box] if self._fov.labels is not None else np.zeros(shape)) > 0
+            packed = self._masks[window] = np.packbits(inside)
+            self._bytes += packed.nbytes
+            while self._bytes > _KEPT and len(self._masks) > 1:
+                self._bytes -= self._masks.popitem(last=False)[1].nbytes
+        return np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).view(np.bool_)
+
+
+def write_listing(out: Path, files: Mapping[str, Path]) -> None:
+    """``files.csv``: which map file a FOV has; names of files are made of what every system allows."""
+    with atomic_path(out / LISTING) as path, path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["fov", "map"])
+        rows.writerows([fov_id, path.relative_to(out).as_posix()] for fov_id, path in files.items())
+
+
+def map_note(out: Path, fovs: Sequence[Fov], style: MapStyle, mpp: float) -> str:
+    """What the user is told of the maps at the end of a run; ``mpp`` is the model's."""
+    own = sorted({f"{float(f.mpp):g}" for f in fovs if f.mpp is not None})
+    where = f"the images' own grid ({', '.join(own[:3])}{', ...' * (len(own) > 3)} µm/px)"
+    if style.grid == "model":
+        where = f"{mpp:g} µm/px, the model's grid, not {where}: --maps-grid image writes them on it"
+    kept = "with the background, for which the net is not trained" if style.background else "0 outside cells"
+    return f"score maps: {out / 'maps'} (which is whose: {LISTING}), at {where}; {kept}"

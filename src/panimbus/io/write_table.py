@@ -1,0 +1,120 @@
+"""Write cell tables so that every anndata since 0.10 reads them, whatever anndata and pandas write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from panimbus.core.escape import as_cells
+from panimbus.io.write import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def write_h5ad(path: str | Path, table: AnnData) -> None:
+    """Write a table as h5ad; it is there whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Name; should end in ``.h5ad``.
+    table
+        Cells and their scores.
+    """
+    with atomic_path(path) as temporary:
+        plain_text(table).write_h5ad(temporary, compression="lzf")
+
+
+def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:
+    """Write plain columns as CSV, whole or not at all; text that a spreadsheet would compute gets an apostrophe in front.
+
+    Parameters
+    ----------
+    path
+        Name; should end in ``.csv``.
+    frame
+        Columns; the index is not written.
+    options
+        Of `pandas.DataFrame.to_csv`.
+    """
+    with atomic_path(path) as temporary:
+        as_cells(frame).to_csv(temporary, index=False, **options)
+
+
+def plain_text(table: AnnData) -> AnnData:
+    """The same table with all text as Python strings; arrays are shared, not copied.
+
+    Text of pandas' string types (the default of pandas 3) is written in an encoding that anndata 0.10 cannot read, and so is
+    None: keys of ``uns`` without a value are left out.
+    """
+    from anndata import AnnData as Table
+
+    out = Table(
+        table.X,
+        obs=_frame(table.obs),
+        var=_frame(table.var),
+        uns=_value(table.uns),
+        **{name: {k: _value(v) for k, v in getattr(table, name).items()} for name in ("obsm", "varm", "layers", "obsp", "varp")},
+    )
+    if table.raw is not None:
+        out.raw = Table(table.raw.X, obs=_frame(table.obs[[]]), var=_frame(table.raw.var), varm=dict(table.raw.varm))
+    for frame in (out.obs, out.var):  # anndata may have made strings of the type that pandas prefers
+        frame.index = _index(frame.index)
+    return out
+
+
+def _frame(frame: pd.DataFrame) -> pd.DataFrame:
+    out = frame.copy(deep=False)
+    out.index = _index(out.index)
+    for name in out.columns:
+        out[name] = _column(out[name])
+    out.columns = _index(out.columns)
+    return out
+
+
+def _index(index: pd.Index[Any]) -> pd.Index[Any]:
+    import pandas as pd
+
+    return pd.Index(index.to_numpy(object), dtype=object, name=index.name) if _is_text(index.dtype) else index
+
+
+def _column(column: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = column.dtype.categories
+        if not _is_text(categories.dtype):
+            return column
+        return column.astype(pd.CategoricalDtype(_index(categories), ordered=bool(column.dtype.ordered)))
+    if not _is_text(column.dtype):
+        return column
+    if column.isna().any():
+        return _column(column.astype("category"))
+    return column.astype(object)
+
+
+def _value(value: Any) -> Any:
+    import pandas as pd
+
+    if isinstance(value, Mapping):
+        return {str(k): _value(v) for k, v in value.items() if v is not None}
+    if isinstance(value, pd.DataFrame):
+        return _frame(value)
+    if isinstance(value, pd.Categorical):
+        return _column(pd.Series(value)).array
+    if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        return np.asarray(value, object) if _is_text(value.dtype) else value
+    if isinstance(value, np.ndarray) and value.dtype.kind == "T":
+        return value.astype(object)
+    return value
+
+
+def _is_text(dtype: Any) -> bool:
+    import pandas as pd
+
+    return isinstance(dtype, pd.StringDtype)
