@@ -89,17 +89,21 @@ def _looks_like_labels(path: str) -> bool:
     return bool((part[:, 1:] == part[:, :-1]).mean() > 0.7) and len(np.unique(part)) > 1
 
 
-def prepare_out(out: Path) -> None:
-    """Refuse a folder that cannot be written to, before anything is computed; remove what a killed run left in it."""
+def prepare_out(out: Path, *, shared: bool = False) -> None:
+    """Refuse a folder that cannot be written to, before anything is computed; remove what a killed run left in it.
+
+    Where other processes may be making the folder (``shared``), it is not tried out.
+    """
     from panimbus.core.errors import InputError
     from panimbus.io.leftovers import remove_leftovers
+    from panimbus.io.room import check_folder
 
     there = next((p for p in (out, *out.parents) if os.path.lexists(p)), Path())
     if not there.is_dir():
         what = "is a link to nothing" if there.is_symlink() and not there.exists() else "is a file"
         raise InputError(f"--out {out}: {there} {what}.", expected="a folder, new or of an earlier run")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"--out {out}: nothing may be written in {there}.", fix="choose another folder, or its rights")
+    if not shared:
+        check_folder(out)
     if there == out:
         remove_leftovers(out)
 

@@ -120,7 +120,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     scale = load_scale(normaliser) if normaliser is not None else None
     files = resolve_model(model)  # an unknown model is said before the files are opened
     wanted = options.names_in(channels)
-    prepare_out(out)
+    prepare_out(out, shared=shard is not None)
     settings = PredictSettings(
         tta=options.value(tta), tile=tile, precision=precision.value, device=device.value, threads=threads, maps=maps,
         on_error=on_error.value, maps_format=maps_format.value, maps_grid=maps_grid.value, maps_background=maps_background,

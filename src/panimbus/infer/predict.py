@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.grouped import grouped
 from panimbus.core.planes import check_given
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale
-from panimbus.core.table import FovScores, to_anndata
+from panimbus.core.table import EVIDENCE, FovScores, to_anndata
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
 from panimbus.infer.maps import write_listing
@@ -28,6 +29,7 @@ from panimbus.infer.stages import Run, Scores, scan_all, score_all, watching
 from panimbus.infer.store import FolderStore
 from panimbus.infer.tta import views
 from panimbus.infer.work import Executor, LocalExecutor, Plan, open_backend
+from panimbus.io.room import check_folder, check_names
 from panimbus.model.weights import ModelFiles, resolve_model
 
 if TYPE_CHECKING:
@@ -89,16 +91,38 @@ def predict(
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
     plan = make_plan(resolve_model(model), settings, chosen, channels, scale)
+    if out is not None:
+        check_folder(Path(out))
     store = FolderStore(Path(out), [f.fov_id for f in chosen]) if out else None
     with _executor(plan) as executor, watching(chosen):
         run = Run(chosen, plan, executor, store, progress or (lambda _: None))
         scan_all(run)
         _warn_of_ids(run)
         scale = normaliser(run, scale)
+        if store is not None:
+            check_folder(store.out, _bytes_to_come(run, store), "the scores")
         scores = score_all(run, scale, executor.name)
         if store is not None and settings.map_style is not None:
             write_listing(store.out, {f.fov_id: store.map_path(f, settings.maps_format) for f in chosen})
         return collect(run, scale, scores, executor.name)
+
+
+def _bytes_to_come(run: Run, store: FolderStore) -> int:
+    """What the disk must hold at least: scores that are not there yet, a quarter of the maps' pixels (they are compressed)."""
+    settings, channels = run.plan.settings, len(run.plan.channels)
+    layers = 2 + len(EVIDENCE) * settings.evidence
+    out = 0
+    for fov in run.fovs:
+        cells = run.scanned[fov.fov_id].cells
+        if store.finished(fov):
+            continue
+        out += cells.n * channels * 4 * layers
+        if (style := settings.map_style) is not None:
+            pixels = math.prod(cells.shape) if style.background else int(cells.pixels.sum())
+            if style.grid == "image":
+                pixels = pixels * math.prod(fov.shape_yx) // math.prod(cells.shape)
+            out += channels * pixels
+    return out
 
 
 @contextmanager
@@ -157,6 +181,8 @@ def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> lis
             got=listed(missing),
             fix="pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
         )
+    check_names(ids, "FOVs")
+    check_names(dict.fromkeys(channels if channels is not None else chosen[0].channels), "channels")
     wanted = tuple(channels) if channels is not None else chosen[0].channels
     if not wanted:
         raise ChannelError("No channel was asked for.", available=chosen[0].channels)

@@ -22,6 +22,7 @@ from panimbus.infer.settings import Progress
 from panimbus.infer.stages import Run, Share, fov_blocks, scan_all, score_all, watching
 from panimbus.infer.store import FolderStore
 from panimbus.infer.work import LocalExecutor, Plan, ScanWork, ScoreWork, open_backend
+from panimbus.io.room import check_folder
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -72,6 +73,7 @@ def predict_share(
     folder, scale = Path(out), request.normaliser()
     fovs, plan = _prepared(request, scale, threads)
     agree(folder, request, plan.model, share.of, command)
+    check_folder(folder)
     store, report = FolderStore(folder, [f.fov_id for f in fovs]), progress or _silent
     if stage == "scan":
         with watching(fovs):

@@ -118,6 +118,10 @@ class FolderStore:
                 arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
         self._save(self._path(fov, "scan"), key, arrays)
 
+    def finished(self, fov: Fov) -> bool:
+        """Whether scores of a FOV are there, of whatever run."""
+        return self._path(fov, "scores").exists()
+
     def load_scores(self, fov: Fov, key: str, *, maps: MapStyle | None) -> Scored | None:
         """The stored scores and evidence, if they have this key (and maps of this style, if asked)."""
         data = self._load(self._path(fov, "scores"), key)
@@ -218,5 +222,3 @@ def _remove(*paths: Path) -> None:
 
 def _kind(value: Any) -> bool | None:
     return {-1: None, 0: False, 1: True}[int(value)]
-
-

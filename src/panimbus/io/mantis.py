@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ import tifffile
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Array
+from panimbus.io.names import fingerprint
 from panimbus.io.segmented import Segmented
 from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_LONGEST = 200  # bytes of a name, with room for an ending
 logger = logging.getLogger(__name__)
 
 
@@ -52,9 +55,10 @@ def write_mantis(out: Path, segmented: Sequence[Segmented], populations: pd.Data
             _write_labels(folder / "cell_segmentation.tiff", labels, one.fov_id)
             if one.image is not None:
                 (folder / "markers").mkdir()
-                for i, channel in enumerate(one.image.channels):
+                files = _file_names(one.image.channels)
+                for i, file in enumerate(files):
                     plane = one.image.image[i, 0 : labels.shape[0], 0 : labels.shape[1]]
-                    path = folder / "markers" / f"{_file_name(channel)}.tiff"
+                    path = folder / "markers" / f"{file}.tiff"
                     tifffile.imwrite(path, plane, photometric="minisblack", metadata=None)
         populations.to_csv(project / "populations.csv", index=False, header=False)
         features.round(4).to_csv(project / "segment_features.csv", index=False)
@@ -70,8 +74,15 @@ def _write_labels(path: Path, labels: Array, fov_id: str) -> None:
 
 
 def _is_folder_name(name: str) -> bool:
-    return Path(name).name == name and name not in ("", ".", "..")
+    return Path(name).name == name and name not in ("", ".", "..") and len(name.encode(errors="replace")) <= _LONGEST
 
 
-def _file_name(channel: str) -> str:
-    return "".join("_" if c in '/\\:*?"<>|' else c for c in channel)
+def _file_names(channels: Sequence[str]) -> list[str]:
+    """Mantis Viewer shows these as the markers' names: as they are, as far as a file can be called so; one a channel."""
+    files = ["".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name) for name in channels]
+    files = [f if len(f.encode(errors="replace")) <= _LONGEST else f[: _LONGEST // 4] for f in files]
+    count = Counter(file.casefold() for file in files)
+    return [
+        file if count[file.casefold()] == 1 and file.strip(".") else f"{file}-{fingerprint(name, 3)}"
+        for name, file in zip(channels, files, strict=True)
+    ]

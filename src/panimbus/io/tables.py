@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
+from panimbus.core.escape import from_cell
 from panimbus.core.guard import guarded, in_words
 from panimbus.io.documents import check_regular
 from panimbus.io.names import stem
@@ -157,7 +158,7 @@ def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str
     for name, kind in kinds.items():
         if kind == "text":
             column = frame[name].astype(object)
-            frame[name] = column.map({v: "" if pd.isna(v) else str(v).strip() for v in column.unique()})
+            frame[name] = column.map({v: "" if pd.isna(v) else from_cell(str(v).strip()) for v in column.unique()})
         elif kind == "id":
             frame[name] = cell_ids(frame[name], f"{path}, column {name}")
     others = [c for c in frame.columns if c not in kinds]
@@ -207,6 +208,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 def _text(path: Path, columns: Sequence[Column], rest: str, first: str | None, expected: str) -> pd.DataFrame:
     encoding, last = examine(path, expected)
     names, delimiter, used = _head(path, encoding, expected)
+    names = [from_cell(name) for name in names]
     if last and last.count(delimiter) < len(names) - 1:
         raise ReadError(f"{path}: its last line is cut.", expected=f"{len(names)} fields, or an end of the line", got=last[-80:])
     if first is not None and names and not names[0]:

@@ -18,7 +18,7 @@ from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, NOT_TYPED, UNASSIGNE
 from panimbus.io.documents import read_json
 from panimbus.io.h5ad import read_h5ad
 from panimbus.io.mantis import write_mantis
-from panimbus.io.names import safe_names
+from panimbus.io.names import fingerprint, safe_names
 from panimbus.io.place import place
 from panimbus.io.segmented import Segmented, check_cells, find_images, pixel_sizes
 from panimbus.io.write import atomic_path
@@ -185,8 +185,11 @@ def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Seg
         pictures[f"FOV {one.fov_id}"] = png(tissue(one, ids, types[rows].tolist(), summary))
     with atomic_path(out / "figures") as folder:
         folder.mkdir()
+        written: set[str] = set()
         for title, data in pictures.items():
-            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in title.split(" (")[0]).lower()
+            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in title.split(" (")[0]).lower()[:60]
+            name = name if name not in written else f"{name}-{fingerprint(title, 3)}"
+            written.add(name)
             (folder / f"{name}.png").write_bytes(data)
     with atomic_path(out / "report.html") as page:
         page.write_text(html_report(table, summary, pictures, wanted.about), encoding="utf-8")
