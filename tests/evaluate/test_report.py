@@ -162,3 +162,10 @@ def test_density_has_area_one():
     for values in (rng.random(50), np.zeros(5), np.ones(3)):
         assert svg.density(values, np.ones(len(values))).mean() == pytest.approx(1)
     assert not svg.density(np.zeros(0), np.zeros(0)).any()
+
+
+def test_names_are_no_markup_in_markdown():
+    from panimbus.evaluate.tables import table
+
+    text = table([["marker", "F1"], ["CD3|<script>`x`\n# y", "0.5 [0.4, 0.6]"]])
+    assert text.splitlines()[2:] == ["| CD3\\|&lt;script>\\`x\\` # y | 0.5 [0.4, 0.6] |"]
