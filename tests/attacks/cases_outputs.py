@@ -2,7 +2,6 @@
 
 import os
 
-import tifffile
 from attacks import attack
 
 
@@ -13,12 +12,12 @@ def _phenotype(folder, *more, table=None):
     return ["phenotype", "run", path, "--out", folder / "out", "--no-report", *more]
 
 
-@attack("Unknown format of score maps 'png'", "zarr")
+@attack("--maps-format", "png", "zarr")
 def maps_as_png(folder):
     return folder.predict("--maps", "--maps-format", "png")
 
 
-@attack("Unknown grid of score maps '0.25'", "image")
+@attack("--maps-grid", "0.25", "image")
 def maps_on_a_grid_of_numbers(folder):
     return folder.predict("--maps", "--maps-grid", "0.25")
 
@@ -43,27 +42,19 @@ def maps_on_a_cluster(folder):
     return folder.predict("--maps", "--dask", "local:2")
 
 
-@attack("Unknown names of columns 'nimbus'", "scimap")
+@attack("--columns", "nimbus", "scimap")
 def unknown_columns(folder):
     return folder.predict("--columns", "nimbus")
 
 
-@attack("Unknown names of columns 'Ark'", "ark")
+@attack("--columns", "arc", "ark")
 def unknown_columns_of_types(folder):
-    return _phenotype(folder, "--columns", "Ark")
+    return _phenotype(folder, "--columns", "arc")
 
 
-@attack("Unknown names of columns 'x'")
+@attack("--columns", "scimap")
 def unknown_columns_of_a_merge(folder):
     return ["merge", folder.root, "--columns", "x"]
-
-
-@attack("cell_size", "layout ark", "rename")
-def channel_called_as_a_column_of_ark(folder):
-    (folder / "names.txt").write_text("CD3\ncell_size\nDAPI\n")
-    tifffile.imwrite(folder / "fov1.tif", folder.arrays()[0], photometric="minisblack")
-    more = ("--mpp", "0.5", "--channel-names", folder / "names.txt", "--columns", "ark")
-    return folder.predict(*more, image=folder / "fov1.tif")
 
 
 @attack("X_centroid", "layout scimap", "rename")
@@ -101,7 +92,7 @@ def out_is_a_pipe(folder):
     return folder.predict()
 
 
-@attack("nothing can be written there", "another folder")
+@attack("link to nothing", "folder")
 def out_is_a_dead_link(folder):
     (folder / "out").symlink_to(folder / "nowhere" / "at" / "all")
     return folder.predict()
@@ -130,21 +121,6 @@ def tables_for_excel(folder):
 @attack("Unknown kind of table", "none given")
 def no_tables(folder):
     return folder.predict("--tables", ",")
-
-
-@attack("Names of FOVs cannot be written", "udcff", "rename")
-def fov_whose_name_is_no_text(folder):
-    name = os.fsdecode(b"fov\xff")
-    return folder.predict(image=folder.image(f"{name}.ome.tif"), labels=folder.labels(f"{name}_whole_cell.tif"))
-
-
-@attack("Names of channels cannot be written", "udcfe", "rename")
-def channel_whose_name_is_no_text(folder):
-    for name, plane in zip(("CD3", os.fsdecode(b"CD\xfe")), folder.arrays()[0], strict=False):
-        path = folder / "fov1" / f"{name}.tiff"
-        path.parent.mkdir(exist_ok=True)
-        tifffile.imwrite(path, plane)
-    return folder.predict("--mpp", "0.5", image=folder / "fov1")
 
 
 @attack("Pictures of cells need the label images", "--labels")
