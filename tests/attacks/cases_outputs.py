@@ -154,7 +154,7 @@ def merge_of_nothing(folder):
     return ["merge", folder.root]
 
 
-@attack("request.json", "cannot be read")
+@attack("request.json", "not JSON")
 def merge_of_a_damaged_request(folder):
     (folder / "request.json").write_text('{"format": 1, "request": [')
     return ["merge", folder.root]

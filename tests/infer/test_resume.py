@@ -17,6 +17,7 @@ from panimbus.infer import work as module
 from panimbus.infer.output import check_kinds, load_scale, save_run, summary
 from panimbus.infer.store import FolderStore, fingerprint
 from panimbus.io import open_fovs
+from panimbus.io.names import safe_name
 from panimbus.io.write import write_labels, write_ome_tiff
 
 
