@@ -136,3 +136,26 @@ def test_spatialdata_in_doubt(panimbus, model, make_tissue, tmp_path):
         "--labels",
     ):
         assert words in done.err
+
+
+@pytest.mark.parametrize("fault", ["index", "empty"])
+def test_cells_on_a_damaged_shard_get_no_score(panimbus, model, make_tissue, tmp_path, fault):
+    image, labels = make_tissue((300, 600), 60, channels=3)
+    group = zarr.open_group(str(tmp_path / "slide.zarr"), mode="w")
+    group.create_array("0", data=image + 1, chunks=(1, 64, 64), shards=(1, 320, 256))
+    axes = [{"name": a, "unit": "micrometer"} for a in "cyx"]
+    step = {"type": "scale", "scale": [1, 0.5, 0.5]}
+    scale = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [step]}]}
+    omero = {"channels": [{"label": c} for c in CHANNELS]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [scale], "omero": omero}
+    write_ome_zarr(tmp_path / "cells.zarr", labels[np.newaxis], ["ids"], 0.5)
+    shard = tmp_path / "slide.zarr/0/c/1/0/1"
+    shard.write_bytes(b"" if fault == "empty" else shard.read_bytes()[:-20] + bytes(20))
+    done = panimbus("predict", tmp_path / "slide.zarr", "--labels", tmp_path / "cells.zarr", "--out", tmp_path / "out",
+                    "--tta", "none", "--on-error", "skip", *model)  # fmt: skip
+    assert done.code == 0, done.err
+    table = anndata.read_h5ad(tmp_path / "out" / "cells.h5ad")
+    lost = np.isnan(table[:, "CD20"].X).ravel()
+    inside = np.isin(table.obs["cell_id"], np.unique(labels[:, 256:512]))
+    np.testing.assert_array_equal(lost, inside)
+    assert not np.isnan(table[:, "CD3"].X).any()
