@@ -44,11 +44,12 @@ def test_images_of_one_plane_without_channel_names(tmp_path, stack):
     assert open_fovs(titled)[0].channels == ("DAPI", "CD3", "CD8")
 
 
+@pytest.mark.parametrize("place", ["ROI {}", "roi_{}", "fov{}", "slide 3 region {}"])
 @pytest.mark.parametrize("named", [True, False])
-def test_places_of_one_channel_are_fovs(tmp_path, stack, named):
-    images = [(p, _meta("YX", ["DAPI"] if named else None, name=f"ROI {i}")) for i, p in enumerate(stack)]
+def test_places_of_one_channel_are_fovs(tmp_path, stack, named, place):
+    images = [(p, _meta("YX", ["DAPI"] if named else None, name=place.format(i))) for i, p in enumerate(stack)]
     fovs = open_fovs(_write(tmp_path / "a.ome.tif", *images))
-    assert [f.fov_id for f in fovs] == ["a_ROI 0", "a_ROI 1", "a_ROI 2"]
+    assert [f.fov_id for f in fovs] == [f"a_{place.format(i)}" for i in range(3)]
 
 
 def test_planes_of_two_fovs_are_not_mixed(tmp_path, stack):
@@ -89,7 +90,7 @@ def test_macro_and_label_may_stand_anywhere(tmp_path, stack, order, named):
     images = [
         (stack, _meta("CYX", "abc")),
         (rgb, _meta("YXS", name="macro image" if named else None), {"photometric": "rgb"}),
-        (stack[0, :20, :20], _meta("YX", name="label" if named else None)),
+        (stack[0, :20, :20], _meta("YX", name="label_image" if named else None)),
     ]
     (fov,) = open_fovs(_write(tmp_path / "s.ome.tif", *(images[i] for i in order)))
     assert fov.channels == ("a", "b", "c")

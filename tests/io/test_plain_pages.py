@@ -87,3 +87,21 @@ def test_a_json_description_of_other_types(tmp_path, stack):
     ):
         tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", metadata=None, description=text)
         assert open_fovs([tmp_path / "a.tif"])[0].channels[0] == "channel_1"
+
+
+def test_pages_of_a_qptiff_that_are_left_out_are_counted(tmp_path, stack):
+    tag = "PerkinElmer-QPI-ImageDescription"
+    text = f"<{tag}><ImageType>FullResolution</ImageType><Name>{{}}</Name></{tag}>"
+    texts = [text.format("DAPI"), text.format("CD3"), "lost"]
+    pages = [(plane, {"description": text, "software": "PerkinElmer-QPI"}) for plane, text in zip(stack, texts, strict=True)]
+    (fov,) = open_fovs([_pages(tmp_path / "s.qptiff", *pages)])
+    assert fov.channels == ("DAPI", "CD3")
+    assert fov.notes == ("pages not used, without Akoya's description or of another size: 1",)
+
+
+def test_a_metamorph_stack_is_not_its_first_plane(tmp_path, stack):
+    tifffile.imwrite(
+        tmp_path / "a.stk", stack[0], metadata=None, extratags=[(33628, 4, 2, (0, 0), True), (33629, 5, 2, (1, 1, 1, 1), True)]
+    )
+    with pytest.raises(InputError, match="MetaMorph"):
+        open_fovs([tmp_path / "a.stk"])

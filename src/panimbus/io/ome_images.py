@@ -13,11 +13,14 @@ from panimbus.io.tiff import is_main_in_colour
 
 _ASIDE = "thumbnail|label|labels|macro|overview|preview|barcode|mask|segmentation"
 _IS_ASIDE = re.compile(
-    rf"(slide )?({_ASIDE})( (image|photo|picture|scan|mask))?[ _#]?[0-9]*|.*[ _\[-]({_ASIDE})( image)?\]?", re.IGNORECASE
+    rf"(slide[ _-])?({_ASIDE})([ _-](image|photo|picture|scan|mask))?[ _#]?[0-9]*|.*[ _\[-]({_ASIDE})([ _-]image)?\]?",
+    re.IGNORECASE,
 )
 # names that writers give an image when nobody named it, and names of places on a slide
 _NUMBERED = re.compile(r"(image|series|page|untitled)?[ _:#-]*[0-9]*", re.IGNORECASE)
-_PLACE = re.compile(r".*\b(roi|fov|scene|position|pos|region|core|tile|point|spot|area|field|well)\b.*", re.IGNORECASE)
+_PLACE = re.compile(
+    r".*(?<![a-z])(roi|fov|scene|position|pos|region|core|tile|point|spot|area|field|well)(?![a-z]).*", re.IGNORECASE
+)
 _LEVEL_PIXELS = 1
 """Pixels by which a pyramid level may miss its exact size."""
 

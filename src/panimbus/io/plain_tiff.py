@@ -67,7 +67,7 @@ def read_qptiff(path: Path) -> list[RawImage]:
         image = TiffImage([planes_of(page, path, size)[0] for page, _ in kept])
         names = tuple(_text(root, "Biomarker") or _text(root, "Name") for _, root in kept)
         pixel = _qpi_size(kept[0][1]) or resolution(kept[0][0])
-    notes = (f"{left} pages without Akoya's description, or of another size, are not used",) if left else ()
+    notes = (f"pages not used, without Akoya's description or of another size: {left}",) if left else ()
     fmt = "inForm component data" if path.stem.endswith("_component_data") else "QPTIFF"
     return [RawImage(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
 
