@@ -129,14 +129,47 @@ def test_unique_ids_both_paths():
 @pytest.mark.parametrize("factor", [2, 3, 4, 5])
 def test_sampling_mirrors_with_the_image(factor):
     """Labels stay in register with intensities: no shift by half a pixel at even factors."""
-    labels = np.random.default_rng(factor).integers(0, 4, (6 * factor, 5 * factor))
+    labels = np.random.default_rng(factor).integers(0, 4, (6 * factor, 8 * factor))
     y, x = Axis(labels.shape[0], factor), Axis(labels.shape[1], factor)
     window = (0, y.size, 0, x.size)
     out = sample_labels(labels, y, x, window)
     np.testing.assert_array_equal(sample_labels(labels[::-1, ::-1], y, x, window), out[::-1, ::-1])
+    np.testing.assert_array_equal(sample_labels(labels[:, ::-1], y, x, window), out[:, ::-1])
+    np.testing.assert_array_equal(sample_labels(labels.T, x, y, (0, x.size, 0, y.size)), out.T)
 
 
-def test_vote_is_the_mode_and_the_largest_of_equals():
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 2, 3, 4, 6, 1.7, 0.6]), st.integers(0, 10**6))
+def test_sampling_does_not_depend_on_the_numbers_of_the_cells(height, width, scale, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 7, (height, width))
+    labels = np.repeat(np.repeat(labels, 2, 0), 3, 1)[:height, :width]
+    other = np.concatenate([[0], rng.permutation(900)[:6] + 1])
+    y, x = Axis(height, scale), Axis(width, scale)
+    window = (0, y.size, 0, x.size)
+    part = (slice(*y.span(0, y.size)), slice(*x.span(0, x.size)))
+    np.testing.assert_array_equal(sample_labels(other[labels][part], y, x, window), other[sample_labels(labels[part], y, x, window)])
+
+
+def test_ties_shift_labels_to_neither_side():
+    """Of stripes that part every model pixel in two, one half goes to the left cell and one to the right."""
+    labels = np.repeat(np.arange(1, 402), 2)[1:801][None].repeat(4, 0)
+    y, x = Axis(4, 2), Axis(800, 2)
+    out = sample_labels(labels, y, x, (0, 2, 0, 400))
+    right = out - np.arange(1, 401)
+    assert set(np.unique(right)) == {0, 1}
+    assert right.mean() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("decides", range(4))
+def test_vote_is_the_mode_and_a_pixel_decides_between_cells(decides):
     four = np.array(list(product(range(4), repeat=4))).T
-    expected = [max(set(col), key=lambda v: (list(col).count(v), v)) for col in four.T.tolist()]
-    np.testing.assert_array_equal(vote(*four), expected)
+    expected = []
+    for column in four.T.tolist():
+        most = max(column.count(v) for v in column)
+        winners = {v for v in column if column.count(v) == most}
+        if len(winners) == 1 or winners == {0, max(winners)}:
+            expected.append(max(winners))
+        else:
+            expected.append(column[decides] or column[3 - decides])
+    later_y, later_x = np.array([decides >= 2]), np.full(four.shape[1], decides % 2 == 1)
+    np.testing.assert_array_equal(vote([one[None] for one in four], later_y, later_x)[0], expected)

@@ -15,7 +15,7 @@ def test_rescued_cells_take_free_pixels_only():
     labels[15, 15] = 2**31 + 5
     fov = Fov("f", np.zeros((1, 16, 16)), ("a",), labels, 0.25)
     cells = scan_cells(fov, 1.0)
-    np.testing.assert_array_equal(cells.rescued, [[0, 0, 0], [2, 1, 1], [3, 0, 0], [4, 3, 3]])
+    assert sorted(cells.rescued.tolist()) == [[0, 0, 0], [2, 1, 1], [3, 0, 0], [4, 3, 3]]
     np.testing.assert_array_equal(cells.pixels, [1, 4, 1, 1, 1])
     whole = read_index(fov, cells, (0, 4, 0, 4))
     np.testing.assert_array_equal(whole, [[0, -1, -1, -1], [-1, 1, 1, -1], [-1, 1, 1, -1], [-1, -1, -1, 4]])

@@ -140,7 +140,16 @@ def at_centres():
         for y, x in np.ndindex(out.shape):
             top, left = y * step + step // 2 - 1, x * step + step // 2 - 1
             four = labels[top : top + 2, left : left + 2].ravel().tolist()
-            out[y, x] = max(four, key=lambda v: (four.count(v), v))
+            winners = {v for v in four if four.count(v) == max(map(four.count, four))}
+            if len(winners) == 1 or winners == {0, max(winners)}:
+                out[y, x] = max(winners)
+            else:
+                decides = 2 * later(y, out.shape[0]) + later(x, out.shape[1])
+                out[y, x] = four[decides] or four[3 - decides]
         return out
+
+    def later(k, size):
+        offset = 2 * k - (size - 1)
+        return (offset < 0) == (abs(offset) // 2 % 2 == 0)
 
     return sample

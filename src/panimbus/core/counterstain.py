@@ -78,7 +78,9 @@ def likeness(
     """
     stains = [k for k, c in enumerate(channels) if (is_counterstain(c) if counterstains is None else c in counterstains)]
     out: list[float | None] = [1.0 if k in stains else None for k in range(len(channels))]
-    seen = mean[:: max(1, -(-len(mean) // _MOST))]
+    seen = mean
+    if len(mean) > _MOST:  # every n-th by brightness, not by number: cells numbered in another way are the same
+        seen = mean[np.argsort(np.nansum(mean, axis=1, dtype=np.float64), kind="stable")[:: -(-len(mean) // _MOST)]]
     known = np.isfinite(seen)
     live = [k for k in stains if known[:, k].sum() >= FEW and _ranks(seen[known[:, k], k]).any()]
     if not live:

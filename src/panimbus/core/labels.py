@@ -49,7 +49,7 @@ def sample_labels(labels: Array, y: Axis, x: Axis, window: tuple[int, int, int, 
     """Label at the centre of each model pixel of a window.
 
     Where the centre lies on the corner of four input pixels (an even factor) they vote, so that labels and intensities stay in
-    register; see `vote`.
+    register; see `vote`. The result is the same whatever numbers the cells have.
 
     Parameters
     ----------
@@ -64,17 +64,27 @@ def sample_labels(labels: Array, y: Axis, x: Axis, window: tuple[int, int, int, 
     if y.factor == x.factor == 1:
         return labels
     top, left = y.span(y0, y1)[0], x.span(x0, x1)[0]
-    return sample_at(labels, [r - top for r in y.centres(y0, y1)], [c - left for c in x.centres(x0, x1)])
+    rows, cols = [r - top for r in y.centres(y0, y1)], [c - left for c in x.centres(x0, x1)]
+    return sample_at(labels, rows, cols, (y.later(y0, y1), x.later(x0, x1)))
 
 
-def sample_at(labels: Array, rows: Sequence[npt.NDArray[np.intp]], cols: Sequence[npt.NDArray[np.intp]]) -> Array:
-    """The label at each (row, column); of four candidates where `Axis.centres` gave two different rows or columns."""
+def sample_at(
+    labels: Array,
+    rows: Sequence[npt.NDArray[np.intp]],
+    cols: Sequence[npt.NDArray[np.intp]],
+    later: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+) -> Array:
+    """The label at each (row, column); of four candidates where `Axis.centres` gave two different rows or columns.
+
+    ``later`` is what `Axis.later` gives for both axes.
+    """
     if np.array_equal(rows[0], rows[1]) and np.array_equal(cols[0], cols[1]):
         return _pick(labels, rows[0], cols[0])
     out = np.empty((len(rows[0]), len(cols[0])), labels.dtype)
     step = max(1, _VOTERS // max(1, len(cols[0])))
     for k in range(0, len(rows[0]), step):  # some rows at a time: the many steps of a vote stay in the processor's cache
-        out[k : k + step] = vote(*(_pick(labels, r[k : k + step], c) for r in rows for c in cols))
+        part = slice(k, k + step)
+        out[part] = vote([_pick(labels, r[part], c) for r in rows for c in cols], later[0][part], later[1])
     return out
 
 
@@ -86,21 +96,45 @@ def _pick(labels: Array, rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp])
     return labels[np.ix_(rows, cols)]
 
 
-def vote(a: Array, b: Array, c: Array, d: Array) -> Array:
-    """The most frequent of four values; of equally frequent ones the largest, so that mirroring an image mirrors its labels.
+def vote(four: Sequence[Array], later_y: npt.NDArray[np.bool_], later_x: npt.NDArray[np.bool_]) -> Array:
+    """The most frequent of four neighbouring values.
+
+    Of equally frequent ones a cell beats the background. Between cells one of the four pixels decides (where it is background,
+    the one across the corner), never the cells' numbers: numbering them in another way changes nothing.
+
+    Parameters
+    ----------
+    four : four (h, w) arrays
+        The upper left, upper right, lower left and lower right values.
+    later_y : (h,) bool
+        Whether one of the two lower pixels decides, row by row (`panimbus.core.resample.Axis.later`).
+    later_x : (w,) bool
+        Whether one of the two right pixels does, column by column.
 
     Examples
     --------
     >>> import numpy as np
-    >>> [int(vote(*np.array([[k] for k in four]))[0]) for four in ([7, 0, 0, 0], [7, 7, 0, 0], [7, 5, 5, 0], [7, 5, 3, 0])]
-    [0, 7, 5, 7]
+    >>> no, yes = np.array([False]), np.array([True])
+    >>> [int(vote(np.array(values).reshape(4, 1, 1), no, yes)[0, 0]) for values in ([7, 0, 0, 0], [7, 0, 7, 0], [7, 5, 7, 5])]
+    [0, 7, 5]
     """
+    a, b, c, d = four
     low, high = np.minimum(a, b), np.maximum(a, b)
     low2, high2 = np.minimum(c, d), np.maximum(c, d)
     first, last = np.minimum(low, low2), np.maximum(high, high2)
     p, q = np.maximum(low, low2), np.minimum(high, high2)
     second, third = np.minimum(p, q), np.maximum(p, q)  # first <= second <= third <= last
-    return np.where(third == last, last, np.where(second == third, third, np.where(first == second, first, last)))
+    lower, middle, upper = first == second, second == third, third == last
+    out = np.where(upper, last, np.where(middle, third, np.where(lower, first, last)))
+    tie = (lower == upper) & ~middle  # two and two, or four different ones
+    tie &= ~lower | (first > 0)
+    y, x = np.nonzero(tie)
+    if len(y):
+        values = np.stack([one[y, x] for one in four])
+        decides = 2 * later_y[y] + later_x[x]
+        at = np.arange(len(y))
+        out[y, x] = np.where(values[decides, at] > 0, values[decides, at], values[3 - decides, at])
+    return out
 
 
 class CellIndex:

@@ -77,6 +77,16 @@ class Axis:
         pixel = np.floor((np.arange(self.n) + 0.5) / self.scale + _EPS).astype(np.intp)
         return np.asarray(np.minimum(pixel, self.size - 1))
 
+    def later(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """Which of the two pixels of `centres` decides where cells tie there: the later one, or the earlier.
+
+        By turns the one towards the middle of the image and the one away from it, so that labels are shifted to neither side,
+        and a mirrored image has mirrored labels (but for the middle row or column of an odd number of them).
+        """
+        offset = 2 * np.arange(start, stop) - (self.size - 1)
+        inwards = np.abs(offset) // 2 % 2 == 0
+        return np.asarray((offset < 0) == inwards)
+
     def weights(self, start: int, stop: int) -> sparse.csr_array[Any, Any]:
         """Rows: model pixels [start, stop); columns: the input pixels of `span`; each row sums to 1.
 

@@ -366,15 +366,22 @@ def _rescue(
     pixels: npt.NDArray[np.int64],
     axes: tuple[Axis, Axis],
 ) -> npt.NDArray[np.intp]:
-    """For each cell without a model pixel, the one that holds its own pixel nearest to its centroid."""
+    """For each cell without a model pixel, the one that holds its own pixel nearest to its centroid.
+
+    Cells that lie nearest to the middle of their model pixel come first: of several that share it one is shown, whatever their
+    numbers are.
+    """
     runs = [np.concatenate([at[p.lost[:, :1]], p.lost[:, 1:]], 1) for p, at in zip(parts, where, strict=True)]
     found = np.concatenate(runs).astype(np.int64)
     cells, chosen = nearest_pixels(found[pixels[found[:, 0]] == 0], geometry.centroids())
     out = np.empty((len(cells), 3), np.intp)
     out[:, 0] = cells
+    aside = np.zeros(len(cells))
     for k, axis in enumerate(axes):
-        out[:, k + 1] = np.minimum(((chosen[:, k] + 0.5) / axis.scale).astype(np.intp), axis.size - 1)
-    return out
+        place = (chosen[:, k] + 0.5) / axis.scale
+        out[:, k + 1] = np.minimum(place.astype(np.intp), axis.size - 1)
+        aside += (place - out[:, k + 1] - 0.5) ** 2
+    return out[np.lexsort((chosen[:, 1], chosen[:, 0], aside))]
 
 
 def pool(
