@@ -147,7 +147,9 @@ def test_sampling_does_not_depend_on_the_numbers_of_the_cells(height, width, sca
     y, x = Axis(height, scale), Axis(width, scale)
     window = (0, y.size, 0, x.size)
     part = (slice(*y.span(0, y.size)), slice(*x.span(0, x.size)))
-    np.testing.assert_array_equal(sample_labels(other[labels][part], y, x, window), other[sample_labels(labels[part], y, x, window)])
+    np.testing.assert_array_equal(
+        sample_labels(other[labels][part], y, x, window), other[sample_labels(labels[part], y, x, window)]
+    )
 
 
 def test_ties_shift_labels_to_neither_side():

@@ -105,7 +105,9 @@ def run():
     """``run(fovs, model, tta="none", tile=..., ...)``: `predict` in float32; unknown words go to it as they are."""
 
     def call(fovs, model, *, tta="none", tile=576, precision="float32", threads=1, maps=False, **kwargs):
-        settings = PredictSettings(tta=tta, tile=tile, precision=precision, device="cpu", threads=threads, maps=maps)
+        settings = PredictSettings(
+            tta=tta, tile=tile, precision=precision, device="cpu", threads=threads, maps=maps, allow_odd_labels=True
+        )
         return predict(fovs, model=model, settings=settings, **kwargs)
 
     return call

@@ -148,9 +148,13 @@ def test_geojson_annotations_around_cells_are_left_out(tmp_path):
 def test_geojson_errors(tmp_path):
     for text, message in [
         ("{", "cannot be parsed"),
+        ("[" * 100_000, "cannot be parsed"),
         ("[1]", "not GeoJSON"),
         (json.dumps([_feature(_square(100, 3, 5))]), "outside the image"),
-        (json.dumps([_feature([["a", 1]])]), "not a polygon"),
+        (json.dumps([_feature([["a", 1], [2, 2], [1, 2]])]), "not a polygon"),
+        (json.dumps([]), "no polygon(.|\\n)*no feature at all"),
+        (json.dumps([_feature([[0, 0], [1, 1]])]), "no polygon"),
+        (json.dumps([_feature([[0, 0], [1, 1e300], [1, 0]])]), "beyond a billion"),
     ]:
         (tmp_path / "x.geojson").write_text(text)
         with pytest.raises(ReadError, match=message):

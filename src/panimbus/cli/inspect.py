@@ -31,6 +31,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     tta: options.Views = None,
     min_area: options.MinArea = None,
     max_area: options.MaxArea = None,
+    allow_odd_labels: options.AllowOddLabels = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     print_pairs: Annotated[
         bool,
@@ -60,7 +61,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.model.weights import resolve_model
 
     card = resolve_model(model).card
-    settings = PredictSettings(options.value(tta), min_area=min_area, max_area=max_area)
+    settings = PredictSettings(options.value(tta), min_area=min_area, max_area=max_area, allow_odd_labels=allow_odd_labels)
     views(settings.tta_for(card))
     wanted = options.names_in(channels)
     if print_pairs:

@@ -142,6 +142,7 @@ def _request(
         evidence=settings.evidence,
         min_area=settings.min_area,
         max_area=settings.max_area,
+        allow_odd_labels=settings.allow_odd_labels,
     )
 
 

@@ -351,6 +351,9 @@ MaxArea = Annotated[
         help="Largest area of a cell, in µm²; larger objects are marked. [default: 1000, or 10 times the median]",
     ),
 ]
+AllowOddLabels = Annotated[
+    bool, typer.Option("--allow-odd-labels", help="Go on, with a warning, where the objects of a label image cannot be cells.")
+]
 Threads = Annotated[
     int,
     typer.Option(

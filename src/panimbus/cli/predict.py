@@ -101,6 +101,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     ] = None,
     min_area: options.MinArea = None,
     max_area: options.MaxArea = None,
+    allow_odd_labels: options.AllowOddLabels = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Score every cell and every marker; write cells.h5ad, cells.csv, positive.csv and normaliser.json into --out."""
@@ -125,6 +126,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         tta=options.value(tta), tile=tile, precision=precision.value, device=device.value, threads=threads, maps=maps,
         on_error=on_error.value, maps_format=maps_format.value, maps_grid=maps_grid.value, maps_background=maps_background,
         dask=dask, evidence=evidence, min_area=min_area, max_area=max_area,
+        allow_odd_labels=allow_odd_labels,
     )  # fmt: skip
     if shard is not None or stage != options.Stage.ALL:
         from panimbus.cli.merge import do_share

@@ -38,6 +38,8 @@ class BandScan:
         Labels that occur in the band.
     count, sum_y, sum_x : (m,) int64
         Pixels of each, and the sums of their coordinates in the whole image.
+    sum_square : (m,) float64
+        Sum of the squares of both coordinates.
     centres : (m,) int64
         Model pixels whose centre each label holds.
     lost : (k, 4) int32
@@ -59,6 +61,7 @@ class BandScan:
     count: IntArray
     sum_y: IntArray
     sum_x: IntArray
+    sum_square: FloatArray
     centres: IntArray
     lost: npt.NDArray[np.int32]
     sums: FloatArray
@@ -70,7 +73,19 @@ class BandScan:
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays, for ``numpy.savez``; `from_arrays` gives back the same."""
-        plain = ("ids", "count", "sum_y", "sum_x", "centres", "lost", "sums", "outside_sum", "outside_count", "holes")
+        plain = (
+            "ids",
+            "count",
+            "sum_y",
+            "sum_x",
+            "sum_square",
+            "centres",
+            "lost",
+            "sums",
+            "outside_sum",
+            "outside_count",
+            "holes",
+        )
         empty = [np.zeros(0, np.int64)]
         return {
             **{name: getattr(self, name) for name in plain},
@@ -93,6 +108,7 @@ class BandScan:
             count=data["count"],
             sum_y=data["sum_y"],
             sum_x=data["sum_x"],
+            sum_square=data["sum_square"],
             centres=data["centres"],
             lost=data["lost"],
             sums=data["sums"],
@@ -116,7 +132,7 @@ class LabelBand:
         First pixel of each run, counted through the band row by row.
     cell : (k,) int32
         Position in ``ids`` of each run's label plus one, 0 = background.
-    count, sum_y, sum_x, centres, lost
+    count, sum_y, sum_x, sum_square, centres, lost
         As in `BandScan`.
     digest
         Hash of the pixels.
@@ -128,6 +144,7 @@ class LabelBand:
     count: IntArray
     sum_y: IntArray
     sum_x: IntArray
+    sum_square: FloatArray
     centres: IntArray
     lost: npt.NDArray[np.int32]
     digest: str
@@ -166,6 +183,7 @@ def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand
     row += first_row
     count = _sum(per_cell, length)
     centres = _centres(labels, ids, (y, x), first_row, (per_cell, row, column, length))
+    squares = length * (row**2 + column * (column + length - 1)) + (length - 1) * length * (2 * length - 1) // 6
     lost = np.flatnonzero((cell > 0) & np.append(False, centres == 0)[cell])
     return LabelBand(
         ids=ids,
@@ -174,6 +192,7 @@ def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand
         count=count,
         sum_y=_sum(per_cell, row * length),
         sum_x=_sum(per_cell, length * column + length * (length - 1) // 2),
+        sum_square=np.bincount(cell, squares, len(ids) + 1)[1:].astype(np.float64, copy=False),
         centres=centres,
         lost=np.stack([cell[lost] - 1, row[lost], column[lost], column[lost] + length[lost]], 1).astype(np.int32),
         digest=pixel_digest(labels),

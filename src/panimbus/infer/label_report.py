@@ -1,18 +1,33 @@
-"""What `inspect_fovs` says about a label image."""
+"""What is odd about a label image: what `inspect_fovs` reports, and what stops `predict`."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from panimbus.core.errors import InputError, PanimbusError
 from panimbus.core.fov import Fov
 from panimbus.core.objects import SLIVER_UM2
+from panimbus.core.registration import misfit
 from panimbus.core.scan import FovCells
+from panimbus.infer.settings import PredictSettings
 from panimbus.infer.watch import count_pieces
 
+logger = logging.getLogger(__name__)
 DIAMETER_UM = (3.0, 40.0)
+"""Median widths of cells; beyond them something may be wrong."""
+NO_CELL_UM = (2.0, 60.0)
+"""Beyond these it is."""
 PIECES = 0.02
+APART = 30.0
+"""Spread (`FovCells.spread`) of an id whose pieces lie far apart; cells of real segmentations have up to 7."""
+_LONG = 2.0
+_FEW = 5  # too few for a median
+_SPECK = 3  # pixels
+ALLOW = "--allow-odd-labels (Python: PredictSettings(allow_odd_labels=True))"
 
 
 @dataclass(frozen=True)
@@ -47,22 +62,21 @@ class LabelReport:
     median_diameter_um: float | None
 
 
-def describe(fov: Fov, cells: FovCells, plain: Fov, negative: int, min_area: float | None) -> LabelReport:
+def describe(fov: Fov, cells: FovCells, negative: int, min_area: float | None, pieces: npt.NDArray[np.int64]) -> LabelReport:
     """Look at a label image.
 
     Parameters
     ----------
     fov, cells
         The FOV and its cells.
-    plain
-        The FOV with what is below 0 taken for background.
     negative
         Pixels below 0.
     min_area
         Smallest area of a cell in µm², None for the usual one.
+    pieces : (n,) int64
+        Of `count_pieces`.
     """
     area = cells.geometry.count * (fov.mpp or float("nan")) ** 2
-    pieces = count_pieces(plain.labels, cells.index) if plain.labels is not None else np.zeros(0, np.int64)
     known = fov.mpp is not None and cells.n > 0
     return LabelReport(
         dtype=str(fov.labels.dtype) if fov.labels is not None else "",
@@ -72,8 +86,75 @@ def describe(fov: Fov, cells: FovCells, plain: Fov, negative: int, min_area: flo
         small=int((area < (SLIVER_UM2 if min_area is None else min_area)).sum()) if known else 0,
         negative=negative,
         covered=float(cells.geometry.count.sum() / max(1, fov.shape_yx[0] * fov.shape_yx[1])),
-        median_diameter_um=float(2 * np.sqrt(np.median(area) / np.pi)) if known else None,
+        median_diameter_um=_diameter(fov, cells),
     )
+
+
+def _diameter(fov: Fov, cells: FovCells) -> float | None:
+    """Median width in µm of the circles with the cells' areas."""
+    if fov.mpp is None or not cells.n:
+        return None
+    return float(2 * fov.mpp * np.sqrt(np.median(cells.geometry.count) / np.pi))
+
+
+def impossible(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64] | None = None) -> str | None:
+    """Why the objects of a label image cannot be cells, None if they may be.
+
+    Judged by what the first pass found; only where that is suspicious the labels are read again, to count pieces.
+
+    Parameters
+    ----------
+    fov, cells
+        The FOV and its cells.
+    pieces : (n,) int64
+        Of `count_pieces`, if it is there already.
+    """
+    if not cells.n or fov.labels is None:
+        return None
+    if pieces is None and _suspicious(fov, cells):
+        pieces = count_pieces(fov.labels, cells.index)
+    return (_in_pieces(fov, cells, pieces) if pieces is not None else None) or _specks(fov, cells) or _no_cells_size(fov, cells)
+
+
+def _suspicious(fov: Fov, cells: FovCells) -> bool:
+    long = (cells.spread > _LONG).mean() > 0.5
+    return bool(long or (cells.spread > APART).any() or _no_cells_size(fov, cells) is not None)
+
+
+def _in_pieces(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64]) -> str | None:
+    n, total = cells.n, int(pieces.sum())
+    if total >= 5 * n:
+        kind = "a mask of all cells" if n == 1 else "a map of classes or regions, or numbers damaged by lossy compression"
+        return f"{n:,} id{'s' * (n != 1)} for {total:,} separate pieces: the label image looks like {kind}, not one id a cell"
+    apart = int(((pieces > 1) & (cells.spread > APART)).sum())
+    top = int(np.iinfo(fov.labels.dtype).max) if fov.labels is not None else 0
+    full = top <= 65535 and int(cells.index.ids[-1]) >= top - 1
+    if apart >= 3 and (full or apart >= PIECES * n):
+        why = (
+            f"ids above {top:,} were cut off by the type {fov.labels.dtype if fov.labels is not None else ''}"
+            if full
+            else "tiles were joined without numbering their cells anew, or ids were changed by resizing or compression"
+        )
+        return f"{apart:,} of {n:,} ids have pieces far apart, so they stand for several cells each: {why}"
+    return None
+
+
+def _specks(fov: Fov, cells: FovCells) -> str | None:
+    count = cells.geometry.count
+    specks = int(((count <= _SPECK) & (count * (fov.mpp or 0.0) ** 2 < SLIVER_UM2)).sum())
+    if specks < max(20, 0.5 * cells.n):
+        return None
+    return (
+        f"{specks:,} of {cells.n:,} ids have {_SPECK} pixels or fewer: ids are numbers, which lossy compression (JPEG) "
+        "and resizing with interpolation destroy"
+    )
+
+
+def _no_cells_size(fov: Fov, cells: FovCells) -> str | None:
+    diameter = _diameter(fov, cells)
+    if diameter is None or NO_CELL_UM[0] <= diameter <= NO_CELL_UM[1] or (diameter < NO_CELL_UM[0] and cells.n < _FEW):
+        return None
+    return f"the median cell is {diameter:.3g} µm wide, which is no cell: the pixel size, {fov.mpp:g} µm, is probably wrong"
 
 
 def problems_of(labels: LabelReport) -> list[str]:
@@ -96,5 +177,44 @@ def warnings_of(labels: LabelReport, min_area: float | None) -> list[str]:
         out.append(f"{labels.small:,} of {labels.cells:,} cells are smaller than {least:g} µm²")
     diameter = labels.median_diameter_um
     if diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1]:
-        out.append(f"the median cell is {diameter:.1f} µm wide, which is no cell: the pixel size is probably wrong (pass --mpp)")
+        out.append(f"the median cell is {diameter:.1f} µm wide, which is unusual: is the pixel size right (--mpp)?")
     return out
+
+
+def check_label_image(fov: Fov, cells: FovCells, settings: PredictSettings, *, fresh: bool = True) -> None:
+    """Refuse a label image whose objects cannot be cells, and warn of one that looks wrong.
+
+    Parameters
+    ----------
+    fov, cells
+        The FOV and what the first pass found.
+    settings
+        ``allow_odd_labels`` turns the refusal into a warning.
+    fresh
+        Whether the FOV was just read; of one that is taken up again a few pixels would have to be read anew to compare the labels
+        with the image.
+
+    Raises
+    ------
+    InputError
+    """
+    name = f"FOV {fov.fov_id!r}"
+    try:
+        odd = impossible(fov, cells)
+    except PanimbusError:  # pieces of what can no longer be read
+        odd = None
+    if odd is not None and not settings.allow_odd_labels:
+        raise InputError(
+            f"{name}: {odd}.",
+            expected="one id a cell, 0 = background, and the right size of a pixel",
+            fix=f"pass --mpp if the pixel size is wrong, or the right label image; {ALLOW} goes on all the same",
+        )
+    diameter = _diameter(fov, cells)
+    if odd is not None:
+        logger.warning("%s: %s", name, odd)
+    elif not cells.n:
+        logger.warning("%s: there are no cells in the label image", name)
+    elif diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1] and cells.n >= _FEW:
+        logger.warning("%s: the median cell is %.1f µm wide, which is unusual: is the pixel size right (--mpp)?", name, diameter)
+    if fresh and (moved := misfit(fov)) is not None:
+        logger.warning("%s: %s", name, moved)

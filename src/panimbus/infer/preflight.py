@@ -18,12 +18,13 @@ from panimbus.core.errors import InputError, PanimbusError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.grouped import grouped
 from panimbus.core.objects import object_kinds, object_shares
+from panimbus.core.registration import misfit
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
 from panimbus.core.scan import scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
-from panimbus.infer.label_report import LabelReport, describe, problems_of, warnings_of
+from panimbus.infer.label_report import ALLOW, LabelReport, describe, impossible, problems_of, warnings_of
 from panimbus.infer.predict import PredictSettings, Progress
-from panimbus.infer.watch import NoCells, Watched, clean_labels
+from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
 from panimbus.model.weights import ModelFiles, resolve_model
 
 SATURATED = 0.005
@@ -242,7 +243,12 @@ def _look_at(fov: Fov, found: _Found) -> None:
         if lost:
             found.warnings.append(f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read: not looked at")
         if fov.labels is not None:
-            labels = describe(fov, cells, plain, negative, found.settings.min_area)
+            pieces = count_pieces(clean, cells.index)
+            labels = describe(fov, cells, negative, found.settings.min_area, pieces)
+            if (odd := impossible(fov, cells, pieces)) is not None:
+                (found.warnings if found.settings.allow_odd_labels else found.problems).append(f"{name}: {odd} ({ALLOW} goes on)")
+            if (moved := misfit(fov.with_(labels=clean))) is not None:
+                found.warnings.append(f"{name}: {moved}")
             if fov.mpp is not None:
                 found.areas.append(np.asarray(cells.geometry.count * fov.mpp**2, np.float64))
             found.sizes.append(FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n))

@@ -44,7 +44,7 @@ class Request:
         Name or absolute path, None for the default model.
     scale
         A given normaliser (`ChannelScale.to_dict`), None to fit one.
-    tta, tile, precision, device, on_error, evidence, thresholds, min_area, max_area
+    tta, tile, precision, device, on_error, evidence, thresholds, min_area, max_area, allow_odd_labels
         As in `PredictSettings`.
     """
 
@@ -67,6 +67,7 @@ class Request:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     min_area: float | None = None
     max_area: float | None = None
+    allow_odd_labels: bool = False
 
     def settings(self, threads: int = 0) -> PredictSettings:
         """How to run."""
@@ -81,6 +82,7 @@ class Request:
             thresholds=self.thresholds,
             min_area=self.min_area,
             max_area=self.max_area,
+            allow_odd_labels=self.allow_odd_labels,
         )
 
     def normaliser(self) -> ChannelScale | None:

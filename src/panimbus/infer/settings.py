@@ -85,6 +85,9 @@ class PredictSettings:
     min_area, max_area
         Smallest and largest area of a cell in µm²: what is beyond is marked as ``sliver`` or ``large`` in obs ``object``, and
         scored all the same. None: as in `panimbus.core.objects.object_kinds`.
+    allow_odd_labels
+        Go on, with a warning, where the objects of a label image cannot be cells: one id in many pieces far apart, specks of a
+        pixel or two, a median width below 2 or above 60 µm.
     """
 
     tta: str | None = None
@@ -102,6 +105,7 @@ class PredictSettings:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     min_area: float | None = None
     max_area: float | None = None
+    allow_odd_labels: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self.min_area, self.max_area)

@@ -21,6 +21,7 @@ from panimbus.core.planes import OF_DATASET
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
+from panimbus.infer.label_report import check_label_image
 from panimbus.infer.maps import MapSheet, map_image
 from panimbus.infer.score import MapSink
 from panimbus.infer.settings import Progress
@@ -173,6 +174,7 @@ def scan_all(run: Run, share: Share | None = None) -> bool:
         key = _scan_key(run, fov)
         store = run.keeps(fov)
         if store is not None and (found := store.load_scan(fov, key, run.plan.model.card.mpp)) is not None:
+            check_label_image(fov, found[0], run.plan.settings, fresh=False)
             run.take(fov.fov_id, Scanned(*found))
             continue
         queue[fov.fov_id] = _Parts(store, fov, key, BandScan, len(rows), key), rows
@@ -229,6 +231,7 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
     fov.check_unchanged()
     if scan.skipped:
         logger.warning("FOV %r: skipped what cannot be read: %s", fov.fov_id, listed([f"{c} {box}" for c, box in scan.skipped]))
+    check_label_image(fov, cells, run.plan.settings)
     if (store := run.keeps(fov)) is not None:
         store.save_scan(fov, parts.key, cells, scan)
     parts.drop(run.share)

@@ -31,7 +31,7 @@ from panimbus.io.write import TileWriter, atomic_path, image_writer
 FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
 P = TypeVar("P", BlockPart, BandScan)
-_FORMAT = 7  # raise it when the meaning of what is stored changes
+_FORMAT = 8  # raise it when the meaning of what is stored changes
 
 
 def fingerprint(data: Any) -> str:
@@ -91,7 +91,7 @@ class FolderStore:
             stats[name] = ChannelStats(pixels, means, float(data["outside_sum"][k]), *numbers)
         geometry = CellGeometry(data["count"], data["sum_y"], data["sum_x"])
         skipped = tuple((str(channel), tuple(box)) for channel, box in json.loads(str(data["skipped"])))
-        cells = FovCells(CellIndex(data["ids"]), geometry, *model_axes(fov, mpp), data["rescued"], data["pixels"])
+        cells = FovCells(CellIndex(data["ids"]), geometry, *model_axes(fov, mpp), data["rescued"], data["pixels"], data["spread"])
         return cells, FovScan(stats, data["mean"], str(data["digest"]), skipped)
 
     def save_scan(self, fov: Fov, key: str, cells: FovCells, scan: FovScan) -> None:
@@ -110,6 +110,7 @@ class FolderStore:
             "sum_x": cells.geometry.sum_x,
             "rescued": cells.rescued,
             "pixels": cells.pixels,
+            "spread": cells.spread,
             "skipped": json.dumps(scan.skipped),
         }
         for k, stats in enumerate(scan.stats.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,21 @@ import numpy as np
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Array
 from panimbus.core.keys import bounds
-from panimbus.io.polygons import Cell, Edges
+from panimbus.io.features import read_cells
+from panimbus.io.polygons import Cell, Edges, areas, contains
 
 _STRIP = 1024
+_CROSSINGS = 1_000_000  # of outlines and rows, and four for each pixel of the image: far more than cells have
+_LARGER, _INSIDE = 10, 3  # times the median area; polygons inside
+_LOOKED_AT = 5, 100  # largest polygons, and polygons that may lie in each
 
 
 class GeoJsonLabels:
     """Polygons as a (Y, X) uint32 label image: ids from 1 in file order, later cells do not paint over earlier ones.
 
     A pixel belongs to a cell if its centre lies inside. A cell that would get no pixel gets the free one nearest to its
-    centre, or one of a neighbour that has others, so that each keeps at least one.
+    centre, or one of a neighbour that has others, so that each keeps at least one. A file without polygons, and one with a
+    polygon around several others (the outline of a tissue), is refused when pixels are first asked for.
 
     Parameters
     ----------
@@ -73,7 +77,9 @@ class GeoJsonLabels:
                 cells = read_cells(self._path)
                 self._boxes = np.array([c.box for c in cells], np.int64).reshape(-1, 4)
                 self._check_inside(cells)
+                self._check_around(cells)
                 self._edges = Edges(cells)
+                self._check_length(self._edges)
                 self._cells = cells
                 self._rescued = self._rescue(cells)
             return self._cells
@@ -88,6 +94,36 @@ class GeoJsonLabels:
                 expected=f"coordinates in pixels of the image, (Y, X) = {self._shape}",
                 got=f"polygon {i + 1}: y {cells[i].box[0]} to {cells[i].box[1]}, x {cells[i].box[2]} to {cells[i].box[3]}",
                 fix="export the polygons of this very image, in pixels (not µm)",
+            )
+
+    def _check_around(self, cells: list[Cell]) -> None:
+        """Refuse a polygon much larger than the others that has several of them inside: it is no cell."""
+        area = areas(cells)
+        b = self._boxes
+        middle = np.stack([b[:, 2] + b[:, 3], b[:, 0] + b[:, 1]], 1) / 2
+        largest = np.argsort(-area, kind="stable")[: _LOOKED_AT[0]]
+        for i in largest[area[largest] > _LARGER * np.median(area)].tolist():
+            boxed = (b[:, 0] >= b[i, 0]) & (b[:, 1] <= b[i, 1]) & (b[:, 2] >= b[i, 2]) & (b[:, 3] <= b[i, 3])
+            boxed[i] = False
+            some = np.flatnonzero(boxed & (area >= 1) & (area < area[i] / _LARGER))
+            some = some[:: -(-len(some) // _LOOKED_AT[1]) or 1]
+            if len(some) and sum(contains(cells[i], middle[k]) for k in some.tolist()) >= min(_INSIDE, len(cells) - 1):
+                raise ReadError(
+                    f"{self._path}: polygon {i + 1} has other polygons inside, so it is no cell.",
+                    expected="the outlines of cells and nothing else",
+                    got=f"{cells[i].name or 'a polygon'} of {area[i]:,.0f} pixels, the others have {np.median(area):,.0f}",
+                    fix="export cells or detections without annotations, or delete this object",
+                )
+
+    def _check_length(self, edges: Edges) -> None:
+        """Refuse outlines that would take forever to fill."""
+        crossings, most = edges.crossings(self._shape[0]), 4 * self._shape[0] * self._shape[1] + _CROSSINGS
+        if crossings > most:
+            raise ReadError(
+                f"{self._path}: the outlines cross the rows of the image far more often than those of cells.",
+                expected=f"at most {most:,} crossings for an image of (Y, X) = {self._shape}",
+                got=f"{crossings:,}",
+                fix="export the outlines of cells",
             )
 
     def _draw(self, y0: int, y1: int, x0: int, x1: int) -> Array:
@@ -132,50 +168,3 @@ class GeoJsonLabels:
             if y0 == 0 and x0 == 0 and y1 == height and x1 == width:
                 raise ReadError(f"{self._path}: there are more polygons than pixels.", got=f"image (Y, X) = {self._shape}")
             reach *= 4
-
-
-def read_cells(path: Path) -> list[Cell]:
-    """Polygons of a FeatureCollection, a bare list of features, or one feature.
-
-    Where the file has cells or detections, annotations and tiles are left out; points and lines always are.
-    """
-    try:
-        with path.open("rb") as file:
-            data = json.load(file)
-    except (ValueError, OSError) as error:
-        raise ReadError(f"{path}: the GeoJSON cannot be parsed.", got=str(error)[:200]) from error
-    features = data.get("features", [data]) if isinstance(data, dict) else data
-    if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
-        raise ReadError(f"{path}: the JSON is not GeoJSON.", expected="a FeatureCollection or a list of features")
-    kinds = [str((f.get("properties") or {}).get("objectType", "")).lower() for f in features]
-    if any(k in ("cell", "detection") for k in kinds):
-        features = [f for f, k in zip(features, kinds, strict=True) if k in ("cell", "detection", "")]
-    cells = []
-    for feature in features:
-        try:
-            cell = _cell(feature)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise ReadError(
-                f"{path}: a feature's geometry is not a polygon's.", got=f"{feature.get('id', 'no id')}: {error!r}"
-            ) from error
-        if cell is not None:
-            cells.append(cell)
-    return cells
-
-
-def _cell(feature: dict[str, Any]) -> Cell | None:
-    shape = feature.get("geometry", feature) or {}
-    kind = shape.get("type")
-    if kind not in ("Polygon", "MultiPolygon"):
-        return None
-    groups = [shape["coordinates"]] if kind == "Polygon" else shape["coordinates"]
-    polygons = [[np.asarray(ring, float)[:, :2] for ring in rings] for rings in groups if rings and rings[0]]
-    if not polygons:
-        return None
-    outer = np.concatenate([rings[0] for rings in polygons])
-    if not all(np.isfinite(ring).all() for rings in polygons for ring in rings):
-        raise ValueError("coordinates that are not numbers")
-    (x0, y0), (x1, y1) = np.floor(outer.min(axis=0)), np.ceil(outer.max(axis=0))
-    properties = feature.get("properties") or {}
-    name = feature.get("id") or properties.get("name") or ""
-    return Cell(polygons, str(name), (int(y0), max(int(y1), int(y0) + 1), int(x0), max(int(x1), int(x0) + 1)))

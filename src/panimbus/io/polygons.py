@@ -29,6 +29,33 @@ class Cell:
     box: tuple[int, int, int, int]
 
 
+_AT_ONCE = 1 << 22  # crossings of outlines and rows
+
+
+def areas(cells: Sequence[Cell]) -> Array:
+    """(n,) area of each cell's outlines in square pixels; holes are not taken off."""
+    out = np.zeros(len(cells))
+    for i, cell in enumerate(cells):
+        for rings in cell.polygons:
+            x, y = (rings[0] - rings[0][0]).T
+            out[i] += abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    return out
+
+
+def contains(cell: Cell, point: Array) -> bool:
+    """Whether a point (x, y) lies inside a cell (even-odd)."""
+    px, py = point
+    for rings in cell.polygons:
+        crossed = 0
+        for ring in rings:
+            (x, y), (nx, ny) = ring.T, np.roll(ring, -1, axis=0).T
+            over = (y > py) != (ny > py)
+            crossed += int((x[over] + (py - y[over]) * (nx[over] - x[over]) / (ny[over] - y[over]) > px).sum())
+        if crossed % 2:
+            return True
+    return False
+
+
 class Edges:
     """The edges of many cells as flat arrays, for filling by scan lines (even-odd within a polygon, so holes are holes).
 
@@ -54,6 +81,11 @@ class Edges:
         self._count = per_cell.astype(np.int64)
         self._first = np.concatenate([[0], np.cumsum(self._count)])[:-1].astype(np.int64)
 
+    def crossings(self, height: int) -> int:
+        """How often outlines cross the rows of an image of this height: what filling them costs."""
+        low, high = np.minimum(self._from[:, 1], self._to[:, 1]), np.maximum(self._from[:, 1], self._to[:, 1])
+        return int((np.clip(np.ceil(high), 0, height) - np.clip(np.ceil(low), 0, height)).sum())
+
     def draw(self, cells: Array, region: tuple[int, int, int, int]) -> Array:
         """Paint cells into a region (y0, y1, x0, x1) as (Y, X) uint32 labels; of two cells on a pixel the first one stays.
 
@@ -65,11 +97,14 @@ class Edges:
             Pixels to paint.
         """
         y0, y1, x0, x1 = region
-        out = np.zeros((y1 - y0, x1 - x0), np.uint32)
         edge = _ranges(self._first[cells], self._count[cells])
         (ax, ay), (bx, by) = self._from[edge].T, self._to[edge].T
         top = np.clip(np.ceil(np.minimum(ay, by)), y0, y1).astype(np.int64)
         rows = np.clip(np.ceil(np.maximum(ay, by)), y0, y1).astype(np.int64) - top
+        if y1 - y0 > 1 and int(rows.sum()) > _AT_ONCE:  # memory is bounded
+            middle = (y0 + y1) // 2
+            return np.concatenate([self.draw(cells, (y0, middle, x0, x1)), self.draw(cells, (middle, y1, x0, x1))])
+        out = np.zeros((y1 - y0, x1 - x0), np.uint32)
         which = np.repeat(np.arange(len(edge)), rows)
         row = _ranges(top, rows)
         slope = (bx[which] - ax[which]) / (by[which] - ay[which])

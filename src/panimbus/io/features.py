@@ -1,0 +1,152 @@
+"""The features of a GeoJSON file that are cells, in any of QuPath's ways to say so."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panimbus.core.errors import ReadError, listed
+from panimbus.core.fov import Array
+from panimbus.core.guard import in_words
+from panimbus.io.documents import read_text
+from panimbus.io.polygons import Cell
+
+logger = logging.getLogger(__name__)
+LARGEST = 4 << 30
+"""Bytes of a file: ten times those of a slide of a million cells."""
+_FARTHEST = 1e9  # pixels; no image is wider
+_EXPECTED = "GeoJSON: a FeatureCollection or a list of features"
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """Polygons of a FeatureCollection, a bare list of features, or one feature.
+
+    Where the file has cells, nothing else of QuPath's objects counts (detections in them are spots); where it has detections,
+    annotations and tiles do not. Points and lines never count, beside polygons in a GeometryCollection either.
+
+    Raises
+    ------
+    ReadError
+        If there is no polygon, or one that cannot be.
+    """
+    features = _chosen(_features(path))
+    cells, without = [], Counter[str]()
+    for number, (kind, feature) in enumerate(features, 1):
+        try:
+            cell = _cell(feature)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            raise ReadError(
+                f"{path}: the geometry of feature {number} is not a polygon's.",
+                got=f"{str(feature.get('id', 'no id'))[:80]}: {in_words(error)}",
+                fix="export the objects again",
+            ) from None
+        if cell is None:
+            without[f"{kind or 'feature'} of type {_geometry_type(feature)}"] += 1
+        else:
+            cells.append(cell)
+    lacking = listed([f"{n} {what}" for what, n in without.most_common()], 5)
+    if not cells:
+        raise ReadError(
+            f"{path}: there is no polygon in this file.",
+            expected="the outline of each cell (Polygon or MultiPolygon)",
+            got=lacking if without else "no feature at all",
+            fix="export the cells as GeoJSON, or leave this image out if it has none",
+        )
+    if unusual := sum(n for what, n in without.items() if what.startswith(("cell", "detection"))):
+        logger.warning("%s: %d cells without an outline are left out (%s)", path, unusual, lacking)
+    return cells
+
+
+def _features(path: Path) -> list[dict[str, Any]]:
+    """All features, those of collections in collections too."""
+    size = path.stat().st_size if path.is_file() else LARGEST
+    text = read_text(path, _EXPECTED, largest=min(size, LARGEST))
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReadError(f"{path}: the GeoJSON cannot be parsed.", expected=_EXPECTED, got=in_words(error)) from None
+    out: list[dict[str, Any]] = []
+    waiting: list[Any] = [data]
+    while waiting:
+        one = waiting.pop()
+        inner = one.get("features") if isinstance(one, dict) and "features" in one else one
+        if isinstance(inner, list):
+            waiting.extend(reversed(inner))
+        elif isinstance(inner, dict):
+            out.append(inner)
+        else:
+            raise ReadError(
+                f"{path}: the JSON is not GeoJSON.", expected=_EXPECTED, got=f"{type(inner).__name__} among the features"
+            )
+    return out
+
+
+def _chosen(features: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Features that may be cells, with what QuPath calls them (empty if nothing)."""
+    kinds = [_kind(feature) for feature in features]
+    if "cell" in kinds:
+        wanted = {"cell", ""}
+    elif "detection" in kinds:
+        wanted = {"detection", ""}
+    else:
+        wanted = {*kinds} - {"tile", "root", "tmacore"}
+    return [(kind, feature) for kind, feature in zip(kinds, features, strict=True) if kind in wanted]
+
+
+def _kind(feature: dict[str, Any]) -> str:
+    """``cell``, ``detection``, ``annotation``, ``tile``, ...: ``objectType``, or in files of QuPath 0.2 the feature's id."""
+    properties = feature.get("properties")
+    given = properties.get("objectType") if isinstance(properties, dict) else None
+    name = str(given if given is not None else feature.get("id") or "").lower().replace("_", "")
+    if given is None and not (name.startswith(("path", "tma")) and name.endswith("object")):
+        return ""
+    return name.removeprefix("path").removesuffix("object")
+
+
+def _geometry_type(feature: dict[str, Any]) -> str:
+    geometry = feature.get("geometry", feature)
+    return str(geometry.get("type"))[:40] if isinstance(geometry, dict) else "null"
+
+
+def _cell(feature: dict[str, Any]) -> Cell | None:
+    polygons = [rings for coordinates in _polygons(feature.get("geometry", feature)) if (rings := _rings(coordinates))]
+    if not polygons:
+        return None
+    outer = np.concatenate([rings[0] for rings in polygons])
+    (x0, y0), (x1, y1) = np.floor(outer.min(axis=0)), np.ceil(outer.max(axis=0))
+    properties = feature.get("properties")
+    name = feature.get("id") or (properties.get("name") if isinstance(properties, dict) else None) or ""
+    return Cell(polygons, str(name), (int(y0), max(int(y1), int(y0) + 1), int(x0), max(int(x1), int(x0) + 1)))
+
+
+def _polygons(geometry: Any) -> Iterator[Any]:
+    """Coordinates of every polygon of a geometry, in order."""
+    waiting = [geometry]
+    while waiting:
+        one = waiting.pop()
+        kind = one.get("type") if isinstance(one, dict) else None
+        if kind == "Polygon":
+            yield one["coordinates"]
+        elif kind == "MultiPolygon":
+            yield from one["coordinates"]
+        elif kind == "GeometryCollection":
+            waiting.extend(reversed(one.get("geometries") or []))
+
+
+def _rings(coordinates: Any) -> list[Array]:
+    """The outline and the holes, (N, 2) float64 each; nothing if the outline has fewer than three points."""
+    rings = [np.asarray(ring, np.float64) for ring in coordinates or [] if len(ring) >= 3]
+    if not rings or len(coordinates[0]) < 3:
+        return []
+    for ring in rings:
+        if ring.ndim != 2 or ring.shape[1] < 2:
+            raise ValueError(f"a ring is a list of points (x, y), not of shape {ring.shape}")
+        if not np.isfinite(ring[:, :2]).all() or np.abs(ring[:, :2]).max() > _FARTHEST:
+            raise ValueError("coordinates that are no pixels of an image: NaN, infinite, or beyond a billion")
+    return [ring[:, :2] for ring in rings]
