@@ -1,8 +1,8 @@
-"""Label images: TIFF of any integer type, inForm's maps, QuPath's RGB, GeoJSON, OME-Zarr."""
+"""Label images: TIFF of any integer type, inForm's maps, QuPath's RGB, GeoJSON, PNG, NumPy arrays, OME-Zarr."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,24 @@ from panimbus.io.xmltext import parse
 from panimbus.io.zarr_planes import is_zarr
 
 SUPPORTED = (
-    "TIFF of integers; inForm binary_seg_maps.tif; QuPath's RGB label TIFF; GeoJSON polygons; OME-Zarr labels, on disk or at an "
-    "address; SpatialData"
+    "TIFF of integers; inForm binary_seg_maps.tif; QuPath's RGB label TIFF; GeoJSON polygons; PNG; NumPy .npy; OME-Zarr labels, "
+    "on disk or at an address; SpatialData"
 )
+_LOSSY = {6, 7, 33007, 34892}  # kinds of JPEG
+_CONVERT = "write it as a TIFF of integers, e.g. in Python: tifffile.imwrite('labels.tif', ids.astype('uint32'))"
+_OTHERS = {
+    b"PK\x03\x04": (
+        "a ZIP archive, such as ImageJ's or StarDist's ROIs",
+        "open it in QuPath or Fiji and export GeoJSON or a label image",
+    ),
+    b"\x89HDF": ("HDF5 (.h5, .mat)", _CONVERT),
+    b"MATLAB": ("a MATLAB file", _CONVERT),
+    b"Iout": ("a region of ImageJ", "export the cells of the ROI Manager as a label image or as GeoJSON"),
+    b"\x1f\x8b": ("a gzip archive", "unpack it first (gunzip)"),
+    b"\xff\xd8\xff": ("a JPEG, whose lossy compression destroys ids", "export the label image as TIFF or PNG"),
+}
 _STRIP_PIXELS = 1 << 24
+_LARGEST = 1 << 31  # pixels of an image that is decoded whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +144,9 @@ def label_places(path: Place) -> list[Place]:
 
 def _label_files(folder: Path) -> list[Path]:
     """Label images in a folder: a ``_nuclear`` file beside a ``_whole_cell`` one, and inForm's images, are left out."""
-    found = [p for p in names.children(folder) if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
+    inside = names.children(folder)
+    found = [p for p in inside if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
+    found = found or [p for p in inside if p.is_file() and p.name.lower().endswith((".png", ".npy"))]
     maps = [p for p in found if p.stem.endswith("_binary_seg_maps")]
     if maps:
         return maps
@@ -142,13 +158,21 @@ def _is_label_name(path: Path) -> bool:
     return names.is_tiff_name(path) or path.name.lower().endswith(".geojson")
 
 
+def _beside(path: Path) -> tuple[str, ...]:
+    """A note where another label image of the same cells was passed over."""
+    for ours, other in (("_whole_cell", "_nuclear"), ("_binary_seg_maps", "_component_data")):
+        if names.stem(path).endswith(ours) and (path.with_name(path.name.replace(ours, other))).is_file():
+            return (f"the label image is {path.name}; {path.name.replace(ours, other)} beside it is not used",)
+    return ()
+
+
 def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
-    """Open a label image; only metadata is read.
+    """Open a label image; only metadata is read, but for PNG and for the first pixels of RGB (all of them if it is grey).
 
     Parameters
     ----------
     path
-        TIFF, GeoJSON or OME-Zarr, or the address of an OME-Zarr.
+        TIFF, GeoJSON, PNG, .npy or OME-Zarr, or the address of an OME-Zarr.
     shape_yx
         Size of its image, which GeoJSON needs.
     """
@@ -158,14 +182,82 @@ def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
     if path.name.lower().endswith((".geojson", ".json")):
         return LabelFile(GeoJsonLabels(path, shape_yx), "GeoJSON")
     head = _head(path)
-    if head[:2] not in (b"II", b"MM"):
+    if head[:2] in (b"II", b"MM"):
+        with opened(path) as tif:
+            pages = pages_of(tif, path)
+            file = _label_tiff(path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size)
+        return replace(file, notes=file.notes + file.labels.notes) if isinstance(file.labels, FlatLabels) else file
+    if head == b"\x89PNG\r\n\x1a\n":
+        return _flat(path, _png(path), "PNG")
+    if head[:6] == b"\x93NUMPY":
+        return _flat(path, _npy(path), "NumPy")
+    kind, fix = next((what for magic, what in _OTHERS.items() if head.startswith(magic)), ("", None))
+    raise ReadError(
+        f"{path}: not a label image of a kind that is read here.",
+        expected=SUPPORTED,
+        got=kind or f"first bytes {head!r}",
+        fix=fix,
+    )
+
+
+def _png(path: Path) -> Array:
+    """Decoded whole; the size in its header is looked at first."""
+    import imagecodecs
+
+    with path.open("rb") as file:
+        header = file.read(24)
+        height, width = (int.from_bytes(header[k : k + 4], "big") for k in (20, 16))
+        if not 0 < height * width <= _LARGEST:
+            raise ReadError(f"{path}: the size of this PNG cannot be.", got=f"{height} x {width} pixels")
+        return np.asarray(imagecodecs.png_decode(header + file.read()))
+
+
+def _npy(path: Path) -> Array:
+    """An array on disk, never a pickle: that could run code."""
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except ValueError as error:
+        if "pickle" not in str(error).lower() and "object" not in str(error).lower():
+            raise
         raise ReadError(
-            f"{path}: not a label image of a kind that is read here.", expected=SUPPORTED, got=f"first bytes {head!r}"
+            f"{path}: this is a pickled object, which is not opened: pickles can run code.",
+            expected="a plain array of ids",
+            fix="save the masks, e.g. Cellpose's: np.save('labels.npy', np.load(path, allow_pickle=True).item()['masks'])",
+        ) from None
+
+
+def _flat(path: Path, array: Array, fmt: str) -> LabelFile:
+    """(Y, X) labels of an array with axes of length 1, or of the red, green and blue of a PNG."""
+    if fmt == "PNG" and array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
+        red, green, blue = (array[..., k].astype(np.uint32) for k in range(3))
+        if _is_grey(lambda a, b: (red[a:b], green[a:b], blue[a:b]), array.shape[0], array.shape[1]):
+            return LabelFile(array[..., 0], "PNG", (_GREY,))
+        return LabelFile(np.asarray(red << 16 | green << 8 | blue), "QuPath RGB labels", (_PACKED,))
+    plane = array.reshape([n for n in array.shape if n != 1] if array.size else array.shape)
+    if array.ndim != 2 and plane.ndim == 2:
+        array = plane
+    if array.ndim != 2:
+        raise InputError(
+            f"{path}: the label image has several planes.",
+            expected="one plane of integer ids, (Y, X)",
+            got=f"shape {array.shape}",
+            fix="save the plane of whole cells as a file of its own",
         )
-    with opened(path) as tif:
-        pages = pages_of(tif, path)
-        file = _label_tiff(path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size)
-    return replace(file, notes=file.notes + file.labels.notes) if isinstance(file.labels, FlatLabels) else file
+    return LabelFile(array, fmt)
+
+
+_GREY = "red, green and blue of the label image are equal: the grey value is taken for the id"
+_PACKED = "labels are read from 24-bit RGB as QuPath packs them"
+
+
+def _is_grey(read: Callable[[int, int], Sequence[Array]], height: int, width: int) -> bool:
+    """Whether three samples are equal everywhere; of other images only as much is read as it takes to see it."""
+    rows = max(1, (_STRIP_PIXELS >> 2) // max(width, 1))
+    for y in range(0, height, rows):
+        red, green, blue = read(y, min(y + rows, height))
+        if not (np.array_equal(red, green) and np.array_equal(green, blue)):
+            return False
+    return True
 
 
 def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelFile:
@@ -188,10 +280,20 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
             fix="save the plane of whole cells as a file of its own",
         )
     planes = planes_of(pages[0], path, size)
+    if int(pages[0].compression) in _LOSSY and pages[0].dtype == np.uint8:
+        raise InputError(
+            f"{path}: the label image was compressed with loss (JPEG), which changes ids.",
+            expected="no compression, or a lossless one: LZW, deflate, Zstandard",
+            fix="export the label image again without JPEG",
+        )
     if len(planes) == 1:
-        return LabelFile(FlatLabels(planes), "TIFF")
+        return LabelFile(FlatLabels(planes), "TIFF", _beside(path))
     if is_colour(pages[0]) and pages[0].dtype == np.uint8:
-        return LabelFile(RgbLabels(planes[:3]), "QuPath RGB labels", ("labels are read from 24-bit RGB as QuPath packs them",))
+        stack = TiffImage(planes[:3])
+        height, width = stack.shape[1:]
+        if _is_grey(lambda a, b: [stack[c, a:b, 0:width] for c in range(3)], height, width):
+            return LabelFile(FlatLabels(planes[:1]), "grey RGB labels", (_GREY,))
+        return LabelFile(RgbLabels(planes[:3]), "QuPath RGB labels", (_PACKED,))
     raise InputError(
         f"{path}: the label image has several samples a pixel.",
         expected="one plane of integer ids, or QuPath's RGB of 8 bits",

@@ -16,7 +16,7 @@ from panimbus.io.place import Place, Url, folder_name
 
 _ENDINGS = (
     ".companion.ome", ".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".ome.zarr",
-    ".tiff", ".tif", ".tf8", ".btf", ".qptiff", ".zarr", ".mcd", ".txt", ".geojson", ".json", ".ome",
+    ".tiff", ".tif", ".tf8", ".btf", ".qptiff", ".zarr", ".mcd", ".txt", ".geojson", ".json", ".ome", ".png", ".npy",
 )  # fmt: skip
 _IMAGE_TAILS = ("_component_data",)
 _LABEL_TAILS = (
