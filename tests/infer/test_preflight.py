@@ -146,7 +146,11 @@ def test_values_below_zero_and_mixed_types(look, fov):
 
 @pytest.mark.parametrize("mpp", [0.05, 30.0])
 def test_pixel_size_that_cannot_be(look, fov, mpp):
-    assert any("pixel size is probably wrong" in w for w in look(fov(mpp=mpp)).warnings)
+    report = look(fov(mpp=mpp))
+    assert any("pixel size" in p and "is probably wrong" in p and "--allow-odd-labels" in p for p in report.problems)
+    allowed = look(fov(mpp=mpp), settings=PredictSettings(allow_odd_labels=True))
+    assert allowed.ok
+    assert any("is probably wrong" in w for w in allowed.warnings)
 
 
 def test_pixel_sizes_of_a_dataset(look, fov):

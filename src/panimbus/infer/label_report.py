@@ -113,7 +113,7 @@ def impossible(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64] | None =
         return None
     if pieces is None and _suspicious(fov, cells):
         pieces = count_pieces(fov.labels, cells.index)
-    return (_in_pieces(fov, cells, pieces) if pieces is not None else None) or _specks(fov, cells) or _no_cells_size(fov, cells)
+    return _specks(fov, cells) or (_in_pieces(fov, cells, pieces) if pieces is not None else None) or _no_cells_size(fov, cells)
 
 
 def _suspicious(fov: Fov, cells: FovCells) -> bool:
