@@ -257,3 +257,150 @@ def test_polygons_are_filled_as_scikit_image_fills_them(tmp_path):
     assert (whole != expected).mean() < 0.001
     parts = [[lab[y : y + 50, x : x + 33] for x in range(0, 100, 33)] for y in range(0, 120, 50)]
     np.testing.assert_array_equal(np.block(parts), whole)
+
+
+def _kinds(*kinds, where="properties"):
+    """Squares of 4 x 4 pixels side by side, each said to be of a kind."""
+    out = []
+    for i, kind in enumerate(kinds):
+        said = {"id": kind} if where == "id" else {"properties": {"objectType": kind}}
+        out.append({**_feature(_square(6 * i, 2, 4)), **said})
+    return out
+
+
+@pytest.mark.parametrize(
+    ("features", "cells"),
+    [
+        (_kinds("cell", "detection", "annotation", "cell"), [1, 0, 0, 2]),
+        (_kinds("annotation", "detection", "tile"), [0, 1, 0]),
+        (_kinds("annotation", "tile", "annotation"), [1, 0, 2]),
+        (_kinds("PathAnnotationObject", "PathCellObject", "PathDetectionObject", where="id"), [0, 1, 0]),
+        (_kinds("PathAnnotationObject", "PathDetectionObject", "PathTileObject", "TMACoreObject", where="id"), [0, 1, 0, 0]),
+        (_kinds("annotation-7", "cell-9", where="id"), [1, 2]),
+    ],
+)
+def test_what_qupath_calls_a_cell(features, cells, tmp_path):
+    (tmp_path / "x.geojson").write_text(json.dumps(features))
+    drawn = GeoJsonLabels(tmp_path / "x.geojson", (10, 6 * len(features)))[:]
+    assert [int(drawn[4, 6 * i + 2]) for i in range(len(features))] == cells
+
+
+def test_geometry_collections_and_nested_collections(tmp_path):
+    point, line = {"type": "Point", "coordinates": [1, 1]}, {"type": "LineString", "coordinates": [[1, 1], [9, 9]]}
+    two = {"type": "MultiPolygon", "coordinates": [[_square(8, 1, 2)], [_square(12, 1, 2)]]}
+    inner = {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "coordinates": [_square(1, 1, 4)]}, point, two]}
+    features = [
+        {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": [line, inner]}, "properties": None},
+        {"type": "FeatureCollection", "features": [_feature(_square(20, 1, 3))]},
+    ]
+    (tmp_path / "x.geojson").write_text(json.dumps(features))
+    drawn = GeoJsonLabels(tmp_path / "x.geojson", (8, 30))[:]
+    assert [int((drawn == k).sum()) for k in (1, 2)] == [16 + 4 + 4, 9]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_outline_of_a_tissue_is_no_cell(last, tmp_path):
+    features = [_feature(_square(6 * i, 6 * j, 4)) for i in range(8) for j in range(8)]
+    features.insert(64 if last else 0, _feature(_square(0, 0, 50), id="Tissue"))
+    (tmp_path / "x.geojson").write_text(json.dumps(features))
+    with pytest.raises(ReadError, match=r"has other polygons inside(.|\n)*Tissue"):
+        GeoJsonLabels(tmp_path / "x.geojson", (60, 60))[:]
+
+
+def test_large_cells_and_vessels_are_cells(tmp_path):
+    """A large polygon beside others, one that touches them, and one with a small cell in its hole."""
+    features = [_feature(_square(6 * i, 6 * j, 4)) for i in range(4) for j in range(4)]
+    features += [_feature(_square(30, 0, 28)), _feature(_square(0, 30, 28), _square(10, 40, 8)), _feature(_square(12, 42, 4))]
+    (tmp_path / "x.geojson").write_text(json.dumps(features))
+    assert len(np.unique(GeoJsonLabels(tmp_path / "x.geojson", (60, 60))[:])) == 20
+
+
+def test_cells_without_an_outline_are_named(tmp_path, caplog):
+    features = _kinds("cell", "cell", "cell")
+    features[1]["geometry"] = {"type": "Point", "coordinates": [3, 3]}
+    (tmp_path / "x.geojson").write_text(json.dumps(features))
+    GeoJsonLabels(tmp_path / "x.geojson", (10, 20))[:]
+    assert "1 cells without an outline are left out (1 cell of type Point)" in caplog.text
+
+
+def test_outlines_of_many_points(tmp_path):
+    """Round: as any polygon. A comb across the image 200,000 times: refused before it takes forever."""
+    angle = np.linspace(0, 2 * np.pi, 200_000)
+    ring = np.stack([50 + 40 * np.cos(angle), 50 + 40 * np.sin(angle)], 1)
+    (tmp_path / "x.geojson").write_text(json.dumps([_feature(ring.tolist())]))
+    assert int((GeoJsonLabels(tmp_path / "x.geojson", (100, 100))[:] == 1).sum()) == pytest.approx(np.pi * 1600, rel=0.01)
+    ring[:, 1] = np.where(np.arange(len(ring)) % 2, 100.0, 0.0)
+    (tmp_path / "x.geojson").write_text(json.dumps([_feature(ring.tolist())]))
+    with pytest.raises(ReadError, match="far more often than those of cells"):
+        GeoJsonLabels(tmp_path / "x.geojson", (100, 100))[:]
+
+
+def test_filling_in_parts_is_filling_at_once(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    features = [_feature((rng.random((8, 2)) * 60).tolist()) for _ in range(30)]
+    (tmp_path / "x.geojson").write_text(json.dumps(features))
+    whole = GeoJsonLabels(tmp_path / "x.geojson", (60, 60))[:]
+    monkeypatch.setattr("panimbus.io.polygons._AT_ONCE", 10)
+    np.testing.assert_array_equal(GeoJsonLabels(tmp_path / "x.geojson", (60, 60))[:], whole)
+
+
+def test_grey_rgb_labels(tmp_path, ome, labels):
+    tifffile.imwrite(tmp_path / "l.tif", np.repeat(labels.astype(np.uint8)[..., None], 3, -1), photometric="rgb")
+    fov = _open(ome, tmp_path / "l.tif")
+    np.testing.assert_array_equal(fov.labels[:], labels)
+    assert any("grey value is taken for the id" in note for note in fov.notes)
+
+
+def test_jpeg_labels_are_refused(tmp_path, ome, labels):
+    tifffile.imwrite(tmp_path / "l.tif", labels.astype(np.uint8), compression="jpeg", tile=(16, 16))
+    with pytest.raises(InputError, match="compressed with loss"):
+        _open(ome, tmp_path / "l.tif")
+
+
+@pytest.mark.parametrize("kind", ["png8", "png16", "rgb png", "grey png", "npy", "npy with axes"])
+def test_png_and_npy(kind, tmp_path, ome, labels):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    ids = labels.astype({"png8": np.uint8, "grey png": np.uint8, "rgb png": np.uint32}.get(kind, np.uint16))
+    (tmp_path / "masks").mkdir()
+    path = tmp_path / "masks" / f"fov1_cp_masks.{'npy' if 'npy' in kind else 'png'}"
+    if "npy" in kind:
+        np.save(path, ids[None, :, :, None] if "axes" in kind else ids)
+    else:
+        ids = ids * 70_000 if kind == "rgb png" else ids
+        planes = [ids >> 16, ids >> 8 & 255, ids & 255] if kind == "rgb png" else [ids] * 3
+        pixels = np.stack(planes, -1).astype(np.uint8) if kind in ("rgb png", "grey png") else ids
+        path.write_bytes(imagecodecs.png_encode(pixels))
+    for given in (path, tmp_path / "masks"):
+        np.testing.assert_array_equal(_open(ome, given).labels[:], ids)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04" + bytes(40), "ROIs(.|\\n)*export GeoJSON"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5(.|\\n)*imwrite"),
+        (b"MATLAB 5.0 MAT-file", "MATLAB"),
+        (b"\x1f\x8b" + bytes(9), "gunzip"),
+        (b"\xff\xd8\xff\xe0" + bytes(9), "JPEG"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\xff" * 16, "size of this PNG"),
+        (b"\x89PNG\r\n\x1a\n", "size of this PNG"),
+        (b"\x93NUMPY\x01\x00\xff\xff", "cannot be read"),
+        (b"a,b\n1,2\n", "first bytes"),
+    ],
+)
+def test_label_formats_that_are_not_read_say_what_to_do(content, words, tmp_path, ome):
+    (tmp_path / "x.bin").write_bytes(content)
+    with pytest.raises(ReadError, match=words):
+        _open(ome, tmp_path / "x.bin")
+
+
+def test_a_pickle_is_not_opened(tmp_path, ome):
+    np.save(tmp_path / "x_seg.npy", {"masks": np.ones((3, 3))}, allow_pickle=True)
+    with pytest.raises(ReadError, match=r"pickles can run code(.|\n)*item\(\)\['masks'\]"):
+        _open(ome, tmp_path / "x_seg.npy")
+
+
+def test_the_label_image_passed_over_is_named(dataset):
+    fovs = open_fovs(*dataset(masks=("fov1_nuclear.tiff", "fov1_whole_cell.tiff", "fov10_whole_cell.tiff")))
+    assert any("fov1_nuclear.tiff beside it is not used" in note for note in fovs[0].notes)
+    assert not any("beside it" in note for note in fovs[1].notes)
