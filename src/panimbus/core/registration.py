@@ -8,7 +8,7 @@ does not matter: where cells were found by their membranes, nuclei may be dark i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,27 +105,33 @@ def fit(inside: FloatArray, plane: FloatArray) -> Fit:
     return Fit(float(z[far <= _NEAR].max()), float(z[y, x]), (int(down[y]), int(right[x])))
 
 
-def misfit(fov: Fov) -> str | None:
+def misfit(fov: Fov, channels: Sequence[str] | None = None) -> str | None:
     """Say so if the label image of a FOV does not lie on its image; None where it does, or where nothing can be said.
 
     A window of about 512 x 512 µm in the middle is read, of the labels and the counterstain, and of up to eight other channels
     where these do not agree.
+
+    Parameters
+    ----------
+    fov
+    channels
+        Which channels may be read; all by default.
     """
     if fov.labels is None or fov.mpp is None:
         return None
     try:
-        return _misfit(fov)
+        return _misfit(fov, fov.channels if channels is None else channels)
     except PanimbusError:  # what cannot be read is another message
         return None
 
 
-def _misfit(fov: Fov) -> str | None:
+def _misfit(fov: Fov, channels: Sequence[str]) -> str | None:
     view = _View.of(fov)
     if min(view.shape) < _SMALLEST or view.cells < CELLS:
         return None
     inside = view.inside(lambda a: a)
-    stains = [c for c in fov.channels if is_counterstain(c)][:2]
-    others = [c for c in fov.channels if c not in stains][: _OTHERS if stains else _OTHERS // 2]
+    stains = [c for c in channels if is_counterstain(c)][:2]
+    others = [c for c in channels if c not in stains][: _OTHERS if stains else _OTHERS // 2]
     planes = {channel: view.plane(channel) for channel in stains or others[:1]}
     fits = {channel: fit(inside, plane) for channel, plane in planes.items()}
     moved = [f"{channel} better {view.moved(one.shift)}{_numbers(one)}" for channel, one in fits.items() if one.moved]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,7 +182,9 @@ def warnings_of(labels: LabelReport, min_area: float | None) -> list[str]:
     return out
 
 
-def check_label_image(fov: Fov, cells: FovCells, settings: PredictSettings, *, fresh: bool = True) -> None:
+def check_label_image(
+    fov: Fov, cells: FovCells, settings: PredictSettings, *, channels: Sequence[str] = (), fresh: bool = True
+) -> None:
     """Refuse a label image whose objects cannot be cells, and warn of one that looks wrong.
 
     Parameters
@@ -190,6 +193,8 @@ def check_label_image(fov: Fov, cells: FovCells, settings: PredictSettings, *, f
         The FOV and what the first pass found.
     settings
         ``allow_odd_labels`` turns the refusal into a warning.
+    channels
+        Those that are looked at, the labels may be compared with them.
     fresh
         Whether the FOV was just read; of one that is taken up again a few pixels would have to be read anew to compare the labels
         with the image.
@@ -216,5 +221,5 @@ def check_label_image(fov: Fov, cells: FovCells, settings: PredictSettings, *, f
         logger.warning("%s: there are no cells in the label image", name)
     elif diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1] and cells.n >= _FEW:
         logger.warning("%s: the median cell is %.1f µm wide, which is unusual: is the pixel size right (--mpp)?", name, diameter)
-    if fresh and (moved := misfit(fov)) is not None:
+    if fresh and (moved := misfit(fov, channels)) is not None:
         logger.warning("%s: %s", name, moved)

@@ -247,7 +247,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
             labels = describe(fov, cells, negative, found.settings.min_area, pieces)
             if (odd := impossible(fov, cells, pieces)) is not None:
                 (found.warnings if found.settings.allow_odd_labels else found.problems).append(f"{name}: {odd} ({ALLOW} goes on)")
-            if (moved := misfit(fov.with_(labels=clean))) is not None:
+            if (moved := misfit(fov.with_(labels=clean), (*here, *found.beside))) is not None:
                 found.warnings.append(f"{name}: {moved}")
             if fov.mpp is not None:
                 found.areas.append(np.asarray(cells.geometry.count * fov.mpp**2, np.float64))

@@ -231,7 +231,7 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
     fov.check_unchanged()
     if scan.skipped:
         logger.warning("FOV %r: skipped what cannot be read: %s", fov.fov_id, listed([f"{c} {box}" for c, box in scan.skipped]))
-    check_label_image(fov, cells, run.plan.settings)
+    check_label_image(fov, cells, run.plan.settings, channels=run.plan.looked_at)
     if (store := run.keeps(fov)) is not None:
         store.save_scan(fov, parts.key, cells, scan)
     parts.drop(run.share)
