@@ -18,8 +18,11 @@ import tifffile
 from anndata import AnnData
 from hypothesis import settings
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job ignores Ctrl-C, and so would the programs tested
+# a shell's background job ignores Ctrl-C, one under nohup ignores SIGHUP, and so would the programs tested
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("panimbus", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.load_profile("panimbus")
 

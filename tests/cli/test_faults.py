@@ -104,13 +104,13 @@ def test_killed_twenty_times(dataset, panimbus):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a file system of its own, of 400 kB."""
+    """A folder on a file system of its own, of 8 MB."""
     where = tmp_path / "disk"
     where.mkdir()
     mount, umount = shutil.which("mount"), shutil.which("umount")
     if mount is None or umount is None or os.geteuid() != 0:
         pytest.skip("needs the right to mount")
-    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=400k", "tmpfs", where], check=False, capture_output=True)  # noqa: S603
+    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", where], check=False, capture_output=True)  # noqa: S603
     if made.returncode:
         pytest.skip("may not mount here")
 
@@ -121,17 +121,28 @@ def small_disk(tmp_path):
     subprocess.run([umount, where], check=True)  # noqa: S603
 
 
-def test_disk_full(dataset, panimbus, small_disk):
+def _fill(where):
+    """Leave 100 kB."""
+    with (where / "ballast").open("wb") as file:
+        file.write(bytes(max(0, shutil.disk_usage(where).free - 100_000)))
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_disk_full(dataset, panimbus, small_disk, when):
     """Named, without a traceback; with more room the same command ends the work."""
     where, grow = small_disk
     calm, _ = _table(dataset, panimbus)
     dataset.run = [str(where / "out") if a == str(dataset.out) else a for a in dataset.run]
-    ballast = where / "ballast"
-    ballast.write_bytes(bytes(300_000))
+    if when == "before":
+        _fill(where)
     child = _start(dataset)
+    while when == "during" and child.poll() is None and not _finished(dataset):
+        time.sleep(0.002)
+    if when == "during":
+        _fill(where)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 2, err
-    assert "The disk is full" in err
+    assert ("there is no room" if when == "before" else "The disk is full") in err
     assert str(where / "out") in err
     assert "Traceback" not in err
     assert not list(where.rglob(".*")), "no temporary files are left"
