@@ -104,3 +104,9 @@ def test_odd_files(table):
         parse_thresholds(table("marker,threshold\n"), PANEL)
     assert parse_thresholds(table("marker;threshold\nβ;0,5\n", "utf-16"), ["β"]) == {"β": 0.5}
     assert parse_thresholds(table("marker;threshold\nµ;0,5\n", "latin-1"), ["µ"]) == {"µ": 0.5}
+
+
+@pytest.mark.parametrize("text", ['""=0.5', '" "=0.5', "=0.5", 'CD3=0.5,""=0.6'])
+def test_a_threshold_of_nothing(text):
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_thresholds(text, ["CD3"])

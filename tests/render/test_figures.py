@@ -99,14 +99,14 @@ def test_painting(summary):
 
 
 def test_the_channels_of_a_composite_tell_the_commonest_types(summary):
-    lights = telling_channels(summary, ("DAPI", "DNA1", "CD45", "CD3", "CD20", "CD68", "PanCK"))
+    lights = telling_channels(summary, ("DAPI", "DNA1", "CD45", "CD3", "CD20", "CD68", "PanCK"), {})
     assert len(lights) == 4
     assert len(set(lights.values())) == 4
     common = summary.types[summary.types["cell_type"] != "unassigned"].nlargest(3, "cells")["cell_type"]
     telling = {"T cell": "CD3", "B cell": "CD20", "macrophage": "CD68", "epithelial cell": "PanCK"}
     assert list(lights) == ["DAPI", *(telling[t] for t in common)]
-    assert list(telling_channels(summary, ("CD20",))) == ["CD20"]
-    assert telling_channels(summary, ("Ki67",)) == {}
+    assert list(telling_channels(summary, ("CD20",), {})) == ["CD20"]
+    assert telling_channels(summary, ("Ki67",), {}) == {}
 
 
 def test_composite():

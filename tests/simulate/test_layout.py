@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.segmentation import find_boundaries
 
-from panimbus.simulate.layout import OBSERVATIONS, REGIONS, border, make_layout, observe, smooth_noise
+from panimbus.simulate.layout import OBSERVATIONS, REGIONS, _shift, border, make_layout, observe, smooth_noise
 
 UNIFORM = np.full((len(REGIONS), 3), 1 / 3)
 
@@ -90,3 +90,10 @@ def test_any_observation_fits_the_image(seed, mode, errors):
     a = layout(seed % 3, shape=(90, 110))
     seen = observe(a, np.random.default_rng(seed), mode, errors)
     assert seen.shape == (90, 110)
+
+
+def test_a_shifted_segmentation_does_not_come_in_at_the_other_side():
+    labels = np.arange(1, 13, dtype=np.uint32).reshape(3, 4)
+    assert _shift(labels, 1, -2).tolist() == [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0]]
+    assert _shift(labels, -1, 1).tolist() == [[0, 5, 6, 7], [0, 9, 10, 11], [0, 0, 0, 0]]
+    assert _shift(labels, 0, 0).tolist() == labels.tolist()

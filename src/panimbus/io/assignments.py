@@ -55,7 +55,7 @@ def _as_file(text: str, expected: str) -> Path | None:
 
 def _inline(text: str, what: str, expected: str) -> list[tuple[str, str]]:
     words = [word.strip() for word in _PART.findall(text) if word.strip()]
-    if bare := [word for word in words if not word.rpartition("=")[0].strip()]:
+    if bare := [word for word in words if not word.rpartition("=")[0].strip(' "')]:
         raise InputError(f"{what.capitalize()} that cannot be read.", expected=expected, got=listed(bare))
     parts = [word.rpartition("=") for word in words]
     return [((split_names(name) if name.startswith('"') else [name.strip()])[0], value.strip()) for name, _, value in parts]

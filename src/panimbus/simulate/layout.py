@@ -294,7 +294,7 @@ def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> Labels:
         out = _grow(out, rng.uniform(1.5, 4.0) / mpp)
     elif mode == "shifted":
         step = np.rint(rng.uniform(-1.5, 1.5, 2) / mpp).astype(int)
-        out = np.roll(cells, (int(step[0]), int(step[1])), axis=(0, 1))
+        out = _shift(cells, int(step[0]), int(step[1]))
     elif mode == "warped":
         out = _warp(cells, rng.uniform(0.4, 1.2) / mpp, 6 / mpp, rng)
     return out
@@ -302,6 +302,16 @@ def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> Labels:
 
 def _grow(labels: Labels, pixels: float) -> Labels:
     return np.asarray(expand_labels(labels, pixels), dtype=np.uint32)  # type: ignore[no-untyped-call]
+
+
+def _shift(labels: Labels, down: int, right: int) -> Labels:
+    """Move labels; what leaves is lost, and what comes in is background."""
+    out = np.zeros_like(labels)
+    height, width = labels.shape
+    rows, cols = (slice(max(0, k), n + min(0, k)) for k, n in ((down, height), (right, width)))
+    from_rows, from_cols = (slice(max(0, -k), n - max(0, k)) for k, n in ((down, height), (right, width)))
+    out[rows, cols] = labels[from_rows, from_cols]
+    return out
 
 
 def _warp(labels: Labels, amount: float, scale: float, rng: np.random.Generator) -> Labels:
