@@ -57,6 +57,18 @@ def class_map(folder):
     return folder.predict(image=image, labels=_tiff(folder, ((labels > 0) * (labels % 5 + 1)).astype(np.uint8)))
 
 
+@attack("id 255 is", "ids above 255 were cut off", "--allow-odd-labels")
+def ids_clipped_at_255(folder):
+    image, labels = _large(folder)
+    return folder.predict(image=image, labels=_tiff(folder, np.minimum(labels, 255).astype(np.uint8)))
+
+
+@attack("looks like the background, which must be 0")
+def background_with_an_id(folder):
+    image, labels = _large(folder)
+    return folder.inspect(image=image, labels=_tiff(folder, (labels + 1).astype(np.uint16)))
+
+
 @attack("cut off by the type uint8")
 def ids_wrapped(folder):
     image, labels = _large(folder)

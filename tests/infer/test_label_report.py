@@ -68,6 +68,49 @@ def test_ids_that_reach_the_top_of_their_type():
     assert impossible(_fov(labels.astype(np.uint16)), scan_cells(_fov(labels.astype(np.uint16)), 1.0)) is None
 
 
+def _touching(n=20, step=8):
+    """n x n squares that touch, with ids from 1."""
+    yy, xx = np.mgrid[: n * step, : n * step] // step
+    return yy * n + xx + 1
+
+
+@pytest.mark.parametrize("of", [_cells, _touching])
+@pytest.mark.parametrize("kind", [np.uint8, np.int32])
+def test_ids_that_were_cut_off_at_the_top(of, kind):
+    """Of 400 cells those above 255 are one, in 145 pieces or, where they touch, in one."""
+    fov = _fov(np.minimum(of(20), 255).astype(kind))
+    cells = scan_cells(fov, 1.0)
+    odd = impossible(fov, cells)
+    assert "id 255 is " in odd
+    assert "37 % of the labelled area" in odd or "36 % of the labelled area" in odd
+    assert odd.endswith("ids above 255 were cut off")
+    assert impossible(fov, cells, count_pieces(fov.labels, cells.index)) == odd
+    right = _fov(np.where(of(20) <= 255, of(20), 0).astype(kind))
+    assert impossible(right, scan_cells(right, 1.0)) is None, "255 cells"
+
+
+def test_a_few_ids_that_were_cut_off():
+    labels = np.minimum(_cells(20), 255)
+    labels[labels == 255] *= np.arange(320)[np.nonzero(labels == 255)[0]] < 230  # some 20 of them are left
+    assert "cut off" in impossible(_fov(labels), scan_cells(_fov(labels), 1.0))
+
+
+def test_one_id_for_many_cells():
+    labels = _cells(20)
+    labels[(labels > 0) & (labels % 9 == 0)] = 7
+    odd = impossible(_fov(labels), scan_cells(_fov(labels), 1.0))
+    assert "id 7 is 45 separate pieces with 11 % of the labelled area" in odd
+
+
+@pytest.mark.parametrize("label", [1, 999])
+def test_background_that_has_an_id(label):
+    """As a watershed without a mask gives it."""
+    labels = _cells() + 1
+    labels[labels == 1] = label
+    odd = impossible(_fov(labels), scan_cells(_fov(labels), 1.0))
+    assert odd.startswith(f"id {label} has 68 % of the labelled area and reaches all edges of the image")
+
+
 @pytest.mark.parametrize(("size", "words"), [(0.1, "1.02 µm wide"), (8.0, "81.2 µm wide"), (0.3, None), (5.5, None)])
 def test_cells_of_an_impossible_size(size, words):
     fov = _fov(_cells().astype(np.uint16), size)
@@ -82,7 +125,8 @@ def test_real_oddities_are_no_error():
     cut[:, 8::16] = 0  # each cell in two halves
     specks = labels.copy()
     specks[::16, ::16] = np.arange(1, 15 * 14 - 13).reshape(14, 14)
-    vessel = np.where(labels == 0, 999, labels).astype(np.uint16)
+    vessel = labels.copy()
+    vessel[40:, 40:] = np.where(vessel[40:, 40:] == 0, 999, vessel[40:, 40:])
     few = np.zeros((40, 40), np.uint8)
     few[3:9, 3:9], few[20, 20], few[30, 30] = 1, 1, 2
     for odd in (cut, specks, vessel, few, np.zeros((9, 9), np.uint8), labels[:3, :5]):

@@ -13,7 +13,7 @@ from panimbus.core.errors import InputError, PanimbusError
 from panimbus.core.fov import Fov
 from panimbus.core.objects import SLIVER_UM2
 from panimbus.core.registration import misfit
-from panimbus.core.scan import FovCells
+from panimbus.core.scan import FovCells, bands
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.watch import count_pieces
 
@@ -25,8 +25,13 @@ NO_CELL_UM = (2.0, 60.0)
 PIECES = 0.02
 APART = 30.0
 """Spread (`FovCells.spread`) of an id whose pieces lie far apart; cells of real segmentations have up to 7."""
+MANY, MUCH = 10, 0.2
+"""Pieces of one id, and its share of the labelled area, that no cell has; vessels of real segmentations have up to 0.3."""
+_TOPS = (127, 255, 4095, 32767, 65535)  # largest numbers of types of pixels
+_HUGE, _PART = 10.0, 0.05  # times the median area, and share of the labelled area, of an id that is looked at
 _LONG = 2.0
 _FEW = 5  # too few for a median
+_SEVERAL = 10  # too few for shares of the area
 _SPECK = 3  # pixels
 ALLOW = "--allow-odd-labels (Python: PredictSettings(allow_odd_labels=True))"
 
@@ -114,12 +119,57 @@ def impossible(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64] | None =
         return None
     if pieces is None and _suspicious(fov, cells):
         pieces = count_pieces(fov.labels, cells.index)
-    return _specks(fov, cells) or (_in_pieces(fov, cells, pieces) if pieces is not None else None) or _no_cells_size(fov, cells)
+    in_pieces = _in_pieces(fov, cells, pieces) or _one_for_many(cells, pieces) if pieces is not None else None
+    return _specks(fov, cells) or in_pieces or _background(fov, cells) or _no_cells_size(fov, cells)
 
 
 def _suspicious(fov: Fov, cells: FovCells) -> bool:
     long = (cells.spread > _LONG).mean() > 0.5
-    return bool(long or (cells.spread > APART).any() or _no_cells_size(fov, cells) is not None)
+    alone = _dominant(cells).any() or _cut_off(cells)
+    return bool(long or alone or (cells.spread > APART).any() or _no_cells_size(fov, cells) is not None)
+
+
+def _dominant(cells: FovCells) -> npt.NDArray[np.bool_]:
+    """Ids that are far larger than the others and have a part of the labelled area that is worth a look."""
+    count = cells.geometry.count
+    return np.asarray((count > _HUGE * np.median(count)) & (count > _PART * count.sum()) & (cells.n >= _SEVERAL))
+
+
+def _cut_off(cells: FovCells) -> bool:
+    """Whether the last id is the largest number of a type, and larger than a cell."""
+    count = cells.geometry.count
+    return int(cells.index.ids[-1]) in _TOPS and bool(count[-1] > 1.5 * np.median(count))
+
+
+def _one_for_many(cells: FovCells, pieces: npt.NDArray[np.int64]) -> str | None:
+    """An id that stands for many cells, while the others stand for one."""
+    ids, share = cells.index.ids, cells.geometry.count / cells.geometry.count.sum()
+    last = _cut_off(cells) and bool(pieces[-1] > 2 or (share[-1] > MUCH and cells.n >= _SEVERAL))
+    many = (pieces > MANY) & ((cells.spread > APART) | _dominant(cells))
+    if not (last or many.any()):
+        return None
+    k = len(ids) - 1 if last else int(np.where(many, pieces, 0).argmax())
+    why = f"ids above {ids[k]:,} were cut off" if last else "ids were changed by a mistake, or the background has one"
+    parts = f"{pieces[k]:,} separate pieces with" if pieces[k] > 1 else "no cell, it has"
+    return f"id {ids[k]:,} is {parts} {100 * share[k]:.0f} % of the labelled area, so it stands for several cells: {why}"
+
+
+def _background(fov: Fov, cells: FovCells) -> str | None:
+    """An id with a large share of the area, at all four edges of the image, is what lies between the cells; no vessel does."""
+    share = cells.geometry.count / cells.geometry.count.sum()
+    k = int(share.argmax())
+    if fov.labels is None or cells.n < _SEVERAL or share[k] <= MUCH:
+        return None
+    (height, width), label = fov.shape_yx, cells.index.ids[k]
+    edges = [(a, b, x, x + 1) for x in (0, width - 1) for a, b in bands(fov.shape_yx)]
+    sides = [any((fov.labels[a:b, x0:x1] == label).any() for a, b, x0, x1 in edges if x0 == x) for x in (0, width - 1)]
+    sides += [bool((fov.labels[y : y + 1, 0:width] == label).any()) for y in (0, height - 1)]
+    if not all(sides):
+        return None
+    return (
+        f"id {label:,} has {100 * share[k]:.0f} % of the labelled area and reaches all edges of the image: "
+        "it looks like the background, which must be 0"
+    )
 
 
 def _in_pieces(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64]) -> str | None:
