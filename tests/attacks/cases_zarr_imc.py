@@ -345,7 +345,12 @@ def text_with_a_pixel_at_infinity(folder):
     return _text(folder, lambda lines: lines.__setitem__(7, lines[7].replace("\t6\t0\t", "\tinf\t0\t")))
 
 
-@attack("lacks most of its pixels")
+@attack("20 pixels before the last one are not in the text", "X 19, Y 2", "export the .txt again")
+def text_that_lacks_lines_in_the_middle(folder):
+    return _text(folder, lambda lines: lines.__delitem__(slice(100, 120)))
+
+
+@attack("before the last one are not in the text")
 def text_with_a_pixel_far_away(folder):
     return _text(folder, lambda lines: lines.__setitem__(7, lines[7].replace("\t6\t0\t", "\t60000\t0\t")))
 

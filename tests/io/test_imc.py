@@ -45,7 +45,7 @@ def test_a_cut_last_line_is_a_missing_pixel(text_file, image, end):
     np.testing.assert_array_equal(fov.image[:], image)
     assert fov.notes == (
         "the text ends within a line (a copy that was stopped?): that pixel is 0",
-        "1 of 30 pixels are not in the text: they are 0",
+        "1 of 30 pixels are not in the text, all at its end: they are 0",
     )
 
 
@@ -61,12 +61,43 @@ def _lines(text, change):
     return "".join(lines)
 
 
-def test_missing_and_repeated_lines_are_counted(text_file, image):
-    (fov,) = open_fovs(text_file(lambda text: _lines(text, lambda lines: lines.__setitem__(8, lines[7]))))
-    assert fov.notes[0] == "1 of 30 pixels are not in the text: they are 0"
-    assert fov.notes[1].startswith("1 lines are about a pixel that another line is about, too")
-    image[:, 1, 2] = 0
+def test_repeated_lines_are_counted(text_file, image):
+    (fov,) = open_fovs(text_file(lambda text: _lines(text, lambda lines: lines.insert(8, lines[7]))))
+    assert fov.notes == ("1 lines are about a pixel that another line is about, too: the last one counts",)
     np.testing.assert_array_equal(fov.image[:], image)
+
+
+def test_the_last_lines_may_be_missing(text_file, image):
+    (fov,) = open_fovs(text_file(lambda text: _lines(text, lambda lines: lines.__delitem__(slice(-3, None)))))
+    assert fov.notes == ("3 of 30 pixels are not in the text, all at its end: they are 0",)
+    image[:, 5, 2:] = 0
+    np.testing.assert_array_equal(fov.image[:], image)
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        (slice(8, 11), "3 pixels before the last one are not in the text"),
+        (slice(8, 9), "1 pixel before the last one is not in the text"),
+        (slice(6, 16), "10 pixels before the last one are"),
+        (slice(1, 6), "5 pixels before the last one are"),
+    ],
+)
+def test_missing_lines_before_the_last_are_an_error(text_file, lost, says):
+    path = text_file(lambda text: _lines(text, lambda lines: lines.__delitem__(lost)))
+    with pytest.raises(ReadError) as caught:
+        open_fovs(path)
+    at = lost.start - 1
+    assert says in str(caught.value)
+    assert f"the first that is missing: X {at % 5}, Y {at // 5}" in str(caught.value)
+    assert "export the .txt again from the .mcd" in str(caught.value)
+
+
+def test_a_stopped_run_of_an_mcd_lacks_no_pixel_before_the_last(mcd_file, image):
+    scattered = records(image)[np.r_[0:10, 20:30]]
+    (fov,) = open_fovs(mcd_file(measured(1, image, records=scattered)))
+    with pytest.raises(ReadError, match="before the last one"):
+        fov.image[:]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +107,10 @@ def test_missing_and_repeated_lines_are_counted(text_file, image):
         (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\tnan\t0\t")), "no position of a pixel"),
         (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t-4\t0\t")), "no position of a pixel"),
         (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t1e300\t0\t")), "no position of a pixel"),
-        (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t90000\t0\t")), "lacks most of its pixels"),
+        (
+            lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t90000\t0\t")),
+            "before the last one are not in the text",
+        ),
         (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\tx\t0\t")), "X or Y is no number in line 6"),
         (lambda lines: lines.__delitem__(slice(1, None)), "has no pixels"),
         (lambda lines: lines.__setitem__(0, lines[0].replace("CD3(Er170Di)", "CD3")), "not called like a channel"),

@@ -77,6 +77,10 @@ class McdImage:
                 y, x = self._positions(table)
                 if len(np.unique(y * width + x)) < self._records:
                     raise ReadError(f"{self._path}: several records of an acquisition are about one pixel.", fix=_AGAIN)
+                if lost := int((y * width + x).max()) + 1 - self._records:  # a run that was stopped lacks the last ones only
+                    raise ReadError(
+                        f"{self._path}: {lost:,} pixels before the last one of an acquisition are missing.", fix=_AGAIN
+                    )
             inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
             out[:, y[inside] - y0, x[inside] - x0] = table[inside, 3 + c0 : 3 + c1].T
         return out.squeeze(axis=dropped)

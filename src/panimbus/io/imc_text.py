@@ -1,4 +1,4 @@
-"""Imaging mass cytometry, an acquisition exported as text: a line a pixel, of which the export may have lost some."""
+"""Imaging mass cytometry, an acquisition exported as text: a line a pixel, of which the last may be missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ _START = ("Start_push", "End_push", "Pushes_duration", "X", "Y", "Z")
 _COLUMN = re.compile(r"^(?P<label>.*)\((?P<metal>[a-zA-Z]+)(?P<mass>[0-9]+)[^0-9]*\)$")
 _LONGEST_LINE = 1 << 20
 _LARGEST_SIDE = 100_000  # pixels; a slide is 75 mm long
-_SPARSEST = 4  # the area that X and Y span, in lines
 
 
 def is_imc_text(head: bytes) -> bool:
@@ -108,7 +107,7 @@ class TxtImage:
 
 
 def read_imc_text(path: Path) -> list[RawImage]:
-    """Read an acquisition exported as text; pixels without a line are 0 and counted in a note."""
+    """Read an acquisition exported as text; last pixels without a line are 0 and counted in a note, others are an error."""
     with path.open("rb") as file:
         names = _names(file.readline(_LONGEST_LINE), path)
         extent = _extent(file, path, len(names) + 6)
@@ -123,7 +122,7 @@ def read_imc_text(path: Path) -> list[RawImage]:
     if extent.cut:
         notes += ("the text ends within a line (a copy that was stopped?): that pixel is 0",)
     if extent.missing:
-        notes += (f"{extent.missing:,} of {area:,} pixels are not in the text: they are 0",)
+        notes += (f"{extent.missing:,} of {area:,} pixels are not in the text, all at its end: they are 0",)
     if extent.repeated:
         notes += (f"{extent.repeated:,} lines are about a pixel that another line is about, too: the last one counts",)
     image = TxtImage(path, (len(names), extent.height, extent.width), extent.lines)
@@ -192,14 +191,16 @@ def _measured(x: Array, y: Array, path: Path, *, cut: bool) -> _Extent:
             got=f"X {x[worst]:g}, Y {y[worst]:g} (pixel {worst + 1} of {len(x)})",
         )
     width, height = int(x.max()) + 1, int(y.max()) + 1
-    different = len(np.unique(y.astype(np.int64) * width + x.astype(np.int64)))
-    if width * height > max(_SPARSEST * different, 100):
+    present = np.unique(y.astype(np.int64) * width + x.astype(np.int64))
+    if lost := int(present[-1]) + 1 - len(present):  # not a run that was stopped, which lacks the last pixels only
+        first = int(np.argmax(present != np.arange(len(present))))
         raise ReadError(
-            f"{path}: the text lacks most of its pixels.",
-            expected=f"about {width * height:,} lines, for X up to {width - 1} and Y up to {height - 1}",
-            got=f"{different:,} pixels",
-            fix="export the file again",
+            f"{path}: {lost:,} pixel{'s' * (lost > 1)} before the last one {'are' if lost > 1 else 'is'} not in the text.",
+            expected=f"a line for each of the {int(present[-1]) + 1:,} pixels up to X {int(present[-1]) % width}, Y {height - 1}",
+            got=f"{len(present):,} pixels; the first that is missing: X {first % width}, Y {first // width}",
+            fix="export the .txt again from the .mcd",
         )
+    different = len(present)
     return _Extent(len(x), width, height, width * height - different, len(x) - different, cut)
 
 
