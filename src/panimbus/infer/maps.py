@@ -14,10 +14,11 @@ import numpy.typing as npt
 from panimbus.core.fov import Fov
 from panimbus.core.scan import FovCells
 from panimbus.core.window import read_index
-from panimbus.infer.settings import MapStyle
+from panimbus.infer.settings import MAP_FORMATS, MapStyle
 from panimbus.infer.work import Plan
+from panimbus.io.names import safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec
-from panimbus.io.write import TileWriter, atomic_path
+from panimbus.io.write import TileWriter, atomic_path, remove
 
 FloatArray = npt.NDArray[np.float32]
 Box = tuple[slice, slice]
@@ -113,6 +114,46 @@ def write_listing(out: Path, files: Mapping[str, Path]) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["fov", "map"])
         rows.writerows([fov_id, path.relative_to(out).as_posix()] for fov_id, path in files.items())
+
+
+def remove_maps(out: Path, before: Sequence[str], now: Sequence[str]) -> set[str]:
+    """Remove the map files of FOVs that are no longer in a run, and take them off the list; maps of the others are kept.
+
+    Parameters
+    ----------
+    out
+        Folder of the run.
+    before, now
+        FOV ids of the earlier run and of this one.
+
+    Returns
+    -------
+    set of str
+        What was removed, relative to ``out``.
+    """
+    names = safe_names(now)
+    gone = [f"maps/{name}.ome.{kind}" for name in set(safe_names(before).values()) - set(names.values()) for kind in MAP_FORMATS]
+    removed = {name for name in gone if (out / name).exists()}
+    for name in removed:
+        remove(out / name)
+    if removed and not any((out / "maps").iterdir()):
+        (out / "maps").rmdir()
+    if not _is_listing(out / LISTING):
+        return removed
+    paths = {fov: [out / "maps" / f"{name}.ome.{kind}" for kind in MAP_FORMATS] for fov, name in names.items()}
+    maps = {fov: path for fov, both in paths.items() for path in both if path.exists()}
+    if maps:
+        write_listing(out, maps)
+        return removed
+    remove(out / LISTING)
+    return removed | {LISTING}
+
+
+def _is_listing(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline(20).rstrip() == b"fov,map"
 
 
 def map_note(out: Path, fovs: Sequence[Fov], style: MapStyle, mpp: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
 from panimbus.core.layouts import in_layout
 from panimbus.core.objects import object_shares, shares_in_words
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import AREA, FOV, OBJECT, POSITIVE, PROVENANCE, THRESHOLD, positive_frame, to_frame
+from panimbus.infer.maps import remove_maps
+from panimbus.infer.record import RUN
 from panimbus.io.documents import read_json
 from panimbus.io.segmented import pixel_sizes
-from panimbus.io.write import atomic_path
+from panimbus.io.write import atomic_path, remove
 from panimbus.io.write_table import write_csv, write_h5ad
 
 if TYPE_CHECKING:
@@ -26,6 +29,14 @@ if TYPE_CHECKING:
     from panimbus.core.fov import Fov
 
 KINDS = ("h5ad", "csv", "parquet", "spatialdata", "spatialdata+images")
+_FILES = {
+    "h5ad": ("cells.h5ad",),
+    "csv": ("cells.csv", "positive.csv"),
+    "parquet": ("cells.parquet",),
+    "spatialdata": ("cells.zarr",),
+    "spatialdata+images": ("cells.zarr",),
+}
+logger = logging.getLogger(__name__)
 
 
 def check_kinds(text: str) -> tuple[str, ...]:
@@ -62,6 +73,8 @@ def save_run(
 ) -> None:
     """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all.
 
+    Tables and maps of an earlier run that are not written again stay only if they belong to this run, too.
+
     Parameters
     ----------
     table
@@ -80,6 +93,10 @@ def save_run(
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance = table.uns[PROVENANCE]
+    run = {k: v for k, v in provenance.items() if k not in {"scale", "inputs"}}
+    request = {} if asked is None else {"request": dict(asked)}
+    about = {**run, **request, "inputs": json.loads(str(provenance["inputs"]))}
+    _remove_stale(out, about, kinds)
     laid_out = partial(in_layout, layout=layout, markers=list(map(str, table.var_names)), mpp=pixel_sizes(table))
     if "h5ad" in kinds:
         write_h5ad(out / "cells.h5ad", table)
@@ -95,9 +112,28 @@ def save_run(
         write_spatialdata(out / "cells.zarr", table, fovs, fovs if "spatialdata+images" in kinds else ())
     scale = json.loads(str(provenance["scale"]))
     _write_json(out / "normaliser.json", scale)
-    run = {k: v for k, v in provenance.items() if k not in {"scale", "inputs"}}
-    request = {} if asked is None else {"request": dict(asked)}
-    _write_json(out / "run.json", {**run, **request, "inputs": json.loads(str(provenance["inputs"]))})
+    _write_json(out / RUN, about)
+
+
+def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> None:
+    """Remove the tables of another run that this run does not write, and the maps of FOVs that it does not have.
+
+    The earlier `run.json` is replaced last, so that what a killed run left is not taken for its own.
+    """
+    try:
+        before = read_json(out / RUN)
+    except ReadError:
+        return
+    if before == json.loads(json.dumps(about)):
+        return
+    written = {name for kind in kinds for name in _FILES[kind]}
+    stale = {name for names in _FILES.values() for name in names if name not in written and (out / name).exists()}
+    for name in stale:
+        remove(out / name)
+    fovs = before.get("inputs") if isinstance(before, dict) else None
+    stale |= remove_maps(out, list(fovs) if isinstance(fovs, dict) else [], list(about["inputs"]))
+    if stale:
+        logger.warning("%s: removed, because it belongs to an earlier run: %s", out, listed(sorted(stale), 10))
 
 
 def _write_json(path: Path, data: Any) -> None:

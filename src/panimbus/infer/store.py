@@ -26,7 +26,7 @@ from panimbus.infer.blocks import BlockPart, Scored
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
 from panimbus.io.names import safe_name, safe_names
 from panimbus.io.pyramid import ImageSpec
-from panimbus.io.write import TileWriter, atomic_path, image_writer
+from panimbus.io.write import TileWriter, atomic_path, image_writer, remove
 
 FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
@@ -215,10 +215,7 @@ class FolderStore:
 
 def _remove(*paths: Path) -> None:
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _kind(value: Any) -> bool | None:

@@ -74,6 +74,14 @@ def _sync_folder(path: Path) -> None:
             os.close(handle)
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder (a Zarr store), if it is there; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def free_bytes(folder: Path) -> int:
     """Free bytes where a folder is, or will be."""
     while not folder.exists():
