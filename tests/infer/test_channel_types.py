@@ -3,9 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 import tifffile
+from scipy import ndimage
 
+from panimbus.infer.label_channels import holds_ids
 from panimbus.infer.output import save_run
+from panimbus.infer.preflight import inspect_fovs
 from panimbus.io import open_fovs
 from panimbus.io.scores import read_scores
 
@@ -42,6 +46,49 @@ def test_ids_among_the_channels_are_said(run, model, fov, caplog):
     image[1] = one.labels
     run(one.with_(image=image), model("plain"))
     assert "channel 'b' holds the ids of the cells" in caplog.text
+
+
+def _renumbered(labels):
+    """Other ids, as another program counts them: in another order, from 1."""
+    order = np.random.default_rng(1).permutation(int(labels.max())) + 1
+    return np.concatenate([[0], order])[labels]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_another_label_image_among_the_channels_is_said(run, model, fov, caplog, dtype):
+    one = fov()
+    image = np.asarray(one.image).astype(dtype).copy()
+    nuclei = ndimage.grey_erosion(np.asarray(one.labels), 3)
+    image[1] = _renumbered(nuclei)
+    odd = one.with_(image=image)
+    words = "channel 'b' looks like a label image (each value is in one place), not a marker: leave it out with --channels"
+    run(odd, model("plain"))
+    assert words in caplog.text
+    assert words in inspect_fovs(odd, model=model("plain")).warnings
+    assert "'a' looks like" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["blank", "counts", "mask", "classes", "smooth", "noise", "8 bits"])
+def test_markers_are_no_label_images(kind):
+    rng, yy = np.random.default_rng(0), np.mgrid[:300, :300][0]
+    cells = np.kron(np.arange(900).reshape(30, 30), np.ones((10, 10), int))
+    plane = {
+        "blank": np.zeros((300, 300), np.uint8),
+        "counts": rng.poisson(0.02, (300, 300)),
+        "mask": (cells % 2).astype(np.uint8),
+        "classes": cells % 7,
+        "smooth": (ndimage.gaussian_filter(rng.gamma(1, 1, (300, 300)), 4) * 100).astype(np.uint16),
+        "noise": rng.integers(0, 65536, (300, 300)),
+        "8 bits": np.minimum(rng.gamma(1, 60, (300, 300)) * (yy > 100), 255).astype(np.uint8),
+    }[kind]
+    assert not holds_ids(plane)
+    assert holds_ids(cells)
+
+
+@pytest.mark.parametrize("path", ["brain_mibi/images/Point1", "dcis_mibi/images/Point2328_pt1099_20734", "spleen_imc/images/r8"])
+def test_no_real_channel_is_a_label_image(shared_data, path):
+    (fov,) = open_fovs(shared_data / f"{path}.ome.tiff")
+    assert not [c for k, c in enumerate(fov.channels) if holds_ids(fov.image[k, :512, :512])]
 
 
 def test_odd_names_come_back_from_every_table(run, model, fov, tmp_path):

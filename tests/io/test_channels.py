@@ -180,14 +180,39 @@ def test_unreadable_image(ome, monkeypatch):
 
 
 LABEL_NAMES = """segmentation_whole_cell whole_cell fov1_mask fov1_masks Mask cell_mask nuclei_mask cp_masks fov1_cp_masks labels
-Label fov1_labels cell_labels segmentation fov1_segmentation cell_ids CellIDs label_image feature_0 WholeCell cellMask"""
+Label fov1_labels cell_labels segmentation fov1_segmentation cell_ids CellIDs label_image feature_0 feature_1 WholeCell
+cellMask"""
 CHANNEL_NAMES = "CD3 Ki67_nuclear DAPI Nuclear Labelled MaskinA CD3_whole HLA-DR seg cell 18S Unmasked"
 
 
 def test_names_of_label_images():
     assert [n for n in LABEL_NAMES.split() if not is_label_name(n)] == []
     assert [n for n in CHANNEL_NAMES.split() if is_label_name(n)] == []
-    assert all(may_be_label_name(n) for n in ("nuclei", "fov1_nuclear", "seg", "cells"))
+    assert all(may_be_label_name(n) for n in ("nuclei", "fov1_nuclear", "seg", "cells", *MAYBE_NAMES.split()))
+    assert not any(may_be_label_name(n) for n in ("CD3", "DAPI", "Cytokeratin", "Region4_CD8"))
+
+
+MAYBE_NAMES = """Object_Identities nuclearRing instance_map watershed cytoplasm mesmer cellpose stardist deepcell_output ilastik
+Regions fov1_mesmer cellpose_nuclei"""
+
+
+@pytest.mark.parametrize("name", ["feature_1", *MAYBE_NAMES.split()])
+def test_other_segmentations_beside_the_channels(folder, name):
+    """The nuclei, numbered anew, are no channel, and where the whole cells are named they are the labels."""
+    fov = folder()
+    labels = np.kron(np.arange(1, 36).reshape(7, 5), np.pad(np.ones((8, 8), int), 1)).astype(np.uint16)
+    tifffile.imwrite(fov / "feature_0.tiff", labels)
+    tifffile.imwrite(fov / f"{name}.tiff", np.where(labels > 0, labels.max() + 1 - labels, 0).astype(labels.dtype))
+    (opened,) = open_fovs(fov)
+    assert opened.channels == ("CD3", "CD20", "DAPI")
+    np.testing.assert_array_equal(opened.labels[:], labels)
+    assert "labels are feature_0.tiff, which lies beside the channels" in opened.notes
+
+
+def test_a_channel_of_such_a_name_stays(folder, stack):
+    fov = folder()
+    tifffile.imwrite(fov / "cytoplasm.tiff", stack[0])
+    assert "cytoplasm" in open_fovs(fov)[0].channels
 
 
 def test_label_image_beside_the_channels(folder, labels, stack):

@@ -23,6 +23,7 @@ from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.table import EVIDENCE, FovScores, to_anndata
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
+from panimbus.infer.label_channels import label_channel_in_words, label_channels
 from panimbus.infer.maps import write_listing
 from panimbus.infer.settings import PredictSettings, Progress
 from panimbus.infer.stages import Run, Scores, scan_all, score_all, watching
@@ -155,8 +156,11 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
 def _warn_of_ids(run: Run) -> None:
     channels = run.plan.channels
     of_fovs = (id_channels(seen.scan.mean, seen.cells.index.ids, channels) for seen in run.scanned.values())
-    for channel in dict.fromkeys(c for some in of_fovs for c in some):
+    own = list(dict.fromkeys(c for some in of_fovs for c in some))
+    for channel in own:
         logger.warning("%s", id_channel_in_words(channel))
+    for channel in label_channels(run.fovs, [c for c in channels if c not in own], run.pooled()):
+        logger.warning("%s", label_channel_in_words(channel))
 
 
 def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from panimbus.core.registration import misfit
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
 from panimbus.core.scan import scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
+from panimbus.infer.label_channels import label_channel_in_words, label_channels
 from panimbus.infer.label_report import ALLOW, LabelReport, describe, impossible, problems_of, warnings_of
 from panimbus.infer.predict import PredictSettings, Progress
 from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
@@ -179,6 +180,9 @@ def inspect_fovs(
         progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
     seen = _channels(found)
     _judge(found)
+    own = [c for c in wanted if id_channel_in_words(c) in found.warnings]
+    others = label_channels(chosen, [c for c in wanted if c not in own], found.pooled)
+    found.warnings += map(label_channel_in_words, others)
     stains = counterstains([*wanted, *found.beside], chosen[0].channel_types)
     if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
         said = listed([f"{c.name} ({c.counterstain:.2f})" for c in alike])

@@ -314,7 +314,9 @@ def _mask_beside(fov: Fov, masks: Sequence[Path]) -> Fov:
     """The label image that lies beside the channels, if it is clear which."""
     several = ", ".join(p.name for p in masks)
     masks = [p for p in masks if names.match_key(names.stem(p)) not in fov.channels]  # CD3_mask is of one marker
-    whole = [p for p in masks if names.stem(p).lower().endswith("whole_cell")]
+    named = [p for p in masks if names.is_label_name(names.stem(p))]  # of others only the pixels say it
+    masks = named or masks
+    whole = [p for p in masks if names.stem(p).lower().endswith(("whole_cell", "feature_0"))]
     chosen = masks if len(masks) == 1 else whole
     if len(chosen) != 1:
         note = f"it is not clear which label image beside the channels is meant, none is used; pass one: {several}"

@@ -29,10 +29,14 @@ TIFF_ENDINGS = (".tif", ".tiff", ".qptiff", ".btf", ".tf8", ".tf2")
 MATCH_RULE = "names are equal after dropping file endings and " + ", ".join(t for t in _LABEL_TAILS if t.startswith("_"))
 _LABEL_NAME = re.compile(
     r"(?:^|.*[\W_])(?:whole_?cell|(?:cell|nuclei|nuclear|nucleus|cp|seg|segmentation|label)?[ _-]?masks?|labels?|segmentations?"
-    r"|(?:cell|label)[ _-]?(?:ids?|labels?|image|map)|binary_seg_maps|feature_0)",
+    r"|(?:cell|label)[ _-]?(?:ids?|labels?|image|map)|binary_seg_maps|feature_[01])",
     re.IGNORECASE,
 )
-_MAYBE_LABEL_NAME = re.compile(r"(?:^|.*[\W_])(?:nuclear|nuclei|nucleus|cells?|seg|segmented|objects?|ids?)", re.IGNORECASE)
+_MAYBE_LABEL_NAME = re.compile(
+    r"(?:^|.*[\W_])(?:nuclear|nuclei|nucleus|cells?|seg|segmented|objects?|ids?|(?:object_?)?identit(?:y|ies)|nuclear_?ring|regions?"
+    r"|instances?(?:_?map)?|watershed|cytoplasm|(?:mesmer|cellpose|stardist|deepcell|ilastik)(?:_?(?:output|objects?|nuclei|cells?))?)",
+    re.IGNORECASE,
+)
 _NO_DATA = (".txt", ".csv", ".tsv", ".log", ".md", ".py", ".sh", ".html", ".pdf", ".png", ".jpg", ".xlsx", ".h5ad", ".toml")
 
 
