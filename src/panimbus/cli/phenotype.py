@@ -12,6 +12,7 @@ from panimbus.cli import options
 app = typer.Typer(
     no_args_is_help=True, help="Cell types from scores: a table of types, clusters, edits, and the way back to the tissue."
 )
+_ADDED = ("labels", "images", "pairs", "mantis", "spatialdata", "with_images")  # may be added to a run that was without
 Images = Annotated[
     list[str] | None,
     typer.Option(
@@ -64,11 +65,15 @@ def run(  # noqa: PLR0913 (one parameter an option)
         bool | None, typer.Option("--report/--no-report", help="report.html and figures. [default: if matplotlib is there]")
     ] = None,
     threads: options.Threads = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of another run in --out.")] = False,
 ) -> None:
     """Give every cell a type, a confidence and a reason; write tables, label images, QuPath objects and a report."""
+    from dataclasses import replace
+
     from panimbus.cli.console import RunLog, on_terminal
     from panimbus.cli.inputs import prepare_out
     from panimbus.clustering.cluster import ClusterSettings
+    from panimbus.infer.record import RUN, absolute, check_same_request
     from panimbus.io.scores import read_scores
     from panimbus.io.thresholds import parse_thresholds
     from panimbus.phenotype.assign import TypeSettings, assign_types
@@ -87,6 +92,14 @@ def run(  # noqa: PLR0913 (one parameter an option)
         _kept(labels), _kept(images), mantis, spatialdata, report, umap, about,
         pairs=_kept_file(pairs), columns=columns.value, with_images=with_images,
     )  # fmt: skip
+    request = {
+        "table": absolute(table), "rules": absolute(rules), "by": by.value, "thresholds": limits or {},
+        "without": options.names_in(without) or [], "min_area": min_area, "max_area": max_area, "markers": clustered or [],
+        "k": k, "grid": list(clustering.grid), "seed": seed, "edits_file": None,
+        **{name: getattr(wanted, name) for name in _ADDED},
+    }  # fmt: skip
+    check_same_request(out / RUN, request, "cell types", overwrite=overwrite, may_add=_ADDED)
+    wanted = replace(wanted, request=request)
     log = RunLog("phenotype run", f"{table}, {scores.n_obs:,} cells, {scores.n_vars} markers", quiet=on_terminal())
     segmented = prepare(scores, wanted)
     typed = assign_types(scores, own, thresholds=limits, without=options.names_in(without) or (), by=by.value, settings=settings)
@@ -137,6 +150,7 @@ def apply(
         images=_kept(images) or wanted.images,
         pairs=_kept_file(pairs) or (None if labels else wanted.pairs),
         about=wanted.about | {"edits file": str(edits)},
+        request=wanted.request | {"edits_file": str(edits.absolute())},
     )
     adjusted = adjust(table, read)
     segmented = prepare(table, wanted)

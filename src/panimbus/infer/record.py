@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
+from panimbus.io.documents import read_json
 from panimbus.io.place import Url, place
 from panimbus.model.weights import ModelFiles
 
@@ -64,6 +65,8 @@ def check_same_run(out: Path, asked: Mapping[str, Any], *, overwrite: bool = Fal
     if overwrite or before is None:
         return
     differ = _differences(before, json.loads(json.dumps(asked)))
+    if "table" in before and "fovs" not in before:
+        differ = ["the results of another command (`panimbus phenotype run`) are there"]
     if differ:
         raise InputError(
             f"{out}: the tables of another run are there, and this run would replace them.",
@@ -71,6 +74,54 @@ def check_same_run(out: Path, asked: Mapping[str, Any], *, overwrite: bool = Fal
             got="\n             ".join(differ),
             fix="pass another --out; or --overwrite to replace them (what is the same is not computed again)",
         )
+
+
+def check_same_request(
+    path: Path, asked: Mapping[str, Any], what: str, *, overwrite: bool = False, may_add: Sequence[str] = ()
+) -> None:
+    """Refuse to replace the results of another run of ``phenotype run`` or ``evaluate``.
+
+    Parameters
+    ----------
+    path
+        The file in the folder of the results that has what was asked for, under `REQUEST`.
+    asked
+        What is asked for now: option -> value.
+    what
+        What would be replaced, for the message.
+    overwrite
+        Whether the user wants just that.
+    may_add
+        Options that may be added to a run that was without them.
+
+    Raises
+    ------
+    InputError
+        That says what differs.
+    """
+    try:
+        before = read_json(path)[REQUEST]
+    except (ReadError, LookupError, TypeError):
+        return
+    if overwrite or not isinstance(before, dict):
+        return
+    now = json.loads(json.dumps(dict(asked)))
+    keys = [k for k in now if before.get(k) != now[k] and not (k in may_add and not before.get(k))]
+    differ = [f"{k.replace('_', '-')}: {_short(before.get(k))} there, {_short(now[k])} here" for k in keys]
+    if "fovs" in before:
+        differ = ["the tables of `panimbus predict` are there"]
+    if differ:
+        raise InputError(
+            f"{path.parent}: {what} of another run are there, and this run would replace them.",
+            expected="what that run was asked for; or a folder of its own",
+            got="\n             ".join(differ),
+            fix="pass another --out; or --overwrite to replace them",
+        )
+
+
+def absolute(path: str | Path | None) -> str | None:
+    """A path as `check_same_request` compares it, from whatever folder the command is run."""
+    return None if path is None else _absolute(str(path))
 
 
 def _earlier(path: Path) -> dict[str, Any] | None:

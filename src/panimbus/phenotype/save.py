@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
 from panimbus.core.guard import guarded
@@ -21,7 +22,7 @@ from panimbus.io.mantis import write_mantis
 from panimbus.io.names import fingerprint, safe_names
 from panimbus.io.place import place
 from panimbus.io.segmented import Segmented, check_cells, find_images, pixel_sizes
-from panimbus.io.write import atomic_path
+from panimbus.io.write import atomic_path, remove
 from panimbus.io.write_table import write_csv
 from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_tables
 from panimbus.phenotype.summary import Summary, summarise
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _OURS = re.compile(
-    r"labels/[\w.-]+\.ome\.tiff|qupath/[\w.-]+\.geojson|figures|report\.html|mantis|files\.csv|types\.zarr", re.ASCII
+    r"(labels/[\w.-]+\.ome\.tiff|qupath/[\w.-]+\.geojson|report\.html|files\.csv|types\.zarr)"
+    r"|figures/[^/\\]+\.png|mantis/(populations\.csv|segment_features\.csv|[^/\\]+/(cell_segmentation|markers/[^/\\]+)\.tiff)",
+    re.ASCII,
 )
 PICTURES = 12
 """FOVs that the report shows; all are written as label images."""
@@ -57,6 +60,8 @@ class Wanted:
         Names of the columns of ``types.csv`` and ``positive.csv`` (`panimbus.core.layouts`).
     with_images
         Whether the images are copied into ``types.zarr``.
+    request
+        What the results depend on, by which a later run knows whether it is the same (`panimbus.infer.record`).
     """
 
     labels: tuple[str, ...] = ()
@@ -69,6 +74,7 @@ class Wanted:
     pairs: str | None = None
     columns: str = "panimbus"
     with_images: bool = False
+    request: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse at once what cannot be written: before anything is computed."""
@@ -105,12 +111,16 @@ def _pixel_sizes(table: AnnData, segmented: Sequence[Segmented]) -> dict[str, fl
 
 
 def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> Summary:
-    """Write everything; each file is there whole or not at all. What only an earlier run wrote is removed."""
+    """Write everything; each file is there whole or not at all.
+
+    What only an earlier run wrote is removed; what no run wrote is never touched.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
     import pandas as pd
 
     out.mkdir(parents=True, exist_ok=True)
+    before, now = _extras(out), _names(segmented, wanted)
     summary = summarise(table)
     for warning in (*summary.warnings, *summary.batch.warnings):
         logger.warning("%s", warning)
@@ -122,7 +132,7 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
         files = [[f, f"labels/{n}.ome.tiff", f"qupath/{n}.geojson"] for f, n in names.items()]
         write_csv(out / "files.csv", pd.DataFrame(files, columns=["fov", "labels", "qupath"]))
     if wanted.mantis:
-        write_mantis(out / "mantis", segmented, *mantis_frames(table))
+        now |= _write_folder(out, "mantis", before, lambda to: write_mantis(to, segmented, *mantis_frames(table)))
     if wanted.spatialdata:
         from panimbus.io.write_spatialdata import write_spatialdata
 
@@ -130,25 +140,22 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
         write_spatialdata(out / "types.zarr", table, segmented, images)
     reported = bool(wanted.report) or (wanted.report is None and importlib.util.find_spec("matplotlib") is not None)
     if reported:
-        _report(table, summary, out, segmented, wanted)
+        now |= _report(table, summary, out, segmented, wanted, before)
     elif wanted.report is None:
         logger.warning('no report: matplotlib is not installed (pip install "panimbus[plots]")')
-    asked = {k: v for k, v in vars(wanted).items() if k != "about"}
-    before = _extras(out)
-    now = sorted(_names(segmented, wanted, reported=reported))
-    write_run(table, out, {"asked": asked, **wanted.about, "extras": now})
-    for name in before - set(now):
-        _remove(out / name)
+    asked = {k: v for k, v in vars(wanted).items() if k not in ("about", "request")}
+    write_run(table, out, {"asked": asked, **wanted.about, "request": wanted.request, "extras": sorted(now)})
+    gone = [name for name in sorted(before - now) if _remove(out, name)]
+    if gone:
+        logger.warning("%s: removed, because only an earlier run wrote it: %s", out, listed(gone, 10))
     return summary
 
 
-def _names(segmented: Sequence[Segmented], wanted: Wanted, *, reported: bool) -> set[str]:
-    """Files and folders of a run, beside its tables."""
+def _names(segmented: Sequence[Segmented], wanted: Wanted) -> set[str]:
+    """Files of a run beside its tables, but for those of Mantis Viewer and the report."""
     names = safe_names([one.fov_id for one in segmented]).values()
     out = {f"labels/{n}.ome.tiff" for n in names} | {f"qupath/{n}.geojson" for n in names}
-    out |= {"files.csv"} if segmented else set()
-    out |= {"figures", "report.html"} if reported else set()
-    return out | ({"mantis"} if wanted.mantis else set()) | ({"types.zarr"} if wanted.spatialdata else set())
+    return out | ({"files.csv"} if segmented else set()) | ({"types.zarr"} if wanted.spatialdata else set())
 
 
 def _extras(out: Path) -> set[str]:
@@ -158,19 +165,42 @@ def _extras(out: Path) -> set[str]:
     except ReadError:
         return set()
     names = data.get("extras") if isinstance(data, dict) else None
-    return {str(name) for name in names if _OURS.fullmatch(str(name))} if isinstance(names, list) else set()
+    written = set(map(str, names)) if isinstance(names, list) else set()
+    for folder in written & {"mantis", "figures"}:  # versions before this one did not list the files
+        written |= {path.relative_to(out).as_posix() for path in (out / folder).rglob("*") if path.is_file()}
+    return {name for name in written if _OURS.fullmatch(name) and ".." not in name.split("/")}
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    if path.parent.name in ("labels", "qupath") and path.parent.is_dir() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
+def _write_folder(out: Path, name: str, before: Collection[str], write: Callable[[Path], None]) -> set[str]:
+    """Write a folder whole; files that are in it and that no run wrote are kept. The names of those written."""
+    old = out / name
+    with atomic_path(old) as folder:
+        write(folder)
+        written = {f"{name}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*") if path.is_file()}
+        for path in old.rglob("*") if old.is_dir() else ():
+            label = path.relative_to(out).as_posix()
+            if (path.is_symlink() or path.is_file()) and label not in written and label not in before:
+                to = folder / path.relative_to(old)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, to, follow_symlinks=False)
+    return written
 
 
-def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> None:
+def _remove(out: Path, name: str) -> bool:
+    """Remove a file or store, and folders that are empty then; nothing behind a link. Whether it was there."""
+    path = out / name
+    if not os.path.lexists(path) or not path.parent.resolve().is_relative_to(out.resolve()):
+        return False
+    remove(path)
+    for folder in path.relative_to(out).parents:
+        if folder.name and not any((out / folder).iterdir()):
+            (out / folder).rmdir()
+    return True
+
+
+def _report(
+    table: AnnData, summary: Summary, out: Path, segmented: Sequence[Segmented], wanted: Wanted, before: Collection[str]
+) -> set[str]:
     from panimbus.phenotype.report import html_report
     from panimbus.render.figures import overview, png, umap
     from panimbus.render.pictures import tissue
@@ -183,16 +213,20 @@ def _report(table: AnnData, summary: Summary, out: Path, segmented: Sequence[Seg
     for one in segmented[:PICTURES]:
         rows, ids = check_cells(table, one)
         pictures[f"FOV {one.fov_id}"] = png(tissue(one, ids, types[rows].tolist(), summary))
-    with atomic_path(out / "figures") as folder:
-        folder.mkdir()
-        written: set[str] = set()
-        for title, data in pictures.items():
-            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in title.split(" (")[0]).lower()[:60]
-            name = name if name not in written else f"{name}-{fingerprint(title, 3)}"
-            written.add(name)
-            (folder / f"{name}.png").write_bytes(data)
+    written = _write_folder(out, "figures", before, lambda to: _write_figures(to, pictures))
     with atomic_path(out / "report.html") as page:
         page.write_text(html_report(table, summary, pictures, wanted.about), encoding="utf-8")
+    return written | {"report.html"}
+
+
+def _write_figures(folder: Path, pictures: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    written: set[str] = set()
+    for title, data in pictures.items():
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in title.split(" (")[0]).lower()[:60]
+        name = name if name not in written else f"{name}-{fingerprint(title, 3)}"
+        written.add(name)
+        (folder / f"{name}.png").write_bytes(data)
 
 
 def edited_folder(folder: Path) -> Path:
@@ -216,10 +250,12 @@ def open_run(folder: Path) -> tuple[AnnData, Wanted]:
             got=f"no {listed(lost)}",
         )
     with guarded(folder / "run.json", "the file is not what `panimbus phenotype run` wrote."):
-        asked = read_json(folder / "run.json", expected)["asked"]
+        data = read_json(folder / "run.json", expected)
+        asked = data["asked"]
         wanted = Wanted(
             tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"],
             pairs=asked.get("pairs"), columns=asked.get("columns", "panimbus"), with_images=asked.get("with_images", False),
+            request=dict(data.get("request", {})),
         )  # fmt: skip
     return read_h5ad(folder / "types.h5ad", expected), wanted
 
