@@ -209,3 +209,20 @@ def test_evaluation_json_is_json(study, scored_table, panimbus, tmp_path):
     said = json.loads((tmp_path / "t" / "evaluation.json").read_text(encoding="utf-8"))
     assert said["settings"]["unit"] == "marker"
     assert {r["method"] for r in said["means"]} >= {"model", "otsu", "mixture", "model_best", "intensity_best"}
+
+
+def test_another_evaluation_is_not_replaced_unasked(study, scored_table, panimbus, tmp_path):
+    same = ("evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t")
+    assert panimbus(*same).code == 0
+    assert panimbus(*same).code == 0
+    study[study["fov"] == "fov1"].to_csv(tmp_path / "other.csv", index=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "t").iterdir()}
+    other = (*same[:1], tmp_path / "other.csv", *same[2:])
+    for words, says in ((other, "other.csv"), ((*same, "--no-likely"), "likely: true there, false here")):
+        done = panimbus(*words)
+        assert done.code == 2
+        assert "the report and tables of another run are there" in done.err
+        assert says in done.err
+    assert {path: path.read_bytes() for path in (tmp_path / "t").iterdir()} == before
+    assert panimbus(*other, "--overwrite").code == 0
+    assert set(pd.read_csv(tmp_path / "t" / "calls.csv")["fov"]) == {"fov1"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,6 +59,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         Path | None,
         typer.Option(parser=options.path, metavar="STEM", help="Also write the tables here: SUMMARY.md and SUMMARY.csv."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another evaluation in --out.")] = False,
 ) -> None:
     """Judge scores by calls: F1 by marker, dataset, tissue, cell type; baselines, calibration, confounders; one HTML page."""
     from panimbus.cli.console import RunLog, on_terminal
@@ -83,6 +84,15 @@ def command(  # noqa: PLR0913 (one parameter an option)
     if table is None and what.suffix.lower() != ".toml":
         raise InputError(f"{what} is not a TOML file.", fix="pass --table cells.h5ad to judge a table by calls")
     prepare_out(out)
+    from panimbus.infer.record import absolute, check_same_request
+
+    request = {
+        "calls_or_TOML": absolute(what), "table": absolute(table), "images": list(map(absolute, images or [])),
+        "labels": list(map(absolute, labels or [])), "pairs": absolute(pairs), "mpp": mpp, "silver": absolute(silver),
+        "cell_types": absolute(cell_types), "likely": likely is not False, "model": model, "only": options.names_in(only),
+        "root": absolute(root), "tta": options.value(tta),
+    }  # fmt: skip
+    check_same_request(out / "evaluation.json", request, "the report and tables", overwrite=overwrite)
     log = RunLog("evaluate", str(what), quiet=on_terminal())
     from panimbus import judge
     from panimbus.evaluate.calls import read_calls, read_cell_types, read_silver
@@ -95,7 +105,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         config = load_config(what, root=root).only(tuple(options.names_in(only) or ()))
         say = (lambda text: typer.echo(text, err=True)) if on_terminal() else log.line
         found = judge.of_config(config, model=model, tta=options.value(tta), say=say)
-        _save(found, out, what.stem, summary, config)
+        _save(found, out, what.stem, summary, request, config)
         log.end(out)
         return
     calls, scores = read_calls(what, likely=likely is not False), checked(read_h5ad(table), str(table))
@@ -105,11 +115,13 @@ def command(  # noqa: PLR0913 (one parameter an option)
     if bool(images) != bool(labels or pairs):
         raise InputError("--images and --labels (or --pairs) go together.", fix="pass both, or none of them")
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp) if images else []
-    _save(judge.of_table(calls, scores, beside, fovs), out, f"{what.name}, {table.name}", summary)
+    _save(judge.of_table(calls, scores, beside, fovs), out, f"{what.name}, {table.name}", summary, request)
     log.end(out)
 
 
-def _save(found: Judged, out: Path, title: str, summary: Path | None, config: EvalConfig | None = None) -> None:
+def _save(
+    found: Judged, out: Path, title: str, summary: Path | None, request: dict[str, Any], config: EvalConfig | None = None
+) -> None:
     """Judge, write, and say the main figures."""
     from datetime import UTC, datetime
 
@@ -119,7 +131,7 @@ def _save(found: Judged, out: Path, title: str, summary: Path | None, config: Ev
 
     result = found.evaluate(config)
     about = {"title": title, **found.about(), "date": datetime.now(UTC).strftime("%Y-%m-%d"), "command": command_line()}
-    write_tables(result, out, about)
+    write_tables(result, out, about, request)
     page = write_report(result, out, about, found.scenes)
     if summary is not None:
         write_summary(result, summary, about)

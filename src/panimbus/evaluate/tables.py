@@ -49,8 +49,11 @@ def frames(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     }
 
 
-def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str]) -> None:
-    """Write every table as CSV, ``summary.md``, and ``evaluation.json`` (what was evaluated, and the means)."""
+def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str], request: Mapping[str, Any] | None = None) -> None:
+    """Write every table as CSV, ``summary.md``, and ``evaluation.json`` (what was evaluated, and the means).
+
+    ``request`` is what was asked for, by which a later evaluation knows whether it is the same.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in frames(evaluation).items():
         write_csv(out / f"{name}.csv", frame, float_format="%.6g")
@@ -60,6 +63,7 @@ def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str]) ->
     means = json.loads(evaluation.means.to_json(orient="records"))
     errors = {name: curve.error for name, curve in evaluation.curves.items()}
     said = {"about": dict(about), "settings": settings, "means": means, "calibration_error": errors}
+    said |= {} if request is None else {"request": dict(request)}
     with atomic_path(out / "evaluation.json") as path:
         path.write_text(json.dumps(said, indent=1), encoding="utf-8")
 
