@@ -72,3 +72,24 @@ def test_bad_calls(folder, calls, panimbus, column, value, says):
     assert says in done.err
     assert "Traceback" not in done.err
     assert not out.exists()
+
+
+def test_an_earlier_export_is_not_mixed_with_this_one(folder, calls, panimbus):
+    out = folder.root / "qupath"
+    export = ("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out)
+    assert panimbus(*export).code == 0
+    (out / "own.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (out / "fov10.notes.geojson").write_bytes((out / "fov10.CD3.geojson").read_bytes())
+    saved = json.loads((out / "fov1.CD3.geojson").read_text())  # as QuPath does
+    (out / "fov1.CD3.geojson").write_text(json.dumps(saved, indent=2))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    frame = pd.read_csv(calls)
+    frame[frame["fov"] == "fov1"].to_csv(calls, index=False)
+    done = panimbus(*export)
+    assert done.code == 2
+    assert "fov1.CD3.geojson, fov10.CD3.geojson" in done.err
+    assert "--overwrite" in done.err
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    done = panimbus(*export, "--overwrite")
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in out.iterdir()) == ["fov1.CD3.geojson", "fov10.notes.geojson", "own.geojson"]

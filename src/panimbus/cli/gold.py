@@ -46,22 +46,34 @@ def export(  # noqa: PLR0913 (one parameter an option)
     seed: options.Seed = 0,
     channel_names: options.ChannelNames = None,
     mpp: options.Mpp = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier export in --out, and the calls in them.")
+    ] = False,
 ) -> None:
     """Write calls as objects for QuPath: the outline of each cell, its class the call."""
     from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
+    from panimbus.core.errors import InputError, listed
     from panimbus.data import gold, qupath
 
     prepare_out(out)
-
     table = gold.read_all(calls)
     if draw is not None:
         table = gold.draw(table, draw, seed=seed)
+    earlier = qupath.exported_files(out, table)
+    if earlier and not overwrite:
+        raise InputError(
+            f"--out {out}: files of an earlier export are there; `gold import` would mix them with those of this one.",
+            got=listed([path.name for path in earlier], 5),
+            fix="pass another --out; or --overwrite to replace them, with the calls that were made in them",
+        )
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
     if any(fov.labels is None for fov in fovs):
         refuse_labels_among(images)
     named = set(table[gold.FOV])
     fovs = [f for f in fovs if f.fov_id in named] or fovs
     written = qupath.export_calls(table, fovs, out, blind=blind)
+    for path in set(earlier) - set(written):
+        path.unlink()
     typer.echo(f"{len(table):,} calls in {len(written)} files: {out}")
 
 

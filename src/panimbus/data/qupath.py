@@ -55,6 +55,7 @@ COLOURS = {
     NEGATIVE: (60, 84, 136),
 }
 _BAND = 2048
+_HEAD = 1 << 20  # characters of a file in which its first object ends
 
 
 def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False) -> list[Path]:
@@ -99,6 +100,31 @@ def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, b
         written.append(Path(out) / f"{names[str(fov), str(channel)]}.geojson")
         write_qupath(written[-1], shapes[str(fov)], cells, fov_id=f"{fov} {channel}")
     return written
+
+
+def exported_files(folder: Path, calls: pd.DataFrame) -> list[Path]:
+    """GeoJSON files of a folder that `export_calls` wrote (named by the FOV and channel of their objects), or would replace."""
+    pairs = calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)
+    names = set(file_names(pairs).values())
+    files = [path for path in sorted(folder.glob("*.geojson")) if path.is_file()]
+    return [path for path in files if path.stem in names or _is_exported(path)]
+
+
+def _is_exported(path: Path) -> bool:
+    """Whether a file's name is that of the FOV and channel of its first object, with or without a hash."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        head = file.read(_HEAD)
+    first = re.search(r'"metadata"\s*:\s*(\{[^{}]*\})', head)  # QuPath, which saves the calls, has other spaces
+    if first is None:
+        return False
+    try:
+        metadata = json.loads(first[1])
+        pair = (str(metadata[FOV]), str(metadata[CHANNEL]))
+    except (ValueError, KeyError, RecursionError):
+        return False
+    name = next(iter(file_names([pair]).values()))
+    hashed = next(iter(file_names([pair, (pair[0].swapcase(), pair[1].swapcase())]).values()))
+    return path.stem in (name, hashed)
 
 
 def cell_outlines(fov: Fov, ids: Array) -> dict[int, Polygons]:
