@@ -166,3 +166,34 @@ def test_colour_photograph(folder, refused):
     folder.add("fov1")
     tifffile.imwrite(folder.labels / "fov1_whole_cell.tiff", np.zeros((90, 80, 3), np.uint16), photometric="rgb")
     refused("fov1_whole_cell.tiff")
+
+
+@pytest.mark.parametrize("verb", ["predict", "inspect"])
+def test_a_folder_of_labels_given_like_images(panimbus, tmp_path, make_tissue, verb):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for k in (1, 2):
+        image, labels = make_tissue((90, 80), 30, seed=k, channels=2, dtype=np.uint16)
+        tifffile.imwrite(tmp_path / "images" / f"fov{k}.ome.tiff", image, metadata={"axes": "CYX"})
+        tifffile.imwrite(tmp_path / "labels" / f"fov{k}.tiff", labels.astype(np.int32))
+    out = ("--out", tmp_path / "out") if verb == "predict" else ()
+    done = panimbus(verb, tmp_path / "images", tmp_path / "labels", *out)
+    assert done.code == 2
+    assert "looks like label images" in done.err
+    assert f"{tmp_path}/images --labels {tmp_path}/labels" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("predict", "--images", "x", "--out", "y"), "panimbus predict IMAGES ..."),
+        (("gold", "export", "--image", "x"), "panimbus gold export IMAGES ..."),
+        (("phenotype", "run", "--table", "x"), "panimbus phenotype run TABLE ..."),
+    ],
+)
+def test_an_argument_given_like_an_option(panimbus, words, says):
+    done = panimbus(*words)
+    assert done.code == 2
+    assert "is given by its place" in done.err
+    assert says in done.err

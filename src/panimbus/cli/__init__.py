@@ -177,7 +177,21 @@ def _usage(error: Any) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         return str(error.format_message())
     message = str(error.format_message()).replace("Value error, ", "")
+    positional = _positional(error)
+    if positional is not None:
+        given = f"{command} {positional} ..."
+        return f"{command}: {error.option_name}: {positional} is not an option; it is given by its place.\n  fix:       {given}"
     return f"{command}: {message}\n  fix:       {command} --help lists arguments and options"
+
+
+def _positional(error: Any) -> str | None:
+    """The argument that was meant by an option that does not exist: ``--images X`` where IMAGES is given by its place."""
+    name, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if type(error).__name__ != "NoSuchOption" or context is None or name is None:
+        return None
+    arguments = [p for p in context.command.params if p.param_type_name == "argument"]
+    wanted = name.lstrip("-").lower().rstrip("s")
+    return next((str(p.metavar or p.name).upper() for p in arguments if str(p.name).rstrip("s") == wanted), None)
 
 
 def _nobody_reads() -> bool:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from panimbus.core.fov import Fov
 
 
+_LABEL_ENDINGS = (".geojson", ".json", ".png", ".npy")
+_TRIED = 3  # files of a folder that are looked at
+
+
 def open_given(  # noqa: PLR0913 (those of `open_fovs`)
     images: Sequence[str],
     labels: Sequence[str] | None = None,
@@ -65,7 +69,7 @@ def refuse_labels_among(images: Sequence[str]) -> None:
 
 
 def _looks_like_labels(path: str) -> bool:
-    """Whether a file has a label image's ending, or is one plane of few whole values in large patches."""
+    """Whether a file has a label image's ending, or is one plane of few whole values in large patches; or a folder of such."""
     import numpy as np
 
     from panimbus.core.errors import PanimbusError
@@ -75,7 +79,7 @@ def _looks_like_labels(path: str) -> bool:
 
     where = place(path)
     if isinstance(where, Url) or not where.is_file():
-        return False
+        return not isinstance(where, Url) and where.suffix.lower() != ".zarr" and where.is_dir() and _holds_labels(where)
     if where.suffix.lower() in (".geojson", ".json") or match_key(stem(where)) != stem(where):
         return True
     try:
@@ -87,6 +91,21 @@ def _looks_like_labels(path: str) -> bool:
     except (PanimbusError, ValueError):
         return False
     return bool((part[:, 1:] == part[:, :-1]).mean() > 0.7) and len(np.unique(part)) > 1
+
+
+def _holds_labels(folder: Path) -> bool:
+    """Whether the files of a folder have label images' endings; or its name is that of label images, and the first look so."""
+    from panimbus.core.errors import PanimbusError
+    from panimbus.io.names import children, is_label_name, is_tiff_name, match_key, may_be_label_name, stem
+
+    try:
+        files = [path for path in children(folder) if is_tiff_name(path) or path.suffix.lower() in _LABEL_ENDINGS]
+    except (PanimbusError, OSError):
+        return False
+    if not files or all(match_key(stem(path)) != stem(path) for path in files):
+        return bool(files)
+    named = is_label_name(folder.name) or may_be_label_name(folder.name)
+    return named and all(_looks_like_labels(str(path)) for path in files[:_TRIED])
 
 
 def prepare_out(out: Path, *, shared: bool = False) -> None:
