@@ -29,6 +29,11 @@ def negative_normaliser(folder):
     return _normaliser(folder, normaliser=-300.0)
 
 
+@attack("CD20: normaliser is 1e-38, too small")
+def normaliser_below_float32(folder):
+    return _normaliser(folder, normaliser=1e-38)
+
+
 @attack("CD20: normaliser is '300'")
 def normaliser_as_text(folder):
     return _normaliser(folder, normaliser="300")

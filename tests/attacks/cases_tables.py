@@ -330,3 +330,29 @@ def geojson_of_other_objects(folder):
     named = {"name": "3", "metadata": {"fov": "a", "channel": "b"}, "classification": {"name": "Tumor"}}
     odd = [{"properties": named}, {"properties": {"classification": {"name": "positive"}}}]
     return geojson(folder, json.dumps({"features": odd}))
+
+
+@attack("text among the numbers", "CD3: '50%', '60%'", "lines 2, 3")
+def a_marker_in_per_cent(folder):
+    return scores(folder, "fov,label,CD3,CD20\na,1,50%,0.5\na,2,60%,0.25\n")
+
+
+@attack("text among the numbers", "CD3: '53,1 %'")
+def all_markers_in_per_cent(folder):
+    return scores(folder, 'fov,label,CD3,CD20\na,1,"53,1 %","1,2 %"\n')
+
+
+@attack("infinite scores", "CD3 (1 cells)")
+def an_infinite_score(folder):
+    return scores(folder, "fov,label,CD3,CD20\na,1,inf,0.5\na,2,0.5,0.25\n")
+
+
+@attack("column 'Name' is empty", "column `label`")
+def cells_of_qupath_without_names(folder):
+    head = "Image\tObject ID\tObject type\tName\tClassification\tCD3\n"
+    return scores(folder, head + "a.tif\t15aaeb6c-73a1\tCell\t\t\t0.5\n", "scores.tsv")
+
+
+@attack("no whole number", "'1.918'", "in the spreadsheet")
+def ids_with_separators_of_thousands(folder):
+    return scores(folder, "fov,label,CD3\na,12,0.5\na,1.918,0.25\n")

@@ -355,3 +355,8 @@ def test_statistics_of_a_normaliser_are_checked():
     wrong = {**data, "percentile": 300, "over": "some", "fov_ids": "fov1"}
     with pytest.raises(InputError, match=r"(?s)percentile is 300.*over is 'some'.*fov_ids is no list"):
         ChannelScale.from_dict(wrong)
+
+
+def test_a_channel_without_pixels_is_not_called_blank():
+    scale = ChannelScale.fit({"a": ChannelStats()}, percentile=99.9)
+    assert scale.notes["a"] == "no pixel could be read: its scores are missing"

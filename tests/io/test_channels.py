@@ -1,6 +1,7 @@
 """Which files are channels, what they are called, which names pair, and what is refused: never a channel lost in silence."""
 
 import os
+import shlex
 import unicodedata
 from pathlib import Path
 
@@ -441,3 +442,26 @@ def test_what_lies_beside_a_path_that_is_not_there(tmp_path, ome):
     (tmp_path / "dead.tif").symlink_to("/nonexistent/dead.tif")
     with pytest.raises(ReadError, match=r"(?s)fov2\.ome\.tif: no such file.*available: dead\.tif, fov1\.ome\.tif"):
         open_fovs(tmp_path / "fov2.ome.tif")
+
+
+def test_all_shared_channels_are_named(ome):
+    """What the message says is typed back in a shell: it must be the whole choice."""
+    names = [f"CD{k}" for k in range(1, 9)] + ["HLA-DR,DP"]
+    stack = np.arange(10 * 20 * 20, dtype=np.uint16).reshape(10, 20, 20)
+    paths = [ome("f1.ome.tiff", stack, [*names, "CD99"]), ome("f2.ome.tiff", stack, [*names, "CD98"])]
+    with pytest.raises(InputError) as caught:
+        open_fovs(paths)
+    typed = shlex.split(str(caught.value).partition("--channels ")[2])[0]
+    assert split_names(typed) == names
+    assert [f.channels for f in open_fovs(paths, channels=split_names(typed))] == [tuple(names)] * 2
+
+
+def test_arguments_of_other_kinds(ome, stack):
+    for wrong in (3, None):
+        with pytest.raises(ChannelError, match="channels are no names"):
+            from_array(stack, channels=wrong, mpp=0.5)
+    for wrong in (3, None, [3], stack):
+        with pytest.raises(InputError, match=r"no path(.|\n)*from_array"):
+            open_fovs(wrong)
+    with pytest.raises(InputError, match=r"pixel size must be positive(.|\n)*'0.5'"):
+        open_fovs(ome(), mpp="0.5")

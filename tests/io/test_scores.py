@@ -88,3 +88,51 @@ def test_ids_above_the_precision_of_floats(tmp_path, anndata_of):
 def test_ids_that_are_none(anndata_of, cells):
     with pytest.raises(InputError, match="no whole number"):
         checked(anndata_of(np.full((2, 6), 0.5), cells=cells))
+
+
+def _scores(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    return tmp_path / "t.csv"
+
+
+def test_a_marker_of_text_that_is_needed(tmp_path):
+    path = _scores(tmp_path, "fov,label,CD3,CD20,comment\na,1,50%,0.5,x\na,2,60%,0.5,y\n")
+    assert list(read_scores(path, needed=["CD20"]).var_names) == ["CD20"]
+    with pytest.raises(InputError, match=r"text among the numbers(.|\n)*lines 2, 3, CD3: '50%', '60%' \(2 of 2\)"):
+        read_scores(path, needed=["cd3"])
+    with pytest.raises(InputError, match="CD3: '50%'"):
+        read_scores(path, ["CD3"])
+
+
+def test_all_markers_are_text(tmp_path):
+    path = _scores(tmp_path, 'fov,label,CD3,CD20\na,1,"53,1 %","1,2 %"\n')
+    with pytest.raises(InputError, match=r"text among the numbers(.|\n)*line 2, CD3: '53,1 %'(.|\n)*CD20: '1,2 %'"):
+        read_scores(path)
+
+
+def test_an_ordinary_export_of_qupath(tmp_path):
+    head = "Image\tObject ID\tObject type\tName\tClassification\tParent\tROI\tCentroid X µm\tCD3\n"
+    rows = "a.tif\t{0}5aaeb6c-73a1\tCell\t{1}\t\tRoot object\tPolygon\t1.5\t0.25\n"
+    with pytest.raises(InputError, match=r"column 'Name' is empty(.|\n)*column `label`(.|\n)*panimbus wrote"):
+        read_scores(_scores(tmp_path, head + rows.format(1, "") + rows.format(2, "")))
+    table = read_scores(_scores(tmp_path, head + rows.format(1, 1) + rows.format(2, 2)))
+    assert list(table.var_names) == ["CD3"]
+
+
+@pytest.mark.parametrize("wrong", ["1.918", "1E+05", "2,5E+07"])
+def test_ids_that_a_spreadsheet_changed(tmp_path, wrong):
+    with pytest.raises(InputError, match="whole numbers without separators, or as text, in the spreadsheet"):
+        read_scores(_scores(tmp_path, f"fov;label;CD3\na;12;0\na;{wrong};1\n"))
+
+
+@pytest.mark.parametrize(("other", "warned"), [((1, 2), False), ((7, 8), True), (("x", "y"), False)])
+def test_two_columns_of_ids(tmp_path, caplog, other, warned):
+    table = read_scores(_scores(tmp_path, f"fov,label,CellID,CD3\na,1,{other[0]},0\na,2,{other[1]},1\n"))
+    assert table.obs["cell_id"].tolist() == [1, 2]
+    assert ("the column CellID names other cells" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("wrong", [pd.DataFrame({"CD3": [1.0]}), "cells.h5ad", None])
+def test_what_is_no_anndata(wrong):
+    with pytest.raises(InputError, match="this is no AnnData"):
+        checked(wrong)

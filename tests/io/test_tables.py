@@ -55,7 +55,7 @@ def test_an_export_of_qupath(tmp_path):
     rows = "fov1.ome.tiff - Series 0\t6f6b\tCell\t12\tB cell\tRoot object\tPolygon\t1.5\t0.25\n"
     frame = read(tmp_path, head + rows)
     assert frame[["fov", "cell_id", "Classification", "CD3"]].to_numpy().tolist() == [["fov1", 12, "B cell", 0.25]]
-    with pytest.raises(InputError, match=r"column cell_id(.|\n)*no whole number"):
+    with pytest.raises(InputError, match=r"column Name(.|\n)*no whole number"):
         read(tmp_path, head + rows.replace("\t12\t", "\tPolygon\t"))
 
 

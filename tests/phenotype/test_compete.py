@@ -203,6 +203,8 @@ def test_rare_markers_say_little():
     ("scores", "says"),
     [
         (np.array([[np.nan]]), "not numbers"),
+        (np.array([[np.inf]]), "infinite scores"),
+        (np.array([[-np.inf]]), "infinite scores"),
         (np.array([[1.5]]), "between 0 and 1"),
         (np.array([[-0.5]]), "between 0 and 1"),
         (np.zeros((2, 2)), "not cells by channels"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
@@ -115,6 +116,7 @@ def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, a signal is 128 and its number, never a traceback."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.captureWarnings(capture=True)
+    warnings.formatwarning = lambda message, *_args, **_more: str(message)  # without lines of the source
     make_streams_lenient()
     catch_signals()
     try:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from panimbus.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from panimbus.phenotype.rules import RuleTable
 
 app = typer.Typer(
     no_args_is_help=True, help="Cell types from scores: a table of types, clusters, edits, and the way back to the tissue."
@@ -85,7 +90,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     clustered = options.names_in(markers)
     settings = TypeSettings(tuple(clustered) if clustered else None, k, seed, min_area, max_area, clustering)
     own = read_rules(rules) if rules is not None else None
-    scores = read_scores(table)
+    scores = read_scores(table, needed=_needed(own, [*(clustered or ())], options.names_in(without) or ()))
     limits = parse_thresholds(thresholds, list(map(str, scores.var_names))) if thresholds is not None else None
     about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
     wanted = Wanted(
@@ -164,6 +169,15 @@ def rules() -> None:
     from panimbus.phenotype.rules import default_rules_text
 
     typer.echo(default_rules_text(), nl=False)
+
+
+def _needed(rules: RuleTable | None, clustered: Sequence[str], without: Sequence[str]) -> list[str]:
+    """Markers that the rules or the clusters need."""
+    from panimbus.core.markers import canonical
+    from panimbus.phenotype.rules import default_rules
+
+    left_out = {canonical(m) for m in without}
+    return [m for m in (*(rules or default_rules()).markers, *clustered) if canonical(m) not in left_out]
 
 
 def _kept(paths: list[str] | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -76,6 +77,7 @@ class Fov:
     channel_types: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         object.__setattr__(self, "channels", tuple(str(c) for c in self.channels))
         if len(self.image.shape) != 3:
             raise InputError(
@@ -84,6 +86,8 @@ class Fov:
                 got=f"shape {tuple(self.image.shape)}",
                 fix="pass image[np.newaxis] for a single plane, or move the channel axis first",
             )
+        if 0 in self.image.shape[1:]:
+            raise InputError(f"FOV {self.fov_id!r}: the image has no pixels.", got=f"shape {tuple(self.image.shape)}")
         if self.image.dtype.kind not in "uif":
             raise InputError(
                 f"FOV {self.fov_id!r}: the image's pixels are not numbers that can be scored.",
@@ -146,6 +150,27 @@ class Fov:
     def with_(self, **changes: Any) -> Fov:
         """A copy with some fields replaced."""
         return replace(self, **changes)
+
+
+def _check_kinds(fov: Fov) -> None:
+    """Refuse what is of another kind than a FOV is made of."""
+    expected = {"image": "(C, Y, X) array", "labels": "(Y, X) array of integers"}
+    for name, kind in expected.items():
+        value = getattr(fov, name)
+        if not (all(hasattr(value, part) for part in ("shape", "dtype", "__getitem__")) or (value is None and name == "labels")):
+            raise InputError(
+                f"FOV {fov.fov_id!r}: {name} is no array.",
+                expected=f"a {kind}",
+                got=f"a {type(value).__name__}",
+                fix="pass numpy.asarray(...) of it; files are opened by panimbus.open_fovs(path)",
+            )
+    if fov.mpp is not None and (isinstance(fov.mpp, bool) or not isinstance(fov.mpp, Real)):
+        raise InputError(f"FOV {fov.fov_id!r}: the pixel size is no number.", expected="mpp=0.5 or the like", got=repr(fov.mpp))
+    wrong = [c for c in fov.channels if not isinstance(c, str)]
+    if wrong:
+        raise ChannelError(f"FOV {fov.fov_id!r}: names of channels are no text.", expected='["CD3", "CD20"]', got=repr(wrong[:5]))
+    if not isinstance(fov.fov_id, str):
+        raise InputError("The name of a FOV is no text.", expected='fov_id="fov1"', got=repr(fov.fov_id))
 
 
 def check_labels(labels: ArrayLike, fov_id: str, shape_yx: tuple[int, int]) -> None:

@@ -404,8 +404,9 @@ class ChannelScale:
 
 def _normaliser(pixels: Histogram, percentile: float, over: str) -> tuple[float, str]:
     if pixels.total == 0 or len(pixels.keys) == 1:
-        seen = f"all {pixels.total:,} pixels are {pixels.values()[0]:g}" if pixels.total else "no pixels"
-        return float("nan"), f"blank: {seen}; every score is 0"
+        if not pixels.total:
+            return float("nan"), "no pixel could be read: its scores are missing"
+        return float("nan"), f"blank: all {pixels.total:,} pixels are {pixels.values()[0]:g}; every score is 0"
     positive = pixels.where(pixels.values() > 0)
     if positive.total == 0:
         return float("nan"), "blank: no pixel is above 0; every score is 0"

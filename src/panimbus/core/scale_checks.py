@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from panimbus.core.errors import listed
+
 CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
 OVER = ("all", "nonzero")
 _LARGEST = 3.4e38  # of float32, which intensities are divided in
+_FAR = 10
+_SMALLEST = 1e-30  # an intensity divided by less may be too large for float32
 _KEYS = ("percentile", "over", "fov_ids", "channels")
 
 
@@ -40,6 +44,22 @@ def scale_problems(data: Any) -> list[str]:
     return out
 
 
+def scales_in_words(given: Mapping[str, float], own: Mapping[str, float]) -> str:
+    """One line on the normalisers that are far from the images' own; nothing where none is.
+
+    Examples
+    --------
+    >>> scales_in_words({"CD3": 300.0, "CD4": 12.0}, {"CD3": 10.0, "CD4": 10.0})
+    'the normaliser is far from these images: CD3 (30 times their own): was it made of another dataset?'
+    """
+    odd = []
+    for name, value in given.items():
+        ratio = value / own[name] if own[name] > 0 else 1.0
+        if ratio > _FAR or ratio < 1 / _FAR:
+            odd.append(f"{name} ({f'{ratio:.3g} times' if ratio > 1 else f'1/{1 / ratio:.3g} of'} their own)")
+    return f"the normaliser is far from these images: {listed(odd, 10)}: was it made of another dataset?" if odd else ""
+
+
 def _channel_problems(channel: Any) -> list[str]:
     if not isinstance(channel, Mapping):
         return [f"it is {_short(channel)}, not a table with normaliser and stats"]
@@ -47,6 +67,8 @@ def _channel_problems(channel: Any) -> list[str]:
     value, stats = channel.get("normaliser"), channel.get("stats", {})
     if value is not None and not (_finite(value) and value > 0):
         out.append(f"normaliser is {_short(value)}, not a number above 0 (null: a blank channel)")
+    elif value is not None and value < _SMALLEST:
+        out.append(f"normaliser is {_short(value)}, too small to divide float32 intensities by (at least {_SMALLEST:g})")
     if not isinstance(channel.get("note", ""), str):
         out.append(f"note is {_short(channel['note'])}, not text")
     if not isinstance(stats, Mapping):
@@ -56,6 +78,8 @@ def _channel_problems(channel: Any) -> list[str]:
     there = [float(stats[name]) for name in CELL_QUANTILES if name in stats]
     if there and len(there) < len(CELL_QUANTILES):
         out.append(f"stats has {len(there)} of the {len(CELL_QUANTILES)} quantiles q01 ... q99")
+    if value is not None and not out and (huge := [n for n in stats if abs(stats[n]) / value > _LARGEST]):
+        out.append(f"stats.{huge[0]} is {_short(stats[huge[0]])}, too large for a normaliser of {_short(value)}")
     slack = 1e-6 * max(map(abs, there), default=0)  # of interpolation in floats
     if any(after < before - slack for before, after in pairwise(there)):
         out.append("the quantiles q01 ... q99 do not rise")

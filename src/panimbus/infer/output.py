@@ -154,7 +154,8 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     for channel, part, count, threshold in zip(table.var_names, share, lost, thresholds, strict=True):
         notes = [f"score >= {threshold:g}" if threshold != usual else "", str(scale["channels"].get(channel, {}).get("note", ""))]
         notes.append(f"{count:,} cells missing" if count else "")
-        lines.append(f"  {channel:<{width}}  {100 * part:5.1f} %  {'; '.join(n for n in notes if n)}".rstrip())
+        percent = f"{100 * part:5.1f} %" if count < len(positive) or not count else "      -"
+        lines.append(f"  {channel:<{width}}  {percent}  {'; '.join(n for n in notes if n)}".rstrip())
     kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
     if told := shares_in_words(object_shares(kinds, area)):
         lines.append(told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.grouped import grouped
 from panimbus.core.planes import check_given
-from panimbus.core.scale import COUNTERSTAIN, ChannelScale
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
+from panimbus.core.scale_checks import scales_in_words
 from panimbus.core.table import EVIDENCE, FovScores, to_anndata
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
+_LARGEST = 3.4e38  # of float32
 __all__ = ["PredictSettings", "Progress", "predict"]
 
 
@@ -86,6 +88,9 @@ def predict(
     InputError
         On input that cannot be scored; the message says what to change.
     """
+    for name, value, kind in (("scale", scale, ChannelScale), ("settings", settings, PredictSettings)):
+        if value is not None and not isinstance(value, kind):
+            raise InputError(f"{name} is no {kind.__name__}.", expected=f"a {kind.__name__}", got=f"a {type(value).__name__}")
     settings = settings or PredictSettings()
     channels = (channels,) if isinstance(channels, str) else channels
     chosen = check_fovs(fovs, channels)
@@ -145,12 +150,32 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     scale = given or ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
     if (level := common_dark_level({c: pooled[c].pixels for c in run.plan.channels})) is not None:
         logger.warning("%s", dark_level_in_words(level))
+    if given is not None:
+        own = ChannelScale.fit({c: pooled[c] for c in run.plan.channels}, percentile=scale.percentile, over=scale.over)
+        if line := scales_in_words({c: scale.value(c) for c in run.plan.channels}, own.normaliser):
+            logger.warning("%s", line)
+    _check_range(scale, pooled, run.plan.channels)
     _warn(scale, run.plan.channels)
     known = any(COUNTERSTAIN in of for of in scale.stats.values())
     stains = counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
-    if stains and not known and COUNTERSTAIN in card.stats:
+    if stains and not known and COUNTERSTAIN in card.stats and given is not None:
         logger.warning("the normaliser does not say what looks like the counterstain (%s): fit a new one", listed(stains))
     return scale
+
+
+def _check_range(scale: ChannelScale, pooled: Mapping[str, ChannelStats], channels: Sequence[str]) -> None:
+    """Refuse normalisers that the brightest pixels cannot be divided by in float32."""
+    wrong = []
+    for channel in channels:
+        values, value = pooled[channel].pixels.values(), scale.value(channel)
+        if len(values) and value > 0 and not np.abs(values[[0, -1]]).max() / value <= _LARGEST:
+            wrong.append(f"{channel}: pixels up to {np.abs(values[[0, -1]]).max():g}, a normaliser of {value:g}")
+    if wrong:
+        raise InputError(
+            "Intensities divided by their normaliser are too large for float32.",
+            got=listed(wrong, 10),
+            fix="leave --normaliser away (Python: scale=None), or these channels out (--channels)",
+        )
 
 
 def _warn_of_ids(run: Run) -> None:
@@ -171,7 +196,18 @@ def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
 
 def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:
     """All problems that can be seen before reading pixels, in one message."""
-    chosen = [fovs] if isinstance(fovs, Fov) else list(fovs)
+    chosen = [fovs] if isinstance(fovs, Fov) else list(fovs) if isinstance(fovs, Iterable) else [fovs]
+    if wrong := [f for f in ([fovs] if isinstance(fovs, str | Path) else chosen) if not isinstance(f, Fov)]:
+        raise InputError(
+            "What is to be scored is no FOV.",
+            expected="what panimbus.open_fovs or panimbus.from_array gave",
+            got=f"{type(wrong[0]).__name__} {wrong[0]!r}"[:200],
+            fix="open the files first: predict(panimbus.open_fovs(images, labels=labels))",
+        )
+    if channels is not None and not (isinstance(channels, Iterable) and all(isinstance(c, str) for c in channels)):
+        raise ChannelError(
+            "Names of channels are text.", got=repr(channels)[:200], available=[c for f in chosen[:1] for c in f.channels]
+        )
     if not chosen:
         raise InputError("There is no FOV to score.")
     ids = [f.fov_id for f in chosen]

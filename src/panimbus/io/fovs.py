@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from panimbus.core.channel_types import check_channel_types
 from panimbus.core.counterstain import beside
 from panimbus.core.dark import DarkSubtracted, check_dark_level
-from panimbus.core.errors import InputError, MatchError, ReadError
+from panimbus.core.errors import ChannelError, InputError, MatchError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.guard import GuardedArray, guarded
 from panimbus.core.reserved import readable
@@ -26,7 +27,7 @@ from panimbus.io.labels import SUPPORTED, label_places, open_labels
 from panimbus.io.match import match, match_mapping
 from panimbus.io.pairs import draft, paired, read_pairs
 from panimbus.io.panel import Panel, align, name_planes, read_panel, select
-from panimbus.io.place import Place, Url, place
+from panimbus.io.place import Place, Url, as_places, place
 from panimbus.io.raw import Planes, RawImage, isotropic
 from panimbus.io.zarr_planes import ZarrPlanes, is_zarr
 
@@ -89,8 +90,8 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     ReadError, MatchError, ChannelError, InputError, MissingExtraError
         Each says what was expected and what was found.
     """
-    if mpp is not None and not (np.isfinite(mpp) and mpp > 0):
-        raise InputError("the pixel size must be positive.", got=f"mpp={mpp}", fix="give micrometres per pixel, e.g. 0.5")
+    if mpp is not None and not (isinstance(mpp, Real) and np.isfinite(mpp) and mpp > 0):
+        raise InputError("the pixel size must be positive.", got=f"mpp={mpp!r}", fix="give micrometres per pixel, e.g. 0.5")
     check_dark_level(dark_level)
     panel = read_panel(channel_names) if channel_names is not None else None
     found = _locate(images)
@@ -122,7 +123,7 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
 def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
     """The best guess which of some label images belongs to which FOV, as a CSV file for ``open_fovs(pairs=...)``."""
     files: list[Place] = []
-    for path in _listed(list(labels.values()) if isinstance(labels, Mapping) else labels):
+    for path in as_places(list(labels.values()) if isinstance(labels, Mapping) else labels):
         check_exists(path)
         files += label_places(path)
     return draft({fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}, files)
@@ -147,9 +148,9 @@ def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
         given = {str(k): place(v) for k, v in labels.items()}
         match_mapping([fov.fov_id for fov in fovs if fov.fov_id in given], given)
     else:
-        for path in _listed(labels):
+        for path in as_places(labels):
             check_exists(path)
-        files = [f for path in _listed(labels) for f in label_places(path)]
+        files = [f for path in as_places(labels) for f in label_places(path)]
         keys = {names.match_key(names.stem(file)) for file in files}
         given = match([fov.fov_id for fov in fovs if names.match_key(fov.fov_id) in keys], files, subset=False)
     return [_with_labels(fov, given[fov.fov_id]) if fov.fov_id in given else fov for fov in fovs]
@@ -187,6 +188,8 @@ def from_array(
     >>> from_array(np.zeros((2, 8, 9), np.uint16), channels=["CD3", "CD20"], mpp=0.5).shape_yx
     (8, 9)
     """
+    if not isinstance(channels, Iterable):
+        raise ChannelError("channels are no names.", expected='["CD3", "CD20"]', got=repr(channels))
     names_ = [channels] if isinstance(channels, str) else list(channels)
     types = check_channel_types(channel_types or {}, names_)
     return Fov(fov_id, image, tuple(names_), labels, mpp, source={"format": "array"}, channel_types=types)
@@ -206,14 +209,10 @@ def _locate(images: Paths) -> list[Found]:
                 )
             found.append(Found(inner[0].path, inner[0].kind, str(fov_id), inner[0].notes))
     else:
-        found = [f for path in _listed(images) for f in discover(path)]
+        found = [f for path in as_places(images) for f in discover(path)]
     if not found:
         raise InputError("no images were given.", expected="a path, or several")
     return found
-
-
-def _listed(paths: PathLike | Sequence[PathLike]) -> list[Place]:
-    return [place(paths)] if isinstance(paths, (str, Path, Url)) else [place(p) for p in paths]
 
 
 def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str, Place, RawImage]]:
@@ -327,7 +326,7 @@ def _mask_beside(fov: Fov, masks: Sequence[Path]) -> Fov:
 def _label_files(labels: Paths, images: Sequence[Place]) -> list[Place]:
     """Label images at the paths given; what is an image of this call, in a folder that holds both, is none of them."""
     files: list[Place] = []
-    for path in [] if isinstance(labels, Mapping) else _listed(labels):
+    for path in [] if isinstance(labels, Mapping) else as_places(labels):
         check_exists(path)
         places = label_places(path)
         files += [p for p in places if p == path or p not in images]
@@ -338,7 +337,7 @@ def _pair(fov_ids: Sequence[str], labels: Paths, files: list[Place], *, images: 
     """The label file of each FOV."""
     if isinstance(labels, Mapping):
         return match_mapping(fov_ids, {str(k): place(v) for k, v in labels.items()})
-    given = _listed(labels)
+    given = as_places(labels)
     if not files:
         raise ReadError(f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED)
     single = _is_single(images, found)
@@ -352,8 +351,8 @@ def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
     if (
         isinstance(labels, Mapping)
         or isinstance(chosen, Url)
-        or chosen in _listed(labels)
-        or chosen.parent not in _listed(labels)
+        or chosen in as_places(labels)
+        or chosen.parent not in as_places(labels)
     ):
         return ()
     key = names.match_key(names.stem(chosen))
@@ -373,7 +372,7 @@ def _is_single(images: Paths, found: list[Found]) -> bool:
     """Whether the user named one image itself, not a folder that happens to hold one."""
     if isinstance(images, Mapping):
         return len(images) == 1
-    return len(found) == 1 and [found[0].path] == _listed(images)
+    return len(found) == 1 and [found[0].path] == as_places(images)
 
 
 def _named_itself(given: Place, found: Place) -> bool:

@@ -39,6 +39,7 @@ NOTHING = (
 _COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _GROUPED = re.compile(r"[+-]?\d{1,3}([.,'’\s]\d{3})+([.,]\d+)?")
+_REFORMATTED = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+|[+-]?\d+([.,]\d*)?[eE][+-]?\d+")
 _LARGEST = np.iinfo(np.int64).max
 _SHOWN = 5
 
@@ -162,7 +163,7 @@ def _values(column: pd.Series[Any]) -> str:
     return listed([repr(v) for v in dict.fromkeys(column.tolist())], _SHOWN)
 
 
-def cell_ids(column: pd.Series[Any], where: object) -> npt.NDArray[np.int64]:
+def cell_ids(column: pd.Series[Any], where: object, *, fix: str | None = None) -> npt.NDArray[np.int64]:
     """Ids of cells (values of a label image) as int64, exactly: as floats those above 2^53 would be other cells'.
 
     Parameters
@@ -171,6 +172,8 @@ def cell_ids(column: pd.Series[Any], where: object) -> npt.NDArray[np.int64]:
         Whole numbers, as numbers or as text; ``12.0`` will do.
     where
         File and column, for messages.
+    fix
+        What to do about values that are none.
 
     Raises
     ------
@@ -180,9 +183,12 @@ def cell_ids(column: pd.Series[Any], where: object) -> npt.NDArray[np.int64]:
     ids, whole = whole_numbers(column)
     if not whole.all():
         wrong = column[~whole]
+        if wrong.astype(str).str.strip().str.fullmatch(_REFORMATTED.pattern).any():  # 1.918 for 1918, 1E+05 for 100000
+            fix = "format the column as whole numbers without separators, or as text, in the spreadsheet, and save it again"
         raise InputError(
             f"{where}: ids of cells that are no whole number below 2^63, as the values of a label image are.",
             got=f"{_values(wrong.astype(str))} in {lines_of((~whole).set_axis(column.index))}",
+            fix=fix,
         )
     return ids
 

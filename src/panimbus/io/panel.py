@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -187,7 +188,7 @@ def align(fovs: Sequence[Fov]) -> list[Fov]:
             f"{len(wrong)} of {len(fovs)} FOVs have other channels than {fovs[0].fov_id!r}.",
             expected="the same channels in all FOVs, or a choice of channels",
             got="\n             ".join(lines),
-            fix=f"ask for channels that all have: --channels {join_names(shared[:5])!r} (Python: channels={shared[:5]})"
+            fix=f"ask for channels that all have: --channels {shlex.quote(join_names(shared))} (Python: channels={shared})"
             if shared
             else "score the panels one by one",
         )

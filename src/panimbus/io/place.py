@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,3 +119,16 @@ def place(given: str | Path | Url) -> Place:
 def folder_name(where: Place) -> str:
     """Name of the folder something lies in."""
     return where.parent.name if isinstance(where, Url) else where.resolve().parent.name
+
+
+def as_places(paths: str | Path | Url | Sequence[str | Path | Url]) -> list[Place]:
+    """One path or several, each as a `Path` or a `Url`."""
+    if isinstance(paths, (str, Path, Url)):
+        return [place(paths)]
+    given = list(paths) if isinstance(paths, Iterable) else [paths]
+    if wrong := [p for p in given if not isinstance(p, (str, Path, Url))]:
+        raise InputError(
+            "what is to be opened is no path.", expected="a path, or several", got=f"a {type(wrong[0]).__name__}",
+            fix="arrays become FOVs by panimbus.from_array(image, labels, channels=..., mpp=...)",
+        )  # fmt: skip
+    return [place(p) for p in given]

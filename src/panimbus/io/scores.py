@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from panimbus.core.errors import ChannelError, InputError, ReadError, listed
+from panimbus.core.markers import canonical
 from panimbus.core.table import AREA, CELL, CSV_FOV, CSV_LABEL, CSV_X, CSV_Y, FOV, SPATIAL
 from panimbus.io.documents import check_regular
 from panimbus.io.h5ad import read_h5ad
-from panimbus.io.numbers import cell_ids, is_number
+from panimbus.io.numbers import cell_ids, is_number, to_numbers, whole_numbers
 from panimbus.io.tables import Column, cell_column, fov_column, is_alias, read_table
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _TEXTS = ("object id", "object type", "classification", "class", "parent", "roi"
 """Columns of text in an export of QuPath, which everybody knows to be no markers."""
 
 
-def read_scores(path: str | Path, markers: Sequence[str] | None = None) -> AnnData:
+def read_scores(path: str | Path, markers: Sequence[str] | None = None, *, needed: Collection[str] = ()) -> AnnData:
     """Read a table of scores and check its cells.
 
     Parameters
@@ -43,6 +44,8 @@ def read_scores(path: str | Path, markers: Sequence[str] | None = None) -> AnnDa
         any of their usual names, a column a marker, and perhaps ``area_um2``, ``centroid_x_um``, ``centroid_y_um``.
     markers
         Take these only, in this order.
+    needed
+        Markers, by any of their names, that must not be left out as a column of text.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def read_scores(path: str | Path, markers: Sequence[str] | None = None) -> AnnDa
     if kind == ".h5ad":
         table = read_h5ad(file, _EXPECTED)
     elif kind in (".csv", ".tsv", ".txt", ".parquet", ".gz"):
-        table = _frame(file)
+        table = _frame(file, [*(markers or ()), *needed])
     else:
         check_regular(file, _EXPECTED)
         raise ReadError(
@@ -73,6 +76,13 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
     """Check the cells of a table of scores and name them; returns it with float32 scores, int64 ids and a categorical FOV."""
     import pandas as pd
 
+    if any(not hasattr(table, name) for name in ("obs", "var_names", "X", "isbacked")):
+        raise InputError(
+            f"{source}: this is no AnnData.",
+            expected="what panimbus.predict gave, or another AnnData",
+            got=type(table).__name__,
+            fix="make one: anndata.AnnData(X=scores, obs=frame with fov_id and cell_id, var=names)",
+        )
     missing = [c for c in (FOV, CELL) if c not in table.obs]
     if missing:
         raise InputError(
@@ -110,12 +120,13 @@ def dense(x: Any) -> Any:
     return np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
 
 
-def _frame(path: Path) -> AnnData:
+def _frame(path: Path, needed: Collection[str]) -> AnnData:
     import pandas as pd
     from anndata import AnnData
 
     frame = read_table(path, _COLUMNS, expected=_EXPECTED, rest="any")
-    markers = _markers(frame)
+    _check_ids(frame, path)
+    markers = _markers(frame, path, needed)
     obs = frame[[CSV_FOV, CSV_LABEL]].set_axis([FOV, CELL], axis=1)
     if AREA in frame:
         obs[AREA] = frame[AREA]
@@ -126,11 +137,23 @@ def _frame(path: Path) -> AnnData:
     return table
 
 
-def _markers(frame: pd.DataFrame) -> list[str]:
-    """Columns of numbers that are no facts of the cell."""
+def _check_ids(frame: pd.DataFrame, path: Path) -> None:
+    """Say where another column names the cells, too, and does not agree."""
+    for name in map(str, frame.columns):
+        if name == CSV_LABEL or name.casefold() in ("name", "object", "cell") or not is_alias(name, [_COLUMNS[1]]):
+            continue
+        ids, whole = whole_numbers(frame[name])
+        if whole.all() and (ids != frame[CSV_LABEL].to_numpy()).any():
+            logger.warning("%s: the column %s names other cells than the ids that are used; it is left out", path, name)
+
+
+def _markers(frame: pd.DataFrame, path: Path, needed: Collection[str]) -> list[str]:
+    """Columns of numbers that are no facts of the cell; a marker that is needed and stands there as text is refused."""
     columns = [str(c) for c in frame.columns if c not in {c.name for c in _COLUMNS} and not is_alias(str(c), _COLUMNS)]
-    others = [c for c in columns if not is_number(frame[c])]
-    facts = [c for c in others if c.casefold() not in _TEXTS]
+    columns = [c for c in columns if c.casefold() not in _TEXTS]
+    facts = [c for c in columns if not is_number(frame[c])]
+    keys = {canonical(m) for m in needed}
+    to_numbers(frame, facts if len(facts) == len(columns) else [c for c in facts if canonical(c) in keys], path)
     if facts:
         logger.warning("columns that are not numbers were left out: %s", listed(facts))
-    return [c for c in columns if c not in others]
+    return [c for c in columns if c not in facts]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
 from panimbus.core.escape import from_cell
@@ -25,6 +25,8 @@ from panimbus.io.numbers import LINE, NOTHING, cell_ids, is_number, to_numbers
 from panimbus.io.textfile import examine, stream_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 MOST_COLUMNS = 20_000
@@ -109,9 +111,8 @@ def read_table(
     check_regular(path, expected)
     frame = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, columns, rest, first, expected)
     places = _places(path, [str(c) for c in frame.columns], columns)
-    image = places.get("fov", places.get("fov_id"))
     frame = frame.rename(columns={given: name for name, given in places.items()})
-    return _typed(path, frame, columns, rest, image)
+    return _typed(path, frame, columns, rest, places)
 
 
 def is_alias(name: str, columns: Sequence[Column]) -> bool:
@@ -149,9 +150,11 @@ def _places(path: Path, names: list[str], columns: Sequence[Column]) -> dict[str
     return out
 
 
-def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str, image: str | None) -> pd.DataFrame:
-    """Every column in its kind."""
+def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str, places: dict[str, str]) -> pd.DataFrame:
+    """Every column in its kind; ``places``: see `_places`."""
     import pandas as pd
+
+    image = places.get("fov", places.get("fov_id"))
 
     kinds = {c.name: c.kind for c in columns if c.name in frame.columns}
     kinds |= {c: "text" for c in frame.columns if c not in kinds and rest == "text"}
@@ -160,7 +163,7 @@ def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str
             column = frame[name].astype(object)
             frame[name] = column.map({v: "" if pd.isna(v) else from_cell(str(v).strip()) for v in column.unique()})
         elif kind == "id":
-            frame[name] = cell_ids(frame[name], f"{path}, column {name}")
+            frame[name] = _ids(path, frame[name], places[name])
     others = [c for c in frame.columns if c not in kinds]
     changed, _ = to_numbers(frame, [c for c, k in kinds.items() if k == "number"], path, perhaps=others)
     for name, values in changed.items():
@@ -170,6 +173,16 @@ def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str
         if image is not None and _key(image).startswith("image") and name in kinds:
             frame[name] = frame[name].map({v: _image_stem(v) for v in frame[name].unique()})
     return frame
+
+
+def _ids(path: Path, column: pd.Series[Any], given: str) -> npt.NDArray[np.int64]:
+    """The ids of a column, which the file calls ``given``."""
+    fix = "give a column `label` with the values of the label image"
+    if _key(given) == "name":
+        fix = f"{fix}; objects that panimbus wrote for QuPath have them as names"
+    if len(column) and (column.isna() | column.astype(str).str.strip().isin(NOTHING)).all():
+        raise InputError(f"{path}: the column {given!r} is empty: it does not say which cell a row is.", fix=fix)
+    return cell_ids(column, f"{path}, column {given}", fix=fix)
 
 
 def _image_stem(name: str) -> str:

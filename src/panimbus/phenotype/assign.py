@@ -147,11 +147,12 @@ def assign_types(
     import pandas as pd
 
     settings = settings or TypeSettings()
+    cells = checked(adata)
     without = channels_named((without,) if isinstance(without, str) else without, list(map(str, adata.var_names)))
     if by not in BY:
         raise InputError(f"Unknown way to give types: {by!r}.", available=BY)
     table = rules if isinstance(rules, RuleTable) else default_rules() if rules is None else read_rules(rules)
-    out = _prepared(checked(adata), table, without, settings)
+    out = _prepared(cells, table, without, settings)
     channels = [str(c) for c in out.var_names]
     scores = check_scores(out.X, channels)
     limits = _thresholds(out, {c: t for c, t in (thresholds or {}).items() if c not in without})

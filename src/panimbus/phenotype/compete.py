@@ -56,7 +56,10 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
     out = np.asarray(scores, np.float32)
     if out.ndim != 2 or out.shape[1] != len(channels):
         raise InputError("The scores are not cells by channels.", expected=f"(n, {len(channels)})", got=f"shape {out.shape}")
-    bad = ~np.isfinite(out)
+    if (endless := np.isinf(out)).any():
+        names = [f"{channels[c]} ({int(endless[:, c].sum())} cells)" for c in np.flatnonzero(endless.any(0)).tolist()]
+        raise InputError("There are infinite scores.", expected="from 0 to 1", got=listed(names), fix="correct the values")
+    bad = np.isnan(out)
     if bad.any():
         names = [f"{channels[c]} ({int(bad[:, c].sum())} cells)" for c in np.flatnonzero(bad.any(0)).tolist()]
         raise InputError(
