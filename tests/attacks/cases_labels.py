@@ -144,6 +144,12 @@ def ids_beyond_63_bits(folder):
     return folder.predict(labels=_tiff(folder, labels * np.uint64(2**63)))
 
 
+@attack("archive of NumPy arrays", "np.save")
+def numpy_archive(folder):
+    np.savez(folder / "masks.npz", masks=folder.arrays()[1])
+    return folder.predict(labels=folder / "masks.npz")
+
+
 @attack("ROIs", "GeoJSON")
 def imagej_roi_zip(folder):
     import zipfile

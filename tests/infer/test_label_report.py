@@ -152,6 +152,14 @@ def test_predict_warns_of_an_unusual_size_and_of_no_cells(model, caplog):
     assert "there are no cells" in caplog.text
 
 
+def test_predict_warns_of_one_cell_of_an_unusual_size(model, caplog):
+    labels = np.zeros((30, 30), np.uint8)
+    labels[10:12, 10:12] = 1
+    with caplog.at_level(logging.WARNING):
+        predict(_fov(labels, 0.5), model=model("plain"), settings=PredictSettings(tta="none", threads=1))
+    assert "the median cell is 1.1 µm wide, which is unusual" in caplog.text
+
+
 def test_a_run_that_is_taken_up_again_stops_as_well(model, tmp_path):
     from panimbus.io import open_fovs
     from panimbus.io.write import write_labels

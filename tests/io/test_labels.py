@@ -128,12 +128,35 @@ def test_geojson(tmp_path, ome):
 
 
 def test_every_polygon_keeps_a_pixel(tmp_path):
-    features = [_feature(_square(0, 0, 3))] + [_feature(_square(1.1, 1.1, 0.2)) for _ in range(4)]
+    features = [_feature(_square(0, 0, 3))] + [_feature(_square(1.1, 1.1, 0.2 + k / 100)) for k in range(4)]
     (tmp_path / "x.geojson").write_text(json.dumps(features))
     lab = GeoJsonLabels(tmp_path / "x.geojson", (10, 10))
     assert sorted(np.unique(lab[:])) == [0, 1, 2, 3, 4, 5]
     whole = lab[:]
     np.testing.assert_array_equal(np.vstack([lab[y : y + 1] for y in range(10)]), whole)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_outlines_that_are_there_twice_count_once(tmp_path, times, caplog):
+    """Some cells, or all, were exported again under other ids; a cell with the same outline and a hole is another."""
+    cells = [_feature(_square(8 * k, 3, 6), id=f"cell {k}") for k in range(5)]
+    again = [{**cell, "id": f"{cell['id']} again"} for cell in cells[:3] * times + cells[3:] * (times - 1)]
+    (tmp_path / "x.geojson").write_text(json.dumps(cells + again))
+    lab = GeoJsonLabels(tmp_path / "x.geojson", (12, 40))
+    assert np.bincount(lab[:].ravel())[1:].tolist() == [36] * 5
+    assert lab.names == {k + 1: f"cell {k}" for k in range(5)}
+    assert f"{len(again)} of {len(again) + 5} outlines are there before" in caplog.text
+    caplog.clear()
+    (tmp_path / "x.geojson").write_text(json.dumps([*cells, _feature(_square(0, 3, 6), _square(2, 5, 2))]))
+    assert len(GeoJsonLabels(tmp_path / "x.geojson", (12, 40)).names) == 6
+    assert not caplog.text
+
+
+def test_npz_says_how_to_save_its_array(tmp_path, ome):
+    np.savez(tmp_path / "m.npz", masks=np.ones((70, 50), int))
+    with pytest.raises(ReadError, match=r"archive of NumPy arrays(.|\n)*np\.save\('labels\.npy', np\.load") as error:
+        _open(ome, tmp_path / "m.npz")
+    assert "ROI" not in str(error.value)
 
 
 def test_geojson_annotations_around_cells_are_left_out(tmp_path):

@@ -47,6 +47,28 @@ def test_the_draft_is_right_and_can_be_used(dataset):
     assert ids(opened(dataset, pairs=dataset / "pairs.csv")) == {"ROI01": 1, "ROI02": 2, "ROI03": 3}
 
 
+def test_one_label_image_for_two_fovs_is_noted(dataset):
+    (dataset / "pairs.csv").write_text(
+        "image,labels\nROI01,masks/cells_1.tiff\nROI02,masks/../masks/cells_1.tiff\nROI03,masks/cells_3.tiff"
+    )
+    masks = {f"ROI0{k}": dataset / "masks" / f"cells_{min(k, 2)}.tiff" for k in (1, 2, 3)}
+    for fovs, first, second in (
+        (opened(dataset, pairs=dataset / "pairs.csv"), 0, 1),
+        (opened(dataset, labels=masks), 1, 2),
+    ):
+        notes = [[note for note in fov.notes if "is also that of" in note] for fov in fovs]
+        names = [fov.fov_id for fov in fovs]
+        assert [len(some) for some in notes] == [k in (first, second) for k in range(3)]
+        assert f"cells_{first + 1}.tiff, is also that of FOV {names[second]}: is the pair right?" in notes[first][0]
+        assert f"FOV {names[first]}" in notes[second][0]
+
+
+def test_the_same_image_twice_may_have_one_label_image(dataset):
+    image, mask = dataset / "images" / "ROI01.tiff", dataset / "masks" / "cells_1.tiff"
+    fovs = open_fovs({"a": image, "b": image}, {"a": mask, "b": mask}, mpp=1.0, channel_names=["x", "y"])
+    assert not any("is also that of" in note for fov in fovs for note in fov.notes)
+
+
 def test_equal_names_are_sure_and_what_is_left_is_marked():
     rows = list(csv.DictReader(io.StringIO(draft({"fov1": "", "fov10": ""}, [place("m/fov10_mask.tiff"), place("m/zz.tiff")]))))
     assert (rows[1]["image"], rows[1]["note"]) == ("fov10", "")

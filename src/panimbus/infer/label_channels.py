@@ -17,6 +17,8 @@ _PLACES = ((1, 1), (0.5, 0.5), (0.5, 1.5), (1.5, 0.5), (1.5, 1.5))  # middles of
 _VALUES = 4  # fewer say nothing
 _PIXELS, _LEAST = 10, 8  # of a value: on average in a window, and at least for four of five in all
 _PIECES = 1.5
+_EQUAL = 0.4  # share of the pixels whose right neighbour is equal: rings of two pixels have half
+_SEEN = 0.02  # share of a window that is not 0: enough to judge by
 
 
 def label_channels(fovs: Sequence[Fov], channels: Sequence[str], pooled: Mapping[str, ChannelStats]) -> list[str]:
@@ -62,9 +64,15 @@ def _of_ids(fov: Fov, channel: str) -> bool:
     h, w = min(_WINDOW, height), min(_WINDOW, width)
     places = dict.fromkeys((round((height - h) * p / 2), round((width - w) * q / 2)) for p, q in _PLACES)
     try:
-        return any(holds_ids(np.asarray(fov.image[plane, y : y + h, x : x + w])) for y, x in places)
+        for y, x in places:
+            part = np.asarray(fov.image[plane, y : y + h, x : x + w])
+            if holds_ids(part):
+                return True
+            if np.count_nonzero(part) > _SEEN * part.size:
+                return False
     except PanimbusError:  # what cannot be read is another message
         return False
+    return False
 
 
 def holds_ids(part: Array) -> bool:
@@ -83,6 +91,9 @@ def holds_ids(part: Array) -> bool:
     """
     from skimage.measure import label as connected
 
+    equal = np.count_nonzero((part[:, :-1] == part[:, 1:]) & (part[:, :-1] != 0))
+    if not equal or equal < _EQUAL * np.count_nonzero(part):
+        return False
     if part.dtype.kind == "f" and not (np.isfinite(part).all() and (part == np.floor(part)).all()):
         return False
     values, index = np.unique(part, return_inverse=True)

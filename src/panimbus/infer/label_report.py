@@ -269,7 +269,7 @@ def check_label_image(
         logger.warning("%s: %s", name, odd)
     elif not cells.n:
         logger.warning("%s: there are no cells in the label image", name)
-    elif diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1] and cells.n >= _FEW:
+    elif diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1]:
         logger.warning("%s: the median cell is %.1f µm wide, which is unusual: is the pixel size right (--mpp)?", name, diameter)
     if fresh and (moved := misfit(fov, channels)) is not None:
         logger.warning("%s: %s", name, moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -28,7 +29,8 @@ def read_cells(path: Path) -> list[Cell]:
     """Polygons of a FeatureCollection, a bare list of features, or one feature.
 
     Where the file has cells, nothing else of QuPath's objects counts (detections in them are spots); where it has detections,
-    annotations and tiles do not. Points and lines never count, beside polygons in a GeometryCollection either.
+    annotations and tiles do not. An outline that is there several times counts once. Points and lines never count, beside
+    polygons in a GeometryCollection either.
 
     Raises
     ------
@@ -36,7 +38,8 @@ def read_cells(path: Path) -> list[Cell]:
         If there is no polygon, or one that cannot be.
     """
     features = _chosen(_features(path))
-    cells, without = [], Counter[str]()
+    cells: dict[bytes, Cell] = {}
+    polygons, without = 0, Counter[str]()
     for number, (kind, feature) in enumerate(features, 1):
         try:
             cell = _cell(feature)
@@ -49,7 +52,8 @@ def read_cells(path: Path) -> list[Cell]:
         if cell is None:
             without[f"{kind or 'feature'} of type {_geometry_type(feature)}"] += 1
         else:
-            cells.append(cell)
+            cells.setdefault(_outline(cell), cell)
+            polygons += 1
     lacking = listed([f"{n} {what}" for what, n in without.most_common()], 5)
     if not cells:
         raise ReadError(
@@ -60,7 +64,18 @@ def read_cells(path: Path) -> list[Cell]:
         )
     if unusual := sum(n for what, n in without.items() if what.startswith(("cell", "detection"))):
         logger.warning("%s: %d cells without an outline are left out (%s)", path, unusual, lacking)
-    return cells
+    if doubled := polygons - len(cells):
+        logger.warning("%s: %d of %d outlines are there before, to the last digit: each counts once", path, doubled, polygons)
+    return list(cells.values())
+
+
+def _outline(cell: Cell) -> bytes:
+    """Digest of a cell's polygons: equal ones are one object that was written twice."""
+    digest = hashlib.blake2b(repr([[len(ring) for ring in rings] for rings in cell.polygons]).encode(), digest_size=16)
+    for rings in cell.polygons:
+        for ring in rings:
+            digest.update(np.ascontiguousarray(ring).data)
+    return digest.digest()
 
 
 def _features(path: Path) -> list[dict[str, Any]]:

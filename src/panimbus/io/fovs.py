@@ -25,7 +25,7 @@ from panimbus.io.channel_types import read_channel_types
 from panimbus.io.discover import Found, check_exists, discover, read
 from panimbus.io.labels import SUPPORTED, label_places, open_labels
 from panimbus.io.match import match, match_mapping
-from panimbus.io.pairs import draft, paired, read_pairs
+from panimbus.io.pairs import draft, paired, read_pairs, shared
 from panimbus.io.panel import Panel, align, name_planes, read_panel, select
 from panimbus.io.place import Place, Url, as_places, place
 from panimbus.io.raw import Planes, RawImage, isotropic
@@ -108,16 +108,17 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         fovs = [select(fov, [*wanted, *more]) for fov in fovs]
     else:
         fovs = align(fovs)
+    own = {fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}
     if pairs is not None:
         if labels is not None:
             raise InputError("--pairs names the label images.", fix="leave --labels away (Python: labels=)")
-        paths = paired(read_pairs(pairs), {fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}, pairs)
-        return [_with_labels(fov, paths[fov.fov_id]) for fov in fovs]
-    if labels is None:
+        labels = paths = paired(read_pairs(pairs), own, pairs)
+    elif labels is None:
         return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
-    files = _label_files(labels, [one.path for one in found])
-    paths = _pair([fov.fov_id for fov in fovs], labels, files, images=images, found=found)
-    return [_with_labels(fov, paths[fov.fov_id], _choice(fov, paths[fov.fov_id], labels)) for fov in fovs]
+    else:
+        paths = _pair(list(own), labels, _label_files(labels, [one.path for one in found]), images=images, found=found)
+    notes = shared(paths, own)
+    return [_with_labels(fov, path := paths[fov.fov_id], _choice(fov, path, labels) + notes[fov.fov_id]) for fov in fovs]
 
 
 def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:

@@ -30,6 +30,10 @@ SUPPORTED = (
 _LOSSY = {6, 7, 33007, 34892}  # kinds of JPEG
 _CONVERT = "write it as a TIFF of integers, e.g. in Python: tifffile.imwrite('labels.tif', ids.astype('uint32'))"
 _OTHERS = {
+    b"npz": (
+        "an archive of NumPy arrays (.npz)",
+        "save the one of the ids: np.save('labels.npy', np.load('labels.npz')['masks'])",
+    ),
     b"PK\x03\x04": (
         "a ZIP archive, such as ImageJ's or StarDist's ROIs",
         "open it in QuPath or Fiji and export GeoJSON or a label image",
@@ -191,6 +195,8 @@ def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
         return _flat(path, _png(path), "PNG")
     if head[:6] == b"\x93NUMPY":
         return _flat(path, _npy(path), "NumPy")
+    if path.suffix.lower() == ".npz":
+        head = b"npz"
     kind, fix = next((what for magic, what in _OTHERS.items() if head.startswith(magic)), ("", None))
     raise ReadError(
         f"{path}: not a label image of a kind that is read here.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,6 +129,27 @@ def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[
             available=list(fovs),
         )
     return {fov: out[fov] for fov in fovs}
+
+
+def shared(paths: Mapping[str, Place], fovs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What to note for FOVs of different images that have the same label image.
+
+    Parameters
+    ----------
+    paths
+        FOV id -> its label image.
+    fovs
+        As in `paired`.
+    """
+    files = {fov: str(path) if isinstance(path, Url) else os.path.realpath(path) for fov, path in paths.items()}
+    users: dict[str, list[str]] = {}
+    for fov, file in files.items():
+        users.setdefault(file, []).append(fov)
+    out: dict[str, tuple[str, ...]] = dict.fromkeys(paths, ())
+    for fov, file in files.items():
+        if others := [other for other in users[file] if other != fov and fovs[other] != fovs[fov]]:
+            out[fov] = (f"its label image, {paths[fov].name}, is also that of FOV {listed(others, 3)}: is the pair right?",)
+    return out
 
 
 def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
