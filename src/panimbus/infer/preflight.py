@@ -180,9 +180,7 @@ def inspect_fovs(
         progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
     seen = _channels(found)
     _judge(found)
-    own = [c for c in wanted if id_channel_in_words(c) in found.warnings]
-    others = label_channels(chosen, [c for c in wanted if c not in own], found.pooled)
-    found.warnings += map(label_channel_in_words, others)
+    found.warnings += _other_labels(chosen, found)
     stains = counterstains([*wanted, *found.beside], chosen[0].channel_types)
     if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
         said = listed([f"{c.name} ({c.counterstain:.2f})" for c in alike])
@@ -205,6 +203,12 @@ def inspect_fovs(
         warnings=tuple(grouped(found.warnings)),
         cost=cost,
     )
+
+
+def _other_labels(chosen: Sequence[Fov], found: _Found) -> list[str]:
+    """Channels that are label images, but not of these cells."""
+    left = [c for c in found.channels if id_channel_in_words(c) not in found.warnings]
+    return [label_channel_in_words(c) for c in label_channels(chosen, left, found.pooled)]
 
 
 def _missing(chosen: Sequence[Fov]) -> list[str]:
