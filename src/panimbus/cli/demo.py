@@ -27,7 +27,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     channels: options.Channels = None,
     channel_names: options.ChannelNames = None,
     mpp: options.Mpp = None,
-    fov: Annotated[str | None, typer.Option(metavar="NAME", help="Which FOV of IMAGES; the first if left away.")] = None,
+    fov: Annotated[str | None, typer.Option(metavar="NAME", help="Which FOV of IMAGES. [default: the first]")] = None,
     model: options.Model = None,
     tta: options.Views = None,
     seed: options.Seed = 0,

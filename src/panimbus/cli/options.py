@@ -264,9 +264,7 @@ Pairs = Annotated[
         "writes one.",
     ),
 ]
-Channels = Annotated[
-    str | None, typer.Option("--channels", metavar="NAMES", help="Channels, comma-separated; all of them if left away.")
-]
+Channels = Annotated[str | None, typer.Option("--channels", metavar="NAMES", help="Channels, comma-separated. [default: all]")]
 ChannelNames = Annotated[
     Path | None,
     typer.Option(

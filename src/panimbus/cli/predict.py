@@ -173,7 +173,7 @@ def work_in_words(fovs: Sequence[Fov], files: ModelFiles, settings: PredictSetti
     area = sum(fov.shape_yx[0] * fov.shape_yx[1] * ((fov.mpp or card.mpp) / card.mpp) ** 2 for fov in fovs)
     return (
         f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}, {count} channel{'s' * (count != 1)}, model {card.name}, tta "
-        f"{settings.tta_for(card)}; {area * count / 1e6:,.1f} million pixels to score (the time left is said with each line)"
+        f"{settings.tta_for(card)}; {area * count / 1e6:,.1f} million pixels to score (each line gives the time left)"
     )
 
 

@@ -33,7 +33,7 @@ def command(
             help="Folder of the run; the same command goes on there after an interruption.",
         ),
     ],
-    seed: Annotated[int | None, typer.Option(metavar="NUMBER", help="Seed; the one of the settings if left away.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="NUMBER", help="Seed; [default: that of the settings]")] = None,
     device: Annotated[
         options.Device | None, typer.Option("--device", case_sensitive=False, help="What runs the net. [default: the settings']")
     ] = None,

@@ -48,7 +48,7 @@ class GateRule(_Strict):
     Parameters
     ----------
     markers
-        Which channels; all of them if left away.
+        Which channels; default: all.
     transform
         Of the intensity before the fit.
     undefined
