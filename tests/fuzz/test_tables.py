@@ -1,5 +1,6 @@
 """Tables, calls, annotations, edits, thresholds, rules: whatever the bytes, nothing but our own errors comes out."""
 
+import faulthandler
 import json
 import logging
 import os
@@ -213,6 +214,7 @@ def _in_a_child(check):
     if not child:
         status = 1
         with suppress(BaseException):
+            faulthandler.disable()
             signal.alarm(30)
             check()
             status = 0
