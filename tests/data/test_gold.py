@@ -179,3 +179,10 @@ def test_consensus_rules(said):
     swapped = [CALLS[::-1][CALLS.index(word)] for word in said]
     mirrored = check_calls(table(*(("a", 1, "x", c, f"reader {k}") for k, c in enumerate(swapped[::-1]))))
     assert consensus(mirrored).loc[0, "call"] == CALLS[::-1][CALLS.index(call)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_head_without_calls(tmp_path, encoding):
+    """Columns of an empty table have no text in them."""
+    (tmp_path / "gold.csv").write_bytes("dataset,fov,cell_id,channel,activity\n".encode(encoding))
+    assert len(read_calls(tmp_path / "gold.csv")) == 0

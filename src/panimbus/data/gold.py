@@ -69,7 +69,7 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     """The table as it stands, under the names of this module; see `check_calls`."""
     frame = read_table(path, _COLUMNS, expected="a table of calls (CSV)")
     if CALL not in frame and "activity" in frame:
-        given = frame["activity"].str.replace(r"[.,]0+$", "", regex=True)
+        given = frame["activity"].astype(object).fillna("").astype(str).str.replace(r"[.,]0+$", "", regex=True)
         if wrong := [repr(v) for v in dict.fromkeys(frame["activity"][~given.isin(list(ACTIVITY))].tolist())]:
             raise InputError(
                 f"{path}: rows have an unknown activity.",
