@@ -96,11 +96,9 @@ def about_memory(error: Exception, options: Iterable[str] = ()) -> str:
 
 def about_fault(error: Exception) -> str:
     """One message about an exception that is the program's own; the traceback goes to a file, or with PANIMBUS_DEBUG=1 here."""
-    first = str(error).strip().partition("\n")[0][:200]
-    lines = [
-        "This is a fault of panimbus, not of your input.",
-        f"  got:       {type(error).__name__}{f': {first}' if first else ''}",
-    ]
+    from panimbus.core.guard import in_words
+
+    lines = ["This is a fault of panimbus, not of your input.", f"  got:       {in_words(error)}"]
     text = "".join(traceback.format_exception(error))
     if os.environ.get(DEBUG, "") not in ("", "0"):
         return "\n".join([*lines, text.rstrip()])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ logger = logging.getLogger(__name__)
 _LONGEST = 200
 # as C++, OpenVINO, torch (CPU and CUDA), Python's threads and the loader of libraries put it
 _NO_MEMORY = (
-    "bad_alloc", "allocate memory", "out of memory", "failed to allocate", "insufficient memory", "start new thread",
+    "bad_alloc", "allocate memory", "can't alloc", "cannot alloc", "out of memory", "not enough memory", "failed to allocate",
+    "insufficient memory", "start new thread",
     "resource temporarily unavailable", "failed to map segment",
 )  # fmt: skip
 
@@ -61,7 +64,7 @@ def guarded(where: object, what: str = "the file cannot be read.", *, fix: str |
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # a full disk is no fault of what is read
         if out_of_memory(error):
-            what = "it needs more memory than there is, or says that it does."
+            what, fix = "it needs more memory than there is, or says that it does.", "free some memory, or raise its limit"
         logger.debug("%s", where, exc_info=True)
         raise ReadError(f"{where}: {what}", got=in_words(error), fix=fix) from error
 
@@ -76,7 +79,21 @@ def out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return isinstance(error, RuntimeError | OSError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY)
+    if isinstance(error, RuntimeError | OSError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY):
+        return True
+    return isinstance(error, RuntimeError | SystemError | ImportError) and _at_the_limit()
+
+
+def _at_the_limit() -> bool:
+    """Whether the address space has been within a fifth of its limit (``ulimit -v``): there, libraries fail with any message."""
+    try:
+        import resource  # not on Windows
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        peak = re.search(r"VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    except (ImportError, OSError, ValueError):
+        return False
+    return limit != resource.RLIM_INFINITY and peak is not None and int(peak[1]) * 1024 > 0.8 * limit
 
 
 def in_words(error: BaseException) -> str:
