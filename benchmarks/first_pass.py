@@ -1,7 +1,8 @@
-"""How fast the first pass is: python benchmarks/first_pass.py [--side 8192] [--channels 4] [--cell 15] [--float] [--factor 2]
+"""How fast the first pass is: python benchmarks/first_pass.py [--side 8192] [--channels 4] [--cell
+15] [--float] [--factor 2]
 
-A made-up FOV in memory: square cells that touch, counts that follow a gamma distribution. Prints seconds, how often each
-pixel was read, and the peak memory above that of the FOV itself (Linux).
+A made-up FOV in memory: square cells that touch, counts that follow a gamma distribution. Prints
+seconds, how often each pixel was read, and the peak memory above that of the FOV itself (Linux).
 """
 
 import argparse
@@ -40,7 +41,9 @@ def make(args):
     times = -(-args.side // 1024)
     image = np.tile(patch, (1, times, times))[:, : args.side, : args.side]
     image = image.astype(np.float32) * np.float32(1.37) if args.float else image.copy()
-    return Fov("f", Counted(image), tuple(f"c{k}" for k in range(args.channels)), Counted(labels), 0.5)
+    return Fov(
+        "f", Counted(image), tuple(f"c{k}" for k in range(args.channels)), Counted(labels), 0.5
+    )
 
 
 def peak():
@@ -54,7 +57,9 @@ def main():
     parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--cell", type=int, default=15, help="pixels across")
     parser.add_argument("--float", action="store_true")
-    parser.add_argument("--factor", type=float, default=2.0, help="pixels of the image in one of the model")
+    parser.add_argument(
+        "--factor", type=float, default=2.0, help="pixels of the image in one of the model"
+    )
     args = parser.parse_args()
     fov, mpp = make(args), 0.5 * args.factor
     Path("/proc/self/clear_refs").write_text("5")
@@ -62,12 +67,17 @@ def main():
     cells, _ = scan_fov(fov, fov.channels, mpp)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     area = args.side**2 * args.channels / 1e6
-    print(f"{cells.n:,} cells, {len(cells.rescued):,} of them smaller than a model pixel; {len(fov_bands(fov, mpp))} bands")
+    print(
+        f"{cells.n:,} cells, {len(cells.rescued):,} of them smaller than a model pixel;"
+        f" {len(fov_bands(fov, mpp))} bands"
+    )
     print(f"wall {wall:.2f} s, CPU {cpu:.2f} s: {1e3 * cpu / area:.1f} ms CPU a megapixel-channel")
     print(f"labels read {fov.labels.times:.2f} times, channels {fov.image.times:.2f} times")
     print(f"peak memory above the FOV's own: {peak() - before:.0f} MB")
     part = scan_band(fov, fov.channels, mpp, fov_bands(fov, mpp)[0])
-    print(f"what is kept of a band: {sum(a.nbytes for a in part.to_arrays().values()) / 1e6:.1f} MB")
+    print(
+        f"what is kept of a band: {sum(a.nbytes for a in part.to_arrays().values()) / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

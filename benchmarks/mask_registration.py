@@ -1,9 +1,11 @@
-"""How often a mask is said not to lie on its image: masks as they are (false alarms), moved, turned, and of other FOVs (hits).
+"""How often a mask is said not to lie on its image: masks as they are (false alarms), moved,
+turned, and of other FOVs (hits).
 
 usage: python benchmarks/mask_registration.py DATA [OUT.md]
 
-DATA holds a folder a dataset, each with ``images`` and ``labels`` (or ``labels_*``); an image belongs to the label image that its
-name begins with. Labels are moved by rolling them, so that their rims are wrong besides.
+DATA holds a folder a dataset, each with ``images`` and ``labels`` (or ``labels_*``); an image
+belongs to the label image that its name begins with. Labels are moved by rolling them, so that
+their rims are wrong besides.
 """
 
 import datetime as dt
@@ -75,18 +77,30 @@ def main(root, out=None):
         count[dataset, "as it is"][1] += 1
         least[dataset] = min(least.get(dataset, np.inf), strength(fov))
         place = fov.fov_id.split("_")[0]
-        same = [(d, f, one) for d, f, one in fovs if one.shape == labels.shape and f.fov_id.split("_")[0] != place]
+        same = [
+            (d, f, one)
+            for d, f, one in fovs
+            if one.shape == labels.shape and f.fov_id.split("_")[0] != place
+        ]
         for kind, other in wrong(fov, labels, [one for d, _, one in same if d == dataset][:3]):
-            count[dataset, kind][0] += misfit(fov.with_(labels=np.ascontiguousarray(other))) is not None
+            count[dataset, kind][0] += (
+                misfit(fov.with_(labels=np.ascontiguousarray(other))) is not None
+            )
             count[dataset, kind][1] += 1
     datasets = list(dict.fromkeys(d for d, _, _ in fovs))
     total = {k: tuple(sum(count[d, k][i] for d in datasets) for i in (0, 1)) for k in KINDS}
     lines = [
         "# Masks that do not lie on their image",
         "",
-        f"{dt.datetime.now(dt.UTC).date()}. `python benchmarks/mask_registration.py`: warnings of masks tried.",
+        (
+            f"{dt.datetime.now(dt.UTC).date()}. `python benchmarks/mask_registration.py`: warnings"
+            " of masks tried."
+        ),
         "The first column must be 0;",
-        f"strength is the least of a dataset's right masks, in standard deviations ({FITS:g} is enough).",
+        (
+            f"strength is the least of a dataset's right masks, in standard deviations ({FITS:g} is"
+            " enough)."
+        ),
         f"{1000 * np.median(seconds):.0f} ms of CPU time a FOV (median).",
         "",
         "| dataset | FOVs | strength | " + " | ".join(KINDS) + " |",
@@ -94,7 +108,10 @@ def main(root, out=None):
     ]
     for dataset in datasets:
         cells = [f"{a} of {n}" if n else "" for a, n in (count[dataset, k] for k in KINDS)]
-        lines.append(f"| {dataset} | {count[dataset, KINDS[0]][1]} | {least[dataset]:.0f} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {dataset} | {count[dataset, KINDS[0]][1]} | {least[dataset]:.0f} |"
+            f" {' | '.join(cells)} |"
+        )
     cells = [f"{a} of {n}" for a, n in total.values()]
     lines.append(f"| all | {len(fovs)} | {min(least.values()):.0f} | {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"

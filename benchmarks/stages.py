@@ -2,9 +2,10 @@
 
     python benchmarks/stages.py [--channels 40] [--tta auto] [--model NAME]
 
-2048 x 2048 px at 0.5 µm/px, about 16,000 cells, files to files, all 8 views unless --tta says otherwise. Each stage's
-functions are wrapped with a clock; reading runs in threads beside the rest, so its seconds overlap with the others'. With all
-views the table is written to benchmarks/results/stages.md.
+2048 x 2048 px at 0.5 µm/px, about 16,000 cells, files to files, all 8 views unless --tta says
+otherwise. Each stage's functions are wrapped with a clock; reading runs in threads beside the rest,
+so its seconds overlap with the others'. With all views the table is written to
+benchmarks/results/stages.md.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def clocked(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def clocked_items(stage: str, function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def clocked_items(
+    stage: str, function: Callable[..., Iterator[Any]]
+) -> Callable[..., Iterator[Any]]:
     """The same for a generator: only the time until each item."""
 
     def run(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -75,12 +78,16 @@ def wrap() -> None:
     ]
     for stage, owner, name in places:
         function = clocked(stage, getattr(owner, name))
-        setattr(owner, name, staticmethod(function) if name in {"_fill", "_finish", "of"} else function)
+        setattr(
+            owner, name, staticmethod(function) if name in {"_fill", "_finish", "of"} else function
+        )
     score.read_channels = clocked_items("resample", score.read_channels)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--channels", type=int, default=40)
     parser.add_argument("--model")
     parser.add_argument("--tta", default="full")
@@ -97,22 +104,36 @@ def main() -> None:
         from panimbus.infer.predict import PredictSettings, predict
         from panimbus.io import fovs
 
-        opened = fovs.open_fovs(data / "image_data", data / "segmentation" / "deepcell_output", mpp=MPP)
-        table = predict(opened, model=args.model, out=data / "out", settings=PredictSettings(tta=args.tta))
+        opened = fovs.open_fovs(
+            data / "image_data", data / "segmentation" / "deepcell_output", mpp=MPP
+        )
+        table = predict(
+            opened, model=args.model, out=data / "out", settings=PredictSettings(tta=args.tta)
+        )
         output.save_run(table, data / "out", ("h5ad", "csv"))
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     box = machine()
     lines = ["# Where the time goes", ""]
-    lines += [f"{datetime.now(UTC):%Y-%m-%d}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}."]
+    lines += [
+        f"{datetime.now(UTC):%Y-%m-%d}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}."
+    ]
     size = f"2048 x 2048 px at 0.5 µm/px, {args.channels} channels, {cells} cells, --tta {args.tta}"
     lines += [f"{size}: {wall:.1f} s wall, {cpu:.1f} s CPU,"]
     lines += [f"peak memory {peak:.0f} MB (the making of the data included).", ""]
     lines += ["| stage | s | share of wall |", "| --- | --- | --- |"]
-    lines += [f"| {stage} | {spent:.2f} | {100 * spent / wall:.1f} % |" for stage, spent in SPENT.items()]
+    lines += [
+        f"| {stage} | {spent:.2f} | {100 * spent / wall:.1f} % |" for stage, spent in SPENT.items()
+    ]
     inline = sum(v for k, v in SPENT.items() if "beside" not in k)
     rest = wall - inline
-    lines += [f"| the rest (imports, model loading, sums, Python) | {rest:.2f} | {100 * rest / wall:.1f} % |", ""]
+    lines += [
+        (
+            f"| the rest (imports, model loading, sums, Python) | {rest:.2f} |"
+            f" {100 * rest / wall:.1f} % |"
+        ),
+        "",
+    ]
     print("\n".join(lines))
     if args.tta == "full":
         (HERE / "results" / "stages.md").write_text("\n".join(lines))

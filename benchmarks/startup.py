@@ -1,8 +1,10 @@
-"""How long it takes to start: ``import panimbus``, ``panimbus --help``; and that a CPU prediction imports no torch.
+"""How long it takes to start: ``import panimbus``, ``panimbus --help``; and that a CPU prediction
+imports no torch.
 
     python benchmarks/startup.py
 
-Each is run in fresh processes, the interpreter's own start taken off for the import. Goals: 0.1 s and 0.5 s.
+Each is run in fresh processes, the interpreter's own start taken off for the import. Goals: 0.1 s
+and 0.5 s.
 """
 
 from __future__ import annotations
@@ -27,8 +29,13 @@ def seconds(*command: str) -> float:
 
 def main() -> None:
     bare = seconds(sys.executable, "-c", "pass")
-    print(f"import panimbus:  {seconds(sys.executable, '-c', 'import panimbus') - bare:.3f} s (goal 0.1)")
-    print(f"panimbus --help:  {seconds(sys.executable, '-m', 'panimbus', '--help'):.3f} s (goal 0.5)")
+    print(
+        f"import panimbus:  {seconds(sys.executable, '-c', 'import panimbus') - bare:.3f} s (goal"
+        " 0.1)"
+    )
+    print(
+        f"panimbus --help:  {seconds(sys.executable, '-m', 'panimbus', '--help'):.3f} s (goal 0.5)"
+    )
 
 
 if __name__ == "__main__":

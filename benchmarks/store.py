@@ -2,10 +2,12 @@
 
     python benchmarks/store.py STORE [--seconds 10] [--batch 16] [--step-ms 250] > store.json
 
-Without a store one is made of simulated tissue in a temporary folder. Each reader takes rows in its own random order, as training
-does; readers are processes. ``share_of_step`` says how much of a step's time one reader needs for its batch (below 1 a single
-reader keeps up). The file cache is warm unless the store is larger than the memory: the numbers are those of decoding, not of a
-disk. ``cpu_ms_per_tile`` is processor time, which other work on the machine does not change much; the rates are of the clock.
+Without a store one is made of simulated tissue in a temporary folder. Each reader takes rows in its
+own random order, as training does; readers are processes. ``share_of_step`` says how much of a
+step's time one reader needs for its batch (below 1 a single reader keeps up). The file cache is
+warm unless the store is larger than the memory: the numbers are those of decoding, not of a disk.
+``cpu_ms_per_tile`` is processor time, which other work on the machine does not change much; the
+rates are of the clock.
 """
 
 import argparse
@@ -41,7 +43,9 @@ def readers(path, seconds, number):
     """Tiles a second of so many processes together, and milliseconds of processor a tile."""
     with multiprocessing.get_context("spawn").Pool(number) as pool:
         found = pool.starmap(read_for, [(path, seconds, k) for k in range(number)])
-    return sum(n / spent for n, spent, _ in found), 1000 * sum(w for *_, w in found) / sum(n for n, *_ in found)
+    return sum(n / spent for n, spent, _ in found), 1000 * sum(w for *_, w in found) / sum(
+        n for n, *_ in found
+    )
 
 
 def simulated(folder):
@@ -56,11 +60,17 @@ def simulated(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("store", nargs="?", type=Path)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--step-ms", type=float, help="time of a training step with this batch, as benchmarks/train says")
+    parser.add_argument(
+        "--step-ms",
+        type=float,
+        help="time of a training step with this batch, as benchmarks/train says",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.store or simulated(Path(folder)).path

@@ -18,12 +18,15 @@ import tifffile
 from anndata import AnnData
 from hypothesis import settings
 
-# a shell's background job ignores Ctrl-C, one under nohup ignores SIGHUP, and so would the programs tested
+# a shell's background job ignores Ctrl-C, one under nohup ignores SIGHUP, and so would the programs
+# tested
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-settings.register_profile("panimbus", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "panimbus", max_examples=50, deadline=None, derandomize=True, database=None
+)
 settings.load_profile("panimbus")
 
 
@@ -37,7 +40,8 @@ def shared_data():
 
 
 def _tissue(shape, n, *, seed=0, channels=2, radius=6, ids=None, dtype=np.uint16):
-    """``n`` touching cells grown from random seeds, and one dim-and-bright gamma noise a channel: (C, Y, X) and (Y, X)."""
+    """``n`` touching cells grown from random seeds, and one dim-and-bright gamma noise a channel:
+    (C, Y, X) and (Y, X)."""
     from skimage.segmentation import expand_labels
 
     rng = np.random.default_rng(seed)
@@ -53,9 +57,11 @@ def _tissue(shape, n, *, seed=0, channels=2, radius=6, ids=None, dtype=np.uint16
 
 @pytest.fixture(scope="session")
 def peak():
-    """Code for another process that writes its peak memory (MB), as the last word, to standard error.
+    """Code for another process that writes its peak memory (MB), as the last word, to standard
+    error.
 
-    Not ``ru_maxrss``: that of a child process begins with what its parent held, and the tests' own process is large.
+    Not ``ru_maxrss``: that of a child process begins with what its parent held, and the tests' own
+    process is large.
     """
     if not Path("/proc/self/status").exists():
         pytest.skip("needs Linux")
@@ -65,13 +71,15 @@ def peak():
 
 @pytest.fixture(scope="session")
 def make_tissue():
-    """``make_tissue((Y, X), n, seed=, channels=, radius=, ids=, dtype=)``: an image and its label image."""
+    """``make_tissue((Y, X), n, seed=, channels=, radius=, ids=, dtype=)``: an image and its label
+    image."""
     return _tissue
 
 
 @dataclass
 class StoreServer:
-    """A folder behind HTTP on loopback (and S3's way of asking: ``/bucket/key``), and how it misbehaves.
+    """A folder behind HTTP on loopback (and S3's way of asking: ``/bucket/key``), and how it
+    misbehaves.
 
     Attributes
     ----------
@@ -80,9 +88,10 @@ class StoreServer:
     asked
         (method, path) of every request.
     trouble
-        Ending of a path -> list of what happens to the next requests for it: a status, ``"drop"`` (the connection closes),
-        ``"cut"`` (half of the bytes come), ``"page"`` (a web page), ``"loop"`` (sent to itself), ``"endless"`` or ``"drip"``
-        (bytes for ever, many or few); afterwards it is served.
+        Ending of a path -> list of what happens to the next requests for it: a status, ``"drop"``
+        (the connection closes), ``"cut"`` (half of the bytes come), ``"page"`` (a web page),
+        ``"loop"`` (sent to itself), ``"endless"`` or ``"drip"`` (bytes for ever, many or few);
+        afterwards it is served.
     validators
         Whether ETag and Last-Modified are sent.
     ranges
@@ -99,7 +108,9 @@ class StoreServer:
     def chunks(self):
         """Paths of chunks that were downloaded."""
         metadata = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")
-        return [path for method, path in self.asked if method == "GET" and not path.endswith(metadata)]
+        return [
+            path for method, path in self.asked if method == "GET" and not path.endswith(metadata)
+        ]
 
 
 def _store_handler(server):
@@ -115,7 +126,9 @@ def _store_handler(server):
         def do_GET(self):
             path = unquote(urlsplit(self.path).path)
             server.asked.append((self.command, path))
-            trouble = next((todo for end, todo in server.trouble.items() if path.endswith(end) and todo), None)
+            trouble = next(
+                (todo for end, todo in server.trouble.items() if path.endswith(end) and todo), None
+            )
             what = trouble.pop(0) if trouble else 200
             file = server.root / path.lstrip("/")
             if what == "drop":
@@ -131,9 +144,15 @@ def _store_handler(server):
                 self.end_headers()
                 return
             data, status = file.read_bytes(), 200
-            if server.ranges and (asked := re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))):
+            if server.ranges and (
+                asked := re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+            ):
                 start, end = asked.groups()
-                part = slice(-int(end), None) if not start else slice(int(start), int(end) + 1 if end else None)
+                part = (
+                    slice(-int(end), None)
+                    if not start
+                    else slice(int(start), int(end) + 1 if end else None)
+                )
                 data, status = data[part], 206
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
@@ -181,10 +200,17 @@ def store_server(tmp_path, monkeypatch):
         thread.join()
 
 
-# -- a small tissue of plain cells, with its scores ------------------------------------------------------------------------------
+# -- a small tissue of plain cells, with its scores
+# ------------------------------------------------------------------------------
 
 TISSUE_CHANNELS = ("CD45", "CD3", "CD20", "CD68", "PanCK", "DAPI")
-TISSUE_TYPES = {"T cell": (0, 1), "B cell": (0, 2), "macrophage": (0, 3), "epithelial cell": (4,), "unassigned": ()}
+TISSUE_TYPES = {
+    "T cell": (0, 1),
+    "B cell": (0, 2),
+    "macrophage": (0, 3),
+    "epithelial cell": (4,),
+    "unassigned": (),
+}
 
 
 class Tissue:
@@ -200,7 +226,16 @@ class Tissue:
             tifffile.imwrite(folder / "labels" / f"fov{k + 1}.tiff", labels)
             ids = np.unique(labels)[1:]
             ys, xs = (np.array([np.nonzero(labels == i)[a].mean() for i in ids]) for a in (0, 1))
-            parts.append(pd.DataFrame({"fov": f"fov{k + 1}", "label": ids, "centroid_x_um": xs / 2, "centroid_y_um": ys / 2}))
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "fov": f"fov{k + 1}",
+                        "label": ids,
+                        "centroid_x_um": xs / 2,
+                        "centroid_y_um": ys / 2,
+                    }
+                )
+            )
         self.frame = pd.concat(parts, ignore_index=True)
         names = list(TISSUE_TYPES)
         which = rng.integers(0, len(names), len(self.frame))
@@ -241,8 +276,11 @@ def anndata_of():
     def make(scores, channels=TISSUE_CHANNELS, fov=None, cells=None):
         n = len(scores)
         obs = pd.DataFrame(
-            {"fov_id": fov or ["f"] * n, "cell_id": cells or list(range(1, n + 1))}, index=[str(i) for i in range(n)]
+            {"fov_id": fov or ["f"] * n, "cell_id": cells or list(range(1, n + 1))},
+            index=[str(i) for i in range(n)],
         )
-        return AnnData(X=np.asarray(scores, np.float32), obs=obs, var=pd.DataFrame(index=list(channels)))
+        return AnnData(
+            X=np.asarray(scores, np.float32), obs=obs, var=pd.DataFrame(index=list(channels))
+        )
 
     return make

@@ -42,22 +42,46 @@ def dataset(tmp_path, make_tissue):
     for k in range(3):
         image, labels = make_tissue((90, 80), 30, seed=k, channels=1)
         (tmp_path / "images" / f"fov{k}").mkdir()
-        tifffile.imwrite(tmp_path / "images" / f"fov{k}" / "CD3.tiff", image[0], resolution=(10000, 10000), resolutionunit=3)
+        tifffile.imwrite(
+            tmp_path / "images" / f"fov{k}" / "CD3.tiff",
+            image[0],
+            resolution=(10000, 10000),
+            resolutionunit=3,
+        )
         tifffile.imwrite(tmp_path / "labels" / f"fov{k}.tiff", labels)
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     return SimpleNamespace(root=tmp_path, env=env, out=tmp_path / "out")
 
 
 def _run(dataset, command, **env):
-    done = subprocess.run(  # noqa: S603
-        command, env={**dataset.env, **env}, cwd=dataset.root, capture_output=True, text=True, timeout=300, check=False
+    done = subprocess.run(  # noqa: RUF100, S603
+        command,
+        env={**dataset.env, **env},
+        cwd=dataset.root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
     return done
 
 
 def _same_as_alone(dataset):
-    _run(dataset, ["panimbus", "predict", "images", "--labels", "labels", "--out", "alone", "--precision", "float32"])
+    _run(
+        dataset,
+        [
+            "panimbus",
+            "predict",
+            "images",
+            "--labels",
+            "labels",
+            "--out",
+            "alone",
+            "--precision",
+            "float32",
+        ],
+    )
     alone = (dataset.root / "alone" / "cells.csv").read_bytes()
     assert (dataset.out / "cells.csv").read_bytes() == alone
 
@@ -81,7 +105,7 @@ def test_slurm(dataset):
 
 def test_slurm_says_what_it_needs(dataset):
     command = ["bash", str(EXAMPLES / "slurm.sh")]
-    done = subprocess.run(command, env=dataset.env, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=dataset.env, capture_output=True, text=True, check=False)  # noqa: RUF100, S603
     assert done.returncode
     assert "IMAGES" in done.stderr
 
@@ -99,7 +123,13 @@ def _commands_of_snakefile(dataset, shards):
 
 def _commands_of_nextflow(dataset, shards):
     text = (EXAMPLES / "main.nf").read_text()
-    values = {"params.images": "images", "params.labels": "labels", "params.out": "out", "params.shards": shards, "task.cpus": 1}
+    values = {
+        "params.images": "images",
+        "params.labels": "labels",
+        "params.out": "out",
+        "params.shards": shards,
+        "task.cpus": 1,
+    }
     found = re.findall(r'"""\n(.*?)"""', text, re.DOTALL)
     assert len(found) == 3
     for step in found:
@@ -119,7 +149,18 @@ def test_snakemake(dataset):
     if (snakemake := shutil.which("snakemake", path=dataset.env["PATH"])) is None:
         pytest.skip("needs snakemake")
     config = ["images=images", "labels=labels", "out=out", "shards=2"]
-    _run(dataset, [snakemake, "--snakefile", str(EXAMPLES / "Snakefile"), "--cores", "1", "--config", *config])
+    _run(
+        dataset,
+        [
+            snakemake,
+            "--snakefile",
+            str(EXAMPLES / "Snakefile"),
+            "--cores",
+            "1",
+            "--config",
+            *config,
+        ],
+    )
     _same_as_alone(dataset)
 
 
@@ -127,6 +168,10 @@ def test_snakemake(dataset):
 def test_nextflow(dataset):
     if (nextflow := shutil.which("nextflow")) is None:
         pytest.skip("needs nextflow")
-    paths = [word for name in ("images", "labels", "out") for word in (f"--{name}", str(dataset.root / name))]
+    paths = [
+        word
+        for name in ("images", "labels", "out")
+        for word in (f"--{name}", str(dataset.root / name))
+    ]
     _run(dataset, [nextflow, "run", str(EXAMPLES / "main.nf"), *paths, "--shards", "2"])
     _same_as_alone(dataset)

@@ -13,7 +13,10 @@ FILES = {
     "b": "def late():\n    from pkg.c import twice\n",
     "c": "import pkg.a\n__all__ = ['twice']\n\ndef twice(): ...\n\ndef other(): ...\n",
     "d": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pkg import e\n",
-    "e": "from . import d\n\nclass Base(BaseModel):\n    one: int\n\nclass Sub(Base):\n    two: int = 2\n",
+    "e": (
+        "from . import d\n\nclass Base(BaseModel):\n    one: int\n\nclass Sub(Base):\n    two: int"
+        " = 2\n"
+    ),
     "f": "def f(mine, x):\n    found = [here for here in x]\n    g(lambda known: 1)\nsaid = 1\n",
 }
 

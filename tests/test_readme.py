@@ -27,8 +27,14 @@ def folder(tmp_path_factory):
 
 def run(folder, *command):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(  # noqa: S603
-        command, check=False, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300
+    done = subprocess.run(  # noqa: RUF100, S603
+        command,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
 
@@ -39,10 +45,19 @@ def test_commands(folder):
     assert [c[1] for c in commands if c] == ["inspect", "predict", "phenotype", "phenotype"]
     for command in commands:
         run(folder, *(command[: command.index(">")] if ">" in command else command))
-    assert {"cells.h5ad", "cells.csv", "normaliser.json", "run.json"} <= {p.name for p in (folder / "results").iterdir()}
-    assert {"types.h5ad", "types.csv", "report.html"} <= {p.name for p in (folder / "types").iterdir()}
+    assert {"cells.h5ad", "cells.csv", "normaliser.json", "run.json"} <= {
+        p.name for p in (folder / "results").iterdir()
+    }
+    assert {"types.h5ad", "types.csv", "report.html"} <= {
+        p.name for p in (folder / "types").iterdir()
+    }
 
 
 def test_python(folder):
     (code,) = blocks("python")
-    run(folder, sys.executable, "-c", code + "\nassert positive.shape == table.shape\nassert positive.to_numpy().any()")
+    run(
+        folder,
+        sys.executable,
+        "-c",
+        code + "\nassert positive.shape == table.shape\nassert positive.to_numpy().any()",
+    )

@@ -1,32 +1,39 @@
 """Real fields of view for the default model's training, with targets from staining read by eye.
 
-    python tools/real_labels.py ladders --run /tmp/run --data ../shared/data   # pictures for a reader -> tools/readings.csv
-    python tools/real_labels.py pool --run /tmp/run --data ../shared/data      # readings, calls -> /tmp/run/pool/real_*.npz
+    python tools/real_labels.py ladders --run /tmp/run --data ../shared/data   # pictures for a
+    reader -> tools/readings.csv python tools/real_labels.py pool --run /tmp/run --data
+    ../shared/data      # readings, calls -> /tmp/run/pool/real_*.npz
 
-Ladders: the cells of a channel of a dataset are ranked, by the mean of their ranks in mean intensity and in the score of
-`RANKED_BY`. A ladder shows 13 crops at each of 18 places of that ranking (`TOP`: in the top x %), all in one contrast, and the
-reader says at each place how many of the cells shown are plainly positive. ``readings.csv``: each channel was read twice, by
-readers who saw nothing but the ladders (machine vision; not pathologists); two readings that could not tell are left out.
+Ladders: the cells of a channel of a dataset are ranked, by the mean of their ranks in mean
+intensity and in the score of `RANKED_BY`. A ladder shows 13 crops at each of 18 places of that
+ranking (`TOP`: in the top x %), all in one contrast, and the reader says at each place how many of
+the cells shown are plainly positive. ``readings.csv``: each channel was read twice, by readers who
+saw nothing but the ladders (machine vision; not pathologists); two readings that could not tell are
+left out.
 
-Calls: 5,109 cells were called one by one (`tools/sheets.py`), three fifths of them where the ladders are not sure or where they
-and the model `JUDGED_BY` disagree. The ladders had 87 % of all of them right, the model 79 %. A logistic regression (`chances`)
-gives the chance of every cell to be called positive (93 % right on calls that it did not see), and the chance the targets:
-positive from `HIGH` on, negative up to `LOW`, undefined between; a call itself is the target. The borders were set by cells
-called by other readers on two fields of view that are not trained on (``benchmarks/model/spleen_calls.csv``): of 588 of them with
-a call and a target 15 differ, as many as with the ladders alone.
+Calls: 5,109 cells were called one by one (`tools/sheets.py`), three fifths of them where the
+ladders are not sure or where they and the model `JUDGED_BY` disagree. The ladders had 87 % of all
+of them right, the model 79 %. A logistic regression (`chances`) gives the chance of every cell to
+be called positive (93 % right on calls that it did not see), and the chance the targets: positive
+from `HIGH` on, negative up to `LOW`, undefined between; a call itself is the target. The borders
+were set by cells called by other readers on two fields of view that are not trained on
+(``benchmarks/model/spleen_calls.csv``): of 588 of them with a call and a target 15 differ, as many
+as with the ladders alone.
 
-Datasets (`DATASETS`): none of their fields of view is one of dev_gold's (the spleen's r10 is left out, also of the normaliser).
-Two have no segmentation: theirs is a watershed of the nuclear channel, grown by 2.5 µm. The raw planes of lymphoid_mibi take the
-targets of its denoised ones.
+Datasets (`DATASETS`): none of their fields of view is one of dev_gold's (the spleen's r10 is left
+out, also of the normaliser). Two have no segmentation: theirs is a watershed of the nuclear
+channel, grown by 2.5 µm. The raw planes of lymphoid_mibi take the targets of its denoised ones.
 
-Hazed copies: fluorescence has nuclear haze and diffuse background, of which these datasets have little. Their other channels are
-therefore repeated with the field's own nuclear channel, blurred, and a smooth background added (`hazed`), labels unchanged but
-for the positive cells that no longer stand out, which become undefined. From these alone a net learns that whatever looks like
-nuclei is haze, and calls DAPI negative; so the nuclear channels, whose cells are positive, are repeated as blurred, uneven and
-noisy as the haze (`softened`).
+Hazed copies: fluorescence has nuclear haze and diffuse background, of which these datasets have
+little. Their other channels are therefore repeated with the field's own nuclear channel, blurred,
+and a smooth background added (`hazed`), labels unchanged but for the positive cells that no longer
+stand out, which become undefined. From these alone a net learns that whatever looks like nuclei is
+haze, and calls DAPI negative; so the nuclear channels, whose cells are positive, are repeated as
+blurred, uneven and noisy as the haze (`softened`).
 
-Drawn markers: on the cells and nuclei of these fields, markers with known truth in nuclear haze, some of which show nothing else
-(`drawn`). Every channel is told how much it looks like the field's counterstain (`panimbus.core.counterstain`).
+Drawn markers: on the cells and nuclei of these fields, markers with known truth in nuclear haze,
+some of which show nothing else (`drawn`). Every channel is told how much it looks like the field's
+counterstain (`panimbus.core.counterstain`).
 """
 
 from __future__ import annotations
@@ -117,7 +124,9 @@ DATASETS = {
         drawn=0,
     ),
     "squamous_imc": Dataset(
-        ("squamous_imc/images/roi.ome.tiff",), nuclear=("Ir191_DNA1", "Ir193_DNA3"), segmented_by=("Ir191_DNA1", "Ir193_DNA3")
+        ("squamous_imc/images/roi.ome.tiff",),
+        nuclear=("Ir191_DNA1", "Ir193_DNA3"),
+        segmented_by=("Ir191_DNA1", "Ir193_DNA3"),
     ),
     "vectra_inform": Dataset(("vectra_inform",), ("vectra_inform",), ("DAPI",)),
 }
@@ -134,10 +143,14 @@ def nuclei(stain: Array, mpp: float, *, grow_um: float = 2.5) -> npt.NDArray[np.
     mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask))
     parts = ndimage.label(mask)[0]
     mask &= np.bincount(parts.ravel())[parts] > int(12 / mpp**2)
-    peaks = feature.peak_local_max(smooth, min_distance=max(2, round(2.2 / mpp)), labels=measure.label(mask))
+    peaks = feature.peak_local_max(
+        smooth, min_distance=max(2, round(2.2 / mpp)), labels=measure.label(mask)
+    )
     markers = np.zeros(smooth.shape, np.int64)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    grown = segmentation.expand_labels(segmentation.watershed(-smooth, markers, mask=mask), grow_um / mpp)
+    grown = segmentation.expand_labels(
+        segmentation.watershed(-smooth, markers, mask=mask), grow_um / mpp
+    )
     return segmentation.relabel_sequential(grown)[0].astype(np.uint32)
 
 
@@ -182,26 +195,49 @@ def rank(cells: AnnData, channel: str) -> Floats:
 
 
 # ---------------------------------------------------------------- ladders
-def ladder(name: str, channel: str, fovs: list[Fov], cells: AnnData, rng: np.random.Generator) -> Any:
-    """The picture of a channel: crops at the places of the ranking, and three wider views beside them."""
+def ladder(
+    name: str, channel: str, fovs: list[Fov], cells: AnnData, rng: np.random.Generator
+) -> Any:
+    """The picture of a channel.
+
+    Crops at the places of the ranking, and three wider views beside them.
+    """
     from PIL import Image, ImageDraw
 
     order = np.argsort(-rank(cells, channel))
-    planes = [np.asarray(fov.image[fov.index(channel) : fov.index(channel) + 1, :, :])[0].astype(np.float32) for fov in fovs]
+    planes = [
+        np.asarray(fov.image[fov.index(channel) : fov.index(channel) + 1, :, :])[0].astype(
+            np.float32
+        )
+        for fov in fovs
+    ]
     labels = [np.asarray(fov.labels[:, :]) for fov in fovs if fov.labels is not None]
     at = {fov.fov_id: k for k, fov in enumerate(fovs)}
     fov_of = cells.obs["fov_id"].map(at).to_numpy().astype(int)
-    ids, area, where = cells.obs["cell_id"].to_numpy(), cells.obs["area_um2"].to_numpy(), np.asarray(cells.obsm["spatial"])
+    ids, area, where = (
+        cells.obs["cell_id"].to_numpy(),
+        cells.obs["area_um2"].to_numpy(),
+        np.asarray(cells.obsm["spatial"]),
+    )
     mean = np.asarray(cells.layers["intensity_mean"])[:, list(cells.var_names).index(channel)]
     top = max(
-        float(np.percentile(np.concatenate([p.ravel()[::7] for p in planes]), 99.7)), float(np.percentile(mean, 99.5)), 1e-6
+        float(np.percentile(np.concatenate([p.ravel()[::7] for p in planes]), 99.7)),
+        float(np.percentile(mean, 99.5)),
+        1e-6,
     )
     step = CROP_PX + 2
     page = Image.new("RGB", (60 + SHOWN * step + 420, 20 + len(TOP) * step), (40, 40, 40))
     draw = ImageDraw.Draw(page)
-    draw.text((4, 2), f"{name} / {channel}   rows: cells at the top x % of {len(order)} cells", fill=(255, 255, 255))
+    draw.text(
+        (4, 2),
+        f"{name} / {channel}   rows: cells at the top x % of {len(order)} cells",
+        fill=(255, 255, 255),
+    )
     for row, share in enumerate(TOP):
-        place, width = int(share / 100 * len(order)), max(SHOWN, int(0.12 * share / 100 * len(order)))
+        place, width = (
+            int(share / 100 * len(order)),
+            max(SHOWN, int(0.12 * share / 100 * len(order))),
+        )
         near = order[max(0, place - width // 2) : place + width // 2 + 1]
         draw.text((4, 44 + row * step), f"{row + 1:2d}: {share}%", fill=(255, 255, 255))
         for column, cell in enumerate(rng.permutation(near[area[near] >= LEAST_UM2])[:SHOWN]):
@@ -212,9 +248,15 @@ def ladder(name: str, channel: str, fovs: list[Fov], cells: AnnData, rng: np.ran
         cell = order[int(share / 100 * len(order))]
         plane, mpp = planes[fov_of[cell]], fovs[fov_of[cell]].mpp or 1.0
         side = min(int(190 / mpp), *plane.shape)
-        x, y = (int(np.clip(v / mpp - side / 2, 0, n - side)) for v, n in zip(where[cell], plane.shape[::-1], strict=True))
+        x, y = (
+            int(np.clip(v / mpp - side / 2, 0, n - side))
+            for v, n in zip(where[cell], plane.shape[::-1], strict=True)
+        )
         view = grey(plane[y : y + side, x : x + side], top)
-        page.paste(Image.fromarray(view).resize((380, 380)).convert("RGB"), (68 + SHOWN * step, 20 + row * 388))
+        page.paste(
+            Image.fromarray(view).resize((380, 380)).convert("RGB"),
+            (68 + SHOWN * step, 20 + row * 388),
+        )
     return page
 
 
@@ -223,7 +265,9 @@ def grey(values: Array, top: float) -> npt.NDArray[np.uint8]:
     return np.asarray(255 * np.clip(values / top, 0, 1) ** 0.7, np.uint8)
 
 
-def _crop(plane: Array, labels: Array, where: Floats, cell: int, mpp: float, top: float) -> npt.NDArray[np.uint8]:
+def _crop(
+    plane: Array, labels: Array, where: Floats, cell: int, mpp: float, top: float
+) -> npt.NDArray[np.uint8]:
     """(P, P, 3): what lies around a cell, and its outline."""
     side = round(CROP_UM / mpp)
     x0, y0 = (round(v / mpp - CROP_UM / mpp / 2) for v in where)
@@ -233,7 +277,12 @@ def _crop(plane: Array, labels: Array, where: Floats, cell: int, mpp: float, top
     there = inside[0] & inside[1]
     zoom = CROP_PX / side
     grey = ndimage.zoom(np.where(there, plane[clipped], 0), zoom, order=1)[:CROP_PX, :CROP_PX]
-    own = ndimage.zoom((there & (labels[clipped] == cell)).astype(np.uint8), zoom, order=0)[:CROP_PX, :CROP_PX] > 0
+    own = (
+        ndimage.zoom((there & (labels[clipped] == cell)).astype(np.uint8), zoom, order=0)[
+            :CROP_PX, :CROP_PX
+        ]
+        > 0
+    )
     out = np.repeat(grey(grey, top)[:, :, None], 3, axis=2)
     edge = ndimage.binary_dilation(own) & ~own
     out[edge] = out[edge] // 2 + np.array([127, 95, 0], np.uint8)
@@ -257,7 +306,10 @@ def ladders(run: Path, data: Path) -> None:
 
 # ---------------------------------------------------------------- readings -> targets
 def shares(path: Path = READINGS) -> dict[tuple[str, str], Floats]:
-    """(dataset, channel) -> share of positive cells at each place of `TOP`: the readers' mean, made to fall."""
+    """(dataset, channel) -> share of positive cells at each place of `TOP`.
+
+    The readers' mean, made to fall.
+    """
     from sklearn.isotonic import IsotonicRegression
 
     found: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
@@ -267,7 +319,10 @@ def shares(path: Path = READINGS) -> dict[tuple[str, str], Floats]:
             found[row["dataset"], row["channel"]].append([float(n) / float(of) for n, of in pairs])
     places = np.arange(len(TOP))
     return {
-        key: np.asarray(IsotonicRegression(increasing=False).fit_transform(places, np.mean(rows, axis=0)), np.float64)
+        key: np.asarray(
+            IsotonicRegression(increasing=False).fit_transform(places, np.mean(rows, axis=0)),
+            np.float64,
+        )
         for key, rows in found.items()
     }
 
@@ -275,21 +330,43 @@ def shares(path: Path = READINGS) -> dict[tuple[str, str], Floats]:
 def at_rank(ranks: Floats, share: Floats) -> Floats:
     """(n,) share of positive cells at each cell's place in the ranking."""
     top = np.log(np.clip(100 * (1 - ranks), 0.05, 100))
-    return np.asarray(np.interp(top, np.log([0.05, *TOP, 100]), [share[0], *share, share[-1]]), np.float64)
+    return np.asarray(
+        np.interp(top, np.log([0.05, *TOP, 100]), [share[0], *share, share[-1]]), np.float64
+    )
 
 
 def evidence(name: str, run: Path, data: Path) -> pd.DataFrame:
-    """What is known of every cell in every channel that was read, one row each: ``fov``, ``cell_id``, ``channel`` and `_SEEN`."""
+    """What is known of every cell in every channel that was read, one row each.
+
+    ``fov``, ``cell_id``, ``channel`` and `_SEEN`.
+    """
     fovs, share = open_dataset(name, run, data), shares()
     ranked, judged = scored(name, fovs, run), scored(name, fovs, run, JUDGED_BY)
-    keys = {"fov": ranked.obs["fov_id"].astype(str).to_numpy(), "cell_id": ranked.obs["cell_id"].to_numpy()}
+    keys = {
+        "fov": ranked.obs["fov_id"].astype(str).to_numpy(),
+        "cell_id": ranked.obs["cell_id"].to_numpy(),
+    }
     out = []
     for channel in [c for c in ranked.var_names if (name, c) in share]:
-        score, before = (np.asarray(t.X)[:, list(t.var_names).index(channel)].astype(float) for t in (judged, ranked))
-        mean = np.asarray(judged.layers["intensity_mean"])[:, list(judged.var_names).index(channel)].astype(float)
+        score, before = (
+            np.asarray(t.X)[:, list(t.var_names).index(channel)].astype(float)
+            for t in (judged, ranked)
+        )
+        mean = np.asarray(judged.layers["intensity_mean"])[
+            :, list(judged.var_names).index(channel)
+        ].astype(float)
         bright = np.log(mean / max(float(np.percentile(mean, 99)), 1e-9) + 1e-3)
-        seen = _logit(at_rank(rank(ranked, channel), share[name, channel])), _logit(score), _logit(before), bright
-        out.append(pd.DataFrame({**keys, "channel": f"{name}/{channel}", **dict(zip(_SEEN, seen, strict=True))}))
+        seen = (
+            _logit(at_rank(rank(ranked, channel), share[name, channel])),
+            _logit(score),
+            _logit(before),
+            bright,
+        )
+        out.append(
+            pd.DataFrame(
+                {**keys, "channel": f"{name}/{channel}", **dict(zip(_SEEN, seen, strict=True))}
+            )
+        )
     return pd.concat(out, ignore_index=True)
 
 
@@ -300,14 +377,17 @@ def _logit(share: Floats) -> Floats:
 
 def read(run: Path, data: Path) -> pd.DataFrame:
     """`evidence` of all datasets."""
-    return pd.concat([evidence(name, run, data) for name, one in DATASETS.items() if not one.read_as], ignore_index=True)
+    return pd.concat(
+        [evidence(name, run, data) for name, one in DATASETS.items() if not one.read_as],
+        ignore_index=True,
+    )
 
 
 def chances(known: pd.DataFrame) -> pd.DataFrame:
     """What `read` found, with the ``chance`` that a reader calls the cell positive.
 
-    A logistic regression of the calls: weights of `_SEEN` for all channels together, and for each channel (and each field of view
-    of it) how far it departs from them, drawn towards 0.
+    A logistic regression of the calls: weights of `_SEEN` for all channels together, and for each
+    channel (and each field of view of it) how far it departs from them, drawn towards 0.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -321,24 +401,41 @@ def chances(known: pd.DataFrame) -> pd.DataFrame:
         common = of[list(_SEEN)].to_numpy()
         own = (of["channel"].to_numpy()[:, None] == channels).astype(float)
         place = ((of["channel"] + "/" + of["fov"]).to_numpy()[:, None] == places).astype(float)
-        bright, score = 0.7 * of["bright"].to_numpy()[:, None], 0.3 * of["score"].to_numpy()[:, None]
+        bright, score = (
+            0.7 * of["bright"].to_numpy()[:, None],
+            0.3 * of["score"].to_numpy()[:, None],
+        )
         return np.concatenate([common, 1.5 * own, own * bright, own * score, place], 1)
 
-    fitted = LogisticRegression(C=1.0, max_iter=3000).fit(design(called), called["call"] == "positive")
+    fitted = LogisticRegression(C=1.0, max_iter=3000).fit(
+        design(called), called["call"] == "positive"
+    )
     parts = np.array_split(np.arange(len(known)), max(len(known) // 50_000, 1))
-    return known.assign(chance=np.concatenate([fitted.predict_proba(design(known.iloc[part]))[:, 1] for part in parts]))
+    return known.assign(
+        chance=np.concatenate(
+            [fitted.predict_proba(design(known.iloc[part]))[:, 1] for part in parts]
+        )
+    )
 
 
 def targets(name: str, known: pd.DataFrame) -> dict[str, npt.NDArray[np.int8]]:
-    """Channel -> (n,) 1, 0 or -1 (undefined) of a dataset's cells: by what was called, else by the chance (`chances`).
+    """Channel -> (n,) 1, 0 or -1 (undefined) of a dataset's cells.
 
-    Where no chance is given, by the ladders alone; so always of nuclear channels, which all cells carry: what has no nucleus in
-    its outline is no cell without DNA.
+    By what was called, else by the chance (`chances`).
+
+    Where no chance is given, by the ladders alone; so always of nuclear channels, which all cells
+    carry: what has no nucleus in its outline is no cell without DNA.
     """
-    calls = pd.read_csv(CALLS).query("dataset == @name").set_index(["fov", "cell_id", "channel"])["call"]
+    calls = (
+        pd.read_csv(CALLS)
+        .query("dataset == @name")
+        .set_index(["fov", "cell_id", "channel"])["call"]
+    )
     said = calls.map({"positive": 1, "negative": 0, "undetermined": -1})
     out = {}
-    for channel, of in known[known["channel"].str.startswith(f"{name}/")].groupby("channel", sort=False):
+    for channel, of in known[known["channel"].str.startswith(f"{name}/")].groupby(
+        "channel", sort=False
+    ):
         plain = str(channel).split("/", 1)[1]
         if plain in DATASETS[name].nuclear or "chance" not in known:
             out[plain] = _by_borders(1 / (1 + np.exp(-of["ladder"].to_numpy())), 0.4, 0.5)
@@ -367,13 +464,21 @@ class Field:
     counterstain: Array
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[Array, Array, Array, str]], like: Field, stains: Sequence[int]) -> Field | None:
-        """The cells of a field with other channels: (image, mean, truth, name); ``stains``: positions of its counterstains."""
+    def of(
+        cls, rows: Sequence[tuple[Array, Array, Array, str]], like: Field, stains: Sequence[int]
+    ) -> Field | None:
+        """The cells of a field with other channels: (image, mean, truth, name).
+
+        ``stains``: positions of its counterstains.
+        """
         if not rows:
             return None
         images, means, truths, channels = (list(v) for v in zip(*rows, strict=True))
         image, mean, names = np.stack(images), np.stack(means), tuple(channels)
-        seen, beside = np.concatenate([mean, like.mean[list(stains)]]), tuple(like.channels[k] for k in stains)
+        seen, beside = (
+            np.concatenate([mean, like.mean[list(stains)]]),
+            tuple(like.channels[k] for k in stains),
+        )
         return cls(
             image,
             like.index,
@@ -391,7 +496,9 @@ def _alike(mean: Array, channels: tuple[str, ...]) -> Array:
 
 
 def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tuple[str, Field]]:
-    """A dataset's FOVs at 1 µm a pixel, in units of its normaliser, with the channels that were read."""
+    """A dataset's FOVs at 1 µm a pixel, in units of its normaliser, with the channels that were
+    read.
+    """
     from panimbus.core.window import read_channels, read_index
     from panimbus.data.source import scan_fovs
 
@@ -407,62 +514,107 @@ def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tu
         index = read_index(one.fov, one.cells, box).astype(np.int32)
         norm = np.array([scanned.scale.value(c) for c in channels], np.float32)
         planes = read_channels(one.fov, one.cells, box, channels)
-        image = np.stack([np.minimum(p / v, 8).astype(np.float16) for p, v in zip(planes, norm, strict=True)])
+        image = np.stack(
+            [np.minimum(p / v, 8).astype(np.float16) for p, v in zip(planes, norm, strict=True)]
+        )
         outside = _outside(image, index)
-        mean = (one.mean[:, [scanned.channels.index(c) for c in channels]] / norm).T.astype(np.float16)
+        mean = (one.mean[:, [scanned.channels.index(c) for c in channels]] / norm).T.astype(
+            np.float16
+        )
         here = slice(start, start := start + one.cells.n)
-        yield one.fov.fov_id, Field(image, index, mean, outside, truth[:, here], tuple(channels), _alike(mean, tuple(channels)))
+        yield (
+            one.fov.fov_id,
+            Field(
+                image,
+                index,
+                mean,
+                outside,
+                truth[:, here],
+                tuple(channels),
+                _alike(mean, tuple(channels)),
+            ),
+        )
 
 
 def _outside(image: Array, index: Array) -> Array:
     free = index < 0
-    return np.array([p[free].mean(dtype=np.float64) if free.any() else 0.0 for p in image], np.float32)
+    return np.array(
+        [p[free].mean(dtype=np.float64) if free.any() else 0.0 for p in image], np.float32
+    )
 
 
 def _mean_of(field: Field) -> Callable[[Array], Floats]:
     """(Y, X) -> (n,) mean of each cell."""
     index, n = field.index, field.mean.shape[1]
     area = np.maximum(np.bincount((index + 1).ravel(), minlength=n + 1)[1:], 1)
-    return lambda plane: np.asarray(np.bincount((index + 1).ravel(), plane.ravel(), n + 1)[1:] / area)
+    return lambda plane: np.asarray(
+        np.bincount((index + 1).ravel(), plane.ravel(), n + 1)[1:] / area
+    )
 
 
 def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> Field | None:
-    """The field with nuclear haze and diffuse background in the channels where some, not most, cells are positive."""
+    """The field with nuclear haze and diffuse background in the channels where some, not most,
+    cells are positive.
+    """
     index, n, of_cells = field.index, field.mean.shape[1], _mean_of(field)
     stains = [k for k, c in enumerate(field.channels) if c in nuclear]
     rows = []
     for k, (truth, own) in enumerate(zip(field.truth, field.mean.astype(np.float64), strict=True)):
         positive, negative = truth == 1, truth == 0
-        if k in stains or not negative.any() or positive.sum() < max(5, 0.002 * n) or positive.mean() > 0.6:
+        if (
+            k in stains
+            or not negative.any()
+            or positive.sum() < max(5, 0.002 * n)
+            or positive.mean() > 0.6
+        ):
             continue
         floor = np.median(own[negative])
         height = np.median(own[positive]) - floor
         if height <= 0.02:
             continue
-        nuclei_at = ndimage.gaussian_filter(field.image[rng.choice(stains)].astype(np.float32), rng.uniform(0.3, 1.5))
+        nuclei_at = ndimage.gaussian_filter(
+            field.image[rng.choice(stains)].astype(np.float32), rng.uniform(0.3, 1.5)
+        )
         nuclei_at /= max(float(of_cells(nuclei_at).mean()), 1e-6)
         haze = np.exp(rng.uniform(np.log(0.1), 0)) * (rng.random() < 0.75)
         even = np.exp(rng.uniform(np.log(0.1), np.log(2))) * (rng.random() < 0.6)
         slow = np.exp(rng.uniform(0.1, 0.6) * _smooth(index.shape, rng))
-        uneven = np.append(np.exp(rng.uniform(0, 0.5) * rng.normal(size=n)), 1.0)  # from cell to cell; the last is index -1
+        uneven = np.append(
+            np.exp(rng.uniform(0, 0.5) * rng.normal(size=n)), 1.0
+        )  # from cell to cell; the last is index -1
         nuclei_at *= ndimage.gaussian_filter(uneven[index], 0.7)
         added = height * ((haze if haze + even > 0 else 0.3) * nuclei_at + even) * slow
         added = np.maximum(added * (1 + rng.uniform(0.03, 0.2) * rng.normal(size=index.shape)), 0)
         more = of_cells(added)
         seen = truth.copy()
-        seen[positive & (own - floor < 0.6 * np.maximum(more - even * height, 0) + 0.25 * even * height)] = -1
+        seen[
+            positive
+            & (own - floor < 0.6 * np.maximum(more - even * height, 0) + 0.25 * even * height)
+        ] = -1
         sharp = field.image[k].astype(np.float32)
         plane = ndimage.gaussian_filter(sharp, rng.uniform(0, 0.7)) + added
         norm = float(np.percentile(plane, 99.9))
         mean = np.maximum(own + of_cells(plane - sharp), 0) / norm
-        rows.append((np.minimum(plane / norm, 8).astype(np.float16), mean.astype(np.float16), seen, field.channels[k]))
+        rows.append(
+            (
+                np.minimum(plane / norm, 8).astype(np.float16),
+                mean.astype(np.float16),
+                seen,
+                field.channels[k],
+            )
+        )
     return Field.of(rows, field, stains)
 
 
-def softened(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2) -> Field | None:
-    """The field's nuclear channels, each ``times``: blurred, uneven, noisy, still dark between the nuclei and positive.
+def softened(
+    field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2
+) -> Field | None:
+    """The field's nuclear channels, each ``times``.
 
-    No nucleus is many times as bright as most, as in counts of ions: in fluorescence that is a rare positive cell above haze.
+    Blurred, uneven, noisy, still dark between the nuclei and positive.
+
+    No nucleus is many times as bright as most, as in counts of ions: in fluorescence that is a rare
+    positive cell above haze.
     """
     index, of_cells = field.index, _mean_of(field)
     stains = [k for k, c in enumerate(field.channels) if c in nuclear]
@@ -477,7 +629,9 @@ def softened(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *
         plane = np.maximum((plane + background) * slow * noise, 0)
         plane /= max(float(np.percentile(plane, 99.9)), 1e-6)
         mean = of_cells(plane).astype(np.float16)
-        rows.append((np.minimum(plane, 8).astype(np.float16), mean, field.truth[k], field.channels[k]))
+        rows.append(
+            (np.minimum(plane, 8).astype(np.float16), mean, field.truth[k], field.channels[k])
+        )
     return Field.of(rows, field, stains)
 
 
@@ -506,7 +660,9 @@ class _Canvas:
     @classmethod
     def of(cls, index: Array, nuclei: Array, rng: np.random.Generator) -> _Canvas:
         """With outlines moved by 0.3 to 1.5 µm."""
-        y, x = np.meshgrid(*((np.arange(2 * n) + 0.5) / 2 - 0.5 for n in index.shape), indexing="ij")
+        y, x = np.meshgrid(
+            *((np.arange(2 * n) + 0.5) / 2 - 0.5 for n in index.shape), indexing="ij"
+        )
         apart, smooth = rng.uniform(0.3, 1.5), rng.uniform(5, 14)
         moved = [g + apart * _noise(g.shape, smooth, rng) for g in (y, x)]
         seen = ndimage.map_coordinates(index, moved, order=0, mode="nearest")
@@ -520,13 +676,18 @@ class _Canvas:
         return cls(y, x, seen, np.asarray(ndimage.distance_transform_edt(~edge)) / 2, fine)
 
     def pattern(self, centre: Floats, rng: np.random.Generator) -> tuple[str, Floats]:
-        """How a stain spreads within a cell: its membrane (most; more on one side than on the other), cytoplasm or nucleus."""
+        """How a stain spreads within a cell: its membrane (most.
+
+        More on one side than on the other), cytoplasm or nucleus.
+        """
         kind = str(rng.choice(["membrane", "cytoplasm", "nuclear"], p=[0.65, 0.2, 0.15]))
         if kind == "nuclear":
             return kind, np.tanh(self.nuclei / 1.5)
         if kind == "cytoplasm":
             hollow = 1 - rng.uniform(0.2, 0.8) * np.clip(self.nuclei / 2, 0, 1)
-            return kind, np.clip(self.inward / 1.5, 0, 1) * hollow * np.exp(0.4 * _noise(self.seen.shape, 1.5, rng))
+            return kind, np.clip(self.inward / 1.5, 0, 1) * hollow * np.exp(
+                0.4 * _noise(self.seen.shape, 1.5, rng)
+            )
         line = np.exp(-((self.inward / rng.uniform(0.6, 1.4)) ** 2)) + rng.uniform(0, 0.3)
         turn, uneven = rng.uniform(0, 2 * np.pi, (2, len(centre) + 1)), rng.uniform(0, 1.3)
         middle = np.vstack([centre, [[0, 0]]])[self.seen]  # the last: outside cells
@@ -535,11 +696,15 @@ class _Canvas:
         return kind, line * np.exp(uneven * around - 0.3 * uneven**2)
 
 
-def drawn(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 10) -> Field | None:
-    """Markers with known truth, drawn on the field's cells and nuclei: some cells stained, in nuclear haze and background.
+def drawn(
+    field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 10
+) -> Field | None:
+    """Markers with known truth, drawn on the field's cells and nuclei.
 
-    One in five has no positive cell, and shows its haze alone. Positive cells that do not stand out are undefined, as are
-    negative ones on which a neighbour's stain lies.
+    Some cells stained, in nuclear haze and background.
+
+    One in five has no positive cell, and shows its haze alone. Positive cells that do not stand out
+    are undefined, as are negative ones on which a neighbour's stain lies.
     """
     index, n, of_cells = field.index, field.mean.shape[1], _mean_of(field)
     stains = [k for k, c in enumerate(field.channels) if c in nuclear]
@@ -550,13 +715,25 @@ def drawn(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, t
         nuclei_at = field.image[rng.choice(stains)].astype(np.float32)
         nuclei_at = nuclei_at / max(float(of_cells(nuclei_at).mean()), 1e-6)
         canvas = _Canvas.of(index, nuclei_at, rng)
-        share = np.exp(rng.uniform(np.log(0.01), np.log(0.65))) if rng.random() < 0.6 else rng.uniform(0.15, 0.8)
+        share = (
+            np.exp(rng.uniform(np.log(0.01), np.log(0.65)))
+            if rng.random() < 0.6
+            else rng.uniform(0.15, 0.8)
+        )
         share *= rng.random() < 0.8
-        wish = rng.uniform(0, 1.5) * _noise(index.shape, rng.uniform(8, 40), rng)[at] + rng.normal(size=n)  # some in clusters
+        wish = rng.uniform(0, 1.5) * _noise(index.shape, rng.uniform(8, 40), rng)[at] + rng.normal(
+            size=n
+        )  # some in clusters
         positive = wish > np.quantile(wish, 1 - share) if share else np.zeros(n, bool)
-        level = np.where(positive, np.exp(rng.uniform(0.2, 0.6) * rng.normal(size=n)), rng.uniform(0, 0.12) * rng.random(n))
+        level = np.where(
+            positive,
+            np.exp(rng.uniform(0.2, 0.6) * rng.normal(size=n)),
+            rng.uniform(0, 0.12) * rng.random(n),
+        )
         kind, pattern = canvas.pattern(centre, rng)
-        fine = ndimage.gaussian_filter(np.append(level, 0.0)[canvas.seen] * pattern, 2 * rng.uniform(0.3, 1.0))
+        fine = ndimage.gaussian_filter(
+            np.append(level, 0.0)[canvas.seen] * pattern, 2 * rng.uniform(0.3, 1.0)
+        )
         stain = fine.reshape(index.shape[0], 2, index.shape[1], 2).mean((1, 3))
         signal = of_cells(stain)
         unit = max(float(np.median(signal[positive])), 1e-6) if positive.any() else 1.0
@@ -565,24 +742,37 @@ def drawn(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, t
         norm = float(np.percentile(plane, 99.9))
         if norm <= 0:
             continue
-        least = 0.35 if positive.all() else max(0.35, float(np.std(of_cells(plane - stain)[~positive])))
-        truth = np.where(positive & (signal < least) | ~positive & (signal > least), -1, positive).astype(np.int8)
+        least = (
+            0.35 if positive.all() else max(0.35, float(np.std(of_cells(plane - stain)[~positive])))
+        )
+        truth = np.where(
+            positive & (signal < least) | ~positive & (signal > least), -1, positive
+        ).astype(np.int8)
         mean = (of_cells(plane) / norm).astype(np.float16)
         rows.append((np.minimum(plane / norm, 8).astype(np.float16), mean, truth, f"drawn {kind}"))
     return Field.of(rows, field, stains)
 
 
 def _haze(index: Array, nuclei_at: Array, rng: np.random.Generator, *, alone: bool) -> Floats:
-    """(Y, X) nuclear haze, uneven from cell to cell, and background, in units of a positive cell's stain; bright specks."""
+    """(Y, X) nuclear haze, uneven from cell to cell, and background, in units of a positive cell's
+    stain; bright specks.
+    """
     haze = np.exp(rng.uniform(np.log(0.1), np.log(1.2))) * (alone or rng.random() < 0.8)
     even = np.exp(rng.uniform(np.log(0.05), np.log(2))) * (rng.random() < 0.6)
     blurred, most = ndimage.gaussian_filter(nuclei_at, rng.uniform(0.3, 1.5)), rng.uniform(1.5, 4)
-    uneven = np.append(np.exp(rng.uniform(0, 0.45) * rng.normal(size=index.max() + 1)), 1.0)  # the last is index -1
+    uneven = np.append(
+        np.exp(rng.uniform(0, 0.45) * rng.normal(size=index.max() + 1)), 1.0
+    )  # the last is index -1
     shade = most * np.tanh(blurred / most) * ndimage.gaussian_filter(uneven[index], 0.7)
     slow = np.exp(rng.uniform(0.05, 0.5) * _smooth(index.shape, rng))
     grain = 1 + rng.uniform(0.02, 0.12) * _noise(index.shape, rng.uniform(0.6, 1.2), rng)
-    dots = (rng.random(index.shape) < rng.choice([0, 0, 2e-4, 1e-3])) * rng.lognormal(3, 0.7, index.shape)
-    return np.asarray((haze * shade + even) * slow * grain + ndimage.gaussian_filter(dots, rng.uniform(0.6, 1.6)), np.float64)
+    dots = (rng.random(index.shape) < rng.choice([0, 0, 2e-4, 1e-3])) * rng.lognormal(
+        3, 0.7, index.shape
+    )
+    return np.asarray(
+        (haze * shade + even) * slow * grain + ndimage.gaussian_filter(dots, rng.uniform(0.6, 1.6)),
+        np.float64,
+    )
 
 
 def _photographed(plane: Floats, rng: np.random.Generator) -> Floats:
@@ -607,11 +797,15 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 
 def pool(run: Path, data: Path, *, calls: bool = True) -> None:
-    """``run/pool/real_<dataset>__<fov>__<0: plain, 1 ...: hazed, nuclei: softened, drawn1 ...>.npz``, for `train_default`.
+    """``run/pool/real_<dataset>__<fov>__<0.
+
+    Plain, 1 ...: hazed, nuclei: softened, drawn1 ...>.npz``, for `train_default`.
 
     Without the calls, for `ablation.py`, in ``run/pool_without_calls``.
     """
-    rng, soft, draw = (np.random.default_rng([SEED, k]) for k in range(3))  # one kind does not hang on the other
+    rng, soft, draw = (
+        np.random.default_rng([SEED, k]) for k in range(3)
+    )  # one kind does not hang on the other
     folder = run / ("pool" if calls else "pool_without_calls")
     folder.mkdir(parents=True, exist_ok=True)
     known = read(run, data)
@@ -631,18 +825,30 @@ def pool(run: Path, data: Path, *, calls: bool = True) -> None:
                 (name, fov_id, c, *(int((t == v).sum()) for v in (1, 0, -1)))
                 for c, t in zip(field.channels, field.truth, strict=True)
             ]
-    table = pd.DataFrame(rows, columns=["dataset", "fov", "channel", "positive", "negative", "undefined"])
+    table = pd.DataFrame(
+        rows, columns=["dataset", "fov", "channel", "positive", "negative", "undefined"]
+    )
     table.to_csv(folder / "targets.csv", index=False)
-    sys.stdout.write(table.groupby("dataset")[["positive", "negative", "undefined"]].sum().to_string() + "\n")
+    sys.stdout.write(
+        table.groupby("dataset")[["positive", "negative", "undefined"]].sum().to_string() + "\n"
+    )
 
 
 def main() -> None:
     """Parse and run one stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("ladders", "pool"))
-    parser.add_argument("--run", type=Path, required=True, help="folder of this run, outside the repository")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the datasets")
-    parser.add_argument("--without-calls", action="store_true", help="pool: targets by the ladders alone")
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder of this run, outside the repository"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder of the datasets"
+    )
+    parser.add_argument(
+        "--without-calls", action="store_true", help="pool: targets by the ladders alone"
+    )
     args = parser.parse_args()
     if args.stage == "ladders":
         ladders(args.run, args.data)

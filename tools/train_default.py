@@ -1,24 +1,28 @@
 r"""Train the default model by the recipe ``compact-6.toml``: simulate -> real -> train -> export.
 
-    python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core a field of view
-    python tools/real_labels.py pool --run /tmp/run --data ../shared/data         # real tissue, read by eye
-    python tools/train_default.py train --run /tmp/run --cores 1                  # after a kill: the same line goes on
-    python tools/train_default.py train --run /tmp/run/second --pool /tmp/run/pool --cores 1 \
+    python tools/train_default.py simulate --run /tmp/run                         # 2 s of one core
+    a field of view python tools/real_labels.py pool --run /tmp/run --data ../shared/data         #
+    real tissue, read by eye python tools/train_default.py train --run /tmp/run --cores 1
+    # after a kill: the same line goes on python tools/train_default.py train --run /tmp/run/second
+    --pool /tmp/run/pool --cores 1 \
         --change 'seed = 72' 'crops.side = 176' 'crops.batch = 12' 'optimiser.f1 = 3'
-    python tools/train_default.py train --run /tmp/run/third --pool /tmp/run/pool --cores 1 --change 'seed = 61' 'steps = 1500'
-    python tools/train_default.py export --run /tmp/run --average /tmp/run/second /tmp/run/third  # -> src/panimbus/model/shipped
-    panimbus evaluate examples/dev_gold.toml --model compact-6 --out /tmp/run/measured  # then export again, with the figures
+    python tools/train_default.py train --run /tmp/run/third --pool /tmp/run/pool --cores 1 --change
+    'seed = 61' 'steps = 1500' python tools/train_default.py export --run /tmp/run --average
+    /tmp/run/second /tmp/run/third  # -> src/panimbus/model/shipped panimbus evaluate
+    examples/dev_gold.toml --model compact-6 --out /tmp/run/measured  # then export again, with the
+    figures
 
-The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random platform, brought to 1 µm a pixel
-as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py`` writes them. A training example is one marker of a crop,
-simulated or real: the dataset by its share, then any field of view and channel of it, at a scale of its own.
-Loss: binary cross-entropy of the pixels, weighted so that each cell counts the same, plus that of each cell's mean score,
-which is what is thresholded; labels smoothed; cells whose label is undefined carry none. Each crop is seen twice, with another
-wrong normaliser each time, and the squared difference of a cell's two logits is a loss too (`OPTIMISER`'s ``agreement``), as is
-what the calls at 0.5 of each crop lack of an F1 of 1 (``f1``).
-compact-1 began from nothing and saw simulation alone. The ranges of the simulator's confounders were set after trial runs of
-compact-1 were measured on dev_gold.
-Progress in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes.
+The pool: ``fov_<seed>.npz``, each a simulated field of view with random markers on one random
+platform, brought to 1 µm a pixel as `panimbus.infer` does, and ``real_*.npz`` as ``real_labels.py``
+writes them. A training example is one marker of a crop, simulated or real: the dataset by its
+share, then any field of view and channel of it, at a scale of its own. Loss: binary cross-entropy
+of the pixels, weighted so that each cell counts the same, plus that of each cell's mean score,
+which is what is thresholded; labels smoothed; cells whose label is undefined carry none. Each crop
+is seen twice, with another wrong normaliser each time, and the squared difference of a cell's two
+logits is a loss too (`OPTIMISER`'s ``agreement``), as is what the calls at 0.5 of each crop lack of
+an F1 of 1 (``f1``). compact-1 began from nothing and saw simulation alone. The ranges of the
+simulator's confounders were set after trial runs of compact-1 were measured on dev_gold. Progress
+in ``<run>/log.csv``, state in ``<run>/last.pt`` (net, EMA, optimiser, step), every two minutes.
 """
 
 from __future__ import annotations
@@ -47,8 +51,12 @@ if TYPE_CHECKING:
     from panimbus.model.unet import CompactUNet
     from panimbus.simulate import SimulatedTissue
 
-RECIPE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "compact-6.toml").read_text(encoding="utf-8"))
-NET, SIMULATION, REAL, CROPS, OPTIMISER = (RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser"))
+RECIPE: dict[str, Any] = tomllib.loads(
+    (Path(__file__).parent / "compact-6.toml").read_text(encoding="utf-8")
+)
+NET, SIMULATION, REAL, CROPS, OPTIMISER = (
+    RECIPE[k] for k in ("net", "simulation", "real", "crops", "optimiser")
+)
 
 
 def change_recipe(lines: Sequence[str]) -> None:
@@ -66,7 +74,9 @@ def draw_tissue(seed: int) -> SimulatedTissue:
     from panimbus.simulate import simulate_tissue
 
     rng = np.random.default_rng([20261123, seed])
-    platform = str(rng.choice(list(SIMULATION["platforms"]), p=list(SIMULATION["platforms"].values())))
+    platform = str(
+        rng.choice(list(SIMULATION["platforms"]), p=list(SIMULATION["platforms"].values()))
+    )
     mpp = 1.0 if platform == "imc" else 0.5
     shape = (round(SIMULATION["side_um"] / mpp),) * 2
     return simulate_tissue(shape, mpp, panel=SIMULATION["markers"], seed=rng, platform=platform)
@@ -137,8 +147,12 @@ class Fov:
     seldom: np.ndarray  # (C,) bool: nuclear channels, which are drawn more seldom
     real: bool
     channels: list[str]
-    counterstain: np.ndarray  # (C,) rank correlation of the cells' means with the counterstain's; NaN = not known
-    pooled: list[dict[str, float]] | None = None  # a channel's statistics over all FOVs of a real dataset, as in prediction
+    counterstain: (
+        np.ndarray
+    )  # (C,) rank correlation of the cells' means with the counterstain's; NaN = not known
+    pooled: list[dict[str, float]] | None = (
+        None  # a channel's statistics over all FOVs of a real dataset, as in prediction
+    )
 
 
 def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
@@ -148,7 +162,11 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
         area = np.bincount((index + 1).ravel(), minlength=truth.shape[1] + 1)[1:]
         names = z["channels"].tolist() if "channels" in z else [""] * len(truth)
         seldom = z["seldom"] if "seldom" in z else np.zeros(len(truth), bool)
-        keep = [k for k, name in enumerate(names) if not any(fnmatch(prefix + name, pattern) for pattern in without)]
+        keep = [
+            k
+            for k, name in enumerate(names)
+            if not any(fnmatch(prefix + name, pattern) for pattern in without)
+        ]
         return Fov(
             image=z["image"][keep],
             index=index,
@@ -159,7 +177,9 @@ def read_fov(path: Path, prefix: str = "", without: Sequence[str] = ()) -> Fov:
             seldom=seldom[keep],
             real=bool(prefix),
             channels=[names[k] for k in keep],
-            counterstain=z["counterstain"][keep] if "counterstain" in z else np.full(len(keep), np.nan),
+            counterstain=(
+                z["counterstain"][keep] if "counterstain" in z else np.full(len(keep), np.nan)
+            ),
         )
 
 
@@ -172,10 +192,15 @@ def quantiles(mean: np.ndarray, outside: float) -> dict[str, float]:
 
 
 def pool_statistics(fovs: Sequence[Fov]) -> None:
-    """Tell the FOVs of one dataset, in units of its normaliser, each channel's statistics over all of them."""
+    """Tell the FOVs of one dataset, in units of its normaliser, each channel's statistics over all
+    of them.
+    """
     for name in {n for fov in fovs for n in fov.channels}:
         having = [(fov, fov.channels.index(name)) for fov in fovs if name in fov.channels]
-        found = quantiles(np.concatenate([f.mean[c] for f, c in having]), float(np.mean([f.outside[c] for f, c in having])))
+        found = quantiles(
+            np.concatenate([f.mean[c] for f, c in having]),
+            float(np.mean([f.outside[c] for f, c in having])),
+        )
         alike = np.mean([f.counterstain[c] for f, c in having])
         found |= {} if np.isnan(alike) else {"counterstain": float(alike)}
         for fov, c in having:
@@ -184,7 +209,8 @@ def pool_statistics(fovs: Sequence[Fov]) -> None:
 
 
 def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None:
-    """Planes (V, P, s, s), stats (V, S), index (s, s), truth (m,) and area (m,) of a random crop, or None without known cells.
+    """Planes (V, P, s, s), stats (V, S), index (s, s), truth (m,) and area (m,) of a random crop,
+    or None without known cells.
 
     V views that differ in the normaliser alone: 2 where they are to agree, else 1.
     """
@@ -202,7 +228,9 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
     if side != crop:
         at = (np.arange(crop) + 0.5) * (side / crop)
         index = index[np.ix_(at.astype(int), at.astype(int))]
-        image = ndimage.map_coordinates(image, np.meshgrid(at - 0.5, at - 0.5, indexing="ij"), order=1, mode="nearest")
+        image = ndimage.map_coordinates(
+            image, np.meshgrid(at - 0.5, at - 0.5, indexing="ij"), order=1, mode="nearest"
+        )
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     index, image = np.rot90(index, turns), np.rot90(image, turns)
     if flip:
@@ -220,15 +248,26 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
         drawn = rng.choice(len(mean), size=400, p=odds / odds.sum())
         known = quantiles(mean[drawn], fov.outside[c] * math.exp(rng.normal(0, 0.2)))
     alike = fov.counterstain[c] if fov.real else drawn_likeness(truth, rng)
-    likeness = {} if np.isnan(alike) or rng.random() < REAL["nameless"] else {COUNTERSTAIN: float(alike)}
+    likeness = (
+        {} if np.isnan(alike) or rng.random() < REAL["nameless"] else {COUNTERSTAIN: float(alike)}
+    )
     of_labels = label_planes(NET["planes"], index)
     planes, stats = [], []
     for _ in range(2 if OPTIMISER["agreement"] else 1):
-        norm = np.float32(math.exp(float(np.clip(rng.normal(0, CROPS["normaliser"]), -0.9, 0.9))))  # off by up to 2.5x
+        norm = np.float32(
+            math.exp(float(np.clip(rng.normal(0, CROPS["normaliser"]), -0.9, 0.9)))
+        )  # off by up to 2.5x
         seen = {name: v / norm for name, v in known.items() if name != COUNTERSTAIN} | likeness
         stats.append(stat_vector(seen, NET["stats"]))
         planes.append(
-            channel_planes(of_labels.copy(), NET["planes"], image / norm, index=index, cell_mean=mean / norm, known=seen)
+            channel_planes(
+                of_labels.copy(),
+                NET["planes"],
+                image / norm,
+                index=index,
+                cell_mean=mean / norm,
+                known=seen,
+            )
         )
     return np.stack(planes), np.stack(stats), index, truth, fov.area * (crop / side) ** 2
 
@@ -236,13 +275,20 @@ def example(fov: Fov, rng: np.random.Generator) -> tuple[np.ndarray, ...] | None
 def drawn_likeness(truth: np.ndarray, rng: np.random.Generator) -> float:
     """What a simulated channel's likeness to a counterstain may be: its field of view has none."""
     share = (truth == 1).sum() / max((truth >= 0).sum(), 1)
-    return 1.0 if share > 0.9 else float(rng.uniform(0.6, 0.95) if share == 0 else rng.uniform(0, 0.6))
+    return (
+        1.0 if share > 0.9 else float(rng.uniform(0.6, 0.95) if share == 0 else rng.uniform(0, 0.6))
+    )
 
 
-def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
-    """Tensors of a batch: planes, stats, cell number of each pixel (0 = none), and per cell: target, weight.
+def batch(
+    fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator, size: int
+) -> tuple[torch.Tensor, ...]:
+    """Tensors of a batch.
 
-    Where crops are seen twice, first all of them once, then again in the same order: of n cells, k and k + n / 2 are the same.
+    Planes, stats, cell number of each pixel (0 = none), and per cell: target, weight.
+
+    Where crops are seen twice, first all of them once, then again in the same order: of n cells, k
+    and k + n / 2 are the same.
     """
     import torch
 
@@ -273,7 +319,9 @@ def batch(fovs: list[Fov], real: dict[str, list[Fov]], rng: np.random.Generator,
     first = np.stack(cells)
     every = [np.where(first > 0, first + view * (offset - 1), 0) for view in range(views)]
     return (
-        torch.from_numpy(np.concatenate(np.stack(planes, 1))).contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(np.concatenate(np.stack(planes, 1))).contiguous(
+            memory_format=torch.channels_last
+        ),
         torch.from_numpy(np.concatenate(np.stack(stats, 1))),
         torch.from_numpy(np.concatenate(every)),
         torch.from_numpy(np.concatenate([np.zeros(1), *target * views]).astype(np.float32)),
@@ -287,26 +335,32 @@ def loss_of(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of a batch, and each cell's mean score.
 
-    Pixel loss in which each cell counts by its weight, plus those of each cell's mean score, of its views' disagreement, and of
-    what a crop's calls lack of an F1 of 1.
+    Pixel loss in which each cell counts by its weight, plus those of each cell's mean score, of its
+    views' disagreement, and of what a crop's calls lack of an F1 of 1.
     """
     import torch
 
     from panimbus.model.loss import cell_losses, lack_of_f1, smoothed
 
-    pixel, whole, score, _ = cell_losses(logits, cells, smoothed(target, 2 * OPTIMISER["smoothing"]))
+    pixel, whole, score, _ = cell_losses(
+        logits, cells, smoothed(target, 2 * OPTIMISER["smoothing"])
+    )
     loss = ((0.5 * pixel + whole) * weight).sum() / weight.sum()
     mean = score[1:].clamp(1e-4, 1 - 1e-4)
     if OPTIMISER["agreement"]:
         first, second = torch.logit(mean).chunk(2)
         apart = (first - second).clamp(-2, 2) ** 2  # a cell whose views are far apart does not pull
-        loss = loss + OPTIMISER["agreement"] * (apart * weight[1:].chunk(2)[0]).sum() / (0.5 * weight.sum())
+        loss = loss + OPTIMISER["agreement"] * (apart * weight[1:].chunk(2)[0]).sum() / (
+            0.5 * weight.sum()
+        )
     if OPTIMISER["f1"]:
         loss = loss + OPTIMISER["f1"] * lack_of_f1(score, target, cells, weight > 0).mean()
     return loss, mean
 
 
-def validation(net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]) -> tuple[float, float, float]:
+def validation(
+    net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]
+) -> tuple[float, float, float]:
     """Loss, F1 and balanced accuracy at 0.5 on crops of held-out FOVs, simulated or real."""
     import torch
 
@@ -320,15 +374,27 @@ def validation(net: CompactUNet, fovs: list[Fov], real: dict[str, list[Fov]]) ->
             t.append(target[1:].numpy())
             s.append(mean.numpy())
     truth, score = np.concatenate(t) > 0.5, np.concatenate(s) > 0.5
-    tp, fp, fn, tn = (truth & score).sum(), (~truth & score).sum(), (truth & ~score).sum(), (~truth & ~score).sum()
-    return float(np.mean(losses)), 2 * tp / max(2 * tp + fp + fn, 1), 0.5 * (tp / max(tp + fn, 1) + tn / max(tn + fp, 1))
+    tp, fp, fn, tn = (
+        (truth & score).sum(),
+        (~truth & score).sum(),
+        (truth & ~score).sum(),
+        (~truth & ~score).sum(),
+    )
+    return (
+        float(np.mean(losses)),
+        2 * tp / max(2 * tp + fp + fn, 1),
+        0.5 * (tp / max(tp + fn, 1) + tn / max(tn + fp, 1)),
+    )
 
 
 def mirrored(fov: Fov) -> Fov:
     """A FOV that is smaller than a crop is continued by its mirror image, as in prediction."""
     least = math.ceil(CROPS["side"] * math.exp(REAL["zoom"])) + 1
     beyond = [(0, max(least - n, 0)) for n in fov.index.shape]
-    index, image = np.pad(fov.index, beyond, mode="symmetric"), np.pad(fov.image, [(0, 0), *beyond], mode="symmetric")
+    index, image = (
+        np.pad(fov.index, beyond, mode="symmetric"),
+        np.pad(fov.image, [(0, 0), *beyond], mode="symmetric"),
+    )
     return replace(fov, index=index, image=image)
 
 
@@ -339,11 +405,15 @@ class Pool:
         self.fovs: list[Fov] = []
         self.held_out: list[Fov] = []
         for path in sorted(folder.glob("fov_????????.npz")):
-            (self.fovs if int(path.stem[4:]) < SIMULATION["held_out"][0] else self.held_out).append(read_fov(path))
+            (self.fovs if int(path.stem[4:]) < SIMULATION["held_out"][0] else self.held_out).append(
+                read_fov(path)
+            )
         self.real: dict[str, list[Fov]] = {}
         self.real_held_out: dict[str, list[Fov]] = {}
         for (dataset, name, _), fov in read_real(folder, without):
-            (self.real_held_out if name in REAL["held_out"] else self.real).setdefault(dataset, []).append(mirrored(fov))
+            (self.real_held_out if name in REAL["held_out"] else self.real).setdefault(
+                dataset, []
+            ).append(mirrored(fov))
 
 
 def read_real(folder: Path, without: Sequence[str] = ()) -> list[tuple[tuple[str, str, str], Fov]]:
@@ -353,7 +423,9 @@ def read_real(folder: Path, without: Sequence[str] = ()) -> list[tuple[tuple[str
     """
     out, plain = [], defaultdict(list)
     for path in sorted(folder.glob("real_*.npz")):
-        dataset, name, copy = re.fullmatch(r"real_(.+?)__(.+)__(\d+|nuclei|drawn\d+)", path.stem).groups()
+        dataset, name, copy = re.fullmatch(
+            r"real_(.+?)__(.+)__(\d+|nuclei|drawn\d+)", path.stem
+        ).groups()
         kind = "plain" if copy == "0" else "hazed" if copy.isdigit() else copy.rstrip("0123456789")
         fov = read_fov(path, f"{dataset}/{kind}/", without)
         if len(fov.image):
@@ -385,7 +457,10 @@ def new_net() -> CompactUNet:
 
 
 def start_from(net: CompactUNet, model: str) -> None:
-    """Let the net compute what a model of the same widths does: planes and statistics that are new count nothing yet."""
+    """Let the net compute what a model of the same widths does.
+
+    Planes and statistics that are new count nothing yet.
+    """
     import torch
 
     from panimbus.model.weights import load_torch, resolve_model
@@ -399,12 +474,17 @@ def start_from(net: CompactUNet, model: str) -> None:
     ):
         old = given[layer].unflatten(1, (len(had), of))
         nothing = torch.zeros_like(old[:, 0])
-        given[layer] = torch.stack([old[:, had.index(n)] if n in had else nothing for n in names], 1).flatten(1, 2)
+        given[layer] = torch.stack(
+            [old[:, had.index(n)] if n in had else nothing for n in names], 1
+        ).flatten(1, 2)
     net.load_state_dict(given)
 
 
 def load_state(run: Path) -> State:
-    """A new state, from nothing or from a shipped model's weights; or the one of ``<run>/last.pt``."""
+    """A new state, from nothing or from a shipped model's weights.
+
+    Or the one of ``<run>/last.pt``.
+    """
     import torch
 
     torch.manual_seed(RECIPE["seed"])
@@ -412,7 +492,9 @@ def load_state(run: Path) -> State:
     if RECIPE["start"]:
         start_from(net, RECIPE["start"])
     ema.load_state_dict(net.state_dict())
-    optimiser = torch.optim.AdamW(net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"])
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=OPTIMISER["rate"], weight_decay=OPTIMISER["weight_decay"]
+    )
     state = State(net, ema, optimiser)
     if (run / "last.pt").exists():
         saved = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
@@ -427,11 +509,16 @@ def save_state(run: Path, state: State, pool: Pool) -> None:
     import torch
 
     parts = {name: getattr(state, name).state_dict() for name in ("net", "ema", "optimiser")}
-    torch.save(parts | {"simulated": len(pool.fovs), "step": state.step, "spent": state.spent}, run / "next.pt")
+    torch.save(
+        parts | {"simulated": len(pool.fovs), "step": state.step, "spent": state.spent},
+        run / "next.pt",
+    )
     (run / "next.pt").replace(run / "last.pt")
 
 
-def gradient(net: CompactUNet, data: tuple[torch.Tensor, ...]) -> tuple[float, tuple[torch.Tensor, ...]]:
+def gradient(
+    net: CompactUNet, data: tuple[torch.Tensor, ...]
+) -> tuple[float, tuple[torch.Tensor, ...]]:
     """Loss of a batch, and its gradient by each parameter."""
     import torch
 
@@ -443,7 +530,10 @@ def gradient(net: CompactUNet, data: tuple[torch.Tensor, ...]) -> tuple[float, t
 
 
 def train_step(state: State, parts: Sequence[tuple[torch.Tensor, ...]], threads: Executor) -> float:
-    """One step of AdamW on batches of one size, a thread each, and of the moving average; returns the loss."""
+    """One step of AdamW on batches of one size, a thread each, and of the moving average.
+
+    Returns the loss.
+    """
     import torch
 
     falling = 0.5 * (1 + math.cos(math.pi * state.step / RECIPE["steps"]))
@@ -468,14 +558,19 @@ def train(run: Path, pool_folder: Path, without: Sequence[str], cores: int) -> N
     import torch
 
     run.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # two halves of a batch on a core each are half as long again as quick as one batch on two cores
+    torch.set_num_threads(
+        1
+    )  # two halves of a batch on a core each are half as long again as quick as one batch on two cores
     state, pool = load_state(run), Pool(pool_folder, without)
     rng = np.random.default_rng([RECIPE["seed"], state.step])
     begun = time.monotonic() - state.spent
     saved, running = time.monotonic(), math.nan
 
     def parts() -> list[tuple[torch.Tensor, ...]]:
-        return [batch(pool.fovs, pool.real, rng, CROPS["batch"] // CROPS["parts"]) for _ in range(CROPS["parts"])]
+        return [
+            batch(pool.fovs, pool.real, rng, CROPS["batch"] // CROPS["parts"])
+            for _ in range(CROPS["parts"])
+        ]
 
     with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(cores) as threads:
         coming = ahead.submit(parts)
@@ -490,7 +585,12 @@ def train(run: Path, pool_folder: Path, without: Sequence[str], cores: int) -> N
                 figures = [*validation(state.ema, pool.held_out, {}), math.nan, math.nan, math.nan]
                 if pool.real_held_out:
                     figures[3:] = validation(state.ema, [], pool.real_held_out)
-                line = ",".join([f"{state.step},{state.spent / 60:.1f},{running:.4f}", *(f"{v:.4f}" for v in figures)])
+                line = ",".join(
+                    [
+                        f"{state.step},{state.spent / 60:.1f},{running:.4f}",
+                        *(f"{v:.4f}" for v in figures),
+                    ]
+                )
                 with (run / "log.csv").open("a") as f:
                     f.write(line + "\n")
                 print(line, flush=True)
@@ -499,13 +599,15 @@ def train(run: Path, pool_folder: Path, without: Sequence[str], cores: int) -> N
 
 # ---------------------------------------------------------------- export
 NOT_FOR = (
-    "H&E, immunohistochemistry, transcripts, and images without a segmentation. No clinical use. Known failures: uneven nuclear "
-    "or diffuse haze in fluorescence (hazy CD4: positive cells missed; CD20: too many positive), cells beside the bright ones of "
-    "the red pulp (CD68, SMA in crowded imaging mass cytometry: too many positive), single false positives of markers that no "
-    "cell carries, rare nuclear markers whose dim cells are missed (FoxP3), "
-    "nuclear stains and nuclear haze where no channel has a counterstain's name (one is taken for the other), a stain of all "
-    "nuclei under another name beside a counterstain (taken for its haze), and graded markers in which no line divides positive "
-    "from negative. In pictures, on simulated tissue: benchmarks/model/failures.png of the repository."
+    "H&E, immunohistochemistry, transcripts, and images without a segmentation. No clinical use."
+    " Known failures: uneven nuclear or diffuse haze in fluorescence (hazy CD4: positive cells"
+    " missed; CD20: too many positive), cells beside the bright ones of the red pulp (CD68, SMA in"
+    " crowded imaging mass cytometry: too many positive), single false positives of markers that no"
+    " cell carries, rare nuclear markers whose dim cells are missed (FoxP3), nuclear stains and"
+    " nuclear haze where no channel has a counterstain's name (one is taken for the other), a stain"
+    " of all nuclei under another name beside a counterstain (taken for its haze), and graded"
+    " markers in which no line divides positive from negative. In pictures, on simulated tissue:"
+    " benchmarks/model/failures.png of the repository."
 )
 
 
@@ -516,21 +618,35 @@ def trained_on(states: Sequence[dict[str, Any]]) -> str:
     begun = f"Weights of {RECIPE['start']}, then " if RECIPE["start"] else ""
     crop, real = f"{CROPS['side']} x {CROPS['side']} px at 1 µm/px", f"{100 * REAL['share']:.0f} %"
     runs = (
-        f"The mean of the weights of {len(states)} runs, which differ as the recipe says. The first: " if len(states) > 1 else ""
+        f"The mean of the weights of {len(states)} runs, which differ as the recipe says. The"
+        " first: "
+        if len(states) > 1
+        else ""
     )
-    twice = ", each seen twice with two wrong normalisers, whose calls are to agree" if OPTIMISER["agreement"] else ""
-    lack = "What the calls at 0.5 of a crop lack of an F1 of 1 was part of the loss. " if OPTIMISER["f1"] else ""
+    twice = (
+        ", each seen twice with two wrong normalisers, whose calls are to agree"
+        if OPTIMISER["agreement"]
+        else ""
+    )
+    lack = (
+        "What the calls at 0.5 of a crop lack of an F1 of 1 was part of the loss. "
+        if OPTIMISER["f1"]
+        else ""
+    )
     return (
-        f"{runs}{begun}{state['step']} steps ({state['spent'] / 60:.0f} minutes on a core) of {CROPS['batch']} views of crops of "
-        f"{crop}{twice}. From simulation (panimbus.simulate): {state['simulated']} fields of view of {side} x {side} µm with "
-        f"{markers} random markers each, platforms {platforms}. {real} of the crops are real, with targets from staining read by "
-        "eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 5,109 cells called one by one; machine vision), "
-        "partly with nuclear haze and diffuse background added, nuclear stains partly blurred, and with markers drawn on these "
-        "fields' cells and nuclei (tools/real_labels.py): imaging mass cytometry of spleen "
-        "(ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of lymphoid tissue, raw and "
-        "denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) "
-        f"and Vectra (akoyabio/phenoptr, zlib; 1); shares {REAL['datasets']}. None of them is a field of view of dev_gold. "
-        f"{lack}At the end {RECIPE['offset']} was added to all logits (the recipe says why)."
+        f"{runs}{begun}{state['step']} steps ({state['spent'] / 60:.0f} minutes on a core) of"
+        f" {CROPS['batch']} views of crops of {crop}{twice}. From simulation (panimbus.simulate):"
+        f" {state['simulated']} fields of view of {side} x {side} µm with {markers} random markers"
+        f" each, platforms {platforms}. {real} of the crops are real, with targets from staining"
+        " read by eye (tools/readings.csv: two readings a channel; tools/cell_calls.csv: 5,109"
+        " cells called one by one; machine vision), partly with nuclear haze and diffuse"
+        " background added, nuclear stains partly blurred, and with markers drawn on these fields'"
+        " cells and nuclei (tools/real_labels.py): imaging mass cytometry of spleen"
+        " (ImmuneDynamics/SpectreMAP, MIT; 13 fields of view, two of them held out), MIBI-TOF of"
+        " lymphoid tissue, raw and denoised (angelolab/MAUI, BSD-3; 2), imaging mass cytometry of"
+        " a squamous tumour (michael-haley/imcanalysis, BSD-3; 1) and Vectra (akoyabio/phenoptr,"
+        f" zlib; 1); shares {REAL['datasets']}. None of them is a field of view of dev_gold."
+        f" {lack}At the end {RECIPE['offset']} was added to all logits (the recipe says why)."
     )
 
 
@@ -543,20 +659,27 @@ def measured(metrics: dict[str, Any]) -> str:
     def each(method: str) -> str:
         return ", ".join(f"{k} {v:.3f}" for k, v in f1[method].items())
 
-    own = ", ".join(f"{k} {v:.3f} ({bounds[k][0]:.3f}-{bounds[k][1]:.3f})" for k, v in f1["model"].items())
+    own = ", ".join(
+        f"{k} {v:.3f} ({bounds[k][0]:.3f}-{bounds[k][1]:.3f})" for k, v in f1["model"].items()
+    )
     return (
-        "dev_gold (1,056 calls made by eye on four fields of view of three datasets; undetermined ones left out), weighted F1 "
-        f"at 0.5, mean over markers, then datasets, 8 views, with 95 % bootstrap intervals: {own}. Otsu on mean intensity: "
-        f"{each('otsu')}. Best threshold a marker on mean intensity (an oracle): {each('intensity_best')}. Expected calibration "
-        f"error {metrics['ece']:.3f}. Other fields of the spleen were trained on; lymphoma_codex and dcis_mibi were never "
-        "seen. Trial runs of a few minutes were measured there before the recipe was fixed (benchmarks/model/trials.md): the "
-        "figures are somewhat optimistic. More figures, and pictures of failures, are in benchmarks/model of the repository "
-        "(dev_gold.md, spleen.md, stress.md, robustness.md, ablation.md; failures.png)."
+        "dev_gold (1,056 calls made by eye on four fields of view of three datasets; undetermined"
+        " ones left out), weighted F1 at 0.5, mean over markers, then datasets, 8 views, with 95 %"
+        f" bootstrap intervals: {own}. Otsu on mean intensity: {each('otsu')}. Best threshold a"
+        f" marker on mean intensity (an oracle): {each('intensity_best')}. Expected calibration"
+        f" error {metrics['ece']:.3f}. Other fields of the spleen were trained on; lymphoma_codex"
+        " and dcis_mibi were never seen. Trial runs of a few minutes were measured there before"
+        " the recipe was fixed (benchmarks/model/trials.md): the figures are somewhat optimistic."
+        " More figures, and pictures of failures, are in benchmarks/model of the repository"
+        " (dev_gold.md, spleen.md, stress.md, robustness.md, ablation.md; failures.png)."
     )
 
 
 def figures(evaluation: Path) -> dict[str, Any]:
-    """The card's figures from the ``evaluation.json`` of `panimbus evaluate`; nothing if there is none."""
+    """The card's figures from the ``evaluation.json`` of `panimbus evaluate`.
+
+    Nothing if there is none.
+    """
     if not evaluation.exists():
         return {}
     said = json.loads(evaluation.read_text())
@@ -565,9 +688,15 @@ def figures(evaluation: Path) -> dict[str, Any]:
         if row["method"] in {"model", "otsu", "intensity_best"}:
             f1.setdefault(row["method"], {})[row["dataset"]] = round(row["f1"], 4)
     bounds = {
-        row["dataset"]: [round(row["f1_low"], 4), round(row["f1_high"], 4)] for row in said["means"] if row["method"] == "model"
+        row["dataset"]: [round(row["f1_low"], 4), round(row["f1_high"], 4)]
+        for row in said["means"]
+        if row["method"] == "model"
     }
-    return {"dev_gold_f1": f1, "interval_95": bounds, "ece": round(said["calibration_error"]["mean"], 4)}
+    return {
+        "dev_gold_f1": f1,
+        "interval_95": bounds,
+        "ece": round(said["calibration_error"]["mean"], 4),
+    }
 
 
 def averaged(trained: Sequence[dict[str, torch.Tensor]]) -> CompactUNet:
@@ -580,19 +709,28 @@ def averaged(trained: Sequence[dict[str, torch.Tensor]]) -> CompactUNet:
 
 
 def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> None:
-    """Write the averaged EMA weights as safetensors and ONNX, with the card; ``<run>/measured/`` fills its figures."""
+    """Write the averaged EMA weights as safetensors and ONNX, with the card.
+
+    ``<run>/measured/`` fills its figures.
+    """
     import torch
 
     from panimbus.model.card import ModelCard
     from panimbus.model.weights import save_model
 
-    states = [torch.load(one / "last.pt", map_location="cpu", weights_only=True) for one in (run, *others)]
+    states = [
+        torch.load(one / "last.pt", map_location="cpu", weights_only=True) for one in (run, *others)
+    ]
     net = averaged([state["ema"] for state in states])
     metrics = figures(run / "measured" / "evaluation.json")
     card = ModelCard(
         name=RECIPE["name"],
         architecture="compact_unet",
-        settings={"widths": tuple(NET["widths"]), "blocks": NET["blocks"], "unshuffle": NET["unshuffle"]},
+        settings={
+            "widths": tuple(NET["widths"]),
+            "blocks": NET["blocks"],
+            "unshuffle": NET["unshuffle"],
+        },
         planes=tuple(NET["planes"]),
         stats=tuple(NET["stats"]),
         mpp=1.0,
@@ -605,8 +743,11 @@ def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> Non
         date="2026-11",
         commit=commit,
         seed=RECIPE["seed"],
-        command="python tools/train_default.py (recipe: tools/compact-6.toml; exact lines in its docstring). From nothing: "
-        f"first {RECIPE['start']} and what that began from, by their cards' commands and commits",
+        command=(
+            "python tools/train_default.py (recipe: tools/compact-6.toml; exact lines in its"
+            f" docstring). From nothing: first {RECIPE['start']} and what that began from, by their"
+            " cards' commands and commits"
+        ),
     )
     shipped.mkdir(parents=True, exist_ok=True)
     save_model(shipped / RECIPE["name"], net.eval(), card)
@@ -614,18 +755,42 @@ def export(run: Path, others: Sequence[Path], shipped: Path, commit: str) -> Non
 
 def main() -> None:
     """Parse and run one stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("simulate", "train", "export"))
-    parser.add_argument("--run", type=Path, required=True, help="folder of this run, outside the repository")
-    parser.add_argument("--jobs", type=int, default=2, help="simulate: processes")
-    parser.add_argument("--pool", type=Path, help="train: another run's pool; <run>/pool by default")
-    parser.add_argument("--cores", type=int, default=2, help="train: threads that take the gradient")
-    parser.add_argument("--change", nargs="*", default=[], help="train, export: settings in the recipe's place: 'steps = 800'")
-    parser.add_argument(
-        "--without", nargs="*", default=[], help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei, drawn"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--average", type=Path, nargs="*", default=[], help="export: further runs whose weights count as much")
-    parser.add_argument("--shipped", type=Path, default=Path("src/panimbus/model/shipped"), help="export: where to")
+    parser.add_argument("stage", choices=("simulate", "train", "export"))
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder of this run, outside the repository"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="simulate: processes")
+    parser.add_argument(
+        "--pool", type=Path, help="train: another run's pool; <run>/pool by default"
+    )
+    parser.add_argument(
+        "--cores", type=int, default=2, help="train: threads that take the gradient"
+    )
+    parser.add_argument(
+        "--change",
+        nargs="*",
+        default=[],
+        help="train, export: settings in the recipe's place: 'steps = 800'",
+    )
+    parser.add_argument(
+        "--without",
+        nargs="*",
+        default=[],
+        help="train: leave out DATASET/KIND/CHANNEL (patterns); plain, hazed, nuclei, drawn",
+    )
+    parser.add_argument(
+        "--average",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="export: further runs whose weights count as much",
+    )
+    parser.add_argument(
+        "--shipped", type=Path, default=Path("src/panimbus/model/shipped"), help="export: where to"
+    )
     args = parser.parse_args()
     change_recipe(args.change)
     if args.stage == "simulate":

@@ -1,12 +1,14 @@
-"""Adaptive test-time augmentation (`--tta auto`) beside all 8 views and one: calls that differ, views that were spent, CPU time.
+"""Adaptive test-time augmentation (`--tta auto`) beside all 8 views and one: calls that differ,
+views that were spent, CPU time.
 
     python benchmarks/compute/adaptive.py [--data FOLDER]
 
-On simulated tissue of three platforms (made here, seed 9123), on the synthetic FOV of ``benchmarks/peer``, and with --data on the
-spleen (IMC), the lymphoma (CODEX) and the inForm example of the development data. Also what `panimbus.infer.adaptive` rests on:
-the spread of the mean over the first views around that over all 8, fitted on the simulated datasets alone; which 4 of the 8 views
-have the mean closest to that of all; and what windows around single cells would cost instead. Writes adaptive.json and
-adaptive.md beside this file. About 10 minutes on two cores.
+On simulated tissue of three platforms (made here, seed 9123), on the synthetic FOV of
+``benchmarks/peer``, and with --data on the spleen (IMC), the lymphoma (CODEX) and the inForm
+example of the development data. Also what `panimbus.infer.adaptive` rests on: the spread of the
+mean over the first views around that over all 8, fitted on the simulated datasets alone; which 4 of
+the 8 views have the mean closest to that of all; and what windows around single cells would cost
+instead. Writes adaptive.json and adaptive.md beside this file. About 10 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -46,8 +48,12 @@ NEAR = 0.1  # cells nearer than this to the threshold after one view would get a
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with spleen_imc, lymphoma_codex and vectra_inform")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder with spleen_imc, lymphoma_codex and vectra_inform"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         sets = {name: look(name, *where) for name, *where in datasets(Path(scratch), args.data)}
@@ -56,10 +62,16 @@ def main() -> None:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine(),
         "model": resolve_model(None).card.name,
-        "datasets": {name: {k: v for k, v in s.items() if k not in {"views", "where"}} for name, s in sets.items()},
+        "datasets": {
+            name: {k: v for k, v in s.items() if k not in {"views", "where"}}
+            for name, s in sets.items()
+        },
         "spread": {k: spread(simulated, k) for k in (1, 2, 4)},
         "fours": fours(simulated),
-        "windows": {side: float(np.mean([windows(s, side) for s in sets.values()])) for side in (128, 256, 384, 768)},
+        "windows": {
+            side: float(np.mean([windows(s, side) for s in sets.values()]))
+            for side in (128, 256, 384, 768)
+        },
     }
     (HERE / "adaptive.json").write_text(json.dumps(result, indent=1) + "\n")
     (HERE / "adaptive.md").write_text(report(result))
@@ -70,16 +82,52 @@ def datasets(scratch: Path, data: Path | None) -> Iterator[tuple[str, Path, Path
     """Name, images, labels, pixel size where the files do not say."""
     for platform, (side, mpp) in SIMULATED.items():
         out = scratch / platform
-        shape = ["--fovs", "3", "--seed", "9123", "--side", str(side), "--mpp", str(mpp), "--markers", "12"]
-        command = [sys.executable, "-m", "panimbus", "simulate", "--out", str(out), "--platform", platform, *shape]
+        shape = [
+            "--fovs",
+            "3",
+            "--seed",
+            "9123",
+            "--side",
+            str(side),
+            "--mpp",
+            str(mpp),
+            "--markers",
+            "12",
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "panimbus",
+            "simulate",
+            "--out",
+            str(out),
+            "--platform",
+            platform,
+            *shape,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         yield f"simulated {platform}", out / "images", out / "labels", None
     make_dataset(scratch / "bench", channels=10)
-    yield "benchmark FOV", scratch / "bench" / "image_data", scratch / "bench" / "segmentation" / "deepcell_output", MPP
+    yield (
+        "benchmark FOV",
+        scratch / "bench" / "image_data",
+        scratch / "bench" / "segmentation" / "deepcell_output",
+        MPP,
+    )
     if data is not None:
         yield "spleen, IMC", data / "spleen_imc" / "images", data / "spleen_imc" / "labels", None
-        yield "lymphoma, CODEX", data / "lymphoma_codex" / "images", data / "lymphoma_codex" / "labels", None
-        yield "inForm", Path(f"{data / VECTRA}component_data.tif"), Path(f"{data / VECTRA}binary_seg_maps.tif"), None
+        yield (
+            "lymphoma, CODEX",
+            data / "lymphoma_codex" / "images",
+            data / "lymphoma_codex" / "labels",
+            None,
+        )
+        yield (
+            "inForm",
+            Path(f"{data / VECTRA}component_data.tif"),
+            Path(f"{data / VECTRA}binary_seg_maps.tif"),
+            None,
+        )
 
 
 def look(name: str, images: Path, labels: Path, mpp: float | None) -> dict[str, Any]:
@@ -116,7 +164,8 @@ def _centres(table: Any) -> Iterator[tuple[int, Any]]:
 
 @contextmanager
 def watched() -> Iterator[dict[str, Any]]:
-    """Count the pixels that go to the net, and keep every cell's mean of each view (C, V, n) of each FOV."""
+    """Count the pixels that go to the net, and keep every cell's mean of each view (C, V, n) of
+    each FOV."""
     seen: dict[str, Any] = {"pixels": 0, "views": []}
     blocks: list[tuple[Any, Any, Any]] = []
     fill, of, join = backend.OpenVinoBackend._fill, BlockPart.of, stages._join_scores
@@ -139,15 +188,24 @@ def watched() -> Iterator[dict[str, Any]]:
         seen["views"].append((total / np.maximum(count, 1)).astype(np.float32))
         return join(run, parts, scale)
 
-    backend.OpenVinoBackend._fill, BlockPart.of, stages._join_scores = staticmethod(counted), kept, joined  # type: ignore[method-assign, assignment]
+    backend.OpenVinoBackend._fill, BlockPart.of, stages._join_scores = (
+        staticmethod(counted),
+        kept,
+        joined,
+    )  # type: ignore[method-assign, assignment]
     try:
         yield seen
     finally:
-        backend.OpenVinoBackend._fill, BlockPart.of, stages._join_scores = staticmethod(fill), of, join  # type: ignore[method-assign, assignment]
+        backend.OpenVinoBackend._fill, BlockPart.of, stages._join_scores = (
+            staticmethod(fill),
+            of,
+            join,
+        )  # type: ignore[method-assign, assignment]
 
 
 def spread(views: list[Any], first: int) -> dict[str, float]:
-    """By maximum likelihood: s, if a cell whose mean is d away from 0.5 ends on the other side with probability Phi(-d / s)."""
+    """By maximum likelihood: s, if a cell whose mean is d away from 0.5 ends on the other side with
+    probability Phi(-d / s)."""
     mean = np.concatenate([v[:, :first].mean(1).ravel() for v in views])
     flips = (mean >= 0.5) != (np.concatenate([v.mean(1).ravel() for v in views]) >= 0.5)
     distance = np.abs(mean - 0.5)
@@ -155,11 +213,15 @@ def spread(views: list[Any], first: int) -> dict[str, float]:
     def loss(s: float) -> float:
         return -float(np.where(flips, norm.logcdf(-distance / s), norm.logcdf(distance / s)).sum())
 
-    return {"s": float(minimize_scalar(loss, bounds=(0.005, 0.3), method="bounded").x), "flips": float(flips.mean())}
+    return {
+        "s": float(minimize_scalar(loss, bounds=(0.005, 0.3), method="bounded").x),
+        "flips": float(flips.mean()),
+    }
 
 
 def fours(views: list[Any]) -> dict[str, Any]:
-    """Root mean square distance of the mean over 4 views from that over all 8: the best set with the first view, the one used."""
+    """Root mean square distance of the mean over 4 views from that over all 8: the best set with
+    the first view, the one used."""
     codes = [4 * v.transpose + 2 * v.flip_y + v.flip_x for v in VIEWS["full"]]
     error = {}
     for chosen in combinations(range(1, 8), 3):
@@ -167,18 +229,26 @@ def fours(views: list[Any]) -> dict[str, Any]:
         squares = [((v[:, k].mean(1) - v.mean(1)) ** 2).mean() for v in views]
         error[tuple(sorted(codes[i] for i in k))] = float(np.sqrt(np.mean(squares)))
     best = min(error, key=lambda k: error[k])
-    return {"best": list(best), "error": error[best], "used": sorted(codes[:4]), "error_used": error[tuple(sorted(codes[:4]))]}
+    return {
+        "best": list(best),
+        "error": error[best],
+        "used": sorted(codes[:4]),
+        "error_used": error[tuple(sorted(codes[:4]))],
+    }
 
 
 def windows(one: dict[str, Any], side: int) -> float:
-    """Pixels of the net as a share of all 8 views', if only windows with a cell near 0.5 had more than one view.
+    """Pixels of the net as a share of all 8 views', if only windows with a cell near 0.5 had more
+    than one view.
 
     The core of a window is ``side`` model pixels wide, and the net's reach is added on all sides.
     """
     card = resolve_model(None).card
     halo = card.reach + 1
     near = np.abs(one["views"][:, 0] - 0.5) < NEAR  # (C, n)
-    window = np.unique(np.floor(one["where"] / [1, side * card.mpp, side * card.mpp]), axis=0, return_inverse=True)[1].ravel()
+    window = np.unique(
+        np.floor(one["where"] / [1, side * card.mpp, side * card.mpp]), axis=0, return_inverse=True
+    )[1].ravel()
     share = np.mean([len(np.unique(window[n])) / (window.max() + 1) for n in near])
     return float((1 + 7 * share * ((side + 2 * halo) / side) ** 2) / 8)
 
@@ -189,8 +259,9 @@ def report(result: dict[str, Any]) -> str:
     for name, s in result["datasets"].items():
         a, n = s["auto"], s["none"]
         rows.append(
-            f"| {name} | {s['cells']:,} | {s['channels']} | {a['flips']:.2%} | {a['worst_channel']:.2%} | {a['difference']:.4f} "
-            f"| {a['views']:.2f} | {a['cpu_ratio']:.2f}x | {n['flips']:.2%} | {n['cpu_ratio']:.2f}x |"
+            f"| {name} | {s['cells']:,} | {s['channels']} | {a['flips']:.2%} |"
+            f" {a['worst_channel']:.2%} | {a['difference']:.4f} | {a['views']:.2f} |"
+            f" {a['cpu_ratio']:.2f}x | {n['flips']:.2%} | {n['cpu_ratio']:.2f}x |"
         )
     spreads = [f"| {k} | {v['s']:.3f} | {v['flips']:.2%} |" for k, v in result["spread"].items()]
     shares = [f"| {side} | {share:.0%} |" for side, share in result["windows"].items()]

@@ -1,11 +1,13 @@
-"""What the evidence layers cost: `panimbus predict` with and without them, in pairs, in a process each.
+"""What the evidence layers cost: `panimbus predict` with and without them, in pairs, in a process
+each.
 
     python benchmarks/compute/evidence.py --data FOLDER [--pairs 7]
 
-The lymphoma core (CODEX, one FOV of 2000 x 2000 px, 56 channels) and the spleen (IMC, 14 FOVs of 500 x 500 px, 13 channels) of
-the development data, files to files. Each pair is a run with and one without, the order alternating, each into an empty folder.
-One more run has a clock around the functions that measure, which other programs on the machine disturb less. Writes evidence.md
-beside this file.
+The lymphoma core (CODEX, one FOV of 2000 x 2000 px, 56 channels) and the spleen (IMC, 14 FOVs of
+500 x 500 px, 13 channels) of the development data, files to files. Each pair is a run with and one
+without, the order alternating, each into an empty folder. One more run has a clock around the
+functions that measure, which other programs on the machine disturb less. Writes evidence.md beside
+this file.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def run(images: Path, labels: Path, tta: str, kind: str) -> dict:
 
 
 def clocked(images: Path, labels: Path, tta: str) -> None:
-    """Predict in this process; print the CPU seconds of the evidence's functions and of everything, as JSON."""
+    """Predict in this process; print the CPU seconds of the evidence's functions and of everything,
+    as JSON."""
     from panimbus import open_fovs
     from panimbus.infer import evidence, stages
     from panimbus.infer.output import save_run
@@ -106,10 +109,14 @@ def line(name: str, images: Path, labels: Path, tta: str, count: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="folder with lymphoma_codex and spleen_imc")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--clock", nargs=3, metavar=("IMAGES", "LABELS", "TTA"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--clock", nargs=3, metavar=("IMAGES", "LABELS", "TTA"), help=argparse.SUPPRESS
+    )
     args = parser.parse_args()
     if args.clock:
         clocked(Path(args.clock[0]), Path(args.clock[1]), args.clock[2])
@@ -117,8 +124,18 @@ def main() -> None:
     if args.data is None:
         parser.error("--data is missing")
     box = machine()
-    about = {"cpu": box["cpu"], "cores": box["cores"], "isa": " ".join(box["isa"]), "load": box["load_before"]}
-    text = HEAD.format(date=f"{datetime.now(UTC):%Y-%m-%d}", model=resolve_model(None).card.name, pairs=args.pairs, **about)
+    about = {
+        "cpu": box["cpu"],
+        "cores": box["cores"],
+        "isa": " ".join(box["isa"]),
+        "load": box["load_before"],
+    }
+    text = HEAD.format(
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        model=resolve_model(None).card.name,
+        pairs=args.pairs,
+        **about,
+    )
     for name, (images, labels) in DATASETS.items():
         for tta in ("auto", "full"):
             text += line(name, args.data / images, args.data / labels, tta, args.pairs)

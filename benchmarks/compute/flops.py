@@ -1,11 +1,13 @@
-"""Distance to the limit: what the net achieves of the CPU's measured peak, alone and within a prediction.
+"""Distance to the limit: what the net achieves of the CPU's measured peak, alone and within a
+prediction.
 
     python benchmarks/compute/flops.py [--channels 40]
 
-FLOPs are counted from the ONNX file: 2 per multiply-add of its convolutions and matrix products. The peak is the best of many
-square float32 matrix products (NumPy's BLAS and OpenVINO's, whichever is faster) on the same cores. The net alone runs one
-window with two passes in flight, as prediction does. The prediction is that of `benchmarks/peer`: 2048 x 2048 px, all 8 views.
-Writes flops.json and flops.md beside this file. About two minutes on two cores.
+FLOPs are counted from the ONNX file: 2 per multiply-add of its convolutions and matrix products.
+The peak is the best of many square float32 matrix products (NumPy's BLAS and OpenVINO's, whichever
+is faster) on the same cores. The net alone runs one window with two passes in flight, as prediction
+does. The prediction is that of `benchmarks/peer`: 2048 x 2048 px, all 8 views. Writes flops.json
+and flops.md beside this file. About two minutes on two cores.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ MATRIX = 2048
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--channels", type=int, default=40)
     args = parser.parse_args()
     model = resolve_model(None)
@@ -59,7 +63,9 @@ def main() -> None:
         "peak_gflops": {name: rate * 2 * MATRIX**3 / 1e9 for name, rate in peaks.items()},
         "net_gflops": alone * work / 1e9,
         "net_share": alone * work / peak,
-        "prediction": whole | {"gflops": whole["pixels"] * work / WINDOW**2 / whole["seconds"] / 1e9},
+        "prediction": (
+            whole | {"gflops": whole["pixels"] * work / WINDOW**2 / whole["seconds"] / 1e9}
+        ),
     }
     result["prediction"]["share"] = result["prediction"]["gflops"] * 1e9 / peak
     (HERE / "flops.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -70,16 +76,27 @@ def main() -> None:
 def flops(model: ModelFiles, side: int) -> float:
     """Multiply-adds of a pass over a window, twice."""
     net = ov.Core().read_model(model.onnx)
-    net.reshape({0: [1, len(model.card.planes), side, side], **({1: [1, len(model.card.stats)]} if model.card.stats else {})})
+    net.reshape(
+        {
+            0: [1, len(model.card.planes), side, side],
+            **({1: [1, len(model.card.stats)]} if model.card.stats else {}),
+        }
+    )
     total = 0.0
     for op in net.get_ops():
         kind = op.get_type_name()
         if kind in {"Convolution", "ConvolutionBackpropData"}:
-            kernel = np.array(op.input_value(1).get_shape())  # out, in, y, x; transposed convolutions: in, out, y, x
-            pixels = op.output(0).get_shape() if kind == "Convolution" else op.input_value(0).get_shape()
+            kernel = np.array(
+                op.input_value(1).get_shape()
+            )  # out, in, y, x; transposed convolutions: in, out, y, x
+            pixels = (
+                op.output(0).get_shape() if kind == "Convolution" else op.input_value(0).get_shape()
+            )
             total += 2.0 * float(np.prod(kernel)) * float(np.prod(pixels[2:]))
         elif kind == "MatMul":
-            total += 2.0 * float(np.prod(op.output(0).get_shape())) * op.input_value(0).get_shape()[-1]
+            total += (
+                2.0 * float(np.prod(op.output(0).get_shape())) * op.input_value(0).get_shape()[-1]
+            )
     return total
 
 
@@ -96,7 +113,11 @@ def openvino_product() -> Callable[[], Any]:
     options = {"INFERENCE_NUM_THREADS": cpu_count(), "INFERENCE_PRECISION_HINT": "f32"}
     request = (
         ov.Core()
-        .compile_model(ov.Model([ops.matmul(a, b, transpose_a=False, transpose_b=False)], [a, b]), "CPU", options)
+        .compile_model(
+            ov.Model([ops.matmul(a, b, transpose_a=False, transpose_b=False)], [a, b]),
+            "CPU",
+            options,
+        )
         .create_infer_request()
     )
     rng = np.random.default_rng(0)
@@ -146,7 +167,11 @@ def prediction(channels: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         make_dataset(Path(scratch), channels=channels)
         begin = time.perf_counter()
-        fovs = open_fovs(Path(scratch) / "image_data", Path(scratch) / "segmentation" / "deepcell_output", mpp=MPP)
+        fovs = open_fovs(
+            Path(scratch) / "image_data",
+            Path(scratch) / "segmentation" / "deepcell_output",
+            mpp=MPP,
+        )
         predict(fovs, settings=PredictSettings(tta="full", precision="float32"))
         return {"channels": channels, "seconds": time.perf_counter() - begin, "pixels": pixels}
 
@@ -159,7 +184,11 @@ def report(result: dict[str, Any]) -> str:
     size = f"2048 x 2048 px x {whole['channels']} channels, 8 views, {whole['seconds']:.1f} s"
     rows = [
         (f"matrix product of {MATRIX} x {MATRIX} ({products})", peak, 1.0),
-        (f"the net alone, windows of {WINDOW} px, two passes in flight", result["net_gflops"], result["net_share"]),
+        (
+            f"the net alone, windows of {WINDOW} px, two passes in flight",
+            result["net_gflops"],
+            result["net_share"],
+        ),
         (f"prediction, files to table: {size}", whole["gflops"], whole["share"]),
     ]
     table = "\n".join(f"| {name} | {rate:.0f} | {share:.0%} |" for name, rate, share in rows)

@@ -1,8 +1,10 @@
-"""Where the default model fails: pictures of simulated tissue, whose truth is known, at the hard end of the stress tests.
+"""Where the default model fails: pictures of simulated tissue, whose truth is known, at the hard
+end of the stress tests.
 
     python benchmarks/model/failures.py --out benchmarks/model/failures.png
 
-For each condition the marker of the lowest F1: the channel, the cells' scores, the truth with the wrong calls outlined.
+For each condition the marker of the lowest F1: the channel, the cells' scores, the truth with the
+wrong calls outlined.
 """
 
 from __future__ import annotations
@@ -34,7 +36,12 @@ PLATFORM, MPP, SEED, LEAST = "codex", 0.5, 0, 20
 def worst(what, level, model):
     """The tissue, the table and the column of the marker that is called worst."""
     drawn = draw_panel(MARKERS, PLATFORM, np.random.default_rng([SEED, 77]))
-    tissue = image_tissue(changed(drawn, what, level), (int(SIDE_UM / MPP),) * 2, MPP, rng=np.random.default_rng([SEED, 5]))
+    tissue = image_tissue(
+        changed(drawn, what, level),
+        (int(SIDE_UM / MPP),) * 2,
+        MPP,
+        rng=np.random.default_rng([SEED, 5]),
+    )
     fov = from_array(tissue.image, tissue.labels, channels=tissue.channels, mpp=MPP)
     scored = predict(fov, model=model, settings=PredictSettings("none"))
     found = metrics_by_marker(np.asarray(scored.X), tissue.truth, tissue.channels)
@@ -44,7 +51,9 @@ def worst(what, level, model):
 
 def main():
     """Draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model")
     parser.add_argument("--out", type=Path, required=True, help="PNG")
     args = parser.parse_args()
@@ -53,7 +62,9 @@ def main():
     names = tuple(f"{name}: {t.channels[k].removeprefix('marker_')}" for name, t, _, k in rows)
     image = np.stack([t.image[k] for _, t, _, k in rows])
     scores = np.stack([np.asarray(s.X)[:, k] for _, _, s, k in rows], axis=1)
-    intensity = np.stack([np.asarray(s.layers["intensity_mean"])[:, k] for _, _, s, k in rows], axis=1)
+    intensity = np.stack(
+        [np.asarray(s.layers["intensity_mean"])[:, k] for _, _, s, k in rows], axis=1
+    )
     normaliser = np.array([s.var["normaliser"].iloc[k] for _, _, s, k in rows])
     truth = np.stack([t.truth[:, k] for _, t, _, k in rows], axis=1)
     subject = Subject(

@@ -1,11 +1,14 @@
-"""What a model must not do: call noise or haze, miss what all cells carry, or change its mind when the normaliser is off.
+"""What a model must not do: call noise or haze, miss what all cells carry, or change its mind when
+the normaliser is off.
 
-    python benchmarks/model/robustness.py --model compact-6 --data ../shared/data --out benchmarks/model/robustness.md
+    python benchmarks/model/robustness.py --model compact-6 --data ../shared/data --out
+    benchmarks/model/robustness.md
 
-Each FOV is its own dataset here: real label images, with the real channels that every cell carries (histone, DNA), with Poisson
-noise in the place of a channel, and with the normaliser of the real markers halved and doubled. Some channels of the lymphoma
-show nothing but the nuclei of all cells, on a diffuse background, dimmer and more blurred than DAPI shows them (looked at by
-eye, in a square of 130 µm): few of their cells can be positive.
+Each FOV is its own dataset here: real label images, with the real channels that every cell carries
+(histone, DNA), with Poisson noise in the place of a channel, and with the normaliser of the real
+markers halved and doubled. Some channels of the lymphoma show nothing but the nuclei of all cells,
+on a diffuse background, dimmer and more blurred than DAPI shows them (looked at by eye, in a square
+of 130 µm): few of their cells can be positive.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ FACTORS = (0.5, 2.0)
 
 def positive(fov, channels, model, scale=None):
     """Calls (cells, channels), one view a cell."""
-    scored = predict(fov, model=model, channels=channels, scale=scale, settings=PredictSettings("none"))
+    scored = predict(
+        fov, model=model, channels=channels, scale=scale, settings=PredictSettings("none")
+    )
     return np.asarray(scored.X) >= scored.uns["panimbus"]["threshold"]
 
 
@@ -66,12 +71,19 @@ def check(name, data, model, card):
         (f"{name}: {c}, which all cells carry: positive", v)
         for c, v in zip(carried, positive(fov, carried, model).mean(0), strict=True)
     ]
-    rows += [(f"{name}: {c}, nuclear haze: positive", positive(fov, [c], model).mean()) for c in haze]
+    rows += [
+        (f"{name}: {c}, nuclear haze: positive", positive(fov, [c], model).mean()) for c in haze
+    ]
     nameless = fov.with_(channels=tuple(f"channel {k}" for k in range(len(fov.channels))))
     for what, of in (("carried by all cells", carried), ("nuclear haze", haze)):
         if of:
             calls = positive(nameless, [nameless.channels[fov.index(c)] for c in of], model)
-            rows.append((f"{name}: {what}, no counterstain named: positive, mean of {len(of)}", calls.mean()))
+            rows.append(
+                (
+                    f"{name}: {what}, no counterstain named: positive, mean of {len(of)}",
+                    calls.mean(),
+                )
+            )
     rng, area = np.random.default_rng(0), np.asarray(fov.labels[:])
     noise = np.stack([rng.poisson(rate, area.shape).astype(np.uint16) for rate in RATES])
     names = [f"{rate:g}" for rate in RATES]
@@ -87,7 +99,10 @@ def check(name, data, model, card):
         off = replace(scale, normaliser={k: v * factor for k, v in scale.normaliser.items()})
         rows.append(
             (
-                f"{name}: normaliser x {factor:g}: calls that change, mean of {len(markers)} markers",
+                (
+                    f"{name}: normaliser x {factor:g}: calls that change, mean of {len(markers)}"
+                    " markers"
+                ),
                 (positive(fov, markers, model, off) != plain).mean(),
             )
         )
@@ -96,7 +111,9 @@ def check(name, data, model, card):
 
 def main():
     """Check, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", help="a shipped model's name, or a model file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, help="Markdown file")
@@ -106,7 +123,10 @@ def main():
     text = table([["check", "share of cells"], *([what, f"{share:.1%}"] for what, share in rows)])
     print(text)
     if args.out:
-        made = f"Made by `python benchmarks/model/robustness.py --model {card.name} --out {args.out}`; one view a cell."
+        made = (
+            f"Made by `python benchmarks/model/robustness.py --model {card.name} --out {args.out}`;"
+            " one view a cell."
+        )
         said = f"# What {card.name} must not do\n\n{made}\n\n"
         with atomic_path(args.out) as path:
             path.write_text(f"{said}{text}\n", encoding="utf-8")

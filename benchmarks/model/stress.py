@@ -1,9 +1,11 @@
-"""How far a model stands what makes images hard: simulated tissue with exact truth, one thing made worse at a time.
+"""How far a model stands what makes images hard: simulated tissue with exact truth, one thing made
+worse at a time.
 
     python benchmarks/model/stress.py --models compact-5 compact-6 --out benchmarks/model/stress
 
-Random markers of three platforms; the same cells and markers at every level, so that only what is named changes. F1 at 0.5, mean
-over the markers with at least `LEAST` positive cells, then over tissues; Otsu on mean intensity beside the models.
+Random markers of three platforms; the same cells and markers at every level, so that only what is
+named changes. F1 at 0.5, mean over the markers with at least `LEAST` positive cells, then over
+tissues; Otsu on mean intensity beside the models.
 """
 
 from __future__ import annotations
@@ -53,9 +55,14 @@ def changed(drawn: DrawnPanel, what: str, level: float) -> DrawnPanel:
         markers = {"background": level}
     elif what.startswith("nuclear"):
         markers = {"haze": level}
-    new_optics = tuple(replace(o, **optics, counts=o.counts * (level if what.startswith("noise") else 1)) for o in drawn.optics)
+    new_optics = tuple(
+        replace(o, **optics, counts=o.counts * (level if what.startswith("noise") else 1))
+        for o in drawn.optics
+    )
     dim = level if what.startswith("dim") else 1
-    new_markers = tuple(replace(m, **markers, level=tuple(v * dim for v in m.level)) for m in drawn.markers)
+    new_markers = tuple(
+        replace(m, **markers, level=tuple(v * dim for v in m.level)) for m in drawn.markers
+    )
     return replace(drawn, optics=new_optics, markers=new_markers)
 
 
@@ -63,7 +70,11 @@ def called(fov: Any, models: list[str], factor: float) -> Iterator[tuple[str, An
     """Each method's calls, (cells, channels) bool, with the normaliser off by a factor."""
     for model in models:
         card = resolve_model(model).card
-        fitted = ChannelScale.fit(pool([fov], fov.channels, card.mpp), percentile=card.percentile, over=card.percentile_over)
+        fitted = ChannelScale.fit(
+            pool([fov], fov.channels, card.mpp),
+            percentile=card.percentile,
+            over=card.percentile_over,
+        )
         scale = replace(fitted, normaliser={k: v * factor for k, v in fitted.normaliser.items()})
         scored = predict(fov, model=model, scale=scale, settings=PredictSettings("none", threads=1))
         yield model, np.asarray(scored.X) >= scored.uns["panimbus"]["threshold"]
@@ -72,7 +83,8 @@ def called(fov: Any, models: list[str], factor: float) -> Iterator[tuple[str, An
 
 
 def tissue_rows(job: tuple[str, int], models: list[str]) -> list[tuple[Any, ...]]:
-    """(what, level, method, tissue, F1, share of calls unlike those at factor 1) for one platform and seed."""
+    """(what, level, method, tissue, F1, share of calls unlike those at factor 1) for one platform
+    and seed."""
     platform, seed = job
     drawn = draw_panel(MARKERS, platform, np.random.default_rng([seed, 77]))
     mpp = 1.0 if platform == "imc" else 0.5
@@ -82,7 +94,9 @@ def tissue_rows(job: tuple[str, int], models: list[str]) -> list[tuple[Any, ...]
         for level in sorted(levels, key=lambda v: v != 1):  # the factor 1 first
             errors = level if what.startswith("segmentation") else 1.0
             rng = np.random.default_rng([seed, 5])
-            tissue = image_tissue(changed(drawn, what, level), (int(SIDE_UM / mpp),) * 2, mpp, rng=rng, errors=errors)
+            tissue = image_tissue(
+                changed(drawn, what, level), (int(SIDE_UM / mpp),) * 2, mpp, rng=rng, errors=errors
+            )
             fov = from_array(tissue.image, tissue.labels, channels=tissue.channels, mpp=mpp)
             factor = level if what.startswith("normaliser") else 1.0
             for method, calls in called(fov, models, factor):
@@ -91,15 +105,30 @@ def tissue_rows(job: tuple[str, int], models: list[str]) -> list[tuple[Any, ...]
                     known = truth >= 0
                     if (truth == 1).sum() >= LEAST:
                         values.append(metrics(call[known].astype(float), truth[known]).f1)
-                reference = plain.setdefault(method, calls) if factor != 1 or what.startswith("normaliser") else calls
+                reference = (
+                    plain.setdefault(method, calls)
+                    if factor != 1 or what.startswith("normaliser")
+                    else calls
+                )
                 f1 = float(np.mean(values)) if values else np.nan
-                rows.append((what, level, method, f"{platform} {seed}", f1, float((reference != calls).mean())))
+                rows.append(
+                    (
+                        what,
+                        level,
+                        method,
+                        f"{platform} {seed}",
+                        f1,
+                        float((reference != calls).mean()),
+                    )
+                )
     return rows
 
 
 def main() -> None:
     """Measure, print, write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", default=["compact-5", "compact-6"])
     parser.add_argument("--seeds", type=int, default=3, help="tissues a platform")
     parser.add_argument("--jobs", type=int, default=2)
@@ -107,25 +136,34 @@ def main() -> None:
     args = parser.parse_args()
     jobs = [(platform, seed) for seed in range(args.seeds) for platform in PLATFORMS]
     with ProcessPoolExecutor(args.jobs) as processes:
-        found = [row for rows in processes.map(partial(tissue_rows, models=args.models), jobs) for row in rows]
+        found = [
+            row
+            for rows in processes.map(partial(tissue_rows, models=args.models), jobs)
+            for row in rows
+        ]
     data = pd.DataFrame(found, columns=["what", "level", "method", "tissue", "f1", "flipped"])
     parts = []
     for what, levels in LEVELS.items():
         part = data[data["what"] == what]
         rows = [[what, *(f"{level:g}" for level in levels)]]
         for method in [*args.models, "Otsu"]:
-            cells = [part[(part["method"] == method) & (part["level"] == level)] for level in levels]
+            cells = [
+                part[(part["method"] == method) & (part["level"] == level)] for level in levels
+            ]
             rows.append([method, *(f"{c['f1'].mean():.3f} ± {c['f1'].std():.2f}" for c in cells)])
             if what.startswith("normaliser") and method != "Otsu":
-                rows.append([f"{method}: calls that change", *(f"{c['flipped'].mean():.1%}" for c in cells)])
+                rows.append(
+                    [f"{method}: calls that change", *(f"{c['flipped'].mean():.1%}" for c in cells)]
+                )
         parts.append(table(rows))
     text = "\n\n".join(parts)
     print(text)
     if args.out:
         said = (
-            f"# Stress tests\n\nMade by `python benchmarks/model/stress.py --models {' '.join(args.models)} --seeds "
-            f"{args.seeds}`: {len(jobs)} simulated tissues of {SIDE_UM} x {SIDE_UM} µm, {MARKERS} random markers each; mean F1 "
-            "at 0.5 and standard deviation over tissues; one view a cell. Seeds that no model was trained on."
+            "# Stress tests\n\nMade by `python benchmarks/model/stress.py --models"
+            f" {' '.join(args.models)} --seeds {args.seeds}`: {len(jobs)} simulated tissues of"
+            f" {SIDE_UM} x {SIDE_UM} µm, {MARKERS} random markers each; mean F1 at 0.5 and standard"
+            " deviation over tissues; one view a cell. Seeds that no model was trained on."
         )
         with atomic_path(args.out.with_suffix(".md")) as path:
             path.write_text(f"{said}\n\n{text}\n", encoding="utf-8")

@@ -1,12 +1,15 @@
-"""Speed of panimbus against Nimbus-Inference 0.0.5 as shipped, on the same machine, in the same run.
+"""Speed of panimbus against Nimbus-Inference 0.0.5 as shipped, on the same machine, in the same
+run.
 
     python3 -m venv /tmp/peer && /tmp/peer/bin/pip install Nimbus-Inference==0.0.5
     python benchmarks/peer/bench_predict.py --peer-python /tmp/peer/bin/python
 
-Part A, whole prediction: one 2048 x 2048 FOV at 0.5 µm/px, 40 channels, about 16,000 cells. panimbus does all the channels with
-its default model, with all 8 views and adaptively; the peer does a few with its own 6 views and is extrapolated linearly. Part B,
-one pass of the published architecture with the same weights on the same input. Part C, a slide of 10,240 x 10,240 px with 8
-channels as OME-TIFF (`slide.py` says how the peer is extrapolated). Writes benchmarks/results/peer.json and peer.md.
+Part A, whole prediction: one 2048 x 2048 FOV at 0.5 µm/px, 40 channels, about 16,000 cells.
+panimbus does all the channels with its default model, with all 8 views and adaptively; the peer
+does a few with its own 6 views and is extrapolated linearly. Part B, one pass of the published
+architecture with the same weights on the same input. Part C, a slide of 10,240 x 10,240 px with 8
+channels as OME-TIFF (`slide.py` says how the peer is extrapolated). Writes
+benchmarks/results/peer.json and peer.md.
 """
 
 from __future__ import annotations
@@ -34,9 +37,14 @@ def main() -> None:
     args = arguments()
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)
-        result = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "provisional": args.provisional, "machine": machine()}
+        result = {
+            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "provisional": args.provisional,
+            "machine": machine(),
+        }
         weights, net = folder / "V1.pt", folder / "V1.onnx"
-        # in a process of its own: what a process is started from counts as its peak memory, and torch is large
+        # in a process of its own: what a process is started from counts as its peak memory, and
+        # torch is large
         maker = get_context("spawn").Process(target=random_weights, args=(weights, net))
         maker.start()
         maker.join()
@@ -55,26 +63,53 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, help="a Python in which Nimbus-Inference 0.0.5 is installed")
-    parser.add_argument("--peer-channels", type=int, default=2, help="channels that the peer really does")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peer-python", required=True, help="a Python in which Nimbus-Inference 0.0.5 is installed"
+    )
+    parser.add_argument(
+        "--peer-channels", type=int, default=2, help="channels that the peer really does"
+    )
     parser.add_argument("--channels", type=int, default=40)
     parser.add_argument("--model", help="model of panimbus (default: its default model)")
-    parser.add_argument("--side", type=int, default=1024, help="side of the input of single passes (px)")
-    parser.add_argument("--repeats", type=int, default=5, help="single passes of each kind; the fastest counts")
-    parser.add_argument("--parts", nargs="+", choices=["whole", "passes", "slide"], default=["whole", "passes", "slide"])
+    parser.add_argument(
+        "--side", type=int, default=1024, help="side of the input of single passes (px)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="single passes of each kind; the fastest counts"
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=["whole", "passes", "slide"],
+        default=["whole", "passes", "slide"],
+    )
     parser.add_argument("--slide-side", type=int, default=10_240, help="side of the slide (px)")
     parser.add_argument("--slide-channels", type=int, default=8)
-    parser.add_argument("--tta", nargs="+", default=["full", "auto"], help="what panimbus does, one run each")
-    parser.add_argument("--survived-side", type=int, default=2560, help="side of the slide on which the peer's net runs (px)")
-    parser.add_argument("--provisional", default="", help="a remark for the report, e.g. 'machine shared with other jobs'")
+    parser.add_argument(
+        "--tta", nargs="+", default=["full", "auto"], help="what panimbus does, one run each"
+    )
+    parser.add_argument(
+        "--survived-side",
+        type=int,
+        default=2560,
+        help="side of the slide on which the peer's net runs (px)",
+    )
+    parser.add_argument(
+        "--provisional",
+        default="",
+        help="a remark for the report, e.g. 'machine shared with other jobs'",
+    )
     parser.add_argument("--scratch", help="folder for temporary files")
     parser.add_argument("--out", default=str(HERE.parent / "results" / "peer"))
     return parser.parse_args()
 
 
 def random_weights(weights: Path, onnx: Path) -> None:
-    """Write random weights of the published layout as a state dict (for the peer) and as ONNX (for us)."""
+    """Write random weights of the published layout as a state dict (for the peer) and as ONNX (for
+    us)."""
     import torch
 
     from panimbus.model import PaperUNet, export_onnx
@@ -92,10 +127,31 @@ def whole(args: argparse.Namespace, folder: Path, weights: Path) -> dict:
     ours = {}
     for tta in args.tta:
         command = [sys.executable, "-m", "panimbus", "predict", str(folder / "data" / "image_data")]
-        command += ["--labels", str(folder / "data" / "segmentation" / "deepcell_output"), "--out", str(folder / f"out_{tta}")]
-        ours[tta] = timed([*command, "--mpp", str(MPP), "--tta", tta, *(["--model", args.model] if args.model else [])])
+        command += [
+            "--labels",
+            str(folder / "data" / "segmentation" / "deepcell_output"),
+            "--out",
+            str(folder / f"out_{tta}"),
+        ]
+        ours[tta] = timed(
+            [
+                *command,
+                "--mpp",
+                str(MPP),
+                "--tta",
+                tta,
+                *(["--model", args.model] if args.model else []),
+            ]
+        )
     theirs = timed(
-        [args.peer_python, str(HERE / "run_peer.py"), "predict", str(folder / "data"), str(weights), str(args.peer_channels)]
+        [
+            args.peer_python,
+            str(HERE / "run_peer.py"),
+            "predict",
+            str(folder / "data"),
+            str(weights),
+            str(args.peer_channels),
+        ]
     )
     found: dict = {"cells": cells, "channels": args.channels, "panimbus": ours, "peer": theirs}
     if theirs.get("result"):
@@ -121,9 +177,23 @@ def passes(args: argparse.Namespace, folder: Path, weights: Path, net: Path) -> 
     np.save(source, planes)
     found: dict = {"side": args.side}
     commands = {
-        "peer": [args.peer_python, str(HERE / "run_peer.py"), "passes", str(source), str(weights), str(args.repeats)],
+        "peer": [
+            args.peer_python,
+            str(HERE / "run_peer.py"),
+            "passes",
+            str(source),
+            str(weights),
+            str(args.repeats),
+        ],
         **{
-            kind: [sys.executable, str(HERE / "run_ours.py"), str(source), str(net), str(args.repeats), kind]
+            kind: [
+                sys.executable,
+                str(HERE / "run_ours.py"),
+                str(source),
+                str(net),
+                str(args.repeats),
+                kind,
+            ]
             for kind in ("direct", "winograd")
         },
     }
@@ -149,11 +219,27 @@ def report(result: dict) -> str:
     """The same numbers as a page."""
     box = result["machine"]
     lines = ["# panimbus and Nimbus-Inference 0.0.5", ""]
-    lines += [f"{result['date']}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}. Python {box['python']}."]
+    lines += [
+        (
+            f"{result['date']}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}. Python"
+            f" {box['python']}."
+        )
+    ]
     versions = ", ".join(f"{name} {version(name)}" for name in ("panimbus", "openvino", "numpy"))
-    lines += [f"{versions}. Load average {box['load_before']:.1f} before, {result['load_after']:.1f} after."]
+    lines += [
+        (
+            f"{versions}. Load average {box['load_before']:.1f} before, {result['load_after']:.1f}"
+            " after."
+        )
+    ]
     if result["provisional"]:
-        lines += ["", f"**Provisional: {result['provisional']}.** CPU seconds say more than wall seconds here."]
+        lines += [
+            "",
+            (
+                f"**Provisional: {result['provisional']}.** CPU seconds say more than wall seconds"
+                " here."
+            ),
+        ]
     if "whole" in result:
         lines += whole_table(result["whole"])
     if "passes" in result:
@@ -166,24 +252,53 @@ def report(result: dict) -> str:
 def whole_table(found: dict) -> list[str]:
     ours, theirs = found["panimbus"], found["peer"]
     lines = ["", "## One FOV, files to files", ""]
-    lines += [f"2048 x 2048 px at 0.5 µm/px, {found['channels']} channels, {found['cells']} cells.", ""]
+    lines += [
+        f"2048 x 2048 px at 0.5 µm/px, {found['channels']} channels, {found['cells']} cells.",
+        "",
+    ]
     lines += ["| | wall (s) | CPU (s) | peak memory (MB) |", "|---|---|---|---|"]
     for tta, run in ours.items():
         if run["rc"] == 0:
             lines += [f"| panimbus, {found['channels']} channels, --tta {tta} | {row(run)} |"]
         else:
-            lines += [f"| panimbus, --tta {tta} | failed: {run['error'].splitlines()[-1] if run['error'] else run['rc']} | | |"]
+            lines += [
+                (
+                    f"| panimbus, --tta {tta} | failed:"
+                    f" {run['error'].splitlines()[-1] if run['error'] else run['rc']} | | |"
+                )
+            ]
     if "result" not in theirs:
-        return [*lines, f"| Nimbus-Inference | failed: {theirs.get('error', '').splitlines()[-1:]} | | |"]
+        return [
+            *lines,
+            f"| Nimbus-Inference | failed: {theirs.get('error', '').splitlines()[-1:]} | | |",
+        ]
     done, net = theirs["result"]["channels"], theirs["result"]["passes"]
-    lines += [f"| Nimbus-Inference, {done} channels, {net['count'] // done} passes each | {row(theirs)} |"]
+    lines += [
+        f"| Nimbus-Inference, {done} channels, {net['count'] // done} passes each | {row(theirs)} |"
+    ]
     more = f"{theirs['extrapolated_wall_s']:.0f} | {theirs['extrapolated_cpu_s']:.0f}"
-    lines += [f"| the same, extrapolated linearly to {found['channels']} channels | {more} | {theirs['peak_mb']:.0f} |", ""]
-    lines += [f"One channel of the peer: {theirs['channel_wall_s']:.1f} s wall, {theirs['channel_cpu_s']:.1f} s CPU; one pass"]
-    lines += [f"{net['wall_s'] / net['count']:.1f} s wall, {net['cpu_s'] / net['count']:.1f} s CPU."]
+    lines += [
+        (
+            f"| the same, extrapolated linearly to {found['channels']} channels | {more} |"
+            f" {theirs['peak_mb']:.0f} |"
+        ),
+        "",
+    ]
+    lines += [
+        (
+            f"One channel of the peer: {theirs['channel_wall_s']:.1f} s wall,"
+            f" {theirs['channel_cpu_s']:.1f} s CPU; one pass"
+        )
+    ]
+    lines += [
+        f"{net['wall_s'] / net['count']:.1f} s wall, {net['cpu_s'] / net['count']:.1f} s CPU."
+    ]
     for tta, run in ours.items():
         if "times_faster" in run:
-            faster = f"**{run['times_faster']:.0f} times faster** in wall time, {run['times_less_cpu']:.0f} times less CPU time"
+            faster = (
+                f"**{run['times_faster']:.0f} times faster** in wall time,"
+                f" {run['times_less_cpu']:.0f} times less CPU time"
+            )
             lines += ["", f"--tta {tta}: {faster}."]
     return lines
 
@@ -191,12 +306,25 @@ def whole_table(found: dict) -> list[str]:
 def passes_table(found: dict) -> list[str]:
     side = found["side"]
     lines = ["", "## One pass of the published architecture", ""]
-    lines += [f"Same weights (random), same input (1, 2, {side}, {side}), float32 on both sides; the fastest of the repeats.", ""]
     lines += [
-        "| | wall (s) | CPU (s) | peak memory (MB) | faster (wall) | less CPU | largest difference |",
+        (
+            f"Same weights (random), same input (1, 2, {side}, {side}), float32 on both sides; the"
+            " fastest of the repeats."
+        ),
+        "",
+    ]
+    lines += [
+        (
+            "| | wall (s) | CPU (s) | peak memory (MB) | faster (wall) | less CPU | largest"
+            " difference |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
-    names = {"peer": "Nimbus-Inference (torch)", "direct": "OpenVINO, folded", "winograd": "OpenVINO, folded, Winograd"}
+    names = {
+        "peer": "Nimbus-Inference (torch)",
+        "direct": "OpenVINO, folded",
+        "winograd": "OpenVINO, folded, Winograd",
+    }
     for key, name in names.items():
         run = found[key]
         if "best_wall_s" not in run:
@@ -206,7 +334,14 @@ def passes_table(found: dict) -> list[str]:
         more = (
             ["1", "1", "0"]
             if key == "peer"
-            else [f"{run[k]:{f}}" for k, f in (("times_faster", ".2f"), ("times_less_cpu", ".2f"), ("max_difference", ".1e"))]
+            else [
+                f"{run[k]:{f}}"
+                for k, f in (
+                    ("times_faster", ".2f"),
+                    ("times_less_cpu", ".2f"),
+                    ("max_difference", ".1e"),
+                )
+            ]
         )
         lines += [f"| {name} | {' | '.join(cells + more)} |"]
     return lines

@@ -16,10 +16,17 @@ def machine() -> dict:
     flags = set(next((line for line in cpu.splitlines() if line.startswith("flags")), "").split())
     return {
         "cpu": next(
-            (line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), platform.processor()
+            (
+                line.split(":")[1].strip()
+                for line in cpu.splitlines()
+                if line.startswith("model name")
+            ),
+            platform.processor(),
         ),
         "isa": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "load_before": os.getloadavg()[0],
@@ -27,7 +34,8 @@ def machine() -> dict:
 
 
 def timed(command: list[str]) -> dict:
-    """Run a command; its wall and CPU seconds, peak memory of the largest process in it, and the JSON of its last line."""
+    """Run a command; its wall and CPU seconds, peak memory of the largest process in it, and the
+    JSON of its last line."""
     with tempfile.TemporaryFile("w+") as out:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
@@ -36,9 +44,16 @@ def timed(command: list[str]) -> dict:
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         lines = out.read().strip().splitlines()
-    found = {"rc": process.returncode, "wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
+    found = {
+        "rc": process.returncode,
+        "wall_s": wall,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss / 1024,
+    }
     if process.returncode:
-        found["error"] = lines[-1] if lines else ""  # what stands above it names paths of this machine
+        found["error"] = (
+            lines[-1] if lines else ""
+        )  # what stands above it names paths of this machine
     elif lines and lines[-1].startswith("{"):
         found["result"] = json.loads(lines[-1])
     return found

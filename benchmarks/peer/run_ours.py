@@ -33,7 +33,16 @@ def main(source, net, repeats, kind):
         runs.append({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu})
     np.save(source.replace(".npy", f"_{kind}.npy"), request.get_output_tensor().data)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"runs": runs[1:], "load_s": load, "peak_mb": peak, "versions": {"openvino": ov.__version__}}))
+    print(
+        json.dumps(
+            {
+                "runs": runs[1:],
+                "load_s": load,
+                "peak_mb": peak,
+                "versions": {"openvino": ov.__version__},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

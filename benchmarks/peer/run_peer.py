@@ -1,7 +1,9 @@
-"""Runs under the Python that has Nimbus-Inference 0.0.5, never imported by us: times it through its own public interface.
+"""Runs under the Python that has Nimbus-Inference 0.0.5, never imported by us: times it through its
+own public interface.
 
-    python run_peer.py predict DATASET WEIGHTS.pt CHANNELS    whole prediction, as its README does it
-    python run_peer.py slide IMAGE.ome.tiff WEIGHTS.pt CHANNELS LABELS.tiff all|one real|MB    the same on one file: all 6 views,
+    python run_peer.py predict DATASET WEIGHTS.pt CHANNELS    whole prediction, as its README does
+    it python run_peer.py slide IMAGE.ome.tiff WEIGHTS.pt CHANNELS LABELS.tiff all|one real|MB
+    the same on one file: all 6 views,
         or one plain pass; with its net, or with a stand-in that takes up so many MB
     python run_peer.py passes INPUT.npy WEIGHTS.pt REPEATS    single passes of its net on one input
 
@@ -39,16 +41,28 @@ def predict(dataset, weights, channels):
         fov_paths=[str(folder / "image_data" / "fov0")],
         suffix=".tiff",
         include_channels=[f"ch{i:02d}" for i in range(channels)],
-        segmentation_naming_convention=prep_naming_convention(str(folder / "segmentation" / "deepcell_output")),
+        segmentation_naming_convention=prep_naming_convention(
+            str(folder / "segmentation" / "deepcell_output")
+        ),
     )
 
 
 def slide(image, weights, channels, labels, *, views, net):
     from nimbus_inference.utils import LazyOMETIFFReader
 
-    data = {"fov_paths": [image], "suffix": ".ome.tiff", "segmentation_naming_convention": lambda _: labels}
+    data = {
+        "fov_paths": [image],
+        "suffix": ".ome.tiff",
+        "segmentation_naming_convention": lambda _: labels,
+    }
     names = LazyOMETIFFReader(image).channels[:channels]
-    return whole(weights, views=views, stand_in=None if net == "real" else float(net), include_channels=names, **data)
+    return whole(
+        weights,
+        views=views,
+        stand_in=None if net == "real" else float(net),
+        include_channels=names,
+        **data,
+    )
 
 
 def whole(weights, *, views="all", stand_in=None, **data):
@@ -66,7 +80,9 @@ def whole(weights, *, views="all", stand_in=None, **data):
     with tempfile.TemporaryDirectory() as out:
         start = clock()
         data = MultiplexDataset(output_dir=out, magnification=20, **data)
-        data.prepare_normalization_dict(quantile=0.999, clip_values=(0, 2), n_subset=50, multiprocessing=False, overwrite=True)
+        data.prepare_normalization_dict(
+            quantile=0.999, clip_values=(0, 2), n_subset=50, multiprocessing=False, overwrite=True
+        )
         stages["normalise"] = since(start)
         start = clock()
         nimbus = Nimbus(
@@ -84,7 +100,9 @@ def whole(weights, *, views="all", stand_in=None, **data):
         passes = {"count": 0, "tiles": 0, "wall_s": 0.0, "cpu_s": 0.0}
         load = nimbus.load_checkpoint
 
-        def load_and_watch(*args, **kwargs):  # it loads its net anew when images are larger than a tile
+        def load_and_watch(
+            *args, **kwargs
+        ):  # it loads its net anew when images are larger than a tile
             load(*args, **kwargs)
             nimbus.model.forward = watched(nimbus.model, passes, stand_in)
 

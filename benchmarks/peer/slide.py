@@ -1,8 +1,10 @@
-"""A whole slide, files to files: panimbus in full, Nimbus-Inference as far as it can be run in reasonable time.
+"""A whole slide, files to files: panimbus in full, Nimbus-Inference as far as it can be run in
+reasonable time.
 
-The peer would take hours, so its time is put together of two runs: its net on a slide it survives (seconds a tile), and all but
-its net on the slide itself, where a stand-in takes the net's place: it returns zeros, and for a moment takes up the memory that
-the net was seen to take, so that peak memory is that of a real run. Tiles are counted, not assumed.
+The peer would take hours, so its time is put together of two runs: its net on a slide it survives
+(seconds a tile), and all but its net on the slide itself, where a stand-in takes the net's place:
+it returns zeros, and for a moment takes up the memory that the net was seen to take, so that peak
+memory is that of a real run. Tiles are counted, not assumed.
 """
 
 from __future__ import annotations
@@ -26,14 +28,26 @@ def slide(args: argparse.Namespace, folder: Path, weights: Path) -> dict:
     sys.path.insert(0, str(HERE.parent / "slide"))
     from make import Slide, make
 
-    found: dict[str, Any] = {"side": args.slide_side, "channels": args.slide_channels, "memory_mb": memory_mb()}
+    found: dict[str, Any] = {
+        "side": args.slide_side,
+        "channels": args.slide_channels,
+        "memory_mb": memory_mb(),
+    }
     image, labels = make(folder / "slide", Slide(args.slide_side), args.slide_channels, "tiff")
     found["panimbus"] = {}
     for tta in args.tta:
         command = [sys.executable, "-m", "panimbus", "predict", str(image), "--labels", str(labels)]
-        command += ["--out", str(folder / f"slide-{tta}"), "--tta", tta, *(["--model", args.model] if args.model else [])]
+        command += [
+            "--out",
+            str(folder / f"slide-{tta}"),
+            "--tta",
+            tta,
+            *(["--model", args.model] if args.model else []),
+        ]
         found["panimbus"][tta] = timed(command)
-    small = make(folder / "small", Slide(args.survived_side), 2, "tiff")  # with one channel it takes the file for a folder
+    small = make(
+        folder / "small", Slide(args.survived_side), 2, "tiff"
+    )  # with one channel it takes the file for a folder
 
     def peer(image: Path, labels: Path, *, views: str, net: str) -> dict:
         files = [str(image), str(weights), "1", str(labels)]
@@ -67,9 +81,21 @@ def flat(path: Path) -> Path:
         for y in range(0, h, TILE)
         for x in range(0, w, TILE)
     )
-    meta = {"axes": "CYX", "Channel": {"Name": list(fov.channels)}, "PhysicalSizeX": fov.mpp, "PhysicalSizeY": fov.mpp}
-    options = {"tile": (TILE, TILE), "compression": "zlib", "photometric": "minisblack", "bigtiff": True}
-    tifffile.imwrite(out, tiles, shape=(c, h, w), dtype=fov.image.dtype, ome=True, metadata=meta, **options)
+    meta = {
+        "axes": "CYX",
+        "Channel": {"Name": list(fov.channels)},
+        "PhysicalSizeX": fov.mpp,
+        "PhysicalSizeY": fov.mpp,
+    }
+    options = {
+        "tile": (TILE, TILE),
+        "compression": "zlib",
+        "photometric": "minisblack",
+        "bigtiff": True,
+    }
+    tifffile.imwrite(
+        out, tiles, shape=(c, h, w), dtype=fov.image.dtype, ome=True, metadata=meta, **options
+    )
     return out
 
 
@@ -98,38 +124,81 @@ def memory_mb() -> float:
 
 def slide_table(found: dict) -> list[str]:
     lines = ["", "## A slide, files to files", ""]
-    lines += [f"{found['side']} x {found['side']} px at 0.5 µm/px, {found['channels']} channels uint16, tiled OME-TIFF.", ""]
+    lines += [
+        (
+            f"{found['side']} x {found['side']} px at 0.5 µm/px, {found['channels']} channels"
+            " uint16, tiled OME-TIFF."
+        ),
+        "",
+    ]
     lines += ["| | wall (s) | CPU (s) | peak memory (MB) |", "|---|---|---|---|"]
     for tta, ours in found["panimbus"].items():
-        lines += [f"| panimbus, `--tta {tta}` | {row(ours) if ours['rc'] == 0 else 'failed: ' + last(ours) + ' | |'} |"]
+        lines += [
+            (
+                f"| panimbus, `--tta {tta}` |"
+                f" {row(ours) if ours['rc'] == 0 else 'failed: ' + last(ours) + ' | |'} |"
+            )
+        ]
     failed = [found[k] for k in ("net", "stand_in", "peer") if found.get(k, {}).get("rc")]
     if "peer_wall_s" not in found:
-        return [*lines, f"| Nimbus-Inference | failed: {'; '.join(last(run) for run in failed)} | | |"]
+        return [
+            *lines,
+            f"| Nimbus-Inference | failed: {'; '.join(last(run) for run in failed)} | | |",
+        ]
     wall, cpu, memory = found["peer_wall_s"], found["peer_cpu_s"], found["peer"]["peak_mb"]
     lines += [f"| Nimbus-Inference, extrapolated | {wall:.0f} | {cpu:.0f} | {memory:.0f} |", ""]
-    small, tile = found["survived_side"], f"{found['tile_wall_s']:.1f} s wall and {found['tile_cpu_s']:.1f} s CPU"
-    lines += [f"The peer's net ran on {small} x {small} px: {tile} a tile. A channel of the slide takes {found['tiles']} tiles"]
+    small, tile = (
+        found["survived_side"],
+        f"{found['tile_wall_s']:.1f} s wall and {found['tile_cpu_s']:.1f} s CPU",
+    )
     lines += [
-        "(6 views, and for each one tile more to learn the output's size). All but the net was run on one channel of the slide,"
+        (
+            f"The peer's net ran on {small} x {small} px: {tile} a tile. A channel of the slide takes"
+            f" {found['tiles']} tiles"
+        )
+    ]
+    lines += [
+        (
+            "(6 views, and for each one tile more to learn the output's size). All but the net was run"
+            " on one channel of the slide,"
+        )
     ]
     lines += ["with a stand-in that takes up the net's memory."]
     if found["pyramid"]["rc"]:
-        lines += ["", f"With resolution levels in the file, as QuPath wants them, the peer stops: `{last(found['pyramid'])}`."]
+        lines += [
+            "",
+            (
+                "With resolution levels in the file, as QuPath wants them, the peer stops:"
+                f" `{last(found['pyramid'])}`."
+            ),
+        ]
     for tta in found["panimbus"]:
         if f"times_faster_{tta}" in found:
-            wall, cpu, memory = (found[f"times_{what}_{tta}"] for what in ("faster", "less_cpu", "less_memory"))
+            wall, cpu, memory = (
+                found[f"times_{what}_{tta}"] for what in ("faster", "less_cpu", "less_memory")
+            )
             lines += [
                 "",
-                f"`--tta {tta}`: **{wall:.0f} times faster** in wall time, {cpu:.0f} times less CPU time, {memory:.1f} times",
+                (
+                    f"`--tta {tta}`: **{wall:.0f} times faster** in wall time, {cpu:.0f} times less"
+                    f" CPU time, {memory:.1f} times"
+                ),
             ]
             lines += ["less memory."]
-    before, after, whole = found["peer_small"]["peak_mb"], found["peer"]["peak_mb"], found["memory_mb"]
+    before, after, whole = (
+        found["peer_small"]["peak_mb"],
+        found["peer"]["peak_mb"],
+        found["memory_mb"],
+    )
     rate = (after - before) / (found["side"] ** 2 - small**2)
     if rate > 0:
         side = np.sqrt(small**2 + (whole - before) / rate)
         lines += [
             "",
-            f"The peer's memory grows by {rate * 1e6:.0f} MB a megapixel: the {whole / 1024:.0f} GB of this machine end at a",
+            (
+                f"The peer's memory grows by {rate * 1e6:.0f} MB a megapixel: the"
+                f" {whole / 1024:.0f} GB of this machine end at a"
+            ),
         ]
         lines += [f"slide of about {side:,.0f} px square."]
     return lines

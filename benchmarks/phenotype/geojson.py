@@ -2,7 +2,8 @@
 
     python benchmarks/phenotype/geojson.py [--cells 100000]
 
-Writes geojson.json beside this file. The promise is 20 s on a quiet machine; on a busy one look at the processor's time.
+Writes geojson.json beside this file. The promise is 20 s on a quiet machine; on a busy one look at
+the processor's time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from panimbus.io.qupath import CellObjects, write_qupath
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cells", type=int, default=100_000)
     n = parser.parse_args().cells
     rng = np.random.default_rng(0)
@@ -33,7 +36,9 @@ def main():
     labels = expand_labels(labels, 7)
     ids = np.arange(1, n + 1)
     scores = {f"marker {k}": rng.random(n).astype(np.float32) for k in range(40)}
-    cells = CellObjects(ids, ["T cell"] * n, {"T cell": (1, 2, 3)}, scores, {"reason": ["CD45+ CD3+ CD4+"] * n})
+    cells = CellObjects(
+        ids, ["T cell"] * n, {"T cell": (1, 2, 3)}, scores, {"reason": ["CD45+ CD3+ CD4+"] * n}
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.geojson"
         wall, cpu = time.perf_counter(), time.process_time()
@@ -50,7 +55,9 @@ def main():
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    text = json.dumps({k: round(v, 2) if isinstance(v, float) else v for k, v in result.items()}, indent=1)
+    text = json.dumps(
+        {k: round(v, 2) if isinstance(v, float) else v for k, v in result.items()}, indent=1
+    )
     Path(__file__).with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     print(text)
 

@@ -2,8 +2,9 @@
 
     python peer.py CELLS.npy SEED RESULT.npz [PASSES]
 
-CELLS.npy is (n, C); RESULT.npz gets ``codes`` (225, C), ``nodes`` (n,) from 0, ``error``, ``fit_s`` and ``assign_s`` (CPU) and
-``wall_s``. The map is 15 x 15, all else as pyFlowSOM has it: 10 passes, double precision, one thread.
+CELLS.npy is (n, C); RESULT.npz gets ``codes`` (225, C), ``nodes`` (n,) from 0, ``error``, ``fit_s``
+and ``assign_s`` (CPU) and ``wall_s``. The map is 15 x 15, all else as pyFlowSOM has it: 10 passes,
+double precision, one thread.
 """
 
 import sys

@@ -1,11 +1,12 @@
-"""Time and memory of map and consensus on a million cells, against pyFlowSOM on the same cells in the same run.
+"""Time and memory of map and consensus on a million cells, against pyFlowSOM on the same cells in
+the same run.
 
     python -m venv .venv-flowsom && .venv-flowsom/bin/pip install pyFlowSOM==0.1.16
     python benchmarks/phenotype/som.py --peer-python .venv-flowsom/bin/python
 
-Simulated scores of 16 populations (one of them 0.3 % of the cells) on 40 markers. Each side runs in a process of its own: 15 x 15
-nodes, fit, assignment of all cells, and for ours the consensus. Writes som.json and som.md beside this file; wants a quiet
-machine.
+Simulated scores of 16 populations (one of them 0.3 % of the cells) on 40 markers. Each side runs in
+a process of its own: 15 x 15 nodes, fit, assignment of all cells, and for ours the consensus.
+Writes som.json and som.md beside this file; wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer-python", help="a Python that has pyFlowSOM")
     parser.add_argument("--cells", type=int, default=1_000_000)
     parser.add_argument("--markers", type=int, default=40)
@@ -43,17 +46,30 @@ def main() -> None:
     if args.ours:
         run_ours(Path(args.ours[0]), int(args.ours[1]))
         return
-    result = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "provisional": args.provisional}
-    result |= {"cells": args.cells, "markers": args.markers, "panimbus_version": version("panimbus"), "numpy": version("numpy")}
+    result = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": machine(),
+        "provisional": args.provisional,
+    }
+    result |= {
+        "cells": args.cells,
+        "markers": args.markers,
+        "panimbus_version": version("panimbus"),
+        "numpy": version("numpy"),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "cells.npy"
         sizes = ["--cells", str(args.cells), "--markers", str(args.markers)]
         subprocess.run([sys.executable, __file__, "--make", str(source), *sizes], check=True)
         for threads in (1, len(os.sched_getaffinity(0))):
-            result[f"panimbus_{threads}"] = timed([sys.executable, __file__, "--ours", str(source), str(threads)])
+            result[f"panimbus_{threads}"] = timed(
+                [sys.executable, __file__, "--ours", str(source), str(threads)]
+            )
         if args.peer_python:
             target = Path(scratch) / "peer.npz"
-            result["peer"] = timed([args.peer_python, str(HERE / "peer.py"), str(source), "0", str(target)])
+            result["peer"] = timed(
+                [args.peer_python, str(HERE / "peer.py"), str(source), "0", str(target)]
+            )
             found = np.load(target)
             result["peer"] |= {k: float(found[k]) for k in ("error", "fit_s", "assign_s")} | {
                 "core_wall_s": float(found["wall_s"])
@@ -90,8 +106,17 @@ def run_ours(source: Path, threads: int) -> None:
     mapped, fitted = time.perf_counter(), time.process_time()
     found = consensus(som.codes, som.sizes)
     done = time.process_time()
-    times = {"map_cpu_s": fitted - start, "consensus_cpu_s": done - fitted, "core_wall_s": time.perf_counter() - wall}
-    more = {"map_wall_s": mapped - wall, "error": som.quantisation_error, "k": found.k, "before_mb": before}
+    times = {
+        "map_cpu_s": fitted - start,
+        "consensus_cpu_s": done - fitted,
+        "core_wall_s": time.perf_counter() - wall,
+    }
+    more = {
+        "map_wall_s": mapped - wall,
+        "error": som.quantisation_error,
+        "k": found.k,
+        "before_mb": before,
+    }
     print(json.dumps(times | more))
 
 
@@ -107,15 +132,27 @@ def timed(command: list[str]) -> dict:
             raise subprocess.CalledProcessError(process.returncode, command)
         out.seek(0)
         lines = out.read().strip().splitlines()
-    found = {"wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
+    found = {
+        "wall_s": wall,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss / 1024,
+    }
     return found | (json.loads(lines[-1]) if lines else {})
 
 
 def machine() -> dict:
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = next((line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), platform.processor())
+    name = next(
+        (line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")),
+        platform.processor(),
+    )
     cores = len(os.sched_getaffinity(0))
-    return {"cpu": name, "cores": cores, "python": platform.python_version(), "load_before": os.getloadavg()[0]}
+    return {
+        "cpu": name,
+        "cores": cores,
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+    }
 
 
 def report(result: dict) -> str:
@@ -124,32 +161,69 @@ def report(result: dict) -> str:
     lines = ["# Map and consensus: time and memory", ""]
     lines += ["    python benchmarks/phenotype/som.py --peer-python .venv-flowsom/bin/python", ""]
     lines += [
-        f"{result['date']}. {result['cells']:,} cells x {result['markers']} markers, 15 x 15 nodes. {box['cpu']}, {box['cores']}"
+        (
+            f"{result['date']}. {result['cells']:,} cells x {result['markers']} markers, 15 x 15 nodes."
+            f" {box['cpu']}, {box['cores']}"
+        )
     ]
-    lines += [f"cores, Python {box['python']}, NumPy {result['numpy']}, panimbus {result['panimbus_version']}. Load average"]
+    lines += [
+        (
+            f"cores, Python {box['python']}, NumPy {result['numpy']}, panimbus"
+            f" {result['panimbus_version']}. Load average"
+        )
+    ]
     lines += [f"{box['load_before']:.1f} before, {result['load_after']:.1f} after."]
     if result["provisional"]:
-        lines += ["", f"**Provisional: {result['provisional']}.** CPU seconds say more than wall seconds here."]
+        lines += [
+            "",
+            (
+                f"**Provisional: {result['provisional']}.** CPU seconds say more than wall seconds"
+                " here."
+            ),
+        ]
     lines += [
         "",
-        "| | map, wall (s) | map, CPU (s) | consensus, CPU (s) | both, wall (s) | peak memory (MB) | quantisation error |",
+        (
+            "| | map, wall (s) | map, CPU (s) | consensus, CPU (s) | both, wall (s) | peak memory"
+            " (MB) | quantisation error |"
+        ),
     ]
     lines += ["|---|---|---|---|---|---|---|"]
-    ours = {key: run for key, run in result.items() if key.startswith("panimbus_") and isinstance(run, dict)}
+    ours = {
+        key: run
+        for key, run in result.items()
+        if key.startswith("panimbus_") and isinstance(run, dict)
+    }
     for key, run in ours.items():
-        times = f"{run['map_wall_s']:.1f} | {run['map_cpu_s']:.1f} | {run['consensus_cpu_s']:.1f} | {run['core_wall_s']:.1f}"
-        lines += [f"| panimbus, threads: {key.split('_')[1]} | {times} | {run['peak_mb']:.0f} | {run['error']:.4f} |"]
+        times = (
+            f"{run['map_wall_s']:.1f} | {run['map_cpu_s']:.1f} | {run['consensus_cpu_s']:.1f} |"
+            f" {run['core_wall_s']:.1f}"
+        )
+        lines += [
+            (
+                f"| panimbus, threads: {key.split('_')[1]} | {times} | {run['peak_mb']:.0f} |"
+                f" {run['error']:.4f} |"
+            )
+        ]
     if "peer" in result:
         run = result["peer"]
         cpu = run["fit_s"] + run["assign_s"]
         lines += [
-            f"| pyFlowSOM 0.1.16 | {run['core_wall_s']:.1f} | {cpu:.1f} | | | {run['peak_mb']:.0f} | {run['error']:.4f} |",
+            (
+                f"| pyFlowSOM 0.1.16 | {run['core_wall_s']:.1f} | {cpu:.1f} | | |"
+                f" {run['peak_mb']:.0f} | {run['error']:.4f} |"
+            ),
             "",
         ]
         best = list(ours.values())[-1]
-        lines += [f"**The map: {run['core_wall_s'] / best['map_wall_s']:.1f} times faster in wall time,"]
         lines += [
-            f"{cpu / best['map_cpu_s']:.1f} times less CPU time.** pyFlowSOM has one thread; both sides fit and assign all cells."
+            f"**The map: {run['core_wall_s'] / best['map_wall_s']:.1f} times faster in wall time,"
+        ]
+        lines += [
+            (
+                f"{cpu / best['map_cpu_s']:.1f} times less CPU time.** pyFlowSOM has one thread; both"
+                " sides fit and assign all cells."
+            )
         ]
     return "\n".join(lines) + "\n"
 

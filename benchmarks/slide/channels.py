@@ -1,9 +1,10 @@
-"""Peak memory of `panimbus predict` by the number of channels: one FOV of 3,000 x 3,000 px, 12,000 cells, uint16.
+"""Peak memory of `panimbus predict` by the number of channels: one FOV of 3,000 x 3,000 px, 12,000
+cells, uint16.
 
     python benchmarks/slide/channels.py
 
-5, 20 and 40 channels, a plane each, and 40 side by side in every pixel (interleaved). Writes benchmarks/results/channels.md.
-About three minutes on two cores.
+5, 20 and 40 channels, a plane each, and 40 side by side in every pixel (interleaved). Writes
+benchmarks/results/channels.md. About three minutes on two cores.
 """
 
 import subprocess
@@ -51,7 +52,12 @@ def make(folder, channels, *, interleaved):
         tifffile.imwrite(folder / "image.tif", image, planarconfig="contig", **options)
     else:
         tifffile.imwrite(
-            folder / "image.tif", planes(), shape=(channels, SIDE, SIDE), dtype=np.uint16, rowsperstrip=64, **options
+            folder / "image.tif",
+            planes(),
+            shape=(channels, SIDE, SIDE),
+            dtype=np.uint16,
+            rowsperstrip=64,
+            **options,
         )
     (folder / "names.txt").write_text("\n".join(f"M{k}" for k in range(channels)))
 
@@ -84,10 +90,16 @@ def main():
     rows = []
     for channels, interleaved in ((5, False), (20, False), (40, False), (40, True)):
         peak, seconds = measure(channels, interleaved=interleaved)
-        rows.append(f"| {channels} | {'interleaved' if interleaved else 'a plane each'} | {peak:.0f} MB | {seconds:.0f} s |")
+        rows.append(
+            f"| {channels} | {'interleaved' if interleaved else 'a plane each'} | {peak:.0f} MB |"
+            f" {seconds:.0f} s |"
+        )
         print(rows[-1], flush=True)
     about = machine()
-    when = f"{datetime.now(UTC):%Y-%m-%d}. {about['cpu']}, {about['cores']} cores, load {about['load_before']:.1f} at the end."
+    when = (
+        f"{datetime.now(UTC):%Y-%m-%d}. {about['cpu']}, {about['cores']} cores, load"
+        f" {about['load_before']:.1f} at the end."
+    )
     text = [
         "# Peak memory by the number of channels",
         "",

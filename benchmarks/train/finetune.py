@@ -1,16 +1,18 @@
 """Does fine-tuning help when it should, and does the guard keep the old model when it should?
 
-Simulated tissue, the shipped model, calls drawn by intensity (300 for the weights, 72 for one correction, 144 for one a marker)
-and made by readers who
+Simulated tissue, the shipped model, calls drawn by intensity (300 for the weights, 72 for one
+correction, 144 for one a marker) and made by readers who
 
 - see a shifted platform: haze and a gamma of 0.6 that the model never saw,
 - call at random,
 - are strict: of the positive cells of each marker they call only the brighter half positive,
 - agree with the simulator, on a platform that the model knows.
 
-Judged by the simulator's truth (for the strict reader by that reader's) on all cells of two other FOVs of the dataset, 8 views.
+Judged by the simulator's truth (for the strict reader by that reader's) on all cells of two other
+FOVs of the dataset, 8 views.
 
-Run: ``python benchmarks/train/finetune.py [seeds]``; about 4 CPU minutes a seed; what is in the results already is not run again.
+Run: ``python benchmarks/train/finetune.py [seeds]``; about 4 CPU minutes a seed; what is in the
+results already is not run again.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def dataset(seed: int, reader: str) -> tuple[list[Fov], pd.DataFrame]:
         truth = t.truth[:, 1:7].astype(float)
         if reader == "shifted":
             image = np.stack([shift(p) for p in image])
-        mean = np.stack([cell_sums(p, t.labels.astype(np.int32) - 1, len(truth))[1:] for p in image], 1)
+        mean = np.stack(
+            [cell_sums(p, t.labels.astype(np.int32) - 1, len(truth))[1:] for p in image], 1
+        )
         mean /= np.maximum(np.bincount(t.labels.ravel())[1:, None], 1)
         if reader == "strict":
             for c in range(truth.shape[1]):
@@ -66,19 +70,29 @@ def dataset(seed: int, reader: str) -> tuple[list[Fov], pd.DataFrame]:
             known = np.flatnonzero(truth[:, c] >= 0)
             rows.append(
                 pd.DataFrame(
-                    {"fov": f"f{k}", "cell_id": known + 1, "channel": name, "positive": truth[known, c], "mean": mean[known, c]}
+                    {
+                        "fov": f"f{k}",
+                        "cell_id": known + 1,
+                        "channel": name,
+                        "positive": truth[known, c],
+                        "mean": mean[known, c],
+                    }
                 )
             )
     table = pd.concat(rows).reset_index(drop=True)
-    says = rng.permutation(table["positive"].to_numpy()) if reader == "random" else table["positive"]
+    says = (
+        rng.permutation(table["positive"].to_numpy()) if reader == "random" else table["positive"]
+    )
     table["call"] = np.where(says == 1, "positive", "negative")
     return fovs, table
 
 
 def drawn(table: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
-    """Calls on four FOVs as they were drawn for our own gold standard: by intensity, never by the call; with sampling weights.
+    """Calls on four FOVs as they were drawn for our own gold standard: by intensity, never by the
+    call; with sampling weights.
 
-    Of each channel a third each of the dimmest 60 %, the next 30 % and the brightest 10 % of the cells.
+    Of each channel a third each of the dimmest 60 %, the next 30 % and the brightest 10 % of the
+    cells.
     """
     mine = table[table["fov"].isin(["f0", "f1", "f2", "f3"])]
     channels = mine["channel"].unique()
@@ -88,28 +102,47 @@ def drawn(table: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
         rank = here["mean"].rank(method="first", pct=True)
         for low, high in ((0, 0.6), (0.6, 0.9), (0.9, 1)):
             stratum = here[(rank > low) & (rank <= high)]
-            some = stratum.sample(min(len(stratum), max(1, n // (3 * len(channels)))), random_state=seed + k)
+            some = stratum.sample(
+                min(len(stratum), max(1, n // (3 * len(channels)))), random_state=seed + k
+            )
             parts.append(some.assign(sampling_weight=len(stratum) / len(some)))
     return check_calls(pd.concat(parts).drop(columns=["positive", "mean"]))
 
 
 def shift(plane: np.ndarray) -> np.ndarray:
     """Haze of 6 µm and a gamma."""
-    return np.power(plane + 0.7 * ndi.gaussian_filter(plane.astype(np.float32), 12), 0.6).astype(np.float32)
+    return np.power(plane + 0.7 * ndi.gaussian_filter(plane.astype(np.float32), 12), 0.6).astype(
+        np.float32
+    )
 
 
 def judge(path: Path, fovs: list[Fov], table: pd.DataFrame) -> dict[str, float]:
     """Pooled figures and macro F1 on all cells of two FOVs, normalised with all six."""
-    scale = predict(fovs, model=path, settings=PredictSettings(tta="none", threads=1)).uns["panimbus"]["scale"]
-    last = predict(fovs[4:], model=path, scale=ChannelScale.from_dict(json.loads(scale)), settings=PredictSettings(threads=1))
+    scale = predict(fovs, model=path, settings=PredictSettings(tta="none", threads=1)).uns[
+        "panimbus"
+    ]["scale"]
+    last = predict(
+        fovs[4:],
+        model=path,
+        scale=ChannelScale.from_dict(json.loads(scale)),
+        settings=PredictSettings(threads=1),
+    )
     row = {name: k for k, name in enumerate(last.obs_names)}
     column = {name: k for k, name in enumerate(last.var_names)}
     at = [row[f"{f}:{c}"] for f, c in zip(table["fov"], table["cell_id"], strict=True)]
     scores = np.asarray(last.X, float)[at, [column[c] for c in table["channel"]]]
     truth, marker = table["positive"].to_numpy(), table["channel"].to_numpy()
     one = figures(scores, truth, np.ones(len(truth)), 0.5)
-    by = [figures(scores[marker == c], truth[marker == c], np.ones((marker == c).sum()), 0.5).f1 for c in column]
-    return {"f1": one.f1, "macro_f1": float(np.nanmean(by)), "balanced": one.balanced_accuracy, "log_loss": one.log_loss}
+    by = [
+        figures(scores[marker == c], truth[marker == c], np.ones((marker == c).sum()), 0.5).f1
+        for c in column
+    ]
+    return {
+        "f1": one.f1,
+        "macro_f1": float(np.nanmean(by)),
+        "balanced": one.balanced_accuracy,
+        "log_loss": one.log_loss,
+    }
 
 
 def one(seed: int, reader: str, how: str) -> dict[str, object]:
@@ -117,7 +150,9 @@ def one(seed: int, reader: str, how: str) -> dict[str, object]:
     fovs, table = dataset(seed, reader)
     rest = table[table["fov"].isin(["f4", "f5"])]
     start = time.process_time()
-    found = finetune(fovs, drawn(table, HOW[how], seed), settings=FinetuneSettings(how=how, seed=seed))
+    found = finetune(
+        fovs, drawn(table, HOW[how], seed), settings=FinetuneSettings(how=how, seed=seed)
+    )
     took = time.process_time() - start
     with tempfile.TemporaryDirectory() as folder:
         old = judge(found.start.weights, fovs, rest)
@@ -139,11 +174,15 @@ def one(seed: int, reader: str, how: str) -> dict[str, object]:
 
 def markdown(rows: list[dict]) -> str:
     """The table of all runs."""
-    head = "| reader | what | calls | seed | kept | held-out F1 | others: F1 | macro F1 | balanced accuracy | log loss | CPU s |"
+    head = (
+        "| reader | what | calls | seed | kept | held-out F1 | others: F1 | macro F1 | balanced"
+        " accuracy | log loss | CPU s |"
+    )
     about = (
-        "`python benchmarks/train/finetune.py`; its first lines describe the readers. Figures are before -> after. *Others* are "
-        "all cells of two FOVs without calls, scored by the changed model whether or not the guard kept it. "
-        f"Simulated datasets: {len({r['seed'] for r in rows})}."
+        "`python benchmarks/train/finetune.py`; its first lines describe the readers. Figures are"
+        " before -> after. *Others* are all cells of two FOVs without calls, scored by the changed"
+        " model whether or not the guard kept it. Simulated datasets:"
+        f" {len({r['seed'] for r in rows})}."
     )
     lines = [
         "# Fine-tuning on simulated tissue",
@@ -176,7 +215,10 @@ def main(seeds: int) -> None:
                     continue
                 rows.append(one(seed, reader, how))
                 print(json.dumps(rows[-1]), flush=True)
-                for name, text in ((path, json.dumps(rows, indent=1)), (OUT / "finetune.md", markdown(rows))):
+                for name, text in (
+                    (path, json.dumps(rows, indent=1)),
+                    (OUT / "finetune.md", markdown(rows)),
+                ):
                     with atomic_path(name) as temporary:
                         temporary.write_text(text, encoding="utf-8")
 

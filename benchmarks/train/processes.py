@@ -2,8 +2,9 @@
 
     python benchmarks/train/processes.py --store STORE --work /tmp/processes
 
-Residual U-Net with batch norms that move, each process by its own half of the batch; the same seeds for both. That a step is the
-same to rounding where the norms are frozen is tested in tests/train/test_distributed.py.
+Residual U-Net with batch norms that move, each process by its own half of the batch; the same seeds
+for both. That a step is the same to rounding where the norms are frozen is tested in
+tests/train/test_distributed.py.
 """
 
 from __future__ import annotations
@@ -48,15 +49,32 @@ def f1(args: argparse.Namespace, seed: int, processes: int) -> float:
     out = args.work / f"{processes}_{seed}"
     config = args.work / "config.toml"
     config.write_text(CONFIG)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*(launch if processes > 1 else [sys.executable]), "-m", "panimbus", "train", str(config)]
-    subprocess.run([*command, "--store", str(args.store), "--out", str(out), "--seed", str(seed)], check=True)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
+    command = [
+        *(launch if processes > 1 else [sys.executable]),
+        "-m",
+        "panimbus",
+        "train",
+        str(config),
+    ]
+    subprocess.run(
+        [*command, "--store", str(args.store), "--out", str(out), "--seed", str(seed)], check=True
+    )
     return float(json.loads((out / "result.json").read_text())["val_f1"])
 
 
 def main() -> None:
     """Print the F1 of every seed, and mean and spread."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
@@ -64,7 +82,10 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     found = {str(n): [round(f1(args, seed, n), 4) for seed in range(args.seeds)] for n in (1, 2)}
-    out = {n: {"f1": v, "mean": round(float(np.mean(v)), 4), "sd": round(float(np.std(v, ddof=1)), 4)} for n, v in found.items()}
+    out = {
+        n: {"f1": v, "mean": round(float(np.mean(v)), 4), "sd": round(float(np.std(v, ddof=1)), 4)}
+        for n, v in found.items()
+    }
     print(json.dumps(out))
     if args.json:
         args.json.write_text(json.dumps(out, indent=1) + "\n")

@@ -1,10 +1,12 @@
 """Training throughput: crops a second, and the share of the step that is spent waiting for data.
 
-    python benchmarks/train/throughput.py --work /tmp/speed                                  # CPU, or the GPU where there is one
-    python benchmarks/train/throughput.py --work /tmp/speed --preset paper --workers 4 8 16  # what a GPU is for
+    python benchmarks/train/throughput.py --work /tmp/speed                                  # CPU,
+    or the GPU where there is one python benchmarks/train/throughput.py --work /tmp/speed --preset
+    paper --workers 4 8 16  # what a GPU is for
 
-The store is made of random cells in tiles of 512 px, read from disk through the store; augmentation and planes are made by the
-workers. The first 50 steps of each run (start of the workers, first compilation) are not counted.
+The store is made of random cells in tiles of 512 px, read from disk through the store; augmentation
+and planes are made by the workers. The first 50 steps of each run (start of the workers, first
+compilation) are not counted.
 """
 
 from __future__ import annotations
@@ -52,7 +54,10 @@ def made(path: Path) -> Store:
         image = rng.gamma(2.0, 20.0 + 100.0 * bright[:, labels]).astype(np.uint16)
         fovs.append(replace(from_array(image, labels, channels=names, mpp=1.0), fov_id=f"f{k}"))
     scanned = scan_fovs("random", fovs)
-    targets = {f.fov.fov_id: rng.integers(0, 2, (f.cells.n, CHANNELS)).astype(np.float32) for f in scanned.fovs}
+    targets = {
+        f.fov.fov_id: rng.integers(0, 2, (f.cells.n, CHANNELS)).astype(np.float32)
+        for f in scanned.fovs
+    }
     splits = dict(zip(targets, ["train"] * (FOVS - 2) + ["val", "test"], strict=True))
     return write_store(path, [Source(scanned, tuple(names), targets, splits)])
 
@@ -71,20 +76,35 @@ def measured(config: TrainConfig, store: Store, work: Path, steps: int) -> dict[
     with suppress(_Stop):
         train(config, store, work / "run", tell)
     speed, waiting = np.median(lines[1:], axis=0)
-    return {"tiles_per_s": round(float(speed), 1), "waiting": round(float(waiting), 3), "stretches": len(lines) - 1}
+    return {
+        "tiles_per_s": round(float(speed), 1),
+        "waiting": round(float(waiting), 3),
+        "stretches": len(lines) - 1,
+    }
 
 
 def machine() -> dict[str, Any]:
     """Where this ran, and how busy it was with other work."""
-    cpu = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    about = {"cpu": cpu[0] if cpu else platform.processor(), "threads": os.cpu_count(), "gpu": gpu, "torch": torch.__version__}
+    about = {
+        "cpu": cpu[0] if cpu else platform.processor(),
+        "threads": os.cpu_count(),
+        "gpu": gpu,
+        "torch": torch.__version__,
+    }
     return about | {"load_before": round(os.getloadavg()[0], 1)}
 
 
 def main() -> None:
     """Measure each number of workers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
@@ -98,7 +118,12 @@ def main() -> None:
         preset["machine"] |= {"workers": workers}
         preset["check"] |= {"every": 10**6, "save": 10**6, "pictures": 0}
         config = make_config(preset, source=args.preset)
-        line = {"preset": args.preset, "crop": config.data.crop, "batch": config.data.batch, "workers": workers}
+        line = {
+            "preset": args.preset,
+            "crop": config.data.crop,
+            "batch": config.data.batch,
+            "workers": workers,
+        }
         out.append(line | measured(config, store, args.work, args.steps))
         print(json.dumps(out[-1]), flush=True)
     result = {"machine": about | {"load_after": round(os.getloadavg()[0], 1)}, "runs": out}

@@ -1,4 +1,5 @@
-"""panimbus: marker positivity for every cell and every marker of multiplexed tissue images, with no retraining.
+"""panimbus: marker positivity for every cell and every marker of multiplexed tissue images, with no
+retraining.
 
 >>> import numpy as np, panimbus
 >>> fov = panimbus.from_array(np.zeros((1, 32, 32), np.uint8), np.ones((32, 32), np.uint16), channels=["CD3"], mpp=0.5)
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import panimbus`` costs next to nothing."""
+    """Import a public name when it is first used, so that ``import panimbus`` costs next to
+    nothing.
+    """
     if name not in _WHERE:
         message = f"module 'panimbus' has no attribute {name!r}; it has {', '.join(__all__)}"
         raise AttributeError(message)

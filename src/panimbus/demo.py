@@ -1,4 +1,7 @@
-"""The demonstration: simulated tissue with a known truth, or real files, through the real pipeline, into one picture."""
+"""The demonstration.
+
+Simulated tissue with a known truth, or real files, through the real pipeline, into one picture.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ class Demo:
     picture, sheet
         ``picture.html`` and ``picture.png``.
     quality, baseline
-        Marker -> metrics of the scores, and of Otsu on the cells' mean intensity; None without a truth.
+        Marker -> metrics of the scores, and of Otsu on the cells' mean intensity; None without a
+        truth.
     command
         How to run the same by hand; empty for real files.
     """
@@ -53,7 +57,9 @@ class Demo:
 
 @dataclass(frozen=True)
 class How:
-    """Which model, how it runs, what the picture says of the command, and who hears of the progress."""
+    """Which model, how it runs, what the picture says of the command, and who hears of the
+    progress.
+    """
 
     model: str | Path | None
     settings: PredictSettings
@@ -82,23 +88,48 @@ def simulated(out: Path, how: How, *, seed: int = 0) -> Demo:
     write_labels(labels, tissue.labels)
     (fov,) = open_fovs(image, labels)
     title = "panimbus on simulated tissue, truth known"
-    dataset = f"simulated {PLATFORM.upper()} tissue, {tissue.image.shape[2] * MPP:.0f} µm wide, seed {seed}"
+    dataset = (
+        f"simulated {PLATFORM.upper()} tissue, {tissue.image.shape[2] * MPP:.0f} µm wide, seed"
+        f" {seed}"
+    )
     known = {name: tissue.truth[:, k] for k, name in enumerate(tissue.channels)}
     demo = _run(fov, out, how, {"title": title, "dataset": dataset}, known)
-    again = ["panimbus", "predict", str(image), "--labels", str(labels), "--out", str(out / "predicted")]
+    again = [
+        "panimbus",
+        "predict",
+        str(image),
+        "--labels",
+        str(labels),
+        "--out",
+        str(out / "predicted"),
+    ]
     if how.model is not None:
         again += ["--model", str(how.model)]
-    return Demo(demo.table, demo.picture, demo.sheet, demo.quality, demo.baseline, shlex.join(again))
+    return Demo(
+        demo.table, demo.picture, demo.sheet, demo.quality, demo.baseline, shlex.join(again)
+    )
 
 
-def of_files(fovs: list[Fov], out: Path, how: How, *, name: str | None = None, channels: Sequence[str] | None = None) -> Demo:
-    """Predict one FOV of real files (all channels, or these) and draw it: the one of this name, else the first."""
+def of_files(
+    fovs: list[Fov],
+    out: Path,
+    how: How,
+    *,
+    name: str | None = None,
+    channels: Sequence[str] | None = None,
+) -> Demo:
+    """Predict one FOV of real files (all channels, or these) and draw it.
+
+    The one of this name, else the first.
+    """
     chosen = [f for f in fovs if name is None or f.fov_id == name]
     if not chosen:
         raise InputError(f"There is no FOV {name!r}.", available=[f.fov_id for f in fovs])
     fov = chosen[0]
     where = str(fov.source.get("image", fov.fov_id))
-    return _run(fov, out, how, {"title": f"panimbus on {fov.fov_id}", "dataset": where}, None, channels)
+    return _run(
+        fov, out, how, {"title": f"panimbus on {fov.fov_id}", "dataset": where}, None, channels
+    )
 
 
 def _run(
@@ -109,12 +140,17 @@ def _run(
     known: Mapping[str, Array] | None,
     channels: Sequence[str] | None = None,
 ) -> Demo:
-    """Predict, write the tables and the picture. ``known``: marker -> truth of the labels 1, 2, ..."""
+    """Predict, write the tables and the picture.
+
+    ``known``: marker -> truth of the labels 1, 2, ...
+    """
     from panimbus.evaluate.picture import Subject, write_picture
     from panimbus.infer.output import save_run
     from panimbus.infer.predict import predict
 
-    table = predict(fov, model=how.model, channels=channels, settings=how.settings, progress=how.progress)
+    table = predict(
+        fov, model=how.model, channels=channels, settings=how.settings, progress=how.progress
+    )
     provenance = table.uns[PROVENANCE]
     truth = None
     if known is not None:
@@ -123,15 +159,24 @@ def _run(
     save_run(table, out, ("h5ad", "csv"))
     head = {
         **about,
-        "FOV": f"{fov.fov_id}: {table.n_obs:,} cells, {fov.shape_yx[0]} x {fov.shape_yx[1]} pixels of {fov.mpp:g} µm",
-        "model": f"{provenance['model']} (version {provenance['model_version']}, {str(provenance['model_sha256'])[:10]}), "
-        f"panimbus {provenance['version']}",
+        "FOV": (
+            f"{fov.fov_id}: {table.n_obs:,} cells, {fov.shape_yx[0]} x {fov.shape_yx[1]} pixels of"
+            f" {fov.mpp:g} µm"
+        ),
+        "model": (
+            f"{provenance['model']} (version {provenance['model_version']},"
+            f" {str(provenance['model_sha256'])[:10]}), panimbus {provenance['version']}"
+        ),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         **({"command": how.said} if how.said else {}),
     }
     picture, sheet = write_picture(Subject.of(table, fov, truth), out, head)
     if truth is None:
         return Demo(table, picture, sheet, None, None)
-    quality = metrics_by_marker(np.asarray(table.X), truth, list(table.var_names), threshold=float(provenance["threshold"]))
+    quality = metrics_by_marker(
+        np.asarray(table.X), truth, list(table.var_names), threshold=float(provenance["threshold"])
+    )
     otsu = np.stack([otsu_calls(v) for v in np.asarray(table.layers[MEAN]).T], axis=1)
-    return Demo(table, picture, sheet, quality, metrics_by_marker(otsu, truth, list(table.var_names)))
+    return Demo(
+        table, picture, sheet, quality, metrics_by_marker(otsu, truth, list(table.var_names))
+    )

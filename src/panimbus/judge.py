@@ -1,4 +1,7 @@
-"""Calls and scores brought together: of a table that was predicted, or of datasets that are predicted for it."""
+"""Calls and scores brought together.
+
+Of a table that was predicted, or of datasets that are predicted for it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,13 @@ from panimbus.core.labels import unique_ids
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import pool
 from panimbus.core.table import FOV, PROVENANCE
-from panimbus.evaluate.calls import check_overlap, raise_overlap, read_calls, read_cell_types, read_silver
+from panimbus.evaluate.calls import (
+    check_overlap,
+    raise_overlap,
+    read_calls,
+    read_cell_types,
+    read_silver,
+)
 from panimbus.evaluate.config import EvalConfig, EvalDataset
 from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
 from panimbus.evaluate.misfit import doubts
@@ -77,22 +86,32 @@ class Judged:
         scored = pd.concat(self.scored, ignore_index=True)
         if config is None:
             return evaluate_calls(scored, EvaluateSettings(threshold=self.threshold))
-        return evaluate_calls(scored, EvaluateSettings(config.unit, self.threshold, config.draws, config.seed))
+        return evaluate_calls(
+            scored, EvaluateSettings(config.unit, self.threshold, config.draws, config.seed)
+        )
 
     def about(self) -> dict[str, str]:
         """Model, calls and threshold in words, for the head of a report."""
         model, calls = self.model, pd.concat(self.scored)
         fovs, left_out = calls.groupby(["dataset", "fov"]).ngroups, int((calls["truth"] < 0).sum())
         head = {
-            "model": f"{model.get('model')} (version {model.get('model_version')}, {str(model.get('model_sha256'))[:10]}), "
-            f"test-time augmentation: {dict(model.get('settings', {})).get('tta')}, panimbus {model.get('version')}",
-            "calls": f"{len(calls):,} in {fovs} FOV{'s' * (fovs != 1)}; {left_out:,} of them left out (undetermined)",
+            "model": (
+                f"{model.get('model')} (version {model.get('model_version')},"
+                f" {str(model.get('model_sha256'))[:10]}), test-time augmentation:"
+                f" {dict(model.get('settings', {})).get('tta')}, panimbus {model.get('version')}"
+            ),
+            "calls": (
+                f"{len(calls):,} in {fovs} FOV{'s' * (fovs != 1)}; {left_out:,} of them left out"
+                " (undetermined)"
+            ),
             "threshold": f"{self.threshold:g}",
         }
         return head | ({"note": "; ".join(self.notes)} if self.notes else {})
 
 
-def of_table(calls: pd.DataFrame, table: AnnData, beside: Beside, fovs: Sequence[Fov] = ()) -> Judged:
+def of_table(
+    calls: pd.DataFrame, table: AnnData, beside: Beside, fovs: Sequence[Fov] = ()
+) -> Judged:
     """Judge a table that `panimbus predict` wrote.
 
     Parameters
@@ -110,14 +129,20 @@ def of_table(calls: pd.DataFrame, table: AnnData, beside: Beside, fovs: Sequence
     for fov in fovs:
         rows = table[(table.obs[FOV].astype(str) == fov.fov_id).to_numpy()]
         if rows.n_obs and fov.labels is not None:
-            out.scenes += [Scene(str(d), fov, rows) for d in calls.loc[calls["fov"] == fov.fov_id, "dataset"].unique()]
+            out.scenes += [
+                Scene(str(d), fov, rows)
+                for d in calls.loc[calls["fov"] == fov.fov_id, "dataset"].unique()
+            ]
     if len(fovs) and not out.scenes:
         out.notes.append("no FOV of the images has calls, so no cell is shown")
     return out
 
 
-def of_config(config: EvalConfig, *, model: str | None = None, tta: str | None = None, say: Say | None = None) -> Judged:
-    """Predict the FOVs that have calls, each dataset with the normaliser of all its FOVs, and look the calls up.
+def of_config(
+    config: EvalConfig, *, model: str | None = None, tta: str | None = None, say: Say | None = None
+) -> Judged:
+    """Predict the FOVs that have calls, each dataset with the normaliser of all its FOVs, and look
+    the calls up.
 
     Parameters
     ----------
@@ -133,7 +158,8 @@ def of_config(config: EvalConfig, *, model: str | None = None, tta: str | None =
     Raises
     ------
     InputError
-        Before anything is scored, if calls name FOVs, channels or cells that the files do not have: all of them in one message.
+        Before anything is scored, if calls name FOVs, channels or cells that the files do not have:
+        all of them in one message.
     """
     say = say or (lambda _: None)
     card = resolve_model(model).card
@@ -142,12 +168,18 @@ def of_config(config: EvalConfig, *, model: str | None = None, tta: str | None =
     calls = _calls(config, out)
     opened = {d.name: _open(d) for d in config.dataset}
     beside = {d.name: _beside(d, config) for d in config.dataset}
-    raise_overlap([f"{n}: {p}" for n, fovs in opened.items() for p in _problems(calls[n], fovs)], "the images and label images")
+    raise_overlap(
+        [f"{n}: {p}" for n, fovs in opened.items() for p in _problems(calls[n], fovs)],
+        "the images and label images",
+    )
     for note in out.notes:
         say(f"note: {note}")
     for dataset in config.dataset:
         mine, fovs = calls[dataset.name], {f.fov_id: f for f in opened[dataset.name]}
-        say(f"{dataset.name}: normaliser of {len(fovs)} FOV{'s' * (len(fovs) != 1)}, {mine['channel'].nunique()} markers ...")
+        say(
+            f"{dataset.name}: normaliser of {len(fovs)} FOV{'s' * (len(fovs) != 1)},"
+            f" {mine['channel'].nunique()} markers ..."
+        )
         scale = _scale(dataset, list(fovs.values()), mine, card)
         for fov_id, rows in mine.groupby("fov", sort=False):
             fov, channels = fovs[str(fov_id)], list(dict.fromkeys(rows["channel"]))
@@ -167,24 +199,35 @@ def _calls(config: EvalConfig, out: Judged) -> dict[str, pd.DataFrame]:
     for dataset in config.dataset:
         if dataset.calls is not None:
             own = read_calls(dataset.calls, likely=config.likely)
-            calls[dataset.name] = own[own["dataset"].isin(["", dataset.name])].assign(dataset=dataset.name)
+            calls[dataset.name] = own[own["dataset"].isin(["", dataset.name])].assign(
+                dataset=dataset.name
+            )
         elif shared is not None:
             calls[dataset.name] = shared[shared["dataset"] == dataset.name]
     if empty := [name for name, rows in calls.items() if not len(rows)]:
         there = sorted(set(shared["dataset"])) if shared is not None else []
-        raise InputError(f"There are no calls of dataset {', '.join(map(repr, empty))}.", available=there)
+        raise InputError(
+            f"There are no calls of dataset {', '.join(map(repr, empty))}.", available=there
+        )
     if shared is not None and (spare := sorted(set(shared["dataset"]) - set(calls))):
         out.notes.append(f"calls of other datasets are not looked at: {', '.join(spare)}")
     return calls
 
 
 def _open(dataset: EvalDataset) -> list[Fov]:
-    """All FOVs of a dataset under the names that the calls have; those without a label image stay without."""
-    images, labels = (p if p is None or isinstance(p, Path) else list(p) for p in (dataset.images, dataset.labels))
+    """All FOVs of a dataset under the names that the calls have.
+
+    Those without a label image stay without.
+    """
+    images, labels = (
+        p if p is None or isinstance(p, Path) else list(p) for p in (dataset.images, dataset.labels)
+    )
     fovs = open_fovs(images or [], mpp=dataset.mpp, channel_names=dataset.channel_names)
     if lost := [n for n in dataset.rename if n not in {f.fov_id for f in fovs}]:
         raise InputError(
-            f"{dataset.name}: rename names FOVs that are not there.", got=", ".join(lost), available=[f.fov_id for f in fovs]
+            f"{dataset.name}: rename names FOVs that are not there.",
+            got=", ".join(lost),
+            available=[f.fov_id for f in fovs],
         )
     fovs = [f.with_(fov_id=dataset.rename.get(f.fov_id, f.fov_id)) for f in fovs]
     return attach_labels(fovs, labels) if labels is not None else fovs
@@ -194,7 +237,10 @@ def _problems(calls: pd.DataFrame, fovs: Sequence[Fov]) -> list[str]:
     """What the calls name that the files do not have."""
     wanted, nobody = set(calls["fov"]), np.zeros(0, np.int64)
     known = {f.fov_id: f for f in fovs if f.labels is not None}
-    cells = {k: unique_ids(np.asarray(f.labels[:])) if k in wanted and f.labels is not None else nobody for k, f in known.items()}
+    cells = {
+        k: unique_ids(np.asarray(f.labels[:])) if k in wanted and f.labels is not None else nobody
+        for k, f in known.items()
+    }
     return check_overlap(calls, cells, {k: f.channels for k, f in known.items()})
 
 
@@ -208,10 +254,17 @@ def _beside(dataset: EvalDataset, config: EvalConfig) -> Beside:
     )
 
 
-def _scale(dataset: EvalDataset, fovs: Sequence[Fov], calls: pd.DataFrame, card: ModelCard) -> ChannelScale:
+def _scale(
+    dataset: EvalDataset, fovs: Sequence[Fov], calls: pd.DataFrame, card: ModelCard
+) -> ChannelScale:
     """The normaliser of the whole dataset."""
     if dataset.normaliser is not None:
         return load_scale(dataset.normaliser)
     channels = list(dict.fromkeys(calls["channel"]))
     pooled = pool(fovs, channels, card.mpp, beside=beside(channels, fovs, card.stats))
-    return ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=[f.fov_id for f in fovs])
+    return ChannelScale.fit(
+        pooled,
+        percentile=card.percentile,
+        over=card.percentile_over,
+        fov_ids=[f.fov_id for f in fovs],
+    )

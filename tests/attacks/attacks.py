@@ -1,4 +1,5 @@
-"""The register of bad inputs, and what their authors need: a folder with a good image and a good label image at hand."""
+"""The register of bad inputs, and what their authors need: a folder with a good image and a good
+label image at hand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,11 +35,14 @@ ATTACKS: dict[str, Attack] = {}
 
 
 def attack(*words):
-    """Register a function as an input that must be refused with these words: exit code 2, one message, nothing half-written."""
+    """Register a function as an input that must be refused with these words: exit code 2, one
+    message, nothing half-written."""
 
     def register(make):
         name = f"{make.__module__.rpartition('.')[2].removeprefix('cases_')}-{make.__name__}"
-        if name in ATTACKS and ATTACKS[name].make.__code__ != make.__code__:  # pytest imports it again to look for doctests
+        if (
+            name in ATTACKS and ATTACKS[name].make.__code__ != make.__code__
+        ):  # pytest imports it again to look for doctests
             raise ValueError(f"two cases are called {name}")
         ATTACKS[name] = Attack(name, make, words)
         return make
@@ -47,7 +51,8 @@ def attack(*words):
 
 
 class Folder:
-    """An empty folder, and good inputs on demand: 90 x 80 pixels of 0.5 µm, 12 cells, three channels.
+    """An empty folder, and good inputs on demand: 90 x 80 pixels of 0.5 µm, 12 cells, three
+    channels.
 
     ``folder / "name"`` is a path in it.
     """
@@ -65,18 +70,26 @@ class Folder:
             y, x = 5 + 22 * (i // 3), 5 + 25 * (i % 3)
             labels[y : y + 14, x : x + 16] = i + 1
         rng = np.random.default_rng(0)
-        image = (rng.gamma(2, 20, (3, 90, 80)) + 300 * (labels % 3 == np.arange(3)[:, None, None]) * (labels > 0)).astype(
-            np.uint16
-        )
+        image = (
+            rng.gamma(2, 20, (3, 90, 80))
+            + 300 * (labels % 3 == np.arange(3)[:, None, None]) * (labels > 0)
+        ).astype(np.uint16)
         return image, labels
 
     def image(self, name="fov1.ome.tif", **options):
         """Write a good OME-TIFF; ``options`` go to tifffile."""
         meta = {"axes": "CYX", "Channel": {"Name": list(CHANNELS)}}
-        meta |= {"PhysicalSizeX": MPP, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": MPP, "PhysicalSizeYUnit": "µm"}
+        meta |= {
+            "PhysicalSizeX": MPP,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": MPP,
+            "PhysicalSizeYUnit": "µm",
+        }
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(path, self.arrays()[0], ome=True, metadata=meta, photometric="minisblack", **options)
+        tifffile.imwrite(
+            path, self.arrays()[0], ome=True, metadata=meta, photometric="minisblack", **options
+        )
         return path
 
     def labels(self, name="fov1_whole_cell.tif"):
@@ -89,7 +102,19 @@ class Folder:
     def predict(self, *more, image=None, labels=None):
         """Arguments of ``predict`` on the good image and labels, or on others."""
         image, labels = image or self.image(), labels or self.labels()
-        return ["predict", image, "--labels", labels, "--out", self.root / "out", "--tta", "none", "--threads", "1", *more]
+        return [
+            "predict",
+            image,
+            "--labels",
+            labels,
+            "--out",
+            self.root / "out",
+            "--tta",
+            "none",
+            "--threads",
+            "1",
+            *more,
+        ]
 
     def inspect(self, *more, image=None, labels=None):
         """Arguments of ``inspect``, likewise."""

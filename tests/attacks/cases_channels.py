@@ -91,7 +91,10 @@ def pipe_among_the_channels(folder):
 
 @attack("neither a file nor a folder")
 def socket_as_image(folder):
-    with tempfile.TemporaryDirectory(dir="/tmp") as short, socket.socket(socket.AF_UNIX) as made:  # a short path
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as short,
+        socket.socket(socket.AF_UNIX) as made,
+    ):  # a short path
         made.bind(str(Path(short) / "s.tif"))
         (Path(short) / "s.tif").rename(folder / "s.tif")
     return folder.predict(image=folder / "s.tif")
@@ -105,7 +108,9 @@ def device_as_image(folder):
 @attack("pipe")
 def pipe_as_panel(folder):
     os.mkfifo(folder / "names.csv")
-    return folder.predict("--mpp", "0.5", "--channel-names", folder / "names.csv", image=_flat(folder))
+    return folder.predict(
+        "--mpp", "0.5", "--channel-names", folder / "names.csv", image=_flat(folder)
+    )
 
 
 @attack("a folder")
@@ -116,7 +121,9 @@ def folder_as_panel(folder):
 
 @attack("there is no such file")
 def no_panel(folder):
-    return folder.predict("--mpp", "0.5", "--channel-names", folder / "none.csv", image=_flat(folder))
+    return folder.predict(
+        "--mpp", "0.5", "--channel-names", folder / "none.csv", image=_flat(folder)
+    )
 
 
 @attack("spreadsheet", "save it as CSV")
@@ -208,7 +215,11 @@ def packed(folder):
 
 @attack("the channels of 2 FOVs", "a folder for each FOV")
 def channels_of_several_fovs_in_one_folder(folder):
-    _fov(folder, "all", [f"{fov}_{channel}" for fov in ("roi1", "roi2") for channel in ("CD3", "CD20", "DAPI")])
+    _fov(
+        folder,
+        "all",
+        [f"{fov}_{channel}" for fov in ("roi1", "roi2") for channel in ("CD3", "CD20", "DAPI")],
+    )
     return folder.predict("--mpp", "0.5", image=folder / "all")
 
 
@@ -253,7 +264,9 @@ def channel_in_another_case(folder):
 
 @attack("no channel", "'\"HLA-DR,DP\"'")
 def channel_with_a_comma_without_quotation_marks(folder):
-    return folder.predict("--channels", "HLA-DR,DP", image=_fov(folder, channels=("HLA-DR,DP", "DAPI")))
+    return folder.predict(
+        "--channels", "HLA-DR,DP", image=_fov(folder, channels=("HLA-DR,DP", "DAPI"))
+    )
 
 
 @attack("more than once")

@@ -1,4 +1,5 @@
-"""The command line: numbers, choices, names that do not pair, folders that cannot be written, runs into another's folder."""
+"""The command line: numbers, choices, names that do not pair, folders that cannot be written, runs
+into another's folder."""
 
 import json
 import os
@@ -29,12 +30,30 @@ def mpp_beyond_a_float(folder):
 
 @attack("--threads", "-1 is not between 0")
 def threads_below_zero(folder):
-    return ["predict", folder.image(), "--labels", folder.labels(), "--out", folder / "out", "--threads", "-1"]
+    return [
+        "predict",
+        folder.image(),
+        "--labels",
+        folder.labels(),
+        "--out",
+        folder / "out",
+        "--threads",
+        "-1",
+    ]
 
 
 @attack("--threads", "99999999999999999999 is not between 0 and")
 def threads_beyond_an_int(folder):
-    return ["predict", folder.image(), "--labels", folder.labels(), "--out", folder / "out", "--threads", "9" * 20]
+    return [
+        "predict",
+        folder.image(),
+        "--labels",
+        folder.labels(),
+        "--out",
+        folder / "out",
+        "--threads",
+        "9" * 20,
+    ]
 
 
 @attack("--tile", "0 is not between 1")
@@ -164,7 +183,14 @@ def print_pairs_of_nothing(folder):
 @attack("is a file", "a folder, new or of an earlier run")
 def out_below_a_file(folder):
     (folder / "file").write_text("mine")
-    return ["predict", folder.image(), "--labels", folder.labels(), "--out", folder / "file" / "out"]
+    return [
+        "predict",
+        folder.image(),
+        "--labels",
+        folder.labels(),
+        "--out",
+        folder / "file" / "out",
+    ]
 
 
 @attack("is a link to nothing")
@@ -224,4 +250,13 @@ def demo_with_labels_alone(folder):
 
 @attack("--root", "cannot be used with --table")
 def evaluate_of_both_kinds(folder):
-    return ["evaluate", "calls.csv", "--table", "cells.h5ad", "--root", folder / "data", "--out", folder / "out"]
+    return [
+        "evaluate",
+        "calls.csv",
+        "--table",
+        "cells.h5ad",
+        "--root",
+        folder / "data",
+        "--out",
+        folder / "out",
+    ]

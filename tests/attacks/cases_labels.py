@@ -19,8 +19,15 @@ def _large(folder):
     inside = (yy % 16 - 8) ** 2 + (xx % 16 - 8) ** 2 <= 25
     labels = np.where(inside, yy // 16 * 18 + xx // 16 + 1, 0)
     image = np.random.default_rng(0).gamma(2, 20, (2, *labels.shape)).astype(np.uint16)
-    meta = {"axes": "CYX", "Channel": {"Name": ["CD3", "DAPI"]}, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
-    tifffile.imwrite(folder / "fov1.ome.tif", image, ome=True, metadata=meta, photometric="minisblack")
+    meta = {
+        "axes": "CYX",
+        "Channel": {"Name": ["CD3", "DAPI"]},
+        "PhysicalSizeX": 0.5,
+        "PhysicalSizeY": 0.5,
+    }
+    tifffile.imwrite(
+        folder / "fov1.ome.tif", image, ome=True, metadata=meta, photometric="minisblack"
+    )
     return folder / "fov1.ome.tif", labels
 
 
@@ -30,7 +37,12 @@ def _geojson(folder, data, name="fov1.geojson"):
 
 
 def _polygon(*rings, **more):
-    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": list(rings)}, "properties": {}, **more}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": list(rings)},
+        "properties": {},
+        **more,
+    }
 
 
 def _square(x, y, size=6):
@@ -54,13 +66,17 @@ def mask_of_0_and_1_inspected(folder):
 @attack("separate pieces", "map of classes")
 def class_map(folder):
     image, labels = _large(folder)
-    return folder.predict(image=image, labels=_tiff(folder, ((labels > 0) * (labels % 5 + 1)).astype(np.uint8)))
+    return folder.predict(
+        image=image, labels=_tiff(folder, ((labels > 0) * (labels % 5 + 1)).astype(np.uint8))
+    )
 
 
 @attack("id 255 is", "ids above 255 were cut off", "--allow-odd-labels")
 def ids_clipped_at_255(folder):
     image, labels = _large(folder)
-    return folder.predict(image=image, labels=_tiff(folder, np.minimum(labels, 255).astype(np.uint8)))
+    return folder.predict(
+        image=image, labels=_tiff(folder, np.minimum(labels, 255).astype(np.uint8))
+    )
 
 
 @attack("looks like the background, which must be 0")
@@ -78,7 +94,9 @@ def ids_wrapped(folder):
 @attack("pieces far apart", "tiles were joined")
 def joined_tiles(folder):
     image, labels = _large(folder)
-    return folder.predict(image=image, labels=_tiff(folder, np.tile(labels[:, :144], (1, 2)).astype(np.uint16)))
+    return folder.predict(
+        image=image, labels=_tiff(folder, np.tile(labels[:, :144], (1, 2)).astype(np.uint16))
+    )
 
 
 @attack("compressed with loss", "JPEG")
@@ -130,7 +148,9 @@ def probabilities(folder):
 
 @attack("several planes", "whole cells")
 def nucleus_and_cell_planes(folder):
-    return folder.predict(labels=_tiff(folder, np.stack([folder.arrays()[1]] * 2), photometric="minisblack"))
+    return folder.predict(
+        labels=_tiff(folder, np.stack([folder.arrays()[1]] * 2), photometric="minisblack")
+    )
 
 
 @attack("another size")
@@ -173,7 +193,9 @@ def hdf5(folder):
 
 @attack("size of this PNG")
 def png_bomb(folder):
-    (folder / "fov1.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x10\0\0\0\0")
+    (folder / "fov1.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x10\0\0\0\0"
+    )
     return folder.predict(labels=folder / "fov1.png")
 
 
@@ -198,7 +220,11 @@ def geojson_without_features(folder):
 
 @attack("no polygon", "Point")
 def geojson_of_points(folder):
-    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [5, 5]}, "properties": {"objectType": "cell"}}
+    point = {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [5, 5]},
+        "properties": {"objectType": "cell"},
+    }
     return _geojson(folder, [point] * 3)
 
 

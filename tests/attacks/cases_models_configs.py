@@ -12,7 +12,9 @@ QUANTILES = {f"q{q:02d}": float(q) for q in range(1, 100)}
 
 def _normaliser(folder, **changes):
     """A normaliser.json of the good image, with one channel changed."""
-    channels = {name: {"normaliser": 300.0, "stats": {**QUANTILES, "outside": 1.0}} for name in CHANNELS}
+    channels = {
+        name: {"normaliser": 300.0, "stats": {**QUANTILES, "outside": 1.0}} for name in CHANNELS
+    }
     channels["CD20"] = {**channels["CD20"], **changes}
     data = {"percentile": 99.9, "over": "all", "fov_ids": ["fov1"], "channels": channels}
     (folder / "normaliser.json").write_text(json.dumps(data))
@@ -159,7 +161,10 @@ def _evaluate(folder, text):
 
 @attack("plan.toml: the file cannot be used", "did you mean images?", "mpp", "draws", "labels")
 def evaluation_with_many_mistakes(folder):
-    return _evaluate(folder, 'draws = 1\n[[dataset]]\nname = "a"\nimage = "x"\nimages = []\nlabels = 5\nmpp = nan\n')
+    return _evaluate(
+        folder,
+        'draws = 1\n[[dataset]]\nname = "a"\nimage = "x"\nimages = []\nlabels = 5\nmpp = nan\n',
+    )
 
 
 @attack("not TOML")
@@ -174,7 +179,15 @@ def evaluation_with_a_dataset_twice(folder):
 
 def _train(folder, text, *more):
     (folder / "run.toml").write_text(text)
-    return ["train", folder / "run.toml", "--store", folder / "store", "--out", folder / "out", *more]
+    return [
+        "train",
+        folder / "run.toml",
+        "--store",
+        folder / "store",
+        "--out",
+        folder / "out",
+        *more,
+    ]
 
 
 @attack("did you mean optimiser?", "data.crop", "seed")
@@ -204,9 +217,18 @@ def sweep_of_other_types(folder):
 
 
 def _store(folder, **changes):
-    info = {"version": 2, "mpp": 1.0, "tile": 64, "percentile": 99.9, "percentile_over": "all", "datasets": []}
+    info = {
+        "version": 2,
+        "mpp": 1.0,
+        "tile": 64,
+        "percentile": 99.9,
+        "percentile_over": "all",
+        "datasets": [],
+    }
     (folder / "store").mkdir()
-    (folder / "store" / "store.json").write_text(json.dumps({"info": {**info, **changes}, "scales": {}, "rows": 0}))
+    (folder / "store" / "store.json").write_text(
+        json.dumps({"info": {**info, **changes}, "scales": {}, "rows": 0})
+    )
     (folder / "store" / "examples.csv").write_text("dataset\n")
     return _train(folder, "")
 
@@ -240,17 +262,23 @@ def dataset_with_many_mistakes(folder):
 
 @attack("--mpp", "nan")
 def build_at_nan(folder):
-    return _build(folder, 'name = "a"\nimages = "x"\nlabels = "y"\n[silver.gates]\n', "--mpp", "nan")
+    return _build(
+        folder, 'name = "a"\nimages = "x"\nlabels = "y"\n[silver.gates]\n', "--mpp", "nan"
+    )
 
 
 @attack("The settings of the store cannot be used", "tile")
 def build_of_absurd_tiles(folder):
-    return _build(folder, 'name = "a"\nimages = "x"\nlabels = "y"\n[silver.gates]\n', "--tile", 10**30)
+    return _build(
+        folder, 'name = "a"\nimages = "x"\nlabels = "y"\n[silver.gates]\n', "--tile", 10**30
+    )
 
 
 @attack("--min-auc")
 def build_by_nan(folder):
-    return _build(folder, 'name = "a"\nimages = "x"\nlabels = "y"\n[silver.gates]\n', "--min-auc", "nan")
+    return _build(
+        folder, 'name = "a"\nimages = "x"\nlabels = "y"\n[silver.gates]\n', "--min-auc", "nan"
+    )
 
 
 @attack("--errors")
@@ -293,7 +321,11 @@ def comparison_of_nothing(folder):
 
 def _shards(folder, name, change):
     """A folder of shares whose file was changed."""
-    request = {"images": [str(folder.image())], "labels": [str(folder.labels())], "model_sha256": "0" * 64}
+    request = {
+        "images": [str(folder.image())],
+        "labels": [str(folder.labels())],
+        "model_sha256": "0" * 64,
+    }
     from panimbus import __version__
 
     about = {
@@ -320,7 +352,9 @@ def request_of_no_shares(folder):
 @attack("request.json: not what the shares wrote", "tile", "there is no such setting")
 def request_of_other_types(folder):
     wrong = {"tile": "large", "colour": 1}
-    return _shards(folder, "request.json", lambda data: {**data, "request": {**data["request"], **wrong}})
+    return _shards(
+        folder, "request.json", lambda data: {**data, "request": {**data["request"], **wrong}}
+    )
 
 
 @attack("backend.json: not what the shares wrote")
@@ -335,7 +369,16 @@ def backend_that_is_a_list(folder):
 
 @attack("steps")
 def finetune_of_absurd_length(folder):
-    return ["finetune", folder.image(), "--calls", folder / "c.csv", "--out", folder / "out", "--steps", 10**30]
+    return [
+        "finetune",
+        folder.image(),
+        "--calls",
+        folder / "c.csv",
+        "--out",
+        folder / "out",
+        "--steps",
+        10**30,
+    ]
 
 
 @attack("NaN or infinite weights")

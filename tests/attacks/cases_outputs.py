@@ -1,4 +1,5 @@
-"""Outputs: options that contradict one another, folders that cannot be written to, names that no file can hold."""
+"""Outputs: options that contradict one another, folders that cannot be written to, names that no
+file can hold."""
 
 import os
 

@@ -11,7 +11,10 @@ def nan_pixels(folder):
     planes = image.astype(np.float32)
     planes[0, 3, 4] = np.nan
     tifffile.imwrite(
-        folder / "fov1.ome.tif", planes, ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["CD3", "CD20", "DAPI"]}}
+        folder / "fov1.ome.tif",
+        planes,
+        ome=True,
+        metadata={"axes": "CYX", "Channel": {"Name": ["CD3", "CD20", "DAPI"]}},
     )
     return folder.predict("--mpp", "0.5", image=folder / "fov1.ome.tif")
 

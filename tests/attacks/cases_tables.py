@@ -27,8 +27,12 @@ def good():
 
 def table(folder, change=lambda t: None, name="t.h5ad"):
     """Arguments of ``phenotype run`` on an AnnData file."""
-    obs = pd.DataFrame({"fov_id": ["f"] * 6, "cell_id": np.arange(1, 7)}, index=[f"f:{k}" for k in range(1, 7)])
-    made = anndata.AnnData(np.full((6, 2), 0.5, np.float32), obs=obs, var=pd.DataFrame(index=["CD3", "CD20"]))
+    obs = pd.DataFrame(
+        {"fov_id": ["f"] * 6, "cell_id": np.arange(1, 7)}, index=[f"f:{k}" for k in range(1, 7)]
+    )
+    made = anndata.AnnData(
+        np.full((6, 2), 0.5, np.float32), obs=obs, var=pd.DataFrame(index=["CD3", "CD20"])
+    )
     change(made)
     made.write_h5ad(folder / name)
     return ["phenotype", "run", folder / name, "--out", folder / "out", "--no-report"]
@@ -141,7 +145,9 @@ def a_million_columns(folder):
 
 @attack("compressed to less than a 200th")
 def zipped_bomb(folder):
-    return scores(folder, gzip.compress(b"fov,label,CD3\n" + b"a,1,0\n" * (46 << 20), 1), "scores.csv.gz")
+    return scores(
+        folder, gzip.compress(b"fov,label,CD3\n" + b"a,1,0\n" * (46 << 20), 1), "scores.csv.gz"
+    )
 
 
 @attack("a spreadsheet", "save it as CSV")
@@ -192,13 +198,18 @@ def another_hdf5(folder):
 
 @attack("links to what lies elsewhere", "uns/secret")
 def h5ad_with_a_link_outside(folder):
-    return damaged(folder, lambda f: f.__setitem__("uns/secret", h5py.ExternalLink("/etc/passwd", "/")))
+    return damaged(
+        folder, lambda f: f.__setitem__("uns/secret", h5py.ExternalLink("/etc/passwd", "/"))
+    )
 
 
 @attack("more memory than there is")
 def h5ad_that_says_it_is_huge(folder):
     return damaged(
-        folder, lambda f: f.create_dataset("layers/big", (1 << 24, 1 << 20), "f4", chunks=(1 << 10, 1 << 10), compression="gzip")
+        folder,
+        lambda f: f.create_dataset(
+            "layers/big", (1 << 24, 1 << 20), "f4", chunks=(1 << 10, 1 << 10), compression="gzip"
+        ),
     )
 
 
@@ -239,14 +250,28 @@ def h5ad_without_scores(folder):
     return table(folder, change)
 
 
-@attack("unknown calls: 'yes'", "rows without a fov: line 3", "cell_id is not a positive whole number", "lines 2, 4")
+@attack(
+    "unknown calls: 'yes'",
+    "rows without a fov: line 3",
+    "cell_id is not a positive whole number",
+    "lines 2, 4",
+)
 def calls_with_every_fault(folder):
-    return calls(folder, CALLS + "fov1,0,CD3,positive\n,2,CD3,positive\nfov1,x,CD3,yes\n".replace(",2,", ",2,"))
+    return calls(
+        folder,
+        CALLS + "fov1,0,CD3,positive\n,2,CD3,positive\nfov1,x,CD3,yes\n".replace(",2,", ",2,"),
+    )
 
 
-@attack("'fov1' has no cell 99, 98 (2 of its 3 calls)", "not among the images: fov7", "no channel CD33")
+@attack(
+    "'fov1' has no cell 99, 98 (2 of its 3 calls)", "not among the images: fov7", "no channel CD33"
+)
 def calls_of_what_is_not_there(folder):
-    return calls(folder, CALLS + "fov1,99,CD3,positive\nfov1,98,CD33,negative\nfov1,1,CD3,negative\nfov7,1,CD3,positive\n")
+    return calls(
+        folder,
+        CALLS
+        + "fov1,99,CD3,positive\nfov1,98,CD33,negative\nfov1,1,CD3,negative\nfov7,1,CD3,positive\n",
+    )
 
 
 @attack("unknown activity", "'7' in line 3")
@@ -279,7 +304,9 @@ def missing_scores(folder):
     return scores(folder, good().replace("0.025", "", 1))
 
 
-@attack("Thresholds that cannot be used", "no marker 'CD33' (did you mean", "'much' is not a number")
+@attack(
+    "Thresholds that cannot be used", "no marker 'CD33' (did you mean", "'much' is not a number"
+)
 def thresholds_of_nothing(folder):
     (folder / "th.csv").write_bytes("Marker;Threshold\nCD33;0,5\nCD3;much\n".encode("utf-16"))
     return scores(folder, good(), "scores.csv", "--thresholds", folder / "th.csv")
@@ -290,9 +317,19 @@ def edits(folder, *lines):
     return ["phenotype", "apply", folder / "e.jsonl", folder / "nowhere"]
 
 
-@attack("edit 1 has op 'paint'", "edit 2 has no op", "edit 3 (merge) needs metaclusters", "edit 4 (rename) takes no colour")
+@attack(
+    "edit 1 has op 'paint'",
+    "edit 2 has no op",
+    "edit 3 (merge) needs metaclusters",
+    "edit 4 (rename) takes no colour",
+)
 def edits_that_are_none(folder):
-    odd = ({"op": "paint"}, {"name": "x"}, {"op": "merge"}, {"op": "rename", "type": "a", "name": "b", "colour": 1})
+    odd = (
+        {"op": "paint"},
+        {"name": "x"},
+        {"op": "merge"},
+        {"op": "rename", "type": "a", "name": "b", "colour": 1},
+    )
     return edits(folder, *map(json.dumps, odd))
 
 
@@ -309,7 +346,14 @@ def apply_to_nothing(folder):
 @attack("types.h5ad", "not HDF5")
 def apply_to_a_damaged_run(folder):
     (folder / "nowhere").mkdir()
-    asked = {"labels": [], "images": [], "mantis": False, "spatialdata": False, "report": False, "umap": False}
+    asked = {
+        "labels": [],
+        "images": [],
+        "mantis": False,
+        "spatialdata": False,
+        "report": False,
+        "umap": False,
+    }
     (folder / "nowhere" / "run.json").write_text(json.dumps({"asked": asked}))
     (folder / "nowhere" / "types.h5ad").write_text("damaged")
     return edits(folder)
@@ -317,7 +361,15 @@ def apply_to_a_damaged_run(folder):
 
 def geojson(folder, text):
     (folder / "a.geojson").write_text(text)
-    return ["gold", "import", folder / "a.geojson", "--annotator", "x", "--out", folder / "calls.csv"]
+    return [
+        "gold",
+        "import",
+        folder / "a.geojson",
+        "--annotator",
+        "x",
+        "--out",
+        folder / "calls.csv",
+    ]
 
 
 @attack("a.geojson", "nested too deep")
@@ -327,7 +379,11 @@ def geojson_without_a_bottom(folder):
 
 @attack("do not say which cell", "classes that are no calls", "'Tumor'")
 def geojson_of_other_objects(folder):
-    named = {"name": "3", "metadata": {"fov": "a", "channel": "b"}, "classification": {"name": "Tumor"}}
+    named = {
+        "name": "3",
+        "metadata": {"fov": "a", "channel": "b"},
+        "classification": {"name": "Tumor"},
+    }
     odd = [{"properties": named}, {"properties": {"classification": {"name": "positive"}}}]
     return geojson(folder, json.dumps({"features": odd}))
 

@@ -20,7 +20,13 @@ def _described(folder, *, data=ALL, before="", inside="", replace=("", ""), plan
     xml = XML.format(data=data, before=before, inside=inside).replace(*replace)
     image = folder.arrays()[0] if planes is None else planes
     path = folder / "fov1.ome.tif"
-    tifffile.imwrite(path, image, description=xml.encode(), metadata=None, **({"photometric": "minisblack"} | options))
+    tifffile.imwrite(
+        path,
+        image,
+        description=xml.encode(),
+        metadata=None,
+        **({"photometric": "minisblack"} | options),
+    )
     return folder.predict(image=path)
 
 
@@ -45,7 +51,13 @@ def _page(folder, *entries, after=0):
 
 def _grey(width, height, compression=1):
     count = min(width * height, 64)
-    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1)]
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, 8),
+        (259, 3, 1, compression),
+        (262, 3, 1, 1),
+    ]
     return [*tags, (273, 4, 1, 250), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, count)]
 
 
@@ -74,7 +86,13 @@ def a_strip_is_shorter_than_the_header_says(folder):
 @attack("cannot be decoded", "JPEG data lack their end")
 def a_jpeg_tile_is_cut(folder):
     path = folder / "a.tif"
-    tifffile.imwrite(path, folder.arrays()[0].astype(np.uint8), compression="jpeg", rowsperstrip=90, photometric="minisblack")
+    tifffile.imwrite(
+        path,
+        folder.arrays()[0].astype(np.uint8),
+        compression="jpeg",
+        rowsperstrip=90,
+        photometric="minisblack",
+    )
     with tifffile.TiffFile(path) as tif:
         count = tif.pages[1].databytecounts[0]
     _patched(path, 279, 0, count // 2, page=1)
@@ -93,7 +111,9 @@ def the_last_page_is_cut(folder):
 def imagej_claims_planes_that_are_not_there(folder):
     path = folder / "a.tif"
     tifffile.imwrite(path, folder.arrays()[0], imagej=True, metadata={"axes": "CYX"})
-    path.write_bytes(path.read_bytes().replace(b"images=3", b"images=9").replace(b"channels=3", b"channels=9"))
+    path.write_bytes(
+        path.read_bytes().replace(b"images=3", b"images=9").replace(b"channels=3", b"channels=9")
+    )
     return folder.predict("--mpp", "0.5", image=path)
 
 
@@ -122,7 +142,11 @@ def negative_height(folder):
 
 @attack("do not fit")
 def a_billion_channels(folder):
-    return _described(folder, replace=('SizeC="3"', 'SizeC="1000000000"'), data='<TiffData IFD="0" PlaneCount="3"/>')
+    return _described(
+        folder,
+        replace=('SizeC="3"', 'SizeC="1000000000"'),
+        data='<TiffData IFD="0" PlaneCount="3"/>',
+    )
 
 
 @attack("fewer pages")
@@ -132,7 +156,9 @@ def planes_beyond_the_last_page(folder):
 
 @attack("two channels the same page")
 def two_channels_of_one_page(folder):
-    return _described(folder, data="".join(f'<TiffData IFD="0" FirstC="{i}" PlaneCount="1"/>' for i in range(3)))
+    return _described(
+        folder, data="".join(f'<TiffData IFD="0" FirstC="{i}" PlaneCount="1"/>' for i in range(3))
+    )
 
 
 @attack("two pages")
@@ -147,8 +173,14 @@ def pixel_size_with_a_comma(folder):
 
 @attack("document type")
 def entities_behind_a_long_comment(folder):
-    bomb = "<!ENTITY a0 'x'>" + "".join(f"<!ENTITY a{i} '{f'&a{i - 1};' * 10}'>" for i in range(1, 10))
-    return _described(folder, before=f"<!--{'x' * 50_000}--><!DOCTYPE x [{bomb}]>", inside="<Description>&a9;</Description>")
+    bomb = "<!ENTITY a0 'x'>" + "".join(
+        f"<!ENTITY a{i} '{f'&a{i - 1};' * 10}'>" for i in range(1, 10)
+    )
+    return _described(
+        folder,
+        before=f"<!--{'x' * 50_000}--><!DOCTYPE x [{bomb}]>",
+        inside="<Description>&a9;</Description>",
+    )
 
 
 @attack("nested too deep")
@@ -172,29 +204,45 @@ def metadata_in_another_folder(folder):
     (folder / "secret.companion.ome").write_text(XML.format(data=ALL, before="", inside=""))
     binary = '<BinaryOnly MetadataFile="../secret.companion.ome"/>'
     xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{binary}</OME>'
-    tifffile.imwrite(folder / "data" / "a.ome.tif", folder.arrays()[0][0], description=xml, metadata=None)
+    tifffile.imwrite(
+        folder / "data" / "a.ome.tif", folder.arrays()[0][0], description=xml, metadata=None
+    )
     return folder.predict(image=folder / "data" / "a.ome.tif")
 
 
 @attack("is missing", "passwd")
 def pixels_at_an_absolute_path(folder):
-    part = '<TiffData IFD="{0}" FirstC="{0}" PlaneCount="1"><UUID FileName="{1}">urn:uuid:9{0}</UUID></TiffData>'
+    part = (
+        '<TiffData IFD="{0}" FirstC="{0}" PlaneCount="1"><UUID'
+        ' FileName="{1}">urn:uuid:9{0}</UUID></TiffData>'
+    )
     return _described(
-        folder, data=part.format(0, "fov1.ome.tif") + part.format(1, "/etc/passwd") + part.format(2, "C:\\x\\b.tif")
+        folder,
+        data=part.format(0, "fov1.ome.tif")
+        + part.format(1, "/etc/passwd")
+        + part.format(2, "C:\\x\\b.tif"),
     )
 
 
 @attack("volume or a time series", "SizeZ 3")
 def a_volume(folder):
     path = folder / "z.ome.tif"
-    tifffile.imwrite(path, folder.arrays()[0][:, None], ome=True, metadata={"axes": "ZCYX"}, photometric="minisblack")
+    tifffile.imwrite(
+        path,
+        folder.arrays()[0][:, None],
+        ome=True,
+        metadata={"axes": "ZCYX"},
+        photometric="minisblack",
+    )
     return folder.predict(image=path)
 
 
 @attack("volume or a time series")
 def an_imagej_movie(folder):
     planes = folder.arrays()[0]
-    tifffile.imwrite(folder / "t.tif", np.stack([planes, planes]), imagej=True, metadata={"axes": "TCYX"})
+    tifffile.imwrite(
+        folder / "t.tif", np.stack([planes, planes]), imagej=True, metadata={"axes": "TCYX"}
+    )
     return folder.predict("--mpp", "0.5", image=folder / "t.tif")
 
 
@@ -217,7 +265,11 @@ def rounds_as_images_of_one_file(folder):
     planes = folder.arrays()[0]
     with tifffile.TiffWriter(folder / "r.ome.tif", ome=True) as tif:
         for names in (["DAPI", "CD3", "CD20"], ["DAPI", "CD8", "CK"]):
-            tif.write(planes, metadata={"axes": "CYX", "Channel": {"Name": names}}, photometric="minisblack")
+            tif.write(
+                planes,
+                metadata={"axes": "CYX", "Channel": {"Name": names}},
+                photometric="minisblack",
+            )
     return folder.predict("--mpp", "0.5", image=folder / "r.ome.tif")
 
 
@@ -245,7 +297,9 @@ def a_million_pages(folder):
 
 @attack("damaged or truncated")
 def a_bigtiff_of_endless_tags(folder):
-    (folder / "a.tif").write_bytes(struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, (1 << 64) - 1) + bytes(64))
+    (folder / "a.tif").write_bytes(
+        struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, (1 << 64) - 1) + bytes(64)
+    )
     return ["inspect", folder / "a.tif"]
 
 
@@ -279,5 +333,11 @@ def json_nested_without_end(folder):
 @attack("fewer planes")
 def a_shaped_stack_that_lost_its_pages(folder):
     text = json.dumps({"shape": [5, 90, 80], "axes": "CYX"})
-    tifffile.imwrite(folder / "a.tif", folder.arrays()[0], metadata=None, description=text, photometric="minisblack")
+    tifffile.imwrite(
+        folder / "a.tif",
+        folder.arrays()[0],
+        metadata=None,
+        description=text,
+        photometric="minisblack",
+    )
     return folder.predict("--mpp", "0.5", image=folder / "a.tif")

@@ -29,7 +29,9 @@ def _document(folder, change, inner="0/zarr.json", **options):
 
 def _scale(folder, change):
     """A store whose multiscale metadata is changed."""
-    return _document(folder, lambda meta: change(meta["attributes"]["ome"]["multiscales"][0]), "zarr.json")
+    return _document(
+        folder, lambda meta: change(meta["attributes"]["ome"]["multiscales"][0]), "zarr.json"
+    )
 
 
 def _mcd(folder, *acquisitions, **options):
@@ -49,7 +51,8 @@ def _text(folder, change):
     return folder.predict(image=folder / "fov1.txt")
 
 
-# -- Zarr: pixels that are not there ---------------------------------------------------------------------------------------------
+# -- Zarr: pixels that are not there
+# ---------------------------------------------------------------------------------------------
 
 
 @attack("are not in the store", "18 chunks", "complete")
@@ -71,7 +74,12 @@ def a_channel_lost_in_a_copy(folder):
     def change(path):
         group = zarr.open_group(str(path), mode="r+")
         group.create_array("1", data=folder.arrays()[0][:, ::2, ::2] + 1, chunks=(1, 32, 32))
-        edit(path / "zarr.json", lambda meta: meta["attributes"]["ome"]["multiscales"][0]["datasets"].append({"path": "1"}))
+        edit(
+            path / "zarr.json",
+            lambda meta: meta["attributes"]["ome"]["multiscales"][0]["datasets"].append(
+                {"path": "1"}
+            ),
+        )
         shutil.rmtree(path / "0/c/1")
 
     return _zarr(folder, change)
@@ -101,7 +109,9 @@ def a_damaged_index_of_a_shard(folder):
 @attack("decodes to more than")
 def a_chunk_that_is_a_bomb(folder):
     return _zarr(
-        folder, lambda path: (path / "0/c/1/0/0").write_bytes(gzip.compress(bytes(1 << 27))), compressors=zarr.codecs.GzipCodec()
+        folder,
+        lambda path: (path / "0/c/1/0/0").write_bytes(gzip.compress(bytes(1 << 27))),
+        compressors=zarr.codecs.GzipCodec(),
     )
 
 
@@ -120,10 +130,14 @@ def a_label_image_with_an_empty_chunk(folder):
         os.truncate(path / "labels/cells/0/c/0/0", 0)
 
     arguments = _zarr(folder, change, labels={"cells": folder.arrays()[1]})
-    return [folder / "fov1.zarr/labels/cells" if a == folder / "fov1_whole_cell.tif" else a for a in arguments]
+    return [
+        folder / "fov1.zarr/labels/cells" if a == folder / "fov1_whole_cell.tif" else a
+        for a in arguments
+    ]
 
 
-# -- Zarr: documents -------------------------------------------------------------------------------------------------------------
+# -- Zarr: documents
+# -------------------------------------------------------------------------------------------------------------
 
 
 @attack("fov1.zarr", "JSON")
@@ -138,7 +152,10 @@ def a_document_of_nothing(folder):
 
 @attack("fov1.zarr")
 def a_document_nested_deep(folder):
-    return _zarr(folder, lambda path: (path / "zarr.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000))
+    return _zarr(
+        folder,
+        lambda path: (path / "zarr.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000),
+    )
 
 
 @attack("neither a file nor a folder")
@@ -152,7 +169,9 @@ def a_document_that_is_a_pipe(folder):
 
 @attack("not as the format has it", "multiscales")
 def metadata_of_another_type(folder):
-    return _document(folder, lambda meta: meta["attributes"]["ome"].update(multiscales={"a": 1}), "zarr.json")
+    return _document(
+        folder, lambda meta: meta["attributes"]["ome"].update(multiscales={"a": 1}), "zarr.json"
+    )
 
 
 @attack("not as the format has it", "datasets")
@@ -179,7 +198,9 @@ def a_volume(folder):
 def a_pixel_of_no_size(folder):
     def change(path):
         document = path / "zarr.json"
-        document.write_text(document.read_text().replace("0.5,", "1e400,").replace("0.5\n", "NaN\n"))
+        document.write_text(
+            document.read_text().replace("0.5,", "1e400,").replace("0.5\n", "NaN\n")
+        )
 
     return _zarr(folder, change)
 
@@ -206,12 +227,16 @@ def a_slide_of_a_million_times_its_size(folder):
 
 @attack("fov1.zarr")
 def chunks_of_no_size(folder):
-    return _document(folder, lambda meta: meta["chunk_grid"]["configuration"].update(chunk_shape=[1, 0, 64]))
+    return _document(
+        folder, lambda meta: meta["chunk_grid"]["configuration"].update(chunk_shape=[1, 0, 64])
+    )
 
 
 @attack("fov1.zarr", "secret")
 def a_codec_that_nobody_knows(folder):
-    return _document(folder, lambda meta: meta.update(codecs=[{"name": "bytes"}, {"name": "secret"}]))
+    return _document(
+        folder, lambda meta: meta.update(codecs=[{"name": "bytes"}, {"name": "secret"}])
+    )
 
 
 @attack("complex128")
@@ -220,12 +245,16 @@ def complex_pixels(folder):
     return folder.predict(image=write(folder / "fov1.zarr", image.astype(complex)))
 
 
-# -- Zarr: other things than an image --------------------------------------------------------------------------------------------
+# -- Zarr: other things than an image
+# --------------------------------------------------------------------------------------------
 
 
 @attack("plate", "one by one")
 def a_plate(folder):
-    zarr.open_group(str(folder / "p.zarr"), mode="w").attrs["ome"] = {"version": "0.5", "plate": {"wells": []}}
+    zarr.open_group(str(folder / "p.zarr"), mode="w").attrs["ome"] = {
+        "version": "0.5",
+        "plate": {"wells": []},
+    }
     return folder.predict(image=folder / "p.zarr")
 
 
@@ -244,7 +273,9 @@ def a_zipped_store(folder):
 
 @attack("has no images")
 def a_spatialdata_store_without_images(folder):
-    zarr.open_group(str(folder / "s.zarr"), mode="w").attrs["spatialdata_attrs"] = {"version": "0.2"}
+    zarr.open_group(str(folder / "s.zarr"), mode="w").attrs["spatialdata_attrs"] = {
+        "version": "0.2"
+    }
     return folder.predict(image=folder / "s.zarr")
 
 
@@ -261,7 +292,8 @@ def an_address_of_no_kind(folder):
     return folder.predict(image="gopher://host/chunk.zarr")
 
 
-# -- IMC .mcd --------------------------------------------------------------------------------------------------------------------
+# -- IMC .mcd
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @attack("the XML in the file cannot be parsed")
@@ -272,7 +304,11 @@ def mcd_with_a_control_character(folder):
 @attack("fov1.mcd", "the XML in the file cannot be parsed")
 def mcd_with_entities(folder):
     bomb = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>'
-    return _mcd(folder, measured(1, _small(folder)), edit=lambda xml: xml.replace("<Slide>", f"{bomb}<Slide>", 1))
+    return _mcd(
+        folder,
+        measured(1, _small(folder)),
+        edit=lambda xml: xml.replace("<Slide>", f"{bomb}<Slide>", 1),
+    )
 
 
 @attack("no description of its acquisitions", "complete")
@@ -311,7 +347,11 @@ def mcd_with_one_id_twice(folder):
 @attack("share their data")
 def mcd_with_shared_data(folder):
     image = _small(folder)
-    return _mcd(folder, measured(1, image), measured(2, image, records=None, start=32, end=32 + records(image).nbytes))
+    return _mcd(
+        folder,
+        measured(1, image),
+        measured(2, image, records=None, start=32, end=32 + records(image).nbytes),
+    )
 
 
 @attack("planned but not measured", "tumour")
@@ -327,7 +367,8 @@ def mcd_with_records_outside(folder):
     return _mcd(folder, measured(1, image.astype(np.float32), records=table))
 
 
-# -- IMC .txt --------------------------------------------------------------------------------------------------------------------
+# -- IMC .txt
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @attack("has no pixels")
@@ -342,7 +383,9 @@ def text_with_half_a_line(folder):
 
 @attack("no position of a pixel")
 def text_with_a_pixel_at_infinity(folder):
-    return _text(folder, lambda lines: lines.__setitem__(7, lines[7].replace("\t6\t0\t", "\tinf\t0\t")))
+    return _text(
+        folder, lambda lines: lines.__setitem__(7, lines[7].replace("\t6\t0\t", "\tinf\t0\t"))
+    )
 
 
 @attack("20 pixels before the last one are not in the text", "X 19, Y 2", "export the .txt again")
@@ -352,7 +395,9 @@ def text_that_lacks_lines_in_the_middle(folder):
 
 @attack("before the last one are not in the text")
 def text_with_a_pixel_far_away(folder):
-    return _text(folder, lambda lines: lines.__setitem__(7, lines[7].replace("\t6\t0\t", "\t60000\t0\t")))
+    return _text(
+        folder, lambda lines: lines.__setitem__(7, lines[7].replace("\t6\t0\t", "\t60000\t0\t"))
+    )
 
 
 @attack("not called like a channel", "CD3")

@@ -6,8 +6,8 @@ A file ``cases_<area>.py`` registers its cases::
 
     @attack("is a folder")
     def images_is_a_pipe(folder):
-        os.mkfifo(folder / "image.tif")
-        return ["predict", folder / "image.tif", "--labels", folder.labels(), "--out", folder / "out"]
+        os.mkfifo(folder / "image.tif") return ["predict", folder / "image.tif", "--labels",
+        folder.labels(), "--out", folder / "out"]
 
 `test_attacks.py` runs them all.
 """

@@ -1,4 +1,5 @@
-"""Every registered bad input: one message with its words, exit code 2, no traceback, nothing half-written, in bounded time."""
+"""Every registered bad input: one message with its words, exit code 2, no traceback, nothing
+half-written, in bounded time."""
 
 import logging
 import os
@@ -32,7 +33,11 @@ def _at_most(seconds):
 
 
 def _files(root):
-    return {os.path.relpath(os.path.join(at, name), root) for at, folders, names in os.walk(root) for name in (*names, *folders)}  # noqa: PTH118
+    return {
+        os.path.relpath(os.path.join(at, name), root)  # noqa: PTH118
+        for at, folders, names in os.walk(root)
+        for name in (*names, *folders)
+    }  # noqa: PTH118, RUF100
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
@@ -61,7 +66,11 @@ def test_refused(name, tmp_path, monkeypatch, capsys, caplog):
         assert words in text, text
     assert len(err.strip().splitlines()) <= 40, "one message, not a listing"
     new = _files(tmp_path) - before
-    assert not [f for f in new if os.path.basename(f) in _FINAL or os.path.basename(f).startswith(".")], new  # noqa: PTH119
+    assert not [
+        f
+        for f in new
+        if os.path.basename(f) in _FINAL or os.path.basename(f).startswith(".")  # noqa: PTH119
+    ], new  # noqa: PTH119, RUF100
 
 
 def test_many_are_tried():

@@ -1,4 +1,5 @@
-"""The command line as a user has it: a folder as Nimbus-Inference wants it, a model, and runs in this process or in another."""
+"""The command line as a user has it: a folder as Nimbus-Inference wants it, a model, and runs in
+this process or in another."""
 
 import logging
 import os
@@ -25,12 +26,15 @@ class Done:
     log: str = ""
 
 
-LOG = re.compile(r"panimbus [\d.]+ [\w ]+, \d{4}-|\[\d\d:\d\d:\d\d\] |panimbus [\w ]+: done in |next: ")
+LOG = re.compile(
+    r"panimbus [\d.]+ [\w ]+, \d{4}-|\[\d\d:\d\d:\d\d\] |panimbus [\w ]+: done in |next: "
+)
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """Options that choose a model: none where the default one is there, else a small net with random weights."""
+    """Options that choose a model: none where the default one is there, else a small net with
+    random weights."""
     from panimbus.model.weights import DEFAULT_MODEL, save_model, shipped_models
 
     if DEFAULT_MODEL in shipped_models():
@@ -44,7 +48,10 @@ def model(tmp_path_factory):
         percentile=99.9,
     )  # fmt: skip
     stem = tmp_path_factory.mktemp("model") / "random"
-    return ("--model", str(save_model(stem, CompactUNet(widths=(8, 12), planes=2, stats=0).eval(), card).onnx))
+    return (
+        "--model",
+        str(save_model(stem, CompactUNet(widths=(8, 12), planes=2, stats=0).eval(), card).onnx),
+    )
 
 
 @pytest.fixture
@@ -63,7 +70,9 @@ def panimbus(monkeypatch, capsys, caplog):
         out, err = capsys.readouterr()
         lines = err.splitlines(keepends=True)
         log = "".join(line for line in lines if LOG.match(line))
-        return Done(code, out, "".join(line for line in lines if not LOG.match(line)) + caplog.text, log)
+        return Done(
+            code, out, "".join(line for line in lines if not LOG.match(line)) + caplog.text, log
+        )
 
     yield call
     logging.captureWarnings(capture=False)
@@ -71,13 +80,16 @@ def panimbus(monkeypatch, capsys, caplog):
 
 @pytest.fixture
 def process():
-    """``process("predict", ...)``: the command in a process of its own, started and not waited for."""
+    """``process("predict", ...)``: the command in a process of its own, started and not waited
+    for."""
     started = []
 
     def start(*args):
         command = [sys.executable, "-m", "panimbus", *map(str, args)]
         env = {**os.environ, "COLUMNS": "120"}
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)  # noqa: S603
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )  # noqa: RUF100, S603
         started.append(child)
         return child
 
@@ -91,11 +103,16 @@ def process():
 
 
 class Folder:
-    """``image_data/fov*/CHANNEL.tiff`` and ``segmentation/deepcell_output/fov*_whole_cell.tiff``."""
+    """``image_data/fov*/CHANNEL.tiff`` and
+    ``segmentation/deepcell_output/fov*_whole_cell.tiff``."""
 
     def __init__(self, root: Path, tissue) -> None:
         self.root, self.tissue = root, tissue
-        self.images, self.labels, self.out = root / "image_data", root / "segmentation" / "deepcell_output", root / "out"
+        self.images, self.labels, self.out = (
+            root / "image_data",
+            root / "segmentation" / "deepcell_output",
+            root / "out",
+        )
         self.labels.mkdir(parents=True)
 
     def add(self, fov, *, shape=(90, 80), n=30, seed=0, dtype=np.float32):
@@ -113,11 +130,27 @@ class Folder:
         tifffile.imwrite(self.images / fov / f"{name}.tiff", plane)
 
     def arguments(self, *more):
-        return ("predict", self.images, "--labels", self.labels, "--out", self.out, "--mpp", "0.5", "--tta", "none", *more)
+        return (
+            "predict",
+            self.images,
+            "--labels",
+            self.labels,
+            "--out",
+            self.out,
+            "--mpp",
+            "0.5",
+            "--tta",
+            "none",
+            *more,
+        )
 
     def written(self):
         """Every file below the output folder."""
-        return sorted(str(p.relative_to(self.out)) for p in self.out.rglob("*") if p.is_file()) if self.out.exists() else []
+        return (
+            sorted(str(p.relative_to(self.out)) for p in self.out.rglob("*") if p.is_file())
+            if self.out.exists()
+            else []
+        )
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Bad input: one message that says what to change, exit code 2, no traceback, nothing half-written."""
+"""Bad input: one message that says what to change, exit code 2, no traceback, nothing
+half-written."""
 
 import errno
 
@@ -9,7 +10,8 @@ import tifffile
 
 @pytest.fixture
 def refused(folder, panimbus, model):
-    """``refused("words", ...)``: predict stops with 2, says these words, and leaves no table and no half-written file."""
+    """``refused("words", ...)``: predict stops with 2, says these words, and leaves no table and no
+    half-written file."""
 
     def check(*says, arguments=None, options=()):
         done = panimbus(*(arguments or folder.arguments(*model)), *options)
@@ -17,7 +19,9 @@ def refused(folder, panimbus, model):
         for words in says:
             assert words in done.err, done.err
         assert "Traceback" not in done.err
-        assert not [name for name in folder.written() if "scores" in name or "cells" in name or "/." in name]
+        assert not [
+            name for name in folder.written() if "scores" in name or "cells" in name or "/." in name
+        ]
         return done.err
 
     return check
@@ -25,18 +29,44 @@ def refused(folder, panimbus, model):
 
 def test_missing_image(folder, refused, model):
     folder.add("fov1")
-    refused("nowhere", arguments=("predict", folder.root / "nowhere", "--labels", folder.labels, "--out", folder.out, *model))
+    refused(
+        "nowhere",
+        arguments=(
+            "predict",
+            folder.root / "nowhere",
+            "--labels",
+            folder.labels,
+            "--out",
+            folder.out,
+            *model,
+        ),
+    )
     assert folder.written() == []
 
 
 def test_missing_labels(folder, refused, model):
     folder.add("fov1")
-    refused("nowhere", arguments=("predict", folder.images, "--labels", folder.root / "nowhere", "--out", folder.out, *model))
+    refused(
+        "nowhere",
+        arguments=(
+            "predict",
+            folder.images,
+            "--labels",
+            folder.root / "nowhere",
+            "--out",
+            folder.out,
+            *model,
+        ),
+    )
 
 
 def test_labels_not_given(folder, refused, model):
     folder.add("fov1")
-    refused("without a label image", "--labels", arguments=("predict", folder.images, "--out", folder.out, "--mpp", "1", *model))
+    refused(
+        "without a label image",
+        "--labels",
+        arguments=("predict", folder.images, "--out", folder.out, "--mpp", "1", *model),
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 3, 60, 5000])
@@ -164,7 +194,9 @@ def test_model_that_is_no_model(folder, refused, tmp_path):
 
 def test_colour_photograph(folder, refused):
     folder.add("fov1")
-    tifffile.imwrite(folder.labels / "fov1_whole_cell.tiff", np.zeros((90, 80, 3), np.uint16), photometric="rgb")
+    tifffile.imwrite(
+        folder.labels / "fov1_whole_cell.tiff", np.zeros((90, 80, 3), np.uint16), photometric="rgb"
+    )
     refused("fov1_whole_cell.tiff")
 
 

@@ -1,4 +1,5 @@
-"""``panimbus simulate`` and ``build`` from end to end, and every mistake in their input as one message."""
+"""``panimbus simulate`` and ``build`` from end to end, and every mistake in their input as one
+message."""
 
 import json
 import shutil
@@ -64,18 +65,25 @@ def test_simulated_dataset(simulated):
 
 def test_build(simulated, tmp_path, run_cli):
     out = tmp_path / "store"
-    result = run_cli("build", simulated / "dataset.toml", "--out", out, "--tile", 64, "--extra", "nuclear")
+    result = run_cli(
+        "build", simulated / "dataset.toml", "--out", out, "--tile", 64, "--extra", "nuclear"
+    )
     assert result.exit_code == 2
     assert "[extra] nuclear" in result.output
     result = run_cli("build", simulated / "dataset.toml", "--out", out, "--tile", 64)
     assert result.exit_code == 0, result.output
     store = Store.open(out)
-    assert [len(store.examples.fov[store.examples.split == s].unique()) for s in ("train", "val", "test")] == [8, 1, 1]
+    assert [
+        len(store.examples.fov[store.examples.split == s].unique())
+        for s in ("train", "val", "test")
+    ] == [8, 1, 1]
     truth = pd.read_csv(simulated / "truth.csv").set_index(["fov", "cell_id"])
     for row in store.rows("train")[::7]:
         example = store.read(row)
         expected = [truth.loc[(example.fov, i), example.marker] for i in example.cell_id]
-        np.testing.assert_array_equal(np.where(example.target < 0, np.nan, example.target), expected)
+        np.testing.assert_array_equal(
+            np.where(example.target < 0, np.nan, example.target), expected
+        )
     facts = json.loads((tmp_path / "store.report" / "simulated.json").read_text())
     assert facts["dataset"] == "simulated"
     page = (tmp_path / "store.report" / "simulated.html").read_text()
@@ -97,22 +105,33 @@ def test_assignment_matrix_and_exclusion(data, tmp_path, run_cli):
     assert "proposed for exclusion: CD68: labels and intensity hardly agree" in result.output
     assert "CD20:" not in result.output
     assert not (tmp_path / "s").exists()
-    result = run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", "--tile", 64, "--exclude-proposed")
+    result = run_cli(
+        "build", data / "dataset.toml", "--out", tmp_path / "s", "--tile", 64, "--exclude-proposed"
+    )
     assert result.exit_code == 0, result.output
     assert Store.open(tmp_path / "s").info.datasets[0].markers == ("CD20", "PanCK")
 
 
 def test_thresholds_and_gates(data, tmp_path, run_cli):
     rewrite(data, 'labels = "truth.csv"', "thresholds = { CD3 = 10, CD20 = [5, 50] }")
-    assert run_cli("build", data / "dataset.toml", "--out", tmp_path / "t", "--tile", 64).exit_code == 0
+    assert (
+        run_cli("build", data / "dataset.toml", "--out", tmp_path / "t", "--tile", 64).exit_code
+        == 0
+    )
     store = Store.open(tmp_path / "t")
     for row in range(0, len(store), 5):
         example = store.read(row)
         raw = example.mean * store.scales["simulated"].value(example.marker)
         low, high = (10, 10) if example.marker == "CD3" else (5, 50)
         expected = np.where(raw >= high, 1, np.where(raw <= low, 0, -1))
-        assert (expected == example.target).mean() > 0.99  # at the threshold itself the division rounds
-    rewrite(data, "thresholds = { CD3 = 10, CD20 = [5, 50] }", "gates = { markers = ['CD20', 'PanCK', 'DAPI'] }")
+        assert (
+            expected == example.target
+        ).mean() > 0.99  # at the threshold itself the division rounds
+    rewrite(
+        data,
+        "thresholds = { CD3 = 10, CD20 = [5, 50] }",
+        "gates = { markers = ['CD20', 'PanCK', 'DAPI'] }",
+    )
     result = run_cli("build", data / "dataset.toml", "--out", tmp_path / "g", "--tile", 64)
     assert result.exit_code == 0, result.output
 
@@ -129,7 +148,12 @@ def test_a_mix_of_datasets(data, tmp_path, run_cli):
     info = Store.open(tmp_path / "s").info
     assert [(d.name, d.share) for d in info.datasets] == [("simulated", 0.75), ("other", 0.25)]
     assert (info.tile, info.percentile) == (64, 99.0)
-    assert run_cli("build", data / "dataset.toml", data / "dataset.toml", "--out", tmp_path / "x").exit_code == 2
+    assert (
+        run_cli(
+            "build", data / "dataset.toml", data / "dataset.toml", "--out", tmp_path / "x"
+        ).exit_code
+        == 2
+    )
 
 
 def change_table(data, name, change):
@@ -140,7 +164,10 @@ def change_table(data, name, change):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda d: change_table(d, "cells.csv", lambda f: f.iloc[:-3]), "3 cells of the label image are not in the table"),
+        (
+            lambda d: change_table(d, "cells.csv", lambda f: f.iloc[:-3]),
+            "3 cells of the label image are not in the table",
+        ),
         (
             lambda d: change_table(d, "cells.csv", lambda f: f.replace({"cell_id": {1: 99999}})),
             "are not in the label image: 99999",
@@ -149,11 +176,23 @@ def change_table(data, name, change):
             lambda d: change_table(d, "cells.csv", lambda f: pd.concat([f, f.iloc[:2]])),
             "in the table twice: fov001:1",
         ),
-        (lambda d: change_table(d, "cells.csv", lambda f: f.drop(columns="cell_type")), "missing: cell_type"),
-        (lambda d: change_table(d, "cells.csv", lambda f: f.assign(cell_id=1.5)), "no whole number"),
-        (lambda d: change_table(d, "cells.csv", lambda f: f.replace({"fov001": "fov1"})), "FOVs that the images do not have"),
+        (
+            lambda d: change_table(d, "cells.csv", lambda f: f.drop(columns="cell_type")),
+            "missing: cell_type",
+        ),
+        (
+            lambda d: change_table(d, "cells.csv", lambda f: f.assign(cell_id=1.5)),
+            "no whole number",
+        ),
+        (
+            lambda d: change_table(d, "cells.csv", lambda f: f.replace({"fov001": "fov1"})),
+            "FOVs that the images do not have",
+        ),
         (lambda d: change_table(d, "truth.csv", lambda f: f.assign(CD3=2)), "are no label"),
-        (lambda d: change_table(d, "truth.csv", lambda f: f.rename(columns={"CD3": "CD33"})), "CD33"),
+        (
+            lambda d: change_table(d, "truth.csv", lambda f: f.rename(columns={"CD3": "CD33"})),
+            "CD33",
+        ),
         (
             lambda d: change_table(d, "truth.csv", lambda f: f.replace({"cell_id": {1: 99999}})),
             "are not in the label image: 99999",
@@ -165,7 +204,10 @@ def change_table(data, name, change):
         (lambda d: rewrite(d, 'tissue = "simulated"', 'tisue = "simulated"'), "tisue"),
         (lambda d: rewrite(d, 'tissue = "simulated"', 'gold = ["fov9"]'), "fov9"),
         (lambda d: rewrite(d, 'tissue = "simulated"', "fovs = ['fov9']"), "fov9"),
-        (lambda d: rewrite(d, 'tissue = "simulated"', "splits = { fov001 = 'dev' }"), "splits.fov001"),
+        (
+            lambda d: rewrite(d, 'tissue = "simulated"', "splits = { fov001 = 'dev' }"),
+            "splits.fov001",
+        ),
         (lambda d: rewrite(d, 'name = "simulated"', "name = "), "is not TOML"),
     ],
 )
@@ -198,13 +240,21 @@ def test_bad_matrices(data, tmp_path, run_cli, matrix, match):
 def test_cells_that_no_table_names_may_be_undefined(data, tmp_path, run_cli):
     change_table(data, "cells.csv", lambda f: f.iloc[:-3])
     rewrite(data, 'tissue = "simulated"', 'missing = "undefined"')
-    assert run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", "--only-report").exit_code == 0
+    assert (
+        run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", "--only-report").exit_code
+        == 0
+    )
 
 
 def test_some_fovs_for_the_normaliser_alone(data, tmp_path, run_cli):
-    rewrite(data, 'tissue = "simulated"', "fovs = ['fov001', 'fov002', 'fov003']\ngold = ['fov002']")
+    rewrite(
+        data, 'tissue = "simulated"', "fovs = ['fov001', 'fov002', 'fov003']\ngold = ['fov002']"
+    )
     (data / "labels" / "fov009.tiff").unlink()
-    assert run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", "--tile", 64).exit_code == 0
+    assert (
+        run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", "--tile", 64).exit_code
+        == 0
+    )
     store = Store.open(tmp_path / "s")
     assert set(store.examples.fov) == {"fov001", "fov002", "fov003"}
     assert set(store.examples.split[store.examples.fov == "fov002"]) == {"test"}
@@ -214,8 +264,15 @@ def test_some_fovs_for_the_normaliser_alone(data, tmp_path, run_cli):
 def test_patients_stay_together(data, tmp_path, run_cli):
     change_table(data, "cells.csv", lambda f: f.assign(patient="p" + f.fov.str[-1]))
     rewrite(data, 'type = "cell_type"', 'patient = "patient"')
-    rewrite(data, 'tissue = "simulated"', "patients = { fov002 = 'p1', fov003 = 'p1' }\ngold = ['fov003']")
-    assert run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", "--tile", 64).exit_code == 0
+    rewrite(
+        data,
+        'tissue = "simulated"',
+        "patients = { fov002 = 'p1', fov003 = 'p1' }\ngold = ['fov003']",
+    )
+    assert (
+        run_cli("build", data / "dataset.toml", "--out", tmp_path / "s", "--tile", 64).exit_code
+        == 0
+    )
     examples = Store.open(tmp_path / "s").examples
     assert set(examples.split[examples.patient == "p1"]) == {"test"}
     assert set(examples.fov[examples.patient == "p1"]) == {"fov001", "fov002", "fov003"}
@@ -267,14 +324,22 @@ def test_settings_of_the_store_are_checked_first(data, tmp_path, run_cli, option
 
 
 def test_shares_for_all_datasets_or_for_none(data, tmp_path, run_cli):
-    lines = ["[[datasets]]", 'file = "sim/dataset.toml"', "share = 3", "[[datasets]]", 'file = "other.toml"']
+    lines = [
+        "[[datasets]]",
+        'file = "sim/dataset.toml"',
+        "share = 3",
+        "[[datasets]]",
+        'file = "other.toml"',
+    ]
     (tmp_path / "mix.toml").write_text("\n".join(lines))
     result = run_cli("build", tmp_path / "mix.toml", "--out", tmp_path / "s")
     assert result.exit_code == 2
     assert "a share for each dataset" in result.output
 
 
-@pytest.mark.parametrize("text", ["channel,threshold\nCD3,high\n", "channel,threshold\nCD3,1\n,2\n"])
+@pytest.mark.parametrize(
+    "text", ["channel,threshold\nCD3,high\n", "channel,threshold\nCD3,1\n,2\n"]
+)
 def test_bad_thresholds(data, tmp_path, run_cli, text):
     (data / "thresholds.csv").write_text(text)
     rewrite(data, 'labels = "truth.csv"', 'thresholds = "thresholds.csv"')

@@ -1,4 +1,5 @@
-"""What an earlier run left in a folder: nothing of it lies silently beside the results of another."""
+"""What an earlier run left in a folder: nothing of it lies silently beside the results of
+another."""
 
 import anndata
 import numpy as np
@@ -20,19 +21,31 @@ def test_tables_and_maps_of_another_run_go(folder, panimbus, model):
     done = panimbus(*folder.arguments("--overwrite", "--tables", "csv", *model))
     assert done.code == 0, done.err
     assert "belongs to an earlier run: cells.h5ad, files.csv, maps/fov2.ome.tiff" in done.err
-    assert set(pd.read_csv(folder.out / "cells.csv")["fov"]) == set(pd.read_csv(folder.out / "positive.csv")["fov"]) == {"fov1"}
+    assert (
+        set(pd.read_csv(folder.out / "cells.csv")["fov"])
+        == set(pd.read_csv(folder.out / "positive.csv")["fov"])
+        == {"fov1"}
+    )
     assert (folder.out / "cells.xlsx").exists()
-    assert [p.name for p in (folder.out / "maps").iterdir()] == ["own.ome.tiff"]  # fov1 has another normaliser, and no maps yet
+    assert [p.name for p in (folder.out / "maps").iterdir()] == [
+        "own.ome.tiff"
+    ]  # fov1 has another normaliser, and no maps yet
     assert not {"cells.h5ad", "files.csv"} & set(folder.written())
 
 
 def test_the_list_of_maps_names_what_is_there(tmp_path):
-    write_listing(tmp_path, {fov: tmp_path / "maps" / f"{fov}.ome.tiff" for fov in ("fov1", "fov2", "fov3")})
+    write_listing(
+        tmp_path, {fov: tmp_path / "maps" / f"{fov}.ome.tiff" for fov in ("fov1", "fov2", "fov3")}
+    )
     (tmp_path / "maps").mkdir()
     for fov in ("fov1", "fov2"):
         (tmp_path / "maps" / f"{fov}.ome.tiff").write_text("map")
-    assert remove_maps(tmp_path, ["fov1", "fov2", "fov3"], ["fov1", "fov3"]) == {"maps/fov2.ome.tiff"}
-    assert pd.read_csv(tmp_path / "files.csv").to_numpy().tolist() == [["fov1", "maps/fov1.ome.tiff"]]
+    assert remove_maps(tmp_path, ["fov1", "fov2", "fov3"], ["fov1", "fov3"]) == {
+        "maps/fov2.ome.tiff"
+    }
+    assert pd.read_csv(tmp_path / "files.csv").to_numpy().tolist() == [
+        ["fov1", "maps/fov1.ome.tiff"]
+    ]
 
 
 def test_tables_of_labels_that_changed_go(folder, panimbus, model):
@@ -53,7 +66,9 @@ def scores(tmp_path, make_tissue):
     labels = make_tissue((90, 80), 60)[1]
     ids = np.unique(labels)[1:]
     values = np.where(np.eye(3, dtype=bool)[np.arange(len(ids)) % 3], 0.9, 0.05)
-    frame = pd.DataFrame({"fov": "fov1", "label": ids, **dict(zip(("CD3", "CD20", "PanCK"), values.T, strict=True))})
+    frame = pd.DataFrame(
+        {"fov": "fov1", "label": ids, **dict(zip(("CD3", "CD20", "PanCK"), values.T, strict=True))}
+    )
     frame.to_csv(tmp_path / "scores.csv", index=False)
     tifffile.imwrite(tmp_path / "fov1.tiff", labels)
     return tmp_path / "scores.csv"
@@ -61,7 +76,20 @@ def scores(tmp_path, make_tissue):
 
 def test_types_of_another_run_are_not_replaced_unasked(scores, panimbus):
     out = scores.parent / "out"
-    plain = ("phenotype", "run", scores, "--out", out, "--grid", "4x4", "--k", "3", "--no-report", "--threads", "1")
+    plain = (
+        "phenotype",
+        "run",
+        scores,
+        "--out",
+        out,
+        "--grid",
+        "4x4",
+        "--k",
+        "3",
+        "--no-report",
+        "--threads",
+        "1",
+    )
     full = (*plain, "--labels", scores.parent / "fov1.tiff", "--mantis")
     assert panimbus(*plain).code == 0
     assert panimbus(*full).code == 0  # the same run, with more beside it
@@ -85,7 +113,10 @@ def test_types_of_another_run_are_not_replaced_unasked(scores, panimbus):
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     done = panimbus(*plain[:2], other, *plain[3:], "--overwrite")
     assert done.code == 0, done.err
-    assert "only an earlier run wrote it: files.csv, labels/fov1.ome.tiff, mantis/fov1/cell_segmentation.tiff" in done.err
+    assert (
+        "only an earlier run wrote it: files.csv, labels/fov1.ome.tiff,"
+        " mantis/fov1/cell_segmentation.tiff" in done.err
+    )
     assert [path.name for path in (out / "mantis").iterdir()] == ["notes.csv"]
     assert not (out / "qupath").exists()
     assert len(pd.read_csv(out / "types.csv")) == 40
@@ -95,7 +126,9 @@ def test_types_do_not_go_into_the_folder_of_the_scores(folder, panimbus, model):
     folder.add("fov1")
     assert panimbus(*folder.arguments(*model)).code == 0
     before = (folder.out / "positive.csv").read_bytes()
-    done = panimbus("phenotype", "run", folder.out / "cells.h5ad", "--out", folder.out, "--no-report")
+    done = panimbus(
+        "phenotype", "run", folder.out / "cells.h5ad", "--out", folder.out, "--no-report"
+    )
     assert done.code == 2
     assert "the tables of `panimbus predict` are there" in done.err
     assert (folder.out / "positive.csv").read_bytes() == before

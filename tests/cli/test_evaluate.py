@@ -11,7 +11,8 @@ import tifffile
 
 @pytest.fixture
 def study(folder, tmp_path):
-    """Two FOVs with label images, one without, calls of the first two, and the TOML file that names it all."""
+    """Two FOVs with label images, one without, calls of the first two, and the TOML file that names
+    it all."""
     labels = {fov: folder.add(fov, seed=k) for k, fov in enumerate(("fov1", "fov2", "fov3"))}
     (folder.labels / "fov3_whole_cell.tiff").unlink()
     rows = []
@@ -26,8 +27,9 @@ def study(folder, tmp_path):
     calls = pd.DataFrame(rows, columns=["dataset", "fov", "cell_id", "channel", "call"])
     calls.to_csv(tmp_path / "calls.csv", index=False)
     (tmp_path / "eval.toml").write_text(
-        'calls = "calls.csv"\ndraws = 20\n[[dataset]]\nname = "toy"\ntissue = "tonsil"\nmpp = 0.5\n'
-        f'images = "{folder.images.relative_to(tmp_path)}"\nlabels = "{folder.labels.relative_to(tmp_path)}"\n',
+        'calls = "calls.csv"\ndraws = 20\n[[dataset]]\nname = "toy"\ntissue = "tonsil"\nmpp ='
+        f' 0.5\nimages = "{folder.images.relative_to(tmp_path)}"\nlabels ='
+        f' "{folder.labels.relative_to(tmp_path)}"\n',
         encoding="utf-8",
     )
     return calls
@@ -35,15 +37,30 @@ def study(folder, tmp_path):
 
 def test_datasets_in_one_command(study, folder, panimbus, model, tmp_path):
     done = panimbus(
-        "evaluate", tmp_path / "eval.toml", "--out", tmp_path / "e", "--tta", "none", "--summary", tmp_path / "s", *model
+        "evaluate",
+        tmp_path / "eval.toml",
+        "--out",
+        tmp_path / "e",
+        "--tta",
+        "none",
+        "--summary",
+        tmp_path / "s",
+        *model,
     )
     assert done.code == 0, done.err
     assert "normaliser of 3 FOVs" in done.log
     assert "Otsu on mean intensity" in done.out
     scored = pd.read_csv(tmp_path / "e" / "calls.csv")
     assert len(scored) == len(study)
-    assert {p.name for p in (tmp_path / "e").iterdir()} >= {"report.html", "summary.md", "markers.csv", "evaluation.json"}
-    assert (tmp_path / "s.md").read_text(encoding="utf-8") == (tmp_path / "e" / "summary.md").read_text(encoding="utf-8")
+    assert {p.name for p in (tmp_path / "e").iterdir()} >= {
+        "report.html",
+        "summary.md",
+        "markers.csv",
+        "evaluation.json",
+    }
+    assert (tmp_path / "s.md").read_text(encoding="utf-8") == (
+        tmp_path / "e" / "summary.md"
+    ).read_text(encoding="utf-8")
     assert "base64" in (tmp_path / "e" / "report.html").read_text(encoding="utf-8")
     assert not [p for p in tmp_path.rglob(".*") if p.name != ".gitignore"]
     arguments = [
@@ -59,7 +76,9 @@ def test_datasets_in_one_command(study, folder, panimbus, model, tmp_path):
         tmp_path / "p",
         *model,
     ]
-    assert panimbus(*arguments).code == 2  # fov3 has no label image, so predict alone cannot use its pixels
+    assert (
+        panimbus(*arguments).code == 2
+    )  # fov3 has no label image, so predict alone cannot use its pixels
 
 
 def test_a_table_gives_the_same_as_its_files(study, folder, panimbus, model, tmp_path):
@@ -70,13 +89,22 @@ def test_a_table_gives_the_same_as_its_files(study, folder, panimbus, model, tmp
     assert panimbus(*folder.arguments(*model)).code == 0
     config = ["evaluate", tmp_path / "eval.toml", "--out", tmp_path / "e", "--tta", "none", *model]
     assert panimbus(*config).code == 0
-    calls = ["evaluate", tmp_path / "calls.csv", "--table", folder.out / "cells.h5ad", "--out", tmp_path / "t"]
+    calls = [
+        "evaluate",
+        tmp_path / "calls.csv",
+        "--table",
+        folder.out / "cells.h5ad",
+        "--out",
+        tmp_path / "t",
+    ]
     done = panimbus(*calls, "--images", folder.images, "--labels", folder.labels, "--mpp", "0.5")
     assert done.code == 0, done.err
     assert "base64" in (tmp_path / "t" / "report.html").read_text(encoding="utf-8")
     a, b = (pd.read_csv(tmp_path / k / "calls.csv").drop(columns="tissue") for k in "et")
     pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=1e-5)
-    done = panimbus("compare", f"files={tmp_path / 'e'}", f"table={tmp_path / 't'}", "--out", tmp_path / "c")
+    done = panimbus(
+        "compare", f"files={tmp_path / 'e'}", f"table={tmp_path / 't'}", "--out", tmp_path / "c"
+    )
     assert done.code == 0, done.err
     assert "+0.000" in done.out
     assert (tmp_path / "c" / "comparison.md").is_file()
@@ -92,43 +120,80 @@ def scored_table(study, folder, panimbus, model, tmp_path):
 
 
 def test_silver_labels_and_cell_types(study, scored_table, panimbus, tmp_path):
-    silver = study.assign(label=(study["call"] == "positive").astype(int))[["fov", "cell_id", "channel", "label"]]
+    silver = study.assign(label=(study["call"] == "positive").astype(int))[
+        ["fov", "cell_id", "channel", "label"]
+    ]
     silver.loc[silver["channel"] == "CD20", "label"] = None
     silver.to_csv(tmp_path / "silver.csv", index=False)
-    study[["fov", "cell_id"]].drop_duplicates().assign(cell_type="B").to_csv(tmp_path / "types.csv", index=False)
+    study[["fov", "cell_id"]].drop_duplicates().assign(cell_type="B").to_csv(
+        tmp_path / "types.csv", index=False
+    )
     more = ["--silver", tmp_path / "silver.csv", "--cell-types", tmp_path / "types.csv"]
-    done = panimbus("evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t", *more)
+    done = panimbus(
+        "evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t", *more
+    )
     assert done.code == 0, done.err
     means = pd.read_csv(tmp_path / "t" / "means.csv").set_index(["dataset", "method"])
     assert means.loc[("mean", "silver"), ["f1", "markers"]].tolist() == [1, 1]
     assert (pd.read_csv(tmp_path / "t" / "groups.csv")["group"] == "B").all()
     unnamed = pd.read_csv(tmp_path / "calls.csv").drop(columns="dataset", errors="ignore")
     unnamed.to_csv(tmp_path / "calls.csv", index=False)
-    done = panimbus("evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "u")
-    assert "F1" in done.out.split("\n")[0].split()  # calls need not name a dataset, but their column has a head
+    done = panimbus(
+        "evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "u"
+    )
+    assert (
+        "F1" in done.out.split("\n")[0].split()
+    )  # calls need not name a dataset, but their column has a head
     assert "- : " not in (tmp_path / "u" / "summary.md").read_text()
 
 
 def test_ids_off_by_one_are_noticed(study, scored_table, panimbus, tmp_path):
     table = anndata.read_h5ad(scored_table)
-    called = study.pivot_table(index=["fov", "cell_id"], columns="channel", values="call", aggfunc="first") == "positive"
-    rows = called.reindex(pd.MultiIndex.from_frame(table.obs[["fov_id", "cell_id"]].astype({"fov_id": str}))).to_numpy(bool)
+    called = (
+        study.pivot_table(
+            index=["fov", "cell_id"], columns="channel", values="call", aggfunc="first"
+        )
+        == "positive"
+    )
+    rows = called.reindex(
+        pd.MultiIndex.from_frame(table.obs[["fov_id", "cell_id"]].astype({"fov_id": str}))
+    ).to_numpy(bool)
     table.X[:, table.var_names.get_indexer(called.columns)] = 0.2 + 0.6 * rows
     table.write_h5ad(scored_table)
     last = study.groupby("fov")["cell_id"].transform("max")
-    for shift, words in ((0, None), (1, "every cell_id is one lower"), (-1, "every cell_id is one higher")):
+    for shift, words in (
+        (0, None),
+        (1, "every cell_id is one lower"),
+        (-1, "every cell_id is one higher"),
+    ):
         shifted = study.assign(cell_id=study["cell_id"].astype(int) + shift)
-        shifted[(shifted["cell_id"] > 0) & (shifted["cell_id"] <= last)].to_csv(tmp_path / "calls.csv", index=False)
-        done = panimbus("evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t")
+        shifted[(shifted["cell_id"] > 0) & (shifted["cell_id"] <= last)].to_csv(
+            tmp_path / "calls.csv", index=False
+        )
+        done = panimbus(
+            "evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t"
+        )
         assert done.code == 0, done.err
         assert ("off by one" in done.err) == (words is not None)
-        assert words is None or (words in done.err and words in (tmp_path / "t" / "report.html").read_text(encoding="utf-8"))
+        assert words is None or (
+            words in done.err
+            and words in (tmp_path / "t" / "report.html").read_text(encoding="utf-8")
+        )
 
 
 def test_bad_calls_of_a_table(study, scored_table, panimbus, tmp_path):
-    bad = pd.concat([study, study[:2].assign(fov="fov9"), study[:1].assign(channel="CD8"), study[:1].assign(cell_id=9999)])
+    bad = pd.concat(
+        [
+            study,
+            study[:2].assign(fov="fov9"),
+            study[:1].assign(channel="CD8"),
+            study[:1].assign(cell_id=9999),
+        ]
+    )
     bad.to_csv(tmp_path / "bad.csv", index=False)
-    done = panimbus("evaluate", tmp_path / "bad.csv", "--table", scored_table, "--out", tmp_path / "t")
+    done = panimbus(
+        "evaluate", tmp_path / "bad.csv", "--table", scored_table, "--out", tmp_path / "t"
+    )
     assert done.code == 2
     for words in ("2 calls of FOVs that are not there: fov9", "CD8", "9999", "fix:"):
         assert words in done.err
@@ -136,7 +201,11 @@ def test_bad_calls_of_a_table(study, scored_table, panimbus, tmp_path):
 
 
 def test_bad_calls_of_datasets_are_said_before_anything_is_scored(study, panimbus, model, tmp_path):
-    more = [study[:1].assign(fov="fov3"), study[:1].assign(channel="CD8"), study[:1].assign(cell_id=9999)]
+    more = [
+        study[:1].assign(fov="fov3"),
+        study[:1].assign(channel="CD8"),
+        study[:1].assign(cell_id=9999),
+    ]
     pd.concat([study, *more]).to_csv(tmp_path / "calls.csv", index=False)
     done = panimbus("evaluate", tmp_path / "eval.toml", "--out", tmp_path / "e", *model)
     assert done.code == 2
@@ -150,7 +219,10 @@ def test_bad_calls_of_datasets_are_said_before_anything_is_scored(study, panimbu
     ("change", "says"),
     [
         (("toy", "other"), "no calls of dataset 'other'"),
-        (("mpp = 0.5", "mpp = 0.5\nrename = { nobody = 'x' }"), "rename names FOVs that are not there"),
+        (
+            ("mpp = 0.5", "mpp = 0.5\nrename = { nobody = 'x' }"),
+            "rename names FOVs that are not there",
+        ),
         (("image_data", "nowhere"), "do not exist"),
         (("draws = 20", "draws = 1"), "draws"),
     ],
@@ -188,7 +260,9 @@ def test_bad_options(study, panimbus, tmp_path, monkeypatch, arguments, says):
 
 def test_a_table_that_panimbus_did_not_write(study, panimbus, tmp_path):
     anndata.AnnData(np.zeros((2, 1), np.float32)).write_h5ad(tmp_path / "x.h5ad")
-    done = panimbus("evaluate", tmp_path / "calls.csv", "--table", tmp_path / "x.h5ad", "--out", tmp_path / "e")
+    done = panimbus(
+        "evaluate", tmp_path / "calls.csv", "--table", tmp_path / "x.h5ad", "--out", tmp_path / "e"
+    )
     assert done.code == 2
     assert "does not say which cell a row is" in done.err
 
@@ -205,10 +279,21 @@ def test_bad_comparisons(panimbus, tmp_path):
 
 
 def test_evaluation_json_is_json(study, scored_table, panimbus, tmp_path):
-    assert panimbus("evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t").code == 0
+    assert (
+        panimbus(
+            "evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "t"
+        ).code
+        == 0
+    )
     said = json.loads((tmp_path / "t" / "evaluation.json").read_text(encoding="utf-8"))
     assert said["settings"]["unit"] == "marker"
-    assert {r["method"] for r in said["means"]} >= {"model", "otsu", "mixture", "model_best", "intensity_best"}
+    assert {r["method"] for r in said["means"]} >= {
+        "model",
+        "otsu",
+        "mixture",
+        "model_best",
+        "intensity_best",
+    }
 
 
 def test_another_evaluation_is_not_replaced_unasked(study, scored_table, panimbus, tmp_path):
@@ -218,7 +303,10 @@ def test_another_evaluation_is_not_replaced_unasked(study, scored_table, panimbu
     study[study["fov"] == "fov1"].to_csv(tmp_path / "other.csv", index=False)
     before = {path: path.read_bytes() for path in (tmp_path / "t").iterdir()}
     other = (*same[:1], tmp_path / "other.csv", *same[2:])
-    for words, says in ((other, "other.csv"), ((*same, "--no-likely"), "likely: true there, false here")):
+    for words, says in (
+        (other, "other.csv"),
+        ((*same, "--no-likely"), "likely: true there, false here"),
+    ):
         done = panimbus(*words)
         assert done.code == 2
         assert "the report and tables of another run are there" in done.err

@@ -1,4 +1,5 @@
-"""What goes wrong in the night: kills at any moment, full disks, tiles that cannot be decoded, a million cells."""
+"""What goes wrong in the night: kills at any moment, full disks, tiles that cannot be decoded, a
+million cells."""
 
 import os
 import resource
@@ -39,7 +40,12 @@ def dataset(folder, model):
     """Two FOVs of many small parts; ``dataset.run``: the arguments."""
     for k, fov in enumerate(("fov1", "fov2")):
         folder.add(fov, shape=(700, 460), n=300, seed=k)
-    folder.run = [str(a) for a in folder.arguments("--tile", "208", "--precision", "float32", "--threads", "1", *model)]
+    folder.run = [
+        str(a)
+        for a in folder.arguments(
+            "--tile", "208", "--precision", "float32", "--threads", "1", *model
+        )
+    ]
     folder.log = folder.root / "finished.txt"
     return folder
 
@@ -47,7 +53,7 @@ def dataset(folder, model):
 def _start(dataset, *, limit=None):
     command = [sys.executable, "-c", SMALL, str(dataset.log), *dataset.run]
     preexec = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(  # noqa: RUF100, S603
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -69,14 +75,21 @@ def _finished(dataset):
 def _table(dataset, panimbus):
     """Of one process that nobody disturbed, with the same parts."""
     folder, log = dataset.root / "calm", dataset.root / "calm.txt"
-    command = [sys.executable, "-c", SMALL, str(log), *(str(folder) if a == str(dataset.out) else a for a in dataset.run)]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    command = [
+        sys.executable,
+        "-c",
+        SMALL,
+        str(log),
+        *(str(folder) if a == str(dataset.out) else a for a in dataset.run),
+    ]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: RUF100, S603
     return (folder / "cells.csv").read_bytes(), len(log.read_text().splitlines())
 
 
 @pytest.mark.slow
 def test_killed_twenty_times(dataset, panimbus):
-    """SIGKILL at 20 random moments: the end is that of a calm run, and no finished part was done twice."""
+    """SIGKILL at 20 random moments: the end is that of a calm run, and no finished part was done
+    twice."""
     rng = np.random.default_rng(20)
     calm, parts = _table(dataset, panimbus)
     killed = 0
@@ -110,15 +123,17 @@ def small_disk(tmp_path):
     mount, umount = shutil.which("mount"), shutil.which("umount")
     if mount is None or umount is None or os.geteuid() != 0:
         pytest.skip("needs the right to mount")
-    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", where], check=False, capture_output=True)  # noqa: S603
+    made = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", where], check=False, capture_output=True
+    )  # noqa: RUF100, S603
     if made.returncode:
         pytest.skip("may not mount here")
 
     def grow():
-        subprocess.run([mount, "-o", "remount,size=64m", where], check=True)  # noqa: S603
+        subprocess.run([mount, "-o", "remount,size=64m", where], check=True)  # noqa: RUF100, S603
 
     yield where, grow
-    subprocess.run([umount, where], check=True)  # noqa: S603
+    subprocess.run([umount, where], check=True)  # noqa: RUF100, S603
 
 
 def _fill(where):
@@ -177,7 +192,9 @@ def _damage_tiff(path, fov):
 
 def _damage_zarr(path, fov):
     found = [
-        p for p in sorted((path / "0").rglob("*")) if p.is_file() and p.relative_to(path / "0").parts[-3:] == ("0", "1", "1")
+        p
+        for p in sorted((path / "0").rglob("*"))
+        if p.is_file() and p.relative_to(path / "0").parts[-3:] == ("0", "1", "1")
     ]
     assert len(found) == 1, sorted(p.relative_to(path) for p in path.rglob("*"))
     found[0].write_bytes(b"\xff" * 50)
@@ -185,7 +202,8 @@ def _damage_zarr(path, fov):
 
 @pytest.mark.parametrize("kind", ["tiff", "zarr"])
 def test_a_tile_that_cannot_be_decoded(kind, panimbus, model, make_tissue, tmp_path):
-    """Rows and columns from 512 on of channel 'CD3': named; or the scores of the cells on them are missing, of no other."""
+    """Rows and columns from 512 on of channel 'CD3': named; or the scores of the cells on them are
+    missing, of no other."""
     from panimbus.io import open_fovs
 
     image, labels = make_tissue((700, 640), 900, radius=9)
@@ -197,7 +215,19 @@ def test_a_tile_that_cannot_be_decoded(kind, panimbus, model, make_tissue, tmp_p
         write_ome_zarr(path, image, ("CD3", "CD20"), 1.0)
     write_labels(tmp_path / "labels.tiff", labels)
     out = tmp_path / "out"
-    run = ["predict", path, "--labels", tmp_path / "labels.tiff", "--out", out, "--tta", "none", "--tables", "csv,h5ad", *model]
+    run = [
+        "predict",
+        path,
+        "--labels",
+        tmp_path / "labels.tiff",
+        "--out",
+        out,
+        "--tta",
+        "none",
+        "--tables",
+        "csv,h5ad",
+        *model,
+    ]
     fov = open_fovs(path)[0]
     {"tiff": _damage_tiff, "zarr": _damage_zarr}[kind](path, fov)
     done = panimbus(*run)
@@ -226,7 +256,8 @@ def test_a_tile_that_cannot_be_decoded(kind, panimbus, model, make_tissue, tmp_p
 
 @pytest.mark.parametrize("cells", [200_000, pytest.param(2_000_000, marks=pytest.mark.slow)])
 def test_a_label_image_of_many_cells(cells, model, peak, tmp_path):
-    """Cells of 3 x 3 pixels that all touch: memory and time in proportion, every cell with a score."""
+    """Cells of 3 x 3 pixels that all touch: memory and time in proportion, every cell with a
+    score."""
     side = int(np.ceil(np.sqrt(cells)))
     grid = np.arange(1, side * side + 1, dtype=np.uint32).reshape(side, side)
     labels = np.kron(grid, np.ones((3, 3), np.uint32))
@@ -240,10 +271,27 @@ try:
 finally:
     {peak}
 """
-    run = ["predict", "slide.ome.tiff", "--labels", "labels.tiff", "--out", "out", "--tta", "none", "--tables", "parquet", *model]
+    run = [
+        "predict",
+        "slide.ome.tiff",
+        "--labels",
+        "labels.tiff",
+        "--out",
+        "out",
+        "--tta",
+        "none",
+        "--tables",
+        "parquet",
+        *model,
+    ]
     begin = time.perf_counter()
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code, *run], cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False
+    done = subprocess.run(  # noqa: RUF100, S603
+        [sys.executable, "-c", code, *run],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
     seconds = time.perf_counter() - begin
     assert done.returncode == 0, done.stderr
@@ -251,6 +299,6 @@ finally:
     frame = pd.read_parquet(tmp_path / "out" / "cells.parquet")
     assert len(frame) == side * side
     assert frame["a"].between(0, 1).all()
-    print(f"{side * side:,} cells: {seconds:.0f} s, {memory:,.0f} MB")  # noqa: T201
+    print(f"{side * side:,} cells: {seconds:.0f} s, {memory:,.0f} MB")  # noqa: RUF100, T201
     assert memory < 700 + cells / 1e6 * 700
     assert Path(tmp_path / "out" / "run.json").is_file()

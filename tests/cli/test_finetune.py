@@ -22,7 +22,9 @@ def small(tmp_path):
         name="random", architecture="compact_unet", settings={"widths": (4,)}, planes=("image", "interior"), mpp=1.0,
         percentile=99.9, tta="none",
     )  # fmt: skip
-    return save_model(tmp_path / "random", CompactUNet(widths=(4,), planes=2, stats=0).eval(), card).safetensors
+    return save_model(
+        tmp_path / "random", CompactUNet(widths=(4,), planes=2, stats=0).eval(), card
+    ).safetensors
 
 
 @pytest.fixture
@@ -31,14 +33,31 @@ def arguments(folder, small):
     rows = []
     for k, fov in enumerate(("fov1", "fov2")):
         folder.add(fov, seed=k, n=40)
-        rows += [(fov, c, ch, "positive" if (c + k) % 2 else "negative") for c in range(1, 21) for ch in ("CD3", "CD20")]
+        rows += [
+            (fov, c, ch, "positive" if (c + k) % 2 else "negative")
+            for c in range(1, 21)
+            for ch in ("CD3", "CD20")
+        ]
     calls = folder.root / "calls.csv"
     pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]).to_csv(calls, index=False)
-    options = ("--calls", calls, "--labels", folder.labels, "--mpp", "0.5", "--model", small, "--out", folder.out)
+    options = (
+        "--calls",
+        calls,
+        "--labels",
+        folder.labels,
+        "--mpp",
+        "0.5",
+        "--model",
+        small,
+        "--out",
+        folder.out,
+    )
     return ("finetune", folder.images, *options)
 
 
-@pytest.mark.parametrize("options", [("--steps", "3"), ("--recalibrate",), ("--recalibrate", "--per-marker")])
+@pytest.mark.parametrize(
+    "options", [("--steps", "3"), ("--recalibrate",), ("--recalibrate", "--per-marker")]
+)
 def test_calls_that_mean_nothing(folder, arguments, panimbus, options):
     done = panimbus(*arguments, *options)
     assert done.code == 0, done.err

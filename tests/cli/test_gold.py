@@ -11,9 +11,15 @@ def calls(folder):
     """A CSV of calls on two FOVs, by one annotator."""
     for k, fov in enumerate(("fov1", "fov10")):
         folder.add(fov, seed=k)
-    rows = [(f, c, "CD3", "positive" if c % 2 else "negative", "ann") for f in ("fov1", "fov10") for c in range(1, 9)]
+    rows = [
+        (f, c, "CD3", "positive" if c % 2 else "negative", "ann")
+        for f in ("fov1", "fov10")
+        for c in range(1, 9)
+    ]
     path = folder.root / "calls.csv"
-    pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call", "annotator"]).to_csv(path, index=False)
+    pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call", "annotator"]).to_csv(
+        path, index=False
+    )
     return path
 
 
@@ -26,7 +32,18 @@ def test_help(panimbus):
 
 def test_to_qupath_and_back(folder, calls, panimbus):
     out = folder.root / "qupath"
-    done = panimbus("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out, "--blind")
+    done = panimbus(
+        "gold",
+        "export",
+        folder.images,
+        "--calls",
+        calls,
+        "--labels",
+        folder.labels,
+        "--out",
+        out,
+        "--blind",
+    )
     assert (done.code, done.err) == (0, "")
     files = sorted(out.iterdir())
     assert [f.name for f in files] == ["fov1.CD3.geojson", "fov10.CD3.geojson"]
@@ -48,7 +65,19 @@ def test_to_qupath_and_back(folder, calls, panimbus):
 
 def test_draw(folder, calls, panimbus):
     out = folder.root / "qupath"
-    done = panimbus("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out, "--draw", "5")
+    done = panimbus(
+        "gold",
+        "export",
+        folder.images,
+        "--calls",
+        calls,
+        "--labels",
+        folder.labels,
+        "--out",
+        out,
+        "--draw",
+        "5",
+    )
     assert "5 calls" in done.out
 
 
@@ -67,7 +96,9 @@ def test_bad_calls(folder, calls, panimbus, column, value, says):
     frame.loc[0, column] = value
     frame.to_csv(calls, index=False)
     out = folder.root / "qupath"
-    done = panimbus("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out)
+    done = panimbus(
+        "gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out
+    )
     assert done.code == 2
     assert says in done.err
     assert "Traceback" not in done.err
@@ -76,7 +107,17 @@ def test_bad_calls(folder, calls, panimbus, column, value, says):
 
 def test_an_earlier_export_is_not_mixed_with_this_one(folder, calls, panimbus):
     out = folder.root / "qupath"
-    export = ("gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out)
+    export = (
+        "gold",
+        "export",
+        folder.images,
+        "--calls",
+        calls,
+        "--labels",
+        folder.labels,
+        "--out",
+        out,
+    )
     assert panimbus(*export).code == 0
     (out / "own.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     (out / "fov10.notes.geojson").write_bytes((out / "fov10.CD3.geojson").read_bytes())
@@ -92,4 +133,8 @@ def test_an_earlier_export_is_not_mixed_with_this_one(folder, calls, panimbus):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     done = panimbus(*export, "--overwrite")
     assert done.code == 0, done.err
-    assert sorted(path.name for path in out.iterdir()) == ["fov1.CD3.geojson", "fov10.notes.geojson", "own.geojson"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "fov1.CD3.geojson",
+        "fov10.notes.geojson",
+        "own.geojson",
+    ]

@@ -18,7 +18,15 @@ def test_inspect_good_input(folder, panimbus, model):
     arguments = ("inspect", folder.images, "--labels", folder.labels, "--mpp", "0.5", *model)
     done = panimbus(*arguments)
     assert done.code == 0
-    for words in ("2 FOVs", "fov2", "90 x 80", "CD20", "float32", "ready for `panimbus predict`", "GB"):
+    for words in (
+        "2 FOVs",
+        "fov2",
+        "90 x 80",
+        "CD20",
+        "float32",
+        "ready for `panimbus predict`",
+        "GB",
+    ):
         assert words in done.out
     report = json.loads(panimbus(*arguments, "--json", "--channels", "DAPI").out)
     assert report["ok"]
@@ -41,7 +49,9 @@ def test_inspect_finds_problems_and_still_prints(folder, panimbus, model):
     assert done.code == 2
     for words in ("CD20", "1 NaN or infinite", "3 pixels", "--mpp", "3 problems would stop"):
         assert words in done.out
-    report = json.loads(panimbus("inspect", folder.images, "--labels", folder.labels, "--json", *model).out)
+    report = json.loads(
+        panimbus("inspect", folder.images, "--labels", folder.labels, "--json", *model).out
+    )
     assert len(report["problems"]) == 3
 
 
@@ -70,13 +80,23 @@ def test_demo(panimbus, tmp_path, small_demo, model):
     assert done.code == 0
     assert "mean" in done.out
     assert "CD3" in done.out
-    files = {"cells.h5ad", "cells.csv", "normaliser.json", "picture.html", "picture.png", "tissue.ome.tiff", "tissue_labels.tiff"}
+    files = {
+        "cells.h5ad",
+        "cells.csv",
+        "normaliser.json",
+        "picture.html",
+        "picture.png",
+        "tissue.ome.tiff",
+        "tissue_labels.tiff",
+    }
     assert files <= {p.name for p in out.iterdir()}
     page = (out / "picture.html").read_text(encoding="utf-8")
     assert "http:" not in page
     assert "https:" not in page
     assert len(page) < 5_000_000
-    command = next(line for line in done.out.splitlines() if line.startswith("  panimbus predict")).split()[1:]
+    command = next(
+        line for line in done.out.splitlines() if line.startswith("  panimbus predict")
+    ).split()[1:]
     assert panimbus(*command, "--tta", "none").code == 0
     again = pd.read_csv(out / "predicted" / "cells.csv")
     pd.testing.assert_frame_equal(again, pd.read_csv(out / "cells.csv"))
@@ -111,7 +131,10 @@ def test_models(panimbus, model):
     if DEFAULT_MODEL in shipped_models():
         (line,) = (one.split() for one in listed.splitlines() if "(default)" in one)
         card = resolve_model(DEFAULT_MODEL).card
-        assert (line[0], float(line[-1])) == (DEFAULT_MODEL, round(card.metrics["dev_gold_f1"]["model"]["mean"], 2))
+        assert (line[0], float(line[-1])) == (
+            DEFAULT_MODEL,
+            round(card.metrics["dev_gold_f1"]["model"]["mean"], 2),
+        )
     if model:
         assert json.loads(panimbus("models", model[1]).out)["name"] == "random"
     assert panimbus("models", "nowhere").code == 2

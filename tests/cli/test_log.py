@@ -11,24 +11,40 @@ def test_predict_and_the_next_command(folder, panimbus, model):
         folder.add(fov, seed=k)
     done = panimbus(*folder.arguments("--threads", "1", *model))
     lines = done.log.splitlines()
-    assert re.match(r"panimbus [\d.]+ predict, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: 3 FOVs, 3 channels, model ", lines[0])
-    assert [w.split()[2] for w in lines if "scoring" in w and "FOVs)" in w] == ["fov1", "fov2", "fov10"]
+    assert re.match(
+        r"panimbus [\d.]+ predict, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: 3 FOVs, 3 channels, model ",
+        lines[0],
+    )
+    assert [w.split()[2] for w in lines if "scoring" in w and "FOVs)" in w] == [
+        "fov1",
+        "fov2",
+        "fov10",
+    ]
     assert lines[-2].startswith("panimbus predict: done in ")
     assert f"written: {folder.out}" in lines[-2]
-    assert lines[-1] == f"next: panimbus phenotype run {folder.out}/cells.h5ad --out {folder.out}/types --labels {folder.labels}"
+    assert (
+        lines[-1]
+        == f"next: panimbus phenotype run {folder.out}/cells.h5ad --out {folder.out}/types --labels"
+        f" {folder.labels}"
+    )
     assert "scoring" not in done.out
 
 
 def test_json_is_json(folder, panimbus, model):
     folder.add("fov1")
-    done = panimbus("inspect", folder.images, "--labels", folder.labels, "--mpp", "0.5", "--json", *model)
+    done = panimbus(
+        "inspect", folder.images, "--labels", folder.labels, "--mpp", "0.5", "--json", *model
+    )
     assert json.loads(done.out)["ok"]
     assert done.log == ""
 
 
 def test_shares_and_merge(folder, panimbus, model):
     folder.add("fov1")
-    assert "shard 1/1 of 1 FOV, 3 channels" in panimbus(*folder.arguments("--shard", "1/1", *model)).log
+    assert (
+        "shard 1/1 of 1 FOV, 3 channels"
+        in panimbus(*folder.arguments("--shard", "1/1", *model)).log
+    )
     done = panimbus("merge", folder.out)
     assert re.match(r"panimbus [\d.]+ merge, .*: 1 share in ", done.log)
     assert "next: panimbus phenotype run" in done.log
@@ -49,7 +65,8 @@ def test_a_thousand_fovs_are_not_a_thousand_lines(capsys, monkeypatch):
 
 
 def test_another_run_into_the_same_folder(folder, panimbus, model):
-    """The same command goes on; another is refused, and the tables are as they were; --overwrite replaces them."""
+    """The same command goes on; another is refused, and the tables are as they were; --overwrite
+    replaces them."""
     for k, fov in enumerate(("fov1", "fov2")):
         folder.add(fov, seed=k)
     same = folder.arguments("--threads", "1", *model)
@@ -108,7 +125,9 @@ def test_a_card_is_read_by_people(panimbus):
 def test_home_and_quotes(folder, panimbus, model, monkeypatch):
     folder.add("fov1")
     monkeypatch.setenv("HOME", str(folder.root))
-    done = panimbus("inspect", "~/image_data", "--labels", f"'{folder.labels}'", "--mpp", "0.5", *model)
+    done = panimbus(
+        "inspect", "~/image_data", "--labels", f"'{folder.labels}'", "--mpp", "0.5", *model
+    )
     assert done.code == 0, done.err
 
 
@@ -120,7 +139,8 @@ def test_home_in_toml(tmp_path, monkeypatch):
         (tmp_path / "data" / name).mkdir(parents=True)
     (tmp_path / "data" / "calls.csv").write_text("fov,cell_id,channel,call\n")
     (tmp_path / "e.toml").write_text(
-        'root = "~/data"\n[[dataset]]\nname = "a"\nimages = "images"\nlabels = "~/data/labels"\ncalls = "calls.csv"\n'
+        'root = "~/data"\n[[dataset]]\nname = "a"\nimages = "images"\nlabels ='
+        ' "~/data/labels"\ncalls = "calls.csv"\n'
     )
     (dataset,) = load_config(tmp_path / "e.toml").dataset
     assert str(tmp_path / "data" / "images") in str(dataset.images)
@@ -132,7 +152,12 @@ def test_the_shell_completes(monkeypatch):
     import subprocess
     import sys
 
-    env = {**os.environ, "_PANIMBUS_COMPLETE": "complete_bash", "COMP_WORDS": "panimbus predict --tta a", "COMP_CWORD": "3"}
+    env = {
+        **os.environ,
+        "_PANIMBUS_COMPLETE": "complete_bash",
+        "COMP_WORDS": "panimbus predict --tta a",
+        "COMP_CWORD": "3",
+    }
     done = subprocess.run([sys.executable, "-c", "from panimbus.cli import main; main()"], check=False, env=env,
                           capture_output=True, text=True)  # fmt: skip
     assert done.stdout.split() == ["auto"], done

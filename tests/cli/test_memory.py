@@ -13,8 +13,12 @@ import pytest
     [
         MemoryError("Unable to allocate 3.20 GiB for an array"),
         RuntimeError("Exception from src/plugin.cpp:54:\nstd::bad_alloc"),
-        RuntimeError("Exception from src/core.cpp:117:\nException from src/plugin.cpp:54:\ncan't alloc\n\n"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError(
+            "Exception from src/core.cpp:117:\nException from src/plugin.cpp:54:\ncan't alloc\n\n"
+        ),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"
+        ),
         OSError(12, "Cannot allocate memory"),
     ],
 )
@@ -53,12 +57,19 @@ def test_the_options_are_those_of_the_verb(panimbus, tmp_path, monkeypatch):
 def test_a_real_limit(folder, megabytes):
     """Not even the libraries fit: what fails first differs, and some of them say so themselves."""
     folder.add("fov1")
-    code = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, ({megabytes} << 20,) * 2); "
+    code = (
+        f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, ({megabytes} << 20,)"
+        " * 2); "
+    )
     code += "sys.argv[0] = 'panimbus'; runpy.run_module('panimbus', run_name='__main__')"
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, folder.arguments("--threads", "1"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=env)  # noqa: S603
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env=env
+    )  # noqa: RUF100, S603
     assert "Traceback" not in done.stderr
-    if done.returncode >= 0:  # below 0 a library in C++ ended the process, and no Python was left to say anything
+    if (
+        done.returncode >= 0
+    ):  # below 0 a library in C++ ended the process, and no Python was left to say anything
         assert done.returncode == 2, done.stderr
         assert "not enough memory" in done.stderr or "more memory than there is" in done.stderr

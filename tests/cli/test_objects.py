@@ -20,7 +20,9 @@ def test_objects(folder, panimbus, model):
     table = anndata.read_h5ad(folder.out / "cells.h5ad")
     assert table.obs.loc["fov1:500", "object"] == "large"
     assert (table.obs["object"] == "cell").sum() == len(table) - 1
-    shares = [folder.root / "shares" if a == folder.out else a for a in folder.arguments(*model, *limits)]
+    shares = [
+        folder.root / "shares" if a == folder.out else a for a in folder.arguments(*model, *limits)
+    ]
     assert panimbus(*shares, "--shard", "1/1").code == 0
     assert "by their area: 1 large" in panimbus("merge", folder.root / "shares").out
     assert "object" not in (folder.out / "cells.csv").read_text().splitlines()[0]

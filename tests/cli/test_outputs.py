@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 PLAIN = {
-    "anndata", "dict", "raw", "dataframe", "array", "string-array", "string", "numeric-scalar", "categorical",
+    "anndata", "dict", "raw", "dataframe", "array", "string-array", "string", "numeric-scalar",
+    "categorical",
 }  # fmt: skip
 
 
@@ -36,7 +37,16 @@ def test_tables_open_in_anndata_010(folder, panimbus, model, tmp_path):
     assert panimbus(*arguments, "--shard", "1/1").code == 0
     assert panimbus("merge", shared, "--columns", "ark").code == 0
     types = tmp_path / "types"
-    done = panimbus("phenotype", "run", folder.out / "cells.h5ad", "--out", types, "--no-report", "--columns", "scimap")
+    done = panimbus(
+        "phenotype",
+        "run",
+        folder.out / "cells.h5ad",
+        "--out",
+        types,
+        "--no-report",
+        "--columns",
+        "scimap",
+    )
     assert done.code == 0, done.err
     for path in (folder.out / "cells.h5ad", shared / "cells.h5ad", types / "types.h5ad"):
         assert _kinds(path) <= PLAIN
@@ -44,7 +54,16 @@ def test_tables_open_in_anndata_010(folder, panimbus, model, tmp_path):
         assert table.uns["X_name"] == "score"
         assert table.uns["spatial"]["fov1"]["scalefactors"]["tissue_hires_scalef"] == 2
     ark, ours = pd.read_csv(shared / "cells.csv"), pd.read_csv(folder.out / "cells.csv")
-    assert list(ark) == ["cell_size", "CD3", "CD20", "DAPI", "label", "centroid-0", "centroid-1", "fov"]
+    assert list(ark) == [
+        "cell_size",
+        "CD3",
+        "CD20",
+        "DAPI",
+        "label",
+        "centroid-0",
+        "centroid-1",
+        "fov",
+    ]
     np.testing.assert_allclose(ark["cell_size"], ours["area_um2"] * 4)
     np.testing.assert_allclose(ark["centroid-0"], ours["centroid_y_um"] * 2 - 0.5, atol=1e-9)
     scimap = pd.read_csv(types / "types.csv")
@@ -57,11 +76,18 @@ def test_the_maps_grid_is_said(folder, panimbus, model):
     folder.add("fov1")
     done = panimbus(*folder.arguments("--maps", *model))
     assert done.code == 0, done.err
-    assert "at 1 µm/px, the model's grid, not the images' own grid (0.5 µm/px): --maps-grid image" in done.out
+    assert (
+        "at 1 µm/px, the model's grid, not the images' own grid (0.5 µm/px): --maps-grid image"
+        in done.out
+    )
     assert "0 outside cells" in done.out
-    done = panimbus(*folder.arguments("--maps", "--maps-grid", "image", "--maps-background", *model))
+    done = panimbus(
+        *folder.arguments("--maps", "--maps-grid", "image", "--maps-background", *model)
+    )
     assert "at the images' own grid (0.5 µm/px); with the background" in done.out
-    assert pd.read_csv(folder.out / "files.csv").to_numpy().tolist() == [["fov1", "maps/fov1.ome.tiff"]]
+    assert pd.read_csv(folder.out / "files.csv").to_numpy().tolist() == [
+        ["fov1", "maps/fov1.ome.tiff"]
+    ]
 
 
 def test_images_go_along_into_spatialdata(folder, panimbus, model, tmp_path):
@@ -70,7 +96,16 @@ def test_images_go_along_into_spatialdata(folder, panimbus, model, tmp_path):
     folder.add("fov1")
     assert panimbus(*folder.arguments(*model)).code == 0
     types = tmp_path / "types"
-    run = ("phenotype", "run", folder.out / "cells.h5ad", "--out", types, "--no-report", "--labels", folder.labels)
+    run = (
+        "phenotype",
+        "run",
+        folder.out / "cells.h5ad",
+        "--out",
+        types,
+        "--no-report",
+        "--labels",
+        folder.labels,
+    )
     refused = panimbus(*run, "--with-images", "--spatialdata")
     assert refused.code == 2
     assert "--images" in refused.err

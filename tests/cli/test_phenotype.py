@@ -15,8 +15,14 @@ def scores(tmp_path, make_tissue):
     ids = np.unique(labels)[1:]
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 3, len(ids))
-    values = np.where(np.eye(3, dtype=bool)[kind], rng.uniform(0.85, 0.99, (len(ids), 3)), rng.uniform(0, 0.08, (len(ids), 3)))
-    frame = pd.DataFrame({"fov": "fov1", "label": ids, **dict(zip(("CD3", "CD20", "PanCK"), values.T, strict=True))})
+    values = np.where(
+        np.eye(3, dtype=bool)[kind],
+        rng.uniform(0.85, 0.99, (len(ids), 3)),
+        rng.uniform(0, 0.08, (len(ids), 3)),
+    )
+    frame = pd.DataFrame(
+        {"fov": "fov1", "label": ids, **dict(zip(("CD3", "CD20", "PanCK"), values.T, strict=True))}
+    )
     frame.to_csv(tmp_path / "scores.csv", index=False)
     tifffile.imwrite(tmp_path / "fov1.tiff", labels)
     return tmp_path / "scores.csv"
@@ -44,7 +50,9 @@ def test_run_and_apply(panimbus, scores):
     out = scores.parent / "out"
     done = panimbus(*run(scores, "--labels", scores.parent / "fov1.tiff"))
     assert done.code == 0, done.err
-    assert "50 cells: 100.0 % typed to the finest level" in done.out.replace(str(len(pd.read_csv(scores))), "50", 1)
+    assert "50 cells: 100.0 % typed to the finest level" in done.out.replace(
+        str(len(pd.read_csv(scores))), "50", 1
+    )
     before = pd.read_csv(out / "types.csv")
     assert set(before["cell_type"]) == {"T cell", "B cell", "epithelial cell"}
     edits = scores.parent / "e.jsonl"
@@ -55,7 +63,11 @@ def test_run_and_apply(panimbus, scores):
     first, out = out, out.with_name("out_edited")
     assert f"written: {out}" in done.out
     pd.testing.assert_frame_equal(pd.read_csv(first / "types.csv"), before)
-    assert set(pd.read_csv(out / "types.csv")["cell_type"]) == {"lymphocyte", "B cell", "epithelial cell"}
+    assert set(pd.read_csv(out / "types.csv")["cell_type"]) == {
+        "lymphocyte",
+        "B cell",
+        "epithelial cell",
+    }
     assert "lymphocyte" in (out / "qupath" / "fov1.geojson").read_text(encoding="utf-8")
     with edits.open("a", encoding="utf-8") as file:
         file.write('{"op": "undo"}\n')
@@ -63,7 +75,9 @@ def test_run_and_apply(panimbus, scores):
     pd.testing.assert_frame_equal(pd.read_csv(out / "types.csv"), before)
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["standing"] == []
     edits.write_text('{"op": "rename", "type": "T cell", "name": "x"}\n', encoding="utf-8")
-    assert f"written: {out}\n" in panimbus("phenotype", "apply", edits, out).out  # of an edited result, in its place
+    assert (
+        f"written: {out}\n" in panimbus("phenotype", "apply", edits, out).out
+    )  # of an edited result, in its place
     assert "x" in set(pd.read_csv(out / "types.csv")["cell_type"])
     assert panimbus("phenotype", "apply", edits, first, "--overwrite", "--out", out).code == 2
     assert f"written: {first}\n" in panimbus("phenotype", "apply", edits, first, "--overwrite").out
@@ -115,7 +129,12 @@ def test_bad_options(panimbus, scores, options, says):
 
 @pytest.mark.parametrize(
     ("column", "value", "says"),
-    [("CD3", np.nan, "not numbers"), ("CD3", 7.0, "between 0 and 1"), ("label", 1, "more than once"), ("fov", "fov2", "fov2")],
+    [
+        ("CD3", np.nan, "not numbers"),
+        ("CD3", 7.0, "between 0 and 1"),
+        ("label", 1, "more than once"),
+        ("fov", "fov2", "fov2"),
+    ],
 )
 def test_bad_tables(panimbus, scores, column, value, says):
     frame = pd.read_csv(scores)

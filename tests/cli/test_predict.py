@@ -27,7 +27,11 @@ def test_version_and_help(panimbus):
 
 @pytest.mark.parametrize(
     ("verb", "words"),
-    [("build", ("[default: 99.9]", "[[datasets]]")), ("ablate", ("[[arm]]",)), ("finetune", ("[default: 200]",))],
+    [
+        ("build", ("[default: 99.9]", "[[datasets]]")),
+        ("ablate", ("[[arm]]",)),
+        ("finetune", ("[default: 200]",)),
+    ],
 )
 def test_help_shows_what_stands_in_brackets(panimbus, verb, words):
     """Rich takes brackets for styles and shows nothing in their place."""
@@ -59,11 +63,15 @@ def test_nimbus_folder_unchanged(folder, panimbus, model):
 def test_channels_tables_and_maps(folder, panimbus, model):
     folder.add("fov1")
     pytest.importorskip("pyarrow")
-    done = panimbus(*folder.arguments("--channels", "DAPI, CD3", "--tables", "csv,parquet", "--maps", *model))
+    done = panimbus(
+        *folder.arguments("--channels", "DAPI, CD3", "--tables", "csv,parquet", "--maps", *model)
+    )
     assert done.code == 0
     frame = pd.read_csv(folder.out / "cells.csv")
     assert list(frame)[2:4] == ["DAPI", "CD3"]
-    pd.testing.assert_frame_equal(pd.read_parquet(folder.out / "cells.parquet"), frame, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(folder.out / "cells.parquet"), frame, check_dtype=False
+    )
     assert not (folder.out / "cells.h5ad").exists()
     assert (folder.out / "maps" / "fov1.ome.tiff").is_file()
 
@@ -73,7 +81,16 @@ def test_normaliser_of_an_earlier_run(folder, panimbus, model):
     folder.add("fov2", seed=1)
     assert panimbus(*folder.arguments(*model)).code == 0
     first = pd.read_csv(folder.out / "cells.csv")
-    again = ("predict", folder.images / "fov1", "--labels", folder.labels, "--mpp", "0.5", "--tta", "none")
+    again = (
+        "predict",
+        folder.images / "fov1",
+        "--labels",
+        folder.labels,
+        "--mpp",
+        "0.5",
+        "--tta",
+        "none",
+    )
     kept = folder.out / "normaliser.json"
     assert panimbus(*again, "--out", folder.root / "b", "--normaliser", kept, *model).code == 0
     second = pd.read_csv(folder.root / "b" / "cells.csv")
@@ -98,7 +115,11 @@ def test_interrupt_leaves_a_state_that_continues(folder, panimbus, process, mode
     run = [a if a != "none" else "full" for a in folder.arguments("--precision", "float32", *model)]
     child = process(*run)
     until = time.monotonic() + 60
-    while not list(folder.out.glob("fovs/*/scores.npz")) and time.monotonic() < until and child.poll() is None:
+    while (
+        not list(folder.out.glob("fovs/*/scores.npz"))
+        and time.monotonic() < until
+        and child.poll() is None
+    ):
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
@@ -113,7 +134,9 @@ def test_interrupt_leaves_a_state_that_continues(folder, panimbus, process, mode
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     whole = [a if a != folder.out else folder.root / "whole" for a in run]
     assert panimbus(*whole).code == 0
-    assert (folder.out / "cells.csv").read_bytes() == (folder.root / "whole" / "cells.csv").read_bytes()
+    assert (folder.out / "cells.csv").read_bytes() == (
+        folder.root / "whole" / "cells.csv"
+    ).read_bytes()
 
 
 def test_blank_channel_warns_and_scores_zero(folder, process, model):
@@ -146,12 +169,15 @@ except SystemExit as stop:
 assert "openvino" in sys.modules
 assert "torch" not in sys.modules, "torch was imported"
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )  # noqa: RUF100, S603
     assert done.returncode == 0, done.stderr
 
 
 def test_a_cameras_dark_level(folder, panimbus, model):
-    """It shifts scores; inspect and predict say so, and scores are the same where it is subtracted."""
+    """It shifts scores; inspect and predict say so, and scores are the same where it is
+    subtracted."""
     folder.add("fov1")
     plain = anndata.read_h5ad(_table(folder, panimbus, model, "plain"))
     for path in sorted((folder.images / "fov1").iterdir()):

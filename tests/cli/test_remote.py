@@ -27,7 +27,17 @@ def slide(store_server, make_tissue, monkeypatch):
 
 
 def test_predict_from_a_server(slide, store_server, panimbus, model, tmp_path):
-    arguments = ("predict", slide[0], "--labels", slide[1], "--out", tmp_path / "out", "--tta", "none", *model)
+    arguments = (
+        "predict",
+        slide[0],
+        "--labels",
+        slide[1],
+        "--out",
+        tmp_path / "out",
+        "--tta",
+        "none",
+        *model,
+    )
     store_server.trouble = {"slide.zarr/0/c/1/0/0": [503, "drop"]}
     done = panimbus(*arguments)
     assert done.code == 0, done.err
@@ -53,7 +63,9 @@ def test_predict_from_a_server(slide, store_server, panimbus, model, tmp_path):
 def test_shares_from_a_server(slide, panimbus, model, tmp_path):
     arguments = ("predict", slide[0], "--labels", slide[1], "--tta", "none", *model)
     for share in ("1/2", "2/2"):
-        done = panimbus(*arguments, "--out", tmp_path / "shares", "--shard", share, "--stage", "scan")
+        done = panimbus(
+            *arguments, "--out", tmp_path / "shares", "--shard", share, "--stage", "scan"
+        )
         assert done.code == 0, done.err
     for share in ("1/2", "2/2"):
         assert panimbus(*arguments, "--out", tmp_path / "shares", "--shard", share).code == 0
@@ -81,12 +93,28 @@ def test_what_is_wrong_on_a_server(slide, store_server, panimbus, model, tmp_pat
             for words in says:
                 assert words in done.err + done.out, done.err + done.out
 
-    refused(f"{store_server.url}/none.zarr", slide[1], "none.zarr: there is no OME-Zarr at this address", "fix:")
-    refused(slide[0], f"{store_server.url}/none.tiff", "none.tiff: there is no OME-Zarr at this address", "download")
+    refused(
+        f"{store_server.url}/none.zarr",
+        slide[1],
+        "none.zarr: there is no OME-Zarr at this address",
+        "fix:",
+    )
+    refused(
+        slide[0],
+        f"{store_server.url}/none.tiff",
+        "none.tiff: there is no OME-Zarr at this address",
+        "download",
+    )
     refused("https:///x.zarr", slide[1], "names no server")
     refused("what://host/x.zarr", slide[1], "of no kind that is known")
     store_server.trouble = {"/0/c/2/0/0": [500] * 100}
-    refused(slide[0], slide[1], "/slide.zarr/0/c/2/0/0: could not be read from the server", "500", "5 tries")
+    refused(
+        slide[0],
+        slide[1],
+        "/slide.zarr/0/c/2/0/0: could not be read from the server",
+        "500",
+        "5 tries",
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # of their package's own dependencies
@@ -96,7 +124,9 @@ def test_spatialdata_in_and_out(panimbus, model, make_tissue, tmp_path):
     write_ome_zarr(tmp_path / "labels" / "fov1.zarr", labels[np.newaxis], ["ids"], 0.5)
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--tta", "none", "--tables", "h5ad,spatialdata+images", *model)
-    done = panimbus("predict", tmp_path / "images", "--labels", tmp_path / "labels", "--out", first, *options)
+    done = panimbus(
+        "predict", tmp_path / "images", "--labels", tmp_path / "labels", "--out", first, *options
+    )
     assert done.code == 0, done.err
     done = panimbus("predict", first / "cells.zarr", "--out", second, *options)
     assert done.code == 0, done.err
@@ -106,7 +136,11 @@ def test_spatialdata_in_and_out(panimbus, model, make_tissue, tmp_path):
 
     sd = pytest.importorskip("spatialdata")
     back = sd.read_zarr(second / "cells.zarr")
-    assert (list(back.images), list(back.labels), list(back.tables)) == (["fov1_image"], ["fov1_labels"], ["cells"])
+    assert (list(back.images), list(back.labels), list(back.tables)) == (
+        ["fov1_image"],
+        ["fov1_labels"],
+        ["cells"],
+    )
     np.testing.assert_array_equal(back.labels["fov1_labels"].data.compute(), labels)
     np.testing.assert_array_equal(back.tables["cells"].X, one.X)
     assert back.tables["cells"].obs["region"].unique().tolist() == ["fov1_labels"]
@@ -118,7 +152,15 @@ def test_spatialdata_in_doubt(panimbus, model, make_tissue, tmp_path):
     write_ome_zarr(tmp_path / "l.zarr", labels[np.newaxis], ["ids"], 0.5)
     (fov,) = open_fovs(tmp_path / "fov1.zarr", tmp_path / "l.zarr")
     done = panimbus(
-        "predict", tmp_path / "fov1.zarr", "--labels", tmp_path / "l.zarr", "--out", tmp_path / "out", "--tta", "none", *model
+        "predict",
+        tmp_path / "fov1.zarr",
+        "--labels",
+        tmp_path / "l.zarr",
+        "--out",
+        tmp_path / "out",
+        "--tta",
+        "none",
+        *model,
     )
     table = anndata.read_h5ad(tmp_path / "out" / "cells.h5ad")
     write_spatialdata(tmp_path / "s.zarr", table, [fov], [fov])
@@ -126,7 +168,9 @@ def test_spatialdata_in_doubt(panimbus, model, make_tissue, tmp_path):
     more = inner["labels"].create_group("nuclei")
     more.create_array("0", data=labels)
     more.attrs.update(inner["labels"]["fov1_labels"].attrs)
-    (tmp_path / "s.zarr" / "labels" / "fov1_labels").rename(tmp_path / "s.zarr" / "labels" / "cells")
+    (tmp_path / "s.zarr" / "labels" / "fov1_labels").rename(
+        tmp_path / "s.zarr" / "labels" / "cells"
+    )
     done = panimbus("predict", tmp_path / "s.zarr", "--out", tmp_path / "again", *model)
     assert done.code == 2, done.err
     for words in (

@@ -58,7 +58,9 @@ def test_two_arrays(dataset, panimbus, alone, monkeypatch):
     """First all shares of the first pass, then all of the second; the merge from another folder."""
     read = []
     real = scan.scan_band
-    monkeypatch.setattr("panimbus.infer.work.scan_band", lambda *a, **k: read.append(a[3]) or real(*a, **k))
+    monkeypatch.setattr(
+        "panimbus.infer.work.scan_band", lambda *a, **k: read.append(a[3]) or real(*a, **k)
+    )
     monkeypatch.chdir(dataset.root)
     relative = [str(a).replace(f"{dataset.root}/", "") for a in dataset.small()]
     for i in (1, 2):
@@ -206,7 +208,19 @@ def test_tokens_are_not_written_down():
 
 
 def test_the_command_without_its_share():
-    words = ["/bin/panimbus", "predict", "a b", "--shard", "1/2", "--stage=scan", "--out", "x", "--stage", "all", "--shard=2/2"]
+    words = [
+        "/bin/panimbus",
+        "predict",
+        "a b",
+        "--shard",
+        "1/2",
+        "--stage=scan",
+        "--out",
+        "x",
+        "--stage",
+        "all",
+        "--shard=2/2",
+    ]
     assert _command(words) == ["panimbus", "predict", "a b", "--out", "x"]
 
 

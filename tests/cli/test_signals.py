@@ -1,4 +1,5 @@
-"""SIGTERM and SIGHUP, as SLURM, Docker and a closed terminal send them; streams that end or take no text; our own faults."""
+"""SIGTERM and SIGHUP, as SLURM, Docker and a closed terminal send them; streams that end or take no
+text; our own faults."""
 
 import os
 import signal
@@ -32,13 +33,15 @@ def dataset(folder, model):
     for k, fov in enumerate(FOVS):
         folder.add(fov, seed=k)
     folder.log = folder.root / "finished.txt"
-    folder.run = [str(a) for a in folder.arguments("--precision", "float32", "--threads", "1", *model)]
+    folder.run = [
+        str(a) for a in folder.arguments("--precision", "float32", "--threads", "1", *model)
+    ]
     return folder
 
 
 def _start(dataset, *before):
     command = [*before, sys.executable, "-c", SLOW, str(dataset.log), *dataset.run]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: RUF100, S603
 
 
 def _finished(dataset):
@@ -47,7 +50,8 @@ def _finished(dataset):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_stopped_and_continued(name, dataset, panimbus):
-    """Two of four FOVs are finished: they stay, nothing half-written does, and the end is that of a calm run."""
+    """Two of four FOVs are finished: they stay, nothing half-written does, and the end is that of a
+    calm run."""
     child = _start(dataset)
     while len(_finished(dataset)) < 2:
         assert child.poll() is None, child.communicate()
@@ -65,7 +69,9 @@ def test_stopped_and_continued(name, dataset, panimbus):
     assert sorted(_finished(dataset)) == list(FOVS), "none was done twice"
     calm = [str(dataset.root / "calm") if a == str(dataset.out) else a for a in dataset.run]
     assert panimbus(*calm).code == 0
-    assert (dataset.out / "cells.csv").read_bytes() == (dataset.root / "calm" / "cells.csv").read_bytes()
+    assert (dataset.out / "cells.csv").read_bytes() == (
+        dataset.root / "calm" / "cells.csv"
+    ).read_bytes()
 
 
 def test_nohup(dataset):
@@ -88,14 +94,16 @@ def test_killed_then_tidied(dataset, panimbus):
     child.communicate()
     from panimbus.io.leftovers import temporary_beside
 
-    name = temporary_beside(dataset.out / "cells.h5ad").name.replace(f"-{os.getpid()}-", f"-{child.pid}-")
+    name = temporary_beside(dataset.out / "cells.h5ad").name.replace(
+        f"-{os.getpid()}-", f"-{child.pid}-"
+    )
     (dataset.out / name).mkdir()
     assert panimbus(*dataset.run).code == 0
     assert not list(dataset.out.rglob(".*"))
 
 
 def _run(*arguments, env=None, **more):
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: RUF100, S603
         [sys.executable, "-m", "panimbus", *map(str, arguments)],
         check=False, capture_output="stdout" not in more, stderr=subprocess.PIPE if "stdout" in more else None,
         text=True, timeout=120, env={**os.environ, **(env or {})}, **more,
@@ -127,7 +135,7 @@ def test_standard_output_is_full():
 def test_terminals_that_lack_letters(encoding, folder, model):
     folder.add("fov1")
     arguments = ("inspect", folder.images, "--labels", folder.labels, "--mpp", "0.5", *model)
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: RUF100, S603
         [sys.executable, "-m", "panimbus", *map(str, arguments)],
         check=False, capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
     )  # fmt: skip
@@ -151,7 +159,9 @@ main()
 
 def test_our_own_fault(tmp_path):
     env = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", FAULT], check=False, capture_output=True, text=True, env=env)  # noqa: S603
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT], check=False, capture_output=True, text=True, env=env
+    )  # noqa: RUF100, S603
     assert done.returncode == 1
     assert "This is a fault of panimbus" in done.stderr
     assert "AttributeError: 'NoneType' object" in done.stderr
@@ -160,8 +170,12 @@ def test_our_own_fault(tmp_path):
     assert str(file) in done.stderr
     assert "Traceback" in file.read_text()
     assert "panimbus models compact-6" in file.read_text()
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", FAULT], check=False, capture_output=True, text=True, env={**env, "PANIMBUS_DEBUG": "1"}
+    done = subprocess.run(  # noqa: RUF100, S603
+        [sys.executable, "-c", FAULT],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**env, "PANIMBUS_DEBUG": "1"},
     )
     assert done.returncode == 1
     assert "Traceback" in done.stderr

@@ -1,4 +1,5 @@
-"""`panimbus predict --thresholds`: the calls of one process and of shards, and what is refused before anything is read."""
+"""`panimbus predict --thresholds`: the calls of one process and of shards, and what is refused
+before anything is read."""
 
 import anndata
 import numpy as np
@@ -25,7 +26,9 @@ def test_calls_of_one_process_and_of_shards(folder, panimbus, model):
     done = panimbus("merge", folder.root / "shares")
     assert done.code == 0
     assert "score >= 0.9" in done.out
-    assert (folder.root / "shares" / "positive.csv").read_bytes() == (folder.out / "positive.csv").read_bytes()
+    assert (folder.root / "shares" / "positive.csv").read_bytes() == (
+        folder.out / "positive.csv"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("shard", [(), ("--shard", "1/1")])
@@ -34,9 +37,16 @@ def test_calls_of_one_process_and_of_shards(folder, panimbus, model):
     [
         (
             "CD4=0.6,cd20=0.5",
-            ("no marker 'CD4' (did you mean 'CD3'?)", "no marker 'cd20' (did you mean 'CD20'?)", "available: CD3, CD20"),
+            (
+                "no marker 'CD4' (did you mean 'CD3'?)",
+                "no marker 'cd20' (did you mean 'CD20'?)",
+                "available: CD3, CD20",
+            ),
         ),
-        ("CD3=high,CD20=0.5,CD20=2", ("CD3: 'high' is not a number", "CD20: twice", "CD20: '2' is not above 0")),
+        (
+            "CD3=high,CD20=0.5,CD20=2",
+            ("CD3: 'high' is not a number", "CD20: twice", "CD20: '2' is not above 0"),
+        ),
         ("nowhere.csv", ("no such file",)),
     ],
 )

@@ -40,8 +40,12 @@ def store(tmp_path_factory, make_tissue):
     fovs = [Fov(f"f{k}", *_swapped(make_tissue((70, 70), 40, seed=k)), 1.0) for k in range(3)]
     scanned = scan_fovs("one", fovs)
     rng = np.random.default_rng(0)
-    targets = {f.fov.fov_id: rng.integers(-1, 2, (f.cells.n, 2)).astype(np.float32) for f in scanned.fovs}
-    source = Source(scanned, ("a", "b"), targets, dict(zip(targets, ("train", "val", "test"), strict=True)))
+    targets = {
+        f.fov.fov_id: rng.integers(-1, 2, (f.cells.n, 2)).astype(np.float32) for f in scanned.fovs
+    }
+    source = Source(
+        scanned, ("a", "b"), targets, dict(zip(targets, ("train", "val", "test"), strict=True))
+    )
     path = tmp_path_factory.mktemp("store") / "one.store"
     write_store(path, [source], StoreSettings(tile=64))
     return path
@@ -63,7 +67,14 @@ def test_train(panimbus, store, config, tmp_path):
     done = panimbus("train", config, "--store", store, "--out", tmp_path / "run")
     assert done.code == 0, done.err
     assert "validation F1" in done.out
-    for name in ("model.safetensors", "model.onnx", "curves.csv", "markers.csv", "result.json", "epochs/step_0000003.png"):
+    for name in (
+        "model.safetensors",
+        "model.onnx",
+        "curves.csv",
+        "markers.csv",
+        "result.json",
+        "epochs/step_0000003.png",
+    ):
         assert (tmp_path / "run" / name).exists(), name
     again = panimbus("train", config, "--store", store, "--out", tmp_path / "run")
     assert again.out == done.out
@@ -84,7 +95,12 @@ def test_ablate(panimbus, store, config, tmp_path):
     done = panimbus("ablate", sweep, "--store", store, "--out", tmp_path / "out")
     assert done.code == 0, done.err
     rows = list(csv.DictReader((tmp_path / "out" / "ablation.csv").read_text().splitlines()))
-    assert [(r["arm"], r["seed"]) for r in rows] == [("naive", "0"), ("robust", "0"), ("naive", "1"), ("robust", "1")]
+    assert [(r["arm"], r["seed"]) for r in rows] == [
+        ("naive", "0"),
+        ("robust", "0"),
+        ("naive", "1"),
+        ("robust", "1"),
+    ]
     assert "| schema | robust | 2 | " in (tmp_path / "out" / "ablation.md").read_text()
     assert panimbus("ablate", sweep, "--store", store, "--out", tmp_path / "out").out == done.out
 
@@ -140,7 +156,13 @@ def test_torch_is_missing(panimbus, store, config, tmp_path, monkeypatch):
     [
         ("seeds = [0]\n", "arm: Field required"),
         ('[[arm]]\nname = "a"\n[[arm]]\nname = "a"\n', "two arms have one name"),
-        ('[[arm]]\nname = "a"\n[arm.settings.data]\nbatch = 0\n[[arm]]\nname = "b"\n[arm.settings]\nnet = 3\n', "arm 'b'"),
+        (
+            (
+                '[[arm]]\nname = "a"\n[arm.settings.data]\nbatch = 0\n[[arm]]\nname ='
+                ' "b"\n[arm.settings]\nnet = 3\n'
+            ),
+            "arm 'b'",
+        ),
         ('[[arm]]\nname = "a"\n[arm.settings]\nextends = "nothing"\n', "Unknown preset 'nothing'"),
         ('[[arm]]\nname = "a"\n', "crop: 256 px is more"),
     ],

@@ -1,4 +1,5 @@
-"""Results as `panimbus predict` and `panimbus phenotype run` write them, for the programs that open them."""
+"""Results as `panimbus predict` and `panimbus phenotype run` write them, for the programs that open
+them."""
 
 import json
 from dataclasses import dataclass
@@ -42,7 +43,13 @@ def results(tmp_path_factory):
         centroid = (np.array([c.centroid[::-1] for c in cells]) + 0.5) * MPP
         parts.append(FovScores(name, ids, score, score / 9, score * 99, area, centroid, mpp=MPP))
     about = {f.fov_id: {"mpp": f.mpp, "shape": [3, *f.shape_yx]} for f in fovs}
-    provenance = {"version": "1", "threshold": 0.5, "settings": {"tta": "none"}, "scale": "{}", "inputs": json.dumps(about)}
+    provenance = {
+        "version": "1",
+        "threshold": 0.5,
+        "settings": {"tta": "none"},
+        "scale": "{}",
+        "inputs": json.dumps(about),
+    }
     table = to_anndata(
         parts,
         CHANNELS,

@@ -1,5 +1,5 @@
-"""HDF5 as anndata 0.10 knows it, whatever anndata and pandas wrote it. Where `ANNDATA_010_PYTHON` names a Python that has
-anndata 0.10, that reads it, too."""
+"""HDF5 as anndata 0.10 knows it, whatever anndata and pandas wrote it. Where `ANNDATA_010_PYTHON`
+names a Python that has anndata 0.10, that reads it, too."""
 
 import os
 import subprocess
@@ -21,7 +21,11 @@ def test_anndata_010(results):
     python = os.environ.get("ANNDATA_010_PYTHON")
     if python is None:
         pytest.skip("ANNDATA_010_PYTHON names no Python with anndata 0.10")
-    done = subprocess.run(  # noqa: S603
-        [python, "-c", READ, str(results.out / "cells.h5ad")], capture_output=True, text=True, timeout=120, check=False
+    done = subprocess.run(  # noqa: RUF100, S603
+        [python, "-c", READ, str(results.out / "cells.h5ad")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

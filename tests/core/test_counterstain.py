@@ -1,4 +1,5 @@
-"""Counterstains by their names, and how much other channels look like them (oracle: SciPy's Spearman correlation)."""
+"""Counterstains by their names, and how much other channels look like them (oracle: SciPy's
+Spearman correlation)."""
 
 import numpy as np
 import pytest
@@ -39,12 +40,18 @@ def test_other_names(name):
 
 
 @settings(max_examples=50, deadline=None)
-@given(arrays(np.float32, st.tuples(st.integers(FEW, 60), st.just(4)), elements=st.integers(0, 9)))  # many cells alike
+@given(
+    arrays(np.float32, st.tuples(st.integers(FEW, 60), st.just(4)), elements=st.integers(0, 9))
+)  # many cells alike
 def test_likeness_is_the_largest_rank_correlation(mean):
     found = likeness(mean, ("CD3", "DNA1", "CD4", "DNA3"))
     assert found[1] == found[3] == 1
     for k in (0, 2):
-        every = [spearmanr(mean[:, k], mean[:, j])[0] if np.ptp(mean[:, k]) else 0 for j in (1, 3) if np.ptp(mean[:, j])]
+        every = [
+            spearmanr(mean[:, k], mean[:, j])[0] if np.ptp(mean[:, k]) else 0
+            for j in (1, 3)
+            if np.ptp(mean[:, j])
+        ]
         assert found[k] == (pytest.approx(min(max(every), 0.999), abs=1e-5) if every else None)
 
 
@@ -53,29 +60,45 @@ def test_likeness_of_what_is_not_known():
     mean = rng.random((50, 2)).astype(np.float32)
     assert likeness(mean, ("CD3", "CD4")) == [None, None]  # no counterstain
     assert likeness(mean[: FEW - 1], ("CD3", "DAPI")) == [None, 1]
-    holes = np.concatenate([mean, np.full((30, 2), np.nan, np.float32)])  # cells on pixels that could not be read
+    holes = np.concatenate(
+        [mean, np.full((30, 2), np.nan, np.float32)]
+    )  # cells on pixels that could not be read
     assert likeness(holes, ("CD3", "DAPI")) == likeness(mean, ("CD3", "DAPI"))
     lost = np.column_stack([mean, np.full(50, np.nan)])
-    assert likeness(lost, ("CD3", "DAPI", "CD4")) == [*likeness(mean, ("CD3", "DAPI")), None]  # one channel takes no other along
-    assert likeness(lost, ("CD3", "DAPI", "DNA")) == [*likeness(mean, ("CD3", "DAPI")), 1]  # nor does a stain
+    assert likeness(lost, ("CD3", "DAPI", "CD4")) == [
+        *likeness(mean, ("CD3", "DAPI")),
+        None,
+    ]  # one channel takes no other along
+    assert likeness(lost, ("CD3", "DAPI", "DNA")) == [
+        *likeness(mean, ("CD3", "DAPI")),
+        1,
+    ]  # nor does a stain
     blank = np.column_stack([mean[:, 0], np.zeros(50)])
     assert likeness(blank, ("CD3", "DAPI")) == [None, 1]
     some = np.column_stack([mean, mean[:, 0]])
     some[30:, 0] = np.nan
-    assert likeness(some, ("CD3", "DAPI", "CD4"))[0] == pytest.approx(spearmanr(some[:30, 2], some[:30, 1])[0])
+    assert likeness(some, ("CD3", "DAPI", "CD4"))[0] == pytest.approx(
+        spearmanr(some[:30, 2], some[:30, 1])[0]
+    )
 
 
 def test_likeness_of_many_cells_is_that_of_some(monkeypatch):
     monkeypatch.setattr(counterstain, "_MOST", 1000)
     mean = np.random.default_rng(0).random((10_500, 2)).astype(np.float32)
     mean[:, 0] += mean[:, 1]
-    some, other = (likeness(cells, ("CD3", "DAPI"))[0] for cells in (mean, mean[np.random.default_rng(1).permutation(10_500)]))
+    some, other = (
+        likeness(cells, ("CD3", "DAPI"))[0]
+        for cells in (mean, mean[np.random.default_rng(1).permutation(10_500)])
+    )
     assert some == pytest.approx(other, abs=1e-12), "the cells' numbers do not choose them"
     assert some == pytest.approx(0.69, abs=0.05)
 
 
 def test_counterstains_beside_the_channels():
-    fovs = [Fov("a", np.zeros((4, 5, 5)), ("CD3", "DAPI", "DNA1", "CD4")), Fov("b", np.zeros((3, 5, 5)), ("DAPI", "CD3", "CD4"))]
+    fovs = [
+        Fov("a", np.zeros((4, 5, 5)), ("CD3", "DAPI", "DNA1", "CD4")),
+        Fov("b", np.zeros((3, 5, 5)), ("DAPI", "CD3", "CD4")),
+    ]
     assert beside(["CD3"], fovs, ["q50", "counterstain"]) == ("DAPI",)
     assert beside(["CD3", "DAPI"], fovs, ["counterstain"]) == ()
     assert beside(["CD3"], fovs, ["q50"]) == ()

@@ -33,7 +33,10 @@ def test_no_level(level):
 
 def _camera(offset, tops, seed=0):
     rng = np.random.default_rng(seed)
-    return {f"c{k}": Histogram.of((offset + rng.gamma(1, top / 7, 20_000)).astype(np.uint16)) for k, top in enumerate(tops)}
+    return {
+        f"c{k}": Histogram.of((offset + rng.gamma(1, top / 7, 20_000)).astype(np.uint16))
+        for k, top in enumerate(tops)
+    }
 
 
 def test_seen():
@@ -46,7 +49,13 @@ def test_not_seen():
     assert common_dark_level(_camera(5, [1000, 3000, 20_000])) is None, "less than 1 %"
     assert common_dark_level(_camera(50, [1000])) is None, "one channel may be full of tissue"
     assert (
-        common_dark_level({**_camera(0, [500]), **{f"x{k}": h for k, h in enumerate(_camera(300, [900, 900]).values())}}) is None
+        common_dark_level(
+            {
+                **_camera(0, [500]),
+                **{f"x{k}": h for k, h in enumerate(_camera(300, [900, 900]).values())},
+            }
+        )
+        is None
     )
     assert common_dark_level({"blank": Histogram.of(np.full(9, 300, np.uint16))}) is None
     assert common_dark_level({}) is None

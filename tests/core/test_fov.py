@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from panimbus.core.errors import ChannelError, InputError, MissingExtraError, PanimbusError, ReadError, listed
+from panimbus.core.errors import (
+    ChannelError,
+    InputError,
+    MissingExtraError,
+    PanimbusError,
+    ReadError,
+    listed,
+)
 from panimbus.core.fov import ArrayLike, Fov, unique_names
 
 IMAGE = np.zeros((2, 3, 4), np.uint8)
@@ -11,7 +18,16 @@ LABELS = np.zeros((3, 4), np.uint16)
 
 
 def fov(**changes):
-    return Fov(**{"fov_id": "f1", "image": IMAGE, "channels": ("a", "b"), "labels": LABELS, "mpp": 0.5, **changes})
+    return Fov(
+        **{
+            "fov_id": "f1",
+            "image": IMAGE,
+            "channels": ("a", "b"),
+            "labels": LABELS,
+            "mpp": 0.5,
+            **changes,
+        }
+    )
 
 
 def test_a_good_one():
@@ -87,7 +103,9 @@ def test_unique_names(given, expected):
 
 
 def test_messages():
-    error = InputError("It is wrong.", expected="right", got="wrong", available=["a", "b"], fix="mend it")
+    error = InputError(
+        "It is wrong.", expected="right", got="wrong", available=["a", "b"], fix="mend it"
+    )
     assert str(error).splitlines() == [
         "It is wrong.",
         "  expected:  right",

@@ -23,8 +23,13 @@ def test_a_fov_that_stands_out():
 
 
 def test_a_fov_in_which_all_is_shifted():
-    scores, fov = fovs([(0.3, 0.1, 0.2), (0.32, 0.11, 0.21), (0.28, 0.09, 0.19), (0.31, 0.1, 0.2), (0.9, 0.8, 0.9)])
-    assert any("most markers are shifted the same way" in w for w in compare_fovs(scores, fov, ("a", "b", "c")).warnings)
+    scores, fov = fovs(
+        [(0.3, 0.1, 0.2), (0.32, 0.11, 0.21), (0.28, 0.09, 0.19), (0.31, 0.1, 0.2), (0.9, 0.8, 0.9)]
+    )
+    assert any(
+        "most markers are shifted the same way" in w
+        for w in compare_fovs(scores, fov, ("a", "b", "c")).warnings
+    )
 
 
 def test_too_few_fovs_to_tell():

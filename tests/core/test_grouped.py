@@ -6,13 +6,21 @@ from panimbus.core.grouped import grouped
 def test_thirteen_of_one_kind():
     lines = [f"channel 'c{k}': {k}.5 % of the pixels are saturated (at 255)" for k in range(1, 14)]
     assert grouped(lines) == [
-        "13 channels (c1, c2, c3, c4, c5, c6, c7, c8, ... and 5 more): 1.5 to 13.5 % of the pixels are saturated (at 255)"
+        (
+            "13 channels (c1, c2, c3, c4, c5, c6, c7, c8, ... and 5 more): 1.5 to 13.5 % of the pixels"
+            " are saturated (at 255)"
+        )
     ]
 
 
 def test_fovs_and_large_numbers():
-    lines = ["FOV 'a': 12 of 1,300 ids have several separate pieces", "FOV 'b': 40 of 900 ids have several separate pieces"]
-    assert grouped(lines) == ["2 FOVs (a, b): 12 to 40 of 900 to 1,300 ids have several separate pieces"]
+    lines = [
+        "FOV 'a': 12 of 1,300 ids have several separate pieces",
+        "FOV 'b': 40 of 900 ids have several separate pieces",
+    ]
+    assert grouped(lines) == [
+        "2 FOVs (a, b): 12 to 40 of 900 to 1,300 ids have several separate pieces"
+    ]
 
 
 def test_channels_of_one_fov():
@@ -24,6 +32,11 @@ def test_channels_of_one_fov():
 
 
 def test_what_differs_stays_apart():
-    lines = ["channel 'c' has exactly the pixels of 'a'", "channel 'd' has exactly the pixels of 'b'", "one normaliser", "one"]
+    lines = [
+        "channel 'c' has exactly the pixels of 'a'",
+        "channel 'd' has exactly the pixels of 'b'",
+        "one normaliser",
+        "one",
+    ]
     assert grouped(lines) == lines
     assert grouped([]) == []

@@ -12,10 +12,21 @@ from panimbus.core.guard import GuardedArray, guarded
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no"), KeyError("no"), struct.error("no"), zlib.error("no"), RecursionError("no"), OSError(5, "no")]
+    "error",
+    [
+        ValueError("no"),
+        KeyError("no"),
+        struct.error("no"),
+        zlib.error("no"),
+        RecursionError("no"),
+        OSError(5, "no"),
+    ],
 )
 def test_foreign_errors(error):
-    with pytest.raises(ReadError, match=r"a\.tiff: the file cannot be read") as caught, guarded("a.tiff"):
+    with (
+        pytest.raises(ReadError, match=r"a\.tiff: the file cannot be read") as caught,
+        guarded("a.tiff"),
+    ):
         raise error
     assert type(error).__name__ in str(caught.value)
     assert caught.value.__cause__ is error

@@ -33,7 +33,9 @@ def test_literal_interior():
     np.testing.assert_array_equal(interior(labels), np.array(expected, bool))
 
 
-@given(arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3)))
+@given(
+    arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3))
+)
 def test_interior_is_skimage_inner_boundaries(labels):
     expected = (labels > 0) & ~find_boundaries(labels, mode="inner", connectivity=1)
     np.testing.assert_array_equal(interior(labels), expected)
@@ -97,10 +99,14 @@ def test_cell_index_of_another_type_than_the_labels():
 def test_no_cells():
     assert len(unique_ids(np.zeros((3, 4), np.uint16))) == 0
     assert len(unique_ids(np.zeros((0, 4), np.uint16))) == 0
-    np.testing.assert_array_equal(CellIndex(np.zeros(0, np.uint16))(np.zeros((2, 2), np.uint16)), np.full((2, 2), -1))
+    np.testing.assert_array_equal(
+        CellIndex(np.zeros(0, np.uint16))(np.zeros((2, 2), np.uint16)), np.full((2, 2), -1)
+    )
 
 
-@given(st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=30, unique=True), st.integers(0, 99))
+@given(
+    st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=30, unique=True), st.integers(0, 99)
+)
 def test_both_paths_of_the_index_agree(values, seed):
     ids = np.sort(np.array(values, np.uint64))
     labels = np.random.default_rng(seed).choice(np.append(ids, np.uint64(0)), (6, 6))
@@ -138,7 +144,12 @@ def test_sampling_mirrors_with_the_image(factor):
     np.testing.assert_array_equal(sample_labels(labels.T, x, y, (0, x.size, 0, y.size)), out.T)
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 2, 3, 4, 6, 1.7, 0.6]), st.integers(0, 10**6))
+@given(
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.sampled_from([1, 2, 3, 4, 6, 1.7, 0.6]),
+    st.integers(0, 10**6),
+)
 def test_sampling_does_not_depend_on_the_numbers_of_the_cells(height, width, scale, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 7, (height, width))
@@ -148,12 +159,14 @@ def test_sampling_does_not_depend_on_the_numbers_of_the_cells(height, width, sca
     window = (0, y.size, 0, x.size)
     part = (slice(*y.span(0, y.size)), slice(*x.span(0, x.size)))
     np.testing.assert_array_equal(
-        sample_labels(other[labels][part], y, x, window), other[sample_labels(labels[part], y, x, window)]
+        sample_labels(other[labels][part], y, x, window),
+        other[sample_labels(labels[part], y, x, window)],
     )
 
 
 def test_ties_shift_labels_to_neither_side():
-    """Of stripes that part every model pixel in two, one half goes to the left cell and one to the right."""
+    """Of stripes that part every model pixel in two, one half goes to the left cell and one to the
+    right."""
     labels = np.repeat(np.arange(1, 402), 2)[1:801][None].repeat(4, 0)
     y, x = Axis(4, 2), Axis(800, 2)
     out = sample_labels(labels, y, x, (0, 2, 0, 400))

@@ -18,7 +18,16 @@ MARKERS, MPP = ["CD3", "CD20"], {"a": 0.5, "b": 2.0}
 
 def test_ark():
     out = in_layout(FRAME, "ark", MARKERS, MPP)
-    assert list(out) == ["cell_size", "CD3", "CD20", "label", "centroid-0", "centroid-1", "cell_meta_cluster", "fov"]
+    assert list(out) == [
+        "cell_size",
+        "CD3",
+        "CD20",
+        "label",
+        "centroid-0",
+        "centroid-1",
+        "cell_meta_cluster",
+        "fov",
+    ]
     assert out["cell_size"].tolist() == [36, 2]
     assert out["centroid-0"].tolist() == [39.5, 0.5]
     assert out["centroid-1"].tolist() == [19.5, 0]
@@ -27,7 +36,16 @@ def test_ark():
 
 def test_scimap():
     out = in_layout(FRAME, "scimap", MARKERS, MPP)
-    assert list(out) == ["CellID", "CD3", "CD20", "X_centroid", "Y_centroid", "Area", "phenotype", "imageid"]
+    assert list(out) == [
+        "CellID",
+        "CD3",
+        "CD20",
+        "X_centroid",
+        "Y_centroid",
+        "Area",
+        "phenotype",
+        "imageid",
+    ]
     assert out["CellID"].tolist() == [3, 7]
     assert out["X_centroid"].tolist() == [19.5, 0]
     assert out["Y_centroid"].tolist() == [39.5, 0.5]

@@ -19,10 +19,15 @@ def test_large_cells_are_not_large_among_their_like():
     assert large_limit(area) == 30_000
 
 
-@pytest.mark.parametrize(("given", "kinds"), [((100, None), "ssc"), ((None, 100), "ccl"), ((60, 100), "scl"), ((0, 1e9), "ccc")])
+@pytest.mark.parametrize(
+    ("given", "kinds"),
+    [((100, None), "ssc"), ((None, 100), "ccl"), ((60, 100), "scl"), ((0, 1e9), "ccc")],
+)
 def test_limits_that_are_given(given, kinds):
     names = {"s": "sliver", "c": "cell", "l": "large"}
-    assert object_kinds([50, 70 if given == (60, 100) else 60, 500], *given).tolist() == [names[k] for k in kinds]
+    assert object_kinds([50, 70 if given == (60, 100) else 60, 500], *given).tolist() == [
+        names[k] for k in kinds
+    ]
 
 
 def test_without_objects_or_areas():
@@ -31,7 +36,10 @@ def test_without_objects_or_areas():
     assert large_limit([]) == 1000
 
 
-@pytest.mark.parametrize("limits", [(-1, None), (100, 50), (50, 50), (np.nan, None), (None, np.nan), (None, 0), (np.inf, None)])
+@pytest.mark.parametrize(
+    "limits",
+    [(-1, None), (100, 50), (50, 50), (np.nan, None), (None, np.nan), (None, 0), (np.inf, None)],
+)
 def test_limits_that_leave_no_cell(limits):
     with pytest.raises(InputError, match="leave no cell"):
         object_kinds([50], *limits)
@@ -39,9 +47,16 @@ def test_limits_that_leave_no_cell(limits):
 
 def test_shares():
     shares = object_shares(["cell", "large", "sliver", "sliver"], [60, 936, 2, 2])
-    assert shares == {"large": {"count": 1, "area_share": 0.936}, "sliver": {"count": 2, "area_share": 0.004}}
-    assert shares_in_words(shares).endswith("1 large (93.6 % of the labelled area), 2 slivers (0.4 %)")
-    assert "1 sliver (0.4 % of the labelled area)" in shares_in_words({"sliver": {"count": 1, "area_share": 0.004}})
+    assert shares == {
+        "large": {"count": 1, "area_share": 0.936},
+        "sliver": {"count": 2, "area_share": 0.004},
+    }
+    assert shares_in_words(shares).endswith(
+        "1 large (93.6 % of the labelled area), 2 slivers (0.4 %)"
+    )
+    assert "1 sliver (0.4 % of the labelled area)" in shares_in_words(
+        {"sliver": {"count": 1, "area_share": 0.004}}
+    )
     assert object_shares(["cell"], [50]) == {}
     assert object_shares([], []) == {}
     assert not shares_in_words({})
@@ -58,11 +73,23 @@ def test_ordinary_large_cells_of_real_tissue(shared_data):
         ("brain_mibi", 0.49),
         ("hubmap_codex", 0.377),
     ):
-        area = _areas([tifffile.imread(path) for path in sorted((shared_data / folder / "labels").iterdir())], mpp)
+        area = _areas(
+            [tifffile.imread(path) for path in sorted((shared_data / folder / "labels").iterdir())],
+            mpp,
+        )
         assert not (object_kinds(area) == "large").any(), folder
-    area = _areas([tifffile.imread(path) for path in sorted((shared_data / "spleen_imc" / "labels").iterdir())], 1.0)
+    area = _areas(
+        [
+            tifffile.imread(path)
+            for path in sorted((shared_data / "spleen_imc" / "labels").iterdir())
+        ],
+        1.0,
+    )
     assert 100 < (object_kinds(area) == "large").sum() < 200
 
 
 def _areas(images, mpp):
-    return np.concatenate([np.unique(image[image > 0], return_counts=True)[1] for image in images]) * mpp**2
+    return (
+        np.concatenate([np.unique(image[image > 0], return_counts=True)[1] for image in images])
+        * mpp**2
+    )

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError
 from panimbus.core.labels import interior
-from panimbus.core.planes import PLANES, channel_planes, check_planes, extra_planes, label_planes, rank_by_quantiles
+from panimbus.core.planes import (
+    PLANES,
+    channel_planes,
+    check_planes,
+    extra_planes,
+    label_planes,
+    rank_by_quantiles,
+)
 from panimbus.core.scale import stat_vector
 
 KNOWN = {f"q{q:02d}": q / 100 for q in range(1, 100)}  # Otsu's threshold is 0.495
@@ -17,41 +24,65 @@ INDEX = np.array([[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, -1]], np.int32)
 def test_literal_planes():
     image = np.array([[0, 0.25, 4, -1], [0.04, 1, 0, 0], [0, 0, 0, 0.49]], np.float32)
     out = channel_planes(
-        label_planes(PLANES, INDEX), PLANES, image, index=INDEX, cell_mean=np.array([0.36, 9.0], np.float32), known=KNOWN
+        label_planes(PLANES, INDEX),
+        PLANES,
+        image,
+        index=INDEX,
+        cell_mean=np.array([0.36, 9.0], np.float32),
+        known=KNOWN,
     )
     assert out.dtype == np.float32
-    np.testing.assert_array_equal(out[0], [[0, 0.25, 1, 0], [np.float32(0.04), 1, 0, 0], [0, 0, 0, np.float32(0.49)]])
+    np.testing.assert_array_equal(
+        out[0], [[0, 0.25, 1, 0], [np.float32(0.04), 1, 0, 0], [0, 0, 0, np.float32(0.49)]]
+    )
     np.testing.assert_allclose(out[1], [[0, 0.5, 1, 0], [0.2, 1, 0, 0], [0, 0, 0, 0.7]])
     np.testing.assert_array_equal(out[2], interior(np.where(INDEX < 0, 0, INDEX + 1)))
     np.testing.assert_array_equal(out[2], [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]])
     np.testing.assert_array_equal(out[3], [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0]])
     np.testing.assert_allclose(out[4], [[0.6, 0.6, 0.6, 1], [0.6, 0.6, 0.6, 1], [0.6, 0.6, 0.6, 0]])
-    np.testing.assert_allclose(out[5][[0, 0, 1, 2], [1, 2, 3, 3]], [0.25 / 0.745, 4 / 4.495, 0, 0.49 / 0.985], atol=1e-6)
+    np.testing.assert_allclose(
+        out[5][[0, 0, 1, 2], [1, 2, 3, 3]], [0.25 / 0.745, 4 / 4.495, 0, 0.49 / 0.985], atol=1e-6
+    )
     low, high = 0.36 / 0.855, 9 / 9.495
-    np.testing.assert_allclose(out[6], [[low, low, low, high], [low, low, low, high], [low, low, low, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        out[6], [[low, low, low, high], [low, low, low, high], [low, low, low, 0]], atol=1e-6
+    )
     low, high = 0.36, 1 - 0.01 * 0.99 / 9
-    np.testing.assert_allclose(out[7], [[low, low, low, high], [low, low, low, high], [low, low, low, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        out[7], [[low, low, low, high], [low, low, low, high], [low, low, low, 0]], atol=1e-6
+    )
 
 
 def test_ranks_where_percentiles_are_equal():
-    ranks = rank_by_quantiles(np.array([0, 1, 2, 4], np.float32), np.r_[np.zeros(60), np.full(39, 2.0)])
+    ranks = rank_by_quantiles(
+        np.array([0, 1, 2, 4], np.float32), np.r_[np.zeros(60), np.full(39, 2.0)]
+    )
     np.testing.assert_allclose(ranks, [0, 0.305, 0.61, 0.995])
-    np.testing.assert_allclose(rank_by_quantiles(np.array([0, 1], np.float32), np.zeros(99)), [0, 1])
+    np.testing.assert_allclose(
+        rank_by_quantiles(np.array([0, 1], np.float32), np.zeros(99)), [0, 1]
+    )
 
 
 @given(st.floats(0.1, 10), st.integers(0, 99))
 def test_some_planes_and_statistics_do_not_hang_on_the_normaliser(factor, seed):
     rng = np.random.default_rng(seed)
     means = rng.gamma(0.5, 0.2, 400).astype(np.float32)
-    known = dict(zip(KNOWN, np.percentile(means, np.arange(1, 100)).tolist(), strict=True)) | {"outside": 0.02}
-    image, names = rng.gamma(0.5, 0.2, INDEX.shape).astype(np.float32), ("relative", "cell_relative", "cell_rank")
+    known = dict(zip(KNOWN, np.percentile(means, np.arange(1, 100)).tolist(), strict=True)) | {
+        "outside": 0.02
+    }
+    image, names = (
+        rng.gamma(0.5, 0.2, INDEX.shape).astype(np.float32),
+        ("relative", "cell_relative", "cell_rank"),
+    )
     told = ("otsu/otsu", "q50/otsu", "q99/otsu", "outside/otsu")
 
     def seen(norm):
         of = {k: v / norm for k, v in known.items()}
         empty = label_planes(names, INDEX)
         norm = np.float32(norm)
-        planes = channel_planes(empty, names, image / norm, index=INDEX, cell_mean=means[:2] / norm, known=of)
+        planes = channel_planes(
+            empty, names, image / norm, index=INDEX, cell_mean=means[:2] / norm, known=of
+        )
         return planes, stat_vector(of, told)
 
     for one, other in zip(seen(1), seen(factor), strict=True):
@@ -76,11 +107,28 @@ def test_order_is_that_of_the_names():
 def test_a_channel_leaves_nothing_for_the_next():
     fixed = label_planes(PLANES, INDEX)
     dark = channel_planes(
-        fixed.copy(), PLANES, np.zeros(INDEX.shape, np.float32), index=INDEX, cell_mean=np.zeros(2, np.float32), known=KNOWN
+        fixed.copy(),
+        PLANES,
+        np.zeros(INDEX.shape, np.float32),
+        index=INDEX,
+        cell_mean=np.zeros(2, np.float32),
+        known=KNOWN,
     )
-    channel_planes(fixed, PLANES, np.ones(INDEX.shape, np.float32), index=INDEX, cell_mean=np.ones(2, np.float32), known=KNOWN)
+    channel_planes(
+        fixed,
+        PLANES,
+        np.ones(INDEX.shape, np.float32),
+        index=INDEX,
+        cell_mean=np.ones(2, np.float32),
+        known=KNOWN,
+    )
     again = channel_planes(
-        fixed, PLANES, np.zeros(INDEX.shape, np.float32), index=INDEX, cell_mean=np.zeros(2, np.float32), known=KNOWN
+        fixed,
+        PLANES,
+        np.zeros(INDEX.shape, np.float32),
+        index=INDEX,
+        cell_mean=np.zeros(2, np.float32),
+        known=KNOWN,
     )
     np.testing.assert_array_equal(again, dark)
 
@@ -89,7 +137,12 @@ def test_no_cells():
     index = np.full((3, 3), -1, np.int32)
     nobody = np.zeros(0, np.float32)
     out = channel_planes(
-        label_planes(PLANES, index), PLANES, np.ones((3, 3), np.float32), index=index, cell_mean=nobody, known={}
+        label_planes(PLANES, index),
+        PLANES,
+        np.ones((3, 3), np.float32),
+        index=index,
+        cell_mean=nobody,
+        known={},
     )
     np.testing.assert_array_equal(np.delete(out, (0, 1, PLANES.index("relative")), 0), 0)
 
@@ -97,7 +150,12 @@ def test_no_cells():
 def test_the_image_is_not_changed():
     image = np.full(INDEX.shape, 3, np.float32)
     channel_planes(
-        label_planes(("image",), INDEX), ("image",), image, index=INDEX, cell_mean=np.zeros(2, np.float32), known=KNOWN
+        label_planes(("image",), INDEX),
+        ("image",),
+        image,
+        index=INDEX,
+        cell_mean=np.zeros(2, np.float32),
+        known=KNOWN,
     )
     np.testing.assert_array_equal(image, 3)
 
@@ -111,7 +169,11 @@ def test_unknown_plane():
 
 def test_planes_of_other_channels():
     names = ("image", "nuclear")
-    out = extra_planes(label_planes(names, INDEX), names, {"nuclear": np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4)})
+    out = extra_planes(
+        label_planes(names, INDEX),
+        names,
+        {"nuclear": np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4)},
+    )
     assert out[0].max() == 0
     np.testing.assert_allclose(out[1].ravel()[[0, 4, 11]], [0, 1 / 11, 1], atol=1e-6)
     with pytest.raises(InputError, match=r"not given: nuclear\."):

@@ -28,7 +28,9 @@ def test_all_labelled_is_the_merge_of_scans(make_tissue):
     stats = ChannelStats()
     for fov in fovs:
         stats = stats.merge(scan_channels(fov, scan_cells(fov, 1.0), ("x",)).stats["x"])
-    whole, merged = (ChannelScale.fit({"x": s}, percentile=99.9) for s in (pool(fovs, ("x",), 1.0)["x"], stats))
+    whole, merged = (
+        ChannelScale.fit({"x": s}, percentile=99.9) for s in (pool(fovs, ("x",), 1.0)["x"], stats)
+    )
     assert whole == merged
 
 
@@ -56,6 +58,8 @@ def test_what_is_only_looked_at_stops_nothing(make_tissue):
     holed[0, 3, 3] = np.nan
     damaged = [fov.with_(image=holed), fov.with_(fov_id="b", labels=None)]
     found = pool(damaged, ("x",), 1.0, beside=("DAPI",))
-    assert ChannelScale.fit(found, **fit).value("x") == pytest.approx(np.percentile(image[1], 99), rel=1e-4)
+    assert ChannelScale.fit(found, **fit).value("x") == pytest.approx(
+        np.percentile(image[1], 99), rel=1e-4
+    )
     with pytest.raises(InputError, match="'DAPI': 1 of"):
         pool(damaged, ("DAPI", "x"), 1.0)

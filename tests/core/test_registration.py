@@ -31,7 +31,11 @@ def test_the_right_mask_fits(mpp):
     fov = _tissue(0)
     if mpp < 1:
         fov = Fov(
-            "f", np.repeat(np.repeat(fov.image, 2, 1), 2, 2), fov.channels, np.repeat(np.repeat(fov.labels, 2, 0), 2, 1), mpp
+            "f",
+            np.repeat(np.repeat(fov.image, 2, 1), 2, 2),
+            fov.channels,
+            np.repeat(np.repeat(fov.labels, 2, 0), 2, 1),
+            mpp,
         )
     assert misfit(fov) is None
     assert misfit(fov.with_(image=fov.image.max() - fov.image)) is None, "nuclei may be dark"
@@ -55,7 +59,8 @@ def test_a_mask_that_was_moved_or_turned(change, words):
 
 
 def test_a_turned_mask_off_the_middle():
-    """The window is where cells are: what lies there of a mirrored mask is at the mirrored place of the right one."""
+    """The window is where cells are: what lies there of a mirrored mask is at the mirrored place of
+    the right one."""
     small = _tissue(2, (500, 500), 900)
     image, labels = np.zeros((2, 1500, 1400), np.uint16), np.zeros((1500, 1400), np.int32)
     image[:, 100:600, 120:620], labels[100:600, 120:620] = small.image, small.labels
@@ -76,7 +81,9 @@ def test_no_word_where_little_can_be_said():
     assert misfit(wrong.with_(image=noise)) is None, "a stain without structure"
     assert misfit(wrong.with_(image=np.zeros_like(noise))) is None, "a blank one"
     assert misfit(wrong.with_(channels=("CD20", "CD3"))) is None, "none at all"
-    assert misfit(wrong.with_(labels=np.where(other.labels < 40, other.labels, 0))) is None, "few cells"
+    assert misfit(wrong.with_(labels=np.where(other.labels < 40, other.labels, 0))) is None, (
+        "few cells"
+    )
     assert misfit(wrong.with_(labels=None)) is None
     assert misfit(wrong.with_(mpp=None)) is None
     tiny = Fov("f", one.image[:, :50, :50], one.channels, other.labels[:50, :50], 1.0)
@@ -101,7 +108,10 @@ def test_pixels_that_cannot_be_read_are_another_message():
 
 
 def test_fit_of_constants_is_zero():
-    for inside, plane in ((np.ones((80, 80)), np.random.default_rng(0).random((80, 80))), (np.eye(80), np.zeros((80, 80)))):
+    for inside, plane in (
+        (np.ones((80, 80)), np.random.default_rng(0).random((80, 80))),
+        (np.eye(80), np.zeros((80, 80))),
+    ):
         one = fit(inside, plane)
         assert (one.there, one.elsewhere) == (0, 0)
         assert not one.good
@@ -111,7 +121,10 @@ def test_fit_of_constants_is_zero():
 def test_real_masks_fit(shared_data):
     from panimbus.io import open_fovs
 
-    (fov,) = open_fovs(shared_data / "spleen_imc" / "images" / "r12.ome.tiff", shared_data / "spleen_imc" / "labels")
+    (fov,) = open_fovs(
+        shared_data / "spleen_imc" / "images" / "r12.ome.tiff",
+        shared_data / "spleen_imc" / "labels",
+    )
     assert misfit(fov) is None
     labels = np.asarray(fov.labels[0 : fov.shape_yx[0], 0 : fov.shape_yx[1]])
     assert misfit(fov.with_(labels=labels[::-1])) is not None

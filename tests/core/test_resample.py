@@ -31,12 +31,19 @@ def test_literal_axes():
 
 
 def test_literal_area_weights():
-    np.testing.assert_allclose(Axis(5, 2.0).weights(0, 3).toarray(), [[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1]])
-    np.testing.assert_allclose(Axis(3, 1.5).weights(0, 2).toarray(), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(
+        Axis(5, 2.0).weights(0, 3).toarray(),
+        [[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1]],
+    )
+    np.testing.assert_allclose(
+        Axis(3, 1.5).weights(0, 2).toarray(), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6
+    )
 
 
 def test_literal_linear_weights():
-    np.testing.assert_allclose(Axis(2, 0.5).weights(0, 4).toarray(), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    np.testing.assert_allclose(
+        Axis(2, 0.5).weights(0, 4).toarray(), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
+    )
 
 
 def test_literal_shrink():
@@ -72,7 +79,12 @@ def test_weights_rows_sum_to_one(n, scale, data):
     assert set(high - low) <= ({0, 1} if axis.factor is not None and axis.factor % 2 == 0 else {0})
 
 
-@given(sides, sides, scales, st.sampled_from([np.uint8, np.uint16, np.int32, np.uint64, np.float16, np.float32, np.float64]))
+@given(
+    sides,
+    sides,
+    scales,
+    st.sampled_from([np.uint8, np.uint16, np.int32, np.uint64, np.float16, np.float32, np.float64]),
+)
 def test_a_constant_stays_constant(h, w, scale, dtype):
     out = whole(np.full((h, w), 7, dtype), scale)
     np.testing.assert_allclose(out, 7, rtol=1e-6)
@@ -90,7 +102,9 @@ def test_a_window_is_a_window_of_the_whole(h, w, scale, data):
     x1 = data.draw(st.integers(x0 + 1, x.size))
     part = (slice(*y.span(y0, y1)), slice(*x.span(x0, x1)))
     window = (y0, y1, x0, x1)
-    np.testing.assert_allclose(shrink(image[part], y, x, window), whole(image, scale)[y0:y1, x0:x1], atol=2e-6)
+    np.testing.assert_allclose(
+        shrink(image[part], y, x, window), whole(image, scale)[y0:y1, x0:x1], atol=2e-6
+    )
     sampled = sample_labels(labels, y, x, (0, y.size, 0, x.size))
     np.testing.assert_array_equal(sample_labels(labels[part], y, x, window), sampled[y0:y1, x0:x1])
 
@@ -101,8 +115,12 @@ def test_a_window_is_a_window_of_the_whole(h, w, scale, data):
 def test_whole_factor_is_the_block_mean(factor, shape, dtype):
     image = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
     inner = tuple(n // factor * factor for n in shape)
-    expected = downscale_local_mean(image[: inner[0], : inner[1]].astype(np.float64), (factor, factor))
-    np.testing.assert_allclose(whole(image, factor)[: expected.shape[0], : expected.shape[1]], expected, rtol=1e-6)
+    expected = downscale_local_mean(
+        image[: inner[0], : inner[1]].astype(np.float64), (factor, factor)
+    )
+    np.testing.assert_allclose(
+        whole(image, factor)[: expected.shape[0], : expected.shape[1]], expected, rtol=1e-6
+    )
 
 
 @given(sides, sides, st.floats(1, 4))
@@ -125,10 +143,16 @@ def test_no_stretch(h, w, scale, data):
     peak = np.unravel_index(out.argmax(), out.shape)
     sampled = np.argwhere(sample_labels(labels, y, x, (0, y.size, 0, x.size)))
     for k, axis in enumerate((y, x)):
-        assert abs((peak[k] + 0.5) * scale - (at[k] + 0.5)) <= scale / 2 + 0.5 + 1e-4, "half a pixel of either grid"
+        assert abs((peak[k] + 0.5) * scale - (at[k] + 0.5)) <= scale / 2 + 0.5 + 1e-4, (
+            "half a pixel of either grid"
+        )
         if at[k] < axis.n - 1:
-            assert (np.abs((sampled[:, k] + 0.5) * scale - (at[k] + 0.5)) <= 0.5 + 1e-4).all(), "the label under the centre"
-        if scale >= 1 and at[k] + 0.5 < (axis.size - 1) * scale:  # the last model pixel may lie half outside
+            assert (np.abs((sampled[:, k] + 0.5) * scale - (at[k] + 0.5)) <= 0.5 + 1e-4).all(), (
+                "the label under the centre"
+            )
+        if (
+            scale >= 1 and at[k] + 0.5 < (axis.size - 1) * scale
+        ):  # the last model pixel may lie half outside
             profile = out.sum(1 - k)
             centre = profile @ (np.arange(axis.size) + 0.5) * scale / profile.sum()
             assert abs(centre - (at[k] + 0.5)) <= scale / 2 + 1e-4
@@ -137,7 +161,8 @@ def test_no_stretch(h, w, scale, data):
 @pytest.mark.parametrize("n", [319, 501, 750, 1663])
 @pytest.mark.parametrize("mpp", [0.25, 0.377, 0.5, 0.65, 1.0, 1.3, 2.0])
 def test_a_ramp_stays_a_ramp(n, mpp):
-    """The value of each inner model pixel is the µm position of its centre: no stretch, not even by a part of a pixel."""
+    """The value of each inner model pixel is the µm position of its centre: no stretch, not even by
+    a part of a pixel."""
     axis = Axis(n, 1.0 / mpp)
     ramp = ((np.arange(n) + 0.5) * mpp)[None].repeat(3, 0)
     out = shrink(ramp, Axis(3, 1.0), axis, (0, 3, 0, axis.size))
@@ -147,7 +172,9 @@ def test_a_ramp_stays_a_ramp(n, mpp):
     assert abs(np.polyfit(np.arange(error.size), error, 1)[0]) * n < 0.01, "no stretch"
 
 
-@pytest.mark.parametrize("mpp", [0.4999999, 0.50000007, 0.9999996, 1.0000003, 0.24999995, 1 / 3 + 3e-8])
+@pytest.mark.parametrize(
+    "mpp", [0.4999999, 0.50000007, 0.9999996, 1.0000003, 0.24999995, 1 / 3 + 3e-8]
+)
 def test_a_rounded_pixel_size_is_a_whole_factor(mpp):
     """Files store 0.49999999 µm: each window must still have exactly the pixels that it says."""
     axis = Axis(2048, 1.0 / mpp)

@@ -18,11 +18,17 @@ INTS = (np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, 
 
 
 def equal(a, b):
-    return a.is_float == b.is_float and np.array_equal(a.keys, b.keys) and np.array_equal(a.counts, b.counts)
+    return (
+        a.is_float == b.is_float
+        and np.array_equal(a.keys, b.keys)
+        and np.array_equal(a.counts, b.counts)
+    )
 
 
 def stats(pixels, means=()):
-    return ChannelStats(Histogram.of(np.asarray(pixels)), Histogram.of(np.asarray(means, np.float32)), 6.0, 3)
+    return ChannelStats(
+        Histogram.of(np.asarray(pixels)), Histogram.of(np.asarray(means, np.float32)), 6.0, 3
+    )
 
 
 def fit(pixels, **kwargs):
@@ -37,9 +43,15 @@ def test_literal():
     assert [h.percentile(q) for q in (0, 20, 30, 50, 90, 100)] == [1, 1, 3, 5, 6, 7]
 
 
-@given(st.sampled_from(INTS).flatmap(lambda t: st.lists(arrays(t, array_shapes(max_dims=2, max_side=9)), min_size=1, max_size=4)))
+@given(
+    st.sampled_from(INTS).flatmap(
+        lambda t: st.lists(arrays(t, array_shapes(max_dims=2, max_side=9)), min_size=1, max_size=4)
+    )
+)
 def test_integers_are_exact(parts):
-    parts = [p >> np.uint64(1) if p.dtype == np.uint64 else p for p in parts]  # 2^63 and above is refused, see below
+    parts = [
+        p >> np.uint64(1) if p.dtype == np.uint64 else p for p in parts
+    ]  # 2^63 and above is refused, see below
     pooled = Histogram.empty()
     for part in parts:
         pooled = pooled.merge(Histogram.of(part))
@@ -48,7 +60,9 @@ def test_integers_are_exact(parts):
     np.testing.assert_array_equal(pooled.keys, keys.astype(np.int64))
     np.testing.assert_array_equal(pooled.counts, counts)
     for q in QS:
-        np.testing.assert_allclose(pooled.percentile(q), np.percentile(values.astype(np.float64), q), rtol=1e-12, atol=1e-9)
+        np.testing.assert_allclose(
+            pooled.percentile(q), np.percentile(values.astype(np.float64), q), rtol=1e-12, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("dtype", INTS)
@@ -70,7 +84,9 @@ def test_integers_over_their_whole_range(dtype):
         np.testing.assert_array_equal(h.counts, counts)
         for q in QS:
             expected = np.percentile(values.astype(np.float64), q)
-            np.testing.assert_allclose(h.percentile(q), expected, rtol=1e-12, atol=1e-9 * max(1, abs(int(low))))
+            np.testing.assert_allclose(
+                h.percentile(q), expected, rtol=1e-12, atol=1e-9 * max(1, abs(int(low)))
+            )
 
 
 def test_a_large_image_is_counted_exactly():
@@ -88,7 +104,13 @@ def test_a_large_image_is_counted_exactly():
 FLOATS = st.floats(-1e6, 1e6, width=32)
 
 
-@given(st.lists(arrays(np.float32, array_shapes(max_dims=2, max_side=9), elements=FLOATS), min_size=1, max_size=4))
+@given(
+    st.lists(
+        arrays(np.float32, array_shapes(max_dims=2, max_side=9), elements=FLOATS),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_floats_to_a_thousandth(parts):
     pooled = Histogram.empty()
     for part in parts:
@@ -130,21 +152,27 @@ def test_float_copies_of_counts_are_exact():
     """IMC and MIBI files hold counts as floats: the same normaliser as from integers."""
     counts = np.random.default_rng(0).poisson(np.linspace(0, 3000, 250) * np.ones((250, 1)))
     for q in QS:
-        assert Histogram.of(counts.astype(np.float32)).percentile(q) == Histogram.of(counts).percentile(q)
+        assert Histogram.of(counts.astype(np.float32)).percentile(q) == Histogram.of(
+            counts
+        ).percentile(q)
     assert "all 4 pixels are 1;" in fit(np.ones(4)).notes["a"]
 
 
 def test_largest_floats():
     """No-data values of some programs."""
     top = float(np.finfo(np.float32).max)
-    np.testing.assert_allclose(Histogram.of(np.array([top, -top], np.float32)).values(), [-top, top], rtol=2.5e-4)
+    np.testing.assert_allclose(
+        Histogram.of(np.array([top, -top], np.float32)).values(), [-top, top], rtol=2.5e-4
+    )
     assert np.isfinite(Histogram.of(np.array([top, -top], np.float32)).percentile(100))
     with pytest.raises(InputError, match="do not fit float32"):
         Histogram.of(np.array([1e300]))
 
 
 KINDS = st.sampled_from([np.uint8, np.uint16, np.int16, np.float32])
-SMALL = KINDS.flatmap(lambda t: arrays(t, st.integers(0, 12), elements=FLOATS if t is np.float32 else None))
+SMALL = KINDS.flatmap(
+    lambda t: arrays(t, st.integers(0, 12), elements=FLOATS if t is np.float32 else None)
+)
 
 
 @given(SMALL, SMALL, SMALL)
@@ -178,7 +206,12 @@ def test_counting_part_by_part(values, part):
 def test_pooling_values_far_apart_and_none():
     """A histogram may have lost all its keys: preflight takes the NaN pixels out."""
     gone = Histogram.of(np.array([0.0])).where(np.array([False]))
-    far = [Histogram.of(np.array([-(2**63), 5])), Histogram.of(np.array([5, 2**63 - 1])), gone, Histogram.empty()]
+    far = [
+        Histogram.of(np.array([-(2**63), 5])),
+        Histogram.of(np.array([5, 2**63 - 1])),
+        gone,
+        Histogram.empty(),
+    ]
     pooled = Histogram.pool(far)
     np.testing.assert_array_equal(pooled.keys, [-(2**63), 5, 2**63 - 1])
     np.testing.assert_array_equal(pooled.counts, [1, 2, 1])
@@ -244,7 +277,13 @@ def test_nonzero():
 
 
 @pytest.mark.parametrize(
-    "pixels", [np.zeros((9, 9), np.uint8), np.full((9, 9), 7, np.uint16), np.full((9, 9), 0.3), -np.arange(9)]
+    "pixels",
+    [
+        np.zeros((9, 9), np.uint8),
+        np.full((9, 9), 7, np.uint16),
+        np.full((9, 9), 0.3),
+        -np.arange(9),
+    ],
 )
 def test_blank(pixels):
     scale = fit(pixels)
@@ -273,10 +312,14 @@ def test_a_hot_pixel_does_not_matter():
 
 
 def test_statistics_vector():
-    channel = ChannelStats(Histogram.of(np.arange(101)), Histogram.of(np.arange(0, 101, dtype=np.float32)), 100.0, 4)
+    channel = ChannelStats(
+        Histogram.of(np.arange(101)), Histogram.of(np.arange(0, 101, dtype=np.float32)), 100.0, 4
+    )
     scale = ChannelScale.fit({"a": channel}, percentile=100)
     expected = np.sqrt([0.10, 0.50, 0.97, 0.25])
-    np.testing.assert_allclose(scale.vector("a", ("q10", "q50", "q97", "outside")), expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        scale.vector("a", ("q10", "q50", "q97", "outside")), expected, rtol=1e-3
+    )
     assert scale.vector("a", ()).shape == (0,)
     assert scale.vector("a", ("q50",)).dtype == np.float32
     with pytest.raises(InputError, match="q0"):
@@ -295,15 +338,22 @@ def test_otsu_of_quantiles_is_that_of_the_values(seed, share):
     values = np.where(rng.random(5000) < share, rng.normal(5, 0.5, 5000), rng.normal(1, 0.3, 5000))
     threshold = otsu_of_quantiles(np.percentile(values, np.arange(1, 100)))
     assert abs((values > threshold).mean() - otsu_calls(values).mean()) < 0.012
-    np.testing.assert_allclose(otsu_of_quantiles(3 * np.percentile(values, np.arange(1, 100))), 3 * threshold)
+    np.testing.assert_allclose(
+        otsu_of_quantiles(3 * np.percentile(values, np.arange(1, 100))), 3 * threshold
+    )
 
 
 def test_otsu_statistic_comes_from_the_percentiles_that_are_saved():
     means = np.r_[np.full(695, 2.0), np.full(305, 8.0)].astype(np.float32)
-    fitted = ChannelScale.fit({"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.of(means), 0.0, 0)}, percentile=100)
+    fitted = ChannelScale.fit(
+        {"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.of(means), 0.0, 0)},
+        percentile=100,
+    )
     again = ChannelScale.from_dict(json.loads(json.dumps(fitted.to_dict())))
     np.testing.assert_allclose(again.vector("a", ("otsu",)), np.sqrt([0.5]), rtol=1e-3)
-    empty = ChannelScale.fit({"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.empty(), 0.0, 0)}, percentile=100)
+    empty = ChannelScale.fit(
+        {"a": ChannelStats(Histogram.of(np.arange(11)), Histogram.empty(), 0.0, 0)}, percentile=100
+    )
     assert empty.vector("a", ("otsu",)).tolist() == [0]
 
 
@@ -314,7 +364,11 @@ def test_unknown_channel():
 
 
 def test_json_round_trip():
-    pooled = {"a": stats(np.arange(100), [1, 2, 3]), "blank": stats(np.zeros(9, np.uint8)), "µ": stats(np.r_[0.1, 0.2])}
+    pooled = {
+        "a": stats(np.arange(100), [1, 2, 3]),
+        "blank": stats(np.zeros(9, np.uint8)),
+        "µ": stats(np.r_[0.1, 0.2]),
+    }
     scale = ChannelScale.fit(pooled, percentile=99.9, fov_ids=("f1", "f2"))
     back = ChannelScale.from_dict(json.loads(json.dumps(scale.to_dict(), allow_nan=False)))
     assert back.to_dict() == scale.to_dict()
@@ -324,7 +378,13 @@ def test_json_round_trip():
 
 
 @pytest.mark.parametrize(
-    "data", [{}, [], {"channels": {"a": {}}}, {"percentile": 1, "over": "all", "fov_ids": [], "channels": [1]}]
+    "data",
+    [
+        {},
+        [],
+        {"channels": {"a": {}}},
+        {"percentile": 1, "over": "all", "fov_ids": [], "channels": [1]},
+    ],
 )
 def test_not_a_normaliser(data):
     with pytest.raises(InputError, match="not a normaliser"):
@@ -333,7 +393,15 @@ def test_not_a_normaliser(data):
 
 @pytest.mark.parametrize(
     ("value", "word"),
-    [(float("nan"), "nan"), (float("inf"), "inf"), (-3.5, "-3.5"), (0, "0"), (10**400, "1000"), (True, "True"), ("12", "'12'")],
+    [
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        (-3.5, "-3.5"),
+        (0, "0"),
+        (10**400, "1000"),
+        (True, "True"),
+        ("12", "'12'"),
+    ],
 )
 def test_a_normaliser_that_is_no_positive_number_is_refused_by_channel(value, word):
     data = fit(np.arange(100)).to_dict()
@@ -349,11 +417,21 @@ def test_statistics_of_a_normaliser_are_checked():
         ({"q50": -7.0}, "a: the quantiles .* do not rise"),
         ({"outside": "low"}, "a: stats.outside is 'low'"),
     ):
-        wrong = {**data, "channels": {"a": {**data["channels"]["a"], "stats": {**data["channels"]["a"]["stats"], **change}}}}
+        wrong = {
+            **data,
+            "channels": {
+                "a": {
+                    **data["channels"]["a"],
+                    "stats": {**data["channels"]["a"]["stats"], **change},
+                }
+            },
+        }
         with pytest.raises(InputError, match=message):
             ChannelScale.from_dict(wrong)
     wrong = {**data, "percentile": 300, "over": "some", "fov_ids": "fov1"}
-    with pytest.raises(InputError, match=r"(?s)percentile is 300.*over is 'some'.*fov_ids is no list"):
+    with pytest.raises(
+        InputError, match=r"(?s)percentile is 300.*over is 'some'.*fov_ids is no list"
+    ):
         ChannelScale.from_dict(wrong)
 
 

@@ -33,7 +33,10 @@ class Image:
         box = (key[0], *((s.start, s.stop) for s in key[1:])) if len(key) == 3 else None
         for plane, y, x in self.broken if box else ():
             if plane == box[0] and box[1][0] <= y < box[1][1] and box[2][0] <= x < box[2][1]:
-                raise ReadError("slide.tif: the file is damaged or truncated, page 1.", got="segment 7 cannot be decoded")
+                raise ReadError(
+                    "slide.tif: the file is damaged or truncated, page 1.",
+                    got="segment 7 cannot be decoded",
+                )
         return self.array[key].copy()
 
 
@@ -43,7 +46,12 @@ def oracle(labels, image):
     count = [(labels == i).sum() for i in ids]
     centroid = [np.argwhere(labels == i).mean(0) for i in ids]
     mean = [[plane[labels == i].astype(np.float64).mean() for plane in image] for i in ids]
-    return ids, np.array(count), np.array(centroid).reshape(-1, 2), np.array(mean).reshape(-1, len(image))
+    return (
+        ids,
+        np.array(count),
+        np.array(centroid).reshape(-1, 2),
+        np.array(mean).reshape(-1, len(image)),
+    )
 
 
 def in_bands(monkeypatch, fov, pixels):
@@ -76,7 +84,9 @@ def equal(a, b):
     np.testing.assert_array_equal(a.counts, b.counts)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint64, np.float32, np.float64, ">u2"])
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.uint16, np.int32, np.uint64, np.float32, np.float64, ">u2"]
+)
 @pytest.mark.parametrize("pixels", [1, 300, 1 << 23])
 def test_against_loops(dtype, pixels, make_tissue, monkeypatch):
     image, labels = make_tissue((70, 53), 40, channels=2, dtype=np.uint8)
@@ -94,7 +104,9 @@ def test_against_loops(dtype, pixels, make_tissue, monkeypatch):
         equal(found.stats[channel].pixels, Histogram.of(image[k]))
         equal(found.stats[channel].cell_means, Histogram.of(found.mean[:, k]))
         assert found.stats[channel].outside_count == (labels == 0).sum()
-        np.testing.assert_allclose(found.stats[channel].outside_sum, image[k][labels == 0].astype(float).sum(), rtol=1e-12)
+        np.testing.assert_allclose(
+            found.stats[channel].outside_sum, image[k][labels == 0].astype(float).sum(), rtol=1e-12
+        )
 
 
 TINY = st.tuples(
@@ -108,24 +120,34 @@ TINY = st.tuples(
 
 @given(TINY)
 def test_pixels_are_those_of_the_grid(case):
-    """Model pixels of each cell = what `read_index` paints over the whole grid, and one for each rescued cell."""
+    """Model pixels of each cell = what `read_index` paints over the whole grid, and one for each
+    rescued cell."""
     height, width, scale, pixels, seed = case
     rng = np.random.default_rng(seed)
     side = rng.integers(1, 6)
-    labels = rng.integers(0, 12, (height // side + 1, width // side + 1)).repeat(side, 0).repeat(side, 1)[:height, :width]
+    labels = (
+        rng.integers(0, 12, (height // side + 1, width // side + 1))
+        .repeat(side, 0)
+        .repeat(side, 1)[:height, :width]
+    )
     fov = Fov("f", rng.integers(0, 999, (1, height, width)).astype(np.uint16), ("a",), labels, 1.0)
     whole = scan_fov(fov, ("a",), scale)
     cells = whole[0]
     index = read_index(fov, cells, (0, cells.y.size, 0, cells.x.size))
     assert index.shape == cells.shape
     expected = np.bincount(index[index >= 0], minlength=cells.n)
-    shared = cells.rescued[index[cells.rescued[:, 1], cells.rescued[:, 2]] != cells.rescued[:, 0], 0]
+    shared = cells.rescued[
+        index[cells.rescued[:, 1], cells.rescued[:, 2]] != cells.rescued[:, 0], 0
+    ]
     expected[shared] += 1
     np.testing.assert_array_equal(cells.pixels, expected)
     assert (cells.pixels > 0).all()
     assert (cells.pixels[cells.rescued[:, 0]] == 1).all()
     for cell, y, x in cells.rescued:  # its model pixel holds a pixel of its own
-        ys, xs = (slice(int(v * scale), max(int(v * scale) + 1, int(np.ceil((v + 1) * scale)))) for v in (y, x))
+        ys, xs = (
+            slice(int(v * scale), max(int(v * scale) + 1, int(np.ceil((v + 1) * scale))))
+            for v in (y, x)
+        )
         assert (labels[ys, xs] == cells.index.ids[cell]).any()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "BAND_PIXELS", pixels)
@@ -150,7 +172,10 @@ def test_parts_survive_being_saved_and_come_in_any_order(case):
             with np.load(file, allow_pickle=False) as data:
                 saved.append(BandScan.from_arrays(dict(data)))
         rng.shuffle(saved)
-        one, other = join_bands(fov, ("b", "a"), scale, parts), join_bands(fov, ("b", "a"), scale, iter(saved))
+        one, other = (
+            join_bands(fov, ("b", "a"), scale, parts),
+            join_bands(fov, ("b", "a"), scale, iter(saved)),
+        )
         same(one, other)
         assert one[1].digest == other[1].digest
         same(one, scan_fov(fov, ("b", "a"), scale))
@@ -185,7 +210,9 @@ def test_bands_cover_the_rows():
             assert edges[0][0] == 0
             assert edges[-1][1] == shape[0]
             assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
-            assert all((b - a) * shape[1] <= max(1.6 * scan.BAND_PIXELS, 9 * shape[1]) for a, b in edges)
+            assert all(
+                (b - a) * shape[1] <= max(1.6 * scan.BAND_PIXELS, 9 * shape[1]) for a, b in edges
+            )
 
 
 def test_bands_begin_where_tiles_do():
@@ -213,11 +240,18 @@ def test_the_digest_tells_pixels_labels_channels_and_shapes_apart(make_tissue):
         scan_fov(fov.with_(labels=moved), ("a", "b"), 1.0),
         scan_fov(fov, ("b", "a"), 1.0),
         scan_fov(fov, ("a",), 1.0),
-        scan_fov(fov.with_(image=image.reshape(2, 20, 30), labels=labels.reshape(20, 30)), ("a", "b"), 1.0),
+        scan_fov(
+            fov.with_(image=image.reshape(2, 20, 30), labels=labels.reshape(20, 30)),
+            ("a", "b"),
+            1.0,
+        ),
     ]
     digests = [scan_fov(fov, ("a", "b"), 1.0)[1].digest, *(found.digest for _, found in others)]
     assert len(set(digests)) == len(digests)
-    assert scan_fov(fov.with_(fov_id="other", image=Image(image)), ("a", "b"), 1.0)[1].digest == digests[0]
+    assert (
+        scan_fov(fov.with_(fov_id="other", image=Image(image)), ("a", "b"), 1.0)[1].digest
+        == digests[0]
+    )
 
 
 def test_unreadable_pixels_are_missing(make_tissue, monkeypatch):
@@ -225,9 +259,17 @@ def test_unreadable_pixels_are_missing(make_tissue, monkeypatch):
     broken = [(1, 300, 300), (1, 10, 599), (2, 699, 0)]
     fov = Fov("f", Image(image, broken), ("a", "b", "c"), labels, 1.0)
     monkeypatch.setattr(scan, "BAND_PIXELS", 600 * 512)
-    parts = [scan_band(fov, fov.channels, 1.0, rows, on_error="skip") for rows in fov_bands(fov, 1.0)]
-    cells, found = join_bands(fov, fov.channels, 1.0, [BandScan.from_arrays(p.to_arrays()) for p in parts])
-    assert set(found.skipped) == {("b", (256, 512, 256, 512)), ("b", (0, 256, 512, 600)), ("c", (512, 700, 0, 256))}
+    parts = [
+        scan_band(fov, fov.channels, 1.0, rows, on_error="skip") for rows in fov_bands(fov, 1.0)
+    ]
+    cells, found = join_bands(
+        fov, fov.channels, 1.0, [BandScan.from_arrays(p.to_arrays()) for p in parts]
+    )
+    assert set(found.skipped) == {
+        ("b", (256, 512, 256, 512)),
+        ("b", (0, 256, 512, 600)),
+        ("c", (512, 700, 0, 256)),
+    }
     good = scan_fov(fov.with_(image=image), fov.channels, 1.0)[1]
     for k, channel in enumerate(fov.channels):
         hole = np.zeros(labels.shape, bool)
@@ -246,7 +288,9 @@ def test_unreadable_pixels_are_missing(make_tissue, monkeypatch):
 
 def test_a_channel_that_cannot_be_read_at_all():
     image, labels = np.ones((1, 4, 4), np.uint8), np.eye(4, dtype=np.int32)
-    fov = Fov("f", Image(image, [(0, y, x) for y in range(4) for x in range(4)]), ("a",), labels, 1.0)
+    fov = Fov(
+        "f", Image(image, [(0, y, x) for y in range(4) for x in range(4)]), ("a",), labels, 1.0
+    )
     _, found = scan_fov(fov, ("a",), 1.0, on_error="skip")
     assert np.isnan(found.mean).all()
     assert found.stats["a"].pixels.total == found.stats["a"].outside_count == 0
@@ -254,7 +298,10 @@ def test_a_channel_that_cannot_be_read_at_all():
 
 def test_unreadable_pixels_are_an_error_that_names_them(make_tissue):
     image, labels = make_tissue((30, 30), 9)
-    with pytest.raises(ReadError, match=r"(?s)FOV 'f', channel 'b', rows 0 to 29: slide\.tif: .*page 1.*segment 7 cannot"):
+    with pytest.raises(
+        ReadError,
+        match=r"(?s)FOV 'f', channel 'b', rows 0 to 29: slide\.tif: .*page 1.*segment 7 cannot",
+    ):
         scan_fov(Fov("f", Image(image, [(1, 3, 3)]), ("a", "b"), labels, 1.0), ("a", "b"), 1.0)
 
 
@@ -273,7 +320,10 @@ def test_unreadable_labels_are_always_an_error(make_tissue):
 def test_bad_input():
     labels = np.array([[0, -3], [-1, 2]], np.int16)
     fov = Fov("f", np.ones((1, 2, 2), np.float32), ("a",), labels, 1.0)
-    with pytest.raises(InputError, match=r"(?s)^FOV 'f': the label image has negative ids.*2 pixels below 0, the lowest -3"):
+    with pytest.raises(
+        InputError,
+        match=r"(?s)^FOV 'f': the label image has negative ids.*2 pixels below 0, the lowest -3",
+    ):
         scan_fov(fov, ("a",), 1.0)
     with pytest.raises(InputError, match=r"FOV 'f': label ids above 2\^63 - 1"):
         scan_cells(fov.with_(labels=np.full((2, 2), 2**63, np.uint64)), 1.0)
@@ -282,7 +332,9 @@ def test_bad_input():
     with pytest.raises(InputError, match="does not say how large a pixel is"):
         scan_cells(fov.with_(mpp=None), 1.0)
     good = fov.with_(labels=np.eye(2, dtype=int))
-    with pytest.raises(InputError, match=r"(?s)FOV 'f', channel 'a': 1 of 4 pixels are NaN or infinite"):
+    with pytest.raises(
+        InputError, match=r"(?s)FOV 'f', channel 'a': 1 of 4 pixels are NaN or infinite"
+    ):
         scan_fov(good.with_(image=np.array([[[1, 2], [np.inf, 3]]])), ("a",), 1.0, on_error="skip")
     with pytest.raises(ChannelError, match="has no channel 'z'"):
         scan_fov(good, ("a", "z"), 1.0)
@@ -310,7 +362,9 @@ def test_literal_band():
     np.testing.assert_array_equal(found.sum_x, [9, 1])
     np.testing.assert_array_equal(found.centres, [1, 1])  # 0 7 / 9 9 and 7 7 / 0 7 vote
     assert found.lost.shape == (0, 4)
-    lost = look_at_labels(labels, Axis(20, 4.0), Axis(4, 4.0), 8).lost  # the vote of 7 7 / 9 0, below the others
+    lost = look_at_labels(
+        labels, Axis(20, 4.0), Axis(4, 4.0), 8
+    ).lost  # the vote of 7 7 / 9 0, below the others
     np.testing.assert_array_equal(lost, [[0, 8, 1, 4], [1, 9, 0, 2], [0, 9, 3, 4]])
 
 
@@ -319,17 +373,23 @@ def test_nearest_pixels_is_the_nearest_of_all(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(-1, 4, (6, 9))
     pixels = {c: np.argwhere(labels == c) for c in range(4)}
-    runs = np.array([(labels[y, x], y, x, x + 1) for y in range(6) for x in range(9) if labels[y, x] >= 0]).reshape(-1, 4)
+    runs = np.array(
+        [(labels[y, x], y, x, x + 1) for y in range(6) for x in range(9) if labels[y, x] >= 0]
+    ).reshape(-1, 4)
     centroids = np.array([p.mean(0) if len(p) else [0, 0] for p in pixels.values()])
     cells, chosen = nearest_pixels(rng.permutation(runs), centroids)
     for cell, pixel in zip(cells, chosen, strict=True):
         distance = ((pixels[cell] - centroids[cell]) ** 2).sum(1)
-        np.testing.assert_array_equal(pixel, pixels[cell][distance.argmin()])  # the first: the upper, then the left
+        np.testing.assert_array_equal(
+            pixel, pixels[cell][distance.argmin()]
+        )  # the first: the upper, then the left
     np.testing.assert_array_equal(cells, np.unique(runs[:, 0]))
 
 
 def test_nearest_pixels_of_a_tie_and_of_nothing():
-    cells, pixels = nearest_pixels(np.array([[1, 4, 2, 6], [1, 5, 2, 6], [0, 0, 3, 4]]), np.array([[0, 3], [4.5, 3.5]]))
+    cells, pixels = nearest_pixels(
+        np.array([[1, 4, 2, 6], [1, 5, 2, 6], [0, 0, 3, 4]]), np.array([[0, 3], [4.5, 3.5]])
+    )
     np.testing.assert_array_equal(cells, [0, 1])
     np.testing.assert_array_equal(pixels, [[0, 3], [4, 3]])
     assert nearest_pixels(np.zeros((0, 4), np.int64), np.zeros((3, 2)))[1].shape == (0, 2)
@@ -337,7 +397,9 @@ def test_nearest_pixels_of_a_tie_and_of_nothing():
 
 def test_a_ring_is_represented_by_its_own_pixel():
     """The centroid of a ring is not the ring's: the chosen pixel must be."""
-    ring = np.array([[0, 0, 0, 5], [0, 1, 0, 2], [0, 1, 3, 4], [0, 2, 0, 2], [0, 2, 3, 5], [0, 3, 0, 5]])
+    ring = np.array(
+        [[0, 0, 0, 5], [0, 1, 0, 2], [0, 1, 3, 4], [0, 2, 0, 2], [0, 2, 3, 5], [0, 3, 0, 5]]
+    )
     np.testing.assert_array_equal(nearest_pixels(ring, np.array([[1.5, 2.0]]))[1], [[1, 1]])
 
 
@@ -356,8 +418,12 @@ def test_two_million_cells():
     assert (cells.geometry.count == 9).all()
     assert (cells.pixels == 9).all()
     assert (found.mean == 1).all()
-    np.testing.assert_array_equal(cells.geometry.sum_x.reshape(side, side)[7], 9.0 * (3 * np.arange(side) + 1))
+    np.testing.assert_array_equal(
+        cells.geometry.sum_x.reshape(side, side)[7], 9.0 * (3 * np.arange(side) + 1)
+    )
     assert len(coarse.rescued) > side**2 // 3
     assert (coarse.pixels[coarse.rescued[:, 0]] == 1).all()
     assert coarse.pixels.min() == 1
-    np.testing.assert_array_equal(coarse.rescued[:, 2], ((3 * (coarse.rescued[:, 0] % side) + 1.5) / 4).astype(int))
+    np.testing.assert_array_equal(
+        coarse.rescued[:, 2], ((3 * (coarse.rescued[:, 0] % side) + 1.5) / 4).astype(int)
+    )

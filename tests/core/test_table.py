@@ -13,14 +13,24 @@ def part(fov_id, ids, channels=2, dtype=np.uint32):
     n = len(ids)
     grid = np.arange(n * channels, dtype=np.float32).reshape(n, channels)
     return FovScores(
-        fov_id, np.array(ids, dtype), grid / 10, grid / 100, grid * 5, np.arange(n) + 0.5, np.arange(2 * n).reshape(n, 2) + 0.25
+        fov_id,
+        np.array(ids, dtype),
+        grid / 10,
+        grid / 100,
+        grid * 5,
+        np.arange(n) + 0.5,
+        np.arange(2 * n).reshape(n, 2) + 0.25,
     )
 
 
 def table(*parts, channels=("CD3", "CD8 / β"), thresholds=None):
     provenance = {"model": "m", "settings": {"tile": 3}, "scale": json.dumps({"a": None})}
     return to_anndata(
-        parts, channels, normaliser={"CD3": 7.0, "CD8 / β": float("nan")}, provenance=provenance, thresholds=thresholds
+        parts,
+        channels,
+        normaliser={"CD3": 7.0, "CD8 / β": float("nan")},
+        provenance=provenance,
+        thresholds=thresholds,
     )
 
 
@@ -53,7 +63,9 @@ def test_h5ad_round_trip(tmp_path):
     check(anndata.read_h5ad(tmp_path / "cells.h5ad"))
 
 
-@pytest.mark.parametrize("parts", [(), (part("empty", []),), (part("e1", []), part("e2", [], dtype=np.uint8))])
+@pytest.mark.parametrize(
+    "parts", [(), (part("empty", []),), (part("e1", []), part("e2", [], dtype=np.uint8))]
+)
 def test_no_cells(parts, tmp_path):
     adata = table(*parts)
     assert adata.shape == (0, 2)
@@ -66,7 +78,15 @@ def test_no_cells(parts, tmp_path):
 
 def test_plain_columns(tmp_path):
     frame = to_frame(table(*PARTS))
-    assert list(frame.columns) == ["fov", "label", "CD3", "CD8 / β", "area_um2", "centroid_x_um", "centroid_y_um"]
+    assert list(frame.columns) == [
+        "fov",
+        "label",
+        "CD3",
+        "CD8 / β",
+        "area_um2",
+        "centroid_x_um",
+        "centroid_y_um",
+    ]
     assert list(frame["fov"]) == ["f1", "f1", "f10"]
     assert list(frame["label"]) == [3, 2**40, 3]
     assert list(frame["centroid_x_um"]) == [0.25, 2.25, 0.25]

@@ -42,7 +42,9 @@ def check(shape, size, reach, stride, open_edges):
                 assert c0 - w0 >= reach
                 assert w1 - c1 >= reach
     assert (kept == 1).all()
-    assert len({(t.window[1] - t.window[0], t.window[3] - t.window[2]) for t in tiles}) == 1, "one shape"
+    assert len({(t.window[1] - t.window[0], t.window[3] - t.window[2]) for t in tiles}) == 1, (
+        "one shape"
+    )
     for row in rows:
         assert len({t.window[:2] for t in row}) == 1
     return tiles
@@ -61,7 +63,9 @@ def test_any_plan(shape, extra, reach, stride, open_edges):
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 319, 501, 750, 1663, 4097])
-@pytest.mark.parametrize(("reach", "stride", "size"), [(41, 8, 576), (42, 8, 160), (109, 16, 545), (110, 16, 1024)])
+@pytest.mark.parametrize(
+    ("reach", "stride", "size"), [(41, 8, 576), (42, 8, 160), (109, 16, 545), (110, 16, 1024)]
+)
 @pytest.mark.parametrize("open_edges", [False, True])
 def test_odd_sizes(n, reach, stride, size, open_edges):
     check((n, 33), size, reach, stride, open_edges)

@@ -18,7 +18,11 @@ def test_rescued_cells_take_free_pixels_only():
     assert sorted(cells.rescued.tolist()) == [[0, 0, 0], [2, 1, 1], [3, 0, 0], [4, 3, 3]]
     np.testing.assert_array_equal(cells.pixels, [1, 4, 1, 1, 1])
     whole = read_index(fov, cells, (0, 4, 0, 4))
-    np.testing.assert_array_equal(whole, [[0, -1, -1, -1], [-1, 1, 1, -1], [-1, 1, 1, -1], [-1, -1, -1, 4]])
+    np.testing.assert_array_equal(
+        whole, [[0, -1, -1, -1], [-1, 1, 1, -1], [-1, 1, 1, -1], [-1, -1, -1, 4]]
+    )
     for y in range(3):
         for x in range(3):
-            np.testing.assert_array_equal(read_index(fov, cells, (y, y + 2, x, x + 2)), whole[y : y + 2, x : x + 2])
+            np.testing.assert_array_equal(
+                read_index(fov, cells, (y, y + 2, x, x + 2)), whole[y : y + 2, x : x + 2]
+            )

@@ -7,14 +7,28 @@ from panimbus.core.fov import Fov
 from panimbus.data.source import Source, scan_fovs
 
 
-def _source(make_tissue, *, name="one", fovs=3, shape=(70, 90), n=30, channels=("a", "b"), mpp=1.0, splits=None, **more):
+def _source(
+    make_tissue,
+    *,
+    name="one",
+    fovs=3,
+    shape=(70, 90),
+    n=30,
+    channels=("a", "b"),
+    mpp=1.0,
+    splits=None,
+    **more,
+):
     made = []
     for k in range(fovs):
         image, labels = make_tissue(shape, n, seed=k, channels=len(channels))
         made.append(Fov(f"{name}{k}", image, channels, labels, mpp))
     scanned = scan_fovs(name, made, percentile=99.0)
     rng = np.random.default_rng(0)
-    targets = {f.fov.fov_id: rng.choice([-1, 0, 1], (f.cells.n, len(channels))).astype(np.float32) for f in scanned.fovs}
+    targets = {
+        f.fov.fov_id: rng.choice([-1, 0, 1], (f.cells.n, len(channels))).astype(np.float32)
+        for f in scanned.fovs
+    }
     order = splits or ("train", "val", "test")
     return Source(
         scanned,
@@ -27,7 +41,8 @@ def _source(make_tissue, *, name="one", fovs=3, shape=(70, 90), n=30, channels=(
 
 @pytest.fixture(scope="session")
 def make_source(make_tissue):
-    """``make_source(name=, fovs=, shape=, n=, channels=, mpp=, splits=, ...)``: a labelled dataset of random tissue."""
+    """``make_source(name=, fovs=, shape=, n=, channels=, mpp=, splits=, ...)``: a labelled dataset
+    of random tissue."""
 
     def make(**settings):
         return _source(make_tissue, **settings)

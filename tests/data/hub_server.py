@@ -1,4 +1,5 @@
-"""A small server on loopback that speaks the part of the Hugging Face hub's protocol that downloads need."""
+"""A small server on loopback that speaks the part of the Hugging Face hub's protocol that downloads
+need."""
 
 import hashlib
 import json
@@ -18,11 +19,13 @@ class Hub:
     Attributes
     ----------
     files
-        (kind, repository) -> path -> bytes; files above 512 bytes are "large": redirected, and hashed by SHA-256.
+        (kind, repository) -> path -> bytes; files above 512 bytes are "large": redirected, and
+        hashed by SHA-256.
     break_after
         Close the connection of a large file after so many bytes, ``breaks`` times.
     corrupt, ignore_range, surplus
-        Send wrong bytes; send the whole file whatever range was asked for; send so many bytes more, without a length.
+        Send wrong bytes; send the whole file whatever range was asked for; send so many bytes more,
+        without a length.
     listing
         Bytes that are sent instead of the list of files.
     asked
@@ -72,7 +75,9 @@ def _handler(hub):
             kind, repository, revision = parts[0], "/".join(parts[1:3]), parts[3:]
             files = hub.files.get((kind, repository))
             if files is None or revision not in ([], ["revision", "main"], ["revision", COMMIT]):
-                return self._plain(404, b'{"error":"Repository not found"}', {"X-Error-Code": "RepoNotFound"})
+                return self._plain(
+                    404, b'{"error":"Repository not found"}', {"X-Error-Code": "RepoNotFound"}
+                )
             if hub.listing is not None:
                 return self._plain(200, hub.listing, {"Content-Type": "application/json"})
             siblings = []
@@ -81,7 +86,14 @@ def _handler(hub):
                 if len(data) > 512:
                     entry["lfs"] = {"sha256": _sha256(data), "size": len(data), "pointerSize": 130}
                 siblings.append(entry)
-            body = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
+            body = {
+                "id": repository,
+                "sha": COMMIT,
+                "siblings": siblings,
+                "private": False,
+                "tags": [],
+                "downloads": 0,
+            }
             return self._plain(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
         def _resolve(self, path):
@@ -94,14 +106,22 @@ def _handler(hub):
             if len(data) <= 512:
                 return self._send(data, {**head, "ETag": f'"{_git(data)}"'})
             sha = _sha256(data)
-            head |= {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(data)), "Location": f"{hub.cdn}/cdn/{sha}"}
+            head |= {
+                "X-Linked-Etag": f'"{sha}"',
+                "X-Linked-Size": str(len(data)),
+                "Location": f"{hub.cdn}/cdn/{sha}",
+            }
             return self._plain(302, b"", head)
 
         def _send(self, data, head=None):
             wanted = self.headers.get("Range")
             if self.command == "GET":
                 hub.asked.append((self.path, wanted))
-            start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted and not hub.ignore_range else 0
+            start = (
+                int(wanted.removeprefix("bytes=").split("-")[0])
+                if wanted and not hub.ignore_range
+                else 0
+            )
             body = bytes(b ^ 1 for b in data) if hub.corrupt else data
             self.send_response(206 if start else 200)
             for key, value in (head or {}).items():
@@ -117,10 +137,17 @@ def _handler(hub):
             if self.command == "HEAD":
                 return
             stop = len(body)
-            if hub.break_after is not None and len(data) > 512 and hub.breaks > 0 and start + hub.break_after < stop:
+            if (
+                hub.break_after is not None
+                and len(data) > 512
+                and hub.breaks > 0
+                and start + hub.break_after < stop
+            ):
                 hub.breaks -= 1
                 stop = start + hub.break_after
-            with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked may have heard enough
+            with suppress(
+                BrokenPipeError, ConnectionResetError
+            ):  # whoever asked may have heard enough
                 self.wfile.write(body[start:stop])
             if stop < len(body):
                 self.wfile.flush()

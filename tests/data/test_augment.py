@@ -1,4 +1,5 @@
-"""Augmentation: labels stay labels, what comes in from outside has none, statistics follow the intensities."""
+"""Augmentation: labels stay labels, what comes in from outside has none, statistics follow the
+intensities."""
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from panimbus.data.augment import AugmentSettings, augment, crop_coordinates, sm
 
 NONE = AugmentSettings(flips=False, probability=0)
 ALL = AugmentSettings(
-    probability=1, rotate=180, elastic=2, elastic_scale=16, brightness=0.1, contrast=0.3, noise=0.05, blur=1, normaliser=0.3
+    probability=1,
+    rotate=180,
+    elastic=2,
+    elastic_scale=16,
+    brightness=0.1,
+    contrast=0.3,
+    noise=0.05,
+    blur=1,
+    normaliser=0.3,
 )
 
 
@@ -23,12 +32,19 @@ def tile(make_tissue):
 def run(tile, settings, seed=0, size=32, extra=None):
     image, index = tile
     extra = np.zeros((0, 48, 48), np.float32) if extra is None else extra
-    return augment(image, extra, index=index, settings=settings, size=size, rng=np.random.default_rng(seed))
+    return augment(
+        image, extra, index=index, settings=settings, size=size, rng=np.random.default_rng(seed)
+    )
 
 
 def test_nothing_asked_is_a_plain_crop(tile):
     view = run(tile, NONE)
-    at = [(y, x) for y in range(17) for x in range(17) if np.array_equal(tile[0][y : y + 32, x : x + 32], view.image)]
+    at = [
+        (y, x)
+        for y in range(17)
+        for x in range(17)
+        if np.array_equal(tile[0][y : y + 32, x : x + 32], view.image)
+    ]
     (y, x) = at[0]
     np.testing.assert_array_equal(view.index, tile[1][y : y + 32, x : x + 32])
     assert (view.gain, view.offset) == (1, 0)
@@ -66,7 +82,12 @@ def test_image_and_labels_move_together():
 
 def test_other_planes_take_the_geometry_alone(tile):
     view = run(tile, ALL, extra=tile[0][None])
-    plain = run(tile, ALL.model_copy(update={"brightness": 0, "contrast": 0, "noise": 0, "blur": 0, "normaliser": 0}))
+    plain = run(
+        tile,
+        ALL.model_copy(
+            update={"brightness": 0, "contrast": 0, "noise": 0, "blur": 0, "normaliser": 0}
+        ),
+    )
     np.testing.assert_array_equal(view.extra[0], plain.image)
 
 
@@ -74,15 +95,21 @@ def test_other_planes_take_the_geometry_alone(tile):
 def test_levels_follow_the_linear_part(seed):
     rng = np.random.default_rng(seed)
     image = rng.uniform(0.5, 1, (48, 48)).astype(np.float32)
-    linear = AugmentSettings(probability=1, brightness=0.2, contrast=0.3, normaliser=0.3, flips=False)
+    linear = AugmentSettings(
+        probability=1, brightness=0.2, contrast=0.3, normaliser=0.3, flips=False
+    )
     view = run((image, np.zeros((48, 48), np.int32)), linear, seed)
-    plain = run((image, np.zeros((48, 48), np.int32)), NONE.model_copy(update={"probability": 1}), seed)
+    plain = run(
+        (image, np.zeros((48, 48), np.int32)), NONE.model_copy(update={"probability": 1}), seed
+    )
     np.testing.assert_allclose(view.image, view.level(plain.image), atol=1e-5)
 
 
 def test_a_quarter_turn_is_exact():
     index = np.arange(25, dtype=np.int32).reshape(5, 5)
-    planes, labels = warp(index[None].astype(np.float32), index, np.round(crop_coordinates([0, 0], 5, np.pi / 2), 9))
+    planes, labels = warp(
+        index[None].astype(np.float32), index, np.round(crop_coordinates([0, 0], 5, np.pi / 2), 9)
+    )
     np.testing.assert_array_equal(labels, np.rot90(index, -1))
     np.testing.assert_array_equal(planes[0], labels)
 
@@ -99,7 +126,10 @@ def test_the_seed_decides(tile):
     assert not np.array_equal(a.image, c.image)
 
 
-@pytest.mark.parametrize("wrong", [{"probability": 1.5}, {"blur": -1}, {"contrast": 1.0}, {"zoom": 2}, {"elastic_scale": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"probability": 1.5}, {"blur": -1}, {"contrast": 1.0}, {"zoom": 2}, {"elastic_scale": 0}],
+)
 def test_settings_are_checked(wrong):
     with pytest.raises(ValidationError):
         AugmentSettings(**wrong)

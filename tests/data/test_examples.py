@@ -20,8 +20,11 @@ def test_examples_are_read(path):
 
 
 def test_noise_is_proposed_for_exclusion(shared_data):
-    """CD11b is noise in spleen_imc; every marker that has positive and negative cells and is none is kept."""
-    found = prepare(EXAMPLES / "spleen_imc.toml", PrepareSettings(), root=shared_data / "spleen_imc")
+    """CD11b is noise in spleen_imc; every marker that has positive and negative cells and is none
+    is kept."""
+    found = prepare(
+        EXAMPLES / "spleen_imc.toml", PrepareSettings(), root=shared_data / "spleen_imc"
+    )
     reasons = {a.marker: a.reasons for a in found.agreement}
     assert "hardly agree" in reasons["CD11b"][0]
     assert reasons["alphaSMA"] == ("no positive cell",)

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError
 from panimbus.data.agreement import agreement, both, cohen_kappa, consensus
-from panimbus.data.gold import CALLS, check_against, check_calls, draw, read_calls, to_proofread, truth, write_calls
+from panimbus.data.gold import (
+    CALLS,
+    check_against,
+    check_calls,
+    draw,
+    read_calls,
+    to_proofread,
+    truth,
+    write_calls,
+)
 
 
 def table(*rows, columns="fov cell_id channel call annotator"):
@@ -16,7 +25,11 @@ def table(*rows, columns="fov cell_id channel call annotator"):
 
 
 def test_read_what_was_written(tmp_path):
-    calls = check_calls(table(("fov1", 3, "CD3", " Likely_Positive ", "ann"), ("fov1", "4", "CD3", "negative", "ann")))
+    calls = check_calls(
+        table(
+            ("fov1", 3, "CD3", " Likely_Positive ", "ann"), ("fov1", "4", "CD3", "negative", "ann")
+        )
+    )
     assert calls["call"].tolist() == ["likely positive", "negative"]
     write_calls(calls, tmp_path / "calls.csv")
     pd.testing.assert_frame_equal(read_calls(tmp_path / "calls.csv"), calls)
@@ -24,7 +37,9 @@ def test_read_what_was_written(tmp_path):
 
 
 def test_other_columns_and_weights_are_kept():
-    frame = table(("a", 1, "x", "positive", 2.5, "?"), columns="fov cell_id channel call sampling_weight note")
+    frame = table(
+        ("a", 1, "x", "positive", 2.5, "?"), columns="fov cell_id channel call sampling_weight note"
+    )
     calls = check_calls(frame)
     assert calls.loc[0, "sampling_weight"] == 2.5
     assert calls.columns.tolist()[-1] == "note"
@@ -32,7 +47,9 @@ def test_other_columns_and_weights_are_kept():
 
 def test_all_problems_in_one_message(tmp_path):
     path = tmp_path / "calls.csv"
-    path.write_text("fov,cell_id,channel,call,sampling_weight\na,0,CD3,pos,1\n,2,CD3,maybe,-1\nb,1.5,,negative,x\n")
+    path.write_text(
+        "fov,cell_id,channel,call,sampling_weight\na,0,CD3,pos,1\n,2,CD3,maybe,-1\nb,1.5,,negative,x\n"
+    )
     with pytest.raises(InputError) as caught:
         read_calls(path)
     message = str(caught.value)
@@ -57,7 +74,11 @@ def test_columns_are_missing():
 
 
 def test_called_twice():
-    rows = [("a", 1, "x", "positive", "ann"), ("a", 1, "x", "negative", "bob"), ("a", 1, "y", "positive", "ann")]
+    rows = [
+        ("a", 1, "x", "positive", "ann"),
+        ("a", 1, "x", "negative", "bob"),
+        ("a", 1, "y", "positive", "ann"),
+    ]
     check_calls(table(*rows))
     with pytest.raises(InputError, match="1 cells are called twice by the same annotator: a 1 x"):
         check_calls(table(*rows, ("a", 1, "x", "negative", "ann")))
@@ -74,7 +95,13 @@ def test_not_a_csv(tmp_path, text):
 
 
 def test_calls_of_what_is_not_there():
-    calls = check_calls(table(("a", 1, "x", "positive", ""), ("a", 9, "z", "positive", ""), ("b", 1, "x", "negative", "")))
+    calls = check_calls(
+        table(
+            ("a", 1, "x", "positive", ""),
+            ("a", 9, "z", "positive", ""),
+            ("b", 1, "x", "negative", ""),
+        )
+    )
     with pytest.raises(InputError) as caught:
         check_against(calls, {"a": np.array([1, 2])}, {"a": ("x", "y")})
     for words in ("not among the images: b", "'a' has no channel z", "'a' has no cell 9"):
@@ -89,7 +116,9 @@ def test_truth():
 
 
 def test_silver_labels_wait_for_an_annotator():
-    silver = table(("a", 1, "x", 1), ("a", 2, "x", 0), ("a", 3, "x", None), columns="fov cell_id channel label")
+    silver = table(
+        ("a", 1, "x", 1), ("a", 2, "x", 0), ("a", 3, "x", None), columns="fov cell_id channel label"
+    )
     assert to_proofread(silver)["call"].tolist() == ["positive", "negative", "undetermined"]
     with pytest.raises(InputError, match="label"):
         to_proofread(silver.drop(columns="label"))
@@ -97,7 +126,10 @@ def test_silver_labels_wait_for_an_annotator():
 
 def test_draw_is_even():
     calls = check_calls(
-        table(*(("a", k, "x", "positive" if k < 4 else "negative", "") for k in range(1, 60)), ("a", 1, "y", "negative", ""))
+        table(
+            *(("a", k, "x", "positive" if k < 4 else "negative", "") for k in range(1, 60)),
+            ("a", 1, "y", "negative", ""),
+        )
     )
     drawn = draw(calls, 7, seed=3)
     assert drawn.groupby(["channel", "call"]).size().tolist() == [3, 3, 1]
@@ -118,7 +150,9 @@ def test_kappa_is_scikit_learns(pairs, weights):
     if len(set(one) | set(other)) == 1:
         assert np.isnan(mine)
         return
-    theirs = metrics.cohen_kappa_score(one, other, labels=list(CALLS), weights=None if weights == "none" else weights)
+    theirs = metrics.cohen_kappa_score(
+        one, other, labels=list(CALLS), weights=None if weights == "none" else weights
+    )
     assert mine == pytest.approx(theirs, abs=1e-12)
 
 
@@ -135,9 +169,17 @@ def test_kappa_says_what_is_wrong():
 @pytest.fixture
 def two():
     """Ann and Bob on three cells both saw and one that only Ann did."""
-    said = {1: ("positive", "likely positive"), 2: ("negative", "negative"), 3: ("negative", "positive"), 4: ("positive", None)}
+    said = {
+        1: ("positive", "likely positive"),
+        2: ("negative", "negative"),
+        3: ("negative", "positive"),
+        4: ("positive", None),
+    }
     rows = [
-        ("a", k, "x", call, who) for k, calls in said.items() for who, call in zip(("ann", "bob"), calls, strict=True) if call
+        ("a", k, "x", call, who)
+        for k, calls in said.items()
+        for who, call in zip(("ann", "bob"), calls, strict=True)
+        if call
     ]
     return check_calls(table(*rows))
 
@@ -160,7 +202,12 @@ def test_both_and_agreement(two):
 
 def test_consensus(two):
     one = consensus(two).set_index("cell_id")
-    assert one["call"].to_dict() == {1: "likely positive", 2: "negative", 3: "undetermined", 4: "positive"}
+    assert one["call"].to_dict() == {
+        1: "likely positive",
+        2: "negative",
+        3: "undetermined",
+        4: "positive",
+    }
     assert one["annotator"].to_dict() == {1: "consensus", 2: "consensus", 3: "consensus", 4: "ann"}
     assert one.loc[3, "votes"] == "1 : 1 : 0"
 
@@ -177,7 +224,9 @@ def test_consensus_rules(said):
     if len(set(said)) == 1:
         assert call == said[0]
     swapped = [CALLS[::-1][CALLS.index(word)] for word in said]
-    mirrored = check_calls(table(*(("a", 1, "x", c, f"reader {k}") for k, c in enumerate(swapped[::-1]))))
+    mirrored = check_calls(
+        table(*(("a", 1, "x", c, f"reader {k}") for k, c in enumerate(swapped[::-1])))
+    )
     assert consensus(mirrored).loc[0, "call"] == CALLS[::-1][CALLS.index(call)]
 
 

@@ -23,7 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hub_server import COMMIT, serve
 
 # where the FOV's folder is called otherwise than its mask and its rows
-ODD = {"vectra_colon": ("fov1.tif_image", "fov1feature_0.ome.tif"), "mibi_breast": ("fov1", "fov1_whole_cell.tiff")}
+ODD = {
+    "vectra_colon": ("fov1.tif_image", "fov1feature_0.ome.tif"),
+    "mibi_breast": ("fov1", "fov1_whole_cell.tiff"),
+}
 
 
 def _tiff(plane):
@@ -44,7 +47,10 @@ def layout():
             files[f"{name}/fovs/{folder}/{channel}.ome.tif"] = _tiff(plane)
         files[f"{name}/masks/{mask}"] = _tiff(tissue.labels.astype(np.uint16))
         for i, truth in enumerate(tissue.truth):
-            rows += [f"{name},fov1,{i + 1},{c},{2 if t < 0 else t}" for c, t in zip(("CD3", "CD20"), truth, strict=True)]
+            rows += [
+                f"{name},fov1,{i + 1},{c},{2 if t < 0 else t}"
+                for c, t in zip(("CD3", "CD20"), truth, strict=True)
+            ]
     files[TRUTH] = ("\n".join(rows) + "\n").encode()
     return files
 
@@ -67,7 +73,8 @@ def hub(layout, monkeypatch):
         ("datasets", SETS["pan-m"].name): {
             "codex_colon.zip.001": large[:1000], "codex_colon.zip.002": large[1000:], "mibi_decidua.zip": other,
         },
-        ("models", SETS["nimbus-weights"].name): {"V1.pt": bytes(range(256)) * 9, "README.md": b"weights", "other.bin": b"x"},
+        ("models", SETS["nimbus-weights"].name): {"V1.pt": bytes(range(256)) * 9,
+        "README.md": b"weights", "other.bin": b"x"},
     }  # fmt: skip
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with serve(files) as hub:
@@ -94,12 +101,16 @@ def test_gold_is_fetched_unpacked_and_read(hub, tmp_path, layout):
         assert fov.fov_id == "fov1"
         assert fov.mpp == 0.5
         assert set(fov.channels) == {"CD3", "CD20"}
-        plane = tifffile.imread(io.BytesIO(layout[next(p for p in layout if p.startswith(name) and "CD3" in p)]))
+        plane = tifffile.imread(
+            io.BytesIO(layout[next(p for p in layout if p.startswith(name) and "CD3" in p)])
+        )
         np.testing.assert_array_equal(fov.image[fov.index("CD3"), 0:64, 0:64], plane)
         assert np.asarray(fov.labels[0:64, 0:64]).max() > 0
     check_cells(opened)
     assert set(opened.calls["call"]) == {"positive", "negative", "undetermined"}
-    assert (root / panm.CALLS_CSV).read_text().startswith("dataset,fov,cell_id,channel,call,annotator")
+    assert (
+        (root / panm.CALLS_CSV).read_text().startswith("dataset,fov,cell_id,channel,call,annotator")
+    )
 
 
 def test_evaluates(tree, tmp_path):
@@ -114,8 +125,12 @@ def test_evaluates(tree, tmp_path):
     assert [d.name for d in config.dataset] == list(DATASETS)
     for one in config.dataset:
         fovs = open_fovs(one.images)
-        fovs = attach_labels([f.with_(fov_id=one.rename.get(f.fov_id, f.fov_id)) for f in fovs], one.labels)
-        assert set(calls.fov[calls.dataset == one.name]) == {f.fov_id for f in fovs if f.labels is not None}
+        fovs = attach_labels(
+            [f.with_(fov_id=one.rename.get(f.fov_id, f.fov_id)) for f in fovs], one.labels
+        )
+        assert set(calls.fov[calls.dataset == one.name]) == {
+            f.fov_id for f in fovs if f.labels is not None
+        }
 
 
 def test_second_run_downloads_nothing(hub, tmp_path):
@@ -145,7 +160,8 @@ def test_weights(hub, tmp_path):
 
 
 def test_breaks_are_resumed_in_the_file(hub, tmp_path):
-    """The connection breaks after every 700 bytes: it goes on there, and no byte is asked for twice."""
+    """The connection breaks after every 700 bytes: it goes on there, and no byte is asked for
+    twice."""
     hub.break_after, total = 700, len(bytes(range(256)) * 9)
     assert fetch("nimbus-weights", tmp_path).stat().st_size == total
     assert [r for _, r in hub.asked] == [None, "bytes=700-", "bytes=1400-", "bytes=2100-"]
@@ -226,9 +242,16 @@ def test_the_server_speaks_the_hubs_protocol(hub, tmp_path):
     assert {f.path: (f.size, f.sha256) for f in files} == theirs
     name = "gold_standard_labelled.zip"
     path = client.hf_hub_download(
-        SETS["pan-m-gold"].name, name, repo_type="dataset", endpoint=hub.url, local_dir=tmp_path / "theirs", token=False
+        SETS["pan-m-gold"].name,
+        name,
+        repo_type="dataset",
+        endpoint=hub.url,
+        local_dir=tmp_path / "theirs",
+        token=False,
     )
-    (ours,) = download(SETS["pan-m-gold"], commit, [f for f in files if f.path == name], tmp_path / "ours")
+    (ours,) = download(
+        SETS["pan-m-gold"], commit, [f for f in files if f.path == name], tmp_path / "ours"
+    )
     assert Path(path).read_bytes() == ours.read_bytes()
 
 
@@ -243,7 +266,10 @@ TWICE = [_listing()["siblings"][0], _listing(rfilename="v1.PT")["siblings"][0]]
 @pytest.mark.parametrize(
     ("listing", "message"),
     [
-        (_listing(blobId="/../../../../stolen"), "blobId"),  # was a part of the name of the half file
+        (
+            _listing(blobId="/../../../../stolen"),
+            "blobId",
+        ),  # was a part of the name of the half file
         (_listing(blobId=None, lfs={"sha256": "../../x", "size": 5}), "sha256"),
         (_listing(size=-1), "size"),
         (_listing(size="much"), "size"),
@@ -281,7 +307,9 @@ def test_more_than_was_said(hub, tmp_path):
     assert not list((tmp_path / ".fetch" / "parts").iterdir())
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "{", '{"V1.pt": 5}', '{"V1.pt": [1, 2, "x"]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "{", '{"V1.pt": 5}', '{"V1.pt": [1, 2, "x"]}', "[" * 100_000]
+)
 def test_a_damaged_list_of_what_is_finished(hub, tmp_path, text):
     fetch("nimbus-weights", tmp_path)
     hub.asked.clear()
@@ -330,9 +358,17 @@ def test_hostile_archives(tmp_path, members, message):
 
 
 def test_damaged_archives(tmp_path):
-    path = _archive(tmp_path / "a.zip", ("x.bin", bytes(range(256)) * 40, FILE), kind=zipfile.ZIP_STORED)
+    path = _archive(
+        tmp_path / "a.zip", ("x.bin", bytes(range(256)) * 40, FILE), kind=zipfile.ZIP_STORED
+    )
     whole = path.read_bytes()
-    for cut in (whole[:100], whole[:-10], b"not a zip at all", b"", whole[:500] + b"!" + whole[501:]):
+    for cut in (
+        whole[:100],
+        whole[:-10],
+        b"not a zip at all",
+        b"",
+        whole[:500] + b"!" + whole[501:],
+    ):
         path.write_bytes(cut)
         with pytest.raises(ReadError, match="damaged"):
             unpack([path], tmp_path / "out")
@@ -362,7 +398,9 @@ def test_layout_errors(tree):
         open_panm(tree / "nowhere")
     with pytest.raises(InputError, match="not there"):
         open_panm(tree, ["codex_lung"])
-    (tree / "codex_colon" / "masks" / "fov1.ome.tif").rename(tree / "codex_colon" / "masks" / "fov10.ome.tif")
+    (tree / "codex_colon" / "masks" / "fov1.ome.tif").rename(
+        tree / "codex_colon" / "masks" / "fov10.ome.tif"
+    )
     with pytest.raises(MatchError, match="no label image"):
         open_panm(tree)
     assert open_panm(tree, ["mibi_breast"]).datasets.keys() == {"mibi_breast"}

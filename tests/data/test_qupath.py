@@ -29,7 +29,9 @@ def fov(make_tissue):
 
 @pytest.fixture
 def calls():
-    rows = [("f 1/a", k, "CD3", CALLS[k % 5]) for k in range(1, 13)] + [("f 1/a", 2, "CD 8", "positive")]
+    rows = [("f 1/a", k, "CD3", CALLS[k % 5]) for k in range(1, 13)] + [
+        ("f 1/a", 2, "CD 8", "positive")
+    ]
     return check_calls(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
 
 
@@ -53,7 +55,9 @@ def test_outlines_across_bands(fov, monkeypatch):
     parts = cell_outlines(fov, ids)
     assert list(whole) == list(parts) == list(range(1, 13))
     assert len(whole[12]) == 2
-    assert [[r.tolist() for r in p] for p in whole[3]] == [[r.tolist() for r in p] for p in parts[3]]
+    assert [[r.tolist() for r in p] for p in whole[3]] == [
+        [r.tolist() for r in p] for p in parts[3]
+    ]
 
 
 def test_blind(fov, calls, tmp_path):
@@ -61,7 +65,10 @@ def test_blind(fov, calls, tmp_path):
     with pytest.raises(InputError, match="13 objects without one"):
         import_calls(paths, annotator="", time="")
     data = json.loads(paths[0].read_text())
-    data["features"][1]["properties"]["classification"] = {"names": ["CD3", "Positive"], "color": [1, 2, 3]}
+    data["features"][1]["properties"]["classification"] = {
+        "names": ["CD3", "Positive"],
+        "color": [1, 2, 3],
+    }
     paths[0].write_text(json.dumps(data))
     found = import_calls(paths, annotator="bob", time="")
     assert found.unclassified == 12
@@ -115,7 +122,9 @@ def test_objects_of_other_programs_hold_no_calls(tmp_path):
 
 def test_export_refuses(fov, calls, tmp_path):
     with pytest.raises(InputError, match="several calls"):
-        export_calls(check_calls(calls.assign(annotator="x").merge(calls, how="outer")), [fov], tmp_path)
+        export_calls(
+            check_calls(calls.assign(annotator="x").merge(calls, how="outer")), [fov], tmp_path
+        )
     with pytest.raises(InputError, match="label image"):
         export_calls(calls, [fov.with_(labels=None)], tmp_path)
     with pytest.raises(InputError, match="has no cell 99"):
@@ -128,14 +137,19 @@ def with_channels(fov, channels):
     return Fov(fov.fov_id, np.zeros((len(channels), 60, 50), np.uint8), channels, fov.labels, 0.5)
 
 
-names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(lambda s: s == s.strip() != "")
-entries = st.tuples(names, names, st.integers(1, 12), st.sampled_from(CALLS), st.floats(1e-300, 1e300))
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(
+    lambda s: s == s.strip() != ""
+)
+entries = st.tuples(
+    names, names, st.integers(1, 12), st.sampled_from(CALLS), st.floats(1e-300, 1e300)
+)
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(entries, min_size=1, max_size=8, unique_by=lambda e: e[1:3]), st.booleans())
 def test_any_names_come_back(fov, entries, weighed):
-    """Names that differ by a slash or a capital have files of their own, and none loses its calls."""
+    """Names that differ by a slash or a capital have files of their own, and none loses its
+    calls."""
     columns = ["dataset", "channel", "cell_id", "call", "sampling_weight"]
     calls = pd.DataFrame(entries, columns=columns).assign(fov="f 1/a")
     calls = check_calls(calls if weighed else calls.drop(columns="sampling_weight"))
@@ -145,7 +159,9 @@ def test_any_names_come_back(fov, entries, weighed):
         back = import_calls(paths, annotator="", time="").calls
     key = ["channel", "cell_id"]
     pd.testing.assert_frame_equal(
-        back.sort_values(key, ignore_index=True), calls.sort_values(key, ignore_index=True), check_like=True
+        back.sort_values(key, ignore_index=True),
+        calls.sort_values(key, ignore_index=True),
+        check_like=True,
     )
 
 

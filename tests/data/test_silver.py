@@ -1,4 +1,5 @@
-"""Silver labels: rules on literals, agreement against scikit-learn, and what a dataset file may not say."""
+"""Silver labels: rules on literals, agreement against scikit-learn, and what a dataset file may not
+say."""
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from sklearn.mixture import GaussianMixture
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.data.gates import bic_gain, fit_gate, fit_mixture, posterior
-from panimbus.data.silver import ExclusionRule, agreement, auc, by_assignment, by_threshold, drop_contradictions
+from panimbus.data.silver import (
+    ExclusionRule,
+    agreement,
+    auc,
+    by_assignment,
+    by_threshold,
+    drop_contradictions,
+)
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import long_labels, read_matrix, read_thresholds
 
@@ -58,7 +66,14 @@ def test_long_and_wide_labels_are_the_same():
     import pandas as pd
 
     wide = pd.DataFrame({"fov": "f", "cell_id": [1, 2], "CD3": [1, None], "CD20": [0, 0.5]})
-    long = pd.DataFrame({"fov": "f", "cell_id": [1, 1, 2], "channel": ["CD3", "CD20", "CD20"], "label": ["1", "0", "0.5"]})
+    long = pd.DataFrame(
+        {
+            "fov": "f",
+            "cell_id": [1, 1, 2],
+            "channel": ["CD3", "CD20", "CD20"],
+            "label": ["1", "0", "0.5"],
+        }
+    )
     a, b = (long_labels(t, "fov", "cell_id", ["CD3", "CD20"]).dropna() for t in (wide, long))
     key = ["cell_id", "channel"]
     assert a.sort_values(key).to_numpy().tolist() == b.sort_values(key).to_numpy().tolist()
@@ -103,7 +118,8 @@ def test_auc_without_a_class():
 
 
 def test_agreement_finds_noise(make_source):
-    """A marker whose labels are drawn by lot is proposed, one whose labels follow the image is not."""
+    """A marker whose labels are drawn by lot is proposed, one whose labels follow the image is
+    not."""
     source = make_source(fovs=4, shape=(160, 160), n=120)
     for one in source.scanned.fovs:
         target = source.targets[one.fov.fov_id]
@@ -132,7 +148,9 @@ def test_mixture_is_scikit_learns():
     probability = oracle.predict_proba(x[:, None])[:, order[1]]
     np.testing.assert_allclose(posterior(x, weight, centre, spread), probability, atol=5e-3)
     one = GaussianMixture(1).fit(x[:, None])
-    assert bic_gain(x, weight, centre, spread) == pytest.approx(one.bic(x[:, None]) - oracle.bic(x[:, None]), rel=1e-3)
+    assert bic_gain(x, weight, centre, spread) == pytest.approx(
+        one.bic(x[:, None]) - oracle.bic(x[:, None]), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("transform", ["asinh", "log"])
@@ -152,7 +170,9 @@ def test_gate_of_two_populations(transform):
 
 def test_no_gate():
     rng = np.random.default_rng(2)
-    assert "no two populations" in fit_gate(rng.normal(10, 1, 2000).clip(0).astype(np.float32)).reason
+    assert (
+        "no two populations" in fit_gate(rng.normal(10, 1, 2000).clip(0).astype(np.float32)).reason
+    )
     assert "too few" in fit_gate(np.zeros(500, np.float32)).reason
     assert "too few" in fit_gate(np.full(500, 3, np.float32)).reason
     assert np.isnan(fit_gate(np.zeros(0, np.float32)).low)
@@ -161,16 +181,23 @@ def test_no_gate():
 
 
 def test_a_wide_population_does_not_claim_the_other_side():
-    """The posterior of the broad component rises again far below the narrow one: the gate does not."""
+    """The posterior of the broad component rises again far below the narrow one: the gate does
+    not."""
     rng = np.random.default_rng(3)
-    mean = np.concatenate([rng.normal(10, 0.2, 3000), rng.normal(20, 4, 1000)]).clip(0.1).astype(np.float32)
+    mean = (
+        np.concatenate([rng.normal(10, 0.2, 3000), rng.normal(20, 4, 1000)])
+        .clip(0.1)
+        .astype(np.float32)
+    )
     gate = fit_gate(mean, separation=1)
     assert by_threshold(np.array([1.0], np.float32), gate.low, gate.high)[0] == 0
 
 
 def test_clipped_zeros_are_negative():
     rng = np.random.default_rng(4)
-    mean = np.concatenate([np.zeros(2000), rng.lognormal(0, 0.3, 900), rng.lognormal(3, 0.3, 200)]).astype(np.float32)
+    mean = np.concatenate(
+        [np.zeros(2000), rng.lognormal(0, 0.3, 900), rng.lognormal(3, 0.3, 200)]
+    ).astype(np.float32)
     gate = fit_gate(mean)
     assert gate.low > 1
     assert (by_threshold(mean, gate.low, gate.high)[:2000] == 0).all()
@@ -188,7 +215,9 @@ def test_splits():
     assert assign_splits({"a": "a"}) == {"a": "train"}
     assert assign_splits({"a": "a", "b": "b"}, fixed={"a": "val"}) == {"a": "val", "b": "train"}
     # a FOV more does not move the others between training and the rest by chance alone
-    assert assign_splits({f"f{k}": f"f{k}" for k in range(10)}, shares=(1, 0, 0)) == {f"f{k}": "train" for k in range(10)}
+    assert assign_splits({f"f{k}": f"f{k}" for k in range(10)}, shares=(1, 0, 0)) == {
+        f"f{k}": "train" for k in range(10)
+    }
 
 
 @pytest.mark.parametrize(
@@ -197,7 +226,10 @@ def test_splits():
         (lambda: assign_splits({"a": "a"}, gold=["b"]), "does not have"),
         (lambda: assign_splits({"a": "a"}, fixed={"a": "dev"}), "no such name"),
         (lambda: assign_splits({"a": "a"}, gold=["a"], fixed={"a": "train"}), "always test"),
-        (lambda: assign_splits({"a": "p", "b": "p"}, gold=["a"], fixed={"b": "train"}), "different splits"),
+        (
+            lambda: assign_splits({"a": "p", "b": "p"}, gold=["a"], fixed={"b": "train"}),
+            "different splits",
+        ),
         (lambda: assign_splits({"a": "a"}, shares=(1, 1)), "three shares"),
     ],
 )

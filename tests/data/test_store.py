@@ -39,22 +39,30 @@ def test_examples_are_cut_from_the_image(store, source):
         np.testing.assert_array_equal(ids[: labels.shape[0], : labels.shape[1]], labels)
         value = source.scanned.scale.value(facts.marker)
         image = np.minimum(fov.image[(k, *window)] / value, 8)
-        np.testing.assert_allclose(example.image[: image.shape[0], : image.shape[1]], image, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(
+            example.image[: image.shape[0], : image.shape[1]], image, rtol=1e-3, atol=1e-6
+        )
         at = np.searchsorted(scanned.cell_id, example.cell_id)
         np.testing.assert_allclose(example.mean, scanned.mean[at, k] / value, rtol=1e-6)
         np.testing.assert_array_equal(example.target, source.targets[facts.fov][at, k])
         area = np.bincount(fov.labels.ravel())[example.cell_id]
-        np.testing.assert_allclose(example.share, np.bincount(example.index[example.index >= 0]) / area, rtol=1e-6)
+        np.testing.assert_allclose(
+            example.share, np.bincount(example.index[example.index >= 0]) / area, rtol=1e-6
+        )
         assert facts.known == (example.target >= 0).sum()
         assert facts.positive == (example.target > 0.5).sum()
-        assert example.stats["q50"] == pytest.approx(source.scanned.scale.stats[facts.marker]["q50"] / value)
+        assert example.stats["q50"] == pytest.approx(
+            source.scanned.scale.stats[facts.marker]["q50"] / value
+        )
         assert example.image.dtype == example.target.dtype == example.mean.dtype == np.float32
         assert example.index.dtype == np.int32
 
 
 def test_tiles_cover_every_cell(store, source):
     for scanned in source.scanned.fovs:
-        rows = np.flatnonzero((store.examples.fov == scanned.fov.fov_id) & (store.examples.marker == "a"))
+        rows = np.flatnonzero(
+            (store.examples.fov == scanned.fov.fov_id) & (store.examples.marker == "a")
+        )
         seen = np.unique(np.concatenate([store.read(r).cell_id for r in rows]))
         np.testing.assert_array_equal(seen, scanned.cell_id)
 
@@ -76,18 +84,27 @@ def test_any_zarr_reader_opens_it(store):
     assert image.shards == (1, 2, 48, 48)
     for row in np.flatnonzero(store.examples.folder == store.examples.folder[0]):
         facts = store.examples.loc[row]
-        np.testing.assert_array_equal(store.read(row).image, image[facts.tile, facts.plane].astype(np.float32))
+        np.testing.assert_array_equal(
+            store.read(row).image, image[facts.tile, facts.plane].astype(np.float32)
+        )
     with pytest.raises(IndexError):
         store._folder(store.examples.folder[0]).image.read(99, 0)
 
 
 def test_splits_and_leaving_one_out(make_source, tmp_path):
-    both = [make_source(name="one", fovs=3), make_source(name="two", fovs=3, channels=("b", "c", "d"))]
+    both = [
+        make_source(name="one", fovs=3),
+        make_source(name="two", fovs=3, channels=("b", "c", "d")),
+    ]
     store = write_store(tmp_path / "s", both, SMALL)
     by = {s: set(store.examples.loc[store.rows(s), "fov"]) for s in ("train", "val", "test")}
     assert by == {"train": {"one0", "two0"}, "val": {"one1", "two1"}, "test": {"one2", "two2"}}
     assert set(store.examples.loc[store.rows("train", leave_out="two"), "fov"]) == {"one0"}
-    assert set(store.examples.loc[store.rows("test", leave_out="two"), "fov"]) == {"two0", "two1", "two2"}
+    assert set(store.examples.loc[store.rows("test", leave_out="two"), "fov"]) == {
+        "two0",
+        "two1",
+        "two2",
+    }
     shares = {d.name: d.share for d in store.info.datasets}
     assert shares["two"] == pytest.approx(1.5 * shares["one"], rel=0.1)
     assert sum(shares.values()) == pytest.approx(1)
@@ -103,7 +120,9 @@ def test_set_proportions(make_source, tmp_path):
 
 
 def test_extra_planes(source, tmp_path):
-    store = write_store(tmp_path / "s", [source], StoreSettings(tile=48, overlap=8, extra=("nuclear",)))
+    store = write_store(
+        tmp_path / "s", [source], StoreSettings(tile=48, overlap=8, extra=("nuclear",))
+    )
     first = store.examples[store.examples.marker == "b"].index[0]
     twin = store.examples[(store.examples.marker == "a")].index[0]
     assert store.read(first).extra.shape == (1, 48, 48)
@@ -152,7 +171,9 @@ def test_changed_labels_are_written_again(make_source, tmp_path, monkeypatch):
     monkeypatch.undo()
     source.targets["one1"][:] = 1
     again = []
-    monkeypatch.setattr(build, "_write_fov", lambda folder, *rest: (again.append(folder.name), real(folder, *rest)))
+    monkeypatch.setattr(
+        build, "_write_fov", lambda folder, *rest: (again.append(folder.name), real(folder, *rest))
+    )
     store = write_store(tmp_path / "s", [source], SMALL)
     assert again == ["one1"]
     rows = store.examples[store.examples.fov == "one1"]
@@ -217,7 +238,10 @@ def test_blank_markers_are_left_away(make_source, tmp_path):
     assert any("blank" in note for note in store.info.datasets[0].notes)
 
 
-@pytest.mark.parametrize(("size", "tile", "overlap"), [(1, 16, 0), (16, 16, 15), (17, 16, 15), (1000, 512, 16), (1008, 512, 16)])
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap"),
+    [(1, 16, 0), (16, 16, 15), (17, 16, 15), (1000, 512, 16), (1008, 512, 16)],
+)
 def test_origins(size, tile, overlap):
     found = origins(size, tile, overlap)
     assert found[0] == 0
@@ -232,10 +256,14 @@ def test_a_field_of_view_without_cells(make_source, tmp_path):
     from panimbus.data.source import scan_fovs
 
     source = make_source(fovs=1)
-    empty = Fov("empty", source.scanned.fovs[0].fov.image, ("a", "b"), np.zeros((70, 90), np.uint8), 1.0)
+    empty = Fov(
+        "empty", source.scanned.fovs[0].fov.image, ("a", "b"), np.zeros((70, 90), np.uint8), 1.0
+    )
     scanned = scan_fovs("one", [source.scanned.fovs[0].fov, empty])
     targets = {**source.targets, "empty": np.zeros((0, 2), np.float32)}
-    both = replace(source, scanned=scanned, targets=targets, splits={"one0": "train", "empty": "train"})
+    both = replace(
+        source, scanned=scanned, targets=targets, splits={"one0": "train", "empty": "train"}
+    )
     store = write_store(tmp_path / "s", [both], SMALL)
     row = int(store.examples.index[store.examples.fov == "empty"][0])
     assert (store.read(row).index == -1).all()

@@ -14,7 +14,8 @@ MPP = 0.5
 
 @pytest.fixture(scope="session")
 def scene():
-    """``table, calls, fovs``: 2 FOVs of 64 cells of 8 x 8 px at 0.5 µm; CD3 is scored well, CD20 badly."""
+    """``table, calls, fovs``: 2 FOVs of 64 cells of 8 x 8 px at 0.5 µm; CD3 is scored well, CD20
+    badly."""
     rng = np.random.default_rng(0)
     labels = (np.arange(64)[:, None] // 8 * 8 + np.arange(64)[None] // 8 + 1).astype(np.uint32)
     ids = np.arange(1, 65)
@@ -33,12 +34,17 @@ def scene():
         for k, channel in enumerate(("CD3", "CD20")):
             call = np.where(truth[:, k], "positive", "negative").astype(object)
             call[:3] = "undetermined"
-            rows.append(pd.DataFrame({"fov": fov, "cell_id": ids, "channel": channel, "call": call}))
+            rows.append(
+                pd.DataFrame({"fov": fov, "cell_id": ids, "channel": channel, "call": call})
+            )
     provenance = {
-        "model": "toy", "model_version": "1", "model_sha256": "0123456789ab", "version": "0", "threshold": 0.5,
-        "settings": {"tta": "none"}, "inputs": json.dumps({f: {"mpp": MPP} for f in "ab"}), "scale": "{}",
+        "model": "toy", "model_version": "1", "model_sha256": "0123456789ab", "version": "0",
+        "threshold": 0.5, "settings": {"tta": "none"},
+        "inputs": json.dumps({f: {"mpp": MPP} for f in "ab"}), "scale": "{}",
     }  # fmt: skip
-    table = to_anndata(parts, ("CD3", "CD20"), normaliser={"CD3": 100.0, "CD20": 100.0}, provenance=provenance)
+    table = to_anndata(
+        parts, ("CD3", "CD20"), normaliser={"CD3": 100.0, "CD20": 100.0}, provenance=provenance
+    )
     calls = pd.concat(rows, ignore_index=True)
     calls["sampling_weight"] = np.where(calls["cell_id"] % 2, 1.0, 3.0)
     return table, calls, fovs

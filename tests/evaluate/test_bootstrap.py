@@ -6,20 +6,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError
-from panimbus.evaluate.bootstrap import FN, FP, TN, TP, UNJUDGED, bootstrap_confusion, f1_of, interval, outcomes, strata
+from panimbus.evaluate.bootstrap import (
+    FN,
+    FP,
+    TN,
+    TP,
+    UNJUDGED,
+    bootstrap_confusion,
+    f1_of,
+    interval,
+    outcomes,
+    strata,
+)
 
 
 def test_outcomes():
     called = np.array([1, 1, 0, 0, np.nan, 1])
-    assert outcomes(called, np.array([1, 0, 1, 0, 1, -1])).tolist() == [TP, FP, FN, TN, UNJUDGED, UNJUDGED]
+    assert outcomes(called, np.array([1, 0, 1, 0, 1, -1])).tolist() == [
+        TP,
+        FP,
+        FN,
+        TN,
+        UNJUDGED,
+        UNJUDGED,
+    ]
 
 
 @pytest.mark.parametrize(
     ("weights", "expected"),
     [
         ([1, 1, 1, 5, 5, 5], [0, 0, 0, 1, 1, 1]),
-        ([1, 1, 1, 1, 1, 1, 5, 9, 9], [0, 0, 0, 0, 0, 0, 1, 1, 1]),  # one cell joins the next stratum
-        ([1, 1, 1, 1, 1, 1, 5, 5, 9], [0, 0, 0, 0, 0, 0, 1, 1, 1]),  # the last one joins the one before
+        (
+            [1, 1, 1, 1, 1, 1, 5, 9, 9],
+            [0, 0, 0, 0, 0, 0, 1, 1, 1],
+        ),  # one cell joins the next stratum
+        (
+            [1, 1, 1, 1, 1, 1, 5, 5, 9],
+            [0, 0, 0, 0, 0, 0, 1, 1, 1],
+        ),  # the last one joins the one before
         ([1, 2, 3, 4, 5], [0, 0, 0, 0, 0]),  # weights that never repeat are no strata
         ([3], [0]),
         ([], []),
@@ -29,7 +53,12 @@ def test_strata(weights, expected):
     assert strata(np.array(weights, float)).tolist() == expected
 
 
-@given(st.lists(st.tuples(st.sampled_from([1.0, 4.0, 9.0]), st.integers(0, 3)), min_size=2, max_size=40), st.integers(0, 99))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([1.0, 4.0, 9.0]), st.integers(0, 3)), min_size=2, max_size=40
+    ),
+    st.integers(0, 99),
+)
 def test_every_draw_keeps_the_weight_of_each_stratum(cells, seed):
     weights, codes = np.array([c[0] for c in cells]), np.array([c[1] for c in cells], np.int8)
     groups = np.unique(weights, return_inverse=True)[1]

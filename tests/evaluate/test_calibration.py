@@ -21,7 +21,9 @@ def test_curve_equals_scikit_learn(seed):
     assert got.weight.sum() == pytest.approx(1)
     assert got.error == pytest.approx(np.abs(positive - score) @ got.cells / 300)
     assert ((got.positive_low <= got.positive) & (got.positive <= got.positive_high)).all()
-    assert got.brier == pytest.approx(pytest.importorskip("sklearn.metrics").brier_score_loss(truth, scores))
+    assert got.brier == pytest.approx(
+        pytest.importorskip("sklearn.metrics").brier_score_loss(truth, scores)
+    )
 
 
 def test_calibrated_scores_have_a_small_error():
@@ -31,7 +33,11 @@ def test_calibrated_scores_have_a_small_error():
 
 
 def test_weights_are_repetitions():
-    scores, truth, weights = np.array([0.05, 0.55, 0.55, 1.0]), np.array([0, 1, 0, 1]), np.array([2, 3, 1, 4])
+    scores, truth, weights = (
+        np.array([0.05, 0.55, 0.55, 1.0]),
+        np.array([0, 1, 0, 1]),
+        np.array([2, 3, 1, 4]),
+    )
     a = calibration(scores, truth, weights)
     b = calibration(np.repeat(scores, weights), np.repeat(truth, weights))
     assert a.error == pytest.approx(b.error)

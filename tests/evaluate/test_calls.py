@@ -16,7 +16,11 @@ def written(tmp_path, text):
 
 def test_likely_calls_count_or_are_left_out(tmp_path):
     lines = ["positive", "likely positive", "negative", "Likely Negative", "undetermined"]
-    path = written(tmp_path, "fov,cell_id,channel,call\n" + "".join(f"007,{k + 1},CD3,{c}\n" for k, c in enumerate(lines)))
+    path = written(
+        tmp_path,
+        "fov,cell_id,channel,call\n"
+        + "".join(f"007,{k + 1},CD3,{c}\n" for k, c in enumerate(lines)),
+    )
     assert read_calls(path)["truth"].tolist() == [1, 1, 0, 0, -1]
     assert read_calls(path, likely=False)["truth"].tolist() == [1, -1, 0, -1, -1]
     frame = read_calls(path)
@@ -26,7 +30,9 @@ def test_likely_calls_count_or_are_left_out(tmp_path):
 
 
 def test_the_layout_of_pan_m(tmp_path, caplog):
-    rows = "".join(f"m,f,{k + 1},CD3,{activity}\n" for k, activity in enumerate((1, 0, 2, 3, "1.0")))
+    rows = "".join(
+        f"m,f,{k + 1},CD3,{activity}\n" for k, activity in enumerate((1, 0, 2, 3, "1.0"))
+    )
     path = written(tmp_path, "dataset,fov,cell_id,channel,activity\n" + rows)
     assert read_calls(path)["truth"].tolist() == [1, 0, -1, -1, 1]
     assert "1 calls have activity 3, which is taken as undetermined" in caplog.text
@@ -43,7 +49,10 @@ def test_the_layout_of_pan_m(tmp_path, caplog):
         ("fov,cell_id,channel,call\nf,1,CD3,maybe\nf,x,CD3,positive\n", "cell_id"),
         ("fov,cell_id,channel,call,sampling_weight\nf,1,CD3,positive,-1\n", "sampling_weight"),
         ("fov,cell_id,channel,call\nf,1,CD3,positive\nf,1,CD3,negative\n", "called twice"),
-        ("fov,cell_id,channel,call,annotator\nf,1,CD3,positive,x\nf,1,CD3,positive,y\n", "panimbus gold consensus"),
+        (
+            "fov,cell_id,channel,call,annotator\nf,1,CD3,positive,x\nf,1,CD3,positive,y\n",
+            "panimbus gold consensus",
+        ),
     ],
 )
 def test_bad_calls(tmp_path, text, says):
@@ -65,16 +74,24 @@ def test_overlap_says_all_at_once():
     assert "FOVs that are not there: g (there are: f)" in problems
     assert "CD4 (it has: CD3)" in problems
     assert "1 call of cells it does not have: 99" in problems
-    shifted = pd.DataFrame([("f", "CD3", 2), ("f", "CD3", 3)], columns=["fov", "channel", "cell_id"])
+    shifted = pd.DataFrame(
+        [("f", "CD3", 2), ("f", "CD3", 3)], columns=["fov", "channel", "cell_id"]
+    )
     (problem,) = check_overlap(shifted, {"f": np.array([1, 2])}, {"f": ["CD3"]})
     assert problem.endswith("does not have: 3; all are there if every cell_id is one lower")
     assert check_overlap(calls[:1], {"f": np.array([1, 2])}, {"f": ["CD3"]}) == []
 
 
 def test_silver_long_and_wide(tmp_path):
-    long = read_silver(written(tmp_path, "fov,cell_id,channel,label\nf,1,CD3,1\nf,2,CD3,\nf,3,CD3,0.25\n"))
+    long = read_silver(
+        written(tmp_path, "fov,cell_id,channel,label\nf,1,CD3,1\nf,2,CD3,\nf,3,CD3,0.25\n")
+    )
     np.testing.assert_array_equal(long["label"], [1, np.nan, 0.25])
-    wide = read_silver(written(tmp_path, "cell_id,x,pos_CD3\n1,7,1\n2,8,\n"), columns={"CD3": "pos_CD3"}, fov="core")
+    wide = read_silver(
+        written(tmp_path, "cell_id,x,pos_CD3\n1,7,1\n2,8,\n"),
+        columns={"CD3": "pos_CD3"},
+        fov="core",
+    )
     assert wide[["fov", "channel"]].drop_duplicates().to_numpy().tolist() == [["core", "CD3"]]
     np.testing.assert_array_equal(wide["label"], [1, np.nan])
 

@@ -25,10 +25,18 @@ def test_paths_are_relative_to_the_file(tmp_path):
     for name in ("images", "labels", "calls.csv"):
         (tmp_path / "data" / name).touch()
     path = tmp_path / "eval.toml"
-    path.write_text('root = "data"\ncalls = "calls.csv"\n[[dataset]]\nname = "d"\nimages = ["images"]\nlabels = "labels"\n')
+    path.write_text(
+        'root = "data"\ncalls = "calls.csv"\n[[dataset]]\nname = "d"\nimages = ["images"]\nlabels ='
+        ' "labels"\n'
+    )
     config = load_config(path)
     assert config.dataset[0].images == (tmp_path / "data" / "images",)
-    assert (config.unit, config.likely, config.draws, config.radius_px) == ("marker", True, 1000, 120)
+    assert (config.unit, config.likely, config.draws, config.radius_px) == (
+        "marker",
+        True,
+        1000,
+        120,
+    )
     with pytest.raises(ReadError, match="3 of the paths do not exist"):
         load_config(path, root=tmp_path / "elsewhere")
 
@@ -38,9 +46,18 @@ def test_paths_are_relative_to_the_file(tmp_path):
     [
         ("unit = 3", "(?s)unit: .*dataset: Field required"),
         ('[[dataset]]\nname = "d"\nimages = "i"', "'d' has no calls"),
-        ('calls = "c"\n[[dataset]]\nname = "d"\nimages = "i"\n[[dataset]]\nname = "d"\nimages = "i"', "'d' is there twice"),
+        (
+            (
+                'calls = "c"\n[[dataset]]\nname = "d"\nimages = "i"\n[[dataset]]\nname ='
+                ' "d"\nimages = "i"'
+            ),
+            "'d' is there twice",
+        ),
         ('calls = "c"\n[[dataset]]\nname = "mean"\nimages = "i"', "must not be called"),
-        ('calls = "c"\n[[dataset]]\nname = "d"\nimage = "i"', "dataset.0.image: there is no such setting; did you mean images"),
+        (
+            'calls = "c"\n[[dataset]]\nname = "d"\nimage = "i"',
+            "dataset.0.image: there is no such setting; did you mean images",
+        ),
         ("draws = [", "not TOML"),
     ],
 )

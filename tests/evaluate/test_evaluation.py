@@ -21,7 +21,9 @@ def test_lookup_and_surroundings(scene):
     scored = score_calls(table, shuffled, Beside("skin", radius_px=8.5))
     assert len(scored) == len(calls)
     for row in scored.sample(20, random_state=1).itertuples():
-        cell = table[(table.obs["fov_id"] == row.fov) & (table.obs["cell_id"] == row.cell_id), row.channel]
+        cell = table[
+            (table.obs["fov_id"] == row.fov) & (table.obs["cell_id"] == row.cell_id), row.channel
+        ]
         assert row.score == cell.X[0, 0]
         assert row.intensity == pytest.approx(cell.layers["intensity_mean"][0, 0] / 100)
     assert set(scored["cell_size"]) == {64.0}
@@ -33,17 +35,23 @@ def test_lookup_and_surroundings(scene):
     assert one["heterogeneity"].iloc[0] == pytest.approx(mean.std() / mean.mean())
     np.testing.assert_array_equal(one.sort_values("cell_id")["otsu"], otsu_calls(mean))
     known = one[one["truth"] >= 0]
-    assert one["rarity"].iloc[0] == pytest.approx(np.average(known["truth"], weights=known["weight"]))
+    assert one["rarity"].iloc[0] == pytest.approx(
+        np.average(known["truth"], weights=known["weight"])
+    )
 
 
 def test_positive_neighbours_go_by_call_then_silver_then_score(scene):
     table, calls, _ = scene
-    few = check_calls(calls[(calls["fov"] == "a") & (calls["channel"] == "CD3") & calls["cell_id"].isin([10, 11])])
+    few = check_calls(
+        calls[(calls["fov"] == "a") & (calls["channel"] == "CD3") & calls["cell_id"].isin([10, 11])]
+    )
     few["truth"] = [0, 1]
     positive = table[table.obs["fov_id"] == "a", "CD3"].X[:, 0] >= 0.5
     expected = int(positive[[9 - 8, 9 + 8, 9 - 1]].sum()) + 1  # cell 11 by its call
     assert score_calls(table, few, Beside(radius_px=8.5)).iloc[0]["sparsity"] == expected
-    silver = pd.DataFrame({"fov": "a", "channel": "CD3", "cell_id": [2, 18, 9, 999], "label": [1.0, 1.0, np.nan, 1.0]})
+    silver = pd.DataFrame(
+        {"fov": "a", "channel": "CD3", "cell_id": [2, 18, 9, 999], "label": [1.0, 1.0, np.nan, 1.0]}
+    )
     scored = score_calls(table, few, Beside(radius_px=8.5, silver=silver))
     assert scored.iloc[0]["sparsity"] == 3 + int(positive[8])
     assert np.isnan(scored["silver"]).all()
@@ -69,7 +77,9 @@ def test_tables(scene):
     markers = result.markers.set_index(["channel", "method"])
     assert markers.loc[("CD3", "model"), "f1"] == 1
     judged = scored[(scored["channel"] == "CD20") & (scored["truth"] >= 0)]
-    expected = metrics(judged["score"], judged["truth"].to_numpy(), weights=judged["weight"].to_numpy())
+    expected = metrics(
+        judged["score"], judged["truth"].to_numpy(), weights=judged["weight"].to_numpy()
+    )
     row = markers.loc[("CD20", "model")]
     assert row[["precision", "recall", "specificity", "f1"]].tolist() == pytest.approx(
         [expected.precision, expected.recall, expected.specificity, expected.f1]
@@ -81,11 +91,23 @@ def test_tables(scene):
     assert otsu > 0.85
     means = result.means.set_index(["dataset", "method"])
     assert means.loc[(ALL, "model"), "f1"] == pytest.approx((1 + expected.f1) / 2)
-    assert means.loc[(ALL, "otsu"), "gain"] == pytest.approx(means.loc[(ALL, "model"), "f1"] - means.loc[(ALL, "otsu"), "f1"])
-    assert means.loc[(ALL, "otsu"), "gain_low"] < means.loc[(ALL, "otsu"), "gain"] < means.loc[(ALL, "otsu"), "gain_high"]
+    assert means.loc[(ALL, "otsu"), "gain"] == pytest.approx(
+        means.loc[(ALL, "model"), "f1"] - means.loc[(ALL, "otsu"), "f1"]
+    )
+    assert (
+        means.loc[(ALL, "otsu"), "gain_low"]
+        < means.loc[(ALL, "otsu"), "gain"]
+        < means.loc[(ALL, "otsu"), "gain_high"]
+    )
     assert math.isnan(means.loc[(ALL, "model_best"), "f1_low"])
     assert result.groups["group"].unique().tolist() == ["skin"]
-    assert set(result.confounders["confounder"]) == {"cell_size", "heterogeneity", "rarity", "sparsity", "density"}
+    assert set(result.confounders["confounder"]) == {
+        "cell_size",
+        "heterogeneity",
+        "rarity",
+        "sparsity",
+        "density",
+    }
     assert result.curves[ALL].cells.sum() == 244
 
 
@@ -102,13 +124,29 @@ def scored_of(rows):
     """A scored table written by hand: (dataset, channel, cell, truth, score[, silver])."""
     columns = ["dataset", "channel", "cell_id", "truth", "score"]
     frame = pd.DataFrame([r[:5] for r in rows], columns=columns)
-    more = {"fov": "f", "call": "", "weight": 1.0, "tissue": "", "cell_type": "", "intensity": frame["score"], "otsu": 0.0}
-    more |= dict.fromkeys(("mixture", "cell_size", "heterogeneity", "rarity", "sparsity", "density"), 0.0)
+    more = {
+        "fov": "f",
+        "call": "",
+        "weight": 1.0,
+        "tissue": "",
+        "cell_type": "",
+        "intensity": frame["score"],
+        "otsu": 0.0,
+    }
+    more |= dict.fromkeys(
+        ("mixture", "cell_size", "heterogeneity", "rarity", "sparsity", "density"), 0.0
+    )
     return frame.assign(**more, silver=[r[5] if len(r) > 5 else np.nan for r in rows])
 
 
 def test_mean_over_markers_then_datasets():
-    rows = [("d", "A", 1, 1, 0.9), ("d", "A", 2, 0, 0.1), ("d", "B", 1, 1, 0.1), ("d", "B", 2, 0, 0.2), ("e", "A", 1, 1, 0.9)]
+    rows = [
+        ("d", "A", 1, 1, 0.9),
+        ("d", "A", 2, 0, 0.1),
+        ("d", "B", 1, 1, 0.1),
+        ("d", "B", 2, 0, 0.2),
+        ("e", "A", 1, 1, 0.9),
+    ]
     means = evaluate_calls(scored_of(rows), FAST).means.set_index(["dataset", "method"])
     assert means.loc[("d", "model"), "f1"] == 0.5
     assert means.loc[("e", "model"), "f1"] == 1
@@ -118,7 +156,10 @@ def test_mean_over_markers_then_datasets():
 def test_nothing_to_find():
     right = scored_of([("d", "A", 1, 0, 0.1), ("d", "A", 2, 0, 0.2)])
     wrong = scored_of([("d", "A", 1, 0, 0.1), ("d", "A", 2, 0, 0.9)])
-    f1 = [evaluate_calls(s, FAST).markers.set_index("method").loc["model", "f1"] for s in (right, wrong)]
+    f1 = [
+        evaluate_calls(s, FAST).markers.set_index("method").loc["model", "f1"]
+        for s in (right, wrong)
+    ]
     assert f1 == [1, 0]
     assert evaluate_calls(wrong, FAST).markers.set_index("method").loc["model_best", "f1"] == 1
     with pytest.raises(InputError, match="nothing to judge"):
@@ -126,7 +167,12 @@ def test_nothing_to_find():
 
 
 def test_silver_is_judged_where_it_is_defined():
-    rows = [("d", "A", 1, 1, 0.9, 1.0), ("d", "A", 2, 0, 0.9, 0.0), ("d", "A", 3, 0, 0.9), ("d", "B", 1, 1, 0.1)]
+    rows = [
+        ("d", "A", 1, 1, 0.9, 1.0),
+        ("d", "A", 2, 0, 0.9, 0.0),
+        ("d", "A", 3, 0, 0.9),
+        ("d", "B", 1, 1, 0.1),
+    ]
     result = evaluate_calls(scored_of(rows), FAST)
     markers = result.markers.set_index(["channel", "method"])
     assert markers.loc[("A", "silver"), ["calls", "f1"]].tolist() == [2, 1]

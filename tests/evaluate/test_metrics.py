@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError
-from panimbus.evaluate.metrics import auc, best_threshold, confusion, mean_f1, metrics, metrics_by_marker, otsu_calls
+from panimbus.evaluate.metrics import (
+    auc,
+    best_threshold,
+    confusion,
+    mean_f1,
+    metrics,
+    metrics_by_marker,
+    otsu_calls,
+)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -22,8 +30,12 @@ def test_equals_scikit_learn(seed: int, weighted: bool):
     threshold = float(rng.choice([0.2, 0.5, 0.8]))
     called = (scores >= threshold).astype(int)
     got = metrics(scores, truth, threshold=threshold, weights=weights)
-    p, r, f, _ = sk.precision_recall_fscore_support(truth, called, labels=[0, 1], sample_weight=weights, zero_division=np.nan)
-    np.testing.assert_allclose([got.precision, got.recall, got.f1, got.specificity], [p[1], r[1], f[1], r[0]], rtol=1e-12)
+    p, r, f, _ = sk.precision_recall_fscore_support(
+        truth, called, labels=[0, 1], sample_weight=weights, zero_division=np.nan
+    )
+    np.testing.assert_allclose(
+        [got.precision, got.recall, got.f1, got.specificity], [p[1], r[1], f[1], r[0]], rtol=1e-12
+    )
 
 
 def test_undetermined_cells_count_nowhere():
@@ -53,10 +65,19 @@ def test_threshold_is_inclusive_and_booleans_are_calls():
 
 
 def test_weights_are_repetitions():
-    scores, truth, weights = np.array([0.9, 0.8, 0.1, 0.3]), np.array([1, 0, 0, 1]), np.array([3, 1, 2, 1])
+    scores, truth, weights = (
+        np.array([0.9, 0.8, 0.1, 0.3]),
+        np.array([1, 0, 0, 1]),
+        np.array([3, 1, 2, 1]),
+    )
     a = metrics(scores, truth, weights=weights)
     b = metrics(np.repeat(scores, weights), np.repeat(truth, weights))
-    assert (a.precision, a.recall, a.specificity, a.f1) == (b.precision, b.recall, b.specificity, b.f1)
+    assert (a.precision, a.recall, a.specificity, a.f1) == (
+        b.precision,
+        b.recall,
+        b.specificity,
+        b.f1,
+    )
 
 
 def test_by_marker_and_mean():
@@ -100,15 +121,27 @@ def test_auc_equals_scikit_learn(seed: int, weighted: bool):
     truth = np.append(rng.integers(0, 2, 40), [0, 1])
     scores = np.round(rng.random(42), 1 if seed % 2 else 6)  # with and without ties
     weights = rng.random(42) + 0.01 if weighted else None
-    assert auc(scores, truth, weights) == pytest.approx(sk.roc_auc_score(truth, scores, sample_weight=weights), abs=1e-12)
-    unknown = np.append(truth, -1), np.append(scores, 0.5), None if weights is None else np.append(weights, 9)
-    assert auc(unknown[1], unknown[0], unknown[2]) == pytest.approx(auc(scores, truth, weights), abs=1e-12)
+    assert auc(scores, truth, weights) == pytest.approx(
+        sk.roc_auc_score(truth, scores, sample_weight=weights), abs=1e-12
+    )
+    unknown = (
+        np.append(truth, -1),
+        np.append(scores, 0.5),
+        None if weights is None else np.append(weights, 9),
+    )
+    assert auc(unknown[1], unknown[0], unknown[2]) == pytest.approx(
+        auc(scores, truth, weights), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_best_threshold_is_the_best_of_all(seed: int):
     rng = np.random.default_rng(seed)
-    scores, truth, weights = np.round(rng.random(30), 1), rng.integers(0, 2, 30), rng.random(30) + 0.1
+    scores, truth, weights = (
+        np.round(rng.random(30), 1),
+        rng.integers(0, 2, 30),
+        rng.random(30) + 0.1,
+    )
     cut, f1 = best_threshold(scores, truth, weights)
     every = [metrics(scores, truth, threshold=t, weights=weights).f1 for t in np.unique(scores)]
     assert f1 == pytest.approx(max(every), abs=1e-12)

@@ -1,4 +1,5 @@
-"""Calls of other cells: ids off by one, swapped FOVs, other label images; and no doubt where there is none."""
+"""Calls of other cells: ids off by one, swapped FOVs, other label images; and no doubt where there
+is none."""
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,18 @@ from panimbus.evaluate.misfit import doubts
 
 
 def cells(seed, n=400):
-    """A FOV of which a third of the cells is positive; model and intensity see them well, and neighbours are alike."""
+    """A FOV of which a third of the cells is positive; model and intensity see them well, and
+    neighbours are alike."""
     rng = np.random.default_rng(seed)
     positive = rng.random((n, 2)) < np.repeat([[0.1], [0.6]], [n // 2, n - n // 2], axis=0)
-    obs = pd.DataFrame({"fov_id": "f", "cell_id": np.arange(1, n + 1)}, index=np.arange(n).astype(str))
+    obs = pd.DataFrame(
+        {"fov_id": "f", "cell_id": np.arange(1, n + 1)}, index=np.arange(n).astype(str)
+    )
     score = np.clip(0.25 + 0.5 * positive + rng.normal(0, 0.15, (n, 2)), 0, 1).astype(np.float32)
     table = AnnData(score, obs=obs, var=pd.DataFrame(index=["CD3", "CD20"]))
-    table.layers["intensity_mean"] = (50 + 100 * positive + rng.normal(0, 40, (n, 2))).astype(np.float32)
+    table.layers["intensity_mean"] = (50 + 100 * positive + rng.normal(0, 40, (n, 2))).astype(
+        np.float32
+    )
     return table, positive
 
 
@@ -32,7 +38,9 @@ def calls(fov, positive, seed=0, n=60):
 @pytest.fixture(scope="module")
 def two():
     made = {name: cells(seed) for seed, name in enumerate("ab")}
-    rows = pd.concat([calls(name, positive) for name, (_, positive) in made.items()], ignore_index=True)
+    rows = pd.concat(
+        [calls(name, positive) for name, (_, positive) in made.items()], ignore_index=True
+    )
     return rows, {name: table for name, (table, _) in made.items()}
 
 
@@ -43,7 +51,9 @@ def test_calls_that_fit_are_not_doubted(two):
     assert doubts(rows.assign(truth=-1), tables) == []
 
 
-@pytest.mark.parametrize(("shift", "words"), [(1, "every cell_id is one lower"), (-1, "every cell_id is one higher")])
+@pytest.mark.parametrize(
+    ("shift", "words"), [(1, "every cell_id is one lower"), (-1, "every cell_id is one higher")]
+)
 def test_ids_off_by_one(two, shift, words):
     rows, tables = two
     (sentence,) = doubts(rows.assign(cell_id=rows["cell_id"] + shift), tables)

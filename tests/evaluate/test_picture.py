@@ -20,7 +20,8 @@ from panimbus.evaluate.text import draw_text
 
 @pytest.fixture
 def subject():
-    """20 x 20 square cells of 10 px at 1 µm/px in two channels and a blank one; only the lower right has positives."""
+    """20 x 20 square cells of 10 px at 1 µm/px in two channels and a blank one; only the lower
+    right has positives."""
     labels = (np.arange(200)[:, None] // 10 * 20 + np.arange(200)[None] // 10 + 1).astype(np.uint32)
     n = 400
     row, col = np.divmod(np.arange(n), 20)
@@ -30,11 +31,23 @@ def subject():
     score = np.where(truth == 1, 0.9, 0.1).astype(np.float32)
     score[399, 0], score[0, 1], score[5, 0] = 0.2, 0.8, 0.8
     score[:, 2] = 0
-    image = np.concatenate([(np.maximum(truth[:, :2].T, 0) * 50 + 10)[:, labels - 1], np.zeros((1, 200, 200))]).astype(np.uint16)
+    image = np.concatenate(
+        [(np.maximum(truth[:, :2].T, 0) * 50 + 10)[:, labels - 1], np.zeros((1, 200, 200))]
+    ).astype(np.uint16)
     fov = Fov("f1", image, ("CD3", "a<b", "empty"), labels, 1.0)
     xy = np.stack([col * 10 + 5.0, row * 10 + 5.0], 1)
     intensity = np.stack([truth[:, k] * 50 + 10.0 for k in range(3)], 1)
-    return Subject(fov, fov.channels, np.arange(1, n + 1), xy, score, intensity, np.array([60, 60, np.nan]), 0.5, truth)
+    return Subject(
+        fov,
+        fov.channels,
+        np.arange(1, n + 1),
+        xy,
+        score,
+        intensity,
+        np.array([60, 60, np.nan]),
+        0.5,
+        truth,
+    )
 
 
 def test_colours_are_light_to_dark():
@@ -80,7 +93,9 @@ def test_errors_are_outlined(subject):
     drawn = draw(subject, (0, 200, 0, 200), 200)
     panel = drawn.panels[0]
     assert tuple(panel.beside[5, 50]) == paint.FALSE_POSITIVE
-    assert tuple(panel.beside[199, 199]) != paint.FALSE_NEGATIVE  # the image's own edge is no boundary
+    assert (
+        tuple(panel.beside[199, 199]) != paint.FALSE_NEGATIVE
+    )  # the image's own edge is no boundary
     assert tuple(panel.beside[190, 195]) == paint.FALSE_NEGATIVE
     assert tuple(panel.beside[2, 2]) == paint.UNKNOWN
     assert panel.quality.f1 == pytest.approx(2 * 48 / (2 * 48 + 2))
@@ -113,7 +128,9 @@ def test_files(subject, tmp_path):
 
 
 def test_without_truth(subject, tmp_path):
-    plain = Subject(**{**{f: getattr(subject, f) for f in subject.__dataclass_fields__}, "truth": None})
+    plain = Subject(
+        **{**{f: getattr(subject, f) for f in subject.__dataclass_fields__}, "truth": None}
+    )
     drawn = draw(plain, (0, 200, 0, 200), 100)
     page = html_page(drawn, {}, 0.5)
     assert "mean intensity" in page
@@ -142,7 +159,9 @@ def test_no_cells(tmp_path):
 def test_from_a_cell_table(subject):
     def part(name, n):
         zeros = np.zeros((n, 3), np.float32)
-        return FovScores(name, np.arange(1, n + 1), zeros, zeros, zeros, np.ones(n), np.zeros((n, 2)))
+        return FovScores(
+            name, np.arange(1, n + 1), zeros, zeros, zeros, np.ones(n), np.zeros((n, 2))
+        )
 
     table = to_anndata(
         [part("other", 4), part("f1", 2)], subject.channels, normaliser=dict.fromkeys(subject.channels, 1.0),
@@ -163,7 +182,8 @@ def test_text():
 
 
 def test_the_page_in_a_browser(subject, tmp_path):
-    """Chromium lays the page out: every picture decodes, and nothing is wider than a narrow window."""
+    """Chromium lays the page out: every picture decodes, and nothing is wider than a narrow
+    window."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine (.ci/run installs it)")
@@ -174,8 +194,11 @@ def test_the_page_in_a_browser(subject, tmp_path):
         "wide: document.documentElement.scrollWidth > window.innerWidth})</script></body>"
     )
     page.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
-    done = subprocess.run(  # noqa: S603
+    flags = (
+        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+        " --disable-component-update"
+    )
+    done = subprocess.run(  # noqa: RUF100, S603
         [browser, *flags.split(), "--disable-sync", "--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}",
          "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120, check=False,

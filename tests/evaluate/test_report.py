@@ -43,7 +43,14 @@ def test_report_holds_everything(evaluation, scene, tmp_path):
     assert "B&lt;" in page
     assert "B<" not in page.replace("B&lt;", "")
     assert not re.findall(r"(?:src|href)=\"(?!data:image/png;base64,)", page)
-    for words in ("Calibration", "By tissue", "By cell type", "mutual information", "The most wrong cells", "oracle"):
+    for words in (
+        "Calibration",
+        "By tissue",
+        "By cell type",
+        "mutual information",
+        "The most wrong cells",
+        "oracle",
+    ):
         assert words in page
     assert "NaN" not in page
     assert ">nan" not in page
@@ -65,20 +72,25 @@ def test_the_most_wrong_cells(evaluation, scene):
 
 
 def test_the_page_in_a_browser(evaluation, scene, tmp_path):
-    """Chromium lays the page out: every picture decodes, every chart has a size, and nothing is wider than a narrow window."""
+    """Chromium lays the page out: every picture decodes, every chart has a size, and nothing is
+    wider than a narrow window."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine (.ci/run installs it)")
     page = write_report(evaluation, tmp_path, ABOUT, scenes_of(scene))
     probe = (
-        "<script>document.title = JSON.stringify({"
-        "broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).length, "
-        "flat: [...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().height < 20).length, "
-        "wide: document.documentElement.scrollWidth > window.innerWidth})</script></body>"
+        "<script>document.title = JSON.stringify({broken: [...document.images].filter(i =>"
+        " !i.complete || !i.naturalWidth).length, flat:"
+        " [...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().height <"
+        " 20).length, wide: document.documentElement.scrollWidth >"
+        " window.innerWidth})</script></body>"
     )
     page.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
-    done = subprocess.run(  # noqa: S603
+    flags = (
+        "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+        " --disable-component-update"
+    )
+    done = subprocess.run(  # noqa: RUF100, S603
         [browser, *flags.split(), "--disable-sync", "--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}",
          "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120, check=False,
@@ -91,7 +103,11 @@ def test_the_page_in_a_browser(evaluation, scene, tmp_path):
 def test_tables_come_back(evaluation, tmp_path):
     write_tables(evaluation, tmp_path, ABOUT)
     names = {"markers", "means", "groups", "calibration", "confounders", "calls"}
-    assert {p.name for p in tmp_path.iterdir()} == {*(f"{n}.csv" for n in names), "summary.md", "evaluation.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *(f"{n}.csv" for n in names),
+        "summary.md",
+        "evaluation.json",
+    }
     frame, settings, about = read_scored(tmp_path)
     assert settings == evaluation.settings
     assert about == ABOUT
@@ -109,7 +125,9 @@ def test_tables_come_back(evaluation, tmp_path):
 
 def test_compare(evaluation, tmp_path):
     better = evaluation.calls.assign(
-        score=np.where(evaluation.calls["truth"] == 1, 0.9, 0.1), mixture=evaluation.calls["mixture_posterior"], silver=np.nan
+        score=np.where(evaluation.calls["truth"] == 1, 0.9, 0.1),
+        mixture=evaluation.calls["mixture_posterior"],
+        silver=np.nan,
     )
     write_tables(evaluation, tmp_path / "one", ABOUT)
     write_tables(evaluate_calls(better, evaluation.settings), tmp_path / "two", ABOUT)
@@ -142,7 +160,9 @@ def test_leave_one_dataset_out(evaluation, tmp_path):
     every = pd.concat([scored.assign(dataset=d) for d in "xyz"])
     write_tables(evaluate_calls(every, evaluation.settings), tmp_path / "all", ABOUT)
     for d in "xy":
-        write_tables(evaluate_calls(scored.assign(dataset=d), evaluation.settings), tmp_path / d, ABOUT)
+        write_tables(
+            evaluate_calls(scored.assign(dataset=d), evaluation.settings), tmp_path / d, ABOUT
+        )
     result = compare({"all": [tmp_path / "all"], "left out": [tmp_path / "x", tmp_path / "y"]})
     assert result.means["dataset"].unique().tolist() == ["x", "y", ALL]
     assert (result.means["gain"] == 0).all()

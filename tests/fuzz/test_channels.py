@@ -1,4 +1,5 @@
-"""Panels, names and types of channels that are damaged or hostile: an error of ours, or names that every table takes."""
+"""Panels, names and types of channels that are damaged or hostile: an error of ours, or names that
+every table takes."""
 
 import contextlib
 import sys
@@ -22,7 +23,9 @@ from panimbus.io.flat import refuse_flat
 from panimbus.io.match import match
 from panimbus.io.panel import read_panel
 
-FUZZ = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 PANELS = [
     b"channel,name,keep,ilastik\nIr191,DNA,1,1\nEr170,CD3,1,\nXe131,,0,\n",
     "\ufeffchannel_number,cycle_number,marker_name\r\n2,1,CD3\r\n1,1,DNA_1\r\n".encode(),
@@ -31,9 +34,15 @@ PANELS = [
     b"CD3\nHLA-DR,DP\nDAPI\n",
     b'sep=;\nname;keep\n"A""B";true\n',
 ]
-TYPES = ["DNA1=counterstain,Blank1=blank", '"HLA-DR,DP"=isotype, CD3=marker', "CD3=autofluorescence"]
+TYPES = [
+    "DNA1=counterstain,Blank1=blank",
+    '"HLA-DR,DP"=isotype, CD3=marker',
+    "CD3=autofluorescence",
+]
 KNOWN = ["DNA1", "Blank1", "HLA-DR,DP", "CD3"]
-any_name = st.text(st.characters(), min_size=1, max_size=30)  # with control characters and halves of surrogates
+any_name = st.text(
+    st.characters(), min_size=1, max_size=30
+)  # with control characters and halves of surrogates
 PIECES = """fov1 fov10 FOV1 Hu\u0308fte H\u00fcfte _whole_cell _mask _Mask _nuclear .ome .tif .TIFF _R-01 _A-CD3 _C-REA1 DAPI _ -
 . .. / 00 \u0661 \u00b2 CD3 _S-000 cyc1 %"""
 pieces = st.sampled_from([*PIECES.split(), " ", "\udcff", "\n", "9" * 400])
@@ -55,7 +64,22 @@ def damaged(draw, documents):
             data[at:at] = draw(st.binary(max_size=8))
         elif what == 3:
             data[at:at] = draw(
-                st.sampled_from([b'"', b",", b";", b"\t", b"\n", b"\r", b"\0", b"\xff\xfe", b"1e400", b"-1", b"NaN", b"=1+1"])
+                st.sampled_from(
+                    [
+                        b'"',
+                        b",",
+                        b";",
+                        b"\t",
+                        b"\n",
+                        b"\r",
+                        b"\0",
+                        b"\xff\xfe",
+                        b"1e400",
+                        b"-1",
+                        b"NaN",
+                        b"=1+1",
+                    ]
+                )
             )
         else:
             data[at:at] = data[at : at + 10] * draw(st.integers(1, 50))
@@ -98,7 +122,9 @@ def test_names_of_files(one, other):
         assert names.match_key(key) == key or key == ""
         names.is_label_name(name)
         names.may_be_label_name(name)
-    assert (names.natural(one) < names.natural(other)) or (names.natural(other) <= names.natural(one))
+    assert (names.natural(one) < names.natural(other)) or (
+        names.natural(other) <= names.natural(one)
+    )
 
 
 @FUZZ
@@ -140,7 +166,10 @@ def test_lists_of_names(text, channels):
 
 
 @FUZZ
-@given(st.lists(file_name, min_size=1, max_size=8, unique=True), st.lists(st.none() | file_name, min_size=8, max_size=8))
+@given(
+    st.lists(file_name, min_size=1, max_size=8, unique=True),
+    st.lists(st.none() | file_name, min_size=8, max_size=8),
+)
 def test_names_of_channel_files(stems, given_names):
     files = [
         SimpleNamespace(plane=SimpleNamespace(path=Path("d") / s.replace("\0", "0")), name=g)
@@ -161,7 +190,11 @@ def test_pixels_that_may_be_ids(data, width):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse such names")
 @settings(max_examples=100, deadline=None)
-@given(st.binary(min_size=1, max_size=60).filter(lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b"..")))
+@given(
+    st.binary(min_size=1, max_size=60).filter(
+        lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b"..")
+    )
+)
 def test_hostile_long_names_of_counterstains_end(data):
     name = data.decode("utf-8", "surrogateescape") * 200
     types_of([name], {})

@@ -1,4 +1,5 @@
-"""What people type: numbers, lists of names, paths, and files of pairs. Only messages come out, in bounded time."""
+"""What people type: numbers, lists of names, paths, and files of pairs. Only messages come out, in
+bounded time."""
 
 import csv
 import io
@@ -18,7 +19,9 @@ typed = st.one_of(
     st.floats().map(repr),
     st.integers().map(str),
     st.builds(
-        lambda n, unit: f"{n}{unit}", st.floats(allow_nan=False).map(repr), st.sampled_from(["um", " µm", "%", ",5", "e", "_"])
+        lambda n, unit: f"{n}{unit}",
+        st.floats(allow_nan=False).map(repr),
+        st.sampled_from(["um", " µm", "%", ",5", "e", "_"]),
     ),
     st.text("0123456789.,-+eE_ \u0665\u00b2µinfa", max_size=30),
     st.text("0123456789", min_size=4000, max_size=5000),
@@ -28,7 +31,12 @@ typed = st.one_of(
 @settings(max_examples=500)
 @given(typed)
 def test_numbers(text):
-    for read in (lambda t: number(t, above=0), lambda t: number(t, least=0), number, lambda t: whole(t, least=1)):
+    for read in (
+        lambda t: number(t, above=0),
+        lambda t: number(t, least=0),
+        number,
+        lambda t: whole(t, least=1),
+    ):
         try:
             value = read(text)
         except typer.BadParameter as error:
@@ -75,7 +83,21 @@ def mutated(draw):
             del data[at : at + draw(st.integers(1, 20))]
         elif kind == "insert":
             data[at:at] = draw(
-                st.sampled_from([b'"', b"\0", b";", b"\r", b"\n", b"\xff\xfe", b"~", b"://", b"fov1,", b"," * 50, b'"' * 99])
+                st.sampled_from(
+                    [
+                        b'"',
+                        b"\0",
+                        b";",
+                        b"\r",
+                        b"\n",
+                        b"\xff\xfe",
+                        b"~",
+                        b"://",
+                        b"fov1,",
+                        b"," * 50,
+                        b'"' * 99,
+                    ]
+                )
             )
         elif kind == "swap":
             data = data.replace(b",", draw(st.sampled_from([b";", b"\t", b"|"])))
@@ -96,15 +118,21 @@ def test_pairs(tmp_path_factory, data):
     assert list(out) == list(FOVS)
 
 
-names = st.text(st.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
-    lambda name: name not in (".", "..") and name.strip()
-)
+names = st.text(
+    st.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1, max_size=20
+).filter(lambda name: name not in (".", "..") and name.strip())
 
 
 @settings(max_examples=500)
-@given(st.lists(names, min_size=1, max_size=6, unique=True), st.lists(names, max_size=6, unique=True))
+@given(
+    st.lists(names, min_size=1, max_size=6, unique=True), st.lists(names, max_size=6, unique=True)
+)
 def test_draft(fovs, files):
-    rows = list(csv.DictReader(io.StringIO(draft(dict.fromkeys(fovs, ""), [place("masks/" + f) for f in files]))))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(draft(dict.fromkeys(fovs, ""), [place("masks/" + f) for f in files]))
+        )
+    )
     assert [r["image"] for r in rows[: len(fovs)]] == fovs
     given_ = [r["labels"] for r in rows if r["labels"]]
     assert len(given_) == len(set(given_)) == len({str(place("masks/" + f)) for f in files})

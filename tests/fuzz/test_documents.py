@@ -1,4 +1,5 @@
-"""JSON and TOML, cards, headers and kept state, mutated: a `PanimbusError` or a value, nothing else."""
+"""JSON and TOML, cards, headers and kept state, mutated: a `PanimbusError` or a value, nothing
+else."""
 
 import copy
 import json
@@ -24,9 +25,27 @@ MANY = settings(max_examples=500, deadline=None, suppress_health_check=list(Heal
 
 ODD = st.one_of(
     st.sampled_from(
-        [None, True, False, 0, -1, 10**30, 10**400, -(10**400), 1e308, -1e-308, float("nan"), float("inf"), "", "x" * 5000, "nan"]
+        [
+            None,
+            True,
+            False,
+            0,
+            -1,
+            10**30,
+            10**400,
+            -(10**400),
+            1e308,
+            -1e-308,
+            float("nan"),
+            float("inf"),
+            "",
+            "x" * 5000,
+            "nan",
+        ]
     ),
-    st.sampled_from([[], {}, [[]], {"": {}}, "../../x", "\0", "\ud800", "µ", [1, "a"], {"a": [None]}]),
+    st.sampled_from(
+        [[], {}, [[]], {"": {}}, "../../x", "\0", "\ud800", "µ", [1, "a"], {"a": [None]}]
+    ),
     st.floats(allow_nan=True),
     st.integers(),
     st.text(max_size=20),
@@ -36,7 +55,13 @@ ODD = st.one_of(
 def _places(data, at=()):
     """Every place in nested tables and lists."""
     yield at
-    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    inner = (
+        data.items()
+        if isinstance(data, dict)
+        else enumerate(data)
+        if isinstance(data, list)
+        else ()
+    )
     for key, value in inner:
         yield from _places(value, (*at, key))
 
@@ -93,7 +118,9 @@ def toml(data, prefix=""):
         elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             tables += [f"[[{prefix}{name}]]\n{toml(v, f'{prefix}{name}.')}" for v in value]
         else:
-            lines.append(f"{name} = {json.dumps(value) if isinstance(value, bool | str | list) else value!r}")
+            lines.append(
+                f"{name} = {json.dumps(value) if isinstance(value, bool | str | list) else value!r}"
+            )
     return "\n".join([*lines, *tables])
 
 
@@ -127,7 +154,13 @@ def test_normaliser(data):
 
 
 @MANY
-@given(data=damaged(json.dumps({**SCALE, "channels": {"CD3": {"normaliser": 3.5, "stats": {"outside": 1.0}}}}).encode()))
+@given(
+    data=damaged(
+        json.dumps(
+            {**SCALE, "channels": {"CD3": {"normaliser": 3.5, "stats": {"outside": 1.0}}}}
+        ).encode()
+    )
+)
 def test_normaliser_bytes(room, data):
     (room / "normaliser.json").write_bytes(data)
     with suppress(PanimbusError):
@@ -135,9 +168,10 @@ def test_normaliser_bytes(room, data):
 
 
 CARD = {
-    "name": "a", "architecture": "compact_unet", "settings": {"widths": [8, 12], "blocks": 1, "unshuffle": 2, "norm": False},
-    "planes": ["image", "interior"], "stats": ["q50"], "mpp": 1.0, "percentile": 99.9, "calibration": {"CD3": [1.0, 0.5]},
-    "metrics": {"a": {"b": 1}}, "threshold": 0.5,
+    "name": "a", "architecture": "compact_unet", "settings": {"widths": [8, 12], "blocks": 1,
+    "unshuffle": 2, "norm": False}, "planes": ["image", "interior"], "stats": ["q50"], "mpp": 1.0,
+    "percentile": 99.9, "calibration": {"CD3": [1.0, 0.5]}, "metrics": {"a": {"b": 1}},
+    "threshold": 0.5,
 }  # fmt: skip
 
 
@@ -156,7 +190,10 @@ def test_card(data):
 def files(room):
     """Small files of the right kinds: name -> bytes."""
     header = json.dumps(
-        {"__metadata__": {CARD_KEY: json.dumps(CARD)}, "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+        {
+            "__metadata__": {CARD_KEY: json.dumps(CARD)},
+            "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        }
     )
     out = {"safetensors": len(header).to_bytes(8, "little") + header.encode() + bytes(8)}
     (room / "made.onnx").write_bytes(b"\x08\x08\x3a\x04\x0a\x02ab")
@@ -179,18 +216,24 @@ def test_headers(room, files, kind, data):
 
 EVALUATION = {
     "calls": "c.csv", "unit": "marker", "draws": 10, "seed": 1, "radius_px": 60.0,
-    "dataset": [{"name": "a", "images": "x", "labels": ["y", "z"], "rename": {"a": "b"}, "silver": {"file": "s.csv"}}],
+    "dataset": [{"name": "a", "images": "x", "labels": ["y", "z"], "rename": {"a": "b"},
+    "silver": {"file": "s.csv"}}],
 }  # fmt: skip
 TRAINING = {
-    "extends": "small", "name": "m", "seed": 1, "net": {"architecture": "compact_unet", "settings": {"widths": [8, 12]}},
-    "data": {"crop": 64, "batch": 2}, "stages": {"naive": 10, "percentile": [85.0, 90.0]}, "machine": {"workers": 0},
+    "extends": "small", "name": "m", "seed": 1, "net": {"architecture": "compact_unet",
+    "settings": {"widths": [8, 12]}}, "data": {"crop": 64, "batch": 2}, "stages": {"naive": 10,
+    "percentile": [85.0, 90.0]}, "machine": {"workers": 0},
 }  # fmt: skip
 DATASET = {
     "name": "a", "images": {"f": "x"}, "labels": ["y"], "mpp": 0.5, "splits": {"f": "test"},
     "cells": {"table": "c.csv"}, "silver": {"thresholds": {"CD3": [1.0, 2.0]}, "exclude": ["CD4"]},
 }  # fmt: skip
 STORE = {"mpp": 0.5, "tile": 64, "overlap": 8, "datasets": [{"file": "a.toml", "share": 0.5}]}
-SWEEP = {"seeds": [0, 1], "base": {"extends": "small"}, "arm": [{"name": "a", "settings": {"data": {"crop": 64}}}, {"name": "b"}]}
+SWEEP = {
+    "seeds": [0, 1],
+    "base": {"extends": "small"},
+    "arm": [{"name": "a", "settings": {"data": {"crop": 64}}}, {"name": "b"}],
+}
 
 
 def _readers():
@@ -260,7 +303,9 @@ def test_request(room, data):
     asked |= {"model_sha256": "0" * 64, "version": __version__}
     document = {"format": 1, "request": asked, "shards": 2, "command": ["panimbus"], "folder": "/"}
     (room / "request.json").write_text(json.dumps(data.draw(mutated(document))))
-    (room / "backend.json").write_text(json.dumps(data.draw(st.one_of(st.just({"format": 1, "backend": "x"}), ODD))))
+    (room / "backend.json").write_text(
+        json.dumps(data.draw(st.one_of(st.just({"format": 1, "backend": "x"}), ODD)))
+    )
     with suppress(PanimbusError):
         told = read_told(room)
         told.request.normaliser()
@@ -277,6 +322,8 @@ def test_store_info(room, data):
     info["datasets"] = [{"name": "a", "share": 1.0, "markers": ["CD3"], "fovs": 1, "source": "x"}]
     document = {"info": info, "scales": {"a": SCALE}, "rows": 1}
     (room / "store.json").write_text(json.dumps(data.draw(mutated(document))))
-    (room / "examples.csv").write_text(f"{','.join(COLUMNS)}\na,f,p,train,CD3,t,5,2,0,0,0,tiles/a,0\n")
+    (room / "examples.csv").write_text(
+        f"{','.join(COLUMNS)}\na,f,p,train,CD3,t,5,2,0,0,0,tiles/a,0\n"
+    )
     with suppress(PanimbusError):
         assert len(Store.open(room)) == 1

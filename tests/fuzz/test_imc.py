@@ -38,10 +38,14 @@ ODD = [
 
 @st.composite
 def changes(draw, size):
-    """Places and what is done there: cut, inserted, put in place of, or a stretch that is doubled."""
+    """Places and what is done there: cut, inserted, put in place of, or a stretch that is
+    doubled."""
     out = []
     for _ in range(draw(st.integers(1, 4))):
-        at, what = draw(st.integers(0, size - 1)), draw(st.sampled_from(["end", "cut", "insert", "flip", "double"]))
+        at, what = (
+            draw(st.integers(0, size - 1)),
+            draw(st.sampled_from(["end", "cut", "insert", "flip", "double"])),
+        )
         out.append((what, at, draw(st.integers(1, 60)), draw(st.sampled_from(ODD))))
     return out
 
@@ -100,7 +104,8 @@ def test_bytes_of_mcd(tmp_path_factory, todo):
 
 
 FIELDS = (
-    "ID", "MaxX", "MaxY", "DataStartOffset", "DataEndOffset", "ValueBytes", "AcquisitionROIID", "OrderNumber", "ChannelName",
+    "ID", "MaxX", "MaxY", "DataStartOffset", "DataEndOffset", "ValueBytes", "AcquisitionROIID",
+    "OrderNumber", "ChannelName",
 )  # fmt: skip
 VALUES = [*(odd.decode("latin-1") for odd in ODD), "X", "Y", "Er(1)"]
 

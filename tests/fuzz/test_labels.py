@@ -26,12 +26,27 @@ def _square(x, y, size=5):
 
 
 def _document():
-    polygons = [{"type": "Polygon", "coordinates": [_square(8 * i, 7 * j)]} for i in range(5) for j in range(4)]
-    polygons[3] = {"type": "MultiPolygon", "coordinates": [[_square(24, 0, 2)], [_square(27, 3, 2)]]}
-    polygons[5] = {"type": "GeometryCollection", "geometries": [polygons[5], {"type": "Point", "coordinates": [1, 2]}]}
+    polygons = [
+        {"type": "Polygon", "coordinates": [_square(8 * i, 7 * j)]}
+        for i in range(5)
+        for j in range(4)
+    ]
+    polygons[3] = {
+        "type": "MultiPolygon",
+        "coordinates": [[_square(24, 0, 2)], [_square(27, 3, 2)]],
+    }
+    polygons[5] = {
+        "type": "GeometryCollection",
+        "geometries": [polygons[5], {"type": "Point", "coordinates": [1, 2]}],
+    }
     kinds = ["cell"] * 18 + ["detection", "annotation"]
     features = [
-        {"type": "Feature", "id": f"id-{k}", "geometry": g, "properties": {"objectType": kind, "name": f"n{k}"}}
+        {
+            "type": "Feature",
+            "id": f"id-{k}",
+            "geometry": g,
+            "properties": {"objectType": kind, "name": f"n{k}"},
+        }
         for k, (g, kind) in enumerate(zip(polygons, kinds, strict=True))
     ]
     return {"type": "FeatureCollection", "features": features}
@@ -47,7 +62,17 @@ ODD = st.one_of(
     st.text(max_size=5),
     st.just([]),
     st.just({}),
-    st.sampled_from([[[]], [[[0, 0]]], [_square(0, 0, 60)], "Polygon", "GeometryCollection", [[1, 2], [3]], [[["x", "y"]] * 4]]),
+    st.sampled_from(
+        [
+            [[]],
+            [[[0, 0]]],
+            [_square(0, 0, 60)],
+            "Polygon",
+            "GeometryCollection",
+            [[1, 2], [3]],
+            [[["x", "y"]] * 4],
+        ]
+    ),
 )
 
 
@@ -100,11 +125,15 @@ def test_geojson_bytes(tmp_path_factory, inserted, at, dropped):
     assert whole.shape == SHAPE
 
 
-@pytest.mark.parametrize("opening", ["[", '{"a":', '{"features":[', '{"type":"GeometryCollection","geometries":['])
+@pytest.mark.parametrize(
+    "opening", ["[", '{"a":', '{"features":[', '{"type":"GeometryCollection","geometries":[']
+)
 @pytest.mark.parametrize("depth", [50, 900, 100_000])
 def test_geojson_nested_deep(tmp_path, opening, depth):
     (tmp_path / "x.geojson").write_text(
-        opening * depth + "1" + "".join({"[": "]", "{": "}"}[c] for c in reversed(opening * depth) if c in "[{")
+        opening * depth
+        + "1"
+        + "".join({"[": "]", "{": "}"}[c] for c in reversed(opening * depth) if c in "[{")
     )
     with pytest.raises(PanimbusError):
         _refused_or_read(tmp_path / "x.geojson")
@@ -122,7 +151,10 @@ LABELS = (np.kron(np.arange(1, 31).reshape(5, 6), np.ones((8, 8), int))).astype(
 FILES = [
     _tiff(LABELS),
     _tiff(LABELS.astype(np.uint32), compression="zlib", tile=(16, 16)),
-    _tiff(np.stack([LABELS * 0, LABELS >> 4, LABELS * 7 & 255], -1).astype(np.uint8), photometric="rgb"),
+    _tiff(
+        np.stack([LABELS * 0, LABELS >> 4, LABELS * 7 & 255], -1).astype(np.uint8),
+        photometric="rgb",
+    ),
     _tiff(LABELS.astype(np.int32), bigtiff=True, rowsperstrip=7),
 ]
 
@@ -146,7 +178,9 @@ def test_label_files(tmp_path_factory, which, data):
     content = bytearray(FILES[which])
     front = len(content) if which < 4 else min(len(content), 140)
     for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, front - 1))] = data.draw(st.sampled_from([0, 1, 7, 127, 128, 255]))
+        content[data.draw(st.integers(0, front - 1))] = data.draw(
+            st.sampled_from([0, 1, 7, 127, 128, 255])
+        )
     content = content[: data.draw(st.sampled_from([len(content), len(content) // 2, 20, 9]))]
     path = tmp_path_factory.getbasetemp() / "fuzz.bin"
     path.write_bytes(content)
@@ -155,7 +189,11 @@ def test_label_files(tmp_path_factory, which, data):
 
 
 @MANY
-@given(st.integers(0, 10**6), st.sampled_from(["uint8", "uint16", "int16", "uint32", "int64", "uint64"]), st.floats(0.01, 50))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["uint8", "uint16", "int16", "uint32", "int64", "uint64"]),
+    st.floats(0.01, 50),
+)
 def test_label_values(seed, dtype, mpp):
     """Whatever the values are: cells with finite numbers, a refusal, or a word about them."""
     rng = np.random.default_rng(seed)

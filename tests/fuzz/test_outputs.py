@@ -53,11 +53,21 @@ def _table(fovs, channels):
     parts = []
     for k, fov in enumerate(fovs):
         score = np.full((2, len(channels)), (k + 1) / 8, np.float32)
-        parts.append(FovScores(fov, np.array([1, 9]), score, score, score, np.ones(2), np.ones((2, 2)), mpp=0.5))
+        parts.append(
+            FovScores(
+                fov, np.array([1, 9]), score, score, score, np.ones(2), np.ones((2, 2)), mpp=0.5
+            )
+        )
     inputs = json.dumps({fov: {"mpp": 0.5} for fov in fovs})
     provenance = {"version": "1", "threshold": 0.5, "scale": "{}", "inputs": inputs}
     threshold = dict.fromkeys(channels, 0.5)
-    return to_anndata(parts, channels, normaliser=dict.fromkeys(channels, 1.0), provenance=provenance, thresholds=threshold)
+    return to_anndata(
+        parts,
+        channels,
+        normaliser=dict.fromkeys(channels, 1.0),
+        provenance=provenance,
+        thresholds=threshold,
+    )
 
 
 def _writable(*groups):
@@ -83,9 +93,13 @@ def test_h5ad(fovs, channels):
 @settings(max_examples=500)
 @given(NAMES, NAMES)
 def test_csv(fovs, channels):
-    """The reader takes spaces off both ends of a name, and finds the columns of cells by many names: such are no markers."""
+    """The reader takes spaces off both ends of a name, and finds the columns of cells by many
+    names: such are no markers."""
     columns = (fov_column(), cell_column())
-    assume(_writable(fovs, channels) and all(n == n.strip() and n.isprintable() for n in (*fovs, *channels)))
+    assume(
+        _writable(fovs, channels)
+        and all(n == n.strip() and n.isprintable() for n in (*fovs, *channels))
+    )
     assume(not any(is_alias(c, columns) or not c.strip("'") for c in channels))
     with tempfile.TemporaryDirectory() as folder:
         write_csv(Path(folder) / "cells.csv", to_frame(_table(fovs, channels)))
@@ -93,7 +107,9 @@ def test_csv(fovs, channels):
         back = read_scores(Path(folder) / "cells.csv")
     assert back.var_names.tolist() == channels
     assert back.obs["fov_id"].astype(str).tolist() == [f for f in fovs for _ in range(2)]
-    assert not any(cell.startswith(("=", "@")) for row in csv.reader(io.StringIO(text)) for cell in row)
+    assert not any(
+        cell.startswith(("=", "@")) for row in csv.reader(io.StringIO(text)) for cell in row
+    )
 
 
 @settings(max_examples=500)

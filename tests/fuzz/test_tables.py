@@ -1,4 +1,5 @@
-"""Tables, calls, annotations, edits, thresholds, rules: whatever the bytes, nothing but our own errors comes out."""
+"""Tables, calls, annotations, edits, thresholds, rules: whatever the bytes, nothing but our own
+errors comes out."""
 
 import faulthandler
 import json
@@ -32,7 +33,23 @@ ODD = st.sampled_from(
      "\n", "\0", "\ufeff", "\ud7ff", "=1+1", "#", "None", "true", " ", "é", "0x10", "1_000", "²", "1e5", "+3", "--3", "1.0.0"]
 )  # fmt: skip
 VALUES = st.sampled_from(
-    [0, -1, 1.5, 2**53 + 1, 10**30, float("nan"), float("inf"), True, None, "x", "", [], {}, [[]], {"op": 1}]
+    [
+        0,
+        -1,
+        1.5,
+        2**53 + 1,
+        10**30,
+        float("nan"),
+        float("inf"),
+        True,
+        None,
+        "x",
+        "",
+        [],
+        {},
+        [[]],
+        {"op": 1},
+    ]
 )
 
 
@@ -45,7 +62,8 @@ def _quiet():
 
 @st.composite
 def spoilt(draw, text):
-    """Bytes of a table that is nearly as it was: fields swapped for odd ones, another encoding, bytes flipped, cut or put in."""
+    """Bytes of a table that is nearly as it was: fields swapped for odd ones, another encoding,
+    bytes flipped, cut or put in."""
     fields = draw(st.lists(st.tuples(st.integers(0, 10**6), ODD), max_size=4))
     lines = [line.split(",") for line in text.splitlines()]
     for place, odd in fields:
@@ -54,10 +72,21 @@ def spoilt(draw, text):
     if draw(st.booleans()):
         line = lines[draw(st.integers(0, len(lines) - 1))]
         line.extend([draw(ODD)] * draw(st.integers(1, 3)))
-    separator, newline = draw(st.sampled_from(",,;\t|")), draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
-    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]))
-    data = bytearray(newline.join(separator.join(line) for line in lines).encode(encoding, "replace"))
-    for place, byte in draw(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3)):
+    separator, newline = (
+        draw(st.sampled_from(",,;\t|")),
+        draw(st.sampled_from(["\n", "\n", "\r\n", "\r"])),
+    )
+    encoding = draw(
+        st.sampled_from(
+            ["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]
+        )
+    )
+    data = bytearray(
+        newline.join(separator.join(line) for line in lines).encode(encoding, "replace")
+    )
+    for place, byte in draw(
+        st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3)
+    ):
         data[place % len(data)] = byte
     if draw(st.integers(0, 4)) == 0:
         del data[draw(st.integers(0, len(data))) :]
@@ -74,14 +103,28 @@ def documents(draw, document):
     for _ in range(draw(st.integers(0, 3))):
         at = data
         while isinstance(at, (dict, list)) and at:
-            key = draw(st.sampled_from(sorted(at))) if isinstance(at, dict) else draw(st.integers(0, len(at) - 1))
+            key = (
+                draw(st.sampled_from(sorted(at)))
+                if isinstance(at, dict)
+                else draw(st.integers(0, len(at) - 1))
+            )
             if not isinstance(at[key], (dict, list)) or draw(st.booleans()):
                 at[key] = json.loads(json.dumps(draw(VALUES)))  # a copy
                 break
             at = at[key]
     text = json.dumps(data)
     cut = draw(st.integers(0, len(text)))
-    return draw(st.sampled_from([text, text, text, text[:cut], text[:cut] + draw(st.sampled_from('[{"\0,')) * 300 + text[cut:]]))
+    return draw(
+        st.sampled_from(
+            [
+                text,
+                text,
+                text,
+                text[:cut],
+                text[:cut] + draw(st.sampled_from('[{"\0,')) * 300 + text[cut:],
+            ]
+        )
+    )
 
 
 def survives(read, data, name):
@@ -98,11 +141,15 @@ def survives(read, data, name):
     assert "\0" not in message
 
 
-SCORES = "fov,label,CD3,CD20,area_um2,note\n" + "".join(f"f{k % 2},{k},0.{k},{k}.5,30,a\n" for k in range(1, 6))
+SCORES = "fov,label,CD3,CD20,area_um2,note\n" + "".join(
+    f"f{k % 2},{k},0.{k},{k}.5,30,a\n" for k in range(1, 6)
+)
 CALLS = "dataset,fov,cell_id,channel,call,annotator,time,sampling_weight\n" + "".join(
     f"d,f,{k},CD3,{call},a,t,{k}.5\n" for k, call in enumerate(gold.CALLS, 1)
 )
-PAN_M = "dataset,fov,cell_id,channel,activity\n" + "".join(f"d,f,{k + 1},CD3,{k}\n" for k in range(4))
+PAN_M = "dataset,fov,cell_id,channel,activity\n" + "".join(
+    f"d,f,{k + 1},CD3,{k}\n" for k in range(4)
+)
 SILVER = "fov,cell_id,channel,label\nf,1,CD3,1\nf,2,CD3,0.5\nf,3,CD3,\n"
 MATRIX = "type,CD3,CD20\nT cell,+,-\nB cell,neg,pos\nother,?,\n"
 
@@ -144,7 +191,9 @@ def test_limits(data):
 
 
 @FIVE_HUNDRED
-@given(spoilt("marker,threshold\nCD3,0.5\nCD20,0.7\n"), st.text(max_size=40), st.lists(ODD, max_size=6))
+@given(
+    spoilt("marker,threshold\nCD3,0.5\nCD20,0.7\n"), st.text(max_size=40), st.lists(ODD, max_size=6)
+)
 def test_thresholds(data, text, odd):
     survives(lambda path: parse_thresholds(str(path), ["CD3", "CD20"]), data, "thresholds.csv")
     for given_text in (text, "CD3=0.5," + "=".join(odd)):
@@ -189,7 +238,11 @@ OBJECT = {
 
 
 @FIVE_HUNDRED
-@given(documents({"type": "FeatureCollection", "features": [OBJECT, OBJECT | {"properties": {"name": "8"}}]}))
+@given(
+    documents(
+        {"type": "FeatureCollection", "features": [OBJECT, OBJECT | {"properties": {"name": "8"}}]}
+    )
+)
 def test_annotations_of_qupath(text):
     survives(lambda path: import_calls([path], annotator="a", time="t"), text, "a.geojson")
 
@@ -200,14 +253,19 @@ def h5ad(tmp_path_factory):
     import pandas as pd
 
     path = tmp_path_factory.mktemp("h5ad") / "t.h5ad"
-    obs = pd.DataFrame({"fov_id": pd.Categorical(["f"] * 4), "cell_id": [1, 2, 3, 4]}, index=list("abcd"))
-    made = anndata.AnnData(np.full((4, 2), 0.5, np.float32), obs=obs, var=pd.DataFrame(index=["CD3", "CD20"]))
+    obs = pd.DataFrame(
+        {"fov_id": pd.Categorical(["f"] * 4), "cell_id": [1, 2, 3, 4]}, index=list("abcd")
+    )
+    made = anndata.AnnData(
+        np.full((4, 2), 0.5, np.float32), obs=obs, var=pd.DataFrame(index=["CD3", "CD20"])
+    )
     made.write_h5ad(path, compression="gzip")
     return path.read_bytes()
 
 
 def _in_a_child(check):
-    """Exit status of ``check()`` in a process of its own: 0 if it returned, 1 if it raised, negative if a signal ended it."""
+    """Exit status of ``check()`` in a process of its own: 0 if it returned, 1 if it raised,
+    negative if a signal ended it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
         child = os.fork()
@@ -225,9 +283,14 @@ def _in_a_child(check):
 @FIVE_HUNDRED
 @given(st.data())
 def test_anndata(h5ad, data):
-    """Flipped bytes alone: HDF5 has a checksum for little of them, and its library itself may crash (in a child, then)."""
+    """Flipped bytes alone: HDF5 has a checksum for little of them, and its library itself may crash
+    (in a child, then)."""
     spoilt = bytearray(h5ad)
-    for place, byte in data.draw(st.lists(st.tuples(st.integers(0, len(h5ad) - 1), st.integers(0, 255)), min_size=1, max_size=6)):
+    for place, byte in data.draw(
+        st.lists(
+            st.tuples(st.integers(0, len(h5ad) - 1), st.integers(0, 255)), min_size=1, max_size=6
+        )
+    ):
         spoilt[place] = byte
     if data.draw(st.integers(0, 5)) == 0:
         del spoilt[data.draw(st.integers(0, len(spoilt))) :]

@@ -19,7 +19,24 @@ from panimbus.io.xmltext import parse
 
 FUZZ = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 PLANES = np.arange(3 * 20 * 24, dtype=np.uint16).reshape(3, 20, 24)
-NUMBERS = (0, 1, 2, 7, 8, 255, 256, 32767, 32768, 65535, 1 << 20, 1 << 30, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, (1 << 64) - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    255,
+    256,
+    32767,
+    32768,
+    65535,
+    1 << 20,
+    1 << 30,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    (1 << 64) - 1,
+)
 WORDS = (
     "",
     "many",
@@ -60,17 +77,35 @@ def _mibi():
     out = io.BytesIO()
     with tifffile.TiffWriter(out) as tif:
         for name, plane in zip("abc", PLANES, strict=True):
-            text = {"image.type": "SIMS", "channel.mass": 1, "channel.target": name, "mibi.size": 25}
+            text = {
+                "image.type": "SIMS",
+                "channel.mass": 1,
+                "channel.target": name,
+                "mibi.size": 25,
+            }
             tif.write(plane, description=json.dumps(text), metadata=None)
     return out.getvalue()
 
 
 _QPI = "<PerkinElmer-QPI-ImageDescription><ImageType>FullResolution</ImageType><Name>a</Name></PerkinElmer-QPI-ImageDescription>"
 SEEDS = [
-    _file(ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["a", "b", "c"]}, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}),
+    _file(
+        ome=True,
+        metadata={
+            "axes": "CYX",
+            "Channel": {"Name": ["a", "b", "c"]},
+            "PhysicalSizeX": 0.5,
+            "PhysicalSizeY": 0.5,
+        },
+    ),
     _file(description=XML.replace("µ", "&#181;"), metadata=None),
     _file(imagej=True, metadata={"axes": "CYX", "Labels": ["a", "b", "c"]}),
-    _file(metadata={"axes": "CYX", "Channel": {"Name": ["a", "b", "c"]}}, tile=(16, 16), compression="zlib", predictor=2),
+    _file(
+        metadata={"axes": "CYX", "Channel": {"Name": ["a", "b", "c"]}},
+        tile=(16, 16),
+        compression="zlib",
+        predictor=2,
+    ),
     _file(byteorder=">", bigtiff=True, rowsperstrip=7, compression="lzw"),
     _file(np.moveaxis(PLANES, 0, -1), planarconfig="contig", compression="packbits"),
     _file(planarconfig="separate", metadata=None),
@@ -86,7 +121,9 @@ SEEDS = [
 def changed_bytes(draw, seeds):
     """A valid document with bytes flipped, cut, inserted or repeated, and numbers overwritten."""
     data = bytearray(draw(st.sampled_from(seeds)))
-    early = len(data) if draw(st.booleans()) else min(len(data), 600)  # most of what is parsed stands near the start
+    early = (
+        len(data) if draw(st.booleans()) else min(len(data), 600)
+    )  # most of what is parsed stands near the start
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, max(early - 1, 0)))
         kind = draw(st.sampled_from(("flip", "number", "cut", "insert", "repeat", "end")))
@@ -115,12 +152,23 @@ def changed_tags(draw, seeds):
     big = data[2:4] in (b"+\x00", b"\x00+")
     at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
     count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
-    fields = ((0, "H"), (2, "H"), (4, "Q"), (12, "Q")) if big else ((0, "H"), (2, "H"), (4, "I"), (8, "I"))
+    fields = (
+        ((0, "H"), (2, "H"), (4, "Q"), (12, "Q"))
+        if big
+        else ((0, "H"), (2, "H"), (4, "I"), (8, "I"))
+    )
     for _ in range(draw(st.integers(1, 3))):
-        start = at + (8 + 20 * draw(st.integers(0, count - 1)) if big else 2 + 12 * draw(st.integers(0, count - 1)))
+        start = at + (
+            8 + 20 * draw(st.integers(0, count - 1))
+            if big
+            else 2 + 12 * draw(st.integers(0, count - 1))
+        )
         offset, kind = draw(st.sampled_from(fields))
         limit = (1 << 8 * struct.calcsize(kind)) - 1
-        value = draw(st.one_of(st.sampled_from(NUMBERS), st.integers(0, 20), st.integers(254, 340))) & limit
+        value = (
+            draw(st.one_of(st.sampled_from(NUMBERS), st.integers(0, 20), st.integers(254, 340)))
+            & limit
+        )
         struct.pack_into(order + kind, data, start + offset, value)
     return bytes(data)
 
@@ -135,7 +183,14 @@ def changed_text(draw):
         at = draw(st.integers(0, max(len(text) - 1, 0)))
         if kind == "value" and len(parts) > 2:
             k = 2 * draw(st.integers(0, (len(parts) - 2) // 2)) + 1
-            parts[k] = draw(st.one_of(st.sampled_from(WORDS), st.text(max_size=12), st.integers().map(str), st.floats().map(str)))
+            parts[k] = draw(
+                st.one_of(
+                    st.sampled_from(WORDS),
+                    st.text(max_size=12),
+                    st.integers().map(str),
+                    st.floats().map(str),
+                )
+            )
             text = '"'.join(parts)
         elif kind == "cut":
             text = text[:at] + text[at + draw(st.integers(1, 80)) :]
@@ -147,7 +202,11 @@ def changed_text(draw):
         else:
             text = (
                 text[:at]
-                + draw(st.sampled_from(("<!DOCTYPE x [<!ENTITY a 'b'>]>", "&a;", "<!--", "]]>", "<?x?>", "\x0b")))
+                + draw(
+                    st.sampled_from(
+                        ("<!DOCTYPE x [<!ENTITY a 'b'>]>", "&a;", "<!--", "]]>", "<?x?>", "\x0b")
+                    )
+                )
                 + text[at:]
             )
     return text

@@ -31,7 +31,14 @@ SLOWEST = 200_000
 def _stores(folder):
     """Name -> a small store of each kind, each of which can be read."""
     write(folder / "v2", IMAGE, "0.4", labels={"cells": LABELS}, names="ab", chunks=(1, 8, 8))
-    write(folder / "v3", IMAGE, labels={"cells": LABELS}, names="ab", chunks=(1, 8, 8), compressors=zarr.codecs.GzipCodec())
+    write(
+        folder / "v3",
+        IMAGE,
+        labels={"cells": LABELS},
+        names="ab",
+        chunks=(1, 8, 8),
+        compressors=zarr.codecs.GzipCodec(),
+    )
     write(folder / "sharded", IMAGE, names="ab", chunks=(1, 4, 4), shards=(1, 8, 8))
     group = zarr.open_group(str(folder / "spatial"), mode="w")
     group.attrs["spatialdata_attrs"] = {"version": "0.2"}
@@ -49,7 +56,9 @@ def _stores(folder):
         meta["attributes"]["ome"]["multiscales"][0]["coordinateTransformations"] = [step]
         document.write_text(json.dumps(meta))
     for kind in ("images", "labels"):
-        (folder / "spatial" / kind / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+        (folder / "spatial" / kind / "zarr.json").write_text(
+            '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+        )
     return {path.name: path for path in sorted(folder.iterdir())}
 
 
@@ -59,7 +68,9 @@ def stores(tmp_path_factory):
 
 
 def _documents(store):
-    return sorted(p for p in store.rglob("*") if p.name in ("zarr.json", ".zattrs", ".zarray", ".zgroup"))
+    return sorted(
+        p for p in store.rglob("*") if p.name in ("zarr.json", ".zattrs", ".zarray", ".zgroup")
+    )
 
 
 def _chunks(store):
@@ -89,7 +100,13 @@ def test_the_stores_are_good(stores, name):
 def _places(value, path=()):
     """Paths of all values inside a document."""
     yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, one in inner:
         yield from _places(one, (*path, key))
 
@@ -133,7 +150,11 @@ def test_values_of_documents(stores, name, document, places, odd, what):
     data = json.loads(text)
     there = [p for p in _places(data) if p] or [()]
     try:
-        path.write_text(json.dumps(_changed(data, [there[p % len(there)] for p in places if there != [()]], odd, what)))
+        path.write_text(
+            json.dumps(
+                _changed(data, [there[p % len(there)] for p in places if there != [()]], odd, what)
+            )
+        )
         _read(stores[name])
     finally:
         path.write_text(text)
@@ -146,7 +167,8 @@ def test_values_of_documents(stores, name, document, places, odd, what):
     chunk=st.booleans(),
     at=st.integers(0, 3000),
     what=st.sampled_from(["end", "cut", "insert", "flip"]),
-    odd=st.binary(max_size=6) | st.sampled_from([b"[" * 5000, b"1e999", b"NaN", b"\xff" * 16, b"\0" * 100]),
+    odd=st.binary(max_size=6)
+    | st.sampled_from([b"[" * 5000, b"1e999", b"NaN", b"\xff" * 16, b"\0" * 100]),
 )
 def test_bytes_of_files(stores, name, number, chunk, at, what, odd):
     files = _chunks(stores[name]) if chunk else _documents(stores[name])
@@ -157,7 +179,9 @@ def test_bytes_of_files(stores, name, number, chunk, at, what, odd):
         "end": data[:at],
         "cut": data[:at] + data[at + len(odd) + 1 :],
         "insert": data[:at] + odd + data[at:],
-        "flip": data[:at] + bytes([data[at] ^ (odd[0] if odd else 1)]) + data[at + 1 :] if data else odd,
+        "flip": (
+            data[:at] + bytes([data[at] ^ (odd[0] if odd else 1)]) + data[at + 1 :] if data else odd
+        ),
     }[what]
     try:
         path.write_bytes(new)

@@ -17,10 +17,30 @@ CARDS = {
         "architecture": "compact_unet",
         "settings": {"widths": (4, 6, 8)},
         "planes": tuple(PLANES),
-        "stats": ("q10", "q25", "q50", "q75", "q90", "q97", "outside", "otsu", "q50/otsu", "outside/otsu", "counterstain"),
+        "stats": (
+            "q10",
+            "q25",
+            "q50",
+            "q75",
+            "q90",
+            "q97",
+            "outside",
+            "otsu",
+            "q50/otsu",
+            "outside/otsu",
+            "counterstain",
+        ),
     },
-    "plain": {"architecture": "compact_unet", "settings": {"widths": (4, 6, 8)}, "planes": ("image", "interior")},
-    "same": {"architecture": "paper_unet", "settings": {"depth": 5, "root": 2}, "planes": ("image", "interior")},
+    "plain": {
+        "architecture": "compact_unet",
+        "settings": {"widths": (4, 6, 8)},
+        "planes": ("image", "interior"),
+    },
+    "same": {
+        "architecture": "paper_unet",
+        "settings": {"depth": 5, "root": 2},
+        "planes": ("image", "interior"),
+    },
     "valid": {
         "architecture": "paper_unet",
         "settings": {"depth": 5, "root": 2},
@@ -48,7 +68,8 @@ def _net(card, seed):
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """``model(kind, seed=0)``: path of a model file; kinds: compact, plain (the same, no statistics), same, valid (paper's)."""
+    """``model(kind, seed=0)``: path of a model file; kinds: compact, plain (the same, no
+    statistics), same, valid (paper's)."""
     from panimbus.model.weights import save_model
 
     folder = tmp_path_factory.mktemp("models")
@@ -66,7 +87,9 @@ def net():
     """``net(path)``: the torch module in a model file, and its card."""
     from panimbus.model.weights import load_torch
 
-    pytest.importorskip("torch").set_num_threads(1)  # these nets are far smaller than what it costs to wake threads
+    pytest.importorskip("torch").set_num_threads(
+        1
+    )  # these nets are far smaller than what it costs to wake threads
     return lambda path: load_torch(path.with_suffix(".safetensors"))
 
 
@@ -77,7 +100,8 @@ def _backends():
 
 @pytest.fixture(autouse=True)
 def _compile_once(monkeypatch, _backends):
-    """Compiling takes longer than these small images: one compiled model serves many runs, as it serves many FOVs."""
+    """Compiling takes longer than these small images: one compiled model serves many runs, as it
+    serves many FOVs."""
     real = module.make_backend
 
     def cached(files, **settings):
@@ -91,7 +115,8 @@ def _compile_once(monkeypatch, _backends):
 
 @pytest.fixture
 def fov(make_tissue):
-    """``fov((Y, X), n, fov_id=, mpp=, ...)``: a FOV with touching cells; the rest goes to `make_tissue`."""
+    """``fov((Y, X), n, fov_id=, mpp=, ...)``: a FOV with touching cells; the rest goes to
+    `make_tissue`."""
 
     def make(shape=(72, 56), n=25, *, fov_id="f1", mpp=1.0, channels=2, **kwargs):
         image, labels = make_tissue(shape, n, channels=channels, **kwargs)
@@ -102,11 +127,20 @@ def fov(make_tissue):
 
 @pytest.fixture
 def run():
-    """``run(fovs, model, tta="none", tile=..., ...)``: `predict` in float32; unknown words go to it as they are."""
+    """``run(fovs, model, tta="none", tile=..., ...)``: `predict` in float32; unknown words go to it
+    as they are."""
 
-    def call(fovs, model, *, tta="none", tile=576, precision="float32", threads=1, maps=False, **kwargs):
+    def call(
+        fovs, model, *, tta="none", tile=576, precision="float32", threads=1, maps=False, **kwargs
+    ):
         settings = PredictSettings(
-            tta=tta, tile=tile, precision=precision, device="cpu", threads=threads, maps=maps, allow_odd_labels=True
+            tta=tta,
+            tile=tile,
+            precision=precision,
+            device="cpu",
+            threads=threads,
+            maps=maps,
+            allow_odd_labels=True,
         )
         return predict(fovs, model=model, settings=settings, **kwargs)
 
@@ -118,7 +152,10 @@ def same_table():
     """``same_table(a, b)``: two cell tables are equal to the last bit."""
 
     def check(a, b):
-        a, b = a.copy(), b.copy()  # a view has data frames of another class, and lacks categories that are not used
+        a, b = (
+            a.copy(),
+            b.copy(),
+        )  # a view has data frames of another class, and lacks categories that are not used
         pd.testing.assert_frame_equal(a.obs, b.obs, check_categorical=False)
         assert list(a.var_names) == list(b.var_names)
         np.testing.assert_array_equal(a.X, b.X)
@@ -133,7 +170,8 @@ def same_table():
 
 @pytest.fixture(scope="session")
 def at_centres():
-    """Labels at the centres of blocks of ``step`` x ``step`` pixels, one by one: an even block's four central pixels vote."""
+    """Labels at the centres of blocks of ``step`` x ``step`` pixels, one by one: an even block's
+    four central pixels vote."""
 
     def sample(labels, step):
         if step % 2:

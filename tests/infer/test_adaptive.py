@@ -1,4 +1,5 @@
-"""Adaptive test-time augmentation: how many views are taken, what becomes of them, and that it is the same however it is run."""
+"""Adaptive test-time augmentation: how many views are taken, what becomes of them, and that it is
+the same however it is run."""
 
 import numpy as np
 import pytest
@@ -17,24 +18,36 @@ def test_stages():
     assert stages("full") == (8,)
     assert stages("auto") == STAGES == (1, 2, 4, 8)
     assert views("auto") == views("full")
-    assert all(8 % stage == 0 for stage in STAGES)  # what is left out is replaced by what is there, each equally often
+    assert all(
+        8 % stage == 0 for stage in STAGES
+    )  # what is left out is replaced by what is there, each equally often
 
 
 def test_expected_changes_literal():
     assert expected_changes(np.array([0.5]), 1, 0.5) == 0.5
     assert expected_changes(np.array([0.5, 1.0]), 4, 0.5) == pytest.approx(0.25)
-    assert expected_changes(np.array([0.5 + 0.121, 0.5 - 0.121]), 1, 0.5) == pytest.approx(0.158655, abs=1e-6)
+    assert expected_changes(np.array([0.5 + 0.121, 0.5 - 0.121]), 1, 0.5) == pytest.approx(
+        0.158655, abs=1e-6
+    )
     assert expected_changes(np.zeros(0), 1, 0.5) == 0
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.sampled_from([1, 2, 4]), st.floats(0.1, 0.9))
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=20),
+    st.sampled_from([1, 2, 4]),
+    st.floats(0.1, 0.9),
+)
 def test_laws(scores, count, threshold):
     mean = np.array(scores)
     found = expected_changes(mean, count, threshold)
     assert 0 <= found <= 0.5 + 1e-12
-    assert expected_changes(2 * threshold - mean, count, threshold) == pytest.approx(found, abs=1e-12)  # both sides alike
+    assert expected_changes(2 * threshold - mean, count, threshold) == pytest.approx(
+        found, abs=1e-12
+    )  # both sides alike
     if count < 4:
-        assert expected_changes(mean, 2 * count, threshold) <= found + 1e-12  # more views leave less open
+        assert (
+            expected_changes(mean, 2 * count, threshold) <= found + 1e-12
+        )  # more views leave less open
     assert enough(mean, 8, threshold)
 
 
@@ -81,13 +94,15 @@ def test_some_views(model, fov, run, monkeypatch, taken):
     auto = run(f, model("compact"), tta="auto")
     assert {count for _, _, count in taken} == {2}
     one = run(f, model("compact"), tta="none")
-    # the mean of two values and one of them give the other: their standard deviation is the distance to the mean
+    # the mean of two values and one of them give the other: their standard deviation is the
+    # distance to the mean
     np.testing.assert_allclose(np.abs(auto.X - one.X), auto.layers["score_sd"], atol=1e-6)
     assert auto.layers["score_sd"].max() > 1e-4
 
 
 def test_each_tile_for_itself_in_any_order(model, fov, run, monkeypatch, taken):
-    """Tiles of one FOV stop at different stages; blocks and threads change neither the number of views nor the scores."""
+    """Tiles of one FOV stop at different stages; blocks and threads change neither the number of
+    views nor the scores."""
     f = fov((331, 270), 900, channels=3)
     kwargs = {"tile": 112, "tta": "auto"}
     values = sorted(_expected(run, f, model("compact")))
@@ -108,7 +123,13 @@ def _expected(run, f, model):
     """What `expected_changes` says after the first view of each tile and channel."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "enough", lambda mean, count, threshold: seen.append(expected_changes(mean, 1, threshold)) or True)
+        patch.setattr(
+            score,
+            "enough",
+            lambda mean, count, threshold: (
+                seen.append(expected_changes(mean, 1, threshold)) or True
+            ),
+        )
         run(f, model, tile=112, tta="auto")
     return seen
 
@@ -117,13 +138,18 @@ def test_progress_and_maps(model, fov, run, monkeypatch, tmp_path):
     """Needless passes count as done; a map is the mean of the views there are."""
     limits(monkeypatch, 2.0)
     f, told = fov((130, 70), 60), []
-    auto = run(f, model("compact"), tta="auto", out=tmp_path / "auto", maps=True, progress=told.append)
+    auto = run(
+        f, model("compact"), tta="auto", out=tmp_path / "auto", maps=True, progress=told.append
+    )
     run(f, model("compact"), tta="none", out=tmp_path / "none", maps=True)
     score_steps = [p.done for p in told if p.stage == "score"]
     assert score_steps == sorted(score_steps)
     assert told[-1].done == pytest.approx(told[-1].total)
     assert score_steps[-2] == pytest.approx(told[-1].total)
-    maps = [sorted(p for p in (tmp_path / name).rglob("*") if p.suffix in {".tif", ".tiff"}) for name in ("auto", "none")]
+    maps = [
+        sorted(p for p in (tmp_path / name).rglob("*") if p.suffix in {".tif", ".tiff"})
+        for name in ("auto", "none")
+    ]
     assert maps[0]
     for a, b in zip(*maps, strict=True):
         np.testing.assert_array_equal(tifffile.imread(a), tifffile.imread(b))
@@ -131,7 +157,8 @@ def test_progress_and_maps(model, fov, run, monkeypatch, tmp_path):
 
 
 def test_a_backend_that_has_no_queue(model, fov, run, monkeypatch):
-    """Further views are asked for also where results come at once, and where nothing is in flight any more."""
+    """Further views are asked for also where results come at once, and where nothing is in flight
+    any more."""
     from panimbus.infer import work as module
 
     class Eager:
@@ -148,5 +175,7 @@ def test_a_backend_that_has_no_queue(model, fov, run, monkeypatch):
     f = fov((130, 70), 60)
     queued = run(f, model("compact"), tta="auto")
     real = module.make_backend
-    monkeypatch.setattr(module, "make_backend", lambda *args, **kwargs: Eager(real(*args, **kwargs)))
+    monkeypatch.setattr(
+        module, "make_backend", lambda *args, **kwargs: Eager(real(*args, **kwargs))
+    )
     np.testing.assert_array_equal(run(f, model("compact"), tta="auto").X, queued.X)

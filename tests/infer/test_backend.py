@@ -16,7 +16,11 @@ def test_torch_and_openvino_agree(kind, model, fov, run, monkeypatch):
 
     f = fov((130, 70), 40) if kind == "compact" else fov((60, 64), 20, channels=1)
     openvino = run(f, model(kind), tta="full")
-    monkeypatch.setattr(module, "make_backend", lambda files, **_: TorchBackend(files, device="cpu", precision="float32"))
+    monkeypatch.setattr(
+        module,
+        "make_backend",
+        lambda files, **_: TorchBackend(files, device="cpu", precision="float32"),
+    )
     torch = run(f, model(kind), tta="full")
     assert torch.uns["panimbus"]["settings"]["backend"] == "torch-cpu-float32"
     assert openvino.uns["panimbus"]["settings"]["backend"] == "openvino-cpu-float32"
@@ -26,7 +30,8 @@ def test_torch_and_openvino_agree(kind, model, fov, run, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["openvino, 1 thread", "openvino, 2 threads", "torch"])
 def test_jobs_come_back_in_order_and_keep_their_results(kind, model):
-    """Buffers are used again while other passes run: what was given out must not change, nor what was sent."""
+    """Buffers are used again while other passes run: what was given out must not change, nor what
+    was sent."""
     files = resolve_model(model("compact"))
     if kind == "torch":
         pytest.importorskip("torch")
@@ -62,10 +67,17 @@ def test_jobs_come_back_in_order_and_keep_their_results(kind, model):
 
 
 def test_views_that_are_not_contiguous(model):
-    backend = make_backend(resolve_model(model("plain")), device="cpu", precision="float32", threads=1)
+    backend = make_backend(
+        resolve_model(model("plain")), device="cpu", precision="float32", threads=1
+    )
     planes = np.random.default_rng(0).random((1, 2, 32, 48), dtype=np.float32)
     none = np.zeros((1, 0), np.float32)
-    for turned in (planes[..., ::-1], planes[..., ::-1, :], planes.swapaxes(2, 3), planes.swapaxes(2, 3)[..., ::-1, ::-1]):
+    for turned in (
+        planes[..., ::-1],
+        planes[..., ::-1, :],
+        planes.swapaxes(2, 3),
+        planes.swapaxes(2, 3)[..., ::-1, ::-1],
+    ):
         ((_, a),) = backend.run([Job(turned, none, 0)])
         ((_, b),) = backend.run([Job(np.ascontiguousarray(turned), none, 0)])
         np.testing.assert_array_equal(a, b)
@@ -81,12 +93,16 @@ def test_unknown_settings(model):
 
 def test_default_precision_is_close(model, fov, run):
     f = fov()
-    exact, fast = run(f, model("compact"), tta="full"), run(f, model("compact"), tta="full", precision="auto")
+    exact, fast = (
+        run(f, model("compact"), tta="full"),
+        run(f, model("compact"), tta="full", precision="auto"),
+    )
     np.testing.assert_allclose(fast.X, exact.X, atol=2e-2)
 
 
 def test_a_published_weights_file(model, net, fov, run, tmp_path):
-    """A .pt state dict is turned into ONNX on the way; the result is that of the same net from its own files."""
+    """A .pt state dict is turned into ONNX on the way; the result is that of the same net from its
+    own files."""
     torch = pytest.importorskip("torch")
     module, _ = net(model("same"))
     torch.save(module.state_dict(), tmp_path / "V1.pt")
@@ -127,7 +143,11 @@ def _no_sigmoid(onnx, net):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [(_nan, "NaN or infinite weights"), (_other_inputs, "cannot read this net|not the one that its card")]
+    ("change", "message"),
+    [
+        (_nan, "NaN or infinite weights"),
+        (_other_inputs, "cannot read this net|not the one that its card"),
+    ],
 )
 def test_a_net_that_is_not_that_of_its_card_is_refused(model, tmp_path, change, message):
     files = _changed(resolve_model(model("plain")), tmp_path, change)

@@ -33,9 +33,13 @@ def test_the_card_has_the_threshold_unless_another_is_given(model, fov):
     assert plain.var["threshold"].tolist() == [0.5, 0.5]
     assert "thresholds" not in plain.uns["panimbus"]["settings"]
     middle = float(np.median(plain.X[:, 1]))
-    table = predict(fov(), model=model("plain"), settings=PredictSettings(**SETTINGS, thresholds={"b": middle}))
+    table = predict(
+        fov(), model=model("plain"), settings=PredictSettings(**SETTINGS, thresholds={"b": middle})
+    )
     np.testing.assert_array_equal(table.X, plain.X)
-    np.testing.assert_array_equal(table.layers["positive"], np.stack([plain.X[:, 0] >= 0.5, plain.X[:, 1] >= middle], 1))
+    np.testing.assert_array_equal(
+        table.layers["positive"], np.stack([plain.X[:, 0] >= 0.5, plain.X[:, 1] >= middle], 1)
+    )
     assert 0 < table.layers["positive"][:, 1].sum() < len(table)
     assert table.var["threshold"].tolist() == [0.5, middle]
     assert json.loads(table.uns["panimbus"]["settings"]["thresholds"]) == {"b": middle}
@@ -52,14 +56,23 @@ def test_refused_before_anything_is_read(model, fov):
     with pytest.raises(ChannelError, match="no marker 'c'"):
         predict(f, model=model("plain"), settings=PredictSettings(thresholds={"c": 0.5}))
     with pytest.raises(ChannelError, match="no marker 'a'"):
-        predict(f, model=model("plain"), channels=["b"], settings=PredictSettings(thresholds={"a": 0.5}))
+        predict(
+            f, model=model("plain"), channels=["b"], settings=PredictSettings(thresholds={"a": 0.5})
+        )
     with pytest.raises(InputError, match="a: 1"):
         predict(f, model=model("plain"), settings=PredictSettings(thresholds={"a": 1.0}))
 
 
 def test_other_thresholds_score_nothing_again(files, model, tmp_path, monkeypatch, same_table):
     """Nor after shares; and shares carry them."""
-    request = Request(**files, model=str(model("plain")), tta="none", precision="float32", device="cpu", thresholds={"a": 0.4})
+    request = Request(
+        **files,
+        model=str(model("plain")),
+        tta="none",
+        precision="float32",
+        device="cpu",
+        thresholds={"a": 0.4},
+    )
     predict_share(request, out=tmp_path / "out", share=Share(1, 1), threads=1)
     merged, _ = merge(tmp_path / "out")
     assert merged.var["threshold"].tolist() == [0.4, 0.5]
@@ -68,14 +81,23 @@ def test_other_thresholds_score_nothing_again(files, model, tmp_path, monkeypatc
     for name in ("scan_unit", "score_blocks"):
         monkeypatch.setattr(work, name, None)
     given = {"model": model("plain"), "out": tmp_path / "out"}
-    same_table(predict(request.open(), settings=PredictSettings(**SETTINGS, thresholds={"a": 0.4}), **given), merged)
-    other = predict(request.open(), settings=PredictSettings(**SETTINGS, thresholds={"b": 0.9}), **given)
+    same_table(
+        predict(
+            request.open(), settings=PredictSettings(**SETTINGS, thresholds={"a": 0.4}), **given
+        ),
+        merged,
+    )
+    other = predict(
+        request.open(), settings=PredictSettings(**SETTINGS, thresholds={"b": 0.9}), **given
+    )
     assert other.var["threshold"].tolist() == [0.5, 0.9]
     np.testing.assert_array_equal(other.X, merged.X)
 
 
 def test_files_and_summary(model, fov, tmp_path):
-    table = predict(fov(), model=model("plain"), settings=PredictSettings(**SETTINGS, thresholds={"b": 0.4}))
+    table = predict(
+        fov(), model=model("plain"), settings=PredictSettings(**SETTINGS, thresholds={"b": 0.4})
+    )
     save_run(table, tmp_path, ("csv",))
     frame = pd.read_csv(tmp_path / "positive.csv")
     assert list(frame) == ["fov", "label", "a", "b"]

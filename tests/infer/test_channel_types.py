@@ -1,4 +1,5 @@
-"""Declared types reach the table and the statistics; the first pass is done anew where they change."""
+"""Declared types reach the table and the statistics; the first pass is done anew where they
+change."""
 
 import json
 
@@ -16,7 +17,9 @@ from panimbus.io.scores import read_scores
 
 def _stats(table):
     return {
-        c: stats for c, stats in json.loads(table.uns["panimbus"]["scale"])["channels"].items() if "counterstain" in str(stats)
+        c: stats
+        for c, stats in json.loads(table.uns["panimbus"]["scale"])["channels"].items()
+        if "counterstain" in str(stats)
     }
 
 
@@ -28,12 +31,19 @@ def test_types_in_the_table(run, model, fov):
 def test_a_type_that_is_declared_later_counts(run, model, fov, tmp_path):
     one = fov()
     tifffile.imwrite(
-        tmp_path / "f.ome.tif", one.image, metadata={"axes": "CYX", "Channel": {"Name": ["a", "b"]}}, photometric="minisblack"
+        tmp_path / "f.ome.tif",
+        one.image,
+        metadata={"axes": "CYX", "Channel": {"Name": ["a", "b"]}},
+        photometric="minisblack",
     )
     tifffile.imwrite(tmp_path / "m.tif", one.labels)
 
     def scored(**options):
-        return run(open_fovs(tmp_path / "f.ome.tif", tmp_path / "m.tif", mpp=1, **options), model("plain"), out=tmp_path / "out")
+        return run(
+            open_fovs(tmp_path / "f.ome.tif", tmp_path / "m.tif", mpp=1, **options),
+            model("plain"),
+            out=tmp_path / "out",
+        )
 
     assert not _stats(scored())
     assert set(_stats(scored(channel_types={"b": "counterstain"}))) == {"a", "b"}
@@ -61,14 +71,19 @@ def test_another_label_image_among_the_channels_is_said(run, model, fov, caplog,
     nuclei = ndimage.grey_erosion(np.asarray(one.labels), 3)
     image[1] = _renumbered(nuclei)
     odd = one.with_(image=image)
-    words = "channel 'b' looks like a label image (each value is in one place), not a marker: leave it out with --channels"
+    words = (
+        "channel 'b' looks like a label image (each value is in one place), not a marker: leave it"
+        " out with --channels"
+    )
     run(odd, model("plain"))
     assert words in caplog.text
     assert words in inspect_fovs(odd, model=model("plain")).warnings
     assert "'a' looks like" not in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["blank", "counts", "mask", "classes", "smooth", "noise", "8 bits"])
+@pytest.mark.parametrize(
+    "kind", ["blank", "counts", "mask", "classes", "smooth", "noise", "8 bits"]
+)
 def test_markers_are_no_label_images(kind):
     rng, yy = np.random.default_rng(0), np.mgrid[:300, :300][0]
     cells = np.kron(np.arange(900).reshape(30, 30), np.ones((10, 10), int))
@@ -85,7 +100,10 @@ def test_markers_are_no_label_images(kind):
     assert holds_ids(cells)
 
 
-@pytest.mark.parametrize("path", ["brain_mibi/images/Point1", "dcis_mibi/images/Point2328_pt1099_20734", "spleen_imc/images/r8"])
+@pytest.mark.parametrize(
+    "path",
+    ["brain_mibi/images/Point1", "dcis_mibi/images/Point2328_pt1099_20734", "spleen_imc/images/r8"],
+)
 def test_no_real_channel_is_a_label_image(shared_data, path):
     (fov,) = open_fovs(shared_data / f"{path}.ome.tiff")
     assert not [c for k, c in enumerate(fov.channels) if holds_ids(fov.image[k, :512, :512])]

@@ -1,4 +1,5 @@
-"""A card with corrections a marker: every pixel score is corrected before the cells' means, and nothing else changes."""
+"""A card with corrections a marker: every pixel score is corrected before the cells' means, and
+nothing else changes."""
 
 import json
 
@@ -20,7 +21,9 @@ def test_correction_laws(scores, one, two):
     np.testing.assert_allclose(corrected(p, NONE), p, atol=1e-6)
     logit = np.log(p / (1 - p)) / one[0] + one[1]
     np.testing.assert_allclose(corrected(p, one), 1 / (1 + np.exp(-logit)), atol=1e-6)
-    np.testing.assert_allclose(corrected(corrected(p, one).astype(float), two), corrected(p, after(one, two)), atol=2e-3)
+    np.testing.assert_allclose(
+        corrected(corrected(p, one).astype(float), two), corrected(p, after(one, two)), atol=2e-3
+    )
     assert (np.diff(corrected(np.sort(p), one)) >= 0).all()
 
 
@@ -31,7 +34,9 @@ def test_ends_stay_finite():
 def test_prediction_applies_the_cards_correction(fov, model, net, run, tmp_path):
     plain = model("plain")
     module, card = net(plain)
-    better = card.model_copy(update={"calibration": {"b": (2.0, -1.0), "other": (3.0, 1.0)}, "name": "corrected"})
+    better = card.model_copy(
+        update={"calibration": {"b": (2.0, -1.0), "other": (3.0, 1.0)}, "name": "corrected"}
+    )
     path = save_model(tmp_path / "corrected", module, better).onnx
     one = fov(channels=2)
     before = run(one, plain, out=tmp_path / "before", maps=True)
@@ -39,7 +44,9 @@ def test_prediction_applies_the_cards_correction(fov, model, net, run, tmp_path)
     np.testing.assert_array_equal(table.X[:, 0], before.X[:, 0])
     maps = [tifffile.imread(tmp_path / k / "maps" / "f1.ome.tiff") for k in ("before", "after")]
     inside = maps[0][1] > 0  # maps are empty outside cells
-    np.testing.assert_allclose(maps[1][1][inside], corrected(maps[0][1][inside], (2.0, -1.0)), atol=1e-6)
+    np.testing.assert_allclose(
+        maps[1][1][inside], corrected(maps[0][1][inside], (2.0, -1.0)), atol=1e-6
+    )
     assert not maps[1][1][~inside].any()
     expected = [maps[1][1][one.labels == i].mean() for i in table.obs["cell_id"]]
     np.testing.assert_allclose(table.X[:, 1], expected, atol=1e-5)

@@ -1,4 +1,5 @@
-"""Inputs at the edge: tiny, empty, huge ids, blank and broken channels, cells smaller than a model pixel."""
+"""Inputs at the edge: tiny, empty, huge ids, blank and broken channels, cells smaller than a model
+pixel."""
 
 import itertools
 import logging
@@ -32,7 +33,9 @@ def test_smaller_than_a_tile(kind, shape, model, run):
     image[0, 0, 0] = 0.5
     labels = np.ones(shape, np.uint8)
     scale = ChannelScale(99.9, "all", {"a": 7.0}, {"a": {}})
-    adata = good(run(Fov("f", image, ("a",), labels, 1.0), model(kind), tta="full", scale=scale), [1])
+    adata = good(
+        run(Fov("f", image, ("a",), labels, 1.0), model(kind), tta="full", scale=scale), [1]
+    )
     assert 0 < adata.X[0, 0] < 1
     np.testing.assert_allclose(adata.layers["intensity_mean"], image.mean(), rtol=1e-6)
 
@@ -48,7 +51,10 @@ def test_one_pixel(mpp, model, run):
 @pytest.mark.parametrize("tta", ["none", "full"])
 def test_no_cells_at_all(tta, model, fov, run):
     f = fov().with_(labels=np.zeros((72, 56), np.uint16))
-    for adata in (run(f, model("compact"), tta=tta), run([f, f.with_(fov_id="g")], model("same"), tta=tta)):
+    for adata in (
+        run(f, model("compact"), tta=tta),
+        run([f, f.with_(fov_id="g")], model("same"), tta=tta),
+    ):
         assert adata.shape == (0, 2)
         assert adata.layers["score_sd"].shape == (0, 2)
     assert list(adata.obs["fov_id"].cat.categories) == ["f1", "g"]
@@ -61,11 +67,20 @@ def test_every_cell_of_a_checkerboard(model, run):
     for mpp in (1.0, 0.5, 0.25, 0.33, 2.0):
         adata = good(run(Fov("f", image, ("a",), labels, mpp), model("plain")), labels.ravel())
         np.testing.assert_array_equal(adata.layers["intensity_mean"][:, 0], image.ravel())
-        np.testing.assert_allclose(adata.obsm["spatial"][:, 0].reshape(41, 30)[0], (np.arange(30) + 0.5) * mpp)
+        np.testing.assert_allclose(
+            adata.obsm["spatial"][:, 0].reshape(41, 30)[0], (np.arange(30) + 0.5) * mpp
+        )
 
 
 @pytest.mark.parametrize(
-    ("step", "dtype"), [(1, np.uint8), (70_000, np.uint32), (100_000_000, np.uint32), (2**58, np.uint64), (2**58, np.int64)]
+    ("step", "dtype"),
+    [
+        (1, np.uint8),
+        (70_000, np.uint32),
+        (100_000_000, np.uint32),
+        (2**58, np.uint64),
+        (2**58, np.int64),
+    ],
 )
 def test_ids_of_any_size(step, dtype, model, fov, run):
     ids = np.arange(1, 26).astype(dtype) * dtype(step)
@@ -80,7 +95,9 @@ def test_cells_at_40x_stay_apart(model, run):
     from scipy import ndimage
 
     rng = np.random.default_rng(0)
-    labels = np.kron(np.arange(1, 1201, dtype=np.uint16).reshape(40, 30), np.ones((22, 23), np.uint16))
+    labels = np.kron(
+        np.arange(1, 1201, dtype=np.uint16).reshape(40, 30), np.ones((22, 23), np.uint16)
+    )
     image = rng.integers(0, 999, (1, *labels.shape)).astype(np.uint16)
     f = Fov("f", image, ("a",), labels, 0.25)
     adata = good(run(f, model("compact")), np.arange(1, 1201))
@@ -92,7 +109,8 @@ def test_cells_at_40x_stay_apart(model, run):
 
 
 def test_small_cells_are_rescued(model, run):
-    """Cells that hold the centre of no model pixel take the score of the model pixel that they are in."""
+    """Cells that hold the centre of no model pixel take the score of the model pixel that they are
+    in."""
     labels = np.zeros((40, 40), np.uint32)
     labels[8:24, 8:24] = 5
     labels[0, 0] = 3  # model pixel (0, 0), which is background
@@ -267,10 +285,18 @@ def test_other_channels_and_fovs_do_not_matter(model, fov, run):
         run(f.with_(image=f.image[1:2], channels=("b",)), model("compact"), tta="full"),
     ):
         np.testing.assert_array_equal(other.X, all_four[:, other.var_names].X)
-        np.testing.assert_array_equal(other.layers["score_sd"], all_four[:, other.var_names].layers["score_sd"])
-    found = ChannelScale.fit(scan_module.scan_channels(f, scan_cells(f, 1.0), f.channels).stats, percentile=99.9, fov_ids=("f1",))
+        np.testing.assert_array_equal(
+            other.layers["score_sd"], all_four[:, other.var_names].layers["score_sd"]
+        )
+    found = ChannelScale.fit(
+        scan_module.scan_channels(f, scan_cells(f, 1.0), f.channels).stats,
+        percentile=99.9,
+        fov_ids=("f1",),
+    )
     empty = f.with_(fov_id="none", labels=np.zeros_like(f.labels))
-    np.testing.assert_array_equal(run([empty, f], model("compact"), tta="full", scale=found).X, all_four.X)
+    np.testing.assert_array_equal(
+        run([empty, f], model("compact"), tta="full", scale=found).X, all_four.X
+    )
 
 
 def test_order_of_fovs_does_not_matter(model, fov, run):
@@ -309,7 +335,12 @@ def test_only_what_is_asked_is_read(model, fov, run, monkeypatch):
     assert max(sizes) <= 256 * 256, "never a whole plane"
     assert sum(sizes) <= 2 * 500 * 500 * 4.5, "and not over and over"
     assert all(isinstance(s, slice) and s.step is None for key in image.reads for s in key[1:])
-    assert all(0 <= s.start < s.stop <= 500 for key in image.reads + labels.reads for s in key if isinstance(s, slice))
+    assert all(
+        0 <= s.start < s.stop <= 500
+        for key in image.reads + labels.reads
+        for s in key
+        if isinstance(s, slice)
+    )
 
 
 def test_blank_channels_are_read_once(model, fov, run):
@@ -321,7 +352,9 @@ def test_blank_channels_are_read_once(model, fov, run):
     assert [key[0] for key in recorder.reads] == [0, 1, 0]
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.uint64, np.float16, np.float64, ">u2", ">f4"])
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int16, np.uint32, np.uint64, np.float16, np.float64, ">u2", ">f4"]
+)
 def test_pixel_types(dtype, model, fov, run):
     """The same numbers give the same scores, whatever type they are stored in."""
     f = fov()
@@ -336,7 +369,9 @@ def test_label_types(model, fov, run):
     f = fov()
     plain = run(f, model("plain"))
     for dtype in (np.uint8, np.int16, np.int64, np.uint64, ">u2", ">u4"):
-        np.testing.assert_array_equal(run(f.with_(labels=f.labels.astype(dtype)), model("plain")).X, plain.X)
+        np.testing.assert_array_equal(
+            run(f.with_(labels=f.labels.astype(dtype)), model("plain")).X, plain.X
+        )
 
 
 def test_unusual_memory_layouts(model, fov, run):
@@ -370,13 +405,19 @@ def test_scores_do_not_depend_on_how_cells_are_numbered(mpp, model, run):
     image = (rng.gamma(2, 20, (2, side, side)) + 300 * (labels % 3 == 1)).astype(np.float32)
     numbers = np.concatenate([[0], rng.permutation(80) + 1])
     one, other = (
-        run(Fov("f", image, ("DAPI", "CD3"), ids.astype(np.uint16), mpp), model("compact"), tta="none")
+        run(
+            Fov("f", image, ("DAPI", "CD3"), ids.astype(np.uint16), mpp),
+            model("compact"),
+            tta="none",
+        )
         for ids in (labels, numbers[labels])
     )
     order = np.argsort(numbers[one.obs["cell_id"].to_numpy(np.int64)])
     np.testing.assert_allclose(one.X[order], other.X, atol=1e-6)
     for layer in one.layers:
-        np.testing.assert_allclose(one.layers[layer][order], other.layers[layer], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            one.layers[layer][order], other.layers[layer], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_a_cell_shown_on_a_shared_pixel_is_not_chosen_by_number():

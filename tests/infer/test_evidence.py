@@ -11,7 +11,8 @@ from panimbus.simulate import simulate_tissue
 
 
 def reference(image, labels, centroids):
-    """(n, 3, C) rim, low rim and inside, (n, C) the brightest neighbour: one cell after the other, with arctan2."""
+    """(n, 3, C) rim, low rim and inside, (n, C) the brightest neighbour: one cell after the other,
+    with arctan2."""
     ids = [i for i in np.unique(labels) if i]
     means = {i: image[:, labels == i].mean(1) for i in ids}
     around = np.pad(labels, 1, mode="edge")
@@ -23,9 +24,13 @@ def reference(image, labels, centroids):
         values = image[:, y, x]
         sector = np.floor((np.arctan2(y - cy, x - cx) + np.pi / 8) / (np.pi / 4)).astype(int) % 8
         low = np.percentile([values[:, sector == s].mean(1) for s in np.unique(sector)], 25, axis=0)
-        own.append([values.mean(1), low, image[:, inside].mean(1) if inside.any() else values.mean(1)])
+        own.append(
+            [values.mean(1), low, image[:, inside].mean(1) if inside.any() else values.mean(1)]
+        )
         touching = set(sides[:, labels == i].ravel().tolist()) - {0, i}
-        brightest.append(np.max([means[k] for k in touching], 0) if touching else np.zeros(len(image)))
+        brightest.append(
+            np.max([means[k] for k in touching], 0) if touching else np.zeros(len(image))
+        )
     return np.array(own), np.array(brightest)
 
 
@@ -45,7 +50,9 @@ def test_equals_the_reference(step, model, run, at_centres):
     for k, name in enumerate(("rim_mean", "rim_low", "inside_mean")):
         assert table.layers[name].dtype == np.float32
         np.testing.assert_allclose(table.layers[name][sampled], own[:, k], rtol=2e-6, err_msg=name)
-        np.testing.assert_array_equal(table.layers[name][~sampled], table.layers["intensity_mean"][~sampled])
+        np.testing.assert_array_equal(
+            table.layers[name][~sampled], table.layers["intensity_mean"][~sampled]
+        )
     if step == 1:  # else a cell's mean is of the image's own pixels
         np.testing.assert_allclose(table.layers["neighbour_max"][sampled], brightest, rtol=2e-6)
 
@@ -53,7 +60,8 @@ def test_equals_the_reference(step, model, run, at_centres):
 @pytest.mark.parametrize("kind", ["plain", "valid"])
 @pytest.mark.parametrize(("mpp", "radius"), [(1.0, 30), (0.7, 9), (0.3, 4), (1.3, 2)])
 def test_blocks_do_not_matter(kind, mpp, radius, model, fov, run, monkeypatch):
-    """Cells much larger than a block's core, cells without a model pixel, and a net that sees beyond the image."""
+    """Cells much larger than a block's core, cells without a model pixel, and a net that sees
+    beyond the image."""
     shape = (int(250 / mpp), int(190 / mpp))
     f = fov(shape, shape[0] * shape[1] // (3 * radius**2), mpp=mpp, radius=radius, channels=1)
     whole = run(f, model(kind), tile=8192)
@@ -76,7 +84,8 @@ def test_neighbours_by_hand(model, run):
 
 
 def test_small_cells_take_their_mean(model, run):
-    """A cell between the model's pixel centres has no rim; it still touches what holds its pixel."""
+    """A cell between the model's pixel centres has no rim; it still touches what holds its
+    pixel."""
     labels = np.zeros((90, 90), np.uint8)
     labels[30:60, 30:60] = 1
     labels[36, 36], labels[69, 69] = 2, 3
@@ -104,7 +113,9 @@ def test_blank_and_unreadable(model, fov, run):
                 raise ReadError("a part is damaged")
             return image[plane, rows, cols]
 
-    settings = PredictSettings(tta="none", precision="float32", device="cpu", threads=1, on_error="skip")
+    settings = PredictSettings(
+        tta="none", precision="float32", device="cpu", threads=1, on_error="skip"
+    )
     table = predict(f.with_(image=Broken()), model=model("plain"), settings=settings)
     missing = np.isnan(table.layers["intensity_mean"])
     assert missing[:, 2].any()
@@ -119,7 +130,9 @@ def test_blank_and_unreadable(model, fov, run):
 def test_without_evidence(model, fov, tmp_path):
     """The layers are absent, and a run with them does not take what one without them has kept."""
     f = fov().with_(source={"image": "x.tiff", "bytes": 1, "mtime_ns": 1})
-    plain = PredictSettings(tta="none", precision="float32", device="cpu", threads=1, evidence=False)
+    plain = PredictSettings(
+        tta="none", precision="float32", device="cpu", threads=1, evidence=False
+    )
     without = predict(f, model=model("plain"), settings=plain, out=tmp_path)
     assert set(without.layers) & set(EVIDENCE) == set()
     settings = PredictSettings(tta="none", precision="float32", device="cpu", threads=1)
@@ -149,4 +162,7 @@ def test_no_cells(model, fov, run):
     f = fov()
     table = run([f, f.with_(fov_id="none", labels=np.zeros_like(f.labels))], model("plain"))
     assert set(EVIDENCE) <= set(table.layers)
-    assert run(f.with_(labels=np.zeros_like(f.labels)), model("plain")).layers["rim_low"].shape == (0, 2)
+    assert run(f.with_(labels=np.zeros_like(f.labels)), model("plain")).layers["rim_low"].shape == (
+        0,
+        2,
+    )

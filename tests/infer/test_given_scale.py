@@ -1,4 +1,5 @@
-"""A normaliser that was given: values that no float32 can be divided by, and those of another dataset."""
+"""A normaliser that was given: values that no float32 can be divided by, and those of another
+dataset."""
 
 from dataclasses import replace
 
@@ -20,7 +21,9 @@ def scanned(model, fov):
         fovs = list(fovs) or [fov()]
         settings = PredictSettings(tta="none", device="cpu", threads=1, allow_odd_labels=True)
         plan = make_plan(resolve_model(model("plain")), settings, fovs, None, None)
-        run = Run(fovs, plan, LocalExecutor(open_backend(plan.model, settings)), None, lambda _: None)
+        run = Run(
+            fovs, plan, LocalExecutor(open_backend(plan.model, settings)), None, lambda _: None
+        )
         scan_all(run)
         return run
 
@@ -30,7 +33,12 @@ def scanned(model, fov):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [1e-300, 1e-38, 1e-31])
 def test_too_small_for_float32(value):
-    data = {"percentile": 99.9, "over": "all", "fov_ids": [], "channels": {"CD3": {"normaliser": value, "stats": {"q50": 1e9}}}}
+    data = {
+        "percentile": 99.9,
+        "over": "all",
+        "fov_ids": [],
+        "channels": {"CD3": {"normaliser": value, "stats": {"q50": 1e9}}},
+    }
     with pytest.raises(InputError, match=r"CD3: normaliser is 1e-\d+, too small to divide float32"):
         ChannelScale.from_dict(data)
 
@@ -42,7 +50,9 @@ def test_statistics_too_large_for_the_normaliser():
         "fov_ids": [],
         "channels": {"CD3": {"normaliser": 1e-9, "stats": {"outside": 1e30}}},
     }
-    with pytest.raises(InputError, match=r"CD3: stats\.outside is 1e\+30, too large for a normaliser of 1e-09"):
+    with pytest.raises(
+        InputError, match=r"CD3: stats\.outside is 1e\+30, too large for a normaliser of 1e-09"
+    ):
         ChannelScale.from_dict(data)
 
 
@@ -55,7 +65,11 @@ def test_pixels_too_bright_for_the_normaliser(scanned):
 
 @pytest.mark.parametrize(
     ("factor", "words"),
-    [(30, "a (30 times their own), b (30 times their own)"), (0.02, "a (1/50 of their own), b (1/50 of their own)"), (9, "")],
+    [
+        (30, "a (30 times their own), b (30 times their own)"),
+        (0.02, "a (1/50 of their own), b (1/50 of their own)"),
+        (9, ""),
+    ],
 )
 def test_of_another_dataset(scanned, caplog, factor, words):
     run = scanned()
@@ -70,7 +84,10 @@ def test_no_normaliser_is_blamed_where_none_was_given(scanned, fov, caplog):
     image = np.asarray(fov().image)
     run = scanned(Fov("f1", image, ("DAPI", "CD3"), np.zeros(image.shape[1:], np.uint16), 1.0))
     run.plan = replace(
-        run.plan, model=replace(run.plan.model, card=run.plan.model.card.model_copy(update={"stats": ("counterstain",)}))
+        run.plan,
+        model=replace(
+            run.plan.model, card=run.plan.model.card.model_copy(update={"stats": ("counterstain",)})
+        ),
     )
     scale = normaliser(run, None)
     assert "does not say what looks like" not in caplog.text

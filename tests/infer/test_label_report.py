@@ -37,10 +37,15 @@ BAD = {
     "mask": (lambda x: ((x > 0) * 255).astype(np.uint8), "a mask of all cells"),
     "classes": (lambda x: ((x > 0) * (1 + x % 4)).astype(np.uint8), "a map of classes"),
     "wrapped at 8 bits": (
-        lambda x: (np.kron(np.ones((2, 2), int), x) + 196 * np.kron([[0, 1], [2, 3]], x > 0)).astype(np.uint8),
+        lambda x: (
+            np.kron(np.ones((2, 2), int), x) + 196 * np.kron([[0, 1], [2, 3]], x > 0)
+        ).astype(np.uint8),
         "8",
     ),
-    "joined tiles": (lambda x: np.kron(np.ones((1, 2), np.uint16), x.astype(np.uint16)), "tiles were joined"),
+    "joined tiles": (
+        lambda x: np.kron(np.ones((1, 2), np.uint16), x.astype(np.uint16)),
+        "tiles were joined",
+    ),
     "jpeg": (_jpeg, "lossy compression"),
     "zoomed": (lambda x: ndimage.zoom(x.astype(float), 1.7, order=1).astype(np.uint16), "ids"),
     "grey jpeg": (lambda x: _jpeg(x) & 255, "pieces|lossy"),
@@ -65,7 +70,10 @@ def test_ids_that_reach_the_top_of_their_type():
     wrapped = labels % 256
     fov = _fov(wrapped.astype(np.uint8))
     assert "cut off by the type uint8" in impossible(fov, scan_cells(fov, 1.0))
-    assert impossible(_fov(labels.astype(np.uint16)), scan_cells(_fov(labels.astype(np.uint16)), 1.0)) is None
+    assert (
+        impossible(_fov(labels.astype(np.uint16)), scan_cells(_fov(labels.astype(np.uint16)), 1.0))
+        is None
+    )
 
 
 def _touching(n=20, step=8):
@@ -91,7 +99,9 @@ def test_ids_that_were_cut_off_at_the_top(of, kind):
 
 def test_a_few_ids_that_were_cut_off():
     labels = np.minimum(_cells(20), 255)
-    labels[labels == 255] *= np.arange(320)[np.nonzero(labels == 255)[0]] < 230  # some 20 of them are left
+    labels[labels == 255] *= (
+        np.arange(320)[np.nonzero(labels == 255)[0]] < 230
+    )  # some 20 of them are left
     assert "cut off" in impossible(_fov(labels), scan_cells(_fov(labels), 1.0))
 
 
@@ -108,10 +118,14 @@ def test_background_that_has_an_id(label):
     labels = _cells() + 1
     labels[labels == 1] = label
     odd = impossible(_fov(labels), scan_cells(_fov(labels), 1.0))
-    assert odd.startswith(f"id {label} has 68 % of the labelled area and reaches all edges of the image")
+    assert odd.startswith(
+        f"id {label} has 68 % of the labelled area and reaches all edges of the image"
+    )
 
 
-@pytest.mark.parametrize(("size", "words"), [(0.1, "1.02 µm wide"), (8.0, "81.2 µm wide"), (0.3, None), (5.5, None)])
+@pytest.mark.parametrize(
+    ("size", "words"), [(0.1, "1.02 µm wide"), (8.0, "81.2 µm wide"), (0.3, None), (5.5, None)]
+)
 def test_cells_of_an_impossible_size(size, words):
     fov = _fov(_cells().astype(np.uint16), size)
     odd = impossible(fov, scan_cells(fov, 1.0))
@@ -135,10 +149,16 @@ def test_real_oddities_are_no_error():
 
 def test_predict_stops_or_warns(model, caplog):
     fov = _fov(BAD["mask"][0](_cells()))
-    with pytest.raises(InputError, match=r"'f': 1 id for 196 separate pieces(.|\n)*--allow-odd-labels"):
+    with pytest.raises(
+        InputError, match=r"'f': 1 id for 196 separate pieces(.|\n)*--allow-odd-labels"
+    ):
         predict(fov, model=model("plain"), settings=PredictSettings(threads=1))
     with caplog.at_level(logging.WARNING):
-        table = predict(fov, model=model("plain"), settings=PredictSettings(tta="none", threads=1, allow_odd_labels=True))
+        table = predict(
+            fov,
+            model=model("plain"),
+            settings=PredictSettings(tta="none", threads=1, allow_odd_labels=True),
+        )
     assert table.n_obs == 1
     assert "1 id for 196 separate pieces" in caplog.text
 
@@ -156,7 +176,9 @@ def test_predict_warns_of_one_cell_of_an_unusual_size(model, caplog):
     labels = np.zeros((30, 30), np.uint8)
     labels[10:12, 10:12] = 1
     with caplog.at_level(logging.WARNING):
-        predict(_fov(labels, 0.5), model=model("plain"), settings=PredictSettings(tta="none", threads=1))
+        predict(
+            _fov(labels, 0.5), model=model("plain"), settings=PredictSettings(tta="none", threads=1)
+        )
     assert "the median cell is 1.1 µm wide, which is unusual" in caplog.text
 
 
@@ -167,13 +189,20 @@ def test_a_run_that_is_taken_up_again_stops_as_well(model, tmp_path):
     labels = (_cells() > 0).astype(np.uint8)
     import tifffile
 
-    tifffile.imwrite(tmp_path / "f.tif", np.ones((2, *labels.shape), np.uint8), metadata={"axes": "CYX"})
+    tifffile.imwrite(
+        tmp_path / "f.tif", np.ones((2, *labels.shape), np.uint8), metadata={"axes": "CYX"}
+    )
     write_labels(tmp_path / "f_mask.tif", labels)
     fovs = open_fovs(tmp_path / "f.tif", tmp_path / "f_mask.tif", mpp=1.0)
     allowed = PredictSettings(tta="none", threads=1, allow_odd_labels=True)
     predict(fovs, model=model("plain"), out=tmp_path / "out", settings=allowed)
     with pytest.raises(InputError, match="separate pieces"):
-        predict(fovs, model=model("plain"), out=tmp_path / "out", settings=PredictSettings(tta="none", threads=1))
+        predict(
+            fovs,
+            model=model("plain"),
+            out=tmp_path / "out",
+            settings=PredictSettings(tta="none", threads=1),
+        )
 
 
 def test_no_real_label_image_is_refused(shared_data):

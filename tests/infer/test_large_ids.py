@@ -36,16 +36,23 @@ def test_from_files_to_tables(dtype, mpp, model, tmp_path, monkeypatch, same_tab
     write_ome_tiff(tmp_path / "f1.ome.tiff", image, ("CD3",), mpp)
     write_labels(tmp_path / "labels.tiff", labels)
     fovs = open_fovs(tmp_path / "f1.ome.tiff", tmp_path / "labels.tiff")
-    table = predict(fovs, model=model("plain"), settings=PredictSettings(**SETTINGS), out=tmp_path / "out")
+    table = predict(
+        fovs, model=model("plain"), settings=PredictSettings(**SETTINGS), out=tmp_path / "out"
+    )
     assert table.obs["cell_id"].tolist() == IDS.tolist()
     assert list(table.obs_names) == [f"{fovs[0].fov_id}:{i}" for i in IDS.tolist()]
     brightness = [2.0 ** (k + 1) for k in range(len(IDS))]
     assert table.layers["intensity_mean"].ravel().tolist() == brightness
     assert table.layers["neighbour_max"].ravel().tolist() == [*brightness[1:], brightness[-2]]
-    same_table(predict(fovs, model=model("plain"), settings=PredictSettings(**SETTINGS), out=tmp_path / "out"), table)
+    same_table(
+        predict(
+            fovs, model=model("plain"), settings=PredictSettings(**SETTINGS), out=tmp_path / "out"
+        ),
+        table,
+    )
     request = Request(
-        (str(tmp_path / "f1.ome.tiff"),), (str(tmp_path / "labels.tiff"),), model=str(model("plain")), tta="none", tile=112,
-        precision="float32", device="cpu",
+        (str(tmp_path / "f1.ome.tiff"),), (str(tmp_path / "labels.tiff"),),
+        model=str(model("plain")), tta="none", tile=112, precision="float32", device="cpu",
     )  # fmt: skip
     for k in (2, 1):
         predict_share(request, out=tmp_path / "shares", share=Share(k, 2), threads=1)
@@ -73,7 +80,9 @@ def test_inspect(model, monkeypatch):
 
     image, labels = tissue(np.uint64)
     labels[3:5, 3:5] = 2**53 + 1
-    report = inspect_fovs(from_array(image, labels, channels=["CD3"], mpp=1.0), model=model("plain"))
+    report = inspect_fovs(
+        from_array(image, labels, channels=["CD3"], mpp=1.0), model=model("plain")
+    )
     assert report.fovs[0].labels.cells == len(IDS)
     assert report.fovs[0].labels.in_pieces == 1
     assert report.objects == {}, "each is as large as the others"

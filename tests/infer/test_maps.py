@@ -33,7 +33,8 @@ class Stop(Exception):  # noqa: N818
 
 
 def _run(f, model, out, *, maps=None, stop=None, **style):
-    """Predict; with ``stop`` cut off when so many tiles were scored. Returns the table and how many were."""
+    """Predict; with ``stop`` cut off when so many tiles were scored. Returns the table and how many
+    were."""
     scored = 0
 
     def watch(progress: Progress):
@@ -42,7 +43,9 @@ def _run(f, model, out, *, maps=None, stop=None, **style):
         if stop is not None and scored > stop:
             raise Stop
 
-    settings = PredictSettings("none", TILE, "float32", "cpu", 1, maps is not None, maps_format=maps or "tiff", **style)
+    settings = PredictSettings(
+        "none", TILE, "float32", "cpu", 1, maps is not None, maps_format=maps or "tiff", **style
+    )
     return predict(f, model=model, settings=settings, out=out, progress=watch), scored
 
 
@@ -77,12 +80,15 @@ def test_parts_without_maps_do_not_count_for_maps(f, model, tmp_path, same_table
         _run(f, model("compact"), out, stop=2 * count // 3)
     again, _ = _run(f, model("compact"), out, maps="tiff")
     same_table(again, whole)
-    np.testing.assert_array_equal(_map(out / "maps" / "f1.ome.tiff"), _map(tmp_path / "whole" / "maps" / "f1.ome.tiff"))
+    np.testing.assert_array_equal(
+        _map(out / "maps" / "f1.ome.tiff"), _map(tmp_path / "whole" / "maps" / "f1.ome.tiff")
+    )
 
 
 @pytest.mark.parametrize("lost", ["canvas", "nothing"])
 def test_cut_off_between_the_map_and_the_scores(f, model, tmp_path, monkeypatch, same_table, lost):
-    """All parts are there and so is the map: only the table is missing. If the map is gone, all is done again."""
+    """All parts are there and so is the map: only the table is missing. If the map is gone, all is
+    done again."""
     whole, count = _run(f, model("compact"), tmp_path / "whole", maps="zarr")
     out = tmp_path / "out"
 
@@ -136,13 +142,22 @@ def test_background_is_kept_if_asked(f, model, tmp_path):
 @pytest.mark.parametrize("mpp", [0.4, 0.5, 1.0, 1.7])
 @pytest.mark.parametrize("background", [False, True])
 def test_the_images_own_grid(fov, model, tmp_path, monkeypatch, mpp, background):
-    """Each pixel has the score of the model pixel in which its centre lies, in strips of chunks that are cut anywhere."""
+    """Each pixel has the score of the model pixel in which its centre lies, in strips of chunks
+    that are cut anywhere."""
     monkeypatch.setattr(maps, "CHUNK", 50)
     f = fov((231, 190), 40, mpp=mpp)
     _run(f, model("compact"), tmp_path / "model", maps="tiff", maps_background=True)
-    _run(f, model("compact"), tmp_path / "own", maps="zarr", maps_grid="image", maps_background=background)
+    _run(
+        f,
+        model("compact"),
+        tmp_path / "own",
+        maps="zarr",
+        maps_grid="image",
+        maps_background=background,
+    )
     (coarse,), (fine,) = (
-        open_fovs(tmp_path / name / "maps" / f"f1.ome.{end}") for name, end in (("model", "tiff"), ("own", "zarr"))
+        open_fovs(tmp_path / name / "maps" / f"f1.ome.{end}")
+        for name, end in (("model", "tiff"), ("own", "zarr"))
     )
     assert (coarse.mpp, fine.mpp, fine.shape_yx) == (1.0, mpp, (231, 190))
     y, x = (
@@ -150,7 +165,9 @@ def test_the_images_own_grid(fov, model, tmp_path, monkeypatch, mpp, background)
         for n, m in zip(fine.shape_yx, coarse.shape_yx, strict=True)
     )
     expected = coarse.image[:][:, y[:, None], x]
-    np.testing.assert_array_equal(fine.image[:], expected if background else np.where(f.labels > 0, expected, 0))
+    np.testing.assert_array_equal(
+        fine.image[:], expected if background else np.where(f.labels > 0, expected, 0)
+    )
 
 
 def test_masks_of_few_tiles_are_kept(fov, model, tmp_path, monkeypatch):
@@ -158,7 +175,9 @@ def test_masks_of_few_tiles_are_kept(fov, model, tmp_path, monkeypatch):
     _run(f, model("compact"), tmp_path / "a", maps="tiff")
     monkeypatch.setattr(maps, "_KEPT", 1)
     _run(f, model("compact"), tmp_path / "b", maps="tiff")
-    np.testing.assert_array_equal(*(_map(tmp_path / name / "maps" / "f1.ome.tiff") for name in "ab"))
+    np.testing.assert_array_equal(
+        *(_map(tmp_path / name / "maps" / "f1.ome.tiff") for name in "ab")
+    )
 
 
 def test_maps_of_another_style_are_made_anew(f, model, tmp_path):
@@ -173,16 +192,23 @@ def test_maps_of_another_style_are_made_anew(f, model, tmp_path):
 
 
 def test_names_that_are_alike_have_files_of_their_own(fov, model, tmp_path):
-    twins = [fov(fov_id=name, seed=k) for k, name in enumerate(("a b", "a_b-fbd987", "A_b-fbd987", "a_b"))]
+    twins = [
+        fov(fov_id=name, seed=k)
+        for k, name in enumerate(("a b", "a_b-fbd987", "A_b-fbd987", "a_b"))
+    ]
     assert safe_name("a b") == "a_b-fbd987"
     _run(twins, model("compact"), tmp_path, maps="tiff")
     listing = pd.read_csv(tmp_path / "files.csv")
     assert listing["fov"].tolist() == [f.fov_id for f in twins]
     assert listing["map"].str.lower().is_unique
-    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == sorted(p.removeprefix("maps/") for p in listing["map"])
+    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == sorted(
+        p.removeprefix("maps/") for p in listing["map"]
+    )
     for twin, path in zip(twins, listing["map"], strict=True):
         alone = tmp_path / twin.fov_id.replace(" ", "+")
-        _run(twin, model("compact"), alone, maps="tiff")  # not the same normaliser: where it is 0 must agree
+        _run(
+            twin, model("compact"), alone, maps="tiff"
+        )  # not the same normaliser: where it is 0 must agree
         (one,) = (alone / "maps").iterdir()
         np.testing.assert_array_equal(_map(tmp_path / path) > 0, _map(one) > 0)
 
@@ -197,7 +223,9 @@ def test_what_a_map_says_of_itself(f, model, tmp_path):
         assert "at 1 µm/px; 0 outside cells" in tif.ome_metadata
     _run(f, model("compact"), tmp_path, maps="zarr")
     ome = zarr.open_group(store=str(tmp_path / "maps" / "f1.ome.zarr"), mode="r").attrs["ome"]
-    assert [(c["window"]["start"], c["window"]["end"]) for c in ome["omero"]["channels"]] == [(0, 1)] * 2
+    assert [(c["window"]["start"], c["window"]["end"]) for c in ome["omero"]["channels"]] == [
+        (0, 1)
+    ] * 2
     assert "0 outside cells" in ome["multiscales"][0]["metadata"]["description"]
 
 

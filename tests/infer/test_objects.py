@@ -39,11 +39,18 @@ def test_marked_and_scored(tissue, model, tmp_path):
     assert (table.X > 0).all()
     share = 100 * 1600 / table.obs["area_um2"].sum()
     text = summary(table, tmp_path, {"channels": {}})
-    assert f"objects that are no cells by their area: 1 large ({share:.1f} % of the labelled area), 1 sliver (0.0 %)" in text
+    assert (
+        f"objects that are no cells by their area: 1 large ({share:.1f} % of the labelled area), 1"
+        " sliver (0.0 %)" in text
+    )
 
 
 def test_limits_of_ones_own(tissue, model, tmp_path):
-    table = predict(tissue, model=model("plain"), settings=PredictSettings(**SETTINGS, min_area=0, max_area=5000))
+    table = predict(
+        tissue,
+        model=model("plain"),
+        settings=PredictSettings(**SETTINGS, min_area=0, max_area=5000),
+    )
     assert set(table.obs["object"]) == {"cell"}
     assert "no cells" not in summary(table, tmp_path, {"channels": {}})
     assert table.uns["panimbus"]["settings"]["max_area"] == 5000
@@ -76,7 +83,9 @@ def test_inspect(tissue, model, monkeypatch):
     }
     assert json.loads(json.dumps(report.to_dict()))["objects"] == report.objects
     assert report.fovs[0].labels.small == 1
-    report = inspect_fovs(tissue, model=model("plain"), settings=PredictSettings(min_area=1, max_area=1e6))
+    report = inspect_fovs(
+        tissue, model=model("plain"), settings=PredictSettings(min_area=1, max_area=1e6)
+    )
     assert report.objects == {}
     assert report.fovs[0].labels.small == 0
     assert inspect_fovs(tissue.with_(mpp=None), model=model("plain")).objects == {}

@@ -1,4 +1,5 @@
-"""The preflight: each problem and each warning on input made to have it, and the cost against a real run."""
+"""The preflight: each problem and each warning on input made to have it, and the cost against a
+real run."""
 
 import json
 import time
@@ -47,10 +48,16 @@ def test_good_input(look, fov):
 
 
 def test_what_is_missing(look, fov):
-    report = look([fov().with_(labels=None), fov(fov_id="f2").with_(mpp=None), fov(fov_id="f3", channels=1)])
+    report = look(
+        [fov().with_(labels=None), fov(fov_id="f2").with_(mpp=None), fov(fov_id="f3", channels=1)]
+    )
     assert not report.ok
     text = "\n".join(report.problems)
-    for words in ("1 FOV (f1) without a label image", "1 FOV (f2) whose files do not say", "'f3' lacks the channels b"):
+    for words in (
+        "1 FOV (f1) without a label image",
+        "1 FOV (f2) whose files do not say",
+        "'f3' lacks the channels b",
+    ):
         assert words in text
     assert report.fovs[0].labels is None
     assert report.fovs[1].labels.median_diameter_um is None
@@ -64,7 +71,9 @@ def test_not_finite_is_reported_and_left_out(look, fov):
     image = one.image + 5
     image[1, 3, 4:7] = np.nan, np.inf, -np.inf
     report = look(one.with_(image=image))
-    assert report.problems == ("FOV 'f1', channel 'b': 3 pixels are NaN or infinite: replace them, e.g. with 0",)
+    assert report.problems == (
+        "FOV 'f1', channel 'b': 3 pixels are NaN or infinite: replace them, e.g. with 0",
+    )
     assert report.channels[1].not_finite == 3
     assert report.channels[1].min == pytest.approx(image[1][np.isfinite(image[1])].min(), rel=1e-3)
 
@@ -97,7 +106,12 @@ def test_channels_that_look_wrong(look, fov):
     assert by["f"].saturated == pytest.approx((image[5] == 65535).mean())
     assert by["a"].saturated == 0
     text = "\n".join(report.warnings)
-    for words in ("'b': blank", "exactly the pixels of 'a'", "'d': nearly empty", "2 channels (e, f): "):
+    for words in (
+        "'b': blank",
+        "exactly the pixels of 'a'",
+        "'d': nearly empty",
+        "2 channels (e, f): ",
+    ):
         assert words in text
 
 
@@ -129,7 +143,9 @@ def test_a_counterstain_that_is_not_asked_for_is_looked_at(look, fov):
     image[0, 3, 4] = np.nan  # stops `predict` of DAPI alone
     damaged = look(one.with_(image=image), channels=["CD3"])
     assert damaged.ok
-    assert damaged.warnings == ("FOV 'f1': parts of the counterstain DAPI cannot be read: not looked at",)
+    assert damaged.warnings == (
+        "FOV 'f1': parts of the counterstain DAPI cannot be read: not looked at",
+    )
     assert not look(one.with_(image=image)).ok
     with pytest.raises(InputError, match="CD4"):
         look(one, channels=["CD4"])
@@ -147,7 +163,10 @@ def test_values_below_zero_and_mixed_types(look, fov):
 @pytest.mark.parametrize("mpp", [0.05, 30.0])
 def test_pixel_size_that_cannot_be(look, fov, mpp):
     report = look(fov(mpp=mpp))
-    assert any("pixel size" in p and "is probably wrong" in p and "--allow-odd-labels" in p for p in report.problems)
+    assert any(
+        "pixel size" in p and "is probably wrong" in p and "--allow-odd-labels" in p
+        for p in report.problems
+    )
     allowed = look(fov(mpp=mpp), settings=PredictSettings(allow_odd_labels=True))
     assert allowed.ok
     assert any("is probably wrong" in w for w in allowed.warnings)
@@ -167,20 +186,31 @@ def test_pieces_small_cells_and_no_cells(look, fov):
     report = look([one, one.with_(fov_id="f2", labels=np.zeros_like(labels))])
     assert (report.fovs[0].labels.in_pieces, report.fovs[0].labels.small) == (1, 1)
     text = "\n".join(report.warnings)
-    for words in ("1 of 2 ids have several separate pieces", "1 of 2 cells are smaller than 5 µm²", "'f2': there are no cells"):
+    for words in (
+        "1 of 2 ids have several separate pieces",
+        "1 of 2 cells are smaller than 5 µm²",
+        "'f2': there are no cells",
+    ):
         assert words in text
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])
 def test_pieces_across_bands(rows, monkeypatch):
     labels = np.zeros((9, 9), np.int64)
-    labels[0:9, 0] = labels[8, 0:4] = labels[0:9, 3] = 5  # a U: one piece, two legs in every band but the last
+    labels[0:9, 0] = labels[8, 0:4] = labels[0:9, 3] = (
+        5  # a U: one piece, two legs in every band but the last
+    )
     labels[0:2, 6] = labels[4:6, 6] = labels[8, 8] = 9  # three pieces
     labels[2, 7] = 11  # touches a 9 only
     labels[3, 1], labels[4, 2] = 70000, 70000  # a diagonal: one piece
     index = CellIndex(unique_ids(labels))
     monkeypatch.setattr(scan, "BAND_PIXELS", rows * 9)
-    assert dict(zip(index.ids.tolist(), count_pieces(labels, index).tolist(), strict=True)) == {5: 1, 9: 3, 11: 1, 70000: 1}
+    assert dict(zip(index.ids.tolist(), count_pieces(labels, index).tolist(), strict=True)) == {
+        5: 1,
+        9: 3,
+        11: 1,
+        70000: 1,
+    }
 
 
 def test_no_cells_stand_in():
@@ -198,7 +228,9 @@ def test_unreadable_pixels_become_a_problem(look, fov):
 
     report = look([fov().with_(image=Broken()), fov(fov_id="f2")])
     (problem,) = report.problems
-    assert problem.startswith("FOV 'f1', channel 'a', rows 0 to 71: broken.tiff: strip 3 is truncated.")
+    assert problem.startswith(
+        "FOV 'f1', channel 'a', rows 0 to 71: broken.tiff: strip 3 is truncated."
+    )
     assert "--on-error skip" in problem
     assert report.fovs[1].labels.cells > 0
 
@@ -221,7 +253,11 @@ def test_cost_is_about_right(model, run, fov, make_tissue):
     assert took / 5 < cost.seconds < 5 * took + 1
     assert cost.passes == 24
     assert 100 << 20 < cost.memory_bytes < 1 << 30
-    auto = inspect_fovs(big, model=model("compact"), settings=PredictSettings(tta="auto", precision="float32", device="cpu")).cost
+    auto = inspect_fovs(
+        big,
+        model=model("compact"),
+        settings=PredictSettings(tta="auto", precision="float32", device="cpu"),
+    ).cost
     assert 3 <= auto.passes < 24
 
 

@@ -1,4 +1,5 @@
-"""`predict` against a whole-image reference in plain torch and NumPy, written from the description of the method alone."""
+"""`predict` against a whole-image reference in plain torch and NumPy, written from the description
+of the method alone."""
 
 import numpy as np
 import pytest
@@ -32,10 +33,14 @@ def numbers(fovs, channel, card):
 
 
 def likeness(fovs, channel):
-    """The channel's rank correlation with the first, if that is DAPI: the mean over the FOVs of 20 cells and more."""
+    """The channel's rank correlation with the first, if that is DAPI: the mean over the FOVs of 20
+    cells and more."""
     found, cells = [], []
     for f in fovs if fovs[0].channels[0] == "DAPI" else ():
-        means = [[f.image[k][f.labels == i].mean() for i in np.unique(f.labels) if i] for k in (0, channel)]
+        means = [
+            [f.image[k][f.labels == i].mean() for i in np.unique(f.labels) if i]
+            for k in (0, channel)
+        ]
         if len(means[0]) >= 20:
             found.append(spearmanr(*means)[0] if channel else 1.0)
             cells.append(len(means[0]))
@@ -56,13 +61,19 @@ def told(stats, name):
         alike = max(stats.get(name, 0), 0)
         return -2 if alike == 1 else 2 * alike**2
     value = otsu(stats) if name.startswith("otsu") else stats[name.split("/")[0]]
-    return value / (value + otsu(stats)) if name.endswith("/otsu") else np.sqrt(np.clip(value, 0, 1))
+    return (
+        value / (value + otsu(stats)) if name.endswith("/otsu") else np.sqrt(np.clip(value, 0, 1))
+    )
 
 
 def rank(mean, stats):
     """Share of the cells with a lower mean; the percentiles are all different here."""
     points = np.array([0, *(stats[f"q{q:02d}"] for q in range(1, 100))])
-    return np.interp(mean, points, np.arange(100) / 100) if mean <= points[-1] else 1 - points[-1] / mean / 100
+    return (
+        np.interp(mean, points, np.arange(100) / 100)
+        if mean <= points[-1]
+        else 1 - points[-1] / mean / 100
+    )
 
 
 def planes(image, labels, means, stats, card):
@@ -89,7 +100,9 @@ def planes(image, labels, means, stats, card):
     return np.stack([known[name] for name in card.planes]).astype(np.float32)
 
 
-def pixel_scores(image, labels, means, stats, net, card, quarters=(0, 1, 2, 3), flips=(False, True)):  # noqa: PLR0917
+def pixel_scores(
+    image, labels, means, stats, net, card, quarters=(0, 1, 2, 3), flips=(False, True)
+):  # noqa: PLR0917, RUF100
     """(views, Y, X): the net on the whole image, padded by reflection; each view undone."""
     import torch
 
@@ -126,10 +139,14 @@ def reference(fovs, net, card, at_centres, **views):
             normaliser, stats = numbers(fovs, k, card)
             h, w = fov.shape_yx
             image = fov.image[k].reshape(h // step, step, w // step, step).mean((1, 3)) / normaliser
-            means = {i: fov.image[k][fov.labels == i].mean() / normaliser for i in np.unique(fov.labels)}
+            means = {
+                i: fov.image[k][fov.labels == i].mean() / normaliser for i in np.unique(fov.labels)
+            }
             stats = {s: v / (1 if s == "counterstain" else normaliser) for s, v in stats.items()}
             per_pixel = pixel_scores(image, labels, means, stats, net, card, **views)
-            for_channels.append([per_pixel[:, labels == i].mean(1) for i in np.unique(fov.labels) if i])
+            for_channels.append(
+                [per_pixel[:, labels == i].mean(1) for i in np.unique(fov.labels) if i]
+            )
         per_view = np.array(for_channels)  # (C, n, views)
         scores.append(per_view.mean(2).T)
         deviations.append(per_view.std(2).T)
@@ -139,15 +156,25 @@ def reference(fovs, net, card, at_centres, **views):
 def exact_scale(fovs, card):
     """The normaliser without the bins of its histograms, to compare all the rest at 1e-5."""
     found = {c: numbers(fovs, k, card) for k, c in enumerate(fovs[0].channels)}
-    return ChannelScale(card.percentile, "all", {c: v for c, (v, _) in found.items()}, {c: s for c, (_, s) in found.items()})
+    return ChannelScale(
+        card.percentile,
+        "all",
+        {c: v for c, (v, _) in found.items()},
+        {c: s for c, (_, s) in found.items()},
+    )
 
 
 @pytest.mark.parametrize("kind", ["compact", "plain", "same", "valid"])
 @pytest.mark.parametrize("tta", ["full", "none"])
 def test_equals_the_reference(kind, tta, model, net, fov, run, at_centres):
     module, card = net(model(kind))
-    channels = 2 if card.architecture == "compact_unet" or tta == "none" else 1  # the paper's net is compiled for each shape
-    fovs = [fov((71, 50), 25, channels=channels), fov((37, 64), 11, fov_id="f2", seed=1, channels=channels)]
+    channels = (
+        2 if card.architecture == "compact_unet" or tta == "none" else 1
+    )  # the paper's net is compiled for each shape
+    fovs = [
+        fov((71, 50), 25, channels=channels),
+        fov((37, 64), 11, fov_id="f2", seed=1, channels=channels),
+    ]
     fovs = [f.with_(channels=("DAPI", "CD3")[:channels]) for f in fovs]
     views = {} if tta == "full" else {"quarters": (0,), "flips": (False,)}
     score, deviation = reference(fovs, module, card, at_centres, **views)
@@ -156,7 +183,9 @@ def test_equals_the_reference(kind, tta, model, net, fov, run, at_centres):
     np.testing.assert_allclose(adata.X, score, atol=1e-5)
     np.testing.assert_allclose(adata.layers["score_sd"], deviation, atol=1e-5)
     fitted = run(fovs, model(kind), tta=tta)
-    np.testing.assert_array_equal(fitted.var["normaliser"], adata.var["normaliser"])  # integers: exact
+    np.testing.assert_array_equal(
+        fitted.var["normaliser"], adata.var["normaliser"]
+    )  # integers: exact
     np.testing.assert_allclose(fitted.X, score, atol=1e-5 if not card.stats else 2e-4)
 
 
@@ -165,7 +194,9 @@ def test_equals_the_reference_at_a_higher_resolution(step, model, net, fov, run,
     fovs = [fov((24 * step, 32 * step), 10, mpp=1 / step, radius=8 * step)]
     module, card = net(model("compact"))
     score, _ = reference(fovs, module, card, at_centres)
-    np.testing.assert_allclose(run(fovs, model("compact"), tta="full", scale=exact_scale(fovs, card)).X, score, atol=1e-5)
+    np.testing.assert_allclose(
+        run(fovs, model("compact"), tta="full", scale=exact_scale(fovs, card)).X, score, atol=1e-5
+    )
 
 
 def test_means_areas_and_centroids(model, fov, run):
@@ -175,13 +206,19 @@ def test_means_areas_and_centroids(model, fov, run):
     np.testing.assert_array_equal(adata.obs["cell_id"], ids)
     for row, i in enumerate(ids):
         ys, xs = np.nonzero(f.labels == i)
-        np.testing.assert_allclose(adata.layers["intensity_mean"][row], f.image[:, ys, xs].mean(1), rtol=1e-5)
+        np.testing.assert_allclose(
+            adata.layers["intensity_mean"][row], f.image[:, ys, xs].mean(1), rtol=1e-5
+        )
         np.testing.assert_allclose(adata.obs["area_um2"].iloc[row], len(ys) * 0.25)
-        np.testing.assert_allclose(adata.obsm["spatial"][row], [(xs.mean() + 0.5) * 0.5, (ys.mean() + 0.5) * 0.5])
+        np.testing.assert_allclose(
+            adata.obsm["spatial"][row], [(xs.mean() + 0.5) * 0.5, (ys.mean() + 0.5) * 0.5]
+        )
 
 
 def test_a_far_normaliser_changes_nothing_else(model, net, fov, run):
     """Scores depend on intensity / normaliser only."""
     f = fov()
     brighter = Fov("f1", f.image.astype(np.uint32) * 50, f.channels, f.labels, 1.0)
-    np.testing.assert_allclose(run(brighter, model("compact")).X, run(f, model("compact")).X, atol=1e-4)
+    np.testing.assert_allclose(
+        run(brighter, model("compact")).X, run(f, model("compact")).X, atol=1e-4
+    )

@@ -1,4 +1,5 @@
-"""The output folder: what is finished is used again only where all that it depends on is the same."""
+"""The output folder: what is finished is used again only where all that it depends on is the
+same."""
 
 import json
 import os
@@ -70,7 +71,10 @@ def test_second_run_reads_no_pixels(files, run, model, work, tmp_path, same_tabl
     same_table(first, run(files(), model("compact"), tta="full"))
     work()
     assert first.uns["panimbus"]["scale"] == second.uns["panimbus"]["scale"]
-    assert run(files(), model("compact"), tta="full", out=tmp_path / "out", tile=112).n_obs == first.n_obs
+    assert (
+        run(files(), model("compact"), tta="full", out=tmp_path / "out", tile=112).n_obs
+        == first.n_obs
+    )
     assert work()["score"] == [], "results do not depend on the tile"
 
 
@@ -86,7 +90,9 @@ def test_what_changes_is_computed_again(files, run, model, work, tmp_path, same_
         {"scale": ChannelScale(99.9, "all", {"a": 50.0, "b": 60.0}, {"a": {"q50": 4.0}, "b": {}})},
         {"scale": ChannelScale(99.9, "all", {"a": 50.0, "b": 60.0}, {"a": ranked, "b": {}})},
         {
-            "scale": ChannelScale(99.9, "all", {"a": 50.0, "b": 60.0}, {"a": {**ranked, "q20": 19.2}, "b": {}})
+            "scale": ChannelScale(
+                99.9, "all", {"a": 50.0, "b": 60.0}, {"a": {**ranked, "q20": 19.2}, "b": {}}
+            )
         },  # of the ranks alone
     ):
         full = {"model": model("compact"), **kwargs}
@@ -176,7 +182,7 @@ def test_arrays_in_memory(fov, run, model, work, tmp_path, same_table):
 
 @pytest.mark.parametrize("what", ["scan", "scores"])
 @pytest.mark.parametrize("damage", ["empty", "half", "noise", "flipped", "other", "folder-less"])
-def test_damaged_results_are_computed_again(  # noqa: PLR0917
+def test_damaged_results_are_computed_again(  # noqa: PLR0917, RUF100
     what, damage, files, run, model, work, tmp_path, same_table
 ):
     out = tmp_path / "out"
@@ -198,14 +204,18 @@ def test_damaged_results_are_computed_again(  # noqa: PLR0917
             }[damage]
         )
     again = run(files(), model("plain"), out=out)
-    assert work() == {"scan": ["fov1"] if what == "scan" else [], "score": ["fov1"] if what == "scores" else []}
+    assert work() == {
+        "scan": ["fov1"] if what == "scan" else [],
+        "score": ["fov1"] if what == "scores" else [],
+    }
     same_table(first, again)
     run(files(), model("plain"), out=out)
     assert work() == NOTHING
 
 
 def test_interrupted_run_continues(files, run, model, work, tmp_path, monkeypatch, same_table):
-    """Ctrl-C in the middle of the second FOV: the first stays, and the end is that of an uninterrupted run."""
+    """Ctrl-C in the middle of the second FOV: the first stays, and the end is that of an
+    uninterrupted run."""
     out = tmp_path / "out"
     whole = run(files(), model("compact"), tta="full")
     work()
@@ -233,11 +243,15 @@ def test_interrupted_run_continues(files, run, model, work, tmp_path, monkeypatc
     again = run(files(), model("compact"), tta="full", out=out)
     assert work() == {"scan": [], "score": ["fov1", "fov2"]}
     same_table(whole, again)
-    left = [p.name for p in out.rglob("*") if p.is_file() and p.name not in {"scan.npz", "scores.npz"}]
+    left = [
+        p.name for p in out.rglob("*") if p.is_file() and p.name not in {"scan.npz", "scores.npz"}
+    ]
     assert left == [], "no temporary files"
 
 
-def test_disk_full_leaves_nothing_half_written(files, run, model, tmp_path, monkeypatch, same_table):
+def test_disk_full_leaves_nothing_half_written(
+    files, run, model, tmp_path, monkeypatch, same_table
+):
     out = tmp_path / "out"
 
     def full(file, **arrays):
@@ -309,7 +323,10 @@ def test_files_of_a_run(files, run, model, tmp_path):
     np.testing.assert_array_equal(back.X, adata.X)
     import pandas as pd
 
-    for frame in (pd.read_csv(tmp_path / "out" / "cells.csv"), pd.read_parquet(tmp_path / "out" / "cells.parquet")):
+    for frame in (
+        pd.read_csv(tmp_path / "out" / "cells.csv"),
+        pd.read_parquet(tmp_path / "out" / "cells.parquet"),
+    ):
         assert list(frame.columns) == list(to_frame(adata).columns)
         np.testing.assert_allclose(frame[["a", "b"]], adata.X, atol=1e-6)
     scale = load_scale(tmp_path / "out" / "normaliser.json")
@@ -398,8 +415,11 @@ def slide(tmp_path, make_tissue, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["scan", "score"])
-def test_a_slide_continues_where_it_was(slide, run, model, tmp_path, monkeypatch, same_table, stage):
-    """Stopped after some bands or blocks: these are not done again, and the table is the same to the last bit."""
+def test_a_slide_continues_where_it_was(
+    slide, run, model, tmp_path, monkeypatch, same_table, stage
+):
+    """Stopped after some bands or blocks: these are not done again, and the table is the same to
+    the last bit."""
     out, seen = tmp_path / "out", []
     whole = run(slide(), model("compact"), tta="full", tile=208)
     real = stages._Parts.put
@@ -407,7 +427,11 @@ def test_a_slide_continues_where_it_was(slide, run, model, tmp_path, monkeypatch
     def counted(parts, number, part):
         seen.append((type(part).__name__, number))
         real(parts, number, part)
-        if broken and [kind for kind, _ in seen].count("BandScan" if stage == "scan" else "BlockPart") == 2:
+        if (
+            broken
+            and [kind for kind, _ in seen].count("BandScan" if stage == "scan" else "BlockPart")
+            == 2
+        ):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(stages._Parts, "put", counted)
@@ -425,7 +449,9 @@ def test_a_slide_continues_where_it_was(slide, run, model, tmp_path, monkeypatch
     assert not folder.exists()
 
 
-def test_parts_of_other_settings_are_not_taken(slide, run, model, tmp_path, monkeypatch, same_table):
+def test_parts_of_other_settings_are_not_taken(
+    slide, run, model, tmp_path, monkeypatch, same_table
+):
     out = tmp_path / "out"
     real = stages._Parts.put
 
@@ -439,7 +465,8 @@ def test_parts_of_other_settings_are_not_taken(slide, run, model, tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             run(slide(), model("compact"), tta="full", tile=208, out=out)
     same_table(
-        run(slide(), model("compact", 1), tta="full", tile=208, out=out), run(slide(), model("compact", 1), tta="full", tile=208)
+        run(slide(), model("compact", 1), tta="full", tile=208, out=out),
+        run(slide(), model("compact", 1), tta="full", tile=208),
     )
 
 
@@ -458,7 +485,9 @@ def test_a_damaged_part_is_computed_again(slide, run, model, tmp_path, monkeypat
             run(slide(), model("compact"), tile=208, out=out)
     for path in (out / "fovs" / "slide" / "bands").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    same_table(run(slide(), model("compact"), tile=208, out=out), run(slide(), model("compact"), tile=208))
+    same_table(
+        run(slide(), model("compact"), tile=208, out=out), run(slide(), model("compact"), tile=208)
+    )
 
 
 @pytest.mark.parametrize("how", ["replaced", "touched"])
@@ -483,7 +512,10 @@ def test_a_file_that_changes_during_the_run(files, run, model, tmp_path, which, 
     words = "label image" if which == "labels" else "image"
     with pytest.raises(ReadError, match=f"FOV 'fov1': the {words} changed while it was being read"):
         run(files(), model("compact"), out=tmp_path / "out", progress=change_once)
-    again, fresh = run(files(), model("compact"), out=tmp_path / "out"), run(files(), model("compact"))
+    again, fresh = (
+        run(files(), model("compact"), out=tmp_path / "out"),
+        run(files(), model("compact")),
+    )
     np.testing.assert_array_equal(again.X, fresh.X)
 
 

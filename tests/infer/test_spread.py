@@ -1,4 +1,5 @@
-"""Work spread over a Dask cluster gives the table of one process, to the last bit, whoever dies on the way."""
+"""Work spread over a Dask cluster gives the table of one process, to the last bit, whoever dies on
+the way."""
 
 import logging
 import os
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 @pytest.fixture(scope="module")
 def cluster():
     """Two worker processes; a test may ask for more."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as made:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as made:
         yield made
 
 
@@ -53,7 +56,9 @@ def files(tmp_path, make_tissue, monkeypatch):
 
 
 def _predict(fovs, model, address=None, *, tta="full", progress=None, out=None, **settings):
-    told = PredictSettings(tta=tta, tile=112, precision="float32", device="cpu", threads=1, dask=address, **settings)
+    told = PredictSettings(
+        tta=tta, tile=112, precision="float32", device="cpu", threads=1, dask=address, **settings
+    )
     return predict(fovs, model=model, settings=told, progress=progress, out=out)
 
 
@@ -84,7 +89,10 @@ class _Killer:
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_worker_is_killed(count, files, model, workers, cluster, same_table):
     address, killer = workers(count), _Killer(cluster)
-    same_table(_predict(files(), model("compact"), address, progress=killer), _predict(files(), model("compact")))
+    same_table(
+        _predict(files(), model("compact"), address, progress=killer),
+        _predict(files(), model("compact")),
+    )
     assert killer.killed is not None
 
 
@@ -155,7 +163,9 @@ def test_unreadable_pixels(files, model, workers, same_table, tmp_path):
 def test_local_workers(fov, model, same_table):
     """``local:N`` starts and ends its own processes."""
     f = fov((100, 90), 20)
-    same_table(_predict(f, model("plain"), "local:1", tta="none"), _predict(f, model("plain"), tta="none"))
+    same_table(
+        _predict(f, model("plain"), "local:1", tta="none"), _predict(f, model("plain"), tta="none")
+    )
 
 
 def test_tasks_are_worth_a_second():
@@ -209,7 +219,9 @@ def test_another_version(fov, model, workers, monkeypatch):
 def test_a_worker_that_came_later(fov, model, workers, monkeypatch):
     """Its version is looked at again with each task."""
     address, real = workers(2), spread.worker.Order.of
-    monkeypatch.setattr(spread.worker.Order, "of", lambda plan, threads: replace(real(plan, threads), version="9.9"))
+    monkeypatch.setattr(
+        spread.worker.Order, "of", lambda plan, threads: replace(real(plan, threads), version="9.9")
+    )
     monkeypatch.setattr(spread, "_greet", lambda *_: "openvino-cpu-float32")
     with pytest.raises(InputError, match=r"another version(.|\n)*9\.9"):
         _predict(fov(), model("plain"), address)

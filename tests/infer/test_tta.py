@@ -1,4 +1,5 @@
-"""The 8 views are a group with true inverses. Published bug: a late-bound loop variable made all rotations 270°."""
+"""The 8 views are a group with true inverses. Published bug: a late-bound loop variable made all
+rotations 270°."""
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ def key(array):
 
 
 def test_literal():
-    """The four rotations (0°, 90°, 180°, 270° against the clock) and their mirror images, in any order."""
+    """The four rotations (0°, 90°, 180°, 270° against the clock) and their mirror images, in any
+    order."""
     found = [v.apply(PATCH)[0].tolist() for v in FULL]
     expected = [
         [[0, 1, 2], [3, 4, 5]],

@@ -16,7 +16,9 @@ class Unread:
         raise AssertionError
 
 
-@pytest.mark.parametrize(("change", "what"), [({"fov_id": "a\udcff"}, "FOVs"), ({"fov_id": "\x07"}, "FOVs")])
+@pytest.mark.parametrize(
+    ("change", "what"), [({"fov_id": "a\udcff"}, "FOVs"), ({"fov_id": "\x07"}, "FOVs")]
+)
 def test_names_that_are_no_text(fov, run, model, tmp_path, change, what):
     f = fov()
     with pytest.raises(InputError, match=f"Names of {what} cannot be written"):

@@ -1,4 +1,5 @@
-"""One process, blocks, shares in any order, and Dask: the same scores for cells that lie across every seam."""
+"""One process, blocks, shares in any order, and Dask: the same scores for cells that lie across
+every seam."""
 
 import json
 import tempfile
@@ -25,7 +26,9 @@ from panimbus.io import write_labels, write_ome_tiff
 def address():
     """Of two workers."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as cluster:
         yield cluster.scheduler_address
 
 
@@ -33,7 +36,9 @@ def _write(folder, make_tissue, *, shapes, radius, mpp, seed):
     (folder / "images").mkdir()
     (folder / "labels").mkdir()
     for k, shape in enumerate(shapes):
-        image, labels = make_tissue(shape, max(3, shape[0] * shape[1] // (3 * radius**2)), seed=seed + k, radius=radius)
+        image, labels = make_tissue(
+            shape, max(3, shape[0] * shape[1] // (3 * radius**2)), seed=seed + k, radius=radius
+        )
         write_ome_tiff(folder / "images" / f"fov{k}.ome.tiff", image, ("a", "b"), mpp)
         write_labels(folder / "labels" / f"fov{k}.tiff", labels)
 
@@ -46,7 +51,9 @@ def _shared(request, out, of, order):
 
 CASES = st.fixed_dictionaries(
     {
-        "shapes": st.lists(st.tuples(st.integers(20, 240), st.integers(20, 240)), min_size=1, max_size=2),
+        "shapes": st.lists(
+            st.tuples(st.integers(20, 240), st.integers(20, 240)), min_size=1, max_size=2
+        ),
         "radius": st.integers(2, 25),
         "mpp": st.sampled_from([1.0, 0.5, 0.7, 1.3]),
         "seed": st.integers(0, 99),
@@ -62,21 +69,38 @@ def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address
         folder = Path(name)
         _write(folder, make_tissue, **case)
         paths = {"images": (str(folder / "images"),), "labels": (str(folder / "labels"),)}
-        request = Request(**paths, model=str(model("plain")), tta=tta, tile=112, precision="float32", device="cpu")
+        request = Request(
+            **paths, model=str(model("plain")), tta=tta, tile=112, precision="float32", device="cpu"
+        )
         told = {"tta": tta, "precision": "float32", "device": "cpu", "threads": 1}
-        whole = predict(request.open(), model=model("plain"), settings=PredictSettings(tile=576, **told))
+        whole = predict(
+            request.open(), model=model("plain"), settings=PredictSettings(tile=576, **told)
+        )
         patch.setattr(blocks, "READ_SIDE", 1)
         patch.setattr(scan, "BAND_PIXELS", 32 * case["shapes"][0][1])
-        cut = predict(request.open(), model=model("plain"), settings=PredictSettings(tile=112, **told))
+        cut = predict(
+            request.open(), model=model("plain"), settings=PredictSettings(tile=112, **told)
+        )
         same_table(cut, _shared(request, folder / "out", len(order), order))
-        same_table(cut, predict(request.open(), model=model("plain"), settings=PredictSettings(tile=112, dask=address, **told)))
+        same_table(
+            cut,
+            predict(
+                request.open(),
+                model=model("plain"),
+                settings=PredictSettings(tile=112, dask=address, **told),
+            ),
+        )
     if tta == "full":  # adaptive views are decided tile by tile
         np.testing.assert_allclose(cut.X, whole.X, atol=1e-6, rtol=0)
-        np.testing.assert_allclose(cut.layers["score_sd"], whole.layers["score_sd"], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(
+            cut.layers["score_sd"], whole.layers["score_sd"], atol=1e-6, rtol=0
+        )
     np.testing.assert_array_equal(cut.obs["cell_id"], whole.obs["cell_id"])
 
 
-def test_a_counterstain_counts_whether_it_is_scored_or_not(model, make_tissue, same_table, address, tmp_path):
+def test_a_counterstain_counts_whether_it_is_scored_or_not(
+    model, make_tissue, same_table, address, tmp_path
+):
     _write(tmp_path, make_tissue, shapes=[(90, 110), (130, 70)], radius=6, mpp=1.0, seed=3)
     paths = {
         "images": (str(tmp_path / "images"),),
@@ -84,22 +108,49 @@ def test_a_counterstain_counts_whether_it_is_scored_or_not(model, make_tissue, s
         "channel_names": str(tmp_path / "names.txt"),
     }
     (tmp_path / "names.txt").write_text("DAPI\nCD3\n")
-    request = Request(**paths, model=str(model("compact")), channels=("CD3",), tta="none", precision="float32", device="cpu")
+    request = Request(
+        **paths,
+        model=str(model("compact")),
+        channels=("CD3",),
+        tta="none",
+        precision="float32",
+        device="cpu",
+    )
     told = {"tta": "none", "precision": "float32", "device": "cpu", "threads": 1}
     both = predict(request.open(), model=model("compact"), settings=PredictSettings(**told))
     alone = both[:, ["CD3"]]
     scale = json.loads(alone.uns["panimbus"]["scale"])
     assert 0 < abs(scale["channels"]["CD3"]["stats"]["counterstain"]) < 1
     for table in (
-        predict(request.open(), model=model("compact"), channels=["CD3"], out=tmp_path / "out", settings=PredictSettings(**told)),
-        predict(request.open(), model=model("compact"), channels=["CD3"], out=tmp_path / "out", settings=PredictSettings(**told)),
-        predict(request.open(), model=model("compact"), channels=["CD3"], settings=PredictSettings(dask=address, **told)),
+        predict(
+            request.open(),
+            model=model("compact"),
+            channels=["CD3"],
+            out=tmp_path / "out",
+            settings=PredictSettings(**told),
+        ),
+        predict(
+            request.open(),
+            model=model("compact"),
+            channels=["CD3"],
+            out=tmp_path / "out",
+            settings=PredictSettings(**told),
+        ),
+        predict(
+            request.open(),
+            model=model("compact"),
+            channels=["CD3"],
+            settings=PredictSettings(dask=address, **told),
+        ),
         _shared(request, tmp_path / "shares", 2, (2, 1)),
     ):
         same_table(table, alone)
     nameless = [f.with_(channels=("first", "CD3")) for f in request.open()]
     assert not np.array_equal(
-        predict(nameless, model=model("compact"), channels=["CD3"], settings=PredictSettings(**told)).X, alone.X
+        predict(
+            nameless, model=model("compact"), channels=["CD3"], settings=PredictSettings(**told)
+        ).X,
+        alone.X,
     )
 
 
@@ -118,6 +169,11 @@ def test_a_normaliser_that_knows_no_counterstain(model, fov, run, caplog):
     one = fov(channels=2).with_(channels=("DAPI", "CD3"))
     scale = ChannelScale.from_dict(json.loads(run(one, model("compact")).uns["panimbus"]["scale"]))
     assert "counterstain" not in caplog.text
-    old = replace(scale, stats={c: {k: v for k, v in s.items() if k != "counterstain"} for c, s in scale.stats.items()})
+    old = replace(
+        scale,
+        stats={
+            c: {k: v for k, v in s.items() if k != "counterstain"} for c, s in scale.stats.items()
+        },
+    )
     run(one, model("compact"), scale=old)
     assert "looks like the counterstain (DAPI): fit a new one" in caplog.text

@@ -1,4 +1,5 @@
-"""Shared by the readers' tests: real data where it is, a watch on open files, small files of each format."""
+"""Shared by the readers' tests: real data where it is, a watch on open files, small files of each
+format."""
 
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ def no_open_files(tmp_path):
     yield
     until = time.monotonic() + 5
     while (left := _open_files(tmp_path)) and time.monotonic() < until:
-        time.sleep(0.01)  # the test server may still be answering what was asked beside a chunk that failed
+        time.sleep(
+            0.01
+        )  # the test server may still be answering what was asked beside a chunk that failed
     assert not left
 
 
@@ -39,8 +42,16 @@ def stack():
 def ome(tmp_path, stack):
     """Write an OME-TIFF and return its path."""
 
-    def write(name="fov1.ome.tiff", data=stack, channels=("CD3", "CD20", "DAPI"), mpp=0.5, **options):
-        meta = {"axes": "CYX", "PhysicalSizeX": mpp, "PhysicalSizeY": mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
+    def write(
+        name="fov1.ome.tiff", data=stack, channels=("CD3", "CD20", "DAPI"), mpp=0.5, **options
+    ):
+        meta = {
+            "axes": "CYX",
+            "PhysicalSizeX": mpp,
+            "PhysicalSizeY": mpp,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeYUnit": "µm",
+        }
         meta |= {"Channel": {"Name": list(channels)}} if channels else {}
         meta |= options.pop("metadata", {})
         path = tmp_path / name

@@ -10,7 +10,9 @@ HEADER = "Start_push\tEnd_push\tPushes_duration\tX\tY\tZ\t"
 
 def imc_text(image, labels=("CD3", "CD20", "DNA1"), *, end="\n"):
     """The text of an acquisition, image (C, Y, X), three decimals."""
-    head = HEADER + "\t".join(f"{label}({metal}Di)" for label, metal in zip(labels, METALS, strict=False))
+    head = HEADER + "\t".join(
+        f"{label}({metal}Di)" for label, metal in zip(labels, METALS, strict=False)
+    )
     _, height, width = image.shape
     lines = [
         "\t".join(["0", "9", "10", str(x), str(y), "0", *(f"{v:.3f}" for v in image[:, y, x])])
@@ -22,7 +24,8 @@ def imc_text(image, labels=("CD3", "CD20", "DNA1"), *, end="\n"):
 
 @dataclass
 class Acquisition:
-    """What the XML says of an acquisition, and its records; ``start`` and ``end`` None: where the records are written."""
+    """What the XML says of an acquisition, and its records; ``start`` and ``end`` None: where the
+    records are written."""
 
     id: int
     records: np.ndarray | None = None
@@ -44,7 +47,12 @@ def records(image):
 
 def measured(number, image, **changes):
     """An acquisition that was measured as a whole."""
-    given = {"records": records(image), "width": image.shape[2], "height": image.shape[1], "title": f"ROI {number}"}
+    given = {
+        "records": records(image),
+        "width": image.shape[2],
+        "height": image.shape[1],
+        "title": f"ROI {number}",
+    }
     return Acquisition(number, **given | changes)
 
 
@@ -57,11 +65,19 @@ def mcd(acquisitions, labels=("CD3", "CD20", "DNA1"), *, edit=lambda xml: xml):
         end = len(data) if one.records is not None else 0
         fields = {
             "ID": one.id, "Description": one.title, "MaxX": one.width, "MaxY": one.height,
-            "DataStartOffset": start if one.start is None else one.start, "DataEndOffset": end if one.end is None else one.end,
-            "ValueBytes": 4, "SegmentDataFormat": "Float", "AcquisitionROIID": one.id,
+            "DataStartOffset": start if one.start is None else one.start,
+            "DataEndOffset": end if one.end is None else one.end, "ValueBytes": 4,
+            "SegmentDataFormat": "Float", "AcquisitionROIID": one.id,
         }  # fmt: skip
-        parts.append(f"<AcquisitionROI><ID>{one.id}</ID><PanoramaID>1</PanoramaID></AcquisitionROI>")
-        parts.append("<Acquisition>" + "".join(f"<{k}>{v}</{k}>" for k, v in fields.items()) + one.more + "</Acquisition>")
+        parts.append(
+            f"<AcquisitionROI><ID>{one.id}</ID><PanoramaID>1</PanoramaID></AcquisitionROI>"
+        )
+        parts.append(
+            "<Acquisition>"
+            + "".join(f"<{k}>{v}</{k}>" for k, v in fields.items())
+            + one.more
+            + "</Acquisition>"
+        )
         names = [
             ("X", "X"),
             ("Y", "Y"),
@@ -75,6 +91,8 @@ def mcd(acquisitions, labels=("CD3", "CD20", "DNA1"), *, edit=lambda xml: xml):
         ]
     xml = (
         '<MCDSchema xmlns="http://www.fluidigm.com/IMC/MCDSchema_V2_0.xsd"><Slide><ID>1</ID></Slide>'
-        "<Panorama><ID>1</ID><SlideID>1</SlideID><Type>Default</Type></Panorama>" + "".join(parts) + "</MCDSchema>"
+        "<Panorama><ID>1</ID><SlideID>1</SlideID><Type>Default</Type></Panorama>"
+        + "".join(parts)
+        + "</MCDSchema>"
     )
     return bytes(data) + edit(xml).encode("utf-16-le")

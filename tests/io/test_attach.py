@@ -11,7 +11,10 @@ from panimbus.io import attach_labels
 
 @pytest.fixture
 def fovs():
-    return [Fov(name, np.zeros((1, 8, 8), np.uint8), ("x",), None, 1.0) for name in ("fov1", "fov2", "fov10")]
+    return [
+        Fov(name, np.zeros((1, 8, 8), np.uint8), ("x",), None, 1.0)
+        for name in ("fov1", "fov2", "fov10")
+    ]
 
 
 def test_by_name(fovs, tmp_path):

@@ -1,4 +1,5 @@
-"""Which files are channels, what they are called, which names pair, and what is refused: never a channel lost in silence."""
+"""Which files are channels, what they are called, which names pair, and what is refused: never a
+channel lost in silence."""
 
 import os
 import shlex
@@ -48,7 +49,10 @@ def plain(tmp_path, stack):
 
 PANELS = {
     "numbers beside names": b"channel,marker,exposure\n1,a,100\n2,b b,10\n3,c,1\n",
-    "mcmicro": "\ufeffchannel_number,cycle_number,marker_name,Filter\r\n1,1,a,x\r\n2,1,b b,x\r\n3,2,c,y\r\n".encode(),
+    "mcmicro": (
+        "\ufeffchannel_number,cycle_number,marker_name,Filter\r\n1,1,a,x\r\n2,1,b"
+        " b,x\r\n3,2,c,y\r\n".encode()
+    ),
     "rows out of order": b"channel_number,marker_name\n3,c\n1,a\n2,b b\n",
     "counted from 0": b"channel_id,target\n2,c\n1,b b\n0,a\n",
     "semicolons": b"Channel;Marker\r\n1;a\r\n2;b b\r\n3;c\r\n",
@@ -116,7 +120,11 @@ def test_panels_that_cannot_be_used(tmp_path, plain, data, words):
 
 def test_panels_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for path, words in ((tmp_path, "a folder"), (tmp_path / "pipe", "a pipe or a device"), (tmp_path / "none", "no such file")):
+    for path, words in (
+        (tmp_path, "a folder"),
+        (tmp_path / "pipe", "a pipe or a device"),
+        (tmp_path / "none", "no such file"),
+    ):
         with pytest.raises(ReadError, match=words):
             read_panel(path)
 
@@ -129,7 +137,10 @@ def test_dead_link_of_a_channel(tmp_path, folder):
     fov = folder()
     (fov / "CD8.tiff").symlink_to("/nonexistent/CD8.tiff")
     for what in (fov, tmp_path):
-        with pytest.raises(ReadError, match=r"CD8\.tiff: the link leads to /nonexistent/CD8\.tiff, which is not there"):
+        with pytest.raises(
+            ReadError,
+            match=r"CD8\.tiff: the link leads to /nonexistent/CD8\.tiff, which is not there",
+        ):
             open_fovs(what)
 
 
@@ -183,13 +194,18 @@ def test_unreadable_image(ome, monkeypatch):
 LABEL_NAMES = """segmentation_whole_cell whole_cell fov1_mask fov1_masks Mask cell_mask nuclei_mask cp_masks fov1_cp_masks labels
 Label fov1_labels cell_labels segmentation fov1_segmentation cell_ids CellIDs label_image feature_0 feature_1 WholeCell
 cellMask"""
-CHANNEL_NAMES = "CD3 Ki67_nuclear DAPI Nuclear Labelled MaskinA CD3_whole HLA-DR seg cell 18S Unmasked"
+CHANNEL_NAMES = (
+    "CD3 Ki67_nuclear DAPI Nuclear Labelled MaskinA CD3_whole HLA-DR seg cell 18S Unmasked"
+)
 
 
 def test_names_of_label_images():
     assert [n for n in LABEL_NAMES.split() if not is_label_name(n)] == []
     assert [n for n in CHANNEL_NAMES.split() if is_label_name(n)] == []
-    assert all(may_be_label_name(n) for n in ("nuclei", "fov1_nuclear", "seg", "cells", *MAYBE_NAMES.split()))
+    assert all(
+        may_be_label_name(n)
+        for n in ("nuclei", "fov1_nuclear", "seg", "cells", *MAYBE_NAMES.split())
+    )
     assert not any(may_be_label_name(n) for n in ("CD3", "DAPI", "Cytokeratin", "Region4_CD8"))
 
 
@@ -199,11 +215,17 @@ Regions fov1_mesmer cellpose_nuclei"""
 
 @pytest.mark.parametrize("name", ["feature_1", *MAYBE_NAMES.split()])
 def test_other_segmentations_beside_the_channels(folder, name):
-    """The nuclei, numbered anew, are no channel, and where the whole cells are named they are the labels."""
+    """The nuclei, numbered anew, are no channel, and where the whole cells are named they are the
+    labels."""
     fov = folder()
-    labels = np.kron(np.arange(1, 36).reshape(7, 5), np.pad(np.ones((8, 8), int), 1)).astype(np.uint16)
+    labels = np.kron(np.arange(1, 36).reshape(7, 5), np.pad(np.ones((8, 8), int), 1)).astype(
+        np.uint16
+    )
     tifffile.imwrite(fov / "feature_0.tiff", labels)
-    tifffile.imwrite(fov / f"{name}.tiff", np.where(labels > 0, labels.max() + 1 - labels, 0).astype(labels.dtype))
+    tifffile.imwrite(
+        fov / f"{name}.tiff",
+        np.where(labels > 0, labels.max() + 1 - labels, 0).astype(labels.dtype),
+    )
     (opened,) = open_fovs(fov)
     assert opened.channels == ("CD3", "CD20", "DAPI")
     np.testing.assert_array_equal(opened.labels[:], labels)
@@ -274,34 +296,56 @@ def test_the_choice_of_a_label_image_is_announced(tmp_path, ome, labels):
 
 
 def test_macsima(folder, stack):
-    names = [f"C-00{i}_S-000_S_FITC_R-0{i}_W-C-1_ROI-01_A-{n}" for i, n in enumerate(("CD3", "DAPI", "DAPI"))]
+    names = [
+        f"C-00{i}_S-000_S_FITC_R-0{i}_W-C-1_ROI-01_A-{n}"
+        for i, n in enumerate(("CD3", "DAPI", "DAPI"))
+    ]
     (fov,) = open_fovs(folder("ROI1", (names[0] + "_C-REA6-1_E-2", *names[1:])))
     assert fov.channels == ("CD3", "DAPI_R01", "DAPI_R02")
     assert any("MACSima" in note for note in fov.notes)
 
 
 def test_names_in_the_files_ome_xml(tmp_path, stack):
-    for file, name, plane in zip(("x_CD3_1", "x_CD31_2", "DAPI"), ("CD3", "CD31", "DAPI"), stack, strict=True):
-        tifffile.imwrite(tmp_path / f"{file}.ome.tif", plane, metadata={"axes": "YX", "Channel": {"Name": [name]}})
+    for file, name, plane in zip(
+        ("x_CD3_1", "x_CD31_2", "DAPI"), ("CD3", "CD31", "DAPI"), stack, strict=True
+    ):
+        tifffile.imwrite(
+            tmp_path / f"{file}.ome.tif",
+            plane,
+            metadata={"axes": "YX", "Channel": {"Name": [name]}},
+        )
     (fov,) = open_fovs(tmp_path)
     assert fov.channels == ("DAPI", "CD3", "CD31")
-    tifffile.imwrite(tmp_path / "x_CD31_2.ome.tif", stack[1], metadata={"axes": "YX", "Channel": {"Name": ["FITC"]}})
+    tifffile.imwrite(
+        tmp_path / "x_CD31_2.ome.tif",
+        stack[1],
+        metadata={"axes": "YX", "Channel": {"Name": ["FITC"]}},
+    )
     (fov,) = open_fovs(tmp_path)
     assert fov.channels == ("DAPI", "x_CD3_1", "x_CD31_2")
     assert any("not by their OME-XML" in note and "FITC" in note for note in fov.notes)
 
 
 def _match(fovs, files):
-    return {fov: path.name for fov, path in match(fovs, [Path(f) for f in files], subset=False).items()}
+    return {
+        fov: path.name for fov, path in match(fovs, [Path(f) for f in files], subset=False).items()
+    }
 
 
 def test_pairing_by_name():
-    nfd, nfc = unicodedata.normalize("NFD", "Hüfte_1"), unicodedata.normalize("NFC", "Hüfte_1_mask.tif")
+    nfd, nfc = (
+        unicodedata.normalize("NFD", "Hüfte_1"),
+        unicodedata.normalize("NFC", "Hüfte_1_mask.tif"),
+    )
     assert _match([nfd], [nfc]) == {nfd: nfc}
     assert _match(["fov1"], ["FOV1_Whole_Cell.TIF"]) == {"fov1": "FOV1_Whole_Cell.TIF"}
     both = {"fov1": "fov1_mask.tif", "FOV1": "FOV1_mask.tif"}
     assert _match(list(both), list(both.values())) == both
-    doubtful = [["fov1"], ["fov10.tif"]], [["fov1", "FOV1"], ["Fov1.tif", "x.tif"]], [["fov1"], ["FOV1.tif", "Fov1.tif"]]
+    doubtful = (
+        [["fov1"], ["fov10.tif"]],
+        [["fov1", "FOV1"], ["Fov1.tif", "x.tif"]],
+        [["fov1"], ["FOV1.tif", "Fov1.tif"]],
+    )
     for fovs, files in doubtful:
         with pytest.raises(MatchError):
             _match(fovs, files)
@@ -316,7 +360,11 @@ def test_a_name_in_another_case_is_noted(tmp_path, ome, labels):
 
 
 def test_long_numbers_in_names():
-    assert sorted(["a" + "9" * 5000, "a" + "1" * 5001, "a10", "a9", "a09"], key=natural)[:3] == ["a09", "a9", "a10"]
+    assert sorted(["a" + "9" * 5000, "a" + "1" * 5001, "a10", "a9", "a09"], key=natural)[:3] == [
+        "a09",
+        "a9",
+        "a10",
+    ]
 
 
 def test_readable_names():
@@ -331,7 +379,10 @@ def test_channels_of_several_fovs_in_one_folder(tmp_path, folder):
         open_fovs(tmp_path / "flat")
 
 
-@pytest.mark.parametrize("names", [("cyc1_CD3", "cyc1_CD20", "cyc2_CD3", "cyc2_CD20"), ("c1_ch1", "c1_ch2", "c2_ch1", "c2_ch2")])
+@pytest.mark.parametrize(
+    "names",
+    [("cyc1_CD3", "cyc1_CD20", "cyc2_CD3", "cyc2_CD20"), ("c1_ch1", "c1_ch2", "c2_ch1", "c2_ch2")],
+)
 def test_cycles_in_one_folder_are_one_fov(folder, stack, names):
     folder("one", names[:2])
     (fov,) = open_fovs(folder("one", names[2:]))
@@ -343,14 +394,19 @@ def test_microscopes_own_formats(tmp_path, ome, ending):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / f"slide.{ending}").write_bytes(b"II*\0rest")
     for path in (tmp_path / "raw", tmp_path / "raw" / f"slide.{ending}"):
-        with pytest.raises(ReadError, match=r"(?s)files are not read here.*QuPath.*Fiji.*bioformats2raw.*raw2ometiff"):
+        with pytest.raises(
+            ReadError,
+            match=r"(?s)files are not read here.*QuPath.*Fiji.*bioformats2raw.*raw2ometiff",
+        ):
             open_fovs(path)
     ome("raw/fov1.ome.tif")
     (fov,) = open_fovs(tmp_path / "raw")
     assert any("left out" in note and f"slide.{ending}" in note for note in fov.notes)
 
 
-@pytest.mark.parametrize(("name", "words"), [("a.npy", "array"), ("a.png", "picture"), ("a.tar.gz", "unpack")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("a.npy", "array"), ("a.png", "picture"), ("a.tar.gz", "unpack")]
+)
 def test_other_kinds_of_files(tmp_path, name, words):
     (tmp_path / name).write_bytes(b"\x93NUMPY")
     with pytest.raises(ReadError, match=words):
@@ -440,7 +496,9 @@ def test_types_of_arrays(stack):
 def test_what_lies_beside_a_path_that_is_not_there(tmp_path, ome):
     ome("fov1.ome.tif")
     (tmp_path / "dead.tif").symlink_to("/nonexistent/dead.tif")
-    with pytest.raises(ReadError, match=r"(?s)fov2\.ome\.tif: no such file.*available: dead\.tif, fov1\.ome\.tif"):
+    with pytest.raises(
+        ReadError, match=r"(?s)fov2\.ome\.tif: no such file.*available: dead\.tif, fov1\.ome\.tif"
+    ):
         open_fovs(tmp_path / "fov2.ome.tif")
 
 
@@ -448,7 +506,10 @@ def test_all_shared_channels_are_named(ome):
     """What the message says is typed back in a shell: it must be the whole choice."""
     names = [f"CD{k}" for k in range(1, 9)] + ["HLA-DR,DP"]
     stack = np.arange(10 * 20 * 20, dtype=np.uint16).reshape(10, 20, 20)
-    paths = [ome("f1.ome.tiff", stack, [*names, "CD99"]), ome("f2.ome.tiff", stack, [*names, "CD98"])]
+    paths = [
+        ome("f1.ome.tiff", stack, [*names, "CD99"]),
+        ome("f2.ome.tiff", stack, [*names, "CD98"]),
+    ]
     with pytest.raises(InputError) as caught:
         open_fovs(paths)
     typed = shlex.split(str(caught.value).partition("--channels ")[2])[0]

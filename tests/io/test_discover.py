@@ -94,7 +94,9 @@ def test_channels_are_chosen_in_the_asked_order(ome, stack):
     np.testing.assert_array_equal(fov.image[:, 3:9, 1:4], stack[[2, 0], 3:9, 1:4])
     np.testing.assert_array_equal(fov.image[1, 3], stack[0, 3])
     assert open_fovs(ome(), channels="CD20")[0].channels == ("CD20",)
-    with pytest.raises(ChannelError, match=r"FOV 'fov1' has no channel 'cd3'(.|\n)*CD3, CD20, DAPI"):
+    with pytest.raises(
+        ChannelError, match=r"FOV 'fov1' has no channel 'cd3'(.|\n)*CD3, CD20, DAPI"
+    ):
         open_fovs(ome(), channels=["cd3"])
     with pytest.raises(ChannelError, match="more than once"):
         open_fovs(ome(), channels=["CD3", "CD3"])

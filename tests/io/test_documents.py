@@ -9,13 +9,18 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.io.documents import parse_json, parse_toml, read_json, read_text, read_toml, validated
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": ' * 100_000, "1" * 5000, b"\xff\xfe", "[" * 101 + "]" * 101])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[" * 100_000, '{"a": ' * 100_000, "1" * 5000, b"\xff\xfe", "[" * 101 + "]" * 101],
+)
 def test_no_json(text):
     with pytest.raises(ReadError, match=r"a\.json"):
         parse_json(text, "a.json")
 
 
-@pytest.mark.parametrize("text", ["a = [" + "[" * 50_000, "a", "a = " + "{b=" * 5000, "a." * 200 + "b = 1"])
+@pytest.mark.parametrize(
+    "text", ["a = [" + "[" * 50_000, "a", "a = " + "{b=" * 5000, "a." * 200 + "b = 1"]
+)
 def test_no_toml(text):
     with pytest.raises(ReadError, match=r"a\.toml"):
         parse_toml(text, "a.toml")
@@ -56,7 +61,12 @@ class Plan(BaseModel):
 def test_validated():
     assert validated(Plan, {"steps": 3}, "plan").steps == 3
     with pytest.raises(InputError, match=r"plan\.toml: cannot be used") as caught:
-        validated(Plan, {"steps": 0, "names": 1}, "plan.toml: cannot be used.", available=["steps", "names"])
+        validated(
+            Plan,
+            {"steps": 0, "names": 1},
+            "plan.toml: cannot be used.",
+            available=["steps", "names"],
+        )
     assert "steps: Input should be greater than 0" in str(caught.value)
     assert "names: Input should be a valid list" in str(caught.value)
     assert "steps, names" in str(caught.value)

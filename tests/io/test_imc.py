@@ -1,4 +1,5 @@
-"""Imaging mass cytometry: pixels that are not there are never zeros in silence, and nothing is left out without a word."""
+"""Imaging mass cytometry: pixels that are not there are never zeros in silence, and nothing is left
+out without a word."""
 
 import sys
 from pathlib import Path
@@ -62,13 +63,19 @@ def _lines(text, change):
 
 
 def test_repeated_lines_are_counted(text_file, image):
-    (fov,) = open_fovs(text_file(lambda text: _lines(text, lambda lines: lines.insert(8, lines[7]))))
-    assert fov.notes == ("1 lines are about a pixel that another line is about, too: the last one counts",)
+    (fov,) = open_fovs(
+        text_file(lambda text: _lines(text, lambda lines: lines.insert(8, lines[7])))
+    )
+    assert fov.notes == (
+        "1 lines are about a pixel that another line is about, too: the last one counts",
+    )
     np.testing.assert_array_equal(fov.image[:], image)
 
 
 def test_the_last_lines_may_be_missing(text_file, image):
-    (fov,) = open_fovs(text_file(lambda text: _lines(text, lambda lines: lines.__delitem__(slice(-3, None)))))
+    (fov,) = open_fovs(
+        text_file(lambda text: _lines(text, lambda lines: lines.__delitem__(slice(-3, None))))
+    )
     assert fov.notes == ("3 of 30 pixels are not in the text, all at its end: they are 0",)
     image[:, 5, 2:] = 0
     np.testing.assert_array_equal(fov.image[:], image)
@@ -103,18 +110,39 @@ def test_a_stopped_run_of_an_mcd_lacks_no_pixel_before_the_last(mcd_file, image)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda lines: lines.__setitem__(5, lines[5][:12] + "\n"), "line 6 is not whole, and more lines follow"),
-        (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\tnan\t0\t")), "no position of a pixel"),
-        (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t-4\t0\t")), "no position of a pixel"),
-        (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t1e300\t0\t")), "no position of a pixel"),
+        (
+            lambda lines: lines.__setitem__(5, lines[5][:12] + "\n"),
+            "line 6 is not whole, and more lines follow",
+        ),
+        (
+            lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\tnan\t0\t")),
+            "no position of a pixel",
+        ),
+        (
+            lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t-4\t0\t")),
+            "no position of a pixel",
+        ),
+        (
+            lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t1e300\t0\t")),
+            "no position of a pixel",
+        ),
         (
             lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\t90000\t0\t")),
             "before the last one are not in the text",
         ),
-        (lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\tx\t0\t")), "X or Y is no number in line 6"),
+        (
+            lambda lines: lines.__setitem__(5, lines[5].replace("\t4\t0\t", "\tx\t0\t")),
+            "X or Y is no number in line 6",
+        ),
         (lambda lines: lines.__delitem__(slice(1, None)), "has no pixels"),
-        (lambda lines: lines.__setitem__(0, lines[0].replace("CD3(Er170Di)", "CD3")), "not called like a channel"),
-        (lambda lines: lines.__setitem__(0, lines[0].replace("\tZ\t", "\tW\t")), "not that of an IMC text"),
+        (
+            lambda lines: lines.__setitem__(0, lines[0].replace("CD3(Er170Di)", "CD3")),
+            "not called like a channel",
+        ),
+        (
+            lambda lines: lines.__setitem__(0, lines[0].replace("\tZ\t", "\tW\t")),
+            "not that of an IMC text",
+        ),
     ],
 )
 def test_text_that_is_refused(text_file, change, says):
@@ -125,13 +153,17 @@ def test_text_that_is_refused(text_file, change, says):
 @pytest.mark.parametrize("value", ["many", "", "inf"])
 def test_a_value_that_is_no_number(text_file, value):
     (fov,) = open_fovs(text_file(lambda text: text.replace("5.125", value, 1)))
-    with pytest.raises(ReadError, match=r"roi.txt: the text (cannot be parsed|has values that are no numbers)"):
+    with pytest.raises(
+        ReadError, match=r"roi.txt: the text (cannot be parsed|has values that are no numbers)"
+    ):
         fov.image[0]
 
 
 def test_text_needs_no_extra(text_file, image, monkeypatch):
     monkeypatch.setitem(sys.modules, "readimc.mcd_parser", None)
-    (fov,) = open_fovs(text_file(lambda text: "\ufeff" + text.replace("CD20", "µ").replace("\n", "\r\n")))
+    (fov,) = open_fovs(
+        text_file(lambda text: "\ufeff" + text.replace("CD20", "µ").replace("\n", "\r\n"))
+    )
     assert fov.channels == ("CD3", "µ", "DNA1")
     np.testing.assert_array_equal(fov.image[:, 1:3, 2], image[:, 1:3, 2])
 
@@ -145,12 +177,18 @@ def test_mcd_needs_its_extra(mcd_file, image, monkeypatch):
 def test_what_was_not_measured_is_left_out_with_a_note(mcd_file, image):
     planned = Acquisition(2, None, 5, 6, title="tumour")
     (fov,) = open_fovs(mcd_file(measured(1, image), planned))
-    assert fov.notes == ("acquisition 1: ROI 1", "1 acquisition of the .mcd planned but not measured: 2 (tumour)")
+    assert fov.notes == (
+        "acquisition 1: ROI 1",
+        "1 acquisition of the .mcd planned but not measured: 2 (tumour)",
+    )
     np.testing.assert_array_equal(fov.image[:], image)
     stopped = measured(4, image, records=records(image)[:2], width=100, title="")
     (fov,) = open_fovs(mcd_file(measured(1, image), stopped))
     assert fov.notes[1] == "1 acquisition of the .mcd stopped after less than 1 % of the pixels: 4"
-    with pytest.raises(ReadError, match=r"no acquisition that can be read(.|\n)*planned but not measured: 2 \(tumour\)"):
+    with pytest.raises(
+        ReadError,
+        match=r"no acquisition that can be read(.|\n)*planned but not measured: 2 \(tumour\)",
+    ):
         open_fovs(mcd_file(planned))
 
 
@@ -161,7 +199,10 @@ def test_acquisitions_that_share_data_are_left_out(mcd_file, image):
     (fov,) = open_fovs(mcd_file(measured(1, image), twin, measured(3, image)))
     assert (fov.fov_id, fov.notes[1]) == (
         "s_003",
-        "2 acquisitions of the .mcd left out, since they share their data with another: 1 (ROI 1), 2 (ROI 2)",
+        (
+            "2 acquisitions of the .mcd left out, since they share their data with another: 1 (ROI"
+            " 1), 2 (ROI 2)"
+        ),
     )
     within = measured(2, image, records=None, start=32 + 5 * 24, end=32 + 20 * 24)
     with pytest.raises(ReadError, match="share their data"):
@@ -197,7 +238,10 @@ def test_records_about_one_pixel(mcd_file, image):
 
 
 def test_the_laser_steps_tell_the_pixel_size(mcd_file, image):
-    steps = "".join(f"<AblationDistanceBetweenShots{axis}>3</AblationDistanceBetweenShots{axis}>" for axis in "XY")
+    steps = "".join(
+        f"<AblationDistanceBetweenShots{axis}>3</AblationDistanceBetweenShots{axis}>"
+        for axis in "XY"
+    )
     assert open_fovs(mcd_file(measured(1, image, more=steps)))[0].mpp == 3
     assert open_fovs(mcd_file(measured(1, image)))[0].mpp == 1
 
@@ -224,10 +268,16 @@ def test_numbers_that_cannot_be(mcd_file, image, changes, says):
         (lambda xml: xml.replace("ROI 1", "a \x0b & <b>"), "the XML in the file cannot be parsed"),
         (lambda xml: xml.replace("</MCDSchema>", ""), "no description of its acquisitions"),
         (lambda xml: xml[: len(xml) // 2], "no description of its acquisitions"),
-        (lambda xml: xml.replace("<ChannelName>X</ChannelName>", "<ChannelName>Q</ChannelName>"), "cannot be understood"),
+        (
+            lambda xml: xml.replace("<ChannelName>X</ChannelName>", "<ChannelName>Q</ChannelName>"),
+            "cannot be understood",
+        ),
         (lambda xml: xml.replace("<ChannelName>Er(170)</ChannelName>", ""), "cannot be understood"),
         (lambda xml: xml.replace("<ID>1</ID>", "<ID>one</ID>"), "cannot be understood"),
-        (lambda xml: xml.replace("</Slide>", "</Slide>" + "<Panorama/>" * 20_000), "lists more than can be"),
+        (
+            lambda xml: xml.replace("</Slide>", "</Slide>" + "<Panorama/>" * 20_000),
+            "lists more than can be",
+        ),
     ],
 )
 def test_xml_that_is_not_understood(mcd_file, image, edit, says):

@@ -15,7 +15,9 @@ def _open(ome, path):
     return open_fovs(ome(), path)[0]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64"]
+)
 def test_integer_types(tmp_path, ome, labels, dtype):
     tifffile.imwrite(tmp_path / "l.tif", labels.astype(dtype), compression="zlib")
     fov = _open(ome, tmp_path / "l.tif")
@@ -28,7 +30,10 @@ def test_integer_types(tmp_path, ome, labels, dtype):
     assert fov.source["labels_bytes"] == (tmp_path / "l.tif").stat().st_size
 
 
-@pytest.mark.parametrize(("dtype", "big"), [("uint32", 2**31 + 5), ("uint64", 2**40), ("int64", 2**40), ("uint32", 70_000)])
+@pytest.mark.parametrize(
+    ("dtype", "big"),
+    [("uint32", 2**31 + 5), ("uint64", 2**40), ("int64", 2**40), ("uint32", 70_000)],
+)
 def test_large_ids(tmp_path, ome, labels, dtype, big):
     large = labels.astype(dtype)
     large[labels == 2] = big
@@ -63,7 +68,9 @@ def test_negative_ids(tmp_path, ome, labels):
     wrong = labels.astype(np.int32)
     wrong[5, 7] = -3
     tifffile.imwrite(tmp_path / "l.tif", wrong)
-    with pytest.raises(InputError, match=r"negative ids(.|\n)*1 pixels below 0 \(lowest -3, first at y=5, x=7\)"):
+    with pytest.raises(
+        InputError, match=r"negative ids(.|\n)*1 pixels below 0 \(lowest -3, first at y=5, x=7\)"
+    ):
         validate_labels(_open(ome, tmp_path / "l.tif").labels, "fov1")
 
 
@@ -86,7 +93,10 @@ def test_inform_maps(tmp_path, ome):
     membrane[7:17, 7:17] = 1
     membrane[8:16, 8:16] = 0
     path = tmp_path / "fov1_binary_seg_maps.tif"
-    xml = '<?xml version="1.0" encoding="utf-16"?><SegmentationImage><CompartmentType>{}</CompartmentType></SegmentationImage>'
+    xml = (
+        '<?xml version="1.0"'
+        ' encoding="utf-16"?><SegmentationImage><CompartmentType>{}</CompartmentType></SegmentationImage>'
+    )
     with tifffile.TiffWriter(path) as tif:
         tif.write(nucleus, description="<TissueClassMap/>", metadata=None)
         for kind, plane in (("Membrane", membrane), ("Nucleus", nucleus), ("Cytoplasm", cytoplasm)):
@@ -99,7 +109,12 @@ def test_inform_maps(tmp_path, ome):
 
 
 def _feature(*rings, kind="Polygon", **more):
-    return {"type": "Feature", "geometry": {"type": kind, "coordinates": list(rings)}, "properties": {}, **more}
+    return {
+        "type": "Feature",
+        "geometry": {"type": kind, "coordinates": list(rings)},
+        "properties": {},
+        **more,
+    }
 
 
 def _square(x, y, size):
@@ -128,7 +143,9 @@ def test_geojson(tmp_path, ome):
 
 
 def test_every_polygon_keeps_a_pixel(tmp_path):
-    features = [_feature(_square(0, 0, 3))] + [_feature(_square(1.1, 1.1, 0.2 + k / 100)) for k in range(4)]
+    features = [_feature(_square(0, 0, 3))] + [
+        _feature(_square(1.1, 1.1, 0.2 + k / 100)) for k in range(4)
+    ]
     (tmp_path / "x.geojson").write_text(json.dumps(features))
     lab = GeoJsonLabels(tmp_path / "x.geojson", (10, 10))
     assert sorted(np.unique(lab[:])) == [0, 1, 2, 3, 4, 5]
@@ -138,23 +155,31 @@ def test_every_polygon_keeps_a_pixel(tmp_path):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_outlines_that_are_there_twice_count_once(tmp_path, times, caplog):
-    """Some cells, or all, were exported again under other ids; a cell with the same outline and a hole is another."""
+    """Some cells, or all, were exported again under other ids; a cell with the same outline and a
+    hole is another."""
     cells = [_feature(_square(8 * k, 3, 6), id=f"cell {k}") for k in range(5)]
-    again = [{**cell, "id": f"{cell['id']} again"} for cell in cells[:3] * times + cells[3:] * (times - 1)]
+    again = [
+        {**cell, "id": f"{cell['id']} again"}
+        for cell in cells[:3] * times + cells[3:] * (times - 1)
+    ]
     (tmp_path / "x.geojson").write_text(json.dumps(cells + again))
     lab = GeoJsonLabels(tmp_path / "x.geojson", (12, 40))
     assert np.bincount(lab[:].ravel())[1:].tolist() == [36] * 5
     assert lab.names == {k + 1: f"cell {k}" for k in range(5)}
     assert f"{len(again)} of {len(again) + 5} outlines are there before" in caplog.text
     caplog.clear()
-    (tmp_path / "x.geojson").write_text(json.dumps([*cells, _feature(_square(0, 3, 6), _square(2, 5, 2))]))
+    (tmp_path / "x.geojson").write_text(
+        json.dumps([*cells, _feature(_square(0, 3, 6), _square(2, 5, 2))])
+    )
     assert len(GeoJsonLabels(tmp_path / "x.geojson", (12, 40)).names) == 6
     assert not caplog.text
 
 
 def test_npz_says_how_to_save_its_array(tmp_path, ome):
     np.savez(tmp_path / "m.npz", masks=np.ones((70, 50), int))
-    with pytest.raises(ReadError, match=r"archive of NumPy arrays(.|\n)*np\.save\('labels\.npy', np\.load") as error:
+    with pytest.raises(
+        ReadError, match=r"archive of NumPy arrays(.|\n)*np\.save\('labels\.npy', np\.load"
+    ) as error:
         _open(ome, tmp_path / "m.npz")
     assert "ROI" not in str(error.value)
 
@@ -198,7 +223,16 @@ def dataset(tmp_path, ome, labels):
 
 
 def test_mesmer_names(dataset):
-    fovs = open_fovs(*dataset(masks=("fov1_nuclear.tiff", "fov1_whole_cell.tiff", "fov10_nuclear.tiff", "fov10_whole_cell.tiff")))
+    fovs = open_fovs(
+        *dataset(
+            masks=(
+                "fov1_nuclear.tiff",
+                "fov1_whole_cell.tiff",
+                "fov10_nuclear.tiff",
+                "fov10_whole_cell.tiff",
+            )
+        )
+    )
     assert [int(f.labels[25, 35]) for f in fovs] == [4, 8]
 
 
@@ -219,7 +253,13 @@ def test_a_mismatch_lists_both_sides(dataset):
     images, masks = dataset(images=("Point1_pt7", "Point2"), masks=("Point1.tiff", "x_mask.tiff"))
     with pytest.raises(MatchError) as error:
         open_fovs(images, masks)
-    for part in ("Point1_pt7, Point2", "Point1.tiff, x_mask.tiff", "_whole_cell", "Point1_pt7: Point1.tiff", "--print-pairs"):
+    for part in (
+        "Point1_pt7, Point2",
+        "Point1.tiff, x_mask.tiff",
+        "_whole_cell",
+        "Point1_pt7: Point1.tiff",
+        "--print-pairs",
+    ):
         assert part in str(error.value)
 
 
@@ -247,7 +287,10 @@ def test_explicit_pairs_need_no_names(dataset):
     images, masks = dataset(images=("image",), masks=("something.tiff",))
     assert open_fovs(images / "image.ome.tiff", masks / "something.tiff")[0].labels is not None
     assert open_fovs([images / "image.ome.tiff"], [masks / "something.tiff"])[0].labels is not None
-    assert open_fovs({"a": images / "image.ome.tiff"}, {"a": masks / "something.tiff"})[0].labels is not None
+    assert (
+        open_fovs({"a": images / "image.ome.tiff"}, {"a": masks / "something.tiff"})[0].labels
+        is not None
+    )
     with pytest.raises(MatchError):
         open_fovs(images, masks)
     with pytest.raises(MatchError, match="not a FOV: b"):
@@ -269,7 +312,10 @@ def test_polygons_are_filled_as_scikit_image_fills_them(tmp_path):
     for i in range(60):
         angle = np.sort(rng.uniform(0, 2 * np.pi, 9))
         radius = rng.uniform(2, 12, 9)
-        xy = np.c_[rng.uniform(0, 100) + radius * np.cos(angle), rng.uniform(0, 120) + radius * np.sin(angle)]
+        xy = np.c_[
+            rng.uniform(0, 100) + radius * np.cos(angle),
+            rng.uniform(0, 120) + radius * np.sin(angle),
+        ]
         features.append(_feature(xy.tolist()))
         rows, columns = draw.polygon(xy[:, 1] - 0.5, xy[:, 0] - 0.5, expected.shape)
         free = expected[rows, columns] == 0
@@ -297,8 +343,20 @@ def _kinds(*kinds, where="properties"):
         (_kinds("cell", "detection", "annotation", "cell"), [1, 0, 0, 2]),
         (_kinds("annotation", "detection", "tile"), [0, 1, 0]),
         (_kinds("annotation", "tile", "annotation"), [1, 0, 2]),
-        (_kinds("PathAnnotationObject", "PathCellObject", "PathDetectionObject", where="id"), [0, 1, 0]),
-        (_kinds("PathAnnotationObject", "PathDetectionObject", "PathTileObject", "TMACoreObject", where="id"), [0, 1, 0, 0]),
+        (
+            _kinds("PathAnnotationObject", "PathCellObject", "PathDetectionObject", where="id"),
+            [0, 1, 0],
+        ),
+        (
+            _kinds(
+                "PathAnnotationObject",
+                "PathDetectionObject",
+                "PathTileObject",
+                "TMACoreObject",
+                where="id",
+            ),
+            [0, 1, 0, 0],
+        ),
         (_kinds("annotation-7", "cell-9", where="id"), [1, 2]),
     ],
 )
@@ -309,11 +367,21 @@ def test_what_qupath_calls_a_cell(features, cells, tmp_path):
 
 
 def test_geometry_collections_and_nested_collections(tmp_path):
-    point, line = {"type": "Point", "coordinates": [1, 1]}, {"type": "LineString", "coordinates": [[1, 1], [9, 9]]}
+    point, line = (
+        {"type": "Point", "coordinates": [1, 1]},
+        {"type": "LineString", "coordinates": [[1, 1], [9, 9]]},
+    )
     two = {"type": "MultiPolygon", "coordinates": [[_square(8, 1, 2)], [_square(12, 1, 2)]]}
-    inner = {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "coordinates": [_square(1, 1, 4)]}, point, two]}
+    inner = {
+        "type": "GeometryCollection",
+        "geometries": [{"type": "Polygon", "coordinates": [_square(1, 1, 4)]}, point, two],
+    }
     features = [
-        {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": [line, inner]}, "properties": None},
+        {
+            "type": "Feature",
+            "geometry": {"type": "GeometryCollection", "geometries": [line, inner]},
+            "properties": None,
+        },
         {"type": "FeatureCollection", "features": [_feature(_square(20, 1, 3))]},
     ]
     (tmp_path / "x.geojson").write_text(json.dumps(features))
@@ -331,9 +399,14 @@ def test_the_outline_of_a_tissue_is_no_cell(last, tmp_path):
 
 
 def test_large_cells_and_vessels_are_cells(tmp_path):
-    """A large polygon beside others, one that touches them, and one with a small cell in its hole."""
+    """A large polygon beside others, one that touches them, and one with a small cell in its
+    hole."""
     features = [_feature(_square(6 * i, 6 * j, 4)) for i in range(4) for j in range(4)]
-    features += [_feature(_square(30, 0, 28)), _feature(_square(0, 30, 28), _square(10, 40, 8)), _feature(_square(12, 42, 4))]
+    features += [
+        _feature(_square(30, 0, 28)),
+        _feature(_square(0, 30, 28), _square(10, 40, 8)),
+        _feature(_square(12, 42, 4)),
+    ]
     (tmp_path / "x.geojson").write_text(json.dumps(features))
     assert len(np.unique(GeoJsonLabels(tmp_path / "x.geojson", (60, 60))[:])) == 20
 
@@ -347,11 +420,14 @@ def test_cells_without_an_outline_are_named(tmp_path, caplog):
 
 
 def test_outlines_of_many_points(tmp_path):
-    """Round: as any polygon. A comb across the image 200,000 times: refused before it takes forever."""
+    """Round: as any polygon. A comb across the image 200,000 times: refused before it takes
+    forever."""
     angle = np.linspace(0, 2 * np.pi, 200_000)
     ring = np.stack([50 + 40 * np.cos(angle), 50 + 40 * np.sin(angle)], 1)
     (tmp_path / "x.geojson").write_text(json.dumps([_feature(ring.tolist())]))
-    assert int((GeoJsonLabels(tmp_path / "x.geojson", (100, 100))[:] == 1).sum()) == pytest.approx(np.pi * 1600, rel=0.01)
+    assert int((GeoJsonLabels(tmp_path / "x.geojson", (100, 100))[:] == 1).sum()) == pytest.approx(
+        np.pi * 1600, rel=0.01
+    )
     ring[:, 1] = np.where(np.arange(len(ring)) % 2, 100.0, 0.0)
     (tmp_path / "x.geojson").write_text(json.dumps([_feature(ring.tolist())]))
     with pytest.raises(ReadError, match="far more often than those of cells"):
@@ -368,7 +444,9 @@ def test_filling_in_parts_is_filling_at_once(tmp_path, monkeypatch):
 
 
 def test_grey_rgb_labels(tmp_path, ome, labels):
-    tifffile.imwrite(tmp_path / "l.tif", np.repeat(labels.astype(np.uint8)[..., None], 3, -1), photometric="rgb")
+    tifffile.imwrite(
+        tmp_path / "l.tif", np.repeat(labels.astype(np.uint8)[..., None], 3, -1), photometric="rgb"
+    )
     fov = _open(ome, tmp_path / "l.tif")
     np.testing.assert_array_equal(fov.labels[:], labels)
     assert any("grey value is taken for the id" in note for note in fov.notes)
@@ -383,7 +461,9 @@ def test_jpeg_labels_are_refused(tmp_path, ome, labels):
 @pytest.mark.parametrize("kind", ["png8", "png16", "rgb png", "grey png", "npy", "npy with axes"])
 def test_png_and_npy(kind, tmp_path, ome, labels):
     imagecodecs = pytest.importorskip("imagecodecs")
-    ids = labels.astype({"png8": np.uint8, "grey png": np.uint8, "rgb png": np.uint32}.get(kind, np.uint16))
+    ids = labels.astype(
+        {"png8": np.uint8, "grey png": np.uint8, "rgb png": np.uint32}.get(kind, np.uint16)
+    )
     (tmp_path / "masks").mkdir()
     path = tmp_path / "masks" / f"fov1_cp_masks.{'npy' if 'npy' in kind else 'png'}"
     if "npy" in kind:
@@ -424,6 +504,8 @@ def test_a_pickle_is_not_opened(tmp_path, ome):
 
 
 def test_the_label_image_passed_over_is_named(dataset):
-    fovs = open_fovs(*dataset(masks=("fov1_nuclear.tiff", "fov1_whole_cell.tiff", "fov10_whole_cell.tiff")))
+    fovs = open_fovs(
+        *dataset(masks=("fov1_nuclear.tiff", "fov1_whole_cell.tiff", "fov10_whole_cell.tiff"))
+    )
     assert any("fov1_nuclear.tiff beside it is not used" in note for note in fovs[0].notes)
     assert not any("beside it" in note for note in fovs[1].notes)

@@ -1,4 +1,5 @@
-"""What a killed run leaves is removed by the next; nothing of a live one, and nothing under another name."""
+"""What a killed run leaves is removed by the next; nothing of a live one, and nothing under another
+name."""
 
 import os
 import subprocess
@@ -23,14 +24,21 @@ def _other(path, pid):
 @pytest.fixture
 def ended():
     """Number of a process that is gone."""
-    return int(subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True).stdout)
+    return int(
+        subprocess.run(
+            [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+        ).stdout
+    )
 
 
 def test_of_a_process_that_is_gone(tmp_path, ended):
     (tmp_path / "fovs" / "fov1").mkdir(parents=True)
     (tmp_path / "fovs" / "fov1" / "scan.npz").write_text("kept")
     (tmp_path / ".cells.csv.mine").write_text("kept")
-    gone = [_other(tmp_path / "cells.h5ad", ended), _other(tmp_path / "fovs" / "fov1" / "scores.npz", ended)]
+    gone = [
+        _other(tmp_path / "cells.h5ad", ended),
+        _other(tmp_path / "fovs" / "fov1" / "scores.npz", ended),
+    ]
     assert remove_leftovers(tmp_path) == 2
     assert not any(p.exists() for p in gone)
     assert (tmp_path / ".cells.csv.mine").exists()

@@ -1,4 +1,5 @@
-"""Pixels that are not in the file, and files that claim what they do not hold: never zeros in silence, never without a bound."""
+"""Pixels that are not in the file, and files that claim what they do not hold: never zeros in
+silence, never without a bound."""
 
 import os
 import struct
@@ -34,24 +35,41 @@ def _tags(entries, order="<"):
     """A classic TIFF of one page of these tags (code, type, count, value), then 200 bytes."""
     head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
     table = b"".join(struct.pack(order + "HHII", *entry) for entry in sorted(entries))
-    return head + struct.pack(order + "H", len(entries)) + table + struct.pack(order + "I", 0) + bytes(200)
+    return (
+        head
+        + struct.pack(order + "H", len(entries))
+        + table
+        + struct.pack(order + "I", 0)
+        + bytes(200)
+    )
 
 
 def _grey(width=8, height=8, **changes):
     """Tags of a small grey page, some of them changed."""
-    values = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 250)}
+    values = {
+        256: (4, 1, width),
+        257: (4, 1, height),
+        258: (3, 1, 8),
+        259: (3, 1, 1),
+        262: (3, 1, 1),
+        273: (4, 1, 250),
+    }
     values |= {277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, min(width * height, 1 << 31))}
     values |= {int(k[1:]): v for k, v in changes.items()}
     return _tags([(code, *value) for code, value in values.items() if value is not None])
 
 
-@pytest.mark.parametrize("options", [{"rowsperstrip": 32}, {"rowsperstrip": 32, "compression": "zlib"}])
+@pytest.mark.parametrize(
+    "options", [{"rowsperstrip": 32}, {"rowsperstrip": 32, "compression": "zlib"}]
+)
 @pytest.mark.parametrize("tag", [273, 279])
 def test_strips_that_were_never_written(tmp_path, plane, options, tag):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, plane, metadata=None, **options)
     _set(path, tag, 1, 0)
-    with pytest.raises(ReadError, match=r"page 1(.|\n)*1 of its 3 strips were never written, the first is 1"):
+    with pytest.raises(
+        ReadError, match=r"page 1(.|\n)*1 of its 3 strips were never written, the first is 1"
+    ):
         open_fovs([path])
 
 
@@ -59,7 +77,14 @@ def _sparse(path, plane, missing):
     tiles = [plane[y : y + 32, x : x + 32] for y in range(0, 96, 32) for x in range(0, 96, 32)]
     parts = (None if i in missing else np.ascontiguousarray(t) for i, t in enumerate(tiles))
     with tifffile.TiffWriter(path) as tif:
-        tif.write(parts, shape=plane.shape, dtype=plane.dtype, tile=(32, 32), compression="zlib", metadata=None)
+        tif.write(
+            parts,
+            shape=plane.shape,
+            dtype=plane.dtype,
+            tile=(32, 32),
+            compression="zlib",
+            metadata=None,
+        )
 
 
 def test_sparse_tiles_are_zeros_and_noted(tmp_path, plane):
@@ -120,7 +145,9 @@ def test_a_list_of_strips_that_is_too_short(tmp_path, plane):
 def test_imagej_stacks_without_their_planes(tmp_path, stack):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "CYX"})
-    path.write_bytes(path.read_bytes().replace(b"images=3", b"images=9").replace(b"channels=3", b"channels=9"))
+    path.write_bytes(
+        path.read_bytes().replace(b"images=3", b"images=9").replace(b"channels=3", b"channels=9")
+    )
     with pytest.raises(ReadError, match=r"fewer planes(.|\n)*9 planes"):
         open_fovs([path])
     path.write_bytes(path.read_bytes().replace(b"images=9", b"images=x"))
@@ -166,7 +193,13 @@ def test_a_shaped_stack_that_lost_its_planes(tmp_path, stack):
         {"t317": (3, 1, 99)},
         {"t322": (4, 1, 0), "t323": (4, 1, 0)},
         {"t322": (4, 1, 1 << 30), "t323": (4, 1, 1 << 30), "t324": (4, 1, 250), "t325": (4, 1, 64)},
-        {"t322": (4, 1, 1 << 30), "t323": (4, 1, 1 << 30), "t324": (4, 1, 250), "t325": (4, 1, 64), "t259": (3, 1, 8)},
+        {
+            "t322": (4, 1, 1 << 30),
+            "t323": (4, 1, 1 << 30),
+            "t324": (4, 1, 250),
+            "t325": (4, 1, 64),
+            "t259": (3, 1, 8),
+        },
         {"t32997": (4, 1, 1 << 30)},
         {"t339": (3, 1, 5)},
     ],
@@ -201,7 +234,9 @@ def test_more_pages_than_any_panel(tmp_path):
 
 @pytest.mark.parametrize("count", [1 << 40, (1 << 64) - 1])
 def test_a_bigtiff_of_endless_tags(tmp_path, count):
-    (tmp_path / "a.tif").write_bytes(struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, count) + bytes(64))
+    (tmp_path / "a.tif").write_bytes(
+        struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, count) + bytes(64)
+    )
     with pytest.raises(ReadError, match="damaged or truncated"):
         open_fovs([tmp_path / "a.tif"])
 
@@ -227,7 +262,9 @@ def test_devices_are_no_images(tmp_path):
 
 
 def test_a_description_left_by_another_image_counts_no_planes(tmp_path, stack):
-    tifffile.imwrite(tmp_path / "a.tif", stack[0, ::2, ::2], metadata=None, description='{"shape": [70, 50]}')
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack[0, ::2, ::2], metadata=None, description='{"shape": [70, 50]}'
+    )
     assert open_fovs([tmp_path / "a.tif"])[0].image.shape == (1, 35, 25)
 
 
@@ -238,7 +275,9 @@ def test_a_channel_folder_refuses_hidden_planes_and_notes_sparse_tiles(tmp_path,
     tifffile.imwrite(folder / "b.tif", plane)
     (fov,) = open_fovs(folder)
     assert "tiles that were never written count as 0: a.tif page 1 (1 of 9)" in fov.notes
-    tifffile.imwrite(folder / "b.tif", np.stack([plane] * 3), truncate=True, photometric="minisblack")
+    tifffile.imwrite(
+        folder / "b.tif", np.stack([plane] * 3), truncate=True, photometric="minisblack"
+    )
     with pytest.raises(InputError):
         open_fovs(folder)
 

@@ -32,7 +32,15 @@ def _zarr(path, data, axes, version="0.5", unit="micrometer", scale=0.5, labels=
     factor = [scale if a in "yx" else 1.0 for a in axes]
     meta = {
         "multiscales": [
-            {"axes": units, "datasets": [{"path": "s0", "coordinateTransformations": [{"type": "scale", "scale": factor}]}]}
+            {
+                "axes": units,
+                "datasets": [
+                    {
+                        "path": "s0",
+                        "coordinateTransformations": [{"type": "scale", "scale": factor}],
+                    }
+                ],
+            }
         ],
         **more,
     }
@@ -48,7 +56,11 @@ def _zarr(path, data, axes, version="0.5", unit="micrometer", scale=0.5, labels=
 
 @pytest.mark.parametrize("axes", ["tczyx", "cyx", "czyx", "tcyx", "yxc"])
 def test_axes(tmp_path, stack, axes):
-    data = np.moveaxis(stack, 0, -1) if axes == "yxc" else stack.reshape([{"c": 3, "y": 70, "x": 50}.get(a, 1) for a in axes])
+    data = (
+        np.moveaxis(stack, 0, -1)
+        if axes == "yxc"
+        else stack.reshape([{"c": 3, "y": 70, "x": 50}.get(a, 1) for a in axes])
+    )
     (fov,) = open_fovs(_zarr(tmp_path / "i.zarr", data, axes))
     np.testing.assert_array_equal(fov.image[:], stack)
     np.testing.assert_array_equal(fov.image[0:2, 60:, 3], stack[0:2, 60:, 3])
@@ -73,14 +85,19 @@ def test_labels_inside(tmp_path, stack, labels, version):
     np.testing.assert_array_equal(fov.labels[:], labels)
     assert "'cells'" in fov.notes[-1]
     assert fov.source["labels"].endswith("labels/cells")
-    two = _zarr(tmp_path / "j.zarr", stack, "cyx", version, labels={"cells": labels, "nuclei": labels})
+    two = _zarr(
+        tmp_path / "j.zarr", stack, "cyx", version, labels={"cells": labels, "nuclei": labels}
+    )
     (fov,) = open_fovs(two)
     assert fov.labels is None
     assert "several label images" in fov.notes[-1]
     assert open_fovs(two, two / "labels" / "nuclei")[0].labels is not None
     with pytest.raises(InputError, match="several label images"):
         open_fovs(two, two)
-    assert open_fovs(two, _zarr(tmp_path / "own.zarr", labels, "yx", version))[0].labels.shape == (70, 50)
+    assert open_fovs(two, _zarr(tmp_path / "own.zarr", labels, "yx", version))[0].labels.shape == (
+        70,
+        50,
+    )
 
 
 def test_what_is_not_an_image(tmp_path, stack):
@@ -128,7 +145,12 @@ def test_ome_tiff_is_valid(tmp_path, stack, dtype):
     pixels = from_tiff(path).images[0].pixels
     assert [c.name for c in pixels.channels] == ["CD3 µ", "CD20", "CD3"]
     assert (pixels.physical_size_x, pixels.physical_size_y_unit.value) == (0.5, "µm")
-    assert (pixels.size_c, pixels.size_y, pixels.size_x, pixels.type.value) == (3, 70, 50, dtype.replace("float32", "float"))
+    assert (pixels.size_c, pixels.size_y, pixels.size_x, pixels.type.value) == (
+        3,
+        70,
+        50,
+        dtype.replace("float32", "float"),
+    )
     np.testing.assert_array_equal(open_fovs(path)[0].image[:], stack.astype(dtype))
 
 
@@ -182,5 +204,7 @@ def test_imc_text(imc_text):
 def test_a_changed_imc_text_is_read_anew(imc_text):
     (fov,) = open_fovs(imc_text)
     assert fov.image[0, 0, 0] == 0
-    imc_text.write_text(imc_text.read_text().replace("0\t0\t0\t0\t0\t0\t0\t0\n", "0\t0\t0\t0\t0\t0\t77\t0\n"))
+    imc_text.write_text(
+        imc_text.read_text().replace("0\t0\t0\t0\t0\t0\t0\t0\n", "0\t0\t0\t0\t0\t0\t77\t0\n")
+    )
     assert fov.image[0, 0, 0] == 77

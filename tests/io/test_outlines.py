@@ -22,7 +22,12 @@ def area(ring):
 
 
 def test_one_pixel():
-    assert outlines(np.array([[0, 0], [0, 9]], np.uint32))[9][0][0].tolist() == [[1, 1], [2, 1], [2, 2], [1, 2]]
+    assert outlines(np.array([[0, 0], [0, 9]], np.uint32))[9][0][0].tolist() == [
+        [1, 1],
+        [2, 1],
+        [2, 2],
+        [1, 2],
+    ]
 
 
 def test_hole():
@@ -46,7 +51,9 @@ def test_band_by_band_is_the_same(labels, rows):
     whole, parts = outlines(labels), outlines_by_band(labels, rows)
     assert list(whole) == list(parts)
     for label, polygons in whole.items():
-        assert [[r.tolist() for r in p] for p in polygons] == [[r.tolist() for r in p] for p in parts[label]]
+        assert [[r.tolist() for r in p] for p in polygons] == [
+            [r.tolist() for r in p] for p in parts[label]
+        ]
 
 
 def test_parts_that_touch_at_a_corner_are_two_polygons():
@@ -101,7 +108,9 @@ def test_valid_by_shapely(labels):
     for label, polygons in outlines(labels).items():
         shape = shapely.MultiPolygon([(p[0], p[1:]) for p in polygons])
         assert shape.is_valid
-        np.testing.assert_array_equal(shapely.contains_xy(shape, xs + 0.5, ys + 0.5), labels == label)
+        np.testing.assert_array_equal(
+            shapely.contains_xy(shape, xs + 0.5, ys + 0.5), labels == label
+        )
 
 
 def test_round_trip_through_a_file(tmp_path):
@@ -121,7 +130,8 @@ def test_round_trip_through_a_file(tmp_path):
 
 
 def test_what_qupath_reads(tmp_path):
-    """The fields of what QuPath writes: see PathObjectTypeAdapters and PathClassTypeAdapter of QuPath 0.4 and later."""
+    """The fields of what QuPath writes: see PathObjectTypeAdapters and PathClassTypeAdapter of
+    QuPath 0.4 and later."""
     labels = np.array([[1, 1, 0, 2]], np.uint8)
     cells = CellObjects(
         np.array([1, 2]),
@@ -137,7 +147,10 @@ def test_what_qupath_reads(tmp_path):
     first, second = data["features"]
     assert first["type"] == "Feature"
     uuid.UUID(first["id"])
-    assert first["geometry"] == {"type": "Polygon", "coordinates": [[[0, 0], [2, 0], [2, 1], [0, 1], [0, 0]]]}
+    assert first["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [[[0, 0], [2, 0], [2, 1], [0, 1], [0, 0]]],
+    }
     assert first["properties"] == {
         "objectType": "cell",
         "name": "1",
@@ -153,7 +166,12 @@ def test_what_qupath_reads(tmp_path):
 
 def test_cells_that_are_not_in_the_label_image(tmp_path):
     with pytest.raises(InputError, match=r"'f': 1 of 2 cells(.|\n)*cell_id 8"):
-        write_qupath(tmp_path / "a.geojson", outlines(np.array([[1]])), CellObjects(np.array([1, 8])), fov_id="f")
+        write_qupath(
+            tmp_path / "a.geojson",
+            outlines(np.array([[1]])),
+            CellObjects(np.array([1, 8])),
+            fov_id="f",
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -173,4 +191,6 @@ def test_many_cells_are_quick(tmp_path):
         CellObjects(ids, ["a"] * len(ids), {}, {f"m{k}": rng.random(len(ids)) for k in range(40)}),
         fov_id="a",
     )
-    assert time.perf_counter() - start < 10  # a tenth of the cells in half the time that is promised: machines differ
+    assert (
+        time.perf_counter() - start < 10
+    )  # a tenth of the cells in half the time that is promised: machines differ

@@ -20,7 +20,11 @@ def dataset(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     for k in (1, 2, 3):
-        tifffile.imwrite(tmp_path / "images" / f"ROI{k:02d}.tiff", np.full((2, 8, 9), k, np.uint16), photometric="minisblack")
+        tifffile.imwrite(
+            tmp_path / "images" / f"ROI{k:02d}.tiff",
+            np.full((2, 8, 9), k, np.uint16),
+            photometric="minisblack",
+        )
         tifffile.imwrite(tmp_path / "masks" / f"cells_{k}.tiff", np.full((8, 9), k, np.uint16))
     return tmp_path
 
@@ -41,7 +45,9 @@ def test_the_message_names_the_way(dataset):
 def test_the_draft_is_right_and_can_be_used(dataset):
     text = draft_pairs(opened(dataset), dataset / "masks")
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert [(r["image"], r["labels"].rpartition("/")[2]) for r in rows] == [(f"ROI0{k}", f"cells_{k}.tiff") for k in (1, 2, 3)]
+    assert [(r["image"], r["labels"].rpartition("/")[2]) for r in rows] == [
+        (f"ROI0{k}", f"cells_{k}.tiff") for k in (1, 2, 3)
+    ]
     assert all("unsure" in r["note"] for r in rows)
     (dataset / "pairs.csv").write_text(text)
     assert ids(opened(dataset, pairs=dataset / "pairs.csv")) == {"ROI01": 1, "ROI02": 2, "ROI03": 3}
@@ -59,18 +65,29 @@ def test_one_label_image_for_two_fovs_is_noted(dataset):
         notes = [[note for note in fov.notes if "is also that of" in note] for fov in fovs]
         names = [fov.fov_id for fov in fovs]
         assert [len(some) for some in notes] == [k in (first, second) for k in range(3)]
-        assert f"cells_{first + 1}.tiff, is also that of FOV {names[second]}: is the pair right?" in notes[first][0]
+        assert (
+            f"cells_{first + 1}.tiff, is also that of FOV {names[second]}: is the pair right?"
+            in notes[first][0]
+        )
         assert f"FOV {names[first]}" in notes[second][0]
 
 
 def test_the_same_image_twice_may_have_one_label_image(dataset):
     image, mask = dataset / "images" / "ROI01.tiff", dataset / "masks" / "cells_1.tiff"
-    fovs = open_fovs({"a": image, "b": image}, {"a": mask, "b": mask}, mpp=1.0, channel_names=["x", "y"])
+    fovs = open_fovs(
+        {"a": image, "b": image}, {"a": mask, "b": mask}, mpp=1.0, channel_names=["x", "y"]
+    )
     assert not any("is also that of" in note for fov in fovs for note in fov.notes)
 
 
 def test_equal_names_are_sure_and_what_is_left_is_marked():
-    rows = list(csv.DictReader(io.StringIO(draft({"fov1": "", "fov10": ""}, [place("m/fov10_mask.tiff"), place("m/zz.tiff")]))))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(
+                draft({"fov1": "", "fov10": ""}, [place("m/fov10_mask.tiff"), place("m/zz.tiff")])
+            )
+        )
+    )
     assert (rows[1]["image"], rows[1]["note"]) == ("fov10", "")
     assert rows[0]["labels"] == ""
     assert rows[2]["image"] == ""
@@ -88,7 +105,11 @@ def test_equal_names_are_sure_and_what_is_left_is_marked():
 )
 def test_ways_to_write_it(dataset, text):
     (dataset / "pairs.csv").write_text(text, encoding="utf-8")
-    assert ids(opened(dataset, pairs=str(dataset / "pairs.csv"))) == {"ROI01": 3, "ROI02": 2, "ROI03": 1}
+    assert ids(opened(dataset, pairs=str(dataset / "pairs.csv"))) == {
+        "ROI01": 3,
+        "ROI02": 2,
+        "ROI03": 1,
+    }
 
 
 def test_images_by_path(dataset):
@@ -111,8 +132,16 @@ def test_the_home_folder(dataset, monkeypatch):
         ("a,b\n1,2\n", ReadError, "image,labels"),
         ("image,labels\nROI01,\n,cells_1.tiff\n", ReadError, "line 2, line 3"),
         ("image,labels\nROI01,masks/cells_1.tiff\n", MatchError, "FOV 'ROI02' has no line"),
-        ("image,labels\nROI01,masks/cells_1.tiff\nROI01,masks/cells_2.tiff\n", MatchError, "line 3"),
-        ("image,labels\nROI01,nowhere.tiff\nROI02,nowhere.tiff\nROI03,nowhere.tiff\n", ReadError, "nowhere.tiff"),
+        (
+            "image,labels\nROI01,masks/cells_1.tiff\nROI01,masks/cells_2.tiff\n",
+            MatchError,
+            "line 3",
+        ),
+        (
+            "image,labels\nROI01,nowhere.tiff\nROI02,nowhere.tiff\nROI03,nowhere.tiff\n",
+            ReadError,
+            "nowhere.tiff",
+        ),
     ],
 )
 def test_bad_files(dataset, text, kind, says):
@@ -129,4 +158,8 @@ def test_labels_and_pairs(dataset):
 def test_a_line_that_fits_several_fovs(tmp_path):
     (tmp_path / "pairs.csv").write_text("image,labels\nslide.czi,a.tiff\n")
     with pytest.raises(MatchError, match="is 2 FOVs"):
-        paired(read_pairs(tmp_path / "pairs.csv"), {"s1": "x/slide.czi", "s2": "x/slide.czi"}, "pairs.csv")
+        paired(
+            read_pairs(tmp_path / "pairs.csv"),
+            {"s1": "x/slide.czi", "s2": "x/slide.czi"},
+            "pairs.csv",
+        )

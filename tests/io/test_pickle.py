@@ -19,7 +19,9 @@ NAMES = ("a", "b")
 @pytest.fixture
 def pixels():
     rng = np.random.default_rng(0)
-    return rng.integers(0, 4000, SHAPE).astype(np.uint16), rng.integers(0, 7, SHAPE[1:]).astype(np.uint32)
+    return rng.integers(0, 4000, SHAPE).astype(np.uint16), rng.integers(0, 7, SHAPE[1:]).astype(
+        np.uint32
+    )
 
 
 def _ome_tiff(folder, image, labels):
@@ -29,7 +31,14 @@ def _ome_tiff(folder, image, labels):
 
 
 def _compressed(folder, image, labels):
-    tifffile.imwrite(folder / "i.tiff", image, compression="lzw", predictor=True, photometric="minisblack", rowsperstrip=50)
+    tifffile.imwrite(
+        folder / "i.tiff",
+        image,
+        compression="lzw",
+        predictor=True,
+        photometric="minisblack",
+        rowsperstrip=50,
+    )
     _packed(folder / "l.tiff", labels)
     return folder / "i.tiff", folder / "l.tiff"
 
@@ -44,8 +53,14 @@ def _folder(folder, image, labels):
     tifffile.imwrite(folder / "i" / "a.tiff", image[0])
     tifffile.imwrite(folder / "i" / "b.tiff", image[1], tile=(64, 64), compression="zlib")
     square = [[[2, 2], [20, 2], [20, 30], [2, 30], [2, 2]]]
-    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": square}, "properties": {}}
-    (folder / "l.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": square},
+        "properties": {},
+    }
+    (folder / "l.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [feature]})
+    )
     return folder / "i", folder / "l.geojson"
 
 
@@ -86,7 +101,12 @@ def test_a_copy_reads_the_same(write, pixels, tmp_path):
     copy = pickle.loads(sent)  # noqa: S301
     np.testing.assert_array_equal(copy.image[1, 7:290, 3:250], fov.image[1, 7:290, 3:250])
     np.testing.assert_array_equal(copy.labels[7:290, 3:250], fov.labels[7:290, 3:250])
-    assert (copy.fov_id, copy.channels, copy.mpp, copy.source) == (fov.fov_id, fov.channels, fov.mpp, fov.source)
+    assert (copy.fov_id, copy.channels, copy.mpp, copy.source) == (
+        fov.fov_id,
+        fov.channels,
+        fov.mpp,
+        fov.source,
+    )
     assert fov.labels[:].any()
 
 

@@ -1,4 +1,5 @@
-"""Images written tile by tile: equal to the array whatever the order, valid for others' readers, bounded in memory."""
+"""Images written tile by tile: equal to the array whatever the order, valid for others' readers,
+bounded in memory."""
 
 import json
 import math
@@ -69,13 +70,17 @@ def test_halve(plane, labels, expected):
 @settings(max_examples=12)
 @given(data=st.data())
 def test_any_order_any_size(tmp_path_factory, suffix, data):
-    shape = tuple(data.draw(st.tuples(st.integers(1, 3), st.integers(1, 1300), st.integers(1, 1300)), "shape"))
+    shape = tuple(
+        data.draw(st.tuples(st.integers(1, 3), st.integers(1, 1300), st.integers(1, 1300)), "shape")
+    )
     size = data.draw(st.tuples(st.integers(170, 700), st.integers(170, 700)), "tile")
     dtype = data.draw(st.sampled_from(["uint8", "uint16", "float32", "int32"]), "dtype")
     tiles = data.draw(st.permutations(_tiles(shape, size)), "order")
     image = _image(shape, dtype)
     path = tmp_path_factory.mktemp("any") / f"fov1{suffix}"
-    with tile_writer(path, shape, dtype, channels=[f"m{c}" for c in range(shape[0])], mpp=0.5) as put:
+    with tile_writer(
+        path, shape, dtype, channels=[f"m{c}" for c in range(shape[0])], mpp=0.5
+    ) as put:
         assert not put.resumed
         _put_all(put, image, tiles)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -107,7 +112,9 @@ def test_background_is_zero_and_free(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_label_levels_have_no_new_ids(tmp_path, suffix):
-    ids = np.random.default_rng(0).choice(np.array([0, 7, 70_000, 3_000_000], np.uint32), (1, 1100, 1300))
+    ids = np.random.default_rng(0).choice(
+        np.array([0, 7, 70_000, 3_000_000], np.uint32), (1, 1100, 1300)
+    )
     path = tmp_path / f"l{suffix}"
     with tile_writer(path, ids.shape, ids.dtype, channels=["cells"], mpp=0.5, labels=True) as put:
         _put_all(put, ids, _tiles(ids.shape, (500, 500)))
@@ -131,10 +138,19 @@ def test_tiff_levels_and_xml(tmp_path):
         assert len(tif.pages) == 2
         assert all(len(page.pages) == 2 and page.is_tiled for page in tif.pages)
         assert [page.pages[0].subfiletype for page in tif.pages] == [1, 1]
-        assert [level.shape for level in tif.series[0].levels] == [(2, 2100, 1100), (2, 1050, 550), (2, 525, 275)]
+        assert [level.shape for level in tif.series[0].levels] == [
+            (2, 2100, 1100),
+            (2, 1050, 550),
+            (2, 525, 275),
+        ]
     pixels = from_tiff(path).images[0].pixels
     assert [c.name for c in pixels.channels] == ["CD3 µ", "a<b"]
-    assert (pixels.physical_size_x, pixels.size_c, pixels.size_y, pixels.size_x) == (0.25, 2, 2100, 1100)
+    assert (pixels.physical_size_x, pixels.size_c, pixels.size_y, pixels.size_x) == (
+        0.25,
+        2,
+        2100,
+        1100,
+    )
     np.testing.assert_array_equal(_levels(path)[0], image)
     assert float(_levels(path)[2].mean()) == pytest.approx(float(image.mean()), rel=1e-3)
 
@@ -149,7 +165,10 @@ def test_zarr_metadata(tmp_path):
     ome = group.attrs["ome"]
     (scales,) = ome["multiscales"]
     assert [a["name"] for a in scales["axes"]] == ["c", "y", "x"]
-    assert [d["coordinateTransformations"][0]["scale"] for d in scales["datasets"]] == [[1, 0.5, 0.5], [1, 1, 1]]
+    assert [d["coordinateTransformations"][0]["scale"] for d in scales["datasets"]] == [
+        [1, 0.5, 0.5],
+        [1, 1, 1],
+    ]
     assert scales["datasets"][1]["coordinateTransformations"][1]["translation"] == [0, 0.25, 0.25]
     assert [c["label"] for c in ome["omero"]["channels"]] == ["a", "b"]
     assert 100 < ome["omero"]["channels"][0]["window"]["end"] <= 200
@@ -227,7 +246,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
         ("w.zarr", (2, 5, 5), "uint8", one, "channel names"),
         ("w.zarr", (1, 5, 5), "uint8", {"channels": ["a"], "mpp": -1.0}, "pixel size"),
     ]:
-        with pytest.raises(InputError, match=message), tile_writer(tmp_path / name, shape, dtype, **more):
+        with (
+            pytest.raises(InputError, match=message),
+            tile_writer(tmp_path / name, shape, dtype, **more),
+        ):
             pass
     tile = np.zeros((2, 2))
     with tile_writer(tmp_path / "w.zarr", (1, 5, 6), "uint8", **one) as put:
@@ -278,11 +300,12 @@ with tile_writer(path + sys.argv[3], (1, side, side), np.float32, channels=["a"]
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_memory_does_not_grow_with_the_image(tmp_path, suffix, peak):
-    """The larger image is 144 MB, 80 MB more than the smaller; peak memory stays within a fraction of that."""
+    """The larger image is 144 MB, 80 MB more than the smaller; peak memory stays within a fraction
+    of that."""
 
     def memory(side):
         command = [sys.executable, "-c", _BIG + peak, str(side), str(tmp_path / f"s{side}"), suffix]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: RUF100, S603
         assert done.returncode == 0, done.stderr
         return float(done.stderr.split()[-1])
 

@@ -20,7 +20,9 @@ def test_spleen_imc(shared_data):
 
 
 def test_codex(shared_data):
-    (fov,) = open_fovs(shared_data / "lymphoma_codex" / "images", shared_data / "lymphoma_codex" / "labels")
+    (fov,) = open_fovs(
+        shared_data / "lymphoma_codex" / "images", shared_data / "lymphoma_codex" / "labels"
+    )
     assert (fov.image.shape, fov.mpp) == ((56, 2000, 2000), 0.5)
     assert "CD4 Cy7" in fov.channels
     assert len(np.unique(fov.labels[:])) == 6681
@@ -30,7 +32,9 @@ def test_mibi_mismatch_suggests_the_pairs(shared_data):
     folder = shared_data / "dcis_mibi"
     with pytest.raises(MatchError, match=r"Point2321_pt1043_20717: Point2321\.tiff"):
         open_fovs(folder / "images", folder / "labels")
-    (fov,) = open_fovs(folder / "images" / "Point2321_pt1043_20717.ome.tiff", folder / "labels" / "Point2321.tiff")
+    (fov,) = open_fovs(
+        folder / "images" / "Point2321_pt1043_20717.ome.tiff", folder / "labels" / "Point2321.tiff"
+    )
     assert int(fov.labels[:].max()) == 495
 
 
@@ -53,7 +57,9 @@ def test_inform(shared_data):
     assert fov.source["format"] == "inForm component data"
     whole = fov.labels[:]
     assert len(np.unique(whole)) == 271
-    np.testing.assert_array_equal(np.hstack([fov.labels[:, x : x + 41] for x in range(0, 348, 41)]), whole)
+    np.testing.assert_array_equal(
+        np.hstack([fov.labels[:, x : x + 41] for x in range(0, 348, 41)]), whole
+    )
 
 
 def test_imc_raw(shared_data):
@@ -75,6 +81,8 @@ def test_imc_raw(shared_data):
 
 def test_steinbock(shared_data):
     folder = shared_data / "imc_raw" / "steinbock"
-    fovs = open_fovs(folder / "img", folder / "masks_deepcell", channel_names=folder / "panel.csv", mpp=1.0)
+    fovs = open_fovs(
+        folder / "img", folder / "masks_deepcell", channel_names=folder / "panel.csv", mpp=1.0
+    )
     assert fovs[0].channels == ("Ag107", "Cytokeratin 5", "Laminin", "YBX1", "H3K27Ac")
     assert all(f.labels is not None for f in fovs)

@@ -1,4 +1,5 @@
-"""OME-Zarr on a server: read chunk by chunk, tried again where server or network fail, told clearly where it is not there."""
+"""OME-Zarr on a server: read chunk by chunk, tried again where server or network fail, told clearly
+where it is not there."""
 
 import pickle
 import sys
@@ -30,10 +31,17 @@ def slide(store_server, stack, labels):
         form = 3 if version == "0.5" else 2
         group = zarr.open_group(store=str(store_server.root / name), mode="w", zarr_format=form)
         _multiscale(
-            group, stack, "cyx", version, {"omero": {"channels": [{"label": c} for c in ("CD3", "CD20", "DAPI")]}}, options
+            group,
+            stack,
+            "cyx",
+            version,
+            {"omero": {"channels": [{"label": c} for c in ("CD3", "CD20", "DAPI")]}},
+            options,
         )
         inner = group.create_group("labels")
-        inner.attrs.update({"ome": {"version": "0.5", "labels": ["cells"]}} if form == 3 else {"labels": ["cells"]})
+        inner.attrs.update(
+            {"ome": {"version": "0.5", "labels": ["cells"]}} if form == 3 else {"labels": ["cells"]}
+        )
         _multiscale(inner.create_group("cells"), labels, "yx", version, {}, {})
         return f"{store_server.url}/{name}"
 
@@ -93,7 +101,9 @@ def test_labels_of_their_own(slide, store_server, tmp_path, stack, labels):
     write_labels(tmp_path / "l.tiff", labels)
     (fov,) = open_fovs(url, tmp_path / "l.tiff")
     np.testing.assert_array_equal(fov.labels[:], labels)
-    two = open_fovs([url, slide("other.zarr")], {"slide": f"{url}/labels/cells", "other": tmp_path / "l.tiff"})
+    two = open_fovs(
+        [url, slide("other.zarr")], {"slide": f"{url}/labels/cells", "other": tmp_path / "l.tiff"}
+    )
     assert [f.fov_id for f in two] == ["slide", "other"]
 
 
@@ -102,19 +112,30 @@ def test_trouble_that_passes(slide, store_server, stack, trouble):
     url = slide()
     store_server.trouble = {"zarr.json": [trouble], "/0/c/0/0/0": [trouble] * 2}
     np.testing.assert_array_equal(open_fovs(url)[0].image[0], stack[0])
-    tries = [path for method, path in store_server.asked if method == "GET" and path.endswith("/0/c/0/0/0")]
+    tries = [
+        path
+        for method, path in store_server.asked
+        if method == "GET" and path.endswith("/0/c/0/0/0")
+    ]
     assert len(tries) >= 3
 
 
 @pytest.mark.parametrize(
     ("trouble", "says"),
-    [(500, "500"), ("drop", "isconnect"), ("cut", "payload"), (403, r"403.*\(1 try\)"), (400, r"400.*\(1 try\)")],
+    [
+        (500, "500"),
+        ("drop", "isconnect"),
+        ("cut", "payload"),
+        (403, r"403.*\(1 try\)"),
+        (400, r"400.*\(1 try\)"),
+    ],
 )
 def test_trouble_that_stays_names_the_chunk(slide, store_server, trouble, says):
     (fov,) = open_fovs(slide())
     store_server.trouble = {"/0/c/1/1/0": [trouble] * 100}
     with pytest.raises(
-        ReadError if trouble in (400, 403) else ServerError, match=rf"slide.ome.zarr/0/c/1/1/0: could not be read(.|\n)*{says}"
+        ReadError if trouble in (400, 403) else ServerError,
+        match=rf"slide.ome.zarr/0/c/1/1/0: could not be read(.|\n)*{says}",
     ):
         fov.image[1]
     assert len(store_server.trouble["/0/c/1/1/0"]) >= 100 - 2 * remote.TRIES
@@ -183,7 +204,9 @@ def test_consolidated_metadata_that_disagrees(slide, store_server):
     assert open_fovs(url)[0].image.shape == (3, 70, 50)
     document = folder / ".zmetadata"
     document.write_text(document.read_text().replace("70", "71"))
-    with pytest.raises(ReadError, match=r"the consolidated metadata is not that of array '0'(.|\n)*70(.|\n)*71"):
+    with pytest.raises(
+        ReadError, match=r"the consolidated metadata is not that of array '0'(.|\n)*70(.|\n)*71"
+    ):
         open_fovs(url)
 
 
@@ -197,7 +220,11 @@ def test_a_damaged_chunk_is_named(slide, store_server):
     (fov,) = open_fovs(slide())
     (store_server.root / "slide.ome.zarr/0/c/1/1/0").write_bytes(b"broken")
     with pytest.raises(
-        ReadError, match=r"slide\.ome\.zarr: a chunk cannot be read, in array '0', c 1 to 1, y 32 to 63, x 0 to 31"
+        ReadError,
+        match=(
+            r"slide\.ome\.zarr: a chunk cannot be read, in array '0', c 1 to 1, y 32 to 63, x 0"
+            r" to 31"
+        ),
     ):
         fov.image[:]
 
@@ -214,13 +241,21 @@ def test_what_is_not_there(store_server, slide):
             open_fovs(f"{store_server.url}/{wrong}")
     with pytest.raises(InputError, match="no OME-Zarr at this address"):
         open_fovs(url, f"{store_server.url}/labels.zarr")
-    store_server.trouble = {"zarr.json": [403] * 9, ".zgroup": [403] * 9, ".zarray": [403] * 9, ".zattrs": [403] * 9}
+    store_server.trouble = {
+        "zarr.json": [403] * 9,
+        ".zgroup": [403] * 9,
+        ".zarray": [403] * 9,
+        ".zattrs": [403] * 9,
+    }
     with pytest.raises(InputError, match=r"no OME-Zarr at this address(.|\n)*403 Forbidden"):
         open_fovs(url)
 
 
 def test_no_server():
-    with pytest.raises(ServerError, match=r"127\.0\.0\.1:9/x\.zarr/\S+: could not be read from the server(.|\n)*5 tries"):
+    with pytest.raises(
+        ServerError,
+        match=r"127\.0\.0\.1:9/x\.zarr/\S+: could not be read from the server(.|\n)*5 tries",
+    ):
         open_fovs("http://127.0.0.1:9/x.zarr")
 
 

@@ -1,4 +1,5 @@
-"""Folders that cannot be written to, disks without room, names that no file can hold: refused at once, nothing left behind."""
+"""Folders that cannot be written to, disks without room, names that no file can hold: refused at
+once, nothing left behind."""
 
 import shutil
 from collections import namedtuple
@@ -34,7 +35,10 @@ def test_read_only(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(room.tempfile, "TemporaryDirectory", refuse)
-    with pytest.raises(InputError, match=r"nothing can be written there(.|\n)*Permission denied(.|\n)*another folder"):
+    with pytest.raises(
+        InputError,
+        match=r"nothing can be written there(.|\n)*Permission denied(.|\n)*another folder",
+    ):
         check_folder(tmp_path)
 
 
@@ -42,7 +46,9 @@ def test_a_full_disk(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 0, 3 << 30))
     check_folder(tmp_path, 3 << 30)
-    with pytest.raises(InputError, match=r"no room for the scores(.|\n)*4\.0 GB(.|\n)*3\.0 GB free"):
+    with pytest.raises(
+        InputError, match=r"no room for the scores(.|\n)*4\.0 GB(.|\n)*3\.0 GB free"
+    ):
         check_folder(tmp_path, 4 << 30, "the scores")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 0, 4096))
     with pytest.raises(InputError, match=r"1\.0 MB(.|\n)*4\.0 KB free"):

@@ -1,4 +1,5 @@
-"""SpatialData in and out: what their own package writes is read here, and what is written here their package reads."""
+"""SpatialData in and out: what their own package writes is read here, and what is written here
+their package reads."""
 
 import anndata
 import numpy as np
@@ -16,23 +17,41 @@ theirs = pytest.mark.filterwarnings("ignore")  # of their package's own dependen
 
 
 def _system(name, axes, unit):
-    return {"name": name, "axes": [{"name": a, **({} if a == "c" else {"unit": unit})} for a in axes]}
+    return {
+        "name": name,
+        "axes": [{"name": a, **({} if a == "c" else {"unit": unit})} for a in axes],
+    }
 
 
 def _element(group, data, axes, systems=(("global", {"type": "identity"}),), unit="unit"):
     """An element as the package lays it out."""
     group.create_array("0", data=data, chunks=tuple(min(n, 64) for n in data.shape))
-    steps = [{**step, "input": _system(axes, axes, "unit"), "output": _system(name, axes, unit)} for name, step in systems]
-    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(axes)}]}
-    multiscale = {"axes": [{"name": a} for a in axes], "datasets": [level], "coordinateTransformations": steps}
-    omero = {"omero": {"channels": [{"label": f"m{k}"} for k in range(len(data))]}} if "c" in axes else {}
+    steps = [
+        {**step, "input": _system(axes, axes, "unit"), "output": _system(name, axes, unit)}
+        for name, step in systems
+    ]
+    level = {
+        "path": "0",
+        "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(axes)}],
+    }
+    multiscale = {
+        "axes": [{"name": a} for a in axes],
+        "datasets": [level],
+        "coordinateTransformations": steps,
+    }
+    omero = (
+        {"omero": {"channels": [{"label": f"m{k}"} for k in range(len(data))]}}
+        if "c" in axes
+        else {}
+    )
     group.attrs["ome"] = {"version": "0.5-dev-spatialdata", "multiscales": [multiscale], **omero}
     group.attrs["spatialdata_attrs"] = {"version": "0.3"}
 
 
 @pytest.fixture
 def store(tmp_path, stack, labels):
-    """``store(images={name: ...}, labels={name: ...}, regions=[...])``: a store; what is given an element is its options."""
+    """``store(images={name: ...}, labels={name: ...}, regions=[...])``: a store; what is given an
+    element is its options."""
 
     def write(images, labels_=None, regions=(), name="study.zarr", root=tmp_path):
         group = zarr.open_group(store=str(root / name), mode="w", zarr_format=3)
@@ -43,7 +62,9 @@ def store(tmp_path, stack, labels):
                 given = {"data": data, "axes": "cyx" if kind == "images" else "yx", **options}
                 _element(inner.create_group(element), given.pop("data"), given.pop("axes"), **given)
         if regions:
-            group.create_group("tables").create_group("table").attrs.update({"region": list(regions), "instance_key": "id"})
+            group.create_group("tables").create_group("table").attrs.update(
+                {"region": list(regions), "instance_key": "id"}
+            )
         return root / name
 
     return write
@@ -51,7 +72,8 @@ def store(tmp_path, stack, labels):
 
 def test_elements_become_fovs(store, stack, labels):
     path = store(
-        {"fov10_image": {}, "fov2_image": {"data": stack + 1}}, {"fov10_labels": {}, "fov2_labels": {"data": labels * 2}}
+        {"fov10_image": {}, "fov2_image": {"data": stack + 1}},
+        {"fov10_labels": {}, "fov2_labels": {"data": labels * 2}},
     )
     two, ten = open_fovs(path, mpp=0.5)
     assert [two.fov_id, ten.fov_id] == ["fov2", "fov10"]
@@ -69,8 +91,19 @@ def test_elements_become_fovs(store, stack, labels):
     [
         ({"type": "scale", "scale": [1.0, 0.25, 0.25]}, "micrometer", 0.25),
         ({"type": "scale", "scale": [1.0, 250.0, 250.0]}, "nanometer", 0.25),
-        ({"type": "affine", "affine": [[1, 0, 0, 0], [0, 0, 0.5, 9], [0, -0.5, 0, 7]]}, "micrometer", 0.5),
-        ({"type": "sequence", "transformations": [{"type": "scale", "scale": [1, k, k]} for k in (2, 0.2)]}, "micrometer", 0.4),
+        (
+            {"type": "affine", "affine": [[1, 0, 0, 0], [0, 0, 0.5, 9], [0, -0.5, 0, 7]]},
+            "micrometer",
+            0.5,
+        ),
+        (
+            {
+                "type": "sequence",
+                "transformations": [{"type": "scale", "scale": [1, k, k]} for k in (2, 0.2)],
+            },
+            "micrometer",
+            0.4,
+        ),
         ({"type": "identity"}, "unit", None),
         ({"type": "scale", "scale": [1.0, 0.25, 0.25]}, "unit", None),
         ({"type": "warp"}, "micrometer", None),
@@ -81,7 +114,14 @@ def test_pixel_size(store, step, unit, mpp):
     assert fov.mpp == (None if mpp is None else pytest.approx(mpp))
     noted = step["type"] == "scale" and unit == "unit"
     assert fov.notes == (
-        ("a pixel is 0.25 wide in the coordinate system 'tissue', without a unit; pass mpp if it is µm",) if noted else ()
+        (
+            (
+                "a pixel is 0.25 wide in the coordinate system 'tissue', without a unit; pass mpp"
+                " if it is µm"
+            ),
+        )
+        if noted
+        else ()
     )
 
 
@@ -89,24 +129,37 @@ def test_which_label_image(store, tmp_path, stack, labels):
     cells = {"data": labels * 3}
 
     def taken(*args, **more):
-        return [f.source.get("labels", "").rpartition("/")[2] for f in open_fovs(store(*args, **more))]
+        return [
+            f.source.get("labels", "").rpartition("/")[2] for f in open_fovs(store(*args, **more))
+        ]
 
     assert taken({"tissue": {}}, {"segmentation": {}}) == ["segmentation"]  # the only one
-    assert taken({"tissue": {}}, {"nuclei": {}, "cells": cells}, ["cells"]) == ["cells"]  # a table's
+    assert taken({"tissue": {}}, {"nuclei": {}, "cells": cells}, ["cells"]) == [
+        "cells"
+    ]  # a table's
     assert taken({"a": {}, "b": {}}, {"a_labels": {}}) == ["a_labels", ""]  # b does not take a's
     moved = {"systems": [("b", {"type": "identity"})]}
-    assert taken({"x": {}, "y": moved}, {"1": {}, "2": moved}) == ["1", "2"]  # each its coordinate system
+    assert taken({"x": {}, "y": moved}, {"1": {}, "2": moved}) == [
+        "1",
+        "2",
+    ]  # each its coordinate system
     shifted = {"systems": [("global", {"type": "translation", "translation": [0, 50, 0]})]}
     on_y = {"systems": [("global", {"type": "translation", "translation": [50, 0]})]}
     assert taken({"x": {}, "y": shifted}, {"1": {}, "2": on_y}) == ["1", "2"]  # side by side in one
     small = {"data": labels[:9]}
-    assert taken({"he": {"data": stack[:, :8]}, "mx": {}}, {"cells": {}, "small": small}) == ["", "cells"]
+    assert taken({"he": {"data": stack[:, :8]}, "mx": {}}, {"cells": {}, "small": small}) == [
+        "",
+        "cells",
+    ]
 
 
 def test_doubt_lists_both_sides(store, labels):
     path = store({"tissue_image": {}}, {"nuclei": {}, "cells": {}})
     with pytest.raises(
-        MatchError, match=r"2 label images can be(.|\n)*tissue_image(.|\n)*labels: .*cells.*nuclei(.|\n)*--labels"
+        MatchError,
+        match=(
+            r"2 label images can be(.|\n)*tissue_image(.|\n)*labels: .*cells.*nuclei(.|\n)*--labels"
+        ),
     ):
         open_fovs(path)
     (fov,) = open_fovs(path, path / "labels" / "cells")
@@ -114,7 +167,10 @@ def test_doubt_lists_both_sides(store, labels):
     with pytest.raises(MatchError, match="do not pair up"):
         open_fovs(path, path)
     small = store({"a": {}, "b": {}}, {"cells": {"data": labels[:9]}})
-    with pytest.raises(MatchError, match=r"no label image fits(.|\n)*a \(70, 50\), b \(70, 50\)(.|\n)*cells \(9, 50\)"):
+    with pytest.raises(
+        MatchError,
+        match=r"no label image fits(.|\n)*a \(70, 50\), b \(70, 50\)(.|\n)*cells \(9, 50\)",
+    ):
         open_fovs(small)
     with pytest.raises(InputError, match="another size"):
         open_fovs(small / "images" / "a", small)
@@ -164,11 +220,22 @@ def _table(fovs):
     rng = np.random.default_rng(0)
     parts = []
     for fov in fovs:
-        ids = np.unique(fov.labels[0 : fov.labels.shape[0], 0 : fov.labels.shape[1]])[1:].astype(np.int64)
+        ids = np.unique(fov.labels[0 : fov.labels.shape[0], 0 : fov.labels.shape[1]])[1:].astype(
+            np.int64
+        )
         score = rng.random((len(ids), len(fov.channels))).astype(np.float32)
-        parts.append(FovScores(fov.fov_id, ids, score, score, score, np.ones(len(ids)), rng.random((len(ids), 2))))
+        parts.append(
+            FovScores(
+                fov.fov_id, ids, score, score, score, np.ones(len(ids)), rng.random((len(ids), 2))
+            )
+        )
     provenance = {"version": "1", "settings": {"tta": "none"}}
-    return to_anndata(parts, fovs[0].channels, normaliser=dict.fromkeys(fovs[0].channels, 1.0), provenance=provenance)
+    return to_anndata(
+        parts,
+        fovs[0].channels,
+        normaliser=dict.fromkeys(fovs[0].channels, 1.0),
+        provenance=provenance,
+    )
 
 
 class _Watched:
@@ -190,7 +257,10 @@ def fovs(stack, labels):
     wide[5:900, 3:60] = 9
     wide[901:990, 3:60] = 70000
     image = np.arange(1100 * 700 * 3, dtype=np.float32).reshape(3, 1100, 700)
-    return [Fov("fov 1", stack, ("CD3", "CD4/8", "µ"), labels, 0.5), Fov("FOV2", image, ("CD3", "CD4/8", "µ"), wide, None)]
+    return [
+        Fov("fov 1", stack, ("CD3", "CD4/8", "µ"), labels, 0.5),
+        Fov("FOV2", image, ("CD3", "CD4/8", "µ"), wide, None),
+    ]
 
 
 @theirs
@@ -209,7 +279,9 @@ def test_their_package_reads_it(fovs, tmp_path):
     assert back.images["fov_1-cf6f27_image"].c.values.tolist() == ["CD3", "CD4/8", "µ"]
     pyramid = back.labels[second]
     np.testing.assert_array_equal(pyramid["scale0"]["image"].data.compute(), fovs[1].labels)
-    np.testing.assert_array_equal(pyramid["scale1"]["image"].data.compute(), fovs[1].labels[::2, ::2])
+    np.testing.assert_array_equal(
+        pyramid["scale1"]["image"].data.compute(), fovs[1].labels[::2, ::2]
+    )
     assert back.images["FOV2_image"]["scale1"]["image"].shape == (3, 550, 350)
     assert get_transformation(back.labels[first], get_all=True) == {
         "global": Identity(),
@@ -221,7 +293,11 @@ def test_their_package_reads_it(fovs, tmp_path):
     pd.testing.assert_frame_equal(cells.obs[table.obs.columns], table.obs)
     assert cells.uns["panimbus"]["settings"] == {"tta": "none"}
     elements, joined = sd.join_spatialelement_table(
-        sdata=back, spatial_element_names=[first, second], table_name="cells", how="left", match_rows="left"
+        sdata=back,
+        spatial_element_names=[first, second],
+        table_name="cells",
+        how="left",
+        match_rows="left",
     )
     assert joined.obs["cell_id"].tolist() == [1, 2, 9, 70000]
     assert set(elements) == {first, second}
@@ -233,12 +309,18 @@ def test_what_their_package_writes_is_read(fovs, tmp_path):
     sd = pytest.importorskip("spatialdata")
     from spatialdata.models import Image2DModel, Labels2DModel, TableModel
 
-    image = Image2DModel.parse(fovs[1].image, dims=("c", "y", "x"), c_coords=fovs[1].channels, scale_factors=[2])
+    image = Image2DModel.parse(
+        fovs[1].image, dims=("c", "y", "x"), c_coords=fovs[1].channels, scale_factors=[2]
+    )
     nuclei, cells = (Labels2DModel.parse(fovs[1].labels + k, dims=("y", "x")) for k in (1, 0))
-    obs = pd.DataFrame({"region": pd.Categorical(["cells"] * 2), "id": [9, 70000]}, index=["a", "b"])
+    obs = pd.DataFrame(
+        {"region": pd.Categorical(["cells"] * 2), "id": [9, 70000]}, index=["a", "b"]
+    )
     table = anndata.AnnData(np.zeros((2, 1), np.float32), obs=obs)
     table = TableModel.parse(table, region="cells", region_key="region", instance_key="id")
-    made = sd.SpatialData(images={"tissue": image}, labels={"nuclei": nuclei, "cells": cells}, tables={"t": table})
+    made = sd.SpatialData(
+        images={"tissue": image}, labels={"nuclei": nuclei, "cells": cells}, tables={"t": table}
+    )
     made.write(tmp_path / "s.zarr")
     (fov,) = open_fovs(tmp_path / "s.zarr", mpp=0.5)
     assert (fov.fov_id, fov.channels) == ("tissue", fovs[1].channels)
@@ -278,7 +360,11 @@ def test_nothing_half_written(fovs, tmp_path):
             raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        write_spatialdata(tmp_path / "out.zarr", _table(fovs), [fovs[0], fovs[1].with_(labels=Broken(fovs[1].labels))])
+        write_spatialdata(
+            tmp_path / "out.zarr",
+            _table(fovs),
+            [fovs[0], fovs[1].with_(labels=Broken(fovs[1].labels))],
+        )
     with pytest.raises(InputError, match="no label image"):
         write_spatialdata(tmp_path / "out.zarr", _table(fovs), fovs[:1])
     assert list(tmp_path.iterdir()) == []

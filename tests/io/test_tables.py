@@ -1,4 +1,5 @@
-"""The one reader of tables: what every spreadsheet writes, and what is refused with line, column and value."""
+"""The one reader of tables: what every spreadsheet writes, and what is refused with line, column
+and value."""
 
 import gzip
 import os
@@ -21,8 +22,13 @@ def read(tmp_path, data, columns=CELLS, *, rest="any", **options):
     return read_table(path, columns, rest=rest, **options)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
-@pytest.mark.parametrize("form", ["german", "english", "tabs", "bars", "windows", "old mac", "quoted", "directive", "padded"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]
+)
+@pytest.mark.parametrize(
+    "form",
+    ["german", "english", "tabs", "bars", "windows", "old mac", "quoted", "directive", "padded"],
+)
 def test_every_spreadsheet_gives_the_same(tmp_path, encoding, form):
     english = GERMAN.replace(",", ".").replace(";", ",")
     text = {
@@ -32,7 +38,10 @@ def test_every_spreadsheet_gives_the_same(tmp_path, encoding, form):
         "bars": english.replace(",", "|"),
         "windows": GERMAN.replace("\n", "\r\n"),
         "old mac": GERMAN.replace("\n", "\r"),
-        "quoted": "\n".join(";".join(f'"{f}"' for f in line.split(";")) for line in GERMAN.splitlines()) + "\n",
+        "quoted": "\n".join(
+            ";".join(f'"{f}"' for f in line.split(";")) for line in GERMAN.splitlines()
+        )
+        + "\n",
         "directive": "sep=;\n" + GERMAN,
         "padded": "\n".join(f" {line};;" for line in GERMAN.splitlines()) + "\n;;;;;\n\n",
     }[form]
@@ -54,7 +63,9 @@ def test_an_export_of_qupath(tmp_path):
     head = "Image\tObject ID\tObject type\tName\tClassification\tParent\tROI\tCentroid X µm\tCD3\n"
     rows = "fov1.ome.tiff - Series 0\t6f6b\tCell\t12\tB cell\tRoot object\tPolygon\t1.5\t0.25\n"
     frame = read(tmp_path, head + rows)
-    assert frame[["fov", "cell_id", "Classification", "CD3"]].to_numpy().tolist() == [["fov1", 12, "B cell", 0.25]]
+    assert frame[["fov", "cell_id", "Classification", "CD3"]].to_numpy().tolist() == [
+        ["fov1", 12, "B cell", 0.25]
+    ]
     with pytest.raises(InputError, match=r"column Name(.|\n)*no whole number"):
         read(tmp_path, head + rows.replace("\t12\t", "\tPolygon\t"))
 
@@ -76,7 +87,13 @@ def test_compressed(tmp_path):
 
 def test_parquet(tmp_path):
     pytest.importorskip("pyarrow")
-    frame = pd.DataFrame({"fov": pd.Categorical(["007", "b"]), "label": pd.array([2**53 + 1, 2], "Int64"), "CD3": [0.5, None]})
+    frame = pd.DataFrame(
+        {
+            "fov": pd.Categorical(["007", "b"]),
+            "label": pd.array([2**53 + 1, 2], "Int64"),
+            "CD3": [0.5, None],
+        }
+    )
     frame.set_index("fov").to_parquet(tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet", CELLS, rest="any")
     assert table["cell_id"].tolist() == [2**53 + 1, 2]
@@ -93,9 +110,18 @@ def test_parquet(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("fov\tlabel\tCD3\na\t1\t1,234\nb\t2\t2,345\n", r"decimal comma or part thousands(.|\n)*'1,234', '2,345' in CD3"),
-        ("fov;label;CD3;x\na;1;0,5;0.5\n", r"decimal comma and some a decimal point(.|\n)*'0,5' in CD3; points in x"),
-        ("fov;label;CD3\na;1;1.234,5\nb;2;0,5\n", r"text among the numbers(.|\n)*line 2, CD3: '1\.234,5'"),
+        (
+            "fov\tlabel\tCD3\na\t1\t1,234\nb\t2\t2,345\n",
+            r"decimal comma or part thousands(.|\n)*'1,234', '2,345' in CD3",
+        ),
+        (
+            "fov;label;CD3;x\na;1;0,5;0.5\n",
+            r"decimal comma and some a decimal point(.|\n)*'0,5' in CD3; points in x",
+        ),
+        (
+            "fov;label;CD3\na;1;1.234,5\nb;2;0,5\n",
+            r"text among the numbers(.|\n)*line 2, CD3: '1\.234,5'",
+        ),
         ('fov,label,CD3\na,1,"1,234.5"\nb,2,0.5\n', "line 2, CD3: '1,234.5'"),
         ("fov,label,CD3\na,1.000,0.5\n", "'1.000' in line 2"),
         ("fov,label,CD3\na,1E+05,0.5\n", "'1E.05' in line 2"),
@@ -106,7 +132,10 @@ def test_parquet(tmp_path):
         ("fov,label,CD3,\na,1,0.5,hello\n", "column 4 has values and no name"),
         ("fov,label,CD3\na,1,0.5\nb,2", "last line is cut"),
         ("fov label CD3\na 1 0.5\n", r"missing: fov, cell_id(.|\n)*separate the columns"),
-        ("fov,Image,cell id,Cell_ID,CD3\na,b,1,2,0.5\n", r"several columns say the same(.|\n)*cell id, Cell_ID"),
+        (
+            "fov,Image,cell id,Cell_ID,CD3\na,b,1,2,0.5\n",
+            r"several columns say the same(.|\n)*cell id, Cell_ID",
+        ),
         ("a," * 30_000 + "\n", "30,001 columns"),
         ("fov,label,C\x1bD3\na,1,0.5\n", "control characters"),
         ("", "is empty"),
@@ -125,7 +154,11 @@ def test_faults_are_named(tmp_path, text, says):
 
 def test_neither_folders_nor_pipes(tmp_path):
     os.mkfifo(tmp_path / "t.csv")
-    for path, says in ((tmp_path / "t.csv", "a pipe"), (tmp_path, "a folder"), (tmp_path / "no.csv", "no such file")):
+    for path, says in (
+        (tmp_path / "t.csv", "a pipe"),
+        (tmp_path, "a folder"),
+        (tmp_path / "no.csv", "no such file"),
+    ):
         with pytest.raises(ReadError, match=says):
             read_table(path)
 

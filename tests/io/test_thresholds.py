@@ -92,7 +92,11 @@ def test_not_thresholds(given, words):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "is empty"), ("CD20,0.7\n", "missing: marker, threshold"), ("marker,value\nCD20,0.7\n", "missing: threshold")],
+    [
+        ("", "is empty"),
+        ("CD20,0.7\n", "missing: marker, threshold"),
+        ("marker,value\nCD20,0.7\n", "missing: threshold"),
+    ],
 )
 def test_not_a_table_of_thresholds(text, says, table):
     with pytest.raises(InputError, match=says):

@@ -61,7 +61,12 @@ def test_source_names_the_file(ome):
     info = path.stat()
     source = dict(fov.source)
     stamp = source.pop("stamp")
-    assert source == {"image": str(path), "format": "OME-TIFF", "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}
+    assert source == {
+        "image": str(path),
+        "format": "OME-TIFF",
+        "bytes": info.st_size,
+        "mtime_ns": info.st_mtime_ns,
+    }
     json.dumps(fov.source)
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - 1))
     assert open_fovs(str(path))[0].source["stamp"] != stamp
@@ -150,10 +155,16 @@ def test_duplicated_and_unnamed_channels_are_told_apart_by_position(ome, stack):
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "mpp"), [(500, "nm", 0.5), (0.001, "mm", 1.0), (1, "pixel", None), (2, "reference frame", None)]
+    ("value", "unit", "mpp"),
+    [(500, "nm", 0.5), (0.001, "mm", 1.0), (1, "pixel", None), (2, "reference frame", None)],
 )
 def test_pixel_size_units(ome, value, unit, mpp):
-    meta = {"PhysicalSizeX": value, "PhysicalSizeY": value, "PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit}
+    meta = {
+        "PhysicalSizeX": value,
+        "PhysicalSizeY": value,
+        "PhysicalSizeXUnit": unit,
+        "PhysicalSizeYUnit": unit,
+    }
     (fov,) = open_fovs(ome(metadata=meta))
     assert fov.mpp == (pytest.approx(mpp) if mpp else None)
 
@@ -178,7 +189,13 @@ def test_mpp_overrides_and_says_so(ome):
 
 def test_volumes_are_refused(tmp_path, ome):
     path = tmp_path / "z.ome.tiff"
-    tifffile.imwrite(path, np.zeros((4, 2, 8, 9), np.uint8), ome=True, metadata={"axes": "ZCYX"}, photometric="minisblack")
+    tifffile.imwrite(
+        path,
+        np.zeros((4, 2, 8, 9), np.uint8),
+        ome=True,
+        metadata={"axes": "ZCYX"},
+        photometric="minisblack",
+    )
     with pytest.raises(InputError, match="SizeZ 4"):
         open_fovs(path)
 
@@ -187,14 +204,21 @@ def test_volumes_are_refused(tmp_path, ome):
 def test_any_order_of_axes_of_length_one(tmp_path, stack, axes):
     path = tmp_path / "a.ome.tiff"
     shape = [{"C": 3, "Y": 70, "X": 50}.get(a, 1) for a in axes]
-    tifffile.imwrite(path, stack.reshape(shape), ome=True, metadata={"axes": axes}, photometric="minisblack")
+    tifffile.imwrite(
+        path, stack.reshape(shape), ome=True, metadata={"axes": axes}, photometric="minisblack"
+    )
     np.testing.assert_array_equal(open_fovs(path)[0].image[:], stack)
 
 
 def test_several_images_in_a_file(tmp_path, stack):
     path = tmp_path / "s.ome.tiff"
     with tifffile.TiffWriter(path, ome=True) as tif:
-        for name, data in (("A", stack), ("B", stack + 1), ("A small", stack[:, ::4, ::4]), ("label image", stack[:1])):
+        for name, data in (
+            ("A", stack),
+            ("B", stack + 1),
+            ("A small", stack[:, ::4, ::4]),
+            ("label image", stack[:1]),
+        ):
             meta = {"axes": "CYX", "Name": name, "Channel": {"Name": ["a", "b", "c"][: len(data)]}}
             tif.write(data, metadata=meta, photometric="minisblack")
     fovs = open_fovs(path)
@@ -207,7 +231,10 @@ _XML = """<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicro
 <Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="50" SizeY="70" SizeC="3" SizeZ="1" SizeT="1"
 PhysicalSizeX="0.4" PhysicalSizeY="0.4"><Channel ID="c0" Name="a"/><Channel ID="c1" Name="b"/><Channel ID="c2" Name="c"/>{data}
 </Pixels></Image></OME>"""
-_PART = '<TiffData IFD="{ifd}" FirstC="{c}" PlaneCount="1"><UUID FileName="{file}">urn:uuid:{file}</UUID></TiffData>'
+_PART = (
+    '<TiffData IFD="{ifd}" FirstC="{c}" PlaneCount="1"><UUID'
+    ' FileName="{file}">urn:uuid:{file}</UUID></TiffData>'
+)
 _BINARY = (
     '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{0}">'
     '<BinaryOnly MetadataFile="set.companion.ome" UUID="urn:uuid:0"/></OME>'
@@ -240,7 +267,9 @@ def test_a_missing_part_is_an_error(tmp_path, stack):
 
 
 def test_a_set_of_files_that_name_each_other_is_one_fov(tmp_path, stack):
-    xml = _XML.format(data="".join(_PART.format(ifd=0, c=c, file=f"q{c}.ome.tif") for c in range(3)))
+    xml = _XML.format(
+        data="".join(_PART.format(ifd=0, c=c, file=f"q{c}.ome.tif") for c in range(3))
+    )
     for c in range(3):
         tifffile.imwrite(tmp_path / f"q{c}.ome.tif", stack[c], description=xml, metadata=None)
     (fov,) = open_fovs(tmp_path)
@@ -249,21 +278,29 @@ def test_a_set_of_files_that_name_each_other_is_one_fov(tmp_path, stack):
 
 
 def test_tiffdata_order_and_renamed_file(tmp_path, stack):
-    xml = _XML.format(data="".join(_PART.format(ifd=2 - c, c=c, file="old name.ome.tif") for c in range(3)))
-    tifffile.imwrite(tmp_path / "new.ome.tif", stack, description=xml, metadata=None, photometric="minisblack")
+    xml = _XML.format(
+        data="".join(_PART.format(ifd=2 - c, c=c, file="old name.ome.tif") for c in range(3))
+    )
+    tifffile.imwrite(
+        tmp_path / "new.ome.tif", stack, description=xml, metadata=None, photometric="minisblack"
+    )
     np.testing.assert_array_equal(open_fovs(tmp_path / "new.ome.tif")[0].image[:], stack[::-1])
 
 
 def test_fewer_pages_than_promised(tmp_path, stack):
     xml = _XML.format(data='<TiffData IFD="0" PlaneCount="3"/>')
-    tifffile.imwrite(tmp_path / "x.ome.tif", stack[:2], description=xml, metadata=None, photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "x.ome.tif", stack[:2], description=xml, metadata=None, photometric="minisblack"
+    )
     with pytest.raises(ReadError, match="fewer pages"):
         open_fovs(tmp_path / "x.ome.tif")
 
 
 def test_xml_with_entities_is_refused(tmp_path, stack):
     xml = '<!DOCTYPE x [<!ENTITY a "b">]>' + _XML.format(data="")[38:]
-    tifffile.imwrite(tmp_path / "x.ome.tif", stack, description=xml, metadata=None, photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "x.ome.tif", stack, description=xml, metadata=None, photometric="minisblack"
+    )
     with pytest.raises(ReadError, match="document type"):
         open_fovs(tmp_path / "x.ome.tif")
 
@@ -282,13 +319,19 @@ def test_plain_stack_needs_names(tmp_path, stack):
 
 
 @pytest.mark.parametrize(
-    ("config", "compression"), [("contig", None), ("separate", None), ("contig", "zlib"), ("separate", "lzw")]
+    ("config", "compression"),
+    [("contig", None), ("separate", None), ("contig", "zlib"), ("separate", "lzw")],
 )
 def test_samples_as_channels(tmp_path, config, compression):
     data = np.arange(5 * 20 * 30, dtype=np.float32).reshape(5, 20, 30)
     shown = np.moveaxis(data, 0, -1) if config == "contig" else data
     tifffile.imwrite(
-        tmp_path / "f.tiff", shown, photometric="minisblack", planarconfig=config, compression=compression, rowsperstrip=6
+        tmp_path / "f.tiff",
+        shown,
+        photometric="minisblack",
+        planarconfig=config,
+        compression=compression,
+        rowsperstrip=6,
     )
     (fov,) = open_fovs(tmp_path / "f.tiff")
     np.testing.assert_array_equal(fov.image[:, 3:17, 2:29], data[:, 3:17, 2:29])
@@ -307,7 +350,11 @@ def test_colour_pictures_are_refused_unless_named(tmp_path):
 def test_imagej_hyperstack(tmp_path, stack):
     path = tmp_path / "ij.tif"
     tifffile.imwrite(
-        path, stack, imagej=True, resolution=(2, 2), metadata={"axes": "CYX", "unit": "um", "Labels": ["a", "b", "c"]}
+        path,
+        stack,
+        imagej=True,
+        resolution=(2, 2),
+        metadata={"axes": "CYX", "unit": "um", "Labels": ["a", "b", "c"]},
     )
     (fov,) = open_fovs(path)
     assert (fov.channels, fov.mpp) == (("a", "b", "c"), 0.5)
@@ -318,7 +365,9 @@ def test_imagej_stack_of_slices_is_read_as_channels_but_a_volume_is_not(tmp_path
     tifffile.imwrite(tmp_path / "z.tif", stack, imagej=True, metadata={"axes": "ZYX"})
     (fov,) = open_fovs([tmp_path / "z.tif"])
     assert "read as channels" in fov.notes[0]
-    tifffile.imwrite(tmp_path / "v.tif", np.stack([stack, stack]), imagej=True, metadata={"axes": "ZCYX"})
+    tifffile.imwrite(
+        tmp_path / "v.tif", np.stack([stack, stack]), imagej=True, metadata={"axes": "ZCYX"}
+    )
     with pytest.raises(InputError, match="Z 2"):
         open_fovs([tmp_path / "v.tif"])
 
@@ -332,8 +381,17 @@ def test_planes_without_pages(tmp_path, stack):
 def test_mibitiff(tmp_path, stack):
     path = tmp_path / "m.tiff"
     with tifffile.TiffWriter(path) as tif:
-        for name, kind, plane in (("CD45", "SIMS", stack[0]), ("dsDNA", "SIMS", stack[1]), ("x", "Total", stack[2])):
-            meta = {"image.type": kind, "channel.target": name, "channel.mass": 1, "mibi.size": 25.0}
+        for name, kind, plane in (
+            ("CD45", "SIMS", stack[0]),
+            ("dsDNA", "SIMS", stack[1]),
+            ("x", "Total", stack[2]),
+        ):
+            meta = {
+                "image.type": kind,
+                "channel.target": name,
+                "channel.mass": 1,
+                "mibi.size": 25.0,
+            }
             tif.write(plane, description=json.dumps(meta), metadata=None)
     (fov,) = open_fovs([path])
     assert fov.channels == ("CD45", "dsDNA")
@@ -342,8 +400,17 @@ def test_mibitiff(tmp_path, stack):
 
 
 def test_resolution_tags_count_only_where_a_microscope_wrote_them(tmp_path, stack):
-    for name, resolution, unit, mpp in [("a", (20000, 20000), "CENTIMETER", 0.5), ("b", (72, 72), "INCH", None)]:
-        tifffile.imwrite(tmp_path / f"{name}.tif", stack, resolution=resolution, resolutionunit=unit, photometric="minisblack")
+    for name, resolution, unit, mpp in [
+        ("a", (20000, 20000), "CENTIMETER", 0.5),
+        ("b", (72, 72), "INCH", None),
+    ]:
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif",
+            stack,
+            resolution=resolution,
+            resolutionunit=unit,
+            photometric="minisblack",
+        )
         assert open_fovs([tmp_path / f"{name}.tif"])[0].mpp == mpp
 
 
@@ -355,18 +422,41 @@ _QPI = """<?xml version="1.0" encoding="utf-16"?><PerkinElmer-QPI-ImageDescripti
 def test_qptiff(tmp_path, stack):
     path = tmp_path / "slide.qptiff"
     with tifffile.TiffWriter(path) as tif:
-        options = {"tile": (16, 16), "software": "PerkinElmer-QPI", "metadata": None, "photometric": "minisblack"}
+        options = {
+            "tile": (16, 16),
+            "software": "PerkinElmer-QPI",
+            "metadata": None,
+            "photometric": "minisblack",
+        }
         for name, more, plane in (
             ("DAPI", "", stack[0]),
             ("Opal 520", "<Biomarker>CD3</Biomarker>", stack[1]),
             ("Opal 690", "<Biomarker></Biomarker>", stack[2]),
         ):
-            tif.write(plane, description=_QPI.format(kind="FullResolution", name=name, more=more), **options)
+            tif.write(
+                plane,
+                description=_QPI.format(kind="FullResolution", name=name, more=more),
+                **options,
+            )
         rgb = np.zeros((10, 8, 3), np.uint8)
-        tif.write(rgb, description=_QPI.format(kind="Thumbnail", name="", more=""), photometric="rgb", metadata=None)
+        tif.write(
+            rgb,
+            description=_QPI.format(kind="Thumbnail", name="", more=""),
+            photometric="rgb",
+            metadata=None,
+        )
         for plane in stack:
-            tif.write(plane[::2, ::2], description=_QPI.format(kind="ReducedResolution", name="DAPI", more=""), **options)
-        tif.write(rgb, description=_QPI.format(kind="Overview", name="", more=""), photometric="rgb", metadata=None)
+            tif.write(
+                plane[::2, ::2],
+                description=_QPI.format(kind="ReducedResolution", name="DAPI", more=""),
+                **options,
+            )
+        tif.write(
+            rgb,
+            description=_QPI.format(kind="Overview", name="", more=""),
+            photometric="rgb",
+            metadata=None,
+        )
     (fov,) = open_fovs(path)
     assert fov.channels == ("DAPI", "CD3", "Opal 690")
     assert fov.mpp == 0.508
@@ -380,7 +470,10 @@ def _damaged(path, size):
 
 
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.6, 0.9, 0.99])
-@pytest.mark.parametrize("options", [{}, {"tile": (16, 16), "compression": "zlib"}, {"rowsperstrip": 5, "compression": "lzw"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tile": (16, 16), "compression": "zlib"}, {"rowsperstrip": 5, "compression": "lzw"}],
+)
 def test_truncated_files_are_named(ome, keep, options):
     path = ome(**options)
     _damaged(path, int(path.stat().st_size * keep))
@@ -444,7 +537,13 @@ def test_a_renamed_copy_reads_its_own_pixels_and_hides_no_other_file(tmp_path, s
     one = '<TiffData IFD="0" PlaneCount="3"><UUID FileName="a.ome.tif">{}</UUID></TiffData>'
     for name, uuid, add in (("a", "urn:uuid:0", 0), ("b", "urn:uuid:0", 1), ("c", "urn:uuid:9", 2)):
         xml = _XML.format(data=one.format(uuid))
-        tifffile.imwrite(tmp_path / f"{name}.ome.tif", stack + add, description=xml, metadata=None, photometric="minisblack")
+        tifffile.imwrite(
+            tmp_path / f"{name}.ome.tif",
+            stack + add,
+            description=xml,
+            metadata=None,
+            photometric="minisblack",
+        )
     fovs = open_fovs(tmp_path)
     assert [f.fov_id for f in fovs] == ["a", "b", "c"]
     assert [int(f.image[0, 0, 0]) for f in fovs] == [0, 1, 2]
@@ -464,7 +563,9 @@ def test_interleaved_samples_are_read_in_bounded_pieces(tmp_path, monkeypatch, b
     monkeypatch.setattr(panimbus.io.tiff, "_AT_ONCE", 1000)  # three rows
     image = np.random.default_rng(0).integers(0, 60_000, (37, 29, 5)).astype(np.uint16)
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, image, planarconfig="contig", photometric="minisblack", byteorder=byteorder)
+    tifffile.imwrite(
+        path, image, planarconfig="contig", photometric="minisblack", byteorder=byteorder
+    )
     (fov,) = open_fovs(path, channel_names=list("abcde"), mpp=1)
     np.testing.assert_array_equal(fov.image[3], image[..., 3])
     np.testing.assert_array_equal(fov.image[1, 5:31, 4:9], image[5:31, 4:9, 1])

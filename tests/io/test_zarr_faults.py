@@ -1,4 +1,5 @@
-"""Zarr: pixels that are not there are never zeros in silence; what the metadata says is checked; chunks have limits."""
+"""Zarr: pixels that are not there are never zeros in silence; what the metadata says is checked;
+chunks have limits."""
 
 import os
 import shutil
@@ -36,13 +37,18 @@ def test_chunks_under_the_other_separator_are_read(path):
     edit(path / "0" / ".zarray", lambda meta: meta.pop("dimension_separator") and None)
     (fov,) = open_fovs(path)
     np.testing.assert_array_equal(fov.image[:], stack())
-    assert fov.notes == ("the chunks are separated by '/', not as the metadata says: they are read as they lie",)
+    assert fov.notes == (
+        "the chunks are separated by '/', not as the metadata says: they are read as they lie",
+    )
 
 
 def test_chunks_under_other_names(path):
     write(path)
     (path / "0" / "c").rename(path / "0" / "d")
-    with pytest.raises(ReadError, match=r"a.zarr: the chunks of array '0' are not in the store(.|\n)*18 chunks(.|\n)*none"):
+    with pytest.raises(
+        ReadError,
+        match=r"a.zarr: the chunks of array '0' are not in the store(.|\n)*18 chunks(.|\n)*none",
+    ):
         open_fovs(path)
     (path / "0" / "d").rename(path / "0" / "e")
     shutil.copytree(path / "0" / "e", path / "0", dirs_exist_ok=True)
@@ -58,13 +64,19 @@ def test_missing_chunks_are_counted(path):
     assert fov.notes == ("2 of 18 chunks are not in the store: they are read as 0",)
     assert not fov.image[1, :32, :32].any()
     shutil.rmtree(path / "0/c/1")
-    assert open_fovs(path)[0].notes[1] == "no chunk of channel 2 is in the store: blank, or lost in a copy?"
+    assert (
+        open_fovs(path)[0].notes[1]
+        == "no chunk of channel 2 is in the store: blank, or lost in a copy?"
+    )
 
 
 def test_a_channel_that_only_the_lower_levels_have_is_lost(path):
     group = zarr.open_group(store=str(write(path)), mode="r+")
     group.create_array("1", data=stack()[:, ::2, ::2], chunks=(1, 32, 32))
-    edit(path / "zarr.json", lambda meta: meta["attributes"]["ome"]["multiscales"][0]["datasets"].append({"path": "1"}))
+    edit(
+        path / "zarr.json",
+        lambda meta: meta["attributes"]["ome"]["multiscales"][0]["datasets"].append({"path": "1"}),
+    )
     shutil.rmtree(path / "0/c/1")
     with pytest.raises(ReadError, match=r"channel 2(.|\n)*lower resolution"):
         open_fovs(path)
@@ -92,7 +104,9 @@ def test_labels_without_a_chunk_are_background(path, cells):
 def test_labels_that_are_listed_but_not_there(path, cells):
     write(path, labels={"cells": cells, "old": cells, "bad": cells})
     shutil.rmtree(path / "labels/old")
-    edit(path / "labels/bad/zarr.json", lambda meta: meta["attributes"]["ome"].update(multiscales=7))
+    edit(
+        path / "labels/bad/zarr.json", lambda meta: meta["attributes"]["ome"].update(multiscales=7)
+    )
     (fov,) = open_fovs(path)
     np.testing.assert_array_equal(fov.labels[:], cells)
     assert fov.notes[0] == "the label image 'old' is listed, but not there"
@@ -102,7 +116,11 @@ def test_labels_that_are_listed_but_not_there(path, cells):
 @pytest.mark.parametrize("size", [0, 30])
 @pytest.mark.parametrize("codec", ["shards", "blosc", None])
 def test_a_chunk_that_is_cut_short(path, size, codec):
-    options = {"shards": {"shards": (1, 64, 64)}, "blosc": {"compressors": zarr.codecs.BloscCodec()}, None: {"compressors": None}}
+    options = {
+        "shards": {"shards": (1, 64, 64)},
+        "blosc": {"compressors": zarr.codecs.BloscCodec()},
+        None: {"compressors": None},
+    }
     write(path, **options[codec])
     chunk = path / "0/c/1/0/0"
     os.truncate(chunk, size)
@@ -115,10 +133,19 @@ def test_a_chunk_that_is_cut_short(path, size, codec):
 
 
 def test_an_inner_chunk_beyond_the_end_of_its_shard(path):
-    codec = zarr.codecs.ShardingCodec(chunk_shape=(1, 32, 32), codecs=[zarr.codecs.BytesCodec()], index_location="start")
+    codec = zarr.codecs.ShardingCodec(
+        chunk_shape=(1, 32, 32), codecs=[zarr.codecs.BytesCodec()], index_location="start"
+    )
     data, group = stack(64, 64), zarr.open_group(store=str(write(path)), mode="r+")
     del group["0"]
-    group.create_array("0", shape=data.shape, chunks=(1, 64, 64), dtype="uint16", serializer=codec, compressors=None)[:] = data
+    group.create_array(
+        "0",
+        shape=data.shape,
+        chunks=(1, 64, 64),
+        dtype="uint16",
+        serializer=codec,
+        compressors=None,
+    )[:] = data
     np.testing.assert_array_equal(open_fovs(path)[0].image[:], data)
     whole = (path / "0/c/1/0/0").stat().st_size
     os.truncate(path / "0/c/1/0/0", whole - 2048)
@@ -148,7 +175,12 @@ def test_a_chunk_that_decodes_to_far_more_than_its_size(path, codec, bomb):
 
     (fov,) = open_fovs(path)
     tracemalloc.start()
-    with pytest.raises(ReadError, match=r"a chunk cannot be read, in array '0', c 1 to 1, y 0 to 31, x 0 to 31(.|\n)*decodes to"):
+    with pytest.raises(
+        ReadError,
+        match=(
+            r"a chunk cannot be read, in array '0', c 1 to 1, y 0 to 31, x 0 to 31(.|\n)*decodes to"
+        ),
+    ):
         fov.image[:]
     assert tracemalloc.get_traced_memory()[1] < 32 << 20
     tracemalloc.stop()
@@ -161,14 +193,23 @@ def test_zstd_frames_with_and_without_a_size(path, declared):
     write(path, version="0.4", compressors=numcodecs.Zstd())
     chunk = path / "0/1/0/0"
     plain = numcodecs.Zstd().decode(chunk.read_bytes())
-    frame = numcodecs.Zstd().encode(plain) if declared else _undeclared(imagecodecs.zstd_encode(bytes(plain)))
+    frame = (
+        numcodecs.Zstd().encode(plain)
+        if declared
+        else _undeclared(imagecodecs.zstd_encode(bytes(plain)))
+    )
     chunk.write_bytes(frame)
     np.testing.assert_array_equal(open_fovs(path)[0].image[:], stack())
 
 
 def _undeclared(frame):
-    """The same Zstandard frame without the size of its content: a window descriptor in its place."""
-    flags, single, count = frame[4], frame[4] >> 5 & 1, (1 if frame[4] >> 5 & 1 else 0, 2, 4, 8)[frame[4] >> 6]
+    """The same Zstandard frame without the size of its content: a window descriptor in its
+    place."""
+    flags, single, count = (
+        frame[4],
+        frame[4] >> 5 & 1,
+        (1 if frame[4] >> 5 & 1 else 0, 2, 4, 8)[frame[4] >> 6],
+    )
     after = 5 + (0 if single else 1)
     return frame[:4] + bytes([flags & 0b11111 & ~0b100000]) + b"\x58" + frame[after + count :]
 
@@ -193,8 +234,14 @@ def test_pipes_and_huge_documents(path, monkeypatch):
         (lambda m: m["multiscales"][0].update(axes=[{}]), "not as the format has it"),
         (lambda m: m["multiscales"][0].update(datasets=[]), "not as the format has it"),
         (lambda m: m["multiscales"][0].update(datasets=[{"path": 5}]), "not as the format has it"),
-        (lambda m: m["multiscales"][0].update(datasets=[{"path": "9"}]), "first resolution level is missing"),
-        (lambda m: m["multiscales"][0].update(datasets=[{"path": "../b.zarr/0"}]), "first resolution level cannot be opened"),
+        (
+            lambda m: m["multiscales"][0].update(datasets=[{"path": "9"}]),
+            "first resolution level is missing",
+        ),
+        (
+            lambda m: m["multiscales"][0].update(datasets=[{"path": "../b.zarr/0"}]),
+            "first resolution level cannot be opened",
+        ),
         (lambda m: m.update(multiscales="many"), "not as the format has it"),
         (lambda m: m.update(multiscales=[]), "not as the format has it"),
     ],
@@ -209,9 +256,15 @@ def test_metadata_that_is_refused(path, change, says):
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        (lambda m: m.update(omero={"channels": [{"label": ["CD3"]}] * 3}), "names of channels are not as the format has them"),
+        (
+            lambda m: m.update(omero={"channels": [{"label": ["CD3"]}] * 3}),
+            "names of channels are not as the format has them",
+        ),
         (lambda m: m.update(omero=[1]), "names of channels are not as the format has them"),
-        (lambda m: m["omero"].update(channels=[{"label": "a"}] * 2), "names 2 channels for 3 planes"),
+        (
+            lambda m: m["omero"].update(channels=[{"label": "a"}] * 2),
+            "names 2 channels for 3 planes",
+        ),
     ],
 )
 def test_names_of_channels_that_are_not_used(path, change, note):
@@ -222,7 +275,17 @@ def test_names_of_channels_that_are_not_used(path, change, note):
 
 
 @pytest.mark.parametrize(
-    "scale", ["[1, 0, 0]", "[1, NaN, NaN]", "[1, 1e400, 1e400]", "[1, -1, 1]", '[1, "a", 2]', "[1]", "7", "null"]
+    "scale",
+    [
+        "[1, 0, 0]",
+        "[1, NaN, NaN]",
+        "[1, 1e400, 1e400]",
+        "[1, -1, 1]",
+        '[1, "a", 2]',
+        "[1]",
+        "7",
+        "null",
+    ],
 )
 def test_a_pixel_size_that_is_none(path, scale):
     document = write(path) / "zarr.json"
@@ -235,7 +298,9 @@ def test_a_pixel_size_that_is_none(path, scale):
 
 
 @pytest.mark.parametrize("where", ["zarr.json", "0/zarr.json"])
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"zarr_format": 3}', "[" * 100_000, '{"a":' * 50_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", '{"zarr_format": 3}', "[" * 100_000, '{"a":' * 50_000]
+)
 def test_documents_that_are_none(path, where, text):
     write(path)
     (path / where).write_text(text)
@@ -275,7 +340,8 @@ def test_series_of_unequal_size_and_photographs(tmp_path):
     for i, height in enumerate([16, 70, 35]):
         write(path / str(i), stack(height), "0.4")
     names = "".join(
-        f'<Image Name="{name}"><Pixels SizeX="50" SizeY="70" SizeC="3"/></Image>' for name in ("Macro image", "a", "b", "c")
+        f'<Image Name="{name}"><Pixels SizeX="50" SizeY="70" SizeC="3"/></Image>'
+        for name in ("Macro image", "a", "b", "c")
     )
     (path / "OME/METADATA.ome.xml").write_text(f"<OME>{names}</OME>")
     first, second = open_fovs(path)

@@ -17,7 +17,17 @@ def axes(letters, unit="micrometer"):
     return [{"name": a, **({"unit": unit} if a in "yx" else {})} for a in letters]
 
 
-def write(path, data=None, version="0.5", *, names=NAMES, labels=None, chunks=(1, 32, 32), scale=0.5, **options):
+def write(
+    path,
+    data=None,
+    version="0.5",
+    *,
+    names=NAMES,
+    labels=None,
+    chunks=(1, 32, 32),
+    scale=0.5,
+    **options,
+):
     """Write an image, with label images ``labels`` inside; returns the path."""
     data = stack() if data is None else data
     form = 3 if version == "0.5" else 2
@@ -27,7 +37,14 @@ def write(path, data=None, version="0.5", *, names=NAMES, labels=None, chunks=(1
     letters = "cyx"[-data.ndim :]
     group.create_array("0", data=data, chunks=chunks[-data.ndim :], **options)
     step = {"type": "scale", "scale": [1.0 if a == "c" else scale for a in letters]}
-    meta = {"multiscales": [{"axes": axes(letters), "datasets": [{"path": "0", "coordinateTransformations": [step]}]}]}
+    meta = {
+        "multiscales": [
+            {
+                "axes": axes(letters),
+                "datasets": [{"path": "0", "coordinateTransformations": [step]}],
+            }
+        ]
+    }
     if data.ndim == 3:
         meta["omero"] = {"channels": [{"label": n} for n in names]}
     group.attrs.update({"ome": {"version": version, **meta}} if form == 3 else meta)

@@ -1,4 +1,5 @@
-"""Backbones: the shapes, the file and back, and what is said where timm or the encoder is missing."""
+"""Backbones: the shapes, the file and back, and what is said where timm or the encoder is
+missing."""
 
 import sys
 

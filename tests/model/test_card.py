@@ -20,7 +20,11 @@ FIELDS = {
 
 
 def test_json_round_trip_keeps_everything_and_tells_the_derived_sizes():
-    card = ModelCard(**FIELDS, metrics={"macro_f1": 0.9, "by_marker": {"CD3": 0.95}}, trained_on="simulated tissue")
+    card = ModelCard(
+        **FIELDS,
+        metrics={"macro_f1": 0.9, "by_marker": {"CD3": 0.95}},
+        trained_on="simulated tissue",
+    )
     text = card.to_json()
     assert ModelCard.from_json(text) == card
     assert json.loads(text)["stride"] == card.stride == 4
@@ -59,7 +63,9 @@ def test_a_wrong_card_says_what_is_wrong(change, message):
 
 def test_from_json_gathers_the_problems_and_names_the_source():
     text = json.dumps({**FIELDS, "mpp": -1, "planes": ["x"]})
-    with pytest.raises(ReadError, match=r"(?s)a\.onnx: the model card.*planes.*Unknown input planes: x.*mpp"):
+    with pytest.raises(
+        ReadError, match=r"(?s)a\.onnx: the model card.*planes.*Unknown input planes: x.*mpp"
+    ):
         ModelCard.from_json(text, source="a.onnx")
     with pytest.raises(ReadError, match="not JSON"):
         ModelCard.from_json("no json")

@@ -33,4 +33,8 @@ def test_every_parameter_gets_a_gradient(unshuffle):
     torch.manual_seed(0)
     net = CompactUNet(widths=(6, 8, 10), planes=2, stats=0, unshuffle=unshuffle, norm=True)
     net.logits(torch.rand(2, 2, 32, 32)).square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in net.named_parameters() if "bias" not in n)
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for n, p in net.named_parameters()
+        if "bias" not in n
+    )

@@ -30,23 +30,31 @@ def test_pixels_without_a_label_get_no_gradient():
 
 
 def test_no_labelled_cell_at_all():
-    pixel, _, _, area = cell_losses(torch.randn(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1))
+    pixel, _, _, area = cell_losses(
+        torch.randn(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1)
+    )
     assert pixel.tolist() == area.tolist() == [0]
 
 
 def test_smoothing():
-    assert smoothed(torch.tensor([0.0, 1.0, 0.5]), 0.05).tolist() == pytest.approx([0.025, 0.975, 0.5])
+    assert smoothed(torch.tensor([0.0, 1.0, 0.5]), 0.05).tolist() == pytest.approx(
+        [0.025, 0.975, 0.5]
+    )
 
 
 def test_lack_of_f1():
     cells = torch.tensor([[[1, 2, 3, 4]], [[5, 6, 6, 0]], [[7, 7, 0, 0]]])
     target = torch.tensor([0.0, 1, 1, 0, 0, 1, 0, 0])
-    score = torch.tensor([0.0, 0.999, 0.001, 0.999, 0.001, 0.999, 0.001, 0.999])  # F1 of 0.5, 1, and none to find
+    score = torch.tensor(
+        [0.0, 0.999, 0.001, 0.999, 0.001, 0.999, 0.001, 0.999]
+    )  # F1 of 0.5, 1, and none to find
     every = torch.ones(8, dtype=torch.bool)
     assert lack_of_f1(score, target, cells, every).tolist() == pytest.approx([0.5, 0, 0], abs=2e-3)
     without = every.clone()
     without[2] = False  # the positive cell that was missed
-    assert lack_of_f1(score, target, cells, without).tolist() == pytest.approx([1 / 3, 0, 0], abs=2e-3)
+    assert lack_of_f1(score, target, cells, without).tolist() == pytest.approx(
+        [1 / 3, 0, 0], abs=2e-3
+    )
     dim = torch.tensor([0.0, 0.3, 0.3, 0.1, 0.05, 0.9, 0.1, 0.2], requires_grad=True)
     (pull,) = torch.autograd.grad(lack_of_f1(dim, target, cells, every).sum(), dim)
     assert (pull[1:3] < 0).all()

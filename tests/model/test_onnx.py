@@ -9,11 +9,23 @@ from panimbus.model import save_model  # noqa: E402
 
 CASES = [
     ("compact_unet", {}, [(1, 32, 48), (3, 80, 16), (2, 8, 8)]),
-    ("compact_unet", {"settings": {"widths": [8, 12], "norm": True, "unshuffle": 1, "blocks": 2}, "stats": ()}, [(1, 34, 50)]),
-    ("compact_unet", {"settings": {"widths": [8], "unshuffle": 4, "blocks": 0}, "stats": ("outside",)}, [(2, 36, 20)]),
+    (
+        "compact_unet",
+        {"settings": {"widths": [8, 12], "norm": True, "unshuffle": 1, "blocks": 2}, "stats": ()},
+        [(1, 34, 50)],
+    ),
+    (
+        "compact_unet",
+        {"settings": {"widths": [8], "unshuffle": 4, "blocks": 0}, "stats": ("outside",)},
+        [(2, 36, 20)],
+    ),
     ("paper_unet", {}, [(1, 32, 48), (3, 64, 12)]),
     ("paper_unet", {"settings": {"depth": 5, "root": 4}}, [(1, 64, 96)]),
-    ("paper_unet", {"settings": {"depth": 5, "root": 4}, "padding": "valid"}, [(1, 208, 256), (2, 256, 240)]),
+    (
+        "paper_unet",
+        {"settings": {"depth": 5, "root": 4}, "padding": "valid"},
+        [(1, 208, 256), (2, 256, 240)],
+    ),
 ]
 
 
@@ -58,7 +70,9 @@ def test_onnxruntime_equals_torch(case):
     session = ort.InferenceSession(files.onnx, providers=["CPUExecutionProvider"])
     for size in sizes:
         inputs = inputs_of(net, size)
-        np.testing.assert_allclose(session.run(["scores"], inputs)[0], of_torch(net, inputs), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            session.run(["scores"], inputs)[0], of_torch(net, inputs), rtol=0, atol=1e-5
+        )
 
 
 def test_no_batch_norm_is_left(case):

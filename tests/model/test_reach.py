@@ -1,4 +1,5 @@
-"""No input pixel changes an output pixel farther away than ``card.reach``, and the bound is not wastefully wide."""
+"""No input pixel changes an output pixel farther away than ``card.reach``, and the bound is not
+wastefully wide."""
 
 import pytest
 
@@ -15,13 +16,18 @@ CASES = [
 
 
 def farthest(net, card, place, side):
-    """Largest distance (px, along an axis) from input pixel (place, place) to an output pixel that it changes."""
+    """Largest distance (px, along an axis) from input pixel (place, place) to an output pixel that
+    it changes."""
     stats = torch.full((1, len(card.stats)), 0.5, dtype=torch.float64)
-    planes = torch.rand(1, len(card.planes), side, side, generator=torch.Generator().manual_seed(place)).double()
+    planes = torch.rand(
+        1, len(card.planes), side, side, generator=torch.Generator().manual_seed(place)
+    ).double()
     other = planes.clone()
     other[:, :, place, place] += 10.0
     with torch.inference_mode():
-        changed = (net.logits(planes, stats) != net.logits(other, stats))[0, 0].nonzero() + card.margin
+        changed = (net.logits(planes, stats) != net.logits(other, stats))[
+            0, 0
+        ].nonzero() + card.margin
     return int((changed - place).abs().max())
 
 
@@ -40,13 +46,16 @@ def test_influence_ends_at_reach(make_card, make_net, architecture, changes):
 
 @pytest.mark.parametrize(("architecture", "changes"), CASES)
 def test_tile_with_halo_equals_whole(make_card, make_net, architecture, changes):
-    """Cutting at a multiple of the stride, ``reach`` away from the wanted pixels, changes nothing."""
+    """Cutting at a multiple of the stride, ``reach`` away from the wanted pixels, changes
+    nothing."""
     card = make_card(architecture, **changes)
     net = make_net(card).double()
     step = card.stride
     halo = -(-card.reach // step) * step
     side = 4 * halo
-    planes = torch.rand(1, len(card.planes), side, side, generator=torch.Generator().manual_seed(1)).double()
+    planes = torch.rand(
+        1, len(card.planes), side, side, generator=torch.Generator().manual_seed(1)
+    ).double()
     stats = torch.full((1, len(card.stats)), 0.5, dtype=torch.float64)
     with torch.inference_mode():
         whole = net(planes, stats)
@@ -61,4 +70,9 @@ def test_tile_with_halo_equals_whole(make_card, make_net, architecture, changes)
 def test_valid_padding_gives_836_from_1024(make_card, make_net):
     card = make_card("paper_unet", settings={"depth": 5, "root": 1}, padding="valid")
     with torch.inference_mode():
-        assert make_net(card)(torch.rand(1, 2, 1024, 256)).shape == (1, 1, 836, 256 - 2 * card.margin)
+        assert make_net(card)(torch.rand(1, 2, 1024, 256)).shape == (
+            1,
+            1,
+            836,
+            256 - 2 * card.margin,
+        )

@@ -10,8 +10,19 @@ import pytest
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
 from panimbus.model import weights
-from panimbus.model.headers import read_onnx_metadata, read_safetensors_metadata, write_onnx_metadata
-from panimbus.model.weights import convert_pt, load_torch, read_card, resolve_model, save_model, with_onnx
+from panimbus.model.headers import (
+    read_onnx_metadata,
+    read_safetensors_metadata,
+    write_onnx_metadata,
+)
+from panimbus.model.weights import (
+    convert_pt,
+    load_torch,
+    read_card,
+    resolve_model,
+    save_model,
+    with_onnx,
+)
 
 BLOCK = {
     "conv2d_0": ("weight", "bias"),
@@ -20,9 +31,18 @@ BLOCK = {
     "conv2d_2": ("weight", "bias"),
     "bn_2": ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
 }
-BLOCKS = [*(f"contracting_layers.{i}" for i in (0, 2, 4, 6)), "bottle_neck", *(f"expanding_layers.{i}" for i in (2, 5, 8, 11))]
+BLOCKS = [
+    *(f"contracting_layers.{i}" for i in (0, 2, 4, 6)),
+    "bottle_neck",
+    *(f"expanding_layers.{i}" for i in (2, 5, 8, 11)),
+]
 PUBLISHED_KEYS = {
-    *(f"{block}.{layer}.{name}" for block in BLOCKS for layer, names in BLOCK.items() for name in names),
+    *(
+        f"{block}.{layer}.{name}"
+        for block in BLOCKS
+        for layer, names in BLOCK.items()
+        for name in names
+    ),
     *(f"expanding_layers.{i}.upconv.{name}" for i in (0, 3, 6, 9) for name in ("weight", "bias")),
     "final_conv.weight",
     "final_conv.bias",
@@ -49,7 +69,9 @@ def published(tmp_path, make_card, make_net):
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
 def test_a_model_may_be_read_by_others(saved, tmp_path):
     (tmp_path / "plain").touch()
-    assert {file.stat().st_mode for file in tmp_path.glob("*.*")} == {(tmp_path / "plain").stat().st_mode}
+    assert {file.stat().st_mode for file in tmp_path.glob("*.*")} == {
+        (tmp_path / "plain").stat().st_mode
+    }
 
 
 def test_round_trip(saved):
@@ -58,15 +80,24 @@ def test_round_trip(saved):
     again, card = load_torch(files.safetensors)
     assert card == files.card == read_card(files.onnx) == read_card(files.safetensors)
     assert not again.training
-    assert all(torch.equal(value, net.state_dict()[key]) for key, value in again.state_dict().items())
+    assert all(
+        torch.equal(value, net.state_dict()[key]) for key, value in again.state_dict().items()
+    )
     assert len(files.sha256) == 64
-    assert sorted(path.name for path in files.onnx.parent.iterdir()) == ["tiny.onnx", "tiny.safetensors"]
+    assert sorted(path.name for path in files.onnx.parent.iterdir()) == [
+        "tiny.onnx",
+        "tiny.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
 def test_resolve_by_path_finds_both_files(saved, suffix):
     found = resolve_model(saved[0].onnx.with_suffix(suffix))
-    assert (found.onnx, found.safetensors, found.card) == (saved[0].onnx, saved[0].safetensors, saved[0].card)
+    assert (found.onnx, found.safetensors, found.card) == (
+        saved[0].onnx,
+        saved[0].safetensors,
+        saved[0].card,
+    )
 
 
 def test_a_neighbour_with_another_card_is_not_taken(saved, make_card, make_net, tmp_path):
@@ -89,7 +120,12 @@ def test_onnx_is_made_when_only_safetensors_are_there(saved, tmp_path):
 def test_shipped_models_by_name(saved, monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "SHIPPED", tmp_path)
     monkeypatch.setattr(weights, "DEFAULT_MODEL", "tiny")
-    assert resolve_model().onnx == resolve_model("default").onnx == resolve_model("tiny").onnx == saved[0].onnx
+    assert (
+        resolve_model().onnx
+        == resolve_model("default").onnx
+        == resolve_model("tiny").onnx
+        == saved[0].onnx
+    )
     with pytest.raises(InputError, match=r"(?s)Unknown model 'tinny'.*available: tiny, nimbus"):
         resolve_model("tinny")
     with pytest.raises(ReadError, match="no such model file"):
@@ -105,7 +141,12 @@ def test_published_weights_load_and_convert(published, tmp_path):
     path, net = published
     planes = torch.rand(1, 2, 32, 48)
     again, card = load_torch(path)
-    assert (card.planes, card.mpp, card.percentile, card.percentile_over) == (("image", "interior"), 1.0, 99.9, "nonzero")
+    assert (card.planes, card.mpp, card.percentile, card.percentile_over) == (
+        ("image", "interior"),
+        1.0,
+        99.9,
+        "nonzero",
+    )
     assert card.settings.model_dump() == {"depth": 5, "root": 2}
     with torch.inference_mode():
         assert torch.equal(again(planes), net(planes))
@@ -159,7 +200,13 @@ def test_pickled_code_is_refused_and_never_run(tmp_path, form):
 
 def test_files_that_are_no_models(tmp_path, saved):
     pytest.importorskip("torch")
-    for name, content in {"a.pt": b"hello", "b.pt": b"", "a.onnx": b"hello", "b.onnx": b"", "a.safetensors": b"hello"}.items():
+    for name, content in {
+        "a.pt": b"hello",
+        "b.pt": b"",
+        "a.onnx": b"hello",
+        "b.onnx": b"",
+        "a.safetensors": b"hello",
+    }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ReadError, match=name):
             load_torch(tmp_path / name) if name.endswith(".pt") else resolve_model(tmp_path / name)
@@ -201,7 +248,10 @@ def test_metadata_is_what_onnx_and_openvino_see(saved):
     ours = read_onnx_metadata(path)
     assert ours["note"] == "é" * 200
     assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == ours
-    assert ov.Core().read_model(path).get_rt_info(["framework", "panimbus_card"]).value == ours["panimbus_card"]
+    assert (
+        ov.Core().read_model(path).get_rt_info(["framework", "panimbus_card"]).value
+        == ours["panimbus_card"]
+    )
 
 
 def test_published_weights_are_fetched_once_and_kept(monkeypatch, tmp_path):
@@ -216,7 +266,9 @@ def test_published_weights_are_fetched_once_and_kept(monkeypatch, tmp_path):
         assert path.read_bytes() == bytes(1000)
     assert resolve_model("JLrumberger/Nimbus-Inference").pt == path  # the server is gone
     path.write_bytes(b"changed")
-    with pytest.raises(ReadError, match=r"(?s)could not be downloaded.*cannot be reached.*--model path/to/V1\.pt"):
+    with pytest.raises(
+        ReadError, match=r"(?s)could not be downloaded.*cannot be reached.*--model path/to/V1\.pt"
+    ):
         resolve_model("nimbus")
 
 
@@ -227,7 +279,7 @@ def test_cards_are_read_without_torch_or_onnx(saved):
         "loaded = {'torch', 'onnx', 'openvino', 'safetensors'} & set(sys.modules)\n"
         "sys.exit(str(loaded) if loaded or card.name != 'tiny' else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: RUF100, S603
     assert done.returncode == 0, done.stderr
 
 
@@ -237,13 +289,19 @@ def test_torch_is_an_extra(monkeypatch, tmp_path):
         load_torch(tmp_path / "x.safetensors")
 
 
-def test_an_onnx_beside_other_weights_of_the_same_card_is_refused(saved, make_card, make_net, tmp_path):
+def test_an_onnx_beside_other_weights_of_the_same_card_is_refused(
+    saved, make_card, make_net, tmp_path
+):
     """The net that runs would be another than the one that provenance names."""
     other = save_model(tmp_path / "x" / "tiny", make_net(make_card(), seed=1), make_card())
     other.onnx.replace(saved[0].onnx)
     for path in (saved[0].onnx, saved[0].safetensors):
         with pytest.raises(
-            ReadError, match=r"(?s)tiny.onnx lies beside tiny.safetensors, but was not made from it.*expected.*got"
+            ReadError,
+            match=(
+                r"(?s)tiny.onnx lies beside tiny.safetensors, but was not made from"
+                r" it.*expected.*got"
+            ),
         ):
             resolve_model(path)
 
@@ -254,7 +312,10 @@ def test_an_onnx_that_does_not_say_what_it_was_made_from_is_used_alone(saved, ma
     export_onnx(saved[1], saved[0].card, saved[0].onnx)
     assert resolve_model(saved[0].safetensors).onnx is None
     assert resolve_model(saved[0].onnx).safetensors is None
-    assert with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept").onnx.parent == tmp_path / "kept"
+    assert (
+        with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept").onnx.parent
+        == tmp_path / "kept"
+    )
 
 
 def test_a_changed_net_is_noticed(saved):
@@ -272,7 +333,9 @@ def test_a_kept_onnx_that_was_cut_off_is_made_again(saved, tmp_path):
     files = with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept")
     whole = files.onnx.read_bytes()
     files.onnx.write_bytes(whole[:-100])
-    assert len(with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept").onnx.read_bytes()) == len(whole)
+    assert len(
+        with_onnx(resolve_model(saved[0].safetensors), tmp_path / "kept").onnx.read_bytes()
+    ) == len(whole)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -308,10 +371,19 @@ def _safetensors(path, header, data=b""):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, "x"]}}, "header of tensor 'a' is damaged"),
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 8]}}, "header of tensor 'a' is damaged"),
+        (
+            {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, "x"]}},
+            "header of tensor 'a' is damaged",
+        ),
+        (
+            {"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 8]}},
+            "header of tensor 'a' is damaged",
+        ),
         ({"a": 5}, "header of tensor 'a' is damaged"),
-        ({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]} for n in "ab"}, "does not lie where"),
+        (
+            {n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]} for n in "ab"},
+            "does not lie where",
+        ),
         ({"__metadata__": [1]}, "names and texts"),
         ({"__metadata__": {"panimbus_card": 5}}, "names and texts"),
         ([1], "header of type list"),
@@ -328,7 +400,10 @@ def test_hostile_headers_of_safetensors(tmp_path, header, message):
     ("content", "message"),
     [
         (b"\x08\x01" * 20_000, "more than 10,000 fields"),  # a bomb of fields
-        (b"\x72" + b"\xff\xff\xff\x7f" + bytes(100), "says 268435455 bytes, 100 are left"),  # longer than the file
+        (
+            b"\x72" + b"\xff\xff\xff\x7f" + bytes(100),
+            "says 268435455 bytes, 100 are left",
+        ),  # longer than the file
         (b"\x72\x04\x0a\x02\xff\xfe\x3a\x00", "UnicodeDecodeError"),
         (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "does not end"),
     ],
@@ -354,6 +429,9 @@ def test_compressed_tensors_are_refused(tmp_path):
 
 def test_a_state_dict_of_absurd_size(tmp_path):
     torch = pytest.importorskip("torch")
-    torch.save({"contracting_layers.0.conv2d_0.weight": torch.zeros(1).expand(10**9, 2, 1, 1)}, tmp_path / "huge.pt")
+    torch.save(
+        {"contracting_layers.0.conv2d_0.weight": torch.zeros(1).expand(10**9, 2, 1, 1)},
+        tmp_path / "huge.pt",
+    )
     with pytest.raises(ReadError, match="root: Input should be less than or equal to 512"):
         load_torch(tmp_path / "huge.pt")

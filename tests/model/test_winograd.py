@@ -26,7 +26,10 @@ def conv_model(kernel, shape, pads):
     return ov.Model([op.relu(op.add(conv, op.constant(np.float32(0.1))))], [x])
 
 
-@pytest.mark.parametrize(("shape", "pads"), [((1, 16, 10, 14), (0, 0)), ((2, 16, 11, 8), (1, 1)), ((1, 16, 3, 5), (0, 0))])
+@pytest.mark.parametrize(
+    ("shape", "pads"),
+    [((1, 16, 10, 14), (0, 0)), ((2, 16, 11, 8), (1, 1)), ((1, 16, 3, 5), (0, 0))],
+)
 def test_rewritten_convolution_gives_the_same(shape, pads):
     rng = np.random.default_rng(0)
     kernel = (rng.standard_normal((32, 16, 3, 3)) / 12).astype(np.float32)
@@ -45,7 +48,9 @@ def test_narrow_convolutions_and_free_shapes_are_left_alone():
         conv_model(kernel, (1, 16, 8, 8), (0, 0)),
         conv_model(np.zeros((64, 64, 3, 3), np.float32), (1, 64, -1, 8), (0, 0)),
     ):
-        assert "Convolution" in {node.get_type_name() for node in with_winograd(model, min_width=16).get_ops()}
+        assert "Convolution" in {
+            node.get_type_name() for node in with_winograd(model, min_width=16).get_ops()
+        }
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -61,7 +66,9 @@ def test_the_papers_net_keeps_its_scores(tmp_path, make_card, make_net, padding)
     planes = np.random.default_rng(0).random((1, 2, 76, 84), dtype=np.float32)
     model.reshape({"planes": list(planes.shape)})
     before = len(model.get_ops())
-    got = core.compile_model(with_winograd(model, min_width=32), "CPU", F32)({"planes": planes})["scores"]
+    got = core.compile_model(with_winograd(model, min_width=32), "CPU", F32)({"planes": planes})[
+        "scores"
+    ]
     assert len(model.get_ops()) > before
     with torch.inference_mode():
         np.testing.assert_allclose(got, net(torch.from_numpy(planes)).numpy(), rtol=0, atol=1e-5)

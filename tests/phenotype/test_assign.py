@@ -1,4 +1,5 @@
-"""Types of a table in memory: the competition, the clusters, thresholds, objects that are no cells, and edits."""
+"""Types of a table in memory: the competition, the clusters, thresholds, objects that are no cells,
+and edits."""
 
 import json
 
@@ -17,7 +18,9 @@ from panimbus.phenotype.summary import headline, summarise
 
 
 def settings(k=5, threads=1, **more):
-    return TypeSettings(k=k, clustering=ClusterSettings(grid=(5, 5), epochs=6, runs=20, threads=threads), **more)
+    return TypeSettings(
+        k=k, clustering=ClusterSettings(grid=(5, 5), epochs=6, runs=20, threads=threads), **more
+    )
 
 
 @pytest.fixture
@@ -33,7 +36,15 @@ def test_it_is_public():
 def test_plain_cells_get_their_types(tissue, by):
     out = assign_types(tissue.table, by=by, settings=settings())
     assert (out.obs["cell_type"].astype(str).to_numpy() == tissue.truth).mean() > 0.98
-    assert {"som_node", "metacluster", "cell_type", "confidence", "reason", "contradiction", "mixed"} <= set(out.obs)
+    assert {
+        "som_node",
+        "metacluster",
+        "cell_type",
+        "confidence",
+        "reason",
+        "contradiction",
+        "mixed",
+    } <= set(out.obs)
     assert out.obs["confidence"].between(0, 1).all()
     assert out.obs["mixed"].between(0, 1).all()
     assert out.obs["reason"].astype(str).str.len().gt(0).all()
@@ -77,7 +88,10 @@ def test_names_with_a_slash(tissue):
 def test_rules_from_a_file(tissue, tmp_path):
     path = tmp_path / "rules.csv"
     path.write_text("cell_type,parent,CD3\nlymphocyte,,+\n", encoding="utf-8")
-    assert set(assign_types(tissue.table, path, settings=settings()).obs["cell_type"]) == {"lymphocyte", "unassigned"}
+    assert set(assign_types(tissue.table, path, settings=settings()).obs["cell_type"]) == {
+        "lymphocyte",
+        "unassigned",
+    }
 
 
 def test_columns_that_are_no_scores(tissue, caplog):
@@ -92,7 +106,8 @@ def test_columns_that_are_no_scores(tissue, caplog):
         assign_types(tissue.table, settings=settings(markers=("CD3", "perimeter")))
 
 
-# -- thresholds, markers left out ------------------------------------------------------------------------------------------------
+# -- thresholds, markers left out
+# ------------------------------------------------------------------------------------------------
 
 
 def test_calls_and_thresholds(tissue):
@@ -101,7 +116,9 @@ def test_calls_and_thresholds(tissue):
     assert out.layers["positive"].dtype == np.uint8
     assert not out[:, "CD3"].layers["positive"].any()
     np.testing.assert_array_equal(out[:, "CD20"].layers["positive"], out[:, "CD20"].X >= 0.5)
-    assert out.var["threshold"].to_dict() == {c: 0.999 if c == "CD3" else 0.5 for c in out.var_names}
+    assert out.var["threshold"].to_dict() == {
+        c: 0.999 if c == "CD3" else 0.5 for c in out.var_names
+    }
     again = assign_types(out, settings=settings())  # stored with the result
     assert "T cell" not in set(again.obs["cell_type"])
 
@@ -115,7 +132,8 @@ def test_a_marker_left_out(tissue):
         assign_types(tissue.table, without=["CD99"], settings=settings())
 
 
-# -- contradictions --------------------------------------------------------------------------------------------------------------
+# -- contradictions
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_contradiction_is_named(tissue):
@@ -140,14 +158,17 @@ def test_pairs_with_many_double_positives(tissue):
     assert (out.obs["cell_type"].astype(str).to_numpy() == tissue.truth).mean() > 0.98
     first = str(out.uns["phenotype"]["pair_sentences"][0])
     assert first.startswith("CD20 contradicts ")
-    trust = dict(zip(out.uns["phenotype"]["markers"], out.uns["phenotype"]["reliability"], strict=True))
+    trust = dict(
+        zip(out.uns["phenotype"]["markers"], out.uns["phenotype"]["reliability"], strict=True)
+    )
     assert min(trust, key=trust.get) == "CD20"
     pairs = summarise(out).pairs.set_index(["marker", "other"])
     both = ((out[:, "CD20"].X >= 0.5) & (out[:, "CD3"].X >= 0.5)).sum()
     assert pairs.loc[("CD20", "CD3"), "cells"] == both
 
 
-# -- objects that are no cells ---------------------------------------------------------------------------------------------------
+# -- objects that are no cells
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_objects_that_are_no_cells_are_not_typed(tissue):
@@ -163,7 +184,9 @@ def test_objects_that_are_no_cells_are_not_typed(tissue):
     assert headline(out).cells == out.n_obs - 2
     clusters = assign_types(table, by="clusters", settings=settings())
     assert clusters.obs["cell_type"].iloc[[3, 5]].tolist() == ["not typed"] * 2
-    assert "not typed" not in set(assign_types(table, settings=settings(min_area=0.1, max_area=1e6)).obs["cell_type"])
+    assert "not typed" not in set(
+        assign_types(table, settings=settings(min_area=0.1, max_area=1e6)).obs["cell_type"]
+    )
     small = assign_types(table, settings=settings(min_area=0.1, max_area=70.0))
     assert (small.obs["cell_type"] == "not typed").sum() == out.n_obs - 1
 
@@ -173,23 +196,36 @@ def test_limits_need_areas(tissue):
         assign_types(tissue.table, settings=settings(max_area=100.0))
 
 
-# -- edits -----------------------------------------------------------------------------------------------------------------------
+# -- edits
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_edits_and_back(typed):
     kinds = typed.obs.groupby("cell_type", observed=True)["metacluster"].first().astype(int)
     cell = typed.obs_names[0]
     edits = [
-        Merge(op="merge", metaclusters=[int(kinds["B cell"]), int(kinds["T cell"])], name="lymphocyte"),
+        Merge(
+            op="merge", metaclusters=[int(kinds["B cell"]), int(kinds["T cell"])], name="lymphocyte"
+        ),
         Reassign(op="reassign", cells=[cell], name="mast cell"),
         Rename(op="rename", type="macrophage", name="MAC"),
     ]
     out = adjust(typed, edits)
-    assert set(out.obs["cell_type"].cat.categories) == {"epithelial cell", "lymphocyte", "mast cell", "MAC", "unassigned"}
+    assert set(out.obs["cell_type"].cat.categories) == {
+        "epithelial cell",
+        "lymphocyte",
+        "mast cell",
+        "MAC",
+        "unassigned",
+    }
     assert len(out.uns["cell_type_colors"]) == 5
     renamed = out.obs["cell_type"] == "MAC"
-    pd.testing.assert_series_equal(out.obs.loc[renamed, "confidence"], typed.obs.loc[renamed, "confidence"])
-    assert np.isnan(out.obs.loc[out.obs["cell_type"] == "lymphocyte", "confidence"]).all()  # of two types
+    pd.testing.assert_series_equal(
+        out.obs.loc[renamed, "confidence"], typed.obs.loc[renamed, "confidence"]
+    )
+    assert np.isnan(
+        out.obs.loc[out.obs["cell_type"] == "lymphocyte", "confidence"]
+    ).all()  # of two types
     pd.testing.assert_frame_equal(adjust(out, edits).obs, out.obs)
     pd.testing.assert_frame_equal(adjust(out, [*edits, *[Undo(op="undo")] * 3]).obs, typed.obs)
 
@@ -199,14 +235,19 @@ def test_a_table_without_types_cannot_be_adjusted(tissue):
         adjust(tissue.table, [])
 
 
-# -- summary ---------------------------------------------------------------------------------------------------------------------
+# -- summary
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_summary(typed, tissue):
     summary = summarise(typed)
     assert summary.types["cells"].sum() == typed.n_obs
-    assert summary.shares.finest == pytest.approx(100 * (tissue.truth != "unassigned").mean(), abs=2)
-    assert summary.shares.finest + summary.shares.ancestor + summary.shares.none == pytest.approx(100)
+    assert summary.shares.finest == pytest.approx(
+        100 * (tissue.truth != "unassigned").mean(), abs=2
+    )
+    assert summary.shares.finest + summary.shares.ancestor + summary.shares.none == pytest.approx(
+        100
+    )
     assert summary.shares.contradictory == 0
     np.testing.assert_allclose(summary.composition.sum(axis=1), 1)
     assert summary.metaclusters["cells"].sum() == typed.n_obs
@@ -257,7 +298,8 @@ def test_bad_scores(anndata_of):
         assign_types(anndata_of([[0.5, 99, 0, 0, 0, 0]] * 5))
 
 
-# -- what a fresh pair of eyes broke ---------------------------------------------------------------------------------------------
+# -- what a fresh pair of eyes broke
+# ---------------------------------------------------------------------------------------------
 
 
 def cells_of(anndata_of, *rows, n=1, channels=("CD45", "CD3", "CD20", "CD68", "PanCK", "DAPI")):
@@ -272,12 +314,17 @@ def test_objects_that_are_no_cells_have_no_say_in_a_metaclusters_name(anndata_of
     table = cells_of(anndata_of, {"CD20": 0.98}, {"CD3": 0.98}, n=60)
     table.obs["area_um2"] = [5000.0] * 40 + [50.0] * 80
     out = assign_types(table, by="clusters", settings=settings(k=2, max_area=1000.0))
-    assert out.obs["cell_type"].value_counts().to_dict() == {"T cell": 60, "not typed": 40, "B cell": 20}
+    assert out.obs["cell_type"].value_counts().to_dict() == {
+        "T cell": 60,
+        "not typed": 40,
+        "B cell": 20,
+    }
 
 
 def test_what_a_type_lacks_is_said(anndata_of):
     out = assign_types(
-        cells_of(anndata_of, {"CD45": 0.9, "CD3": 0.9}, {"CD3": 0.9}, {"CD3": 0.35}, {}, n=5), settings=settings(k=None)
+        cells_of(anndata_of, {"CD45": 0.9, "CD3": 0.9}, {"CD3": 0.9}, {"CD3": 0.35}, {}, n=5),
+        settings=settings(k=None),
     )
     assert out.obs["reason"].iloc[[0, 5, 10]].tolist() == [
         "CD45+ CD3+",
@@ -314,7 +361,10 @@ def test_contradictions_are_those_of_the_type_that_is_shown(tissue):
     tissue.save()
     out = assign_types(tissue.table, by="clusters", settings=settings())
     shown = out.obs["cell_type"].iloc[cell]
-    assert out.obs["contradiction"].iloc[cell] == {"T cell": "CD20+", "B cell": "CD3+", "immune cell": ""}[shown]
+    assert (
+        out.obs["contradiction"].iloc[cell]
+        == {"T cell": "CD20+", "B cell": "CD3+", "immune cell": ""}[shown]
+    )
 
 
 def test_a_name_given_to_a_metacluster_is_not_that_of_objects(tissue):
@@ -338,18 +388,26 @@ def test_sparse_and_backed_tables(tissue, tmp_path):
     table.X = sparse.csr_matrix(table.X)
     for layer in ("rim_mean", "rim_low", "inside_mean", "neighbour_max"):
         table.layers[layer] = sparse.csr_matrix(np.ones(table.shape, np.float32))
-    assert assign_types(table, settings=settings()).obs["cell_type"].tolist() == plain.obs["cell_type"].tolist()
+    assert (
+        assign_types(table, settings=settings()).obs["cell_type"].tolist()
+        == plain.obs["cell_type"].tolist()
+    )
     tissue.table.write_h5ad(tmp_path / "t.h5ad")
     import anndata
 
     backed = anndata.read_h5ad(tmp_path / "t.h5ad", backed="r")
-    assert assign_types(backed, settings=settings()).obs["cell_type"].tolist() == plain.obs["cell_type"].tolist()
+    assert (
+        assign_types(backed, settings=settings()).obs["cell_type"].tolist()
+        == plain.obs["cell_type"].tolist()
+    )
     backed.file.close()
 
 
 def test_a_marker_of_own_rules_may_be_left_out(tissue):
     rules = parse_rules("cell_type,parent,CD3,DAPI\nT,,+,\nnucleus,,,+\n", "t")
-    out = assign_types(tissue.table, rules, without=["DAPI"], thresholds={"DAPI": 0.6}, settings=settings())
+    out = assign_types(
+        tissue.table, rules, without=["DAPI"], thresholds={"DAPI": 0.6}, settings=settings()
+    )
     assert set(out.obs["cell_type"]) == {"T", "unassigned"}
 
 
@@ -360,9 +418,16 @@ def test_levels_lie_above_thresholds(tissue):
 
 
 def test_a_renamed_ancestor_is_no_finer(anndata_of):
-    out = assign_types(cells_of(anndata_of, {"CD45": 0.95}, {"CD45": 0.95, "CD3": 0.95}, n=20), settings=settings(k=2))
+    out = assign_types(
+        cells_of(anndata_of, {"CD45": 0.95}, {"CD45": 0.95, "CD3": 0.95}, n=20),
+        settings=settings(k=2),
+    )
     renamed = adjust(out, [Rename(op="rename", type="immune cell", name="leukocyte")])
-    assert (headline(renamed).finest, headline(renamed).ancestor) == (headline(out).finest, headline(out).ancestor) == (50, 50)
+    assert (
+        (headline(renamed).finest, headline(renamed).ancestor)
+        == (headline(out).finest, headline(out).ancestor)
+        == (50, 50)
+    )
 
 
 def test_a_channel_without_some_scores(anndata_of, caplog):
@@ -372,7 +437,12 @@ def test_a_channel_without_some_scores(anndata_of, caplog):
     assert "no score for some cells were left out: Odd" in caplog.text
     with pytest.raises(InputError, match=r"not numbers \(NaN\)(.|\n)*CD20"):
         assign_types(anndata_of(np.tile(np.float32([0.9, np.nan]), (5, 1)), ["CD3", "CD20"]))
-    assert "CD8a" not in assign_types(anndata_of(np.full((5, 3), 0.9), ["CD3", "CD20", "CD8a"]), without="CD8").var_names
+    assert (
+        "CD8a"
+        not in assign_types(
+            anndata_of(np.full((5, 3), 0.9), ["CD3", "CD20", "CD8a"]), without="CD8"
+        ).var_names
+    )
 
 
 def test_channels_that_are_no_markers_tell_no_types():
@@ -380,7 +450,9 @@ def test_channels_that_are_no_markers_tell_no_types():
     names = ["CD3", "CD20", "CD8", "CD4"]
     table = AnnData(
         rng.random((30, 4)).astype(np.float32),
-        obs=pd.DataFrame({"fov_id": "a", "cell_id": range(1, 31)}, index=[str(i) for i in range(30)]),
+        obs=pd.DataFrame(
+            {"fov_id": "a", "cell_id": range(1, 31)}, index=[str(i) for i in range(30)]
+        ),
         var=pd.DataFrame({"channel_type": ["marker", "blank", "marker", "marker"]}, index=names),
     )
     typed = assign_types(table)

@@ -21,7 +21,20 @@ from panimbus.phenotype.compete import (
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.rules import default_rules, parse_rules
 
-IMMUNE = ("CD45", "CD3", "CD4", "CD8", "FoxP3", "CD20", "PAX5", "CD68", "PanCK", "SMA", "Vimentin", "CD56")
+IMMUNE = (
+    "CD45",
+    "CD3",
+    "CD4",
+    "CD8",
+    "FoxP3",
+    "CD20",
+    "PAX5",
+    "CD68",
+    "PanCK",
+    "SMA",
+    "Vimentin",
+    "CD56",
+)
 PANEL = fit_panel(default_rules(), IMMUNE)
 
 
@@ -32,7 +45,9 @@ def cell(**scores):
 
 def types_of(cells, panel=PANEL, trust=None, thresholds=None):
     signs = evidence(np.array(cells, np.float32), panel, thresholds)
-    probabilities = type_probabilities(weighed(signs, np.ones(len(panel.markers)) if trust is None else trust), panel)
+    probabilities = type_probabilities(
+        weighed(signs, np.ones(len(panel.markers)) if trust is None else trust), panel
+    )
     kind, _ = decide(probabilities, panel)
     return [panel.names[k] if k >= 0 else "unassigned" for k in kind]
 
@@ -79,25 +94,41 @@ def test_a_threshold_moves_the_decision():
 
 @given(st.floats(0.02, 0.98), st.floats(0.02, 0.98))
 def test_a_lower_threshold_never_takes_a_cell_away(one, two):
-    """The decision. Its probability falls a little where the marker becomes positive: what is missing counts from there on."""
+    """The decision. Its probability falls a little where the marker becomes positive: what is
+    missing counts from there on."""
     low, high = (types_of([cell(CD20=0.48)], thresholds={"CD20": t}) for t in sorted((one, two)))
     assert low == ["B cell"] or high != ["B cell"]
 
 
 def test_levels():
-    panel = fit_panel(parse_rules("cell_type,parent,CD14,CD14 > 0.7\nmono,,+,\nclassical,mono,,+\ndim,mono,,-\n", "t"), ["CD14"])
+    panel = fit_panel(
+        parse_rules(
+            "cell_type,parent,CD14,CD14 > 0.7\nmono,,+,\nclassical,mono,,+\ndim,mono,,-\n", "t"
+        ),
+        ["CD14"],
+    )
     assert types_of([[0.95], [0.55], [0.02]], panel) == ["classical", "dim", "unassigned"]
 
 
 def test_types_told_by_absence():
-    table = parse_rules("cell_type,parent,CD3,CD4,CD8\nT,,+,,\nT4,T,,+,\nT8,T,,,+\nDN,T,,-,-\n", "t")
+    table = parse_rules(
+        "cell_type,parent,CD3,CD4,CD8\nT,,+,,\nT4,T,,+,\nT8,T,,,+\nDN,T,,-,-\n", "t"
+    )
     panel = fit_panel(table, ["CD3", "CD4", "CD8"])
-    assert types_of([[0.9, 0.02, 0.02], [0.9, 0.9, 0.02], [0.9, 0.02, 0.9]], panel) == ["DN", "T4", "T8"]
+    assert types_of([[0.9, 0.02, 0.02], [0.9, 0.9, 0.02], [0.9, 0.02, 0.9]], panel) == [
+        "DN",
+        "T4",
+        "T8",
+    ]
 
 
 def test_every_plus_is_needed():
     panel = fit_panel(parse_rules("cell_type,parent,CD3,CD4\nT4,,+,+\n", "t"), ["CD3", "CD4"])
-    assert types_of([[0.9, 0.9], [0.9, 0.02], [0.02, 0.9]], panel) == ["T4", "unassigned", "unassigned"]
+    assert types_of([[0.9, 0.9], [0.9, 0.02], [0.02, 0.9]], panel) == [
+        "T4",
+        "unassigned",
+        "unassigned",
+    ]
 
 
 def test_a_minus_forbids():
@@ -111,7 +142,11 @@ def test_a_tie_of_many_goes_no_further_than_their_ancestor():
     assert types_of([[0.9, 0.9, 0.9, 0.9]], panel) == ["immune cell"]
 
 
-SCORES = arrays(np.float32, st.tuples(st.integers(1, 6), st.just(len(IMMUNE))), elements=st.floats(0, 1, width=32))
+SCORES = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 6), st.just(len(IMMUNE))),
+    elements=st.floats(0, 1, width=32),
+)
 
 
 @given(SCORES)
@@ -137,7 +172,9 @@ def test_the_type_and_its_confidence_agree_with_the_probabilities(scores):
 def test_cells_do_not_depend_on_one_another_once_markers_are_weighed(scores, seed):
     order = np.random.default_rng(seed).permutation(len(scores))
     signs = evidence(scores, PANEL)
-    np.testing.assert_array_equal(type_probabilities(signs, PANEL)[order], type_probabilities(signs[order], PANEL))
+    np.testing.assert_array_equal(
+        type_probabilities(signs, PANEL)[order], type_probabilities(signs[order], PANEL)
+    )
 
 
 @given(SCORES, st.integers(0, 5))
@@ -147,19 +184,25 @@ def test_more_of_its_marker_never_makes_a_type_less_likely(scores, cell_number):
     column = IMMUNE.index("PAX5")
     more = scores.copy()
     more[row, column] = min(1, more[row, column] + 0.2)
-    before, after = (type_probabilities(evidence(s, PANEL), PANEL)[row, marker] for s in (scores, more))
+    before, after = (
+        type_probabilities(evidence(s, PANEL), PANEL)[row, marker] for s in (scores, more)
+    )
     assert after >= before - 1e-6
 
 
 def test_evidence_is_the_logit_over_the_threshold():
     panel = fit_panel(parse_rules("cell_type,parent,CD3\nT,,+\n", "t"), ["DAPI", "CD3"])
     scores = np.array([[0.1, 0.5], [0.1, 0.9], [0.9, 0.0], [0.9, 1.0]], np.float32)
-    np.testing.assert_allclose(evidence(scores, panel)[:, 0], [0, np.log(9), -LIMIT, LIMIT], rtol=1e-5)
+    np.testing.assert_allclose(
+        evidence(scores, panel)[:, 0], [0, np.log(9), -LIMIT, LIMIT], rtol=1e-5
+    )
     np.testing.assert_allclose(evidence(scores, panel, {"CD3": 0.9})[1, 0], 0, atol=1e-5)
 
 
 def test_only_positive_evidence_is_weighed():
-    np.testing.assert_allclose(weighed(np.array([[2.0, -2.0]], np.float32), np.array([0.5, 0.5])), [[0.5, -2.0]])
+    np.testing.assert_allclose(
+        weighed(np.array([[2.0, -2.0]], np.float32), np.array([0.5, 0.5])), [[0.5, -2.0]]
+    )
 
 
 def test_double_positives_count_cells():
@@ -179,7 +222,9 @@ def test_two_markers_alone_cannot_say_which_of_them_is_wrong():
 
 
 def test_a_third_marker_says_which_is_wrong():
-    both = np.array([[4000.0, 400, 3000], [400, 5000, 200], [3000, 200, 5000]])  # A and B hardly meet, C meets A
+    both = np.array(
+        [[4000.0, 400, 3000], [400, 5000, 200], [3000, 200, 5000]]
+    )  # A and B hardly meet, C meets A
     exclusive = ~np.eye(3, dtype=bool)
     a, b, c = reliability(both, exclusive, 10_000)
     assert b > max(a, c)
@@ -216,7 +261,9 @@ def test_scores_that_cannot_be_used(scores, says):
 
 def test_types_that_may_carry_each_others_marker_do_not_explain_each_other_away():
     panel = fit_panel(parse_rules("cell_type,parent,M1,M2\nA,,+,o\nB,,o,+\n", "t"), ["M1", "M2"])
-    p = type_probabilities(evidence(np.array([[0.95, 0.95], [0.95, 0.05]], np.float32), panel), panel)
+    p = type_probabilities(
+        evidence(np.array([[0.95, 0.95], [0.95, 0.05]], np.float32), panel), panel
+    )
     assert p[0, -1] < 0.1
     assert p[1, 0] > 0.9
     assert decide(p, panel)[0].tolist() == [-1, 0]  # an exact tie is none of them
@@ -224,7 +271,11 @@ def test_types_that_may_carry_each_others_marker_do_not_explain_each_other_away(
 
 def test_what_a_lineage_lacks_costs():
     p = type_probabilities(
-        evidence(np.array([cell(CD45=0.9, CD3=0.9, CD4=0.9, FoxP3=0.9), cell(FoxP3=0.9)], np.float32), PANEL), PANEL
+        evidence(
+            np.array([cell(CD45=0.9, CD3=0.9, CD4=0.9, FoxP3=0.9), cell(FoxP3=0.9)], np.float32),
+            PANEL,
+        ),
+        PANEL,
     )
     treg = PANEL.names.index("regulatory T cell")
     assert p[0, treg] > 0.8

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from panimbus.phenotype.contradictions import PAIR_COLUMNS, contradicting, exclusive_pairs, lacking, marker_lists, pair_sentences
+from panimbus.phenotype.contradictions import (
+    PAIR_COLUMNS,
+    contradicting,
+    exclusive_pairs,
+    lacking,
+    marker_lists,
+    pair_sentences,
+)
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.reasons import contradiction_texts, reasons
 from panimbus.phenotype.rules import default_rules, parse_rules
@@ -26,17 +33,27 @@ def test_double_positives_are_counted():
     positive = np.repeat(cells("CD3", "CD3 CD20", "CD20", ""), [30, 70, 200, 700], axis=0)
     pairs = exclusive_pairs(positive, PANEL, trust(CD20=0.4)).set_index(["marker", "other"])
     row = pairs.loc[("CD20", "CD3")]
-    assert (row["cells"], row["share"], row["share_of_marker"], row["share_of_other"]) == (70, 0.07, 70 / 270, 0.7)
+    assert (row["cells"], row["share"], row["share_of_marker"], row["share_of_other"]) == (
+        70,
+        0.07,
+        70 / 270,
+        0.7,
+    )
     assert row["many"]
     assert ("CD3", "CD8") not in pairs.index  # a T cell carries both
     assert not pairs.loc[("CD20", "CD8"), "many"]
 
 
 def test_a_sentence_per_marker_that_contradicts():
-    positive = np.repeat(cells("CD3 CD20", "CD3 CD8 CD20", "CD20", ""), [100, 100, 300, 500], axis=0)
+    positive = np.repeat(
+        cells("CD3 CD20", "CD3 CD8 CD20", "CD20", ""), [100, 100, 300, 500], axis=0
+    )
     sentences = pair_sentences(exclusive_pairs(positive, PANEL, trust(CD20=0.4)))
     assert sentences == [
-        "CD20 contradicts CD3 (20.0 % of all cells are positive for both: 40 % of CD20+, 100 % of CD3+), and CD8 (10.0 %)"
+        (
+            "CD20 contradicts CD3 (20.0 % of all cells are positive for both: 40 % of CD20+, 100 % of"
+            " CD3+), and CD8 (10.0 %)"
+        )
     ]
 
 
@@ -47,20 +64,31 @@ def test_a_panel_without_exclusive_markers():
 
 
 def test_what_a_type_does_not_carry():
-    kind = np.array([PANEL.names.index(n) for n in ("CD8 T cell", "B cell", "immune cell")] + [-1], np.int32)
+    kind = np.array(
+        [PANEL.names.index(n) for n in ("CD8 T cell", "B cell", "immune cell")] + [-1], np.int32
+    )
     positive = cells("CD3 CD8 CD20", "CD20 CD3", "CD3 CD20", "CD3 CD20")
-    np.testing.assert_array_equal(contradicting(positive, kind, PANEL), cells("CD20", "CD3", "", ""))
+    np.testing.assert_array_equal(
+        contradicting(positive, kind, PANEL), cells("CD20", "CD3", "", "")
+    )
 
 
 def test_texts_are_made_once_and_cut():
     code, texts = marker_lists(
-        np.array([[1, 1, 0], [0, 0, 0], [1, 1, 0], [1, 1, 1]], bool), np.array([1, 0, 2]), ["a+", "b+", "c+"], most=2
+        np.array([[1, 1, 0], [0, 0, 0], [1, 1, 0], [1, 1, 1]], bool),
+        np.array([1, 0, 2]),
+        ["a+", "b+", "c+"],
+        most=2,
     )
     assert texts[code].tolist() == ["b+ a+", "", "b+ a+", "b+ a+ ..."]
 
 
 def test_reasons():
-    kind = np.array([PANEL.names.index(n) for n in ("CD8 T cell", "B cell", "immune cell", "B cell")] + [-1, -1], np.int32)
+    kind = np.array(
+        [PANEL.names.index(n) for n in ("CD8 T cell", "B cell", "immune cell", "B cell")]
+        + [-1, -1],
+        np.int32,
+    )
     positive = cells("CD3 CD8 CD20", "CD20", "CD3 CD20", "", "", "CD3")
     against = contradicting(positive, kind, PANEL)
     missing, faint = lacking(positive, kind, PANEL)
@@ -84,7 +112,11 @@ def test_what_a_lineage_lacks():
 
 
 def test_types_told_by_absence_say_so():
-    panel = fit_panel(parse_rules("cell_type,parent,CD3,CD4\nT,,+,\nDN,T,,-\n", "t"), ["CD3", "CD4"])
+    panel = fit_panel(
+        parse_rules("cell_type,parent,CD3,CD4\nT,,+,\nDN,T,,-\n", "t"), ["CD3", "CD4"]
+    )
     positive = np.array([[True, False]])
     kind = np.array([1], np.int32)
-    assert list(reasons(kind, positive, positive & False, lacking(positive, kind, panel)[0], panel)) == ["CD3+ CD4-"]
+    assert list(
+        reasons(kind, positive, positive & False, lacking(positive, kind, panel)[0], panel)
+    ) == ["CD3+ CD4-"]

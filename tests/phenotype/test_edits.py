@@ -1,4 +1,5 @@
-"""Edits: each kind by literal, undo and redo as laws, every slip an error that says what there is."""
+"""Edits: each kind by literal, undo and redo as laws, every slip an error that says what there
+is."""
 
 import json
 
@@ -52,14 +53,23 @@ def test_rename_a_metacluster_and_a_type(tmp_path):
     now = edited(
         tmp_path,
         {"op": "rename", "metacluster": 3, "name": "B"},
-        {"op": "rename", "type": "B", "name": "plasma", "by": "me", "time": "today", "why": "CD138"},
+        {
+            "op": "rename",
+            "type": "B",
+            "name": "plasma",
+            "by": "me",
+            "time": "today",
+            "why": "CD138",
+        },
     )
     assert now.cell_type.tolist() == ["T", "T", "T", "plasma", "plasma", "plasma"]
 
 
 def test_reassign_nodes_and_cells(tmp_path):
     now = edited(
-        tmp_path, {"op": "reassign", "nodes": [1], "metacluster": 2}, {"op": "reassign", "cells": ["f:5"], "name": "mast"}
+        tmp_path,
+        {"op": "reassign", "nodes": [1], "metacluster": 2},
+        {"op": "reassign", "cells": ["f:5"], "name": "mast"},
     )
     assert now.cell_type.tolist() == ["T", "T", "B", "B", "unassigned", "mast"]
 
@@ -77,7 +87,12 @@ def test_types_without_named_metaclusters(tmp_path):
 
 def test_the_start_is_not_changed(tmp_path):
     first = start()
-    edited(tmp_path, {"op": "merge", "metaclusters": [1, 2]}, {"op": "rename", "type": "T", "name": "q"}, of=first)
+    edited(
+        tmp_path,
+        {"op": "merge", "metaclusters": [1, 2]},
+        {"op": "rename", "type": "T", "name": "q"},
+        of=first,
+    )
     assert first.metacluster.tolist() == [1, 1, 1, 2, 3, 3]
     assert first.names == {1: "T", 2: "B", 3: "unassigned"}
 
@@ -86,8 +101,18 @@ def test_undo_redo(tmp_path):
     a, b = {"op": "merge", "metaclusters": [1, 2]}, {"op": "rename", "metacluster": 3, "name": "z"}
     undo, redo = {"op": "undo"}, {"op": "redo"}
     assert edited(tmp_path, a, undo).metacluster.tolist() == start().metacluster.tolist()
-    assert edited(tmp_path, a, b, {"op": "undo", "edit": 1}).cell_type.tolist() == ["T", "T", "T", "B", "z", "z"]
-    assert edited(tmp_path, a, b, undo, undo, redo).cell_type.tolist() == edited(tmp_path, a).cell_type.tolist()
+    assert edited(tmp_path, a, b, {"op": "undo", "edit": 1}).cell_type.tolist() == [
+        "T",
+        "T",
+        "T",
+        "B",
+        "z",
+        "z",
+    ]
+    assert (
+        edited(tmp_path, a, b, undo, undo, redo).cell_type.tolist()
+        == edited(tmp_path, a).cell_type.tolist()
+    )
 
 
 @given(st.lists(st.booleans(), max_size=25))
@@ -105,19 +130,27 @@ def test_undo_takes_back_the_last(moves):
 
 def test_toml(tmp_path):
     path = tmp_path / "e.toml"
-    path.write_text('[[edit]]\nop = "merge"\nmetaclusters = [1, 2]\n\n[[edit]]\nop = "undo"\n', encoding="utf-8")
+    path.write_text(
+        '[[edit]]\nop = "merge"\nmetaclusters = [1, 2]\n\n[[edit]]\nop = "undo"\n', encoding="utf-8"
+    )
     assert [e.op for e in read_edits(path)] == ["merge", "undo"]
 
 
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        ({"op": "merge", "metaclusters": [1, 9]}, r"Edit 1 \(merge\)(.|\n)*no metacluster 9(.|\n)*1, 2, 3"),
+        (
+            {"op": "merge", "metaclusters": [1, 9]},
+            r"Edit 1 \(merge\)(.|\n)*no metacluster 9(.|\n)*1, 2, 3",
+        ),
         ({"op": "split", "metacluster": 8, "nodes": [1]}, "no metacluster 8"),
         ({"op": "split", "metacluster": 1, "nodes": [3]}, r"node 3 in metacluster 1(.|\n)*0, 1"),
         ({"op": "split", "metacluster": 1, "marker": "CD9"}, r"no marker 'CD9'(.|\n)*CD4"),
         ({"op": "split", "metacluster": 2, "nodes": [2]}, "leaves one side"),
-        ({"op": "rename", "type": "mast", "name": "x"}, r"no cell type 'mast'(.|\n)*B, T, unassigned"),
+        (
+            {"op": "rename", "type": "mast", "name": "x"},
+            r"no cell type 'mast'(.|\n)*B, T, unassigned",
+        ),
         ({"op": "reassign", "nodes": [7], "metacluster": 1}, "node 7"),
         ({"op": "reassign", "cells": ["f:5", "g:5"], "name": "x"}, r"1 of 2 cells(.|\n)*g:5"),
         ({"op": "undo"}, "undoes what is not there"),
@@ -128,8 +161,14 @@ def test_toml(tmp_path):
         ({"metaclusters": [1, 2]}, "edit 1 has no op"),
         ([1], r"edit 1 is \[1\], and not an edit"),
         ({"op": "merge"}, r"edit 1 \(merge\) needs metaclusters"),
-        ({"op": "merge", "metaclusters": [1, "two"]}, r"metaclusters\.1 must be a whole number, not 'two'"),
-        ({"op": "merge", "metaclusters": [1, True]}, r"metaclusters\.1 must be a whole number, not True"),
+        (
+            {"op": "merge", "metaclusters": [1, "two"]},
+            r"metaclusters\.1 must be a whole number, not 'two'",
+        ),
+        (
+            {"op": "merge", "metaclusters": [1, True]},
+            r"metaclusters\.1 must be a whole number, not True",
+        ),
         ({"op": "merge", "metaclusters": [1, 10**400]}, "metaclusters.1 must be"),
         ({"op": "merge", "metaclusters": 3}, r"must be a list in \[ \], not 3"),
         ({"op": "rename", "metacluster": 1, "name": 3}, "name must be text, not 3"),
@@ -170,8 +209,17 @@ def test_files_that_cannot_be_read(tmp_path, name, text, says):
 
 def test_a_split_takes_the_markers_threshold(tmp_path):
     edit = {"op": "split", "metacluster": 1, "marker": "CD4"}
-    assert edited(tmp_path, edit, of=start(thresholds=(0.85,))).metacluster.tolist() == [4, 1, 1, 2, 3, 3]
-    assert edited(tmp_path, edit | {"at": 0.5}, of=start(thresholds=(0.85,))).metacluster.tolist() == [4, 1, 4, 2, 3, 3]
+    assert edited(tmp_path, edit, of=start(thresholds=(0.85,))).metacluster.tolist() == [
+        4,
+        1,
+        1,
+        2,
+        3,
+        3,
+    ]
+    assert edited(
+        tmp_path, edit | {"at": 0.5}, of=start(thresholds=(0.85,))
+    ).metacluster.tolist() == [4, 1, 4, 2, 3, 3]
 
 
 @pytest.mark.parametrize(

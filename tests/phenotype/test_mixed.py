@@ -43,7 +43,9 @@ def test_evidence_layers_count(table):
     for layer in ("rim_mean", "rim_low", "inside_mean", "neighbour_max"):
         table.layers[layer] = np.full((100, 3), 10.0, np.float32)
     table.layers["rim_low"][0, 1] = 30.0  # bright all around, brighter than any neighbour
-    table.layers["neighbour_max"][1, 1] = 200.0  # on the side of a bright neighbour: a piece of it was cut off with this cell
+    table.layers["neighbour_max"][1, 1] = (
+        200.0  # on the side of a bright neighbour: a piece of it was cut off with this cell
+    )
     p = mixed_probability(table, against(0, 1, 2), np.full(100, T, np.int32), PANEL)
     assert p[3] < 0.05
     assert p[1] > p[2] > p[0] > p[3]

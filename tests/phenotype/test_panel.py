@@ -13,14 +13,23 @@ def fitted(text, channels, **options):
 
 
 def test_a_panel_that_lacks_markers():
-    panel = fit_panel(default_rules(), ["CD45", "CD3", "CD8a", "CD20", "CD68", "alphaSMA", "DNA1"], strict=True)
-    assert {"CD8 T cell", "B cell", "macrophage", "smooth muscle or myofibroblast"} <= set(panel.names)
+    panel = fit_panel(
+        default_rules(), ["CD45", "CD3", "CD8a", "CD20", "CD68", "alphaSMA", "DNA1"], strict=True
+    )
+    assert {"CD8 T cell", "B cell", "macrophage", "smooth muscle or myofibroblast"} <= set(
+        panel.names
+    )
     assert "CD4 T cell" not in panel.names
-    assert "myoepithelial cell" not in panel.names  # its parent cannot be told, and SMA alone is no sign of it
+    assert (
+        "myoepithelial cell" not in panel.names
+    )  # its parent cannot be told, and SMA alone is no sign of it
     assert any(n.startswith("CD4 T cell cannot be told: the panel lacks CD4") for n in panel.notes)
     assert not any("regulatory" in n for n in panel.notes)  # enough to say so for its ancestor
     panel = fit_panel(default_rules(), ["CD45", "CD3", "FoxP3"])
-    assert "regulatory T cell cannot be told: nor can CD4 T cell, which it descends from" in panel.notes
+    assert (
+        "regulatory T cell cannot be told: nor can CD4 T cell, which it descends from"
+        in panel.notes
+    )
 
 
 def test_a_name_that_the_panel_cannot_support_is_not_used():
@@ -52,7 +61,9 @@ def test_headings_without_marks_are_passed_over():
 
 
 def test_children_may_stand_before_parents():
-    assert fitted("cell_type,parent,CD3,CD45\nT,immune,+,\nimmune,,,+\n", ["CD3", "CD45"]).names == ("immune", "T")
+    assert fitted(
+        "cell_type,parent,CD3,CD45\nT,immune,+,\nimmune,,,+\n", ["CD3", "CD45"]
+    ).names == ("immune", "T")
 
 
 def test_only_absence():
@@ -62,8 +73,13 @@ def test_only_absence():
 
 
 def test_markers_and_levels():
-    panel = fitted("cell_type,parent,CD14,CD14 > 0.7,CD45\nclassical,,+,+,o\ndim,,+,-,o\n", ["CD45", "CD14"])
-    assert [(m.name, m.channel, m.level) for m in panel.markers] == [("CD14", 1, None), ("CD14 > 0.7", 1, 0.7)]
+    panel = fitted(
+        "cell_type,parent,CD14,CD14 > 0.7,CD45\nclassical,,+,+,o\ndim,,+,-,o\n", ["CD45", "CD14"]
+    )
+    assert [(m.name, m.channel, m.level) for m in panel.markers] == [
+        ("CD14", 1, None),
+        ("CD14 > 0.7", 1, 0.7),
+    ]
     assert panel.types[1].minus == (1,)
 
 
@@ -71,14 +87,27 @@ def test_lineage_and_subtree():
     panel = fit_panel(default_rules(), ["CD45", "CD3", "CD4", "CD8", "FoxP3", "CD20"])
     names = lambda positions: [panel.names[i] for i in positions]  # noqa: E731
     treg = panel.names.index("regulatory T cell")
-    assert names(panel.lineage(treg)) == ["immune cell", "T cell", "CD4 T cell", "regulatory T cell"]
-    assert set(names(panel.subtree(panel.names.index("T cell")))) == {"T cell", "CD4 T cell", "regulatory T cell", "CD8 T cell"}
+    assert names(panel.lineage(treg)) == [
+        "immune cell",
+        "T cell",
+        "CD4 T cell",
+        "regulatory T cell",
+    ]
+    assert set(names(panel.subtree(panel.names.index("T cell")))) == {
+        "T cell",
+        "CD4 T cell",
+        "regulatory T cell",
+        "CD8 T cell",
+    }
     assert set(names(panel.finest)) == {"CD4 T cell", "regulatory T cell", "CD8 T cell", "B cell"}
     assert names(panel.children(-1)) == ["immune cell"]
 
 
 def test_which_markers_exclude_one_another():
-    panel = fit_panel(default_rules(), ["CD45", "CD3", "CD4", "CD8", "CD20", "PAX5", "CD68", "PanCK", "Vimentin", "SMA"])
+    panel = fit_panel(
+        default_rules(),
+        ["CD45", "CD3", "CD4", "CD8", "CD20", "PAX5", "CD68", "PanCK", "Vimentin", "SMA"],
+    )
     at = {m.name: i for i, m in enumerate(panel.markers)}
     apart = lambda a, b: bool(panel.exclusive[at[a], at[b]])  # noqa: E731
     assert apart("CD3", "CD20")
@@ -101,7 +130,10 @@ def test_unknown_markers_are_a_slip_of_the_pen():
     text = "cell_type,parent,CD3,CDX99,CD56\nT,,+,,\nX,,,+,\nNK,,,,+\n"
     with pytest.raises(InputError, match=r"not in the panel(.|\n)*got: +CDX99\n(.|\n)*CD3, CD20"):
         fitted(text, ["CD3", "CD20"], strict=True)
-    assert "NK cannot be told: the panel lacks CD56" in fitted(text, ["CD3", "CDX99"], strict=True).notes
+    assert (
+        "NK cannot be told: the panel lacks CD56"
+        in fitted(text, ["CD3", "CDX99"], strict=True).notes
+    )
 
 
 def test_a_panel_that_can_tell_nothing():
@@ -111,6 +143,8 @@ def test_a_panel_that_can_tell_nothing():
 
 def test_only_markers_tell_types():
     rules = default_rules()
-    panel = fit_panel(rules, ["CD3", "CD20", "CD8", "CD4"], channel_types={"CD20": "isotype", "CD3": "marker"})
+    panel = fit_panel(
+        rules, ["CD3", "CD20", "CD8", "CD4"], channel_types={"CD20": "isotype", "CD3": "marker"}
+    )
     assert "CD20" not in [m.name for m in panel.markers]
     assert any("'CD20' is no marker (its type is isotype)" in note for note in panel.notes)

@@ -29,7 +29,9 @@ def words(page):
     """The page's text, its cells separated by bars, each row a line."""
     body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     body = re.sub(r"</?(tr|p|h\d|div|li|ul)\b[^>]*>", "\n", body)
-    return html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"<t[dh]\b[^>]*>", "|", body))).replace("\xa0", " ")
+    return html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"<t[dh]\b[^>]*>", "|", body))).replace(
+        "\xa0", " "
+    )
 
 
 def test_headline(typed):
@@ -53,33 +55,59 @@ def test_types_have_their_colours_and_numbers(typed):
     page = html_report(typed, summary, {}, {})
     for row in summary.types.to_dict("records"):
         assert f"rgb{row['colour']}'></i>{row['cell_type']}" in page
-        assert f"|{row['cell_type']}|{row['cells']:,}|{row['percent']:.2f}|{row['confidence']:.2f}|" in words(page)
+        assert (
+            f"|{row['cell_type']}|{row['cells']:,}|{row['percent']:.2f}|{row['confidence']:.2f}|"
+            in words(page)
+        )
 
 
 def test_contradictions(typed):
-    rows = [("CD20", "CD3", 300, 0.266, 0.32, 0.735, True)] * 22 + [("CD68", "CD3", 1, 0.0, 0.0, 0.0, False)]
+    rows = [("CD20", "CD3", 300, 0.266, 0.32, 0.735, True)] * 22 + [
+        ("CD68", "CD3", 1, 0.0, 0.0, 0.0, False)
+    ]
     summary = summarise(typed)
     summary = replace(
-        summary, pairs=pd.DataFrame(rows, columns=summary.pairs.columns), warnings=("CD20 contradicts CD3 (26.6 %)",)
+        summary,
+        pairs=pd.DataFrame(rows, columns=summary.pairs.columns),
+        warnings=("CD20 contradicts CD3 (26.6 %)",),
     )
     text = words(html_report(typed, summary, {}, {}))
-    assert text.index("CD20 contradicts CD3 (26.6 %)") < text.index("|CD20|CD3|300|26.60|32.00|73.50")
+    assert text.index("CD20 contradicts CD3 (26.6 %)") < text.index(
+        "|CD20|CD3|300|26.60|32.00|73.50"
+    )
     assert text.count("|CD20|CD3|") == 20
     assert "Pairs not shown here: 2." in text
     assert "|CD68|CD3|" not in text
     trust = summary.reliability.set_index("marker")["reliability"]
     assert all(f"{m} {r:.2f}" in text for m, r in trust.items())
-    quiet = words(html_report(typed, replace(summary, pairs=summary.pairs[-1:], warnings=()), {}, {}))
+    quiet = words(
+        html_report(typed, replace(summary, pairs=summary.pairs[-1:], warnings=()), {}, {})
+    )
     assert "No two markers that exclude one another" in quiet
     assert "not shown" not in quiet
 
 
 def test_figures_stand_where_they_belong(typed):
-    titles = [figures.TYPES, figures.METACLUSTERS, figures.PAIRS, figures.FOVS, figures.POSITIVE, "UMAP", "FOV fov1"]
+    titles = [
+        figures.TYPES,
+        figures.METACLUSTERS,
+        figures.PAIRS,
+        figures.FOVS,
+        figures.POSITIVE,
+        "UMAP",
+        "FOV fov1",
+    ]
     page = html_report(typed, summarise(typed), dict.fromkeys(titles, PNG), {})
     at = [
         page.index(f"<h3>{t}</h3>")
-        for t in (figures.TYPES, figures.PAIRS, figures.FOVS, figures.METACLUSTERS, "UMAP", "FOV fov1")
+        for t in (
+            figures.TYPES,
+            figures.PAIRS,
+            figures.FOVS,
+            figures.METACLUSTERS,
+            "UMAP",
+            "FOV fov1",
+        )
     ]
     assert at == sorted(at)
     assert page.count("<img") == len(titles)
@@ -93,12 +121,15 @@ def test_why_cells_have_no_type_or_no_finer_one(tissue):
     typed = assign_types(tissue.table, settings=QUICK)
     typed.obs["cell_type"] = typed.obs["cell_type"].cat.add_categories(["immune cell"])
     typed.obs.iloc[:7, typed.obs.columns.get_loc("cell_type")] = "immune cell"
-    typed.obs["reason"] = "CD45+; none is clear; contradicted by " + pd.Series(np.arange(typed.n_obs), typed.obs_names).astype(
-        str
-    )
+    typed.obs["reason"] = "CD45+; none is clear; contradicted by " + pd.Series(
+        np.arange(typed.n_obs), typed.obs_names
+    ).astype(str)
     text = words(html_report(typed, summarise(typed_again(typed)), {}, {}))
     assert "|immune cell|7|CD45+; none is clear\n" in text
-    assert f"|unassigned|{(typed.obs['cell_type'] == 'unassigned').sum()}|CD45+; none is clear\n" in text
+    assert (
+        f"|unassigned|{(typed.obs['cell_type'] == 'unassigned').sum()}|CD45+; none is clear\n"
+        in text
+    )
 
 
 def typed_again(typed):
@@ -109,7 +140,9 @@ def typed_again(typed):
 
 @pytest.mark.parametrize("by", ["types", "clusters"])
 def test_rules(tissue, by):
-    typed = assign_types(tissue.table, settings=QUICK, by=by, thresholds={"CD3": 0.7}, without=["DAPI"])
+    typed = assign_types(
+        tissue.table, settings=QUICK, by=by, thresholds={"CD3": 0.7}, without=["DAPI"]
+    )
     text = words(html_report(typed, summarise(typed), {}, {}))
     assert f"--by {by}: " in text
     assert "Positive from: CD3 0.7; others 0.5." in text
@@ -120,7 +153,11 @@ def test_rules(tissue, by):
 
 
 def test_edits(typed):
-    edits = [Rename(op="rename", metacluster=1, name="a <b> & c"), Rename(op="rename", metacluster=2, name="x"), Undo(op="undo")]
+    edits = [
+        Rename(op="rename", metacluster=1, name="a <b> & c"),
+        Rename(op="rename", metacluster=2, name="x"),
+        Undo(op="undo"),
+    ]
     out = adjust(typed, edits)
     page = html_report(out, summarise(out), {}, {})
     shown = re.findall(r"<li><code>(.*?)</code>(.*?)</li>", page)
@@ -133,7 +170,9 @@ def test_nothing_of_the_data_is_markup(tissue):
     evil = "<script>alert('1')</script>"
     tissue.frame = tissue.frame.rename(columns={"DAPI": evil}).replace({"fov": {"fov1": evil}})
     tissue.save()
-    typed = assign_types(tissue.table, settings=replace(QUICK, markers=("CD3", "CD20", evil)), thresholds={evil: 0.4})
+    typed = assign_types(
+        tissue.table, settings=replace(QUICK, markers=("CD3", "CD20", evil)), thresholds={evil: 0.4}
+    )
     out = adjust(typed, [Rename(op="rename", metacluster=1, name=evil)])
     summary = summarise(out)
     pairs = pd.DataFrame([(evil, "CD3", 300, 0.1, 0.1, 0.1, True)], columns=summary.pairs.columns)

@@ -30,14 +30,16 @@ def small():
     ("one", "other"),
     [("CD8", "CD8a"), ("PanCK", "PanKRT"), ("pan-cytokeratin", "PanCK"), ("SMA", "alphaSMA"),
      ("αSMA", "SMA"), ("ECAD", "E-Cadherin"),
-     ("VIM", "Vimentin"), ("FOXP3", "FoxP3"), ("COLI", "Collagen I"), ("HLA-DR", "HLADRDPDQ"), ("CD3e", "CD3")],
+     ("VIM", "Vimentin"), ("FOXP3", "FoxP3"), ("COLI", "Collagen I"), ("HLA-DR", "HLADRDPDQ"),
+     ("CD3e", "CD3")],
 )  # fmt: skip
 def test_synonyms(one, other):
     assert canonical(one) == canonical(other)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("CD45", "CD45RO"), ("CD4", "CD4 Cy7"), ("Collagen I", "Collagen IV"), ("CD11b", "CD11c")]
+    ("one", "other"),
+    [("CD45", "CD45RO"), ("CD4", "CD4 Cy7"), ("Collagen I", "Collagen IV"), ("CD11b", "CD11c")],
 )
 def test_what_is_not_the_same(one, other):
     assert canonical(one) != canonical(other)
@@ -49,15 +51,25 @@ def test_key_of_a_marker():
 
 def test_default_table_is_sound():
     table = default_rules()
-    assert table.lineage("regulatory T cell") == ("immune cell", "T cell", "CD4 T cell", "regulatory T cell")
-    assert {"B cell", "macrophage", "epithelial cell", "fibroblast", "endothelial cell"} <= {t.name for t in table.types}
+    assert table.lineage("regulatory T cell") == (
+        "immune cell",
+        "T cell",
+        "CD4 T cell",
+        "regulatory T cell",
+    )
+    assert {"B cell", "macrophage", "epithelial cell", "fibroblast", "endothelial cell"} <= {
+        t.name for t in table.types
+    }
     assert parse_rules(default_rules_text(), "x").types == table.types
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_what_spreadsheets_make_of_a_table(separator):
     lines = ['"# a comment; with, separators"', *SMALL.strip().splitlines(), ",,,,", ""]
-    assert parse_rules("\n".join(line.replace(",", separator) for line in lines), "x").types == small().types
+    assert (
+        parse_rules("\n".join(line.replace(",", separator) for line in lines), "x").types
+        == small().types
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,9 +91,15 @@ def test_what_spreadsheets_make_of_a_table(separator):
         ("cell_type,parent,CD3\n,,+\n", "cannot be a cell type's name"),
         ("cell_type,parent,CD3\nA,B,+\nB,A,-\n", "circle: A, B"),
         ("cell_type,parent,CD3\nA,A,+\n", "circle: A"),
-        ("cell_type,parent,CD3,CD4\nT,,+,\nX,T,-,+\n", "'X' wants CD3-, but 'T', which it descends from, wants CD3+"),
+        (
+            "cell_type,parent,CD3,CD4\nT,,+,\nX,T,-,+\n",
+            "'X' wants CD3-, but 'T', which it descends from, wants CD3+",
+        ),
         ("cell_type,parent,CD3\nA,,+\nB,,+\n", "'A' and 'B' have the same marks"),
-        ("cell_type,parent,CD3,CD4\nT,,+,\nT4,,+,+\n", "'T4' has all marks of 'T' beside it: make it a child"),
+        (
+            "cell_type,parent,CD3,CD4\nT,,+,\nT4,,+,+\n",
+            "'T4' has all marks of 'T' beside it: make it a child",
+        ),
         ("cell_type,parent,CD68,CD163\nmac,,any,any\nM2,,,+\n", "'M2' has all marks of 'mac'"),
         ("cell_type,parent,CD3\nA,,+\nB,,any\n", "'A' has all marks of 'B'"),
         ("cell_type,parent,CD8,CD8a\nA,,+,-\n", "names 'CD8' twice"),

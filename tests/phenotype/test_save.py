@@ -25,7 +25,11 @@ def typed(tissue):
 
 
 def written(typed, tissue, out, **more):
-    wanted = Wanted(labels=(str(tissue.folder / "labels"),), about={"table": "scores.csv", "rules": "default"}, **more)
+    wanted = Wanted(
+        labels=(str(tissue.folder / "labels"),),
+        about={"table": "scores.csv", "rules": "default"},
+        **more,
+    )
     return save(typed, out, prepare(typed, wanted), wanted)
 
 
@@ -33,8 +37,9 @@ def test_everything_is_written(typed, tissue, tmp_path):
     out = tmp_path / "out"
     written(typed, tissue, out, mantis=True, report=False)
     assert sorted(p.name for p in out.iterdir()) == [
-        "composition.csv", "exclusive_pairs.csv", "files.csv", "fov_shift.csv", "labels", "legend.csv", "mantis",
-        "metaclusters.csv", "positive.csv", "qupath", "reliability.csv", "run.json", "type_means.csv", "types.csv", "types.h5ad",
+        "composition.csv", "exclusive_pairs.csv", "files.csv", "fov_shift.csv", "labels",
+        "legend.csv", "mantis", "metaclusters.csv", "positive.csv", "qupath", "reliability.csv",
+        "run.json", "type_means.csv", "types.csv", "types.h5ad",
     ]  # fmt: skip
     pd.testing.assert_frame_equal(anndata.read_h5ad(out / "types.h5ad").obs, typed.obs)
     legend = pd.read_csv(out / "legend.csv")
@@ -46,7 +51,9 @@ def test_everything_is_written(typed, tissue, tmp_path):
     assert (painted[tissue.labels["fov1"] == 0] == 0).all()
     features = json.loads((out / "qupath" / "fov2.geojson").read_text(encoding="utf-8"))["features"]
     assert len(features) == (typed.obs["fov_id"] == "fov2").sum()
-    assert {"CD3", "confidence", "metacluster", "SOM node"} <= set(features[0]["properties"]["measurements"])
+    assert {"CD3", "confidence", "metacluster", "SOM node"} <= set(
+        features[0]["properties"]["measurements"]
+    )
     assert (
         features[0]["properties"]["classification"]["name"]
         == typed.obs.loc[f"fov2:{features[0]['properties']['name']}", "cell_type"]
@@ -59,13 +66,21 @@ def test_everything_is_written(typed, tissue, tmp_path):
 def test_mantis_project(typed, tissue, tmp_path):
     written(typed, tissue, tmp_path / "out", mantis=True, report=False)
     project = tmp_path / "out" / "mantis"
-    np.testing.assert_array_equal(tifffile.imread(project / "fov1" / "cell_segmentation.tiff"), tissue.labels["fov1"])
+    np.testing.assert_array_equal(
+        tifffile.imread(project / "fov1" / "cell_segmentation.tiff"), tissue.labels["fov1"]
+    )
     populations = pd.read_csv(project / "populations.csv", header=None)
-    assert populations.iloc[0].tolist() == ["fov1", typed.obs["cell_id"].iloc[0], str(typed.obs["cell_type"].iloc[0])]
+    assert populations.iloc[0].tolist() == [
+        "fov1",
+        typed.obs["cell_id"].iloc[0],
+        str(typed.obs["cell_type"].iloc[0]),
+    ]
     features = pd.read_csv(project / "segment_features.csv")
     assert features.columns[2:4].tolist() == ["confidence", "CD45"]
     with tifffile.TiffFile(project / "fov1" / "cell_segmentation.tiff") as file:
-        assert "ImageDescription" not in file.pages[0].tags  # a description without a name would hide the file's
+        assert (
+            "ImageDescription" not in file.pages[0].tags
+        )  # a description without a name would hide the file's
 
 
 def test_the_run_can_be_opened_again(typed, tissue, tmp_path):
@@ -87,8 +102,9 @@ def test_what_an_earlier_run_wrote_and_nobody_else_is_removed(typed, tissue, tmp
     assert (out / "qupath" / "fov1.geojson").exists()
     save(typed, out, [], Wanted(report=False))
     assert sorted(p.name for p in out.iterdir()) == [
-        "composition.csv", "exclusive_pairs.csv", "fov_shift.csv", "labels", "legend.csv", "metaclusters.csv", "own",
-        "positive.csv", "reliability.csv", "run.json", "type_means.csv", "types.csv", "types.h5ad",
+        "composition.csv", "exclusive_pairs.csv", "fov_shift.csv", "labels", "legend.csv",
+        "metaclusters.csv", "own", "positive.csv", "reliability.csv", "run.json", "type_means.csv",
+        "types.csv", "types.h5ad",
     ]  # fmt: skip
     assert [p.name for p in (out / "labels").iterdir()] == ["own.ome.tiff"]
 
@@ -98,7 +114,14 @@ def test_a_list_of_files_is_not_trusted(typed, tissue, tmp_path):
     written(typed, tissue, out, report=False)
     (tmp_path / "precious.ome.tiff").write_text("own")
     data = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    evil = ["../precious.ome.tiff", "labels/../../precious.ome.tiff", "", ".", str(tmp_path / "precious.ome.tiff"), 3]
+    evil = [
+        "../precious.ome.tiff",
+        "labels/../../precious.ome.tiff",
+        "",
+        ".",
+        str(tmp_path / "precious.ome.tiff"),
+        3,
+    ]
     (out / "run.json").write_text(json.dumps(data | {"extras": evil}), encoding="utf-8")
     written(typed, tissue, out, report=False)
     assert (tmp_path / "precious.ome.tiff").exists()
@@ -139,24 +162,35 @@ def test_spatialdata_round_trip(typed, tissue, tmp_path):
     spatialdata = pytest.importorskip("spatialdata")
     written(typed, tissue, tmp_path / "out", report=False, spatialdata=True)
     back = spatialdata.read_zarr(tmp_path / "out" / "types.zarr")
-    np.testing.assert_array_equal(np.asarray(back.labels["fov1_labels"].data), tissue.labels["fov1"])
+    np.testing.assert_array_equal(
+        np.asarray(back.labels["fov1_labels"].data), tissue.labels["fov1"]
+    )
     table = back.tables["cells"]
-    assert table.obs["cell_type"].astype(str).tolist() == typed.obs["cell_type"].astype(str).tolist()
+    assert (
+        table.obs["cell_type"].astype(str).tolist() == typed.obs["cell_type"].astype(str).tolist()
+    )
     assert table.uns["spatialdata_attrs"]["instance_key"] == "cell_id"
     assert sorted(table.obs["region"].unique()) == ["fov1_labels", "fov2_labels"]
 
 
 def test_painting():
     labels = np.array([[0, 5, 5], [70000, 9, 0]], np.uint32)
-    assert paint_labels(labels, np.array([5, 70000]), np.array([2, 300])).tolist() == [[0, 2, 2], [300, 0, 0]]
+    assert paint_labels(labels, np.array([5, 70000]), np.array([2, 300])).tolist() == [
+        [0, 2, 2],
+        [300, 0, 0],
+    ]
 
 
 def test_the_colours_are_the_same_everywhere(typed, tissue, tmp_path):
     written(typed, tissue, tmp_path / "out", report=False)
     legend = pd.read_csv(tmp_path / "out" / "legend.csv").set_index("cell_type")["colour"]
-    stored = dict(zip(typed.obs["cell_type"].cat.categories, typed.uns["cell_type_colors"], strict=True))
+    stored = dict(
+        zip(typed.obs["cell_type"].cat.categories, typed.uns["cell_type_colors"], strict=True)
+    )
     assert legend.to_dict() == stored
-    feature = json.loads((tmp_path / "out" / "qupath" / "fov1.geojson").read_text(encoding="utf-8"))["features"][0]
+    feature = json.loads(
+        (tmp_path / "out" / "qupath" / "fov1.geojson").read_text(encoding="utf-8")
+    )["features"][0]
     kind = feature["properties"]["classification"]
     assert "#{:02x}{:02x}{:02x}".format(*kind["color"]) == stored[kind["name"]]
 
@@ -165,7 +199,9 @@ def test_large_ids_survive(tmp_path, anndata_of):
     ids = [2**53 + 1, 2**53 + 2, 2**62, 7, 8]
     scores = np.full((5, 6), 0.02)
     scores[:, 1:3] = [[0.95, 0.1], [0.9, 0.02], [0.93, 0.3], [0.03, 0.9], [0.01, 0.8]]
-    typed = assign_types(anndata_of(scores, cells=ids), settings=TypeSettings(clustering=QUICK.clustering))
+    typed = assign_types(
+        anndata_of(scores, cells=ids), settings=TypeSettings(clustering=QUICK.clustering)
+    )
     save(typed, tmp_path / "out", [], Wanted(report=False))
     assert pd.read_csv(tmp_path / "out" / "types.csv")["label"].tolist() == ids
     assert open_run(tmp_path / "out")[0].obs["cell_id"].tolist() == ids

@@ -26,12 +26,20 @@ def summary(tissue):
 
 
 def texts(axes):
-    return [t.get_text() for t in axes.get_yticklabels()], [t.get_text() for t in axes.get_xticklabels()]
+    return [t.get_text() for t in axes.get_yticklabels()], [
+        t.get_text() for t in axes.get_xticklabels()
+    ]
 
 
 def test_an_overview_is_the_same_every_time(summary):
     pictures = figures.overview(summary, MARKERS)
-    assert list(pictures) == [figures.TYPES, figures.METACLUSTERS, figures.PAIRS, figures.FOVS, figures.POSITIVE]
+    assert list(pictures) == [
+        figures.TYPES,
+        figures.METACLUSTERS,
+        figures.PAIRS,
+        figures.FOVS,
+        figures.POSITIVE,
+    ]
     assert all(p.startswith(b"\x89PNG") for p in pictures.values())
     assert figures.overview(summary, MARKERS) == pictures
 
@@ -42,8 +50,13 @@ def test_types_by_marker(summary):
     assert rows == summary.types["cell_type"].tolist()
     expected = summary.types.set_index("cell_type").loc[rows, columns].to_numpy(float)
     np.testing.assert_allclose(drawn[1].images[0].get_array(), expected)
-    assert [t.get_text().strip() for t in drawn[2].texts] == [f"{n:,}" for n in summary.types["cells"]]
-    bars = [tuple(np.round(np.array(p.get_facecolor()[:3]) * 255).astype(int)) for p in drawn[2].patches[: len(rows)]]
+    assert [t.get_text().strip() for t in drawn[2].texts] == [
+        f"{n:,}" for n in summary.types["cells"]
+    ]
+    bars = [
+        tuple(np.round(np.array(p.get_facecolor()[:3]) * 255).astype(int))
+        for p in drawn[2].patches[: len(rows)]
+    ]
     assert bars == [summary.colours[r] for r in rows]
 
 
@@ -54,7 +67,9 @@ def test_metaclusters_by_marker(summary):
     numbers = [int(r.split()[0]) for r in rows]
     assert sorted(numbers) == sorted(frame.index)
     assert [r.split("  ")[1] for r in rows] == frame.loc[numbers, "cell_type"].tolist()
-    np.testing.assert_allclose(drawn[1].images[0].get_array(), frame.loc[numbers, columns].to_numpy(float))
+    np.testing.assert_allclose(
+        drawn[1].images[0].get_array(), frame.loc[numbers, columns].to_numpy(float)
+    )
 
 
 def test_exclusive_pairs(summary):
@@ -69,7 +84,8 @@ def test_exclusive_pairs(summary):
     assert np.isnan(shown.loc["CD20", "CD68"])
     assert [t.get_text() for t in left.texts] == ["60", "40"]
     np.testing.assert_allclose(
-        [p.get_width() for p in right.patches], summary.reliability.set_index("marker")["reliability"][rows]
+        [p.get_width() for p in right.patches],
+        summary.reliability.set_index("marker")["reliability"][rows],
     )
     assert figures.PAIRS not in figures.overview(replace(summary, pairs=pairs[:0]), MARKERS)
 
@@ -77,7 +93,9 @@ def test_exclusive_pairs(summary):
 def test_one_metacluster_one_marker_one_type(summary):
     one = replace(summary, metaclusters=summary.metaclusters[:1], types=summary.types[:1])
     for metaclusters in (False, True):
-        assert figures.png(figures.heatmap(one, ["CD3"], metaclusters=metaclusters)).startswith(b"\x89PNG")
+        assert figures.png(figures.heatmap(one, ["CD3"], metaclusters=metaclusters)).startswith(
+            b"\x89PNG"
+        )
 
 
 def test_hundreds_of_fovs_keep_their_names_apart(summary):
@@ -91,18 +109,26 @@ def test_painting(summary):
     labels = np.zeros((6, 8), np.uint32)
     labels[:, 1:4], labels[:, 4:7] = 7, 70000
     colours = {"T cell": (10, 20, 30), "B cell": (100, 110, 120)}
-    out = painted(labels, np.array([7, 9]), ["B cell", "T cell"], colours)  # 9 lies elsewhere, 70000 has no type
+    out = painted(
+        labels, np.array([7, 9]), ["B cell", "T cell"], colours
+    )  # 9 lies elsewhere, 70000 has no type
     assert out[2, 2].tolist() == [100, 110, 120]
     assert out[2, 1].tolist() == [82, 90, 98]
     assert out[2, 5].tolist() == out[2, 0].tolist() == [255, 255, 255]
-    assert painted(labels, np.array([7]), ["B cell"], colours, borders=False)[2, 1].tolist() == [100, 110, 120]
+    assert painted(labels, np.array([7]), ["B cell"], colours, borders=False)[2, 1].tolist() == [
+        100,
+        110,
+        120,
+    ]
 
 
 def test_the_channels_of_a_composite_tell_the_commonest_types(summary):
     lights = telling_channels(summary, ("DAPI", "DNA1", "CD45", "CD3", "CD20", "CD68", "PanCK"), {})
     assert len(lights) == 4
     assert len(set(lights.values())) == 4
-    common = summary.types[summary.types["cell_type"] != "unassigned"].nlargest(3, "cells")["cell_type"]
+    common = summary.types[summary.types["cell_type"] != "unassigned"].nlargest(3, "cells")[
+        "cell_type"
+    ]
     telling = {"T cell": "CD3", "B cell": "CD20", "macrophage": "CD68", "epithelial cell": "PanCK"}
     assert list(lights) == ["DAPI", *(telling[t] for t in common)]
     assert list(telling_channels(summary, ("CD20",), {})) == ["CD20"]
@@ -125,12 +151,24 @@ def test_composite():
 def test_tissue(summary, tissue, with_image):
     labels = tissue.labels["fov1"]
     rows = tissue.frame[tissue.frame["fov"] == "fov1"]
-    image = Fov("fov1", np.random.default_rng(0).poisson(3, (3, *labels.shape)), ("DAPI", "CD3", "PanCK")) if with_image else None
+    image = (
+        Fov(
+            "fov1",
+            np.random.default_rng(0).poisson(3, (3, *labels.shape)),
+            ("DAPI", "CD3", "PanCK"),
+        )
+        if with_image
+        else None
+    )
     types = ["T cell"] * len(rows)
-    drawn = tissue_picture(Segmented("fov1", labels, 0.5, image), rows["label"].to_numpy(), types, summary)
+    drawn = tissue_picture(
+        Segmented("fov1", labels, 0.5, image), rows["label"].to_numpy(), types, summary
+    )
     assert len(drawn.axes) == 1 + with_image
     assert [t.get_text() for t in drawn.axes[0].texts] == ["  10 µm"]
-    assert [t.get_text() for t in drawn.legends[0].get_texts()] == summary.types["cell_type"].tolist()
+    assert [t.get_text() for t in drawn.legends[0].get_texts()] == summary.types[
+        "cell_type"
+    ].tolist()
     if with_image:
         names = [t.get_text() for t in drawn.axes[1].get_legend().get_texts()]
         assert names[0] == "DAPI"
@@ -143,6 +181,8 @@ def test_tissue_of_any_shape(summary, shape):
     image = Fov("f", np.ones((2, *shape), np.uint8), ("DAPI", "CD3"))
     one = Segmented("f", np.ones(shape, np.uint16), 0.5, image)
     drawn = tissue_picture(one, np.array([1]), ["T cell"], summary)
-    assert figures.png(drawn).startswith(b"\x89PNG")  # a layout that does not fit is a warning, and so an error
+    assert figures.png(drawn).startswith(
+        b"\x89PNG"
+    )  # a layout that does not fit is a warning, and so an error
     below = drawn.axes[0].get_position().y0 > drawn.axes[1].get_position().y1
     assert below == (shape[1] > shape[0])

@@ -11,13 +11,25 @@ from panimbus.render.palette import _FURTHER, type_colours
 # Machado, Oliveira and Fernandes 2009, severity 1, for linear RGB
 VISIONS = {
     "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
 }
 COMMON = (
-    "CD4 T cell", "CD8 T cell", "B cell", "plasma cell", "macrophage", "neutrophil", "epithelial cell", "endothelial cell",
-    "fibroblast", "smooth muscle or myofibroblast",
+    "CD4 T cell", "CD8 T cell", "B cell", "plasma cell", "macrophage", "neutrophil",
+    "epithelial cell", "endothelial cell", "fibroblast", "smooth muscle or myofibroblast",
 )  # fmt: skip
 SHIPPED = tuple(t.name for t in default_rules().types)
 
@@ -37,8 +49,12 @@ def closest(colours, vision):
 def test_shipped_types_can_be_told_apart(vision):
     """Okabe and Ito's seven colours, for comparison: 21.7, 12.2, 11.6 and 10.9."""
     colours = type_colours([*SHIPPED, UNASSIGNED, NOT_TYPED])
-    assert closest([colours[n] for n in (*COMMON, UNASSIGNED)], vision) > (21 if vision == "normal" else 15.5)
-    assert closest([colours[n] for n in (*SHIPPED, UNASSIGNED)], vision) > (14 if vision == "normal" else 9.9)
+    assert closest([colours[n] for n in (*COMMON, UNASSIGNED)], vision) > (
+        21 if vision == "normal" else 15.5
+    )
+    assert closest([colours[n] for n in (*SHIPPED, UNASSIGNED)], vision) > (
+        14 if vision == "normal" else 9.9
+    )
     assert closest([*colours.values(), (255, 255, 255)], vision) > 5
 
 

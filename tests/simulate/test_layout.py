@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.segmentation import find_boundaries
 
-from panimbus.simulate.layout import OBSERVATIONS, REGIONS, _shift, border, make_layout, observe, smooth_noise
+from panimbus.simulate.layout import (
+    OBSERVATIONS,
+    REGIONS,
+    _shift,
+    border,
+    make_layout,
+    observe,
+    smooth_noise,
+)
 
 UNIFORM = np.full((len(REGIONS), 3), 1 / 3)
 
@@ -50,7 +58,9 @@ def test_empty_region_has_no_cells():
 
 def test_border_is_skimages_inner_boundary():
     cells = layout().cells
-    np.testing.assert_array_equal(border(cells), find_boundaries(cells, mode="inner", connectivity=1))
+    np.testing.assert_array_equal(
+        border(cells), find_boundaries(cells, mode="inner", connectivity=1)
+    )
 
 
 @pytest.mark.parametrize("mode", OBSERVATIONS)
@@ -76,7 +86,9 @@ def test_unknown_observation_lists_the_known():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10_000), st.floats(1, 60), st.tuples(st.integers(16, 70), st.integers(16, 70)))
+@given(
+    st.integers(0, 10_000), st.floats(1, 60), st.tuples(st.integers(16, 70), st.integers(16, 70))
+)
 def test_smooth_noise_has_its_shape_and_scale(seed, scale, shape):
     noise = smooth_noise(shape, scale, np.random.default_rng(seed))
     assert noise.shape == shape

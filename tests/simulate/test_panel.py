@@ -7,7 +7,9 @@ from panimbus.simulate import DEMO_PANEL, TWELVE_TYPES, simulate_tissue
 from panimbus.simulate.layout import REGIONS
 
 
-@pytest.mark.parametrize(("panel", "types", "markers"), [(DEMO_PANEL, 8, 11), (TWELVE_TYPES, 12, 17)])
+@pytest.mark.parametrize(
+    ("panel", "types", "markers"), [(DEMO_PANEL, 8, 11), (TWELVE_TYPES, 12, 17)]
+)
 def test_panels_are_consistent(panel, types, markers):
     assert len(panel.types) == len(set(panel.types)) == types
     assert panel.composition.shape == (len(REGIONS), types)

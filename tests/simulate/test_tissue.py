@@ -1,4 +1,5 @@
-"""Simulated tissue: deterministic, truth that agrees with the pixels, and confounders that raise what they should."""
+"""Simulated tissue: deterministic, truth that agrees with the pixels, and confounders that raise
+what they should."""
 
 from dataclasses import replace
 
@@ -15,7 +16,14 @@ from panimbus.simulate.tissue import NEGATIVE, POSITIVE, find_owners, image_mark
 @pytest.fixture(scope="module")
 def layout():
     composition = np.full((len(REGIONS), 2), 0.5)
-    return make_layout((180, 180), 0.5, np.random.default_rng(1), composition=composition, kinds=("mixed",), clustering=0)
+    return make_layout(
+        (180, 180),
+        0.5,
+        np.random.default_rng(1),
+        composition=composition,
+        kinds=("mixed",),
+        clustering=0,
+    )
 
 
 PLAIN = Marker("m", (1.0, 0.0), (1.0, 0.0), "membrane", spread=0.2)
@@ -23,7 +31,13 @@ PLAIN = Marker("m", (1.0, 0.0), (1.0, 0.0), "membrane", spread=0.2)
 
 def cell_means(tissue):
     area = np.bincount(tissue.labels.ravel())
-    return np.stack([np.bincount(tissue.labels.ravel(), p.ravel(), len(area))[1:] / area[1:] for p in tissue.image], 1)
+    return np.stack(
+        [
+            np.bincount(tissue.labels.ravel(), p.ravel(), len(area))[1:] / area[1:]
+            for p in tissue.image
+        ],
+        1,
+    )
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -32,7 +46,9 @@ def test_same_seed_same_tissue(platform):
     np.testing.assert_array_equal(a.image, b.image)
     np.testing.assert_array_equal(a.labels, b.labels)
     np.testing.assert_array_equal(a.truth, b.truth)
-    assert not np.array_equal(a.image, simulate_tissue((96, 96), panel=3, seed=6, platform=platform).image)
+    assert not np.array_equal(
+        a.image, simulate_tissue((96, 96), panel=3, seed=6, platform=platform).image
+    )
 
 
 @pytest.mark.parametrize(("platform", "mpp"), [("codex", 0.5), ("mibi", 0.5), ("imc", 1.0)])
@@ -76,7 +92,9 @@ def test_nothing_is_positive_in_a_channel_nobody_carries():
     assert t.image.any()
 
 
-@pytest.mark.parametrize("confounder", [{"baseline": 0.3}, {"haze": 0.4}, {"background": 0.3}, {"crosstalk": (0.0, 0.4)}])
+@pytest.mark.parametrize(
+    "confounder", [{"baseline": 0.3}, {"haze": 0.4}, {"background": 0.3}, {"crosstalk": (0.0, 0.4)}]
+)
 def test_non_specific_signal_raises_negatives(layout, confounder):
     clean = stain(layout, PLAIN, np.random.default_rng(0))
     dirty = stain(layout, replace(PLAIN, **confounder), np.random.default_rng(0))
@@ -107,7 +125,10 @@ def test_patterns_are_where_they_say(layout):
     nuclear = pattern_map(layout, "nuclear", rng)
     assert nuclear[layout.nuclei].mean() > 3 * nuclear[(layout.cells > 0) & ~layout.nuclei].mean()
     membrane = pattern_map(layout, "membrane", rng)
-    assert membrane[layout.cells > 0][layout.depth[layout.cells > 0] < 0.6].mean() > 1.5 * membrane[layout.core > 0.8].mean()
+    assert (
+        membrane[layout.cells > 0][layout.depth[layout.cells > 0] < 0.6].mean()
+        > 1.5 * membrane[layout.core > 0.8].mean()
+    )
     with pytest.raises(ValueError, match="granular"):
         pattern_map(layout, "sparkly", rng)
 
@@ -115,7 +136,10 @@ def test_patterns_are_where_they_say(layout):
 def test_blur_spills_over_to_neighbours(layout):
     s = stain(layout, PLAIN, np.random.default_rng(0))
     negative = ~s.positive[layout.cells] & (layout.cells > 0)
-    spill = [expect(s, Optics(blur=b), 0.5, np.random.default_rng(0))[1][negative].mean() for b in (0.2, 0.6, 1.2)]
+    spill = [
+        expect(s, Optics(blur=b), 0.5, np.random.default_rng(0))[1][negative].mean()
+        for b in (0.2, 0.6, 1.2)
+    ]
     assert spill[0] < spill[1] < spill[2]
 
 
@@ -137,7 +161,12 @@ def test_hot_pixels_denoising_and_grey_levels():
     lone = detect(flat, Optics("mibi", counts=1), 0.5, np.random.default_rng(1))
     kept = detect(flat, Optics("mibi", counts=1, denoise=True), 0.5, np.random.default_rng(1))
     assert kept.sum() < 0.7 * lone.sum()
-    eight_bit = detect(np.linspace(0, 1, 40000, dtype=np.float32).reshape(200, 200), Optics("codex", levels=60), 0.5, rng)
+    eight_bit = detect(
+        np.linspace(0, 1, 40000, dtype=np.float32).reshape(200, 200),
+        Optics("codex", levels=60),
+        0.5,
+        rng,
+    )
     assert 55 <= np.percentile(eight_bit, 99.9) <= 65
 
 
@@ -151,8 +180,12 @@ def test_subtraction_clips(layout):
 def test_too_few_counts_are_uncertain_not_negative(layout):
     owners = find_owners(layout.cells, layout.cells)
     rng = np.random.default_rng(0)
-    _, dim, carried = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=0.003), rng=rng)
-    _, bright, _ = image_marker(layout, layout.cells, owners, PLAIN, Optics("mibi", counts=5.0), rng=rng)
+    _, dim, carried = image_marker(
+        layout, layout.cells, owners, PLAIN, Optics("mibi", counts=0.003), rng=rng
+    )
+    _, bright, _ = image_marker(
+        layout, layout.cells, owners, PLAIN, Optics("mibi", counts=5.0), rng=rng
+    )
     assert (dim == POSITIVE).sum() < 0.05 * (bright == POSITIVE).sum()
     carriers = layout.types[1:] == 0
     assert not (dim[1:][carriers] == NEGATIVE).any()
@@ -161,7 +194,11 @@ def test_too_few_counts_are_uncertain_not_negative(layout):
 
 def test_a_label_on_two_unlike_cells_is_uncertain(layout):
     s = stain(layout, PLAIN, np.random.default_rng(0))
-    right = (layout.cells[:, 1:] != layout.cells[:, :-1]) & (layout.cells[:, 1:] > 0) & (layout.cells[:, :-1] > 0)
+    right = (
+        (layout.cells[:, 1:] != layout.cells[:, :-1])
+        & (layout.cells[:, 1:] > 0)
+        & (layout.cells[:, :-1] > 0)
+    )
     merged = None
     area = np.bincount(layout.cells.ravel())
     for y, x in zip(*np.nonzero(right), strict=True):
@@ -171,14 +208,23 @@ def test_a_label_on_two_unlike_cells_is_uncertain(layout):
             break
     assert merged is not None
     _, truth, _ = image_marker(
-        layout, merged, find_owners(merged, layout.cells), PLAIN, Optics("codex", counts=500), rng=np.random.default_rng(0)
+        layout,
+        merged,
+        find_owners(merged, layout.cells),
+        PLAIN,
+        Optics("codex", counts=500),
+        rng=np.random.default_rng(0),
     )
     assert truth[a] == -1
 
 
 def test_random_markers_go_from_none_to_all():
     rng = np.random.default_rng(0)
-    carriers = [sum(v > 0 for v in draw_marker("m", 6, rng, platform).level) for platform in PLATFORMS for _ in range(60)]
+    carriers = [
+        sum(v > 0 for v in draw_marker("m", 6, rng, platform).level)
+        for platform in PLATFORMS
+        for _ in range(60)
+    ]
     assert min(carriers) == 0
     assert max(carriers) == 6
     assert np.median(carriers) < 4

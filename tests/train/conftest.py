@@ -11,7 +11,8 @@ from panimbus.data.store import DatasetInfo, Example, StoreInfo
 
 @dataclass
 class FakeStore:
-    """Tiles of random cells; a positive cell is bright. What `panimbus.train` needs of a store, and no file."""
+    """Tiles of random cells; a positive cell is bright. What `panimbus.train` needs of a store, and
+    no file."""
 
     tile: int = 64
     extra: tuple = ()
@@ -43,10 +44,22 @@ class FakeStore:
                     for marker in self.markers:
                         example = self.made(rng, dataset, marker, f"{split}{k}")
                         known = int((example.target >= 0).sum())
-                        rows.append((dataset, example.fov, "", split, marker, "", known, int((example.target > 0.5).sum())))
+                        rows.append(
+                            (
+                                dataset,
+                                example.fov,
+                                "",
+                                split,
+                                marker,
+                                "",
+                                known,
+                                int((example.target > 0.5).sum()),
+                            )
+                        )
                         self.tiles.append(example)
         self.examples = pd.DataFrame(
-            rows, columns=["dataset", "fov", "patient", "split", "marker", "tissue", "known", "positive"]
+            rows,
+            columns=["dataset", "fov", "patient", "split", "marker", "tissue", "known", "positive"],
         )
 
     def made(self, rng, dataset, marker, fov):
@@ -65,10 +78,24 @@ class FakeStore:
         mean = np.array([image[index == c].mean() for c in range(k)], np.float32)
         target = np.where(rng.random(k) < self.flip, ~positive, positive).astype(np.float32)
         target[rng.random(k) < 0.1] = -1
-        stats = {f"q{q:02d}": float(np.percentile(mean, q)) for q in range(1, 100)} | {"outside": 0.05}
+        stats = {f"q{q:02d}": float(np.percentile(mean, q)) for q in range(1, 100)} | {
+            "outside": 0.05
+        }
         extra = rng.random((len(self.extra), s, s)).astype(np.float32)
         share = np.ones(k, np.float32)
-        return Example(image, extra, index, ids[1:].astype(np.int64), target, mean, share, stats, dataset, marker, fov)
+        return Example(
+            image,
+            extra,
+            index,
+            ids[1:].astype(np.int64),
+            target,
+            mean,
+            share,
+            stats,
+            dataset,
+            marker,
+            fov,
+        )
 
     def read(self, row):
         return self.tiles[row]
@@ -77,7 +104,14 @@ class FakeStore:
         mine = self.examples["known"].to_numpy() > 0
         out = (self.examples["dataset"] == leave_out).to_numpy()
         here = (self.examples["split"] == split).to_numpy()
-        return np.flatnonzero(mine & (out | (here & (split == "test") & (leave_out is None)) if split == "test" else here & ~out))
+        return np.flatnonzero(
+            mine
+            & (
+                out | (here & (split == "test") & (leave_out is None))
+                if split == "test"
+                else here & ~out
+            )
+        )
 
 
 TINY = {

@@ -21,7 +21,12 @@ CARDS = {
         "stats": ("q10", "q50", "q90", "outside"),
         "calibration": {"b": (1.5, -0.5)},
     },
-    "one view": {"architecture": "compact_unet", "settings": {"widths": (4,)}, "planes": ("image", "interior"), "tta": "none"},
+    "one view": {
+        "architecture": "compact_unet",
+        "settings": {"widths": (4,)},
+        "planes": ("image", "interior"),
+        "tta": "none",
+    },
     "valid": {
         "architecture": "paper_unet",
         "settings": {"depth": 2, "root": 2},
@@ -35,7 +40,9 @@ CARDS = {
 def files(request, tmp_path):
     torch.manual_seed(1)
     torch.set_num_threads(1)
-    card = ModelCard(name=request.param.replace(" ", "-"), mpp=1.0, percentile=99.5, **CARDS[request.param])
+    card = ModelCard(
+        name=request.param.replace(" ", "-"), mpp=1.0, percentile=99.5, **CARDS[request.param]
+    )
     net = build(card)
     with torch.no_grad():
         for layer in net.modules():
@@ -58,13 +65,20 @@ def test_scores_are_those_of_predict(files, make_tissue, shape, mpp, monkeypatch
     settings = PredictSettings(precision="float32", device="cpu", threads=1)
     table = predict(fovs, model=files.onnx, settings=settings)
     obs = table.obs.reset_index(drop=True)
-    calls = pd.concat([obs.assign(channel=c) for c in ("a", "b")]).sample(frac=0.7, random_state=0).reset_index(drop=True)
+    calls = (
+        pd.concat([obs.assign(channel=c) for c in ("a", "b")])
+        .sample(frac=0.7, random_state=0)
+        .reset_index(drop=True)
+    )
     calls = calls.rename(columns={"fov_id": "fov"}).assign(fov=lambda t: t["fov"].astype(str))
     net, card = load_torch(files.safetensors)
     dataset = read_dataset(fovs, ("a", "b"), card)
     scores = score_calls(net, card, calls, dataset).scores()
     expected = [
-        table.X[(table.obs["fov_id"] == r.fov) & (table.obs["cell_id"] == r.cell_id), table.var_names == r.channel][0]
+        table.X[
+            (table.obs["fov_id"] == r.fov) & (table.obs["cell_id"] == r.cell_id),
+            table.var_names == r.channel,
+        ][0]
         for r in calls.itertuples()
     ]
     np.testing.assert_allclose(scores, expected, atol=2e-5)

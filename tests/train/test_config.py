@@ -14,9 +14,19 @@ def test_every_preset_loads():
 
 def test_the_papers_numbers():
     c = load_config("paper")
-    assert (c.stages.naive, c.stages.robust, c.stages.percentile, c.stages.keep) == (300_000, 100_000, (85, 85), 0.99)
+    assert (c.stages.naive, c.stages.robust, c.stages.percentile, c.stages.keep) == (
+        300_000,
+        100_000,
+        (85, 85),
+        0.99,
+    )
     assert (c.stages.high, c.stages.low) == (0.9, 0.1)
-    assert (c.optimiser.kind, c.optimiser.rate, c.optimiser.weight_decay, c.optimiser.clip) == ("adam", 3e-4, 1e-3, 1)
+    assert (c.optimiser.kind, c.optimiser.rate, c.optimiser.weight_decay, c.optimiser.clip) == (
+        "adam",
+        3e-4,
+        1e-3,
+        1,
+    )
     assert (c.data.batch, c.data.crop, c.loss.smoothing, c.loss.cell) == (16, 512, 0.05, 0)
     card = c.card(mpp=1.0, percentile=99.9, over="all")
     assert (card.settings.depth, card.settings.root) == (5, 64)
@@ -26,24 +36,37 @@ def test_the_default_models_recipe():
     c = load_config("default")
     shipped = {"widths": (16, 32, 64, 96), "blocks": 1, "unshuffle": 2, "norm": False}
     assert c.card(mpp=1.0, percentile=99.9, over="all").settings.model_dump() == shipped
-    assert (c.optimiser.rate, c.optimiser.ema, c.augment.normaliser, c.data.statistics) == (1.5e-3, 0.998, 0.35, "tile")
+    assert (c.optimiser.rate, c.optimiser.ema, c.augment.normaliser, c.data.statistics) == (
+        1.5e-3,
+        0.998,
+        0.35,
+        "tile",
+    )
 
 
 def test_a_file_extends_a_preset(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('extends = "small"\nname = "mine"\n[stages]\nnaive = 5\n')
     c = load_config(path)
-    assert (c.name, c.stages.naive, c.stages.robust) == ("mine", 5, load_config("small").stages.robust)
+    assert (c.name, c.stages.naive, c.stages.robust) == (
+        "mine",
+        5,
+        load_config("small").stages.robust,
+    )
 
 
 def test_another_architecture_does_not_inherit_settings():
-    c = make_config({"extends": "small", "net": {"architecture": "paper_unet", "stats": []}}, source="x")
+    c = make_config(
+        {"extends": "small", "net": {"architecture": "paper_unet", "stats": []}}, source="x"
+    )
     assert c.net.settings == {}
 
 
 def test_all_problems_are_told_at_once(tmp_path):
     path = tmp_path / "bad.toml"
-    path.write_text('[data]\nbatch = 0\ncorp = 5\n[net]\narchitecture = "unet"\n[optimiser]\nrate = -1\n')
+    path.write_text(
+        '[data]\nbatch = 0\ncorp = 5\n[net]\narchitecture = "unet"\n[optimiser]\nrate = -1\n'
+    )
     with pytest.raises(ReadError) as error:
         load_config(path)
     for words in ("data.batch", "data.corp", "net.architecture", "optimiser.rate"):
@@ -53,13 +76,25 @@ def test_all_problems_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"data": {"crop": 100}, "net": {"settings": {"widths": [8, 8, 8]}}}, "no multiple of the net's stride, 8"),
+        (
+            {"data": {"crop": 100}, "net": {"settings": {"widths": [8, 8, 8]}}},
+            "no multiple of the net's stride, 8",
+        ),
         ({"net": {"planes": ["image", "imago"]}}, "imago"),
         ({"net": {"stats": ["q100"]}}, "q100"),
         ({"loss": {"pixel": 0}}, "both 0"),
         ({"stages": {"naive": 0}}, "both 0"),
-        ({"stages": {"percentile": [50, 101]}}, "stages.percentile.1"),  # else the second stage would fail, days later
-        ({"net": {"architecture": "paper_unet", "padding": "valid", "stats": []}, "data": {"crop": 160}}, "leaves nothing"),
+        (
+            {"stages": {"percentile": [50, 101]}},
+            "stages.percentile.1",
+        ),  # else the second stage would fail, days later
+        (
+            {
+                "net": {"architecture": "paper_unet", "padding": "valid", "stats": []},
+                "data": {"crop": 160},
+            },
+            "leaves nothing",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together(data, words):

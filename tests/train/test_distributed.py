@@ -1,4 +1,5 @@
-"""Two processes under torchrun take the step that one takes with the same batch; they share the noise rules."""
+"""Two processes under torchrun take the step that one takes with the same batch; they share the
+noise rules."""
 
 import subprocess
 import sys
@@ -15,9 +16,18 @@ from panimbus.train.loop import train  # noqa: E402
 HERE = Path(__file__).parent
 NETS = {
     "compact": {},
-    "paper": {"architecture": "paper_unet", "settings": {"depth": 2, "root": 4}, "stats": [], "frozen_norm": True},
+    "paper": {
+        "architecture": "paper_unet",
+        "settings": {"depth": 2, "root": 4},
+        "stats": [],
+        "frozen_norm": True,
+    },
 }
-STEPS = {"stages": {"naive": 3, "robust": 3}, "check": {"every": 3, "pictures": 0}, "loss": {"weighting": "pixel", "f1": 1.0}}
+STEPS = {
+    "stages": {"naive": 3, "robust": 3},
+    "check": {"every": 3, "pictures": 0},
+    "loss": {"weighting": "pixel", "f1": 1.0},
+}
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, {here!r})
@@ -38,8 +48,16 @@ def two_processes(tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
     script = out / "script.py"
     script.write_text(SCRIPT.format(here=str(HERE), out=str(out)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=300)  # noqa: RUF100, S603
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
@@ -50,10 +68,14 @@ def test_two_processes_take_the_same_steps_as_one(two_processes, tiny, fake_stor
     torch.set_num_threads(1)
     train(tiny(**STEPS, net=NETS[name]), fake_store(shares=(0.5, 0.5)), tmp_path)
     torch.set_num_threads(before)
-    one, two = (torch.load(p / "last.pt", weights_only=True) for p in (tmp_path, two_processes / name))
+    one, two = (
+        torch.load(p / "last.pt", weights_only=True) for p in (tmp_path, two_processes / name)
+    )
     for key, value in one["net"].items():
         torch.testing.assert_close(two["net"][key], value, rtol=1e-5, atol=2e-6)
-    torch.testing.assert_close(two["threshold"], one["threshold"], rtol=1e-5, atol=1e-6, equal_nan=True)
+    torch.testing.assert_close(
+        two["threshold"], one["threshold"], rtol=1e-5, atol=1e-6, equal_nan=True
+    )
     assert two["best"] == pytest.approx(one["best"])
     assert (two_processes / name / "model.onnx").exists()
 

@@ -72,13 +72,22 @@ def test_groups_are_dataset_marker_and_class(tiny, fake_store):
 
 def test_weights(tiny, fake_store):
     store = fake_store()
-    by_cell, by_pixel = (made(tiny(loss={"weighting": w}), store).whole(0) for w in ("cell", "pixel"))
-    np.testing.assert_allclose(by_cell.weight, min(len(by_cell.target), 40) ** 0.5 / len(by_cell.target), rtol=1e-6)
+    by_cell, by_pixel = (
+        made(tiny(loss={"weighting": w}), store).whole(0) for w in ("cell", "pixel")
+    )
+    np.testing.assert_allclose(
+        by_cell.weight, min(len(by_cell.target), 40) ** 0.5 / len(by_cell.target), rtol=1e-6
+    )
     np.testing.assert_array_equal(by_pixel.weight, np.bincount(by_pixel.cells.ravel())[1:])
 
 
 def test_an_unpadded_net_is_asked_about_its_centre(tiny, fake_store):
-    net = {"architecture": "paper_unet", "settings": {"depth": 2, "root": 4}, "padding": "valid", "stats": []}
+    net = {
+        "architecture": "paper_unet",
+        "settings": {"depth": 2, "root": 4},
+        "padding": "valid",
+        "stats": [],
+    }
     examples = made(tiny(net=net), fake_store())
     item = examples[0, 0]
     assert item.planes.shape[1:] == (32, 32)

@@ -1,4 +1,5 @@
-"""Fine-tuning and recalibration on calls: they help where the operating point is wrong, and are refused where calls are noise."""
+"""Fine-tuning and recalibration on calls: they help where the operating point is wrong, and are
+refused where calls are noise."""
 
 import json
 
@@ -25,7 +26,8 @@ THRESHOLD = 0.3  # of the model, in units of the normaliser
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A net that says how far the mean of 3 x 3 pixels is above `THRESHOLD`, and can learn another."""
+    """A net that says how far the mean of 3 x 3 pixels is above `THRESHOLD`, and can learn
+    another."""
     torch.set_num_threads(1)
     card = ModelCard(
         name="simple", architecture="compact_unet", settings={"widths": (4,), "blocks": 0, "unshuffle": 1},
@@ -43,7 +45,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(make_tissue):
-    """``data(cut)``: two FOVs, and calls of 160 cells: positive from a brightness on, which ``cut`` says for each channel."""
+    """``data(cut)``: two FOVs, and calls of 160 cells: positive from a brightness on, which ``cut``
+    says for each channel."""
 
     def make(cuts, *, fovs=2, n=80, random=False):
         rng = np.random.default_rng(0)
@@ -57,7 +60,10 @@ def data(make_tissue):
             for c, (name, cut) in enumerate(cuts.items()):
                 ids = np.unique(labels[labels > 0])
                 says = rng.random(len(ids)) < 0.5 if random else bright[c, ids] > cut
-                rows += [(f"f{k}", i, name, "positive" if s else "negative") for i, s in zip(ids, says, strict=True)]
+                rows += [
+                    (f"f{k}", i, name, "positive" if s else "negative")
+                    for i, s in zip(ids, says, strict=True)
+                ]
         return found, check_calls(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
 
     return make
@@ -75,7 +81,12 @@ def judged(table, calls):
 def test_a_shifted_operating_point_is_learned(model, data, tmp_path, how):
     fovs, calls = data({"a": 0.6, "b": 0.55}, n=120 if how == "weights" else 80)
     settings = FinetuneSettings(how=how, steps=60, rate=0.03, pull=0.001)
-    found = finetune(fovs, calls.iloc[:: 1 if how == "weights" else 3].reset_index(drop=True), model=model, settings=settings)
+    found = finetune(
+        fovs,
+        calls.iloc[:: 1 if how == "weights" else 3].reset_index(drop=True),
+        model=model,
+        settings=settings,
+    )
     assert found.kept, found.verdict
     assert found.verdict.new.f1 > found.verdict.old.f1 + 0.1
     path = save(found, tmp_path / "out", command="panimbus finetune")
@@ -102,10 +113,16 @@ def test_a_shifted_operating_point_is_learned(model, data, tmp_path, how):
 @pytest.mark.parametrize("how", ["weights", "recalibrate", "markers"])
 def test_random_calls_leave_the_old_model(model, data, tmp_path, how):
     fovs, calls = data({"a": 0.5}, random=True)
-    found = finetune(fovs, calls, model=model, settings=FinetuneSettings(how=how, steps=20, rate=0.01))
+    found = finetune(
+        fovs, calls, model=model, settings=FinetuneSettings(how=how, steps=20, rate=0.01)
+    )
     assert not found.kept
     assert save(found, tmp_path / "out") is None
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["held_out.csv", "report.json", "report.md"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "held_out.csv",
+        "report.json",
+        "report.md",
+    ]
     assert "The old model stays" in (tmp_path / "out" / "report.md").read_text()
     assert "No model was written" in sentence(found)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["model"] is None
@@ -141,9 +158,13 @@ def test_a_recalibrated_model_can_be_recalibrated(model, data, tmp_path):
     quick = PredictSettings(threads=1, precision="float32")
     table = predict(fovs, model=new, settings=quick)
     at = [f"{r.fov}:{r.cell_id}" for r in calls.itertuples()]
-    scores = np.array([table[name, c].X[0, 0] for name, c in zip(at[:30], calls["channel"][:30], strict=True)])
+    scores = np.array(
+        [table[name, c].X[0, 0] for name, c in zip(at[:30], calls["channel"][:30], strict=True)]
+    )
     fitted = again.calls[["score_after"]].to_numpy()[:30, 0]
-    np.testing.assert_allclose(scores, fitted, atol=0.08)  # the held-out scores are of fits to four fifths
+    np.testing.assert_allclose(
+        scores, fitted, atol=0.08
+    )  # the held-out scores are of fits to four fifths
 
 
 def test_the_same_twice(model, data):
@@ -157,10 +178,16 @@ def test_the_same_twice(model, data):
 
 def test_held_out_calls_are_never_trained_on(model, data, monkeypatch):
     seen = []
-    monkeypatch.setattr("panimbus.train.finetune.train_on", lambda net, card, lessons, **_: seen.extend(lessons) or net)
+    monkeypatch.setattr(
+        "panimbus.train.finetune.train_on",
+        lambda net, card, lessons, **_: seen.extend(lessons) or net,
+    )
     fovs, calls = data({"a": 0.5})
     found = finetune(fovs, calls, model=model)
-    assert sorted(lesson.crop.row for lesson in seen) == np.flatnonzero(~found.calls["held_out"]).tolist()
+    assert (
+        sorted(lesson.crop.row for lesson in seen)
+        == np.flatnonzero(~found.calls["held_out"]).tolist()
+    )
     assert found.calls["score_after"].isna().equals(~found.calls["held_out"])
 
 
@@ -175,9 +202,17 @@ def test_likely_undetermined_and_several_annotators(model, data):
     calls.loc[:9, "call"] = "undetermined"
     calls.loc[10:19, "call"] = ["likely " + c for c in calls.loc[10:19, "call"]]
     second = calls.iloc[20:40].assign(annotator="bob")
-    found = finetune(fovs, check_calls(pd.concat([calls, second])), model=model, settings=FinetuneSettings(how="recalibrate"))
+    found = finetune(
+        fovs,
+        check_calls(pd.concat([calls, second])),
+        model=model,
+        settings=FinetuneSettings(how="recalibrate"),
+    )
     assert len(found.calls) == len(calls) - 10
-    assert set(found.notes) >= {"several annotators: their consensus was used", "10 undetermined calls are left out"}
+    assert set(found.notes) >= {
+        "several annotators: their consensus was used",
+        "10 undetermined calls are left out",
+    }
     assert "undetermined" in markdown(found, None)
 
 

@@ -1,4 +1,5 @@
-"""The guard: what is held out, and when a changed model counts as better; recalibration as a fit with two unknowns."""
+"""The guard: what is held out, and when a changed model counts as better; recalibration as a fit
+with two unknowns."""
 
 import numpy as np
 import pytest
@@ -67,8 +68,12 @@ def test_figures_are_scikit_learns():
     assert mine.f1 == pytest.approx(sk.f1_score(truth, called, sample_weight=w))
     assert mine.precision == pytest.approx(sk.precision_score(truth, called, sample_weight=w))
     assert mine.recall == pytest.approx(sk.recall_score(truth, called, sample_weight=w))
-    assert mine.balanced_accuracy == pytest.approx(sk.balanced_accuracy_score(truth, called, sample_weight=w))
-    assert mine.log_loss == pytest.approx(sk.log_loss(truth, np.clip(scores, 1e-4, 1 - 1e-4), sample_weight=w))
+    assert mine.balanced_accuracy == pytest.approx(
+        sk.balanced_accuracy_score(truth, called, sample_weight=w)
+    )
+    assert mine.log_loss == pytest.approx(
+        sk.log_loss(truth, np.clip(scores, 1e-4, 1 - 1e-4), sample_weight=w)
+    )
 
 
 @pytest.fixture
@@ -93,9 +98,12 @@ def test_better_is_better(held):
 
 @pytest.mark.parametrize("everything", [0.0, 0.5, 1.0])
 def test_one_answer_for_all_is_not_better(held, everything):
-    """All positive has a fair F1 where half is positive, all undecided a fair log loss where the calls are noise."""
+    """All positive has a fair F1 where half is positive, all undecided a fair log loss where the
+    calls are noise."""
     rng = np.random.default_rng(2)
-    truth = (rng.random(150) < 0.6).astype(float)  # calls at random: the old model can only be wrong
+    truth = (rng.random(150) < 0.6).astype(
+        float
+    )  # calls at random: the old model can only be wrong
     assert not compare(held[0], np.full(150, everything), truth, units=held[3]).better
 
 
@@ -120,7 +128,9 @@ def test_calls_of_one_cell_are_drawn_together(held):
 
 def cells(rng, n, pixels=30):
     """Logits of the pixels of cells, spread around a value each."""
-    return CellLogits.of([rng.normal(2.5 * rng.standard_normal(), 0.5, (2, pixels)) for _ in range(n)])
+    return CellLogits.of(
+        [rng.normal(2.5 * rng.standard_normal(), 0.5, (2, pixels)) for _ in range(n)]
+    )
 
 
 def test_scores_are_means_of_pixels():
@@ -169,7 +179,9 @@ def test_markers_are_drawn_towards_the_common_correction():
     assert found["a"][1] < -1
     assert found["b"][1] > -0.7
     common = fit(logits, truth)
-    assert fit(logits.only(marker == "c"), np.zeros(0), Prior(1, 1, common)) == pytest.approx(common)
+    assert fit(logits.only(marker == "c"), np.zeros(0), Prior(1, 1, common)) == pytest.approx(
+        common
+    )
 
 
 corrections = st.tuples(st.floats(0.3, 3), st.floats(-2, 2))
@@ -181,5 +193,7 @@ def test_corrections_compose(z, marker, common):
     wanted = apply(apply(z, marker), common)
     assert apply(z, after(marker, common)) == pytest.approx(wanted, abs=1e-9)
     assert apply(z, combined({"m": marker}, {"m": common})["m"]) == pytest.approx(wanted, abs=1e-9)
-    assert apply(apply(z, common), behind({"m": marker}, common)["m"]) == pytest.approx(wanted, abs=1e-9)
+    assert apply(apply(z, common), behind({"m": marker}, common)["m"]) == pytest.approx(
+        wanted, abs=1e-9
+    )
     assert combined({}, {"m": common}) == {"m": pytest.approx(common)}

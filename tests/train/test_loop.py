@@ -1,4 +1,5 @@
-"""Training runs of a second: they learn, they go on exactly where they were killed, they refuse what is not theirs."""
+"""Training runs of a second: they learn, they go on exactly where they were killed, they refuse
+what is not theirs."""
 
 import importlib.util
 import json
@@ -20,7 +21,9 @@ from panimbus.model.weights import load_torch, read_card  # noqa: E402
 from panimbus.train.loop import train  # noqa: E402
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forks of a process with threads (Python 3.12 on)
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # forks of a process with threads (Python 3.12 on)
 
 
 @pytest.fixture(autouse=True)
@@ -82,10 +85,15 @@ def test_a_run_that_was_stopped_and_killed_ends_with_the_same_weights(tiny, fake
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(tiny(), fake_store(), whole)
     with pytest.raises(KeyboardInterrupt):  # between two checkpoints of the naive stage
-        train(tiny(), fake_store(), broken, lambda p: signal.raise_signal(signal.SIGINT) if p.step == 5 else None)
+        train(
+            tiny(),
+            fake_store(),
+            broken,
+            lambda p: signal.raise_signal(signal.SIGINT) if p.step == 5 else None,
+        )
     assert last(broken)["step"] == 3
     code = KILLED.format(here=str(HERE), step=17, out=str(broken))  # of the robust stage
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: RUF100, S603
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (broken / "result.json").exists()
     assert last(broken)["step"] == 15
@@ -109,7 +117,11 @@ def test_a_finished_run_is_not_done_again(tiny, fake_store, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(tiny, fake_store, tmp_path, workers):
-    short = {"stages": {"naive": 4, "robust": 2}, "check": {"pictures": 0}, "augment": {"elastic": 1.0}}
+    short = {
+        "stages": {"naive": 4, "robust": 2},
+        "check": {"pictures": 0},
+        "augment": {"elastic": 1.0},
+    }
     train(tiny(**short), fake_store(), tmp_path / "thread")
     train(tiny(**short, machine={"workers": workers}), fake_store(), tmp_path / "workers")
     assert equal(last(tmp_path / "thread")["net"], last(tmp_path / "workers")["net"])
@@ -119,13 +131,27 @@ def test_workers_change_nothing(tiny, fake_store, tmp_path, workers):
     "net",
     [
         {"architecture": "paper_unet", "settings": {"depth": 2, "root": 4}, "stats": []},
-        {"architecture": "paper_unet", "settings": {"depth": 2, "root": 4}, "stats": [], "padding": "valid"},
-        {"architecture": "paper_unet", "settings": {"depth": 2, "root": 4}, "stats": [], "frozen_norm": True},
+        {
+            "architecture": "paper_unet",
+            "settings": {"depth": 2, "root": 4},
+            "stats": [],
+            "padding": "valid",
+        },
+        {
+            "architecture": "paper_unet",
+            "settings": {"depth": 2, "root": 4},
+            "stats": [],
+            "frozen_norm": True,
+        },
         {"settings": {"widths": [8], "norm": True}, "stats": []},
     ],
 )
 def test_every_family_trains_in_the_same_loop(tiny, fake_store, tmp_path, net):
-    config = tiny(net=net, stages={"naive": 3, "robust": 2}, loss={"pixel": 1.0, "cell": 0.0, "weighting": "pixel"})
+    config = tiny(
+        net=net,
+        stages={"naive": 3, "robust": 2},
+        loss={"pixel": 1.0, "cell": 0.0, "weighting": "pixel"},
+    )
     result = train(config, fake_store(), tmp_path)
     assert 0 <= result["val_f1"] <= 1
     norms = {k: v for k, v in last(tmp_path)["net"].items() if k.endswith("running_mean")}
@@ -137,14 +163,19 @@ def test_the_model_of_a_run_predicts(tiny, fake_store, tmp_path, make_tissue):
 
     train(tiny(stages={"naive": 3, "robust": 0}), fake_store(), tmp_path)
     image, labels = make_tissue((60, 50), 20)
-    table = predict(from_array(image, labels, channels=["a", "b"], mpp=1.0), model=tmp_path / "model.safetensors")
+    table = predict(
+        from_array(image, labels, channels=["a", "b"], mpp=1.0),
+        model=tmp_path / "model.safetensors",
+    )
     assert table.X.shape == (len(np.unique(labels)) - 1, 2)
 
 
 def test_another_config_is_refused(tiny, fake_store, tmp_path):
     train(tiny(stages={"naive": 2, "robust": 0}), fake_store(), tmp_path)
     with pytest.raises(InputError, match=r"optimiser.rate: 0.005 -> 0.001, stages.naive: 2 -> 9"):
-        train(tiny(stages={"naive": 9, "robust": 0}, optimiser={"rate": 1e-3}), fake_store(), tmp_path)
+        train(
+            tiny(stages={"naive": 9, "robust": 0}, optimiser={"rate": 1e-3}), fake_store(), tmp_path
+        )
 
 
 def test_a_run_goes_on_that_began_before_there_was_a_setting(tiny, fake_store, tmp_path):
@@ -167,7 +198,9 @@ def test_another_store_is_refused(tiny, fake_store, tmp_path):
         train(tiny(stages={"naive": 2, "robust": 0}), fake_store(seed=1), tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "code", "other", "flipped", "no optimiser", "no tensor"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "text", "code", "other", "flipped", "no optimiser", "no tensor"]
+)
 def test_a_damaged_checkpoint(tiny, fake_store, tmp_path, damage):
     path = tmp_path / "last.pt"
     if damage == "cut":
@@ -219,5 +252,7 @@ def test_tensorboard(tiny, fake_store, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny, fake_store, tmp_path):
-    with pytest.raises(InputError, match=r"not a number any more at step 6[^$]*a smaller optimiser.rate"):
+    with pytest.raises(
+        InputError, match=r"not a number any more at step 6[^$]*a smaller optimiser.rate"
+    ):
         train(tiny(optimiser={"rate": 1e30}), fake_store(), tmp_path)

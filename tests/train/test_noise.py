@@ -9,12 +9,17 @@ from hypothesis.extra.numpy import arrays
 from panimbus.train import noise
 
 LOSSES = st.integers(1, 40).flatmap(
-    lambda n: st.tuples(arrays(np.float64, n, elements=st.floats(0, 10)), arrays(np.int64, n, elements=st.integers(0, 4)))
+    lambda n: st.tuples(
+        arrays(np.float64, n, elements=st.floats(0, 10)),
+        arrays(np.int64, n, elements=st.integers(0, 4)),
+    )
 )
 
 
 def test_a_group_starts_with_the_batch_and_then_moves_by_a_hundredth():
-    one = noise.moved_thresholds(noise.unseen(2), np.zeros(11, int), np.arange(11.0), percentile=85, keep=0.99)
+    one = noise.moved_thresholds(
+        noise.unseen(2), np.zeros(11, int), np.arange(11.0), percentile=85, keep=0.99
+    )
     assert one[0] == 8.5
     assert np.isnan(one[1])
     two = noise.moved_thresholds(one, np.zeros(11, int), np.zeros(11), percentile=85, keep=0.99)
@@ -23,17 +28,23 @@ def test_a_group_starts_with_the_batch_and_then_moves_by_a_hundredth():
 
 def test_groups_do_not_mix():
     group = np.array([0, 1, 0, 1, 0, 1])
-    moved = noise.moved_thresholds(noise.unseen(3), group, np.array([1.0, 100, 1, 200, 1, 300]), percentile=50, keep=0.99)
+    moved = noise.moved_thresholds(
+        noise.unseen(3), group, np.array([1.0, 100, 1, 200, 1, 300]), percentile=50, keep=0.99
+    )
     np.testing.assert_array_equal(moved, [1, 200, np.nan])
 
 
 @given(LOSSES, st.sampled_from([50, 85, 90]))
 def test_the_first_batch_keeps_about_the_percentile_of_each_group(cells, percentile):
     loss, group = cells
-    threshold = noise.moved_thresholds(noise.unseen(5), group, loss, percentile=percentile, keep=0.99)
+    threshold = noise.moved_thresholds(
+        noise.unseen(5), group, loss, percentile=percentile, keep=0.99
+    )
     kept = noise.small_loss(loss, group, threshold)
     for g in np.unique(group):
-        assert kept[group == g].sum() >= np.floor(percentile / 100 * ((group == g).sum() - 1)) + (percentile == 100)
+        assert kept[group == g].sum() >= np.floor(percentile / 100 * ((group == g).sum() - 1)) + (
+            percentile == 100
+        )
     assert kept[np.argmin(loss)]
 
 
@@ -62,7 +73,9 @@ def test_no_cells_move_nothing():
 
 def test_matched_high_confidence_is_strict_at_its_bounds():
     score, target = np.array([0.9, 0.91, 0.1, 0.09, 0.91, 0.09]), np.array([1.0, 1, 0, 0, 0, 1])
-    np.testing.assert_array_equal(noise.matched_confidence(score, target), [False, True, False, True, False, False])
+    np.testing.assert_array_equal(
+        noise.matched_confidence(score, target), [False, True, False, True, False, False]
+    )
 
 
 @given(arrays(np.bool_, 8), arrays(np.bool_, 8))

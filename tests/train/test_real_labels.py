@@ -35,7 +35,9 @@ def real() -> ModuleType:
 def test_readings_are_whole(real: ModuleType) -> None:
     with real.READINGS.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {r["dataset"] for r in rows} == {name for name, one in real.DATASETS.items() if not one.read_as}
+    assert {r["dataset"] for r in rows} == {
+        name for name, one in real.DATASETS.items() if not one.read_as
+    }
     for row in rows:
         pairs = [[float(v) for v in pair.split("/")] for pair in row["counts"].split()]
         assert len(pairs) == len(real.TOP)
@@ -53,7 +55,9 @@ def test_shares_are_the_readers_mean_made_to_fall(real: ModuleType, tmp_path: Pa
     first = ["13/13"] * 6 + ["6/12"] + ["0/13"] * 11
     second = ["13/13"] * 5 + ["0/13", "6.5/13"] + ["0/13"] * 11
     path = tmp_path / "readings.csv"
-    path.write_text(f"dataset,channel,reader,counts\nd,CD3,A,{' '.join(first)}\nd,CD3,B,{' '.join(second)}\n")
+    path.write_text(
+        f"dataset,channel,reader,counts\nd,CD3,A,{' '.join(first)}\nd,CD3,B,{' '.join(second)}\n"
+    )
     (share,) = real.shares(path).values()
     np.testing.assert_allclose(share, [1] * 5 + [0.5, 0.5] + [0] * 11)
 
@@ -74,18 +78,33 @@ def test_calls_are_of_cells_that_are_trained_on(real: ModuleType) -> None:
 
 
 @pytest.fixture
-def known(real: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[pd.DataFrame, np.ndarray]:
-    """Evidence of 2,000 cells in CD3, where only the brightest are positive, and in DNA; 300 calls; which are positive."""
+def known(
+    real: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Evidence of 2,000 cells in CD3, where only the brightest are positive, and in DNA; 300 calls;
+    which are positive."""
     rng = np.random.default_rng(0)
     bright = rng.uniform(-3, 0.5, 2000)
     positive = bright + 0.1 * rng.normal(size=2000) > -0.2
-    one = pd.DataFrame({"fov": "f", "cell_id": np.arange(2000), "channel": "vectra_inform/CD3", "bright": bright})
+    one = pd.DataFrame(
+        {"fov": "f", "cell_id": np.arange(2000), "channel": "vectra_inform/CD3", "bright": bright}
+    )
     for name in ("ladder", "score", "before"):
-        one[name] = np.clip(2 * bright + 3 + rng.normal(size=2000), -3.9, 3.9)  # the border they see is too low
-    every = pd.concat([one, one.assign(channel="vectra_inform/DAPI", ladder=3.9)], ignore_index=True)
-    monkeypatch.setattr(real, "evidence", lambda name, run, data: every if name == "vectra_inform" else every.iloc[:0])
+        one[name] = np.clip(
+            2 * bright + 3 + rng.normal(size=2000), -3.9, 3.9
+        )  # the border they see is too low
+    every = pd.concat(
+        [one, one.assign(channel="vectra_inform/DAPI", ladder=3.9)], ignore_index=True
+    )
+    monkeypatch.setattr(
+        real,
+        "evidence",
+        lambda name, run, data: every if name == "vectra_inform" else every.iloc[:0],
+    )
     cells = rng.choice(2000, 300, replace=False)
-    calls = pd.DataFrame({"dataset": "vectra_inform", "fov": "f", "channel": "CD3", "cell_id": cells})
+    calls = pd.DataFrame(
+        {"dataset": "vectra_inform", "fov": "f", "channel": "CD3", "cell_id": cells}
+    )
     calls["call"] = np.where(positive[cells], "positive", "negative")
     calls.loc[0, "call"] = "undetermined"
     path = tmp_path / "cell_calls.csv"
@@ -94,7 +113,9 @@ def known(real: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return every, positive
 
 
-def test_labels_follow_the_calls(real: ModuleType, known: tuple[pd.DataFrame, np.ndarray], tmp_path: Path) -> None:
+def test_labels_follow_the_calls(
+    real: ModuleType, known: tuple[pd.DataFrame, np.ndarray], tmp_path: Path
+) -> None:
     every, positive = known
     found = real.targets("vectra_inform", real.chances(real.read(tmp_path, tmp_path)))
     assert list(found) == ["CD3", "DAPI"]
@@ -104,7 +125,9 @@ def test_labels_follow_the_calls(real: ModuleType, known: tuple[pd.DataFrame, np
     assert ((found["CD3"] == 1) == positive)[sure].mean() > 0.95
     calls = pd.read_csv(real.CALLS)
     of = {"positive": 1, "negative": 0, "undetermined": -1}
-    assert found["CD3"][calls["cell_id"]].tolist() == [of[c] for c in calls["call"]]  # a call is the label
+    assert found["CD3"][calls["cell_id"]].tolist() == [
+        of[c] for c in calls["call"]
+    ]  # a call is the label
     assert set(found["DAPI"].tolist()) == {1}  # a nuclear channel goes by its ladder
     alone = real.targets("vectra_inform", real.read(tmp_path, tmp_path))
     sure = alone["CD3"] >= 0
@@ -114,7 +137,11 @@ def test_labels_follow_the_calls(real: ModuleType, known: tuple[pd.DataFrame, np
 
 def test_nuclei_of_ten_discs(real: ModuleType) -> None:
     y, x = np.mgrid[:120, :260]
-    stain = sum(100.0 * np.exp(-((((y - cy) ** 2 + (x - cx) ** 2) / 40) ** 2)) for cy in (35, 85) for cx in range(30, 260, 50))
+    stain = sum(
+        100.0 * np.exp(-((((y - cy) ** 2 + (x - cx) ** 2) / 40) ** 2))
+        for cy in (35, 85)
+        for cx in range(30, 260, 50)
+    )
     labels = real.nuclei(stain + 1, 0.5)
     assert labels.max() == 10
     assert len({int(labels[cy, cx]) for cy in (35, 85) for cx in range(30, 260, 50)} - {0}) == 10
@@ -133,7 +160,15 @@ def field(real: ModuleType) -> object:
         image[1][box] = 0.5
     mean = image[:, ::8, ::10].reshape(2, 40)
     truth = np.stack([np.arange(40) < 10, np.ones(40, bool)]).astype(np.int8)
-    return real.Field(image, index, mean, np.zeros(2, np.float32), truth, ("CD3", "DNA"), np.array([0, 1], np.float32))
+    return real.Field(
+        image,
+        index,
+        mean,
+        np.zeros(2, np.float32),
+        truth,
+        ("CD3", "DNA"),
+        np.array([0, 1], np.float32),
+    )
 
 
 def test_hazed_field(real: ModuleType, field: object) -> None:
@@ -146,7 +181,12 @@ def test_hazed_field(real: ModuleType, field: object) -> None:
         shown = np.bincount(out.index.ravel() + 1, out.image[0].ravel())[1:] / 36
         np.testing.assert_allclose(shown, out.mean[0], atol=4e-3)  # pixels and means tell the same
     assert (
-        real.hazed(real.Field(**{**vars(field), "truth": np.ones((2, 40), np.int8)}), ("DNA",), np.random.default_rng(0)) is None
+        real.hazed(
+            real.Field(**{**vars(field), "truth": np.ones((2, 40), np.int8)}),
+            ("DNA",),
+            np.random.default_rng(0),
+        )
+        is None
     )
 
 
@@ -159,13 +199,17 @@ def test_softened_nuclear_channels(real: ModuleType, field: object) -> None:
     assert (out.image[:, 3, 6] > 0.02).all()  # it is blurred
     assert out.image.max(axis=(1, 2)).min() > 0.9  # in units of its own normaliser
     for plane, mean in zip(out.image, out.mean, strict=True):
-        np.testing.assert_allclose(np.bincount(out.index.ravel() + 1, plane.ravel())[1:] / 36, mean, atol=4e-3)
+        np.testing.assert_allclose(
+            np.bincount(out.index.ravel() + 1, plane.ravel())[1:] / 36, mean, atol=4e-3
+        )
     assert real.softened(field, ("DAPI",), np.random.default_rng(0)) is None
 
 
 def test_drawn_markers(real: ModuleType, field: object) -> None:
     large = replace(
-        field, index=np.kron(field.index, np.ones((2, 2), np.int32)), image=np.kron(field.image, np.ones((1, 2, 2), np.float16))
+        field,
+        index=np.kron(field.index, np.ones((2, 2), np.int32)),
+        image=np.kron(field.image, np.ones((1, 2, 2), np.float16)),
     )
     bright = np.random.default_rng(1).uniform(0.5, 1.5, 40).astype(np.float16)
     image, mean = large.image.copy(), large.mean.copy()
@@ -180,15 +224,21 @@ def test_drawn_markers(real: ModuleType, field: object) -> None:
     assert 2 < empty.sum() < 20
     for plane, mean, truth in zip(out.image, out.mean, out.truth, strict=True):
         shown = np.bincount(out.index.ravel() + 1, plane.ravel())[1:] / 144
-        whole = np.setdiff1d(np.arange(40), out.index[plane == 8])  # the pool keeps no brighter pixel
-        np.testing.assert_allclose(shown[whole], mean[whole], atol=4e-3)  # pixels and means tell the same
+        whole = np.setdiff1d(
+            np.arange(40), out.index[plane == 8]
+        )  # the pool keeps no brighter pixel
+        np.testing.assert_allclose(
+            shown[whole], mean[whole], atol=4e-3
+        )  # pixels and means tell the same
         if (truth == 1).sum() > 3 and (truth == 0).sum() > 3:
             assert np.median(mean[truth == 1]) > np.median(mean[truth == 0])
     assert out.counterstain.max() < 1  # a drawn marker is no counterstain
     assert out.counterstain[empty].max() > 0.5  # though haze may look like one
 
 
-def test_fields_know_how_much_their_channels_look_like_the_counterstain(real: ModuleType, field: object) -> None:
+def test_fields_know_how_much_their_channels_look_like_the_counterstain(
+    real: ModuleType, field: object
+) -> None:
     rng = np.random.default_rng(0)
     nuclear = rng.uniform(0.3, 0.7, 40)
     mean = np.stack([np.where(np.arange(40) < 10, 0.6, 0.02), nuclear]).astype(np.float16)
@@ -201,25 +251,36 @@ def test_fields_know_how_much_their_channels_look_like_the_counterstain(real: Mo
     assert np.isnan(real.Field.of(rows[:1], some, []).counterstain).all()
 
 
-def test_what_a_net_is_told_of_the_counterstain(field: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_net_is_told_of_the_counterstain(
+    field: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = load("train_default")
     at = train.NET["stats"].index("counterstain")
     monkeypatch.setitem(train.CROPS, "side", 96)
     fov = replace(fov_of(train, field), real=True, counterstain=np.array([0.5, 1.0]))
     monkeypatch.setitem(train.REAL, "nameless", 0.0)
-    told = {tuple(train.example(fov, np.random.default_rng(seed))[1][:, at].tolist()) for seed in range(8)}
+    told = {
+        tuple(train.example(fov, np.random.default_rng(seed))[1][:, at].tolist())
+        for seed in range(8)
+    }
     assert told == {(0.5, 0.5), (-2.0, -2.0)}  # no normaliser changes it
     monkeypatch.setitem(train.REAL, "nameless", 1.0)
     assert not train.example(fov, np.random.default_rng(0))[1][:, at].any()
     rng = np.random.default_rng(0)
     assert train.drawn_likeness(np.array([1] * 19 + [-1, 0]), rng) == 1
-    assert train.drawn_likeness(np.array([0, 0, -1]), rng) > 0.6 > train.drawn_likeness(np.array([0, 1]), rng)
+    assert (
+        train.drawn_likeness(np.array([0, 0, -1]), rng)
+        > 0.6
+        > train.drawn_likeness(np.array([0, 1]), rng)
+    )
 
 
 def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
     train = load("train_default")
     for kind in ("0", "1", "drawn2", "nuclei"):
-        np.savez(tmp_path / f"real_d__f__1__{kind}.npz", **vars(field), seldom=np.array([False, True]))
+        np.savez(
+            tmp_path / f"real_d__f__1__{kind}.npz", **vars(field), seldom=np.array([False, True])
+        )
 
     def found(*without: str) -> list[tuple[str, list[str]]]:
         read = train.read_real(tmp_path, without)
@@ -228,10 +289,16 @@ def test_kinds_of_real_fields(field: object, tmp_path: Path) -> None:
 
     both = ["CD3", "DNA"]
     assert found() == [("plain", both), ("hazed", both), ("drawn", both), ("nuclei", both)]
-    assert found("*/hazed/*", "d/nuclei/CD3") == [("plain", both), ("drawn", both), ("nuclei", ["DNA"])]
+    assert found("*/hazed/*", "d/nuclei/CD3") == [
+        ("plain", both),
+        ("drawn", both),
+        ("nuclei", ["DNA"]),
+    ]
 
 
-def test_examples_of_real_tissue_keep_cells_and_labels(field: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_of_real_tissue_keep_cells_and_labels(
+    field: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = load("train_default")
     monkeypatch.setitem(train.CROPS, "side", 176)
     fov = replace(fov_of(train, field), real=True)
@@ -266,7 +333,9 @@ def fov_of(train: ModuleType, field: object) -> object:
 def test_a_batch_sees_each_crop_with_two_normalisers(field: object) -> None:
     pytest.importorskip("torch")
     train = load("train_default")
-    planes, stats, cells, target, weight = train.batch([fov_of(train, field)], {}, np.random.default_rng(0), 6)
+    planes, stats, cells, target, weight = train.batch(
+        [fov_of(train, field)], {}, np.random.default_rng(0), 6
+    )
     n = (len(target) - 1) // 2
     assert planes.shape[0] == stats.shape[0] == cells.shape[0] == 6
     np.testing.assert_array_equal(target[1 : n + 1], target[n + 1 :])
@@ -285,11 +354,15 @@ def test_a_batch_sees_each_crop_with_two_normalisers(field: object) -> None:
 def test_loss_of_views_that_disagree() -> None:
     torch = pytest.importorskip("torch")
     train = load("train_default")
-    cells = torch.tensor([[[[1, 1, 2]]], [[[3, 3, 4]]]])  # two crops that are one: cells 1 and 3, 2 and 4
+    cells = torch.tensor(
+        [[[[1, 1, 2]]], [[[3, 3, 4]]]]
+    )  # two crops that are one: cells 1 and 3, 2 and 4
     target, weight = torch.tensor([0.0, 1, 0, 1, 0]), torch.tensor([0.0, 3, 1, 3, 1])
 
     def loss(first: float, second: float) -> tuple[float, float]:
-        logits = torch.tensor([[[[first, first, -1]]], [[[second, second, -1]]]], requires_grad=True)
+        logits = torch.tensor(
+            [[[[first, first, -1]]], [[[second, second, -1]]]], requires_grad=True
+        )
         value, _ = train.loss_of(logits, cells, target, weight)
         train.OPTIMISER["agreement"] = 0
         plain, _ = train.loss_of(logits, cells, target, weight)
@@ -332,10 +405,18 @@ def test_statistics_are_those_of_the_whole_dataset() -> None:
     }
     alike = np.array([np.nan, 0.25]), np.array([0.75, 1])
     dim = train.Fov(
-        mean=np.full((2, 50), 0.25), outside=np.array([0.1, 0.3]), channels=["CD3", "CD8"], counterstain=alike[0], **common
+        mean=np.full((2, 50), 0.25),
+        outside=np.array([0.1, 0.3]),
+        channels=["CD3", "CD8"],
+        counterstain=alike[0],
+        **common,
     )
     bright = train.Fov(
-        mean=np.full((2, 50), 0.75), outside=np.array([0.2, 0.4]), channels=["CD8", "DNA"], counterstain=alike[1], **common
+        mean=np.full((2, 50), 0.75),
+        outside=np.array([0.2, 0.4]),
+        channels=["CD8", "DNA"],
+        counterstain=alike[1],
+        **common,
     )
     train.pool_statistics([dim, bright])
     cd3, cd8 = dim.pooled
@@ -359,15 +440,22 @@ def test_two_halves_of_a_batch_give_the_mean_gradient(field: object) -> None:
     with ThreadPoolExecutor(2) as threads:
         state = train.load_state(Path("none"))
         before = [p.detach().clone() for p in state.net.parameters()]
-        wanted = [torch.stack(g).mean(0) for g in zip(*(train.gradient(state.net, h)[1] for h in halves), strict=True)]
+        wanted = [
+            torch.stack(g).mean(0)
+            for g in zip(*(train.gradient(state.net, h)[1] for h in halves), strict=True)
+        ]
         train.train_step(state, halves, threads)
-    scale = min(1.0, 1.0 / float(torch.cat([g.ravel() for g in wanted]).norm()))  # clipped to a norm of 1
+    scale = min(
+        1.0, 1.0 / float(torch.cat([g.ravel() for g in wanted]).norm())
+    )  # clipped to a norm of 1
     for parameter, gradient in zip(state.net.parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, gradient * scale, rtol=1e-4, atol=1e-7)
     assert any(not torch.equal(a, b) for a, b in zip(before, state.net.parameters(), strict=True))
 
 
-def test_a_small_field_goes_on_as_its_mirror_image(field: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_field_goes_on_as_its_mirror_image(
+    field: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = load("train_default")
     monkeypatch.setitem(train.CROPS, "side", 230)
     monkeypatch.setitem(train.REAL, "zoom", 0.1)
@@ -380,7 +468,9 @@ def test_a_small_field_goes_on_as_its_mirror_image(field: object, monkeypatch: p
     np.testing.assert_array_equal(large.area, small.area)
 
 
-def test_a_net_that_sees_more_begins_as_the_one_it_starts_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_net_that_sees_more_begins_as_the_one_it_starts_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch = pytest.importorskip("torch")
     from panimbus.model.weights import load_torch, resolve_model
 

@@ -32,7 +32,9 @@ def place(sheets: ModuleType) -> object:
     """A bright cell of 10 x 10 px at 1 µm in a corner of the image."""
     labels = np.zeros((60, 60), np.uint32)
     labels[2:12, 2:12] = 7
-    return sheets.Place(np.where(labels == 7, 50.0, 5.0).astype(np.float32), labels, 1.0, 7, (6.5, 6.5))
+    return sheets.Place(
+        np.where(labels == 7, 50.0, 5.0).astype(np.float32), labels, 1.0, 7, (6.5, 6.5)
+    )
 
 
 def test_crop_shows_the_cell_in_its_middle_with_an_outline(sheets: ModuleType) -> None:
@@ -75,7 +77,9 @@ def test_held_out_cells_are_drawn_by_intensity_and_none_twice(
     sheets: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     side = 25
-    labels = np.kron(np.arange(1, side**2 + 1).reshape(side, side), np.ones((4, 4))).astype(np.uint16)
+    labels = np.kron(np.arange(1, side**2 + 1).reshape(side, side), np.ones((4, 4))).astype(
+        np.uint16
+    )
     image = (labels.astype(np.float32) * 2)[None]  # brighter by their ids
     fov = from_array(image, labels, channels=["CD3"], mpp=1.0, fov_id="r28")
     monkeypatch.setattr(sheets.io, "open_fovs", lambda *_: [fov])
@@ -90,10 +94,16 @@ def test_held_out_cells_are_drawn_by_intensity_and_none_twice(
     assert len(set(ids)) == 48
     assert not set(ids) & set(called["cell_id"])
     low, high = round(0.6 * side**2), round(0.9 * side**2)
-    assert ((ids <= low).sum(), ((ids > low) & (ids <= high)).sum(), (ids > high).sum()) == (16, 16, 16)
+    assert ((ids <= low).sum(), ((ids > low) & (ids <= high)).sum(), (ids > high).sum()) == (
+        16,
+        16,
+        16,
+    )
 
 
-def test_other_markers_of_dev_golds_fields(sheets: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_other_markers_of_dev_golds_fields(
+    sheets: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     labels = np.kron(np.arange(1, 401).reshape(20, 20), np.ones((4, 4))).astype(np.uint16)
     image = np.stack([labels.astype(np.float32)] * 4)
     fov = from_array(image, labels, channels=["CD3", "DNA1", "CD4", "CD8"], mpp=1.0, fov_id="r10")

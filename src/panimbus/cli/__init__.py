@@ -53,7 +53,10 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # "rich" would take [default: 1.0] and [[datasets]] for styles and show nothing
-    help="Marker positivity for every cell and every marker of multiplexed tissue images, with no retraining.",
+    help=(
+        "Marker positivity for every cell and every marker of multiplexed tissue images, with no"
+        " retraining."
+    ),
 )
 
 
@@ -61,7 +64,9 @@ app = typer.Typer(
 def _root(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
 ) -> None:
     if version:
         from panimbus import __version__
@@ -113,10 +118,18 @@ _register()
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one message and exit code 2, a signal is 128 and its number, never a traceback."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    """Entry point.
+
+    A user's mistake is one message and exit code 2, a signal is 128 and its number, never a
+    traceback.
+    """
+    logging.basicConfig(
+        format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr
+    )
     logging.captureWarnings(capture=True)
-    warnings.formatwarning = lambda message, *_args, **_more: str(message)  # without lines of the source
+    warnings.formatwarning = lambda message, *_args, **_more: str(
+        message
+    )  # without lines of the source
     make_streams_lenient()
     catch_signals()
     try:
@@ -138,14 +151,19 @@ def main() -> None:
 
 def _interrupted(error: BaseException | None) -> tuple[str, int]:
     by, code = (f" by {error}", error.code) if isinstance(error, Stopped) else ("", 130)
-    return f"Interrupted{by}. What was finished is kept: run the same command again to continue.", code
+    return (
+        f"Interrupted{by}. What was finished is kept: run the same command again to continue.",
+        code,
+    )
 
 
 def _ended_by(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an exception: 2 if a user can mend it, 1 if it is ours."""
     from panimbus.core.guard import out_of_memory
 
-    if not isinstance(error, PanimbusError) and out_of_memory(error):  # libraries say so in errors of many kinds
+    if not isinstance(error, PanimbusError) and out_of_memory(
+        error
+    ):  # libraries say so in errors of many kinds
         return about_memory(error, _options()), 2
     ends: tuple[tuple[Any, Callable[[Any], tuple[str, int]]], ...] = (
         (PanimbusError, lambda e: (str(e), 2)),
@@ -170,11 +188,19 @@ def _broken_pipe(error: Exception) -> tuple[str, int]:
     if _nobody_reads():  # `| head` has seen enough
         silence(sys.stdout)
         return "", 141
-    return f"A connection broke: {error}\n  fix:       run the same command again; what was finished is kept", 2
+    return (
+        (
+            f"A connection broke: {error}\n  fix:       run the same command again; what was"
+            " finished is kept"
+        ),
+        2,
+    )
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with the command line, in the words of the parser, and where its options are listed."""
+    """What is wrong with the command line, in the words of the parser, and where its options are
+    listed.
+    """
     command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "panimbus"
     if type(error).__name__ == "NoArgsIsHelpError":
         return str(error.format_message())
@@ -182,22 +208,33 @@ def _usage(error: Any) -> str:
     positional = _positional(error)
     if positional is not None:
         given = f"{command} {positional} ..."
-        return f"{command}: {error.option_name}: {positional} is not an option; it is given by its place.\n  fix:       {given}"
+        return (
+            f"{command}: {error.option_name}: {positional} is not an option; it is given by its"
+            f" place.\n  fix:       {given}"
+        )
     return f"{command}: {message}\n  fix:       {command} --help lists arguments and options"
 
 
 def _positional(error: Any) -> str | None:
-    """The argument that was meant by an option that does not exist: ``--images X`` where IMAGES is given by its place."""
+    """The argument that was meant by an option that does not exist.
+
+    ``--images X`` where IMAGES is given by its place.
+    """
     name, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if type(error).__name__ != "NoSuchOption" or context is None or name is None:
         return None
     arguments = [p for p in context.command.params if p.param_type_name == "argument"]
     wanted = name.lstrip("-").lower().rstrip("s")
-    return next((str(p.metavar or p.name).upper() for p in arguments if str(p.name).rstrip("s") == wanted), None)
+    return next(
+        (str(p.metavar or p.name).upper() for p in arguments if str(p.name).rstrip("s") == wanted),
+        None,
+    )
 
 
 def _nobody_reads() -> bool:
-    """Whether standard output is a pipe whose reader is gone (else a broken connection is an error like any other)."""
+    """Whether standard output is a pipe whose reader is gone (else a broken connection is an error
+    like any other).
+    """
     try:
         import select
 

@@ -14,20 +14,27 @@ def command(
     sweep: Annotated[
         Path,
         typer.Argument(
-            parser=options.path, metavar="FILE", help="TOML: base settings, seeds, and one [[arm]] a line of the table."
+            parser=options.path,
+            metavar="FILE",
+            help="TOML: base settings, seeds, and one [[arm]] a line of the table.",
         ),
     ],
     *,
     store: Annotated[
         Path,
         typer.Option(
-            parser=options.path, metavar="FOLDER", help="Store of tiles that `panimbus build` wrote; an arm may name another."
+            parser=options.path,
+            metavar="FOLDER",
+            help="Store of tiles that `panimbus build` wrote; an arm may name another.",
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
-            "--out", parser=options.path, metavar="FOLDER", help="Folder; the same command goes on there after an interruption."
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder; the same command goes on there after an interruption.",
         ),
     ],
 ) -> None:
@@ -38,7 +45,10 @@ def command(
     from panimbus.train.sweep import arm_config, load_sweep, markdown, run_sweep
 
     found = load_sweep(sweep)
-    stores = {place: Store.open(store if place is None else place) for place in {arm.store for arm in found.arm}}
+    stores = {
+        place: Store.open(store if place is None else place)
+        for place in {arm.store for arm in found.arm}
+    }
     problems = []
     for arm in found.arm:
         try:

@@ -11,13 +11,27 @@ from panimbus.cli import options
 
 
 def command(
-    results: Annotated[list[str], typer.Argument(help="Folders of `panimbus evaluate`, as NAME=DIR or NAME=DIR,DIR,... or DIR.")],
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of `panimbus evaluate`, as NAME=DIR or NAME=DIR,DIR,... or DIR."
+        ),
+    ],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder for comparison.md and the tables.")
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder for comparison.md and the tables.",
+        ),
     ] = None,
 ) -> None:
-    """Compare evaluations of the same calls; NAME=DIR,DIR,... puts the datasets of several together (leave one dataset out)."""
+    """Compare evaluations of the same calls; NAME=DIR,DIR,...
+
+    puts the datasets of several together (leave one dataset out).
+    """
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.evaluate.compare import compare, comparison_rows, write_comparison

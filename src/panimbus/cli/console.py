@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from panimbus.infer.predict import Progress
     from panimbus.train.loop import TrainProgress
 
-STAGES = {"scan": "reading", "score": "scoring", "write": "writing", "fetch": "fetching", "unpack": "unpacking"}
+STAGES = {
+    "scan": "reading",
+    "score": "scoring",
+    "write": "writing",
+    "fetch": "fetching",
+    "unpack": "unpacking",
+}
 MINUTE = 60.0
 MANY = 30
 """FOVs from which a log has a line a minute, not one a FOV."""
@@ -29,7 +35,10 @@ def echo_contradictions(table: AnnData) -> None:
     from panimbus.phenotype.assign import pairs_in_words
 
     if sentences := pairs_in_words(table):
-        typer.echo("markers that contradict others (no cell type carries both; look at them before you trust them):")
+        typer.echo(
+            "markers that contradict others (no cell type carries both; look at them before you"
+            " trust them):"
+        )
         for sentence in sentences:
             typer.echo(f"  {sentence}")
 
@@ -80,7 +89,9 @@ class RunLog:
             from panimbus import __version__
 
             at = time.strftime("%Y-%m-%d %H:%M:%S")
-            typer.echo(f"panimbus {__version__} {verb}, {at}{': ' if about else ''}{about}", err=True)
+            typer.echo(
+                f"panimbus {__version__} {verb}, {at}{': ' if about else ''}{about}", err=True
+            )
 
     def __call__(self, progress: Progress | Step) -> None:
         """Hear where the run is."""
@@ -98,11 +109,19 @@ class RunLog:
             self._stages[progress.stage + "/ended"] = (now, set())
         share = progress.done / progress.total if progress.total else 0.0
         left = (now - begin) * (1 - share) / share if share > 0 else math.nan
-        of = f" ({len(seen)} of {self._fovs} FOVs)" if self._fovs and progress.stage == "score" and not ended else ""
+        of = (
+            f" ({len(seen)} of {self._fovs} FOVs)"
+            if self._fovs and progress.stage == "score" and not ended
+            else ""
+        )
         name = "all" if ended else progress.fov_id
         self.line(
             f"{STAGES.get(progress.stage, progress.stage)} {name}{of}, {100 * share:.0f} %"
-            + (f", about {duration(left)} left" if left == left and not ended and now - begin > 1 else "")  # noqa: PLR0124 (NaN)
+            + (
+                f", about {duration(left)} left"
+                if left == left and not ended and now - begin > 1  # noqa: PLR0124
+                else ""
+            )  # noqa: PLR0124, RUF100
         )
 
     def line(self, text: str) -> None:
@@ -110,7 +129,10 @@ class RunLog:
         if not self._quiet:
             self._last = time.monotonic()
             seconds = int(self._last - self._begin)
-            typer.echo(f"[{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}] {text}", err=True)
+            typer.echo(
+                f"[{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}] {text}",
+                err=True,
+            )
 
     def minute(self, text: str) -> None:
         """A line, if the last one is a minute ago."""
@@ -118,17 +140,27 @@ class RunLog:
             self.line(text)
 
     def end(self, written: object = None, then: str | None = None) -> None:
-        """The last lines: how long it took, what was written, and the command that comes next (the latter on a terminal, too)."""
+        """The last lines.
+
+        How long it took, what was written, and the command that comes next (the latter on a
+        terminal, too).
+        """
         what = f"; written: {written}" if written is not None else ""
         if not self._quiet:
-            typer.echo(f"panimbus {self._verb}: done in {duration(time.monotonic() - self._begin)}{what}", err=True)
+            typer.echo(
+                f"panimbus {self._verb}: done in {duration(time.monotonic() - self._begin)}{what}",
+                err=True,
+            )
         if then is not None:
             typer.echo(f"next: {then}", err=True)
 
 
 @contextmanager
 def running(verb: str, about: str = "", *, fovs: int = 0) -> Iterator[RunLog]:
-    """Bars on a terminal, else the lines of a `RunLog`; call it with each progress, and its ``end`` after the block."""
+    """Bars on a terminal, else the lines of a `RunLog`.
+
+    Call it with each progress, and its ``end`` after the block.
+    """
     if not on_terminal():
         yield RunLog(verb, about, fovs=fovs)
         return
@@ -154,7 +186,14 @@ def on_terminal() -> bool:
 def progress_bar() -> Iterator[Callable[[Progress | Step], None]]:
     """A bar a stage with an estimate of the time left; nothing where the output is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        TaskID,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
 
     columns = (
@@ -172,21 +211,39 @@ def progress_bar() -> Iterator[Callable[[Progress | Step], None]]:
 
         def show(progress: Progress | Step) -> None:
             if progress.stage not in tasks:
-                tasks[progress.stage] = bars.add_task(STAGES.get(progress.stage, progress.stage), total=progress.total, fov="")
-            bars.update(tasks[progress.stage], completed=progress.done, total=progress.total, fov=progress.fov_id)
+                tasks[progress.stage] = bars.add_task(
+                    STAGES.get(progress.stage, progress.stage), total=progress.total, fov=""
+                )
+            bars.update(
+                tasks[progress.stage],
+                completed=progress.done,
+                total=progress.total,
+                fov=progress.fov_id,
+            )
 
         yield show
 
 
 @contextmanager
-def train_bar(about: str = "", *, show: bool = True) -> Iterator[tuple[Callable[[TrainProgress], None], RunLog]]:
-    """Stage, step, loss and validation F1 of a training run: a bar, or a line at each stage and minute."""
+def train_bar(
+    about: str = "", *, show: bool = True
+) -> Iterator[tuple[Callable[[TrainProgress], None], RunLog]]:
+    """Stage, step, loss and validation F1 of a training run.
+
+    A bar, or a line at each stage and minute.
+    """
     if not on_terminal():
         log = RunLog("train", about, quiet=not show)
         yield _train_lines(log), log
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
 
     columns = (
@@ -204,7 +261,13 @@ def train_bar(about: str = "", *, show: bool = True) -> Iterator[tuple[Callable[
         def update(progress: TrainProgress) -> None:
             figures = _figures(progress)
             more: dict[str, Any] = {"figures": figures} if figures else {}
-            bars.update(task, completed=progress.step, total=progress.total, description=progress.stage, **more)
+            bars.update(
+                task,
+                completed=progress.step,
+                total=progress.total,
+                description=progress.stage,
+                **more,
+            )
 
         yield update, RunLog("train", quiet=True)
 
@@ -216,7 +279,10 @@ def _train_lines(log: RunLog) -> Callable[[TrainProgress], None]:
     def update(progress: TrainProgress) -> None:
         nonlocal figures
         figures = _figures(progress) or figures
-        text = f"{progress.stage}: step {progress.step:,} of {progress.total:,}{f', {figures}' if figures else ''}"
+        text = (
+            f"{progress.stage}: step {progress.step:,} of"
+            f" {progress.total:,}{f', {figures}' if figures else ''}"
+        )
         if progress.stage not in stages or progress.step >= progress.total:
             stages.append(progress.stage)
             log.line(text)
@@ -230,7 +296,9 @@ def _figures(progress: TrainProgress) -> str:
     """Loss and F1, where this step has them."""
     if math.isnan(progress.loss):
         return ""
-    text = f"loss {progress.loss:.3f}  F1 {progress.val_f1:.3f}  best {max(progress.best_f1, 0):.3f}"
+    text = (
+        f"loss {progress.loss:.3f}  F1 {progress.val_f1:.3f}  best {max(progress.best_f1, 0):.3f}"
+    )
     text += f"  {progress.tiles_per_s:.0f} tiles/s, {progress.waiting:.0%} waiting for data"
     return text + (f", {progress.kept:.0%} of cells kept" if progress.stage == "robust" else "")
 

@@ -1,4 +1,7 @@
-"""``panimbus demo``: marker positivity on simulated tissue whose truth is known, or a picture of one's own files."""
+"""``panimbus demo``.
+
+Marker positivity on simulated tissue whose truth is known, or a picture of one's own files.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            parser=options.word, metavar="[IMAGES]", help="Make the picture of these images instead of simulated tissue."
+            parser=options.word,
+            metavar="[IMAGES]",
+            help="Make the picture of these images instead of simulated tissue.",
         ),
     ] = None,
     *,
@@ -27,12 +32,17 @@ def command(  # noqa: PLR0913 (one parameter an option)
     channels: options.Channels = None,
     channel_names: options.ChannelNames = None,
     mpp: options.Mpp = None,
-    fov: Annotated[str | None, typer.Option(metavar="NAME", help="Which FOV of IMAGES. [default: the first]")] = None,
+    fov: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which FOV of IMAGES. [default: the first]")
+    ] = None,
     model: options.Model = None,
     tta: options.Views = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Simulate tissue, predict, and show image, score and truth of every marker; with IMAGES the picture of your files."""
+    """Simulate tissue, predict, and show image, score and truth of every marker.
+
+    With IMAGES the picture of your files.
+    """
     from panimbus.cli.console import running
     from panimbus.cli.inputs import command_line, open_given, prepare_out, refuse_labels_among
     from panimbus.core.errors import InputError
@@ -45,7 +55,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
             "--labels, --pairs, --channels, --channel-names, --mpp and --fov belong to real files.",
             fix="name the images, too: panimbus demo IMAGES --labels LABELS",
         )
-    settings, line = PredictSettings(options.value(tta) or resolve_model(model).card.tta), command_line()
+    settings, line = (
+        PredictSettings(options.value(tta) or resolve_model(model).card.tta),
+        command_line(),
+    )
     prepare_out(out)
     if not images:
         typer.echo("simulating tissue ...", err=True)
@@ -53,7 +66,15 @@ def command(  # noqa: PLR0913 (one parameter an option)
             demo = simulated(out, How(model, settings, line, log), seed=seed)
     else:
         wanted = options.names_in(channels)
-        fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channels=wanted, channel_names=channel_names, counterstains=True)
+        fovs = open_given(
+            images,
+            labels,
+            pairs=pairs,
+            mpp=mpp,
+            channels=wanted,
+            channel_names=channel_names,
+            counterstains=True,
+        )
         if any(f.labels is None for f in fovs):
             refuse_labels_among(images)
         with running("demo", f"one of {len(fovs)} FOVs", fovs=1) as log:
@@ -66,7 +87,10 @@ def _summary(demo: Demo, out: Path) -> str:
     lines = _marks(demo) if demo.quality is not None else []
     lines += [
         f"picture:  {demo.picture}  (and {demo.sheet.name})",
-        f"tables:   {out / 'cells.h5ad'}, {out / 'cells.csv'}  ({demo.table.n_obs:,} cells, {demo.table.n_vars} markers)",
+        (
+            f"tables:   {out / 'cells.h5ad'}, {out / 'cells.csv'}  ({demo.table.n_obs:,} cells,"
+            f" {demo.table.n_vars} markers)"
+        ),
     ]
     if demo.command:
         lines += ["the same by hand, and for your own files:", f"  {demo.command}"]
@@ -79,12 +103,17 @@ def _marks(demo: Demo) -> list[str]:
 
     quality, baseline = demo.quality or {}, demo.baseline or {}
     width = max(len(name) for name in [*quality, "mean"])
-    lines = [f"{'marker':<{width}}   F1    precision  recall  positive cells   F1 of Otsu on mean intensity"]
+    lines = [
+        (
+            f"{'marker':<{width}}   F1    precision  recall  positive cells   F1 of Otsu on mean"
+            " intensity"
+        )
+    ]
     for name, mark in quality.items():
         share = f"{mark.positives:,.0f} of {mark.judged:,}"
         lines.append(
-            f"{name:<{width}}  {_two(mark.f1)}     {_two(mark.precision)}    {_two(mark.recall)}  {share:>14}   "
-            f"{_two(baseline[name].f1)}"
+            f"{name:<{width}}  {_two(mark.f1)}     {_two(mark.precision)}    {_two(mark.recall)} "
+            f" {share:>14}   {_two(baseline[name].f1)}"
         )
     lines.append(f"{'mean':<{width}}  {_two(mean_f1(quality))}{'':38}{_two(mean_f1(baseline))}")
     return [*lines, ""]

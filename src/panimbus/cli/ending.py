@@ -1,4 +1,7 @@
-"""How a run ends: signals, faults, and streams that take no text; one message each, and an exit code."""
+"""How a run ends: signals, faults, and streams that take no text.
+
+One message each, and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,19 @@ _THRIFTY = (
     ("--workers", "--workers 0"),
     ("--side", "a smaller --side"),
 )
-_PLAIN = {"µ": "u", "²": "2", "³": "3", "×": "x", "–": "-", "—": "-", "Ø": "diam.", "±": "+/-", "≥": ">=", "≤": "<=", "’": "'"}
+_PLAIN = {
+    "µ": "u",
+    "²": "2",
+    "³": "3",
+    "×": "x",
+    "–": "-",
+    "—": "-",
+    "Ø": "diam.",
+    "±": "+/-",
+    "≥": ">=",
+    "≤": "<=",
+    "’": "'",
+}
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,7 +55,9 @@ class Stopped(KeyboardInterrupt):
 
 
 def catch_signals() -> None:
-    """End this process, not those it starts, by `Stopped` on SIGTERM and SIGHUP (unless it is ignored, as under nohup)."""
+    """End this process, not those it starts, by `Stopped` on SIGTERM and SIGHUP (unless it is
+    ignored, as under nohup).
+    """
     process = os.getpid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -59,7 +76,9 @@ def catch_signals() -> None:
 
 
 def make_streams_lenient() -> None:
-    """Write what an ASCII or Windows terminal lacks in plain letters (µm as um), instead of failing on it."""
+    """Write what an ASCII or Windows terminal lacks in plain letters (µm as um), instead of failing
+    on it.
+    """
     codecs.register_error("panimbus", _in_plain_letters)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -78,24 +97,37 @@ def about_os_error(error: OSError) -> str:
     where = error.filename or "what was to be written"
     if error.errno == errno.ENOSPC:
         return (
-            f"The disk is full: {where} could not be written.\n  fix:       free some space and run the same command again; "
-            "what was finished is kept"
+            f"The disk is full: {where} could not be written.\n  fix:       free some space and run"
+            " the same command again; what was finished is kept"
         )
     return f"{where}: {error.strerror or error}"
 
 
 def about_memory(error: Exception, options: Iterable[str] = ()) -> str:
-    """One message about memory that does not suffice; of a verb's options those that take less of it are named."""
+    """One message about memory that does not suffice.
+
+    Of a verb's options those that take less of it are named.
+    """
     from panimbus.core.guard import in_words
 
     ways = [way for option, way in _THRIFTY if option in options]
-    fix = f"{', '.join([*ways, 'or'])} more memory (other programs take some of it)" if ways else "free some memory"
+    fix = (
+        f"{', '.join([*ways, 'or'])} more memory (other programs take some of it)"
+        if ways
+        else "free some memory"
+    )
     estimate = "; `panimbus inspect` says how much is expected" if "--tile" in options else ""
-    return f"There is not enough memory. What was finished is kept.\n  got:       {in_words(error)}\n  fix:       {fix}{estimate}"
+    return (
+        f"There is not enough memory. What was finished is kept.\n  got:       {in_words(error)}\n "
+        f" fix:       {fix}{estimate}"
+    )
 
 
 def about_fault(error: Exception) -> str:
-    """One message about an exception that is the program's own; the traceback goes to a file, or with PANIMBUS_DEBUG=1 here."""
+    """One message about an exception that is the program's own.
+
+    The traceback goes to a file, or with PANIMBUS_DEBUG=1 here.
+    """
     from panimbus.core.guard import in_words
 
     lines = ["This is a fault of panimbus, not of your input.", f"  got:       {in_words(error)}"]
@@ -122,11 +154,16 @@ def _versions() -> str:
 
     from panimbus import __version__
 
-    return f"panimbus {__version__}, Python {platform.python_version()}, {platform.platform()}, in {Path.cwd()}"
+    return (
+        f"panimbus {__version__}, Python {platform.python_version()}, {platform.platform()}, in"
+        f" {Path.cwd()}"
+    )
 
 
 def silence(stream: Any) -> None:
-    """Let a stream that nobody reads take what is still to come, so that the interpreter does not complain at its end."""
+    """Let a stream that nobody reads take what is still to come, so that the interpreter does not
+    complain at its end.
+    """
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

@@ -18,50 +18,95 @@ def command(  # noqa: PLR0913 (one parameter an option)
     what: Annotated[
         Path,
         typer.Argument(
-            parser=options.path, metavar="CALLS|TOML", help="CALLS.csv (with --table), or a TOML file that names datasets."
+            parser=options.path,
+            metavar="CALLS|TOML",
+            help="CALLS.csv (with --table), or a TOML file that names datasets.",
         ),
     ],
     *,
     out: Annotated[
-        Path, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder for report.html and the tables.")
+        Path,
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder for report.html and the tables.",
+        ),
     ],
     table: Annotated[
         Path | None,
-        typer.Option(parser=options.path, metavar="FILE", help="cells.h5ad of `panimbus predict`, judged by CALLS.csv."),
+        typer.Option(
+            parser=options.path,
+            metavar="FILE",
+            help="cells.h5ad of `panimbus predict`, judged by CALLS.csv.",
+        ),
     ] = None,
     images: Annotated[
         list[str] | None,
-        typer.Option(parser=options.word, metavar="PATH", help="With --table: images, for pictures of the most wrong cells."),
+        typer.Option(
+            parser=options.word,
+            metavar="PATH",
+            help="With --table: images, for pictures of the most wrong cells.",
+        ),
     ] = None,
     labels: options.Labels = None,
     pairs: options.Pairs = None,
     mpp: options.Mpp = None,
     silver: Annotated[
         Path | None,
-        typer.Option(parser=options.path, metavar="FILE", help="With --table: CSV of silver labels, judged like a method."),
+        typer.Option(
+            parser=options.path,
+            metavar="FILE",
+            help="With --table: CSV of silver labels, judged like a method.",
+        ),
     ] = None,
     cell_types: Annotated[
-        Path | None, typer.Option(parser=options.path, metavar="FILE", help="With --table: CSV with fov, cell_id, cell_type.")
+        Path | None,
+        typer.Option(
+            parser=options.path,
+            metavar="FILE",
+            help="With --table: CSV with fov, cell_id, cell_type.",
+        ),
     ] = None,
     model: options.Model = None,
-    only: Annotated[str | None, typer.Option(metavar="NAMES", help="With TOML: only these datasets, comma-separated.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="With TOML: only these datasets, comma-separated."),
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
-            parser=options.path, metavar="FOLDER", help="With TOML: folder that its paths are relative to, instead of its root."
+            parser=options.path,
+            metavar="FOLDER",
+            help="With TOML: folder that its paths are relative to, instead of its root.",
         ),
     ] = None,
     tta: options.Views = None,
     likely: Annotated[
-        bool | None, typer.Option(help="With --table: whether likely positive and likely negative calls count. [default: yes]")
+        bool | None,
+        typer.Option(
+            help=(
+                "With --table: whether likely positive and likely negative calls count. [default:"
+                " yes]"
+            )
+        ),
     ] = None,
     summary: Annotated[
         Path | None,
-        typer.Option(parser=options.path, metavar="STEM", help="Also write the tables here: SUMMARY.md and SUMMARY.csv."),
+        typer.Option(
+            parser=options.path,
+            metavar="STEM",
+            help="Also write the tables here: SUMMARY.md and SUMMARY.csv.",
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another evaluation in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another evaluation in --out.")
+    ] = False,
 ) -> None:
-    """Judge scores by calls: F1 by marker, dataset, tissue, cell type; baselines, calibration, confounders; one HTML page."""
+    """Judge scores by calls: F1 by marker, dataset, tissue, cell type.
+
+    Baselines, calibration, confounders; one HTML page.
+    """
     from panimbus.cli.console import RunLog, on_terminal
     from panimbus.cli.inputs import open_given, prepare_out
     from panimbus.core.errors import InputError
@@ -76,23 +121,34 @@ def command(  # noqa: PLR0913 (one parameter an option)
     }
     of_table |= {"--likely": likely}
     of_toml = {"--model": model, "--only": only, "--root": root, "--tta": tta}
-    if wrong := [k for k, v in (of_toml if table is not None else of_table).items() if v not in (None, [])]:
+    if wrong := [
+        k for k, v in (of_toml if table is not None else of_table).items() if v not in (None, [])
+    ]:
         raise InputError(
-            f"{', '.join(wrong)} cannot be used {'with' if table is not None else 'without'} --table.",
-            fix="leave it away: the table is scored already" if table is not None else "name it in the TOML file",
+            f"{', '.join(wrong)} cannot be used {'with' if table is not None else 'without'}"
+            " --table.",
+            fix=(
+                "leave it away: the table is scored already"
+                if table is not None
+                else "name it in the TOML file"
+            ),
         )
     if table is None and what.suffix.lower() != ".toml":
-        raise InputError(f"{what} is not a TOML file.", fix="pass --table cells.h5ad to judge a table by calls")
+        raise InputError(
+            f"{what} is not a TOML file.", fix="pass --table cells.h5ad to judge a table by calls"
+        )
     prepare_out(out)
     from panimbus.infer.record import absolute, check_same_request
 
     request = {
-        "calls_or_TOML": absolute(what), "table": absolute(table), "images": list(map(absolute, images or [])),
-        "labels": list(map(absolute, labels or [])), "pairs": absolute(pairs), "mpp": mpp, "silver": absolute(silver),
-        "cell_types": absolute(cell_types), "likely": likely is not False, "model": model, "only": options.names_in(only),
-        "root": absolute(root), "tta": options.value(tta),
+        "calls_or_TOML": absolute(what), "table": absolute(table), "images": list(map(absolute,
+        images or [])), "labels": list(map(absolute, labels or [])), "pairs": absolute(pairs), "mpp": mpp, "silver": absolute(silver),
+        "cell_types": absolute(cell_types), "likely": likely is not False, "model": model,
+        "only": options.names_in(only), "root": absolute(root), "tta": options.value(tta),
     }  # fmt: skip
-    check_same_request(out / "evaluation.json", request, "the report and tables", overwrite=overwrite)
+    check_same_request(
+        out / "evaluation.json", request, "the report and tables", overwrite=overwrite
+    )
     log = RunLog("evaluate", str(what), quiet=on_terminal())
     from panimbus import judge
     from panimbus.evaluate.calls import read_calls, read_cell_types, read_silver
@@ -108,19 +164,36 @@ def command(  # noqa: PLR0913 (one parameter an option)
         _save(found, out, what.stem, summary, request, config)
         log.end(out)
         return
-    calls, scores = read_calls(what, likely=likely is not False), checked(read_h5ad(table), str(table))
+    calls, scores = (
+        read_calls(what, likely=likely is not False),
+        checked(read_h5ad(table), str(table)),
+    )
     beside = Beside(
-        cell_types=read_cell_types(cell_types) if cell_types else None, silver=read_silver(silver) if silver else None
+        cell_types=read_cell_types(cell_types) if cell_types else None,
+        silver=read_silver(silver) if silver else None,
     )
     if bool(images) != bool(labels or pairs):
-        raise InputError("--images and --labels (or --pairs) go together.", fix="pass both, or none of them")
+        raise InputError(
+            "--images and --labels (or --pairs) go together.", fix="pass both, or none of them"
+        )
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp) if images else []
-    _save(judge.of_table(calls, scores, beside, fovs), out, f"{what.name}, {table.name}", summary, request)
+    _save(
+        judge.of_table(calls, scores, beside, fovs),
+        out,
+        f"{what.name}, {table.name}",
+        summary,
+        request,
+    )
     log.end(out)
 
 
 def _save(
-    found: Judged, out: Path, title: str, summary: Path | None, request: dict[str, Any], config: EvalConfig | None = None
+    found: Judged,
+    out: Path,
+    title: str,
+    summary: Path | None,
+    request: dict[str, Any],
+    config: EvalConfig | None = None,
 ) -> None:
     """Judge, write, and say the main figures."""
     from datetime import UTC, datetime
@@ -130,7 +203,12 @@ def _save(
     from panimbus.evaluate.tables import means_rows, plain, write_summary, write_tables
 
     result = found.evaluate(config)
-    about = {"title": title, **found.about(), "date": datetime.now(UTC).strftime("%Y-%m-%d"), "command": command_line()}
+    about = {
+        "title": title,
+        **found.about(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "command": command_line(),
+    }
     write_tables(result, out, about, request)
     page = write_report(result, out, about, found.scenes)
     if summary is not None:

@@ -14,13 +14,23 @@ def command(
     name: Annotated[options.Collection, typer.Argument(help="What to fetch.")],
     *,
     out: Annotated[
-        Path, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder; a second run continues there.")
+        Path,
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder; a second run continues there.",
+        ),
     ],
     datasets: Annotated[
-        str | None, typer.Option(help="Of pan-m: only these, comma-separated (codex_colon, mibi_breast, ...).")
+        str | None,
+        typer.Option(help="Of pan-m: only these, comma-separated (codex_colon, mibi_breast, ...)."),
     ] = None,
 ) -> None:
-    """Download, check and unpack; an interrupted download goes on in the middle of a file. HF_ENDPOINT names a mirror."""
+    """Download, check and unpack; an interrupted download goes on in the middle of a file.
+
+    HF_ENDPOINT names a mirror.
+    """
     from panimbus.cli.console import running, steps
     from panimbus.cli.inputs import prepare_out
     from panimbus.data.panm import EVALUATION, fetch

@@ -9,7 +9,9 @@ import typer
 
 from panimbus.cli import options
 
-app = typer.Typer(no_args_is_help=True, help="Calls made by eye: to QuPath and back, agreement, consensus.")
+app = typer.Typer(
+    no_args_is_help=True, help="Calls made by eye: to QuPath and back, agreement, consensus."
+)
 _CALLS = "CSV with fov, cell_id, channel, call (and annotator, time, dataset)."
 Calls = Annotated[list[Path], typer.Argument(parser=options.path, metavar="CALLS", help=_CALLS)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
@@ -22,7 +24,9 @@ def _new_file(out: Path, *, overwrite: bool) -> None:
     if out.is_dir():
         raise InputError(f"--out {out} is a folder.", expected="the name of a CSV file")
     if out.exists() and not overwrite:
-        raise InputError(f"--out {out} exists already.", fix="choose another name; or --overwrite to replace it")
+        raise InputError(
+            f"--out {out} exists already.", fix="choose another name; or --overwrite to replace it"
+        )
 
 
 @app.command("export")
@@ -33,21 +37,40 @@ def export(  # noqa: PLR0913 (one parameter an option)
     pairs: options.Pairs = None,
     calls: Annotated[
         list[Path],
-        typer.Option("--calls", parser=options.path, metavar="FILE", help=f"{_CALLS[:-1]}; may be given several times."),
+        typer.Option(
+            "--calls",
+            parser=options.path,
+            metavar="FILE",
+            help=f"{_CALLS[:-1]}; may be given several times.",
+        ),
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder for the GeoJSON files, one a FOV and channel."),
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder for the GeoJSON files, one a FOV and channel.",
+        ),
     ],
-    blind: Annotated[bool, typer.Option("--blind", help="Leave the calls away, for a second reader.")] = False,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Leave the calls away, for a second reader.")
+    ] = False,
     draw: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=1, help="Only so many, drawn evenly over channels and calls.")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", min=1, help="Only so many, drawn evenly over channels and calls."
+        ),
     ] = None,
     seed: options.Seed = 0,
     channel_names: options.ChannelNames = None,
     mpp: options.Mpp = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier export in --out, and the calls in them.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the files of an earlier export in --out, and the calls in them.",
+        ),
     ] = False,
 ) -> None:
     """Write calls as objects for QuPath: the outline of each cell, its class the call."""
@@ -62,9 +85,13 @@ def export(  # noqa: PLR0913 (one parameter an option)
     earlier = qupath.exported_files(out, table)
     if earlier and not overwrite:
         raise InputError(
-            f"--out {out}: files of an earlier export are there; `gold import` would mix them with those of this one.",
+            f"--out {out}: files of an earlier export are there; `gold import` would mix them with"
+            " those of this one.",
             got=listed([path.name for path in earlier], 5),
-            fix="pass another --out; or --overwrite to replace them, with the calls that were made in them",
+            fix=(
+                "pass another --out; or --overwrite to replace them, with the calls that were made"
+                " in them"
+            ),
         )
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
     if any(fov.labels is None for fov in fovs):
@@ -82,14 +109,22 @@ def import_(
     files: Annotated[
         list[Path],
         typer.Argument(
-            parser=options.path, metavar="FILES", help="GeoJSON files that QuPath saved (File > Export objects as GeoJSON)."
+            parser=options.path,
+            metavar="FILES",
+            help="GeoJSON files that QuPath saved (File > Export objects as GeoJSON).",
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")
+    ],
     annotator: Annotated[str, typer.Option(help="Who made the calls.")],
-    fov: Annotated[str | None, typer.Option(help="FOV of objects that do not say it (QuPath before 0.5).")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channel of objects that do not say it.")] = None,
+    fov: Annotated[
+        str | None, typer.Option(help="FOV of objects that do not say it (QuPath before 0.5).")
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Channel of objects that do not say it.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Read the calls that an annotator made in QuPath."""
@@ -111,11 +146,17 @@ def agree(
     calls: Calls,
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", parser=options.path, metavar="FILE", help="Also write the table as CSV.")
+        Path | None,
+        typer.Option(
+            "--out", parser=options.path, metavar="FILE", help="Also write the table as CSV."
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Cohen's kappa of every pair of annotators: of positive against negative, and weighted over the five calls."""
+    """Cohen's kappa of every pair of annotators.
+
+    Of positive against negative, and weighted over the five calls.
+    """
     from panimbus.data.agreement import agreement
     from panimbus.data.gold import read_all, write_calls
 
@@ -131,7 +172,9 @@ def agree(
 def consensus(
     calls: Calls,
     *,
-    out: Annotated[Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")
+    ],
     overwrite: Overwrite = False,
 ) -> None:
     """One call a cell and channel: the majority of the annotators; ties are undetermined."""

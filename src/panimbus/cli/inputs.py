@@ -52,7 +52,10 @@ def open_given(  # noqa: PLR0913 (those of `open_fovs`)
 
 
 def refuse_labels_among(images: Sequence[str]) -> None:
-    """Say so where label images were given like images, without --labels: ``predict image.tif mask.tif``."""
+    """Say so where label images were given like images, without --labels.
+
+    ``predict image.tif mask.tif``.
+    """
     import shlex
 
     from panimbus.core.errors import InputError
@@ -62,14 +65,20 @@ def refuse_labels_among(images: Sequence[str]) -> None:
         return
     rest = [path for path in images if path not in masks]
     raise InputError(
-        f"{', '.join(masks[:5])}: {'this looks' if len(masks) == 1 else 'these look'} like label images, not like images.",
+        f"{', '.join(masks[:5])}: {'this looks' if len(masks) == 1 else 'these look'} like label"
+        " images, not like images.",
         expected="images, and their label images after --labels",
-        fix=f"{shlex.join(rest[:5])} {' '.join(f'--labels {shlex.quote(path)}' for path in masks[:5])}",
+        fix=(
+            f"{shlex.join(rest[:5])}"
+            f" {' '.join(f'--labels {shlex.quote(path)}' for path in masks[:5])}"
+        ),
     )
 
 
 def _looks_like_labels(path: str) -> bool:
-    """Whether a file has a label image's ending, or is one plane of few whole values in large patches; or a folder of such."""
+    """Whether a file has a label image's ending, or is one plane of few whole values in large
+    patches; or a folder of such.
+    """
     import numpy as np
 
     from panimbus.core.errors import PanimbusError
@@ -79,7 +88,12 @@ def _looks_like_labels(path: str) -> bool:
 
     where = place(path)
     if isinstance(where, Url) or not where.is_file():
-        return not isinstance(where, Url) and where.suffix.lower() != ".zarr" and where.is_dir() and _holds_labels(where)
+        return (
+            not isinstance(where, Url)
+            and where.suffix.lower() != ".zarr"
+            and where.is_dir()
+            and _holds_labels(where)
+        )
     if where.suffix.lower() in (".geojson", ".json") or match_key(stem(where)) != stem(where):
         return True
     try:
@@ -94,12 +108,26 @@ def _looks_like_labels(path: str) -> bool:
 
 
 def _holds_labels(folder: Path) -> bool:
-    """Whether the files of a folder have label images' endings; or its name is that of label images, and the first look so."""
+    """Whether the files of a folder have label images' endings.
+
+    Or its name is that of label images, and the first look so.
+    """
     from panimbus.core.errors import PanimbusError
-    from panimbus.io.names import children, is_label_name, is_tiff_name, match_key, may_be_label_name, stem
+    from panimbus.io.names import (
+        children,
+        is_label_name,
+        is_tiff_name,
+        match_key,
+        may_be_label_name,
+        stem,
+    )
 
     try:
-        files = [path for path in children(folder) if is_tiff_name(path) or path.suffix.lower() in _LABEL_ENDINGS]
+        files = [
+            path
+            for path in children(folder)
+            if is_tiff_name(path) or path.suffix.lower() in _LABEL_ENDINGS
+        ]
     except (PanimbusError, OSError):
         return False
     if not files or all(match_key(stem(path)) != stem(path) for path in files):
@@ -109,7 +137,9 @@ def _holds_labels(folder: Path) -> bool:
 
 
 def prepare_out(out: Path, *, shared: bool = False) -> None:
-    """Refuse a folder that cannot be written to, before anything is computed; remove what a killed run left in it.
+    """Refuse a folder that cannot be written to, before anything is computed.
+
+    Remove what a killed run left in it.
 
     Where other processes may be making the folder (``shared``), it is not tried out.
     """
@@ -120,7 +150,9 @@ def prepare_out(out: Path, *, shared: bool = False) -> None:
     there = next((p for p in (out, *out.parents) if os.path.lexists(p)), Path())
     if not there.is_dir():
         what = "is a link to nothing" if there.is_symlink() and not there.exists() else "is a file"
-        raise InputError(f"--out {out}: {there} {what}.", expected="a folder, new or of an earlier run")
+        raise InputError(
+            f"--out {out}: {there} {what}.", expected="a folder, new or of an earlier run"
+        )
     if not shared:
         check_folder(out)
     if there == out:

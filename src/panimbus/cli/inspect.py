@@ -1,4 +1,7 @@
-"""``panimbus inspect``: what was recognised, what looks wrong, and what ``panimbus predict`` would cost."""
+"""``panimbus inspect``.
+
+What was recognised, what looks wrong, and what ``panimbus predict`` would cost.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,27 @@ def command(  # noqa: PLR0913 (one parameter an option)
     print_pairs: Annotated[
         bool,
         typer.Option(
-            "--print-pairs", help="Print a draft of the file for --pairs (CSV), what is unsure marked, and nothing else."
+            "--print-pairs",
+            help=(
+                "Print a draft of the file for --pairs (CSV), what is unsure marked, and nothing"
+                " else."
+            ),
         ),
     ] = False,
 ) -> None:
-    """Look at images and label images before anything runs. Exit code 2 if something would stop `panimbus predict`.
+    """Look at images and label images before anything runs.
 
-    Columns of the FOVs: **Y x X** size in pixels; **type** of a pixel; **µm/px** "?" if the file does not say it; **cells** ids
-    of the label image; **Ø µm** diameter of the circle with the median cell's area; **covered** share of the image that is cell;
-    **in pieces** ids whose pixels are not connected; **small** cells below --min-area; **labels** their format and type.
+    Exit code 2 if something would stop `panimbus predict`.
 
-    Columns of the channels: **min**, **max**; **p99.9** the normaliser, the intensity that becomes 1 (the model's percentile of
-    the pixels of all FOVs; nothing for a blank channel); **not 0** share of the pixels; **saturated** share of the pixels at the
-    largest value there can be; then what looks wrong.
+    Columns of the FOVs: **Y x X** size in pixels; **type** of a pixel; **µm/px** "?" if the file
+    does not say it; **cells** ids of the label image; **Ø µm** diameter of the circle with the
+    median cell's area; **covered** share of the image that is cell; **in pieces** ids whose pixels
+    are not connected; **small** cells below --min-area; **labels** their format and type.
+
+    Columns of the channels: **min**, **max**; **p99.9** the normaliser, the intensity that becomes
+    1 (the model's percentile of the pixels of all FOVs; nothing for a blank channel); **not 0**
+    share of the pixels; **saturated** share of the pixels at the largest value there can be; then
+    what looks wrong.
     """
     import json
 
@@ -61,7 +72,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.model.weights import resolve_model
 
     card = resolve_model(model).card
-    settings = PredictSettings(options.value(tta), min_area=min_area, max_area=max_area, allow_odd_labels=allow_odd_labels)
+    settings = PredictSettings(
+        options.value(tta), min_area=min_area, max_area=max_area, allow_odd_labels=allow_odd_labels
+    )
     views(settings.tta_for(card))
     wanted = options.names_in(channels)
     if print_pairs:
@@ -80,7 +93,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
         refuse_labels_among(images)
     if on_terminal():
         with progress_bar() as show:
-            report = inspect_fovs(fovs, channels=wanted, model=model, settings=settings, progress=show)
+            report = inspect_fovs(
+                fovs, channels=wanted, model=model, settings=settings, progress=show
+            )
     else:
         log = RunLog("inspect", f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}", quiet=as_json)
         report = inspect_fovs(fovs, channels=wanted, model=model, settings=settings, progress=log)
@@ -107,9 +122,16 @@ def _show(report: Report) -> None:
         console.print(odd, markup=False)
     console.print(_channel_table(report))
     stains = report.counterstains
-    said = listed(stains) if stains else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
+    said = (
+        listed(stains)
+        if stains
+        else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
+    )
     console.print(f"counterstain: {said}", markup=False)
-    for kind, style, lines in (("warning", "yellow", report.warnings), ("problem", "bold red", report.problems)):
+    for kind, style, lines in (
+        ("warning", "yellow", report.warnings),
+        ("problem", "bold red", report.problems),
+    ):
         for line in lines[:_SHOWN]:
             console.print(f"{kind}:", style=style, end=" ")
             console.print(line, markup=False)
@@ -124,16 +146,41 @@ def _notes(console: Console, report: Report) -> None:
         for note in fov.notes:
             where.setdefault(note, []).append(fov.fov_id)
     for note, fovs in where.items():
-        console.print(f"note ({fovs[0] if len(fovs) == 1 else f'{len(fovs)} FOVs'}): {note}", markup=False, style="dim")
+        console.print(
+            f"note ({fovs[0] if len(fovs) == 1 else f'{len(fovs)} FOVs'}): {note}",
+            markup=False,
+            style="dim",
+        )
 
 
 def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}", title_justify="left", title_style="bold")
-    for name in ("FOV", "format", "Y x X", "type", "µm/px", "cells", "Ø µm", "covered", "in pieces", "small", "labels"):
-        table.add_column(name, justify="left" if name in {"FOV", "format", "type", "labels"} else "right", overflow="fold")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}",
+        title_justify="left",
+        title_style="bold",
+    )
+    for name in (
+        "FOV",
+        "format",
+        "Y x X",
+        "type",
+        "µm/px",
+        "cells",
+        "Ø µm",
+        "covered",
+        "in pieces",
+        "small",
+        "labels",
+    ):
+        table.add_column(
+            name,
+            justify="left" if name in {"FOV", "format", "type", "labels"} else "right",
+            overflow="fold",
+        )
     for fov in fovs[:_SHOWN]:
         size = "?" if fov.mpp is None else f"{fov.mpp:.4g}"
         row = [fov.fov_id, fov.format, f"{fov.shape[1]} x {fov.shape[2]}", fov.dtype, size]
@@ -142,7 +189,13 @@ def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
             row += ["", "", "", "", "", "none"]
         else:
             wide = "" if cells.median_diameter_um is None else f"{cells.median_diameter_um:.1f}"
-            row += [f"{cells.cells:,}", wide, f"{100 * cells.covered:.0f} %", f"{cells.in_pieces:,}", f"{cells.small:,}"]
+            row += [
+                f"{cells.cells:,}",
+                wide,
+                f"{100 * cells.covered:.0f} %",
+                f"{cells.in_pieces:,}",
+                f"{cells.small:,}",
+            ]
             row += [f"{cells.format}, {cells.dtype}"]
         table.add_row(*_plain(row))
     if len(fovs) > _SHOWN:
@@ -156,8 +209,19 @@ def _channel_table(report: Report) -> Table:
 
     title = f"{len(report.channels)} channel{'s' * (len(report.channels) != 1)}, all FOVs pooled"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for name in ("channel", "type", "min", "max", f"p{report.percentile:g}", "not 0", "saturated", ""):
-        table.add_column(name, justify="left" if name in {"channel", "type", ""} else "right", overflow="fold")
+    for name in (
+        "channel",
+        "type",
+        "min",
+        "max",
+        f"p{report.percentile:g}",
+        "not 0",
+        "saturated",
+        "",
+    ):
+        table.add_column(
+            name, justify="left" if name in {"channel", "type", ""} else "right", overflow="fold"
+        )
     for channel in report.channels:
         table.add_row(
             *_plain(
@@ -172,7 +236,13 @@ def _channel_table(report: Report) -> Table:
                     _remark(channel),
                 ]
             ),
-            style="red" if channel.not_finite else "yellow" if channel.blank or channel.same_as else None,
+            style=(
+                "red"
+                if channel.not_finite
+                else "yellow"
+                if channel.blank or channel.same_as
+                else None
+            ),
         )
     return table
 
@@ -193,11 +263,20 @@ def _plain(row: list[str]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
+    return (
+        ""
+        if value is None
+        else f"{value:,.0f}"
+        if value == int(value) and abs(value) < 1e9
+        else f"{value:.4g}"
+    )
 
 
 def _last_line(report: Report) -> str:
-    ends = f"{len(report.problems)} problem{'s' * (len(report.problems) != 1)} would stop `panimbus predict`"
+    ends = (
+        f"{len(report.problems)} problem{'s' * (len(report.problems) != 1)} would stop `panimbus"
+        " predict`"
+    )
     verdict = ends if report.problems else "ready for `panimbus predict`"
     if report.cost is None:
         return verdict
@@ -205,6 +284,6 @@ def _last_line(report: Report) -> str:
 
     cost = report.cost
     return (
-        f"{verdict}; expected with model {report.model} (tta {cost.tta}, {cost.backend}): about {duration(cost.seconds)} "
-        f"and {cost.memory_bytes / 2**30:.1f} GB of memory"
+        f"{verdict}; expected with model {report.model} (tta {cost.tta}, {cost.backend}): about"
+        f" {duration(cost.seconds)} and {cost.memory_bytes / 2**30:.1f} GB of memory"
     )

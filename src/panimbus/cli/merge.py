@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 
 
 def command(
-    out: Annotated[Path, typer.Argument(parser=options.path, metavar="FOLDER", help="The --out folder of the shares.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            parser=options.path, metavar="FOLDER", help="The --out folder of the shares."
+        ),
+    ],
     *,
     tables: options.Tables = "h5ad,csv",
     columns: options.Columns = options.Layout.PANIMBUS,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Put the shares of `panimbus predict --shard i/n` together; nothing is scored, and what is missing is said."""
+    """Put the shares of `panimbus predict --shard i/n` together.
+
+    Nothing is scored, and what is missing is said.
+    """
     import json
 
     from panimbus.cli.console import RunLog, echo_contradictions, on_terminal
@@ -41,10 +49,15 @@ def command(
     request, shards = (told := read_told(out)).request, told.shards
     log = RunLog("merge", f"{shards} share{'s' * (shards != 1)} in {out}", quiet=on_terminal())
     table, fovs = merge(out)
-    asked = asked_for(fovs, request.files(), request.settings(), request.channels, request.normaliser())
+    asked = asked_for(
+        fovs, request.files(), request.settings(), request.channels, request.normaliser()
+    )
     check_same_run(out, asked, overwrite=overwrite)
     check_layout(columns.value, list(map(str, table.var_names)), {f.fov_id: f.mpp for f in fovs})
-    log.line(f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}, {table.n_obs:,} cells, {table.n_vars} channels put together")
+    log.line(
+        f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}, {table.n_obs:,} cells, {table.n_vars} channels"
+        " put together"
+    )
     save_run(table, out, kinds, fovs, asked=asked, layout=columns.value)
     typer.echo(summary(table, out, json.loads(table.uns["panimbus"]["scale"])))
     echo_contradictions(table)
@@ -71,24 +84,45 @@ def do_share(
     from panimbus.io.thresholds import parse_thresholds
 
     if shard is None:
-        raise InputError(f"--stage {stage} goes with --shard.", fix="pass --shard 1/1 --stage scan, or leave --stage away")
+        raise InputError(
+            f"--stage {stage} goes with --shard.",
+            fix="pass --shard 1/1 --stage scan, or leave --stage away",
+        )
     share = parse_share(shard)
     if settings.maps or settings.dask is not None:
         option = "--maps" if settings.maps else "--dask"
-        raise InputError(f"{option} and --shard do not go together.", fix=f"leave one of them away ({option} needs one process)")
+        raise InputError(
+            f"{option} and --shard do not go together.",
+            fix=f"leave one of them away ({option} needs one process)",
+        )
     written, overwrite = what.pop("thresholds"), what.pop("overwrite")
     request = _request(settings, paths, **what)
     fovs = request.open()
     if any(fov.labels is None for fov in fovs):
         refuse_labels_among(paths["images"])
     if written is not None:
-        request = replace(request, thresholds=parse_thresholds(written, request.channels or fovs[0].channels))
+        request = replace(
+            request, thresholds=parse_thresholds(written, request.channels or fovs[0].channels)
+        )
     files, scale = request.files(), request.normaliser()
-    check_same_run(out, asked_for(fovs, files, request.settings(), request.channels, scale), overwrite=overwrite)
-    about = f"shard {share.number}/{share.of} of {work_in_words(fovs, files, settings, request.channels)}"
+    check_same_run(
+        out,
+        asked_for(fovs, files, request.settings(), request.channels, scale),
+        overwrite=overwrite,
+    )
+    about = (
+        f"shard {share.number}/{share.of} of"
+        f" {work_in_words(fovs, files, settings, request.channels)}"
+    )
     with running("predict", about, fovs=len(fovs)) as log:
         predict_share(
-            request, out=out, share=share, stage=stage, threads=settings.threads, command=_command(sys.argv), progress=log
+            request,
+            out=out,
+            share=share,
+            stage=stage,
+            threads=settings.threads,
+            command=_command(sys.argv),
+            progress=log,
         )
     done = "first pass of " if stage == "scan" else ""
     typer.echo(f"{done}shard {share.number}/{share.of} is done; when all are: panimbus merge {out}")
@@ -102,7 +136,9 @@ def parse_share(text: str) -> Share:
 
     found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise InputError(f"--shard {text}: which share of how many?", expected="i/n with i from 1 to n, e.g. 3/8")
+        raise InputError(
+            f"--shard {text}: which share of how many?", expected="i/n with i from 1 to n, e.g. 3/8"
+        )
     return Share(int(found[1]), int(found[2]))
 
 
@@ -119,10 +155,19 @@ def _request(
     from panimbus.infer.request import Request, absolute
     from panimbus.model.weights import shipped_models
 
-    model, names, pairs, types = paths["model"], paths["channel_names"], paths["pairs"], paths["channel_types"]
+    model, names, pairs, types = (
+        paths["model"],
+        paths["channel_names"],
+        paths["pairs"],
+        paths["channel_types"],
+    )
     if pairs is not None and paths["labels"]:
         raise InputError("--labels and --pairs do not go together.", fix="leave one of them away")
-    named = model is None or model in {*shipped_models(), "default", "nimbus"} or not Path(model).expanduser().is_file()
+    named = (
+        model is None
+        or model in {*shipped_models(), "default", "nimbus"}
+        or not Path(model).expanduser().is_file()
+    )
     return Request(
         images=tuple(absolute(p) for p in paths["images"]),
         labels=tuple(absolute(p) for p in paths["labels"]),

@@ -26,7 +26,9 @@ def command(
         ),
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the card, or the list, as JSON and nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the card, or the list, as JSON and nothing else.")
+    ] = False,
 ) -> None:
     """List the models that come with the package, or show a model's card."""
     import json
@@ -46,24 +48,45 @@ def command(
         f1 = card.metrics.get("dev_gold_f1", {}).get("model", {}).get("mean")
         title = f"{each} (default)" if each == DEFAULT_MODEL else each
         typer.echo(f"{title:<22}{card.mpp:<8g}{card.date:<10}{'–' if f1 is None else f'{f1:.2f}'}")
-    typer.echo(f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (extra train)")
-    typer.echo("`panimbus models NAME` shows a model's card: what it was trained on, how it was measured, what it is not for.")
+    typer.echo(
+        f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (extra"
+        " train)"
+    )
+    typer.echo(
+        "`panimbus models NAME` shows a model's card: what it was trained on, how it was measured,"
+        " what it is not for."
+    )
 
 
 def card_in_words(card: ModelCard) -> str:
-    """A card as people read it: what goes in and how it is run, then the texts, then the figures."""
+    """A card as people read it.
+
+    What goes in and how it is run, then the texts, then the figures.
+    """
     net = ", ".join(f"{k} {_short(v)}" for k, v in card.settings.model_dump(mode="json").items())
     rows = [
         ("model", f"{card.name}, version {card.version}"),
-        ("made", ", ".join(x for x in (card.date, f"commit {card.commit}" if card.commit else "") if x)),
+        (
+            "made",
+            ", ".join(x for x in (card.date, f"commit {card.commit}" if card.commit else "") if x),
+        ),
         ("licence", card.licence),
         ("net", f"{card.architecture} ({net})"),
         ("sees", ", ".join([*card.planes, *card.stats])),
         ("resolution", f"{card.mpp:g} µm/px; images are resampled"),
-        ("normaliser", f"percentile {card.percentile:g} of {card.percentile_over} pixels of the dataset"),
+        (
+            "normaliser",
+            f"percentile {card.percentile:g} of {card.percentile_over} pixels of the dataset",
+        ),
         ("positive from", f"score {card.threshold:g}"),
         ("views", f"{card.tta} (--tta changes it)"),
-        ("corrected", ", ".join(f"{m} (temperature {t:.3g}, offset {b:+.3g})" for m, (t, b) in card.calibration.items())),
+        (
+            "corrected",
+            ", ".join(
+                f"{m} (temperature {t:.3g}, offset {b:+.3g})"
+                for m, (t, b) in card.calibration.items()
+            ),
+        ),
         ("trained on", card.trained_on),
         ("measured", card.measured),
         ("not for", card.not_for),
@@ -78,7 +101,11 @@ def card_in_words(card: ModelCard) -> str:
 
 def _row(title: str, text: str) -> str:
     paragraphs = [p for p in text.splitlines() if p.strip()]
-    lines = [line for p in paragraphs for line in textwrap.wrap(p, _WIDTH - 16, break_long_words=False, break_on_hyphens=False)]
+    lines = [
+        line
+        for p in paragraphs
+        for line in textwrap.wrap(p, _WIDTH - 16, break_long_words=False, break_on_hyphens=False)
+    ]
     return "\n".join(f"{title if k == 0 else '':<16}{line}" for k, line in enumerate(lines))
 
 
@@ -89,14 +116,17 @@ def _figures(metrics: dict[str, Any], indent: str) -> list[str]:
         title = f"{indent}{name.replace('_', ' ')}"
         if isinstance(value, dict) and all(isinstance(v, int | float) for v in value.values()):
             out += textwrap.wrap(
-                f"{title}: " + ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in value.items()),
+                f"{title}: "
+                + ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in value.items()),
                 _WIDTH,
                 subsequent_indent=f"{indent}  ",
             )
         elif isinstance(value, dict):
             out += [f"{title}:", *_figures(value, f"{indent}  ")]
         else:
-            out += textwrap.wrap(f"{title}: {_short(value)}", _WIDTH, subsequent_indent=f"{indent}  ")
+            out += textwrap.wrap(
+                f"{title}: {_short(value)}", _WIDTH, subsequent_indent=f"{indent}  "
+            )
     return out
 
 

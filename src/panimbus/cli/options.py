@@ -1,4 +1,6 @@
-"""Arguments and options that several verbs share, their choices, and how numbers and names are read. Imports nothing heavy."""
+"""Arguments and options that several verbs share, their choices, and how numbers and names are
+read. Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -98,12 +100,15 @@ class Collection(StrEnum):
     WEIGHTS = "nimbus-weights"
 
 
-# -- how values are read ---------------------------------------------------------------------------------------------------------
+# -- how values are read
+# ---------------------------------------------------------------------------------------------------------
 
 _UNIT = re.compile(r"([-+]?[0-9.,eE+-]*[0-9.])\s*([^\d\s.,].*)")
 
 
-def number(text: str, what: str = "a number", *, above: float | None = None, least: float | None = None) -> float:
+def number(
+    text: str, what: str = "a number", *, above: float | None = None, least: float | None = None
+) -> float:
     """A number of the command line, with a point and without a unit.
 
     Parameters
@@ -131,7 +136,10 @@ def number(text: str, what: str = "a number", *, above: float | None = None, lea
     if not math.isfinite(value):
         raise _wrong(f"{text} cannot be used.", what)
     if (above is not None and value <= above) or (least is not None and value < least):
-        raise _wrong(f"{text} is not {f'above {above:g}' if above is not None else f'at least {least:g}'}.", what)
+        raise _wrong(
+            f"{text} is not {f'above {above:g}' if above is not None else f'at least {least:g}'}.",
+            what,
+        )
     return value
 
 
@@ -168,7 +176,11 @@ def _meant(text: str) -> str:
     bare = text.strip()
     if (match := _UNIT.fullmatch(bare)) and _float(match[1].replace(",", ".")) is not None:
         return f", without a unit, such as {match[1].replace(',', '.')}"
-    return f", with a point, such as {bare.replace(',', '.')}" if _float(bare.replace(",", ".")) is not None else ""
+    return (
+        f", with a point, such as {bare.replace(',', '.')}"
+        if _float(bare.replace(",", ".")) is not None
+        else ""
+    )
 
 
 def names_in(option: str | None) -> list[str] | None:
@@ -185,7 +197,10 @@ def names_in(option: str | None) -> list[str] | None:
 
 
 def path(text: str) -> Path:
-    """A path of the command line: the home folder for ``~``, and without quotes that the shell has left."""
+    """A path of the command line.
+
+    The home folder for ``~``, and without quotes that the shell has left.
+    """
     from panimbus.io.place import tidy
 
     return Path(tidy(str(text)))
@@ -216,13 +231,16 @@ def value(choice: StrEnum | None) -> str | None:
     return None if choice is None else str(choice)
 
 
-# -- what a shell proposes -------------------------------------------------------------------------------------------------------
+# -- what a shell proposes
+# -------------------------------------------------------------------------------------------------------
 
 
 def models(incomplete: str) -> list[str]:
     """Names of models that begin so."""
     shipped = (Path(__file__).parent.parent / "model" / "shipped").glob("*.onnx")
-    return [name for name in (*sorted(p.stem for p in shipped), "nimbus") if name.startswith(incomplete)]
+    return [
+        name for name in (*sorted(p.stem for p in shipped), "nimbus") if name.startswith(incomplete)
+    ]
 
 
 def presets(incomplete: str) -> list[str]:
@@ -234,10 +252,15 @@ def presets(incomplete: str) -> list[str]:
 def tables(incomplete: str) -> list[str]:
     """Kinds of tables, after those that are there already."""
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{kind}" for kind in TABLES if kind.startswith(last) and kind not in before.split(",")]
+    return [
+        f"{before}{comma}{kind}"
+        for kind in TABLES
+        if kind.startswith(last) and kind not in before.split(",")
+    ]
 
 
-# -- arguments and options -------------------------------------------------------------------------------------------------------
+# -- arguments and options
+# -------------------------------------------------------------------------------------------------------
 
 _MPP = "micrometres per pixel, above 0"
 _AREA = "an area in µm², at least 0"
@@ -247,12 +270,20 @@ Images = Annotated[
     typer.Argument(
         parser=word,
         metavar="IMAGES",
-        help="Images: files or folders (TIFF, OME-TIFF, QPTIFF, OME-Zarr, SpatialData, IMC), https:// or s3:// (Zarr).",
+        help=(
+            "Images: files or folders (TIFF, OME-TIFF, QPTIFF, OME-Zarr, SpatialData, IMC),"
+            " https:// or s3:// (Zarr)."
+        ),
     ),
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--labels", parser=word, metavar="PATH", help="Label images: a file, or a folder matched by name."),
+    typer.Option(
+        "--labels",
+        parser=word,
+        metavar="PATH",
+        help="Label images: a file, or a folder matched by name.",
+    ),
 ]
 Pairs = Annotated[
     Path | None,
@@ -260,11 +291,16 @@ Pairs = Annotated[
         "--pairs",
         parser=path,
         metavar="FILE",
-        help="Instead of --labels where names do not pair: CSV with the columns image,labels. `panimbus inspect --print-pairs` "
-        "writes one.",
+        help=(
+            "Instead of --labels where names do not pair: CSV with the columns image,labels."
+            " `panimbus inspect --print-pairs` writes one."
+        ),
     ),
 ]
-Channels = Annotated[str | None, typer.Option("--channels", metavar="NAMES", help="Channels, comma-separated. [default: all]")]
+Channels = Annotated[
+    str | None,
+    typer.Option("--channels", metavar="NAMES", help="Channels, comma-separated. [default: all]"),
+]
 ChannelNames = Annotated[
     Path | None,
     typer.Option(
@@ -277,7 +313,10 @@ ChannelNames = Annotated[
 Mpp = Annotated[
     float | None,
     typer.Option(
-        "--mpp", parser=positive(_MPP), metavar="NUMBER", help="Micrometres per pixel, if the files do not say or are wrong."
+        "--mpp",
+        parser=positive(_MPP),
+        metavar="NUMBER",
+        help="Micrometres per pixel, if the files do not say or are wrong.",
     ),
 ]
 ChannelTypes = Annotated[
@@ -286,7 +325,10 @@ ChannelTypes = Annotated[
         "--channel-types",
         parser=word,
         metavar="TEXT|FILE",
-        help="What channels are: DNA1=counterstain,Blank1=blank (autofluorescence, isotype), or a CSV (channel,type).",
+        help=(
+            "What channels are: DNA1=counterstain,Blank1=blank (autofluorescence, isotype), or a"
+            " CSV (channel,type)."
+        ),
     ),
 ]
 DarkLevel = Annotated[
@@ -305,7 +347,9 @@ Model = Annotated[
         parser=word,
         metavar="NAME|FILE",
         autocompletion=models,
-        help="Name of a model (see `panimbus models`) or path of a model file. [default: the newest]",
+        help=(
+            "Name of a model (see `panimbus models`) or path of a model file. [default: the newest]"
+        ),
     ),
 ]
 Views = Annotated[
@@ -328,7 +372,10 @@ Seed = Annotated[
 Normaliser = Annotated[
     Path | None,
     typer.Option(
-        "--normaliser", parser=path, metavar="FILE", help="normaliser.json of an earlier run on the same dataset, used as it is."
+        "--normaliser",
+        parser=path,
+        metavar="FILE",
+        help="normaliser.json of an earlier run on the same dataset, used as it is.",
     ),
 ]
 MinArea = Annotated[
@@ -346,11 +393,18 @@ MaxArea = Annotated[
         "--max-area",
         parser=positive(_AREA),
         metavar="NUMBER",
-        help="Largest area of a cell, in µm²; larger objects are marked. [default: 1000, or 10 times the median]",
+        help=(
+            "Largest area of a cell, in µm²; larger objects are marked. [default: 1000, or 10 times"
+            " the median]"
+        ),
     ),
 ]
 AllowOddLabels = Annotated[
-    bool, typer.Option("--allow-odd-labels", help="Go on, with a warning, where the objects of a label image cannot be cells.")
+    bool,
+    typer.Option(
+        "--allow-odd-labels",
+        help="Go on, with a warning, where the objects of a label image cannot be cells.",
+    ),
 ]
 Threads = Annotated[
     int,
@@ -379,12 +433,21 @@ Tables = Annotated[
         help=f"Which tables to write, comma-separated: {', '.join(TABLES)}.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", parser=path, metavar="FOLDER", help="Folder for the results.")]
+Out = Annotated[
+    Path, typer.Option("--out", parser=path, metavar="FOLDER", help="Folder for the results.")
+]
 Columns = Annotated[
     Layout,
-    typer.Option("--columns", case_sensitive=False, help="Names of the columns of plain tables: ark and scimap are in pixels."),
+    typer.Option(
+        "--columns",
+        case_sensitive=False,
+        help="Names of the columns of plain tables: ark and scimap are in pixels.",
+    ),
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace the results of another run in --out; what is the same is not computed again."),
+    typer.Option(
+        "--overwrite",
+        help="Replace the results of another run in --out; what is the same is not computed again.",
+    ),
 ]

@@ -1,4 +1,7 @@
-"""``panimbus simulate``: fields of view of simulated tissue with their truth, and a dataset file that `panimbus build` takes."""
+"""``panimbus simulate``.
+
+Fields of view of simulated tissue with their truth, and a dataset file that `panimbus build` takes.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +31,40 @@ labels = "truth.csv"
 def command(  # noqa: PLR0913 (one parameter an option)
     *,
     out: Annotated[
-        Path, typer.Option("--out", parser=options.path, metavar="FOLDER", help="Folder; must not hold a dataset yet.")
+        Path,
+        typer.Option(
+            "--out",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Folder; must not hold a dataset yet.",
+        ),
     ],
-    fovs: Annotated[int, typer.Option("--fovs", min=1, max=100_000, help="Number of fields of view.")] = 10,
+    fovs: Annotated[
+        int, typer.Option("--fovs", min=1, max=100_000, help="Number of fields of view.")
+    ] = 10,
     seed: options.Seed = 0,
-    side: Annotated[int, typer.Option(min=64, max=16384, help="Side of a field of view in pixels.")] = 512,
-    mpp: Annotated[float, typer.Option("--mpp", min=0.1, max=4.0, help="Micrometres per pixel.")] = 0.5,
-    markers: Annotated[int, typer.Option(min=0, max=1000, help="Number of random markers; 0: the named panel.")] = 0,
+    side: Annotated[
+        int, typer.Option(min=64, max=16384, help="Side of a field of view in pixels.")
+    ] = 512,
+    mpp: Annotated[
+        float, typer.Option("--mpp", min=0.1, max=4.0, help="Micrometres per pixel.")
+    ] = 0.5,
+    markers: Annotated[
+        int, typer.Option(min=0, max=1000, help="Number of random markers; 0: the named panel.")
+    ] = 0,
     platform: Annotated[
-        options.Platform, typer.Option("--platform", case_sensitive=False, help="One for all fields of view.")
+        options.Platform,
+        typer.Option("--platform", case_sensitive=False, help="One for all fields of view."),
     ] = options.Platform.RANDOM,
-    errors: Annotated[float, typer.Option(min=0, max=100, help="Factor on the frequency of segmentation errors.")] = 1.0,
+    errors: Annotated[
+        float, typer.Option(min=0, max=100, help="Factor on the frequency of segmentation errors.")
+    ] = 1.0,
     name: Annotated[str, typer.Option(help="Of the dataset.")] = "simulated",
 ) -> None:
     """Write images, label images, cells.csv, truth.csv and dataset.toml of simulated tissue.
 
-    truth.csv has 1 (positive), 0 (negative) or nothing (too dim to be seen, or a label on several cells) a cell and marker.
+    truth.csv has 1 (positive), 0 (negative) or nothing (too dim to be seen, or a label on several
+    cells) a cell and marker.
     """
     import pandas as pd
 
@@ -59,11 +80,19 @@ def command(  # noqa: PLR0913 (one parameter an option)
         raise InputError("This cannot be the name of a dataset.", got=name)
     cells, truth = [], []
     tissues = simulate_dataset(
-        fovs, (side, side), mpp=mpp, panel=markers or None, seed=seed, platform=str(platform), errors=errors
+        fovs,
+        (side, side),
+        mpp=mpp,
+        panel=markers or None,
+        seed=seed,
+        platform=str(platform),
+        errors=errors,
     )
     for k, tissue in enumerate(tissues):
         fov = f"fov{k + 1:03d}"
-        write_ome_tiff(out / "images" / f"{fov}.ome.tiff", tissue.image, tissue.channels, tissue.mpp)
+        write_ome_tiff(
+            out / "images" / f"{fov}.ome.tiff", tissue.image, tissue.channels, tissue.mpp
+        )
         write_labels(out / "labels" / f"{fov}.tiff", tissue.labels)
         ids = pd.DataFrame({"fov": fov, "cell_id": range(1, len(tissue.truth) + 1)})
         cells.append(ids.assign(cell_type=tissue.cell_types))
@@ -75,5 +104,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     with atomic_path(out / "dataset.toml") as temporary:
         temporary.write_text(_TOML.format(name=name), encoding="utf-8")
     count = sum(len(t) for t in truth)
-    typer.echo(f"{out}: {fovs} fields of view ({tissue.platform}), {count:,} cells, {len(tissue.channels)} markers")
+    typer.echo(
+        f"{out}: {fovs} fields of view ({tissue.platform}), {count:,} cells, {len(tissue.channels)}"
+        " markers"
+    )
     typer.echo(f"next: panimbus build {out / 'dataset.toml'} --out STORE")

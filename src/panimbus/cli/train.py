@@ -22,7 +22,12 @@ def command(
     ],
     *,
     store: Annotated[
-        Path, typer.Option(parser=options.path, metavar="FOLDER", help="Store of tiles that `panimbus build` wrote.")
+        Path,
+        typer.Option(
+            parser=options.path,
+            metavar="FOLDER",
+            help="Store of tiles that `panimbus build` wrote.",
+        ),
     ],
     out: Annotated[
         Path,
@@ -33,16 +38,27 @@ def command(
             help="Folder of the run; the same command goes on there after an interruption.",
         ),
     ],
-    seed: Annotated[int | None, typer.Option(metavar="NUMBER", help="Seed; [default: that of the settings]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Seed; [default: that of the settings]")
+    ] = None,
     device: Annotated[
-        options.Device | None, typer.Option("--device", case_sensitive=False, help="What runs the net. [default: the settings']")
+        options.Device | None,
+        typer.Option(
+            "--device", case_sensitive=False, help="What runs the net. [default: the settings']"
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare crops; 0 for a thread.")
+        int | None,
+        typer.Option(metavar="NUMBER", min=0, help="Processes that prepare crops; 0 for a thread."),
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")
+    ] = False,
 ) -> None:
-    """Train a model in two stages, naive and noise-robust; write model.safetensors and model.onnx into --out."""
+    """Train a model in two stages, naive and noise-robust.
+
+    Write model.safetensors and model.onnx into --out.
+    """
     import os
 
     from panimbus.cli.console import train_bar
@@ -52,7 +68,11 @@ def command(
     from panimbus.train.config import load_config, make_config
 
     settings = load_config(config)
-    machine = {"device": options.value(device), "workers": workers, "tensorboard": tensorboard or None}
+    machine = {
+        "device": options.value(device),
+        "workers": workers,
+        "tensorboard": tensorboard or None,
+    }
     changed = settings.machine.model_dump() | {k: v for k, v in machine.items() if v is not None}
     whole = settings.model_dump() | {"machine": changed} | ({} if seed is None else {"seed": seed})
     settings = make_config(whole, source=f"{config} with the options of the command line")
@@ -70,7 +90,17 @@ def command(
     with train_bar(about, show=leads) as (show, log):
         result = train(settings, tiles, out, show)
     if result:
-        typer.echo(f"best step {result['step']} of {result['steps']}: validation F1 {result['val_f1']:.3f} (silver labels)")
+        typer.echo(
+            f"best step {result['step']} of {result['steps']}: validation F1 {result['val_f1']:.3f}"
+            " (silver labels)"
+        )
         typer.echo(f"model:  {out / 'model.safetensors'}, {out / 'model.onnx'}")
-        typer.echo(f"curves: {out / 'curves.csv'}; pictures: {out / 'epochs'}; markers: {out / 'markers.csv'}")
-        log.end(out, f"panimbus predict IMAGES --labels LABELS --model {out / 'model.safetensors'} --out RESULTS")
+        typer.echo(
+            f"curves: {out / 'curves.csv'}; pictures: {out / 'epochs'}; markers:"
+            f" {out / 'markers.csv'}"
+        )
+        log.end(
+            out,
+            f"panimbus predict IMAGES --labels LABELS --model {out / 'model.safetensors'} --out"
+            " RESULTS",
+        )

@@ -1,1 +1,4 @@
-"""Groups of cells with alike scores: a self-organising map, and a consensus of many groupings of its nodes."""
+"""Groups of cells with alike scores.
+
+A self-organising map, and a consensus of many groupings of its nodes.
+"""

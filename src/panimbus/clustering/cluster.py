@@ -1,4 +1,7 @@
-"""From a cell table to metaclusters: the map, the consensus on its nodes, and both written into the table."""
+"""From a cell table to metaclusters.
+
+The map, the consensus on its nodes, and both written into the table.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,8 @@ class Clustering:
     markers : C names
         The markers that were used; constant ones are left out.
     som
-        The map; its ``codes`` (n_nodes, C) are in the units of the table (of a layer: divided by ``scale``).
+        The map; its ``codes`` (n_nodes, C) are in the units of the table (of a layer: divided by
+        ``scale``).
     consensus
         Metaclusters of the nodes; cells of metacluster i have the category ``str(i + 1)``.
     scale : (C,) float32
@@ -86,13 +90,14 @@ def cluster(
     Parameters
     ----------
     table
-        Cell table of `predict`, or any AnnData with cells in rows. Written to: obs ``som_node`` (int32) and ``metacluster``
-        (categories "1", "2", ..., most cells first), uns ``clustering``.
+        Cell table of `predict`, or any AnnData with cells in rows. Written to: obs ``som_node``
+        (int32) and ``metacluster`` (categories "1", "2", ..., most cells first), uns
+        ``clustering``.
     markers
         Which to cluster on; None for all of them. Constant markers are left out, with a warning.
     layer
-        None: the scores in X, as they are. A layer, e.g. ``intensity_mean``: each marker divided by its 99.9th percentile, or the
-        brightest would decide alone.
+        None: the scores in X, as they are. A layer, e.g. ``intensity_mean``: each marker divided by
+        its 99.9th percentile, or the brightest would decide alone.
     k
         Number of metaclusters; None proposes one.
     seed
@@ -106,14 +111,25 @@ def cluster(
     Raises
     ------
     InputError
-        On scores that are not finite, names that are not there or twice, too few cells, or nothing that varies.
+        On scores that are not finite, names that are not there or twice, too few cells, or nothing
+        that varies.
     """
     settings = settings or ClusterSettings()
     names = _names(table, markers, layer)
     values = _values(table, names, layer)
     names, values, scale = _varying(names, values, scaled=layer is not None)
-    som = fit_som(values, settings.grid, seed=seed, epochs=settings.epochs, threads=settings.threads)
-    found = consensus(som.codes, som.sizes, k, k_min=settings.k_min, k_max=settings.k_max, runs=settings.runs, seed=seed)
+    som = fit_som(
+        values, settings.grid, seed=seed, epochs=settings.epochs, threads=settings.threads
+    )
+    found = consensus(
+        som.codes,
+        som.sizes,
+        k,
+        k_min=settings.k_min,
+        k_max=settings.k_max,
+        runs=settings.runs,
+        seed=seed,
+    )
     result = Clustering(names, som, found, scale)
     _write(table, result, layer=layer, seed=seed, settings=settings)
     return result
@@ -122,7 +138,13 @@ def cluster(
 def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> tuple[str, ...]:
     """All that can be wrong with the names, in one message."""
     known = [str(n) for n in table.var_names]
-    wanted = known if markers is None else [markers] if isinstance(markers, str) else [str(m) for m in markers]
+    wanted = (
+        known
+        if markers is None
+        else [markers]
+        if isinstance(markers, str)
+        else [str(m) for m in markers]
+    )
     problems = []
     if missing := [m for m in wanted if m not in known]:
         problems.append(f"markers that the table does not have: {listed(missing)}")
@@ -131,7 +153,11 @@ def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> 
     if not wanted:
         problems.append("no marker was asked for")
     if problems:
-        raise ChannelError("The table cannot be clustered on these markers.", got="; ".join(problems), available=known)
+        raise ChannelError(
+            "The table cannot be clustered on these markers.",
+            got="; ".join(problems),
+            available=known,
+        )
     if layer is not None and layer not in table.layers:
         raise InputError(f"The table has no layer {layer!r}.", available=map(str, table.layers))
     ids = [c for c in (FOV, CELL) if c in table.obs]
@@ -151,7 +177,10 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Floats
     columns = [list(table.var_names).index(n) for n in names]
     whole: Any = table.X if layer is None else table.layers[layer]
     if whole is None:
-        raise InputError("The table has no scores in X.", fix="pass a table with scores in X (Python: or name layer=)")
+        raise InputError(
+            "The table has no scores in X.",
+            fix="pass a table with scores in X (Python: or name layer=)",
+        )
     part = whole[:, columns]
     values = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)
     bad = {n: int(c) for n, c in zip(names, (~np.isfinite(values)).sum(0), strict=True) if c}
@@ -159,17 +188,26 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Floats
         raise InputError(
             f"{sum(bad.values()):,} values of the table are NaN or infinite.",
             got=listed([f"{n} ({c:,} cells)" for n, c in bad.items()]),
-            fix="leave those markers out (--markers names the others; Python: markers=), or those cells",
+            fix=(
+                "leave those markers out (--markers names the others; Python: markers=), or those"
+                " cells"
+            ),
         )
     return values
 
 
-def _varying(names: tuple[str, ...], values: Floats, *, scaled: bool) -> tuple[tuple[str, ...], Floats, Floats]:
+def _varying(
+    names: tuple[str, ...], values: Floats, *, scaled: bool
+) -> tuple[tuple[str, ...], Floats, Floats]:
     """Leave constant markers out, and divide a layer's by their bright end."""
     if len(values) == 0:
         raise InputError("The table has no cells.")
     if len(values) == 1:
-        raise InputError("One cell cannot be grouped.", expected="more cells than the map has nodes", got="1 cell")
+        raise InputError(
+            "One cell cannot be grouped.",
+            expected="more cells than the map has nodes",
+            got="1 cell",
+        )
     vary = values.max(0) > values.min(0)
     if not vary.any():
         raise InputError(
@@ -188,7 +226,9 @@ def _varying(names: tuple[str, ...], values: Floats, *, scaled: bool) -> tuple[t
     return names, values, scale
 
 
-def _write(table: AnnData, found: Clustering, *, layer: str | None, seed: int, settings: ClusterSettings) -> None:
+def _write(
+    table: AnnData, found: Clustering, *, layer: str | None, seed: int, settings: ClusterSettings
+) -> None:
     """Columns and provenance, in kinds that .h5ad can hold."""
     import pandas as pd
 
@@ -196,7 +236,9 @@ def _write(table: AnnData, found: Clustering, *, layer: str | None, seed: int, s
 
     groups = found.consensus.labels[found.som.nodes]
     table.obs[SOM_NODE] = found.som.nodes
-    table.obs[METACLUSTER] = pd.Categorical.from_codes(groups, pd.Index([str(i + 1) for i in range(found.consensus.k)]))
+    table.obs[METACLUSTER] = pd.Categorical.from_codes(
+        groups, pd.Index([str(i + 1) for i in range(found.consensus.k)])
+    )
     counts = sorted(found.consensus.pac)
     table.uns[CLUSTERING] = {
         "version": __version__,
@@ -210,7 +252,9 @@ def _write(table: AnnData, found: Clustering, *, layer: str | None, seed: int, s
         "codes": found.som.codes,
         "sizes": found.som.sizes,
         "quantisation_error": found.som.quantisation_error,
-        "node_metacluster": found.consensus.labels + (found.consensus.labels >= 0),  # 1, 2, ... as in obs; -1 = no cells
+        "node_metacluster": (
+            found.consensus.labels + (found.consensus.labels >= 0)
+        ),  # 1, 2, ... as in obs; -1 = no cells
         "stability": found.consensus.stability,
         "k": found.consensus.k,
         "k_looked_at": np.array(counts, np.int64),

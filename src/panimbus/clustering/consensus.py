@@ -1,8 +1,11 @@
-"""Metaclusters: nodes of a map grouped by what stays together when the grouping is repeated on parts of them.
+"""Metaclusters.
 
-Consensus clustering after Monti et al. (2003): many subsamples of the nodes are grouped; how often two nodes end up in one
-group is their co-association, and the metaclusters are a linkage on that. The proportion of ambiguous pairs (PAC) is that of
-Şenbabaoğlu et al. (2014), the stability of a metacluster the mean Jaccard index of Hennig (2007).
+Nodes of a map grouped by what stays together when the grouping is repeated on parts of them.
+
+Consensus clustering after Monti et al. (2003): many subsamples of the nodes are grouped; how often
+two nodes end up in one group is their co-association, and the metaclusters are a linkage on that.
+The proportion of ambiguous pairs (PAC) is that of Şenbabaoğlu et al. (2014), the stability of a
+metacluster the mean Jaccard index of Hennig (2007).
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ Labels = npt.NDArray[np.int32]
 
 SHARE = 0.8  # of the nodes in a run, on average
 _RANGE = (0.5, 0.95)  # no node is in fewer or more of the runs
-_HANDFUL = 5  # cells; a node of fewer is an outlier, and average linkage would spend a metacluster on each
+_HANDFUL = (
+    5  # cells; a node of fewer is an outlier, and average linkage would spend a metacluster on each
+)
 _BORROWED = 20  # cells' worth that a node's profile takes from the nodes next to it
 _NEXT = 0.02  # of the nodes with cells
 _AMBIGUOUS = (0.1, 0.9)
@@ -39,16 +44,18 @@ class Consensus:
     Attributes
     ----------
     labels : (n_nodes,) int32
-        Metacluster of each node, 0..k-1, the one with most cells first; -1 = a node without cells, which belongs nowhere.
+        Metacluster of each node, 0..k-1, the one with most cells first; -1 = a node without cells,
+        which belongs nowhere.
     k : int
     stability : (k,) float64, 0..1
-        Mean over the runs of the Jaccard index, in cells, between the metacluster and its best match. Above 0.75 it is found
-        whatever nodes are left out, below 0.5 it is an accident.
+        Mean over the runs of the Jaccard index, in cells, between the metacluster and its best
+        match. Above 0.75 it is found whatever nodes are left out, below 0.5 it is an accident.
     co_association : (n_nodes, n_nodes) float32, 0..1
-        Share of the runs with both nodes that put them together, at this k; 0 for nodes that took no part.
+        Share of the runs with both nodes that put them together, at this k; 0 for nodes that took
+        no part.
     pac, silhouette : number of metaclusters -> 0..1, -1..1
-        Share of the pairs of nodes that are neither nearly always nor nearly never together; mean silhouette width of the nodes'
-        profiles, from which the number of metaclusters is proposed.
+        Share of the pairs of nodes that are neither nearly always nor nearly never together; mean
+        silhouette width of the nodes' profiles, from which the number of metaclusters is proposed.
     profiles : (n_nodes, C) float32
         z-scores the grouping was done on: of `steadied` codes.
     """
@@ -90,11 +97,14 @@ def node_profiles(codes: npt.ArrayLike, sizes: npt.ArrayLike, *, cap: float = 3.
 
 
 def steadied(codes: npt.ArrayLike, sizes: npt.ArrayLike) -> Doubles:
-    """Codes that borrow from those next to them: the mean of a few cells is noisy, and a group of noisy nodes gets lost.
+    """Codes that borrow from those next to them.
 
-    Each node with cells is averaged with the mean of the cells of its neighbours (the nearest 2 % of the nodes with cells), which
-    counts as 20 cells: much where nodes have tens of cells, nothing where they have thousands. A map of fewer than 50 nodes is
-    left as it is: the nearest ones may well be another population there.
+    The mean of a few cells is noisy, and a group of noisy nodes gets lost.
+
+    Each node with cells is averaged with the mean of the cells of its neighbours (the nearest 2 %
+    of the nodes with cells), which counts as 20 cells: much where nodes have tens of cells, nothing
+    where they have thousands. A map of fewer than 50 nodes is left as it is: the nearest ones may
+    well be another population there.
 
     Parameters
     ----------
@@ -138,10 +148,11 @@ def consensus(
 ) -> Consensus:
     """Group the nodes of a map into metaclusters.
 
-    Each run draws about 80 % of the nodes (a node's chance grows with the root of its number of cells, from 50 to 95 %) and
-    groups the z-scores of their `steadied` codes by average linkage, which keeps a small group apart if it is far from all
-    others. The co-association of the runs is linked by the average as well. Nodes of fewer than 5 cells take no part and join the
-    metacluster of the node most like them.
+    Each run draws about 80 % of the nodes (a node's chance grows with the root of its number of
+    cells, from 50 to 95 %) and groups the z-scores of their `steadied` codes by average linkage,
+    which keeps a small group apart if it is far from all others. The co-association of the runs is
+    linked by the average as well. Nodes of fewer than 5 cells take no part and join the metacluster
+    of the node most like them.
 
     Parameters
     ----------
@@ -149,9 +160,10 @@ def consensus(
     sizes : (n_nodes,) int
         Cells of each node.
     k
-        Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is within 10 % of the widest: two
-        metaclusters of one type are merged by giving them one name, two types in one metacluster are lost. PAC is reported
-        beside it; its minimum is at either very few metaclusters or as many as there may be.
+        Number of metaclusters; None proposes the largest, up to ``k_max``, whose silhouette is
+        within 10 % of the widest: two metaclusters of one type are merged by giving them one name,
+        two types in one metacluster are lost. PAC is reported beside it; its minimum is at either
+        very few metaclusters or as many as there may be.
     k_min, k_max
         Smallest and largest number to propose: never fewer than there are types to tell.
     runs
@@ -179,8 +191,12 @@ def consensus(
     profiles = _profiles(values, weight)
     part = _taking_part(weight, k or 2)
     largest = min(max(k_max, k_min, k or 0), len(part))
-    with threadpool_limits(1, user_api="blas"):  # as in the map: the same numbers on any machine's number of cores
-        grouped = _Runs.draw(values[part], weight[part], profiles[part], largest=largest, runs=runs, seed=seed)
+    with threadpool_limits(
+        1, user_api="blas"
+    ):  # as in the map: the same numbers on any machine's number of cores
+        grouped = _Runs.draw(
+            values[part], weight[part], profiles[part], largest=largest, runs=runs, seed=seed
+        )
         pac, silhouette = {}, {}
         for n in range(2, largest + 1):
             together = grouped.together(n)
@@ -237,8 +253,20 @@ class _Runs:
         return int(self.cuts.shape[1])
 
     @classmethod
-    def draw(cls, codes: Doubles, weight: Doubles, profiles: Floats, *, largest: int, runs: int, seed: int) -> _Runs:
-        """Each run has profiles of its own, as if the map had no other nodes: what is borrowed is resampled, too."""
+    def draw(
+        cls,
+        codes: Doubles,
+        weight: Doubles,
+        profiles: Floats,
+        *,
+        largest: int,
+        runs: int,
+        seed: int,
+    ) -> _Runs:
+        """Each run has profiles of its own, as if the map had no other nodes.
+
+        What is borrowed is resampled, too.
+        """
         rng = np.random.default_rng(seed)
         n = len(weight)
         chance = np.clip(SHARE * np.sqrt(weight) / np.sqrt(weight).mean(), *_RANGE)
@@ -269,7 +297,9 @@ class _Runs:
         return groups
 
     def stability(self, groups: Labels, k: int) -> Doubles:
-        """(k,) mean over the runs of each cluster's largest Jaccard index with one of the run's clusters, in cells."""
+        """(k,) mean over the runs of each cluster's largest Jaccard index with one of the run's
+        clusters, in cells.
+        """
         ours = np.eye(k)[groups] * self.weight[:, None]  # (n, k)
         total, seen = np.zeros(k), np.zeros(k)
         for drawn, cut in zip(self.drawn, self.cuts[:, k - 1], strict=True):
@@ -283,24 +313,35 @@ class _Runs:
 
 
 def _cut(distance: Doubles, largest: int) -> npt.NDArray[np.int16]:
-    """(largest, n) clusters of the average linkage of an (n, n) distance: row k - 1 has exactly k of them, or n if that is fewer.
+    """(largest, n) clusters of the average linkage of an (n, n) distance.
 
-    As ``scipy.cluster.hierarchy.cut_tree``, which takes ten times as long; ``fcluster`` makes fewer clusters where heights tie.
+    Row k - 1 has exactly k of them, or n if that is fewer.
+
+    As ``scipy.cluster.hierarchy.cut_tree``, which takes ten times as long; ``fcluster`` makes fewer
+    clusters where heights tie.
     """
     n = len(distance)
-    tree = linkage(squareform(distance, checks=False), "average")[:, :2].astype(np.int64) if n > 1 else np.zeros((0, 2), np.int64)
+    tree = (
+        linkage(squareform(distance, checks=False), "average")[:, :2].astype(np.int64)
+        if n > 1
+        else np.zeros((0, 2), np.int64)
+    )
     out = np.empty((largest, n), np.int16)
     owner = np.arange(n)
     for merged in range(n):
         if n - merged <= largest:
-            out[n - merged - 1 : None if merged == 0 else n - merged] = np.unique(owner, return_inverse=True)[1]
+            out[n - merged - 1 : None if merged == 0 else n - merged] = np.unique(
+                owner, return_inverse=True
+            )[1]
         if merged < n - 1:
             owner[(owner == tree[merged, 0]) | (owner == tree[merged, 1])] = n + merged
     return out
 
 
 def _proposed(silhouette: Mapping[int, float], k_min: int = 2) -> int:
-    """The largest number of clusters, from ``k_min`` on, whose silhouette is within 10 % of the widest."""
+    """The largest number of clusters, from ``k_min`` on, whose silhouette is within 10 % of the
+    widest.
+    """
     enough = {n: width for n, width in silhouette.items() if n >= min(k_min, max(silhouette))}
     widest = max(enough.values())
     return max(n for n, width in enough.items() if width >= widest - _TOLERANCE * abs(widest))
@@ -329,13 +370,19 @@ def _checked(codes: npt.ArrayLike, sizes: npt.ArrayLike, runs: int) -> tuple[Dou
     values, weight = np.asarray(codes, np.float64), np.asarray(sizes, np.float64)
     problems = []
     if values.ndim != 2 or weight.shape != values.shape[:1]:
-        problems.append(f"codes are {values.shape} and sizes {weight.shape}; they should be (n_nodes, markers) and (n_nodes,)")
+        problems.append(
+            f"codes are {values.shape} and sizes {weight.shape}; they should be (n_nodes, markers)"
+            " and (n_nodes,)"
+        )
     if not (np.isfinite(values).all() and np.isfinite(weight).all() and (weight >= 0).all()):
         problems.append("codes or sizes are NaN, infinite or negative numbers of cells")
     elif not (weight > 0).any():
         problems.append("no node has cells")
     if runs < 10:
-        problems.append(f"{runs} runs are too few to count in how many of them two nodes are together; 10 is the least")
+        problems.append(
+            f"{runs} runs are too few to count in how many of them two nodes are together; 10 is"
+            " the least"
+        )
     if problems:
         raise InputError("The nodes cannot be grouped.", got="; ".join(problems))
     return values, weight

@@ -1,8 +1,9 @@
 """A self-organising map in batches: a few hundred nodes that stand for all cells.
 
-The map is Kohonen's batch SOM: in each epoch every cell goes to its nearest node, then every node becomes the mean of its own and
-its neighbours' cells. The neighbourhood shrinks to zero, so the last epochs are k-means. FlowSOM (Van Gassen et al., 2015) moves
-nodes after every single cell instead; in batches the search is a matrix product and the order of the cells does not matter.
+The map is Kohonen's batch SOM: in each epoch every cell goes to its nearest node, then every node
+becomes the mean of its own and its neighbours' cells. The neighbourhood shrinks to zero, so the
+last epochs are k-means. FlowSOM (Van Gassen et al., 2015) moves nodes after every single cell
+instead; in batches the search is a matrix product and the order of the cells does not matter.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ Nodes = npt.NDArray[np.int32]
 _Map = Callable[..., Iterator[Any]]
 
 _CHUNK = 4096  # cells whose distances to all nodes fit the cache
-_BLOCK = 16 * _CHUNK  # cells of one task: fixed, so that sums do not depend on the number of threads
+_BLOCK = (
+    16 * _CHUNK
+)  # cells of one task: fixed, so that sums do not depend on the number of threads
 _ORDERING = 100  # cells a node that the ordering epochs look at
 _LARGEST = 1e15  # the square fits float32
 
@@ -40,7 +43,8 @@ class Som:
     Attributes
     ----------
     codes : (n_nodes, C) float32
-        Profile of each node, in the units of the data; node ``r * grid[1] + c`` sits in row r, column c of the grid.
+        Profile of each node, in the units of the data; node ``r * grid[1] + c`` sits in row r,
+        column c of the grid.
     sizes : (n_nodes,) int64
         Cells of the fit that are nearest to each node; 0 = the node stands for nothing.
     nodes : (n,) int32
@@ -74,7 +78,9 @@ class Som:
         cells = _checked(x)
         if cells.shape[1] != self.codes.shape[1]:
             raise InputError(
-                "The cells do not have the map's markers.", expected=f"{self.codes.shape[1]} columns", got=str(cells.shape[1])
+                "The cells do not have the map's markers.",
+                expected=f"{self.codes.shape[1]} columns",
+                got=str(cells.shape[1]),
             )
         with _workers(threads) as run:
             return _nearest(cells, self._centre, self.codes - self._centre, run)[0]
@@ -82,7 +88,10 @@ class Som:
 
 @dataclass
 class _Sums:
-    """What one pass over cells leaves: per node the number of its cells, the sum of their squared norms, and their sum."""
+    """What one pass over cells leaves.
+
+    Per node the number of its cells, the sum of their squared norms, and their sum.
+    """
 
     count: npt.NDArray[Any]
     squares: npt.NDArray[Any]
@@ -108,7 +117,14 @@ class _Sums:
         return np.maximum(self.squares - norm, 0)
 
 
-def fit_som(x: npt.ArrayLike, grid: tuple[int, int] = (15, 15), *, seed: int = 0, epochs: int = 20, threads: int = 0) -> Som:
+def fit_som(
+    x: npt.ArrayLike,
+    grid: tuple[int, int] = (15, 15),
+    *,
+    seed: int = 0,
+    epochs: int = 20,
+    threads: int = 0,
+) -> Som:
     """Fit a batch self-organising map.
 
     Parameters
@@ -120,8 +136,9 @@ def fit_som(x: npt.ArrayLike, grid: tuple[int, int] = (15, 15), *, seed: int = 0
     seed
         The same seed gives the same map, on any number of threads.
     epochs
-        Passes over the cells. The first half orders the map, on a sample of the cells if there are many, with a Gaussian
-        neighbourhood that shrinks from a quarter of the grid; the second half has no neighbourhood and sees all cells.
+        Passes over the cells. The first half orders the map, on a sample of the cells if there are
+        many, with a Gaussian neighbourhood that shrinks from a quarter of the grid; the second half
+        has no neighbourhood and sees all cells.
     threads
         0 = all cores.
 
@@ -138,7 +155,9 @@ def fit_som(x: npt.ArrayLike, grid: tuple[int, int] = (15, 15), *, seed: int = 0
     cells = _checked(x)
     n_nodes = _check_grid(grid, epochs, len(cells))
     rng = np.random.default_rng(seed)
-    centre = cells.mean(0, dtype=np.float64).astype(np.float32)  # distances by a product lose digits far from 0
+    centre = cells.mean(0, dtype=np.float64).astype(
+        np.float32
+    )  # distances by a product lose digits far from 0
     with _workers(threads) as run:
         few = _sample(cells, _ORDERING * n_nodes, rng)
         codes = _ordered(few, centre, grid, epochs // 2, run)
@@ -155,10 +174,16 @@ def fit_som(x: npt.ArrayLike, grid: tuple[int, int] = (15, 15), *, seed: int = 0
 def _checked(x: npt.ArrayLike) -> npt.NDArray[Any]:
     cells = np.asarray(x)
     if cells.ndim != 2 or cells.shape[1] == 0 or cells.dtype.kind not in "fiub":
-        raise InputError("A map needs a table of numbers.", expected="(cells, markers)", got=f"{cells.dtype} {cells.shape}")
+        raise InputError(
+            "A map needs a table of numbers.",
+            expected="(cells, markers)",
+            got=f"{cells.dtype} {cells.shape}",
+        )
     for start in range(0, len(cells), _BLOCK):
         block = cells[start : start + _BLOCK]
-        bad = ~(np.abs(block.max(0)) < _LARGEST) | ~(np.abs(block.min(0)) < _LARGEST)  # NaN spreads to both
+        bad = ~(np.abs(block.max(0)) < _LARGEST) | ~(
+            np.abs(block.min(0)) < _LARGEST
+        )  # NaN spreads to both
         if bad.any():
             column = int(np.flatnonzero(bad)[0])
             rows = np.flatnonzero(~(np.abs(block[:, column]) < _LARGEST))
@@ -173,7 +198,11 @@ def _checked(x: npt.ArrayLike) -> npt.NDArray[Any]:
 
 def _check_grid(grid: tuple[int, int], epochs: int, n: int) -> int:
     if len(grid) != 2 or min(grid) < 1:
-        raise InputError("The grid of the map is not one.", expected="two numbers of at least 1, e.g. (15, 15)", got=str(grid))
+        raise InputError(
+            "The grid of the map is not one.",
+            expected="two numbers of at least 1, e.g. (15, 15)",
+            got=str(grid),
+        )
     if epochs < 2:
         raise InputError("The map needs more epochs.", expected="at least 2", got=str(epochs))
     n_nodes = int(grid[0]) * int(grid[1])
@@ -195,10 +224,16 @@ def _sample(cells: Floats, size: int, rng: np.random.Generator) -> Floats:
 
 
 def _plane(cells: Floats, centre: Floats, grid: tuple[int, int]) -> Floats:
-    """Nodes on the plane of the two largest principal components, two standard deviations to each side."""
-    values, vectors = np.linalg.eigh(np.cov(cells - centre, rowvar=False).reshape(cells.shape[1], -1))
+    """Nodes on the plane of the two largest principal components, two standard deviations to each
+    side.
+    """
+    values, vectors = np.linalg.eigh(
+        np.cov(cells - centre, rowvar=False).reshape(cells.shape[1], -1)
+    )
     axes = vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0))  # (C, C), largest first
-    axes *= np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1)  # a sign is arbitrary in LAPACK
+    axes *= np.where(
+        axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1
+    )  # a sign is arbitrary in LAPACK
     long, short = axes[:, 0], axes[:, 1] if axes.shape[1] > 1 else np.zeros_like(axes[:, 0])
     if grid[0] < grid[1]:
         long, short = short, long
@@ -207,8 +242,13 @@ def _plane(cells: Floats, centre: Floats, grid: tuple[int, int]) -> Floats:
     return np.asarray(plane.reshape(-1, cells.shape[1]), np.float32)
 
 
-def _ordered(cells: Floats, centre: Floats, grid: tuple[int, int], epochs: int, run: _Map) -> Floats:
-    """Epochs with a neighbourhood: each node becomes the mean of all cells, weighted by the kernel at their nodes."""
+def _ordered(
+    cells: Floats, centre: Floats, grid: tuple[int, int], epochs: int, run: _Map
+) -> Floats:
+    """Epochs with a neighbourhood.
+
+    Each node becomes the mean of all cells, weighted by the kernel at their nodes.
+    """
     codes = _plane(cells, centre, grid)
     rows, cols = np.divmod(np.arange(len(codes)), grid[1])
     apart = ((rows[:, None] - rows) ** 2 + (cols[:, None] - cols) ** 2).astype(np.float64)
@@ -222,7 +262,9 @@ def _ordered(cells: Floats, centre: Floats, grid: tuple[int, int], epochs: int, 
 
 
 def _revived(sums: _Sums, codes: Floats, rng: np.random.Generator) -> Floats:
-    """Put nodes without cells beside those whose cells are spread most, where they take half of them."""
+    """Put nodes without cells beside those whose cells are spread most, where they take half of
+    them.
+    """
     empty = np.flatnonzero(sums.count == 0)
     spread = sums.spread()
     worst = np.argsort(-spread, kind="stable")[: len(empty)]
@@ -246,7 +288,13 @@ def _pass(cells: Floats, centre: Floats, codes: Floats, run: _Map) -> _Sums:
             at = (np.ones(len(nodes), np.float32), nodes, np.arange(len(nodes) + 1))
             total = sparse.csr_array(at, (len(nodes), len(codes))).T @ chunk
             norms = np.einsum("ij,ij->i", chunk, chunk)
-            sums.add(_Sums(np.bincount(nodes, minlength=len(codes)), np.bincount(nodes, norms, len(codes)), total))
+            sums.add(
+                _Sums(
+                    np.bincount(nodes, minlength=len(codes)),
+                    np.bincount(nodes, norms, len(codes)),
+                    total,
+                )
+            )
         return sums
 
     out = _Sums.zeros(codes.shape)
@@ -274,7 +322,10 @@ def _nearest(cells: Floats, centre: Floats, codes: Floats, run: _Map) -> tuple[N
 
 
 def _searcher(codes: Floats) -> Callable[[Floats], npt.NDArray[np.intp]]:
-    """A function that finds the nearest of ``codes``: the largest x.w - |w|²/2, as |x|² is the same for all."""
+    """A function that finds the nearest of ``codes``.
+
+    The largest x.w - |w|²/2, as |x|² is the same for all.
+    """
     across = np.ascontiguousarray(codes.T)
     half = (0.5 * np.einsum("ij,ij->i", codes, codes)).astype(np.float32)
 
@@ -296,7 +347,12 @@ def _chunks(cells: Floats, start: int, centre: Floats) -> Iterator[Floats]:
 
 @contextmanager
 def _workers(threads: int) -> Iterator[_Map]:
-    """A ``map`` on threads, in order. BLAS itself gets one thread: its sums would change with their number."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """A ``map`` on threads, in order.
+
+    BLAS itself gets one thread: its sums would change with their number.
+    """
+    available = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or available) as pool:
         yield pool.map

@@ -1,7 +1,9 @@
-"""A band of rows of a FOV, summed up: the unit of the first pass. Small, saved as arrays, and joined exactly.
+"""A band of rows of a FOV, summed up: the unit of the first pass.
 
-Cells are wide compared with a pixel, so everything that is counted per cell is counted per run of equal labels along a row
-first: a tenth as many items as there are pixels.
+Small, saved as arrays, and joined exactly.
+
+Cells are wide compared with a pixel, so everything that is counted per cell is counted per run of
+equal labels along a row first: a tenth as many items as there are pixels.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class BandScan:
     centres : (m,) int64
         Model pixels whose centre each label holds.
     lost : (k, 4) int32
-        Runs of pixels of the labels that hold no centre in this band: position in ``ids``, row, first column, behind the last.
+        Runs of pixels of the labels that hold no centre in this band: position in ``ids``, row,
+        first column, behind the last.
     sums : (C, m) float64
         Sum of each channel's intensities over each label; NaN where a pixel could not be read.
     outside_sum, outside_count : (C,) float64, (C,) int64
@@ -53,7 +56,8 @@ class BandScan:
     digests : C + 1 texts
         Hash of the labels, then of each channel.
     holes : (s, 5) int64
-        What could not be read: position of the channel, first row, behind the last, first column, behind the last.
+        What could not be read: position of the channel, first row, behind the last, first column,
+        behind the last.
     """
 
     rows: tuple[int, int]
@@ -101,7 +105,12 @@ class BandScan:
     def from_arrays(cls, data: Mapping[str, Array]) -> BandScan:
         """Inverse of `to_arrays`."""
         ends = np.cumsum(data["lengths"])[:-1]
-        parts = zip(np.split(data["keys"], ends), np.split(data["counts"], ends), data["kinds"], strict=False)
+        parts = zip(
+            np.split(data["keys"], ends),
+            np.split(data["counts"], ends),
+            data["kinds"],
+            strict=False,
+        )
         return cls(
             rows=(int(data["rows"][0]), int(data["rows"][1])),
             ids=data["ids"],
@@ -114,7 +123,9 @@ class BandScan:
             sums=data["sums"],
             outside_sum=data["outside_sum"],
             outside_count=data["outside_count"],
-            pixels=tuple(Histogram(keys, counts, _KINDS[int(kind)]) for keys, counts, kind in parts),
+            pixels=tuple(
+                Histogram(keys, counts, _KINDS[int(kind)]) for keys, counts, kind in parts
+            ),
             digests=tuple(str(d) for d in data["digests"]),
             holes=data["holes"],
         )
@@ -183,7 +194,10 @@ def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand
     row += first_row
     count = _sum(per_cell, length)
     centres = _centres(labels, ids, (y, x), first_row, (per_cell, row, column, length))
-    squares = length * (row**2 + column * (column + length - 1)) + (length - 1) * length * (2 * length - 1) // 6
+    squares = (
+        length * (row**2 + column * (column + length - 1))
+        + (length - 1) * length * (2 * length - 1) // 6
+    )
     lost = np.flatnonzero((cell > 0) & np.append(False, centres == 0)[cell])
     return LabelBand(
         ids=ids,
@@ -194,12 +208,16 @@ def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand
         sum_x=_sum(per_cell, length * column + length * (length - 1) // 2),
         sum_square=np.bincount(cell, squares, len(ids) + 1)[1:].astype(np.float64, copy=False),
         centres=centres,
-        lost=np.stack([cell[lost] - 1, row[lost], column[lost], column[lost] + length[lost]], 1).astype(np.int32),
+        lost=np.stack(
+            [cell[lost] - 1, row[lost], column[lost], column[lost] + length[lost]], 1
+        ).astype(np.int32),
         digest=pixel_digest(labels),
     )
 
 
-def look_at_plane(plane: Array, labels: LabelBand, first_row: int, holes: Sequence[tuple[int, int, int, int]] = ()) -> PlaneBand:
+def look_at_plane(
+    plane: Array, labels: LabelBand, first_row: int, holes: Sequence[tuple[int, int, int, int]] = ()
+) -> PlaneBand:
     """Sum up one channel of a band.
 
     Parameters
@@ -210,7 +228,8 @@ def look_at_plane(plane: Array, labels: LabelBand, first_row: int, holes: Sequen
     first_row
         Of the band, in the whole image.
     holes
-        (first row, behind the last, first column, behind the last) in the whole image of the parts that could not be read.
+        (first row, behind the last, first column, behind the last) in the whole image of the parts
+        that could not be read.
 
     Raises
     ------
@@ -240,7 +259,9 @@ def look_at_plane(plane: Array, labels: LabelBand, first_row: int, holes: Sequen
 
 
 def pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ()) -> str:
-    """SHA-256 (which processors have instructions for) of the bytes of an array, and of what is missing in it."""
+    """SHA-256 (which processors have instructions for) of the bytes of an array, and of what is
+    missing in it.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
     if holes:
         digest.update(repr(sorted(holes)).encode())
@@ -248,7 +269,9 @@ def pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ())
 
 
 def nearest_pixels(runs: IntArray, centroid_yx: FloatArray) -> tuple[IntArray, IntArray]:
-    """For each cell its own pixel nearest to its centroid; of equally near ones the upper, then the left.
+    """For each cell its own pixel nearest to its centroid.
+
+    Of equally near ones the upper, then the left.
 
     Parameters
     ----------
@@ -324,8 +347,14 @@ def _run_sums(flat: Array, labels: LabelBand) -> FloatArray:
         return np.zeros(len(labels.ids) + 1)
     exact = flat.dtype.kind in "ui" and flat.dtype.itemsize <= 4
     per_run = np.empty(len(labels.starts), np.int64 if exact else np.float64)
-    cuts = np.unique(np.searchsorted(labels.starts, np.arange(0, flat.size, _PART), side="right") - 1)
-    for a, b in pairwise([*cuts.tolist(), len(per_run)]):  # some at a time: the wider copy stays in the processor's cache
+    cuts = np.unique(
+        np.searchsorted(labels.starts, np.arange(0, flat.size, _PART), side="right") - 1
+    )
+    for a, b in pairwise(
+        [*cuts.tolist(), len(per_run)]
+    ):  # some at a time: the wider copy stays in the processor's cache
         first, behind = labels.starts[a], labels.starts[b] if b < len(per_run) else flat.size
-        np.add.reduceat(flat[first:behind].astype(per_run.dtype), labels.starts[a:b] - first, out=per_run[a:b])
+        np.add.reduceat(
+            flat[first:behind].astype(per_run.dtype), labels.starts[a:b] - first, out=per_run[a:b]
+        )
     return np.bincount(labels.cell, per_run, len(labels.ids) + 1).astype(np.float64, copy=False)

@@ -23,7 +23,9 @@ CHANNEL_TYPES = MARKER, COUNTERSTAIN_TYPE, BLANK, AUTOFLUORESCENCE, ISOTYPE = (
 
 
 def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> dict[str, str]:
-    """The declared types, in one spelling; unknown channels and types are refused, all in one message.
+    """The declared types, in one spelling.
+
+    Unknown channels and types are refused, all in one message.
 
     Examples
     --------
@@ -33,9 +35,16 @@ def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> 
     names, out = list(channels), {c: str(t).strip().casefold() for c, t in types.items()}
     unknown = [c for c in types if c not in names]
     problems = [f"no channel {c!r}{alike(c, names)}" for c in unknown]
-    problems += [f"{c}: {types[c]!r} is no type{alike(t, CHANNEL_TYPES)}" for c, t in out.items() if t not in CHANNEL_TYPES]
+    problems += [
+        f"{c}: {types[c]!r} is no type{alike(t, CHANNEL_TYPES)}"
+        for c, t in out.items()
+        if t not in CHANNEL_TYPES
+    ]
     if problems:
-        what, expected = "Channel types that cannot be used.", f"each channel is one of {', '.join(CHANNEL_TYPES)}"
+        what, expected = (
+            "Channel types that cannot be used.",
+            f"each channel is one of {', '.join(CHANNEL_TYPES)}",
+        )
         if unknown:
             raise ChannelError(what, expected=expected, got="; ".join(problems), available=names)
         raise InputError(what, expected=expected, got="; ".join(problems))
@@ -55,10 +64,16 @@ def types_of(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
 
 def counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
     """Those of the channels that are counterstains, declared or by their names."""
-    return [c for c, t in zip(channels, types_of(channels, declared), strict=True) if t == COUNTERSTAIN_TYPE]
+    return [
+        c
+        for c, t in zip(channels, types_of(channels, declared), strict=True)
+        if t == COUNTERSTAIN_TYPE
+    ]
 
 
-def id_channels(mean: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.integer[Any]], channels: Sequence[str]) -> list[str]:
+def id_channels(
+    mean: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.integer[Any]], channels: Sequence[str]
+) -> list[str]:
     """Channels that hold the cells' own ids: label images taken for markers.
 
     Parameters
@@ -91,4 +106,7 @@ def id_channels(mean: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.integer
 
 def id_channel_in_words(channel: str) -> str:
     """What to say of a channel that `id_channels` names."""
-    return f"channel {channel!r} holds the ids of the cells: it is a label image, not a marker (choose others with --channels)"
+    return (
+        f"channel {channel!r} holds the ids of the cells: it is a label image, not a marker (choose"
+        " others with --channels)"
+    )

@@ -1,7 +1,8 @@
 """Counterstains, which every cell carries, and how much the other channels look like them.
 
-Fluorescence shows the nuclei in channels that do not stain them: bleed-through, and the tissue's own light. Nothing within such a
-channel tells whether its nuclei are stained. That the same cells are bright in it as in the counterstain does.
+Fluorescence shows the nuclei in channels that do not stain them: bleed-through, and the tissue's
+own light. Nothing within such a channel tells whether its nuclei are stained. That the same cells
+are bright in it as in the counterstain does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _IRIDIUM = re.compile(r"x?19[13]ir(di)?|ir19[13](di)?")
 _ASIDE = re.compile(
     r"\d+(nm)?|(cycle|cyc|cy|c|round|rd|r|channel|ch|reg|t|z|a|s)\d*|stain|msi|mean|marker|na|spectral|opal|cell|id|ir"
 )
-_AF_ROUND = re.compile(r"(dapi|hoe?chst)[\W_]+af(?![a-z])")  # COMET: the stain as seen in a round without antibodies
+_AF_ROUND = re.compile(
+    r"(dapi|hoe?chst)[\W_]+af(?![a-z])"
+)  # COMET: the stain as seen in a round without antibodies
 _OTHER = re.compile(
     r"phospho|citr|acetyl|methyl|h3\.\d|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d"
 )
@@ -39,9 +42,12 @@ _STAIN = re.compile(
 
 
 def is_counterstain(channel: str) -> bool:
-    """Whether a channel's name is that of a stain of all nuclei: DAPI, Hoechst, DNA, histone H3 and the like.
+    """Whether a channel's name is that of a stain of all nuclei.
 
-    Isotopes, the numbers of cycles and channels, and brackets behind a name do not count; no other word may be there.
+    DAPI, Hoechst, DNA, histone H3 and the like.
+
+    Isotopes, the numbers of cycles and channels, and brackets behind a name do not count; no other
+    word may be there.
 
     Examples
     --------
@@ -51,13 +57,19 @@ def is_counterstain(channel: str) -> bool:
     name = _AF_ROUND.sub(r"\1", channel.strip().casefold())
     if _OTHER.search(name):
         return False
-    words = [w for w in re.split(r"[\W_]+", re.sub(r"\(.*?\)", " ", name)) if w] or [w for w in re.split(r"[\W_]+", name) if w]
+    words = [w for w in re.split(r"[\W_]+", re.sub(r"\(.*?\)", " ", name)) if w] or [
+        w for w in re.split(r"[\W_]+", name) if w
+    ]
     left = [w for w in words if not _ISOTOPE.fullmatch(w) and not _ASIDE.fullmatch(w)]
-    return bool(_STAIN.fullmatch("".join(left))) if left else any(_IRIDIUM.fullmatch(w) for w in words)
+    return (
+        bool(_STAIN.fullmatch("".join(left))) if left else any(_IRIDIUM.fullmatch(w) for w in words)
+    )
 
 
 def likeness(
-    mean: npt.NDArray[np.floating[Any]], channels: Sequence[str], counterstains: Collection[str] | None = None
+    mean: npt.NDArray[np.floating[Any]],
+    channels: Sequence[str],
+    counterstains: Collection[str] | None = None,
 ) -> list[float | None]:
     """How much each channel's cells are bright where those of a counterstain are.
 
@@ -73,14 +85,25 @@ def likeness(
     Returns
     -------
     list of float or None
-        The largest rank correlation (Spearman's) with a counterstain; 1 for a counterstain; None where there is no counterstain
-        that differs between cells, or there are fewer than `FEW` cells known in both.
+        The largest rank correlation (Spearman's) with a counterstain; 1 for a counterstain; None
+        where there is no counterstain that differs between cells, or there are fewer than `FEW`
+        cells known in both.
     """
-    stains = [k for k, c in enumerate(channels) if (is_counterstain(c) if counterstains is None else c in counterstains)]
+    stains = [
+        k
+        for k, c in enumerate(channels)
+        if (is_counterstain(c) if counterstains is None else c in counterstains)
+    ]
     out: list[float | None] = [1.0 if k in stains else None for k in range(len(channels))]
     seen = mean
-    if len(mean) > _MOST:  # every n-th by brightness, not by number: cells numbered in another way are the same
-        seen = mean[np.argsort(np.nansum(mean, axis=1, dtype=np.float64), kind="stable")[:: -(-len(mean) // _MOST)]]
+    if (
+        len(mean) > _MOST
+    ):  # every n-th by brightness, not by number: cells numbered in another way are the same
+        seen = mean[
+            np.argsort(np.nansum(mean, axis=1, dtype=np.float64), kind="stable")[
+                :: -(-len(mean) // _MOST)
+            ]
+        ]
     known = np.isfinite(seen)
     live = [k for k in stains if known[:, k].sum() >= FEW and _ranks(seen[known[:, k], k]).any()]
     if not live:
@@ -91,7 +114,9 @@ def likeness(
         rows = common & known[:, k]
         if rows.sum() < FEW or of_stains is None:
             continue
-        beside_it = of_stains if (rows == common).all() else np.stack([_ranks(seen[rows, j]) for j in live])
+        beside_it = (
+            of_stains if (rows == common).all() else np.stack([_ranks(seen[rows, j]) for j in live])
+        )
         out[k] = min(float((beside_it @ _ranks(seen[rows, k])).max()), _ALMOST)
     return out
 
@@ -105,10 +130,16 @@ def _ranks(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
 
 
 def beside(channels: Iterable[str], fovs: Sequence[Fov], stats: Iterable[str]) -> tuple[str, ...]:
-    """Counterstains of all FOVs, not among the channels, that a model which is told these statistics wants to know of."""
+    """Counterstains of all FOVs, not among the channels, that a model which is told these
+    statistics wants to know of.
+    """
     if COUNTERSTAIN not in stats:
         return ()
     common = set(fovs[0].channels).intersection(*(fov.channels for fov in fovs)) - set(channels)
     declared = fovs[0].channel_types
-    stains = [c for c in fovs[0].channels if (declared[c] == "counterstain" if c in declared else is_counterstain(c))]
+    stains = [
+        c
+        for c in fovs[0].channels
+        if (declared[c] == "counterstain" if c in declared else is_counterstain(c))
+    ]
     return tuple(c for c in stains if c in common)

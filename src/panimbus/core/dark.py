@@ -43,7 +43,9 @@ class DarkSubtracted:
     def __getitem__(self, key: Any, /) -> Array:
         pixels = np.asarray(self.array[key])
         if pixels.dtype.kind == "f":
-            return np.asarray(np.maximum(pixels - pixels.dtype.type(self.level), pixels.dtype.type(0)))
+            return np.asarray(
+                np.maximum(pixels - pixels.dtype.type(self.level), pixels.dtype.type(0))
+            )
         level = pixels.dtype.type(min(round(self.level), int(np.iinfo(pixels.dtype).max)))
         return np.asarray(np.maximum(pixels, level) - level)
 
@@ -61,9 +63,10 @@ def check_dark_level(level: float | None) -> None:
 def common_dark_level(pixels: Mapping[str, Histogram]) -> float | None:
     """The dark level that the channels of a dataset seem to share.
 
-    A camera's offset is the same in every channel, while the tissue's background is not. So the darkest channel's low end (the
-    0.1st percentile) is taken for one if at least half of the channels, and three, end within a quarter of it, and it is no less
-    than 1 % of their bright pixels; with fewer channels all must, and it must be 10 %.
+    A camera's offset is the same in every channel, while the tissue's background is not. So the
+    darkest channel's low end (the 0.1st percentile) is taken for one if at least half of the
+    channels, and three, end within a quarter of it, and it is no less than 1 % of their bright
+    pixels; with fewer channels all must, and it must be 10 %.
 
     Parameters
     ----------
@@ -92,12 +95,16 @@ def common_dark_level(pixels: Mapping[str, Histogram]) -> float | None:
     near = int(np.count_nonzero(low <= _NEAR * level)) if level > 0 else 0
     few = len(live) < 3
     enough = near == len(live) if few else near >= max(3, len(live) / 2)
-    return float(f"{level:.3g}") if enough and level >= (_ALONE if few else _TOGETHER) * float(np.median(top)) else None
+    return (
+        float(f"{level:.3g}")
+        if enough and level >= (_ALONE if few else _TOGETHER) * float(np.median(top))
+        else None
+    )
 
 
 def dark_level_in_words(level: float) -> str:
     """What to say of it."""
     return (
-        f"no pixel is much below {level:g} in most channels: a camera's dark level, it seems, which shifts scores; "
-        f"--dark-level {level:g} (Python: dark_level=) subtracts it"
+        f"no pixel is much below {level:g} in most channels: a camera's dark level, it seems, which"
+        f" shifts scores; --dark-level {level:g} (Python: dark_level=) subtracts it"
     )

@@ -8,7 +8,10 @@ _SHOWN = 30
 
 
 class PanimbusError(Exception):
-    """Base of every error a user can mend. The command line prints it without a traceback and exits with 2."""
+    """Base of every error a user can mend.
+
+    The command line prints it without a traceback and exits with 2.
+    """
 
 
 class InputError(PanimbusError):
@@ -53,7 +56,10 @@ class ReadError(InputError):
 
 
 class ServerError(InputError):
-    """A server that cannot be reached or fails again and again: unlike a `ReadError` it says nothing about the data."""
+    """A server that cannot be reached or fails again and again.
+
+    Unlike a `ReadError` it says nothing about the data.
+    """
 
 
 class MatchError(InputError):

@@ -1,4 +1,7 @@
-"""Names from elsewhere in files that other programs interpret: spreadsheets run formulas, Markdown renders markup."""
+"""Names from elsewhere in files that other programs interpret.
+
+Spreadsheets run formulas, Markdown renders markup.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-# What a spreadsheet would compute; "-10_3" and "+ve" are names. Apostrophes in front count, too: so the way back is exact.
+# What a spreadsheet would compute; "-10_3" and "+ve" are names. Apostrophes in front count, too: so
+# the way back is exact.
 _FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-].*[(|!=])", re.DOTALL)
 _MARKUP = str.maketrans(
-    {"\\": "\\\\", "`": "\\`", "|": "\\|", "<": "&lt;", **{chr(k): " " for k in (*range(32), 127, 0x2028, 0x2029)}}
+    {
+        "\\": "\\\\",
+        "`": "\\`",
+        "|": "\\|",
+        "<": "&lt;",
+        **{chr(k): " " for k in (*range(32), 127, 0x2028, 0x2029)},
+    }
 )
 
 
 def as_cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: an apostrophe goes in front of what begins like one.
+    """Text that no spreadsheet takes for a formula.
+
+    An apostrophe goes in front of what begins like one.
 
     Examples
     --------
@@ -38,7 +50,10 @@ def from_cell(text: str) -> str:
 
 
 def as_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with all its text, and the names of its columns, as `as_cell` makes them; nothing is copied where none changes."""
+    """A table with all its text, and the names of its columns, as `as_cell` makes them.
+
+    Nothing is copied where none changes.
+    """
     return _mapped(frame, as_cell)
 
 
@@ -55,7 +70,9 @@ def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
         column = frame.iloc[:, k]
         if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
             continue
-        changed = {v: new for v in column.unique() if isinstance(v, str) and (new := change(v)) != v}
+        changed = {
+            v: new for v in column.unique() if isinstance(v, str) and (new := change(v)) != v
+        }
         if changed:
             out[name] = [changed.get(v, v) if isinstance(v, str) else v for v in column]
     out.columns = pd.Index([change(c) if isinstance(c, str) else c for c in frame.columns])

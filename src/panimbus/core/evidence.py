@@ -1,7 +1,10 @@
-"""What tells a cell's own stain from a neighbour's: intensities of its rim, of its inside, and of the cells that touch it.
+"""What tells a cell's own stain from a neighbour's.
 
-A cell's pixels fall into bins: its rim by the direction in which a pixel lies from the centroid, and its inside. Sums and counts
-of bins add up over tiles and blocks, exactly; quantiles of pixels would not. All windows are of the model's grid.
+Intensities of its rim, of its inside, and of the cells that touch it.
+
+A cell's pixels fall into bins: its rim by the direction in which a pixel lies from the centroid,
+and its inside. Sums and counts of bins add up over tiles and blocks, exactly; quantiles of pixels
+would not. All windows are of the model's grid.
 """
 
 from __future__ import annotations
@@ -29,9 +32,12 @@ _SLOPE = float(np.tan(np.pi / 8))
 
 
 def compass(dy: Array, dx: Array) -> npt.NDArray[np.int8]:
-    """The compass direction of an offset: eight sectors of 45 degrees around N, NE, E ..., and the centre.
+    """The compass direction of an offset.
 
-    No pixel lies on a border between sectors (its slope is irrational), and mirroring an image permutes them.
+    Eight sectors of 45 degrees around N, NE, E ..., and the centre.
+
+    No pixel lies on a border between sectors (its slope is irrational), and mirroring an image
+    permutes them.
 
     Parameters
     ----------
@@ -76,14 +82,23 @@ class PixelBins:
     count: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, index: npt.NDArray[np.int32], core: Window, *, cells: Array, centroid: FloatArray, corner: Corner) -> PixelBins:
+    def of(
+        cls,
+        index: npt.NDArray[np.int32],
+        core: Window,
+        *,
+        cells: Array,
+        centroid: FloatArray,
+        corner: Corner,
+    ) -> PixelBins:
         """Sort the pixels of a window's core.
 
         Parameters
         ----------
         index : (h, w) int32
-            Cell of each pixel, -1 = background. Where the core does not end at the image's edge the window reaches a pixel
-            beyond it: the rim is found by looking at the 4 neighbours, and the image's edge is no rim.
+            Cell of each pixel, -1 = background. Where the core does not end at the image's edge the
+            window reaches a pixel beyond it: the rim is found by looking at the 4 neighbours, and
+            the image's edge is no rim.
         core
             (y0, y1, x0, x1) in the window: the pixels that count.
         cells : (m,) integer
@@ -122,10 +137,11 @@ class PixelBins:
 def rim_and_inside(total: FloatArray, count: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """The evidence of a cell's own pixels, from the sums of its bins.
 
-    A signal that one neighbour lends is bright on one side of the rim only. So ``rim_low`` is the lower quartile (linear
-    interpolation, as ``numpy.percentile(..., 25)``) of the sectors' means, of those sectors that have rim pixels. It is a
-    quartile of at most eight means and not of the pixels, because sums a sector add up over the pieces of a cell that lies
-    across tiles, and quantiles do not.
+    A signal that one neighbour lends is bright on one side of the rim only. So ``rim_low`` is the
+    lower quartile (linear interpolation, as ``numpy.percentile(..., 25)``) of the sectors' means,
+    of those sectors that have rim pixels. It is a quartile of at most eight means and not of the
+    pixels, because sums a sector add up over the pieces of a cell that lies across tiles, and
+    quantiles do not.
 
     Parameters
     ----------
@@ -137,9 +153,10 @@ def rim_and_inside(total: FloatArray, count: npt.NDArray[np.int64]) -> npt.NDArr
     Returns
     -------
     (3, ..., m) float32
-        ``rim_mean``, ``rim_low``, ``inside_mean``. A cell that is all rim has its rim's mean inside, and one without a rim (it
-        fills the image) the mean of its inside on the rim. A rim of a single pixel at the centroid is in no sector: its mean
-        is ``rim_low``, too. Without any pixel: 0.
+        ``rim_mean``, ``rim_low``, ``inside_mean``. A cell that is all rim has its rim's mean
+        inside, and one without a rim (it fills the image) the mean of its inside on the rim. A rim
+        of a single pixel at the centroid is in no sector: its mean is ``rim_low``, too. Without any
+        pixel: 0.
 
     Examples
     --------
@@ -153,23 +170,32 @@ def rim_and_inside(total: FloatArray, count: npt.NDArray[np.int64]) -> npt.NDArr
     rim_mean = np.where(rim > 0, total[..., :_INSIDE, :].sum(-2) / np.maximum(rim, 1), inside_mean)
     inside_mean = np.where(inner > 0, inside_mean, rim_mean)
     used = count[_SECTORS] > 0
-    means = np.sort(np.where(used, total[..., _SECTORS, :] / np.maximum(count[_SECTORS], 1), np.inf), axis=-2)
+    means = np.sort(
+        np.where(used, total[..., _SECTORS, :] / np.maximum(count[_SECTORS], 1), np.inf), axis=-2
+    )
     place = 0.25 * np.maximum(used.sum(0) - 1, 0)
     low = place.astype(np.intp)
     shape = (*means.shape[:-2], 1, means.shape[-1])
-    below, above = (np.take_along_axis(means, np.broadcast_to(k, shape), -2)[..., 0, :] for k in (low, low + (place > low)))
+    below, above = (
+        np.take_along_axis(means, np.broadcast_to(k, shape), -2)[..., 0, :]
+        for k in (low, low + (place > low))
+    )
     with np.errstate(invalid="ignore"):  # inf - inf, of cells without sectors
         quartile = below + (place - low) * (above - below)
-    return np.stack([rim_mean, np.where(used.any(0), quartile, rim_mean), inside_mean]).astype(np.float32)
+    return np.stack([rim_mean, np.where(used.any(0), quartile, rim_mean), inside_mean]).astype(
+        np.float32
+    )
 
 
 def touching(index: npt.NDArray[np.int32], core: Window) -> npt.NDArray[np.int32]:
-    """Pairs of cells that share a pixel's edge, of which the upper or left pixel lies in the core of a window.
+    """Pairs of cells that share a pixel's edge, of which the upper or left pixel lies in the core
+    of a window.
 
     Parameters
     ----------
     index : (h, w) int32
-        Cell of each pixel, -1 = background. The cores of an image's windows see each pair if the windows reach a pixel further.
+        Cell of each pixel, -1 = background. The cores of an image's windows see each pair if the
+        windows reach a pixel further.
     core
         (y0, y1, x0, x1) in the window.
 
@@ -194,7 +220,9 @@ def touching(index: npt.NDArray[np.int32], core: Window) -> npt.NDArray[np.int32
     return np.stack([pairs >> 32, pairs & 0xFFFFFFFF], 1).astype(np.int32)
 
 
-def neighbour_max(mean: npt.NDArray[np.float32], pairs: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+def neighbour_max(
+    mean: npt.NDArray[np.float32], pairs: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float32]:
     """The largest mean intensity among the cells that touch a cell.
 
     Parameters
@@ -217,9 +245,14 @@ def neighbour_max(mean: npt.NDArray[np.float32], pairs: npt.NDArray[np.int32]) -
     out = np.zeros_like(mean)
     cell = np.concatenate([pairs[:, 0], pairs[:, 1]])
     order = np.argsort(cell, kind="stable")
-    beside, begin = np.concatenate([pairs[:, 1], pairs[:, 0]])[order], np.flatnonzero(changes(cell[order]))
+    beside, begin = (
+        np.concatenate([pairs[:, 1], pairs[:, 0]])[order],
+        np.flatnonzero(changes(cell[order])),
+    )
     rows = cell[order][begin]
-    for k in range(mean.shape[1] if len(cell) else 0):  # channel by channel: there are many more pairs than cells
+    for k in range(
+        mean.shape[1] if len(cell) else 0
+    ):  # channel by channel: there are many more pairs than cells
         out[rows, k] = np.maximum.reduceat(mean[beside, k], begin)
     return out
 

@@ -21,8 +21,9 @@ Array = npt.NDArray[Any]
 class ArrayLike(Protocol):
     """What an image or a label image must offer: a NumPy array does, and so does a lazy reader.
 
-    ``a[c, y0:y1, x0:x1]`` (image) or ``a[y0:y1, x0:x1]`` (labels) returns a NumPy array of just that part; only what is
-    asked is read. Steps other than 1 and negative indices need not be supported.
+    ``a[c, y0:y1, x0:x1]`` (image) or ``a[y0:y1, x0:x1]`` (labels) returns a NumPy array of just
+    that part; only what is asked is read. Steps other than 1 and negative indices need not be
+    supported.
     """
 
     @property
@@ -55,15 +56,17 @@ class Fov:
     mpp
         Micrometres per pixel of ``image``, or None where the file does not say.
     source
-        Where it came from, for provenance: JSON-able, e.g. ``{"image": path, "format": "OME-TIFF", "bytes": 123,
-        "mtime_ns": 1}``.
+        Where it came from, for provenance: JSON-able, e.g. ``{"image": path, "format": "OME-TIFF",
+        "bytes": 123, "mtime_ns": 1}``.
     notes
-        What the reader had to decide or repair, one sentence each (renamed channels, a guessed pixel size).
+        What the reader had to decide or repair, one sentence each (renamed channels, a guessed
+        pixel size).
     stamp
-        Looks at the files again and gives the entries of ``source`` that tell one version of them from another; None for arrays.
+        Looks at the files again and gives the entries of ``source`` that tell one version of them
+        from another; None for arrays.
     channel_types
-        Channel -> type, where it is declared (`panimbus.core.channel_types`): marker, counterstain, blank, autofluorescence or
-        isotype. The others are counterstains by their names, or markers.
+        Channel -> type, where it is declared (`panimbus.core.channel_types`): marker, counterstain,
+        blank, autofluorescence or isotype. The others are counterstains by their names, or markers.
     """
 
     fov_id: str
@@ -87,7 +90,10 @@ class Fov:
                 fix="pass image[np.newaxis] for a single plane, or move the channel axis first",
             )
         if 0 in self.image.shape[1:]:
-            raise InputError(f"FOV {self.fov_id!r}: the image has no pixels.", got=f"shape {tuple(self.image.shape)}")
+            raise InputError(
+                f"FOV {self.fov_id!r}: the image has no pixels.",
+                got=f"shape {tuple(self.image.shape)}",
+            )
         if self.image.dtype.kind not in "uif":
             raise InputError(
                 f"FOV {self.fov_id!r}: the image's pixels are not numbers that can be scored.",
@@ -114,7 +120,9 @@ class Fov:
                 fix="rename them, e.g. with panimbus.core.reserved.legal_names(names)",
             )
         if self.mpp is not None and not (np.isfinite(self.mpp) and self.mpp > 0):
-            raise InputError(f"FOV {self.fov_id!r}: the pixel size must be positive.", got=f"{self.mpp} µm/px")
+            raise InputError(
+                f"FOV {self.fov_id!r}: the pixel size must be positive.", got=f"{self.mpp} µm/px"
+            )
         if self.labels is not None:
             check_labels(self.labels, self.fov_id, self.shape_yx)
 
@@ -135,14 +143,18 @@ class Fov:
             ) from None
 
     def check_unchanged(self) -> None:
-        """Refuse files that were replaced or written to since they were opened: what was read of them may be of both versions."""
+        """Refuse files that were replaced or written to since they were opened.
+
+        What was read of them may be of both versions.
+        """
         if self.stamp is None:
             return
         changed = [name for name, value in self.stamp().items() if self.source.get(name) != value]
         if changed:
             which = "labels" if all(name.startswith("labels_") for name in changed) else "image"
             raise ReadError(
-                f"FOV {self.fov_id!r}: the {'label image' if which == 'labels' else which} changed while it was being read.",
+                f"FOV {self.fov_id!r}: the {'label image' if which == 'labels' else which} changed"
+                " while it was being read.",
                 got=f"another size, time of change or number of files: {self.source.get(which)}",
                 fix="wait until nothing writes there any more, then run the same command again",
             )
@@ -157,7 +169,10 @@ def _check_kinds(fov: Fov) -> None:
     expected = {"image": "(C, Y, X) array", "labels": "(Y, X) array of integers"}
     for name, kind in expected.items():
         value = getattr(fov, name)
-        if not (all(hasattr(value, part) for part in ("shape", "dtype", "__getitem__")) or (value is None and name == "labels")):
+        if not (
+            all(hasattr(value, part) for part in ("shape", "dtype", "__getitem__"))
+            or (value is None and name == "labels")
+        ):
             raise InputError(
                 f"FOV {fov.fov_id!r}: {name} is no array.",
                 expected=f"a {kind}",
@@ -165,12 +180,22 @@ def _check_kinds(fov: Fov) -> None:
                 fix="pass numpy.asarray(...) of it; files are opened by panimbus.open_fovs(path)",
             )
     if fov.mpp is not None and (isinstance(fov.mpp, bool) or not isinstance(fov.mpp, Real)):
-        raise InputError(f"FOV {fov.fov_id!r}: the pixel size is no number.", expected="mpp=0.5 or the like", got=repr(fov.mpp))
+        raise InputError(
+            f"FOV {fov.fov_id!r}: the pixel size is no number.",
+            expected="mpp=0.5 or the like",
+            got=repr(fov.mpp),
+        )
     wrong = [c for c in fov.channels if not isinstance(c, str)]
     if wrong:
-        raise ChannelError(f"FOV {fov.fov_id!r}: names of channels are no text.", expected='["CD3", "CD20"]', got=repr(wrong[:5]))
+        raise ChannelError(
+            f"FOV {fov.fov_id!r}: names of channels are no text.",
+            expected='["CD3", "CD20"]',
+            got=repr(wrong[:5]),
+        )
     if not isinstance(fov.fov_id, str):
-        raise InputError("The name of a FOV is no text.", expected='fov_id="fov1"', got=repr(fov.fov_id))
+        raise InputError(
+            "The name of a FOV is no text.", expected='fov_id="fov1"', got=repr(fov.fov_id)
+        )
 
 
 def check_labels(labels: ArrayLike, fov_id: str, shape_yx: tuple[int, int]) -> None:
@@ -180,7 +205,10 @@ def check_labels(labels: ArrayLike, fov_id: str, shape_yx: tuple[int, int]) -> N
             f"FOV {fov_id!r}: the label image is not integer.",
             expected="(Y, X) integers, one id a cell, 0 = background",
             got=f"dtype {labels.dtype}",
-            fix="save the segmentation as integer ids (a probability map or a boolean mask has no cells in it)",
+            fix=(
+                "save the segmentation as integer ids (a probability map or a boolean mask has no"
+                " cells in it)"
+            ),
         )
     if tuple(labels.shape) != tuple(shape_yx):
         raise InputError(
@@ -194,7 +222,8 @@ def check_labels(labels: ArrayLike, fov_id: str, shape_yx: tuple[int, int]) -> N
 def unique_names(names: Sequence[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make channel names unique, by position.
 
-    An unnamed channel becomes ``channel_<position from 1>``; the second and later uses of a name get ``_2``, ``_3`` ...
+    An unnamed channel becomes ``channel_<position from 1>``; the second and later uses of a name
+    get ``_2``, ``_3`` ...
 
     Returns
     -------

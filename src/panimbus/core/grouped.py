@@ -13,12 +13,15 @@ _NAMED = 8
 
 
 def grouped(lines: Iterable[str]) -> list[str]:
-    """Put lines together that say the same of several channels or FOVs; numbers in which they differ become ranges.
+    """Put lines together that say the same of several channels or FOVs.
+
+    Numbers in which they differ become ranges.
 
     Parameters
     ----------
     lines
-        Those to be grouped begin with ``channel 'name'`` or ``FOV 'name'``; the others stay as they are.
+        Those to be grouped begin with ``channel 'name'`` or ``FOV 'name'``; the others stay as they
+        are.
 
     Returns
     -------
@@ -39,7 +42,13 @@ def grouped(lines: Iterable[str]) -> list[str]:
         kind, name, text = match[1], match[2], match[4]
         groups.setdefault((kind, match[3], _NUMBER.sub("#", text)), []).append((line, name, text))
     return [
-        of[0][0] if len(of) == 1 else f"{_subject(key[0], [name for _, name, _ in of])}{key[1]}{_joined([t for *_, t in of])}"
+        (
+            of[0][0]
+            if len(of) == 1
+            else (
+                f"{_subject(key[0], [name for _, name, _ in of])}{key[1]}{_joined([t for *_, t in of])}"
+            )
+        )
         for key, of in groups.items()
     ]
 
@@ -53,7 +62,16 @@ def _subject(kind: str, names: list[str]) -> str:
 def _joined(texts: list[str]) -> str:
     """One text of several that differ in their numbers."""
     columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
-    ranges = iter([min(c, key=_value) if len(set(c)) == 1 else f"{min(c, key=_value)} to {max(c, key=_value)}" for c in columns])
+    ranges = iter(
+        [
+            (
+                min(c, key=_value)
+                if len(set(c)) == 1
+                else f"{min(c, key=_value)} to {max(c, key=_value)}"
+            )
+            for c in columns
+        ]
+    )
     return _NUMBER.sub(lambda _: next(ranges), texts[0])
 
 

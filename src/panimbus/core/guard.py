@@ -1,7 +1,10 @@
-"""The boundary for what comes from elsewhere: whatever a parser or a decoder raises becomes one `ReadError`.
+"""The boundary for what comes from elsewhere.
 
-Files of other programs are read by other people's parsers, which raise whatever they like on damaged or hostile bytes. Their
-calls stand inside `guarded`; an array that reads when it is sliced is wrapped in `GuardedArray`.
+Whatever a parser or a decoder raises becomes one `ReadError`.
+
+Files of other programs are read by other people's parsers, which raise whatever they like on
+damaged or hostile bytes. Their calls stand inside `guarded`; an array that reads when it is sliced
+is wrapped in `GuardedArray`.
 """
 
 from __future__ import annotations
@@ -24,14 +27,16 @@ logger = logging.getLogger(__name__)
 _LONGEST = 200
 # as C++, OpenVINO, torch (CPU and CUDA), Python's threads and the loader of libraries put it
 _NO_MEMORY = (
-    "bad_alloc", "allocate memory", "can't alloc", "cannot alloc", "out of memory", "not enough memory", "failed to allocate",
-    "insufficient memory", "start new thread",
+    "bad_alloc", "allocate memory", "can't alloc", "cannot alloc", "out of memory",
+    "not enough memory", "failed to allocate", "insufficient memory", "start new thread",
     "resource temporarily unavailable", "failed to map segment",
 )  # fmt: skip
 
 
 @contextmanager
-def guarded(where: object, what: str = "the file cannot be read.", *, fix: str | None = None) -> Iterator[None]:
+def guarded(
+    where: object, what: str = "the file cannot be read.", *, fix: str | None = None
+) -> Iterator[None]:
     """Turn any exception that is not ours into a `ReadError` about ``where``.
 
     Parameters
@@ -46,7 +51,8 @@ def guarded(where: object, what: str = "the file cannot be read.", *, fix: str |
     Raises
     ------
     ReadError
-        With the kind of the exception and the first line of its message. The traceback is logged at level DEBUG.
+        With the kind of the exception and the first line of its message. The traceback is logged at
+        level DEBUG.
 
     Examples
     --------
@@ -60,40 +66,58 @@ def guarded(where: object, what: str = "the file cannot be read.", *, fix: str |
         yield
     except PanimbusError:
         raise
-    except Exception as error:  # the one place: decoders raise errors of their own kinds (see above)
+    except (
+        Exception
+    ) as error:  # the one place: decoders raise errors of their own kinds (see above)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # a full disk is no fault of what is read
         if out_of_memory(error):
-            what, fix = "it needs more memory than there is, or says that it does.", "free some memory, or raise its limit"
+            what, fix = (
+                "it needs more memory than there is, or says that it does.",
+                "free some memory, or raise its limit",
+            )
         logger.debug("%s", where, exc_info=True)
         raise ReadError(f"{where}: {what}", got=in_words(error), fix=fix) from error
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory did not suffice; libraries in C++ say it in an error of another kind.
+    """Whether an exception means that memory did not suffice.
+
+    Libraries in C++ say it in an error of another kind.
 
     Examples
     --------
     >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("std::bad_alloc")), out_of_memory(RuntimeError("no"))
     (True, True, False)
     """
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    ):
         return True
-    if isinstance(error, RuntimeError | OSError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY):
+    if isinstance(error, RuntimeError | OSError | ImportError) and any(
+        words in str(error).lower() for words in _NO_MEMORY
+    ):
         return True
     return isinstance(error, RuntimeError | SystemError | ImportError) and _at_the_limit()
 
 
 def _at_the_limit() -> bool:
-    """Whether the address space has been within a fifth of its limit (``ulimit -v``): there, libraries fail with any message."""
+    """Whether the address space has been within a fifth of its limit (``ulimit -v``).
+
+    There, libraries fail with any message.
+    """
     try:
         import resource  # not on Windows
 
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        peak = re.search(r"VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+        peak = re.search(
+            r"VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii")
+        )
     except (ImportError, OSError, ValueError):
         return False
-    return limit != resource.RLIM_INFINITY and peak is not None and int(peak[1]) * 1024 > 0.8 * limit
+    return (
+        limit != resource.RLIM_INFINITY and peak is not None and int(peak[1]) * 1024 > 0.8 * limit
+    )
 
 
 def in_words(error: BaseException) -> str:
@@ -105,7 +129,9 @@ def in_words(error: BaseException) -> str:
     ("KeyError: 'shape'", 'RecursionError')
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = next((line for line in lines if not line.startswith("Exception from ")), "".join(lines[:1]))  # OpenVINO's places
+    first = next(
+        (line for line in lines if not line.startswith("Exception from ")), "".join(lines[:1])
+    )  # OpenVINO's places
     first = first if len(first) <= _LONGEST else f"{first[:_LONGEST]}..."
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
@@ -136,6 +162,10 @@ class GuardedArray:
         return np.dtype(self.array.dtype)
 
     def __getitem__(self, key: Any, /) -> Array:
-        bounds(key, self.shape)  # an index that is the caller's mistake is an IndexError, as of any array
-        with guarded(self._where, "the pixels cannot be read.", fix="copy or export the file again"):
+        bounds(
+            key, self.shape
+        )  # an index that is the caller's mistake is an IndexError, as of any array
+        with guarded(
+            self._where, "the pixels cannot be read.", fix="copy or export the file again"
+        ):
             return np.asarray(self.array[key])

@@ -16,14 +16,16 @@ def bounds(key: Any, shape: tuple[int, ...]) -> tuple[Bounds, tuple[int, ...]]:
     Parameters
     ----------
     key
-        What stands between the brackets: integers, slices of step 1, an ellipsis; trailing axes may be left out.
+        What stands between the brackets: integers, slices of step 1, an ellipsis; trailing axes may
+        be left out.
     shape
         Shape of the array.
 
     Returns
     -------
     ranges, dropped
-        One (start, stop) an axis, and the axes that were indexed by an integer (and so leave the result).
+        One (start, stop) an axis, and the axes that were indexed by an integer (and so leave the
+        result).
 
     Examples
     --------
@@ -43,7 +45,11 @@ def bounds(key: Any, shape: tuple[int, ...]) -> tuple[Bounds, tuple[int, ...]]:
         if isinstance(part, slice):
             start, stop, step = part.indices(size)
             if step != 1:
-                raise InputError("a lazy image is read in slices of step 1.", got=f"{part}", fix="read, then stride")
+                raise InputError(
+                    "a lazy image is read in slices of step 1.",
+                    got=f"{part}",
+                    fix="read, then stride",
+                )
             ranges.append((start, max(start, stop)))
             continue
         try:

@@ -1,4 +1,7 @@
-"""Label images at the model's resolution: sampling, cell interiors, and the rescue of cells too small to be sampled."""
+"""Label images at the model's resolution.
+
+Sampling, cell interiors, and the rescue of cells too small to be sampled.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ _VOTERS = 1 << 15
 def interior(labels: Array) -> npt.NDArray[np.bool_]:
     """Pixels of a cell that touch (4-neighbourhood) neither background nor another cell.
 
-    Boundaries are found at the resolution of ``labels`` itself, so touching cells stay separated however far the image was
-    shrunk. The image's own edge is no boundary. Equals ``(labels > 0) & ~skimage.segmentation.find_boundaries(labels,
-    mode="inner", connectivity=1)``.
+    Boundaries are found at the resolution of ``labels`` itself, so touching cells stay separated
+    however far the image was shrunk. The image's own edge is no boundary. Equals ``(labels > 0) &
+    ~skimage.segmentation.find_boundaries(labels, mode="inner", connectivity=1)``.
 
     Parameters
     ----------
@@ -48,8 +51,9 @@ def interior(labels: Array) -> npt.NDArray[np.bool_]:
 def sample_labels(labels: Array, y: Axis, x: Axis, window: tuple[int, int, int, int]) -> Array:
     """Label at the centre of each model pixel of a window.
 
-    Where the centre lies on the corner of four input pixels (an even factor) they vote, so that labels and intensities stay in
-    register; see `vote`. The result is the same whatever numbers the cells have.
+    Where the centre lies on the corner of four input pixels (an even factor) they vote, so that
+    labels and intensities stay in register; see `vote`. The result is the same whatever numbers the
+    cells have.
 
     Parameters
     ----------
@@ -74,7 +78,9 @@ def sample_at(
     cols: Sequence[npt.NDArray[np.intp]],
     later: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
 ) -> Array:
-    """The label at each (row, column); of four candidates where `Axis.centres` gave two different rows or columns.
+    """The label at each (row, column).
+
+    Of four candidates where `Axis.centres` gave two different rows or columns.
 
     ``later`` is what `Axis.later` gives for both axes.
     """
@@ -82,32 +88,43 @@ def sample_at(
         return _pick(labels, rows[0], cols[0])
     out = np.empty((len(rows[0]), len(cols[0])), labels.dtype)
     step = max(1, _VOTERS // max(1, len(cols[0])))
-    for k in range(0, len(rows[0]), step):  # some rows at a time: the many steps of a vote stay in the processor's cache
+    for k in range(
+        0, len(rows[0]), step
+    ):  # some rows at a time: the many steps of a vote stay in the processor's cache
         part = slice(k, k + step)
-        out[part] = vote([_pick(labels, r[part], c) for r in rows for c in cols], later[0][part], later[1])
+        out[part] = vote(
+            [_pick(labels, r[part], c) for r in rows for c in cols], later[0][part], later[1]
+        )
     return out
 
 
 def _pick(labels: Array, rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]) -> Array:
     """``labels[np.ix_(rows, cols)]``, as a view where both are evenly spaced."""
     steps = [int(k[1] - k[0]) if len(k) > 1 else 1 for k in (rows, cols)]
-    if all(len(k) and step > 0 and (np.diff(k) == step).all() for k, step in zip((rows, cols), steps, strict=True)):
+    if all(
+        len(k) and step > 0 and (np.diff(k) == step).all()
+        for k, step in zip((rows, cols), steps, strict=True)
+    ):
         return labels[rows[0] : rows[-1] + 1 : steps[0], cols[0] : cols[-1] + 1 : steps[1]]
     return labels[np.ix_(rows, cols)]
 
 
-def vote(four: Sequence[Array], later_y: npt.NDArray[np.bool_], later_x: npt.NDArray[np.bool_]) -> Array:
+def vote(
+    four: Sequence[Array], later_y: npt.NDArray[np.bool_], later_x: npt.NDArray[np.bool_]
+) -> Array:
     """The most frequent of four neighbouring values.
 
-    Of equally frequent ones a cell beats the background. Between cells one of the four pixels decides (where it is background,
-    the one across the corner), never the cells' numbers: numbering them in another way changes nothing.
+    Of equally frequent ones a cell beats the background. Between cells one of the four pixels
+    decides (where it is background, the one across the corner), never the cells' numbers: numbering
+    them in another way changes nothing.
 
     Parameters
     ----------
     four : four (h, w) arrays
         The upper left, upper right, lower left and lower right values.
     later_y : (h,) bool
-        Whether one of the two lower pixels decides, row by row (`panimbus.core.resample.Axis.later`).
+        Whether one of the two lower pixels decides, row by row
+        (`panimbus.core.resample.Axis.later`).
     later_x : (w,) bool
         Whether one of the two right pixels does, column by column.
 
@@ -145,14 +162,18 @@ class CellIndex:
     ids : (n,) integer, sorted, unique, positive
     """
 
-    _FREE = 1 << 18  # a direct table (4 bytes an id) is used up to this id, for dense ids, and up to 128 MB for others
+    _FREE = (
+        1 << 18
+    )  # a direct table (4 bytes an id) is used up to this id, for dense ids, and up to 128 MB for others
     _DENSE, _LOOSE, _LARGEST = 8, 64, 1 << 25
 
     def __init__(self, ids: Array) -> None:
         self.ids = np.asarray(ids)
         self._table: npt.NDArray[np.int32] | None = None
         n = len(self.ids)
-        if n and int(self.ids[-1]) <= max(self._FREE, self._DENSE * n, min(self._LOOSE * n, self._LARGEST)):
+        if n and int(self.ids[-1]) <= max(
+            self._FREE, self._DENSE * n, min(self._LOOSE * n, self._LARGEST)
+        ):
             self._table = np.full(int(self.ids[-1]) + 1, -1, np.int32)
             self._table[self.ids.astype(np.intp)] = np.arange(n, dtype=np.int32)
 
@@ -185,7 +206,8 @@ def changes(values: Array) -> npt.NDArray[np.bool_]:
 def unique_ids(labels: Array) -> Array:
     """Sorted positive values of a label image.
 
-    Faster than ``np.unique``: a mark for each value where the ids are small, and no hashing where they are not.
+    Faster than ``np.unique``: a mark for each value where the ids are small, and no hashing where
+    they are not.
     """
     flat = labels.reshape(-1)
     top = int(flat.max(initial=0))
@@ -222,7 +244,9 @@ def paint_labels(labels: Array, ids: Array, codes: Array) -> Array:
 
 def label_painter(present: Array, ids: Array, codes: Array) -> Callable[[Array], Array]:
     """`paint_labels` for parts of a label image whose labels are ``present`` (sorted)."""
-    value = np.zeros(len(present) + 1, np.uint8 if int(np.max(codes, initial=0)) <= 255 else np.uint16)  # the last serves -1
+    value = np.zeros(
+        len(present) + 1, np.uint8 if int(np.max(codes, initial=0)) <= 255 else np.uint16
+    )  # the last serves -1
     value[np.searchsorted(present, ids.astype(present.dtype))] = codes
     index = CellIndex(present)
     return lambda labels: np.asarray(value[index(labels)])

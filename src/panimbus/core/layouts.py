@@ -1,4 +1,7 @@
-"""Column names of other programs for the plain tables: ark (Nimbus's own pipeline) and scimap (MCMICRO)."""
+"""Column names of other programs for the plain tables.
+
+Ark (Nimbus's own pipeline) and scimap (MCMICRO).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ _NAMES: dict[str, dict[str, str]] = {
 
 
 def check_layout(layout: str, markers: Sequence[str], mpp: Mapping[str, float | None]) -> None:
-    """Refuse a layout that is not there or that the cells cannot be written in, before anything is computed.
+    """Refuse a layout that is not there or that the cells cannot be written in, before anything is
+    computed.
 
     Parameters
     ----------
@@ -41,30 +45,38 @@ def check_layout(layout: str, markers: Sequence[str], mpp: Mapping[str, float | 
         return
     own = [_NAMES[layout].get(c, c) for c in (CSV_FOV, CSV_LABEL, AREA, CSV_X, CSV_Y)]
     if taken := [m for m in markers if m in own]:
-        raise ChannelError(f"Channels have names of columns of the layout {layout}: {listed(taken)}.", fix="rename them")
+        raise ChannelError(
+            f"Channels have names of columns of the layout {layout}: {listed(taken)}.",
+            fix="rename them",
+        )
     if lacking := [fov for fov, size in mpp.items() if not size]:
         raise InputError(
-            f"The layout {layout} has centroids in pixels, and the table does not say how large a pixel is.",
+            f"The layout {layout} has centroids in pixels, and the table does not say how large a"
+            " pixel is.",
             got=f"FOVs {listed(lacking)}",
             fix="leave --columns at panimbus (µm)",
         )
 
 
-def in_layout(frame: pd.DataFrame, layout: str, markers: Sequence[str], mpp: Mapping[str, float | None]) -> pd.DataFrame:
+def in_layout(
+    frame: pd.DataFrame, layout: str, markers: Sequence[str], mpp: Mapping[str, float | None]
+) -> pd.DataFrame:
     """A table of cells with the columns' names, order and units of another program.
 
     Parameters
     ----------
     frame
-        As `panimbus.core.table.to_frame` makes it: ``fov``, ``label``, and some of markers, types, area and centroid.
+        As `panimbus.core.table.to_frame` makes it: ``fov``, ``label``, and some of markers, types,
+        area and centroid.
     layout, markers, mpp
         As `check_layout` takes them.
 
     Returns
     -------
     pandas.DataFrame
-        ark: ``cell_size``, the markers, ``label``, ``centroid-0`` (y), ``centroid-1`` (x), others, ``fov``. scimap: ``CellID``,
-        the markers, ``X_centroid``, ``Y_centroid``, ``Area``, others, ``imageid``. In pixels; the centre of the first is 0.
+        ark: ``cell_size``, the markers, ``label``, ``centroid-0`` (y), ``centroid-1`` (x), others,
+        ``fov``. scimap: ``CellID``, the markers, ``X_centroid``, ``Y_centroid``, ``Area``, others,
+        ``imageid``. In pixels; the centre of the first is 0.
     """
     if layout == "panimbus":
         return frame
@@ -74,7 +86,11 @@ def in_layout(frame: pd.DataFrame, layout: str, markers: Sequence[str], mpp: Map
         for column in {AREA, CSV_X, CSV_Y} & set(out.columns):
             values = out[column].to_numpy(np.float64)
             out[column] = values / size**2 if column == AREA else values / size - 0.5
-    ahead, behind = ([AREA], [CSV_LABEL, CSV_Y, CSV_X]) if layout == "ark" else ([CSV_LABEL], [CSV_X, CSV_Y, AREA])
+    ahead, behind = (
+        ([AREA], [CSV_LABEL, CSV_Y, CSV_X])
+        if layout == "ark"
+        else ([CSV_LABEL], [CSV_X, CSV_Y, AREA])
+    )
     placed = [*ahead, *markers, *behind]
     others = [c for c in out.columns if c not in placed and c != CSV_FOV]
     order = [c for c in (*placed, *others, CSV_FOV) if c in out.columns]

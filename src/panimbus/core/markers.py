@@ -12,7 +12,15 @@ from importlib import resources
 from panimbus.core.errors import ChannelError, listed
 from panimbus.core.naming import alike
 
-_GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "κ": "kappa", "λ": "lambda"}
+_GREEK = {
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "ε": "epsilon",
+    "κ": "kappa",
+    "λ": "lambda",
+}
 
 
 def marker_key(name: str) -> str:
@@ -31,7 +39,9 @@ def marker_key(name: str) -> str:
 def _synonyms() -> dict[str, str]:
     """Key of every name -> key of the marker's own name."""
     out: dict[str, str] = {}
-    lines = (resources.files("panimbus.core") / "markers.csv").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (resources.files("panimbus.core") / "markers.csv").read_text(encoding="utf-8").splitlines()
+    )
     for row in csv.DictReader(line for line in lines if not line.startswith("#")):
         own = marker_key(row["marker"])
         for name in (row["marker"], *row["synonyms"].split()):
@@ -40,7 +50,10 @@ def _synonyms() -> dict[str, str]:
 
 
 def canonical(name: str) -> str:
-    """One key for all names of a marker: equal for ``PanKRT`` and ``pan-cytokeratin``, for ``CD8`` and ``CD8a``."""
+    """One key for all names of a marker.
+
+    Equal for ``PanKRT`` and ``pan-cytokeratin``, for ``CD8`` and ``CD8a``.
+    """
     key = marker_key(name)
     return _synonyms().get(key, key)
 
@@ -55,11 +68,19 @@ def channels_named(names: Sequence[str], channels: Sequence[str]) -> list[str]:
     out: list[str] = []
     missing = []
     for name in names:
-        same = [name] if name in channels else [c for c in channels if canonical(c) == canonical(name)]
+        same = (
+            [name] if name in channels else [c for c in channels if canonical(c) == canonical(name)]
+        )
         if len(same) > 1:
-            raise ChannelError(f"{name!r} may be several channels.", available=same, fix="name one of them as the table does")
+            raise ChannelError(
+                f"{name!r} may be several channels.",
+                available=same,
+                fix="name one of them as the table does",
+            )
         out += same
         missing += [] if same else [f"{name}{alike(name, channels)}"]
     if missing:
-        raise ChannelError("Markers to leave out are not in the table.", got=listed(missing), available=channels)
+        raise ChannelError(
+            "Markers to leave out are not in the table.", got=listed(missing), available=channels
+        )
     return out

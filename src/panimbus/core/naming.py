@@ -1,4 +1,7 @@
-"""Names as people type and read them: lists with commas and quotes, and which name may have been meant."""
+"""Names as people type and read them.
+
+Lists with commas and quotes, and which name may have been meant.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ _FIELD = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(?:,|$)')
 
 
 def split_names(text: str) -> list[str]:
-    """Names of a comma-separated list, without the spaces around them; what is between quotation marks stays as it is.
+    """Names of a comma-separated list, without the spaces around them.
+
+    What is between quotation marks stays as it is.
 
     Examples
     --------
@@ -20,7 +25,9 @@ def split_names(text: str) -> list[str]:
     out, at = [], 0
     while at < len(text):
         field = _FIELD.match(text, at)
-        if field is None:  # a quotation mark in the middle, or one that is never closed: an ordinary character
+        if (
+            field is None
+        ):  # a quotation mark in the middle, or one that is never closed: an ordinary character
             end = text.find(",", at)
             end = len(text) if end < 0 else end
             out.append(text[at:end].strip())
@@ -40,7 +47,10 @@ def join_names(names: Iterable[str]) -> str:
     >>> join_names(["CD3", "HLA-DR,DP", ' a"b'])
     'CD3,"HLA-DR,DP"," a""b"'
     """
-    return ",".join('"' + n.replace('"', '""') + '"' if n != n.strip() or "," in n or n.startswith('"') else n for n in names)
+    return ",".join(
+        '"' + n.replace('"', '""') + '"' if n != n.strip() or "," in n or n.startswith('"') else n
+        for n in names
+    )
 
 
 def alike(name: str, names: Sequence[str]) -> str:

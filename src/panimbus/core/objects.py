@@ -1,4 +1,7 @@
-"""Objects of a label image that are no cells by their size: vessels and merged clumps, and slivers."""
+"""Objects of a label image that are no cells by their size.
+
+Vessels and merged clumps, and slivers.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +21,29 @@ SLIVER_UM2 = 5.0
 """No cell is smaller: the area of a circle 2.5 µm across."""
 
 
-def object_kinds(area_um2: npt.ArrayLike, min_area: float | None = None, max_area: float | None = None) -> npt.NDArray[np.str_]:
+def object_kinds(
+    area_um2: npt.ArrayLike, min_area: float | None = None, max_area: float | None = None
+) -> npt.NDArray[np.str_]:
     """What each object of a label image is by its area.
 
-    An object is ``large`` above 1000 µm² if it also has more than ten times the median area, and a ``sliver`` below 5 µm². The
-    limits were chosen on ten segmentations. Where the largest objects are cells (CODEX of lymphoma and lymph node, MELC of lung,
-    MIBI of brain and breast, Vectra) they have 113 to 731 µm²: tumour cells, macrophages and neurons are not large. In imaging
-    mass cytometry of spleen, none of about 500 objects above 500 µm² is a cell by its authors' own classes; they are lumina and
-    stroma of up to 74,826 µm². In MIBI of lymphoid tissue, segmented by a plain watershed, those above 1000 µm² are clumps of
-    many nuclei. The median makes room for tissue of large cells, such as fat; giant cells among small ones (megakaryocytes)
-    need ``max_area``. Cells in 1 µm pixels may have 10 µm² and less; below 5 µm² are 0.3 % of the spleen's objects and 0.7 % of
-    the lymph node's, fragments of a few pixels.
+    An object is ``large`` above 1000 µm² if it also has more than ten times the median area, and a
+    ``sliver`` below 5 µm². The limits were chosen on ten segmentations. Where the largest objects
+    are cells (CODEX of lymphoma and lymph node, MELC of lung, MIBI of brain and breast, Vectra)
+    they have 113 to 731 µm²: tumour cells, macrophages and neurons are not large. In imaging mass
+    cytometry of spleen, none of about 500 objects above 500 µm² is a cell by its authors' own
+    classes; they are lumina and stroma of up to 74,826 µm². In MIBI of lymphoid tissue, segmented
+    by a plain watershed, those above 1000 µm² are clumps of many nuclei. The median makes room for
+    tissue of large cells, such as fat; giant cells among small ones (megakaryocytes) need
+    ``max_area``. Cells in 1 µm pixels may have 10 µm² and less; below 5 µm² are 0.3 % of the
+    spleen's objects and 0.7 % of the lymph node's, fragments of a few pixels.
 
     Parameters
     ----------
     area_um2 : (n,) float
         Of the objects of a whole dataset, in µm². NaN = unknown, taken for a cell's.
     min_area, max_area
-        Areas of cells in µm², instead of the limits above (a maximum counts alone, whatever the median is).
+        Areas of cells in µm², instead of the limits above (a maximum counts alone, whatever the
+        median is).
 
     Returns
     -------
@@ -59,7 +67,10 @@ def object_kinds(area_um2: npt.ArrayLike, min_area: float | None = None, max_are
 
 
 def large_limit(area_um2: npt.ArrayLike) -> float:
-    """The area in µm² above which an object of a dataset is large: 1000, or ten times the median if that is more."""
+    """The area in µm² above which an object of a dataset is large.
+
+    1000, or ten times the median if that is more.
+    """
     area = np.asarray(area_um2, np.float64)
     area = area[np.isfinite(area)]
     return max(LARGE_UM2, LARGE_MEDIANS * float(np.median(area))) if len(area) else LARGE_UM2
@@ -82,7 +93,8 @@ def object_shares(kinds: npt.ArrayLike, area_um2: npt.ArrayLike) -> dict[str, di
     Returns
     -------
     dict
-        ``large`` and ``sliver`` -> ``count``, ``area_share``; those of which there are none are left out.
+        ``large`` and ``sliver`` -> ``count``, ``area_share``; those of which there are none are
+        left out.
 
     Examples
     --------
@@ -93,7 +105,10 @@ def object_shares(kinds: npt.ArrayLike, area_um2: npt.ArrayLike) -> dict[str, di
     out = {}
     for kind in (LARGE, SLIVER):
         if (these := names == kind).any():
-            out[kind] = {"count": int(these.sum()), "area_share": float(area[these].sum() / area.sum())}
+            out[kind] = {
+                "count": int(these.sum()),
+                "area_share": float(area[these].sum() / area.sum()),
+            }
     return out
 
 

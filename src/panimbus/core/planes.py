@@ -1,4 +1,7 @@
-"""The planes and the numbers a net sees: one channel, the segmentation, and how the channel's cells are distributed."""
+"""The planes and the numbers a net sees.
+
+One channel, the segmentation, and how the channel's cells are distributed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,16 @@ from panimbus.core.scale import CELL_QUANTILES, statistic
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
-PLANES = ("image", "sqrt", "interior", "cell", "cell_mean", "relative", "cell_relative", "cell_rank")
+PLANES = (
+    "image",
+    "sqrt",
+    "interior",
+    "cell",
+    "cell_mean",
+    "relative",
+    "cell_relative",
+    "cell_rank",
+)
 """Names of input planes: the normalised channel clipped to [0, 1]; its square root; label > 0 and not on an inner boundary;
 label > 0; the square root of each cell's mean normalised intensity, painted on its pixels, clipped to [0, 1]. And what does not
 hang on the normaliser: v / (v + Otsu's threshold of the dataset's cells) of the channel, and of each cell's mean intensity; the
@@ -48,7 +60,9 @@ def check_given(names: Sequence[str], given: Iterable[str] = ()) -> None:
         )
 
 
-def extra_planes(out: FloatArray, names: Sequence[str], extra: Mapping[str, FloatArray]) -> FloatArray:
+def extra_planes(
+    out: FloatArray, names: Sequence[str], extra: Mapping[str, FloatArray]
+) -> FloatArray:
     """Fill in the planes of `EXTRA`; ``out`` (P, h, w) is changed in place and returned.
 
     Parameters
@@ -74,8 +88,8 @@ def label_planes(names: Sequence[str], index: npt.NDArray[np.int32]) -> FloatArr
     names
         Input planes in order.
     index : (h, w) int32
-        Cell index at the model's resolution, -1 = background. Include one pixel more than needed on each side: the outermost
-        pixels of a window do not know their neighbours.
+        Cell index at the model's resolution, -1 = background. Include one pixel more than needed on
+        each side: the outermost pixels of a window do not know their neighbours.
 
     Returns
     -------
@@ -133,7 +147,11 @@ def channel_planes(
             positive = np.maximum(cell_mean, 0)
             _paint(out[k], positive / (positive + otsu), index)
         elif name == "cell_rank":
-            _paint(out[k], rank_by_quantiles(cell_mean, [known.get(n, 0.0) for n in CELL_QUANTILES]), index)
+            _paint(
+                out[k],
+                rank_by_quantiles(cell_mean, [known.get(n, 0.0) for n in CELL_QUANTILES]),
+                index,
+            )
     return out
 
 
@@ -151,7 +169,8 @@ def rank_by_quantiles(values: FloatArray, quantiles: npt.ArrayLike) -> FloatArra
     ----------
     values : (n,) number
     quantiles : (99,) number
-        The distribution's percentiles 1 to 99. Above the last, what is twice as high is taken to be half as frequent.
+        The distribution's percentiles 1 to 99. Above the last, what is twice as high is taken to be
+        half as frequent.
 
     Returns
     -------
@@ -165,7 +184,9 @@ def rank_by_quantiles(values: FloatArray, quantiles: npt.ArrayLike) -> FloatArra
     """
     points = np.concatenate([[0.0], np.asarray(quantiles, np.float64)])
     share = np.arange(100) / 100
-    first = np.append(True, points[1:] > points[:-1])  # of equal percentiles the lowest: what lies below
+    first = np.append(
+        True, points[1:] > points[:-1]
+    )  # of equal percentiles the lowest: what lies below
     rank = np.interp(values, points[first], share[first])
     top = points[-1]
     high = values > top

@@ -1,9 +1,11 @@
-"""Does a label image lie on its image? Cells correlate with a nuclear stain where they are, and nowhere else.
+"""Does a label image lie on its image? Cells correlate with a nuclear stain where they are, and
+nowhere else.
 
-The insides of the cells are correlated with a channel at all shifts at once. For the right mask the correlation has a sharp peak
-at no shift, 25 to 115 standard deviations above that of far shifts in the data that this was measured on
-(``benchmarks/results/mask_registration.md``), dense tissue in 1 µm pixels included; a mask of another place has none. Its sign
-does not matter: where cells were found by their membranes, nuclei may be dark in the middle.
+The insides of the cells are correlated with a channel at all shifts at once. For the right mask the
+correlation has a sharp peak at no shift, 25 to 115 standard deviations above that of far shifts in
+the data that this was measured on (``benchmarks/results/mask_registration.md``), dense tissue in 1
+µm pixels included; a mask of another place has none. Its sign does not matter: where cells were
+found by their membranes, nuclei may be dark in the middle.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class Fit:
     Parameters
     ----------
     there
-        Strength of the correlation without a shift (at most 2 pixels), in standard deviations of that at far shifts.
+        Strength of the correlation without a shift (at most 2 pixels), in standard deviations of
+        that at far shifts.
     elsewhere
         The largest at a shift of more than 4 pixels.
     shift
@@ -106,10 +109,12 @@ def fit(inside: FloatArray, plane: FloatArray) -> Fit:
 
 
 def misfit(fov: Fov, channels: Sequence[str] | None = None) -> str | None:
-    """Say so if the label image of a FOV does not lie on its image; None where it does, or where nothing can be said.
+    """Say so if the label image of a FOV does not lie on its image.
 
-    A window of about 512 x 512 µm in the middle is read, of the labels and the counterstain, and of up to eight other channels
-    where these do not agree.
+    None where it does, or where nothing can be said.
+
+    A window of about 512 x 512 µm in the middle is read, of the labels and the counterstain, and of
+    up to eight other channels where these do not agree.
 
     Parameters
     ----------
@@ -134,16 +139,27 @@ def _misfit(fov: Fov, channels: Sequence[str]) -> str | None:
     others = [c for c in channels if c not in stains][: _OTHERS if stains else _OTHERS // 2]
     planes = {channel: view.plane(channel) for channel in stains or others[:1]}
     fits = {channel: fit(inside, plane) for channel, plane in planes.items()}
-    moved = [f"{channel} better {view.moved(one.shift)}{_numbers(one)}" for channel, one in fits.items() if one.moved]
+    moved = [
+        f"{channel} better {view.moved(one.shift)}{_numbers(one)}"
+        for channel, one in fits.items()
+        if one.moved
+    ]
     if any(one.good for one in fits.values()) or not planes:
         return None
     first = next(iter(planes))
     if clear := moved or _turned(view, first, planes[first], fits[first]):
         return f"the label image fits {clear[0]}"
-    if any(fit(inside, view.plane(channel)).there >= FITS for channel in others if channel not in planes):
+    if any(
+        fit(inside, view.plane(channel)).there >= FITS
+        for channel in others
+        if channel not in planes
+    ):
         return None
     if stains and _structured(planes[first]):
-        return f"the label image fits neither {' nor '.join([*stains, 'other channels'])}, as if it were that of another image"
+        return (
+            f"the label image fits neither {' nor '.join([*stains, 'other channels'])}, as if it"
+            " were that of another image"
+        )
     return None
 
 
@@ -152,12 +168,20 @@ def _turned(view: _View, channel: str, plane: FloatArray, straight: Fit) -> list
     for name, turned in view.turns():
         one = fit(turned, plane)
         if max(one.there, one.elsewhere) >= CLEAR:
-            return [f"{channel} better {name}{_numbers(Fit(straight.there, max(one.there, one.elsewhere), (0, 0)))}"]
+            return [
+                (
+                    f"{channel} better"
+                    f" {name}{_numbers(Fit(straight.there, max(one.there, one.elsewhere), (0, 0)))}"
+                )
+            ]
     return []
 
 
 def _numbers(one: Fit) -> str:
-    return f" (correlation {one.elsewhere:.0f} standard deviations above chance, {one.there:.0f} as it is)"
+    return (
+        f" (correlation {one.elsewhere:.0f} standard deviations above chance, {one.there:.0f} as"
+        " it is)"
+    )
 
 
 @dataclass(frozen=True)
@@ -183,14 +207,18 @@ class _View:
 
     @classmethod
     def of(cls, fov: Fov) -> _View:
-        """The middle, or where that has few cells, the richest of the middles of the four quarters."""
+        """The middle, or where that has few cells, the richest of the middles of the four
+        quarters.
+        """
         scale = max(1.0, 1 / (fov.mpp or 1.0))
         y, x = (Axis(n, scale) for n in fov.shape_yx)
         middle = cls(fov, y, x, (0.5, 0.5), 0)
         first = middle._counted()
         if first.cells >= CELLS or max(y.size, x.size) <= WINDOW:
             return first
-        quarters = [cls(fov, y, x, (p, q), 0)._counted() for p in (0.25, 0.75) for q in (0.25, 0.75)]
+        quarters = [
+            cls(fov, y, x, (p, q), 0)._counted() for p in (0.25, 0.75) for q in (0.25, 0.75)
+        ]
         return max([first, *quarters], key=lambda view: view.cells)
 
     def _counted(self) -> _View:
@@ -203,7 +231,10 @@ class _View:
         return min(WINDOW, self.y.size), min(WINDOW, self.x.size)
 
     def _window(self, at: tuple[float, float]) -> tuple[int, int, int, int]:
-        y0, x0 = (round((n - k) * p) for n, k, p in zip((self.y.size, self.x.size), self.shape, at, strict=True))
+        y0, x0 = (
+            round((n - k) * p)
+            for n, k, p in zip((self.y.size, self.x.size), self.shape, at, strict=True)
+        )
         return y0, y0 + self.shape[0], x0, x0 + self.shape[1]
 
     def _labels(self, at: tuple[float, float]) -> Array:
@@ -214,12 +245,16 @@ class _View:
 
     def inside(self, turn: Turn) -> FloatArray:
         """The insides of the cells as a label image turned this way would show them there."""
-        corners = np.array([[0.0, 1.0], [2.0, 3.0]])  # where the window's place comes from: follow the corners
+        corners = np.array(
+            [[0.0, 1.0], [2.0, 3.0]]
+        )  # where the window's place comes from: follow the corners
         turned = turn(corners)
         (p, q), at = self.at, self.at
         if (p, q) != (0.5, 0.5):
             weights = np.outer([1 - p, p], [1 - q, q])
-            place = {float(c): float(v) for c, v in zip(turned.ravel(), weights.ravel(), strict=True)}
+            place = {
+                float(c): float(v) for c, v in zip(turned.ravel(), weights.ravel(), strict=True)
+            }
             at = place[2.0] + place[3.0], place[1.0] + place[3.0]
         labels = self._labels(at)
         return turn(shrink(interior(labels).astype(np.float32), self.y, self.x, self._window(at)))
@@ -234,7 +269,9 @@ class _View:
         """Intensities of a channel; what is not finite or below 0 is 0."""
         y0, y1, x0, x1 = self._window(self.at)
         k = self.fov.index(channel)
-        pixels = np.asarray(self.fov.image[k, slice(*self.y.span(y0, y1)), slice(*self.x.span(x0, x1))])
+        pixels = np.asarray(
+            self.fov.image[k, slice(*self.y.span(y0, y1)), slice(*self.x.span(x0, x1))]
+        )
         if pixels.dtype.kind == "f":
             pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
         return np.maximum(shrink(pixels, self.y, self.x, (y0, y1, x0, x1)), 0)
@@ -242,7 +279,11 @@ class _View:
     def moved(self, shift: tuple[int, int]) -> str:
         """A shift in words."""
         size = max(1.0, self.fov.mpp or 1.0)
-        parts = [(abs(n) * size, words[n > 0]) for n, words in zip(shift, (("up", "down"), ("left", "right")), strict=True) if n]
+        parts = [
+            (abs(n) * size, words[n > 0])
+            for n, words in zip(shift, (("up", "down"), ("left", "right")), strict=True)
+            if n
+        ]
         return f"moved {' and '.join(f'{n:.0f} µm {way}' for n, way in parts)}"
 
 
@@ -256,7 +297,10 @@ def _local(plane: Array) -> tuple[FloatArray, int]:
 
 
 def _levelled(plane: Array) -> FloatArray:
-    """The square root of intensities, less its surroundings, divided by how much these vary: bright regions do not outweigh."""
+    """The square root of intensities, less its surroundings, divided by how much these vary.
+
+    Bright regions do not outweigh.
+    """
     from scipy.ndimage import uniform_filter
 
     values, side = _local(np.sqrt(np.maximum(plane, 0)))
@@ -266,7 +310,10 @@ def _levelled(plane: Array) -> FloatArray:
 
 
 def _structured(plane: FloatArray) -> bool:
-    """Whether a plane shows anything as large as a nucleus: neighbours two pixels apart are alike."""
+    """Whether a plane shows anything as large as a nucleus.
+
+    Neighbours two pixels apart are alike.
+    """
     values = _levelled(plane)
     power = float((values**2).mean())
     return power > 0 and float((values[:, 2:] * values[:, :-2]).mean()) > _STRUCTURE * power

@@ -1,8 +1,9 @@
 """Resampling between the image's grid and the model's, without stretch and without a lost strip.
 
-One axis of n input pixels at ``scale`` input pixels per model pixel has ``ceil(n / scale)`` model pixels; model pixel j covers
-the input interval ``[j * scale, (j + 1) * scale)``. Everything is a function of absolute positions, so a window of the result
-can be computed from a window of the input, and equals that window of the whole.
+One axis of n input pixels at ``scale`` input pixels per model pixel has ``ceil(n / scale)`` model
+pixels; model pixel j covers the input interval ``[j * scale, (j + 1) * scale)``. Everything is a
+function of absolute positions, so a window of the result can be computed from a window of the
+input, and equals that window of the whole.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ class Axis:
     n
         Input pixels.
     scale
-        Input pixels per model pixel (model mpp / input mpp); above 1 shrinks, below 1 enlarges. Within a millionth of a whole
-        number it becomes that number: files round their pixel sizes (0.49999999 µm).
+        Input pixels per model pixel (model mpp / input mpp); above 1 shrinks, below 1 enlarges.
+        Within a millionth of a whole number it becomes that number: files round their pixel sizes
+        (0.49999999 µm).
     """
 
     n: int
@@ -64,7 +66,8 @@ class Axis:
     def centres(self, start: int, stop: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """The one or two input pixels at the centre of each model pixel [start, stop).
 
-        Where a model pixel is an even number of input pixels wide its centre lies between two; elsewhere both are the same.
+        Where a model pixel is an even number of input pixels wide its centre lies between two;
+        elsewhere both are the same.
         """
         middle = (np.arange(start, stop) + 0.5) * self.scale
         high = np.minimum(np.floor(middle + _EPS).astype(np.intp), self.n - 1)
@@ -78,17 +81,22 @@ class Axis:
         return np.asarray(np.minimum(pixel, self.size - 1))
 
     def later(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        """Which of the two pixels of `centres` decides where cells tie there: the later one, or the earlier.
+        """Which of the two pixels of `centres` decides where cells tie there.
 
-        By turns the one towards the middle of the image and the one away from it, so that labels are shifted to neither side,
-        and a mirrored image has mirrored labels (but for the middle row or column of an odd number of them).
+        The later one, or the earlier.
+
+        By turns the one towards the middle of the image and the one away from it, so that labels
+        are shifted to neither side, and a mirrored image has mirrored labels (but for the middle
+        row or column of an odd number of them).
         """
         offset = 2 * np.arange(start, stop) - (self.size - 1)
         inwards = np.abs(offset) // 2 % 2 == 0
         return np.asarray((offset < 0) == inwards)
 
     def weights(self, start: int, stop: int) -> sparse.csr_array[Any, Any]:
-        """Rows: model pixels [start, stop); columns: the input pixels of `span`; each row sums to 1.
+        """Rows: model pixels [start, stop).
+
+        Columns: the input pixels of `span`; each row sums to 1.
 
         Area averaging where the image shrinks, linear interpolation where it grows.
         """
@@ -116,7 +124,9 @@ class Axis:
         return sparse.csr_array((values.astype(np.float32), (rows, cols)), shape=(len(j), hi - lo))
 
 
-def shrink(image: Array, y: Axis, x: Axis, window: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+def shrink(
+    image: Array, y: Axis, x: Axis, window: tuple[int, int, int, int]
+) -> npt.NDArray[np.float32]:
     """Model-grid values of a window.
 
     Parameters

@@ -1,4 +1,6 @@
-"""Names that a channel cannot have, because the tables have columns of that name, or no file takes them."""
+"""Names that a channel cannot have, because the tables have columns of that name, or no file takes
+them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,12 @@ def is_reserved(name: str) -> bool:
     >>> [is_reserved(name) for name in ("area_um2", "Cell-ID", "CD3", "fov1")]
     [True, True, False, False]
     """
-    return re.sub(r"[\s_.-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip().replace("μ", "µ") in RESERVED
+    return (
+        re.sub(r"[\s_.-]+", " ", unicodedata.normalize("NFC", name).casefold())
+        .strip()
+        .replace("μ", "µ")
+        in RESERVED
+    )
 
 
 def is_writable(name: str) -> bool:
@@ -41,14 +48,16 @@ def is_writable(name: str) -> bool:
 def illegal(names: Sequence[str]) -> list[str]:
     """What is wrong with names of channels, a phrase each."""
     out = [f"{n!r} is the name of a column of the cell table" for n in names if is_reserved(n)]
-    return out + [f"{n!r} is empty, or has characters that no file takes" for n in names if not is_writable(n)]
+    return out + [
+        f"{n!r} is empty, or has characters that no file takes" for n in names if not is_writable(n)
+    ]
 
 
 def legal_names(names: Sequence[str | None]) -> tuple[list[str | None], tuple[str, ...]]:
     r"""Names of channels that all tables take, and a sentence for each that was changed.
 
-    Letters and accents are put together (NFC); bytes that are no UTF-8 are read as Latin-1; control characters become ``_``; the
-    name of a column of the tables gets ``channel_`` in front.
+    Letters and accents are put together (NFC); bytes that are no UTF-8 are read as Latin-1; control
+    characters become ``_``; the name of a column of the tables gets ``channel_`` in front.
 
     Examples
     --------
@@ -64,15 +73,21 @@ def legal_names(names: Sequence[str | None]) -> tuple[list[str | None], tuple[st
         plain = unicodedata.normalize("NFC", readable(name.strip())).strip()
         new = f"channel_{plain}" if is_reserved(plain) else plain
         if is_reserved(plain):
-            notes.append(f"channel {plain!r} has the name of a column of the cell table: called {new!r}")
+            notes.append(
+                f"channel {plain!r} has the name of a column of the cell table: called {new!r}"
+            )
         elif plain != unicodedata.normalize("NFC", name.strip()):
-            notes.append(f"channel {name.strip()!r} has characters that no file takes: called {new!r}")
+            notes.append(
+                f"channel {name.strip()!r} has characters that no file takes: called {new!r}"
+            )
         out.append(new)
     return out, tuple(notes)
 
 
 def readable(name: str) -> str:
-    r"""A name that every file format takes: bytes that are no UTF-8 (which Python escapes) as Latin-1, no control characters.
+    r"""A name that every file format takes.
+
+    Bytes that are no UTF-8 (which Python escapes) as Latin-1, no control characters.
 
     Examples
     --------

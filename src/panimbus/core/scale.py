@@ -1,7 +1,10 @@
-"""The normaliser: pooled percentiles of a whole dataset from histograms that merge exactly, in any order.
+"""The normaliser.
 
-Integer pixels are counted exactly. Float pixels are rounded to 13 significant bits (a bin is one 4096th of its value wide), so a
-percentile is within 0.013 % of the exact one, and exact for whole numbers up to 8192.
+Pooled percentiles of a whole dataset from histograms that merge exactly, in any order.
+
+Integer pixels are counted exactly. Float pixels are rounded to 13 significant bits (a bin is one
+4096th of its value wide), so a percentile is within 0.013 % of the exact one, and exact for whole
+numbers up to 8192.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.core.scale_checks import CELL_QUANTILES as CELL_QUANTILES  # noqa: PLC0414 (others take it from here)
+from panimbus.core.scale_checks import (
+    CELL_QUANTILES as CELL_QUANTILES,  # noqa: PLC0414
+)  # noqa: PLC0414, RUF100
 from panimbus.core.scale_checks import OVER, scale_problems
 
 Array = npt.NDArray[Any]
@@ -66,20 +71,29 @@ class Histogram:
         elif values.dtype.kind not in "ui":
             raise InputError("Only integers and floats have a histogram.", got=str(values.dtype))
         elif values.dtype == np.uint64 and int(values.max()) > np.iinfo(np.int64).max:
-            raise InputError("Pixel values above 2^63 cannot be counted.", got=str(int(values.max())))
+            raise InputError(
+                "Pixel values above 2^63 cannot be counted.", got=str(int(values.max()))
+            )
         # a part at a time: the wider copies that counting makes stay in the processor's cache
         parts = (flat[k : k + _PART] for k in range(0, flat.size, _PART))
-        return cls.pool([cls(*_count_integers(_float_keys(p) if is_float else p), is_float) for p in parts])
+        return cls.pool(
+            [cls(*_count_integers(_float_keys(p) if is_float else p), is_float) for p in parts]
+        )
 
     @classmethod
     def pool(cls, parts: Sequence[Histogram]) -> Histogram:
-        """The histogram of all the values together, whatever their order; where some are floats, a float one."""
+        """The histogram of all the values together, whatever their order.
+
+        Where some are floats, a float one.
+        """
         known = [p for p in parts if len(p.keys)]
         if len(known) < 2:
             return known[0] if known else cls.empty()
         if len({p.is_float for p in known}) > 1:
             known = [p.as_float() for p in known]
-        return cls(*_add_counts([p.keys for p in known], [p.counts for p in known]), known[0].is_float)
+        return cls(
+            *_add_counts([p.keys for p in known], [p.counts for p in known]), known[0].is_float
+        )
 
     @property
     def total(self) -> int:
@@ -102,18 +116,26 @@ class Histogram:
         return Histogram(merged, np.bincount(inverse, self.counts).astype(np.int64), is_float=True)
 
     def values(self) -> npt.NDArray[np.float64]:
-        """(k,) the value each key stands for: the integer itself, or the float it was rounded to."""
+        """(k,) the value each key stands for.
+
+        The integer itself, or the float it was rounded to.
+        """
         return _key_values(self.keys) if self.is_float else self.keys.astype(np.float64)
 
     def percentile(self, q: float) -> float:
-        """Linear-interpolated percentile, as ``numpy.percentile`` of all values; NaN if there are none."""
+        """Linear-interpolated percentile, as ``numpy.percentile`` of all values.
+
+        NaN if there are none.
+        """
         n = self.total
         if n == 0:
             return float("nan")
         values, cumulative = self.values(), np.cumsum(self.counts)
         rank = q / 100 * (n - 1)
         low = int(rank)
-        a, b = (values[np.searchsorted(cumulative, r, side="right")] for r in (low, min(low + 1, n - 1)))
+        a, b = (
+            values[np.searchsorted(cumulative, r, side="right")] for r in (low, min(low + 1, n - 1))
+        )
         return float(a + (b - a) * (rank - low))
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Histogram:
@@ -121,8 +143,13 @@ class Histogram:
         return Histogram(self.keys[keep], self.counts[keep], self.is_float)
 
 
-def _add_counts(keys: Sequence[Array], counts: Sequence[Array]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Sorted, unique keys and the sums of their counts. Linear in the number of keys where they lie densely."""
+def _add_counts(
+    keys: Sequence[Array], counts: Sequence[Array]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sorted, unique keys and the sums of their counts.
+
+    Linear in the number of keys where they lie densely.
+    """
     lo, hi = min(int(k[0]) for k in keys), max(int(k[-1]) for k in keys)
     if hi - lo < _SPARSE * sum(len(k) for k in keys):
         dense = np.zeros(hi - lo + 1, np.int64)
@@ -151,7 +178,10 @@ def _count_integers(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
 
 
 def _float_keys(values: Array) -> Array:
-    """Order-preserving integer keys: sign and rounded upper bits of the float32; values below 2^-64 in size count as 0."""
+    """Order-preserving integer keys: sign and rounded upper bits of the float32.
+
+    Values below 2^-64 in size count as 0.
+    """
     v = values.astype(np.float32)
     keys = v.view(np.int32) & np.int32(0x7FFFFFFF)
     tiny = keys < _TINY_BITS
@@ -174,7 +204,10 @@ def _check_floats(values: Array) -> None:
         raise InputError(
             f"{bad:,} of {values.size:,} pixels are NaN or infinite.",
             expected="finite intensities",
-            fix="replace them before scoring, e.g. with 0 (registration and stitching often leave NaN outside the tissue)",
+            fix=(
+                "replace them before scoring, e.g. with 0 (registration and stitching often leave"
+                " NaN outside the tissue)"
+            ),
         )
     top = max(float(values.max()), -float(values.min()))
     if top > float(np.finfo(np.float32).max):
@@ -188,13 +221,15 @@ class ChannelStats:
     Parameters
     ----------
     pixels
-        Histogram of the pixels (all of them; the card may restrict the percentile to the non-zero ones).
+        Histogram of the pixels (all of them; the card may restrict the percentile to the non-zero
+        ones).
     cell_means
         Histogram of the cells' mean intensities.
     outside_sum, outside_count
         Sum and number of the pixels outside cells.
     likeness, likeness_cells
-        Likeness to the counterstain (`panimbus.core.counterstain`) in thousandths, summed over cells, and their number.
+        Likeness to the counterstain (`panimbus.core.counterstain`) in thousandths, summed over
+        cells, and their number.
     """
 
     pixels: Histogram = field(default_factory=Histogram.empty)
@@ -222,7 +257,10 @@ _RELATIVE = "/otsu"
 
 
 def stat_names_known(names: Iterable[str]) -> None:
-    """Refuse what is none of ``q01`` .. ``q99``, ``outside`` and ``otsu``, one of them and ``/otsu``, or ``counterstain``."""
+    """Refuse what is none of ``q01`` ..
+
+    ``q99``, ``outside`` and ``otsu``, one of them and ``/otsu``, or ``counterstain``.
+    """
     plain = {"outside", "otsu", *CELL_QUANTILES}
     unknown = [n for n in names if n.removesuffix(_RELATIVE) not in plain and n != COUNTERSTAIN]
     if unknown:
@@ -231,10 +269,13 @@ def stat_names_known(names: Iterable[str]) -> None:
 
 
 def stat_vector(known: Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(S,) float32: what a net is told of a channel whose statistics, in units of the normaliser, are ``known``.
+    """(S,) float32.
 
-    The square root of a statistic (see `statistic`), clipped; of ``q50/otsu`` and the like q / (q + Otsu's threshold), which does
-    not hang on the normaliser; of ``counterstain`` twice its square, 0 where it is not known, and -2 for the counterstain itself.
+    What a net is told of a channel whose statistics, in units of the normaliser, are ``known``.
+
+    The square root of a statistic (see `statistic`), clipped; of ``q50/otsu`` and the like q / (q +
+    Otsu's threshold), which does not hang on the normaliser; of ``counterstain`` twice its square,
+    0 where it is not known, and -2 for the counterstain itself.
     """
     stat_names_known(names)
     otsu = statistic(known, "otsu")
@@ -245,7 +286,11 @@ def stat_vector(known: Mapping[str, float], names: Sequence[str]) -> npt.NDArray
             out.append(-2.0 if alike == 1 else 2 * alike**2)
             continue
         value = max(float(np.nan_to_num(statistic(known, name.removesuffix(_RELATIVE)))), 0.0)
-        out.append((value / (value + otsu) if value > 0 else 0.0) if name.endswith(_RELATIVE) else min(value, 1.0) ** 0.5)
+        out.append(
+            (value / (value + otsu) if value > 0 else 0.0)
+            if name.endswith(_RELATIVE)
+            else min(value, 1.0) ** 0.5
+        )
     return np.array(out, np.float32)
 
 
@@ -255,14 +300,22 @@ def in_units(known: Mapping[str, float], value: float) -> dict[str, float]:
 
 
 def statistic(known: Mapping[str, float], name: str) -> float:
-    """One statistic of those of `ChannelScale.stats`, or ``otsu`` (`otsu_of_quantiles` of them); 0 where it is not known."""
+    """One statistic of those of `ChannelScale.stats`, or ``otsu`` (`otsu_of_quantiles` of them).
+
+    0 where it is not known.
+    """
     if name == "otsu":
-        return otsu_of_quantiles([known[n] for n in CELL_QUANTILES]) if CELL_QUANTILES[0] in known else 0.0
+        return (
+            otsu_of_quantiles([known[n] for n in CELL_QUANTILES])
+            if CELL_QUANTILES[0] in known
+            else 0.0
+        )
     return known.get(name, 0.0)
 
 
 def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
-    """Otsu's threshold (largest variance between two classes) of a distribution given by evenly spaced quantiles.
+    """Otsu's threshold (largest variance between two classes) of a distribution given by evenly
+    spaced quantiles.
 
     Parameters
     ----------
@@ -300,8 +353,9 @@ class ChannelScale:
     normaliser
         Channel -> the intensity that becomes 1.0; NaN for a blank channel.
     stats
-        Channel -> statistic -> intensity: ``q01`` .. ``q99`` percentiles of the cells' mean intensities, ``outside`` the mean
-        outside cells; and ``counterstain``, the rank correlation with the counterstain, where there is one.
+        Channel -> statistic -> intensity: ``q01`` .. ``q99`` percentiles of the cells' mean
+        intensities, ``outside`` the mean outside cells; and ``counterstain``, the rank correlation
+        with the counterstain, where there is one.
     notes
         Channel -> what had to be decided (blank, percentile 0).
     fov_ids
@@ -326,8 +380,8 @@ class ChannelScale:
     ) -> ChannelScale:
         """Compute the normalisers from pooled statistics.
 
-        A channel whose pixels are all equal is blank. A channel so empty that the percentile is not above 0 takes the same
-        percentile of its positive pixels.
+        A channel whose pixels are all equal is blank. A channel so empty that the percentile is not
+        above 0 takes the same percentile of its positive pixels.
         """
         if over not in OVER:
             raise InputError(f"Unknown pixels for the percentile: {over!r}.", available=OVER)
@@ -382,20 +436,31 @@ class ChannelScale:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ChannelScale:
-        """Inverse of `to_dict`; raises `InputError` with everything that is wrong, channel by channel."""
+        """Inverse of `to_dict`.
+
+        Raises `InputError` with everything that is wrong, channel by channel.
+        """
         if problems := scale_problems(data):
             more = [f"... and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
             raise InputError(
                 "This is not a normaliser that panimbus wrote.",
-                expected="the keys percentile, over, fov_ids and channels (name -> normaliser, stats)",
+                expected=(
+                    "the keys percentile, over, fov_ids and channels (name -> normaliser, stats)"
+                ),
                 got="\n             ".join([*problems[:_LISTED], *more]),
-                fix="pass the normaliser.json of an earlier run as it is, or leave --normaliser away (Python: scale=None)",
+                fix=(
+                    "pass the normaliser.json of an earlier run as it is, or leave --normaliser"
+                    " away (Python: scale=None)"
+                ),
             )
         channels = data["channels"]
         return cls(
             float(data["percentile"]),
             str(data["over"]),
-            {k: float("nan") if v["normaliser"] is None else float(v["normaliser"]) for k, v in channels.items()},
+            {
+                k: float("nan") if v["normaliser"] is None else float(v["normaliser"])
+                for k, v in channels.items()
+            },
             {k: {n: float(x) for n, x in v["stats"].items()} for k, v in channels.items()},
             {k: v["note"] for k, v in channels.items() if "note" in v},
             tuple(data["fov_ids"]),
@@ -406,16 +471,22 @@ def _normaliser(pixels: Histogram, percentile: float, over: str) -> tuple[float,
     if pixels.total == 0 or len(pixels.keys) == 1:
         if not pixels.total:
             return float("nan"), "no pixel could be read: its scores are missing"
-        return float("nan"), f"blank: all {pixels.total:,} pixels are {pixels.values()[0]:g}; every score is 0"
+        return (
+            float("nan"),
+            f"blank: all {pixels.total:,} pixels are {pixels.values()[0]:g}; every score is 0",
+        )
     positive = pixels.where(pixels.values() > 0)
     if positive.total == 0:
         return float("nan"), "blank: no pixel is above 0; every score is 0"
     value = (pixels if over == "all" else positive).percentile(percentile)
     if value > 0:
         return value, ""
-    return positive.percentile(percentile), (
-        f"nearly empty: only {positive.total:,} of {pixels.total:,} pixels are above 0; "
-        f"the normaliser is the {percentile:g}th percentile of those"
+    return (
+        positive.percentile(percentile),
+        (
+            f"nearly empty: only {positive.total:,} of {pixels.total:,} pixels are above 0; "
+            f"the normaliser is the {percentile:g}th percentile of those"
+        ),
     )
 
 

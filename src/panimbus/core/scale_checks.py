@@ -17,7 +17,8 @@ _KEYS = ("percentile", "over", "fov_ids", "channels")
 
 
 def scale_problems(data: Any) -> list[str]:
-    """Everything that keeps `panimbus.core.scale.ChannelScale.from_dict` from using ``data``, a sentence each.
+    """Everything that keeps `panimbus.core.scale.ChannelScale.from_dict` from using ``data``, a
+    sentence each.
 
     Examples
     --------
@@ -34,7 +35,9 @@ def scale_problems(data: Any) -> list[str]:
         out.append(f"percentile is {_short(data['percentile'])}, not a number above 0, at most 100")
     if data["over"] not in OVER:
         out.append(f"over is {_short(data['over'])}, neither of {', '.join(OVER)}")
-    if not isinstance(data["fov_ids"], list | tuple) or not all(isinstance(name, str) for name in data["fov_ids"]):
+    if not isinstance(data["fov_ids"], list | tuple) or not all(
+        isinstance(name, str) for name in data["fov_ids"]
+    ):
         out.append("fov_ids is no list of names")
     channels = data["channels"]
     if not isinstance(channels, Mapping):
@@ -56,8 +59,16 @@ def scales_in_words(given: Mapping[str, float], own: Mapping[str, float]) -> str
     for name, value in given.items():
         ratio = value / own[name] if own[name] > 0 else 1.0
         if ratio > _FAR or ratio < 1 / _FAR:
-            odd.append(f"{name} ({f'{ratio:.3g} times' if ratio > 1 else f'1/{1 / ratio:.3g} of'} their own)")
-    return f"the normaliser is far from these images: {listed(odd, 10)}: was it made of another dataset?" if odd else ""
+            odd.append(
+                f"{name} ({f'{ratio:.3g} times' if ratio > 1 else f'1/{1 / ratio:.3g} of'} their"
+                " own)"
+            )
+    return (
+        f"the normaliser is far from these images: {listed(odd, 10)}: was it made of another"
+        " dataset?"
+        if odd
+        else ""
+    )
 
 
 def _channel_problems(channel: Any) -> list[str]:
@@ -68,18 +79,31 @@ def _channel_problems(channel: Any) -> list[str]:
     if value is not None and not (_finite(value) and value > 0):
         out.append(f"normaliser is {_short(value)}, not a number above 0 (null: a blank channel)")
     elif value is not None and value < _SMALLEST:
-        out.append(f"normaliser is {_short(value)}, too small to divide float32 intensities by (at least {_SMALLEST:g})")
+        out.append(
+            f"normaliser is {_short(value)}, too small to divide float32 intensities by (at least"
+            f" {_SMALLEST:g})"
+        )
     if not isinstance(channel.get("note", ""), str):
         out.append(f"note is {_short(channel['note'])}, not text")
     if not isinstance(stats, Mapping):
         return [*out, f"stats is {_short(stats)}, not a table of numbers"]
     if wrong := {name: number for name, number in stats.items() if not _finite(number)}:
-        return [*out, *(f"stats.{name} is {_short(number)}, not a number" for name, number in wrong.items())]
+        return [
+            *out,
+            *(f"stats.{name} is {_short(number)}, not a number" for name, number in wrong.items()),
+        ]
     there = [float(stats[name]) for name in CELL_QUANTILES if name in stats]
     if there and len(there) < len(CELL_QUANTILES):
         out.append(f"stats has {len(there)} of the {len(CELL_QUANTILES)} quantiles q01 ... q99")
-    if value is not None and not out and (huge := [n for n in stats if abs(stats[n]) / value > _LARGEST]):
-        out.append(f"stats.{huge[0]} is {_short(stats[huge[0]])}, too large for a normaliser of {_short(value)}")
+    if (
+        value is not None
+        and not out
+        and (huge := [n for n in stats if abs(stats[n]) / value > _LARGEST])
+    ):
+        out.append(
+            f"stats.{huge[0]} is {_short(stats[huge[0]])}, too large for a normaliser of"
+            f" {_short(value)}"
+        )
     slack = 1e-6 * max(map(abs, there), default=0)  # of interpolation in floats
     if any(after < before - slack for before, after in pairwise(there)):
         out.append("the quantiles q01 ... q99 do not rise")
@@ -87,7 +111,9 @@ def _channel_problems(channel: Any) -> list[str]:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST  # False for NaN
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    )  # False for NaN
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,10 @@
-"""First pass over a FOV: which cells there are, where, how bright, and the histograms the normaliser is made of.
+"""First pass over a FOV.
 
-A FOV is read in bands of rows (`scan_band`). What a band gives is small, does not depend on the other bands and can be kept, so
-the bands may be scanned one after the other, on several machines, or in several runs: `join_bands` makes the same of them.
+Which cells there are, where, how bright, and the histograms the normaliser is made of.
+
+A FOV is read in bands of rows (`scan_band`). What a band gives is small, does not depend on the
+other bands and can be kept, so the bands may be scanned one after the other, on several machines,
+or in several runs: `join_bands` makes the same of them.
 """
 
 from __future__ import annotations
@@ -18,7 +21,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.band import BandScan, LabelBand, PlaneBand, look_at_labels, look_at_plane, nearest_pixels
+from panimbus.core.band import (
+    BandScan,
+    LabelBand,
+    PlaneBand,
+    look_at_labels,
+    look_at_plane,
+    nearest_pixels,
+)
 from panimbus.core.channel_types import counterstains
 from panimbus.core.counterstain import likeness
 from panimbus.core.errors import InputError, ReadError
@@ -31,7 +41,10 @@ from panimbus.core.scale import ChannelStats, Histogram
 Array = npt.NDArray[Any]
 Box = tuple[int, int, int, int]
 BAND_PIXELS = 1 << 23
-SKIP = '`panimbus predict --on-error skip` leaves these pixels out (Python: PredictSettings(on_error="skip"))'
+SKIP = (
+    "`panimbus predict --on-error skip` leaves these pixels out (Python:"
+    ' PredictSettings(on_error="skip"))'
+)
 ON_ERROR = ("raise", "skip")
 _PATCH = 256  # rows and columns of the squares in which an unreadable part is looked for
 _THREADS = 2  # channels of a band at a time: one is read while the other is counted
@@ -50,13 +63,14 @@ class FovCells:
     y, x
         The two axes.
     rescued : (k, 3) intp
-        Cells too small to hold the centre of any model pixel, with the model pixel (y, x) that stands for them; of several in
-        one model pixel the first is shown there.
+        Cells too small to hold the centre of any model pixel, with the model pixel (y, x) that
+        stands for them; of several in one model pixel the first is shown there.
     pixels : (n,) int64
         Model pixels of each cell: those whose centre it holds, or the one that stands for it.
     spread : (n,) float64
-        Mean squared distance of each cell's pixels from its centroid, over that of a disc of its area: 1 for a disc, about 5 for
-        one ten times as long as wide, hundreds for pixels in places far apart.
+        Mean squared distance of each cell's pixels from its centroid, over that of a disc of its
+        area: 1 for a disc, about 5 for one ten times as long as wide, hundreds for pixels in places
+        far apart.
     """
 
     index: CellIndex
@@ -83,7 +97,10 @@ def model_axes(fov: Fov, mpp: float) -> tuple[Axis, Axis]:
     if fov.mpp is None:
         raise InputError(
             f"FOV {fov.fov_id!r}: the file does not say how large a pixel is.",
-            fix="pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
+            fix=(
+                "pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25"
+                " for 40x, 1.0 for IMC"
+            ),
         )
     scale = mpp / fov.mpp
     return Axis(fov.shape_yx[0], scale), Axis(fov.shape_yx[1], scale)
@@ -92,15 +109,16 @@ def model_axes(fov: Fov, mpp: float) -> tuple[Axis, Axis]:
 def bands(shape_yx: tuple[int, int], multiple: int = 1) -> list[tuple[int, int]]:
     """Row ranges of about 8 million pixels.
 
-    They begin on a power of two, as the tiles and chunks of files do (none is decoded for two bands).
+    They begin on a power of two, as the tiles and chunks of files do (none is decoded for two
+    bands).
 
     Parameters
     ----------
     shape_yx
         Of the image.
     multiple
-        Pixels of the image in one of the model: where it is even, four pixels at the corner of which a model pixel's centre lies
-        vote, and no band parts them.
+        Pixels of the image in one of the model: where it is even, four pixels at the corner of
+        which a model pixel's centre lies vote, and no band parts them.
     """
     height, width = shape_yx
     even = multiple & -multiple  # rows that are multiples of this lie on no centre
@@ -140,11 +158,13 @@ class FovScan:
     stats
         Channel -> `ChannelStats`.
     mean : (n, C) float32
-        Mean raw intensity of each cell, at the image's own resolution; NaN where one of its pixels could not be read.
+        Mean raw intensity of each cell, at the image's own resolution; NaN where one of its pixels
+        could not be read.
     digest
         Hash of the pixels of the channels and of the label image, whatever file they came from.
     skipped
-        (channel, (first row, behind the last, first column, behind the last)) of the parts that could not be read.
+        (channel, (first row, behind the last, first column, behind the last)) of the parts that
+        could not be read.
     """
 
     stats: dict[str, ChannelStats]
@@ -154,7 +174,13 @@ class FovScan:
 
 
 def scan_band(
-    fov: Fov, channels: Sequence[str], mpp: float, rows: tuple[int, int], *, on_error: str = "raise", beside: Sequence[str] = ()
+    fov: Fov,
+    channels: Sequence[str],
+    mpp: float,
+    rows: tuple[int, int],
+    *,
+    on_error: str = "raise",
+    beside: Sequence[str] = (),
 ) -> BandScan:
     """Read the rows of a band, the labels once and each channel once.
 
@@ -180,21 +206,36 @@ def scan_band(
         If a part of the file cannot be read.
     """
     if on_error not in ON_ERROR:
-        raise InputError(f"Unknown way to treat unreadable pixels: {on_error!r}.", available=ON_ERROR)
+        raise InputError(
+            f"Unknown way to treat unreadable pixels: {on_error!r}.", available=ON_ERROR
+        )
     return _scan(fov, channels, model_axes(fov, mpp), rows, on_error, beside)
 
 
-def join_bands(fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[BandScan]) -> tuple[FovCells, FovScan]:
+def join_bands(
+    fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[BandScan]
+) -> tuple[FovCells, FovScan]:
     """The cells and channels of a FOV from all of its bands, in any order."""
     return _join(fov, channels, model_axes(fov, mpp), parts)
 
 
 def scan_fov(
-    fov: Fov, channels: Sequence[str], mpp: float, *, on_error: str = "raise", beside: Sequence[str] = ()
+    fov: Fov,
+    channels: Sequence[str],
+    mpp: float,
+    *,
+    on_error: str = "raise",
+    beside: Sequence[str] = (),
 ) -> tuple[FovCells, FovScan]:
-    """Scan all bands of a FOV, one after the other: the channels, and behind them those that are only looked at."""
+    """Scan all bands of a FOV, one after the other.
+
+    The channels, and behind them those that are only looked at.
+    """
     looked_at = (*channels, *beside)
-    parts = [scan_band(fov, looked_at, mpp, rows, on_error=on_error, beside=beside) for rows in fov_bands(fov, mpp)]
+    parts = [
+        scan_band(fov, looked_at, mpp, rows, on_error=on_error, beside=beside)
+        for rows in fov_bands(fov, mpp)
+    ]
     return join_bands(fov, looked_at, mpp, parts)
 
 
@@ -210,7 +251,10 @@ def scan_cells(fov: Fov, mpp: float) -> FovCells:
 
 
 def scan_channels(fov: Fov, cells: FovCells, channels: Sequence[str]) -> FovScan:
-    """Histograms and cell means of every channel of a FOV whose cells are known; `scan_fov` finds both in one reading."""
+    """Histograms and cell means of every channel of a FOV whose cells are known.
+
+    `scan_fov` finds both in one reading.
+    """
     axes = (cells.y, cells.x)
     parts = [_scan(fov, channels, axes, rows) for rows in _bands(fov, cells.y)]
     return _join(fov, channels, axes, parts)[1]
@@ -225,13 +269,20 @@ def _scan(
     beside: Sequence[str] = (),
 ) -> BandScan:
     if fov.labels is None:
-        raise InputError(f"FOV {fov.fov_id!r} has no label image.", fix="pass --labels (Python: labels=)")
+        raise InputError(
+            f"FOV {fov.fov_id!r} has no label image.", fix="pass --labels (Python: labels=)"
+        )
     image = fov.labels
     for channel in channels:
         fov.index(channel)
     with ThreadPoolExecutor(_THREADS) as pool:
         finding = pool.submit(_scan_labels, image, fov, axes, rows)
-        planes = list(pool.map(lambda c: _scan_plane(fov, c, rows, on_error, finding.result, lenient=c in beside), channels))
+        planes = list(
+            pool.map(
+                lambda c: _scan_plane(fov, c, rows, on_error, finding.result, lenient=c in beside),
+                channels,
+            )
+        )
         labels = finding.result()
     sums = np.stack([p.sums for p, _ in planes]) if planes else np.zeros((0, len(labels.ids)))
     holes = [(k, *hole) for k, (_, found) in enumerate(planes) for hole in found]
@@ -253,17 +304,27 @@ def _scan(
     )
 
 
-def _scan_labels(image: ArrayLike, fov: Fov, axes: tuple[Axis, Axis], rows: tuple[int, int]) -> LabelBand:
+def _scan_labels(
+    image: ArrayLike, fov: Fov, axes: tuple[Axis, Axis], rows: tuple[int, int]
+) -> LabelBand:
     try:
         labels = np.asarray(image[rows[0] : rows[1], 0 : fov.shape_yx[1]])
     except ReadError as error:
-        raise ReadError(f"FOV {fov.fov_id!r}, label image, rows {rows[0]} to {rows[1] - 1}: {error}") from error
+        raise ReadError(
+            f"FOV {fov.fov_id!r}, label image, rows {rows[0]} to {rows[1] - 1}: {error}"
+        ) from error
     _check_values(labels, fov.fov_id)
     return look_at_labels(labels, *axes, rows[0])
 
 
 def _scan_plane(
-    fov: Fov, channel: str, rows: tuple[int, int], on_error: str, labels: Callable[[], LabelBand], *, lenient: bool
+    fov: Fov,
+    channel: str,
+    rows: tuple[int, int],
+    on_error: str,
+    labels: Callable[[], LabelBand],
+    *,
+    lenient: bool,
 ) -> tuple[PlaneBand, list[Box]]:
     plane, width = fov.index(channel), fov.shape_yx[1]
     holes: list[Box] = []
@@ -317,13 +378,22 @@ def _check_values(labels: Array, fov_id: str) -> None:
             fix="set what is not a cell to 0",
         )
     if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
-        raise InputError(f"FOV {fov_id!r}: label ids above 2^63 - 1 do not fit the cell table.", got=str(int(labels.max())))
+        raise InputError(
+            f"FOV {fov_id!r}: label ids above 2^63 - 1 do not fit the cell table.",
+            got=str(int(labels.max())),
+        )
 
 
-def _join(fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], parts: Iterable[BandScan]) -> tuple[FovCells, FovScan]:
+def _join(
+    fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], parts: Iterable[BandScan]
+) -> tuple[FovCells, FovScan]:
     parts = sorted(parts, key=lambda p: p.rows)
-    if [p.rows for p in parts] != _bands(fov, axes[0]) or any(len(p.pixels) != len(channels) for p in parts):
-        raise ValueError(f"FOV {fov.fov_id!r}: these are not all of its bands: {[p.rows for p in parts]}")
+    if [p.rows for p in parts] != _bands(fov, axes[0]) or any(
+        len(p.pixels) != len(channels) for p in parts
+    ):
+        raise ValueError(
+            f"FOV {fov.fov_id!r}: these are not all of its bands: {[p.rows for p in parts]}"
+        )
     index = CellIndex(unique_ids(np.concatenate([p.ids for p in parts])))
     where = [np.searchsorted(index.ids, p.ids) for p in parts]
     count, sum_y, sum_x, pixels = np.zeros((4, len(index)), np.int64)
@@ -338,11 +408,17 @@ def _join(fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], parts: Ite
     rescued = _rescue(parts, where, geometry, pixels, axes)
     pixels[rescued[:, 0]] = 1
     spread = (sum_square / count - (geometry.centroids() ** 2).sum(axis=1)) * (2 * np.pi) / count
-    return FovCells(index, geometry, *axes, rescued, pixels, spread), _join_channels(fov, channels, parts, where, count)
+    return FovCells(index, geometry, *axes, rescued, pixels, spread), _join_channels(
+        fov, channels, parts, where, count
+    )
 
 
 def _join_channels(
-    fov: Fov, channels: Sequence[str], parts: Sequence[BandScan], where: Sequence[Array], count: npt.NDArray[np.int64]
+    fov: Fov,
+    channels: Sequence[str],
+    parts: Sequence[BandScan],
+    where: Sequence[Array],
+    count: npt.NDArray[np.int64],
 ) -> FovScan:
     mean = np.empty((len(count), len(channels)), np.float32)
     stats = {}
@@ -352,7 +428,11 @@ def _join_channels(
             total[at] += part.sums[k]
         mean[:, k] = total / np.maximum(count, 1)
     for k, (channel, alike) in enumerate(
-        zip(channels, likeness(mean, channels, counterstains(channels, fov.channel_types)), strict=True)
+        zip(
+            channels,
+            likeness(mean, channels, counterstains(channels, fov.channel_types)),
+            strict=True,
+        )
     ):
         stats[channel] = ChannelStats(
             Histogram.pool([p.pixels[k] for p in parts]),
@@ -364,7 +444,9 @@ def _join_channels(
     digest = hashlib.sha256(repr((fov.shape_yx, tuple(channels), str(fov.image.dtype))).encode())
     for part in parts:
         digest.update(repr((part.rows, part.digests)).encode())
-    skipped = tuple((channels[k], (y0, y1, x0, x1)) for p in parts for k, y0, y1, x0, x1 in p.holes.tolist())
+    skipped = tuple(
+        (channels[k], (y0, y1, x0, x1)) for p in parts for k, y0, y1, x0, x1 in p.holes.tolist()
+    )
     return FovScan(stats, mean, digest.hexdigest()[:32], skipped)
 
 
@@ -375,12 +457,16 @@ def _rescue(
     pixels: npt.NDArray[np.int64],
     axes: tuple[Axis, Axis],
 ) -> npt.NDArray[np.intp]:
-    """For each cell without a model pixel, the one that holds its own pixel nearest to its centroid.
+    """For each cell without a model pixel, the one that holds its own pixel nearest to its
+    centroid.
 
-    Cells that lie nearest to the middle of their model pixel come first: of several that share it one is shown, whatever their
-    numbers are.
+    Cells that lie nearest to the middle of their model pixel come first: of several that share it
+    one is shown, whatever their numbers are.
     """
-    runs = [np.concatenate([at[p.lost[:, :1]], p.lost[:, 1:]], 1) for p, at in zip(parts, where, strict=True)]
+    runs = [
+        np.concatenate([at[p.lost[:, :1]], p.lost[:, 1:]], 1)
+        for p, at in zip(parts, where, strict=True)
+    ]
     found = np.concatenate(runs).astype(np.int64)
     cells, chosen = nearest_pixels(found[pixels[found[:, 0]] == 0], geometry.centroids())
     out = np.empty((len(cells), 3), np.intp)
@@ -406,7 +492,8 @@ def pool(
     Parameters
     ----------
     fovs
-        FOVs without a label image count with their pixels; the cells' statistics are those of the others.
+        FOVs without a label image count with their pixels; the cells' statistics are those of the
+        others.
     channels
     mpp
         The model's µm per pixel.
@@ -430,7 +517,10 @@ def pool(
 
 def _pixels(fov: Fov, channel: str) -> Histogram:
     plane, out = fov.index(channel), Histogram.empty()
-    for part in prefetched(fov.image, [(plane, slice(r0, r1), slice(0, fov.shape_yx[1])) for r0, r1 in bands(fov.shape_yx)]):
+    for part in prefetched(
+        fov.image,
+        [(plane, slice(r0, r1), slice(0, fov.shape_yx[1])) for r0, r1 in bands(fov.shape_yx)],
+    ):
         try:
             out = out.merge(Histogram.of(part))
         except InputError as error:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 FOV, CELL, AREA = "fov_id", "cell_id", "area_um2"
 MEAN, SD = "intensity_mean", "score_sd"
-RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX = EVIDENCE = ("rim_mean", "rim_low", "inside_mean", "neighbour_max")
+RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX = EVIDENCE = (
+    "rim_mean",
+    "rim_low",
+    "inside_mean",
+    "neighbour_max",
+)
 POSITIVE, THRESHOLD, CHANNEL_TYPE = "positive", "threshold", "channel_type"
 OBJECT = "object"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
@@ -43,8 +48,9 @@ class FovScores:
     cell_id : (n,) integer
         Label values, sorted.
     score, score_sd, intensity_mean : (n, C) float32
-        Positivity score, its standard deviation over the TTA views, mean raw intensity. NaN = missing (a part of the file could
-        not be read), never negative; tables keep it, as NaN or as an empty field.
+        Positivity score, its standard deviation over the TTA views, mean raw intensity. NaN =
+        missing (a part of the file could not be read), never negative; tables keep it, as NaN or as
+        an empty field.
     area_um2 : (n,) float64
     centroid_um : (n, 2) float64
         x, y in µm from the image's corner (the centre of the first pixel is half a pixel in).
@@ -97,17 +103,26 @@ def to_anndata(
     Returns
     -------
     AnnData
-        X = score float32; layers ``intensity_mean``, ``score_sd`` and those of `EVIDENCE` that all parts have; obs ``fov_id``,
-        ``cell_id``, ``area_um2``, ``object``; obsm ``spatial`` (x, y in µm); var ``normaliser``; uns ``panimbus`` = provenance,
-        ``X_name`` = score, ``spatial`` = what squidpy wants to know of each FOV (its library, ``library_key="fov_id"``).
-        With thresholds also layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
+        X = score float32; layers ``intensity_mean``, ``score_sd`` and those of `EVIDENCE` that all
+        parts have; obs ``fov_id``, ``cell_id``, ``area_um2``, ``object``; obsm ``spatial`` (x, y in
+        µm); var ``normaliser``; uns ``panimbus`` = provenance, ``X_name`` = score, ``spatial`` =
+        what squidpy wants to know of each FOV (its library, ``library_key="fov_id"``). With
+        thresholds also layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
     """
     import pandas as pd
     from anndata import AnnData
 
     n_channels = len(channels)
-    fovs = np.repeat([p.fov_id for p in parts], [len(p.cell_id) for p in parts]) if parts else np.zeros(0, str)
-    cells = np.concatenate([p.cell_id.astype(np.int64) for p in parts]) if parts else np.zeros(0, np.int64)
+    fovs = (
+        np.repeat([p.fov_id for p in parts], [len(p.cell_id) for p in parts])
+        if parts
+        else np.zeros(0, str)
+    )
+    cells = (
+        np.concatenate([p.cell_id.astype(np.int64) for p in parts])
+        if parts
+        else np.zeros(0, np.int64)
+    )
     area = _stack([p.area_um2 for p in parts], (0,), np.float64)
     obs = pd.DataFrame(
         {
@@ -118,7 +133,10 @@ def to_anndata(
         },
         index=pd.Index([f"{f}:{c}" for f, c in zip(fovs, cells, strict=True)], dtype=str),
     )
-    var = pd.DataFrame({NORMALISER: [float(normaliser[c]) for c in channels]}, index=pd.Index(list(channels), dtype=str))
+    var = pd.DataFrame(
+        {NORMALISER: [float(normaliser[c]) for c in channels]},
+        index=pd.Index(list(channels), dtype=str),
+    )
     if channel_types is not None:
         var[CHANNEL_TYPE] = pd.Categorical(list(channel_types), categories=list(CHANNEL_TYPES))
     empty = (0, n_channels)
@@ -135,7 +153,10 @@ def to_anndata(
         layers={
             MEAN: _stack([p.intensity_mean for p in parts], empty, np.float32),
             SD: _stack([p.score_sd for p in parts], empty, np.float32),
-            **{name: _stack([p.evidence[name] for p in parts], empty, np.float32) for name in measured},
+            **{
+                name: _stack([p.evidence[name] for p in parts], empty, np.float32)
+                for name in measured
+            },
             **called,
         },
         obsm={SPATIAL: _stack([p.centroid_um for p in parts], (0, 2), np.float64)},
@@ -146,16 +167,19 @@ def to_anndata(
 def libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
     """``uns["spatial"]`` as scanpy and squidpy know it: a library a FOV.
 
-    ``tissue_hires_scalef`` turns coordinates (µm) into pixels of the image (1 where a pixel's size is unknown);
-    ``spot_diameter_fullres`` is the diameter of a circle of the cells' median area, in µm. FOVs whose names cannot be keys of an
-    HDF5 file are left out.
+    ``tissue_hires_scalef`` turns coordinates (µm) into pixels of the image (1 where a pixel's size
+    is unknown); ``spot_diameter_fullres`` is the diameter of a circle of the cells' median area, in
+    µm. FOVs whose names cannot be keys of an HDF5 file are left out.
     """
     out: dict[str, Any] = {}
     for part in parts:
         if "/" in part.fov_id or part.fov_id.strip(".") == "":
             continue
         area = float(np.median(part.area_um2)) if len(part.area_um2) else 1.0
-        factors = {"tissue_hires_scalef": 1 / part.mpp if part.mpp else 1.0, "spot_diameter_fullres": 2 * (area / np.pi) ** 0.5}
+        factors = {
+            "tissue_hires_scalef": 1 / part.mpp if part.mpp else 1.0,
+            "spot_diameter_fullres": 2 * (area / np.pi) ** 0.5,
+        }
         out[part.fov_id] = {"images": {}, "scalefactors": factors}
     return out
 
@@ -165,7 +189,11 @@ def _stack(arrays: Sequence[Array], empty: tuple[int, ...], dtype: Any) -> Array
 
 
 def to_frame(table: AnnData) -> pd.DataFrame:
-    """Plain columns: fov, label, one a marker (the score), then area and centroid, as Nimbus-Inference users know them."""
+    """Plain columns.
+
+    Fov, label, one a marker (the score), then area and centroid, as Nimbus-Inference users know
+    them.
+    """
     import pandas as pd
 
     frame = pd.DataFrame(np.asarray(table.X), columns=list(table.var_names))
@@ -178,16 +206,24 @@ def to_frame(table: AnnData) -> pd.DataFrame:
 
 
 def positive_frame(table: AnnData) -> pd.DataFrame:
-    """The calls as plain columns: fov, label, and one a marker: 1 = positive, 0 = negative, missing where the score is."""
+    """The calls as plain columns.
+
+    Fov, label, and one a marker: 1 = positive, 0 = negative, missing where the score is.
+    """
     import pandas as pd
 
     values = np.asarray(table.layers[POSITIVE])
     lost = np.isnan(values)
     whole = np.where(lost, 0, values).astype(np.uint8)
-    columns: dict[str, Any] = {CSV_FOV: table.obs[FOV].astype(str).to_numpy(), CSV_LABEL: table.obs[CELL].to_numpy()}
+    columns: dict[str, Any] = {
+        CSV_FOV: table.obs[FOV].astype(str).to_numpy(),
+        CSV_LABEL: table.obs[CELL].to_numpy(),
+    }
     frame = pd.DataFrame(columns)
     markers = {
-        name: pd.arrays.IntegerArray(whole[:, k].copy(), lost[:, k].copy()) if lost[:, k].any() else whole[:, k]
+        name: pd.arrays.IntegerArray(whole[:, k].copy(), lost[:, k].copy())
+        if lost[:, k].any()
+        else whole[:, k]
         for k, name in enumerate(table.var_names)
     }
     return pd.concat([frame, pd.DataFrame(markers)], axis=1)

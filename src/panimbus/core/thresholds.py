@@ -15,14 +15,26 @@ Array = npt.NDArray[Any]
 
 
 def check_thresholds(thresholds: Mapping[str, float], channels: Sequence[str]) -> None:
-    """Refuse thresholds of markers that are not scored, or that are not above 0 and below 1; all problems in one message."""
+    """Refuse thresholds of markers that are not scored, or that are not above 0 and below 1.
+
+    All problems in one message.
+    """
     unknown = [name for name in thresholds if name not in channels]
-    wrong = {n: v for n, v in thresholds.items() if not isinstance(v, int | float | np.number) or not 0 < v < 1}
-    got = "; ".join([f"no marker {n!r}{alike(n, channels)}" for n in unknown] + [f"{n}: {v}" for n, v in wrong.items()])
+    wrong = {
+        n: v
+        for n, v in thresholds.items()
+        if not isinstance(v, int | float | np.number) or not 0 < v < 1
+    }
+    got = "; ".join(
+        [f"no marker {n!r}{alike(n, channels)}" for n in unknown]
+        + [f"{n}: {v}" for n, v in wrong.items()]
+    )
     if unknown:
         raise ChannelError("Thresholds that cannot be used.", got=got, available=channels)
     if wrong:
-        raise InputError("Thresholds that cannot be used.", expected="each above 0 and below 1", got=got)
+        raise InputError(
+            "Thresholds that cannot be used.", expected="each above 0 and below 1", got=got
+        )
 
 
 def calls(scores: Array, thresholds: npt.ArrayLike) -> Array:
@@ -33,7 +45,8 @@ def calls(scores: Array, thresholds: npt.ArrayLike) -> Array:
     scores : (n, C) float
         NaN = missing.
     thresholds : (C,) float
-        Rounded to the scores' precision first, so that a float32 score written as 0.7 reaches a threshold of 0.7.
+        Rounded to the scores' precision first, so that a float32 score written as 0.7 reaches a
+        threshold of 0.7.
 
     Returns
     -------
@@ -49,4 +62,8 @@ def calls(scores: Array, thresholds: npt.ArrayLike) -> Array:
     """
     positive = (scores >= np.asarray(thresholds, scores.dtype)).astype(np.uint8)
     missing = np.isnan(scores)
-    return np.where(missing, np.float32(np.nan), positive.astype(np.float32)) if missing.any() else positive
+    return (
+        np.where(missing, np.float32(np.nan), positive.astype(np.float32))
+        if missing.any()
+        else positive
+    )

@@ -1,8 +1,9 @@
 """The tile plan: windows whose kept parts cover every pixel once, far enough from every cut.
 
-A net sees ``reach`` pixels around each output pixel, and pools on a grid of ``stride``. If every window begins on that grid and
-keeps only pixels at least ``reach`` away from a cut, the tiled result is the whole-image result. A window's side that lies
-on the image's own edge is no cut: there the whole-image run sees the same edge.
+A net sees ``reach`` pixels around each output pixel, and pools on a grid of ``stride``. If every
+window begins on that grid and keeps only pixels at least ``reach`` away from a cut, the tiled
+result is the whole-image result. A window's side that lies on the image's own edge is no cut: there
+the whole-image run sees the same edge.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from panimbus.core.errors import InputError
 
 @dataclass(frozen=True)
 class Tile:
-    """A window the net runs on, and the part of it that is kept; both as (y0, y1, x0, x1) of the model grid.
+    """A window the net runs on, and the part of it that is kept.
 
-    ``window`` may go beyond the image (padding to the stride); ``core`` never does. The weight of a pixel is 1 in the core of
-    exactly one tile and 0 elsewhere.
+    Both as (y0, y1, x0, x1) of the model grid.
+
+    ``window`` may go beyond the image (padding to the stride); ``core`` never does. The weight of a
+    pixel is 1 in the core of exactly one tile and 0 elsewhere.
     """
 
     window: tuple[int, int, int, int]
@@ -43,8 +46,12 @@ def _ceil_to(n: int, stride: int) -> int:
 
 def _cuts(n: int, size: int, halo: int, stride: int, *, open_edges: bool) -> list[_Cut]:
     """Split one axis of ``n`` pixels into windows of at most ``size``, all of one length."""
-    margin = halo if open_edges else 0  # an unpadded net loses the halo at the image's own edges too
-    padded = max(_ceil_to(n + 2 * margin, stride), 2 * stride)  # reflecting needs two pixels at the deepest level
+    margin = (
+        halo if open_edges else 0
+    )  # an unpadded net loses the halo at the image's own edges too
+    padded = max(
+        _ceil_to(n + 2 * margin, stride), 2 * stride
+    )  # reflecting needs two pixels at the deepest level
     if padded <= size:
         return [_Cut((-margin, padded - margin), (0, n))]
     keep = size - 2 * halo
@@ -60,7 +67,9 @@ def _cuts(n: int, size: int, halo: int, stride: int, *, open_edges: bool) -> lis
     return cuts
 
 
-def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int, open_edges: bool = False) -> list[list[Tile]]:
+def plan_tiles(
+    shape: tuple[int, int], *, size: int, reach: int, stride: int, open_edges: bool = False
+) -> list[list[Tile]]:
     """Plan the tiles of an image.
 
     Parameters
@@ -91,7 +100,10 @@ def plan_tiles(shape: tuple[int, int], *, size: int, reach: int, stride: int, op
     if size < 2 * halo + stride:
         raise InputError(
             "The tile is smaller than what the net must see around a pixel.",
-            expected=f"at least {2 * halo + stride} px (2 x reach {reach} px, on the stride of {stride} px)",
+            expected=(
+                f"at least {2 * halo + stride} px (2 x reach {reach} px, on the stride of"
+                f" {stride} px)"
+            ),
             got=f"{size} px",
             fix="pass a larger --tile (Python: tile=)",
         )

@@ -1,4 +1,7 @@
-"""Windows of the model's grid: the segmentation and the channels under them, as prediction and training read them."""
+"""Windows of the model's grid.
+
+The segmentation and the channels under them, as prediction and training read them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ Window = tuple[int, int, int, int]
 def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int32]:
     """Cell of each model pixel of a window.
 
-    A cell too small to hold a pixel's centre takes the pixel that stands for it, where that is no other cell's.
+    A cell too small to hold a pixel's centre takes the pixel that stands for it, where that is no
+    other cell's.
 
     Returns
     -------
@@ -29,25 +33,38 @@ def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int3
         Index into ``cells.index.ids``, -1 = background.
     """
     inside, padding = _clip(window, cells)
-    labels = np.asarray(fov.labels[_slices(inside, cells)]) if fov.labels is not None else np.zeros((0, 0), np.int32)
+    labels = (
+        np.asarray(fov.labels[_slices(inside, cells)])
+        if fov.labels is not None
+        else np.zeros((0, 0), np.int32)
+    )
     index = cells.index(sample_labels(labels, cells.y, cells.x, inside))
     cell, y, x = cells.rescued.T
-    here = np.flatnonzero((y >= inside[0]) & (y < inside[1]) & (x >= inside[2]) & (x < inside[3]))[::-1]  # the first is put last
+    here = np.flatnonzero((y >= inside[0]) & (y < inside[1]) & (x >= inside[2]) & (x < inside[3]))[
+        ::-1
+    ]  # the first is put last
     y, x = y[here] - inside[0], x[here] - inside[2]
     free = index[y, x] < 0
     index[y[free], x[free]] = cell[here][free]
     return _pad(index, padding)
 
 
-def read_channels(fov: Fov, cells: FovCells, window: Window, channels: Sequence[str]) -> Iterator[FloatArray]:
-    """Intensities of a window at the model's resolution, one channel after the other: (y1 - y0, x1 - x0) float32 each."""
+def read_channels(
+    fov: Fov, cells: FovCells, window: Window, channels: Sequence[str]
+) -> Iterator[FloatArray]:
+    """Intensities of a window at the model's resolution, one channel after the other.
+
+    (y1 - y0, x1 - x0) float32 each.
+    """
     inside, padding = _clip(window, cells)
     rows, cols = _slices(inside, cells)
     for plane in prefetched(fov.image, [(fov.index(c), rows, cols) for c in channels]):
         yield _pad(shrink(plane, cells.y, cells.x, inside), padding)
 
 
-def _clip(window: Window, cells: FovCells) -> tuple[Window, tuple[tuple[int, int], tuple[int, int]]]:
+def _clip(
+    window: Window, cells: FovCells
+) -> tuple[Window, tuple[tuple[int, int], tuple[int, int]]]:
     """The part of a window inside the image, and the padding that makes up for the rest."""
     y0, y1, x0, x1 = window
     h, w = cells.y.size, cells.x.size
@@ -59,5 +76,11 @@ def _slices(inside: Window, cells: FovCells) -> tuple[slice, slice]:
     return slice(*cells.y.span(inside[0], inside[1])), slice(*cells.x.span(inside[2], inside[3]))
 
 
-def _pad(array: npt.NDArray[Any], padding: tuple[tuple[int, int], tuple[int, int]]) -> npt.NDArray[Any]:
-    return np.pad(array, padding, mode="reflect") if any(n for pair in padding for n in pair) else array
+def _pad(
+    array: npt.NDArray[Any], padding: tuple[tuple[int, int], tuple[int, int]]
+) -> npt.NDArray[Any]:
+    return (
+        np.pad(array, padding, mode="reflect")
+        if any(n for pair in padding for n in pair)
+        else array
+    )

@@ -47,7 +47,11 @@ def both(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
 
 
 def cohen_kappa(
-    one: Sequence[Any] | Array, other: Sequence[Any] | Array, *, order: Sequence[Any], weights: str = "none"
+    one: Sequence[Any] | Array,
+    other: Sequence[Any] | Array,
+    *,
+    order: Sequence[Any],
+    weights: str = "none",
 ) -> float:
     """Agreement of two annotators beyond chance (Cohen 1960; weighted: Cohen 1968).
 
@@ -63,7 +67,8 @@ def cohen_kappa(
     Returns
     -------
     float
-        1 full agreement, 0 chance; NaN where both always say the same one word, or there are no cells.
+        1 full agreement, 0 chance; NaN where both always say the same one word, or there are no
+        cells.
 
     Examples
     --------
@@ -75,7 +80,11 @@ def cohen_kappa(
         raise InputError(f"Unknown weights of kappa: {weights!r}.", available=power)
     place = {word: k for k, word in enumerate(order)}
     if strangers := [str(w) for w in dict.fromkeys([*one, *other]) if w not in place]:
-        raise InputError("There are calls that the order does not name.", got=listed(strangers), available=map(str, order))
+        raise InputError(
+            "There are calls that the order does not name.",
+            got=listed(strangers),
+            available=map(str, order),
+        )
     if len(one) != len(other):
         raise InputError("The calls are not aligned.", got=f"{len(one)} and {len(other)}")
     if not len(one):
@@ -95,21 +104,30 @@ def agreement(calls: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        annotator_1, annotator_2, channel ("all" first), cells (called by both), decided (neither said undetermined), agree (share
-        of those with the same sign), kappa (of those signs), kappa_5 (linear weights over the five steps of `CALLS`).
+        annotator_1, annotator_2, channel ("all" first), cells (called by both), decided (neither
+        said undetermined), agree (share of those with the same sign), kappa (of those signs),
+        kappa_5 (linear weights over the five steps of `CALLS`).
     """
     names = sorted(set(calls[ANNOTATOR]))
     if len(names) < 2:
         raise InputError(
-            "Agreement needs two annotators.", got=listed([n or "(no name)" for n in names]), fix="fill in the column annotator"
+            "Agreement needs two annotators.",
+            got=listed([n or "(no name)" for n in names]),
+            fix="fill in the column annotator",
         )
     rows = []
     for one, other in combinations(names, 2):
         pairs = both(calls, one, other)
         groups = [("all", pairs), *((str(c), g) for c, g in pairs.groupby(CHANNEL, sort=True))]
-        rows += [{"annotator_1": one, "annotator_2": other, "channel": c, **_agreement(g)} for c, g in groups if len(g)]
+        rows += [
+            {"annotator_1": one, "annotator_2": other, "channel": c, **_agreement(g)}
+            for c, g in groups
+            if len(g)
+        ]
     if not rows:
-        raise InputError("No cell and channel was called by two annotators.", got=f"annotators {listed(names)}")
+        raise InputError(
+            "No cell and channel was called by two annotators.", got=f"annotators {listed(names)}"
+        )
     return pd.DataFrame(rows)
 
 
@@ -122,21 +140,25 @@ def _agreement(pairs: pd.DataFrame) -> dict[str, float]:
         "decided": int(decided.sum()),
         "agree": float((first == second).mean()) if decided.any() else float("nan"),
         "kappa": cohen_kappa(first, second, order=(1.0, 0.0)),
-        "kappa_5": cohen_kappa(pairs[f"{CALL}_1"].tolist(), pairs[f"{CALL}_2"].tolist(), order=CALLS, weights="linear"),
+        "kappa_5": cohen_kappa(
+            pairs[f"{CALL}_1"].tolist(), pairs[f"{CALL}_2"].tolist(), order=CALLS, weights="linear"
+        ),
     }
 
 
 def consensus(calls: pd.DataFrame) -> pd.DataFrame:
     """One call a cell and channel.
 
-    Each annotator has one vote: positive or likely positive, negative or likely negative; undetermined is no vote. The side with
-    more votes wins; it is "likely" unless more than half of its votes are plain. Equally many votes, or none, are undetermined.
+    Each annotator has one vote: positive or likely positive, negative or likely negative;
+    undetermined is no vote. The side with more votes wins; it is "likely" unless more than half of
+    its votes are plain. Equally many votes, or none, are undetermined.
 
     Returns
     -------
     DataFrame
-        As `calls`, one row a cell and channel in the order of their first call; annotator "consensus" where several voted, else
-        the one there was; the latest time; ``votes``: "positive : negative : undetermined".
+        As `calls`, one row a cell and channel in the order of their first call; annotator
+        "consensus" where several voted, else the one there was; the latest time; ``votes``:
+        "positive : negative : undetermined".
     """
     keys = cell_keys(calls)
     votes = {
@@ -155,7 +177,9 @@ def consensus(calls: pd.DataFrame) -> pd.DataFrame:
         (n["minus"] > n["plus"]) & (2 * n["plain_minus"] > n["minus"]),
         n["minus"] > n["plus"],
     ]
-    out[CALL] = np.select(wins, (POSITIVE, LIKELY_POSITIVE, NEGATIVE, LIKELY_NEGATIVE), UNDETERMINED)
+    out[CALL] = np.select(
+        wins, (POSITIVE, LIKELY_POSITIVE, NEGATIVE, LIKELY_NEGATIVE), UNDETERMINED
+    )
     out[ANNOTATOR] = np.where(size > 1, CONSENSUS, one)
     out[TIME] = latest
     none = size - n["plus"] - n["minus"]

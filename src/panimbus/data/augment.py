@@ -1,4 +1,7 @@
-"""Random views of a tile for training: geometry that keeps labels whole, intensities that keep the cells' statistics true."""
+"""Random views of a tile for training.
+
+Geometry that keeps labels whole, intensities that keep the cells' statistics true.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,13 @@ class AugmentSettings(BaseModel):
     contrast
         Largest relative stretch about the tile's mean: 0.2 gives factors from 0.8 to 1.2.
     noise
-        Largest standard deviation of the Gaussian noise added to each pixel (units of the normaliser).
+        Largest standard deviation of the Gaussian noise added to each pixel (units of the
+        normaliser).
     blur
         Largest standard deviation of the Gaussian blur (px).
     normaliser
-        Standard deviation of the log of the factor by which the normaliser is off; at most a factor of 2. Always drawn.
+        Standard deviation of the log of the factor by which the normaliser is off; at most a factor
+        of 2. Always drawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -67,7 +72,8 @@ class View:
     index : (s, s) int32
         -1 = background, and every pixel that came in from outside the tile.
     gain, offset
-        The intensities' linear change: a cell's mean m became ``max(gain * m + offset, 0)``. Noise and blur are not part of it.
+        The intensities' linear change: a cell's mean m became ``max(gain * m + offset, 0)``. Noise
+        and blur are not part of it.
     """
 
     image: FloatArray
@@ -82,12 +88,18 @@ class View:
 
 
 def augment(
-    image: FloatArray, extra: FloatArray, *, index: IndexArray, settings: AugmentSettings, size: int, rng: np.random.Generator
+    image: FloatArray,
+    extra: FloatArray,
+    *,
+    index: IndexArray,
+    settings: AugmentSettings,
+    size: int,
+    rng: np.random.Generator,
 ) -> View:
     """Draw a crop of a tile and change it at random.
 
-    The image is interpolated linearly; the cell index is taken from the nearest pixel, so no new label arises. Pixels from
-    outside the tile are 0 and belong to no cell.
+    The image is interpolated linearly; the cell index is taken from the nearest pixel, so no new
+    label arises. Pixels from outside the tile are 0 and belong to no cell.
 
     Parameters
     ----------
@@ -107,11 +119,20 @@ def augment(
 
 
 def _geometry(
-    planes: FloatArray, index: IndexArray, settings: AugmentSettings, *, size: int, rng: np.random.Generator
+    planes: FloatArray,
+    index: IndexArray,
+    settings: AugmentSettings,
+    *,
+    size: int,
+    rng: np.random.Generator,
 ) -> tuple[FloatArray, IndexArray]:
     """(C, s, s) and (s, s): crop, rotate, deform, flip."""
     corner = [int(rng.integers(0, n - size + 1)) for n in index.shape]
-    angle = math.radians(settings.rotate) * float(rng.uniform(-1, 1)) if rng.random() < settings.probability else 0.0
+    angle = (
+        math.radians(settings.rotate) * float(rng.uniform(-1, 1))
+        if rng.random() < settings.probability
+        else 0.0
+    )
     bend = settings.elastic if rng.random() < settings.probability else 0.0
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     if angle or bend:
@@ -130,23 +151,38 @@ def _geometry(
 
 
 def crop_coordinates(corner: list[int], size: int, angle: float) -> npt.NDArray[np.float64]:
-    """(2, s, s): where in the tile each pixel of a crop lies that is rotated about its centre by ``angle`` (radians)."""
+    """(2, s, s): where in the tile each pixel of a crop lies that is rotated about its centre by
+    ``angle`` (radians).
+    """
     half = (size - 1) / 2
     y, x = np.mgrid[:size, :size] - half
     cos, sin = math.cos(angle), math.sin(angle)
     return np.stack([cos * y - sin * x + half + corner[0], sin * y + cos * x + half + corner[1]])
 
 
-def smooth_field(size: int, amount: float, scale: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """(2, s, s): random displacements (px) with standard deviation ``amount``, cubic between points ``scale`` px apart."""
+def smooth_field(
+    size: int, amount: float, scale: float, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """(2, s, s): random displacements (px) with standard deviation ``amount``, cubic between points
+    ``scale`` px apart.
+    """
     points = math.ceil(size / scale) + 3
     coarse = rng.normal(0, amount, (2, points, points))
     at = np.arange(size) / scale + 1 + rng.uniform(-0.5, 0.5)
-    return np.stack([ndimage.map_coordinates(c, np.meshgrid(at, at, indexing="ij"), order=3, mode="nearest") for c in coarse])
+    return np.stack(
+        [
+            ndimage.map_coordinates(c, np.meshgrid(at, at, indexing="ij"), order=3, mode="nearest")
+            for c in coarse
+        ]
+    )
 
 
-def warp(planes: FloatArray, index: IndexArray, at: npt.NDArray[np.float64]) -> tuple[FloatArray, IndexArray]:
-    """Look the pixels up at (2, s, s) positions: planes linearly, labels at the nearest pixel; outside 0 and -1.
+def warp(
+    planes: FloatArray, index: IndexArray, at: npt.NDArray[np.float64]
+) -> tuple[FloatArray, IndexArray]:
+    """Look the pixels up at (2, s, s) positions: planes linearly, labels at the nearest pixel.
+
+    Outside 0 and -1.
 
     Examples
     --------
@@ -159,14 +195,22 @@ def warp(planes: FloatArray, index: IndexArray, at: npt.NDArray[np.float64]) -> 
     inside = np.all((at >= 0) & (at <= top), axis=0)
     near = np.clip(np.rint(at).astype(np.intp), 0, top)
     labels = np.where(inside, index[near[0], near[1]], -1).astype(np.int32)
-    moved = np.stack([ndimage.map_coordinates(p, at, order=1, mode="constant", cval=0.0) for p in planes])
+    moved = np.stack(
+        [ndimage.map_coordinates(p, at, order=1, mode="constant", cval=0.0) for p in planes]
+    )
     return moved.astype(np.float32), labels
 
 
-def _intensity(image: FloatArray, settings: AugmentSettings, rng: np.random.Generator) -> tuple[FloatArray, float, float]:
-    """The image with other brightness, contrast, noise, blur and normaliser; gain and offset of its linear part."""
+def _intensity(
+    image: FloatArray, settings: AugmentSettings, rng: np.random.Generator
+) -> tuple[FloatArray, float, float]:
+    """The image with other brightness, contrast, noise, blur and normaliser.
+
+    Gain and offset of its linear part.
+    """
     draw = {
-        name: float(rng.uniform(-1, 1)) * (rng.random() < settings.probability) for name in ("add", "stretch", "noise", "blur")
+        name: float(rng.uniform(-1, 1)) * (rng.random() < settings.probability)
+        for name in ("add", "stretch", "noise", "blur")
     }
     factor = math.exp(float(np.clip(rng.normal(0, 1) * settings.normaliser, -_MOST_OFF, _MOST_OFF)))
     stretch = 1 + settings.contrast * draw["stretch"]

@@ -1,4 +1,7 @@
-"""Write a store: tiles at the model's resolution, FOV by FOV, in a folder that takes its name when all is there."""
+"""Write a store.
+
+Tiles at the model's resolution, FOV by FOV, in a folder that takes its name when all is there.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,17 @@ from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.shards import PER_SHARD, write_planes
 from panimbus.data.source import Report, ScannedFov, Source, silent
-from panimbus.data.store import CEILING, COLUMNS, EXAMPLES, EXTRA, INFO, VERSION, DatasetInfo, Store, StoreInfo
+from panimbus.data.store import (
+    CEILING,
+    COLUMNS,
+    EXAMPLES,
+    EXTRA,
+    INFO,
+    VERSION,
+    DatasetInfo,
+    Store,
+    StoreInfo,
+)
 from panimbus.io.documents import read_json
 from panimbus.io.write import atomic_path
 
@@ -49,7 +62,9 @@ class StoreSettings:
 
 
 def origins(size: int, tile: int, overlap: int) -> list[int]:
-    """First pixels of the tiles along an axis: as few as cover it with at least this overlap, spread evenly.
+    """First pixels of the tiles along an axis.
+
+    As few as cover it with at least this overlap, spread evenly.
 
     Examples
     --------
@@ -71,8 +86,9 @@ def write_store(
 ) -> Store:
     """Write datasets into one store.
 
-    Tiles go to a hidden folder beside ``path``, which takes its name when everything is written. A second run after an interrupt
-    takes over the FOVs whose pixels, labels and settings are the same.
+    Tiles go to a hidden folder beside ``path``, which takes its name when everything is written. A
+    second run after an interrupt takes over the FOVs whose pixels, labels and settings are the
+    same.
 
     Parameters
     ----------
@@ -119,7 +135,11 @@ def write_store(
 
 def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> None:
     if path.exists():
-        raise InputError(f"{path} exists already.", expected="a new folder", fix="choose another --out, or remove it")
+        raise InputError(
+            f"{path} exists already.",
+            expected="a new folder",
+            fix="choose another --out, or remove it",
+        )
     if not sources:
         raise InputError("There is no dataset to store.")
     names = [s.name for s in sources]
@@ -127,13 +147,18 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
         raise InputError("Datasets of one store must have different names.", got=listed(twice))
     if settings.tile < 16 or not 0 <= settings.overlap < settings.tile:
         raise InputError(
-            "These tiles cannot be cut.", expected="a tile of 16 px or more, wider than the overlap", got=str(settings)
+            "These tiles cannot be cut.",
+            expected="a tile of 16 px or more, wider than the overlap",
+            got=str(settings),
         )
     if unknown := [r for r in settings.extra if r not in EXTRA]:
         raise InputError("Unknown extra planes.", got=listed(unknown), available=EXTRA)
     kinds = {(s.scanned.mpp, s.scanned.scale.percentile, s.scanned.scale.over) for s in sources}
     if len(kinds) > 1:
-        raise InputError("The datasets were scanned for different resolutions or percentiles.", got=str(sorted(kinds)))
+        raise InputError(
+            "The datasets were scanned for different resolutions or percentiles.",
+            got=str(sorted(kinds)),
+        )
     for source in sources:
         if missing := [r for r in settings.extra if r not in source.extra]:
             raise InputError(
@@ -147,17 +172,26 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
     given = [s.share for s in sources if s.share is not None]
     if given and (len(given) < len(sources) or min(given) < 0 or not sum(given) > 0):
         raise InputError(
-            "The shares of the datasets are wrong.", expected="a share for each dataset, or for none", got=str(given)
+            "The shares of the datasets are wrong.",
+            expected="a share for each dataset, or for none",
+            got=str(given),
         )
 
 
 def _folder_name(dataset: str, fov_id: str) -> str:
-    """A folder for a FOV on any file system; a hash tells apart names that look alike without their odd characters."""
+    """A folder for a FOV on any file system.
+
+    A hash tells apart names that look alike without their odd characters.
+    """
     parts = []
     for name in (dataset, fov_id):
         plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
         lower = plain == name and plain == plain.lower()
-        parts.append(plain if lower else f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}")
+        parts.append(
+            plain
+            if lower
+            else f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+        )
     return "/".join(("tiles", *parts))
 
 
@@ -169,9 +203,20 @@ def _live(source: Source) -> list[int]:
 def _key(source: Source, scanned: ScannedFov, settings: StoreSettings) -> str:
     """Hash of all that the tiles of a FOV depend on."""
     scale = source.scanned.scale
-    channels = [source.markers[k] for k in _live(source)] + [source.extra[r] for r in settings.extra]
-    facts = [VERSION, source.scanned.mpp, settings.tile, settings.overlap, channels, [scale.value(c) for c in channels]]
-    digest = hashlib.blake2b(json.dumps([facts, scanned.digest, scanned.fov.mpp]).encode(), digest_size=16)
+    channels = [source.markers[k] for k in _live(source)] + [
+        source.extra[r] for r in settings.extra
+    ]
+    facts = [
+        VERSION,
+        source.scanned.mpp,
+        settings.tile,
+        settings.overlap,
+        channels,
+        [scale.value(c) for c in channels],
+    ]
+    digest = hashlib.blake2b(
+        json.dumps([facts, scanned.digest, scanned.fov.mpp]).encode(), digest_size=16
+    )
     digest.update(np.ascontiguousarray(source.targets[scanned.fov.fov_id], np.float32).data)
     return digest.hexdigest()
 
@@ -184,7 +229,9 @@ def _finished(folder: Path) -> str | None:
     return str(data.get("key")) if isinstance(data, dict) else None
 
 
-def _write_fov(folder: Path, source: Source, scanned: ScannedFov, settings: StoreSettings, key: str) -> None:
+def _write_fov(
+    folder: Path, source: Source, scanned: ScannedFov, settings: StoreSettings, key: str
+) -> None:
     """All tiles of one FOV, under a temporary name until they are whole."""
     fov, cells, scale = scanned.fov, scanned.cells, source.scanned.scale
     live = _live(source)
@@ -193,13 +240,21 @@ def _write_fov(folder: Path, source: Source, scanned: ScannedFov, settings: Stor
     side = settings.tile
     windows = [
         (y, y + side, x, x + side)
-        for y, x in product(origins(cells.y.size, side, settings.overlap), origins(cells.x.size, side, settings.overlap))
+        for y, x in product(
+            origins(cells.y.size, side, settings.overlap),
+            origins(cells.x.size, side, settings.overlap),
+        )
     ]
     target = np.ascontiguousarray(source.targets[fov.fov_id][:, live].T, np.float32)
     value = np.array([scale.value(m) for m in markers], np.float32)
     with atomic_path(folder) as work:
         work.mkdir()
-        index = write_planes(work / "index", (len(windows), side, side), "uint16" if cells.n < 65535 else "uint32", 16)
+        index = write_planes(
+            work / "index",
+            (len(windows), side, side),
+            "uint16" if cells.n < 65535 else "uint32",
+            16,
+        )
         image = write_planes(work / "image", (len(windows), len(markers), side, side), "float16")
         pixels = _count_pixels(scanned)
         found: list[Array] = []
@@ -208,13 +263,23 @@ def _write_fov(folder: Path, source: Source, scanned: ScannedFov, settings: Stor
             local, inside = _local_index(scanned, window, side)
             index[t] = local
             found.append(inside)
-            shares.append(np.bincount(local.ravel(), minlength=len(inside) + 1)[1:] / np.maximum(pixels[inside], 1))
+            shares.append(
+                np.bincount(local.ravel(), minlength=len(inside) + 1)[1:]
+                / np.maximum(pixels[inside], 1)
+            )
             _write_channels(image, t, scanned, window, markers, value)
         if settings.extra:
             roles = [source.extra[r] for r in settings.extra]
             extra = write_planes(work / "extra", (len(windows), len(roles), side, side), "float16")
             for t, window in enumerate(windows):
-                _write_channels(extra, t, scanned, window, roles, np.array([scale.value(c) for c in roles], np.float32))
+                _write_channels(
+                    extra,
+                    t,
+                    scanned,
+                    window,
+                    roles,
+                    np.array([scale.value(c) for c in roles], np.float32),
+                )
         arrays: dict[str, Array] = {
             "cell_id": scanned.cell_id.astype(np.int64),
             "target": target,
@@ -230,7 +295,10 @@ def _write_fov(folder: Path, source: Source, scanned: ScannedFov, settings: Stor
 
 
 def _local_index(scanned: ScannedFov, window: Window, side: int) -> tuple[Array, Array]:
-    """(S, S) 0 = background, else 1 + the cell's number in this tile; and the FOV's cells with those numbers."""
+    """(S, S) 0 = background, else 1 + the cell's number in this tile.
+
+    And the FOV's cells with those numbers.
+    """
     cells = scanned.cells
     inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
     index = read_index(scanned.fov, cells, inside)
@@ -255,25 +323,47 @@ def _count_pixels(scanned: ScannedFov) -> Array:
 
 
 def _write_channels(
-    array: Any, t: int, scanned: ScannedFov, window: Window, channels: Sequence[str], value: npt.NDArray[np.float32]
+    array: Any,
+    t: int,
+    scanned: ScannedFov,
+    window: Window,
+    channels: Sequence[str],
+    value: npt.NDArray[np.float32],
 ) -> None:
-    """Normalised channels of a tile, one shard at a time; 0 where the tile reaches over the image."""
+    """Normalised channels of a tile, one shard at a time.
+
+    0 where the tile reaches over the image.
+    """
     cells, side = scanned.cells, window[1] - window[0]
     inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
     for first in range(0, len(channels), PER_SHARD):
         group = channels[first : first + PER_SHARD]
         block = np.zeros((len(group), side, side), np.float16)
         for k, plane in enumerate(read_channels(scanned.fov, cells, inside, group)):
-            block[k, : plane.shape[0], : plane.shape[1]] = np.clip(plane / value[first + k], -CEILING, CEILING)
+            block[k, : plane.shape[0], : plane.shape[1]] = np.clip(
+                plane / value[first + k], -CEILING, CEILING
+            )
         array[t, first : first + len(group)] = block
 
 
-def _row_table(windows: Sequence[Window], markers: Sequence[str], target: Array, found: Sequence[Array]) -> pd.DataFrame:
+def _row_table(
+    windows: Sequence[Window], markers: Sequence[str], target: Array, found: Sequence[Array]
+) -> pd.DataFrame:
     rows = []
     for t, (window, cells) in enumerate(zip(windows, found, strict=True)):
         for plane, marker in enumerate(markers):
             mine = target[plane][cells]
-            rows.append((marker, int((mine >= 0).sum()), int((mine > 0.5).sum()), t, window[0], window[2], plane))
+            rows.append(
+                (
+                    marker,
+                    int((mine >= 0).sum()),
+                    int((mine > 0.5).sum()),
+                    t,
+                    window[0],
+                    window[2],
+                    plane,
+                )
+            )
     return pd.DataFrame(rows, columns=["marker", "known", "positive", "tile", "y0", "x0", "plane"])
 
 
@@ -299,9 +389,15 @@ def _remove_others(work: Path, folders: set[str]) -> None:
 
 
 def _write_tables(
-    work: Path, sources: Sequence[Source], settings: StoreSettings, examples: pd.DataFrame, digests: dict[str, str]
+    work: Path,
+    sources: Sequence[Source],
+    settings: StoreSettings,
+    examples: pd.DataFrame,
+    digests: dict[str, str],
 ) -> None:
-    counted = examples[(examples["known"] > 0) & (examples["split"] == "train")].groupby("dataset").size()
+    counted = (
+        examples[(examples["known"] > 0) & (examples["split"] == "train")].groupby("dataset").size()
+    )
     weights = [float(counted.get(s.name, 0)) if s.share is None else s.share for s in sources]
     if not sum(weights) > 0:
         weights = [1.0] * len(sources)
@@ -341,6 +437,12 @@ def _write_tables(
 
 
 def _notes(source: Source) -> list[str]:
-    notes = [f"{m}: {source.scanned.scale.notes[m]}" for m in source.markers if m in source.scanned.scale.notes]
+    notes = [
+        f"{m}: {source.scanned.scale.notes[m]}"
+        for m in source.markers
+        if m in source.scanned.scale.notes
+    ]
     have = set(source.splits.values())
-    return notes + [f"no FOV is in {name!r}" for name in ("train", "val", "test") if name not in have]
+    return notes + [
+        f"no FOV is in {name!r}" for name in ("train", "val", "test") if name not in have
+    ]

@@ -1,4 +1,7 @@
-"""Dataset files (TOML): which FOVs, label images and tables a silver standard is made of, and by which rule."""
+"""Dataset files (TOML).
+
+Which FOVs, label images and tables a silver standard is made of, and by which rule.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,17 @@ class _Strict(BaseModel):
 
 
 class CellTable(_Strict):
-    """``[cells]``: the table of cells (CSV or Parquet; several files or a pattern such as ``class_*.csv`` are put together).
+    """``[cells]``: the table of cells (CSV or Parquet.
+
+    Several files or a pattern such as ``class_*.csv`` are put together).
 
     Parameters
     ----------
     table
         Files, relative to the dataset's root.
     fov, cell
-        Columns of the FOV's name and of the label value. A dataset of one FOV needs no column of FOVs.
+        Columns of the FOV's name and of the label value. A dataset of one FOV needs no column of
+        FOVs.
     type
         Column of the cell type, for an assignment matrix.
     patient
@@ -43,7 +49,9 @@ class CellTable(_Strict):
 
 
 class GateRule(_Strict):
-    """``[silver.gates]``: two-component mixtures on the cells' mean intensity; see `panimbus.data.gates`.
+    """``[silver.gates]``: two-component mixtures on the cells' mean intensity.
+
+    See `panimbus.data.gates`.
 
     Parameters
     ----------
@@ -54,7 +62,8 @@ class GateRule(_Strict):
     undefined
         Between these probabilities of being positive a cell is undefined.
     separation
-        Below this distance of the two components (Ashman's D) a channel has no two populations and gets no labels.
+        Below this distance of the two components (Ashman's D) a channel has no two populations and
+        gets no labels.
     """
 
     markers: list[str] | None = None
@@ -76,17 +85,20 @@ class SilverRule(_Strict):
     Parameters
     ----------
     assignment
-        CSV, one row a cell type, one column a marker: positive, negative or undefined. Needs ``cells.type``.
+        CSV, one row a cell type, one column a marker: positive, negative or undefined. Needs
+        ``cells.type``.
     thresholds
-        Channel -> threshold on the raw mean intensity, or (low, high): negative up to low, positive from high on, undefined
-        between; or a CSV with the columns channel and threshold (or low, high).
+        Channel -> threshold on the raw mean intensity, or (low, high): negative up to low, positive
+        from high on, undefined between; or a CSV with the columns channel and threshold (or low,
+        high).
     labels
-        Ready labels, 0..1 or empty: a long table (fov, cell_id, channel, label) or a wide one (fov, cell_id, a column a marker).
+        Ready labels, 0..1 or empty: a long table (fov, cell_id, channel, label) or a wide one (fov,
+        cell_id, a column a marker).
     gates
         Automatic gates.
     contradictions
-        ``keep``; ``positives``: a positive cell below the 75th percentile of the negatives is undefined; ``both``: also a
-        negative cell above the median of the positives.
+        ``keep``; ``positives``: a positive cell below the 75th percentile of the negatives is
+        undefined; ``both``: also a negative cell above the median of the positives.
     exclude
         Markers left away.
     """
@@ -100,9 +112,16 @@ class SilverRule(_Strict):
 
     @model_validator(mode="after")
     def _one(self) -> SilverRule:
-        given = [k for k in ("assignment", "thresholds", "labels", "gates") if getattr(self, k) is not None]
+        given = [
+            k
+            for k in ("assignment", "thresholds", "labels", "gates")
+            if getattr(self, k) is not None
+        ]
         if len(given) != 1:
-            msg = f"give one of assignment, thresholds, labels, gates (got {', '.join(given) or 'none'})"
+            msg = (
+                "give one of assignment, thresholds, labels, gates (got"
+                f" {', '.join(given) or 'none'})"
+            )
             raise ValueError(msg)
         return self
 
@@ -114,8 +133,8 @@ class DatasetFile(_Strict):
     ----------
     name, tissue
     root
-        Folder that the paths of images, labels and tables start from, relative to this file. Rules (an assignment matrix, a CSV
-        of thresholds) are found relative to the file itself.
+        Folder that the paths of images, labels and tables start from, relative to this file. Rules
+        (an assignment matrix, a CSV of thresholds) are found relative to the file itself.
     images, labels
         As `panimbus.io.open_fovs` takes them: a path, several, or a table FOV -> path.
     mpp, channel_names
@@ -161,7 +180,10 @@ class DatasetFile(_Strict):
 
 
 class StoreDataset(_Strict):
-    """One dataset of a `StoreFile`: its file, its proportion in the mix, and another root if need be."""
+    """One dataset of a `StoreFile`.
+
+    Its file, its proportion in the mix, and another root if need be.
+    """
 
     file: str
     share: Annotated[float, Field(gt=0)] | None = None

@@ -1,4 +1,7 @@
-"""Automatic gates: two Gaussians on the transformed mean intensities of a channel, and an undefined band between them."""
+"""Automatic gates.
+
+Two Gaussians on the transformed mean intensities of a channel, and an undefined band between them.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,13 @@ class Gate:
     Parameters
     ----------
     low, high
-        Raw mean intensities: a cell is negative up to ``low``, positive from ``high`` on, undefined between. NaN without two
-        populations.
+        Raw mean intensities: a cell is negative up to ``low``, positive from ``high`` on, undefined
+        between. NaN without two populations.
     weight, centre, spread
         Of the two components (negative, positive) after the transform.
     separation
-        Ashman's D: the distance of the centres in units of the root mean square spread; above 2 the components are apart.
+        Ashman's D: the distance of the centres in units of the root mean square spread; above 2 the
+        components are apart.
     reason
         Why there is no gate; empty if there is one.
     """
@@ -56,8 +60,8 @@ def fit_gate(
     mean : (n,) float32
         Mean raw intensity of the cells.
     transform
-        ``asinh``: asinh(mean / c), c = the median of the positive means, so that it does not depend on the unit; ``log``:
-        log(mean + c / 100).
+        ``asinh``: asinh(mean / c), c = the median of the positive means, so that it does not depend
+        on the unit; ``log``: log(mean + c / 100).
     undefined
         Probabilities of being positive between which a cell is undefined.
     separation
@@ -66,8 +70,9 @@ def fit_gate(
     Returns
     -------
     Gate
-        Fitted to the cells with any signal; a mean of 0 is negative. Its thresholds are where the probability, which rises
-        between the two centres, crosses ``undefined``, so a broad component never claims the other's far side.
+        Fitted to the cells with any signal; a mean of 0 is negative. Its thresholds are where the
+        probability, which rises between the two centres, crosses ``undefined``, so a broad
+        component never claims the other's far side.
     """
     values = np.asarray(mean, np.float64)
     values = values[np.isfinite(values)]
@@ -76,24 +81,35 @@ def fit_gate(
         return _none("too few cells with any signal, or all alike")
     unit = float(np.median(positive))
     forward, back = _transform(transform, unit)
-    x = forward(positive)  # a mean of exactly 0 is a clipped plane's, not the centre of a population: it is negative
+    x = forward(
+        positive
+    )  # a mean of exactly 0 is a clipped plane's, not the centre of a population: it is negative
     weight, centre, spread = fit_mixture(x)
     apart = abs(centre[1] - centre[0]) / math.sqrt((spread[0] ** 2 + spread[1] ** 2) / 2)
     parts = (_pair(weight), _pair(centre), _pair(spread), float(apart))
     if apart < separation:
-        return Gate(math.nan, math.nan, *parts, f"no two populations (separation {apart:.2f} below {separation:g})")
+        return Gate(
+            math.nan,
+            math.nan,
+            *parts,
+            f"no two populations (separation {apart:.2f} below {separation:g})",
+        )
     if bic_gain(x, weight, centre, spread) <= 0:
-        return Gate(math.nan, math.nan, *parts, "one population explains the intensities as well as two")
+        return Gate(
+            math.nan, math.nan, *parts, "one population explains the intensities as well as two"
+        )
     grid = np.linspace(centre[0], centre[1], 2049)
     probability = posterior(grid, weight, centre, spread)
-    # rising from the negative centre on: what is crossed first for the low bound, last for the high one
+    # rising from the negative centre on: what is crossed first for the low bound, last for the high
+    # one
     low = float(grid[np.argmax(probability > undefined[0])])
     high = float(grid[len(grid) - 1 - np.argmax(probability[::-1] < undefined[1])])
     return Gate(float(back(np.array(low))), float(back(np.array(high))), *parts)
 
 
 def fit_mixture(x: Floats) -> tuple[Floats, Floats, Floats]:
-    """Two Gaussians by expectation maximisation, begun at the best split in two by variance (as Otsu's).
+    """Two Gaussians by expectation maximisation, begun at the best split in two by variance (as
+    Otsu's).
 
     Parameters
     ----------
@@ -139,18 +155,28 @@ def posterior(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> Floa
 
 
 def bic_gain(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> float:
-    """How much the Bayesian information criterion prefers the two components to one Gaussian (above 0: it does)."""
+    """How much the Bayesian information criterion prefers the two components to one Gaussian (above
+    0: it does).
+    """
     two = float(np.log(np.maximum(_densities(x, weight, centre, spread).sum(0), 1e-300)).sum())
-    one = float(np.log(np.maximum(_densities(x, np.ones(1), np.array([x.mean()]), np.array([x.std()])), 1e-300)).sum())
+    one = float(
+        np.log(
+            np.maximum(_densities(x, np.ones(1), np.array([x.mean()]), np.array([x.std()])), 1e-300)
+        ).sum()
+    )
     return 2 * (two - one) - 3 * math.log(len(x))
 
 
 def _densities(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> Floats:
     z = (x[None] - centre[:, None]) / spread[:, None]
-    return np.asarray(weight[:, None] / (spread[:, None] * math.sqrt(2 * math.pi)) * np.exp(-0.5 * z**2))
+    return np.asarray(
+        weight[:, None] / (spread[:, None] * math.sqrt(2 * math.pi)) * np.exp(-0.5 * z**2)
+    )
 
 
-def _transform(name: str, unit: float) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
+def _transform(
+    name: str, unit: float
+) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
     if name == "asinh":
         return (lambda v: np.arcsinh(v / unit)), (lambda v: np.sinh(v) * unit)
     if name == "log":

@@ -1,4 +1,7 @@
-"""The gold standard: calls made by eye, one a cell and channel and annotator, as a table that is checked when it is read."""
+"""The gold standard.
+
+Calls made by eye, one a cell and channel and annotator, as a table that is checked when it is read.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,9 @@ def read_calls(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        Columns fov, cell_id, channel, call (one of `CALLS`; case does not count), and if there are any annotator, time, dataset,
-        sampling_weight; others are kept as they are. In the place of ``call`` the column ``activity`` of Pan-M will do
-        (`ACTIVITY`).
+        Columns fov, cell_id, channel, call (one of `CALLS`; case does not count), and if there are
+        any annotator, time, dataset, sampling_weight; others are kept as they are. In the place of
+        ``call`` the column ``activity`` of Pan-M will do (`ACTIVITY`).
 
     Returns
     -------
@@ -69,21 +72,36 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     """The table as it stands, under the names of this module; see `check_calls`."""
     frame = read_table(path, _COLUMNS, expected="a table of calls (CSV)")
     if CALL not in frame and "activity" in frame:
-        given = frame["activity"].astype(object).fillna("").astype(str).str.replace(r"[.,]0+$", "", regex=True)
-        if wrong := [repr(v) for v in dict.fromkeys(frame["activity"][~given.isin(list(ACTIVITY))].tolist())]:
+        given = (
+            frame["activity"]
+            .astype(object)
+            .fillna("")
+            .astype(str)
+            .str.replace(r"[.,]0+$", "", regex=True)
+        )
+        if wrong := [
+            repr(v) for v in dict.fromkeys(frame["activity"][~given.isin(list(ACTIVITY))].tolist())
+        ]:
             raise InputError(
                 f"{path}: rows have an unknown activity.",
                 expected="0 negative, 1 positive, 2 or 3 undetermined",
                 got=f"{listed(wrong, 5)} in {lines_of(~given.isin(list(ACTIVITY)))}",
             )
         if other := int((given == "3").sum()):
-            logger.warning("%s: %s calls have activity 3, which is taken as undetermined, as 2 is", path, f"{other:,}")
+            logger.warning(
+                "%s: %s calls have activity 3, which is taken as undetermined, as 2 is",
+                path,
+                f"{other:,}",
+            )
         frame = frame.assign(**{CALL: given.map(ACTIVITY)})
     return frame
 
 
 def read_all(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Read several tables of calls as one; sampling weights are dropped unless all tables have them."""
+    """Read several tables of calls as one.
+
+    Sampling weights are dropped unless all tables have them.
+    """
     tables = [read_calls(path) for path in paths]
     if len({WEIGHT in table.columns for table in tables}) > 1:
         logger.warning("sampling weights are dropped: only some of the tables have them")
@@ -110,18 +128,21 @@ def check_calls(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns dataset (if given), fov, cell_id (int64), channel, call, annotator and time ("" where unknown), sampling_weight
-        (float64, if given), then the rest.
+        Columns dataset (if given), fov, cell_id (int64), channel, call, annotator and time (""
+        where unknown), sampling_weight (float64, if given), then the rest.
 
     Raises
     ------
     InputError
-        One message with all problems: columns, ids, words, weights, cells called twice by one annotator.
+        One message with all problems: columns, ids, words, weights, cells called twice by one
+        annotator.
     """
     if missing := [c for c in _NEEDED if c not in frame.columns]:
         raise InputError(
             f"{source}: the table of calls lacks columns.",
-            expected="fov, cell_id, channel, call; if known annotator, time, dataset, sampling_weight",
+            expected=(
+                "fov, cell_id, channel, call; if known annotator, time, dataset, sampling_weight"
+            ),
             got=f"missing: {', '.join(missing)}",
             available=[str(c) for c in frame.columns],
         )
@@ -129,7 +150,9 @@ def check_calls(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:
     if not problems:
         problems += _twice(out)
     if problems:
-        raise InputError(f"{source}: the table of calls cannot be used.", got="\n             ".join(problems))
+        raise InputError(
+            f"{source}: the table of calls cannot be used.", got="\n             ".join(problems)
+        )
     first = [c for c in _ORDER if c in out.columns]
     return out[[*first, *(c for c in out.columns if c not in first)]].reset_index(drop=True)
 
@@ -142,17 +165,36 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if name not in out.columns:
             out[name] = ""
     blank = {name: out[name] == "" for name in (FOV, CHANNEL)}
-    problems += [f"rows without a {name}: {lines_of(rows)}" for name, rows in blank.items() if rows.any()]
+    problems += [
+        f"rows without a {name}: {lines_of(rows)}" for name, rows in blank.items() if rows.any()
+    ]
     ids, whole = whole_numbers(out[CELL])
     wrong = ~whole | (ids <= 0)
     if wrong.any():
-        zero = "; 0 is the background: do the ids count from 0?" if bool((whole & (ids == 0)).any()) else ""
-        problems.append(f"cell_id is not a positive whole number: {lines_of(wrong)} ({_values(out[CELL][wrong])}){zero}")
+        zero = (
+            "; 0 is the background: do the ids count from 0?"
+            if bool((whole & (ids == 0)).any())
+            else ""
+        )
+        problems.append(
+            f"cell_id is not a positive whole number: {lines_of(wrong)}"
+            f" ({_values(out[CELL][wrong])}){zero}"
+        )
     out[CELL] = ids
-    words = out[CALL].fillna("").astype(str).str.strip().str.lower().str.replace(r"[\s_-]+", " ", regex=True)
+    words = (
+        out[CALL]
+        .fillna("")
+        .astype(str)
+        .str.strip()
+        .str.lower()
+        .str.replace(r"[\s_-]+", " ", regex=True)
+    )
     unknown = ~words.isin(CALLS)
     if unknown.any():
-        problems.append(f"unknown calls: {_values(out[CALL][unknown])} in {lines_of(unknown)}; known are {', '.join(CALLS)}")
+        problems.append(
+            f"unknown calls: {_values(out[CALL][unknown])} in {lines_of(unknown)}; known are"
+            f" {', '.join(CALLS)}"
+        )
     out[CALL] = words
     if WEIGHT in out.columns:
         try:
@@ -180,11 +222,16 @@ def _values(column: pd.Series[Any]) -> str:
 
 
 def cell_keys(calls: pd.DataFrame) -> list[str]:
-    """The columns that name a cell and a channel: dataset (if the table has one), fov, cell_id, channel."""
+    """The columns that name a cell and a channel.
+
+    Dataset (if the table has one), fov, cell_id, channel.
+    """
     return [c for c in (DATASET, FOV, CELL, CHANNEL) if c in calls.columns]
 
 
-def check_against(calls: pd.DataFrame, cells: Mapping[str, Array], channels: Mapping[str, Sequence[str]]) -> None:
+def check_against(
+    calls: pd.DataFrame, cells: Mapping[str, Array], channels: Mapping[str, Sequence[str]]
+) -> None:
     """Refuse calls of FOVs, channels or cells that do not exist, all of them in one message.
 
     Parameters
@@ -211,28 +258,43 @@ def check_against(calls: pd.DataFrame, cells: Mapping[str, Array], channels: Map
         if lost := dict.fromkeys(ids[absent].tolist()):
             count = f"{int(absent.sum()):,} of its {len(ids):,} calls"
             problems.append(
-                f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)} ({count}){off_by_one(ids, cells[name])}"
+                f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)}"
+                f" ({count}){off_by_one(ids, cells[name])}"
             )
     if problems:
         first = next(iter(cells), None)
         raise InputError(
             "There are calls of what is not there.",
             got="\n             ".join(problems),
-            available=[f"FOVs {listed(list(cells), 10)}", *([f"channels {listed(list(channels[first]))}"] if first else [])],
-            fix="use the label images on which the calls were made, and the FOVs' and channels' own names",
+            available=[
+                f"FOVs {listed(list(cells), 10)}",
+                *([f"channels {listed(list(channels[first]))}"] if first else []),
+            ],
+            fix=(
+                "use the label images on which the calls were made, and the FOVs' and channels' own"
+                " names"
+            ),
         )
 
 
 def off_by_one(ids: Array, cells: Array) -> str:
-    """A hint for ids of which some are not there: whether all of them would be if they were one lower or higher.
+    """A hint for ids of which some are not there.
+
+    Whether all of them would be if they were one lower or higher.
 
     Examples
     --------
     >>> off_by_one(np.array([2, 3, 4]), np.array([1, 2, 3]))
     '; all are there if every cell_id is one lower'
     """
-    shifts = [word for shift, word in ((-1, "lower"), (1, "higher")) if np.isin(ids + shift, cells).all()]
-    return f"; all are there if every cell_id is one {' or '.join(shifts)}" if shifts and len(ids) > 1 else ""
+    shifts = [
+        word for shift, word in ((-1, "lower"), (1, "higher")) if np.isin(ids + shift, cells).all()
+    ]
+    return (
+        f"; all are there if every cell_id is one {' or '.join(shifts)}"
+        if shifts and len(ids) > 1
+        else ""
+    )
 
 
 def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64]:
@@ -243,7 +305,8 @@ def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64
     calls
         What `check_calls` gave.
     likely
-        Whether "likely positive" counts as positive and "likely negative" as negative; else they are undetermined.
+        Whether "likely positive" counts as positive and "likely negative" as negative; else they
+        are undetermined.
     """
     table = {POSITIVE: 1.0, NEGATIVE: 0.0}
     if likely:
@@ -252,7 +315,9 @@ def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64
 
 
 def to_proofread(silver: pd.DataFrame) -> pd.DataFrame:
-    """Silver labels as calls that wait for an annotator: positive, negative, or undetermined where they are undefined.
+    """Silver labels as calls that wait for an annotator.
+
+    Positive, negative, or undetermined where they are undefined.
 
     Parameters
     ----------
@@ -265,7 +330,9 @@ def to_proofread(silver: pd.DataFrame) -> pd.DataFrame:
         Calls of the annotator "silver".
     """
     if missing := [c for c in (FOV, CELL, CHANNEL, "label") if c not in silver.columns]:
-        raise InputError("The table of silver labels lacks columns.", got=f"missing: {', '.join(missing)}")
+        raise InputError(
+            "The table of silver labels lacks columns.", got=f"missing: {', '.join(missing)}"
+        )
     label = pd.to_numeric(silver["label"], errors="coerce")
     out = silver[[c for c in (DATASET, FOV, CELL, CHANNEL) if c in silver.columns]].copy()
     out[CALL] = np.select([label >= 0.5, label < 0.5], [POSITIVE, NEGATIVE], UNDETERMINED)
@@ -296,5 +363,7 @@ def draw(calls: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
     order = rng.permutation(len(calls))
     shuffled = calls.iloc[order]
     turn = shuffled.groupby([CHANNEL, CALL], sort=False).cumcount().to_numpy()
-    first = np.lexsort((rng.random(len(calls)), turn))[:n]  # the first of every stratum, then the second of every stratum, ...
+    first = np.lexsort((rng.random(len(calls)), turn))[
+        :n
+    ]  # the first of every stratum, then the second of every stratum, ...
     return calls.iloc[np.sort(order[first])].reset_index(drop=True)

@@ -1,7 +1,10 @@
-"""Pan-M, the dataset of the paper: where it is on the hub, its archives, and its public layout as FOVs and a table of calls.
+"""Pan-M, the dataset of the paper.
 
-The gold standard is ``<dataset>/fovs/<fov>/<marker>.ome.tif`` (or one file a FOV), ``<dataset>/masks/<fov>.ome.tif`` and one
-``gold_standard_groundtruth.csv`` with the columns dataset, fov, cell_id, channel, activity.
+Where it is on the hub, its archives, and its public layout as FOVs and a table of calls.
+
+The gold standard is ``<dataset>/fovs/<fov>/<marker>.ome.tif`` (or one file a FOV),
+``<dataset>/masks/<fov>.ome.tif`` and one ``gold_standard_groundtruth.csv`` with the columns
+dataset, fov, cell_id, channel, activity.
 """
 
 from __future__ import annotations
@@ -15,7 +18,16 @@ import pandas as pd
 
 from panimbus.core.errors import InputError, MatchError, ReadError, listed
 from panimbus.core.fov import Fov
-from panimbus.data.gold import CALL, CELL, CHANNEL, DATASET, FOV, check_against, check_calls, read_frame
+from panimbus.data.gold import (
+    CALL,
+    CELL,
+    CHANNEL,
+    DATASET,
+    FOV,
+    check_against,
+    check_calls,
+    read_frame,
+)
 from panimbus.io import open_fovs
 from panimbus.io.archive import archives, unpack
 from panimbus.io.hub import RemoteFile, Report, Repository, download, list_files
@@ -31,7 +43,10 @@ SETS = {
     "nimbus-weights": Repository("JLrumberger/Nimbus-Inference", "models"),
 }
 # the subsets of the large dataset call their folders differently
-_IMAGES, _MASKS = ("fovs", "image_data", "raw_structured"), ("masks", "segmentation_data", "segmentation")
+_IMAGES, _MASKS = (
+    ("fovs", "image_data", "raw_structured"),
+    ("masks", "segmentation_data", "segmentation"),
+)
 _TAILS = (".tif", ".ome", "_image", "feature_0", "_feature", "_labels", "_labeled")
 
 
@@ -45,7 +60,8 @@ class PanM:
     datasets
         Name -> FOVs with label images; their ids are those of the table of calls.
     calls
-        Table of calls (see `panimbus.data.gold`) with the column dataset; None where there is no gold standard.
+        Table of calls (see `panimbus.data.gold`) with the column dataset; None where there is no
+        gold standard.
     """
 
     root: Path
@@ -53,13 +69,16 @@ class PanM:
     calls: pd.DataFrame | None
 
 
-def open_panm(path: str | Path, datasets: Sequence[str] | None = None, *, mpp: float | None = None) -> PanM:
+def open_panm(
+    path: str | Path, datasets: Sequence[str] | None = None, *, mpp: float | None = None
+) -> PanM:
     """Open Pan-M as it was published; only metadata and the table are read.
 
     Parameters
     ----------
     path
-        The folder that holds the datasets, or one above it (archives have a folder of their own inside).
+        The folder that holds the datasets, or one above it (archives have a folder of their own
+        inside).
     datasets
         Which of `DATASETS`; all that are there by default.
     mpp
@@ -90,17 +109,28 @@ def check_cells(panm: PanM) -> None:
     for name, fovs in panm.datasets.items():
         mine = None if panm.calls is None else panm.calls[panm.calls["dataset"] == name]
         if mine is not None and len(mine):
-            ids = {f.fov_id: unique_ids(f.labels[0 : f.shape_yx[0], 0 : f.shape_yx[1]]) for f in fovs if f.labels is not None}
+            ids = {
+                f.fov_id: unique_ids(f.labels[0 : f.shape_yx[0], 0 : f.shape_yx[1]])
+                for f in fovs
+                if f.labels is not None
+            }
             check_against(mine, ids, {f.fov_id: f.channels for f in fovs})
 
 
 def find_root(path: Path) -> Path:
-    """The folder with the datasets: ``path``, or the one folder up to two levels below that has them."""
+    """The folder with the datasets.
+
+    ``path``, or the one folder up to two levels below that has them.
+    """
     if not path.is_dir():
         raise ReadError(f"{path}: no such folder.", fix="panimbus fetch pan-m-gold --out FOLDER")
     level = [path]
     for _ in range(3):
-        found = [p for p in level if (p / TRUTH).is_file() or any(_inner(p / d, _IMAGES) is not None for d in DATASETS)]
+        found = [
+            p
+            for p in level
+            if (p / TRUTH).is_file() or any(_inner(p / d, _IMAGES) is not None for d in DATASETS)
+        ]
         if found:
             return found[0]
         level = [c for p in level for c in children(p) if c.is_dir()]
@@ -117,8 +147,14 @@ def read_truth(path: Path) -> pd.DataFrame:
     frame = read_frame(path)
     if missing := [c for c in (DATASET, FOV, CELL, CHANNEL, CALL) if c not in frame]:
         missing = ["activity" if c == CALL else c for c in missing]
-        raise InputError(f"{path}: the table lacks columns.", got=f"no {listed(missing)}", available=map(str, frame.columns))
-    return check_calls(frame[[DATASET, FOV, CELL, CHANNEL, CALL]].assign(annotator="Pan-M"), source=str(path))
+        raise InputError(
+            f"{path}: the table lacks columns.",
+            got=f"no {listed(missing)}",
+            available=map(str, frame.columns),
+        )
+    return check_calls(
+        frame[[DATASET, FOV, CELL, CHANNEL, CALL]].assign(annotator="Pan-M"), source=str(path)
+    )
 
 
 def _inner(folder: Path, names: Sequence[str]) -> Path | None:
@@ -147,10 +183,14 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     images, masks = _inner(folder, _IMAGES), _inner(folder, _MASKS)
     if images is None or masks is None:
         raise ReadError(
-            f"{folder}: there are no label images.", expected="a folder masks", got=listed([p.name for p in children(folder)])
+            f"{folder}: there are no label images.",
+            expected="a folder masks",
+            got=listed([p.name for p in children(folder)]),
         )
     of_fov = _by_key(children(images))
-    of_mask = _by_key([p for p in sorted(masks.rglob("*")) if p.is_file() and not p.name.startswith(".")])
+    of_mask = _by_key(
+        [p for p in sorted(masks.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    )
     if lonely := [p.name for key, p in of_fov.items() if key not in of_mask]:
         raise MatchError(
             f"{folder}: {len(lonely)} of {len(of_fov)} FOVs have no label image.",
@@ -164,7 +204,10 @@ def _by_key(paths: Sequence[Path]) -> dict[str, Path]:
     out: dict[str, Path] = {}
     for path in paths:
         if out.setdefault(_key(path.name), path) != path:
-            raise MatchError(f"{path.parent}: two files are of one FOV.", got=f"{out[_key(path.name)].name} and {path.name}")
+            raise MatchError(
+                f"{path.parent}: two files are of one FOV.",
+                got=f"{out[_key(path.name)].name} and {path.name}",
+            )
     return out
 
 
@@ -172,14 +215,24 @@ def _rename(calls: pd.DataFrame, opened: dict[str, list[Fov]]) -> pd.DataFrame:
     """Give the calls the ids of the FOVs; a FOV that is not there is an error."""
     keys = {(name, f.fov_id) for name, fovs in opened.items() for f in fovs}
     ids = [_key(fov) for fov in calls["fov"]]
-    if lost := sorted({f"{d}/{f}" for d, f in zip(calls["dataset"], ids, strict=True) if (d, f) not in keys}):
+    if lost := sorted(
+        {f"{d}/{f}" for d, f in zip(calls["dataset"], ids, strict=True) if (d, f) not in keys}
+    ):
         raise MatchError(
-            f"{TRUTH} has FOVs that are not there.", got=listed(lost), available=[f"{d}/{f}" for d, f in sorted(keys)]
+            f"{TRUTH} has FOVs that are not there.",
+            got=listed(lost),
+            available=[f"{d}/{f}" for d, f in sorted(keys)],
         )
     return calls.assign(fov=ids)
 
 
-def fetch(name: str, out: str | Path, *, datasets: Sequence[str] | None = None, report: Report = lambda *_: None) -> Path:
+def fetch(
+    name: str,
+    out: str | Path,
+    *,
+    datasets: Sequence[str] | None = None,
+    report: Report = lambda *_: None,
+) -> Path:
     """Download and unpack one of `SETS`; a second run continues.
 
     Parameters
@@ -218,15 +271,22 @@ def fetch(name: str, out: str | Path, *, datasets: Sequence[str] | None = None, 
 
 
 def write_evaluation(root: Path) -> Path:
-    """Write ``calls.csv`` and ``evaluate.toml``, so that `panimbus evaluate` runs on the gold standard as it lies there."""
+    """Write ``calls.csv`` and ``evaluate.toml``, so that `panimbus evaluate` runs on the gold
+    standard as it lies there.
+    """
     calls, parts = read_truth(root / TRUTH), []
     renamed: dict[tuple[str, str], str] = {}
     for name in [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]:
         pairs = _pairs(root / name)
-        # FOVs are called as their label images are, which is what label images and calls are matched by
+        # FOVs are called as their label images are, which is what label images and calls are
+        # matched by
         called = {key: match_key(stem(mask)) for key, (_, mask) in pairs.items()}
         renamed |= {(name, key): new for key, new in called.items()}
-        odd = {stem(image): called[key] for key, (image, _) in pairs.items() if stem(image) != called[key]}
+        odd = {
+            stem(image): called[key]
+            for key, (image, _) in pairs.items()
+            if stem(image) != called[key]
+        }
         images, masks = (p.parent.name for p in next(iter(pairs.values())))
         lines = [
             f'name = "{name}"',
@@ -234,26 +294,43 @@ def write_evaluation(root: Path) -> Path:
             f'images = "{name}/{images}"',
             f'labels = "{name}/{masks}"',
         ]
-        lines += ["[dataset.rename]", *(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in odd.items())] if odd else []
+        lines += (
+            ["[dataset.rename]", *(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in odd.items())]
+            if odd
+            else []
+        )
         parts.append("\n".join(["[[dataset]]", *lines, ""]))
-    ids = [renamed.get((d, _key(f)), f) for d, f in zip(calls["dataset"], calls["fov"], strict=True)]
+    ids = [
+        renamed.get((d, _key(f)), f) for d, f in zip(calls["dataset"], calls["fov"], strict=True)
+    ]
     with atomic_path(root / CALLS_CSV) as temporary:
         calls.assign(fov=ids).to_csv(temporary, index=False)
     head = f"# The gold standard of Pan-M: panimbus evaluate {EVALUATION} --out FOLDER\n"
-    head += "# Where the images do not say how large a pixel is, give a dataset its mpp (µm per pixel).\n"
+    head += (
+        "# Where the images do not say how large a pixel is, give a dataset its mpp (µm per"
+        " pixel).\n"
+    )
     with atomic_path(root / EVALUATION) as temporary:
-        temporary.write_text(head + f'calls = "{CALLS_CSV}"\n\n' + "\n".join(parts), encoding="utf-8")
+        temporary.write_text(
+            head + f'calls = "{CALLS_CSV}"\n\n' + "\n".join(parts), encoding="utf-8"
+        )
     return root / EVALUATION
 
 
-def _chosen(name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | None) -> list[RemoteFile]:
+def _chosen(
+    name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | None
+) -> list[RemoteFile]:
     files = [f for f in files if not Path(f.path).name.startswith(".")]
     if name == "nimbus-weights":
         chosen = [f for f in files if Path(f.path).name == "V1.pt"]
     elif datasets is not None:
-        chosen = [f for f in files if any(part.split(".")[0] in datasets for part in Path(f.path).parts)]
+        chosen = [
+            f for f in files if any(part.split(".")[0] in datasets for part in Path(f.path).parts)
+        ]
     else:
         chosen = files
     if not chosen:
-        raise ReadError("The repository does not hold the files.", got=listed([f.path for f in files], 20))
+        raise ReadError(
+            "The repository does not hold the files.", got=listed([f.path for f in files], 20)
+        )
     return chosen

@@ -43,7 +43,8 @@ class Prepared:
     labelled
         All markers, with the labels as they came.
     source
-        Ready for `panimbus.data.build.write_store`: without excluded markers and contradictory labels.
+        Ready for `panimbus.data.build.write_store`: without excluded markers and contradictory
+        labels.
     agreement
         One entry a marker of ``labelled``.
     gates
@@ -131,21 +132,38 @@ def prepare(
     _check_table_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
     groups = _patients(file, [f.fov_id for f in fovs], table)
     splits = assign_splits(
-        {f.fov_id: groups.get(f.fov_id, f.fov_id) for f in fovs}, gold=file.gold, fixed=file.splits, seed=settings.seed
+        {f.fov_id: groups.get(f.fov_id, f.fov_id) for f in fovs},
+        gold=file.gold,
+        fixed=file.splits,
+        seed=settings.seed,
     )
     scanned = scan_fovs(
-        file.name, every, wanted, mpp=settings.mpp, percentile=settings.percentile, over=settings.over, report=report
+        file.name,
+        every,
+        wanted,
+        mpp=settings.mpp,
+        percentile=settings.percentile,
+        over=settings.over,
+        report=report,
     )
     _check_cells(file, scanned, table, rule.labels)
     targets, gates, reasons = _label(file, scanned, rule, table)
     labelled = Source(scanned, rule.markers, targets, splits, groups, file.tissue, extra)
     # before contradictions go: afterwards every marker would agree with its image
-    found = agreement(labelled, settings.exclusion, by_intensity=rule.matrix is None and rule.labels is None, known=reasons)
+    found = agreement(
+        labelled,
+        settings.exclusion,
+        by_intensity=rule.matrix is None and rule.labels is None,
+        known=reasons,
+    )
     source = labelled
     if file.silver.contradictions != "keep":
         source, dropped = _drop(labelled, negatives=file.silver.contradictions == "both")
         found = [replace(a, contradictory=dropped[a.marker]) for a in found]
-    out = [*file.silver.exclude, *(a.marker for a in found if a.reasons and settings.exclude_proposed)]
+    out = [
+        *file.silver.exclude,
+        *(a.marker for a in found if a.reasons and settings.exclude_proposed),
+    ]
     return Prepared(file, labelled, without(source, out), found, gates)
 
 
@@ -153,7 +171,10 @@ def without(source: Source, markers: Sequence[str]) -> Source:
     """The dataset without the labels of some markers."""
     keep = [k for k, m in enumerate(source.markers) if m not in markers]
     if not keep:
-        raise InputError(f"Dataset {source.name!r} has no marker left.", got=f"all excluded: {listed(list(markers))}")
+        raise InputError(
+            f"Dataset {source.name!r} has no marker left.",
+            got=f"all excluded: {listed(list(markers))}",
+        )
     return replace(
         source,
         markers=tuple(source.markers[k] for k in keep),
@@ -163,16 +184,25 @@ def without(source: Source, markers: Sequence[str]) -> Source:
 
 
 def _open(file: DatasetFile, base: Path) -> list[Fov]:
-    """The FOVs; those that are not to be labelled have no label image, and count for the normaliser alone."""
+    """The FOVs.
+
+    Those that are not to be labelled have no label image, and count for the normaliser alone.
+    """
     images, labels = _rooted(file.images, base), _rooted(file.labels, base)
     names = file.channel_names
     channel_names = names if names is None or isinstance(names, list) else below(base, names)
     if file.fovs is None:
         return open_fovs(images, labels, mpp=file.mpp, channel_names=channel_names)
-    every = [f.with_(labels=None) for f in open_fovs(images, mpp=file.mpp, channel_names=channel_names)]
+    every = [
+        f.with_(labels=None) for f in open_fovs(images, mpp=file.mpp, channel_names=channel_names)
+    ]
     ids = [f.fov_id for f in every]
     if unknown := [f for f in file.fovs if f not in ids]:
-        raise InputError(f"Dataset {file.name!r} names FOVs that are not there.", got=listed(unknown), available=ids)
+        raise InputError(
+            f"Dataset {file.name!r} names FOVs that are not there.",
+            got=listed(unknown),
+            available=ids,
+        )
     opened = {f.fov_id: f for f in attach_labels(every, labels)}
     if bare := [f for f in file.fovs if opened[f].labels is None]:
         raise InputError(f"Dataset {file.name!r}: FOVs have no label image.", got=listed(bare))
@@ -195,12 +225,18 @@ def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
 def _rooted(paths: str | list[str] | dict[str, str], base: Path) -> Any:
     if isinstance(paths, str):
         return below(base, paths)
-    return [below(base, p) for p in paths] if isinstance(paths, list) else {k: below(base, p) for k, p in paths.items()}
+    return (
+        [below(base, p) for p in paths]
+        if isinstance(paths, list)
+        else {k: below(base, p) for k, p in paths.items()}
+    )
 
 
 def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:
     """The table of cells with the columns fov, cell_id and, if asked for, type and patient."""
-    optional = {k: c for k, c in (("type", given.type), ("patient", given.patient)) if c is not None}
+    optional = {
+        k: c for k, c in (("type", given.type), ("patient", given.patient)) if c is not None
+    }
     texts = [Column(c) for c in dict.fromkeys(optional.values())]
     frame = read_tables(given.table, base, [_fov(given, fovs), Column(given.cell, "id"), *texts])
     if given.fov not in frame:
@@ -214,7 +250,9 @@ def _fov(given: CellTable, fovs: Sequence[Fov]) -> Column:
     return Column(given.fov, required=len(fovs) > 1)
 
 
-def _rule(file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], table: pd.DataFrame | None) -> _Rule:
+def _rule(
+    file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], table: pd.DataFrame | None
+) -> _Rule:
     """Read what the silver rule needs, and which markers it labels."""
     silver, channels = file.silver, fovs[0].channels
     if silver.assignment is not None and table is not None:
@@ -222,7 +260,8 @@ def _rule(file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], tabl
         named = set(table["type"])
         if unknown := [t for t in matrix.types if t not in named]:
             raise InputError(
-                f"{folder / silver.assignment}: the assignment matrix names cell types that no cell has.",
+                f"{folder / silver.assignment}: the assignment matrix names cell types that no cell"
+                " has.",
                 got=listed(unknown),
                 available=sorted(named - {""}),
                 fix="correct the spelling, or leave these rows away",
@@ -244,7 +283,9 @@ def _rule(file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], tabl
         rule = _Rule(tuple(channels if gated is None else gated))
     if unknown := [m for m in silver.exclude if m not in rule.markers and m not in channels]:
         raise ChannelError(
-            f"Dataset {file.name!r} excludes markers that it does not have.", got=listed(unknown), available=channels
+            f"Dataset {file.name!r} excludes markers that it does not have.",
+            got=listed(unknown),
+            available=channels,
         )
     return rule
 
@@ -261,7 +302,9 @@ def _check_channels(name: str, wanted: Sequence[str], channels: Sequence[str]) -
         raise ChannelError(f"Dataset {name!r} has no marker to label.", available=channels)
 
 
-def _check_table_fovs(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None, labels: pd.DataFrame | None) -> None:
+def _check_table_fovs(
+    file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None, labels: pd.DataFrame | None
+) -> None:
     if file.fovs is not None:  # a table of more FOVs than are wanted is fine
         return
     for name, frame in (("cells", table), ("labels", labels)):
@@ -276,7 +319,11 @@ def _check_table_fovs(file: DatasetFile, fovs: Sequence[str], table: pd.DataFram
 
 def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None) -> dict[str, str]:
     if unknown := sorted(set(file.patients) - set(fovs)):
-        raise InputError(f"Dataset {file.name!r}: patients of FOVs that are not there.", got=listed(unknown), available=fovs)
+        raise InputError(
+            f"Dataset {file.name!r}: patients of FOVs that are not there.",
+            got=listed(unknown),
+            available=fovs,
+        )
     out: dict[str, str] = {}
     if table is not None and "patient" in table:
         for fov, group in table[table["fov"].isin(fovs)].groupby("fov")["patient"]:
@@ -288,7 +335,9 @@ def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None
     return out | file.patients
 
 
-def _check_cells(file: DatasetFile, scanned: Scanned, table: pd.DataFrame | None, labels: pd.DataFrame | None) -> None:
+def _check_cells(
+    file: DatasetFile, scanned: Scanned, table: pd.DataFrame | None, labels: pd.DataFrame | None
+) -> None:
     """Every problem between tables and label images, in one message."""
     problems: list[str] = []
     for name, frame in (("cells", table), ("labels", labels)):
@@ -300,18 +349,33 @@ def _check_cells(file: DatasetFile, scanned: Scanned, table: pd.DataFrame | None
         groups = dict(tuple(frame.groupby("fov")["cell_id"]))
         for one in scanned.fovs:
             fov_id, ids = one.fov.fov_id, one.cell_id.astype(np.int64)
-            named = np.unique(groups[fov_id].to_numpy(np.int64)) if fov_id in groups else np.zeros(0, np.int64)
+            named = (
+                np.unique(groups[fov_id].to_numpy(np.int64))
+                if fov_id in groups
+                else np.zeros(0, np.int64)
+            )
             lost, bare = np.setdiff1d(named, ids), np.setdiff1d(ids, named)
             if len(lost):
-                problems.append(f"FOV {fov_id}: {len(lost):,} cells of the table are not in the label image: {_few(lost)}")
+                problems.append(
+                    f"FOV {fov_id}: {len(lost):,} cells of the table are not in the label image:"
+                    f" {_few(lost)}"
+                )
             if len(bare) and name == "cells" and file.missing == "error":
-                problems.append(f"FOV {fov_id}: {len(bare):,} cells of the label image are not in the table: {_few(bare)}")
+                problems.append(
+                    f"FOV {fov_id}: {len(bare):,} cells of the label image are not in the table:"
+                    f" {_few(bare)}"
+                )
     if problems:
-        shown = problems if len(problems) <= 10 else [*problems[:10], f"and {len(problems) - 10} more"]
+        shown = (
+            problems if len(problems) <= 10 else [*problems[:10], f"and {len(problems) - 10} more"]
+        )
         raise InputError(
             f"Dataset {file.name!r}: the tables and the label images do not hold the same cells.",
             got="\n             ".join(shown),
-            fix='use the segmentation that the table was made of; missing = "undefined" accepts cells that no table names',
+            fix=(
+                'use the segmentation that the table was made of; missing = "undefined" accepts'
+                " cells that no table names"
+            ),
         )
 
 
@@ -356,7 +420,13 @@ def _fit_gates(
     rule = file.silver.gates
     for marker in markers if rule is not None else ():
         mean = np.concatenate([f.mean[:, scanned.channels.index(marker)] for f in scanned.fovs])
-        gate = fit_gate(mean, transform=rule.transform, undefined=rule.undefined, separation=rule.separation) if rule else None
+        gate = (
+            fit_gate(
+                mean, transform=rule.transform, undefined=rule.undefined, separation=rule.separation
+            )
+            if rule
+            else None
+        )
         if gate is not None and not gate.reason:
             gates[marker] = gate.low, gate.high
         elif gate is not None:
@@ -366,7 +436,8 @@ def _fit_gates(
 
 def _grouped(table: pd.DataFrame, column: str) -> dict[str, dict[int, str]]:
     return {
-        str(fov): dict(zip(group["cell_id"].tolist(), group[column].tolist(), strict=True)) for fov, group in table.groupby("fov")
+        str(fov): dict(zip(group["cell_id"].tolist(), group[column].tolist(), strict=True))
+        for fov, group in table.groupby("fov")
     }
 
 

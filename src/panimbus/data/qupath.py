@@ -1,8 +1,11 @@
-"""Calls in QuPath and back: GeoJSON in which each called cell is an object and its classification is the call.
+"""Calls in QuPath and back.
 
-The format is what QuPath (0.2 to 0.6) reads and writes: geometry in pixels of the full resolution with the origin at the top left
-corner, ``properties.classification`` (the parts of a class are separated by ": "), ``properties.name``, here the cell's id, and
-since 0.5 ``properties.metadata``, here FOV and channel.
+GeoJSON in which each called cell is an object and its classification is the call.
+
+The format is what QuPath (0.2 to 0.6) reads and writes: geometry in pixels of the full resolution
+with the origin at the top left corner, ``properties.classification`` (the parts of a class are
+separated by ": "), ``properties.name``, here the cell's id, and since 0.5 ``properties.metadata``,
+here FOV and channel.
 """
 
 from __future__ import annotations
@@ -58,8 +61,11 @@ _BAND = 2048
 _HEAD = 1 << 20  # characters of a file in which its first object ends
 
 
-def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False) -> list[Path]:
-    """Write a GeoJSON file a FOV and channel, which QuPath opens (drag it onto the image, or File > Import objects from file).
+def export_calls(
+    calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False
+) -> list[Path]:
+    """Write a GeoJSON file a FOV and channel, which QuPath opens (drag it onto the image, or File >
+    Import objects from file).
 
     Parameters
     ----------
@@ -75,11 +81,16 @@ def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, b
     Returns
     -------
     list of Path
-        ``<fov>.<channel>.geojson``; see `file_names`. The names themselves, dataset and sampling weight are in the file.
+        ``<fov>.<channel>.geojson``; see `file_names`. The names themselves, dataset and sampling
+        weight are in the file.
     """
     by_name = {f.fov_id: f for f in fovs}
     if without := [f.fov_id for f in fovs if f.labels is None]:
-        raise InputError("There are FOVs without a label image.", got=listed(without), fix="pass --labels (Python: labels=)")
+        raise InputError(
+            "There are FOVs without a label image.",
+            got=listed(without),
+            fix="pass --labels (Python: labels=)",
+        )
     if (again := calls.duplicated([FOV, CELL, CHANNEL])).any():
         raise InputError(
             "There are cells with several calls, and an object in QuPath has one class.",
@@ -88,22 +99,38 @@ def export_calls(calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, b
         )
     for kept in (DATASET, WEIGHT):
         if kept in calls.columns and calls[kept].isna().any():
-            raise InputError(f"Some calls have no {kept}, and others have one.", got=f"{int(calls[kept].isna().sum())} without")
+            raise InputError(
+                f"Some calls have no {kept}, and others have one.",
+                got=f"{int(calls[kept].isna().sum())} without",
+            )
     wanted = {str(f): np.unique(g[CELL]) for f, g in calls.groupby(FOV, sort=False)}
     shapes = {f: cell_outlines(by_name[f], wanted[f]) if f in wanted else {} for f in by_name}
-    check_against(calls, {f: np.array(list(s), np.int64) for f, s in shapes.items()}, {f: by_name[f].channels for f in by_name})
-    written, names = [], file_names(calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None))
+    check_against(
+        calls,
+        {f: np.array(list(s), np.int64) for f, s in shapes.items()},
+        {f: by_name[f].channels for f in by_name},
+    )
+    written, names = (
+        [],
+        file_names(calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)),
+    )
     for (fov, channel), group in calls.groupby([FOV, CHANNEL], sort=False):
         says = {FOV: [str(fov)] * len(group), CHANNEL: [str(channel)] * len(group)}
-        says |= {kept: list(map(str, group[kept])) for kept in (DATASET, WEIGHT) if kept in group.columns}
-        cells = CellObjects(group[CELL].to_numpy(), () if blind else group[CALL].tolist(), COLOURS, metadata=says)
+        says |= {
+            kept: list(map(str, group[kept])) for kept in (DATASET, WEIGHT) if kept in group.columns
+        }
+        cells = CellObjects(
+            group[CELL].to_numpy(), () if blind else group[CALL].tolist(), COLOURS, metadata=says
+        )
         written.append(Path(out) / f"{names[str(fov), str(channel)]}.geojson")
         write_qupath(written[-1], shapes[str(fov)], cells, fov_id=f"{fov} {channel}")
     return written
 
 
 def exported_files(folder: Path, calls: pd.DataFrame) -> list[Path]:
-    """GeoJSON files of a folder that `export_calls` wrote (named by the FOV and channel of their objects), or would replace."""
+    """GeoJSON files of a folder that `export_calls` wrote (named by the FOV and channel of their
+    objects), or would replace.
+    """
     pairs = calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)
     names = set(file_names(pairs).values())
     files = [path for path in sorted(folder.glob("*.geojson")) if path.is_file()]
@@ -111,10 +138,14 @@ def exported_files(folder: Path, calls: pd.DataFrame) -> list[Path]:
 
 
 def _is_exported(path: Path) -> bool:
-    """Whether a file's name is that of the FOV and channel of its first object, with or without a hash."""
+    """Whether a file's name is that of the FOV and channel of its first object, with or without a
+    hash.
+    """
     with path.open(encoding="utf-8", errors="replace") as file:
         head = file.read(_HEAD)
-    first = re.search(r'"metadata"\s*:\s*(\{[^{}]*\})', head)  # QuPath, which saves the calls, has other spaces
+    first = re.search(
+        r'"metadata"\s*:\s*(\{[^{}]*\})', head
+    )  # QuPath, which saves the calls, has other spaces
     if first is None:
         return False
     try:
@@ -149,16 +180,22 @@ def cell_outlines(fov: Fov, ids: Array) -> dict[int, Polygons]:
         np.minimum.at(low, which, where)
         np.maximum.at(high, which, where)
     out: dict[int, Polygons] = {}
-    for label, (y0, x0), (y1, x1) in zip(ids.tolist(), low.tolist(), (high + 1).tolist(), strict=True):
+    for label, (y0, x0), (y1, x1) in zip(
+        ids.tolist(), low.tolist(), (high + 1).tolist(), strict=True
+    ):
         if y1 > 0:
             corner = np.array([x0, y0])
             mine = np.asarray(fov.labels[y0:y1, x0:x1]) == label
-            out[label] = [[ring + corner for ring in rings] for rings in outlines(mine.astype(np.uint8))[1]]
+            out[label] = [
+                [ring + corner for ring in rings] for rings in outlines(mine.astype(np.uint8))[1]
+            ]
     return out
 
 
 def file_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """A file name for each FOV and channel, the same on every system; a hash keeps names apart that were changed or look alike.
+    """A file name for each FOV and channel, the same on every system.
+
+    A hash keeps names apart that were changed or look alike.
 
     Examples
     --------
@@ -166,8 +203,13 @@ def file_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     ['f1.CD3', 'f1.CD3_a-3797082f', 'f1.CD3_a-ed9841f4']
     """
     pairs = list(pairs)
-    clean = {pair: ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part)[:60] for part in pair) for pair in pairs}
-    alike = Counter(name.casefold() for name in clean.values())  # files called a and A are one file on many systems
+    clean = {
+        pair: ".".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part)[:60] for part in pair)
+        for pair in pairs
+    }
+    alike = Counter(
+        name.casefold() for name in clean.values()
+    )  # files called a and A are one file on many systems
     out = {}
     for pair, name in clean.items():
         changed = name != ".".join(pair) or alike[name.casefold()] > 1
@@ -201,7 +243,12 @@ class _Found:
 
 
 def import_calls(
-    paths: Sequence[str | Path], *, annotator: str, time: str, fov: str | None = None, channel: str | None = None
+    paths: Sequence[str | Path],
+    *,
+    annotator: str,
+    time: str,
+    fov: str | None = None,
+    channel: str | None = None,
 ) -> Imported:
     """Read calls from GeoJSON files that QuPath saved from what `export_calls` wrote.
 
@@ -212,12 +259,14 @@ def import_calls(
     annotator, time
         Kept with every call.
     fov, channel
-        Of objects that do not say it themselves: QuPath before 0.5 keeps an object's name, the cell's id, and nothing more.
+        Of objects that do not say it themselves: QuPath before 0.5 keeps an object's name, the
+        cell's id, and nothing more.
 
     Raises
     ------
     InputError
-        Objects that do not say which cell they are, and classes that are no calls, all of them in one message.
+        Objects that do not say which cell they are, and classes that are no calls, all of them in
+        one message.
     """
     found = _Found()
     for path in paths:
@@ -225,36 +274,59 @@ def import_calls(
             _take(feature, {FOV: fov, CHANNEL: channel}, found, Path(path).name)
     problems = []
     if found.nameless:
-        problems.append(f"{len(found.nameless)} classified objects do not say which cell they are: {listed(found.nameless, 8)}")
+        problems.append(
+            f"{len(found.nameless)} classified objects do not say which cell they are:"
+            f" {listed(found.nameless, 8)}"
+        )
     if found.unknown:
-        problems.append(f"classes that are no calls: {listed(list(dict.fromkeys(found.unknown)), 12)}")
+        problems.append(
+            f"classes that are no calls: {listed(list(dict.fromkeys(found.unknown)), 12)}"
+        )
     if problems:
         raise InputError(
             "There are objects that cannot be read as calls.",
             expected=f"objects of `panimbus gold export` whose class is one of {', '.join(CALLS)}",
             got="\n             ".join(problems),
-            fix="files that QuPath before 0.5 saved need --fov and --channel" if found.nameless else None,
+            fix=(
+                "files that QuPath before 0.5 saved need --fov and --channel"
+                if found.nameless
+                else None
+            ),
         )
     if not found.rows:
-        raise InputError("No object has a classification: there are no calls.", got=f"{found.unclassified} objects without one")
+        raise InputError(
+            "No object has a classification: there are no calls.",
+            got=f"{found.unclassified} objects without one",
+        )
     frame = pd.DataFrame(found.rows).assign(**{ANNOTATOR: annotator, TIME: time})
     if DATASET in frame.columns:
         frame[DATASET] = frame[DATASET].fillna("")
     if WEIGHT in frame.columns and (without := int(frame[WEIGHT].isna().sum())):
-        logger.warning("sampling weights are dropped: %s of %s objects have none", f"{without:,}", f"{len(frame):,}")
+        logger.warning(
+            "sampling weights are dropped: %s of %s objects have none",
+            f"{without:,}",
+            f"{len(frame):,}",
+        )
         frame = frame.drop(columns=WEIGHT)
-    return Imported(check_calls(frame, source=listed([str(p) for p in paths], 3)), found.unclassified)
+    return Imported(
+        check_calls(frame, source=listed([str(p) for p in paths], 3)), found.unclassified
+    )
 
 
 def _features(path: Path) -> list[dict[str, Any]]:
     data = read_json(path, "a GeoJSON file exported from QuPath")
     features = data.get("features", [data]) if isinstance(data, dict) else data
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
-        raise ReadError(f"{path}: the JSON is not GeoJSON.", expected="a FeatureCollection or a list of features")
+        raise ReadError(
+            f"{path}: the JSON is not GeoJSON.",
+            expected="a FeatureCollection or a list of features",
+        )
     return features
 
 
-def _take(feature: Mapping[str, Any], default: Mapping[str, str | None], found: _Found, file: str) -> None:
+def _take(
+    feature: Mapping[str, Any], default: Mapping[str, str | None], found: _Found, file: str
+) -> None:
     properties = _mapping(feature.get("properties"))
     said = _class(properties.get("classification"))
     if not said:

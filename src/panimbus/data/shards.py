@@ -1,8 +1,8 @@
 """Planes of sharded Zarr arrays, one at a time and fast.
 
-The arrays are plain Zarr 3 (sharding codec, Blosc) that any reader opens. Reading a plane through zarr-python takes 3 to 6 ms of
-its event loop; here it is one positioned read of the shard and one call of Blosc (below 1 ms), without a thread, which also is
-safe in forked workers.
+The arrays are plain Zarr 3 (sharding codec, Blosc) that any reader opens. Reading a plane through
+zarr-python takes 3 to 6 ms of its event loop; here it is one positioned read of the shard and one
+call of Blosc (below 1 ms), without a thread, which also is safe in forked workers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ _EMPTY = np.uint64(2**64 - 1)
 _KEPT = 4096
 
 
-def write_planes(path: Path, shape: tuple[int, ...], dtype: str, planes_per_shard: int = PER_SHARD) -> Any:
-    """Create a sharded Zarr array (..., S, S) of which each plane is a chunk; assign to it shard by shard.
+def write_planes(
+    path: Path, shape: tuple[int, ...], dtype: str, planes_per_shard: int = PER_SHARD
+) -> Any:
+    """Create a sharded Zarr array (..., S, S) of which each plane is a chunk.
+
+    Assign to it shard by shard.
 
     Parameters
     ----------
@@ -73,20 +77,37 @@ class Planes:
             inner = sharding["configuration"]
             self.shape = tuple(int(n) for n in meta["shape"])
             self.dtype = np.dtype(str(meta["data_type"])).newbyteorder("<")
-            self._shard = tuple(int(n) for n in meta["chunk_grid"]["configuration"]["chunk_shape"])[:-2]
-            names = (sharding["name"], *(c["name"] for c in inner["codecs"]), inner["index_location"])
+            self._shard = tuple(int(n) for n in meta["chunk_grid"]["configuration"]["chunk_shape"])[
+                :-2
+            ]
+            names = (
+                sharding["name"],
+                *(c["name"] for c in inner["codecs"]),
+                inner["index_location"],
+            )
             if min(*self.shape, *self._shard) < 1 or len(self._shard) != len(self.shape) - 2:
-                raise ReadError(f"{path}: the array of the store has no such shape.", got=f"{self.shape} in {self._shard}")
+                raise ReadError(
+                    f"{path}: the array of the store has no such shape.",
+                    got=f"{self.shape} in {self._shard}",
+                )
         if names != ("sharding_indexed", "bytes", "blosc", "end"):
-            raise ReadError(f"{path}: the array is not one that panimbus wrote.", got=", ".join(names))
+            raise ReadError(
+                f"{path}: the array is not one that panimbus wrote.", got=", ".join(names)
+            )
         self._indices: OrderedDict[tuple[int, ...], Array] = OrderedDict()
 
     def read(self, *at: int) -> Array:
         """The plane at this position: (S, S)."""
-        if len(at) != len(self._shard) or any(not 0 <= i < n for i, n in zip(at, self.shape, strict=False)):
+        if len(at) != len(self._shard) or any(
+            not 0 <= i < n for i, n in zip(at, self.shape, strict=False)
+        ):
             raise IndexError(f"{at} is not in an array of shape {self.shape}")
         shard = tuple(i // n for i, n in zip(at, self._shard, strict=True))
-        inner = int(np.ravel_multi_index(tuple(i % n for i, n in zip(at, self._shard, strict=True)), self._shard))
+        inner = int(
+            np.ravel_multi_index(
+                tuple(i % n for i, n in zip(at, self._shard, strict=True)), self._shard
+            )
+        )
         path = self.path.joinpath("c", *(str(i) for i in shard), "0", "0")
         side = self.shape[-2:]
         try:
@@ -96,7 +117,9 @@ class Planes:
                     return np.zeros(side, self.dtype)
                 file.seek(start)
                 data = file.read(size)
-            plane = np.frombuffer(imagecodecs.blosc_decode(data, numthreads=1), self.dtype).reshape(side)
+            plane = np.frombuffer(imagecodecs.blosc_decode(data, numthreads=1), self.dtype).reshape(
+                side
+            )
         except FileNotFoundError:
             return np.zeros(side, self.dtype)  # a shard of zeros alone is not written
         except (OSError, ValueError, RuntimeError) as error:
@@ -108,7 +131,10 @@ class Planes:
         return plane
 
     def _index(self, shard: tuple[int, ...], file: Any) -> Array:
-        """Where each chunk of a shard lies: (k, 2) uint64 of offset and length; kept for the next read."""
+        """Where each chunk of a shard lies: (k, 2) uint64 of offset and length.
+
+        Kept for the next read.
+        """
         known = self._indices.get(shard)
         if known is None:
             count = math.prod(self._shard)

@@ -1,4 +1,7 @@
-"""Silver labels: from cell types, thresholds, ready tables or automatic gates; and how well they agree with the images."""
+"""Silver labels: from cell types, thresholds, ready tables or automatic gates.
+
+And how well they agree with the images.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,18 @@ def by_assignment(types: Sequence[str], matrix: Matrix) -> FloatArray:
         1, 0, or -1 = undefined.
     """
     row = {t: k for k, t in enumerate(matrix.types)}
-    table = np.concatenate([matrix.values, np.full((1, len(matrix.markers)), UNDEFINED, np.float32)])
-    return np.asarray(table[[row.get(t, -1) for t in types]], np.float32).reshape(len(types), len(matrix.markers))
+    table = np.concatenate(
+        [matrix.values, np.full((1, len(matrix.markers)), UNDEFINED, np.float32)]
+    )
+    return np.asarray(table[[row.get(t, -1) for t in types]], np.float32).reshape(
+        len(types), len(matrix.markers)
+    )
 
 
 def by_threshold(mean: FloatArray, low: float, high: float) -> FloatArray:
-    """Labels by mean intensity: negative up to ``low``, positive from ``high`` on, undefined between.
+    """Labels by mean intensity.
+
+    Negative up to ``low``, positive from ``high`` on, undefined between.
 
     Where both are equal a cell right on the threshold is positive.
 
@@ -64,8 +73,8 @@ def drop_contradictions(target: FloatArray, mean: FloatArray, *, negatives: bool
     mean : (n,) float32
         Mean intensity.
     negatives
-        Also the negative cells above the median of the positive ones, not only the positive cells below the 75th percentile of
-        the negative ones.
+        Also the negative cells above the median of the positive ones, not only the positive cells
+        below the 75th percentile of the negative ones.
 
     Examples
     --------
@@ -84,7 +93,8 @@ def drop_contradictions(target: FloatArray, mean: FloatArray, *, negatives: bool
 
 
 def auc(positive: Floats, negative: Floats, level: float = 0.95) -> tuple[float, float, float]:
-    """Probability that a positive value is above a negative one (ties count half), and its interval after DeLong et al. 1988.
+    """Probability that a positive value is above a negative one (ties count half), and its interval
+    after DeLong et al. 1988.
 
     Parameters
     ----------
@@ -108,12 +118,18 @@ def auc(positive: Floats, negative: Floats, level: float = 0.95) -> tuple[float,
     if not p or not q:
         return math.nan, math.nan, math.nan
     together = stats.rankdata(np.concatenate([positive, negative]))
-    above = (together[:p] - stats.rankdata(positive)) / q  # share of the negatives below each positive
-    below = 1 - (together[p:] - stats.rankdata(negative)) / p  # share of the positives above each negative
+    above = (
+        together[:p] - stats.rankdata(positive)
+    ) / q  # share of the negatives below each positive
+    below = (
+        1 - (together[p:] - stats.rankdata(negative)) / p
+    )  # share of the positives above each negative
     value = float(above.mean())
     if p < 2 or q < 2:
         return value, math.nan, math.nan
-    half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(float(above.var(ddof=1)) / p + float(below.var(ddof=1)) / q)
+    half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(
+        float(above.var(ddof=1)) / p + float(below.var(ddof=1)) / q
+    )
     return value, max(value - half, 0.0), min(value + half, 1.0)
 
 
@@ -128,7 +144,8 @@ class ExclusionRule:
     min_cells
         Least number of positive, and of negative, cells.
     min_signal
-        Least median of the positive cells' mean intensity, as a share of the normaliser: fainter is noise or autofluorescence.
+        Least median of the positive cells' mean intensity, as a share of the normaliser: fainter is
+        noise or autofluorescence.
     """
 
     min_auc: float = 0.7
@@ -150,14 +167,16 @@ class Agreement:
     auc, low, high
         Agreement of label and mean intensity over all FOVs, with a 95 % interval (`auc`).
     auc_within
-        The same within FOVs: the mean over the FOVs, weighted by their pairs of a positive and a negative cell. Differences
-        between FOVs (staining, tissue) do not count here.
+        The same within FOVs: the mean over the FOVs, weighted by their pairs of a positive and a
+        negative cell. Differences between FOVs (staining, tissue) do not count here.
     worst_fov
-        FOV of the lowest agreement among those with 5 cells of each class at least; empty if there is none.
+        FOV of the lowest agreement among those with 5 cells of each class at least; empty if there
+        is none.
     signal
         Median of the positive cells' mean intensity as a share of the normaliser.
     by_intensity
-        Labels are a function of the intensity (thresholds, gates): the agreement is 1 by construction and says nothing.
+        Labels are a function of the intensity (thresholds, gates): the agreement is 1 by
+        construction and says nothing.
     reasons
         Why the marker is proposed for exclusion; empty if it is not.
     contradictory
@@ -181,7 +200,11 @@ class Agreement:
 
 
 def agreement(
-    source: Source, rule: ExclusionRule | None = None, *, by_intensity: bool = False, known: Mapping[str, str] | None = None
+    source: Source,
+    rule: ExclusionRule | None = None,
+    *,
+    by_intensity: bool = False,
+    known: Mapping[str, str] | None = None,
 ) -> list[Agreement]:
     """Compare labels and intensities of every marker.
 
@@ -199,10 +222,19 @@ def agreement(
     list of Agreement
         In the order of the source's markers.
     """
-    return [_agree(source, k, rule or ExclusionRule(), by_intensity, (known or {}).get(m)) for k, m in enumerate(source.markers)]
+    return [
+        _agree(source, k, rule or ExclusionRule(), by_intensity, (known or {}).get(m))
+        for k, m in enumerate(source.markers)
+    ]
 
 
-def _agree(source: Source, k: int, rule: ExclusionRule, by_intensity: bool, known: str | None) -> Agreement:  # noqa: FBT001
+def _agree(
+    source: Source,
+    k: int,
+    rule: ExclusionRule,
+    by_intensity: bool,  # noqa: FBT001
+    known: str | None,
+) -> Agreement:
     marker = source.markers[k]
     column = source.scanned.channels.index(marker)
     fovs = source.scanned.fovs
@@ -213,27 +245,42 @@ def _agree(source: Source, k: int, rule: ExclusionRule, by_intensity: bool, know
     value, low, high = auc(mean[positive], mean[negative])
     within, worst = _within(targets, means, [f.fov.fov_id for f in fovs])
     blank = source.scanned.scale.blank(marker)
-    signal = math.nan if blank or not positive.any() else float(np.median(mean[positive])) / source.scanned.scale.value(marker)
+    signal = (
+        math.nan
+        if blank or not positive.any()
+        else float(np.median(mean[positive])) / source.scanned.scale.value(marker)
+    )
     p, q = int(positive.sum()), int(negative.sum())
     reasons = [known] if known else []
     if blank:
         reasons.append("the channel is blank")
     if not known:
         reasons += [
-            f"only {n:,} {name} cells (at least {rule.min_cells} are needed)" if n else f"no {name} cell"
+            (
+                f"only {n:,} {name} cells (at least {rule.min_cells} are needed)"
+                if n
+                else f"no {name} cell"
+            )
             for n, name in ((p, "positive"), (q, "negative"))
             if n < rule.min_cells
         ]
     if not by_intensity and value < rule.min_auc:
-        reasons.append(f"labels and intensity hardly agree: AUC {value:.2f} ({low:.2f} to {high:.2f}), below {rule.min_auc:g}")
+        reasons.append(
+            f"labels and intensity hardly agree: AUC {value:.2f} ({low:.2f} to {high:.2f}), below"
+            f" {rule.min_auc:g}"
+        )
     if signal < rule.min_signal:
-        reasons.append(f"positive cells are as faint as noise: {100 * signal:.2g} % of the normaliser")
+        reasons.append(
+            f"positive cells are as faint as noise: {100 * signal:.2g} % of the normaliser"
+        )
     share = p / (p + q) if p + q else math.nan
     numbers = (len(target), p + q, p, share, value, low, high, within, worst, signal)
     return Agreement(marker, *numbers, by_intensity, tuple(reasons))
 
 
-def _within(targets: Sequence[FloatArray], means: Sequence[Floats], names: Sequence[str]) -> tuple[float, str]:
+def _within(
+    targets: Sequence[FloatArray], means: Sequence[Floats], names: Sequence[str]
+) -> tuple[float, str]:
     """Mean AUC within FOVs, weighted by their pairs, and the FOV of the lowest."""
     total, pairs, worst = 0.0, 0.0, (math.inf, "")
     for target, mean, name in zip(targets, means, names, strict=True):

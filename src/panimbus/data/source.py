@@ -1,4 +1,7 @@
-"""A dataset in memory, ready to be labelled and stored: its FOVs, their cells and mean intensities, and the normaliser."""
+"""A dataset in memory, ready to be labelled and stored.
+
+Its FOVs, their cells and mean intensities, and the normaliser.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +134,8 @@ def scan_fovs(
     name
         Of the dataset.
     fovs
-        FOVs with pixel sizes. One without a label image counts for the normaliser with its pixels, and is not in the result.
+        FOVs with pixel sizes. One without a label image counts for the normaliser with its pixels,
+        and is not in the result.
     channels
         Which channels; all by default.
     mpp
@@ -142,7 +146,9 @@ def scan_fovs(
         Progress.
     """
     if not any(f.labels is not None for f in fovs):
-        raise InputError(f"Dataset {name!r} has no FOV with a label image.", got=listed([f.fov_id for f in fovs]))
+        raise InputError(
+            f"Dataset {name!r} has no FOV with a label image.", got=listed([f.fov_id for f in fovs])
+        )
     wanted = tuple(fovs[0].channels if channels is None else channels)
     counterstains = beside(wanted, fovs, [COUNTERSTAIN])
     pooled: dict[str, ChannelStats] = {}
@@ -158,5 +164,7 @@ def scan_fovs(
         for channel, one in stats.items():
             pooled[channel] = pooled.get(channel, ChannelStats()).merge(one)
     report("scan", fovs[-1].fov_id, len(fovs), len(fovs))
-    scale = ChannelScale.fit(pooled, percentile=percentile, over=over, fov_ids=[f.fov_id for f in fovs])
+    scale = ChannelScale.fit(
+        pooled, percentile=percentile, over=over, fov_ids=[f.fov_id for f in fovs]
+    )
     return Scanned(name, wanted, tuple(found), scale, mpp)

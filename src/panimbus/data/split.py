@@ -1,4 +1,7 @@
-"""Which FOVs train, which validate, which test: by patient where known, gold FOVs always test, the same for the same seed."""
+"""Which FOVs train, which validate, which test.
+
+By patient where known, gold FOVs always test, the same for the same seed.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,10 @@ def assign_splits(
 ) -> dict[str, str]:
     """Assign every FOV to train, val or test.
 
-    All FOVs of a group (a patient) go to one split. A group with a gold FOV is test; a FOV fixed by hand takes its group along.
-    The other groups are put in an order that depends on the seed and their names alone; test and val are filled from its start,
-    to the shares of the FOVs, and each takes at least one group while one is left for training.
+    All FOVs of a group (a patient) go to one split. A group with a gold FOV is test; a FOV fixed by
+    hand takes its group along. The other groups are put in an order that depends on the seed and
+    their names alone; test and val are filled from its start, to the shares of the FOVs, and each
+    takes at least one group while one is left for training.
 
     Parameters
     ----------
@@ -78,14 +82,27 @@ def _order(name: str, seed: int) -> str:
     return hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).hexdigest()
 
 
-def _check(fovs: Mapping[str, str], gold: Collection[str], fixed: Mapping[str, str], shares: Sequence[float]) -> None:
+def _check(
+    fovs: Mapping[str, str],
+    gold: Collection[str],
+    fixed: Mapping[str, str],
+    shares: Sequence[float],
+) -> None:
     if unknown := sorted({*gold, *fixed} - set(fovs)):
-        raise InputError("The splits name FOVs that the dataset does not have.", got=listed(unknown), available=list(fovs))
+        raise InputError(
+            "The splits name FOVs that the dataset does not have.",
+            got=listed(unknown),
+            available=list(fovs),
+        )
     if wrong := sorted({s for s in fixed.values() if s not in SPLITS}):
         raise InputError("A split has no such name.", got=listed(wrong), available=SPLITS)
     if len(shares) != 3 or min(shares) < 0 or not sum(shares) > 0:
         raise InputError(
-            "The shares of the splits are wrong.", expected="three shares of train, val, test", got=str(tuple(shares))
+            "The shares of the splits are wrong.",
+            expected="three shares of train, val, test",
+            got=str(tuple(shares)),
         )
     if lost := sorted(f for f in gold if fixed.get(f, "test") != "test"):
-        raise InputError("Gold FOVs are always test.", got=listed(lost), fix="leave them away from [splits]")
+        raise InputError(
+            "Gold FOVs are always test.", got=listed(lost), fix="leave them away from [splits]"
+        )

@@ -25,7 +25,21 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 VERSION = 2  # since 2 the statistics hold the likeness to the counterstain
 INFO, EXAMPLES = "store.json", "examples.csv"
-COLUMNS = ("dataset", "fov", "patient", "split", "marker", "tissue", "known", "positive", "tile", "y0", "x0", "folder", "plane")
+COLUMNS = (
+    "dataset",
+    "fov",
+    "patient",
+    "split",
+    "marker",
+    "tissue",
+    "known",
+    "positive",
+    "tile",
+    "y0",
+    "x0",
+    "folder",
+    "plane",
+)
 EXTRA = ("nuclear", "membrane")
 CEILING = 8.0
 _OPEN = 64
@@ -119,7 +133,8 @@ class Example:
     share : (k,) float32
         Share of the cell's pixels (at the store's resolution) that lie in this tile.
     stats
-        Statistics of the channel over the dataset, in units of the normaliser: ``q01`` .. ``q99``, ``outside``.
+        Statistics of the channel over the dataset, in units of the normaliser: ``q01`` .. ``q99``,
+        ``outside``.
     dataset, marker, fov
     """
 
@@ -143,9 +158,16 @@ class _FovFolder:
         try:
             self.image, self.index = Planes(path / "image"), Planes(path / "index")
             self.extra = Planes(path / "extra") if (path / "extra").exists() else None
-            load = {n: _load(path / f"{n}.npy") for n in ("cell_id", "target", "mean", "start", "cells", "share")}
+            load = {
+                n: _load(path / f"{n}.npy")
+                for n in ("cell_id", "target", "mean", "start", "cells", "share")
+            }
         except (OSError, ValueError) as error:
-            raise ReadError(f"{path}: a FOV of the store cannot be read.", got=str(error), fix="build the store again") from error
+            raise ReadError(
+                f"{path}: a FOV of the store cannot be read.",
+                got=str(error),
+                fix="build the store again",
+            ) from error
         self.cell_id, self.target, self.mean = load["cell_id"], load["target"], load["mean"]
         self.start, self.cells, self.share = load["start"], load["cells"], load["share"]
 
@@ -164,13 +186,20 @@ class Store:
         Dataset -> its normalisers and statistics.
     """
 
-    def __init__(self, path: Path, info: StoreInfo, examples: pd.DataFrame, scales: dict[str, ChannelScale]) -> None:
+    def __init__(
+        self, path: Path, info: StoreInfo, examples: pd.DataFrame, scales: dict[str, ChannelScale]
+    ) -> None:
         self.path, self.info, self.examples, self.scales = path, info, examples, scales
         self._folders: OrderedDict[str, _FovFolder] = OrderedDict()
         columns = ("folder", "dataset", "fov", "marker", "tile", "plane")
-        self._rows: list[tuple[Any, ...]] = list(zip(*(examples[c].tolist() for c in columns), strict=True))
+        self._rows: list[tuple[Any, ...]] = list(
+            zip(*(examples[c].tolist() for c in columns), strict=True)
+        )
         self._stats = {
-            (d.name, m): _stats(scales[d.name], m) for d in info.datasets for m in d.markers if not scales[d.name].blank(m)
+            (d.name, m): _stats(scales[d.name], m)
+            for d in info.datasets
+            for m in d.markers
+            if not scales[d.name].blank(m)
         }
 
     @classmethod
@@ -189,7 +218,11 @@ class Store:
             raise InputError(
                 f"{folder} is not a store of training examples, or one that was not finished.",
                 expected=f"a folder with {INFO}, as `panimbus build` writes it",
-                got="no such folder" if not folder.exists() else "a file" if folder.is_file() else f"no {INFO} in it",
+                got="no such folder"
+                if not folder.exists()
+                else "a file"
+                if folder.is_file()
+                else f"no {INFO} in it",
                 fix="run `panimbus build` (again: it goes on where it was interrupted)",
             )
         with guarded(folder, "the store's tables cannot be read.", fix="build it again"):
@@ -206,7 +239,9 @@ class Store:
             info = validated(StoreInfo, data["info"], about, fix="build it again")
             scales = {name: ChannelScale.from_dict(scale) for name, scale in data["scales"].items()}
             _check_scales(folder, info, scales)
-            names = dict.fromkeys(("dataset", "fov", "patient", "split", "marker", "tissue", "folder"), str)
+            names = dict.fromkeys(
+                ("dataset", "fov", "patient", "split", "marker", "tissue", "folder"), str
+            )
             examples = pd.read_csv(folder / EXAMPLES, dtype=names, keep_default_na=False)
             _check_examples(folder, info, examples)
         if len(examples) != data.get("rows") or tuple(examples.columns) != COLUMNS:
@@ -259,7 +294,8 @@ class Store:
         split
             ``train``, ``val`` or ``test``.
         leave_out
-            A dataset all of whose rows are ``test``, and the only ones that are (leave one dataset out).
+            A dataset all of whose rows are ``test``, and the only ones that are (leave one dataset
+            out).
         """
         if split not in SPLITS:
             raise InputError("A split has no such name.", got=split, available=SPLITS)
@@ -267,7 +303,9 @@ class Store:
         if leave_out is None:
             return np.flatnonzero(mine & (self.examples["split"] == split).to_numpy())
         if leave_out not in (names := [d.name for d in self.info.datasets]):
-            raise InputError("The store has no such dataset to leave out.", got=leave_out, available=names)
+            raise InputError(
+                "The store has no such dataset to leave out.", got=leave_out, available=names
+            )
         out = (self.examples["dataset"] == leave_out).to_numpy()
         if split == "test":
             return np.flatnonzero(mine & out)
@@ -286,8 +324,13 @@ class Store:
 def _check_scales(folder: Path, info: StoreInfo, scales: dict[str, ChannelScale]) -> None:
     """Every marker of every dataset has a normaliser."""
     for one in info.datasets:
-        if lost := [m for m in one.markers if one.name not in scales or m not in scales[one.name].normaliser]:
-            raise InputError(f"{folder}: {INFO} has no normaliser of {one.name}'s {lost[0]}.", fix="build it again")
+        if lost := [
+            m for m in one.markers if one.name not in scales or m not in scales[one.name].normaliser
+        ]:
+            raise InputError(
+                f"{folder}: {INFO} has no normaliser of {one.name}'s {lost[0]}.",
+                fix="build it again",
+            )
 
 
 def _check_examples(folder: Path, info: StoreInfo, examples: pd.DataFrame) -> None:
@@ -295,12 +338,20 @@ def _check_examples(folder: Path, info: StoreInfo, examples: pd.DataFrame) -> No
     markers = {(one.name, marker) for one in info.datasets for marker in one.markers}
     if lost := set(zip(examples["dataset"], examples["marker"], strict=True)) - markers:
         raise InputError(
-            f"{folder}: {EXAMPLES} has markers that {INFO} does not have.", got=" ".join(min(lost)), fix="build it again"
+            f"{folder}: {EXAMPLES} has markers that {INFO} does not have.",
+            got=" ".join(min(lost)),
+            fix="build it again",
         )
     if outside := [name for name in examples["folder"].unique() if name_problem(name) is not None]:
-        raise InputError(f"{folder}: {EXAMPLES} names a folder outside the store.", got=outside[0], fix="build it again")
+        raise InputError(
+            f"{folder}: {EXAMPLES} names a folder outside the store.",
+            got=outside[0],
+            fix="build it again",
+        )
     if (examples[["tile", "plane"]].to_numpy() < 0).any():
-        raise InputError(f"{folder}: {EXAMPLES} has negative numbers of tiles or planes.", fix="build it again")
+        raise InputError(
+            f"{folder}: {EXAMPLES} has negative numbers of tiles or planes.", fix="build it again"
+        )
 
 
 def _load(path: Path) -> npt.NDArray[Any]:
@@ -312,7 +363,10 @@ def _load(path: Path) -> npt.NDArray[Any]:
 
 
 def _widened(plane: npt.NDArray[np.float16]) -> FloatArray:
-    """float16 to float32 by a table: ten times as fast as ``astype`` where the processor has no instruction for it."""
+    """float16 to float32 by a table.
+
+    Ten times as fast as ``astype`` where the processor has no instruction for it.
+    """
     return _WIDE.take(plane.view(np.uint16), mode="wrap")
 
 

@@ -1,4 +1,7 @@
-"""Tables that users bring: cells, cell types, labels, thresholds and assignment matrices, read and checked."""
+"""Tables that users bring.
+
+Cells, cell types, labels, thresholds and assignment matrices, read and checked.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,17 @@ def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column
     for given in [paths] if isinstance(paths, str) else paths:
         files = sorted(root.glob(given)) if "*" in given else [below(root, given)]
         if not files:
-            raise ReadError(f"{root / given}: no file matches.", expected="a table (CSV, TSV or Parquet)")
+            raise ReadError(
+                f"{root / given}: no file matches.", expected="a table (CSV, TSV or Parquet)"
+            )
         frames += [read_table(path, columns, rest="any") for path in files]
     names = list(frames[0].columns)
     if any(list(f.columns) != names for f in frames):
-        raise InputError("The tables that belong together have different columns.", got=str(paths), expected=listed(names))
+        raise InputError(
+            "The tables that belong together have different columns.",
+            got=str(paths),
+            expected=listed(names),
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -66,17 +75,28 @@ class Matrix:
 
 
 def read_matrix(path: Path) -> Matrix:
-    """Read an assignment matrix: the first column names the cell type, each other column is a marker.
+    """Read an assignment matrix.
 
-    A cell says positive (``+``, ``pos``, ``1``), negative (``-``, ``neg``, ``0``) or undefined (``?`` or nothing).
+    The first column names the cell type, each other column is a marker.
+
+    A cell says positive (``+``, ``pos``, ``1``), negative (``-``, ``neg``, ``0``) or undefined
+    (``?`` or nothing).
     """
     frame = read_table(path, expected="an assignment matrix (CSV)", first="cell type")
     if frame.shape[1] < 2 or not len(frame):
-        raise InputError(f"{path}: the assignment matrix is empty.", expected="a column of cell types and one column a marker")
+        raise InputError(
+            f"{path}: the assignment matrix is empty.",
+            expected="a column of cell types and one column a marker",
+        )
     types, markers = list(frame.iloc[:, 0]), [str(c) for c in frame.columns[1:]]
     words = frame.iloc[:, 1:].map(str.lower)
     problems = [f"cell type {t!r} twice" for t in sorted({t for t in types if types.count(t) > 1})]
-    wrong = [(t, m, words.iat[i, k]) for i, t in enumerate(types) for k, m in enumerate(markers) if words.iat[i, k] not in _VALUE]
+    wrong = [
+        (t, m, words.iat[i, k])
+        for i, t in enumerate(types)
+        for k, m in enumerate(markers)
+        if words.iat[i, k] not in _VALUE
+    ]
     problems += [f"{t}, {m}: {word!r}" for t, m, word in wrong]
     if problems:
         raise InputError(
@@ -88,8 +108,12 @@ def read_matrix(path: Path) -> Matrix:
     return Matrix(tuple(types), tuple(markers), values)
 
 
-def read_thresholds(given: str | Mapping[str, float | tuple[float, float]], folder: Path) -> dict[str, tuple[float, float]]:
-    """Channel -> (low, high) from a mapping, or from a CSV with the columns channel and threshold, or channel, low, high."""
+def read_thresholds(
+    given: str | Mapping[str, float | tuple[float, float]], folder: Path
+) -> dict[str, tuple[float, float]]:
+    """Channel -> (low, high) from a mapping, or from a CSV with the columns channel and threshold,
+    or channel, low, high.
+    """
     if isinstance(given, str):
         limits = [Column(name, "number", required=False) for name in ("threshold", "low", "high")]
         frame = read_table(folder / given, [Column("channel", aliases=("marker",)), *limits])
@@ -105,20 +129,33 @@ def read_thresholds(given: str | Mapping[str, float | tuple[float, float]], fold
             raise InputError(f"{folder / given}: channels have two thresholds.", got=listed(twice))
         if (frame["channel"] == "").any():
             raise InputError(f"{folder / given}: there are thresholds without a channel.")
-        out = {str(c): (float(a), float(b)) for c, a, b in zip(frame["channel"], frame["low"], frame["high"], strict=True)}
+        out = {
+            str(c): (float(a), float(b))
+            for c, a, b in zip(frame["channel"], frame["low"], frame["high"], strict=True)
+        }
     else:
-        out = {c: (float(v), float(v)) if isinstance(v, (int, float)) else (float(v[0]), float(v[1])) for c, v in given.items()}
-    if wrong := [c for c, (a, b) in out.items() if not (np.isfinite(a) and np.isfinite(b) and a <= b)]:
+        out = {
+            c: (float(v), float(v)) if isinstance(v, (int, float)) else (float(v[0]), float(v[1]))
+            for c, v in given.items()
+        }
+    if wrong := [
+        c for c, (a, b) in out.items() if not (np.isfinite(a) and np.isfinite(b) and a <= b)
+    ]:
         raise InputError("Thresholds are not numbers, or low is above high.", got=listed(wrong))
     return out
 
 
 def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str]) -> pd.DataFrame:
-    """Labels in long form: the columns fov, cell_id, channel, label (float, NaN = undefined), from a long or a wide table."""
+    """Labels in long form.
+
+    The columns fov, cell_id, channel, label (float, NaN = undefined), from a long or a wide table.
+    """
     missing = [c for c in (fov, cell) if c not in frame.columns]
     if missing:
         raise InputError(
-            "The table of labels lacks columns.", got=f"no {listed(missing)}", available=[str(c) for c in frame.columns]
+            "The table of labels lacks columns.",
+            got=f"no {listed(missing)}",
+            available=[str(c) for c in frame.columns],
         )
     if {"channel", "label"} <= set(frame.columns):
         out = frame[[fov, cell, "channel", "label"]]
@@ -126,22 +163,34 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
         wide = [c for c in frame.columns if c not in (fov, cell)]
         if unknown := [str(c) for c in wide if c not in channels]:
             raise InputError(
-                "The table of labels names channels that the images do not have.", got=listed(unknown), available=channels
+                "The table of labels names channels that the images do not have.",
+                got=listed(unknown),
+                available=channels,
             )
         out = frame.melt([fov, cell], wide, "channel", "label")
     out = out.set_axis(["fov", "cell_id", "channel", "label"], axis=1)
     if unknown := sorted(set(out["channel"].astype(str)) - set(channels)):
         raise InputError(
-            "The table of labels names channels that the images do not have.", got=listed(unknown), available=channels
+            "The table of labels names channels that the images do not have.",
+            got=listed(unknown),
+            available=channels,
         )
     values = pd.to_numeric(out["label"], errors="coerce")
-    given = ~out["label"].astype(object).where(out["label"].notna(), "").astype(str).str.strip().isin(NOTHING)
+    given = ~out["label"].astype(object).where(out["label"].notna(), "").astype(
+        str
+    ).str.strip().isin(NOTHING)
     bad = given & (values.isna() | (values < 0) | (values > 1))
     if bad.any():
         shown = out[bad].head(5).to_dict("records")
-        raise InputError(f"{int(bad.sum()):,} labels are no label.", expected="0 .. 1, or nothing for undefined", got=str(shown))
+        raise InputError(
+            f"{int(bad.sum()):,} labels are no label.",
+            expected="0 .. 1, or nothing for undefined",
+            got=str(shown),
+        )
     ids = cell_ids(out["cell_id"], "The table of labels")
-    out = out.assign(fov=out["fov"].astype(str), cell_id=ids, channel=out["channel"].astype(str), label=values)
+    out = out.assign(
+        fov=out["fov"].astype(str), cell_id=ids, channel=out["channel"].astype(str), label=values
+    )
     twice = out.duplicated(["fov", "cell_id", "channel"])
     if twice.any():
         first = out[twice].iloc[0]

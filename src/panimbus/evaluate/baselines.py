@@ -1,4 +1,7 @@
-"""What the scores are compared with: thresholds on the cells' mean intensity ("integrated expression")."""
+"""What the scores are compared with.
+
+Thresholds on the cells' mean intensity ("integrated expression").
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,26 @@ _FLOOR = 0.01
 _VARIANCE = 1e-4
 
 
-def mixture_posterior(values: Array, normaliser: float, *, iterations: int = 200, tolerance: float = 1e-6) -> Array:
-    """Probability that a cell belongs to the brighter of two Gaussians on the logarithm of the mean intensity.
+def mixture_posterior(
+    values: Array, normaliser: float, *, iterations: int = 200, tolerance: float = 1e-6
+) -> Array:
+    """Probability that a cell belongs to the brighter of two Gaussians on the logarithm of the mean
+    intensity.
 
-    A wide Gaussian wins on both sides of a narrow one; here the probability does not turn back below the dimmer mean or above
-    the brighter one, so it is a threshold on the intensity, as people use it.
+    A wide Gaussian wins on both sides of a narrow one; here the probability does not turn back
+    below the dimmer mean or above the brighter one, so it is a threshold on the intensity, as
+    people use it.
 
     Parameters
     ----------
     values : (n,) number
         Mean intensity of each cell of one FOV in one channel.
     normaliser
-        The intensity that becomes 1.0; a hundredth of it is added before the logarithm, so that cells without signal have one.
+        The intensity that becomes 1.0; a hundredth of it is added before the logarithm, so that
+        cells without signal have one.
     iterations, tolerance
-        Of the expectation-maximisation, which starts from Otsu's split and ends when the mean log-likelihood stands still.
+        Of the expectation-maximisation, which starts from Otsu's split and ends when the mean
+        log-likelihood stands still.
 
     Returns
     -------
@@ -63,7 +72,10 @@ def mixture_posterior(values: Array, normaliser: float, *, iterations: int = 200
 
 
 def _step(x: Array, share: Array) -> tuple[Array, float, Array]:
-    """One step of expectation-maximisation: shares (2, n) in, shares, mean log-likelihood and means (2,) out."""
+    """One step of expectation-maximisation.
+
+    Shares (2, n) in, shares, mean log-likelihood and means (2,) out.
+    """
     weight = share.sum(1) + 10 * np.finfo(np.float64).eps
     means = (share @ x) / weight
     variance = (share * (x - means[:, None]) ** 2).sum(1) / weight + _VARIANCE

@@ -1,8 +1,11 @@
-"""Bootstrap of weighted, stratified calls: what would have come out with other cells of the same strata.
+"""Bootstrap of weighted, stratified calls.
 
-Cells are often drawn by stratum (so many dim ones, so many bright ones) and carry the weight of their stratum. Each draw takes
-n - 1 cells of a stratum of n, with replacement, and scales their weight by n / (n - 1) (Rao and Wu, 1988), so that the strata
-keep their share and the variance is not too small. Only the counts of equal cells matter, so a draw is a multinomial number.
+What would have come out with other cells of the same strata.
+
+Cells are often drawn by stratum (so many dim ones, so many bright ones) and carry the weight of
+their stratum. Each draw takes n - 1 cells of a stratum of n, with replacement, and scales their
+weight by n / (n - 1) (Rao and Wu, 1988), so that the strata keep their share and the variance is
+not too small. Only the counts of equal cells matter, so a draw is a multinomial number.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ _CHUNK = 4_000_000
 
 
 def outcomes(called: Array, truth: Array) -> npt.NDArray[np.int8]:
-    """What became of each call: 0 true positive, 1 false positive, 2 false negative, 3 true negative, 4 not judged.
+    """What became of each call.
+
+    0 true positive, 1 false positive, 2 false negative, 3 true negative, 4 not judged.
 
     Parameters
     ----------
@@ -43,8 +48,8 @@ def outcomes(called: Array, truth: Array) -> npt.NDArray[np.int8]:
 def strata(weights: Array) -> npt.NDArray[np.intp]:
     """Strata of one marker's calls: cells of equal weight were drawn together.
 
-    A stratum of one cell joins the one with the next higher weight. Where weights hardly repeat (more than a third as many
-    weights as cells) they say nothing of strata, and all cells are one.
+    A stratum of one cell joins the one with the next higher weight. Where weights hardly repeat
+    (more than a third as many weights as cells) they say nothing of strata, and all cells are one.
 
     Examples
     --------
@@ -52,7 +57,9 @@ def strata(weights: Array) -> npt.NDArray[np.intp]:
     >>> strata(np.array([2.0, 8.0, 2.0, 8.0, 2.0, 8.0, 2.0]))
     array([0, 1, 0, 1, 0, 1, 0])
     """
-    values, at, count = np.unique(np.asarray(weights, np.float64), return_inverse=True, return_counts=True)
+    values, at, count = np.unique(
+        np.asarray(weights, np.float64), return_inverse=True, return_counts=True
+    )
     if len(values) * 3 > len(at):
         return np.zeros(len(at), np.intp)
     group = np.arange(len(values))
@@ -65,14 +72,20 @@ def strata(weights: Array) -> npt.NDArray[np.intp]:
 
 
 def bootstrap_confusion(
-    codes: npt.NDArray[np.int8], weights: Array, groups: Array, *, draws: int = 1000, seed: int | list[int] = 0
+    codes: npt.NDArray[np.int8],
+    weights: Array,
+    groups: Array,
+    *,
+    draws: int = 1000,
+    seed: int | list[int] = 0,
 ) -> npt.NDArray[np.float64]:
     """Weight of true positives, false positives, false negatives and true negatives in each draw.
 
     Parameters
     ----------
     codes : (n, M) int8
-        `outcomes` of M methods on the same cells: the draws are of cells, so differences between methods are paired.
+        `outcomes` of M methods on the same cells: the draws are of cells, so differences between
+        methods are paired.
     weights : (n,) number
     groups : (n,) integer
         Stratum of each cell.
@@ -84,7 +97,10 @@ def bootstrap_confusion(
     (draws, M, 4) float64
     """
     if codes.ndim != 2 or len(codes) != len(weights) or len(codes) != len(groups):
-        raise InputError("Outcomes, weights and strata are not aligned.", got=f"{codes.shape}, {len(weights)}, {len(groups)}")
+        raise InputError(
+            "Outcomes, weights and strata are not aligned.",
+            got=f"{codes.shape}, {len(weights)}, {len(groups)}",
+        )
     rng = np.random.default_rng(seed)
     methods = codes.shape[1]
     out = np.zeros((draws, methods, 4))
@@ -95,15 +111,22 @@ def bootstrap_confusion(
         take, scale = (n - 1, n / (n - 1)) if n > 1 else (1, 1.0)
         step = max(1, _CHUNK // len(kinds))
         for start in range(0, draws, step):
-            drawn = rng.multinomial(take, count / n, size=min(step, draws - start)) * (kinds[:, 0] * scale)
+            drawn = rng.multinomial(take, count / n, size=min(step, draws - start)) * (
+                kinds[:, 0] * scale
+            )
             for m in range(methods):
                 for outcome in range(4):
-                    out[start : start + step, m, outcome] += drawn[:, kinds[:, m + 1] == outcome].sum(1)
+                    out[start : start + step, m, outcome] += drawn[
+                        :, kinds[:, m + 1] == outcome
+                    ].sum(1)
     return out
 
 
 def f1_of(table: Array, judged: Array | bool = True) -> npt.NDArray[np.float64]:  # noqa: FBT001, FBT002 (an array of them)
-    """F1 of (..., 4) confusion weights; 1 where nothing is positive and nothing is called so, NaN where nothing was judged."""
+    """F1 of (..., 4) confusion weights.
+
+    1 where nothing is positive and nothing is called so, NaN where nothing was judged.
+    """
     tp, fp, fn = (table[..., k] for k in (TP, FP, FN))
     whole = 2 * tp + fp + fn
     f1 = np.where(whole > 0, 2 * tp / np.where(whole > 0, whole, 1), 1.0)

@@ -31,7 +31,8 @@ class Calibration:
         Share of all weight; sums to 1.
     cells : (b,) int64
     error
-        Expected calibration error: the mean of |score - positive|, weighted by ``weight``; NaN without cells.
+        Expected calibration error: the mean of |score - positive|, weighted by ``weight``; NaN
+        without cells.
     brier
         Mean squared difference of score and truth; NaN without cells.
     """
@@ -48,7 +49,9 @@ class Calibration:
     brier: float
 
 
-def calibration(scores: Array, truth: Array, weights: Array | None = None, *, bins: int = 10) -> Calibration:
+def calibration(
+    scores: Array, truth: Array, weights: Array | None = None, *, bins: int = 10
+) -> Calibration:
     """Compare scores with the share of positive cells.
 
     Parameters
@@ -68,7 +71,10 @@ def calibration(scores: Array, truth: Array, weights: Array | None = None, *, bi
     scores, truth = np.asarray(scores, np.float64), np.asarray(truth)
     w = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     if scores.shape != truth.shape or scores.shape != w.shape:
-        raise InputError("Scores, truth and weights are not aligned.", got=f"{scores.shape}, {truth.shape}, {w.shape}")
+        raise InputError(
+            "Scores, truth and weights are not aligned.",
+            got=f"{scores.shape}, {truth.shape}, {w.shape}",
+        )
     known = np.isin(truth, (0, 1))
     scores, truth, w = scores[known], truth[known], w[known]
     if ((scores < 0) | (scores > 1) | np.isnan(scores)).any():
@@ -97,4 +103,6 @@ def _wilson(share: Array, n: Array) -> tuple[Array, Array]:
     z = 1.959964
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return np.minimum(np.maximum(middle - half, 0), share), np.maximum(np.minimum(middle + half, 1), share)
+    return np.minimum(np.maximum(middle - half, 0), share), np.maximum(
+        np.minimum(middle + half, 1), share
+    )

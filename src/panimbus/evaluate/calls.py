@@ -1,4 +1,7 @@
-"""Tables of calls (a cell is positive or negative for a marker), and what else a CSV says of cells: silver labels, types."""
+"""Tables of calls (a cell is positive or negative for a marker), and what else a CSV says of cells.
+
+Silver labels, types.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,14 @@ def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
     path
         As `panimbus.data.gold.read_calls` reads it.
     likely
-        Whether "likely positive" counts as positive and "likely negative" as negative; otherwise they are left out.
+        Whether "likely positive" counts as positive and "likely negative" as negative; otherwise
+        they are left out.
 
     Returns
     -------
     DataFrame
-        dataset ("" if not given), fov, channel : str; cell_id : int64; call : str; truth : int8 (1, 0, -1 = left out);
-        weight : float64.
+        dataset ("" if not given), fov, channel : str; cell_id : int64; call : str; truth : int8 (1,
+        0, -1 = left out); weight : float64.
 
     Raises
     ------
@@ -74,7 +78,11 @@ def check_calls(frame: pd.DataFrame, source: str = "calls", *, likely: bool = Tr
     return out
 
 
-def check_overlap(calls: pd.DataFrame, cells: Mapping[str, npt.NDArray[Any]], channels: Mapping[str, Sequence[str]]) -> list[str]:
+def check_overlap(
+    calls: pd.DataFrame,
+    cells: Mapping[str, npt.NDArray[Any]],
+    channels: Mapping[str, Sequence[str]],
+) -> list[str]:
     """What the calls name that is not there, one sentence each.
 
     Parameters
@@ -90,21 +98,24 @@ def check_overlap(calls: pd.DataFrame, cells: Mapping[str, npt.NDArray[Any]], ch
     if lost := sorted(set(calls["fov"]) - set(cells)):
         known = listed(list(cells), _SHOWN)
         problems.append(
-            f"{_rows(calls['fov'].isin(lost))} of FOVs that are not there: {listed(lost, _SHOWN)} (there are: {known})"
+            f"{_rows(calls['fov'].isin(lost))} of FOVs that are not there: {listed(lost, _SHOWN)}"
+            f" (there are: {known})"
         )
     for fov, rows in calls[calls["fov"].isin(list(cells))].groupby("fov", sort=False):
         panel = channels[str(fov)]
         if lost := sorted(set(rows["channel"]) - set(panel)):
             count = _rows(rows["channel"].isin(lost))
             problems.append(
-                f"FOV {fov!r}: {count} of channels it does not have: {listed(lost, _SHOWN)} (it has: {listed(panel)})"
+                f"FOV {fov!r}: {count} of channels it does not have: {listed(lost, _SHOWN)} (it"
+                f" has: {listed(panel)})"
             )
         absent = ~rows["cell_id"].isin(cells[str(fov)])
         if absent.any():
             ids = sorted(set(rows["cell_id"][absent].tolist()))
             hint = gold.off_by_one(rows["cell_id"].to_numpy(), cells[str(fov)])
             problems.append(
-                f"FOV {fov!r}: {_rows(absent)} of cells it does not have: {listed([str(i) for i in ids], _SHOWN)}{hint}"
+                f"FOV {fov!r}: {_rows(absent)} of cells it does not have:"
+                f" {listed([str(i) for i in ids], _SHOWN)}{hint}"
             )
     return problems
 
@@ -115,20 +126,26 @@ def raise_overlap(problems: Sequence[str], what: str) -> None:
         raise InputError(
             f"The calls do not fit {what}.",
             got="\n             ".join(problems),
-            fix="calls must name FOVs, channels and cell ids exactly as the images, panels and label images do",
+            fix=(
+                "calls must name FOVs, channels and cell ids exactly as the images, panels and"
+                " label images do"
+            ),
         )
 
 
-def read_silver(path: str | Path, *, columns: Mapping[str, str] | None = None, fov: str | None = None) -> pd.DataFrame:
+def read_silver(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, fov: str | None = None
+) -> pd.DataFrame:
     """Read silver labels.
 
     Parameters
     ----------
     path
-        CSV in long form (``fov, cell_id, channel, label``) or wide (``fov, cell_id`` and a column a marker); a label is 0..1, or
-        empty where it is undefined.
+        CSV in long form (``fov, cell_id, channel, label``) or wide (``fov, cell_id`` and a column a
+        marker); a label is 0..1, or empty where it is undefined.
     columns
-        Marker -> column, for a wide table whose columns have other names; the other columns are not looked at.
+        Marker -> column, for a wide table whose columns have other names; the other columns are not
+        looked at.
     fov
         Name of the FOV of all rows, for a table without that column.
 
@@ -137,27 +154,51 @@ def read_silver(path: str | Path, *, columns: Mapping[str, str] | None = None, f
     DataFrame
         fov, channel : str; cell_id : int64; label : float64 (NaN = undefined).
     """
-    frame = _of_cells(path, fov, Column("cell_id", "id", ("cell", "cellid", "cell label", "object", "object number", "label")))
+    frame = _of_cells(
+        path,
+        fov,
+        Column(
+            "cell_id", "id", ("cell", "cellid", "cell label", "object", "object number", "label")
+        ),
+    )
     if "channel" in frame and "label" in frame:
         values, _ = to_numbers(frame, ["label"], path)
         out = frame[["fov", "cell_id", "channel"]].assign(label=values["label"])
     else:
-        markers = dict(columns) if columns else {c: c for c in frame.columns if c not in {"fov", "cell_id", "dataset"}}
+        markers = (
+            dict(columns)
+            if columns
+            else {c: c for c in frame.columns if c not in {"fov", "cell_id", "dataset"}}
+        )
         if lost := [c for c in markers.values() if c not in frame]:
-            raise InputError(f"{path}: columns are missing: {', '.join(lost)}.", available=list(frame.columns))
+            raise InputError(
+                f"{path}: columns are missing: {', '.join(lost)}.", available=list(frame.columns)
+            )
         values, _ = to_numbers(frame, dict.fromkeys(markers.values()), path)
         wide = frame[["fov", "cell_id"]].assign(**{m: values[c] for m, c in markers.items()})
         out = wide.melt(id_vars=["fov", "cell_id"], var_name="channel", value_name="label")
     bad = (out["label"] < 0) | (out["label"] > 1)
     twice = out.duplicated(["fov", "cell_id", "channel"])
     if bad.any() or twice.any():
-        got = [f"{int(bad.sum()):,} labels are neither 0 to 1 nor empty: {_some(out['label'][bad])}"] if bad.any() else []
-        got += [f"{int(twice.sum()):,} labels are there more than once: {_cells(out[twice])}"] if twice.any() else []
-        raise InputError(f"{path}: the silver labels cannot be used.", got="\n             ".join(got))
+        got = (
+            [f"{int(bad.sum()):,} labels are neither 0 to 1 nor empty: {_some(out['label'][bad])}"]
+            if bad.any()
+            else []
+        )
+        got += (
+            [f"{int(twice.sum()):,} labels are there more than once: {_cells(out[twice])}"]
+            if twice.any()
+            else []
+        )
+        raise InputError(
+            f"{path}: the silver labels cannot be used.", got="\n             ".join(got)
+        )
     return out.astype({"label": np.float64}).reset_index(drop=True)
 
 
-def read_cell_types(path: str | Path, *, column: str = "cell_type", fov: str | None = None) -> pd.DataFrame:
+def read_cell_types(
+    path: str | Path, *, column: str = "cell_type", fov: str | None = None
+) -> pd.DataFrame:
     """Read the cells' types from a CSV with ``fov``, ``cell_id`` and ``column``; empty is unknown.
 
     Returns
@@ -169,7 +210,10 @@ def read_cell_types(path: str | Path, *, column: str = "cell_type", fov: str | N
     frame = _of_cells(path, fov, cell_column(), Column(column, aliases=others))
     out = frame[["fov", "cell_id"]].assign(cell_type=frame[column]).reset_index(drop=True)
     if (twice := out.duplicated(["fov", "cell_id"])).any():
-        raise InputError(f"{path}: {int(twice.sum()):,} cells are there more than once.", got=_some(out["cell_id"][twice]))
+        raise InputError(
+            f"{path}: {int(twice.sum()):,} cells are there more than once.",
+            got=_some(out["cell_id"][twice]),
+        )
     return out
 
 
@@ -191,7 +235,11 @@ def _some(values: Any) -> str:
 def _cells(rows: pd.DataFrame) -> str:
     names = [f"{r.fov}:{r.cell_id:g} {r.channel}" for r in rows.head(_SHOWN + 1).itertuples()]
     extra = len(rows) - len(names)
-    return listed(names, _SHOWN) if extra <= 0 else f"{', '.join(names[:_SHOWN])}, ... and {len(rows) - _SHOWN:,} more"
+    return (
+        listed(names, _SHOWN)
+        if extra <= 0
+        else f"{', '.join(names[:_SHOWN])}, ... and {len(rows) - _SHOWN:,} more"
+    )
 
 
 def _rows(mask: Any) -> str:

@@ -1,4 +1,7 @@
-"""Several evaluations of the same calls side by side: models, ablations, one dataset left out of the training at a time."""
+"""Several evaluations of the same calls side by side.
+
+Models, ablations, one dataset left out of the training at a time.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ class Comparison:
     names
         The columns; the first is what the others are compared with.
     means
-        One row a dataset (and the mean over them) and column: F1, its interval, and ``gain``: F1 less the first column's, with
-        the interval of the difference on the same cells.
+        One row a dataset (and the mean over them) and column: F1, its interval, and ``gain``: F1
+        less the first column's, with the interval of the difference on the same cells.
     markers
         One row a marker, one column a name: F1.
     notes
@@ -47,9 +50,9 @@ def compare(columns: Mapping[str, Sequence[Path]]) -> Comparison:
     Parameters
     ----------
     columns
-        Name -> folders that `panimbus evaluate` wrote. Several folders of one name are put together and must be of different
-        datasets: with models that were trained without one dataset each, and evaluated on it, they are one leave-one-dataset-out
-        column.
+        Name -> folders that `panimbus evaluate` wrote. Several folders of one name are put together
+        and must be of different datasets: with models that were trained without one dataset each,
+        and evaluated on it, they are one leave-one-dataset-out column.
 
     Raises
     ------
@@ -57,7 +60,11 @@ def compare(columns: Mapping[str, Sequence[Path]]) -> Comparison:
         If folders of one name share a dataset, or the columns share none.
     """
     if len(columns) < 2:
-        raise InputError("There is nothing to compare.", expected="two evaluations or more", got=listed(list(columns)))
+        raise InputError(
+            "There is nothing to compare.",
+            expected="two evaluations or more",
+            got=listed(list(columns)),
+        )
     read = {name: _column(name, folders) for name, folders in columns.items()}
     settings = next(iter(read.values()))[1]
     datasets = [set(frame["dataset"]) for frame, _ in read.values()]
@@ -67,8 +74,14 @@ def compare(columns: Mapping[str, Sequence[Path]]) -> Comparison:
             "The evaluations have no dataset in common.",
             got="; ".join(f"{n}: {listed(sorted(d))}" for n, d in zip(read, datasets, strict=True)),
         )
-    notes = [f"left out, for not all have it: {listed(sorted(rest))}"] if (rest := set.union(*datasets) - shared) else []
-    joined = _joined({name: frame[frame["dataset"].isin(shared)] for name, (frame, _) in read.items()}, settings)
+    notes = (
+        [f"left out, for not all have it: {listed(sorted(rest))}"]
+        if (rest := set.union(*datasets) - shared)
+        else []
+    )
+    joined = _joined(
+        {name: frame[frame["dataset"].isin(shared)] for name, (frame, _) in read.items()}, settings
+    )
     most = max(int(frame["dataset"].isin(shared).sum()) for frame, _ in read.values())
     if len(joined) < most:
         notes.append(f"{most - len(joined):,} calls are not in all evaluations and are left out")
@@ -86,7 +99,9 @@ def _column(name: str, folders: Sequence[Path]) -> tuple[pd.DataFrame, EvaluateS
                 got=listed(sorted(twice)),
                 fix="evaluate each with --only and the dataset it was trained without",
             )
-        frames.append(frame.assign(called=(frame["score"] >= settings.threshold).astype(np.float64)))
+        frames.append(
+            frame.assign(called=(frame["score"] >= settings.threshold).astype(np.float64))
+        )
     return pd.concat(frames, ignore_index=True), settings
 
 
@@ -103,20 +118,35 @@ def _joined(frames: Mapping[str, pd.DataFrame], settings: EvaluateSettings) -> p
     return out.assign(unit=out.groupby(unit, sort=False).ngroup())
 
 
-def _compare(calls: pd.DataFrame, names: tuple[str, ...], settings: EvaluateSettings, notes: Sequence[str]) -> Comparison:
+def _compare(
+    calls: pd.DataFrame, names: tuple[str, ...], settings: EvaluateSettings, notes: Sequence[str]
+) -> Comparison:
     drawn = by_unit(calls, names, settings)
     datasets = list(dict.fromkeys(drawn.units["dataset"]))
-    draws = np.stack([nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1)
+    draws = np.stack(
+        [nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1
+    )
     by = drawn.markers.groupby(["dataset", "method"], sort=False)["f1"].mean()
     rows = []
     for k, dataset in enumerate([*datasets, ALL]):
         part = draws[:, k] if k < len(datasets) else nanmean(draws, 1)
-        f1 = [float(np.mean([by[d, n] for d in (datasets if dataset == ALL else [dataset])])) for n in names]
+        f1 = [
+            float(np.mean([by[d, n] for d in (datasets if dataset == ALL else [dataset])]))
+            for n in names
+        ]
         for m, name in enumerate(names):
             bounds, gains = interval(part[:, m]), interval(part[:, m] - part[:, 0])
-            row = {"dataset": dataset, "name": name, "f1": f1[m], "f1_low": bounds[0], "f1_high": bounds[1]}
+            row = {
+                "dataset": dataset,
+                "name": name,
+                "f1": f1[m],
+                "f1_low": bounds[0],
+                "f1_high": bounds[1],
+            }
             rows.append(row | {"gain": f1[m] - f1[0], "gain_low": gains[0], "gain_high": gains[1]})
-    wide = drawn.markers.pivot_table(index=["dataset", "fov", "channel"], columns="method", values="f1", sort=False)[list(names)]
+    wide = drawn.markers.pivot_table(
+        index=["dataset", "fov", "channel"], columns="method", values="f1", sort=False
+    )[list(names)]
     return Comparison(names, pd.DataFrame(rows), wide.reset_index(), tuple(notes))
 
 
@@ -126,7 +156,13 @@ def comparison_rows(result: Comparison) -> list[list[str]]:
     rows = [["dataset", *result.names, *(f"{n} less {first}" for n in others)]]
     for dataset, part in result.means.groupby("dataset", sort=False):
         by = {str(r["name"]): r for r in part.to_dict("records")}
-        rows.append([str(dataset) or "the calls", *(with_interval(by[n]) for n in result.names), *(gain(by[n]) for n in others)])
+        rows.append(
+            [
+                str(dataset) or "the calls",
+                *(with_interval(by[n]) for n in result.names),
+                *(gain(by[n]) for n in others),
+            ]
+        )
     return rows
 
 
@@ -135,7 +171,10 @@ def write_comparison(result: Comparison, out: Path) -> None:
     from panimbus.evaluate.tables import table
 
     marker_rows = [list(result.markers.columns)]
-    marker_rows += [[*map(str, row[:3]), *(two(float(v)) for v in row[3:])] for row in result.markers.itertuples(index=False)]
+    marker_rows += [
+        [*map(str, row[:3]), *(two(float(v)) for v in row[3:])]
+        for row in result.markers.itertuples(index=False)
+    ]
     parts = [
         "# Comparison",
         table(comparison_rows(result)),

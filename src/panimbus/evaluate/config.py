@@ -1,4 +1,6 @@
-"""The file that says what a model is evaluated on: datasets with images, label images, calls, and what else is known (TOML).
+"""The file that says what a model is evaluated on.
+
+Datasets with images, label images, calls, and what else is known (TOML).
 
 Paths are relative to ``root``, and ``root`` to the file.
 """
@@ -44,7 +46,8 @@ class EvalDataset(_Frozen):
     name
         As the column ``dataset`` of the calls has it.
     images, labels
-        Files or folders. All images make the normaliser; the FOVs with calls must have a label image and are scored.
+        Files or folders. All images make the normaliser; the FOVs with calls must have a label
+        image and are scored.
     calls
         A table of calls of this dataset, if the file's own ``calls`` is not meant.
     rename
@@ -105,8 +108,15 @@ class EvalConfig(_Frozen):
     @model_validator(mode="after")
     def _whole(self) -> EvalConfig:
         names = [d.name for d in self.dataset]
-        problems = [f"dataset {n!r} is there twice" for n in sorted({n for n in names if names.count(n) > 1})]
-        problems += [f"dataset {d.name!r} has no calls" for d in self.dataset if d.calls is None and self.calls is None]
+        problems = [
+            f"dataset {n!r} is there twice"
+            for n in sorted({n for n in names if names.count(n) > 1})
+        ]
+        problems += [
+            f"dataset {d.name!r} has no calls"
+            for d in self.dataset
+            if d.calls is None and self.calls is None
+        ]
         problems += ["a dataset must not be called 'mean'"] if "mean" in names else []
         if problems:
             raise ValueError("; ".join(problems))
@@ -115,8 +125,16 @@ class EvalConfig(_Frozen):
     def only(self, names: tuple[str, ...]) -> EvalConfig:
         """Some of the datasets; all of them if ``names`` is empty."""
         if lost := [n for n in names if n not in {d.name for d in self.dataset}]:
-            raise InputError(f"There is no dataset {lost[0]!r}.", available=[d.name for d in self.dataset])
-        return self if not names else self.model_copy(update={"dataset": tuple(d for d in self.dataset if d.name in names)})
+            raise InputError(
+                f"There is no dataset {lost[0]!r}.", available=[d.name for d in self.dataset]
+            )
+        return (
+            self
+            if not names
+            else self.model_copy(
+                update={"dataset": tuple(d for d in self.dataset if d.name in names)}
+            )
+        )
 
 
 def load_config(path: Path, *, root: Path | None = None) -> EvalConfig:
@@ -148,7 +166,9 @@ def _rooted(config: EvalConfig, base: Path) -> EvalConfig:
         if isinstance(value, tuple):
             return tuple(under(v) for v in value)
         if isinstance(value, _Frozen):
-            return value.model_copy(update={k: under(getattr(value, k)) for k in type(value).model_fields})
+            return value.model_copy(
+                update={k: under(getattr(value, k)) for k in type(value).model_fields}
+            )
         return value
 
     rooted: EvalConfig = under(config.model_copy(update={"root": Path()}))

@@ -1,8 +1,11 @@
-"""What makes calls go wrong: mutual information between a cell's surroundings and the errors (definitions of the Nimbus paper).
+"""What makes calls go wrong.
 
-Cell size: pixels of the cell. Marker heterogeneity: coefficient of variation of the mean intensities of a FOV's cells in a
-channel. Marker rarity: share of positive cells of a marker and FOV. Marker sparsity: positive cells within 120 px. Cell density:
-cells within 120 px. The estimator is that of Ross (PLoS One 9, e87357, 2014), as scikit-learn's ``mutual_info_classif`` has it.
+Mutual information between a cell's surroundings and the errors (definitions of the Nimbus paper).
+
+Cell size: pixels of the cell. Marker heterogeneity: coefficient of variation of the mean
+intensities of a FOV's cells in a channel. Marker rarity: share of positive cells of a marker and
+FOV. Marker sparsity: positive cells within 120 px. Cell density: cells within 120 px. The estimator
+is that of Ross (PLoS One 9, e87357, 2014), as scikit-learn's ``mutual_info_classif`` has it.
 """
 
 from __future__ import annotations
@@ -20,14 +23,20 @@ CONFOUNDERS = ("cell_size", "heterogeneity", "rarity", "sparsity", "density")
 
 
 def heterogeneity(intensity: Array) -> float:
-    """Coefficient of variation (standard deviation / mean) of the cells' mean intensities (n,); NaN for a mean of 0."""
+    """Coefficient of variation (standard deviation / mean) of the cells' mean intensities (n,).
+
+    NaN for a mean of 0.
+    """
     values = np.asarray(intensity, np.float64)
     mean = float(values.mean()) if values.size else 0.0
     return float(values.std() / mean) if mean > 0 else float("nan")
 
 
-def neighbours(xy: Array, rows: Array, positive: Array, radius: float = RADIUS_PX) -> tuple[Array, Array]:
-    """Cells, and positive cells, whose centroid lies within ``radius`` of a cell's, the cell itself not counted.
+def neighbours(
+    xy: Array, rows: Array, positive: Array, radius: float = RADIUS_PX
+) -> tuple[Array, Array]:
+    """Cells, and positive cells, whose centroid lies within ``radius`` of a cell's, the cell itself
+    not counted.
 
     Parameters
     ----------
@@ -59,17 +68,24 @@ def neighbours(xy: Array, rows: Array, positive: Array, radius: float = RADIUS_P
     cells = np.asarray(cKDTree(xy).query_ball_point(at, radius, return_length=True), np.int64) - 1
     plus = np.zeros(len(rows), np.int64)
     if positive.any():
-        plus = np.asarray(cKDTree(xy[positive]).query_ball_point(at, radius, return_length=True), np.int64) - positive[rows]
+        plus = (
+            np.asarray(
+                cKDTree(xy[positive]).query_ball_point(at, radius, return_length=True), np.int64
+            )
+            - positive[rows]
+        )
     return cells, plus
 
 
 def mutual_information(values: Array, wrong: Array, *, k: int = 3, seed: int = 0) -> float:
-    """Mutual information (nats) of a continuous quantity and a class, here whether the call was wrong.
+    """Mutual information (nats) of a continuous quantity and a class, here whether the call was
+    wrong.
 
     Parameters
     ----------
     values : (n,) number
-        Scaled by their standard deviation; noise of 1e-10 of the mean breaks ties, as in scikit-learn.
+        Scaled by their standard deviation; noise of 1e-10 of the mean breaks ties, as in
+        scikit-learn.
     wrong : (n,) bool or integer
     k
         Neighbours.
@@ -104,8 +120,15 @@ def mutual_information(values: Array, wrong: Array, *, k: int = 3, seed: int = 0
         return 0.0
     x, radius = x[keep], radius[keep]
     points = x[:, None]
-    around = np.asarray(cKDTree(points).query_ball_point(points, radius, p=np.inf, return_length=True))  # p: nothing is squared
-    information = digamma(len(x)) + digamma(used[keep]).mean() - digamma(members[keep]).mean() - digamma(around).mean()
+    around = np.asarray(
+        cKDTree(points).query_ball_point(points, radius, p=np.inf, return_length=True)
+    )  # p: nothing is squared
+    information = (
+        digamma(len(x))
+        + digamma(used[keep]).mean()
+        - digamma(members[keep]).mean()
+        - digamma(around).mean()
+    )
     return max(0.0, float(information))
 
 
@@ -121,9 +144,16 @@ def _kth_distance(x: Array, k: int) -> Array:
 
 
 def chance(values: Array, wrong: Array, *, rounds: int = 50, seed: int = 0) -> float:
-    """The 95th percentile of the mutual information when the errors are dealt out anew, ``rounds`` times: what chance gives."""
+    """The 95th percentile of the mutual information when the errors are dealt out anew, ``rounds``
+    times: what chance gives.
+    """
     rng = np.random.default_rng(seed)
-    return float(np.percentile([mutual_information(values, rng.permutation(wrong), seed=seed) for _ in range(rounds)], 95))
+    return float(
+        np.percentile(
+            [mutual_information(values, rng.permutation(wrong), seed=seed) for _ in range(rounds)],
+            95,
+        )
+    )
 
 
 def entropy(wrong: Array) -> float:

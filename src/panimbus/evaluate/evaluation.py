@@ -1,7 +1,10 @@
-"""From scored calls to tables: every method by marker, dataset, tissue and cell type, with intervals, calibration, confounders.
+"""From scored calls to tables.
 
-The mean over markers is taken first, then the mean over datasets, so that a dataset with many markers or calls counts as any
-other. Where a marker has no positive cell and none is called so, F1 is 1 (that is right); a method that calls one gets 0.
+Every method by marker, dataset, tissue and cell type, with intervals, calibration, confounders.
+
+The mean over markers is taken first, then the mean over datasets, so that a dataset with many
+markers or calls counts as any other. Where a marker has no positive cell and none is called so, F1
+is 1 (that is right); a method that calls one gets 0.
 """
 
 from __future__ import annotations
@@ -15,7 +18,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError
-from panimbus.evaluate.bootstrap import TN, TP, UNJUDGED, bootstrap_confusion, f1_of, interval, outcomes, strata
+from panimbus.evaluate.bootstrap import (
+    TN,
+    TP,
+    UNJUDGED,
+    bootstrap_confusion,
+    f1_of,
+    interval,
+    outcomes,
+    strata,
+)
 from panimbus.evaluate.calibration import Calibration, calibration
 from panimbus.evaluate.confounders import CONFOUNDERS, chance, entropy, mutual_information
 from panimbus.evaluate.metrics import auc, best_threshold
@@ -32,7 +44,13 @@ METHODS = {
     "intensity_best": "mean intensity, best threshold a marker (oracle)",
 }
 ORACLES = ("model_best", "intensity_best")
-RANKED = {MODEL: "score", "otsu": "intensity", "mixture": "mixture", "model_best": "score", "intensity_best": "intensity"}
+RANKED = {
+    MODEL: "score",
+    "otsu": "intensity",
+    "mixture": "mixture",
+    "model_best": "score",
+    "intensity_best": "intensity",
+}
 ALL = "mean"
 FEW = 10
 """A cell type with fewer calls has no interval: so few cells vary too little to say how much others would."""
@@ -45,7 +63,8 @@ class EvaluateSettings:
     Parameters
     ----------
     unit
-        ``marker``: a marker's calls of all FOVs of a dataset together; ``fov``: each FOV's marker by itself.
+        ``marker``: a marker's calls of all FOVs of a dataset together; ``fov``: each FOV's marker
+        by itself.
     threshold
         A cell is called positive from this score on.
     draws
@@ -70,8 +89,8 @@ class Evaluation:
     markers
         One row a unit and method.
     means
-        One row a dataset (and `ALL`: the mean over datasets) and method; ``gain`` is the model's F1 less the method's, on the
-        same cells.
+        One row a dataset (and `ALL`: the mean over datasets) and method; ``gain`` is the model's F1
+        less the method's, on the same cells.
     groups
         One row a tissue or cell type and method.
     curves
@@ -128,7 +147,10 @@ def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = Non
     """
     settings = settings or EvaluateSettings()
     if not (scored["truth"] >= 0).any():
-        raise InputError("No call is positive or negative: there is nothing to judge.", got=f"{len(scored):,} calls")
+        raise InputError(
+            "No call is positive or negative: there is nothing to judge.",
+            got=f"{len(scored):,} calls",
+        )
     calls = _answers(scored, settings)
     methods = tuple(m for m in METHODS if m in calls)
     drawn = by_unit(calls, methods, settings)
@@ -146,7 +168,9 @@ def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = Non
 def _answers(scored: pd.DataFrame, settings: EvaluateSettings) -> pd.DataFrame:
     """Units, and what every method calls: 1, 0, NaN."""
     keys = ["dataset", "channel", *(["fov"] if settings.unit == "fov" else [])]
-    out = scored.sort_values(["dataset", "fov", "channel", "cell_id"], kind="stable", ignore_index=True)
+    out = scored.sort_values(
+        ["dataset", "fov", "channel", "cell_id"], kind="stable", ignore_index=True
+    )
     out["unit"] = out.groupby(keys, sort=False).ngroup()
     out[MODEL] = (out["score"] >= settings.threshold).astype(np.float64)
     out["mixture_posterior"] = out["mixture"]
@@ -187,7 +211,9 @@ def by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSetti
         codes = _codes(judged, methods)
         weights = judged["weight"].to_numpy(np.float64)
         seed = [settings.seed, int(str(number))]
-        drawn = bootstrap_confusion(codes, weights, strata(weights), draws=settings.draws, seed=seed)
+        drawn = bootstrap_confusion(
+            codes, weights, strata(weights), draws=settings.draws, seed=seed
+        )
         draws.append(f1_of(drawn, (codes != UNJUDGED).any(0)))
         units.append(unit)
         for m, method in enumerate(methods):
@@ -218,7 +244,10 @@ def _figures(codes: npt.NDArray[np.int8], weights: Array) -> dict[str, float]:
 
 
 def _ranking(judged: pd.DataFrame, method: str) -> dict[str, float]:
-    """What can be said of a method that ranks cells: AUC; and of one that gives probabilities: bias and Brier score."""
+    """What can be said of a method that ranks cells: AUC.
+
+    And of one that gives probabilities: bias and Brier score.
+    """
     out = dict.fromkeys(("threshold", "auc", "bias", "brier"), float("nan"))
     column = {"mixture": "mixture_posterior"}.get(method, RANKED.get(method, ""))
     if not column or not len(judged):
@@ -237,13 +266,19 @@ def _ranking(judged: pd.DataFrame, method: str) -> dict[str, float]:
 def _means(drawn: Drawn) -> pd.DataFrame:
     """Mean over the markers of each dataset, then over datasets."""
     datasets = list(dict.fromkeys(drawn.units["dataset"]))
-    draws = np.stack([nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1)
+    draws = np.stack(
+        [nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1
+    )
     rows = []
     for d, dataset in enumerate([*datasets, ALL]):
         part = draws[:, d] if d < len(datasets) else nanmean(draws, 1)
         for m, method in enumerate(drawn.methods):
             mine = drawn.markers[drawn.markers["method"] == method]
-            row = {"dataset": dataset, "method": method, **_mean_of(mine if dataset == ALL else mine[mine["dataset"] == dataset])}
+            row = {
+                "dataset": dataset,
+                "method": method,
+                **_mean_of(mine if dataset == ALL else mine[mine["dataset"] == dataset]),
+            }
             row["f1_low"], row["f1_high"] = _bounds(part[:, m], method)
             rows.append(row)
         _add_gains(rows[-len(drawn.methods) :], part, drawn.methods)
@@ -251,25 +286,37 @@ def _means(drawn: Drawn) -> pd.DataFrame:
 
 
 def _add_gains(rows: list[dict[str, Any]], draws: Array, methods: Sequence[str]) -> None:
-    """The model's F1 less each method's, paired; silver labels are compared on the cells that have one."""
+    """The model's F1 less each method's, paired.
+
+    Silver labels are compared on the cells that have one.
+    """
     for m, (method, row) in enumerate(zip(methods, rows, strict=True)):
         other = SILVER_CELLS if method == SILVER else MODEL
         row.update(dict.fromkeys(("gain", "gain_low", "gain_high"), float("nan")))
         if method in (MODEL, SILVER_CELLS):
             continue
         row["gain"] = rows[methods.index(other)]["f1"] - row["f1"]
-        row["gain_low"], row["gain_high"] = _bounds(draws[:, methods.index(other)] - draws[:, m], method)
+        row["gain_low"], row["gain_high"] = _bounds(
+            draws[:, methods.index(other)] - draws[:, m], method
+        )
 
 
 def _mean_of(rows: pd.DataFrame) -> dict[str, float]:
     """Mean over the markers, then over datasets; undefined figures are left out."""
     figures = ["precision", "recall", "specificity", "f1", "auc"]
     mean = rows.groupby("dataset", sort=False)[figures].mean().mean()
-    return {"markers": int(rows["f1"].notna().sum()), "calls": int(rows["calls"].sum()), **{k: float(mean[k]) for k in figures}}
+    return {
+        "markers": int(rows["f1"].notna().sum()),
+        "calls": int(rows["calls"].sum()),
+        **{k: float(mean[k]) for k in figures},
+    }
 
 
 def _groups(calls: pd.DataFrame, drawn: Drawn, settings: EvaluateSettings) -> pd.DataFrame:
-    """Tissues: means over markers, then datasets. Cell types: all calls of a dataset's type together, then over datasets."""
+    """Tissues: means over markers, then datasets.
+
+    Cell types: all calls of a dataset's type together, then over datasets.
+    """
     rows = []
     units, methods = drawn.units, drawn.methods
     for tissue in [t for t in dict.fromkeys(units["tissue"]) if t]:
@@ -289,7 +336,11 @@ def _groups(calls: pd.DataFrame, drawn: Drawn, settings: EvaluateSettings) -> pd
 
 
 def _cell_type(
-    name: str, part: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings, seed: list[int]
+    name: str,
+    part: pd.DataFrame,
+    methods: Sequence[str],
+    settings: EvaluateSettings,
+    seed: list[int],
 ) -> list[dict[str, Any]]:
     figures, draws = [], []
     for _, rows in part.groupby("dataset", sort=False):
@@ -300,13 +351,21 @@ def _cell_type(
             level[mine] = level.max() + 1 + strata(weights[mine])
         figures.append([_figures(codes[:, m], weights) for m in range(len(methods))])
         draws.append(
-            f1_of(bootstrap_confusion(codes, weights, level, draws=settings.draws, seed=seed), (codes != UNJUDGED).any(0))
+            f1_of(
+                bootstrap_confusion(codes, weights, level, draws=settings.draws, seed=seed),
+                (codes != UNJUDGED).any(0),
+            )
         )
     mean = nanmean(np.stack(draws, 1), 1)
     out = []
     for m, method in enumerate(methods):
         mine = pd.DataFrame([f[m] for f in figures])
-        row: dict[str, Any] = {"kind": "cell type", "group": name, "method": method, "datasets": len(figures)}
+        row: dict[str, Any] = {
+            "kind": "cell type",
+            "group": name,
+            "method": method,
+            "datasets": len(figures),
+        }
         row |= {"markers": part["channel"].nunique(), "calls": int(mine["calls"].sum())}
         row |= {k: float(mine[k].mean()) for k in ("precision", "recall", "specificity", "f1")}
         bounds = _bounds(mean[:, m], method) if row["calls"] >= FEW else (float("nan"),) * 2
@@ -320,12 +379,19 @@ def _curves(calls: pd.DataFrame) -> dict[str, Calibration]:
     out = {}
     for name in [ALL, *dict.fromkeys(judged["dataset"])]:
         mine = (judged["dataset"] == name).to_numpy() if name != ALL else np.ones(len(judged), bool)
-        out[name] = calibration(judged["score"].to_numpy()[mine], judged["truth"].to_numpy()[mine], weight.to_numpy()[mine])
+        out[name] = calibration(
+            judged["score"].to_numpy()[mine],
+            judged["truth"].to_numpy()[mine],
+            weight.to_numpy()[mine],
+        )
     return out
 
 
 def _confounders(calls: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Mutual information of each confounder with the errors of each method; and the share of wrong calls in each third."""
+    """Mutual information of each confounder with the errors of each method.
+
+    And the share of wrong calls in each third.
+    """
     rows = []
     for method in [m for m in (MODEL, "otsu", SILVER) if m in methods]:
         part = calls[(calls["truth"] >= 0) & calls[method].notna()]
@@ -344,7 +410,10 @@ def _confounders(calls: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
             row["chance"] = chance(values, errors) if len(values) else 0.0
             cuts = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else [0, 0]
             third = np.digitize(values, cuts, right=True)
-            row |= {f"wrong_{n}": _share(errors[third == k]) for k, n in enumerate(("low", "middle", "high"))}
+            row |= {
+                f"wrong_{n}": _share(errors[third == k])
+                for k, n in enumerate(("low", "middle", "high"))
+            }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -354,7 +423,10 @@ def _share(values: Array) -> float:
 
 
 def _bounds(draws: Array, method: str) -> tuple[float, float]:
-    """Interval of the draws; an oracle's threshold was fitted to these very calls, so it has none."""
+    """Interval of the draws.
+
+    An oracle's threshold was fitted to these very calls, so it has none.
+    """
     return (float("nan"), float("nan")) if method in ORACLES else interval(draws)
 
 

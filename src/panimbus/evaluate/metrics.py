@@ -1,4 +1,6 @@
-"""Precision, recall, specificity and F1 of positivity calls, and the baseline everyone starts from (Otsu on mean intensity)."""
+"""Precision, recall, specificity and F1 of positivity calls, and the baseline everyone starts from
+(Otsu on mean intensity).
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,13 @@ UNDETERMINED = -1
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good the calls of one marker are (standard definitions; the paper's text misstates two of them).
+    """How good the calls of one marker are (standard definitions.
 
-    A ratio whose denominator is 0 is undefined and NaN: precision where nothing is called positive, recall where nothing is
-    positive, specificity where nothing is negative, F1 where nothing is positive and nothing is called so.
+    The paper's text misstates two of them).
+
+    A ratio whose denominator is 0 is undefined and NaN: precision where nothing is called positive,
+    recall where nothing is positive, specificity where nothing is negative, F1 where nothing is
+    positive and nothing is called so.
 
     Parameters
     ----------
@@ -31,7 +36,8 @@ class Metrics:
     specificity
         True negatives / all negatives.
     f1
-        Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN): 0, not NaN, where positives exist and none is called.
+        Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN): 0, not NaN, where positives
+        exist and none is called.
     judged
         Number of cells with a truth.
     positives
@@ -47,11 +53,16 @@ class Metrics:
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON-able: an undefined value is None."""
-        values = {k: float(getattr(self, k)) for k in ("precision", "recall", "specificity", "f1", "positives")}
+        values = {
+            k: float(getattr(self, k))
+            for k in ("precision", "recall", "specificity", "f1", "positives")
+        }
         return {**{k: None if np.isnan(v) else v for k, v in values.items()}, "judged": self.judged}
 
 
-def confusion(called: Array, truth: Array, weights: Array | None = None) -> tuple[float, float, float, float]:
+def confusion(
+    called: Array, truth: Array, weights: Array | None = None
+) -> tuple[float, float, float, float]:
     """Weight of true positives, false positives, false negatives and true negatives.
 
     Parameters
@@ -69,9 +80,19 @@ def confusion(called: Array, truth: Array, weights: Array | None = None) -> tupl
     (1.0, 1.0, 1.0, 1.0)
     """
     called, truth = np.asarray(called, bool), np.asarray(truth)
-    if called.ndim != 1 or called.shape != truth.shape or (weights is not None and np.shape(weights) != truth.shape):
-        got = f"{called.shape}, {truth.shape}" + ("" if weights is None else f", {np.shape(weights)}")
-        raise InputError("Calls, truth and weights are not aligned.", expected="one-dimensional arrays of one length", got=got)
+    if (
+        called.ndim != 1
+        or called.shape != truth.shape
+        or (weights is not None and np.shape(weights) != truth.shape)
+    ):
+        got = f"{called.shape}, {truth.shape}" + (
+            "" if weights is None else f", {np.shape(weights)}"
+        )
+        raise InputError(
+            "Calls, truth and weights are not aligned.",
+            expected="one-dimensional arrays of one length",
+            got=got,
+        )
     w = np.ones(len(truth)) if weights is None else np.asarray(weights, np.float64)
     if not np.isfinite(w).all() or (w < 0).any():
         raise InputError("Weights must be finite and not negative.")
@@ -84,7 +105,9 @@ def confusion(called: Array, truth: Array, weights: Array | None = None) -> tupl
     )
 
 
-def metrics(scores: Array, truth: Array, *, threshold: float = 0.5, weights: Array | None = None) -> Metrics:
+def metrics(
+    scores: Array, truth: Array, *, threshold: float = 0.5, weights: Array | None = None
+) -> Metrics:
     """Judge scores (or calls: booleans are 0 and 1) of one marker.
 
     Parameters
@@ -105,16 +128,29 @@ def metrics(scores: Array, truth: Array, *, threshold: float = 0.5, weights: Arr
     """
     values = np.asarray(scores, np.float64)
     if np.isnan(values).any():
-        raise InputError("There are cells without a score.", got=f"{int(np.isnan(values).sum()):,} NaN of {values.size:,}")
+        raise InputError(
+            "There are cells without a score.",
+            got=f"{int(np.isnan(values).sum()):,} NaN of {values.size:,}",
+        )
     tp, fp, fn, tn = confusion(values >= threshold, truth, weights)
     judged = int(np.isin(np.asarray(truth), (0, 1)).sum())
     return Metrics(
-        _ratio(tp, tp + fp), _ratio(tp, tp + fn), _ratio(tn, tn + fp), _ratio(2 * tp, 2 * tp + fp + fn), judged, tp + fn
+        _ratio(tp, tp + fp),
+        _ratio(tp, tp + fn),
+        _ratio(tn, tn + fp),
+        _ratio(2 * tp, 2 * tp + fp + fn),
+        judged,
+        tp + fn,
     )
 
 
 def metrics_by_marker(
-    scores: Array, truth: Array, markers: Sequence[str], *, threshold: float = 0.5, weights: Array | None = None
+    scores: Array,
+    truth: Array,
+    markers: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    weights: Array | None = None,
 ) -> dict[str, Metrics]:
     """`metrics` of each marker.
 
@@ -134,9 +170,15 @@ def metrics_by_marker(
             expected=f"two arrays (cells, {len(markers)})",
             got=f"{scores.shape} and {truth.shape}",
         )
-    w = None if weights is None else np.broadcast_to(np.asarray(weights).reshape(len(scores), -1), scores.shape)
+    w = (
+        None
+        if weights is None
+        else np.broadcast_to(np.asarray(weights).reshape(len(scores), -1), scores.shape)
+    )
     return {
-        name: metrics(scores[:, k], truth[:, k], threshold=threshold, weights=None if w is None else w[:, k])
+        name: metrics(
+            scores[:, k], truth[:, k], threshold=threshold, weights=None if w is None else w[:, k]
+        )
         for k, name in enumerate(markers)
     }
 
@@ -148,7 +190,9 @@ def mean_f1(table: dict[str, Metrics]) -> float:
 
 
 def otsu_calls(values: Array) -> npt.NDArray[np.bool_]:
-    """The baseline: cells whose mean intensity is above Otsu's threshold of all the cells' mean intensities.
+    """The baseline.
+
+    Cells whose mean intensity is above Otsu's threshold of all the cells' mean intensities.
 
     Parameters
     ----------
@@ -179,7 +223,9 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def auc(scores: Array, truth: Array, weights: Array | None = None) -> float:
-    """Area under the ROC curve: how likely a positive cell scores above a negative one (a tie counts one half).
+    """Area under the ROC curve.
+
+    How likely a positive cell scores above a negative one (a tie counts one half).
 
     Parameters
     ----------
@@ -206,7 +252,9 @@ def auc(scores: Array, truth: Array, weights: Array | None = None) -> float:
     return float((plus * (below + minus / 2)).sum() / (plus.sum() * minus.sum()))
 
 
-def best_threshold(scores: Array, truth: Array, weights: Array | None = None) -> tuple[float, float]:
+def best_threshold(
+    scores: Array, truth: Array, weights: Array | None = None
+) -> tuple[float, float]:
     """The threshold with the highest F1, found by looking at the truth: an oracle, no method.
 
     Parameters
@@ -219,8 +267,8 @@ def best_threshold(scores: Array, truth: Array, weights: Array | None = None) ->
     Returns
     -------
     threshold, f1 : float
-        Cells from ``threshold`` on are positive: it lies in the middle between two scores. Where nothing is positive it is
-        infinite, and F1 NaN.
+        Cells from ``threshold`` on are positive: it lies in the middle between two scores. Where
+        nothing is positive it is infinite, and F1 NaN.
 
     Examples
     --------
@@ -240,11 +288,16 @@ def best_threshold(scores: Array, truth: Array, weights: Array | None = None) ->
 
 
 def _by_value(scores: Array, truth: Array, weights: Array | None) -> tuple[Array, Array, Array]:
-    """Each score there is, in order, and the weight of the positives and of the negatives that have it."""
+    """Each score there is, in order, and the weight of the positives and of the negatives that have
+    it.
+    """
     scores, truth = np.asarray(scores, np.float64), np.asarray(truth)
     confusion(np.zeros(scores.shape, bool), truth, weights)  # refuses what is not aligned
     if np.isnan(scores).any():
-        raise InputError("There are cells without a score.", got=f"{int(np.isnan(scores).sum()):,} NaN of {scores.size:,}")
+        raise InputError(
+            "There are cells without a score.",
+            got=f"{int(np.isnan(scores).sum()):,} NaN of {scores.size:,}",
+        )
     w = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     values, at = np.unique(scores, return_inverse=True)
     plus, minus = (np.bincount(at, w * (truth == t), len(values)) for t in (1, 0))

@@ -27,7 +27,9 @@ _CANDIDATES = 50
 
 @dataclass(frozen=True)
 class _Fit:
-    """How well scores and intensities part positive from negative cells, and of how many of the rarer kind that is known."""
+    """How well scores and intensities part positive from negative cells, and of how many of the
+    rarer kind that is known.
+    """
 
     model: float
     intensity: float
@@ -46,10 +48,12 @@ class _Fit:
 
 
 def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
-    """What speaks against the ids or the FOVs of calls, a sentence each; none where the calls fit as they stand.
+    """What speaks against the ids or the FOVs of calls, a sentence each.
 
-    Both the model and the mean intensity must separate the called cells better under the other reading: a model that fails on
-    a marker is no reason to doubt the calls.
+    None where the calls fit as they stand.
+
+    Both the model and the mean intensity must separate the called cells better under the other
+    reading: a model that fails on a marker is no reason to doubt the calls.
 
     Parameters
     ----------
@@ -58,14 +62,25 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
     tables
         FOV -> its cells, scored.
     """
-    groups = {str(fov): rows for fov, rows in calls[calls["truth"] >= 0].groupby("fov", sort=False) if str(fov) in tables}
+    groups = {
+        str(fov): rows
+        for fov, rows in calls[calls["truth"] >= 0].groupby("fov", sort=False)
+        if str(fov) in tables
+    }
     as_given = {fov: _fit([(rows, tables[fov])]) for fov, rows in groups.items()}
     together = [(rows, tables[fov]) for fov, rows in groups.items()]
     whole = _fit(together)
-    shifted = {shift: _fit(together, shift) for shift in (-1, 1)} if whole.area < NEAR_CHANCE else {}
+    shifted = (
+        {shift: _fit(together, shift) for shift in (-1, 1)} if whole.area < NEAR_CHANCE else {}
+    )
     if better := [shift for shift, fit in shifted.items() if fit.much_better(whole)]:
         best = max(better, key=lambda shift: shifted[shift].area)
-        return [f"the calls fit better if {_off(best)} ({_areas(shifted[best], whole)}): their ids may be off by one"]
+        return [
+            (
+                f"the calls fit better if {_off(best)} ({_areas(shifted[best], whole)}): their ids may"
+                " be off by one"
+            )
+        ]
     out, swapped = [], []
     for fov, rows in groups.items():
         given = as_given[fov]
@@ -78,11 +93,18 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
         if not fits[best_of].much_better(given):
             continue
         if best_of in others:
-            swapped.append(f"those of {fov!r} fit the cells of {best_of!r} ({_areas(fits[best_of], given)})")
+            swapped.append(
+                f"those of {fov!r} fit the cells of {best_of!r} ({_areas(fits[best_of], given)})"
+            )
         else:
-            out.append(f"the calls of FOV {fov!r} fit better if {best_of} ({_areas(fits[best_of], given)})")
+            out.append(
+                f"the calls of FOV {fov!r} fit better if {best_of} ({_areas(fits[best_of], given)})"
+            )
     if swapped:
-        out.append(f"the calls of some FOVs fit another FOV better, so FOVs may be swapped: {listed(swapped, 6)}")
+        out.append(
+            "the calls of some FOVs fit another FOV better, so FOVs may be swapped:"
+            f" {listed(swapped, 6)}"
+        )
     if not out and whole.area < CHANCE and whole.cells >= 30:
         out.append(_strangers(whole))
     return out
@@ -90,7 +112,10 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
 
 def _strangers(whole: _Fit) -> str:
     what = "positive and negative calls cannot be told apart by score or by intensity"
-    return f"{what} (area under the ROC curve {whole.area:.2f}): they may have been made on other label images"
+    return (
+        f"{what} (area under the ROC curve {whole.area:.2f}): they may have been made on other"
+        " label images"
+    )
 
 
 def _off(shift: int) -> str:

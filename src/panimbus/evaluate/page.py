@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.evaluate.metrics import Metrics, mean_f1
-from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE, SCALE, UNKNOWN, Rgb, colours, css
+from panimbus.evaluate.paint import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    SCALE,
+    UNKNOWN,
+    Rgb,
+    colours,
+    css,
+)
 from panimbus.evaluate.picture import Drawn, MarkerPanel, data_uri
 from panimbus.evaluate.text import draw_text
 
@@ -63,17 +71,24 @@ def html_page(drawn: Drawn, about: Mapping[str, str], threshold: float) -> str:
     """The page as text."""
     title = html.escape(about.get("title", "panimbus"))
     facts = "".join(
-        f'<dt>{html.escape(k)}</dt><dd class="{html.escape(k)}">{html.escape(v)}</dd>' for k, v in about.items() if k != "title"
+        f'<dt>{html.escape(k)}</dt><dd class="{html.escape(k)}">{html.escape(v)}</dd>'
+        for k, v in about.items()
+        if k != "title"
     )
-    third = "truth, wrong calls outlined" if drawn.truth else "mean intensity of the cell (square root)"
+    third = (
+        "truth, wrong calls outlined" if drawn.truth else "mean intensity of the cell (square root)"
+    )
     rows = "".join(_row(panel, drawn) for panel in drawn.panels)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
+        '<meta name="viewport" content="width=device-width,'
+        f' initial-scale=1"><style>{STYLE}</style></head><body><main>'
         f'<h1>{title}</h1><p class="lead">{_lead(drawn)}</p>'
         f'<div class="head"><dl class="about">{facts}</dl>{_legend(drawn, threshold)}</div>'
-        f'<div class="row names"><div></div><span>image</span><span>positivity score</span><span>{third}</span></div>'
-        f"{rows}<footer>Numbers are of all cells of the FOV; the pictures show a window of it. Each image is as dark as its "
+        '<div class="row names"><div></div><span>image</span><span>positivity'
+        f" score</span><span>{third}</span></div>"
+        f"{rows}<footer>Numbers are of all cells of the FOV; the pictures show a window of it. Each"
+        " image is as dark as its "
         f"intensity, black at the marker's normaliser.</footer></main></body></html>\n"
     )
 
@@ -82,7 +97,10 @@ def _lead(drawn: Drawn) -> str:
     mean, otsu = _means(drawn)
     if mean is None:
         return f"{len(drawn.panels)} markers, cell by cell"
-    return f"{len(drawn.panels)} markers, cell by cell: mean F1 <b>{_two(mean)}</b>, Otsu on mean intensity {_two(otsu)}"
+    return (
+        f"{len(drawn.panels)} markers, cell by cell: mean F1 <b>{_two(mean)}</b>, Otsu on mean"
+        f" intensity {_two(otsu)}"
+    )
 
 
 def _means(drawn: Drawn) -> tuple[float | None, float]:
@@ -93,11 +111,16 @@ def _means(drawn: Drawn) -> tuple[float | None, float]:
 
 def _row(panel: MarkerPanel, drawn: Drawn) -> str:
     name = html.escape(panel.name)
-    images = ((panel.image, "image"), (panel.score, "score"), (panel.beside, "truth" if drawn.truth else "mean intensity"))
+    images = (
+        (panel.image, "image"),
+        (panel.score, "score"),
+        (panel.beside, "truth" if drawn.truth else "mean intensity"),
+    )
     bar = _bar_um(drawn.width_um)
     mark = f'<span class="um" style="width:{100 * bar / drawn.width_um:.2f}%">{bar:g} µm</span>'
     figures = "".join(
-        f'<figure><img src="{data_uri(image)}" alt="{name}: {what}">{mark if k == 0 else ""}</figure>'
+        f'<figure><img src="{data_uri(image)}" alt="{name}:'
+        f' {what}">{mark if k == 0 else ""}</figure>'
         for k, (image, what) in enumerate(images)
     )
     return f'<section class="row"><div><h2>{name}</h2>{_facts(panel)}</div>{figures}</section>'
@@ -107,15 +130,29 @@ def _facts(panel: MarkerPanel) -> str:
     lines = []
     if panel.quality is not None:
         lines.append(f"<p>F1 <b>{_f1(panel.quality)}</b></p><p>Otsu {_f1(panel.baseline)}</p>")
-    lines.append("<p>blank: nothing to score</p>" if panel.blank else f"<p>{100 * panel.share:.1f} % positive</p>")
+    lines.append(
+        "<p>blank: nothing to score</p>"
+        if panel.blank
+        else f"<p>{100 * panel.share:.1f} % positive</p>"
+    )
     return "".join(lines)
 
 
 def _legend(drawn: Drawn, threshold: float) -> str:
     stops = ", ".join(css(c) for c in SCALE)
-    keys = [("negative", SCALE[0], SCALE[0]), ("positive", SCALE[-1], SCALE[-1]), ("not known", UNKNOWN, UNKNOWN)]
-    errors = [("false positive", SCALE[0], FALSE_POSITIVE), ("false negative", SCALE[-1], FALSE_NEGATIVE)]
-    spans = "".join(f'<span style="--fill:{css(fill)};--edge:{css(edge)}">{name}</span>' for name, fill, edge in [*keys, *errors])
+    keys = [
+        ("negative", SCALE[0], SCALE[0]),
+        ("positive", SCALE[-1], SCALE[-1]),
+        ("not known", UNKNOWN, UNKNOWN),
+    ]
+    errors = [
+        ("false positive", SCALE[0], FALSE_POSITIVE),
+        ("false negative", SCALE[-1], FALSE_NEGATIVE),
+    ]
+    spans = "".join(
+        f'<span style="--fill:{css(fill)};--edge:{css(edge)}">{name}</span>'
+        for name, fill, edge in [*keys, *errors]
+    )
     return (
         f'<div class="legend"><div class="bar" style="background:linear-gradient(90deg, {stops})">'
         f'<i style="left:{100 * threshold:g}%"></i></div><div class="ticks"><span>0</span>'
@@ -137,17 +174,22 @@ def _bar_um(width_um: float) -> float:
     return float(max((s for s in _STEPS if s <= width_um / 4), default=1))
 
 
-# -- the sheet -----------------------------------------------------------------------------------------------------------------
+# -- the sheet
+# -----------------------------------------------------------------------------------------------------------------
 
 _GAP, _LINE, _BETWEEN = 6, 30, 26
 
 
 def contact_sheet(drawn: Drawn, about: Mapping[str, str]) -> RgbImage:
-    """All rows on one image, three pictures a marker, as many markers side by side as make it about as wide as high."""
+    """All rows on one image, three pictures a marker, as many markers side by side as make it about
+    as wide as high.
+    """
     side = 240 if len(drawn.panels) <= 16 else 160 if len(drawn.panels) <= 36 else 120
     tiles = [_tile(panel, side) for panel in drawn.panels]
     height, width = (max(t.shape[k] for t in tiles) for k in (0, 1))
-    across = min(range(1, 5), key=lambda n: abs(np.log(1.25 * -(-len(tiles) // n) * height / (n * width))))
+    across = min(
+        range(1, 5), key=lambda n: abs(np.log(1.25 * -(-len(tiles) // n) * height / (n * width)))
+    )
     across = min(across, len(tiles))
     down = -(-len(tiles) // across)
     total = (across * (width + _BETWEEN) + _BETWEEN, 118 + down * (height + _BETWEEN))
@@ -157,13 +199,18 @@ def contact_sheet(drawn: Drawn, about: Mapping[str, str]) -> RgbImage:
         y = 118 + (k // across) * (height + _BETWEEN)
         x = _BETWEEN + (k % across) * (width + _BETWEEN)
         sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
-    return np.asarray((sheet & 0xF8) | (sheet >> 5), np.uint8)  # 32 steps a colour: looks the same, and the file is much smaller
+    return np.asarray(
+        (sheet & 0xF8) | (sheet >> 5), np.uint8
+    )  # 32 steps a colour: looks the same, and the file is much smaller
 
 
 def _head(sheet: RgbImage, drawn: Drawn, about: Mapping[str, str]) -> None:
     write(sheet, about.get("title", "panimbus"), (20, _BETWEEN), 26)
     mean, otsu = _means(drawn)
-    line = f"image | score | {'truth' if drawn.truth else 'mean intensity'}, {drawn.width_um:.0f} µm wide"
+    line = (
+        f"image | score | {'truth' if drawn.truth else 'mean intensity'}, {drawn.width_um:.0f} µm"
+        " wide"
+    )
     if mean is not None:
         line += f"     mean F1 {_two(mean)} (Otsu {_two(otsu)})"
     write(sheet, line, (54, _BETWEEN), 18, SOFT)
@@ -190,7 +237,9 @@ def _keys(drawn: Drawn) -> Sequence[tuple[str, Rgb, Rgb]]:
 
 def _tile(panel: MarkerPanel, side: int) -> RgbImage:
     """A marker's name, its numbers, and its three pictures side by side."""
-    pictures = [_fit(p, side) for p in (np.repeat(panel.image[..., None], 3, 2), panel.score, panel.beside)]
+    pictures = [
+        _fit(p, side) for p in (np.repeat(panel.image[..., None], 3, 2), panel.score, panel.beside)
+    ]
     height = max(p.shape[0] for p in pictures)
     tile = np.full((_LINE + height, 3 * side + 2 * _GAP, 3), PAPER, np.uint8)
     x = write(tile, panel.name, (2, 0), 22) + 16
@@ -209,13 +258,22 @@ def _fit(image: RgbImage, side: int) -> RgbImage:
     from scipy import ndimage
 
     zoom = side / max(image.shape[:2])
-    blurred = ndimage.gaussian_filter(image.astype(np.float32), (0.35 / zoom, 0.35 / zoom, 0)) if zoom < 1 else image
-    out = ndimage.zoom(np.asarray(blurred, np.float32), (zoom, zoom, 1), order=1, grid_mode=True, mode="nearest")
+    blurred = (
+        ndimage.gaussian_filter(image.astype(np.float32), (0.35 / zoom, 0.35 / zoom, 0))
+        if zoom < 1
+        else image
+    )
+    out = ndimage.zoom(
+        np.asarray(blurred, np.float32), (zoom, zoom, 1), order=1, grid_mode=True, mode="nearest"
+    )
     return np.clip(np.round(out), 0, 255).astype(np.uint8)[:side, :side]
 
 
 def write(image: RgbImage, text: str, at: tuple[int, int], height: int, colour: Rgb = INK) -> int:
-    """Write a line into an image at (y, x); what does not fit is cut. Returns its width in pixels."""
+    """Write a line into an image at (y, x); what does not fit is cut.
+
+    Returns its width in pixels.
+    """
     ink = draw_text(text, height)
     part = image[at[0] : at[0] + ink.shape[0], at[1] : at[1] + ink.shape[1]]
     cover = ink[: part.shape[0], : part.shape[1], None]

@@ -1,4 +1,7 @@
-"""Cells painted with colours: scores on a light-to-dark scale, truth, and outlines of what was called wrongly."""
+"""Cells painted with colours.
+
+Scores on a light-to-dark scale, truth, and outlines of what was called wrongly.
+"""
 
 from __future__ import annotations
 
@@ -62,12 +65,16 @@ def paint_cells(index: npt.NDArray[np.int32], colour: RgbImage) -> RgbImage:
     table = np.concatenate([colour, np.array([GROUND], np.uint8)])  # the last entry serves -1
     out = table[index]
     edge = (index >= 0) & ~interior(index + 1)
-    small = np.count_nonzero(index >= 0) < _SMALL_PX * len(np.unique(index))  # where cells are nearly all boundary
+    small = np.count_nonzero(index >= 0) < _SMALL_PX * len(
+        np.unique(index)
+    )  # where cells are nearly all boundary
     out[edge] = (out[edge] * (_EDGE_SMALL if small else _EDGE)).astype(np.uint8)
     return out
 
 
-def outline(image: RgbImage, index: npt.NDArray[np.int32], marked: npt.NDArray[np.bool_], colour: Rgb) -> None:
+def outline(
+    image: RgbImage, index: npt.NDArray[np.int32], marked: npt.NDArray[np.bool_], colour: Rgb
+) -> None:
     """Draw the boundary, two pixels wide, of the marked cells into an image.
 
     Parameters
@@ -86,7 +93,9 @@ def outline(image: RgbImage, index: npt.NDArray[np.int32], marked: npt.NDArray[n
 
 
 def gray(plane: Array, white: float) -> npt.NDArray[np.uint8]:
-    """A channel dark on white, ``white`` (its normaliser) and more being black; a gamma shows what is dim.
+    """A channel dark on white, ``white`` (its normaliser) and more being black.
+
+    A gamma shows what is dim.
 
     Parameters
     ----------
@@ -97,4 +106,6 @@ def gray(plane: Array, white: float) -> npt.NDArray[np.uint8]:
     if not white > 0:
         return np.full(plane.shape, 255, np.uint8)
     values = np.clip(np.asarray(plane, np.float32) / np.float32(white), 0, 1) ** np.float32(0.65)
-    return np.asarray(255 - 4 * np.round(62 * values), np.uint8)  # 63 steps: more cannot be seen, and the file is half the size
+    return np.asarray(
+        255 - 4 * np.round(62 * values), np.uint8
+    )  # 63 steps: more cannot be seen, and the file is half the size

@@ -1,4 +1,7 @@
-"""One page to judge a result by eye: every marker's image, its cells by score, and the truth or the mean intensity beside."""
+"""One page to judge a result by eye.
+
+Every marker's image, its cells by score, and the truth or the mean intensity beside.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,14 @@ from panimbus.core.labels import CellIndex, sample_labels, unique_ids
 from panimbus.core.resample import Axis, shrink
 from panimbus.core.table import CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_calls
-from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE, colours, gray, outline, paint_cells
+from panimbus.evaluate.paint import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    colours,
+    gray,
+    outline,
+    paint_cells,
+)
 from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -63,11 +73,18 @@ class Subject:
 
     @classmethod
     def of(cls, table: AnnData, fov: Fov, truth: Array | None = None) -> Subject:
-        """Take the rows of one FOV from what `predict` gave; ``truth`` has one row for each of them, in their order."""
+        """Take the rows of one FOV from what `predict` gave.
+
+        ``truth`` has one row for each of them, in their order.
+        """
         mine = (table.obs[FOV].astype(str) == fov.fov_id).to_numpy()
         part = table[mine]
         if truth is not None and truth.shape != part.shape:
-            raise InputError("The truth does not fit the cells.", expected=f"shape {part.shape}", got=f"{truth.shape}")
+            raise InputError(
+                "The truth does not fit the cells.",
+                expected=f"shape {part.shape}",
+                got=f"{truth.shape}",
+            )
         return cls(
             fov,
             tuple(table.var_names),
@@ -111,7 +128,9 @@ class MarkerPanel:
 
 @dataclass(frozen=True)
 class Drawn:
-    """All rows of a picture, and the window of the FOV they show, (y0, y1, x0, x1) in image pixels."""
+    """All rows of a picture, and the window of the FOV they show, (y0, y1, x0, x1) in image
+    pixels.
+    """
 
     panels: tuple[MarkerPanel, ...]
     window: tuple[int, int, int, int]
@@ -152,12 +171,15 @@ def write_picture(subject: Subject, out: Path, about: Mapping[str, str]) -> tupl
 
 
 def choose_window(subject: Subject, side_um: float = SIDES[0][0]) -> tuple[int, int, int, int]:
-    """The square of at most ``side_um`` with the most to see: cells that are positive, in many markers.
+    """The square of at most ``side_um`` with the most to see.
+
+    Cells that are positive, in many markers.
 
     Returns
     -------
     (y0, y1, x0, x1)
-        Pixels of the image. The first of equally good windows, so the same input gives the same picture.
+        Pixels of the image. The first of equally good windows, so the same input gives the same
+        picture.
     """
     mpp = subject.fov.mpp or 1.0
     height, width = subject.fov.shape_yx
@@ -174,7 +196,9 @@ def choose_window(subject: Subject, side_um: float = SIDES[0][0]) -> tuple[int, 
             here = rows & (at[:, 0] >= x) & (at[:, 0] < x + side)
             plus = positive[here].sum(0)
             minus = int(here.sum()) - plus
-            seen = float(np.log1p(np.minimum(plus, 60)).sum() + np.log1p(np.minimum(minus, 60)).sum())
+            seen = float(
+                np.log1p(np.minimum(plus, 60)).sum() + np.log1p(np.minimum(minus, 60)).sum()
+            )
             if seen > best + 1e-9:
                 best, chosen = seen, (y, x)
     y, x = chosen
@@ -234,7 +258,11 @@ def _index(labels: Array, cell_id: Array) -> npt.NDArray[np.int32]:
 
 
 def _judged(subject: Subject, truth: Array) -> list[dict[str, Metrics] | None]:
-    otsu = np.stack([otsu_calls(v) for v in subject.intensity.T], 1) if len(truth) else np.zeros(truth.shape, bool)
+    otsu = (
+        np.stack([otsu_calls(v) for v in subject.intensity.T], 1)
+        if len(truth)
+        else np.zeros(truth.shape, bool)
+    )
     return [
         metrics_by_marker(subject.scores, truth, subject.channels, threshold=subject.threshold),
         metrics_by_marker(otsu, truth, subject.channels),
@@ -242,10 +270,17 @@ def _judged(subject: Subject, truth: Array) -> list[dict[str, Metrics] | None]:
 
 
 def _beside(subject: Subject, k: int, index: npt.NDArray[np.int32]) -> Array:
-    """Truth with the wrong calls outlined; without a truth the mean intensity, on the same colours."""
+    """Truth with the wrong calls outlined.
+
+    Without a truth the mean intensity, on the same colours.
+    """
     if subject.truth is None:
         value = subject.normaliser[k]
-        share = np.maximum(subject.intensity[:, k], 0) / value if value > 0 else np.zeros(len(subject.cell_id))
+        share = (
+            np.maximum(subject.intensity[:, k], 0) / value
+            if value > 0
+            else np.zeros(len(subject.cell_id))
+        )
         return paint_cells(index, colours(np.sqrt(share)))
     truth = subject.truth[:, k]
     out = paint_cells(index, colours(np.where(truth < 0, np.nan, truth.astype(np.float64))))

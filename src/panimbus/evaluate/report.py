@@ -1,4 +1,7 @@
-"""One page that says how good a model is: tables, charts, and the cells it got most wrong. Everything is inside the file."""
+"""One page that says how good a model is: tables, charts, and the cells it got most wrong.
+
+Everything is inside the file.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ svg text.soft { fill: var(--soft); } svg text.small { font-size: 10.5px; } svg t
 """
 
 
-def write_report(evaluation: Evaluation, out: Path, about: Mapping[str, str], scenes: Sequence[Scene] = ()) -> Path:
+def write_report(
+    evaluation: Evaluation, out: Path, about: Mapping[str, str], scenes: Sequence[Scene] = ()
+) -> Path:
     """Write ``report.html``.
 
     Parameters
@@ -68,11 +73,15 @@ def write_report(evaluation: Evaluation, out: Path, about: Mapping[str, str], sc
     return out / "report.html"
 
 
-def page(evaluation: Evaluation, about: Mapping[str, str], wrong: Sequence[WrongCell], *, shown: bool) -> str:
+def page(
+    evaluation: Evaluation, about: Mapping[str, str], wrong: Sequence[WrongCell], *, shown: bool
+) -> str:
     """The page as text."""
     title = html.escape(about.get("title", "Evaluation"))
     facts = "".join(
-        f'<dt>{html.escape(k)}</dt><dd class="{html.escape(k)}">{html.escape(v)}</dd>' for k, v in about.items() if k != "title"
+        f'<dt>{html.escape(k)}</dt><dd class="{html.escape(k)}">{html.escape(v)}</dd>'
+        for k, v in about.items()
+        if k != "title"
     )
     parts = [
         _means(evaluation),
@@ -86,7 +95,8 @@ def page(evaluation: Evaluation, about: Mapping[str, str], wrong: Sequence[Wrong
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{_MORE}</style></head><body><main>'
+        '<meta name="viewport" content="width=device-width,'
+        f' initial-scale=1"><style>{STYLE}{_MORE}</style></head><body><main>'
         f'<h1>{title}</h1><p class="lead">{_lead(evaluation)}</p><dl class="about">{facts}</dl>'
         f"{''.join(parts)}</main></body></html>\n"
     )
@@ -96,9 +106,9 @@ def _lead(evaluation: Evaluation) -> str:
     means = evaluation.means[evaluation.means["dataset"] == ALL].set_index("method")
     model, otsu = means.loc[MODEL], means.loc["otsu"]
     return (
-        f"Mean F1 <b>{model['f1']:.3f}</b> (95 %: {model['f1_low']:.2f} to {model['f1_high']:.2f}) over "
-        f"{model['markers']} markers and {model['calls']:,} calls; Otsu on mean intensity {otsu['f1']:.3f}; "
-        f"difference {tables.gain(otsu)}"
+        f"Mean F1 <b>{model['f1']:.3f}</b> (95 %: {model['f1_low']:.2f} to {model['f1_high']:.2f})"
+        f" over {model['markers']} markers and {model['calls']:,} calls; Otsu on mean intensity"
+        f" {otsu['f1']:.3f}; difference {tables.gain(otsu)}"
     )
 
 
@@ -111,23 +121,36 @@ def _note(text: str) -> str:
 
 
 def _rules() -> str:
-    return f'<ul class="soft">{"".join(f"<li>{html.escape(rule)}</li>" for rule in tables.RULES)}</ul>'
+    return (
+        f'<ul class="soft">{"".join(f"<li>{html.escape(rule)}</li>" for rule in tables.RULES)}</ul>'
+    )
 
 
-def _table(rows: Sequence[Sequence[str]], *, text: int = 1, kinds: Mapping[int, str] | None = None) -> str:
-    """An HTML table; the first row is the head, the first ``text`` columns are words; ``kinds``: row -> class."""
+def _table(
+    rows: Sequence[Sequence[str]], *, text: int = 1, kinds: Mapping[int, str] | None = None
+) -> str:
+    """An HTML table.
+
+    The first row is the head, the first ``text`` columns are words; ``kinds``: row -> class.
+    """
     head = "".join(f"<th>{html.escape(c)}</th>" for c in rows[0])
     body = "".join(
-        f'<tr class="{(kinds or {}).get(k, "")}">' + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>"
+        f'<tr class="{(kinds or {}).get(k, "")}">'
+        + "".join(f"<td>{html.escape(c)}</td>" for c in row)
+        + "</tr>"
         for k, row in enumerate(rows[1:])
     )
-    return f'<div class="wide"><table class="text{text}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        '<div class="wide"><table'
+        f' class="text{text}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _keys(*pairs: tuple[str, str, bool]) -> str:
     """A legend: (colour, words, hollow)."""
     spans = "".join(
-        f'<span><i style="background:{"#fff" if hollow else c};border:2px solid {c}"></i>{html.escape(w)}</span>'
+        f'<span><i style="background:{"#fff" if hollow else c};border:2px solid'
+        f' {c}"></i>{html.escape(w)}</span>'
         for c, w, hollow in pairs
     )
     return f'<div class="legend"><div class="keys">{spans}</div></div>'
@@ -135,7 +158,10 @@ def _keys(*pairs: tuple[str, str, bool]) -> str:
 
 def _means(evaluation: Evaluation) -> str:
     rows = tables.means_rows(evaluation)
-    kinds = {k: "model" if row[0] == METHODS[MODEL] else "oracle" if "oracle" in row[0] else "" for k, row in enumerate(rows[1:])}
+    kinds = {
+        k: "model" if row[0] == METHODS[MODEL] else "oracle" if "oracle" in row[0] else ""
+        for k, row in enumerate(rows[1:])
+    }
     gains = tables.gain_rows(evaluation)
     return _section("Mean F1 of every method", _table(rows, kinds=kinds), _rules(), _table(gains))
 
@@ -152,9 +178,15 @@ def _forest(evaluation: Evaluation) -> str:
             if by_fov and _several_fovs(evaluation, model["dataset"])
             else str(model["channel"])
         )
-        rows.append(svg.ForestRow(label, str(model["dataset"]), model["f1"], model["f1_low"], model["f1_high"], others))
+        rows.append(
+            svg.ForestRow(
+                label, str(model["dataset"]), model["f1"], model["f1_low"], model["f1_high"], others
+            )
+        )
     keys = _keys(
-        (svg.MODEL, "model, 95 %", False), (svg.OTHER, METHODS["otsu"], True), (svg.ORACLE, METHODS["intensity_best"], True)
+        (svg.MODEL, "model, 95 %", False),
+        (svg.OTHER, METHODS["otsu"], True),
+        (svg.ORACLE, METHODS["intensity_best"], True),
     )
     return _section("F1 of every marker", keys, svg.forest(rows))
 
@@ -171,9 +203,18 @@ def _densities(evaluation: Evaluation) -> str:
     small = []
     for _, rows in judged.groupby("unit", sort=False):
         first = rows.iloc[0]
-        where = f"{first['dataset']} {first['fov']}".strip() if rows["fov"].nunique() == 1 else str(first["dataset"])
-        plots = _two_densities(rows, rows["weight"].to_numpy(), (215.0, 70.0), evaluation.settings.threshold)
-        name = f'<h3>{html.escape(str(first["channel"]))} <span class="soft">{html.escape(where)}</span></h3>'
+        where = (
+            f"{first['dataset']} {first['fov']}".strip()
+            if rows["fov"].nunique() == 1
+            else str(first["dataset"])
+        )
+        plots = _two_densities(
+            rows, rows["weight"].to_numpy(), (215.0, 70.0), evaluation.settings.threshold
+        )
+        name = (
+            f"<h3>{html.escape(str(first['channel']))} <span"
+            f' class="soft">{html.escape(where)}</span></h3>'
+        )
         small.append(f"<div>{name}{plots[0]}{plots[1]}</div>")
     return _section(
         "Score and mean intensity of positive and negative cells",
@@ -185,11 +226,19 @@ def _densities(evaluation: Evaluation) -> str:
     )  # fmt: skip
 
 
-def _two_densities(rows: pd.DataFrame, weight: Any, size: tuple[float, float], threshold: float) -> tuple[str, str]:
+def _two_densities(
+    rows: pd.DataFrame, weight: Any, size: tuple[float, float], threshold: float
+) -> tuple[str, str]:
     truth = rows["truth"].to_numpy()
     names = ("score", "mean intensity") if size[1] < 100 else ("", "")
     score = svg.density_plot(
-        rows["score"].to_numpy(), truth, weight, ticks={0.0: "0", 0.5: "0.5", 1.0: "1"}, size=size, cut=threshold, name=names[0]
+        rows["score"].to_numpy(),
+        truth,
+        weight,
+        ticks={0.0: "0", 0.5: "0.5", 1.0: "1"},
+        size=size,
+        cut=threshold,
+        name=names[0],
     )
     spread = np.cbrt(np.clip(rows["intensity"].to_numpy(np.float64), 0, 1))
     ticks = {float(np.cbrt(v)): f"{v:g}" for v in (0.0, 0.01, 0.1, 0.4, 1.0)}
@@ -203,7 +252,10 @@ def _calibration(evaluation: Evaluation) -> str:
         (svg.MODEL, "all datasets" if names else "the dataset", False),
         *((c, n, False) for c, n in zip(svg.LINES * 8, names, strict=False)),
     )
-    lines = "".join(f"<li>{html.escape(line.removeprefix('- '))}</li>" for line in tables.calibration_lines(evaluation))
+    lines = "".join(
+        f"<li>{html.escape(line.removeprefix('- '))}</li>"
+        for line in tables.calibration_lines(evaluation)
+    )
     plot = svg.calibration_plot(curves if names else {ALL: curves[ALL]}, ALL)
     return _section(
         "Calibration",
@@ -220,7 +272,10 @@ def _group(evaluation: Evaluation, kind: str) -> str:
     how = (
         "The mean over the markers of each dataset, then over datasets."
         if kind == "tissue"
-        else "All calls of the type in a dataset together, then the mean over datasets. Types with few calls say little."
+        else (
+            "All calls of the type in a dataset together, then the mean over datasets. Types with"
+            " few calls say little."
+        )
     )
     return _section(f"By {kind}", _table(rows), _note(how))
 
@@ -239,7 +294,9 @@ def _confounders(evaluation: Evaluation) -> str:
             )
         )
     top = max(0.02, float(table[["information", "chance"]].max().max()))
-    keys = _keys(*((colours[m], METHODS[m], False) for m in methods), ("#222", "tick: chance", False))
+    keys = _keys(
+        *((colours[m], METHODS[m], False) for m in methods), ("#222", "tick: chance", False)
+    )
     return _section(
         "What makes calls go wrong",
         _note(tables.CONFOUNDED),
@@ -257,14 +314,15 @@ def _wrong(cells: Sequence[WrongCell]) -> str:
         (css(FALSE_NEGATIVE), "called negative by the model, positive by eye", False),
     )
     bar = (
-        f'<div class="legend" style="max-width:220px"><div class="bar" style="background:linear-gradient(90deg, {stops})"></div>'
-        '<div class="ticks"><span>0</span><span>score</span><span>1</span></div></div>'
+        '<div class="legend" style="max-width:220px"><div class="bar"'
+        f' style="background:linear-gradient(90deg, {stops})"></div><div'
+        ' class="ticks"><span>0</span><span>score</span><span>1</span></div></div>'
     )
     return _section(
         "The most wrong cells",
         _note(
-            f"Left the channel (black at its normaliser), right the scores; {cells[0].width_um:.0f} µm wide. At most three cells "
-            "a marker, the worst first."
+            f"Left the channel (black at its normaliser), right the scores; {cells[0].width_um:.0f}"
+            " µm wide. At most three cells a marker, the worst first."
         ),
         keys,
         bar,
@@ -283,7 +341,8 @@ def _cell(cell: WrongCell) -> str:
     intensity = "–" if math.isnan(row["intensity"]) else f"{row['intensity']:.3f}"
     return (
         f'<div><h3>{name}</h3><div class="two">{images}</div>'
-        f"<p>{html.escape(str(row['call']))}, score {row['score']:.2f}, mean intensity {intensity}</p>"
+        f"<p>{html.escape(str(row['call']))}, score {row['score']:.2f}, mean intensity"
+        f" {intensity}</p>"
         f'<p class="soft">{where}</p></div>'
     )
 

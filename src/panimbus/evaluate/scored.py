@@ -1,4 +1,7 @@
-"""Calls beside scores: one row a call, with what every method says and what is known of the cell."""
+"""Calls beside scores.
+
+One row a call, with what every method says and what is known of the cell.
+"""
 
 from __future__ import annotations
 
@@ -72,9 +75,10 @@ def score_calls(table: AnnData, calls: pd.DataFrame, beside: Beside | None = Non
     Returns
     -------
     DataFrame
-        One row a call: dataset, fov, channel, cell_id, call, truth, weight, tissue, cell_type; score; intensity (mean intensity
-        in units of the normaliser); otsu (0 or 1); mixture (posterior); silver (NaN = undefined); and the confounders
-        cell_size, heterogeneity, rarity, sparsity, density. Positive neighbours are positive by their call, else by their silver
+        One row a call: dataset, fov, channel, cell_id, call, truth, weight, tissue, cell_type;
+        score; intensity (mean intensity in units of the normaliser); otsu (0 or 1); mixture
+        (posterior); silver (NaN = undefined); and the confounders cell_size, heterogeneity, rarity,
+        sparsity, density. Positive neighbours are positive by their call, else by their silver
         label, else by their score.
 
     Raises
@@ -89,7 +93,9 @@ def score_calls(table: AnnData, calls: pd.DataFrame, beside: Beside | None = Non
     fovs = table.obs[FOV].astype(str).to_numpy()
     ids = table.obs[CELL].to_numpy()
     there = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
-    raise_overlap(check_overlap(calls, there, {key: list(table.var_names) for key in there}), "the cell table")
+    raise_overlap(
+        check_overlap(calls, there, {key: list(table.var_names) for key in there}), "the cell table"
+    )
     sizes = pixel_sizes(table)
     parts = []
     for (_, fov, channel), rows in calls.groupby(["dataset", "fov", "channel"], sort=False):
@@ -106,7 +112,10 @@ def _check_table(table: AnnData) -> None:
     missing += [] if NORMALISER in table.var else [f"var[{NORMALISER!r}]"]
     missing += [] if PROVENANCE in table.uns else [f"uns[{PROVENANCE!r}]"]
     if missing:
-        raise InputError("This is not a cell table that panimbus predict wrote.", got=f"it lacks {', '.join(missing)}")
+        raise InputError(
+            "This is not a cell table that panimbus predict wrote.",
+            got=f"it lacks {', '.join(missing)}",
+        )
 
 
 def _cells(table: AnnData, mine: Array, channel: str, mpp: float) -> _Cells:
@@ -142,7 +151,9 @@ def _one(rows: pd.DataFrame, cells: _Cells, beside: Beside) -> pd.DataFrame:
         silver=silver[at],
         cell_size=cells.size_px[at],
         heterogeneity=heterogeneity(cells.intensity),
-        rarity=float(np.average(truth[known] == 1, weights=weight[known])) if known.any() else float("nan"),
+        rarity=float(np.average(truth[known] == 1, weights=weight[known]))
+        if known.any()
+        else float("nan"),
         sparsity=sparsity,
         density=density,
     )

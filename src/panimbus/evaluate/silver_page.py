@@ -1,4 +1,7 @@
-"""The report of a silver standard: per marker how the labels agree with the image, and pictures of where they do not."""
+"""The report of a silver standard.
+
+Per marker how the labels agree with the image, and pictures of where they do not.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ class Crop:
     picture : (h, w, 3) uint8
         The channel dark on white; positive and negative cells outlined.
     positive, negative, odd
-        Cells in the window, and how many of them are positive and dimmer than the median negative, or the reverse.
+        Cells in the window, and how many of them are positive and dimmer than the median negative,
+        or the reverse.
     """
 
     fov_id: str
@@ -57,7 +61,10 @@ class Crop:
 
 
 def write_report(prepared: Prepared, folder: str | Path) -> Path:
-    """Write ``<dataset>.html``, ``.csv`` and ``.json`` into a folder; returns the path of the page."""
+    """Write ``<dataset>.html``, ``.csv`` and ``.json`` into a folder.
+
+    Returns the path of the page.
+    """
     name = prepared.file.name
     out = Path(folder)
     frame = agreement_table(prepared.agreement)
@@ -76,7 +83,10 @@ def agreement_table(agreement: Sequence[Agreement]) -> pd.DataFrame:
 
 
 def _facts(prepared: Prepared) -> dict[str, object]:
-    rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(a).items()} for a in prepared.agreement]
+    rows = [
+        {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(a).items()}
+        for a in prepared.agreement
+    ]
     return {
         "dataset": prepared.file.name,
         "splits": dict(prepared.source.splits),
@@ -90,11 +100,18 @@ def _facts(prepared: Prepared) -> dict[str, object]:
 def report_page(prepared: Prepared) -> str:
     """The page, self-contained."""
     source = prepared.labelled
-    order = sorted(prepared.agreement, key=lambda a: (not a.reasons, math.inf if math.isnan(a.auc) else a.auc))
-    rows = "".join(_row(a, prepared.gates.get(a.marker), kept=a.marker in prepared.source.markers) for a in order)
+    order = sorted(
+        prepared.agreement, key=lambda a: (not a.reasons, math.inf if math.isnan(a.auc) else a.auc)
+    )
+    rows = "".join(
+        _row(a, prepared.gates.get(a.marker), kept=a.marker in prepared.source.markers)
+        for a in order
+    )
     crops = [(a, worst_crop(source, a.marker)) for a in order[:PICTURES]]
     figures = "".join(_figure(a, crop) for a, crop in crops if crop is not None)
-    splits = {s: [f for f, of in source.splits.items() if of == s] for s in ("train", "val", "test")}
+    splits = {
+        s: [f for f, of in source.splits.items() if of == s] for s in ("train", "val", "test")
+    }
     bad = [a.marker for a in order if a.reasons]
     title = f"Silver standard of {escape(prepared.file.name)}"
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>
@@ -135,23 +152,29 @@ def _row(a: Agreement, gate: tuple[float, float] | None, *, kept: bool) -> str:
         escape("; ".join(a.reasons)),
         "yes" if kept else "no",
     ]
-    return f'<tr class="{"out" if a.reasons else ""}">' + "".join(f"<td>{c}" for c in cells) + "</tr>"
+    return (
+        f'<tr class="{"out" if a.reasons else ""}">' + "".join(f"<td>{c}" for c in cells) + "</tr>"
+    )
 
 
 def _figure(a: Agreement, crop: Crop) -> str:
     auc = "" if a.by_intensity or math.isnan(a.auc) else f", AUC {a.auc:.2f}"
     return (
-        f'<figure><img src="{data_uri(crop.picture)}" alt=""><figcaption><b>{escape(a.marker)}</b>{auc}, '
-        f"FOV {escape(crop.fov_id)}, x {crop.window[2]}, y {crop.window[0]}: {crop.positive} positive, {crop.negative} negative, "
-        f"{crop.odd} at odds with the intensity</figcaption></figure>"
+        f'<figure><img src="{data_uri(crop.picture)}"'
+        f' alt=""><figcaption><b>{escape(a.marker)}</b>{auc}, FOV {escape(crop.fov_id)}, x'
+        f" {crop.window[2]}, y {crop.window[0]}: {crop.positive} positive, {crop.negative}"
+        f" negative, {crop.odd} at odds with the intensity</figcaption></figure>"
     )
 
 
 def worst_crop(source: Source, marker: str) -> Crop | None:
-    """The window of a marker with the most cells at odds with the intensity; None without labels or signal.
+    """The window of a marker with the most cells at odds with the intensity.
 
-    At odds is a positive cell dimmer than the median negative cell, or a negative cell brighter than the median positive cell.
-    Where there is none the window with the most labelled cells of both classes is shown.
+    None without labels or signal.
+
+    At odds is a positive cell dimmer than the median negative cell, or a negative cell brighter
+    than the median positive cell. Where there is none the window with the most labelled cells of
+    both classes is shown.
     """
     k, column = source.markers.index(marker), source.scanned.channels.index(marker)
     if source.scanned.scale.blank(marker):
@@ -164,7 +187,12 @@ def worst_crop(source: Source, marker: str) -> Crop | None:
     high = np.median(mean[target > 0.5]) if (target > 0.5).any() else np.inf
     best: tuple[float, ScannedFov | None, tuple[int, int]] = (-1.0, None, (0, 0))
     for one in source.scanned.fovs:
-        score, at = _busiest(one, source.targets[one.fov.fov_id][:, k], one.mean[:, column], (float(low), float(high)))
+        score, at = _busiest(
+            one,
+            source.targets[one.fov.fov_id][:, k],
+            one.mean[:, column],
+            (float(low), float(high)),
+        )
         if score > best[0]:
             best = score, one, at
     if best[1] is None:  # pragma: no cover - there is a labelled cell, so there is a window
@@ -172,8 +200,12 @@ def worst_crop(source: Source, marker: str) -> Crop | None:
     return _paint(source, best[1], marker, best[2], (float(low), float(high)))
 
 
-def _odd(target: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], middle: tuple[float, float]) -> npt.NDArray[np.bool_]:
-    return ((target > 0.5) & (mean < middle[0])) | ((target >= 0) & (target <= 0.5) & (mean > middle[1]))
+def _odd(
+    target: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], middle: tuple[float, float]
+) -> npt.NDArray[np.bool_]:
+    return ((target > 0.5) & (mean < middle[0])) | (
+        (target >= 0) & (target <= 0.5) & (mean > middle[1])
+    )
 
 
 def _side(one: ScannedFov) -> int:
@@ -181,29 +213,41 @@ def _side(one: ScannedFov) -> int:
 
 
 def _busiest(
-    one: ScannedFov, target: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], middle: tuple[float, float]
+    one: ScannedFov,
+    target: npt.NDArray[np.float32],
+    mean: npt.NDArray[np.float32],
+    middle: tuple[float, float],
 ) -> tuple[float, tuple[int, int]]:
     """Score and first pixel of the best window of a FOV, on a grid of windows."""
     side, (h, w) = _side(one), one.fov.shape_yx
     rows, cols = max(1, h // side), max(1, w // side)
     centroid = one.cells.geometry.centroids()
-    at = np.minimum(centroid[:, 0] // side, rows - 1).astype(int) * cols + np.minimum(centroid[:, 1] // side, cols - 1).astype(
-        int
-    )
+    at = np.minimum(centroid[:, 0] // side, rows - 1).astype(int) * cols + np.minimum(
+        centroid[:, 1] // side, cols - 1
+    ).astype(int)
     odd = np.bincount(at, _odd(target, mean, middle), rows * cols)
-    both = np.minimum(np.bincount(at, target > 0.5, rows * cols), np.bincount(at, (target >= 0) & (target <= 0.5), rows * cols))
+    both = np.minimum(
+        np.bincount(at, target > 0.5, rows * cols),
+        np.bincount(at, (target >= 0) & (target <= 0.5), rows * cols),
+    )
     known = np.bincount(at, target >= 0, rows * cols)
     score = odd + 1e-2 * both + 1e-4 * known
     best = int(np.argmax(score))
     return float(score[best]), (best // cols * side, best % cols * side)
 
 
-def _paint(source: Source, one: ScannedFov, marker: str, at: tuple[int, int], middle: tuple[float, float]) -> Crop:
+def _paint(
+    source: Source, one: ScannedFov, marker: str, at: tuple[int, int], middle: tuple[float, float]
+) -> Crop:
     fov, side = one.fov, _side(one)
     y0, x0 = at
     y1, x1 = min(y0 + side, fov.shape_yx[0]), min(x0 + side, fov.shape_yx[1])
     plane = np.asarray(fov.image[fov.index(marker), y0:y1, x0:x1])
-    labels = np.asarray(fov.labels[y0:y1, x0:x1]) if fov.labels is not None else np.zeros(plane.shape, int)
+    labels = (
+        np.asarray(fov.labels[y0:y1, x0:x1])
+        if fov.labels is not None
+        else np.zeros(plane.shape, int)
+    )
     here = unique_ids(labels)
     row = np.searchsorted(one.cell_id, here)
     k, column = source.markers.index(marker), source.scanned.channels.index(marker)
@@ -216,4 +260,6 @@ def _paint(source: Source, one: ScannedFov, marker: str, at: tuple[int, int], mi
     outline(picture, index, negative, NEGATIVE_EDGE)
     outline(picture, index, target > 0.5, POSITIVE_EDGE)
     odd = int(_odd(target, mean, middle).sum())
-    return Crop(fov.fov_id, (y0, y1, x0, x1), picture, int((target > 0.5).sum()), int(negative.sum()), odd)
+    return Crop(
+        fov.fov_id, (y0, y1, x0, x1), picture, int((target > 0.5).sum()), int(negative.sum()), odd
+    )

@@ -13,18 +13,38 @@ import pandas as pd
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.escape import in_markdown
 from panimbus.core.guard import guarded
-from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, ORACLES, SILVER_CELLS, EvaluateSettings, Evaluation
+from panimbus.evaluate.evaluation import (
+    ALL,
+    METHODS,
+    MODEL,
+    ORACLES,
+    SILVER_CELLS,
+    EvaluateSettings,
+    Evaluation,
+)
 from panimbus.io.documents import read_json
 from panimbus.io.tables import read_table
 from panimbus.io.write import atomic_path
 from panimbus.io.write_table import write_csv
 
 RULES = (
-    "F1 is the harmonic mean of precision and recall at the model's threshold; the mean is over markers, then over datasets.",
-    "Where a marker has no positive cell and none is called so, F1 is 1. Cells called undetermined are left out.",
-    "Cells count with their sampling weight. Intervals: 95 %, bootstrap of the calls within their strata; nothing else varies.",
+    (
+        "F1 is the harmonic mean of precision and recall at the model's threshold; the mean is over"
+        " markers, then over datasets."
+    ),
+    (
+        "Where a marker has no positive cell and none is called so, F1 is 1. Cells called"
+        " undetermined are left out."
+    ),
+    (
+        "Cells count with their sampling weight. Intervals: 95 %, bootstrap of the calls within"
+        " their strata; nothing else varies."
+    ),
     "Otsu and the mixture see the mean intensities of all cells of the FOV.",
-    "Oracle: the threshold is found with the truth at hand. It says what thresholds could do at most, and has no interval.",
+    (
+        "Oracle: the threshold is found with the truth at hand. It says what thresholds could do at"
+        " most, and has no interval."
+    ),
 )
 SCORED = "calls.csv"
 _WORDS = ("dataset", "fov", "channel", "call", "tissue", "cell_type")
@@ -33,12 +53,21 @@ _WORDS = ("dataset", "fov", "channel", "call", "tissue", "cell_type")
 def frames(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     """Every table, by the name of its file."""
     curves = [
-        pd.DataFrame({"dataset": name} | {k: getattr(c, k) for k in ("low", "high", "score", "positive")})
-        .assign(positive_low=c.positive_low, positive_high=c.positive_high, weight=c.weight, cells=c.cells)
+        pd.DataFrame(
+            {"dataset": name} | {k: getattr(c, k) for k in ("low", "high", "score", "positive")}
+        )
+        .assign(
+            positive_low=c.positive_low,
+            positive_high=c.positive_high,
+            weight=c.weight,
+            cells=c.cells,
+        )
         .assign(error=c.error)
         for name, c in evaluation.curves.items()
     ]
-    scored = evaluation.calls.drop(columns=["unit", *(c for c in evaluation.calls if str(c).endswith("_at"))])
+    scored = evaluation.calls.drop(
+        columns=["unit", *(c for c in evaluation.calls if str(c).endswith("_at"))]
+    )
     return {
         "markers": evaluation.markers.drop(columns="unit"),
         "means": evaluation.means,
@@ -49,8 +78,14 @@ def frames(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     }
 
 
-def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str], request: Mapping[str, Any] | None = None) -> None:
-    """Write every table as CSV, ``summary.md``, and ``evaluation.json`` (what was evaluated, and the means).
+def write_tables(
+    evaluation: Evaluation,
+    out: Path,
+    about: Mapping[str, str],
+    request: Mapping[str, Any] | None = None,
+) -> None:
+    """Write every table as CSV, ``summary.md``, and ``evaluation.json`` (what was evaluated, and
+    the means).
 
     ``request`` is what was asked for, by which a later evaluation knows whether it is the same.
     """
@@ -71,14 +106,22 @@ def write_tables(evaluation: Evaluation, out: Path, about: Mapping[str, str], re
 def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str, str]]:
     """The scored calls, settings and description of an earlier evaluation."""
     if not (folder / SCORED).is_file():
-        raise ReadError(f"{folder} is no folder that panimbus evaluate wrote.", expected=f"a folder with {SCORED}")
+        raise ReadError(
+            f"{folder} is no folder that panimbus evaluate wrote.",
+            expected=f"a folder with {SCORED}",
+        )
     frame = read_table(folder / SCORED)
     with guarded(folder, "this is no folder that panimbus evaluate wrote."):
         said = read_json(folder / "evaluation.json")
         settings = EvaluateSettings(**said["settings"])
         if lost := [c for c in (*_WORDS, "truth", "weight", "score") if c not in frame]:
-            raise InputError(f"{folder / SCORED}: columns are missing: {', '.join(lost)}.", available=list(frame.columns))
-        numbers = {c: pd.to_numeric(frame[c].where(frame[c] != "")) for c in frame if c not in _WORDS}
+            raise InputError(
+                f"{folder / SCORED}: columns are missing: {', '.join(lost)}.",
+                available=list(frame.columns),
+            )
+        numbers = {
+            c: pd.to_numeric(frame[c].where(frame[c] != "")) for c in frame if c not in _WORDS
+        }
         if "mixture_posterior" in numbers:
             numbers["mixture"] = numbers["mixture_posterior"]
         numbers["silver"] = numbers.get("silver_label", pd.Series(math.nan, frame.index))
@@ -93,7 +136,11 @@ def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) 
     """Write ``<stem>.md`` and the table by marker as ``<stem>.csv``."""
     with atomic_path(stem.with_name(f"{stem.name}.md")) as path:
         path.write_text(markdown(evaluation, about), encoding="utf-8")
-    write_csv(stem.with_name(f"{stem.name}.csv"), evaluation.markers.drop(columns="unit"), float_format="%.4g")
+    write_csv(
+        stem.with_name(f"{stem.name}.csv"),
+        evaluation.markers.drop(columns="unit"),
+        float_format="%.4g",
+    )
 
 
 def markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str:
@@ -112,8 +159,9 @@ def markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str:
 
 
 CONFOUNDED = (
-    "Mutual information (nats) with right or wrong, as the paper defines it. Chance: what 95 % of shuffled errors stay below; "
-    "entropy: what it is at most. Heterogeneity and rarity are one number a marker and FOV: they tell what its name does."
+    "Mutual information (nats) with right or wrong, as the paper defines it. Chance: what 95 % of"
+    " shuffled errors stay below; entropy: what it is at most. Heterogeneity and rarity are one"
+    " number a marker and FOV: they tell what its name does."
 )
 
 
@@ -131,7 +179,14 @@ def means_rows(evaluation: Evaluation) -> list[list[str]]:
     rows = [["method", *_heads(datasets), *(f"{f} (mean)" for f in figures), "markers"]]
     for method in methods_of(evaluation):
         cells = [with_interval(means[method, d]) for d in datasets]
-        rows.append([METHODS[method], *cells, *(two(means[method, ALL][f]) for f in figures), str(means[method, ALL]["markers"])])
+        rows.append(
+            [
+                METHODS[method],
+                *cells,
+                *(two(means[method, ALL][f]) for f in figures),
+                str(means[method, ALL]["markers"]),
+            ]
+        )
     return rows
 
 
@@ -161,7 +216,11 @@ def gain(row: Any) -> str:
     """A difference with its interval."""
     if math.isnan(row["gain"]):
         return "–"
-    bounds = "" if math.isnan(row["gain_low"]) else f" ({row['gain_low']:+.2f} to {row['gain_high']:+.2f})"
+    bounds = (
+        ""
+        if math.isnan(row["gain_low"])
+        else f" ({row['gain_low']:+.2f} to {row['gain_high']:+.2f})"
+    )
     return f"{row['gain']:+.3f}{bounds}"
 
 
@@ -169,14 +228,30 @@ def group_rows(evaluation: Evaluation, kind: str) -> list[list[str]]:
     """One row a tissue or cell type: F1 of each method that is no oracle."""
     groups = evaluation.groups
     methods = [m for m in methods_of(evaluation) if m not in ORACLES]
-    rows = [[kind, "calls", "markers", *(METHODS[m] for m in methods), "precision (model)", "recall (model)"]]
+    rows = [
+        [
+            kind,
+            "calls",
+            "markers",
+            *(METHODS[m] for m in methods),
+            "precision (model)",
+            "recall (model)",
+        ]
+    ]
     mine = groups[groups["kind"] == kind] if len(groups) else groups
     for name in dict.fromkeys(mine["group"]) if len(mine) else ():
         by = {r["method"]: r for r in mine[mine["group"] == name].to_dict("records")}
         model = by[MODEL]
         cells = [with_interval(by[m]) for m in methods]
         rows.append(
-            [str(name), f"{model['calls']:,}", str(model["markers"]), *cells, two(model["precision"]), two(model["recall"])]
+            [
+                str(name),
+                f"{model['calls']:,}",
+                str(model["markers"]),
+                *cells,
+                two(model["precision"]),
+                two(model["recall"]),
+            ]
         )
     return rows
 
@@ -187,17 +262,33 @@ def calibration_lines(evaluation: Evaluation) -> list[str]:
     for name, curve in evaluation.curves.items():
         if name != ALL or len(evaluation.curves) != 2:
             where = "all datasets" if name == ALL else name or "the calls"
-            lines.append(f"- {in_markdown(where)}: expected calibration error {curve.error:.3f}, Brier score {curve.brier:.3f}")
+            lines.append(
+                f"- {in_markdown(where)}: expected calibration error {curve.error:.3f}, Brier score"
+                f" {curve.brier:.3f}"
+            )
     return lines
 
 
 def confounder_rows(evaluation: Evaluation) -> list[list[str]]:
     """One row a confounder and method."""
-    rows = [["confounder", "method", "mutual information", "chance", "entropy", "wrong: lowest third", "middle", "highest"]]
+    rows = [
+        [
+            "confounder",
+            "method",
+            "mutual information",
+            "chance",
+            "entropy",
+            "wrong: lowest third",
+            "middle",
+            "highest",
+        ]
+    ]
     for _, row in evaluation.confounders.iterrows():
         thirds = [percent(row[f"wrong_{n}"]) for n in ("low", "middle", "high")]
         figures = [f"{row[c]:.3f}" for c in ("information", "chance", "entropy")]
-        rows.append([str(row["confounder"]).replace("_", " "), METHODS[row["method"]], *figures, *thirds])
+        rows.append(
+            [str(row["confounder"]).replace("_", " "), METHODS[row["method"]], *figures, *thirds]
+        )
     return rows
 
 
@@ -205,15 +296,40 @@ def marker_rows(evaluation: Evaluation) -> list[list[str]]:
     """One row a marker: the model's figures, and the F1 of the others."""
     markers = evaluation.markers
     others = [m for m in methods_of(evaluation) if m not in (MODEL, SILVER_CELLS)]
-    head = ["dataset", "FOV", "marker", "calls", "positive", "P", "R", "F1", "95 %", "AUC", "score - truth"]
+    head = [
+        "dataset",
+        "FOV",
+        "marker",
+        "calls",
+        "positive",
+        "P",
+        "R",
+        "F1",
+        "95 %",
+        "AUC",
+        "score - truth",
+    ]
     rows = [[*head, *(SHORT[m] for m in others)]]
     for _, group in markers.groupby("unit", sort=False):
         by: dict[str, Any] = {str(r["method"]): r for r in group.to_dict("records")}
         model = by[MODEL]
-        fovs = str(model["fov"]) if len(str(model["fov"])) < 24 else f"{str(model['fov']).count(',') + 1} FOVs"
-        cells = [str(model["dataset"]), fovs, str(model["channel"]), str(model["calls"]), percent(model["positive"])]
+        fovs = (
+            str(model["fov"])
+            if len(str(model["fov"])) < 24
+            else f"{str(model['fov']).count(',') + 1} FOVs"
+        )
+        cells = [
+            str(model["dataset"]),
+            fovs,
+            str(model["channel"]),
+            str(model["calls"]),
+            percent(model["positive"]),
+        ]
         cells += [two(model[c]) for c in ("precision", "recall", "f1")]
-        cells += ["–" if math.isnan(model["f1_low"]) else f"{model['f1_low']:.2f}–{model['f1_high']:.2f}", two(model["auc"])]
+        cells += [
+            "–" if math.isnan(model["f1_low"]) else f"{model['f1_low']:.2f}–{model['f1_high']:.2f}",
+            two(model["auc"]),
+        ]
         rows.append([*cells, f"{model['bias']:+.2f}", *(two(by[m]["f1"]) for m in others)])
     return rows
 
@@ -231,7 +347,9 @@ def with_interval(row: Any) -> str:
     """F1 and its interval."""
     if math.isnan(row["f1"]):
         return "–"
-    return f"{row['f1']:.3f}" + ("" if math.isnan(row["f1_low"]) else f" ({row['f1_low']:.2f}–{row['f1_high']:.2f})")
+    return f"{row['f1']:.3f}" + (
+        "" if math.isnan(row["f1_low"]) else f" ({row['f1_low']:.2f}–{row['f1_high']:.2f})"
+    )
 
 
 def two(value: float) -> str:
@@ -247,7 +365,9 @@ def percent(value: float) -> str:
 def plain(rows: Sequence[Sequence[str]]) -> str:
     """For the terminal; the first row is the head."""
     wide = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,7 @@
-"""Pictures of the cells whose score is farthest from the call: the channel, the cell outlined, the scores around it."""
+"""Pictures of the cells whose score is farthest from the call.
+
+The channel, the cell outlined, the scores around it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,15 @@ import numpy.typing as npt
 
 from panimbus.core.fov import Fov
 from panimbus.core.table import CELL, NORMALISER
-from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE, Rgb, RgbImage, colours, gray, paint_cells
+from panimbus.evaluate.paint import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    Rgb,
+    RgbImage,
+    colours,
+    gray,
+    paint_cells,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,17 +60,28 @@ class WrongCell:
     width_um: float
 
 
-def most_wrong(calls: pd.DataFrame, *, cells: int = CELLS, a_marker: int = A_MARKER) -> pd.DataFrame:
-    """The judged calls whose score is farthest from the truth and on the wrong side; at most ``a_marker`` of a marker."""
+def most_wrong(
+    calls: pd.DataFrame, *, cells: int = CELLS, a_marker: int = A_MARKER
+) -> pd.DataFrame:
+    """The judged calls whose score is farthest from the truth and on the wrong side.
+
+    At most ``a_marker`` of a marker.
+    """
     wrong = calls[(calls["truth"] >= 0) & (calls["model"] != calls["truth"])]
-    wrong = wrong.assign(off=(wrong["score"] - wrong["truth"]).abs()).sort_values("off", ascending=False, kind="stable")
+    wrong = wrong.assign(off=(wrong["score"] - wrong["truth"]).abs()).sort_values(
+        "off", ascending=False, kind="stable"
+    )
     return wrong.groupby("unit", sort=False).head(a_marker).head(cells)
 
 
 def draw_wrong(calls: pd.DataFrame, scenes: list[Scene]) -> list[WrongCell]:
     """Draw the most wrong cells of the FOVs that can be shown."""
     there = {(s.dataset, s.fov.fov_id): s for s in scenes}
-    shown = calls[[key in there for key in zip(calls["dataset"], calls["fov"], strict=True)]] if len(calls) else calls
+    shown = (
+        calls[[key in there for key in zip(calls["dataset"], calls["fov"], strict=True)]]
+        if len(calls)
+        else calls
+    )
     out = []
     for row in most_wrong(shown).to_dict("records"):
         scene = there[row["dataset"], row["fov"]]
@@ -71,17 +93,33 @@ def _draw(scene: Scene, row: dict[str, Any]) -> WrongCell:
     fov, table = scene.fov, scene.table
     mpp = fov.mpp or 1.0
     ids = table.obs[CELL].to_numpy()
-    centre = np.asarray(table.obsm["spatial"])[int(np.flatnonzero(ids == row["cell_id"])[0])][::-1] / mpp
+    centre = (
+        np.asarray(table.obsm["spatial"])[int(np.flatnonzero(ids == row["cell_id"])[0])][::-1] / mpp
+    )
     side = max(8, round(SIDE_UM / mpp))
-    y0, x0 = (max(0, min(round(float(c) - side / 2), n - side)) for c, n in zip(centre, fov.shape_yx, strict=True))
-    rows, cols = slice(y0, min(y0 + side, fov.shape_yx[0])), slice(x0, min(x0 + side, fov.shape_yx[1]))
-    labels = np.asarray(fov.labels[rows, cols]) if fov.labels is not None else np.zeros((side, side), int)
+    y0, x0 = (
+        max(0, min(round(float(c) - side / 2), n - side))
+        for c, n in zip(centre, fov.shape_yx, strict=True)
+    )
+    rows, cols = (
+        slice(y0, min(y0 + side, fov.shape_yx[0])),
+        slice(x0, min(x0 + side, fov.shape_yx[1])),
+    )
+    labels = (
+        np.asarray(fov.labels[rows, cols])
+        if fov.labels is not None
+        else np.zeros((side, side), int)
+    )
     k = list(table.var_names).index(row["channel"])
     plane = np.asarray(fov.image[fov.index(row["channel"]), rows, cols])
     zoom = max(1, SIDE_PX // side)
     big = np.kron(labels, np.ones((zoom, zoom), labels.dtype))
     channel = np.repeat(
-        gray(np.kron(plane, np.ones((zoom, zoom), plane.dtype)), float(table.var[NORMALISER].iloc[k]))[..., None], 3, 2
+        gray(
+            np.kron(plane, np.ones((zoom, zoom), plane.dtype)), float(table.var[NORMALISER].iloc[k])
+        )[..., None],
+        3,
+        2,
     )
     scores = paint_cells(_rows(big, ids), colours(np.asarray(table.X)[:, k]))
     colour = FALSE_POSITIVE if row["truth"] == 0 else FALSE_NEGATIVE

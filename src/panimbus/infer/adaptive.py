@@ -1,11 +1,14 @@
-"""How many views a tile of a channel needs: as many as it takes until hardly a cell's call could still change.
+"""How many views a tile of a channel needs.
 
-After some views, a cell whose mean is ``d`` away from the threshold ends on the other side of it, once all 8 views are in, with
-a probability near ``Phi(-d / s)``, where ``s`` is how far the mean still moves (`_SPREAD`, by maximum likelihood on simulated
-tissue of three platforms, ``compact-2``). Averaged over a tile's cells this says how many calls further views would change.
-The unit is a tile of a channel, not a cell: a few per cent of dense tissue's cells are near the threshold, so nearly every
-window has one, and windows around single cells would spend more on what the net must see beside them than they save
-(``benchmarks/compute/adaptive.md``).
+As many as it takes until hardly a cell's call could still change.
+
+After some views, a cell whose mean is ``d`` away from the threshold ends on the other side of it,
+once all 8 views are in, with a probability near ``Phi(-d / s)``, where ``s`` is how far the mean
+still moves (`_SPREAD`, by maximum likelihood on simulated tissue of three platforms,
+``compact-2``). Averaged over a tile's cells this says how many calls further views would change.
+The unit is a tile of a channel, not a cell: a few per cent of dense tissue's cells are near the
+threshold, so nearly every window has one, and windows around single cells would spend more on what
+the net must see beside them than they save (``benchmarks/compute/adaptive.md``).
 """
 
 from __future__ import annotations
@@ -40,5 +43,8 @@ def expected_changes(mean: npt.NDArray[np.float64], views: int, threshold: float
 
 
 def enough(mean: npt.NDArray[np.float64], views: int, threshold: float) -> bool:
-    """Whether the views so far will do; a function of the scores alone, so that every run decides alike."""
+    """Whether the views so far will do.
+
+    A function of the scores alone, so that every run decides alike.
+    """
     return views not in _SPREAD or expected_changes(mean, views, threshold) < _LIMIT[views]

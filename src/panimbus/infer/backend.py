@@ -45,17 +45,22 @@ class Backend(Protocol):
     def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, FloatArray]]:
         """For each job, in order, its tag and the scores (N, 1, H, W) float32.
 
-        The planes of a job are copied before the next job is asked for. None instead of a job: give out the next result first.
+        The planes of a job are copied before the next job is asked for. None instead of a job: give
+        out the next result first.
         """
         ...
 
 
 def cpu_count() -> int:
     """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    )
 
 
-def make_backend(files: ModelFiles, *, device: str = "auto", precision: str = "auto", threads: int = 0) -> Backend:
+def make_backend(
+    files: ModelFiles, *, device: str = "auto", precision: str = "auto", threads: int = 0
+) -> Backend:
     """Load a model for a device.
 
     Parameters
@@ -74,7 +79,9 @@ def make_backend(files: ModelFiles, *, device: str = "auto", precision: str = "a
     if device not in DEVICES:
         raise InputError(f"Unknown device {device!r}.", available=DEVICES)
     if device == "auto":
-        device = (_accelerator() if files.safetensors or files.pt else None) or "cpu"  # torch reads no ONNX
+        device = (
+            _accelerator() if files.safetensors or files.pt else None
+        ) or "cpu"  # torch reads no ONNX
     if device == "cpu":
         return OpenVinoBackend(files, precision=precision, threads=threads or cpu_count())
     from panimbus.infer.torch_backend import TorchBackend
@@ -83,13 +90,20 @@ def make_backend(files: ModelFiles, *, device: str = "auto", precision: str = "a
 
 
 def _accelerator() -> str | None:
-    """A GPU, if one can be there at all: torch is imported only where the driver's device files exist."""
+    """A GPU, if one can be there at all.
+
+    Torch is imported only where the driver's device files exist.
+    """
     import importlib.util
     import platform
     from pathlib import Path
 
     mac = platform.system() == "Darwin" and platform.machine() == "arm64"
-    nvidia = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists() or platform.system() == "Windows"
+    nvidia = (
+        Path("/dev/nvidiactl").exists()
+        or Path("/dev/dxg").exists()
+        or platform.system() == "Windows"
+    )
     if not (mac or nvidia) or importlib.util.find_spec("torch") is None:
         return None
     import torch
@@ -105,25 +119,38 @@ def check_scores(scores: FloatArray) -> None:
         raise InputError(
             "The net gives scores that are NaN, or not between 0 and 1.",
             got=f"{float(scores.min()):g} to {float(scores.max()):g}",
-            fix="pass --precision float32; if it stays, the model is damaged: download it again, or name another one (--model)",
+            fix=(
+                "pass --precision float32; if it stays, the model is damaged: download it again, or"
+                " name another one (--model)"
+            ),
         )
 
 
 def _check_net(net: Any, files: ModelFiles) -> None:
     """Refuse a net whose inputs are not those of its card, and one with NaN in its weights."""
     card = files.card
-    wanted = [("planes", len(card.planes), 4), *([("stats", len(card.stats), 2)] if card.stats else [])]
+    wanted = [
+        ("planes", len(card.planes), 4),
+        *([("stats", len(card.stats), 2)] if card.stats else []),
+    ]
     shapes = [port.get_partial_shape() for port in net.inputs]
     ranks = [shape.rank.get_length() if shape.rank.is_static else -1 for shape in shapes]
     fits = ranks == [rank for _, _, rank in wanted] and len(net.outputs) == 1
-    if not fits or any(s[1].is_static and s[1].get_length() != n for s, (_, n, _) in zip(shapes, wanted, strict=True)):
+    if not fits or any(
+        s[1].is_static and s[1].get_length() != n
+        for s, (_, n, _) in zip(shapes, wanted, strict=True)
+    ):
         raise ReadError(
             f"{files.onnx}: the net is not the one that its card describes.",
             expected=", ".join(f"{name} with {width} channels" for name, width, _ in wanted),
             got=", ".join(str(shape) for shape in shapes),
         )
     for node in net.get_ops():
-        if node.get_type_name() == "Constant" and node.get_element_type().is_real() and not np.isfinite(node.data).all():
+        if (
+            node.get_type_name() == "Constant"
+            and node.get_element_type().is_real()
+            and not np.isfinite(node.data).all()
+        ):
             raise ReadError(
                 f"{files.onnx}: the net holds NaN or infinite weights.",
                 got=f"in {node.get_friendly_name()}",
@@ -132,17 +159,21 @@ def _check_net(net: Any, files: ModelFiles) -> None:
 
 
 class OpenVinoBackend:
-    """ONNX on the CPU, compiled for each shape of window: that is 10 % faster than one net for any shape, and takes 0.2 s.
+    """ONNX on the CPU, compiled for each shape of window.
 
-    The compact nets have two passes in flight at once. The paper's net is so wide that it pays to rewrite its convolutions
-    (`with_winograd`, in float32); one pass at a time bounds its memory.
+    That is 10 % faster than one net for any shape, and takes 0.2 s.
+
+    The compact nets have two passes in flight at once. The paper's net is so wide that it pays to
+    rewrite its convolutions (`with_winograd`, in float32); one pass at a time bounds its memory.
     """
 
     def __init__(self, files: ModelFiles, *, precision: str, threads: int) -> None:
         import openvino as ov
 
         self._core = ov.Core()
-        half = precision == "auto" and "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        half = precision == "auto" and "BF16" in self._core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        )
         wide = files.card.architecture == "paper_unet"
         self._rewrite = wide and not half
         self._streams = 2 if threads > 1 and not self._rewrite else 1
@@ -154,13 +185,18 @@ class OpenVinoBackend:
         }
         self._stats = len(files.card.stats)
         self._ready: dict[tuple[int, ...], list[Any]] = {}
-        with guarded(files.onnx, "OpenVINO cannot read this net.", fix="copy or download the model again"):
+        with guarded(
+            files.onnx, "OpenVINO cannot read this net.", fix="copy or download the model again"
+        ):
             self._model = self._core.read_model(files.onnx)
             _check_net(self._model, files)
         self.name = f"openvino-cpu-{'bfloat16' if half else 'float32'}"
 
     def _idle(self, shape: tuple[int, ...]) -> list[Any]:
-        """The idle requests of the net compiled for a shape of planes; two shapes are kept, a window and its transpose."""
+        """The idle requests of the net compiled for a shape of planes.
+
+        Two shapes are kept, a window and its transpose.
+        """
         if shape not in self._ready:
             while len(self._ready) > 1:
                 self._ready.pop(next(iter(self._ready)))
@@ -206,7 +242,9 @@ class OpenVinoBackend:
     def _finish(busy: deque[_Pass]) -> tuple[Any, FloatArray]:
         one = busy.popleft()
         one.request.wait()
-        scores = np.array(one.request.get_output_tensor().data)  # the tensor is used again by the next pass
+        scores = np.array(
+            one.request.get_output_tensor().data
+        )  # the tensor is used again by the next pass
         one.idle.append(one.request)
         check_scores(scores)
         return one.tag, scores

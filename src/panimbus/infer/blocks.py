@@ -1,4 +1,7 @@
-"""Blocks of tiles: the unit of the second pass that is computed, saved, spread over machines and joined."""
+"""Blocks of tiles.
+
+The unit of the second pass that is computed, saved, spread over machines and joined.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,9 @@ class Block:
 
 
 def plan_blocks(shape: tuple[int, int], card: ModelCard, tile: int) -> list[Block]:
-    """The blocks of a FOV, top to bottom and left to right; a function of the FOV's size, the model and the tile alone.
+    """The blocks of a FOV, top to bottom and left to right.
+
+    A function of the FOV's size, the model and the tile alone.
 
     Parameters
     ----------
@@ -64,8 +69,15 @@ def plan_blocks(shape: tuple[int, int], card: ModelCard, tile: int) -> list[Bloc
     tile
         Longest side of a window, in model pixels.
     """
-    # one pixel more than the reach: the outermost pixels of a block do not know whether they are on a boundary
-    rows = plan_tiles(shape, size=tile, reach=card.reach + 1, stride=card.stride, open_edges=card.padding == "valid")
+    # one pixel more than the reach: the outermost pixels of a block do not know whether they are on
+    # a boundary
+    rows = plan_tiles(
+        shape,
+        size=tile,
+        reach=card.reach + 1,
+        stride=card.stride,
+        open_edges=card.padding == "valid",
+    )
     first = rows[0][0].window
     per = max(1, READ_SIDE // max(first[1] - first[0], first[3] - first[2]))
     blocks: list[Block] = []
@@ -117,7 +129,9 @@ class BlockPart:
         count: npt.NDArray[np.int64],
         pixels: npt.NDArray[np.int64],
     ) -> BlockPart:
-        """From the sums (C, V, m) and pixel counts (m,) of all its cells, and how many pixels (m,) each has in the whole FOV."""
+        """From the sums (C, V, m) and pixel counts (m,) of all its cells, and how many pixels (m,)
+        each has in the whole FOV.
+        """
         whole = count == pixels
         score, score_sd = mean_and_sd(total[:, :, whole], count[whole])
         return cls(number, cells, whole, score, score_sd, total[:, :, ~whole], count[~whole])
@@ -143,7 +157,9 @@ class BlockPart:
         return cls(int(data["number"]), **arrays, evidence=PartEvidence.from_arrays(data))
 
 
-def mean_and_sd(total: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def mean_and_sd(
+    total: npt.NDArray[np.float64], count: npt.NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray]:
     """Scores of cells from their sums.
 
     Parameters
@@ -207,8 +223,8 @@ def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> Joined:
     n, channels
         Cells of the FOV, channels scored.
     parts
-        One of every block of the plan, **in the plan's order**, whatever order they were made in: float64 sums are then added
-        in one order, and the result is the same to the last bit.
+        One of every block of the plan, **in the plan's order**, whatever order they were made in:
+        float64 sums are then added in one order, and the result is the same to the last bit.
     """
     score, score_sd = np.zeros((n, channels), np.float32), np.zeros((n, channels), np.float32)
     shared: list[BlockPart] = []
@@ -220,10 +236,23 @@ def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> Joined:
         score[part.cells[part.whole]], score_sd[part.cells[part.whole]] = part.score, part.score_sd
         if not part.whole.all():  # keep only what must be added up
             none = np.zeros((0, channels), np.float32)
-            shared.append(BlockPart(part.number, part.cells[~part.whole], part.whole[:0], none, none, part.total, part.count))
+            shared.append(
+                BlockPart(
+                    part.number,
+                    part.cells[~part.whole],
+                    part.whole[:0],
+                    none,
+                    none,
+                    part.total,
+                    part.count,
+                )
+            )
     if shared:
         cells = np.unique(np.concatenate([part.cells for part in shared]))
-        total, count = np.zeros((channels, shared[0].total.shape[1], len(cells))), np.zeros(len(cells), np.int64)
+        total, count = (
+            np.zeros((channels, shared[0].total.shape[1], len(cells))),
+            np.zeros(len(cells), np.int64),
+        )
         for part in shared:
             at = np.searchsorted(cells, part.cells)
             total[:, :, at] += part.total

@@ -1,4 +1,7 @@
-"""How long `predict` will take on this machine, and how much memory: a second of real work, and a formula."""
+"""How long `predict` will take on this machine, and how much memory.
+
+A second of real work, and a formula.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class FovSize:
-    """What the cost of a FOV depends on: its shape, its scale to the model's grid, bytes a pixel, its cells."""
+    """What the cost of a FOV depends on.
+
+    Its shape, its scale to the model's grid, bytes a pixel, its cells.
+    """
 
     shape_yx: tuple[int, int]
     scale: float
@@ -71,7 +77,13 @@ class FovSize:
     cells: int
 
 
-def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, settings: PredictSettings, scan_s: float) -> Cost:
+def estimate(
+    sizes: Sequence[FovSize],
+    channels: int,
+    model: ModelFiles,
+    settings: PredictSettings,
+    scan_s: float,
+) -> Cost:
     """Time the model and add everything up.
 
     Parameters
@@ -107,13 +119,22 @@ def estimate(sizes: Sequence[FovSize], channels: int, model: ModelFiles, setting
     )
 
 
-def _time(model: ModelFiles, settings: PredictSettings, window: tuple[int, int], tile: int) -> tuple[str, float, float]:
-    """Name of the backend, seconds a model pixel and pass, and seconds until the net is ready, on made-up tissue."""
+def _time(
+    model: ModelFiles, settings: PredictSettings, window: tuple[int, int], tile: int
+) -> tuple[str, float, float]:
+    """Name of the backend, seconds a model pixel and pass, and seconds until the net is ready, on
+    made-up tissue.
+    """
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:
         files = model if model.onnx is not None else with_onnx(model, folder)
-        backend = make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
-    small = (min(window[0], 2 * model.card.stride + 128), min(window[1], 2 * model.card.stride + 128))
+        backend = make_backend(
+            files, device=settings.device, precision=settings.precision, threads=settings.threads
+        )
+    small = (
+        min(window[0], 2 * model.card.stride + 128),
+        min(window[1], 2 * model.card.stride + 128),
+    )
     _trial(small, model.card, backend, tile, passes=1)  # the first pass also sets the net up
     ready = time.perf_counter() - begin
     done, seconds = _trial(small, model.card, backend, tile, passes=4)
@@ -121,12 +142,20 @@ def _time(model: ModelFiles, settings: PredictSettings, window: tuple[int, int],
     one = math.prod(window) * rate
     if small != window and max(one, ready) < 3 * _TRIAL_S:
         _trial(window, model.card, backend, tile, passes=1)
-        done, seconds = _trial(window, model.card, backend, tile, passes=max(2, min(64, round(_TRIAL_S / max(one, 1e-4)))))
+        done, seconds = _trial(
+            window,
+            model.card,
+            backend,
+            tile,
+            passes=max(2, min(64, round(_TRIAL_S / max(one, 1e-4)))),
+        )
         rate = seconds / done
     return backend.name, rate, ready
 
 
-def _trial(shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int, *, passes: int) -> tuple[float, float]:
+def _trial(
+    shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int, *, passes: int
+) -> tuple[float, float]:
     """Score made-up tissue; model pixels passed through the net, and the seconds it took."""
     fov = _tissue(shape, card.mpp, max(1, math.ceil(passes / 8)))
     cells = scan_cells(fov, card.mpp)
@@ -136,13 +165,18 @@ def _trial(shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int,
     scoring = Scoring(card, backend, chosen, (len(chosen),), fov.channels, scale)
     done: list[int] = []
     begin = time.perf_counter()
-    for _ in score_blocks(fov, cells, scan.mean, scoring, plan_blocks(cells.shape, card, tile), on_pass=done.append):
+    for _ in score_blocks(
+        fov, cells, scan.mean, scoring, plan_blocks(cells.shape, card, tile), on_pass=done.append
+    ):
         pass
     return float(sum(done)), time.perf_counter() - begin
 
 
 def _tissue(shape: tuple[int, int], mpp: float, channels: int) -> Fov:
-    """Square cells, and pixels that all differ a little: as much work for the net as real tissue."""
+    """Square cells, and pixels that all differ a little.
+
+    As much work for the net as real tissue.
+    """
     rows, cols = (np.arange(n) // _TRIAL_CELL for n in shape)
     labels = (rows[:, None] * (cols[-1] + 1) + cols[None] + 1).astype(np.uint32)
     image = np.random.default_rng(0).integers(0, 4096, (channels, *shape)).astype(np.uint16)
@@ -150,9 +184,16 @@ def _tissue(shape: tuple[int, int], mpp: float, channels: int) -> Fov:
 
 
 def _memory(
-    sizes: Sequence[FovSize], channels: int, model: ModelFiles, window: tuple[int, int], settings: PredictSettings
+    sizes: Sequence[FovSize],
+    channels: int,
+    model: ModelFiles,
+    window: tuple[int, int],
+    settings: PredictSettings,
 ) -> int:
-    """Peak bytes: the process, the largest of what the passes hold at a time, and what is kept of all FOVs."""
+    """Peak bytes.
+
+    The process, the largest of what the passes hold at a time, and what is kept of all FOVs.
+    """
     scan = read = sums = 0
     n_views = len(views(settings.tta_for(model.card)))
     layers = 3 + len(EVIDENCE) * settings.evidence
@@ -160,13 +201,18 @@ def _memory(
         band = max(b - a for a, b in bands(size.shape_yx)) * size.shape_yx[1]
         # a band: labels, runs of equal ones, the plane being counted and the one being read
         scan = max(scan, band * (2 * size.label_bytes + 2 * size.pixel_bytes + 12))
-        block = math.prod(min(n, math.ceil(READ_SIDE * max(size.scale, 1e-9))) for n in size.shape_yx)
+        block = math.prod(
+            min(n, math.ceil(READ_SIDE * max(size.scale, 1e-9))) for n in size.shape_yx
+        )
         grid = math.prod(min(math.ceil(n / size.scale), READ_SIDE) for n in size.shape_yx)
-        # planes, the block's index, each tile's cell pixels; and the cell pixels by bins while they are sorted
+        # planes, the block's index, each tile's cell pixels; and the cell pixels by bins while they
+        # are sorted
         kept = grid * (8 * len(model.card.planes) + 20 + 24 * settings.evidence)
         read = max(read, block * (2 * size.pixel_bytes + 6 + size.label_bytes) + kept)
         share = min(1.0, READ_SIDE**2 * size.scale**2 / max(1, math.prod(size.shape_yx)))
-        sums = max(sums, math.ceil(2 * share * size.cells) * channels * n_views * 8)  # of a block, and of the next
+        sums = max(
+            sums, math.ceil(2 * share * size.cells) * channels * n_views * 8
+        )  # of a block, and of the next
     cells = sum(size.cells for size in sizes)
     # matrices: in parts, and stacked to be written; and the calls, a byte each, while they are made
     table = cells * channels * (4 * layers * 2 + 3) + cells * 200
@@ -174,11 +220,19 @@ def _memory(
 
 
 def _net(model: ModelFiles, window: tuple[int, int]) -> int:
-    """Bytes of the weights (as read, as compiled) and of the activations of the passes in flight (measured)."""
+    """Bytes of the weights (as read, as compiled) and of the activations of the passes in flight
+    (measured).
+    """
     settings, area = model.card.settings, math.prod(window)
     weights = Path(model.onnx or model.weights).stat().st_size
     if isinstance(settings, CompactSettings):  # two passes at once
-        return 3 * weights + 2 * 4 * area * (8 * settings.widths[0] // settings.unshuffle**2 + len(model.card.planes))
-    if isinstance(settings, BackboneSettings):  # not measured: the last levels of the decoder, twice
+        return 3 * weights + 2 * 4 * area * (
+            8 * settings.widths[0] // settings.unshuffle**2 + len(model.card.planes)
+        )
+    if isinstance(
+        settings, BackboneSettings
+    ):  # not measured: the last levels of the decoder, twice
         return 3 * weights + 4 * area * 4 * sum(settings.widths[-2:])
-    return 7 * weights + 4 * area * 12 * settings.root  # rewritten convolutions hold four times their weights
+    return (
+        7 * weights + 4 * area * 12 * settings.root
+    )  # rewritten convolutions hold four times their weights

@@ -1,4 +1,8 @@
-"""Evidence of blocks: measured channel by channel while the net's planes are read, kept in parts, joined in the plan's order."""
+"""Evidence of blocks.
+
+Measured channel by channel while the net's planes are read, kept in parts, joined in the plan's
+order.
+"""
 
 from __future__ import annotations
 
@@ -81,11 +85,20 @@ class BlockEvidence:
         channels: int,
     ) -> None:
         y0, y1, x0, x1 = block.core
-        top, left = max(y0 - 1, 0), max(x0 - 1, 0)  # a pixel beyond the core, but not beyond the image
-        self._part = block.part((top, min(y1 + 1, fov_cells.shape[0]), left, min(x1 + 1, fov_cells.shape[1])))
+        top, left = (
+            max(y0 - 1, 0),
+            max(x0 - 1, 0),
+        )  # a pixel beyond the core, but not beyond the image
+        self._part = block.part(
+            (top, min(y1 + 1, fov_cells.shape[0]), left, min(x1 + 1, fov_cells.shape[1]))
+        )
         shown, core = index[self._part], (y0 - top, y1 - top, x0 - left, x1 - left)
-        self._pairs = np.concatenate([touching(shown, core), _on_others(fov_cells, shown, core, (top, left))])
-        self._bins = PixelBins.of(shown, core, cells=cells, centroid=_centroids(fov_cells, cells), corner=(top, left))
+        self._pairs = np.concatenate(
+            [touching(shown, core), _on_others(fov_cells, shown, core, (top, left))]
+        )
+        self._bins = PixelBins.of(
+            shown, core, cells=cells, centroid=_centroids(fov_cells, cells), corner=(top, left)
+        )
         self._whole = whole
         self._value = np.zeros((3, int(whole.sum()), channels), np.float32)
         self._total = np.zeros((channels, BINS, int((~whole).sum())))
@@ -98,21 +111,35 @@ class BlockEvidence:
 
     def part(self) -> PartEvidence:
         """What is kept of it."""
-        return PartEvidence(self._value, self._total, self._bins.count[:, ~self._whole], self._pairs)
+        return PartEvidence(
+            self._value, self._total, self._bins.count[:, ~self._whole], self._pairs
+        )
 
 
 def _centroids(fov_cells: FovCells, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     """(m, 2) y, x of some cells on the model's grid; the centre of its first pixel is (0, 0)."""
     geometry = fov_cells.geometry
-    image = np.stack([geometry.sum_y[cells], geometry.sum_x[cells]], 1) / geometry.count[cells][:, None]
+    image = (
+        np.stack([geometry.sum_y[cells], geometry.sum_x[cells]], 1) / geometry.count[cells][:, None]
+    )
     return np.asarray((image + 0.5) / [fov_cells.y.scale, fov_cells.x.scale] - 0.5)
 
 
 def _on_others(
-    fov_cells: FovCells, shown: npt.NDArray[np.int32], core: tuple[int, int, int, int], corner: tuple[int, int]
+    fov_cells: FovCells,
+    shown: npt.NDArray[np.int32],
+    core: tuple[int, int, int, int],
+    corner: tuple[int, int],
 ) -> npt.NDArray[np.int32]:
-    """Pairs of cells without a model pixel of their own and the cells that have theirs: they touch."""
-    cell, y, x = fov_cells.rescued[:, 0], fov_cells.rescued[:, 1] - corner[0], fov_cells.rescued[:, 2] - corner[1]
+    """Pairs of cells without a model pixel of their own and the cells that have theirs.
+
+    They touch.
+    """
+    cell, y, x = (
+        fov_cells.rescued[:, 0],
+        fov_cells.rescued[:, 1] - corner[0],
+        fov_cells.rescued[:, 2] - corner[1],
+    )
     in_core = (y >= core[0]) & (y < core[1]) & (x >= core[2]) & (x < core[3])
     cell, owner = cell[in_core], shown[y[in_core], x[in_core]]
     beneath = (owner >= 0) & (owner != cell)
@@ -131,9 +158,13 @@ class EvidenceJoin:
     def __init__(self, n: int, channels: int) -> None:
         self.rim = np.zeros((3, n, channels), np.float32)
         self._pairs = [np.zeros((0, 2), np.int32)]
-        self._shared: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.int64]]] = []
+        self._shared: list[
+            tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.int64]]
+        ] = []
 
-    def take(self, cells: npt.NDArray[np.intp], whole: npt.NDArray[np.bool_], part: PartEvidence) -> None:
+    def take(
+        self, cells: npt.NDArray[np.intp], whole: npt.NDArray[np.bool_], part: PartEvidence
+    ) -> None:
         """Add a part, **in the plan's order**; ``cells`` and ``whole`` are its block's."""
         self.rim[:, cells[whole]] = part.value
         self._pairs.append(part.pairs)
@@ -141,7 +172,9 @@ class EvidenceJoin:
             self._shared.append((cells[~whole], part.total, part.count))
 
     def close(self) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-        """``rim_mean``, ``rim_low``, ``inside_mean`` as (3, n, C) float32, and the pairs of cells that touch (p, 2)."""
+        """``rim_mean``, ``rim_low``, ``inside_mean`` as (3, n, C) float32, and the pairs of cells
+        that touch (p, 2).
+        """
         if self._shared:
             cells = np.unique(np.concatenate([one for one, _, _ in self._shared]))
             total = np.zeros((self.rim.shape[2], BINS, len(cells)))

@@ -17,7 +17,9 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TileCells:
-    """The pixels of a tile's core that count for a cell; a rescued cell's pixel may also belong to its neighbour.
+    """The pixels of a tile's core that count for a cell.
+
+    A rescued cell's pixel may also belong to its neighbour.
 
     Parameters
     ----------
@@ -28,7 +30,8 @@ class TileCells:
     begin : (m,) intp
         Where each cell's pixels begin in the following two.
     plain, turned : (p,) intp
-        Positions of the pixels, cell after cell, in the net's flattened output, and in that for transposed planes.
+        Positions of the pixels, cell after cell, in the net's flattened output, and in that for
+        transposed planes.
     """
 
     cells: npt.NDArray[np.intp]
@@ -39,7 +42,9 @@ class TileCells:
 
     @classmethod
     def of(cls, tile: Tile, core: npt.NDArray[np.int32], cells: FovCells, margin: int) -> TileCells:
-        """The cells of a tile's core (Y, X), for a net whose output lacks ``margin`` pixels at each side of the window."""
+        """The cells of a tile's core (Y, X), for a net whose output lacks ``margin`` pixels at each
+        side of the window.
+        """
         y0, y1, x0, x1 = tile.core
         position = np.flatnonzero(core >= 0)
         owner = core.ravel()[position].astype(np.intp)
@@ -47,13 +52,18 @@ class TileCells:
         mine = mine[(mine[:, 1] >= y0) & (mine[:, 1] < y1) & (mine[:, 2] >= x0) & (mine[:, 2] < x1)]
         if len(mine):
             at = (mine[:, 1] - y0) * (x1 - x0) + mine[:, 2] - x0
-            shared = core.ravel()[at] != mine[:, 0]  # its pixel went to another cell: both take the score
+            shared = (
+                core.ravel()[at] != mine[:, 0]
+            )  # its pixel went to another cell: both take the score
             position = np.concatenate([position, at[shared]])
             owner = np.concatenate([owner, mine[shared, 0]])
         order = np.argsort(owner, kind="stable")
         found, begin, count = np.unique(owner[order], return_index=True, return_counts=True)
         y, x = np.divmod(position[order], x1 - x0)
-        height, width = tile.window[1] - tile.window[0] - 2 * margin, tile.window[3] - tile.window[2] - 2 * margin
+        height, width = (
+            tile.window[1] - tile.window[0] - 2 * margin,
+            tile.window[3] - tile.window[2] - 2 * margin,
+        )
         y += y0 - tile.window[0] - margin
         x += x0 - tile.window[2] - margin
         return cls(found, count, begin, y * width + x, x * height + y)
@@ -62,11 +72,15 @@ class TileCells:
         """The same, with ``cells`` as positions among these (ascending)."""
         return replace(self, cells=np.searchsorted(cells, self.cells))
 
-    def sums(self, scores: FloatArray, view: View, correction: tuple[float, float] | None) -> npt.NDArray[np.float64]:
+    def sums(
+        self, scores: FloatArray, view: View, correction: tuple[float, float] | None
+    ) -> npt.NDArray[np.float64]:
         """(m,) sum of each cell's pixel scores, from the net's output (H, W) for a view."""
         if not len(self.cells):
             return np.zeros(0)
-        pixels = np.ascontiguousarray(view.flip(scores)).ravel()[self.turned if view.transpose else self.plain]
+        pixels = np.ascontiguousarray(view.flip(scores)).ravel()[
+            self.turned if view.transpose else self.plain
+        ]
         if correction is not None:
             pixels = corrected(pixels, correction)
         return np.add.reduceat(pixels, self.begin, dtype=np.float64)
@@ -75,4 +89,6 @@ class TileCells:
 def core_of(scores: FloatArray, view: View, tile: Tile, margin: int) -> FloatArray:
     """The scores (H, W) of a view, turned back, of a tile's core."""
     rows, cols = tile.core_in_window
-    return view.undo(scores)[rows.start - margin : rows.stop - margin, cols.start - margin : cols.stop - margin]
+    return view.undo(scores)[
+        rows.start - margin : rows.stop - margin, cols.start - margin : cols.stop - margin
+    ]

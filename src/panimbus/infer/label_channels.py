@@ -1,4 +1,6 @@
-"""Label images of other segmentations (nuclei, regions, another program's cells) that were taken for markers."""
+"""Label images of other segmentations (nuclei, regions, another program's cells) that were taken
+for markers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from panimbus.core.scale import ChannelStats, Histogram
 
 _WINDOW = 512  # pixels to a side that are looked at
 _FOVS = 3
-_PLACES = ((1, 1), (0.5, 0.5), (0.5, 1.5), (1.5, 0.5), (1.5, 1.5))  # middles of the windows, in halves of the image
+_PLACES = (
+    (1, 1),
+    (0.5, 0.5),
+    (0.5, 1.5),
+    (1.5, 0.5),
+    (1.5, 1.5),
+)  # middles of the windows, in halves of the image
 _VALUES = 4  # fewer say nothing
 _PIXELS, _LEAST = 10, 8  # of a value: on average in a window, and at least for four of five in all
 _PIECES = 1.5
@@ -21,7 +29,9 @@ _EQUAL = 0.4  # share of the pixels whose right neighbour is equal: rings of two
 _SEEN = 0.02  # share of a window that is not 0: enough to judge by
 
 
-def label_channels(fovs: Sequence[Fov], channels: Sequence[str], pooled: Mapping[str, ChannelStats]) -> list[str]:
+def label_channels(
+    fovs: Sequence[Fov], channels: Sequence[str], pooled: Mapping[str, ChannelStats]
+) -> list[str]:
     """Channels whose pixels are ids: each value in one place, in one piece.
 
     Histograms sort out nearly all markers; of the others a few windows are read.
@@ -36,19 +46,29 @@ def label_channels(fovs: Sequence[Fov], channels: Sequence[str], pooled: Mapping
         Channel -> its statistics in all FOVs.
     """
     step = -(-len(fovs) // _FOVS)
-    some = [channel for channel in channels if channel in pooled and _may_be_ids(pooled[channel].pixels)]
-    return [channel for channel in some if any(_of_ids(fov, channel) for fov in islice(fovs, 0, None, step))]
+    some = [
+        channel for channel in channels if channel in pooled and _may_be_ids(pooled[channel].pixels)
+    ]
+    return [
+        channel
+        for channel in some
+        if any(_of_ids(fov, channel) for fov in islice(fovs, 0, None, step))
+    ]
 
 
 def label_channel_in_words(channel: str) -> str:
     """What to say of a channel that `label_channels` names."""
     return (
-        f"channel {channel!r} looks like a label image (each value is in one place), not a marker: leave it out with --channels"
+        f"channel {channel!r} looks like a label image (each value is in one place), not a marker:"
+        " leave it out with --channels"
     )
 
 
 def _may_be_ids(pixels: Histogram) -> bool:
-    """Whether nearly every value has the pixels of an object; the highest values of a marker have few."""
+    """Whether nearly every value has the pixels of an object.
+
+    The highest values of a marker have few.
+    """
     values = pixels.values()
     counts = pixels.counts[values > 0]
     whole = values[values < 64]
@@ -62,7 +82,9 @@ def _of_ids(fov: Fov, channel: str) -> bool:
         return False
     plane, (height, width) = fov.index(channel), fov.shape_yx
     h, w = min(_WINDOW, height), min(_WINDOW, width)
-    places = dict.fromkeys((round((height - h) * p / 2), round((width - w) * q / 2)) for p, q in _PLACES)
+    places = dict.fromkeys(
+        (round((height - h) * p / 2), round((width - w) * q / 2)) for p, q in _PLACES
+    )
     try:
         for y, x in places:
             part = np.asarray(fov.image[plane, y : y + h, x : x + w])

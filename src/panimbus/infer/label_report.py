@@ -28,7 +28,10 @@ APART = 30.0
 MANY, MUCH = 10, 0.2
 """Pieces of one id, and its share of the labelled area, that no cell has; vessels of real segmentations have up to 0.3."""
 _TOPS = (127, 255, 4095, 32767, 65535)  # largest numbers of types of pixels
-_HUGE, _PART = 10.0, 0.05  # times the median area, and share of the labelled area, of an id that is looked at
+_HUGE, _PART = (
+    10.0,
+    0.05,
+)  # times the median area, and share of the labelled area, of an id that is looked at
 _LONG = 2.0
 _FEW = 5  # too few for a median
 _SEVERAL = 10  # too few for shares of the area
@@ -47,7 +50,8 @@ class LabelReport:
     cells
         Number of ids.
     in_pieces
-        Ids whose pixels are not connected (8-neighbourhood): fragments, or an id used for two cells.
+        Ids whose pixels are not connected (8-neighbourhood): fragments, or an id used for two
+        cells.
     small
         Cells below the smallest area of one.
     negative
@@ -68,7 +72,9 @@ class LabelReport:
     median_diameter_um: float | None
 
 
-def describe(fov: Fov, cells: FovCells, negative: int, min_area: float | None, pieces: npt.NDArray[np.int64]) -> LabelReport:
+def describe(
+    fov: Fov, cells: FovCells, negative: int, min_area: float | None, pieces: npt.NDArray[np.int64]
+) -> LabelReport:
     """Look at a label image.
 
     Parameters
@@ -103,10 +109,13 @@ def _diameter(fov: Fov, cells: FovCells) -> float | None:
     return float(2 * fov.mpp * np.sqrt(np.median(cells.geometry.count) / np.pi))
 
 
-def impossible(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64] | None = None) -> str | None:
+def impossible(
+    fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64] | None = None
+) -> str | None:
     """Why the objects of a label image cannot be cells, None if they may be.
 
-    Judged by what the first pass found; only where that is suspicious the labels are read again, to count pieces.
+    Judged by what the first pass found; only where that is suspicious the labels are read again, to
+    count pieces.
 
     Parameters
     ----------
@@ -119,20 +128,30 @@ def impossible(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64] | None =
         return None
     if pieces is None and _suspicious(fov, cells):
         pieces = count_pieces(fov.labels, cells.index)
-    in_pieces = _in_pieces(fov, cells, pieces) or _one_for_many(cells, pieces) if pieces is not None else None
+    in_pieces = (
+        _in_pieces(fov, cells, pieces) or _one_for_many(cells, pieces)
+        if pieces is not None
+        else None
+    )
     return _specks(fov, cells) or in_pieces or _background(fov, cells) or _no_cells_size(fov, cells)
 
 
 def _suspicious(fov: Fov, cells: FovCells) -> bool:
     long = (cells.spread > _LONG).mean() > 0.5
     alone = _dominant(cells).any() or _cut_off(cells)
-    return bool(long or alone or (cells.spread > APART).any() or _no_cells_size(fov, cells) is not None)
+    return bool(
+        long or alone or (cells.spread > APART).any() or _no_cells_size(fov, cells) is not None
+    )
 
 
 def _dominant(cells: FovCells) -> npt.NDArray[np.bool_]:
-    """Ids that are far larger than the others and have a part of the labelled area that is worth a look."""
+    """Ids that are far larger than the others and have a part of the labelled area that is worth a
+    look.
+    """
     count = cells.geometry.count
-    return np.asarray((count > _HUGE * np.median(count)) & (count > _PART * count.sum()) & (cells.n >= _SEVERAL))
+    return np.asarray(
+        (count > _HUGE * np.median(count)) & (count > _PART * count.sum()) & (cells.n >= _SEVERAL)
+    )
 
 
 def _cut_off(cells: FovCells) -> bool:
@@ -149,44 +168,70 @@ def _one_for_many(cells: FovCells, pieces: npt.NDArray[np.int64]) -> str | None:
     if not (last or many.any()):
         return None
     k = len(ids) - 1 if last else int(np.where(many, pieces, 0).argmax())
-    why = f"ids above {ids[k]:,} were cut off" if last else "ids were changed by a mistake, or the background has one"
+    why = (
+        f"ids above {ids[k]:,} were cut off"
+        if last
+        else "ids were changed by a mistake, or the background has one"
+    )
     parts = f"{pieces[k]:,} separate pieces with" if pieces[k] > 1 else "no cell, it has"
-    return f"id {ids[k]:,} is {parts} {100 * share[k]:.0f} % of the labelled area, so it stands for several cells: {why}"
+    return (
+        f"id {ids[k]:,} is {parts} {100 * share[k]:.0f} % of the labelled area, so it stands for"
+        f" several cells: {why}"
+    )
 
 
 def _background(fov: Fov, cells: FovCells) -> str | None:
-    """An id with a large share of the area, at all four edges of the image, is what lies between the cells; no vessel does."""
+    """An id with a large share of the area, at all four edges of the image, is what lies between
+    the cells; no vessel does.
+    """
     share = cells.geometry.count / cells.geometry.count.sum()
     k = int(share.argmax())
     if fov.labels is None or cells.n < _SEVERAL or share[k] <= MUCH:
         return None
     (height, width), label = fov.shape_yx, cells.index.ids[k]
     edges = [(a, b, x, x + 1) for x in (0, width - 1) for a, b in bands(fov.shape_yx)]
-    sides = [any((fov.labels[a:b, x0:x1] == label).any() for a, b, x0, x1 in edges if x0 == x) for x in (0, width - 1)]
+    sides = [
+        any((fov.labels[a:b, x0:x1] == label).any() for a, b, x0, x1 in edges if x0 == x)
+        for x in (0, width - 1)
+    ]
     sides += [bool((fov.labels[y : y + 1, 0:width] == label).any()) for y in (0, height - 1)]
     if not all(sides):
         return None
     return (
-        f"id {label:,} has {100 * share[k]:.0f} % of the labelled area and reaches all edges of the image: "
-        "it looks like the background, which must be 0"
+        f"id {label:,} has {100 * share[k]:.0f} % of the labelled area and reaches all edges of the"
+        " image: it looks like the background, which must be 0"
     )
 
 
 def _in_pieces(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64]) -> str | None:
     n, total = cells.n, int(pieces.sum())
     if total >= 5 * n:
-        kind = "a mask of all cells" if n == 1 else "a map of classes or regions, or numbers damaged by lossy compression"
-        return f"{n:,} id{'s' * (n != 1)} for {total:,} separate pieces: the label image looks like {kind}, not one id a cell"
+        kind = (
+            "a mask of all cells"
+            if n == 1
+            else "a map of classes or regions, or numbers damaged by lossy compression"
+        )
+        return (
+            f"{n:,} id{'s' * (n != 1)} for {total:,} separate pieces: the label image looks like"
+            f" {kind}, not one id a cell"
+        )
     apart = int(((pieces > 1) & (cells.spread > APART)).sum())
     top = int(np.iinfo(fov.labels.dtype).max) if fov.labels is not None else 0
     full = top <= 65535 and int(cells.index.ids[-1]) >= top - 1
     if apart >= 3 and (full or apart >= PIECES * n):
         why = (
-            f"ids above {top:,} were cut off by the type {fov.labels.dtype if fov.labels is not None else ''}"
+            f"ids above {top:,} were cut off by the type"
+            f" {fov.labels.dtype if fov.labels is not None else ''}"
             if full
-            else "tiles were joined without numbering their cells anew, or ids were changed by resizing or compression"
+            else (
+                "tiles were joined without numbering their cells anew, or ids were changed by"
+                " resizing or compression"
+            )
         )
-        return f"{apart:,} of {n:,} ids have pieces far apart, so they stand for several cells each: {why}"
+        return (
+            f"{apart:,} of {n:,} ids have pieces far apart, so they stand for several cells each:"
+            f" {why}"
+        )
     return None
 
 
@@ -196,21 +241,32 @@ def _specks(fov: Fov, cells: FovCells) -> str | None:
     if specks < max(20, 0.5 * cells.n):
         return None
     return (
-        f"{specks:,} of {cells.n:,} ids have {_SPECK} pixels or fewer: ids are numbers, which lossy compression (JPEG) "
-        "and resizing with interpolation destroy"
+        f"{specks:,} of {cells.n:,} ids have {_SPECK} pixels or fewer: ids are numbers, which lossy"
+        " compression (JPEG) and resizing with interpolation destroy"
     )
 
 
 def _no_cells_size(fov: Fov, cells: FovCells) -> str | None:
     diameter = _diameter(fov, cells)
-    if diameter is None or NO_CELL_UM[0] <= diameter <= NO_CELL_UM[1] or (diameter < NO_CELL_UM[0] and cells.n < _FEW):
+    if (
+        diameter is None
+        or NO_CELL_UM[0] <= diameter <= NO_CELL_UM[1]
+        or (diameter < NO_CELL_UM[0] and cells.n < _FEW)
+    ):
         return None
-    return f"the median cell is {diameter:.3g} µm wide, which is no cell: the pixel size, {fov.mpp:g} µm, is probably wrong"
+    return (
+        f"the median cell is {diameter:.3g} µm wide, which is no cell: the pixel size, {fov.mpp:g}"
+        " µm, is probably wrong"
+    )
 
 
 def problems_of(labels: LabelReport) -> list[str]:
     """What would stop `predict`."""
-    return [f"{labels.negative:,} pixels of the label image are below 0: set what is not a cell to 0"] if labels.negative else []
+    return (
+        [f"{labels.negative:,} pixels of the label image are below 0: set what is not a cell to 0"]
+        if labels.negative
+        else []
+    )
 
 
 def warnings_of(labels: LabelReport, min_area: float | None) -> list[str]:
@@ -228,12 +284,20 @@ def warnings_of(labels: LabelReport, min_area: float | None) -> list[str]:
         out.append(f"{labels.small:,} of {labels.cells:,} cells are smaller than {least:g} µm²")
     diameter = labels.median_diameter_um
     if diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1]:
-        out.append(f"the median cell is {diameter:.1f} µm wide, which is unusual: is the pixel size right (--mpp)?")
+        out.append(
+            f"the median cell is {diameter:.1f} µm wide, which is unusual: is the pixel size right"
+            " (--mpp)?"
+        )
     return out
 
 
 def check_label_image(
-    fov: Fov, cells: FovCells, settings: PredictSettings, *, channels: Sequence[str] = (), fresh: bool = True
+    fov: Fov,
+    cells: FovCells,
+    settings: PredictSettings,
+    *,
+    channels: Sequence[str] = (),
+    fresh: bool = True,
 ) -> None:
     """Refuse a label image whose objects cannot be cells, and warn of one that looks wrong.
 
@@ -246,8 +310,8 @@ def check_label_image(
     channels
         Those that are looked at, the labels may be compared with them.
     fresh
-        Whether the FOV was just read; of one that is taken up again a few pixels would have to be read anew to compare the labels
-        with the image.
+        Whether the FOV was just read; of one that is taken up again a few pixels would have to be
+        read anew to compare the labels with the image.
 
     Raises
     ------
@@ -262,7 +326,10 @@ def check_label_image(
         raise InputError(
             f"{name}: {odd}.",
             expected="one id a cell, 0 = background, and the right size of a pixel",
-            fix=f"pass --mpp if the pixel size is wrong, or the right label image; {ALLOW} goes on all the same",
+            fix=(
+                f"pass --mpp if the pixel size is wrong, or the right label image; {ALLOW} goes on"
+                " all the same"
+            ),
         )
     diameter = _diameter(fov, cells)
     if odd is not None:
@@ -270,6 +337,11 @@ def check_label_image(
     elif not cells.n:
         logger.warning("%s: there are no cells in the label image", name)
     elif diameter is not None and not DIAMETER_UM[0] <= diameter <= DIAMETER_UM[1]:
-        logger.warning("%s: the median cell is %.1f µm wide, which is unusual: is the pixel size right (--mpp)?", name, diameter)
+        logger.warning(
+            "%s: the median cell is %.1f µm wide, which is unusual: is the pixel size right"
+            " (--mpp)?",
+            name,
+            diameter,
+        )
     if fresh and (moved := misfit(fov, channels)) is not None:
         logger.warning("%s: %s", name, moved)

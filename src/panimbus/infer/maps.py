@@ -42,7 +42,8 @@ def map_image(fov: Fov, cells: FovCells, plan: Plan, style: MapStyle) -> ImageSp
 
 
 class MapSheet:
-    """Takes scores tile by tile from the model's grid, and writes them on the grid that is wanted, empty outside cells.
+    """Takes scores tile by tile from the model's grid, and writes them on the grid that is wanted,
+    empty outside cells.
 
     Parameters
     ----------
@@ -56,7 +57,9 @@ class MapSheet:
 
     def __init__(self, put: TileWriter, fov: Fov, cells: FovCells, style: MapStyle) -> None:
         self._put, self._fov, self._cells, self._style = put, fov, cells, style
-        self._nearest = [axis.nearest() for axis in (cells.y, cells.x)] if style.grid == "image" else []
+        self._nearest = (
+            [axis.nearest() for axis in (cells.y, cells.x)] if style.grid == "image" else []
+        )
         self._masks: OrderedDict[tuple[int, ...], npt.NDArray[np.uint8]] = OrderedDict()
         self._bytes = 0
 
@@ -79,12 +82,20 @@ class MapSheet:
         """Return when all that was taken is on disk."""
         self._put.flush()
 
-    def _placed(self, where: Box, values: FloatArray) -> Iterator[tuple[Box, Callable[[], FloatArray]]]:
-        """Boxes of the file and what goes there: on the image's grid in strips of a chunk's rows, which bounds the memory."""
+    def _placed(
+        self, where: Box, values: FloatArray
+    ) -> Iterator[tuple[Box, Callable[[], FloatArray]]]:
+        """Boxes of the file and what goes there.
+
+        On the image's grid in strips of a chunk's rows, which bounds the memory.
+        """
         if self._style.grid == "model":
             yield where, lambda: values
             return
-        (y0, y1), (x0, x1) = (np.searchsorted(n, (s.start, s.stop)).tolist() for n, s in zip(self._nearest, where, strict=True))
+        (y0, y1), (x0, x1) = (
+            np.searchsorted(n, (s.start, s.stop)).tolist()
+            for n, s in zip(self._nearest, where, strict=True)
+        )
         rows, cols = self._nearest[0] - where[0].start, self._nearest[1][x0:x1] - where[1].start
         edges = [y0, *range((y0 // CHUNK + 1) * CHUNK, y1, CHUNK), y1]
         for a, b in pairwise(edges):
@@ -92,7 +103,10 @@ class MapSheet:
                 yield (slice(a, b), slice(x0, x1)), lambda a=a, b=b: values[rows[a:b, None], cols]  # type: ignore[misc]
 
     def _inside(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Which pixels of a box of the file lie in a cell; read once for all channels, as long as the memory allows."""
+        """Which pixels of a box of the file lie in a cell.
+
+        Read once for all channels, as long as the memory allows.
+        """
         window = (box[0].start, box[0].stop, box[1].start, box[1].stop)
         shape = window[1] - window[0], window[3] - window[2]
         packed = self._masks.get(window)
@@ -100,7 +114,12 @@ class MapSheet:
             if self._style.grid == "model":
                 inside = read_index(self._fov, self._cells, window) >= 0
             else:
-                inside = np.asarray(self._fov.labels[box] if self._fov.labels is not None else np.zeros(shape)) > 0
+                inside = (
+                    np.asarray(
+                        self._fov.labels[box] if self._fov.labels is not None else np.zeros(shape)
+                    )
+                    > 0
+                )
             packed = self._masks[window] = np.packbits(inside)
             self._bytes += packed.nbytes
             while self._bytes > _KEPT and len(self._masks) > 1:
@@ -109,7 +128,10 @@ class MapSheet:
 
 
 def write_listing(out: Path, files: Mapping[str, Path]) -> None:
-    """``files.csv``: which map file a FOV has; names of files are made of what every system allows."""
+    """``files.csv``: which map file a FOV has.
+
+    Names of files are made of what every system allows.
+    """
     with atomic_path(out / LISTING) as path, path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["fov", "map"])
@@ -117,7 +139,9 @@ def write_listing(out: Path, files: Mapping[str, Path]) -> None:
 
 
 def remove_maps(out: Path, before: Sequence[str], now: Sequence[str]) -> set[str]:
-    """Remove the map files of FOVs that are no longer in a run, and take them off the list; maps of the others are kept.
+    """Remove the map files of FOVs that are no longer in a run, and take them off the list.
+
+    Maps of the others are kept.
 
     Parameters
     ----------
@@ -132,7 +156,11 @@ def remove_maps(out: Path, before: Sequence[str], now: Sequence[str]) -> set[str
         What was removed, relative to ``out``.
     """
     names = safe_names(now)
-    gone = [f"maps/{name}.ome.{kind}" for name in set(safe_names(before).values()) - set(names.values()) for kind in MAP_FORMATS]
+    gone = [
+        f"maps/{name}.ome.{kind}"
+        for name in set(safe_names(before).values()) - set(names.values())
+        for kind in MAP_FORMATS
+    ]
     removed = {name for name in gone if (out / name).exists()}
     for name in removed:
         remove(out / name)
@@ -140,7 +168,10 @@ def remove_maps(out: Path, before: Sequence[str], now: Sequence[str]) -> set[str
         (out / "maps").rmdir()
     if not _is_listing(out / LISTING):
         return removed
-    paths = {fov: [out / "maps" / f"{name}.ome.{kind}" for kind in MAP_FORMATS] for fov, name in names.items()}
+    paths = {
+        fov: [out / "maps" / f"{name}.ome.{kind}" for kind in MAP_FORMATS]
+        for fov, name in names.items()
+    }
     maps = {fov: path for fov, both in paths.items() for path in both if path.exists()}
     if maps:
         write_listing(out, maps)
@@ -162,5 +193,9 @@ def map_note(out: Path, fovs: Sequence[Fov], style: MapStyle, mpp: float) -> str
     where = f"the images' own grid ({', '.join(own[:3])}{', ...' * (len(own) > 3)} µm/px)"
     if style.grid == "model":
         where = f"{mpp:g} µm/px, the model's grid, not {where}: --maps-grid image writes them on it"
-    kept = "with the background, for which the net is not trained" if style.background else "0 outside cells"
+    kept = (
+        "with the background, for which the net is not trained"
+        if style.background
+        else "0 outside cells"
+    )
     return f"score maps: {out / 'maps'} (which is whose: {LISTING}), at {where}; {kept}"

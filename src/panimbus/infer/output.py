@@ -15,7 +15,16 @@ from panimbus.core.errors import InputError, MissingExtraError, ReadError, liste
 from panimbus.core.layouts import in_layout
 from panimbus.core.objects import object_shares, shares_in_words
 from panimbus.core.scale import ChannelScale
-from panimbus.core.table import AREA, FOV, OBJECT, POSITIVE, PROVENANCE, THRESHOLD, positive_frame, to_frame
+from panimbus.core.table import (
+    AREA,
+    FOV,
+    OBJECT,
+    POSITIVE,
+    PROVENANCE,
+    THRESHOLD,
+    positive_frame,
+    to_frame,
+)
 from panimbus.infer.maps import remove_maps
 from panimbus.infer.record import RUN
 from panimbus.io.documents import read_json
@@ -44,7 +53,9 @@ def check_kinds(text: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(k.strip() for k in text.split(",") if k.strip()))
     unknown = [k for k in kinds if k not in KINDS]
     if unknown or not kinds:
-        raise InputError(f"Unknown kind of table: {', '.join(unknown) or '(none given)'}.", available=KINDS)
+        raise InputError(
+            f"Unknown kind of table: {', '.join(unknown) or '(none given)'}.", available=KINDS
+        )
     if "parquet" in kinds:
         import importlib.util
 
@@ -73,7 +84,8 @@ def save_run(
 ) -> None:
     """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all.
 
-    Tables and maps of an earlier run that are not written again stay only if they belong to this run, too.
+    Tables and maps of an earlier run that are not written again stay only if they belong to this
+    run, too.
 
     Parameters
     ----------
@@ -82,12 +94,14 @@ def save_run(
     out
         Folder.
     kinds
-        Some of `KINDS`. With ``csv`` come the calls, ``positive.csv``. ``spatialdata`` is ``cells.zarr`` with the label images
-        and the table; ``spatialdata+images`` copies the scored channels of the images into it, too.
+        Some of `KINDS`. With ``csv`` come the calls, ``positive.csv``. ``spatialdata`` is
+        ``cells.zarr`` with the label images and the table; ``spatialdata+images`` copies the scored
+        channels of the images into it, too.
     fovs
         What was scored; SpatialData needs the label images.
     asked
-        What was asked for (`panimbus.infer.record.asked_for`), by which a later run knows whether it is the same.
+        What was asked for (`panimbus.infer.record.asked_for`), by which a later run knows whether
+        it is the same.
     layout
         Names of columns of the CSV and parquet tables (`panimbus.core.layouts`).
     """
@@ -97,7 +111,9 @@ def save_run(
     request = {} if asked is None else {"request": dict(asked)}
     about = {**run, **request, "inputs": json.loads(str(provenance["inputs"]))}
     _remove_stale(out, about, kinds)
-    laid_out = partial(in_layout, layout=layout, markers=list(map(str, table.var_names)), mpp=pixel_sizes(table))
+    laid_out = partial(
+        in_layout, layout=layout, markers=list(map(str, table.var_names)), mpp=pixel_sizes(table)
+    )
     if "h5ad" in kinds:
         write_h5ad(out / "cells.h5ad", table)
     if "csv" in kinds:
@@ -109,16 +125,20 @@ def save_run(
     if any(kind.startswith("spatialdata") for kind in kinds):
         from panimbus.io.write_spatialdata import write_spatialdata
 
-        write_spatialdata(out / "cells.zarr", table, fovs, fovs if "spatialdata+images" in kinds else ())
+        write_spatialdata(
+            out / "cells.zarr", table, fovs, fovs if "spatialdata+images" in kinds else ()
+        )
     scale = json.loads(str(provenance["scale"]))
     _write_json(out / "normaliser.json", scale)
     _write_json(out / RUN, about)
 
 
 def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> None:
-    """Remove the tables of another run that this run does not write, and the maps of FOVs that it does not have.
+    """Remove the tables of another run that this run does not write, and the maps of FOVs that it
+    does not have.
 
-    The earlier `run.json` is replaced last, so that what a killed run left is not taken for its own.
+    The earlier `run.json` is replaced last, so that what a killed run left is not taken for its
+    own.
     """
     try:
         before = read_json(out / RUN)
@@ -127,13 +147,20 @@ def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> 
     if before == json.loads(json.dumps(about)):
         return
     written = {name for kind in kinds for name in _FILES[kind]}
-    stale = {name for names in _FILES.values() for name in names if name not in written and (out / name).exists()}
+    stale = {
+        name
+        for names in _FILES.values()
+        for name in names
+        if name not in written and (out / name).exists()
+    }
     for name in stale:
         remove(out / name)
     fovs = before.get("inputs") if isinstance(before, dict) else None
     stale |= remove_maps(out, list(fovs) if isinstance(fovs, dict) else [], list(about["inputs"]))
     if stale:
-        logger.warning("%s: removed, because it belongs to an earlier run: %s", out, listed(sorted(stale), 10))
+        logger.warning(
+            "%s: removed, because it belongs to an earlier run: %s", out, listed(sorted(stale), 10)
+        )
 
 
 def _write_json(path: Path, data: Any) -> None:
@@ -145,17 +172,34 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     """A few lines for the terminal: how many cells, and the share of positive cells a marker."""
     usual, thresholds = float(table.uns[PROVENANCE]["threshold"]), table.var[THRESHOLD]
     positive = np.asarray(table.layers[POSITIVE])
-    lost = np.isnan(positive).sum(0)  # on pixels that could not be read: neither positive nor negative
+    lost = np.isnan(positive).sum(
+        0
+    )  # on pixels that could not be read: neither positive nor negative
     share = np.nansum(positive, 0, dtype=np.int64) / np.maximum(len(positive) - lost, 1)
     width = max(len(c) for c in table.var_names)
     fovs = len(table.obs[FOV].cat.categories)
-    what = f"{table.n_obs:,} cells in {fovs} FOV{'s' * (fovs != 1)}, {table.n_vars} channel{'s' * (table.n_vars != 1)}"
-    lines = [f"{what}; positive (score >= {usual:g}{', or the threshold shown' if (thresholds != usual).any() else ''}):"]
-    for channel, part, count, threshold in zip(table.var_names, share, lost, thresholds, strict=True):
-        notes = [f"score >= {threshold:g}" if threshold != usual else "", str(scale["channels"].get(channel, {}).get("note", ""))]
+    what = (
+        f"{table.n_obs:,} cells in {fovs} FOV{'s' * (fovs != 1)}, {table.n_vars}"
+        f" channel{'s' * (table.n_vars != 1)}"
+    )
+    lines = [
+        (
+            f"{what}; positive (score >="
+            f" {usual:g}{', or the threshold shown' if (thresholds != usual).any() else ''}):"
+        )
+    ]
+    for channel, part, count, threshold in zip(
+        table.var_names, share, lost, thresholds, strict=True
+    ):
+        notes = [
+            f"score >= {threshold:g}" if threshold != usual else "",
+            str(scale["channels"].get(channel, {}).get("note", "")),
+        ]
         notes.append(f"{count:,} cells missing" if count else "")
         percent = f"{100 * part:5.1f} %" if count < len(positive) or not count else "      -"
-        lines.append(f"  {channel:<{width}}  {percent}  {'; '.join(n for n in notes if n)}".rstrip())
+        lines.append(
+            f"  {channel:<{width}}  {percent}  {'; '.join(n for n in notes if n)}".rstrip()
+        )
     kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
     if told := shares_in_words(object_shares(kinds, area)):
         lines.append(told)

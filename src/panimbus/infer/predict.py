@@ -54,8 +54,9 @@ def predict(
 ) -> AnnData:
     """Score every cell and every channel.
 
-    The method is Nimbus (Rumberger, Greenwald et al.): a net sees one normalised channel and the segmentation; a cell's score is
-    the mean of the pixel scores over its pixels and over the test-time views.
+    The method is Nimbus (Rumberger, Greenwald et al.): a net sees one normalised channel and the
+    segmentation; a cell's score is the mean of the pixel scores over its pixels and over the
+    test-time views.
 
     Parameters
     ----------
@@ -66,9 +67,11 @@ def predict(
     channels
         Which channels to score (a string is one name); None for all of them.
     scale
-        The normaliser of an earlier run on the same dataset; None fits one on all of ``fovs`` together.
+        The normaliser of an earlier run on the same dataset; None fits one on all of ``fovs``
+        together.
     out
-        A folder that keeps finished FOVs, so that a second run continues. Nothing is written without it.
+        A folder that keeps finished FOVs, so that a second run continues. Nothing is written
+        without it.
     settings
         Test-time augmentation, tile size, device and the like.
     progress
@@ -77,20 +80,28 @@ def predict(
     Returns
     -------
     AnnData
-        X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``, what `panimbus.core.evidence`
-        measures (``rim_mean``, ``rim_low``, ``inside_mean``, ``neighbour_max``), and ``positive``: score >= threshold (uint8;
-        float32 with NaN where scores are missing); obs ``fov_id``, ``cell_id``, ``area_um2``, ``object`` (cell, large, sliver);
-        obsm ``spatial`` (x, y in µm); var ``normaliser``, ``threshold``; uns ``panimbus``: provenance. Every label of every FOV
-        is one row.
+        X = score (cells x channels, float32, 0..1); layers ``intensity_mean``, ``score_sd``, what
+        `panimbus.core.evidence` measures (``rim_mean``, ``rim_low``, ``inside_mean``,
+        ``neighbour_max``), and ``positive``: score >= threshold (uint8; float32 with NaN where
+        scores are missing); obs ``fov_id``, ``cell_id``, ``area_um2``, ``object`` (cell, large,
+        sliver); obsm ``spatial`` (x, y in µm); var ``normaliser``, ``threshold``; uns ``panimbus``:
+        provenance. Every label of every FOV is one row.
 
     Raises
     ------
     InputError
         On input that cannot be scored; the message says what to change.
     """
-    for name, value, kind in (("scale", scale, ChannelScale), ("settings", settings, PredictSettings)):
+    for name, value, kind in (
+        ("scale", scale, ChannelScale),
+        ("settings", settings, PredictSettings),
+    ):
         if value is not None and not isinstance(value, kind):
-            raise InputError(f"{name} is no {kind.__name__}.", expected=f"a {kind.__name__}", got=f"a {type(value).__name__}")
+            raise InputError(
+                f"{name} is no {kind.__name__}.",
+                expected=f"a {kind.__name__}",
+                got=f"a {type(value).__name__}",
+            )
     settings = settings or PredictSettings()
     channels = (channels,) if isinstance(channels, str) else channels
     chosen = check_fovs(fovs, channels)
@@ -109,12 +120,17 @@ def predict(
             check_folder(store.out, _bytes_to_come(run, store), "the scores")
         scores = score_all(run, scale, executor.name)
         if store is not None and settings.map_style is not None:
-            write_listing(store.out, {f.fov_id: store.map_path(f, settings.maps_format) for f in chosen})
+            write_listing(
+                store.out, {f.fov_id: store.map_path(f, settings.maps_format) for f in chosen}
+            )
         return collect(run, scale, scores, executor.name)
 
 
 def _bytes_to_come(run: Run, store: FolderStore) -> int:
-    """What the disk must hold at least: scores that are not there yet, a quarter of the maps' pixels (they are compressed)."""
+    """What the disk must hold at least.
+
+    Scores that are not there yet, a quarter of the maps' pixels (they are compressed).
+    """
     settings, channels = run.plan.settings, len(run.plan.channels)
     layers = 2 + len(EVIDENCE) * settings.evidence
     out = 0
@@ -147,11 +163,15 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     card = run.plan.model.card
     ids = [f.fov_id for f in run.fovs]
     pooled = run.pooled()
-    scale = given or ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
+    scale = given or ChannelScale.fit(
+        pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids
+    )
     if (level := common_dark_level({c: pooled[c].pixels for c in run.plan.channels})) is not None:
         logger.warning("%s", dark_level_in_words(level))
     if given is not None:
-        own = ChannelScale.fit({c: pooled[c] for c in run.plan.channels}, percentile=scale.percentile, over=scale.over)
+        own = ChannelScale.fit(
+            {c: pooled[c] for c in run.plan.channels}, percentile=scale.percentile, over=scale.over
+        )
         if line := scales_in_words({c: scale.value(c) for c in run.plan.channels}, own.normaliser):
             logger.warning("%s", line)
     _check_range(scale, pooled, run.plan.channels)
@@ -159,17 +179,25 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     known = any(COUNTERSTAIN in of for of in scale.stats.values())
     stains = counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
     if stains and not known and COUNTERSTAIN in card.stats and given is not None:
-        logger.warning("the normaliser does not say what looks like the counterstain (%s): fit a new one", listed(stains))
+        logger.warning(
+            "the normaliser does not say what looks like the counterstain (%s): fit a new one",
+            listed(stains),
+        )
     return scale
 
 
-def _check_range(scale: ChannelScale, pooled: Mapping[str, ChannelStats], channels: Sequence[str]) -> None:
+def _check_range(
+    scale: ChannelScale, pooled: Mapping[str, ChannelStats], channels: Sequence[str]
+) -> None:
     """Refuse normalisers that the brightest pixels cannot be divided by in float32."""
     wrong = []
     for channel in channels:
         values, value = pooled[channel].pixels.values(), scale.value(channel)
         if len(values) and value > 0 and not np.abs(values[[0, -1]]).max() / value <= _LARGEST:
-            wrong.append(f"{channel}: pixels up to {np.abs(values[[0, -1]]).max():g}, a normaliser of {value:g}")
+            wrong.append(
+                f"{channel}: pixels up to {np.abs(values[[0, -1]]).max():g}, a normaliser of"
+                f" {value:g}"
+            )
     if wrong:
         raise InputError(
             "Intensities divided by their normaliser are too large for float32.",
@@ -180,7 +208,9 @@ def _check_range(scale: ChannelScale, pooled: Mapping[str, ChannelStats], channe
 
 def _warn_of_ids(run: Run) -> None:
     channels = run.plan.channels
-    of_fovs = (id_channels(seen.scan.mean, seen.cells.index.ids, channels) for seen in run.scanned.values())
+    of_fovs = (
+        id_channels(seen.scan.mean, seen.cells.index.ids, channels) for seen in run.scanned.values()
+    )
     own = list(dict.fromkeys(c for some in of_fovs for c in some))
     for channel in own:
         logger.warning("%s", id_channel_in_words(channel))
@@ -189,24 +219,34 @@ def _warn_of_ids(run: Run) -> None:
 
 
 def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
-    notes = {c: scale.notes.get(c, "blank; every score is 0" if scale.blank(c) else "") for c in channels}
+    notes = {
+        c: scale.notes.get(c, "blank; every score is 0" if scale.blank(c) else "") for c in channels
+    }
     for line in grouped(f"channel {channel!r}: {note}" for channel, note in notes.items() if note):
         logger.warning("%s", line)
 
 
 def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:
     """All problems that can be seen before reading pixels, in one message."""
-    chosen = [fovs] if isinstance(fovs, Fov) else list(fovs) if isinstance(fovs, Iterable) else [fovs]
-    if wrong := [f for f in ([fovs] if isinstance(fovs, str | Path) else chosen) if not isinstance(f, Fov)]:
+    chosen = (
+        [fovs] if isinstance(fovs, Fov) else list(fovs) if isinstance(fovs, Iterable) else [fovs]
+    )
+    if wrong := [
+        f for f in ([fovs] if isinstance(fovs, str | Path) else chosen) if not isinstance(f, Fov)
+    ]:
         raise InputError(
             "What is to be scored is no FOV.",
             expected="what panimbus.open_fovs or panimbus.from_array gave",
             got=f"{type(wrong[0]).__name__} {wrong[0]!r}"[:200],
             fix="open the files first: predict(panimbus.open_fovs(images, labels=labels))",
         )
-    if channels is not None and not (isinstance(channels, Iterable) and all(isinstance(c, str) for c in channels)):
+    if channels is not None and not (
+        isinstance(channels, Iterable) and all(isinstance(c, str) for c in channels)
+    ):
         raise ChannelError(
-            "Names of channels are text.", got=repr(channels)[:200], available=[c for f in chosen[:1] for c in f.channels]
+            "Names of channels are text.",
+            got=repr(channels)[:200],
+            available=[c for f in chosen[:1] for c in f.channels],
         )
     if not chosen:
         raise InputError("There is no FOV to score.")
@@ -214,12 +254,19 @@ def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> lis
     if twice := sorted({i for i in ids if ids.count(i) > 1}):
         raise InputError("FOV names are not unique.", got=listed(twice))
     if missing := [f.fov_id for f in chosen if f.labels is None]:
-        raise InputError("There are FOVs without a label image.", got=listed(missing), fix="pass --labels (Python: labels=)")
+        raise InputError(
+            "There are FOVs without a label image.",
+            got=listed(missing),
+            fix="pass --labels (Python: labels=)",
+        )
     if missing := [f.fov_id for f in chosen if f.mpp is None]:
         raise InputError(
             f"The files of {len(missing)} FOVs do not say how large a pixel is.",
             got=listed(missing),
-            fix="pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25 for 40x, 1.0 for IMC",
+            fix=(
+                "pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25"
+                " for 40x, 1.0 for IMC"
+            ),
         )
     check_names(ids, "FOVs")
     check_names(dict.fromkeys(channels if channels is not None else chosen[0].channels), "channels")
@@ -235,9 +282,16 @@ def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> lis
 
 
 def make_plan(
-    files: ModelFiles, settings: PredictSettings, fovs: Sequence[Fov], channels: Sequence[str] | None, scale: ChannelScale | None
+    files: ModelFiles,
+    settings: PredictSettings,
+    fovs: Sequence[Fov],
+    channels: Sequence[str] | None,
+    scale: ChannelScale | None,
 ) -> Plan:
-    """The plan; settings and a normaliser that the model cannot use are refused before any pixel is read."""
+    """The plan.
+
+    Settings and a normaliser that the model cannot use are refused before any pixel is read.
+    """
     card, wanted = files.card, tuple(fovs[0].channels if channels is None else channels)
     plan = Plan(files, settings, wanted, beside(wanted, fovs, card.stats) if scale is None else ())
     check_thresholds(settings.thresholds, wanted)
@@ -256,7 +310,10 @@ def _check_scale(scale: ChannelScale, plan: Plan) -> None:
     if (scale.percentile, scale.over) != (card.percentile, card.percentile_over):
         raise InputError(
             "The normaliser was not made for this model.",
-            expected=f"the {card.percentile:g}th percentile of {card.percentile_over} pixels, as model {card.name!r} was trained",
+            expected=(
+                f"the {card.percentile:g}th percentile of {card.percentile_over} pixels, as model"
+                f" {card.name!r} was trained"
+            ),
             got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
             fix="leave --normaliser away (Python: scale=None), or name the model it was made with",
         )
@@ -298,7 +355,11 @@ def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
     from panimbus import __version__
 
     card, settings = run.plan.model.card, run.plan.settings
-    limits = {name: getattr(settings, name) for name in ("min_area", "max_area") if getattr(settings, name) is not None}
+    limits = {
+        name: getattr(settings, name)
+        for name in ("min_area", "max_area")
+        if getattr(settings, name) is not None
+    }
     calibration = {c: list(card.calibration[c]) for c in run.plan.channels if c in card.calibration}
     return {
         "version": __version__,
@@ -312,7 +373,9 @@ def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
             "backend": backend,
             "model_mpp": card.mpp,
             **({"calibration": json.dumps(calibration)} if calibration else {}),
-            **({"thresholds": json.dumps(dict(settings.thresholds))} if settings.thresholds else {}),
+            **(
+                {"thresholds": json.dumps(dict(settings.thresholds))} if settings.thresholds else {}
+            ),
             **limits,
         },
         "scale": json.dumps(scale.to_dict()),

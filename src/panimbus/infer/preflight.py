@@ -1,4 +1,7 @@
-"""`inspect_fovs`: what was recognised, what would stop `predict`, what looks wrong, and what `predict` will cost."""
+"""`inspect_fovs`.
+
+What was recognised, what would stop `predict`, what looks wrong, and what `predict` will cost.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,14 @@ from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histog
 from panimbus.core.scan import scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
 from panimbus.infer.label_channels import label_channel_in_words, label_channels
-from panimbus.infer.label_report import ALLOW, LabelReport, describe, impossible, problems_of, warnings_of
+from panimbus.infer.label_report import (
+    ALLOW,
+    LabelReport,
+    describe,
+    impossible,
+    problems_of,
+    warnings_of,
+)
 from panimbus.infer.predict import PredictSettings, Progress
 from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
 from panimbus.model.weights import ModelFiles, resolve_model
@@ -61,7 +71,8 @@ class ChannelReport:
     blank
         Nothing to score: every score is 0.
     saturated
-        Share of pixels at the type's largest value, or at a largest value that far too many pixels share.
+        Share of pixels at the type's largest value, or at a largest value that far too many pixels
+        share.
     not_finite
         Pixels that are NaN or infinite.
     nonzero
@@ -69,7 +80,8 @@ class ChannelReport:
     same_as
         An earlier channel with exactly the same pixels in all FOVs.
     counterstain
-        Rank correlation of the cells' mean intensities with the counterstain's (1 for a counterstain); None where there is none.
+        Rank correlation of the cells' mean intensities with the counterstain's (1 for a
+        counterstain); None where there is none.
     note
         What the normaliser had to decide.
     """
@@ -92,8 +104,8 @@ class ChannelReport:
 class Report:
     """What `inspect_fovs` found.
 
-    ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` by name; ``objects`` that are no cells by their
-    area: `panimbus.core.objects.object_shares` of all FOVs.
+    ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` by name;
+    ``objects`` that are no cells by their area: `panimbus.core.objects.object_shares` of all FOVs.
     """
 
     model: str
@@ -144,16 +156,20 @@ def inspect_fovs(
     settings: PredictSettings | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """Look at everything before anything runs. All pixels are read once, in bands, in bounded memory.
+    """Look at everything before anything runs.
+
+    All pixels are read once, in bands, in bounded memory.
 
     Parameters
     ----------
     fovs
-        What `open_fovs` or `from_array` gave; label images and pixel sizes may be missing (which is reported).
+        What `open_fovs` or `from_array` gave; label images and pixel sizes may be missing (which is
+        reported).
     channels
         Which channels; all by default. Counterstains are looked at besides.
     model, settings
-        As for `predict`: they decide the normaliser, the time, the memory, and which areas are a cell's.
+        As for `predict`: they decide the normaliser, the time, the memory, and which areas are a
+        cell's.
     progress
         Called now and then with a `Progress`.
 
@@ -185,10 +201,12 @@ def inspect_fovs(
     if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
         said = listed([f"{c.name} ({c.counterstain:.2f})" for c in alike])
         found.warnings.append(
-            f"bright in the same cells as the counterstain, so stains of all nuclei, or nothing but their haze: {said} "
-            "(rank correlation of the cells' mean intensities)"
+            "bright in the same cells as the counterstain, so stains of all nuclei, or nothing but"
+            f" their haze: {said} (rank correlation of the cells' mean intensities)"
         )
-    if (level := common_dark_level({c: found.pooled[c].pixels for c in found.channels})) is not None:
+    if (
+        level := common_dark_level({c: found.pooled[c].pixels for c in found.channels})
+    ) is not None:
         found.warnings.append(dark_level_in_words(level))
     live = sum(not c.blank for c in seen)
     cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
@@ -219,8 +237,21 @@ def _missing(chosen: Sequence[Fov]) -> list[str]:
     unsized = [f.fov_id for f in chosen if f.mpp is None]
     return [
         *([f"FOV names are not unique: {listed(twice)}"] if twice else []),
-        *([f"{_fovs(bare)} without a label image: pass --labels (Python: labels=)"] if bare else []),
-        *([f"{_fovs(unsized)} whose files do not say how large a pixel is: pass --mpp (Python: mpp=)"] if unsized else []),
+        *(
+            [f"{_fovs(bare)} without a label image: pass --labels (Python: labels=)"]
+            if bare
+            else []
+        ),
+        *(
+            [
+                (
+                    f"{_fovs(unsized)} whose files do not say how large a pixel is: pass --mpp (Python:"
+                    " mpp=)"
+                )
+            ]
+            if unsized
+            else []
+        ),
     ]
 
 
@@ -232,12 +263,16 @@ def _look_at(fov: Fov, found: _Found) -> None:
     """Read one FOV; whatever cannot be read becomes a problem."""
     name = f"FOV {fov.fov_id!r}"
     if missing := [c for c in found.channels if c not in fov.channels]:
-        found.problems.append(f"{name} lacks the channels {listed(missing)}, which {found.fovs[0].fov_id!r} has")
+        found.problems.append(
+            f"{name} lacks the channels {listed(missing)}, which {found.fovs[0].fov_id!r} has"
+        )
     mpp, model_mpp = fov.mpp, found.model.card.mpp
     labels: LabelReport | None = None
     watched = Watched(fov.image)
     try:
-        negative, clean = clean_labels(fov.labels) if fov.labels is not None else (0, NoCells(fov.shape_yx))
+        negative, clean = (
+            clean_labels(fov.labels) if fov.labels is not None else (0, NoCells(fov.shape_yx))
+        )
         plain = fov.with_(image=watched, labels=clean, mpp=mpp or model_mpp)
         begin = time.perf_counter()
         here = [c for c in found.channels if c in fov.channels]
@@ -247,25 +282,42 @@ def _look_at(fov: Fov, found: _Found) -> None:
             found.warnings += [line] if line not in found.warnings else []
         for channel in here:
             _pool(found, channel, scan.stats[channel], watched, fov)
-        lost = {channel for channel, _ in scan.skipped} | {c for c in found.beside if watched.not_finite[fov.index(c)]}
+        lost = {channel for channel, _ in scan.skipped} | {
+            c for c in found.beside if watched.not_finite[fov.index(c)]
+        }
         if lost:
-            found.warnings.append(f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read: not looked at")
+            found.warnings.append(
+                f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read: not"
+                " looked at"
+            )
         if fov.labels is not None:
             pieces = count_pieces(clean, cells.index)
             labels = describe(fov, cells, negative, found.settings.min_area, pieces)
             if (odd := impossible(fov, cells, pieces)) is not None:
-                (found.warnings if found.settings.allow_odd_labels else found.problems).append(f"{name}: {odd} ({ALLOW} goes on)")
+                (found.warnings if found.settings.allow_odd_labels else found.problems).append(
+                    f"{name}: {odd} ({ALLOW} goes on)"
+                )
             if (moved := misfit(fov.with_(labels=clean), (*here, *found.beside))) is not None:
                 found.warnings.append(f"{name}: {moved}")
             if fov.mpp is not None:
                 found.areas.append(np.asarray(cells.geometry.count * fov.mpp**2, np.float64))
-            found.sizes.append(FovSize(fov.shape_yx, cells.y.scale, fov.image.dtype.itemsize, fov.labels.dtype.itemsize, cells.n))
+            found.sizes.append(
+                FovSize(
+                    fov.shape_yx,
+                    cells.y.scale,
+                    fov.image.dtype.itemsize,
+                    fov.labels.dtype.itemsize,
+                    cells.n,
+                )
+            )
     except (PanimbusError, OSError) as error:
         text = str(error)
         found.problems.append(text if fov.fov_id in text else f"{name}: {text}")
     if labels is not None:
         found.problems += [f"{name}: {text}" for text in problems_of(labels)]
-        found.warnings += [f"{name}: {text}" for text in warnings_of(labels, found.settings.min_area)]
+        found.warnings += [
+            f"{name}: {text}" for text in warnings_of(labels, found.settings.min_area)
+        ]
     source = fov.source
     found.fovs.append(
         FovReport(
@@ -289,7 +341,8 @@ def _pool(found: _Found, channel: str, stats: ChannelStats, watched: Watched, fo
         counts = pixels.counts - np.where(pixels.keys == 0, bad, 0)
         stats.pixels = Histogram(pixels.keys, counts, pixels.is_float).where(counts > 0)
         found.problems.append(
-            f"FOV {fov.fov_id!r}, channel {channel!r}: {bad:,} pixels are NaN or infinite: replace them, e.g. with 0"
+            f"FOV {fov.fov_id!r}, channel {channel!r}: {bad:,} pixels are NaN or infinite: replace"
+            " them, e.g. with 0"
         )
     found.bad[channel] = found.bad.get(channel, 0) + bad
     found.pooled[channel] = found.pooled[channel].merge(stats)
@@ -335,7 +388,10 @@ def _channels(found: _Found) -> list[ChannelReport]:
 
 
 def _saturated(pixels: Histogram, kinds: Sequence[str]) -> float:
-    """Share of the pixels at the top, if the top is a ceiling: the type's, or a spike above the values just below it."""
+    """Share of the pixels at the top, if the top is a ceiling.
+
+    The type's, or a spike above the values just below it.
+    """
     if len(pixels.keys) < 3:
         return 0.0
     share = float(pixels.counts[-1] / pixels.total)
@@ -352,18 +408,31 @@ def _judge_channel(channel: ChannelReport, found: _Found) -> None:
     if channel.same_as is not None:
         found.warnings.append(f"{name} has exactly the pixels of {channel.same_as!r}")
     if channel.saturated > SATURATED:
-        found.warnings.append(f"{name}: {100 * channel.saturated:.1f} % of the pixels are saturated (at {channel.max:g})")
+        found.warnings.append(
+            f"{name}: {100 * channel.saturated:.1f} % of the pixels are saturated (at"
+            f" {channel.max:g})"
+        )
     if channel.min is not None and channel.min < 0:
-        found.warnings.append(f"{name}: there are values below 0 (the lowest {channel.min:g}); they count as 0")
+        found.warnings.append(
+            f"{name}: there are values below 0 (the lowest {channel.min:g}); they count as 0"
+        )
     if ", " in channel.dtype:
-        found.warnings.append(f"{name}: the FOVs have different pixel types ({channel.dtype}): one normaliser may not fit all")
+        found.warnings.append(
+            f"{name}: the FOVs have different pixel types ({channel.dtype}): one normaliser may not"
+            " fit all"
+        )
 
 
 def _judge(found: _Found) -> None:
     """What only the whole dataset shows."""
     sizes = sorted({f.mpp for f in found.fovs if f.mpp is not None})
     if len(sizes) > 1 and sizes[-1] > 1.02 * sizes[0]:
-        found.warnings.append(f"the FOVs have different pixel sizes, {sizes[0]:g} to {sizes[-1]:g} µm/px")
+        found.warnings.append(
+            f"the FOVs have different pixel sizes, {sizes[0]:g} to {sizes[-1]:g} µm/px"
+        )
     model_mpp = found.model.card.mpp
     if sizes and sizes[-1] > 1.5 * model_mpp:
-        found.warnings.append(f"the images ({sizes[-1]:g} µm/px) are coarser than the model works at ({model_mpp:g} µm/px)")
+        found.warnings.append(
+            f"the images ({sizes[-1]:g} µm/px) are coarser than the model works at ({model_mpp:g}"
+            " µm/px)"
+        )

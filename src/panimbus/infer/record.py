@@ -1,4 +1,7 @@
-"""Whether the results in a folder are of the same run: what `run.json` says was asked for, against what is asked for now."""
+"""Whether the results in a folder are of the same run.
+
+What `run.json` says was asked for, against what is asked for now.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def asked_for(
     channels: Sequence[str] | None = None,
     scale: ChannelScale | None = None,
 ) -> dict[str, Any]:
-    """All that the tables depend on but the bytes of the files, as JSON has it; parameters as those of `predict`."""
+    """All that the tables depend on but the bytes of the files, as JSON has it.
+
+    Parameters as those of `predict`.
+    """
     given = None if scale is None else json.dumps(scale.to_dict(), sort_keys=True)
     return {
         "fovs": {f.fov_id: _origin(f) for f in fovs},
@@ -40,7 +46,9 @@ def asked_for(
         "thresholds": dict(settings.thresholds),
         "min_area": settings.min_area,
         "max_area": settings.max_area,
-        "normaliser": None if given is None else hashlib.blake2b(given.encode(), digest_size=8).hexdigest(),
+        "normaliser": (
+            None if given is None else hashlib.blake2b(given.encode(), digest_size=8).hexdigest()
+        ),
     }
 
 
@@ -72,12 +80,20 @@ def check_same_run(out: Path, asked: Mapping[str, Any], *, overwrite: bool = Fal
             f"{out}: the tables of another run are there, and this run would replace them.",
             expected="the FOVs, channels, model and settings of that run; or a folder of its own",
             got="\n             ".join(differ),
-            fix="pass another --out; or --overwrite to replace them (what is the same is not computed again)",
+            fix=(
+                "pass another --out; or --overwrite to replace them (what is the same is not"
+                " computed again)"
+            ),
         )
 
 
 def check_same_request(
-    path: Path, asked: Mapping[str, Any], what: str, *, overwrite: bool = False, may_add: Sequence[str] = ()
+    path: Path,
+    asked: Mapping[str, Any],
+    what: str,
+    *,
+    overwrite: bool = False,
+    may_add: Sequence[str] = (),
 ) -> None:
     """Refuse to replace the results of another run of ``phenotype run`` or ``evaluate``.
 
@@ -107,7 +123,9 @@ def check_same_request(
         return
     now = json.loads(json.dumps(dict(asked)))
     keys = [k for k in now if before.get(k) != now[k] and not (k in may_add and not before.get(k))]
-    differ = [f"{k.replace('_', '-')}: {_short(before.get(k))} there, {_short(now[k])} here" for k in keys]
+    differ = [
+        f"{k.replace('_', '-')}: {_short(before.get(k))} there, {_short(now[k])} here" for k in keys
+    ]
     if "fovs" in before:
         differ = ["the tables of `panimbus predict` are there"]
     if differ:
@@ -131,7 +149,12 @@ def _earlier(path: Path) -> dict[str, Any] | None:
         if isinstance(data.get(REQUEST), dict):
             return dict(data[REQUEST])
         of = data["inputs"]  # a run of an older version, or of the demonstration
-        return {"fovs": {fov: {k: _absolute(about[k]) for k in _PLACES if k in about} for fov, about in of.items()}}
+        return {
+            "fovs": {
+                fov: {k: _absolute(about[k]) for k in _PLACES if k in about}
+                for fov, about in of.items()
+            }
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -145,7 +168,10 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         parts = [f"{len(more)} more here ({listed(more, 5)})"] * bool(more) + [
             f"{len(fewer)} missing ({listed(fewer, 5)})"
         ] * bool(fewer)
-        out.append(f"FOVs: {', '.join(parts)}; the normaliser is that of all FOVs together, so that all scores change")
+        out.append(
+            f"FOVs: {', '.join(parts)}; the normaliser is that of all FOVs together, so that all"
+            " scores change"
+        )
     for key, name in (
         *_PLACES.items(),
         ("part", "part of a file"),
@@ -161,19 +187,29 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     if theirs is not None and theirs != ours:
         out.append(f"channels: {_channels(list(theirs), ours)}")
     keys = [k for k in now if k in before and k not in ("fovs", "channels") and before[k] != now[k]]
-    return out + [f"{k.replace('_', '-')}: {_short(before[k])} there, {_short(now[k])} here" for k in keys]
+    return out + [
+        f"{k.replace('_', '-')}: {_short(before[k])} there, {_short(now[k])} here" for k in keys
+    ]
 
 
 def _channels(theirs: list[str], ours: list[str]) -> str:
     more, fewer = [c for c in ours if c not in theirs], [c for c in theirs if c not in ours]
-    parts = [f"{listed(more, 8)} only here"] * bool(more) + [f"{listed(fewer, 8)} only there"] * bool(fewer)
+    parts = [f"{listed(more, 8)} only here"] * bool(more) + [
+        f"{listed(fewer, 8)} only there"
+    ] * bool(fewer)
     return "; ".join(parts) or "in another order"
 
 
 def _origin(fov: Fov) -> dict[str, Any]:
     places = {key: _absolute(str(fov.source[key])) for key in _PLACES if key in fov.source}
     part = {"part": str(fov.source["part"])} if "part" in fov.source else {}
-    return {**places, **part, "mpp": fov.mpp, "dark_level": fov.source.get("dark_level"), "types": dict(fov.channel_types)}
+    return {
+        **places,
+        **part,
+        "mpp": fov.mpp,
+        "dark_level": fov.source.get("dark_level"),
+        "types": dict(fov.channel_types),
+    }
 
 
 def _absolute(text: str) -> str:

@@ -1,4 +1,7 @@
-"""What several processes that share one output folder were told: it must be the same, and `merge` reads it back."""
+"""What several processes that share one output folder were told.
+
+It must be the same, and `merge` reads it back.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,8 @@ class Request:
         Name or absolute path, None for the default model.
     scale
         A given normaliser (`ChannelScale.to_dict`), None to fit one.
-    tta, tile, precision, device, on_error, evidence, thresholds, min_area, max_area, allow_odd_labels
+    tta, tile, precision, device, on_error, evidence, thresholds, min_area, max_area,
+    allow_odd_labels
         As in `PredictSettings`.
     """
 
@@ -93,7 +97,13 @@ class Request:
         """The FOVs; their metadata is read, no pixels."""
         return open_fovs(
             list(self.images) if len(self.images) > 1 else self.images[0],
-            None if not self.labels else list(self.labels) if len(self.labels) > 1 else self.labels[0],
+            (
+                None
+                if not self.labels
+                else list(self.labels)
+                if len(self.labels) > 1
+                else self.labels[0]
+            ),
             pairs=self.pairs,
             mpp=self.mpp,
             dark_level=self.dark_level,
@@ -115,13 +125,16 @@ def absolute(given: str | Path) -> str:
         return str(where.absolute())
     if where.full != str(where):
         raise InputError(
-            f"{where}: an address with a password or a token cannot be shared by several processes: it would be written down.",
+            f"{where}: an address with a password or a token cannot be shared by several processes:"
+            " it would be written down.",
             fix="give the credentials as the server's client takes them from the environment",
         )
     return where.full
 
 
-def agree(out: Path, request: Request, model: ModelFiles, shards: int, command: Sequence[str]) -> None:
+def agree(
+    out: Path, request: Request, model: ModelFiles, shards: int, command: Sequence[str]
+) -> None:
     """Write down what this process was told, or refuse if another one was told something else.
 
     Parameters
@@ -141,12 +154,22 @@ def agree(out: Path, request: Request, model: ModelFiles, shards: int, command: 
 
     mine = {**_plain(asdict(request)), "model_sha256": model.sha256, "version": __version__}
     path = out / REQUEST
-    file = {"format": _FORMAT, "request": mine, "shards": shards, "command": list(command), "folder": str(Path.cwd())}
+    file = {
+        "format": _FORMAT,
+        "request": mine,
+        "shards": shards,
+        "command": list(command),
+        "folder": str(Path.cwd()),
+    }
     there = _create(path, file)
     if there is None:
         return
     theirs = there["request"]
-    differ = [f"{k}: {_short(theirs.get(k))} there, {_short(mine.get(k))} here" for k in mine if mine[k] != theirs.get(k)]
+    differ = [
+        f"{k}: {_short(theirs.get(k))} there, {_short(mine.get(k))} here"
+        for k in mine
+        if mine[k] != theirs.get(k)
+    ]
     if differ:
         raise InputError(
             f"{path}: shares with other settings were started in this folder.",
@@ -167,8 +190,10 @@ def agree_on_backend(out: Path, name: str) -> None:
             f"{path}: other shares compute in another way.",
             expected=str(there["backend"]),
             got=name,
-            fix="start all shares with --precision float32 (and --device cpu where only some machines have a GPU), "
-            "in another --out",
+            fix=(
+                "start all shares with --precision float32 (and --device cpu where only some"
+                " machines have a GPU), in another --out"
+            ),
         )
 
 
@@ -226,11 +251,18 @@ def _check_version(path: Path, version: str) -> None:
     from panimbus import __version__
 
     if version != __version__:
-        raise ReadError(f"{path}: the shares ran with another version of panimbus.", expected=__version__, got=version)
+        raise ReadError(
+            f"{path}: the shares ran with another version of panimbus.",
+            expected=__version__,
+            got=version,
+        )
 
 
 def _create(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Write a file that is not there yet; what it says if it is. Of several processes just one writes."""
+    """Write a file that is not there yet; what it says if it is.
+
+    Of several processes just one writes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         temporary = temporary_beside(path)
@@ -289,7 +321,11 @@ def _read(path: Path) -> dict[str, Any]:
     except ReadError as error:
         raise ReadError(f"{error}", fix=fix) from None
     return validated(
-        kind, data, f"{path}: not what the shares wrote, or of another version.", fix=fix, kind=ReadError
+        kind,
+        data,
+        f"{path}: not what the shares wrote, or of another version.",
+        fix=fix,
+        kind=ReadError,
     ).model_dump()
 
 
@@ -298,7 +334,11 @@ def _request_in(path: Path, data: dict[str, Any]) -> tuple[Request, str]:
     asked = dict(data)
     sha, version = asked.pop("model_sha256", None), asked.pop("version", None)
     _check_version(path, str(version))
-    wrong = [f"{name}: there is no such setting" for name in asked if name not in Request.__dataclass_fields__]
+    wrong = [
+        f"{name}: there is no such setting"
+        for name in asked
+        if name not in Request.__dataclass_fields__
+    ]
     wrong += [] if isinstance(sha, str) else ["model_sha256: there is none"]
     try:
         request = TypeAdapter(Request).validate_python(asked)
@@ -307,7 +347,11 @@ def _request_in(path: Path, data: dict[str, Any]) -> tuple[Request, str]:
         wrong += problems(error)
     if wrong or not isinstance(sha, str):
         got = "\n             ".join(wrong)
-        raise ReadError(f"{path}: not what the shares wrote.", got=got, fix="remove it and start the shares again")
+        raise ReadError(
+            f"{path}: not what the shares wrote.",
+            got=got,
+            fix="remove it and start the shares again",
+        )
     return request, sha
 
 

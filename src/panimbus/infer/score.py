@@ -54,7 +54,8 @@ class Scoring:
     card, backend
         The model and what runs it.
     views, stages
-        TTA views, and after how many of them to look whether they will do (`panimbus.infer.adaptive`); the last is all of them.
+        TTA views, and after how many of them to look whether they will do
+        (`panimbus.infer.adaptive`); the last is all of them.
     channels, scale
         What to score, and the dataset's normalisers.
     evidence
@@ -77,9 +78,12 @@ class Scoring:
 
 @dataclass
 class _Open:
-    """A block that is being scored: per channel, view and cell the sum of the pixel scores; per cell the number of pixels.
+    """A block that is being scored: per channel, view and cell the sum of the pixel scores.
 
-    ``left`` counts the tiles of channels that are not finished; ``evidence`` is measured besides, where it is wanted.
+    Per cell the number of pixels.
+
+    ``left`` counts the tiles of channels that are not finished; ``evidence`` is measured besides,
+    where it is wanted.
     """
 
     block: Block
@@ -90,13 +94,18 @@ class _Open:
     evidence: BlockEvidence | None = None
 
     def close(self, cells: FovCells) -> BlockPart:
-        part = BlockPart.of(self.block.number, self.cells, self.total, self.count, cells.pixels[self.cells])
+        part = BlockPart.of(
+            self.block.number, self.cells, self.total, self.count, cells.pixels[self.cells]
+        )
         return part if self.evidence is None else replace(part, evidence=self.evidence.part())
 
 
 @dataclass
 class _Planes:
-    """The planes (P, H, W) of a channel of a block; the memory goes back to ``spare`` when the last tile needs it no more."""
+    """The planes (P, H, W) of a channel of a block.
+
+    The memory goes back to ``spare`` when the last tile needs it no more.
+    """
 
     values: FloatArray
     spare: list[FloatArray]
@@ -112,7 +121,8 @@ class _Planes:
 class _Work:
     """A tile of a channel on its way through the net.
 
-    ``sums`` are (V, m): of each view and cell. ``map`` is the sum of the pixel scores over the views, where maps are wanted.
+    ``sums`` are (V, m): of each view and cell. ``map`` is the sum of the pixel scores over the
+    views, where maps are wanted.
     """
 
     open_: _Open
@@ -180,7 +190,8 @@ def score_blocks(
     on_map
         Receives the pixel scores of each finished tile, averaged over the views.
     on_pass
-        Receives the number of model pixels of each pass that finished, and of those that proved needless.
+        Receives the number of model pixels of each pass that finished, and of those that proved
+        needless.
 
     Yields
     ------
@@ -196,8 +207,11 @@ def score_blocks(
         yield passes.waiting.popleft().close(cells)
 
 
-def present(index: npt.NDArray[np.int32], n: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
-    """Which of ``n`` cells a window shows, rising, and the window with their positions among these instead.
+def present(
+    index: npt.NDArray[np.int32], n: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    """Which of ``n`` cells a window shows, rising, and the window with their positions among these
+    instead.
 
     Parameters
     ----------
@@ -221,8 +235,8 @@ def present(index: npt.NDArray[np.int32], n: int) -> tuple[npt.NDArray[np.intp],
 class _Passes:
     """What goes to the net and what becomes of it.
 
-    Jobs and results take turns: a result may call for further views of its tile, which go before new tiles, so that only the
-    planes of tiles in flight are kept.
+    Jobs and results take turns: a result may call for further views of its tile, which go before
+    new tiles, so that only the planes of tiles in flight are kept.
     """
 
     fov: Fov
@@ -251,7 +265,9 @@ class _Passes:
     def _further(self) -> Iterator[Job]:
         while self.again:
             work = self.again.popleft()
-            yield from work.jobs(self.scoring.views, next(s for s in self.scoring.stages if s > work.done))
+            yield from work.jobs(
+                self.scoring.views, next(s for s in self.scoring.stages if s > work.done)
+            )
 
     def take(self, work: _Work, view: int, scores: FloatArray) -> None:
         """Add up what the net returned (H, W) for a view."""
@@ -274,13 +290,20 @@ class _Passes:
         return enough(mean, work.done, self.scoring.card.threshold)
 
     def _finish(self, work: _Work) -> None:
-        """Views that were left out count as those there are, each equally often: mean and spread are those of the latter."""
+        """Views that were left out count as those there are, each equally often.
+
+        Mean and spread are those of the latter.
+        """
         work.release()
         count = len(self.scoring.views)
-        work.open_.total[work.channel][:, work.cells.cells] += work.sums[np.arange(count) % work.done]
+        work.open_.total[work.channel][:, work.cells.cells] += work.sums[
+            np.arange(count) % work.done
+        ]
         if self.on_map is not None and work.map is not None:
             y0, y1, x0, x1 = work.tile.core
-            self.on_map(work.channel, (slice(y0, y1), slice(x0, x1)), work.map / np.float32(work.done))
+            self.on_map(
+                work.channel, (slice(y0, y1), slice(x0, x1)), work.map / np.float32(work.done)
+            )
         if count > work.done:
             self.on_pass((count - work.done) * work.pixels)
         work.open_.left -= 1
@@ -318,18 +341,36 @@ class _Passes:
                 sums = np.zeros((len(scoring.views), len(cells.cells)))
                 yield _Work(open_, k, tile, cells, planes, stats, sums, inputs)
 
-    def _opened(self, block: Block, index: npt.NDArray[np.int32]) -> tuple[_Open, list[tuple[Tile, TileCells]]]:
-        """The block's sums, all zero, and the tiles to score, with their cells as positions among the block's."""
-        margin, shape = self.scoring.card.margin, (len(self.scoring.channels), len(self.scoring.views))
-        found = [(t, TileCells.of(t, index[block.part(t.core)], self.cells, margin)) for t in block.tiles]
+    def _opened(
+        self, block: Block, index: npt.NDArray[np.int32]
+    ) -> tuple[_Open, list[tuple[Tile, TileCells]]]:
+        """The block's sums, all zero, and the tiles to score, with their cells as positions among
+        the block's.
+        """
+        margin, shape = (
+            self.scoring.card.margin,
+            (len(self.scoring.channels), len(self.scoring.views)),
+        )
+        found = [
+            (t, TileCells.of(t, index[block.part(t.core)], self.cells, margin)) for t in block.tiles
+        ]
         cells = np.unique(np.concatenate([tile_cells.cells for _, tile_cells in found]))
         open_ = _Open(block, cells, np.zeros((*shape, len(cells))), np.zeros(len(cells), np.int64))
-        found = [(t, c.among(cells)) for t, c in found if (self.on_map is not None and self.on_map.everywhere) or len(c.cells)]
+        found = [
+            (t, c.among(cells))
+            for t, c in found
+            if (self.on_map is not None and self.on_map.everywhere) or len(c.cells)
+        ]
         for _, tile_cells in found:
             open_.count[tile_cells.cells] += tile_cells.count
         if self.scoring.evidence:
             whole = open_.count == self.cells.pixels[cells]
             open_.evidence = BlockEvidence(
-                block, index, fov_cells=self.cells, cells=cells, whole=whole, channels=len(self.scoring.channels)
+                block,
+                index,
+                fov_cells=self.cells,
+                cells=cells,
+                whole=whole,
+                channels=len(self.scoring.channels),
             )
         return open_, found

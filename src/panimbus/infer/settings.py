@@ -35,7 +35,10 @@ class MapStyle:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: ``done`` of ``total`` units of a stage (``scan``: bands of rows; ``score``: model pixels)."""
+    """Where a run is: ``done`` of ``total`` units of a stage (``scan``: bands of rows.
+
+    ``score``: model pixels).
+    """
 
     stage: str
     fov_id: str
@@ -50,13 +53,14 @@ class PredictSettings:
     Parameters
     ----------
     tta
-        ``full``: the mean over the 8 flips and rotations. ``auto``: as many of them as a tile of a channel needs (1, 2, 4 or 8;
-        the mean and the spread are those of the views taken); with the default model fewer than 1 in 200 calls come out other
-        than with all (``benchmarks/compute/adaptive.md``), with others that was not measured. ``none``: one pass. None: what
-        the model's card says.
+        ``full``: the mean over the 8 flips and rotations. ``auto``: as many of them as a tile of a
+        channel needs (1, 2, 4 or 8; the mean and the spread are those of the views taken); with the
+        default model fewer than 1 in 200 calls come out other than with all
+        (``benchmarks/compute/adaptive.md``), with others that was not measured. ``none``: one pass.
+        None: what the model's card says.
     tile
-        Longest side of a window in model pixels, None for what suits the model; results do not depend on it (float32: 1e-5), but
-        for ``tta="auto"``, which decides tile by tile.
+        Longest side of a window in model pixels, None for what suits the model; results do not
+        depend on it (float32: 1e-5), but for ``tta="auto"``, which decides tile by tile.
     precision
         ``auto`` or ``float32``.
     device
@@ -66,28 +70,33 @@ class PredictSettings:
     maps
         Write pixel score maps (needs an output folder).
     on_error
-        What to do where pixels of a channel cannot be read. ``raise``: say where. ``skip``: go on; the scores and mean
-        intensities of the cells that lie on such pixels are missing (NaN), never negative.
+        What to do where pixels of a channel cannot be read. ``raise``: say where. ``skip``: go on;
+        the scores and mean intensities of the cells that lie on such pixels are missing (NaN),
+        never negative.
     maps_format
         ``tiff`` (OME-TIFF) or ``zarr`` (OME-Zarr), both with a pyramid.
     maps_grid
-        ``model``: as the net gives them (1 µm/px); ``image``: each pixel of the image has the score of the model pixel at its
-        centre.
+        ``model``: as the net gives them (1 µm/px); ``image``: each pixel of the image has the score
+        of the model pixel at its centre.
     maps_background
-        Keep what the net gives outside cells, for which it is not trained; else the maps are 0 there.
+        Keep what the net gives outside cells, for which it is not trained; else the maps are 0
+        there.
     dask
-        Address of a Dask scheduler, its scheduler file, or ``local:N`` for N processes here (extra ``cluster``): its workers do
-        the work. None does it in this process.
+        Address of a Dask scheduler, its scheduler file, or ``local:N`` for N processes here (extra
+        ``cluster``): its workers do the work. None does it in this process.
     evidence
-        Also measure, for each cell and channel, its rim, its inside and the cells that touch it (`panimbus.core.evidence`).
+        Also measure, for each cell and channel, its rim, its inside and the cells that touch it
+        (`panimbus.core.evidence`).
     thresholds
-        Marker -> score from which a cell is positive; those that are left out have the card's. Scores do not depend on them.
+        Marker -> score from which a cell is positive; those that are left out have the card's.
+        Scores do not depend on them.
     min_area, max_area
-        Smallest and largest area of a cell in µm²: what is beyond is marked as ``sliver`` or ``large`` in obs ``object``, and
-        scored all the same. None: as in `panimbus.core.objects.object_kinds`.
+        Smallest and largest area of a cell in µm²: what is beyond is marked as ``sliver`` or
+        ``large`` in obs ``object``, and scored all the same. None: as in
+        `panimbus.core.objects.object_kinds`.
     allow_odd_labels
-        Go on, with a warning, where the objects of a label image cannot be cells: one id in many pieces far apart, specks of a
-        pixel or two, a median width below 2 or above 60 µm.
+        Go on, with a warning, where the objects of a label image cannot be cells: one id in many
+        pieces far apart, specks of a pixel or two, a median width below 2 or above 60 µm.
     """
 
     tta: str | None = None
@@ -112,20 +121,27 @@ class PredictSettings:
         if self.on_error not in ON_ERROR:
             raise InputError(f"Unknown way to meet errors {self.on_error!r}.", available=ON_ERROR)
         if self.maps_format not in MAP_FORMATS:
-            raise InputError(f"Unknown format of score maps {self.maps_format!r}.", available=MAP_FORMATS)
+            raise InputError(
+                f"Unknown format of score maps {self.maps_format!r}.", available=MAP_FORMATS
+            )
         if self.maps_grid not in MAP_GRIDS:
             raise InputError(f"Unknown grid of score maps {self.maps_grid!r}.", available=MAP_GRIDS)
         if not self.maps and (self.maps_grid, self.maps_background) != ("model", False):
             raise InputError(
-                "It was said how score maps are to be written, but not that they are.", fix="pass --maps (maps=True)"
+                "It was said how score maps are to be written, but not that they are.",
+                fix="pass --maps (maps=True)",
             )
         if self.maps and self.dask is not None:
-            raise InputError("Score maps are written by one process.", fix="leave out the maps, or Dask")
+            raise InputError(
+                "Score maps are written by one process.", fix="leave out the maps, or Dask"
+            )
 
     @property
     def map_style(self) -> MapStyle | None:
         """How score maps are written, None if there are to be none."""
-        return MapStyle(self.maps_format, self.maps_grid, self.maps_background) if self.maps else None
+        return (
+            MapStyle(self.maps_format, self.maps_grid, self.maps_background) if self.maps else None
+        )
 
     def thresholds_for(self, channels: Sequence[str], card: ModelCard) -> dict[str, float]:
         """The threshold of each channel."""
@@ -136,5 +152,8 @@ class PredictSettings:
         return card.tta if self.tta is None else self.tta
 
     def tile_for(self, card: ModelCard) -> int:
-        """The tile, or what suits the model: large windows repeat less, but the paper's net takes 3 GB for one of 1024 px."""
+        """The tile, or what suits the model.
+
+        Large windows repeat less, but the paper's net takes 3 GB for one of 1024 px.
+        """
         return self.tile or (1024 if card.architecture == "paper_unet" else 1536)

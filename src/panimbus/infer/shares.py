@@ -1,6 +1,9 @@
-"""Predicting in shares, each a process of its own on any machine, in one output folder; and putting them together.
+"""Predicting in shares, each a process of its own on any machine, in one output folder.
 
-Nothing runs but the shares: they speak through the folder, where each band and block is a file that is there whole or not at all.
+And putting them together.
+
+Nothing runs but the shares: they speak through the folder, where each band and block is a file that
+is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -43,8 +46,8 @@ def predict_share(
 ) -> None:
     """Do one of n shares of a prediction; `merge` makes the table when all are done.
 
-    First its bands of the first pass. What other shares have not read by then it reads itself, because nothing can be scored
-    before everything was seen. Then its blocks.
+    First its bands of the first pass. What other shares have not read by then it reads itself,
+    because nothing can be scored before everything was seen. Then its blocks.
 
     Parameters
     ----------
@@ -88,7 +91,9 @@ def predict_share(
 
 
 def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
-    """The table of all shares, the same as that of one process; no pixel is read, nothing is computed but sums.
+    """The table of all shares, the same as that of one process.
+
+    No pixel is read, nothing is computed but sums.
 
     Parameters
     ----------
@@ -111,7 +116,11 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     fovs, plan = _prepared(told.request, scale)
     if plan.model.sha256 != told.model_sha256:
         where = plan.model.weights
-        raise InputError(f"{where} is another model than that of the shares.", expected=told.model_sha256, got=plan.model.sha256)
+        raise InputError(
+            f"{where} is another model than that of the shares.",
+            expected=told.model_sha256,
+            got=plan.model.sha256,
+        )
     executor = _Nobody(told, fovs)
     store = FolderStore(folder, [f.fov_id for f in fovs])
     run = Run(fovs, plan, executor, store, _silent)
@@ -124,17 +133,28 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     return table, fovs
 
 
-def _prepared(request: Request, scale: ChannelScale | None, threads: int = 0) -> tuple[list[Fov], Plan]:
+def _prepared(
+    request: Request, scale: ChannelScale | None, threads: int = 0
+) -> tuple[list[Fov], Plan]:
     fovs = check_fovs(request.open(), request.channels)
-    return fovs, make_plan(request.files(), request.settings(threads), fovs, request.channels, scale)
+    return fovs, make_plan(
+        request.files(), request.settings(threads), fovs, request.channels, scale
+    )
 
 
 def _scan_whole(run: Run) -> None:
-    """The first pass of all FOVs: this process's share, then, one by one, those that no other has done by then."""
+    """The first pass of all FOVs.
+
+    This process's share, then, one by one, those that no other has done by then.
+    """
     number, of = run.share.number, run.share.of
     for turn in [*range(number, of + 1), *range(1, number)]:
         if turn != number:
-            logger.warning("The first pass is not complete: doing what is missing of share %d/%d, too.", turn, of)
+            logger.warning(
+                "The first pass is not complete: doing what is missing of share %d/%d, too.",
+                turn,
+                of,
+            )
         if scan_all(run, Share(turn, of)):
             return
     raise InputError(
@@ -165,8 +185,12 @@ class _Nobody:
 
     def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
         """See `Executor`."""
-        units = [(f.fov_id, k) for f in self._fovs for k in range(len(fov_bands(f, plan.model.card.mpp)))]
-        self._check("bands of the first pass", units, {(w.fov.fov_id, k) for w in work for k in w.bands})
+        units = [
+            (f.fov_id, k) for f in self._fovs for k in range(len(fov_bands(f, plan.model.card.mpp)))
+        ]
+        self._check(
+            "bands of the first pass", units, {(w.fov.fov_id, k) for w in work for k in w.bands}
+        )
         return iter(())
 
     def score(
@@ -181,14 +205,27 @@ class _Nobody:
         self._check("blocks", units, {(w.fov.fov_id, b.number) for w in work for b in w.blocks})
         return iter(())
 
-    def _check(self, what: str, units: Sequence[tuple[str, int]], missing: set[tuple[str, int]]) -> None:
+    def _check(
+        self, what: str, units: Sequence[tuple[str, int]], missing: set[tuple[str, int]]
+    ) -> None:
         if not missing:
             return
         of = self._told.shards
-        shares = [i for i in range(1, of + 1) if any(units[k] in missing for k in Share(i, of).takes(len(units)))]
+        shares = [
+            i
+            for i in range(1, of + 1)
+            if any(units[k] in missing for k in Share(i, of).takes(len(units)))
+        ]
         commands = [self._told.again(i) for i in shares]
         raise InputError(
-            f"{len(missing)} of {len(units)} {what} are missing: shard {', '.join(f'{i}/{of}' for i in shares)}.",
+            f"{len(missing)} of {len(units)} {what} are missing: shard"
+            f" {', '.join(f'{i}/{of}' for i in shares)}.",
             expected="all shards to have ended without an error",
-            fix="\n             ".join([f"in {self._told.folder} run", *commands[:8], *(["..."] if len(commands) > 8 else [])]),
+            fix="\n             ".join(
+                [
+                    f"in {self._told.folder} run",
+                    *commands[:8],
+                    *(["..."] if len(commands) > 8 else []),
+                ]
+            ),
         )

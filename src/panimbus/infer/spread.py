@@ -1,8 +1,9 @@
 """Both passes spread over the workers of a Dask cluster (extra ``cluster``).
 
-A task is some bands or blocks, about a second of work. A FOV's cells are sent to the cluster once and shared by its tasks; each
-worker opens the images and loads the net itself. Parts come back as they are done: what is made of them does not depend on their
-order, nor on which worker made them, nor on how often one died.
+A task is some bands or blocks, about a second of work. A FOV's cells are sent to the cluster once
+and shared by its tasks; each worker opens the images and loads the net itself. Parts come back as
+they are done: what is made of them does not depend on their order, nor on which worker made them,
+nor on how often one died.
 """
 
 from __future__ import annotations
@@ -86,15 +87,23 @@ class DaskExecutor:
     def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
         """See `Executor`."""
         units = [
-            _Unit(w.fov.fov_id, k, rows, (rows[1] - rows[0]) * w.fov.shape_yx[1]) for w in work for k, rows in w.bands.items()
+            _Unit(w.fov.fov_id, k, rows, (rows[1] - rows[0]) * w.fov.shape_yx[1])
+            for w in work
+            for k, rows in w.bands.items()
         ]
         for unit, part in self._spread(
-            units, {w.fov.fov_id: w.fov for w in work}, (worker.scan_group, worker.Order.of(plan, self._each))
+            units,
+            {w.fov.fov_id: w.fov for w in work},
+            (worker.scan_group, worker.Order.of(plan, self._each)),
         ):
             yield unit.fov_id, unit.number, part
 
     def score(
-        self, plan: Plan, scale: ChannelScale, work: Sequence[ScoreWork], on_pixels: Callable[[str, int], None]
+        self,
+        plan: Plan,
+        scale: ChannelScale,
+        work: Sequence[ScoreWork],
+        on_pixels: Callable[[str, int], None],
     ) -> Iterator[tuple[str, BlockPart]]:
         """See `Executor`."""
         passes = len(plan.views) * sum(not scale.blank(c) for c in plan.channels)
@@ -105,7 +114,9 @@ class DaskExecutor:
             on_pixels(unit.fov_id, int(unit.cost) * passes)
             yield unit.fov_id, part
 
-    def _spread(self, units: Sequence[_Unit], known: Mapping[str, Any], call: tuple[Any, ...]) -> Iterator[tuple[_Unit, Any]]:
+    def _spread(
+        self, units: Sequence[_Unit], known: Mapping[str, Any], call: tuple[Any, ...]
+    ) -> Iterator[tuple[_Unit, Any]]:
         """Send the units in groups, a few ahead of the workers; yield their parts as they come."""
         from distributed import as_completed
 
@@ -147,7 +158,13 @@ class DaskExecutor:
             self._looked = time.monotonic()
         return _AHEAD * self._threads
 
-    def _send(self, group: _Group, lent: dict[str, Future], known: Mapping[str, Any], call: tuple[Any, ...]) -> Future:
+    def _send(
+        self,
+        group: _Group,
+        lent: dict[str, Future],
+        known: Mapping[str, Any],
+        call: tuple[Any, ...],
+    ) -> Future:
         for fov_id in group.fov_ids:
             if fov_id not in lent or lent[fov_id].status != "finished":
                 (lent[fov_id],) = self._client.scatter([known[fov_id]], hash=False)
@@ -157,7 +174,10 @@ class DaskExecutor:
 
     @staticmethod
     def _answer(future: Future, group: _Group) -> worker.Answer | None:
-        """The answer of a task that has ended; None if it is lost, with its worker or the cells sent to it."""
+        """The answer of a task that has ended.
+
+        None if it is lost, with its worker or the cells sent to it.
+        """
         what = f"{len(group.units)} units of FOV {', '.join(group.fov_ids[:5])}"
         try:
             answer: worker.Answer = future.result()
@@ -178,7 +198,12 @@ def _take(queue: deque[_Unit], rate: float | None) -> _Group:
     """As many units as are worth a task; one until it is known how long one takes."""
     group = _Group([queue.popleft()])
     cost = group.units[0].cost
-    while rate is not None and queue and len(group.units) < _MOST and (cost + queue[0].cost / 2) * rate < TASK_S:
+    while (
+        rate is not None
+        and queue
+        and len(group.units) < _MOST
+        and (cost + queue[0].cost / 2) * rate < TASK_S
+    ):
         cost += queue[0].cost
         group.units.append(queue.popleft())
     return group
@@ -191,9 +216,15 @@ def _told(error: BaseException, what: str) -> Exception:
     if isinstance(error, KilledWorker):
         return InputError(
             f"Workers of the cluster died again and again while they had {what}.",
-            got=f"the last was {error.last_worker.address}" if getattr(error, "last_worker", None) else None,
-            fix="see the workers' logs; most often they had too little memory: give each more, or fewer threads "
-            "(what was finished is kept: run the same command again)",
+            got=(
+                f"the last was {error.last_worker.address}"
+                if getattr(error, "last_worker", None)
+                else None
+            ),
+            fix=(
+                "see the workers' logs; most often they had too little memory: give each more, or"
+                " fewer threads (what was finished is kept: run the same command again)"
+            ),
         )
     if isinstance(error, ImportError):
         return InputError(f"A worker of the cluster cannot load panimbus: {error}.", fix=_SAME)
@@ -204,7 +235,9 @@ def _told(error: BaseException, what: str) -> Exception:
     )
 
 
-_SAME = "install the same version of panimbus in the environment of the scheduler and of every worker"
+_SAME = (
+    "install the same version of panimbus in the environment of the scheduler and of every worker"
+)
 
 
 # ---------------------------------------------------------------- getting there
@@ -215,10 +248,11 @@ def dask_executor(address: str, plan: Plan) -> Iterator[DaskExecutor]:
     Parameters
     ----------
     address
-        ``tcp://host:port`` (or another protocol of Dask's), path of a scheduler file (``.json``), or ``local:N`` for N worker
-        processes on this machine.
+        ``tcp://host:port`` (or another protocol of Dask's), path of a scheduler file (``.json``),
+        or ``local:N`` for N worker processes on this machine.
     plan
-        What is to be done: every worker loads its net at once, so that a model that is missing is said before pixels are read.
+        What is to be done: every worker loads its net at once, so that a model that is missing is
+        said before pixels are read.
 
     Yields
     ------
@@ -236,7 +270,9 @@ def dask_executor(address: str, plan: Plan) -> Iterator[DaskExecutor]:
     except ImportError:
         raise MissingExtraError("Spreading the work over a Dask cluster", "cluster") from None
     with ExitStack() as stack:
-        threads = 1  # a worker's threads are its share of the machine: each works on a task of its own
+        threads = (
+            1  # a worker's threads are its share of the machine: each works on a task of its own
+        )
         if address.startswith("local:"):
             count = _count(address)
             threads = max(1, cpu_count() // count)
@@ -256,7 +292,9 @@ def _count(address: str) -> int:
 def _local(count: int, stack: ExitStack) -> Client:
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0")
+    cluster = LocalCluster(
+        n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0"
+    )
     stack.enter_context(cluster)
     return stack.enter_context(Client(cluster, set_as_default=False))
 
@@ -270,10 +308,15 @@ def _connect(address: str, stack: ExitStack) -> Client:
             about = read_json(Path(address), "a scheduler file of Dask")
         except ReadError as error:
             raise ReadError(
-                f"--dask {address}: not a scheduler file.", got=error.what, fix="start `dask scheduler --scheduler-file` first"
+                f"--dask {address}: not a scheduler file.",
+                got=error.what,
+                fix="start `dask scheduler --scheduler-file` first",
             ) from None
         if not isinstance(about, dict) or not isinstance(about.get("address"), str):
-            raise ReadError(f"--dask {address}: not a scheduler file.", fix="start `dask scheduler --scheduler-file` first")
+            raise ReadError(
+                f"--dask {address}: not a scheduler file.",
+                fix="start `dask scheduler --scheduler-file` first",
+            )
     where = {"scheduler_file": address} if is_file else {"address": address}
     try:
         client = Client(**where, timeout=_CONNECT_S, set_as_default=False)
@@ -288,7 +331,8 @@ def _connect(address: str, stack: ExitStack) -> Client:
         client.wait_for_workers(1, timeout=_CONNECT_S)
     except TimeoutError:
         raise InputError(
-            f"--dask {address}: the scheduler has no workers.", fix="start some, e.g. `dask worker " + address + "`"
+            f"--dask {address}: the scheduler has no workers.",
+            fix="start some, e.g. `dask worker " + address + "`",
         ) from None
     return client
 
@@ -297,14 +341,21 @@ def _greet(client: Client, address: str, order: worker.Order) -> str:
     """Name of what runs the net on all workers; the problems of all of them in one message."""
     mine, versions = worker.version(), client.run(worker.version, on_error="return")
     if bad := {w: v for w, v in versions.items() if v != mine}:
-        told = [f"{w}: {v if isinstance(v, str) else f'{type(v).__name__}: {v}'}" for w, v in bad.items()]
+        told = [
+            f"{w}: {v if isinstance(v, str) else f'{type(v).__name__}: {v}'}"
+            for w, v in bad.items()
+        ]
         raise InputError(
-            f"--dask {address}: {len(bad)} of {len(versions)} workers do not have this version of panimbus.",
+            f"--dask {address}: {len(bad)} of {len(versions)} workers do not have this version of"
+            " panimbus.",
             expected=mine,
             got="; ".join(told[:5]),
             fix=_SAME,
         )
-    asked = {w: client.submit(worker.introduce, order, workers=[w], allow_other_workers=True, pure=False) for w in versions}
+    asked = {
+        w: client.submit(worker.introduce, order, workers=[w], allow_other_workers=True, pure=False)
+        for w in versions
+    }
     names: dict[str, str] = {}
     problems: list[str] = []
     for where, future in asked.items():
@@ -317,7 +368,10 @@ def _greet(client: Client, address: str, order: worker.Order) -> str:
         else:
             names[answer.parts[0][2]] = where
     if problems:
-        raise InputError(f"--dask {address}: {len(problems)} workers cannot load the model.", got="\n".join(problems[:5]))
+        raise InputError(
+            f"--dask {address}: {len(problems)} workers cannot load the model.",
+            got="\n".join(problems[:5]),
+        )
     if len(names) > 1:
         raise worker.unlike(names)
     return next(iter(names))

@@ -1,4 +1,7 @@
-"""The two passes over a dataset: which units are still to be done, and what is made of their parts."""
+"""The two passes over a dataset.
+
+Which units are still to be done, and what is made of their parts.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ class Run:
         return {units[k] for k in self.share.takes(len(units))}
 
     def take(self, fov_id: str, scanned: Scanned) -> None:
-        """Remember a FOV's first pass. Histograms are pooled at once: those of a thousand FOVs do not fit memory."""
+        """Remember a FOV's first pass.
+
+        Histograms are pooled at once: those of a thousand FOVs do not fit memory.
+        """
         for channel, stats in scanned.scan.stats.items():
             self._pooled[channel] = self._pooled.get(channel, ChannelStats()).merge(stats)
             self._outside.setdefault(channel, []).append(stats.outside_sum)
@@ -100,10 +106,16 @@ class Run:
 
     def pooled(self) -> dict[str, ChannelStats]:
         """The statistics of all FOVs seen, the same to the last bit in whatever order they came."""
-        return {c: replace(stats, outside_sum=math.fsum(self._outside[c])) for c, stats in self._pooled.items()}
+        return {
+            c: replace(stats, outside_sum=math.fsum(self._outside[c]))
+            for c, stats in self._pooled.items()
+        }
 
     def keeps(self, fov: Fov) -> FolderStore | None:
-        """Where the first pass of a FOV is kept: arrays in memory cannot be told apart next time."""
+        """Where the first pass of a FOV is kept.
+
+        Arrays in memory cannot be told apart next time.
+        """
         return self.store if source_key(fov) is not None else None
 
 
@@ -144,7 +156,10 @@ class _Parts(Generic[P]):
                 yield self.store.load_part(self.fov, self.kind, self.part_key, k)
 
     def drop(self, share: Share) -> None:
-        """Forget the parts; one of several processes leaves them to `merge`, others may be reading or writing there."""
+        """Forget the parts.
+
+        One of several processes leaves them to `merge`, others may be reading or writing there.
+        """
         self.here.clear()
         if self.store is not None and share.of == 1:
             self.store.drop_parts(self.fov, self.kind)
@@ -173,7 +188,10 @@ def scan_all(run: Run, share: Share | None = None) -> bool:
             continue
         key = _scan_key(run, fov)
         store = run.keeps(fov)
-        if store is not None and (found := store.load_scan(fov, key, run.plan.model.card.mpp)) is not None:
+        if (
+            store is not None
+            and (found := store.load_scan(fov, key, run.plan.model.card.mpp)) is not None
+        ):
             check_label_image(fov, found[0], run.plan.settings, fresh=False)
             run.take(fov.fov_id, Scanned(*found))
             continue
@@ -193,7 +211,9 @@ def scan_all(run: Run, share: Share | None = None) -> bool:
     return len(run.seen) == len(run.fovs)
 
 
-def _scan_units(run: Run, queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]], work: list[ScanWork]) -> None:
+def _scan_units(
+    run: Run, queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]], work: list[ScanWork]
+) -> None:
     total = sum(len(w.bands) for w in work)
     if work:
         run.report(Progress("scan", work[0].fov.fov_id, 0, total))
@@ -211,7 +231,9 @@ def _declared(fov: Fov) -> list[object]:
 
 
 def _scan_key(run: Run, fov: Fov) -> str:
-    planes = [fov.index(c) for c in run.plan.looked_at]  # a corrected panel gives a name another plane
+    planes = [
+        fov.index(c) for c in run.plan.looked_at
+    ]  # a corrected panel gives a name another plane
     return fingerprint(
         [
             source_key(fov),
@@ -230,7 +252,11 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
     cells, scan = join_bands(fov, run.plan.looked_at, run.plan.model.card.mpp, parts)
     fov.check_unchanged()
     if scan.skipped:
-        logger.warning("FOV %r: skipped what cannot be read: %s", fov.fov_id, listed([f"{c} {box}" for c, box in scan.skipped]))
+        logger.warning(
+            "FOV %r: skipped what cannot be read: %s",
+            fov.fov_id,
+            listed([f"{c} {box}" for c, box in scan.skipped]),
+        )
     check_label_image(fov, cells, run.plan.settings, channels=run.plan.looked_at)
     if (store := run.keeps(fov)) is not None:
         store.save_scan(fov, parts.key, cells, scan)
@@ -277,16 +303,24 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
         if only_share and fov.fov_id not in run.own:
             continue
         key = _score_key(run, fov, scale, backend)
-        stored = run.store.load_scores(fov, key, maps=settings.map_style) if run.store is not None else None
+        stored = (
+            run.store.load_scores(fov, key, maps=settings.map_style)
+            if run.store is not None
+            else None
+        )
         if stored is not None:
             done[fov.fov_id] = stored
             continue
         grid = [(b.window, len(b.tiles)) for b in plan]
         style = settings.map_style
-        part_key = fingerprint([key, grid, *([style.pixels] if style else [])])  # a part may have its share of the map, or not
+        part_key = fingerprint(
+            [key, grid, *([style.pixels] if style else [])]
+        )  # a part may have its share of the map, or not
         parts = _Parts(run.store, fov, key, BlockPart, len(plan), part_key)
         parts.look()
-        if run.store is not None and not run.store.maps_kept(fov, key, style, whole=not parts.missing):
+        if run.store is not None and not run.store.maps_kept(
+            fov, key, style, whole=not parts.missing
+        ):
             parts.there.clear()
         queue[fov.fov_id] = parts
     mine = {units[k] for k in run.share.takes(len(units))} if only_share else set(units)
@@ -302,7 +336,13 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
     return done
 
 
-def _score_units(run: Run, scale: ChannelScale, queue: dict[str, _Parts[BlockPart]], work: list[ScoreWork], done: Scores) -> None:
+def _score_units(
+    run: Run,
+    scale: ChannelScale,
+    queue: dict[str, _Parts[BlockPart]],
+    work: list[ScoreWork],
+    done: Scores,
+) -> None:
     live = sum(not scale.blank(c) for c in run.plan.channels)
     total = float(sum(b.pixels for w in work for b in w.blocks) * live * len(run.plan.views))
     passed = 0.0
@@ -342,9 +382,19 @@ def _maps(run: Run, fov: Fov, key: str) -> Iterator[MapSink | None]:
 def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
     card, settings, channels = run.plan.model.card, run.plan.settings, run.plan.channels
     live = [c for c in channels if not scale.blank(c)]
-    told = {c: scale.known(c) if OF_DATASET & set(card.planes) else scale.vector(c, card.stats).tolist() for c in live}
+    told = {
+        c: scale.known(c) if OF_DATASET & set(card.planes) else scale.vector(c, card.stats).tolist()
+        for c in live
+    }
     numbers = {c: [scale.value(c), told[c]] for c in live}
-    what = [run.plan.model.sha256, settings.tta_for(card), backend, channels, numbers, settings.evidence]
+    what = [
+        run.plan.model.sha256,
+        settings.tta_for(card),
+        backend,
+        channels,
+        numbers,
+        settings.evidence,
+    ]
     return fingerprint([what, run.scanned[fov.fov_id].scan.digest, fov.mpp])
 
 
@@ -359,7 +409,9 @@ def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Sco
     if joined.rim is not None and joined.pairs is not None:
         blank = np.array([scale.blank(c) for c in channels], np.bool_)
         rescued = known.cells.rescued[:, 0]
-        evidence = evidence_layers(joined.rim, joined.pairs, known.scan.mean, rescued=rescued, blank=blank)
+        evidence = evidence_layers(
+            joined.rim, joined.pairs, known.scan.mean, rescued=rescued, blank=blank
+        )
     scored = Scored(score, score_sd, evidence)
     if run.store is not None:
         run.store.save_scores(fov, parts.key, scored, maps=run.plan.settings.map_style)

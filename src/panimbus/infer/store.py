@@ -1,4 +1,8 @@
-"""The output folder: what is finished stays finished, and a second run takes it up where its inputs and settings are the same."""
+"""The output folder.
+
+What is finished stays finished, and a second run takes it up where its inputs and settings are the
+same.
+"""
 
 from __future__ import annotations
 
@@ -36,24 +40,33 @@ _FORMAT = 8  # raise it when the meaning of what is stored changes
 
 def fingerprint(data: Any) -> str:
     """A short hash of anything JSON-able."""
-    return hashlib.blake2b(json.dumps([_FORMAT, data], sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        json.dumps([_FORMAT, data], sort_keys=True, default=str).encode(), digest_size=16
+    ).hexdigest()
 
 
 def source_key(fov: Fov) -> Any:
-    """What tells one input from another without reading its pixels: path, size and time, or a server's word.
+    """What tells one input from another without reading its pixels.
 
-    None for arrays in memory, and where a server says nothing that would change with its files: those are read again.
+    Path, size and time, or a server's word.
+
+    None for arrays in memory, and where a server says nothing that would change with its files:
+    those are read again.
     """
-    unknown = "image" not in fov.source or None in (fov.source.get("stamp", ""), fov.source.get("labels_stamp", ""))
+    unknown = "image" not in fov.source or None in (
+        fov.source.get("stamp", ""),
+        fov.source.get("labels_stamp", ""),
+    )
     return None if unknown else dict(fov.source)
 
 
 class FolderStore:
     """Results a FOV, each in one file written at once.
 
-    ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second; ``maps/<fov>.ome.tiff`` the score maps. Until
-    a FOV is whole its parts are kept in ``fovs/<fov>/bands`` and ``fovs/<fov>/blocks``, its maps in ``fovs/<fov>/maps-<key>``.
-    Each file carries a key of all that it depends on.
+    ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second;
+    ``maps/<fov>.ome.tiff`` the score maps. Until a FOV is whole its parts are kept in
+    ``fovs/<fov>/bands`` and ``fovs/<fov>/blocks``, its maps in ``fovs/<fov>/maps-<key>``. Each file
+    carries a key of all that it depends on.
 
     Parameters
     ----------
@@ -75,7 +88,10 @@ class FolderStore:
         data = self._load(self._path(fov, "scan"), key)
         if data is None:
             return None
-        with suppress(ReadError), guarded(self._path(fov, "scan")):  # what cannot be used is computed anew
+        with (
+            suppress(ReadError),
+            guarded(self._path(fov, "scan")),
+        ):  # what cannot be used is computed anew
             return self._scan_in(data, fov, mpp)
         return None
 
@@ -84,14 +100,29 @@ class FolderStore:
         stats = {}
         for k, name in enumerate(json.loads(str(data["channels"]))):
             pixels, means = (
-                Histogram(data[f"{what}_keys_{k}"], data[f"{what}_counts_{k}"], _kind(data[f"{what}_kind_{k}"]))
+                Histogram(
+                    data[f"{what}_keys_{k}"],
+                    data[f"{what}_counts_{k}"],
+                    _kind(data[f"{what}_kind_{k}"]),
+                )
                 for what in ("pixels", "means")
             )
-            numbers = (int(data[what][k]) for what in ("outside_count", "likeness", "likeness_cells"))
+            numbers = (
+                int(data[what][k]) for what in ("outside_count", "likeness", "likeness_cells")
+            )
             stats[name] = ChannelStats(pixels, means, float(data["outside_sum"][k]), *numbers)
         geometry = CellGeometry(data["count"], data["sum_y"], data["sum_x"])
-        skipped = tuple((str(channel), tuple(box)) for channel, box in json.loads(str(data["skipped"])))
-        cells = FovCells(CellIndex(data["ids"]), geometry, *model_axes(fov, mpp), data["rescued"], data["pixels"], data["spread"])
+        skipped = tuple(
+            (str(channel), tuple(box)) for channel, box in json.loads(str(data["skipped"]))
+        )
+        cells = FovCells(
+            CellIndex(data["ids"]),
+            geometry,
+            *model_axes(fov, mpp),
+            data["rescued"],
+            data["pixels"],
+            data["spread"],
+        )
         return cells, FovScan(stats, data["mean"], str(data["digest"]), skipped)
 
     def save_scan(self, fov: Fov, key: str, cells: FovCells, scan: FovScan) -> None:
@@ -115,7 +146,10 @@ class FolderStore:
         }
         for k, stats in enumerate(scan.stats.values()):
             for what, histogram in (("pixels", stats.pixels), ("means", stats.cell_means)):
-                arrays[f"{what}_keys_{k}"], arrays[f"{what}_counts_{k}"] = histogram.keys, histogram.counts
+                arrays[f"{what}_keys_{k}"], arrays[f"{what}_counts_{k}"] = (
+                    histogram.keys,
+                    histogram.counts,
+                )
                 arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
         self._save(self._path(fov, "scan"), key, arrays)
 
@@ -124,21 +158,38 @@ class FolderStore:
         return self._path(fov, "scores").exists()
 
     def load_scores(self, fov: Fov, key: str, *, maps: MapStyle | None) -> Scored | None:
-        """The stored scores and evidence, if they have this key (and maps of this style, if asked)."""
+        """The stored scores and evidence, if they have this key (and maps of this style, if
+        asked).
+        """
         data = self._load(self._path(fov, "scores"), key)
         if data is None or not {"score", "score_sd", "maps"} <= set(data):
             return None
         if data["score"].ndim != 2 or data["score"].shape != data["score_sd"].shape:
             return None
-        if maps is not None and not (str(data["maps"]) == maps.name and self.map_path(fov, maps.format).exists()):
+        if maps is not None and not (
+            str(data["maps"]) == maps.name and self.map_path(fov, maps.format).exists()
+        ):
             return None
-        return Scored(data["score"], data["score_sd"], {name: data[name] for name in EVIDENCE if name in data})
+        return Scored(
+            data["score"], data["score_sd"], {name: data[name] for name in EVIDENCE if name in data}
+        )
 
     def save_scores(self, fov: Fov, key: str, scored: Scored, *, maps: MapStyle | None) -> None:
-        """Keep the scores of a FOV: from now on it is finished. Maps that belong to other scores are removed."""
+        """Keep the scores of a FOV: from now on it is finished.
+
+        Maps that belong to other scores are removed.
+        """
         kept = maps.format if maps else None
-        _remove(*(self.map_path(fov, kind) for kind in MAP_FORMATS if kind != kept), *self._canvases(fov))
-        arrays = {"score": scored.score, "score_sd": scored.score_sd, **scored.evidence, "maps": maps.name if maps else ""}
+        _remove(
+            *(self.map_path(fov, kind) for kind in MAP_FORMATS if kind != kept),
+            *self._canvases(fov),
+        )
+        arrays = {
+            "score": scored.score,
+            "score_sd": scored.score_sd,
+            **scored.evidence,
+            "maps": maps.name if maps else "",
+        }
         self._save(self._path(fov, "scores"), key, arrays)
 
     def map_path(self, fov: Fov, kind: str) -> Path:
@@ -146,8 +197,16 @@ class FolderStore:
         return self.out / "maps" / f"{self._name(fov)}.ome.{kind}"
 
     def maps_kept(self, fov: Fov, key: str, style: MapStyle | None, *, whole: bool) -> bool:
-        """Whether what finished parts gave to the score maps is still there: on the canvas, or if all are done in the file."""
-        return style is None or (self.map_path(fov, style.format) if whole else self._canvas(fov, key, style)).exists()
+        """Whether what finished parts gave to the score maps is still there.
+
+        On the canvas, or if all are done in the file.
+        """
+        return (
+            style is None
+            or (
+                self.map_path(fov, style.format) if whole else self._canvas(fov, key, style)
+            ).exists()
+        )
 
     def _canvas(self, fov: Fov, key: str, style: MapStyle) -> Path:
         return self.out / "fovs" / self._name(fov) / f"maps-{fingerprint([key, style.pixels])[:16]}"
@@ -156,10 +215,17 @@ class FolderStore:
         return list((self.out / "fovs" / self._name(fov)).glob("maps-*"))
 
     @contextmanager
-    def map_sink(self, fov: Fov, key: str, image: ImageSpec, style: MapStyle) -> Iterator[TileWriter]:
-        """Collect score maps tile by tile, in any order; a run that is cut off takes them up again."""
+    def map_sink(
+        self, fov: Fov, key: str, image: ImageSpec, style: MapStyle
+    ) -> Iterator[TileWriter]:
+        """Collect score maps tile by tile, in any order.
+
+        A run that is cut off takes them up again.
+        """
         canvas = self._canvas(fov, key, style)
-        old = [self.map_path(fov, k) for k in MAP_FORMATS] + [c for c in self._canvases(fov) if c != canvas]
+        old = [self.map_path(fov, k) for k in MAP_FORMATS] + [
+            c for c in self._canvases(fov) if c != canvas
+        ]
         _remove(self._path(fov, "scores"), *old)  # they belong together
         with image_writer(self.map_path(fov, style.format), image, canvas=canvas) as put:
             if not put.resumed:  # nothing that was finished is in it
@@ -168,7 +234,11 @@ class FolderStore:
 
     def parts(self, fov: Fov, kind: type[Part], key: str) -> set[int]:
         """Numbers of the parts of a FOV that are there with this key."""
-        return {int(path.stem) for path in self._folder(fov, kind).glob("*.npz") if path.stem.isdigit() and self._has(path, key)}
+        return {
+            int(path.stem)
+            for path in self._folder(fov, kind).glob("*.npz")
+            if path.stem.isdigit() and self._has(path, key)
+        }
 
     def save_part(self, fov: Fov, key: str, number: int, part: Part) -> None:
         """Keep a part of a FOV."""
@@ -181,7 +251,10 @@ class FolderStore:
         with suppress(ReadError), guarded(path):
             return kind.from_arrays({} if data is None else data)
         path.unlink(missing_ok=True)  # the next run computes it
-        raise ReadError(f"{path}: a finished part could no longer be read, and was removed.", fix="run the same command again")
+        raise ReadError(
+            f"{path}: a finished part could no longer be read, and was removed.",
+            fix="run the same command again",
+        )
 
     def drop_parts(self, fov: Fov, kind: type[Part]) -> None:
         """Remove the parts of a FOV that is whole."""
@@ -196,13 +269,23 @@ class FolderStore:
     @staticmethod
     def _has(path: Path, key: str) -> bool:
         """Whether a file has this key, and all of it is as it was written."""
-        with suppress(ReadError), guarded(path), path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        with (
+            suppress(ReadError),
+            guarded(path),
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as data,
+        ):
             return str(data["key"]) == key and data.zip.testzip() is None
         return False
 
     @staticmethod
     def _load(path: Path, key: str) -> dict[str, Any] | None:
-        with suppress(ReadError), guarded(path), path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        with (
+            suppress(ReadError),
+            guarded(path),
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as data,
+        ):
             return dict(data) if str(data["key"]) == key else None
         return None  # not there, damaged, or from another version: computed anew
 

@@ -1,4 +1,7 @@
-"""Images some of whose pixels cannot be read: they are taken as 0. The first pass has noted which cells lie on them."""
+"""Images some of whose pixels cannot be read: they are taken as 0.
+
+The first pass has noted which cells lie on them.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ class TolerantImage:
     def __getitem__(self, key: Any, /) -> npt.NDArray[Any]:
         """A window of one plane: ``image[plane, y0:y1, x0:x1]``."""
         plane, rows, cols = key
-        return self._read(int(plane), rows.indices(self.shape[1])[:2], cols.indices(self.shape[2])[:2])
+        return self._read(
+            int(plane), rows.indices(self.shape[1])[:2], cols.indices(self.shape[2])[:2]
+        )
 
     def _read(self, plane: int, rows: tuple[int, int], cols: tuple[int, int]) -> npt.NDArray[Any]:
         try:
@@ -47,7 +52,9 @@ class TolerantImage:
                 return np.zeros(shape, self.dtype)
             out = np.empty(shape, self.dtype)
             for r, c in product(_halves(*rows), _halves(*cols)):
-                out[r[0] - rows[0] : r[1] - rows[0], c[0] - cols[0] : c[1] - cols[0]] = self._read(plane, r, c)
+                out[r[0] - rows[0] : r[1] - rows[0], c[0] - cols[0] : c[1] - cols[0]] = self._read(
+                    plane, r, c
+                )
             return out
 
 

@@ -16,19 +16,30 @@ from panimbus.infer.backend import Job, check_scores
 from panimbus.model.weights import ModelFiles, load_torch
 
 FloatArray = npt.NDArray[np.float32]
-_IN_FLIGHT = 3  # passes whose results are not fetched yet: enough to prepare the next while the GPU works
+_IN_FLIGHT = (
+    3  # passes whose results are not fetched yet: enough to prepare the next while the GPU works
+)
 
 
 class TorchBackend:
-    """The torch module on a GPU, bfloat16 autocast where the precision is ``auto`` and the device is CUDA.
+    """The torch module on a GPU, bfloat16 autocast where the precision is ``auto`` and the device
+    is CUDA.
 
-    On CUDA, planes and scores go through page-locked memory without anybody waiting for them; an event says when they are there.
+    On CUDA, planes and scores go through page-locked memory without anybody waiting for them; an
+    event says when they are there.
     """
 
     def __init__(self, files: ModelFiles, *, device: str, precision: str) -> None:
-        ready = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        ready = {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+            "cpu": True,
+        }
         if not ready.get(device, False):
-            raise InputError(f"torch sees no {device} device here.", available=[d for d, ok in ready.items() if ok])
+            raise InputError(
+                f"torch sees no {device} device here.",
+                available=[d for d, ok in ready.items() if ok],
+            )
         module, _ = load_torch(files.weights)
         self._module = module.to(device).eval()
         self._device = torch.device(device)

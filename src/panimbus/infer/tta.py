@@ -16,9 +16,12 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class View:
-    """Swap rows and columns if ``transpose``, then reverse the rows, then the columns: the 8 symmetries of a square.
+    """Swap rows and columns if ``transpose``, then reverse the rows, then the columns.
 
-    Written this way, not as rotations, because one transposed copy of an array serves half of the views; reversing is cheap.
+    The 8 symmetries of a square.
+
+    Written this way, not as rotations, because one transposed copy of an array serves half of the
+    views; reversing is cheap.
     """
 
     transpose: bool

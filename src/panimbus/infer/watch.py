@@ -1,4 +1,6 @@
-"""Stand-ins that let the first pass read input that it would refuse, and say what was wrong with it."""
+"""Stand-ins that let the first pass read input that it would refuse, and say what was wrong with
+it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from panimbus.core.scan import bands
 
 
 class Watched:
-    """An image that counts its NaN and infinite pixels (and returns 0 there), with a digest of each plane as it is read.
+    """An image that counts its NaN and infinite pixels (and returns 0 there), with a digest of each
+    plane as it is read.
 
     Made for one reading of each plane from top to bottom.
     """
@@ -64,7 +67,13 @@ class NoCells:
         self.shape: tuple[int, ...] = shape_yx
 
     def __getitem__(self, key: Any, /) -> Array:
-        return np.zeros([part.indices(n)[1] - part.indices(n)[0] for part, n in zip(key, self.shape, strict=True)], np.uint8)
+        return np.zeros(
+            [
+                part.indices(n)[1] - part.indices(n)[0]
+                for part, n in zip(key, self.shape, strict=True)
+            ],
+            np.uint8,
+        )
 
 
 class _NotNegative:
@@ -83,7 +92,10 @@ def clean_labels(labels: ArrayLike) -> tuple[int, ArrayLike]:
     if labels.dtype.kind != "i":
         return 0, labels
     width = labels.shape[1]
-    negative = sum(int(np.count_nonzero(np.asarray(labels[a:b, 0:width]) < 0)) for a, b in bands((labels.shape[0], width)))
+    negative = sum(
+        int(np.count_nonzero(np.asarray(labels[a:b, 0:width]) < 0))
+        for a, b in bands((labels.shape[0], width))
+    )
     return (negative, _NotNegative(labels)) if negative else (0, labels)
 
 
@@ -120,16 +132,21 @@ def count_pieces(labels: ArrayLike, index: CellIndex) -> npt.NDArray[np.int64]:
     if not count:
         return np.zeros(len(index), np.int64)
     edges = np.concatenate([np.zeros((0, 2), np.intp), *joins])
-    graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    graph = coo_array(
+        (np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count)
+    )
     _, root = connected_components(graph, directed=False)
     _, first = np.unique(root, return_index=True)
     return np.bincount(np.concatenate(owner)[first], minlength=len(index)).astype(np.int64)
 
 
 def _seam(
-    above: tuple[npt.NDArray[Any], npt.NDArray[Any]], below: tuple[npt.NDArray[Any], npt.NDArray[Any]]
+    above: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    below: tuple[npt.NDArray[Any], npt.NDArray[Any]],
 ) -> npt.NDArray[np.intp]:
-    """Pairs of pieces (numbered from 0) of one cell that touch across a seam, diagonals included."""
+    """Pairs of pieces (numbered from 0) of one cell that touch across a seam, diagonals
+    included.
+    """
     width = len(above[0])
     pairs = []
     for shift in (-1, 0, 1):

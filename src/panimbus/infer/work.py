@@ -36,7 +36,8 @@ class Plan:
     channels
         Names of the channels to score.
     beside
-        Counterstains that are not to be scored, but that the model wants to know of (`panimbus.core.counterstain`).
+        Counterstains that are not to be scored, but that the model wants to know of
+        (`panimbus.core.counterstain`).
     """
 
     model: ModelFiles
@@ -57,7 +58,15 @@ class Plan:
     def scoring(self, backend: Backend, scale: ChannelScale) -> Scoring:
         """Everything the second pass needs besides the FOV."""
         looks = stages(self.settings.tta_for(self.model.card))
-        return Scoring(self.model.card, backend, self.views, looks, self.channels, scale, self.settings.evidence)
+        return Scoring(
+            self.model.card,
+            backend,
+            self.views,
+            looks,
+            self.channels,
+            scale,
+            self.settings.evidence,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,10 @@ class ScoreWork:
 
 
 class Executor(Protocol):
-    """Does units of work, here or elsewhere. Parts may come in any order: what is made of them is the same."""
+    """Does units of work, here or elsewhere.
+
+    Parts may come in any order: what is made of them is the same.
+    """
 
     name: str
     """Of what runs the net: scores belong to it."""
@@ -100,9 +112,16 @@ class Executor(Protocol):
         ...
 
     def score(
-        self, plan: Plan, scale: ChannelScale, work: Sequence[ScoreWork], on_pixels: Callable[[str, int], None]
+        self,
+        plan: Plan,
+        scale: ChannelScale,
+        work: Sequence[ScoreWork],
+        on_pixels: Callable[[str, int], None],
     ) -> Iterator[tuple[str, BlockPart]]:
-        """Second pass: (FOV, part of a block). ``on_pixels`` hears how many model pixels of a FOV went through the net."""
+        """Second pass: (FOV, part of a block).
+
+        ``on_pixels`` hears how many model pixels of a FOV went through the net.
+        """
         ...
 
 
@@ -120,7 +139,11 @@ class LocalExecutor:
                 yield one.fov.fov_id, number, scan_unit(one.fov, plan, rows)
 
     def score(
-        self, plan: Plan, scale: ChannelScale, work: Sequence[ScoreWork], on_pixels: Callable[[str, int], None]
+        self,
+        plan: Plan,
+        scale: ChannelScale,
+        work: Sequence[ScoreWork],
+        on_pixels: Callable[[str, int], None],
     ) -> Iterator[tuple[str, BlockPart]]:
         """See `Executor`."""
         scoring = plan.scoring(self._backend, scale)
@@ -145,17 +168,28 @@ class LocalExecutor:
                     if last is not None:
                         yield fov_id, last
                     last = part
-            if last is not None:  # the last block ends the FOV: its maps are written before it is said to be done
+            if (
+                last is not None
+            ):  # the last block ends the FOV: its maps are written before it is said to be done
                 yield fov_id, last
 
 
 def scan_unit(fov: Fov, plan: Plan, rows: Rows) -> BandScan:
     """Read one band."""
-    return scan_band(fov, plan.looked_at, plan.model.card.mpp, rows, on_error=plan.settings.on_error, beside=plan.beside)
+    return scan_band(
+        fov,
+        plan.looked_at,
+        plan.model.card.mpp,
+        rows,
+        on_error=plan.settings.on_error,
+        beside=plan.beside,
+    )
 
 
 def open_backend(files: ModelFiles, settings: PredictSettings) -> Backend:
     """Load the net; a published .pt is turned into ONNX first."""
     with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:
         files = files if files.onnx is not None else with_onnx(files, folder)
-        return make_backend(files, device=settings.device, precision=settings.precision, threads=settings.threads)
+        return make_backend(
+            files, device=settings.device, precision=settings.precision, threads=settings.threads
+        )

@@ -1,4 +1,7 @@
-"""What a worker of a cluster does: it finds the model on its own machine, loads the net, and answers tasks."""
+"""What a worker of a cluster does.
+
+It finds the model on its own machine, loads the net, and answers tasks.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ class Order:
     def plan(self) -> Plan:
         """The plan on this machine; a worker that came later may have another version."""
         if self.version != version():
-            raise InputError("A worker has another version of panimbus.", expected=self.version, got=version())
+            raise InputError(
+                "A worker has another version of panimbus.", expected=self.version, got=version()
+            )
         return Plan(_model_here(self.model, self.sha256), self.settings, self.channels, self.beside)
 
 
@@ -76,7 +81,8 @@ class Answer:
         It took.
     parts
     problem
-        (class, message) of the error that the input deserves; exceptions do not all survive the journey.
+        (class, message) of the error that the input deserves; exceptions do not all survive the
+        journey.
     """
 
     seconds: float = 0.0
@@ -109,7 +115,11 @@ def scan_group(order: Order, fovs: Sequence[Fov], bands: Sequence[Mapping[int, R
 
 
 def score_group(
-    order: Order, scale: ChannelScale, name: str, known: Sequence[Known], blocks: Sequence[Mapping[int, Block]]
+    order: Order,
+    scale: ChannelScale,
+    name: str,
+    known: Sequence[Known],
+    blocks: Sequence[Mapping[int, Block]],
 ) -> Answer:
     """Score some blocks of some FOVs; ``name``: of what runs the net on the other workers."""
 
@@ -118,7 +128,9 @@ def score_group(
         net = _net(plan)
         if net.name != name:
             raise unlike({name: "the others", net.name: "a worker that came later"})
-        work = [ScoreWork(*one, tuple(mine.values())) for one, mine in zip(known, blocks, strict=True)]
+        work = [
+            ScoreWork(*one, tuple(mine.values())) for one, mine in zip(known, blocks, strict=True)
+        ]
         for fov_id, part in LocalExecutor(net).score(plan, scale, work, lambda _fov, _pixels: None):
             yield fov_id, part.number, part
 

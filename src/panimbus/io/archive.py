@@ -1,4 +1,7 @@
-"""Zip archives from elsewhere: only plain files, only into the folder, and never more than such an archive can mean."""
+"""Zip archives from elsewhere.
+
+Only plain files, only into the folder, and never more than such an archive can mean.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ from panimbus.core.guard import guarded
 from panimbus.io.members import clash, name_problem
 from panimbus.io.write import atomic_path, free_bytes
 
-_RATIO, _SLACK, _MOST = 100, 64 << 20, 1_000_000  # images shrink to a tenth, label images to a fiftieth; files
+_RATIO, _SLACK, _MOST = (
+    100,
+    64 << 20,
+    1_000_000,
+)  # images shrink to a tenth, label images to a fiftieth; files
 _BLOCK = 1 << 20
 _AGAIN = "remove it and fetch it again"
 Report = Callable[[str, str, int, int], None]
@@ -34,29 +41,44 @@ def archives(paths: Sequence[Path]) -> list[list[Path]]:
 
 
 def unpack(parts: Sequence[Path], out: Path, *, report: Report = lambda *_: None) -> None:
-    """Unpack a zip (or one in parts) into a folder; members that are there with their size are left alone.
+    """Unpack a zip (or one in parts) into a folder.
+
+    Members that are there with their size are left alone.
 
     Nothing is written before the whole list of members was looked at.
 
     Raises
     ------
     ReadError
-        If the archive is damaged; names a file outside the folder, a link or a device, or two that are one file on some systems;
-        or says that it holds far more than its own size, or than the disk has room for.
+        If the archive is damaged; names a file outside the folder, a link or a device, or two that
+        are one file on some systems; or says that it holds far more than its own size, or than the
+        disk has room for.
     """
     room, name = out.resolve(), str(parts[0])
     with guarded(name, "the archive is damaged.", fix=_AGAIN), _opened(parts) as (archive, size):
-        members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX")]
+        members = [
+            m
+            for m in archive.infolist()
+            if not m.is_dir() and not m.filename.startswith("__MACOSX")
+        ]
         _check(members, name, size, room)
         for k, member in enumerate(members):
             report("unpack", member.filename, k, len(members))
             target = (room / member.filename).resolve()  # a link that lies there may lead elsewhere
             if not target.is_relative_to(room):
-                raise ReadError(f"{name}: the archive names a file outside its folder.", got=member.filename)
+                raise ReadError(
+                    f"{name}: the archive names a file outside its folder.", got=member.filename
+                )
             if target.is_file() and target.stat().st_size == member.file_size:
                 continue
-            with atomic_path(target) as temporary, archive.open(member) as data, temporary.open("wb") as file:
-                shutil.copyfileobj(data, file, _BLOCK)  # no more than `file_size` bytes, and their checksum is compared
+            with (
+                atomic_path(target) as temporary,
+                archive.open(member) as data,
+                temporary.open("wb") as file,
+            ):
+                shutil.copyfileobj(
+                    data, file, _BLOCK
+                )  # no more than `file_size` bytes, and their checksum is compared
         report("unpack", name, len(members), len(members))
 
 
@@ -64,13 +86,23 @@ def _check(members: Sequence[zipfile.ZipInfo], name: str, size: int, room: Path)
     for member in members:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise ReadError(f"{name}: the archive holds a link or a device.", expected="plain files", got=member.filename)
+            raise ReadError(
+                f"{name}: the archive holds a link or a device.",
+                expected="plain files",
+                got=member.filename,
+            )
         if (problem := name_problem(member.filename)) is not None:
-            raise ReadError(f"{name}: the archive names a file outside its folder.", got=f"{member.filename!r}: {problem}")
+            raise ReadError(
+                f"{name}: the archive names a file outside its folder.",
+                got=f"{member.filename!r}: {problem}",
+            )
         if member.flag_bits & 1:
             raise ReadError(f"{name}: the archive is encrypted.", got=member.filename)
     if (pair := clash(m.filename for m in members)) is not None:
-        raise ReadError(f"{name}: two files of the archive would overwrite each other.", got=" and ".join(map(repr, pair)))
+        raise ReadError(
+            f"{name}: two files of the archive would overwrite each other.",
+            got=" and ".join(map(repr, pair)),
+        )
     total = sum(m.file_size for m in members)
     if total > _RATIO * size + _SLACK or len(members) > _MOST:
         raise ReadError(

@@ -1,4 +1,7 @@
-"""A value for some channels, as it is written: in an option (``CD20=0.7,CD4=0.6``), or in a table of two columns."""
+"""A value for some channels, as it is written.
+
+In an option (``CD20=0.7,CD4=0.6``), or in a table of two columns.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ _ALIASES = {
 }
 
 
-def read_assignments(text_or_path: str, columns: tuple[str, str], *, what: str, expected: str) -> list[tuple[str, str]]:
+def read_assignments(
+    text_or_path: str, columns: tuple[str, str], *, what: str, expected: str
+) -> list[tuple[str, str]]:
     """Pairs of a channel's name and its value, as they stand.
 
     Parameters
@@ -34,10 +39,15 @@ def read_assignments(text_or_path: str, columns: tuple[str, str], *, what: str, 
         pairs = _inline(text_or_path, what, expected)
     else:
         asked = [Column(name, aliases=_ALIASES.get(name, ())) for name in columns]
-        frame = read_table(path, asked, expected=f"a table of {what} with the columns {','.join(columns)}")
+        frame = read_table(
+            path, asked, expected=f"a table of {what} with the columns {','.join(columns)}"
+        )
         pairs = list(zip(frame[columns[0]], frame[columns[1]], strict=True))
     if not pairs:
-        raise InputError(f"There are no {what} in {str(text_or_path if path is None else path)!r}.", expected=expected)
+        raise InputError(
+            f"There are no {what} in {str(text_or_path if path is None else path)!r}.",
+            expected=expected,
+        )
     return pairs
 
 
@@ -56,6 +66,11 @@ def _as_file(text: str, expected: str) -> Path | None:
 def _inline(text: str, what: str, expected: str) -> list[tuple[str, str]]:
     words = [word.strip() for word in _PART.findall(text) if word.strip()]
     if bare := [word for word in words if not word.rpartition("=")[0].strip(' "')]:
-        raise InputError(f"{what.capitalize()} that cannot be read.", expected=expected, got=listed(bare))
+        raise InputError(
+            f"{what.capitalize()} that cannot be read.", expected=expected, got=listed(bare)
+        )
     parts = [word.rpartition("=") for word in words]
-    return [((split_names(name) if name.startswith('"') else [name.strip()])[0], value.strip()) for name, _, value in parts]
+    return [
+        ((split_names(name) if name.startswith('"') else [name.strip()])[0], value.strip())
+        for name, _, value in parts
+    ]

@@ -1,4 +1,7 @@
-"""A folder of single-channel TIFFs is one FOV (ark, MIBI, MACSima): file names are channel names, or hold them."""
+"""A folder of single-channel TIFFs is one FOV (ark, MIBI, MACSima).
+
+File names are channel names, or hold them.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,24 @@ import tifffile
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.fov import Array
 from panimbus.io.ifd import count_pages
-from panimbus.io.names import alias_notes, children, is_label_name, is_tiff_name, match_key, may_be_label_name, stem
+from panimbus.io.names import (
+    alias_notes,
+    children,
+    is_label_name,
+    is_tiff_name,
+    match_key,
+    may_be_label_name,
+    stem,
+)
 from panimbus.io.ome import parse_ome
 from panimbus.io.plain_tiff import described_planes, resolution
 from panimbus.io.raw import PixelSize, RawImage
 from panimbus.io.tiff import TiffImage, TiffPlane, is_reduced, opened, pages_of, planes_of
 
 SUBFOLDERS = ("tifs", "tiffs", "rescaled", "normalized", "normalised")
-_MACSIMA = re.compile(r".*?_R-?(?P<cycle>\d+)_.*?_A-(?P<marker>.+?)(?:_C-[^_]+)?(?:_[A-Z]{1,3}-\d+)*", re.IGNORECASE)
+_MACSIMA = re.compile(
+    r".*?_R-?(?P<cycle>\d+)_.*?_A-(?P<marker>.+?)(?:_C-[^_]+)?(?:_[A-Z]{1,3}-\d+)*", re.IGNORECASE
+)
 _WINDOW = 512  # pixels to a side in which a file is looked at that may be a label image
 
 
@@ -35,7 +48,11 @@ def is_single_plane(path: Path) -> bool:
     """Whether a TIFF holds one plane (pyramid levels aside)."""
     if count_pages(path) > 1:
         with opened(path) as tif:
-            whole = (page for page in tif.pages if isinstance(page, tifffile.TiffPage) and not is_reduced(page))
+            whole = (
+                page
+                for page in tif.pages
+                if isinstance(page, tifffile.TiffPage) and not is_reduced(page)
+            )
             return len(list(islice(whole, 2))) == 1
     with opened(path) as tif:
         page = tif.pages.first
@@ -43,7 +60,9 @@ def is_single_plane(path: Path) -> bool:
 
 
 def read_channel_folder(folder: Path) -> list[RawImage]:
-    """Read a FOV whose channels are the TIFFs of a folder, or of its one subfolder with TIFFs (``TIFs``, ``rescaled``)."""
+    """Read a FOV whose channels are the TIFFs of a folder, or of its one subfolder with TIFFs
+    (``TIFs``, ``rescaled``).
+    """
     notes: tuple[str, ...] = ()
     tiffs = tiffs_in(folder)
     if not tiffs:
@@ -82,7 +101,17 @@ def read_channel_folder(folder: Path) -> list[RawImage]:
     channels, more = _names(files)
     kept = tuple(f.plane.path for f in files)
     image = TiffImage([f.plane for f in files])
-    return [RawImage(image, channels, "single-channel TIFFs", kept, size, notes=notes + more + image.notes, masks=tuple(masks))]
+    return [
+        RawImage(
+            image,
+            channels,
+            "single-channel TIFFs",
+            kept,
+            size,
+            notes=notes + more + image.notes,
+            masks=tuple(masks),
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -108,16 +137,22 @@ def _without_labels(files: Sequence[_Channel]) -> tuple[list[_Channel], list[Pat
 
 
 def _holds_ids(plane: TiffPlane) -> bool:
-    """Whether the middle of a plane looks like ids: integers, in pieces of one value each, several of them."""
+    """Whether the middle of a plane looks like ids.
+
+    Integers, in pieces of one value each, several of them.
+    """
     if plane.dtype.kind not in "ui":
         return False
     height, width = plane.shape
     y, x = max(0, (height - _WINDOW) // 2), max(0, (width - _WINDOW) // 2)
-    return looks_like_ids(TiffImage([plane])[0, y : y + min(height, _WINDOW), x : x + min(width, _WINDOW)])
+    return looks_like_ids(
+        TiffImage([plane])[0, y : y + min(height, _WINDOW), x : x + min(width, _WINDOW)]
+    )
 
 
 def looks_like_ids(part: Array) -> bool:
-    """Whether nearly all neighbours that are not 0 are equal, and there are several values of at least ten pixels each.
+    """Whether nearly all neighbours that are not 0 are equal, and there are several values of at
+    least ten pixels each.
 
     Parameters
     ----------
@@ -132,19 +167,34 @@ def looks_like_ids(part: Array) -> bool:
 
 
 def _names(files: Sequence[_Channel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the channels and what to note: MACSima's long file names hold them, others are them."""
+    """Names of the channels and what to note.
+
+    MACSima's long file names hold them, others are them.
+    """
     stems = tuple(stem(f.plane.path) for f in files)
     given = [f.name or "" for f in files]
-    if len(set(given)) == len(files) and all(_within(g, s) for g, s in zip(given, stems, strict=True)):
-        return tuple(given), () if tuple(given) == stems else ("channels are named by the OME-XML of their files",)
+    if len(set(given)) == len(files) and all(
+        _within(g, s) for g, s in zip(given, stems, strict=True)
+    ):
+        return tuple(given), () if tuple(given) == stems else (
+            "channels are named by the OME-XML of their files",
+        )
     parsed = [_MACSIMA.fullmatch(s) for s in stems]
     if all(parsed):
         markers = [m["marker"] for m in parsed if m]
         count = Counter(markers)
-        names = [m["marker"] if count[m["marker"]] == 1 else f"{m['marker']}_R{m['cycle']}" for m in parsed if m]
-        return tuple(names), ("channels are named by what follows _A- in their files' names (MACSima)",)
+        names = [
+            m["marker"] if count[m["marker"]] == 1 else f"{m['marker']}_R{m['cycle']}"
+            for m in parsed
+            if m
+        ]
+        return tuple(names), (
+            "channels are named by what follows _A- in their files' names (MACSima)",
+        )
     named = [f"{s}: {g}" for g, s in zip(given, stems, strict=True) if g and g != s]
-    return stems, (f"channels are named by their files, not by their OME-XML ({listed(named, 3)})",) if named else ()
+    return stems, (
+        f"channels are named by their files, not by their OME-XML ({listed(named, 3)})",
+    ) if named else ()
 
 
 def _within(name: str, file: str) -> bool:

@@ -1,4 +1,7 @@
-"""What lies at a path: the format is told from evidence, then one reader is called, and no other is tried."""
+"""What lies at a path.
+
+The format is told from evidence, then one reader is called, and no other is tried.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,9 @@ from panimbus.io.zarr_planes import is_zarr
 
 Kind = Literal["channels", "ome", "companion", "qptiff", "tiff", "zarr", "mcd", "imc-text"]
 SUPPORTED = (
-    "a folder of single-channel TIFFs per FOV; multichannel TIFF, ImageJ TIFF, MIBItiff; OME-TIFF (with .companion.ome); "
-    "QPTIFF and inForm component_data.tif; OME-Zarr 0.4 and 0.5 and SpatialData, on disk or at an address; IMC .mcd and .txt"
+    "a folder of single-channel TIFFs per FOV; multichannel TIFF, ImageJ TIFF, MIBItiff; OME-TIFF"
+    " (with .companion.ome); QPTIFF and inForm component_data.tif; OME-Zarr 0.4 and 0.5 and"
+    " SpatialData, on disk or at an address; IMC .mcd and .txt"
 )
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _SEG_MAPS = "_binary_seg_maps"
@@ -79,14 +83,21 @@ def discover(path: Place) -> list[Found]:
 
 
 def check_exists(path: Place) -> None:
-    """Refuse a path that is not there, and say what is beside it; an address is asked when it is opened."""
+    """Refuse a path that is not there, and say what is beside it.
+
+    An address is asked when it is opened.
+    """
     if isinstance(path, Url):
         return
     names.check_kind(path)
     if path.exists():
         return
     near = path.parent
-    beside = sorted((p.name for p in near.iterdir() if not names.is_hidden(p)), key=names.natural) if near.is_dir() else None
+    beside = (
+        sorted((p.name for p in near.iterdir() if not names.is_hidden(p)), key=names.natural)
+        if near.is_dir()
+        else None
+    )
     raise ReadError(
         f"{path}: no such file or folder.",
         available=beside,
@@ -112,7 +123,9 @@ def sniff(path: Path) -> Kind:
     if head[:4] in _TIFF_HEADS:
         with opened(path) as tif:
             if not len(tif.pages):
-                raise ReadError(f"{path}: the TIFF has no pages.", fix="copy or export the file again")
+                raise ReadError(
+                    f"{path}: the TIFF has no pages.", fix="copy or export the file again"
+                )
             return "qptiff" if plain_tiff.is_qptiff(tif) else "ome" if tif.is_ome else "tiff"
     if imc_text.is_imc_text(head):
         return "imc-text"
@@ -138,7 +151,11 @@ def _folder(folder: Path) -> list[Found]:
     texts = [p for p in files if p.name.lower().endswith(".txt") and _is_imc_text(p)]
     tiffs = [p for p in files if names.is_tiff_name(p) and not p.stem.endswith(_SEG_MAPS)]
     used, unused = _texts_apart(texts, mcds)
-    beside = (f"{len(unused)} .txt of the .mcd are not used: {listed([p.name for p in unused], 3)}",) if unused else ()
+    beside = (
+        (f"{len(unused)} .txt of the .mcd are not used: {listed([p.name for p in unused], 3)}",)
+        if unused
+        else ()
+    )
     others = [Found(p, sniff(p), names.stem(p)) for p in (*companions, *zarrs)]
     others += [Found(p, "mcd", names.stem(p), beside) for p in mcds]
     alone = ("the text is a FOV of its own: no .mcd beside it begins its name",) if mcds else ()
@@ -146,7 +163,9 @@ def _folder(folder: Path) -> list[Found]:
     if tiffs:
         return with_notes(_tiffs(folder, tiffs, others), left_out(files))
     if others:
-        return with_notes(sorted(others, key=lambda found: names.natural(found.path.name)), left_out(files))
+        return with_notes(
+            sorted(others, key=lambda found: names.natural(found.path.name)), left_out(files)
+        )
     found = with_notes(_channel_folders(folder, folders), left_out(files))
     if not found:
         if foreign := [p for p in files if is_microscope_file(p)]:
@@ -154,13 +173,19 @@ def _folder(folder: Path) -> list[Found]:
         raise ReadError(
             f"{folder}: no image was found in the folder.",
             expected=SUPPORTED,
-            got=f"{len(files)} files and {len(folders)} folders: {listed([p.name for p in kids], 10)}",
+            got=(
+                f"{len(files)} files and {len(folders)} folders:"
+                f" {listed([p.name for p in kids], 10)}"
+            ),
         )
     return found
 
 
 def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
-    """A folder with TIFFs in it: one FOV (each file a channel), or one FOV a file (or a set of files)."""
+    """A folder with TIFFs in it.
+
+    One FOV (each file a channel), or one FOV a file (or a set of files).
+    """
     part_of: set[str] = set()
     for found in others:
         if found.kind == "companion" and isinstance(found.path, Path):
@@ -177,7 +202,12 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         roots.append(Found(path, sniff(path), names.stem(path)))
     roots, masks = _without_masks(roots, sets)
     alone = [
-        f for f in roots if f.kind != "qptiff" and isinstance(f.path, Path) and f.path not in sets and is_single_plane(f.path)
+        f
+        for f in roots
+        if f.kind != "qptiff"
+        and isinstance(f.path, Path)
+        and f.path not in sets
+        and is_single_plane(f.path)
     ]
     if len(alone) == len(roots) and not part_of - {f.path.name for f in roots} and not others:
         refuse_flat(folder, [names.stem(f.path) for f in alone])
@@ -186,12 +216,20 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         raise InputError(
             f"{folder}: the folder mixes TIFFs of one plane with TIFFs of many.",
             expected="one FOV in single-channel TIFFs, or one multichannel file a FOV",
-            got=f"one plane: {listed([f.path.name for f in alone], 5)}; "
-            f"many: {listed([f.path.name for f in roots if f not in alone], 5)}",
+            got=(
+                f"one plane: {listed([f.path.name for f in alone], 5)}; "
+                f"many: {listed([f.path.name for f in roots if f not in alone], 5)}"
+            ),
             fix="pass the files themselves instead of their folder (Python: as a list)",
         )
-    notes = (f"left out as label images, not images: {listed([p.name for p in masks])}",) if masks else ()
-    return with_notes(sorted([*others, *roots], key=lambda found: names.natural(found.path.name)), notes)
+    notes = (
+        (f"left out as label images, not images: {listed([p.name for p in masks])}",)
+        if masks
+        else ()
+    )
+    return with_notes(
+        sorted([*others, *roots], key=lambda found: names.natural(found.path.name)), notes
+    )
 
 
 def with_notes(found: list[Found], notes: tuple[str, ...]) -> list[Found]:
@@ -200,7 +238,10 @@ def with_notes(found: list[Found], notes: tuple[str, ...]) -> list[Found]:
 
 
 def _without_masks(roots: list[Found], sets: set[Path]) -> tuple[list[Found], list[Path]]:
-    """Images, and the label images beside multichannel ones; beside channels, their reader tells."""
+    """Images, and the label images beside multichannel ones.
+
+    Beside channels, their reader tells.
+    """
     masks = [
         f.path
         for f in roots
@@ -211,13 +252,17 @@ def _without_masks(roots: list[Found], sets: set[Path]) -> tuple[list[Found], li
         and is_single_plane(f.path)
     ]
     rest = [f for f in roots if f.path not in masks]
-    if not rest or all(isinstance(f.path, Path) and f.path not in sets and is_single_plane(f.path) for f in rest):
+    if not rest or all(
+        isinstance(f.path, Path) and f.path not in sets and is_single_plane(f.path) for f in rest
+    ):
         return roots, []
     return rest, masks
 
 
 def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
-    """FOV folders of single-channel TIFFs, or the one FOV folder whose TIFFs lie in ark's subfolder."""
+    """FOV folders of single-channel TIFFs, or the one FOV folder whose TIFFs lie in ark's
+    subfolder.
+    """
     if any(p.name.lower() in SUBFOLDERS and tiffs_in(p) for p in folders):
         return [Found(folder, "channels", folder.resolve().name)]
     found = []
@@ -235,14 +280,19 @@ def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
 
 
 def _texts_apart(texts: list[Path], mcds: list[Path]) -> tuple[list[Path], list[Path]]:
-    """IMC texts that are FOVs, and those that an .mcd beside them holds, too: their names begin with its name."""
+    """IMC texts that are FOVs, and those that an .mcd beside them holds, too.
+
+    Their names begin with its name.
+    """
     stems = [names.stem(mcd).lower() for mcd in mcds]
     held = [p for p in texts if any(_begins(names.stem(p).lower(), stem) for stem in stems)]
     return [p for p in texts if p not in held], held
 
 
 def _begins(name: str, stem: str) -> bool:
-    """Whether a name begins with a stem, and not within a word or a number (``A1`` does not begin ``A10_1``)."""
+    """Whether a name begins with a stem, and not within a word or a number (``A1`` does not begin
+    ``A10_1``).
+    """
     rest = name.removeprefix(stem)
     return name.startswith(stem) and not (rest[:1].isalnum())
 

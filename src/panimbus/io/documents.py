@@ -1,4 +1,7 @@
-"""JSON and TOML from elsewhere: read with a limit, parsed under guard, then validated with pydantic."""
+"""JSON and TOML from elsewhere.
+
+Read with a limit, parsed under guard, then validated with pydantic.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,13 @@ def check_regular(path: Path, expected: str) -> None:
     except FileNotFoundError:
         raise ReadError(f"{path}: there is no such file.", expected=expected) from None
     except (OSError, ValueError) as error:
-        raise ReadError(f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)) from None
+        raise ReadError(
+            f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)
+        ) from None
     if not stat.S_ISREG(kind):
-        other = "a folder" if stat.S_ISDIR(kind) else "neither a file nor a folder (a pipe or a device)"
+        other = (
+            "a folder" if stat.S_ISDIR(kind) else "neither a file nor a folder (a pipe or a device)"
+        )
         raise ReadError(f"{path}: this is {other}.", expected=expected)
 
 
@@ -53,24 +60,36 @@ def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int
         with path.open("rb") as file:
             data = file.read(largest + 1)
     except OSError as error:
-        raise ReadError(f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)) from None
+        raise ReadError(
+            f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)
+        ) from None
     if len(data) > largest:
-        raise ReadError(f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes")
+        raise ReadError(
+            f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes"
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ReadError(
-            f"{path}: the file is not text in UTF-8.", expected=expected, got=in_words(error), fix="save it again as UTF-8"
+            f"{path}: the file is not text in UTF-8.",
+            expected=expected,
+            got=in_words(error),
+            fix="save it again as UTF-8",
         ) from None
 
 
-def parse_json(text: str | bytes, where: object, expected: str = "JSON", *, unique: bool = False) -> Any:
-    """What a JSON document says; numbers such as NaN are allowed, as Python and many programs write them.
+def parse_json(
+    text: str | bytes, where: object, expected: str = "JSON", *, unique: bool = False
+) -> Any:
+    """What a JSON document says.
+
+    Numbers such as NaN are allowed, as Python and many programs write them.
 
     Parameters
     ----------
     unique
-        Refuse a table that has a key twice, of which JSON would keep the last: for files that people edit.
+        Refuse a table that has a key twice, of which JSON would keep the last: for files that
+        people edit.
 
     Raises
     ------
@@ -80,13 +99,19 @@ def parse_json(text: str | bytes, where: object, expected: str = "JSON", *, uniq
     try:
         data = json.loads(text, object_pairs_hook=_unique if unique else None)
     except (ValueError, RecursionError) as error:
-        raise ReadError(f"{where}: this is not JSON.", expected=expected, got=in_words(error)) from None
+        raise ReadError(
+            f"{where}: this is not JSON.", expected=expected, got=in_words(error)
+        ) from None
     data = _shallow(data, where)
     if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
         try:
             json.dumps(data, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:  # half of a character, which no file name, table or message can hold
-            raise ReadError(f"{where}: it holds text that is none.", expected=expected, got=in_words(error)) from None
+        except (
+            UnicodeEncodeError
+        ) as error:  # half of a character, which no file name, table or message can hold
+            raise ReadError(
+                f"{where}: it holds text that is none.", expected=expected, got=in_words(error)
+            ) from None
     return data
 
 
@@ -95,7 +120,9 @@ def parse_toml(text: str, where: object, expected: str = "TOML") -> dict[str, An
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ReadError(f"{where}: this is not TOML.", expected=expected, got=in_words(error)) from None
+        raise ReadError(
+            f"{where}: this is not TOML.", expected=expected, got=in_words(error)
+        ) from None
     return dict(_shallow(data, where))
 
 
@@ -118,15 +145,22 @@ def validated(
     available: Iterable[str] | None = None,
     kind: type[InputError] = InputError,
 ) -> Model:
-    """``data`` as a pydantic model, or an `InputError` that begins with ``what`` and lists every problem."""
+    """``data`` as a pydantic model, or an `InputError` that begins with ``what`` and lists every
+    problem.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise kind(what, got="\n             ".join(problems(error, model)), fix=fix, available=available) from None
+        raise kind(
+            what, got="\n             ".join(problems(error, model)), fix=fix, available=available
+        ) from None
 
 
 def problems(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
-    """What pydantic objects to, a sentence a problem, with the place it stands at; at most 12 are named."""
+    """What pydantic objects to, a sentence a problem, with the place it stands at.
+
+    At most 12 are named.
+    """
     out = []
     for problem in error.errors(include_url=False, include_context=False):
         place = ".".join(map(str, problem["loc"])) or "the file"
@@ -143,7 +177,13 @@ def _meant(model: type[BaseModel] | None, place: Sequence[int | str]) -> str:
 
     for key in place[:-1]:
         field = None if model is None else model.model_fields.get(str(key))
-        model = model if isinstance(key, int) else None if field is None else _model_in(field.annotation)
+        model = (
+            model
+            if isinstance(key, int)
+            else None
+            if field is None
+            else _model_in(field.annotation)
+        )
     names = [] if model is None else get_close_matches(str(place[-1]), model.model_fields, 1)
     return f"; did you mean {names[0]}?" if names else ""
 
@@ -152,7 +192,9 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model in an annotation such as ``tuple[Arm, ...]`` or ``Arm | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((model for part in get_args(annotation) if (model := _model_in(part)) is not None), None)
+    return next(
+        (model for part in get_args(annotation) if (model := _model_in(part)) is not None), None
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -177,4 +219,6 @@ def _shallow(data: Any, where: object) -> Any:
         ]
         if not level:
             return data
-    raise ReadError(f"{where}: its values are nested too deep.", expected=f"at most {_DEEPEST} levels")
+    raise ReadError(
+        f"{where}: its values are nested too deep.", expected=f"at most {_DEEPEST} levels"
+    )

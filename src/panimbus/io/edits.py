@@ -1,8 +1,11 @@
-"""Adjustments by hand: a small file of edits, replayed on the first result, each of which can be undone.
+"""Adjustments by hand.
 
-A file is JSON lines (one edit a line; a page or a script appends to it) or TOML (``[[edit]]`` tables). An edit is never taken out
-of the file: ``undo`` takes the last one back (or number ``edit``), ``redo`` brings back what was last undone. The same file on
-the same run gives the same result however often it is applied. Examples of all edits: docs/phenotype.md.
+A small file of edits, replayed on the first result, each of which can be undone.
+
+A file is JSON lines (one edit a line; a page or a script appends to it) or TOML (``[[edit]]``
+tables). An edit is never taken out of the file: ``undo`` takes the last one back (or number
+``edit``), ``redo`` brings back what was last undone. The same file on the same run gives the same
+result however often it is applied. Examples of all edits: docs/phenotype.md.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ class _Edit(BaseModel):
 
 
 class Merge(_Edit):
-    """Several metaclusters become the one with the lowest number, named after the largest that has a name if none is given."""
+    """Several metaclusters become the one with the lowest number, named after the largest that has
+    a name if none is given.
+    """
 
     op: Literal["merge"]
     metaclusters: Annotated[list[Number], Field(min_length=2)]
@@ -38,7 +43,10 @@ class Merge(_Edit):
 
 
 class Split(_Edit):
-    """Part of a metacluster becomes a new one, numbered one above the highest: some nodes, or the cells positive for a marker."""
+    """Part of a metacluster becomes a new one, numbered one above the highest.
+
+    Some nodes, or the cells positive for a marker.
+    """
 
     op: Literal["split"]
     metacluster: Number
@@ -114,7 +122,9 @@ def read_edits(path: str | Path) -> list[Edit]:
         try:
             edit = _ADAPTER.validate_python(data)
         except ValidationError as error:
-            problems += [f"edit {number} {_in_words(e, data)}" for e in error.errors(include_url=False)]
+            problems += [
+                f"edit {number} {_in_words(e, data)}" for e in error.errors(include_url=False)
+            ]
             continue
         out.append(edit)
         problems += [f"edit {number}: {p}" for p in _shape(edit)]
@@ -137,7 +147,9 @@ def _in_words(problem: ErrorDetails, data: Any) -> str:
         return "has no op"
     if kind == "union_tag_invalid":
         close = difflib.get_close_matches(str(data.get("op")).casefold(), _OPS, n=1)
-        return f"has op {data.get('op')!r}, which there is not" + (f" (did you mean {close[0]}?)" if close else "")
+        return f"has op {data.get('op')!r}, which there is not" + (
+            f" (did you mean {close[0]}?)" if close else ""
+        )
     if not problem["loc"]:
         return f"is {shown}, and not an edit with an op"
     op, *place = map(str, problem["loc"])
@@ -156,8 +168,18 @@ def _shape(edit: Edit) -> list[str]:
     if isinstance(edit, Rename) and (edit.metacluster is None) == (edit.type is None):
         return ["rename takes a metacluster or a type, one of them"]
     if isinstance(edit, Reassign):
-        nodes = edit.nodes is not None and edit.metacluster is not None and edit.cells is None and edit.name is None
-        cells = edit.cells is not None and edit.name is not None and edit.nodes is None and edit.metacluster is None
+        nodes = (
+            edit.nodes is not None
+            and edit.metacluster is not None
+            and edit.cells is None
+            and edit.name is None
+        )
+        cells = (
+            edit.cells is not None
+            and edit.name is not None
+            and edit.nodes is None
+            and edit.metacluster is None
+        )
         if not (nodes or cells):
             return ["reassign takes nodes and a metacluster, or cells and a name"]
     return []
@@ -166,7 +188,11 @@ def _shape(edit: Edit) -> list[str]:
 def _toml(text: str, path: Path) -> list[Any]:
     data = parse_toml(text, path, "[[edit]] tables")
     if set(data) - {"edit"} or not isinstance(data.get("edit", []), list):
-        raise ReadError(f"{path}: the file has other things than edits.", expected="[[edit]] tables", got=listed(sorted(data)))
+        raise ReadError(
+            f"{path}: the file has other things than edits.",
+            expected="[[edit]] tables",
+            got=listed(sorted(data)),
+        )
     return list(data.get("edit", []))
 
 
@@ -194,8 +220,14 @@ def standing(edits: Sequence[Edit]) -> list[int]:
         if isinstance(edit, Undo):
             at = done[-1] if edit.edit is None and done else (edit.edit or 0) - 1
             if at not in done:
-                what = "what is not there" if edit.edit is None else f"edit {edit.edit}, which does not stand"
-                raise InputError(f"Edit {i + 1} undoes {what}.", available=[str(d + 1) for d in done])
+                what = (
+                    "what is not there"
+                    if edit.edit is None
+                    else f"edit {edit.edit}, which does not stand"
+                )
+                raise InputError(
+                    f"Edit {i + 1} undoes {what}.", available=[str(d + 1) for d in done]
+                )
             done.remove(at)
             undone.append(at)
         elif isinstance(edit, Redo):

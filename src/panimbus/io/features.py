@@ -28,9 +28,9 @@ _EXPECTED = "GeoJSON: a FeatureCollection or a list of features"
 def read_cells(path: Path) -> list[Cell]:
     """Polygons of a FeatureCollection, a bare list of features, or one feature.
 
-    Where the file has cells, nothing else of QuPath's objects counts (detections in them are spots); where it has detections,
-    annotations and tiles do not. An outline that is there several times counts once. Points and lines never count, beside
-    polygons in a GeometryCollection either.
+    Where the file has cells, nothing else of QuPath's objects counts (detections in them are
+    spots); where it has detections, annotations and tiles do not. An outline that is there several
+    times counts once. Points and lines never count, beside polygons in a GeometryCollection either.
 
     Raises
     ------
@@ -43,7 +43,14 @@ def read_cells(path: Path) -> list[Cell]:
     for number, (kind, feature) in enumerate(features, 1):
         try:
             cell = _cell(feature)
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise ReadError(
                 f"{path}: the geometry of feature {number} is not a polygon's.",
                 got=f"{str(feature.get('id', 'no id'))[:80]}: {in_words(error)}",
@@ -65,13 +72,20 @@ def read_cells(path: Path) -> list[Cell]:
     if unusual := sum(n for what, n in without.items() if what.startswith(("cell", "detection"))):
         logger.warning("%s: %d cells without an outline are left out (%s)", path, unusual, lacking)
     if doubled := polygons - len(cells):
-        logger.warning("%s: %d of %d outlines are there before, to the last digit: each counts once", path, doubled, polygons)
+        logger.warning(
+            "%s: %d of %d outlines are there before, to the last digit: each counts once",
+            path,
+            doubled,
+            polygons,
+        )
     return list(cells.values())
 
 
 def _outline(cell: Cell) -> bytes:
     """Digest of a cell's polygons: equal ones are one object that was written twice."""
-    digest = hashlib.blake2b(repr([[len(ring) for ring in rings] for rings in cell.polygons]).encode(), digest_size=16)
+    digest = hashlib.blake2b(
+        repr([[len(ring) for ring in rings] for rings in cell.polygons]).encode(), digest_size=16
+    )
     for rings in cell.polygons:
         for ring in rings:
             digest.update(np.ascontiguousarray(ring).data)
@@ -85,7 +99,9 @@ def _features(path: Path) -> list[dict[str, Any]]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ReadError(f"{path}: the GeoJSON cannot be parsed.", expected=_EXPECTED, got=in_words(error)) from None
+        raise ReadError(
+            f"{path}: the GeoJSON cannot be parsed.", expected=_EXPECTED, got=in_words(error)
+        ) from None
     out: list[dict[str, Any]] = []
     waiting: list[Any] = [data]
     while waiting:
@@ -97,7 +113,9 @@ def _features(path: Path) -> list[dict[str, Any]]:
             out.append(inner)
         else:
             raise ReadError(
-                f"{path}: the JSON is not GeoJSON.", expected=_EXPECTED, got=f"{type(inner).__name__} among the features"
+                f"{path}: the JSON is not GeoJSON.",
+                expected=_EXPECTED,
+                got=f"{type(inner).__name__} among the features",
             )
     return out
 
@@ -111,11 +129,16 @@ def _chosen(features: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
         wanted = {"detection", ""}
     else:
         wanted = {*kinds} - {"tile", "root", "tmacore"}
-    return [(kind, feature) for kind, feature in zip(kinds, features, strict=True) if kind in wanted]
+    return [
+        (kind, feature) for kind, feature in zip(kinds, features, strict=True) if kind in wanted
+    ]
 
 
 def _kind(feature: dict[str, Any]) -> str:
-    """``cell``, ``detection``, ``annotation``, ``tile``, ...: ``objectType``, or in files of QuPath 0.2 the feature's id."""
+    """``cell``, ``detection``, ``annotation``, ``tile``, ....
+
+    ``objectType``, or in files of QuPath 0.2 the feature's id.
+    """
     properties = feature.get("properties")
     given = properties.get("objectType") if isinstance(properties, dict) else None
     name = str(given if given is not None else feature.get("id") or "").lower().replace("_", "")
@@ -130,14 +153,26 @@ def _geometry_type(feature: dict[str, Any]) -> str:
 
 
 def _cell(feature: dict[str, Any]) -> Cell | None:
-    polygons = [rings for coordinates in _polygons(feature.get("geometry", feature)) if (rings := _rings(coordinates))]
+    polygons = [
+        rings
+        for coordinates in _polygons(feature.get("geometry", feature))
+        if (rings := _rings(coordinates))
+    ]
     if not polygons:
         return None
     outer = np.concatenate([rings[0] for rings in polygons])
     (x0, y0), (x1, y1) = np.floor(outer.min(axis=0)), np.ceil(outer.max(axis=0))
     properties = feature.get("properties")
-    name = feature.get("id") or (properties.get("name") if isinstance(properties, dict) else None) or ""
-    return Cell(polygons, str(name), (int(y0), max(int(y1), int(y0) + 1), int(x0), max(int(x1), int(x0) + 1)))
+    name = (
+        feature.get("id")
+        or (properties.get("name") if isinstance(properties, dict) else None)
+        or ""
+    )
+    return Cell(
+        polygons,
+        str(name),
+        (int(y0), max(int(y1), int(y0) + 1), int(x0), max(int(x1), int(x0) + 1)),
+    )
 
 
 def _polygons(geometry: Any) -> Iterator[Any]:
@@ -155,7 +190,10 @@ def _polygons(geometry: Any) -> Iterator[Any]:
 
 
 def _rings(coordinates: Any) -> list[Array]:
-    """The outline and the holes, (N, 2) float64 each; nothing if the outline has fewer than three points."""
+    """The outline and the holes, (N, 2) float64 each.
+
+    Nothing if the outline has fewer than three points.
+    """
     rings = [np.asarray(ring, np.float64) for ring in coordinates or [] if len(ring) >= 3]
     if not rings or len(coordinates[0]) < 3:
         return []
@@ -163,5 +201,7 @@ def _rings(coordinates: Any) -> list[Array]:
         if ring.ndim != 2 or ring.shape[1] < 2:
             raise ValueError(f"a ring is a list of points (x, y), not of shape {ring.shape}")
         if not np.isfinite(ring[:, :2]).all() or np.abs(ring[:, :2]).max() > _FARTHEST:
-            raise ValueError("coordinates that are no pixels of an image: NaN, infinite, or beyond a billion")
+            raise ValueError(
+                "coordinates that are no pixels of an image: NaN, infinite, or beyond a billion"
+            )
     return [ring[:, :2] for ring in rings]

@@ -1,4 +1,7 @@
-"""Channels of several FOVs in one folder (fov1_CD3.tif, fov2_CD3.tif): told from one FOV by its names."""
+"""Channels of several FOVs in one folder (fov1_CD3.tif, fov2_CD3.tif).
+
+Told from one FOV by its names.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ _CYCLE = re.compile(r"(cyc|cycle|c|ch|channel|r|round|reg|z|t|s)?[-_ ]?\d+", re.
 def refuse_flat(folder: Path, stems: Sequence[str]) -> None:
     """Refuse a folder in which each of several FOVs has the same channels as files of its own.
 
-    They are told by their names, all made of a FOV and a channel at the same break: each FOV has each channel, and at least half
-    of the channels are common markers or counterstains. Cycles and channel numbers (cyc1_ch2) are no FOVs.
+    They are told by their names, all made of a FOV and a channel at the same break: each FOV has
+    each channel, and at least half of the channels are common markers or counterstains. Cycles and
+    channel numbers (cyc1_ch2) are no FOVs.
     """
     fovs = _fovs(stems)
     if fovs:
@@ -26,7 +30,10 @@ def refuse_flat(folder: Path, stems: Sequence[str]) -> None:
             f"{folder}: the folder holds the channels of {len(fovs)} FOVs.",
             expected="a folder for each FOV, with its channels in it: fov1/CD3.tif, fov1/CD20.tif",
             got=f"FOVs {listed(fovs, 5)}; files {listed(stems, 4)}",
-            fix=f"make a folder for each FOV and move its files there without the FOV's name: {fovs[0]}/, ...",
+            fix=(
+                "make a folder for each FOV and move its files there without the FOV's name:"
+                f" {fovs[0]}/, ..."
+            ),
         )
 
 
@@ -39,7 +46,10 @@ def _fovs(stems: Sequence[str]) -> list[str]:
     for k in splits:
         for pairs in (
             [(s[: b[k]], s[b[k] :].lstrip("-_. ")) for s, b in zip(stems, breaks, strict=True)],
-            [(s[: b[-k - 1]], s[b[-k - 1] :].lstrip("-_. ")) for s, b in zip(stems, breaks, strict=True)],
+            [
+                (s[: b[-k - 1]], s[b[-k - 1] :].lstrip("-_. "))
+                for s, b in zip(stems, breaks, strict=True)
+            ],
         ):
             fovs, channels = (list(dict.fromkeys(p[i] for p in pairs)) for i in (0, 1))
             if len(fovs) < 2 or len(channels) < 2 or len(set(pairs)) != len(fovs) * len(channels):

@@ -1,4 +1,7 @@
-"""Files of other kinds, known by their endings: what they are, and how to make of them what is read here."""
+"""Files of other kinds, known by their endings.
+
+What they are, and how to make of them what is read here.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from pathlib import Path
 from panimbus.core.errors import ReadError, listed
 
 _MICROSCOPES = {
-    ".czi": "Zeiss CZI", ".zvi": "Zeiss ZVI", ".lif": "Leica LIF", ".lof": "Leica LOF", ".xlef": "Leica XLEF",
-    ".scn": "Leica SCN", ".nd2": "Nikon ND2", ".vsi": "Olympus VSI", ".ets": "Olympus VSI (its pixels)", ".oir": "Olympus OIR",
-    ".oib": "Olympus OIB", ".oif": "Olympus OIF", ".svs": "Aperio SVS", ".ndpi": "Hamamatsu NDPI", ".ndpis": "Hamamatsu NDPIS",
-    ".mrxs": "3DHISTECH MRXS", ".bif": "Ventana BIF", ".ims": "Imaris IMS", ".dv": "DeltaVision", ".mvd2": "Volocity",
-    ".afi": "Aperio AFI",
+    ".czi": "Zeiss CZI", ".zvi": "Zeiss ZVI", ".lif": "Leica LIF", ".lof": "Leica LOF",
+    ".xlef": "Leica XLEF", ".scn": "Leica SCN", ".nd2": "Nikon ND2", ".vsi": "Olympus VSI",
+    ".ets": "Olympus VSI (its pixels)", ".oir": "Olympus OIR", ".oib": "Olympus OIB",
+    ".oif": "Olympus OIF", ".svs": "Aperio SVS", ".ndpi": "Hamamatsu NDPI",
+    ".ndpis": "Hamamatsu NDPIS", ".mrxs": "3DHISTECH MRXS", ".bif": "Ventana BIF",
+    ".ims": "Imaris IMS", ".dv": "DeltaVision", ".mvd2": "Volocity", ".afi": "Aperio AFI",
 }  # fmt: skip
 _ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".pt")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".webp")
@@ -36,7 +40,10 @@ def refuse_foreign(path: Path) -> None:
     if ending in _ARRAYS:
         raise ReadError(
             f"{path}: a file of arrays does not say which axis is what.",
-            fix="save it as a multichannel OME-TIFF, or open it in Python and pass it to panimbus.from_array",
+            fix=(
+                "save it as a multichannel OME-TIFF, or open it in Python and pass it to"
+                " panimbus.from_array"
+            ),
         )
     if ending in _PICTURES:
         raise ReadError(
@@ -45,20 +52,27 @@ def refuse_foreign(path: Path) -> None:
             fix="export the channels as TIFF from the program that made it",
         )
     if ending in _PACKED and not path.name.lower().endswith((".zarr.zip", ".geojson.gz")):
-        raise ReadError(f"{path}: a packed file is not read.", fix="unpack it and pass what was in it")
+        raise ReadError(
+            f"{path}: a packed file is not read.", fix="unpack it and pass what was in it"
+        )
 
 
 def export_words(path: Path) -> str:
     """How to make an OME-TIFF of a microscope's file."""
     name, stem = path.name, path.stem
     return (
-        "export all channels as OME-TIFF at full resolution: in QuPath (File > Export images > OME TIFF), in Fiji (File > "
-        "Import > Bio-Formats, then File > Export > OME-TIFF), or on the command line with "
-        f"`bioformats2raw {name} {stem}.zarr` (this is read as it is) and `raw2ometiff {stem}.zarr {stem}.ome.tif`"
+        "export all channels as OME-TIFF at full resolution: in QuPath (File > Export images > OME"
+        " TIFF), in Fiji (File > Import > Bio-Formats, then File > Export > OME-TIFF), or on the"
+        f" command line with `bioformats2raw {name} {stem}.zarr` (this is read as it is) and"
+        f" `raw2ometiff {stem}.zarr {stem}.ome.tif`"
     )
 
 
 def left_out(files: Sequence[Path]) -> tuple[str, ...]:
     """A sentence on the microscope's files that lie beside images which are read."""
     names = [p.name for p in files if is_microscope_file(p)]
-    return (f"{len(names)} files of formats that are not read here are left out: {listed(names, 5)}",) if names else ()
+    return (
+        (f"{len(names)} files of formats that are not read here are left out: {listed(names, 5)}",)
+        if names
+        else ()
+    )

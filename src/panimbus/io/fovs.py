@@ -47,38 +47,44 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     dark_level: float | None = None,
     channel_types: str | Path | Mapping[str, str] | None = None,
 ) -> list[Fov]:
-    """Open images, and their label images, as FOVs. Only metadata is read; pixels are read when they are asked for.
+    """Open images, and their label images, as FOVs.
+
+    Only metadata is read; pixels are read when they are asked for.
 
     Parameters
     ----------
     images
-        A file, a folder or a ``.zarr``; several of them; or a mapping from FOV ids to them. The format is recognised:
-        a folder of single-channel TIFFs per FOV, multichannel TIFF, OME-TIFF, QPTIFF and inForm's component data, OME-Zarr,
-        SpatialData, IMC ``.mcd`` and ``.txt``. FOVs of a folder come in natural order (fov2 before fov10). A text such as
-        ``https://host/fov1.zarr`` or ``s3://bucket/fov1.zarr`` is the address of an OME-Zarr (extra ``remote``), read chunk by
-        chunk.
+        A file, a folder or a ``.zarr``; several of them; or a mapping from FOV ids to them. The
+        format is recognised: a folder of single-channel TIFFs per FOV, multichannel TIFF, OME-TIFF,
+        QPTIFF and inForm's component data, OME-Zarr, SpatialData, IMC ``.mcd`` and ``.txt``. FOVs
+        of a folder come in natural order (fov2 before fov10). A text such as
+        ``https://host/fov1.zarr`` or ``s3://bucket/fov1.zarr`` is the address of an OME-Zarr (extra
+        ``remote``), read chunk by chunk.
     labels
-        Label images, given the same ways, matched to FOVs by name (a suffix such as ``_whole_cell`` is dropped). One image
-        file and one label file are a pair whatever their names. Without it, the one label image inside an OME-Zarr is used, or
-        the label element of a SpatialData store that has the image's place and size.
+        Label images, given the same ways, matched to FOVs by name (a suffix such as ``_whole_cell``
+        is dropped). One image file and one label file are a pair whatever their names. Without it,
+        the one label image inside an OME-Zarr is used, or the label element of a SpatialData store
+        that has the image's place and size.
     pairs
-        Instead of ``labels``, where names do not pair: a CSV file with the columns ``image`` (a FOV's id, or its file) and
-        ``labels`` (its label image, relative to the file's folder).
+        Instead of ``labels``, where names do not pair: a CSV file with the columns ``image`` (a
+        FOV's id, or its file) and ``labels`` (its label image, relative to the file's folder).
     mpp
         Micrometres per pixel, instead of what the files say.
     channels
-        Channels wanted, in this order; all by default. To score a few channels name them to `predict`, not here: for their sake
-        it looks at the counterstain, too.
+        Channels wanted, in this order; all by default. To score a few channels name them to
+        `predict`, not here: for their sake it looks at the counterstain, too.
     channel_names
-        Names of the planes of files that name none: a list, a text file (one a line), or a table such as steinbock's
-        ``panel.csv`` (whose column ``keep`` is honoured).
+        Names of the planes of files that name none: a list, a text file (one a line), or a table
+        such as steinbock's ``panel.csv`` (whose column ``keep`` is honoured).
     counterstains
         Keep the counterstains that all FOVs have, after the channels wanted.
     dark_level
-        What the camera adds to every pixel, in the images' units: it is subtracted, and what is darker is 0.
+        What the camera adds to every pixel, in the images' units: it is subtracted, and what is
+        darker is 0.
     channel_types
-        What channels are, where their names do not say it: a mapping to marker, counterstain, blank, autofluorescence or
-        isotype; a text such as ``DNA1=counterstain,Blank1=blank``; or a CSV file with the columns ``channel`` and ``type``.
+        What channels are, where their names do not say it: a mapping to marker, counterstain,
+        blank, autofluorescence or isotype; a text such as ``DNA1=counterstain,Blank1=blank``; or a
+        CSV file with the columns ``channel`` and ``type``.
 
     Returns
     -------
@@ -91,7 +97,11 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         Each says what was expected and what was found.
     """
     if mpp is not None and not (isinstance(mpp, Real) and np.isfinite(mpp) and mpp > 0):
-        raise InputError("the pixel size must be positive.", got=f"mpp={mpp!r}", fix="give micrometres per pixel, e.g. 0.5")
+        raise InputError(
+            "the pixel size must be positive.",
+            got=f"mpp={mpp!r}",
+            fix="give micrometres per pixel, e.g. 0.5",
+        )
     check_dark_level(dark_level)
     panel = read_panel(channel_names) if channel_names is not None else None
     found = _locate(images)
@@ -101,8 +111,13 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     if dark_level:
         fovs = [_subtracted(fov, dark_level) for fov in fovs]
     if channel_types is not None:
-        types = read_channel_types(channel_types, dict.fromkeys(c for fov in fovs for c in fov.channels))
-        fovs = [fov.with_(channel_types={c: t for c, t in types.items() if c in fov.channels}) for fov in fovs]
+        types = read_channel_types(
+            channel_types, dict.fromkeys(c for fov in fovs for c in fov.channels)
+        )
+        fovs = [
+            fov.with_(channel_types={c: t for c, t in types.items() if c in fov.channels})
+            for fov in fovs
+        ]
     if wanted is not None:
         more = beside(wanted, fovs, [COUNTERSTAIN]) if counterstains else ()
         fovs = [select(fov, [*wanted, *more]) for fov in fovs]
@@ -111,18 +126,31 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     own = {fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}
     if pairs is not None:
         if labels is not None:
-            raise InputError("--pairs names the label images.", fix="leave --labels away (Python: labels=)")
+            raise InputError(
+                "--pairs names the label images.", fix="leave --labels away (Python: labels=)"
+            )
         labels = paths = paired(read_pairs(pairs), own, pairs)
     elif labels is None:
         return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
     else:
-        paths = _pair(list(own), labels, _label_files(labels, [one.path for one in found]), images=images, found=found)
+        paths = _pair(
+            list(own),
+            labels,
+            _label_files(labels, [one.path for one in found]),
+            images=images,
+            found=found,
+        )
     notes = shared(paths, own)
-    return [_with_labels(fov, path := paths[fov.fov_id], _choice(fov, path, labels) + notes[fov.fov_id]) for fov in fovs]
+    return [
+        _with_labels(fov, path := paths[fov.fov_id], _choice(fov, path, labels) + notes[fov.fov_id])
+        for fov in fovs
+    ]
 
 
 def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
-    """The best guess which of some label images belongs to which FOV, as a CSV file for ``open_fovs(pairs=...)``."""
+    """The best guess which of some label images belongs to which FOV, as a CSV file for
+    ``open_fovs(pairs=...)``.
+    """
     files: list[Place] = []
     for path in as_places(list(labels.values()) if isinstance(labels, Mapping) else labels):
         check_exists(path)
@@ -153,7 +181,9 @@ def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
             check_exists(path)
         files = [f for path in as_places(labels) for f in label_places(path)]
         keys = {names.match_key(names.stem(file)) for file in files}
-        given = match([fov.fov_id for fov in fovs if names.match_key(fov.fov_id) in keys], files, subset=False)
+        given = match(
+            [fov.fov_id for fov in fovs if names.match_key(fov.fov_id) in keys], files, subset=False
+        )
     return [_with_labels(fov, given[fov.fov_id]) if fov.fov_id in given else fov for fov in fovs]
 
 
@@ -193,7 +223,9 @@ def from_array(
         raise ChannelError("channels are no names.", expected='["CD3", "CD20"]', got=repr(channels))
     names_ = [channels] if isinstance(channels, str) else list(channels)
     types = check_channel_types(channel_types or {}, names_)
-    return Fov(fov_id, image, tuple(names_), labels, mpp, source={"format": "array"}, channel_types=types)
+    return Fov(
+        fov_id, image, tuple(names_), labels, mpp, source={"format": "array"}, channel_types=types
+    )
 
 
 def _locate(images: Paths) -> list[Found]:
@@ -237,7 +269,13 @@ def _noted(raw: RawImage, name: str) -> RawImage:
     """With a note if the FOV cannot be called as its file is."""
     if readable(name) == name:
         return raw
-    return replace(raw, notes=(*raw.notes, f"the FOV's name has characters that no file takes: called {readable(name)!r}"))
+    return replace(
+        raw,
+        notes=(
+            *raw.notes,
+            f"the FOV's name has characters that no file takes: called {readable(name)!r}",
+        ),
+    )
 
 
 def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:
@@ -249,25 +287,41 @@ def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: floa
         source["planes"] = list(raw.image.order)
     if raw.part is not None:
         source["part"] = raw.part
-    return Fov(fov_id, GuardedArray(raw.image, path), channel_ids, None, size, source, raw.notes + renamed + sized, stamp)
+    return Fov(
+        fov_id,
+        GuardedArray(raw.image, path),
+        channel_ids,
+        None,
+        size,
+        source,
+        raw.notes + renamed + sized,
+        stamp,
+    )
 
 
 def _subtracted(fov: Fov, level: float) -> Fov:
     note = f"the dark level {level:g} is subtracted"
     image = DarkSubtracted(fov.image, level)
-    return fov.with_(image=image, source={**fov.source, "dark_level": level}, notes=(*fov.notes, note))
+    return fov.with_(
+        image=image, source={**fov.source, "dark_level": level}, notes=(*fov.notes, note)
+    )
 
 
 @dataclass(frozen=True)
 class _Stamp:
-    """Looks at files: for each prefix of a name in `Fov.source`, what `_stamp` says of its files now."""
+    """Looks at files.
+
+    For each prefix of a name in `Fov.source`, what `_stamp` says of its files now.
+    """
 
     parts: tuple[tuple[str, tuple[Place, ...]], ...]
 
     def __call__(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for prefix, files in self.parts:
-            with guarded(files[0] if files else "the image", "the file cannot be looked at any more."):
+            with guarded(
+                files[0] if files else "the image", "the file cannot be looked at any more."
+            ):
                 out |= {f"{prefix}{name}": value for name, value in _stamp(files).items()}
         return out
 
@@ -275,7 +329,8 @@ class _Stamp:
 def _stamp(files: Sequence[Place]) -> dict[str, Any]:
     """Bytes in all, the newest time of change, and a hash of every file's name, size and time.
 
-    For a store on a server only a hash of what the server says of its metadata; None where it says nothing that would change.
+    For a store on a server only a hash of what the server says of its metadata; None where it says
+    nothing that would change.
     """
     remote = [file for file in files if isinstance(file, Url)]
     if remote:
@@ -286,21 +341,38 @@ def _stamp(files: Sequence[Place]) -> dict[str, Any]:
     for path in files:
         if isinstance(path, Url):
             continue
-        inner = [Path(root) / f for root, _, fs in os.walk(path) for f in fs] if path.is_dir() else [path]
+        inner = (
+            [Path(root) / f for root, _, fs in os.walk(path) for f in fs]
+            if path.is_dir()
+            else [path]
+        )
         found += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in inner]
     digest = hashlib.blake2b(repr(sorted(found)).encode(), digest_size=8).hexdigest()
-    return {"bytes": sum(f[1] for f in found), "mtime_ns": max((f[2] for f in found), default=0), "stamp": digest}
+    return {
+        "bytes": sum(f[1] for f in found),
+        "mtime_ns": max((f[2] for f in found), default=0),
+        "stamp": digest,
+    }
 
 
 def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
     """Labels stored with the image, if there is just one."""
     if raw.doubt is not None:
         raise MatchError(
-            raw.doubt, fix="pass one image (<store>/images/<name>) and its label image (--labels <store>/labels/<name>)"
+            raw.doubt,
+            fix=(
+                "pass one image (<store>/images/<name>) and its label image (--labels"
+                " <store>/labels/<name>)"
+            ),
         )
     if len(raw.labels) > 1:
         paths = ", ".join(str(path) for _, path in raw.labels.values())
-        return fov.with_(notes=(*fov.notes, f"the image has several label images, none is used; pass one as labels: {paths}"))
+        return fov.with_(
+            notes=(
+                *fov.notes,
+                f"the image has several label images, none is used; pass one as labels: {paths}",
+            )
+        )
     if raw.masks and not raw.labels:
         return _mask_beside(fov, raw.masks)
     if not raw.labels:
@@ -313,19 +385,31 @@ def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
 def _mask_beside(fov: Fov, masks: Sequence[Path]) -> Fov:
     """The label image that lies beside the channels, if it is clear which."""
     several = ", ".join(p.name for p in masks)
-    masks = [p for p in masks if names.match_key(names.stem(p)) not in fov.channels]  # CD3_mask is of one marker
-    named = [p for p in masks if names.is_label_name(names.stem(p))]  # of others only the pixels say it
+    masks = [
+        p for p in masks if names.match_key(names.stem(p)) not in fov.channels
+    ]  # CD3_mask is of one marker
+    named = [
+        p for p in masks if names.is_label_name(names.stem(p))
+    ]  # of others only the pixels say it
     masks = named or masks
     whole = [p for p in masks if names.stem(p).lower().endswith(("whole_cell", "feature_0"))]
     chosen = masks if len(masks) == 1 else whole
     if len(chosen) != 1:
-        note = f"it is not clear which label image beside the channels is meant, none is used; pass one: {several}"
+        note = (
+            "it is not clear which label image beside the channels is meant, none is used; pass"
+            f" one: {several}"
+        )
         return fov.with_(notes=(*fov.notes, note))
-    return _with_labels(fov, chosen[0], (f"labels are {chosen[0].name}, which lies beside the channels",))
+    return _with_labels(
+        fov, chosen[0], (f"labels are {chosen[0].name}, which lies beside the channels",)
+    )
 
 
 def _label_files(labels: Paths, images: Sequence[Place]) -> list[Place]:
-    """Label images at the paths given; what is an image of this call, in a folder that holds both, is none of them."""
+    """Label images at the paths given.
+
+    What is an image of this call, in a folder that holds both, is none of them.
+    """
     files: list[Place] = []
     for path in [] if isinstance(labels, Mapping) else as_places(labels):
         check_exists(path)
@@ -334,13 +418,17 @@ def _label_files(labels: Paths, images: Sequence[Place]) -> list[Place]:
     return files
 
 
-def _pair(fov_ids: Sequence[str], labels: Paths, files: list[Place], *, images: Paths, found: list[Found]) -> dict[str, Place]:
+def _pair(
+    fov_ids: Sequence[str], labels: Paths, files: list[Place], *, images: Paths, found: list[Found]
+) -> dict[str, Place]:
     """The label file of each FOV."""
     if isinstance(labels, Mapping):
         return match_mapping(fov_ids, {str(k): place(v) for k, v in labels.items()})
     given = as_places(labels)
     if not files:
-        raise ReadError(f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED)
+        raise ReadError(
+            f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED
+        )
     single = _is_single(images, found)
     if len(fov_ids) == len(files) == 1 and single and _named_itself(given[0], files[0]):
         return {fov_ids[0]: files[0]}
@@ -348,7 +436,10 @@ def _pair(fov_ids: Sequence[str], labels: Paths, files: list[Place], *, images: 
 
 
 def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
-    """What to note where the label image was looked for in a folder: others of the same name, a name in another case."""
+    """What to note where the label image was looked for in a folder.
+
+    Others of the same name, a name in another case.
+    """
     if (
         isinstance(labels, Mapping)
         or isinstance(chosen, Url)
@@ -360,12 +451,23 @@ def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
     others = [
         p.name
         for p in names.children(chosen.parent)
-        if p != chosen and names.is_tiff_name(p) and names.match_key(names.stem(p)) == key and names.stem(p) != names.stem(chosen)
+        if p != chosen
+        and names.is_tiff_name(p)
+        and names.match_key(names.stem(p)) == key
+        and names.stem(p) != names.stem(chosen)
     ]
-    others = [name for name in others if names.may_be_label_name(names.stem(name)) or names.is_label_name(names.stem(name))]
-    notes: tuple[str, ...] = (f"labels are {chosen.name}, not {', '.join(others)}",) if others else ()
+    others = [
+        name
+        for name in others
+        if names.may_be_label_name(names.stem(name)) or names.is_label_name(names.stem(name))
+    ]
+    notes: tuple[str, ...] = (
+        (f"labels are {chosen.name}, not {', '.join(others)}",) if others else ()
+    )
     if key != (own := names.match_key(fov.fov_id)) and key.casefold() == own.casefold():
-        notes += (f"labels are {chosen.name}: its name differs from the FOV's in upper and lower case",)
+        notes += (
+            f"labels are {chosen.name}: its name differs from the FOV's in upper and lower case",
+        )
     return notes
 
 
@@ -377,7 +479,9 @@ def _is_single(images: Paths, found: list[Found]) -> bool:
 
 
 def _named_itself(given: Place, found: Place) -> bool:
-    """Whether a label image was named by the user, not found in a folder (a Zarr store is no folder)."""
+    """Whether a label image was named by the user, not found in a folder (a Zarr store is no
+    folder).
+    """
     return given == found or isinstance(given, Url) or is_zarr(given)
 
 
@@ -396,4 +500,6 @@ def _attach(fov: Fov, array: Any, path: Place, fmt: str, notes: tuple[str, ...])
     own = _Stamp((("labels_", files),))
     source = {**fov.source, "labels": str(path), "labels_format": fmt, **own()}
     stamp = _Stamp((*(fov.stamp.parts if isinstance(fov.stamp, _Stamp) else ()), *own.parts))
-    return fov.with_(labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes), stamp=stamp)
+    return fov.with_(
+        labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes), stamp=stamp
+    )

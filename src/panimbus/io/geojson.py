@@ -21,11 +21,14 @@ _LOOKED_AT = 5, 100  # largest polygons, and polygons that may lie in each
 
 
 class GeoJsonLabels:
-    """Polygons as a (Y, X) uint32 label image: ids from 1 in file order, later cells do not paint over earlier ones.
+    """Polygons as a (Y, X) uint32 label image.
 
-    A pixel belongs to a cell if its centre lies inside. A cell that would get no pixel gets the free one nearest to its
-    centre, or one of a neighbour that has others, so that each keeps at least one. A file without polygons, and one with a
-    polygon around several others (the outline of a tissue), is refused when pixels are first asked for.
+    Ids from 1 in file order, later cells do not paint over earlier ones.
+
+    A pixel belongs to a cell if its centre lies inside. A cell that would get no pixel gets the
+    free one nearest to its centre, or one of a neighbour that has others, so that each keeps at
+    least one. A file without polygons, and one with a polygon around several others (the outline of
+    a tissue), is refused when pixels are first asked for.
 
     Parameters
     ----------
@@ -90,37 +93,58 @@ class GeoJsonLabels:
         if outside.any():
             i = int(np.flatnonzero(outside)[0])
             raise ReadError(
-                f"{self._path}: {int(outside.sum())} of {len(cells)} polygons lie outside the image.",
+                f"{self._path}: {int(outside.sum())} of {len(cells)} polygons lie outside the"
+                " image.",
                 expected=f"coordinates in pixels of the image, (Y, X) = {self._shape}",
-                got=f"polygon {i + 1}: y {cells[i].box[0]} to {cells[i].box[1]}, x {cells[i].box[2]} to {cells[i].box[3]}",
+                got=(
+                    f"polygon {i + 1}: y {cells[i].box[0]} to {cells[i].box[1]}, x"
+                    f" {cells[i].box[2]} to {cells[i].box[3]}"
+                ),
                 fix="export the polygons of this very image, in pixels (not µm)",
             )
 
     def _check_around(self, cells: list[Cell]) -> None:
-        """Refuse a polygon much larger than the others that has several of them inside: it is no cell."""
+        """Refuse a polygon much larger than the others that has several of them inside.
+
+        It is no cell.
+        """
         area = areas(cells)
         b = self._boxes
         middle = np.stack([b[:, 2] + b[:, 3], b[:, 0] + b[:, 1]], 1) / 2
         largest = np.argsort(-area, kind="stable")[: _LOOKED_AT[0]]
         for i in largest[area[largest] > _LARGER * np.median(area)].tolist():
-            boxed = (b[:, 0] >= b[i, 0]) & (b[:, 1] <= b[i, 1]) & (b[:, 2] >= b[i, 2]) & (b[:, 3] <= b[i, 3])
+            boxed = (
+                (b[:, 0] >= b[i, 0])
+                & (b[:, 1] <= b[i, 1])
+                & (b[:, 2] >= b[i, 2])
+                & (b[:, 3] <= b[i, 3])
+            )
             boxed[i] = False
             some = np.flatnonzero(boxed & (area >= 1) & (area < area[i] / _LARGER))
             some = some[:: -(-len(some) // _LOOKED_AT[1]) or 1]
-            if len(some) and sum(contains(cells[i], middle[k]) for k in some.tolist()) >= min(_INSIDE, len(cells) - 1):
+            if len(some) and sum(contains(cells[i], middle[k]) for k in some.tolist()) >= min(
+                _INSIDE, len(cells) - 1
+            ):
                 raise ReadError(
                     f"{self._path}: polygon {i + 1} has other polygons inside, so it is no cell.",
                     expected="the outlines of cells and nothing else",
-                    got=f"{cells[i].name or 'a polygon'} of {area[i]:,.0f} pixels, the others have {np.median(area):,.0f}",
+                    got=(
+                        f"{cells[i].name or 'a polygon'} of {area[i]:,.0f} pixels, the others have"
+                        f" {np.median(area):,.0f}"
+                    ),
                     fix="export cells or detections without annotations, or delete this object",
                 )
 
     def _check_length(self, edges: Edges) -> None:
         """Refuse outlines that would take forever to fill."""
-        crossings, most = edges.crossings(self._shape[0]), 4 * self._shape[0] * self._shape[1] + _CROSSINGS
+        crossings, most = (
+            edges.crossings(self._shape[0]),
+            4 * self._shape[0] * self._shape[1] + _CROSSINGS,
+        )
         if crossings > most:
             raise ReadError(
-                f"{self._path}: the outlines cross the rows of the image far more often than those of cells.",
+                f"{self._path}: the outlines cross the rows of the image far more often than those"
+                " of cells.",
                 expected=f"at most {most:,} crossings for an image of (Y, X) = {self._shape}",
                 got=f"{crossings:,}",
                 fix="export the outlines of cells",
@@ -147,8 +171,12 @@ class GeoJsonLabels:
             taken[y, x] = int(label)
         return taken
 
-    def _spare(self, cell: Cell, sizes: Array, taken: dict[tuple[int, int], int]) -> tuple[int, int, int]:
-        """Pixel nearest to the cell's middle that is background or of a cell with more than one pixel, and its owner."""
+    def _spare(
+        self, cell: Cell, sizes: Array, taken: dict[tuple[int, int], int]
+    ) -> tuple[int, int, int]:
+        """Pixel nearest to the cell's middle that is background or of a cell with more than one
+        pixel, and its owner.
+        """
         ring = cell.polygons[0][0]
         middle_x, middle_y = (ring.min(axis=0) + ring.max(axis=0)) / 2 - 0.5
         height, width = self._shape
@@ -166,5 +194,8 @@ class GeoJsonLabels:
                     if (y0 + int(i), x0 + int(j)) not in taken and (who == 0 or sizes[who] > 1):
                         return y0 + int(i), x0 + int(j), who
             if y0 == 0 and x0 == 0 and y1 == height and x1 == width:
-                raise ReadError(f"{self._path}: there are more polygons than pixels.", got=f"image (Y, X) = {self._shape}")
+                raise ReadError(
+                    f"{self._path}: there are more polygons than pixels.",
+                    got=f"image (Y, X) = {self._shape}",
+                )
             reach *= 4

@@ -17,10 +17,13 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MOST_ITEMS, _DEEPEST = 100_000, 30
 
 
-def read_h5ad(path: str | Path, expected: str = "cells.h5ad of `panimbus predict`, or another AnnData file") -> AnnData:
+def read_h5ad(
+    path: str | Path, expected: str = "cells.h5ad of `panimbus predict`, or another AnnData file"
+) -> AnnData:
     """Read an AnnData file.
 
-    Nothing outside the file is followed, nothing is unpickled, and what would not fit into memory is refused first.
+    Nothing outside the file is followed, nothing is unpickled, and what would not fit into memory
+    is refused first.
 
     Parameters
     ----------
@@ -35,11 +38,17 @@ def read_h5ad(path: str | Path, expected: str = "cells.h5ad of `panimbus predict
     """
     path = Path(path)
     check_regular(path, expected)
-    with guarded(path, "the table cannot be read.", fix="copy it again, or write it anew with anndata"):
+    with guarded(
+        path, "the table cannot be read.", fix="copy it again, or write it anew with anndata"
+    ):
         with path.open("rb") as file:
             begins = file.read(len(_SIGNATURE))
         if begins != _SIGNATURE:
-            raise ReadError(f"{path}: the table cannot be read.", expected=expected, got="a file that is not HDF5")
+            raise ReadError(
+                f"{path}: the table cannot be read.",
+                expected=expected,
+                got="a file that is not HDF5",
+            )
         import anndata
         import h5py
 
@@ -53,7 +62,11 @@ def _check(path: Path, file: Any, expected: str) -> None:
     import h5py
 
     if "X" not in file and "obs" not in file:
-        raise ReadError(f"{path}: this HDF5 file is no AnnData file.", expected=expected, got=f"{', '.join(list(file)[:8])}")
+        raise ReadError(
+            f"{path}: this HDF5 file is no AnnData file.",
+            expected=expected,
+            got=f"{', '.join(list(file)[:8])}",
+        )
     level, items, size = [file], 0, 0
     for _ in range(_DEEPEST):
         below = []
@@ -62,7 +75,9 @@ def _check(path: Path, file: Any, expected: str) -> None:
                 items += 1
                 link = group.get(name, getlink=True)
                 if not isinstance(link, h5py.HardLink):
-                    raise ReadError(f"{path}: it links to what lies elsewhere.", got=f"{group.name}/{name}")
+                    raise ReadError(
+                        f"{path}: it links to what lies elsewhere.", got=f"{group.name}/{name}"
+                    )
                 item = group[name]
                 if isinstance(item, h5py.Group):
                     below.append(item)
@@ -71,14 +86,21 @@ def _check(path: Path, file: Any, expected: str) -> None:
                     if item.external or item.is_virtual:
                         raise ReadError(f"{path}: its values lie in other files.", got=item.name)
             if items > _MOST_ITEMS:
-                raise ReadError(f"{path}: it holds more than {_MOST_ITEMS:,} arrays and groups.", expected=expected)
+                raise ReadError(
+                    f"{path}: it holds more than {_MOST_ITEMS:,} arrays and groups.",
+                    expected=expected,
+                )
         if not below:
             break
         level = below
     else:
-        raise ReadError(f"{path}: its groups are nested more than {_DEEPEST} deep.", expected=expected)
+        raise ReadError(
+            f"{path}: its groups are nested more than {_DEEPEST} deep.", expected=expected
+        )
     if size > _memory():
-        raise ReadError(f"{path}: it needs more memory than there is.", got=f"{size / 2**30:,.0f} GB of values")
+        raise ReadError(
+            f"{path}: it needs more memory than there is.", got=f"{size / 2**30:,.0f} GB of values"
+        )
 
 
 def _memory() -> int:

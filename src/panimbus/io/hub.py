@@ -1,8 +1,11 @@
-"""Files of public repositories on the Hugging Face hub: resumed in the middle of a file, and checked by their hashes.
+"""Files of public repositories on the Hugging Face hub.
 
-What the hub says is not believed: names must lie in the folder, hashes must be hashes, sizes are bounds. The hub's own client
-(2.4) takes the name of a file to write from the server's ETag, compares sizes alone, and begins a file anew in every process; its
-three calls (list of files with hashes, redirect of a file, ranged download) are made here, with the standard library.
+Resumed in the middle of a file, and checked by their hashes.
+
+What the hub says is not believed: names must lie in the folder, hashes must be hashes, sizes are
+bounds. The hub's own client (2.4) takes the name of a file to write from the server's ETag,
+compares sizes alone, and begins a file anew in every process; its three calls (list of files with
+hashes, redirect of a file, ranged download) are made here, with the standard library.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ if TYPE_CHECKING:
 ENDPOINT = "https://huggingface.co"
 _BLOCK, _TIMEOUT, _TRIES = 1 << 20, 30, 5
 _LIST_MOST, _LIST_SECONDS = 64 << 20, 300
-_SLOWEST, _WINDOW = 512, 120  # bytes a second, over so many seconds: what comes more slowly never ends
+_SLOWEST, _WINDOW = (
+    512,
+    120,
+)  # bytes a second, over so many seconds: what comes more slowly never ends
 _STATE, _PARTS = "fetched.json", "parts"
 Report = Callable[[str, str, int, int], None]
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
@@ -138,7 +144,8 @@ def list_files(repository: Repository, revision: str = "main") -> tuple[str, lis
     Raises
     ------
     ReadError
-        If the hub cannot be reached, does not have the repository, or gives names, sizes or hashes that cannot be.
+        If the hub cannot be reached, does not have the repository, or gives names, sizes or hashes
+        that cannot be.
     """
     url = f"{endpoint()}/api/{repository.kind}/{repository.name}/revision/{quote(revision, safe='')}?blobs=true"
     try:
@@ -158,7 +165,13 @@ def list_files(repository: Repository, revision: str = "main") -> tuple[str, lis
 def parse_listing(text: bytes, url: str) -> tuple[str, list[RemoteFile]]:
     """What the hub's list of files says: commit and files."""
     data = parse_json(text, url, "a list of files of the hub")
-    listing = validated(_Listing, data, f"{url}: this is not an answer of the hub.", fix="check HF_ENDPOINT", kind=ReadError)
+    listing = validated(
+        _Listing,
+        data,
+        f"{url}: this is not an answer of the hub.",
+        fix="check HF_ENDPOINT",
+        kind=ReadError,
+    )
     return listing.sha, [file.remote() for file in listing.siblings]
 
 
@@ -173,7 +186,12 @@ def _bounded(answer: Any) -> bytes:
 
 
 def download(
-    repository: Repository, commit: str, files: Sequence[RemoteFile], out: Path, *, report: Report = lambda *_: None
+    repository: Repository,
+    commit: str,
+    files: Sequence[RemoteFile],
+    out: Path,
+    *,
+    report: Report = lambda *_: None,
 ) -> list[Path]:
     """Download files; those that are there already are left alone, a half one is continued.
 
@@ -194,8 +212,8 @@ def download(
     Raises
     ------
     ReadError
-        If the connection cannot be had, a checksum is wrong or missing, more comes than was said, or the disk has no room; what
-        was finished stays.
+        If the connection cannot be had, a checksum is wrong or missing, more comes than was said,
+        or the disk has no room; what was finished stays.
     """
     state = out / OWN / _STATE
     finished = _read_state(state)
@@ -222,7 +240,10 @@ def download(
 
 
 def kept(out: Path, name: str) -> Path | None:
-    """A file that an earlier `download` finished in this folder, if nothing touched it since; needs no network."""
+    """A file that an earlier `download` finished in this folder, if nothing touched it since.
+
+    Needs no network.
+    """
     path, entry = out / name, _read_state(out / OWN / _STATE).get(name)
     if entry is None or not path.is_file():
         return None
@@ -232,13 +253,25 @@ def kept(out: Path, name: str) -> Path | None:
 
 def _part(out: Path, file: RemoteFile) -> Path:
     """Where a half file is kept; both halves of the name are hashes."""
-    return out / OWN / _PARTS / f"{hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest()}-{file.digest[:16]}"
+    return (
+        out
+        / OWN
+        / _PARTS
+        / f"{hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest()}-{file.digest[:16]}"
+    )
 
 
-def _room_for(repository: Repository, files: Sequence[RemoteFile], out: Path, finished: dict[str, list[Any]]) -> int:
-    """Bytes of all files; refused where one has no size or hash, or the disk cannot take what is missing."""
+def _room_for(
+    repository: Repository, files: Sequence[RemoteFile], out: Path, finished: dict[str, list[Any]]
+) -> int:
+    """Bytes of all files.
+
+    Refused where one has no size or hash, or the disk cannot take what is missing.
+    """
     if lost := [f.path for f in files if f.size < 0 or not f.digest]:
-        raise ReadError(f"The hub gives no size or no checksum for a file of {repository.name}.", got=lost[0])
+        raise ReadError(
+            f"The hub gives no size or no checksum for a file of {repository.name}.", got=lost[0]
+        )
     missing = 0
     for file in files:
         if not _is_finished(out / file.path, file, finished):
@@ -264,28 +297,41 @@ def _is_finished(path: Path, file: RemoteFile, finished: dict[str, list[Any]]) -
     return stat.st_size == file.size and _hash(path, file) == file.digest
 
 
-def _fetch(repository: Repository, url: str, file: RemoteFile, part: Path, on_bytes: Callable[[int], None]) -> None:
-    """Bring ``part`` to the whole file, in several tries if the connection breaks, and check its hash."""
+def _fetch(
+    repository: Repository, url: str, file: RemoteFile, part: Path, on_bytes: Callable[[int], None]
+) -> None:
+    """Bring ``part`` to the whole file, in several tries if the connection breaks, and check its
+    hash.
+    """
     tries = 0
     while (have := part.stat().st_size if part.exists() else -1) != file.size:
         try:
             _append(url, file, part, on_bytes)
         except urllib.error.HTTPError as error:
-            raise ReadError(f"{url}: the hub does not give the file.", got=f"{error.code} {error.reason}") from error
+            raise ReadError(
+                f"{url}: the hub does not give the file.", got=f"{error.code} {error.reason}"
+            ) from error
         except (OSError, HTTPException, ValueError) as error:
             if tries >= _TRIES or isinstance(error, urllib.error.URLError):
                 raise _unreachable(repository, error) from error
         tries = 0 if part.exists() and part.stat().st_size > max(have, 0) else tries + 1
         if tries >= _TRIES:
             got = f"{part.stat().st_size if part.exists() else 0:,} of {file.size:,} bytes"
-            raise ReadError(f"{url}: the download breaks off again and again.", got=got, fix="run the command again later")
+            raise ReadError(
+                f"{url}: the download breaks off again and again.",
+                got=got,
+                fix="run the command again later",
+            )
     if (got := _hash(part, file)) != file.digest:
         part.unlink()
         raise ReadError(
             f"{file.path}: the downloaded file has a wrong checksum and was thrown away.",
             expected=file.digest,
             got=got,
-            fix="run the command again; if it stays wrong, a proxy or a mirror (HF_ENDPOINT) changes the file",
+            fix=(
+                "run the command again; if it stays wrong, a proxy or a mirror (HF_ENDPOINT)"
+                " changes the file"
+            ),
         )
 
 
@@ -311,7 +357,10 @@ def _append(url: str, file: RemoteFile, part: Path, on_bytes: Callable[[int], No
                     since, then = time.monotonic(), have
     if have > file.size:
         part.unlink()
-        raise ReadError(f"{url}: more comes than the hub's list says; it was thrown away.", expected=f"{file.size:,} bytes")
+        raise ReadError(
+            f"{url}: more comes than the hub's list says; it was thrown away.",
+            expected=f"{file.size:,} bytes",
+        )
 
 
 @contextmanager
@@ -319,7 +368,9 @@ def _get(url: str, headers: dict[str, str] | None = None) -> Iterator[Any]:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise ConnectionError("HF_HUB_OFFLINE is set")
     # the scheme was checked by `endpoint`
-    request = urllib.request.Request(url, headers={"User-Agent": "panimbus", "Accept-Encoding": "identity", **(headers or {})})  # noqa: S310
+    request = urllib.request.Request(  # noqa: S310
+        url, headers={"User-Agent": "panimbus", "Accept-Encoding": "identity", **(headers or {})}
+    )  # noqa: RUF100, S310
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
         if urlsplit(answer.url).scheme not in ("http", "https"):
             raise ConnectionError(f"it redirects to {answer.url[:200]}")
@@ -343,7 +394,11 @@ def _read_state(path: Path) -> dict[str, list[Any]]:
         data = read_json(path)
     except ReadError:
         return {}
-    return {k: v for k, v in data.items() if isinstance(v, list) and len(v) == 3} if isinstance(data, dict) else {}
+    return (
+        {k: v for k, v in data.items() if isinstance(v, list) and len(v) == 3}
+        if isinstance(data, dict)
+        else {}
+    )
 
 
 def _unreachable(repository: Repository, error: Exception) -> ReadError:
@@ -352,6 +407,9 @@ def _unreachable(repository: Repository, error: Exception) -> ReadError:
     return ReadError(
         f"The hub cannot be reached at {endpoint()}; what was fetched is kept.",
         got=in_words(reason if isinstance(reason, BaseException) else error),
-        fix=f"run the command again with a network connection (HF_ENDPOINT may name a mirror), or run it on another computer "
-        f"and copy its --out folder; the files are at {ENDPOINT}/{head}{repository.name}",
+        fix=(
+            "run the command again with a network connection (HF_ENDPOINT may name a mirror), or"
+            " run it on another computer and copy its --out folder; the files are at"
+            f" {ENDPOINT}/{head}{repository.name}"
+        ),
     )

@@ -1,7 +1,9 @@
-"""A TIFF's chain of pages (IFDs), walked without parsing: finds what a truncated file has lost, and what would never end.
+"""A TIFF's chain of pages (IFDs), walked without parsing.
 
-tifffile logs a broken chain or a tag that lies behind the file's end, and goes on without it; a stack would silently lose
-channels, or its channel names.
+Finds what a truncated file has lost, and what would never end.
+
+tifffile logs a broken chain or a tag that lies behind the file's end, and goes on without it; a
+stack would silently lose channels, or its channel names.
 """
 
 from __future__ import annotations
@@ -16,7 +18,24 @@ from panimbus.core.errors import ReadError
 MOST_PAGES = 20_000
 _SLACK = 1 << 28
 # bytes of one value of each TIFF type
-_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 
 
 def count_pages(path: Path) -> int:
@@ -25,11 +44,17 @@ def count_pages(path: Path) -> int:
     Raises
     ------
     ReadError
-        If the path is no regular file, the chain or a tag leads out of the file or in a circle, there are more than 20,000
-        pages, or the tags claim more than the file holds.
+        If the path is no regular file, the chain or a tag leads out of the file or in a circle,
+        there are more than 20,000 pages, or the tags claim more than the file holds.
     """
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "neither a file nor a folder (a pipe or a device)" if path.exists() else "missing"
+        kind = (
+            "a folder"
+            if path.is_dir()
+            else "neither a file nor a folder (a pipe or a device)"
+            if path.exists()
+            else "missing"
+        )
         raise ReadError(f"{path}: the image cannot be read, it is {kind}.", expected="a TIFF file")
     info = path.stat()
     return _count(path, info.st_size, info.st_mtime_ns)
@@ -58,12 +83,18 @@ def _count(path: Path, size: int, _: int) -> int:
             at, length = _following(file, at, order, big=big, size=size, where=where)
             claimed += length
             if length > size or claimed > size + _SLACK:
-                raise _broken(where, f"the page's tags claim {length:,} bytes, the file has {size:,}")
+                raise _broken(
+                    where, f"the page's tags claim {length:,} bytes, the file has {size:,}"
+                )
     return len(seen)
 
 
-def _following(file: BinaryIO, at: int, order: str, *, big: bool, size: int, where: tuple[Path, int]) -> tuple[int, int]:
-    """Offset of the page after the one at ``at``, and bytes of that one's tags' values, which must lie in the file."""
+def _following(
+    file: BinaryIO, at: int, order: str, *, big: bool, size: int, where: tuple[Path, int]
+) -> tuple[int, int]:
+    """Offset of the page after the one at ``at``, and bytes of that one's tags' values, which must
+    lie in the file.
+    """
     word, entry, head = (8, 20, 8) if big else (4, 12, 2)
     if at + head > size:
         raise _lost(where, at, size)
@@ -90,9 +121,15 @@ def _number(order: str, data: bytes) -> int:
 
 
 def _lost(where: tuple[Path, int], needed: int, size: int) -> ReadError:
-    return _broken(where, f"the page's description reaches to byte {needed}, the file has {size} bytes")
+    return _broken(
+        where, f"the page's description reaches to byte {needed}, the file has {size} bytes"
+    )
 
 
 def _broken(where: tuple[Path, int], what: str) -> ReadError:
     path, page = where
-    return ReadError(f"{path}: the file is damaged or truncated, page {page}.", got=what, fix="copy or export the file again")
+    return ReadError(
+        f"{path}: the file is damaged or truncated, page {page}.",
+        got=what,
+        fix="copy or export the file again",
+    )

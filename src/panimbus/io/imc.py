@@ -1,4 +1,7 @@
-"""Imaging mass cytometry, .mcd files: one FOV an acquisition, described in XML that readimc parses (the extra ``imc``)."""
+"""Imaging mass cytometry, .mcd files.
+
+One FOV an acquisition, described in XML that readimc parses (the extra ``imc``).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def _parser() -> Any:
 
 
 class McdImage:
-    """One acquisition of an .mcd: float32 records (x, y, z, channels ...), one a pixel, in raster order.
+    """One acquisition of an .mcd.
+
+    Float32 records (x, y, z, channels ...), one a pixel, in raster order.
 
     Parameters
     ----------
@@ -72,14 +77,24 @@ class McdImage:
         if last > first and out.size:
             table = self._read(first, last)
             y, x = self._positions(table)
-            if not (((y >= y0) & (y < y1)).all() and np.array_equal(y * width + x, np.arange(first, last))):
+            if not (
+                ((y >= y0) & (y < y1)).all()
+                and np.array_equal(y * width + x, np.arange(first, last))
+            ):
                 table = self._read(0, self._records)  # records in another order: look at all
                 y, x = self._positions(table)
                 if len(np.unique(y * width + x)) < self._records:
-                    raise ReadError(f"{self._path}: several records of an acquisition are about one pixel.", fix=_AGAIN)
-                if lost := int((y * width + x).max()) + 1 - self._records:  # a run that was stopped lacks the last ones only
                     raise ReadError(
-                        f"{self._path}: {lost:,} pixels before the last one of an acquisition are missing.", fix=_AGAIN
+                        f"{self._path}: several records of an acquisition are about one pixel.",
+                        fix=_AGAIN,
+                    )
+                if (
+                    lost := int((y * width + x).max()) + 1 - self._records
+                ):  # a run that was stopped lacks the last ones only
+                    raise ReadError(
+                        f"{self._path}: {lost:,} pixels before the last one of an acquisition are"
+                        " missing.",
+                        fix=_AGAIN,
                     )
             inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
             out[:, y[inside] - y0, x[inside] - x0] = table[inside, 3 + c0 : 3 + c1].T
@@ -105,13 +120,19 @@ class McdImage:
             file.seek(self._start + first * fields * 4)
             data = file.read((last - first) * fields * 4)
         if len(data) < (last - first) * fields * 4:
-            raise ReadError(f"{self._path}: the file is damaged or truncated.", got=f"it ends within records {first} to {last}")
+            raise ReadError(
+                f"{self._path}: the file is damaged or truncated.",
+                got=f"it ends within records {first} to {last}",
+            )
         return np.frombuffer(data, "<f4").reshape(last - first, fields)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """An acquisition and its records: bytes ``start`` to ``end`` of the file, ``width`` x ``height`` pixels of ``channels``."""
+    """An acquisition and its records.
+
+    Bytes ``start`` to ``end`` of the file, ``width`` x ``height`` pixels of ``channels``.
+    """
 
     id: int
     title: str
@@ -129,37 +150,63 @@ class _Block:
 
 
 def read_mcd(path: Path) -> list[RawImage]:
-    """Read an .mcd: one image an acquisition, named ``<file>_<acquisition id, three digits>`` as steinbock does.
+    """Read an .mcd.
 
-    Regions that were planned but not measured are left out with a note, and so are acquisitions that share data: whose they are
-    cannot be told.
+    One image an acquisition, named ``<file>_<acquisition id, three digits>`` as steinbock does.
+
+    Regions that were planned but not measured are left out with a note, and so are acquisitions
+    that share data: whose they are cannot be told.
     """
     blocks = [_block(path, one) for one in _acquisitions(path)]
     empty = [block for block in blocks if not block.records]
-    scarce = [block for block in blocks if 0 < block.records * _SPARSEST < block.width * block.height]
+    scarce = [
+        block for block in blocks if 0 < block.records * _SPARSEST < block.width * block.height
+    ]
     measured = [block for block in blocks if block.records and block not in scarce]
     shared = _sharing(measured)
-    notes = _left_out("planned but not measured", empty) + _left_out("stopped after less than 1 % of the pixels", scarce)
+    notes = _left_out("planned but not measured", empty) + _left_out(
+        "stopped after less than 1 % of the pixels", scarce
+    )
     notes += _left_out("left out, since they share their data with another", shared)
     images = [_image(path, block, notes) for block in measured if block not in shared]
     if not images:
         why = " ".join(notes) or "it lists no acquisition"
-        raise ReadError(f"{path}: the .mcd holds no acquisition that can be read.", got=why, fix=_AGAIN if shared else None)
+        raise ReadError(
+            f"{path}: the .mcd holds no acquisition that can be read.",
+            got=why,
+            fix=_AGAIN if shared else None,
+        )
     return images
 
 
 def _acquisitions(path: Path) -> list[Any]:
     parser = _parser()
-    with guarded(path, "the metadata of the .mcd cannot be understood.", fix=_AGAIN), warnings.catch_warnings():
+    with (
+        guarded(path, "the metadata of the .mcd cannot be understood.", fix=_AGAIN),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of data that overlap; see `_sharing`
         text = _schema(path)
         elements = list(parse(text, path))
-        outer = sum(local(element) in ("Slide", "Panorama", "AcquisitionROI", "Acquisition") for element in elements)
+        outer = sum(
+            local(element) in ("Slide", "Panorama", "AcquisitionROI", "Acquisition")
+            for element in elements
+        )
         if outer * len(elements) > _MOST_COMPARED:
-            raise ReadError(f"{path}: the .mcd lists more than can be.", got=f"{outer} regions, {len(elements)} elements")
-        ids = [(child.text or "").strip() for e in elements if local(e) == "Acquisition" for child in inside(e, "ID")]
+            raise ReadError(
+                f"{path}: the .mcd lists more than can be.",
+                got=f"{outer} regions, {len(elements)} elements",
+            )
+        ids = [
+            (child.text or "").strip()
+            for e in elements
+            if local(e) == "Acquisition"
+            for child in inside(e, "ID")
+        ]
         if twice := sorted({i for i in ids if ids.count(i) > 1}):
-            raise ReadError(f"{path}: acquisitions have the same ID.", got=listed(twice, 10), fix=_AGAIN)
+            raise ReadError(
+                f"{path}: acquisitions have the same ID.", got=listed(twice, 10), fix=_AGAIN
+            )
         return [one for slide in parser(text).parse_slides() for one in slide.acquisitions]
 
 
@@ -170,13 +217,17 @@ def _schema(path: Path) -> str:
         end = data.rfind(_SCHEMA[1], start) if start >= 0 else -1
         if end < 0:
             raise ReadError(
-                f"{path}: the .mcd has no description of its acquisitions, which stands at its end.",
+                f"{path}: the .mcd has no description of its acquisitions, which stands at its"
+                " end.",
                 got=f"{len(data):,} bytes that begin with {data[:16]!r}",
                 fix=f"{_AGAIN} (is the copy complete?)",
             )
         end += len(_SCHEMA[1])
         if end - start > _LARGEST_XML:
-            raise ReadError(f"{path}: the XML in the .mcd is too large.", expected=f"at most {_LARGEST_XML:,} bytes")
+            raise ReadError(
+                f"{path}: the XML in the .mcd is too large.",
+                expected=f"at most {_LARGEST_XML:,} bytes",
+            )
         return data[start:end].decode("utf-16-le")
 
 
@@ -188,7 +239,11 @@ def _block(path: Path, acquisition: Any) -> _Block:
             int(meta[k]) for k in ("DataStartOffset", "DataEndOffset", "ValueBytes", "MaxX", "MaxY")
         )
     except (KeyError, ValueError) as error:
-        raise ReadError(f"{path}: acquisition {acquisition.id} lacks metadata.", got=f"{error!r}"[:200], fix=_AGAIN) from error
+        raise ReadError(
+            f"{path}: acquisition {acquisition.id} lacks metadata.",
+            got=f"{error!r}"[:200],
+            fix=_AGAIN,
+        ) from error
     size = PixelSize(*(_step(meta.get(f"AblationDistanceBetweenShots{axis}")) for axis in "XY"))
     title = (acquisition.description or "").strip()
     if start >= end or not width or not height or not names:
@@ -205,7 +260,10 @@ def _block(path: Path, acquisition: Any) -> _Block:
     if item != 4 or start < 0 or end > path.stat().st_size:
         raise ReadError(
             f"{path}: the file is damaged or truncated, acquisition {acquisition.id}.",
-            got=f"{item} bytes a value, data from byte {start} to {end}; the file has {path.stat().st_size} bytes",
+            got=(
+                f"{item} bytes a value, data from byte {start} to {end}; the file has"
+                f" {path.stat().st_size} bytes"
+            ),
             fix=_AGAIN,
         )
     return _Block(acquisition.id, title, start, end, width, height, names, size)
@@ -225,7 +283,9 @@ def _sharing(blocks: list[_Block]) -> list[_Block]:
 def _left_out(why: str, blocks: list[_Block]) -> tuple[str, ...]:
     if not blocks:
         return ()
-    which = listed([f"{block.id} ({block.title})" if block.title else str(block.id) for block in blocks], 5)
+    which = listed(
+        [f"{block.id} ({block.title})" if block.title else str(block.id) for block in blocks], 5
+    )
     return (f"{len(blocks)} acquisition{'s' * (len(blocks) > 1)} of the .mcd {why}: {which}",)
 
 
@@ -241,9 +301,13 @@ def _image(path: Path, block: _Block, notes: tuple[str, ...]) -> RawImage:
     if block.title:
         notes = (f"acquisition {block.id}: {block.title}", *notes)
     if records < area:
-        notes += (f"the acquisition was stopped: {records} of {area} pixels were measured, the rest is 0",)
+        notes += (
+            f"the acquisition was stopped: {records} of {area} pixels were measured, the rest is 0",
+        )
     image = McdImage(path, block.start, records, (len(block.names), block.height, block.width))
-    return RawImage(image, block.names, "IMC .mcd", (path,), block.size, part=f"{block.id:03d}", notes=notes)
+    return RawImage(
+        image, block.names, "IMC .mcd", (path,), block.size, part=f"{block.id:03d}", notes=notes
+    )
 
 
 def _step(text: str | None) -> float:
@@ -257,4 +321,7 @@ def _step(text: str | None) -> float:
 
 def _names(labels: Any, metals: Any) -> tuple[str | None, ...]:
     """The panel's labels; a channel without one goes by its metal."""
-    return tuple((str(label).strip() if label else "") or str(metal) for label, metal in zip(labels, metals, strict=True))
+    return tuple(
+        (str(label).strip() if label else "") or str(metal)
+        for label, metal in zip(labels, metals, strict=True)
+    )

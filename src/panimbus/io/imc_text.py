@@ -1,4 +1,7 @@
-"""Imaging mass cytometry, an acquisition exported as text: a line a pixel, of which the last may be missing."""
+"""Imaging mass cytometry, an acquisition exported as text.
+
+A line a pixel, of which the last may be missing.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def is_imc_text(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Extent:
-    """What a look at X and Y of all lines tells: complete lines, size in pixels, pixels without a line and with several."""
+    """What a look at X and Y of all lines tells.
+
+    Complete lines, size in pixels, pixels without a line and with several.
+    """
 
     lines: int
     width: int
@@ -47,7 +53,10 @@ _last: dict[tuple[Path, int, int], Array] = {}
 
 
 class TxtImage:
-    """An acquisition as text. It can only be parsed as a whole: the last one parsed stays in memory, no other."""
+    """An acquisition as text.
+
+    It can only be parsed as a whole: the last one parsed stays in memory, no other.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], lines: int) -> None:
         self._path = path
@@ -67,7 +76,11 @@ class TxtImage:
     def __getitem__(self, key: Any, /) -> Array:
         ranges, dropped = bounds(key, self._shape)
         info = self._path.stat()
-        version = (self._path, info.st_size, info.st_mtime_ns)  # a file that has changed is parsed again
+        version = (
+            self._path,
+            info.st_size,
+            info.st_mtime_ns,
+        )  # a file that has changed is parsed again
         with _lock:
             if version not in _last:
                 _last.clear()
@@ -107,7 +120,10 @@ class TxtImage:
 
 
 def read_imc_text(path: Path) -> list[RawImage]:
-    """Read an acquisition exported as text; last pixels without a line are 0 and counted in a note, others are an error."""
+    """Read an acquisition exported as text.
+
+    Last pixels without a line are 0 and counted in a note, others are an error.
+    """
     with path.open("rb") as file:
         names = _names(file.readline(_LONGEST_LINE), path)
         extent = _extent(file, path, len(names) + 6)
@@ -122,9 +138,19 @@ def read_imc_text(path: Path) -> list[RawImage]:
     if extent.cut:
         notes += ("the text ends within a line (a copy that was stopped?): that pixel is 0",)
     if extent.missing:
-        notes += (f"{extent.missing:,} of {area:,} pixels are not in the text, all at its end: they are 0",)
+        notes += (
+            (
+                f"{extent.missing:,} of {area:,} pixels are not in the text, all at its end: they"
+                " are 0"
+            ),
+        )
     if extent.repeated:
-        notes += (f"{extent.repeated:,} lines are about a pixel that another line is about, too: the last one counts",)
+        notes += (
+            (
+                f"{extent.repeated:,} lines are about a pixel that another line is about, too: the"
+                " last one counts"
+            ),
+        )
     image = TxtImage(path, (len(names), extent.height, extent.width), extent.lines)
     return [RawImage(image, names, "IMC .txt", (path,), _MICRON, notes=notes)]
 
@@ -156,17 +182,23 @@ def _names(header: bytes, path: Path) -> tuple[str | None, ...]:
 
 
 def _extent(file: Any, path: Path, columns: int) -> _Extent:
-    """Look at X and Y of all lines, without parsing the rest. A last line that is not whole does not count."""
+    """Look at X and Y of all lines, without parsing the rest.
+
+    A last line that is not whole does not count.
+    """
     xs, ys = array("d"), array("d")
     cut, before = False, b""
     for number, line in enumerate(_lines(file), 2):
         if cut:
             raise ReadError(
-                f"{path}: line {number - 1} is not whole, and more lines follow.", fix="export or copy the file again"
+                f"{path}: line {number - 1} is not whole, and more lines follow.",
+                fix="export or copy the file again",
             )
         if not line.strip():
             continue
-        if line.count(b"\t") != columns - 1 or (not line.endswith((b"\n", b"\r")) and _decimals(line) < _decimals(before)):
+        if line.count(b"\t") != columns - 1 or (
+            not line.endswith((b"\n", b"\r")) and _decimals(line) < _decimals(before)
+        ):
             cut = True
             continue
         x, y = line.split(b"\t", 5)[3:5]
@@ -174,7 +206,9 @@ def _extent(file: Any, path: Path, columns: int) -> _Extent:
             xs.append(float(x))
             ys.append(float(y))
         except ValueError as error:
-            raise ReadError(f"{path}: X or Y is no number in line {number}.", got=in_words(error)) from None
+            raise ReadError(
+                f"{path}: X or Y is no number in line {number}.", got=in_words(error)
+            ) from None
         before = line
     return _measured(np.frombuffer(xs), np.frombuffer(ys), path, cut=cut)
 
@@ -192,12 +226,21 @@ def _measured(x: Array, y: Array, path: Path, *, cut: bool) -> _Extent:
         )
     width, height = int(x.max()) + 1, int(y.max()) + 1
     present = np.unique(y.astype(np.int64) * width + x.astype(np.int64))
-    if lost := int(present[-1]) + 1 - len(present):  # not a run that was stopped, which lacks the last pixels only
+    if (
+        lost := int(present[-1]) + 1 - len(present)
+    ):  # not a run that was stopped, which lacks the last pixels only
         first = int(np.argmax(present != np.arange(len(present))))
         raise ReadError(
-            f"{path}: {lost:,} pixel{'s' * (lost > 1)} before the last one {'are' if lost > 1 else 'is'} not in the text.",
-            expected=f"a line for each of the {int(present[-1]) + 1:,} pixels up to X {int(present[-1]) % width}, Y {height - 1}",
-            got=f"{len(present):,} pixels; the first that is missing: X {first % width}, Y {first // width}",
+            f"{path}: {lost:,} pixel{'s' * (lost > 1)} before the last one"
+            f" {'are' if lost > 1 else 'is'} not in the text.",
+            expected=(
+                f"a line for each of the {int(present[-1]) + 1:,} pixels up to X"
+                f" {int(present[-1]) % width}, Y {height - 1}"
+            ),
+            got=(
+                f"{len(present):,} pixels; the first that is missing: X {first % width}, Y"
+                f" {first // width}"
+            ),
             fix="export the .txt again from the .mcd",
         )
     different = len(present)

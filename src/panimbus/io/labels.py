@@ -1,4 +1,7 @@
-"""Label images: TIFF of any integer type, inForm's maps, QuPath's RGB, GeoJSON, PNG, NumPy arrays, OME-Zarr."""
+"""Label images.
+
+TIFF of any integer type, inForm's maps, QuPath's RGB, GeoJSON, PNG, NumPy arrays, OME-Zarr.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,27 @@ from panimbus.io.omezarr import read_zarr_labels
 from panimbus.io.page_text import text_of
 from panimbus.io.place import Place, Url
 from panimbus.io.spatialdata import label_elements
-from panimbus.io.tiff import TiffImage, TiffPlane, is_colour, is_reduced, opened, pages_of, planes_of
+from panimbus.io.tiff import (
+    TiffImage,
+    TiffPlane,
+    is_colour,
+    is_reduced,
+    opened,
+    pages_of,
+    planes_of,
+)
 from panimbus.io.xmltext import parse
 from panimbus.io.zarr_planes import is_zarr
 
 SUPPORTED = (
-    "TIFF of integers; inForm binary_seg_maps.tif; QuPath's RGB label TIFF; GeoJSON polygons; PNG; NumPy .npy; OME-Zarr labels, "
-    "on disk or at an address; SpatialData"
+    "TIFF of integers; inForm binary_seg_maps.tif; QuPath's RGB label TIFF; GeoJSON polygons; PNG;"
+    " NumPy .npy; OME-Zarr labels, on disk or at an address; SpatialData"
 )
 _LOSSY = {6, 7, 33007, 34892}  # kinds of JPEG
-_CONVERT = "write it as a TIFF of integers, e.g. in Python: tifffile.imwrite('labels.tif', ids.astype('uint32'))"
+_CONVERT = (
+    "write it as a TIFF of integers, e.g. in Python: tifffile.imwrite('labels.tif',"
+    " ids.astype('uint32'))"
+)
 _OTHERS = {
     b"npz": (
         "an archive of NumPy arrays (.npz)",
@@ -40,9 +54,15 @@ _OTHERS = {
     ),
     b"\x89HDF": ("HDF5 (.h5, .mat)", _CONVERT),
     b"MATLAB": ("a MATLAB file", _CONVERT),
-    b"Iout": ("a region of ImageJ", "export the cells of the ROI Manager as a label image or as GeoJSON"),
+    b"Iout": (
+        "a region of ImageJ",
+        "export the cells of the ROI Manager as a label image or as GeoJSON",
+    ),
     b"\x1f\x8b": ("a gzip archive", "unpack it first (gunzip)"),
-    b"\xff\xd8\xff": ("a JPEG, whose lossy compression destroys ids", "export the label image as TIFF or PNG"),
+    b"\xff\xd8\xff": (
+        "a JPEG, whose lossy compression destroys ids",
+        "export the label image as TIFF or PNG",
+    ),
 }
 _STRIP_PIXELS = 1 << 24
 _LARGEST = 1 << 31  # pixels of an image that is decoded whole
@@ -102,8 +122,9 @@ class RgbLabels(FlatLabels):
 class InformLabels(FlatLabels):
     """inForm's nucleus, cytoplasm and membrane maps as one label image of whole cells.
 
-    Nucleus and cytoplasm carry ids; the membrane map is an outline without ids (or with): a pixel of it that belongs to
-    no nucleus or cytoplasm joins the neighbouring cell. Where maps overlap the nucleus counts.
+    Nucleus and cytoplasm carry ids; the membrane map is an outline without ids (or with): a pixel
+    of it that belongs to no nucleus or cytoplasm joins the neighbouring cell. Where maps overlap
+    the nucleus counts.
     """
 
     _HALO = 2
@@ -126,7 +147,10 @@ class InformLabels(FlatLabels):
 
 
 def _grow_into(labels: Array, free: Array) -> Array:
-    """Give each ``free`` pixel the id of a neighbour: above, left, right, below, then the diagonals; else leave it."""
+    """Give each ``free`` pixel the id of a neighbour.
+
+    Above, left, right, below, then the diagonals; else leave it.
+    """
     padded = np.pad(labels, 1)
     out = labels.copy()
     height, width = labels.shape
@@ -137,7 +161,10 @@ def _grow_into(labels: Array, free: Array) -> Array:
 
 
 def label_places(path: Place) -> list[Place]:
-    """Every label image at a path: a file, those in a folder, a Zarr store, the label elements of a SpatialData store."""
+    """Every label image at a path.
+
+    A file, those in a folder, a Zarr store, the label elements of a SpatialData store.
+    """
     if is_zarr(path):
         elements = label_elements(path)
         return [path] if elements is None else elements
@@ -147,15 +174,24 @@ def label_places(path: Place) -> list[Place]:
 
 
 def _label_files(folder: Path) -> list[Path]:
-    """Label images in a folder: a ``_nuclear`` file beside a ``_whole_cell`` one, and inForm's images, are left out."""
+    """Label images in a folder.
+
+    A ``_nuclear`` file beside a ``_whole_cell`` one, and inForm's images, are left out.
+    """
     inside = names.children(folder)
     found = [p for p in inside if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
-    found = found or [p for p in inside if p.is_file() and p.name.lower().endswith((".png", ".npy"))]
+    found = found or [
+        p for p in inside if p.is_file() and p.name.lower().endswith((".png", ".npy"))
+    ]
     maps = [p for p in found if p.stem.endswith("_binary_seg_maps")]
     if maps:
         return maps
     whole = {names.match_key(names.stem(p)) for p in found if names.stem(p).endswith("_whole_cell")}
-    return [p for p in found if not (names.stem(p).endswith("_nuclear") and names.match_key(names.stem(p)) in whole)]
+    return [
+        p
+        for p in found
+        if not (names.stem(p).endswith("_nuclear") and names.match_key(names.stem(p)) in whole)
+    ]
 
 
 def _is_label_name(path: Path) -> bool:
@@ -165,13 +201,23 @@ def _is_label_name(path: Path) -> bool:
 def _beside(path: Path) -> tuple[str, ...]:
     """A note where another label image of the same cells was passed over."""
     for ours, other in (("_whole_cell", "_nuclear"), ("_binary_seg_maps", "_component_data")):
-        if names.stem(path).endswith(ours) and (path.with_name(path.name.replace(ours, other))).is_file():
-            return (f"the label image is {path.name}; {path.name.replace(ours, other)} beside it is not used",)
+        if (
+            names.stem(path).endswith(ours)
+            and (path.with_name(path.name.replace(ours, other))).is_file()
+        ):
+            return (
+                (
+                    f"the label image is {path.name}; {path.name.replace(ours, other)} beside it is"
+                    " not used"
+                ),
+            )
     return ()
 
 
 def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
-    """Open a label image; only metadata is read, but for PNG and for the first pixels of RGB (all of them if it is grey).
+    """Open a label image.
+
+    Only metadata is read, but for PNG and for the first pixels of RGB (all of them if it is grey).
 
     Parameters
     ----------
@@ -189,15 +235,23 @@ def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
     if head[:2] in (b"II", b"MM"):
         with opened(path) as tif:
             pages = pages_of(tif, path)
-            file = _label_tiff(path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size)
-        return replace(file, notes=file.notes + file.labels.notes) if isinstance(file.labels, FlatLabels) else file
+            file = _label_tiff(
+                path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size
+            )
+        return (
+            replace(file, notes=file.notes + file.labels.notes)
+            if isinstance(file.labels, FlatLabels)
+            else file
+        )
     if head == b"\x89PNG\r\n\x1a\n":
         return _flat(path, _png(path), "PNG")
     if head[:6] == b"\x93NUMPY":
         return _flat(path, _npy(path), "NumPy")
     if path.suffix.lower() == ".npz":
         head = b"npz"
-    kind, fix = next((what for magic, what in _OTHERS.items() if head.startswith(magic)), ("", None))
+    kind, fix = next(
+        (what for magic, what in _OTHERS.items() if head.startswith(magic)), ("", None)
+    )
     raise ReadError(
         f"{path}: not a label image of a kind that is read here.",
         expected=SUPPORTED,
@@ -214,7 +268,9 @@ def _png(path: Path) -> Array:
         header = file.read(24)
         height, width = (int.from_bytes(header[k : k + 4], "big") for k in (20, 16))
         if not 0 < height * width <= _LARGEST:
-            raise ReadError(f"{path}: the size of this PNG cannot be.", got=f"{height} x {width} pixels")
+            raise ReadError(
+                f"{path}: the size of this PNG cannot be.", got=f"{height} x {width} pixels"
+            )
         return np.asarray(imagecodecs.png_decode(header + file.read()))
 
 
@@ -228,7 +284,10 @@ def _npy(path: Path) -> Array:
         raise ReadError(
             f"{path}: this is a pickled object, which is not opened: pickles can run code.",
             expected="a plain array of ids",
-            fix="save the masks, e.g. Cellpose's: np.save('labels.npy', np.load(path, allow_pickle=True).item()['masks'])",
+            fix=(
+                "save the masks, e.g. Cellpose's: np.save('labels.npy', np.load(path,"
+                " allow_pickle=True).item()['masks'])"
+            ),
         ) from None
 
 
@@ -257,7 +316,10 @@ _PACKED = "labels are read from 24-bit RGB as QuPath packs them"
 
 
 def _is_grey(read: Callable[[int, int], Sequence[Array]], height: int, width: int) -> bool:
-    """Whether three samples are equal everywhere; of other images only as much is read as it takes to see it."""
+    """Whether three samples are equal everywhere.
+
+    Of other images only as much is read as it takes to see it.
+    """
     rows = max(1, (_STRIP_PIXELS >> 2) // max(width, 1))
     for y in range(0, height, rows):
         red, green, blue = read(y, min(y + rows, height))
@@ -277,7 +339,11 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
                 fix="export the segmentation maps of nucleus, cytoplasm and membrane",
             )
         planes = [planes_of(maps[kind], path, size)[0] for kind in order]
-        return LabelFile(InformLabels(planes), "inForm segmentation maps", (f"cells are made of inForm's {listed(order)} maps",))
+        return LabelFile(
+            InformLabels(planes),
+            "inForm segmentation maps",
+            (f"cells are made of inForm's {listed(order)} maps",),
+        )
     if len(pages) > 1:
         raise InputError(
             f"{path}: the label image has several planes.",
@@ -349,5 +415,8 @@ def validate_labels(labels: ArrayLike, fov_id: str) -> None:
             f"FOV {fov_id!r}: the label image has negative ids.",
             expected="ids from 1, 0 = background",
             got=f"{count} pixels below 0 (lowest {lowest}, first at y={where[0]}, x={where[1]})",
-            fix="save it with an unsigned type that is wide enough (uint32): ids above 32,767 wrap in int16",
+            fix=(
+                "save it with an unsigned type that is wide enough (uint32): ids above 32,767 wrap"
+                " in int16"
+            ),
         )

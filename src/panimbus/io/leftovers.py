@@ -1,4 +1,7 @@
-"""What a killed run leaves: its temporary files and folders, known by their names, and removed by the next run there."""
+"""What a killed run leaves.
+
+Its temporary files and folders, known by their names, and removed by the next run there.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,12 @@ _in_use: set[str] = set()
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name beside ``path``, taken by nobody, that says which process on which computer uses it; see `released`."""
-    room = path.with_name(f".{path.name[:150]}.panimbus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
+    """A hidden name beside ``path``, taken by nobody, that says which process on which computer
+    uses it; see `released`.
+    """
+    room = path.with_name(
+        f".{path.name[:150]}.panimbus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    )
     _in_use.add(room.name)
     return room
 
@@ -32,7 +39,9 @@ def released(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove what processes that ended left below a folder; nothing of a live process, and nothing under a name not ours.
+    """Remove what processes that ended left below a folder.
+
+    Nothing of a live process, and nothing under a name not ours.
 
     Parameters
     ----------
@@ -89,7 +98,10 @@ def _remove(path: Path) -> None:
 
 @cache
 def _host() -> str:
-    """A hash of the computer, and on Linux of the container: process numbers mean something within one only."""
+    """A hash of the computer, and on Linux of the container.
+
+    Process numbers mean something within one only.
+    """
     space = ""
     with suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())

@@ -1,4 +1,7 @@
-"""Write a project that Mantis Viewer opens: label images, channels, populations and features of cells."""
+"""Write a project that Mantis Viewer opens.
+
+Label images, channels, populations and features of cells.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,15 @@ _LONGEST = 200  # bytes of a name, with room for an ending
 logger = logging.getLogger(__name__)
 
 
-def write_mantis(out: Path, segmented: Sequence[Segmented], populations: pd.DataFrame, features: pd.DataFrame) -> None:
+def write_mantis(
+    out: Path, segmented: Sequence[Segmented], populations: pd.DataFrame, features: pd.DataFrame
+) -> None:
     """Write a project folder ("New Project" in Mantis Viewer).
 
-    ``<fov>/cell_segmentation.tiff`` and, where there are images, ``<fov>/markers/<channel>.tiff``; ``populations.csv`` (no
-    header) and ``segment_features.csv``. The folders have the FOVs' own names, because the tables refer to them. TIFFs are plain
-    strips, which every version reads, and have no description: Mantis Viewer looks for a marker's name there before it takes the
-    file's.
+    ``<fov>/cell_segmentation.tiff`` and, where there are images, ``<fov>/markers/<channel>.tiff``;
+    ``populations.csv`` (no header) and ``segment_features.csv``. The folders have the FOVs' own
+    names, because the tables refer to them. TIFFs are plain strips, which every version reads, and
+    have no description: Mantis Viewer looks for a marker's name there before it takes the file's.
 
     Parameters
     ----------
@@ -47,7 +52,11 @@ def write_mantis(out: Path, segmented: Sequence[Segmented], populations: pd.Data
         project.mkdir()
         for one in segmented:
             if not _is_folder_name(one.fov_id):
-                logger.warning("FOV %r has a name that cannot be a folder's: it is left out of the Mantis project", one.fov_id)
+                logger.warning(
+                    "FOV %r has a name that cannot be a folder's: it is left out of the Mantis"
+                    " project",
+                    one.fov_id,
+                )
                 continue
             folder = project / one.fov_id
             folder.mkdir()
@@ -68,21 +77,43 @@ def _write_labels(path: Path, labels: Array, fov_id: str) -> None:
     largest = int(labels.max(initial=0))
     if largest >= 2**32:
         raise InputError(
-            f"FOV {fov_id!r}: cell ids above {2**32 - 1} do not fit a Mantis project.", got=str(largest), fix="leave out --mantis"
+            f"FOV {fov_id!r}: cell ids above {2**32 - 1} do not fit a Mantis project.",
+            got=str(largest),
+            fix="leave out --mantis",
         )
-    tifffile.imwrite(path, labels.astype(np.uint16 if largest < 2**16 else np.uint32), photometric="minisblack", metadata=None)
+    tifffile.imwrite(
+        path,
+        labels.astype(np.uint16 if largest < 2**16 else np.uint32),
+        photometric="minisblack",
+        metadata=None,
+    )
 
 
 def _is_folder_name(name: str) -> bool:
-    return Path(name).name == name and name not in ("", ".", "..") and len(name.encode(errors="replace")) <= _LONGEST
+    return (
+        Path(name).name == name
+        and name not in ("", ".", "..")
+        and len(name.encode(errors="replace")) <= _LONGEST
+    )
 
 
 def _file_names(channels: Sequence[str]) -> list[str]:
-    """Mantis Viewer shows these as the markers' names: as they are, as far as a file can be called so; one a channel."""
-    files = ["".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name) for name in channels]
-    files = [f if len(f.encode(errors="replace")) <= _LONGEST else f[: _LONGEST // 4] for f in files]
+    """Mantis Viewer shows these as the markers' names.
+
+    As they are, as far as a file can be called so; one a channel.
+    """
+    files = [
+        "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name) for name in channels
+    ]
+    files = [
+        f if len(f.encode(errors="replace")) <= _LONGEST else f[: _LONGEST // 4] for f in files
+    ]
     count = Counter(file.casefold() for file in files)
     return [
-        file if count[file.casefold()] == 1 and file.strip(".") else f"{file}-{fingerprint(name, 3)}"
+        (
+            file
+            if count[file.casefold()] == 1 and file.strip(".")
+            else f"{file}-{fingerprint(name, 3)}"
+        )
         for name, file in zip(channels, files, strict=True)
     ]

@@ -9,13 +9,15 @@ from panimbus.io.names import MATCH_RULE, match_key, stem
 from panimbus.io.place import Place
 
 PAIRS_FIX = (
-    "let `panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv` propose the pairs, correct the file, and pass "
-    "--pairs pairs.csv (Python: pairs=, or labels={fov_id: path})"
+    "let `panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv` propose the pairs,"
+    " correct the file, and pass --pairs pairs.csv (Python: pairs=, or labels={fov_id: path})"
 )
 
 
 def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> dict[str, Place]:
-    """Pair FOVs and label files whose names are equal once known suffixes are dropped; in another case if nothing else fits.
+    """Pair FOVs and label files whose names are equal once known suffixes are dropped.
+
+    In another case if nothing else fits.
 
     Parameters
     ----------
@@ -55,8 +57,8 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
     spare = [p.name for key, paths in labels.items() if key not in fovs for p in paths]
     if lonely or (spare and not subset):
         raise MatchError(
-            f"images and label images do not pair up: {len(lonely)} of {len(fov_ids)} FOVs have no label image, "
-            f"{len(spare)} of {len(files)} label images have no FOV.",
+            f"images and label images do not pair up: {len(lonely)} of {len(fov_ids)} FOVs have no"
+            f" label image, {len(spare)} of {len(files)} label images have no FOV.",
             expected=f"a label image for each FOV and a FOV for each label image; {MATCH_RULE}",
             got=f"FOVs without: {listed(lonely)}; label images without: {listed(spare)}",
             fix=_fix(lonely, spare, len(fov_ids)),
@@ -64,8 +66,12 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
     return {fov: labels[key][0] for key, group in fovs.items() for fov in group}
 
 
-def _in_the_fovs_case(fovs: Mapping[str, object], labels: Mapping[str, list[Place]]) -> dict[str, list[Place]]:
-    """Label files by key, a key that no FOV has replaced by that of the one FOV which differs from it in case alone."""
+def _in_the_fovs_case(
+    fovs: Mapping[str, object], labels: Mapping[str, list[Place]]
+) -> dict[str, list[Place]]:
+    """Label files by key, a key that no FOV has replaced by that of the one FOV which differs from
+    it in case alone.
+    """
     lonely: dict[str, list[str]] = {}
     for key in fovs:
         if key not in labels:
@@ -82,7 +88,10 @@ def _in_the_fovs_case(fovs: Mapping[str, object], labels: Mapping[str, list[Plac
 def _fix(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
     """What to do, with the pairs that look meant: one name begins with the other, at a break."""
     if not lonely:
-        return "pass the files to score instead of their folder (Python: as a list) if label images of others may stay"
+        return (
+            "pass the files to score instead of their folder (Python: as a list) if label images of"
+            " others may stay"
+        )
     if not spare and len(lonely) < total:
         return "pass only the images that have labels, or add the missing label images"
     pairs = [(fov, name) for fov in lonely for name in spare if _begins(fov, match_key(stem(name)))]
@@ -92,7 +101,11 @@ def _fix(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
 
 def _begins(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
-    return len(short) > 0 and long.startswith(short) and not long[len(short) : len(short) + 1].isalnum()
+    return (
+        len(short) > 0
+        and long.startswith(short)
+        and not long[len(short) : len(short) + 1].isalnum()
+    )
 
 
 def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Place]) -> dict[str, Place]:

@@ -1,4 +1,7 @@
-"""Names of files that a server or an archive gives: each must lie inside the folder, on any system, and beside the others."""
+"""Names of files that a server or an archive gives.
+
+Each must lie inside the folder, on any system, and beside the others.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,11 @@ def name_problem(name: str) -> str | None:
     """
     if not name or name.endswith("/"):
         return "it is empty"
-    if name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
+    if (
+        name.startswith("/")
+        or "\\" in name
+        or any(part in ("", ".", "..") for part in name.split("/"))
+    ):
         return "it leads out of the folder"
     if ":" in name:
         return "it has a colon"  # a drive, or a second stream of a file, on Windows
@@ -35,12 +42,18 @@ def name_problem(name: str) -> str | None:
 
 
 def folded(name: str) -> str:
-    """What two names share that are one file on some systems: case and Unicode composition do not count."""
+    """What two names share that are one file on some systems.
+
+    Case and Unicode composition do not count.
+    """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def clash(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that cannot lie beside each other: the same but for case, or a file where another needs a folder."""
+    """Two names that cannot lie beside each other.
+
+    The same but for case, or a file where another needs a folder.
+    """
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in names:

@@ -1,4 +1,7 @@
-"""Names of files: what is junk, what a file is called without its endings, natural order, unique ids."""
+"""Names of files.
+
+What is junk, what a file is called without its endings, natural order, unique ids.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,29 @@ from panimbus.io.place import Place, Url, folder_name
 
 _ENDINGS = (
     ".companion.ome", ".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".ome.zarr",
-    ".tiff", ".tif", ".tf8", ".btf", ".qptiff", ".zarr", ".mcd", ".txt", ".geojson", ".json", ".ome", ".png", ".npy",
+    ".tiff", ".tif", ".tf8", ".btf", ".qptiff", ".zarr", ".mcd", ".txt", ".geojson", ".json",
+    ".ome", ".png", ".npy",
 )  # fmt: skip
 _IMAGE_TAILS = ("_component_data",)
 _LABEL_TAILS = (
-    "_whole_cell", "_nuclear", "_mask", "_masks", "_labels", "_label", "_segmentation", "_feature_0", "_binary_seg_maps",
-    "_component_data", "_cp_masks", "_seg", ".ome",
+    "_whole_cell", "_nuclear", "_mask", "_masks", "_labels", "_label", "_segmentation",
+    "_feature_0", "_binary_seg_maps", "_component_data", "_cp_masks", "_seg", ".ome",
 )  # fmt: skip
 _LONGEST = 120  # characters of a file name, with room for a hash and endings below the 255 bytes of most systems
-_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{k}" for port in ("COM", "LPT") for k in range(1, 10))}  # of Windows
+_RESERVED = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{k}" for port in ("COM", "LPT") for k in range(1, 10)),
+}  # of Windows
 TIFF_ENDINGS = (".tif", ".tiff", ".qptiff", ".btf", ".tf8", ".tf2")
-MATCH_RULE = "names are equal after dropping file endings and " + ", ".join(t for t in _LABEL_TAILS if t.startswith("_"))
+MATCH_RULE = "names are equal after dropping file endings and " + ", ".join(
+    t for t in _LABEL_TAILS if t.startswith("_")
+)
 _LABEL_NAME = re.compile(
-    r"(?:^|.*[\W_])(?:whole_?cell|(?:cell|nuclei|nuclear|nucleus|cp|seg|segmentation|label)?[ _-]?masks?|labels?|segmentations?"
+    r"(?:^|.*[\W_])(?:whole_?cell|(?:cell|nuclei|nuclear|nucleus|cp|seg|segmentation|label)?["
+    r" _-]?masks?|labels?|segmentations?"
     r"|(?:cell|label)[ _-]?(?:ids?|labels?|image|map)|binary_seg_maps|feature_[01])",
     re.IGNORECASE,
 )
@@ -37,7 +50,22 @@ _MAYBE_LABEL_NAME = re.compile(
     r"|instances?(?:_?map)?|watershed|cytoplasm|(?:mesmer|cellpose|stardist|deepcell|ilastik)(?:_?(?:output|objects?|nuclei|cells?))?)",
     re.IGNORECASE,
 )
-_NO_DATA = (".txt", ".csv", ".tsv", ".log", ".md", ".py", ".sh", ".html", ".pdf", ".png", ".jpg", ".xlsx", ".h5ad", ".toml")
+_NO_DATA = (
+    ".txt",
+    ".csv",
+    ".tsv",
+    ".log",
+    ".md",
+    ".py",
+    ".sh",
+    ".html",
+    ".pdf",
+    ".png",
+    ".jpg",
+    ".xlsx",
+    ".h5ad",
+    ".toml",
+)
 
 
 def natural(name: str | Path) -> tuple[tuple[int, int, str], ...]:
@@ -74,9 +102,12 @@ def stem(path: Place | str) -> str:
 
 
 def match_key(name: str) -> str:
-    """What a FOV's id and its label file's stem have in common: the known suffixes dropped, in any case, nothing else.
+    """What a FOV's id and its label file's stem have in common.
 
-    A name is compared as it looks: that of a file from a Mac (letters and accents apart, NFD) is that of any other (NFC).
+    The known suffixes dropped, in any case, nothing else.
+
+    A name is compared as it looks: that of a file from a Mac (letters and accents apart, NFD) is
+    that of any other (NFC).
 
     Examples
     --------
@@ -111,7 +142,10 @@ def may_be_label_name(name: str) -> bool:
 
 def is_hidden(path: Path) -> bool:
     """Whether a file is a system's or an editor's, never data."""
-    return path.name.startswith((".", "~", "__")) or path.name.lower() in {"thumbs.db", "desktop.ini"}
+    return path.name.startswith((".", "~", "__")) or path.name.lower() in {
+        "thumbs.db",
+        "desktop.ini",
+    }
 
 
 def is_tiff_name(path: Path) -> bool:
@@ -125,8 +159,9 @@ def children(folder: Path) -> list[Path]:
     Raises
     ------
     ReadError
-        If a link leads out of the folder to what is not there, or something is neither a file nor a folder: it would be
-        missing without a word. A link to a name of the same folder that is not there is an alias that nothing is behind.
+        If a link leads out of the folder to what is not there, or something is neither a file nor a
+        folder: it would be missing without a word. A link to a name of the same folder that is not
+        there is an alias that nothing is behind.
     """
     out = sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural)
     for path in out:
@@ -136,7 +171,10 @@ def children(folder: Path) -> list[Path]:
 
 
 def check_kind(path: Path) -> None:
-    """Refuse a link to what is not there, and what is neither a file nor a folder: to read it may never end."""
+    """Refuse a link to what is not there, and what is neither a file nor a folder.
+
+    To read it may never end.
+    """
     if path.is_file() or path.is_dir() or path.suffix.lower() in _NO_DATA:
         return
     if path.is_symlink() and not path.exists():
@@ -145,7 +183,9 @@ def check_kind(path: Path) -> None:
             fix="mount or copy what it leads to, or remove the link if that file is not wanted",
         )
     if path.exists():
-        raise ReadError(f"{path}: this is neither a file nor a folder (a pipe, a socket or a device).")
+        raise ReadError(
+            f"{path}: this is neither a file nor a folder (a pipe, a socket or a device)."
+        )
 
 
 def dead_alias(path: Path) -> bool:
@@ -158,12 +198,21 @@ def dead_alias(path: Path) -> bool:
 
 def alias_notes(folder: Path) -> tuple[str, ...]:
     """A sentence on the dead aliases among a folder's TIFFs."""
-    dead = [f"{p.name} -> {p.readlink()}" for p in children(folder) if is_tiff_name(p) and dead_alias(p)]
-    return (f"links to files that are not in the folder are left out: {', '.join(dead)}",) if dead else ()
+    dead = [
+        f"{p.name} -> {p.readlink()}" for p in children(folder) if is_tiff_name(p) and dead_alias(p)
+    ]
+    return (
+        (f"links to files that are not in the folder are left out: {', '.join(dead)}",)
+        if dead
+        else ()
+    )
 
 
 def unique_ids(stems: Sequence[str], paths: Sequence[Place]) -> list[str]:
-    """FOV ids from names: where two are equal, the name of the folder above goes in front, then a number behind."""
+    """FOV ids from names.
+
+    Where two are equal, the name of the folder above goes in front, then a number behind.
+    """
     ids = list(stems)
     for repeated in _repeated(ids):
         for i in (i for i, name in enumerate(ids) if name == repeated):
@@ -202,7 +251,8 @@ def safe_name(name: str) -> str:
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """Name -> `safe_name`, made longer by a hash where two would be the same file (on some systems capitals do not count).
+    """Name -> `safe_name`, made longer by a hash where two would be the same file (on some systems
+    capitals do not count).
 
     A name's file depends on the names it would collide with, not on their order.
 

@@ -1,4 +1,7 @@
-"""The metadata of OME-Zarr and of SpatialData: validated, then axes, pixel sizes and coordinate systems."""
+"""The metadata of OME-Zarr and of SpatialData.
+
+Validated, then axes, pixel sizes and coordinate systems.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class _Multiscales(BaseModel):
 
 
 class _Channel(BaseModel):
-    label: Annotated[str | None, BeforeValidator(lambda given: str(given) if isinstance(given, (int, float)) else given)] = None
+    label: Annotated[
+        str | None,
+        BeforeValidator(lambda given: str(given) if isinstance(given, (int, float)) else given),
+    ] = None
 
 
 class _Omero(BaseModel):
@@ -88,7 +94,12 @@ def channel_names(meta: dict[str, Any]) -> tuple[tuple[str | None, ...], tuple[s
 
 def label_names(meta: dict[str, Any], where: object) -> list[str]:
     """The label images that a ``labels`` group lists."""
-    return validated(_LabelList, meta, f"{where}: the list of label images is not as the format has it.", kind=ReadError).labels
+    return validated(
+        _LabelList,
+        meta,
+        f"{where}: the list of label images is not as the format has it.",
+        kind=ReadError,
+    ).labels
 
 
 _NO_LENGTH = (None, "", "unit", "pixel", "pixels", "px")
@@ -103,7 +114,8 @@ class Frame:
     name
         The coordinate system.
     matrix : (3, 3) or None
-        Maps (y, x, 1) from pixels; None where the transformation is of a kind that is not understood here.
+        Maps (y, x, 1) from pixels; None where the transformation is of a kind that is not
+        understood here.
     unit
         Unit of the system's x axis, None where it names no length.
     """
@@ -113,23 +125,34 @@ class Frame:
     unit: str | None
 
     def same(self, other: Frame) -> bool:
-        """Whether two elements lie on each other, pixel by pixel (as far as the transformations are understood)."""
+        """Whether two elements lie on each other, pixel by pixel (as far as the transformations are
+        understood).
+        """
         if self.name != other.name or self.matrix is None or other.matrix is None:
             return self.name == other.name
         return bool(np.allclose(self.matrix, other.matrix, rtol=1e-6, atol=1e-9))
 
 
 def frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ...]:
-    """The coordinate systems that a multiscale image of SpatialData is mapped to; none in plain OME-Zarr."""
+    """The coordinate systems that a multiscale image of SpatialData is mapped to.
+
+    None in plain OME-Zarr.
+    """
     found = []
     for step in scale.coordinateTransformations:
         out = step.get("output")
         if not isinstance(out, dict):
             continue
         outer = out.get("axes")
-        units = {str(a.get("name")).lower(): a.get("unit") for a in outer or () if isinstance(a, dict)}
+        units = {
+            str(a.get("name")).lower(): a.get("unit") for a in outer or () if isinstance(a, dict)
+        }
         unit = units.get("x")
-        found.append(Frame(str(out.get("name")), _affine(step, axes), None if unit in _NO_LENGTH else str(unit)))
+        found.append(
+            Frame(
+                str(out.get("name")), _affine(step, axes), None if unit in _NO_LENGTH else str(unit)
+            )
+        )
     return tuple(found)
 
 
@@ -141,12 +164,16 @@ def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tup
             continue
         numbers = _numbers(step.get("scale"))
         if numbers is None or len(numbers) != len(axes):
-            return PixelSize(), ("the pixel size in the file is not as the format has it, and not used",)
+            return PixelSize(), (
+                "the pixel size in the file is not as the format has it, and not used",
+            )
         factor = [a * b for a, b in zip(factor, numbers, strict=True)]
         known = True
     x, y = (factor[axes.index(axis)] for axis in "xy")
     if not (0 < x < math.inf and 0 < y < math.inf):
-        return PixelSize(), (f"the pixel size in the file is no size ({x:g} x {y:g}), and not used",)
+        return PixelSize(), (
+            f"the pixel size in the file is no size ({x:g} x {y:g}), and not used",
+        )
     mapped = frames(scale, axes)
     if mapped:
         return _mapped_size(mapped, x, y)
@@ -154,7 +181,10 @@ def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tup
     if not known or (not units.get("x") and x == y == 1.0):
         return PixelSize(), ()
     notes = () if units.get("x") else ("the pixel size has no unit; micrometres are assumed",)
-    return PixelSize(microns(x, units.get("x")), microns(y, units.get("y") or units.get("x"))), notes
+    return (
+        PixelSize(microns(x, units.get("x")), microns(y, units.get("y") or units.get("x"))),
+        notes,
+    )
 
 
 def _numbers(given: Any) -> list[float] | None:
@@ -166,23 +196,38 @@ def _numbers(given: Any) -> list[float] | None:
 
 
 def _mapped_size(mapped: Sequence[Frame], x: float, y: float) -> tuple[PixelSize, tuple[str, ...]]:
-    """From the first coordinate system with a unit of length; without a unit a scale may be anything, and is only noted."""
+    """From the first coordinate system with a unit of length.
+
+    Without a unit a scale may be anything, and is only noted.
+    """
     notes: tuple[str, ...] = ()
     for frame in sorted(mapped, key=lambda f: f.unit is None):
         if frame.matrix is None or not np.isfinite(frame.matrix).all():
             continue
-        tall, wide = y * float(np.hypot(*frame.matrix[:2, 0])), x * float(np.hypot(*frame.matrix[:2, 1]))
+        tall, wide = (
+            y * float(np.hypot(*frame.matrix[:2, 0])),
+            x * float(np.hypot(*frame.matrix[:2, 1])),
+        )
         if frame.unit is not None:
             return PixelSize(microns(wide, frame.unit), microns(tall, frame.unit)), notes
         if not np.allclose([tall, wide], 1.0):
-            notes += (f"a pixel is {wide:g} wide in the coordinate system {frame.name!r}, without a unit; pass mpp if it is µm",)
+            notes += (
+                (
+                    f"a pixel is {wide:g} wide in the coordinate system {frame.name!r}, without a"
+                    " unit; pass mpp if it is µm"
+                ),
+            )
     return PixelSize(), notes
 
 
 def _affine(step: dict[str, Any], axes: Sequence[str]) -> Array | None:
     """The part of a transformation that moves y and x: (3, 3), or None."""
     try:
-        inner = [str(a["name"]).lower() for a in step["input"]["axes"]] if "input" in step else list(axes)
+        inner = (
+            [str(a["name"]).lower() for a in step["input"]["axes"]]
+            if "input" in step
+            else list(axes)
+        )
         iy, ix = inner.index("y"), inner.index("x")
         out = np.eye(3)
         kind = step["type"]
@@ -191,7 +236,11 @@ def _affine(step: dict[str, Any], axes: Sequence[str]) -> Array | None:
         elif kind == "translation":
             out[0, 2], out[1, 2] = step["translation"][iy], step["translation"][ix]
         elif kind == "affine":
-            outer = [str(a["name"]).lower() for a in step["output"]["axes"]] if "output" in step else inner
+            outer = (
+                [str(a["name"]).lower() for a in step["output"]["axes"]]
+                if "output" in step
+                else inner
+            )
             rows = [step["affine"][outer.index(axis)] for axis in "yx"]
             out[:2] = [[row[iy], row[ix], row[-1]] for row in rows]
         elif kind == "sequence":

@@ -1,4 +1,7 @@
-"""Columns of a table as numbers: decimal commas, words for nothing, and ids of cells that stay exact."""
+"""Columns of a table as numbers.
+
+Decimal commas, words for nothing, and ids of cells that stay exact.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +74,8 @@ def to_numbers(
 ) -> tuple[dict[str, pd.Series[Any]], list[str]]:
     """Read columns of text as numbers.
 
-    A decimal comma is understood where the table has no decimal point; with both, or where a comma may as well part
-    thousands, nothing is guessed.
+    A decimal comma is understood where the table has no decimal point; with both, or where a comma
+    may as well part thousands, nothing is guessed.
 
     Parameters
     ----------
@@ -114,11 +117,16 @@ def to_numbers(
         left = given & value.isna()
         comma = left & text.str.fullmatch(_COMMA.pattern)
         left &= ~comma
-        if name in perhaps and 2 * int((left & ~text.str.fullmatch(_GROUPED.pattern)).sum()) > int(given.sum()):
+        if name in perhaps and 2 * int((left & ~text.str.fullmatch(_GROUPED.pattern)).sum()) > int(
+            given.sum()
+        ):
             texts.append(name)
             continue
         if left.any():
-            wrong.append(f"{lines_of(left, 3)}, {name}: {_values(text[left])} ({int(left.sum()):,} of {len(frame):,})")
+            wrong.append(
+                f"{lines_of(left, 3)}, {name}: {_values(text[left])} ({int(left.sum()):,} of"
+                f" {len(frame):,})"
+            )
         if comma.any():
             commas[name] = text[comma]
         if text[value.notna()].str.contains(".", regex=False).any():
@@ -127,22 +135,34 @@ def to_numbers(
     if wrong:
         raise InputError(
             f"{where}: there is text among the numbers.",
-            expected="numbers such as 0.5 (or 0,5), without separators of thousands; nothing, or NaN, where there is none",
+            expected=(
+                "numbers such as 0.5 (or 0,5), without separators of thousands; nothing, or NaN,"
+                " where there is none"
+            ),
             got="\n             ".join(wrong[:12]),
             fix="correct the values, or take these columns out",
         )
     if commas:
-        points += [n for n, c in out.items() if is_number(frame[n]) and bool((np.isfinite(c) & (c != np.round(c))).any())]
+        points += [
+            n
+            for n, c in out.items()
+            if is_number(frame[n]) and bool((np.isfinite(c) & (c != np.round(c))).any())
+        ]
         _check_commas(commas, points, where)
         for name, text in commas.items():
             value = pd.to_numeric(text.str.replace(",", ".", regex=False)).astype(np.float64)
-            out[name] = out[name].where(~out[name].index.isin(text.index), value.reindex(out[name].index))
+            out[name] = out[name].where(
+                ~out[name].index.isin(text.index), value.reindex(out[name].index)
+            )
     return out, texts
 
 
 def _check_commas(commas: dict[str, pd.Series[Any]], points: list[str], where: object) -> None:
     """Refuse commas that cannot be told from separators of thousands."""
-    fix = "write the numbers without separators of thousands, and all of them with a point or all with a comma"
+    fix = (
+        "write the numbers without separators of thousands, and all of them with a point or all"
+        " with a comma"
+    )
     if points:
         name, text = next(iter(commas.items()))
         raise InputError(
@@ -163,8 +183,12 @@ def _values(column: pd.Series[Any]) -> str:
     return listed([repr(v) for v in dict.fromkeys(column.tolist())], _SHOWN)
 
 
-def cell_ids(column: pd.Series[Any], where: object, *, fix: str | None = None) -> npt.NDArray[np.int64]:
-    """Ids of cells (values of a label image) as int64, exactly: as floats those above 2^53 would be other cells'.
+def cell_ids(
+    column: pd.Series[Any], where: object, *, fix: str | None = None
+) -> npt.NDArray[np.int64]:
+    """Ids of cells (values of a label image) as int64, exactly.
+
+    As floats those above 2^53 would be other cells'.
 
     Parameters
     ----------
@@ -183,10 +207,16 @@ def cell_ids(column: pd.Series[Any], where: object, *, fix: str | None = None) -
     ids, whole = whole_numbers(column)
     if not whole.all():
         wrong = column[~whole]
-        if wrong.astype(str).str.strip().str.fullmatch(_REFORMATTED.pattern).any():  # 1.918 for 1918, 1E+05 for 100000
-            fix = "format the column as whole numbers without separators, or as text, in the spreadsheet, and save it again"
+        if (
+            wrong.astype(str).str.strip().str.fullmatch(_REFORMATTED.pattern).any()
+        ):  # 1.918 for 1918, 1E+05 for 100000
+            fix = (
+                "format the column as whole numbers without separators, or as text, in the"
+                " spreadsheet, and save it again"
+            )
         raise InputError(
-            f"{where}: ids of cells that are no whole number below 2^63, as the values of a label image are.",
+            f"{where}: ids of cells that are no whole number below 2^63, as the values of a label"
+            " image are.",
             got=f"{_values(wrong.astype(str))} in {lines_of((~whole).set_axis(column.index))}",
             fix=fix,
         )
@@ -201,12 +231,19 @@ def whole_numbers(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], pd.Ser
     if given.dtype.kind in "iu":
         ids, whole = given, given <= _LARGEST
     elif given.dtype.kind == "f":  # above 2^53 other numbers were rounded to these
-        ids, whole = given, np.isfinite(given) & (given == np.round(given)) & (np.abs(given) <= 2.0**53)
+        ids, whole = (
+            given,
+            np.isfinite(given) & (given == np.round(given)) & (np.abs(given) <= 2.0**53),
+        )
     else:
         text = column.astype(str).str.strip()
         joined = "".join(text)
-        if joined.isascii() and joined.isdecimal() and text.map(len).between(1, 18).all():  # nearly always
-            return np.array(text.tolist()).astype(np.int64), pd.Series(data=True, index=column.index)
+        if (
+            joined.isascii() and joined.isdecimal() and text.map(len).between(1, 18).all()
+        ):  # nearly always
+            return np.array(text.tolist()).astype(np.int64), pd.Series(
+                data=True, index=column.index
+            )
         thousand = text.str.fullmatch(r"[1-9]\d{0,2}[.,]000")  # 1 or 1000
         if not text.str.fullmatch(r"\d{4,}[.,]000").any():
             text = text.mask(thousand, "?")
@@ -214,4 +251,6 @@ def whole_numbers(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], pd.Ser
         whole = text.str.fullmatch(r"[+-]?[0-9]{1,19}").to_numpy(np.bool_)
         ids = pd.Series(np.where(whole, text, "0")).map(int).to_numpy(object)
         whole &= np.abs(ids) <= _LARGEST
-    return np.where(whole, ids, 0).astype(np.int64), pd.Series(whole, index=column.index, dtype=bool)
+    return np.where(whole, ids, 0).astype(np.int64), pd.Series(
+        whole, index=column.index, dtype=bool
+    )

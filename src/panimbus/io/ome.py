@@ -17,15 +17,19 @@ _AXES = "XYCZT"
 
 # micrometres in one of OME's units of length
 _UNITS = {
-    "m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3, "pm": 1e-6,
-    "\u00c5": 1e-4, "\u212b": 1e-4, "in": 25400.0, "thou": 25.4, "mil": 25.4, "meter": 1e6, "millimeter": 1e3, "centimeter": 1e4,
-    "micrometer": 1.0, "microns": 1.0, "nanometer": 1e-3, "picometer": 1e-6, "angstrom": 1e-4, "inch": 25400.0,
+    "m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0,
+    "nm": 1e-3, "pm": 1e-6, "\u00c5": 1e-4, "\u212b": 1e-4, "in": 25400.0, "thou": 25.4,
+    "mil": 25.4, "meter": 1e6, "millimeter": 1e3, "centimeter": 1e4, "micrometer": 1.0,
+    "microns": 1.0, "nanometer": 1e-3, "picometer": 1e-6, "angstrom": 1e-4, "inch": 25400.0,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TiffData:
-    """One TiffData element: ``count`` planes from page ``ifd`` on are the image's planes from ``first`` on."""
+    """One TiffData element.
+
+    ``count`` planes from page ``ifd`` on are the image's planes from ``first`` on.
+    """
 
     ifd: int | None
     first: int
@@ -72,7 +76,10 @@ class OmeImage:
 
 @dataclass(frozen=True)
 class Ome:
-    """What an OME-XML document says: its own UUID, the file that holds the metadata instead (BinaryOnly), the images."""
+    """What an OME-XML document says.
+
+    Its own UUID, the file that holds the metadata instead (BinaryOnly), the images.
+    """
 
     uuid: str | None
     binary_only: str | None
@@ -83,14 +90,25 @@ class Ome:
         return {d.filename for image in self.images for d in image.tiff_data if d.filename}
 
     def parts(self) -> set[str]:
-        """Names of the other files a TIFF with this document needs: none if all planes are its own, whatever it was called."""
+        """Names of the other files a TIFF with this document needs.
+
+        None if all planes are its own, whatever it was called.
+        """
         if len(self.filenames()) < 2:
             return set()
-        return {d.filename for im in self.images for d in im.tiff_data if d.filename and (d.uuid is None or d.uuid != self.uuid)}
+        return {
+            d.filename
+            for im in self.images
+            for d in im.tiff_data
+            if d.filename and (d.uuid is None or d.uuid != self.uuid)
+        }
 
 
 def microns(value: str | float | None, unit: str | None) -> float | None:
-    """A length in micrometres; None where it is missing, not positive, or in pixels or another unit without a length."""
+    """A length in micrometres.
+
+    None where it is missing, not positive, or in pixels or another unit without a length.
+    """
     try:
         number = float(value) if value is not None else 0.0
     except ValueError:
@@ -100,7 +118,10 @@ def microns(value: str | float | None, unit: str | None) -> float | None:
 
 
 def parse_ome(text: str | bytes, where: object) -> Ome:
-    """Parse an OME-XML document that stands in ``where``; what cannot be used of it is a `ReadError`."""
+    """Parse an OME-XML document that stands in ``where``.
+
+    What cannot be used of it is a `ReadError`.
+    """
     return _document(parse(text, where), where)
 
 
@@ -112,13 +133,17 @@ def read_ome(path: Path) -> Ome:
 def _document(root: Element, where: object) -> Ome:
     binary = inside(root, "BinaryOnly")
     images = tuple(
-        _image(element, pixels[0], where) for element in inside(root, "Image") if (pixels := inside(element, "Pixels"))
+        _image(element, pixels[0], where)
+        for element in inside(root, "Image")
+        if (pixels := inside(element, "Pixels"))
     )
     return Ome(root.get("UUID"), binary[0].get("MetadataFile") if binary else None, images)
 
 
 def _image(element: Element, pixels: Element, where: object) -> OmeImage:
-    x, y, c, z, t = (_number(pixels, f"Size{axis}", where, least=1, default=1) or 1 for axis in _AXES)
+    x, y, c, z, t = (
+        _number(pixels, f"Size{axis}", where, least=1, default=1) or 1 for axis in _AXES
+    )
     sizes = (x, y, c, z, t)
     order = pixels.get("DimensionOrder", _AXES)
     if not order.startswith("XY") or sorted(order) != sorted(_AXES):
@@ -134,14 +159,18 @@ def _image(element: Element, pixels: Element, where: object) -> OmeImage:
         name=element.get("Name", ""),
         sizes=sizes,
         names=tuple(ch.get("Name") or ch.get("Fluor") for ch in channels),
-        samples=tuple(_number(ch, "SamplesPerPixel", where, least=1, default=1) or 1 for ch in channels),
+        samples=tuple(
+            _number(ch, "SamplesPerPixel", where, least=1, default=1) or 1 for ch in channels
+        ),
         size=PixelSize(*(length for length, _ in lengths)),
         tiff_data=tuple(_tiff_data(d, sizes, order, where) for d in inside(pixels, "TiffData")),
         notes=tuple(note for _, note in lengths if note),
     )
 
 
-def _number(element: Element, name: str, where: object, *, least: int = 0, default: int | None = None) -> int | None:
+def _number(
+    element: Element, name: str, where: object, *, least: int = 0, default: int | None = None
+) -> int | None:
     """A whole number among an element's attributes; ``default`` where it has none of that name."""
     text = element.get(name)
     if text is None:
@@ -163,7 +192,9 @@ def _length(pixels: Element, name: str) -> tuple[float | None, str | None]:
     length = microns(text, unit)
     if length is not None or text is None or unit in _WITHOUT_LENGTH:
         return length, None
-    return None, f"the OME-XML's {name} is no length and is ignored: {text[:40]!r}" + (f" {unit[:40]}" if unit else "")
+    return None, f"the OME-XML's {name} is no length and is ignored: {text[:40]!r}" + (
+        f" {unit[:40]}" if unit else ""
+    )
 
 
 def _tiff_data(element: Element, sizes: tuple[int, ...], order: str, where: object) -> TiffData:

@@ -1,4 +1,6 @@
-"""Which of the images an OME-XML describes are FOVs, which are channels of one, and which stand beside them."""
+"""Which of the images an OME-XML describes are FOVs, which are channels of one, and which stand
+beside them.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,15 @@ from panimbus.io.tiff import is_main_in_colour
 
 _ASIDE = "thumbnail|label|labels|macro|overview|preview|barcode|mask|segmentation"
 _IS_ASIDE = re.compile(
-    rf"(slide[ _-])?({_ASIDE})([ _-](image|photo|picture|scan|mask))?[ _#]?[0-9]*|.*[ _\[-]({_ASIDE})([ _-]image)?\]?",
+    rf"(slide[ _-])?({_ASIDE})([ _-](image|photo|picture|scan|mask))?[ _#]?[0-9]*|.*["
+    rf" _\[-]({_ASIDE})([ _-]image)?\]?",
     re.IGNORECASE,
 )
 # names that writers give an image when nobody named it, and names of places on a slide
 _NUMBERED = re.compile(r"(image|series|page|untitled)?[ _:#-]*[0-9]*", re.IGNORECASE)
 _PLACE = re.compile(
-    r".*(?<![a-z])(roi|fov|scene|position|pos|region|core|tile|point|spot|area|field|well)(?![a-z]).*", re.IGNORECASE
+    r".*(?<![a-z])(roi|fov|scene|position|pos|region|core|tile|point|spot|area|field|well)(?![a-z]).*",
+    re.IGNORECASE,
 )
 _LEVEL_PIXELS = 1
 """Pixels by which a pyramid level may miss its exact size."""
@@ -27,7 +31,9 @@ _LEVEL_PIXELS = 1
 
 @dataclass(frozen=True)
 class Chosen:
-    """Images that make up one FOV (their planes follow each other), each with its position from 1."""
+    """Images that make up one FOV (their planes follow each other), each with its position from
+    1.
+    """
 
     images: tuple[tuple[int, OmeImage], ...]
     names: tuple[str | None, ...] | None = None
@@ -38,8 +44,9 @@ def choose(
 ) -> tuple[list[Chosen], tuple[str, ...]]:
     """The FOVs among the images of a file, and what to note.
 
-    Thumbnails, labels, photographs of the slide and smaller copies are left out. Images of one plane each, of one size, are
-    channels of one FOV; images with the same channels are FOVs of their own, whatever their sizes.
+    Thumbnails, labels, photographs of the slide and smaller copies are left out. Images of one
+    plane each, of one size, are channels of one FOV; images with the same channels are FOVs of
+    their own, whatever their sizes.
 
     Parameters
     ----------
@@ -62,20 +69,35 @@ def choose(
     proper = [(i, im) for i, im in numbered if i not in aside] or numbered
     photographs = [(i, im) for i, im in proper if in_colour(im)]
     others = [pair for pair in proper if pair not in photographs]
-    if others and not is_main_in_colour([im.sizes[1::-1] for _, im in photographs], [im.sizes[1::-1] for _, im in others]):
+    if others and not is_main_in_colour(
+        [im.sizes[1::-1] for _, im in photographs], [im.sizes[1::-1] for _, im in others]
+    ):
         aside |= {i: "in colours" for i, _ in photographs}
         proper = others
     elif photographs:
         proper = photographs
-    levels = {i: "a smaller copy" for i, im in proper if any(_is_level(im, large) for _, large in proper)}
+    levels = {
+        i: "a smaller copy" for i, im in proper if any(_is_level(im, large) for _, large in proper)
+    }
     proper = [(i, im) for i, im in proper if i not in levels]
     aside |= levels
     chosen, spare = _fovs(proper, where)
     aside |= dict.fromkeys(spare, "smaller, with other channels")
-    dropped = [f"{_called(i, im)} ({_size(im)}, {aside.get(i, 'in colours')})" for i, im in numbered if not _is_in(i, chosen)]
-    notes: tuple[str, ...] = (f"the file holds {len(images)} images; not used: {listed(dropped, 5)}",) if dropped else ()
+    dropped = [
+        f"{_called(i, im)} ({_size(im)}, {aside.get(i, 'in colours')})"
+        for i, im in numbered
+        if not _is_in(i, chosen)
+    ]
+    notes: tuple[str, ...] = (
+        (f"the file holds {len(images)} images; not used: {listed(dropped, 5)}",) if dropped else ()
+    )
     if any(len(c.images) > 1 for c in chosen):
-        notes += (f"the file's {len(chosen[0].images)} images of one plane are read as the channels of one FOV",)
+        notes += (
+            (
+                f"the file's {len(chosen[0].images)} images of one plane are read as the channels"
+                " of one FOV"
+            ),
+        )
     return chosen, notes
 
 
@@ -88,20 +110,33 @@ def _fovs(proper: Sequence[tuple[int, OmeImage]], where: object) -> tuple[list[C
     groups: dict[tuple[object, ...], list[tuple[int, OmeImage]]] = {}
     for i, im in proper:
         groups.setdefault((im.sizes[2:], im.names if any(im.names) else ()), []).append((i, im))
-    main = max(groups.values(), key=lambda group: max(im.sizes[0] * im.sizes[1] * im.sizes[2] for _, im in group))
+    main = max(
+        groups.values(),
+        key=lambda group: max(im.sizes[0] * im.sizes[1] * im.sizes[2] for _, im in group),
+    )
     rest = [pair for group in groups.values() if group is not main for pair in group]
     smallest = min(im.sizes[0] * im.sizes[1] for _, im in main)
-    if main[0][1].sizes[2] == 1 or any(im.sizes[2] > 1 or im.sizes[0] * im.sizes[1] >= smallest for _, im in rest):
+    if main[0][1].sizes[2] == 1 or any(
+        im.sizes[2] > 1 or im.sizes[0] * im.sizes[1] >= smallest for _, im in rest
+    ):
         _same_channels(proper, rest, where)
     return [Chosen((pair,)) for pair in main], [i for i, _ in rest]
 
 
-def _same_channels(proper: Sequence[tuple[int, OmeImage]], rest: Sequence[tuple[int, OmeImage]], where: object) -> None:
+def _same_channels(
+    proper: Sequence[tuple[int, OmeImage]], rest: Sequence[tuple[int, OmeImage]], where: object
+) -> None:
     if rest:
-        shown = [f"{_called(i, im)}: {_size(im)}, {listed([n or '?' for n in im.names], 6)}" for i, im in proper]
+        shown = [
+            f"{_called(i, im)}: {_size(im)}, {listed([n or '?' for n in im.names], 6)}"
+            for i, im in proper
+        ]
         raise InputError(
             f"{where}: the images in the file have different channels.",
-            expected="images with the same channels (FOVs), or images of one plane and of one size (channels of one FOV)",
+            expected=(
+                "images with the same channels (FOVs), or images of one plane and of one size"
+                " (channels of one FOV)"
+            ),
             got="; ".join(shown[:6]) + ("; ..." if len(shown) > 6 else ""),
             fix="export each image as a file of its own",
         )
@@ -115,23 +150,38 @@ def _plane_names(proper: Sequence[tuple[int, OmeImage]]) -> tuple[str | None, ..
     titles = [im.name.strip() for _, im in proper]
     if len(set(titles)) < len(titles) or all(_NUMBERED.fullmatch(title) for title in titles):
         return tuple(names)
-    return None if all(_PLACE.fullmatch(title) for title in titles) else tuple(title or None for title in titles)
+    return (
+        None
+        if all(_PLACE.fullmatch(title) for title in titles)
+        else tuple(title or None for title in titles)
+    )
 
 
-def _joined(proper: Sequence[tuple[int, OmeImage]], names: tuple[str | None, ...], where: object) -> Chosen:
-    """One FOV of images of one plane, if they are of one size, and no name comes again for a second FOV."""
+def _joined(
+    proper: Sequence[tuple[int, OmeImage]], names: tuple[str | None, ...], where: object
+) -> Chosen:
+    """One FOV of images of one plane, if they are of one size, and no name comes again for a second
+    FOV.
+    """
     repeats = set(Counter(names).values())
-    if len({(im.sizes[:2], im.size) for _, im in proper}) > 1 or (any(names) and repeats != {1} and len(repeats) == 1):
+    if len({(im.sizes[:2], im.size) for _, im in proper}) > 1 or (
+        any(names) and repeats != {1} and len(repeats) == 1
+    ):
         _same_channels(proper, proper, where)
     return Chosen(tuple(proper), names)
 
 
 def _is_level(small: OmeImage, large: OmeImage) -> bool:
-    """Whether an image is a smaller copy of another: its sizes are the other's divided by one whole number."""
+    """Whether an image is a smaller copy of another.
+
+    Its sizes are the other's divided by one whole number.
+    """
     if small.sizes[2:] != large.sizes[2:] or (small.names != large.names and any(small.names)):
         return False
     factor = round(large.sizes[0] / small.sizes[0])
-    if factor < 2 or any(abs(large.sizes[k] / factor - small.sizes[k]) > _LEVEL_PIXELS for k in (0, 1)):
+    if factor < 2 or any(
+        abs(large.sizes[k] / factor - small.sizes[k]) > _LEVEL_PIXELS for k in (0, 1)
+    ):
         return False
     if small.size.x is None or large.size.x is None:
         return True

@@ -12,7 +12,16 @@ from panimbus.io.names import stem
 from panimbus.io.ome import Ome, OmeImage, TiffData, parse_ome, read_ome
 from panimbus.io.ome_images import Chosen, choose
 from panimbus.io.raw import RawImage
-from panimbus.io.tiff import TiffImage, TiffPlane, colour_error, is_colour, is_reduced, opened, pages_of, planes_of
+from panimbus.io.tiff import (
+    TiffImage,
+    TiffPlane,
+    colour_error,
+    is_colour,
+    is_reduced,
+    opened,
+    pages_of,
+    planes_of,
+)
 
 _COPY = "copy the whole set of files into one folder, under their own names"
 
@@ -25,14 +34,16 @@ def read_companion(path: Path, *, named: bool = False) -> list[RawImage]:
 def read_ome_tiff(path: Path, *, named: bool = False) -> list[RawImage]:
     """Read an OME-TIFF; a binary-only part leads to the file that holds the metadata.
 
-    One file may hold several images (see `choose`): FOVs, or channels of one FOV, and others that are left out with a note.
+    One file may hold several images (see `choose`): FOVs, or channels of one FOV, and others that
+    are left out with a note.
 
     Parameters
     ----------
     path
         The file.
     named
-        Whether the user names the channels, and so vouches that samples are channels and not colours.
+        Whether the user names the channels, and so vouches that samples are channels and not
+        colours.
     """
     with opened(path) as tif:
         text = tif.pages.first.description
@@ -40,7 +51,11 @@ def read_ome_tiff(path: Path, *, named: bool = False) -> list[RawImage]:
     if ome.binary_only is not None and not ome.images:
         main = _beside(path, ome.binary_only)
         if not main.is_file():
-            raise ReadError(f"{path}: the file's metadata is in another file, which is missing.", expected=str(main), fix=_COPY)
+            raise ReadError(
+                f"{path}: the file's metadata is in another file, which is missing.",
+                expected=str(main),
+                fix=_COPY,
+            )
         if main.name.lower().endswith((".ome", ".xml")):
             return read_companion(main, named=named)
         with opened(main) as tif:
@@ -50,7 +65,10 @@ def read_ome_tiff(path: Path, *, named: bool = False) -> list[RawImage]:
 
 
 def companion_files(path: Path) -> set[str]:
-    """Names of the files an OME-TIFF or companion file refers to, its own too; empty for anything else."""
+    """Names of the files an OME-TIFF or companion file refers to, its own too.
+
+    Empty for anything else.
+    """
     if path.name.lower().endswith(".ome"):
         return read_ome(path).filenames() | {path.name}
     with opened(path) as tif:
@@ -79,9 +97,21 @@ def _images(ome: Ome, path: Path, *, named: bool) -> list[RawImage]:
         position, image = chosen.images[0]
         raw = _one(chosen, table, path, named=named)
         planes += raw.image.planes if isinstance(raw.image, TiffImage) else ()
-        part = (image.name if image.name and image.name != stem(path) else str(position)) if len(wanted) > 1 else None
+        part = (
+            (image.name if image.name and image.name != stem(path) else str(position))
+            if len(wanted) > 1
+            else None
+        )
         out.append(
-            RawImage(raw.image, raw.names, raw.fmt, raw.files, raw.size, part=part, notes=raw.notes + (() if out else notes))
+            RawImage(
+                raw.image,
+                raw.names,
+                raw.fmt,
+                raw.files,
+                raw.size,
+                part=part,
+                notes=raw.notes + (() if out else notes),
+            )
         )
     _check_apart(planes)
     return out
@@ -104,18 +134,29 @@ class _Pages:
         self.is_tiff = not path.name.lower().endswith((".ome", ".xml"))
         self._filenames = ome.filenames()
         self._parsed: dict[Path, tuple[list[tifffile.TiffPage], int]] = {}
-        self._placed = {id(im): placed for im, placed in zip(ome.images, _with_tiff_data(self, ome.images), strict=True)}
+        self._placed = {
+            id(im): placed
+            for im, placed in zip(ome.images, _with_tiff_data(self, ome.images), strict=True)
+        }
 
     def resolve(self, data: TiffData) -> Path:
-        """File of a TiffData element: a single-file OME-TIFF may have been renamed since it was written."""
+        """File of a TiffData element.
+
+        A single-file OME-TIFF may have been renamed since it was written.
+        """
         own = data.uuid is not None and data.uuid == self.ome.uuid
         if self.is_tiff and (data.filename is None or own or len(self._filenames) == 1):
             return self.path
         if data.filename is None:
-            raise ReadError(f"{self.path}: the OME-XML does not say in which file the planes are.", fix="export the files again")
+            raise ReadError(
+                f"{self.path}: the OME-XML does not say in which file the planes are.",
+                fix="export the files again",
+            )
         named = _beside(self.path, data.filename)
         if not named.is_file():
-            raise ReadError(f"{self.path}: a file of the set is missing.", expected=str(named), fix=_COPY)
+            raise ReadError(
+                f"{self.path}: a file of the set is missing.", expected=str(named), fix=_COPY
+            )
         return named
 
     def of(self, path: Path) -> list[tifffile.TiffPage]:
@@ -130,7 +171,9 @@ class _Pages:
         return planes_of(self.of(path)[page], path, self._parsed[path][1])
 
     def placed(self, image: OmeImage) -> tuple[tuple[TiffData, ...], tuple[str, ...]]:
-        """TiffData elements of an image, made up where the XML has none and the pages leave no doubt, and what to note."""
+        """TiffData elements of an image, made up where the XML has none and the pages leave no
+        doubt, and what to note.
+        """
         return self._placed[id(image)]
 
     def in_colour(self, image: OmeImage) -> bool:
@@ -138,11 +181,20 @@ class _Pages:
         if max(image.samples, default=1) not in (3, 4):
             return False
         first = next(_pages_in(image, self), None)
-        return first is not None and first[2] < len(self.of(first[1])) and is_colour(self.of(first[1])[first[2]])
+        return (
+            first is not None
+            and first[2] < len(self.of(first[1]))
+            and is_colour(self.of(first[1])[first[2]])
+        )
 
 
-def _with_tiff_data(table: _Pages, images: Sequence[OmeImage]) -> list[tuple[tuple[TiffData, ...], tuple[str, ...]]]:
-    """Each image's TiffData and notes: images without any lie in the file's pages one after the other, if these fit."""
+def _with_tiff_data(
+    table: _Pages, images: Sequence[OmeImage]
+) -> list[tuple[tuple[TiffData, ...], tuple[str, ...]]]:
+    """Each image's TiffData and notes.
+
+    Images without any lie in the file's pages one after the other, if these fit.
+    """
     if any(image.tiff_data for image in images) or not table.is_tiff:
         return [(image.tiff_data, ()) for image in images]
     whole = [i for i, page in enumerate(table.of(table.path)) if not is_reduced(page)]
@@ -152,7 +204,17 @@ def _with_tiff_data(table: _Pages, images: Sequence[OmeImage]) -> list[tuple[tup
     for image in images:
         own, whole = whole[: image.pages], whole[image.pages :]
         data = tuple(TiffData(page, i, 1, None, None) for i, page in enumerate(own))
-        out.append((data, ("the OME-XML does not say where the planes are (no TiffData): the pages are read in order",)))
+        out.append(
+            (
+                data,
+                (
+                    (
+                        "the OME-XML does not say where the planes are (no TiffData): the pages are"
+                        " read in order"
+                    ),
+                ),
+            )
+        )
     return out
 
 
@@ -168,7 +230,14 @@ def _one(chosen: Chosen, table: _Pages, path: Path, *, named: bool) -> RawImage:
     files = tuple(dict.fromkeys(plane.path for plane in planes))
     pixels = TiffImage(planes)
     size = chosen.images[0][1].size
-    return RawImage(pixels, chosen.names or names, "OME-TIFF", files, size, notes=tuple(dict.fromkeys(notes + pixels.notes)))
+    return RawImage(
+        pixels,
+        chosen.names or names,
+        "OME-TIFF",
+        files,
+        size,
+        notes=tuple(dict.fromkeys(notes + pixels.notes)),
+    )
 
 
 def _planes(image: OmeImage, table: _Pages, path: Path, *, named: bool) -> list[TiffPlane]:
@@ -188,7 +257,10 @@ def _planes(image: OmeImage, table: _Pages, path: Path, *, named: bool) -> list[
             raise ReadError(
                 f"{path}: the OME-XML gives plane {position + 1} two pages.",
                 expected="one TiffData element for a plane",
-                got=f"page {at[position][1] + 1} of {at[position][0].name} and page {number + 1} of {file.name}",
+                got=(
+                    f"page {at[position][1] + 1} of {at[position][0].name} and page {number + 1} of"
+                    f" {file.name}"
+                ),
                 fix="export the file again",
             )
         if position in placed:
@@ -207,7 +279,10 @@ def _planes(image: OmeImage, table: _Pages, path: Path, *, named: bool) -> list[
     planes = [plane for position in sorted(placed) for plane in placed[position]]
     if len(planes) != c or any(plane.shape != (y, x) for plane in planes):
         missing = sorted(set(range(min(c, 1000))) - set(placed))
-        names = [image.names[i] or f"plane {i + 1}" if i < len(image.names) else f"plane {i + 1}" for i in missing]
+        names = [
+            image.names[i] or f"plane {i + 1}" if i < len(image.names) else f"plane {i + 1}"
+            for i in missing
+        ]
         raise ReadError(
             f"{path}: the pixels in the file do not fit its OME-XML.",
             expected=f"{c} planes of (Y, X) = {(y, x)}",
@@ -225,7 +300,10 @@ def _refuse_volume(image: OmeImage, path: Path) -> None:
             f"{path}: the image is a volume or a time series.",
             expected="one focal plane and one time (SizeZ = SizeT = 1)",
             got=f"SizeC {c}, SizeZ {z}, SizeT {t}",
-            fix="project or split it first; if channels were saved as Z or T, export them as channels",
+            fix=(
+                "project or split it first; if channels were saved as Z or T, export them as"
+                " channels"
+            ),
         )
 
 
@@ -234,7 +312,13 @@ def _pages_in(image: OmeImage, table: _Pages) -> Iterator[tuple[int, Path, int]]
     for data in table.placed(image)[0]:
         start = data.ifd or 0
         file = table.resolve(data)
-        count = data.count if data.count is not None else 1 if data.ifd is not None else len(table.of(file)) - start
+        count = (
+            data.count
+            if data.count is not None
+            else 1
+            if data.ifd is not None
+            else len(table.of(file)) - start
+        )
         for i in range(min(count, image.pages - data.first)):
             yield data.first + i, file, start + i
 

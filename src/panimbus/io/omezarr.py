@@ -22,7 +22,9 @@ _ASIDE = ("thumbnail", "label", "macro", "overview", "preview")
 
 
 def read_ome_zarr(path: Place) -> list[RawImage]:
-    """Read an OME-Zarr image, each image of a bioformats2raw container, or each image of a SpatialData store."""
+    """Read an OME-Zarr image, each image of a bioformats2raw container, or each image of a
+    SpatialData store.
+    """
     from panimbus.io import spatialdata
 
     group = open_group(path)
@@ -37,14 +39,23 @@ def read_ome_zarr(path: Place) -> list[RawImage]:
 
 
 def _series(group: Any, path: Place) -> list[RawImage]:
-    """The images of a bioformats2raw container; macro and label photographs of the slide are left out with a note."""
+    """The images of a bioformats2raw container.
+
+    Macro and label photographs of the slide are left out with a note.
+    """
     listed_ = ome(group["OME"]).get("series") if "OME" in group else None
-    if not (isinstance(listed_, list) and listed_ and all(isinstance(name, str) for name in listed_)):
+    if not (
+        isinstance(listed_, list) and listed_ and all(isinstance(name, str) for name in listed_)
+    ):
         listed_ = list(takewhile(lambda name: name in group, map(str, count())))
     there = [name for name in listed_ if name in group]
-    notes = tuple(f"series {name} is listed, but not there" for name in listed_ if name not in there)
+    notes = tuple(
+        f"series {name} is listed, but not there" for name in listed_ if name not in there
+    )
     titles = _titles(path, listed_)
-    proper = [name for name in there if not titles.get(name, "").strip().lower().startswith(_ASIDE)] or there
+    proper = [
+        name for name in there if not titles.get(name, "").strip().lower().startswith(_ASIDE)
+    ] or there
     if proper != there:
         aside = [f"{name} ({titles[name]})" for name in there if name not in proper]
         notes += (f"the store holds {len(there)} images; not used: {listed(aside, 5)}",)
@@ -55,7 +66,10 @@ def _series(group: Any, path: Place) -> list[RawImage]:
 
 
 def _titles(path: Place, series: list[str]) -> dict[str, str]:
-    """Names of the series, from the OME-XML that bioformats2raw keeps beside them; on a server it is not looked at."""
+    """Names of the series, from the OME-XML that bioformats2raw keeps beside them.
+
+    On a server it is not looked at.
+    """
     if not isinstance(path, Path):
         return {}
     document = path / "OME" / "METADATA.ome.xml"
@@ -66,7 +80,9 @@ def _titles(path: Place, series: list[str]) -> dict[str, str]:
 
 
 def read_zarr_labels(path: Place) -> ZarrPlanes:
-    """Read a label image kept as an OME-Zarr of its own, or the only one inside an image's OME-Zarr."""
+    """Read a label image kept as an OME-Zarr of its own, or the only one inside an image's
+    OME-Zarr.
+    """
     group = open_group(path)
     inner, notes = labels_inside(group, path)
     if len(inner) == 1:
@@ -79,7 +95,9 @@ def read_zarr_labels(path: Place) -> ZarrPlanes:
             fix=f"pass the one you mean, e.g. {next(iter(inner.values()))[1]}",
         )
     if notes:
-        raise ReadError(f"{path}: none of the label images inside can be used.", got="; ".join(notes)[:1000])
+        raise ReadError(
+            f"{path}: none of the label images inside can be used.", got="; ".join(notes)[:1000]
+        )
     if "multiscales" not in ome(group):
         raise _not_image(group, path)
     return level0(group, path, flat=True)
@@ -108,7 +126,9 @@ def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
     long = [a for a in ("t", "z", *(("c",) if flat else ())) if sizes.get(a, 1) != 1]
     if long:
         raise InputError(
-            f"{path}: the image is a volume or a time series." if "c" not in long else f"{path}: the label image has channels.",
+            f"{path}: the image is a volume or a time series."
+            if "c" not in long
+            else f"{path}: the label image has channels.",
             expected=" = ".join(long) + " = 1",
             got=", ".join(f"{a} {n}" for a, n in sizes.items()),
             fix="project or split it first",
@@ -124,7 +144,11 @@ def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
 
 def _first(group: Any, inner: str, path: Place) -> Any:
     """The array of the first resolution level."""
-    with guarded(path, "the OME-Zarr's first resolution level cannot be opened.", fix="copy or write the store again"):
+    with guarded(
+        path,
+        "the OME-Zarr's first resolution level cannot be opened.",
+        fix="copy or write the store again",
+    ):
         array = group.get(inner)
     if not hasattr(array, "chunks"):
         raise ReadError(
@@ -145,17 +169,27 @@ def read_image(group: Any, path: Place) -> RawImage:
     planes = image.shape[0]
     notes += image.notes + named
     if names and len(names) != planes:
-        notes += (f"the file names {len(names)} channels for {planes} planes; the names are not used",)
+        notes += (
+            f"the file names {len(names)} channels for {planes} planes; the names are not used",
+        )
         names = ()
     version = meta.get("version") or scale.version or "0.4"
     inside, left_out = labels_inside(group, path)
     labels: dict[str, tuple[ArrayLike, Place]] = {**inside}
     return RawImage(
-        image, names or (None,) * planes, f"OME-Zarr {version}", image.files, size, notes=notes + left_out, labels=labels
+        image,
+        names or (None,) * planes,
+        f"OME-Zarr {version}",
+        image.files,
+        size,
+        notes=notes + left_out,
+        labels=labels,
     )
 
 
-def labels_inside(group: Any, path: Place) -> tuple[dict[str, tuple[ZarrPlanes, Place]], tuple[str, ...]]:
+def labels_inside(
+    group: Any, path: Place
+) -> tuple[dict[str, tuple[ZarrPlanes, Place]], tuple[str, ...]]:
     """Label images inside an image's group, by name; and a note for each that cannot be used."""
     if "labels" not in group:
         return {}, ()

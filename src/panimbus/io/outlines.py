@@ -12,15 +12,21 @@ from panimbus.core.labels import CellIndex, unique_ids
 Ring = npt.NDArray[np.int64]
 Polygons = list[list[Ring]]
 _STEP = ((0, 1), (1, 0), (0, -1), (-1, 0))  # (dy, dx) of the directions right, down, left, up
-_OUTSIDE = ((-1, 0), (0, 1), (1, 0), (0, -1))  # the pixel across the edge that runs in that direction
+_OUTSIDE = (
+    (-1, 0),
+    (0, 1),
+    (1, 0),
+    (0, -1),
+)  # the pixel across the edge that runs in that direction
 _START = ((0, 0), (0, 1), (1, 1), (1, 0))  # the corner of the pixel where that edge begins
 
 
 def outlines(labels: Array) -> dict[int, Polygons]:
     """Trace every cell of a label image along its pixels' edges.
 
-    Pixel (y, x) covers x..x+1, y..y+1, so a cell of one pixel is a unit square and painting the polygons back gives the label
-    image again. Parts of a cell that touch only at a corner are separate polygons; holes are kept. No ring meets itself.
+    Pixel (y, x) covers x..x+1, y..y+1, so a cell of one pixel is a unit square and painting the
+    polygons back gives the label image again. Parts of a cell that touch only at a corner are
+    separate polygons; holes are kept. No ring meets itself.
 
     Parameters
     ----------
@@ -29,8 +35,9 @@ def outlines(labels: Array) -> dict[int, Polygons]:
     Returns
     -------
     dict
-        For each label, sorted: its polygons; a polygon is a list of rings (outer first, then holes); a ring is (k, 2) int64 of
-        x, y in pixels, corners only, not closed. Outer rings have a positive shoelace area, holes a negative one.
+        For each label, sorted: its polygons; a polygon is a list of rings (outer first, then
+        holes); a ring is (k, 2) int64 of x, y in pixels, corners only, not closed. Outer rings have
+        a positive shoelace area, holes a negative one.
 
     Examples
     --------
@@ -39,7 +46,9 @@ def outlines(labels: Array) -> dict[int, Polygons]:
     [[[[1, 0], [3, 0], [3, 1], [1, 1]]]]
     """
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
-        raise InputError("a label image must be (Y, X) integers.", got=f"shape {labels.shape}, {labels.dtype}")
+        raise InputError(
+            "a label image must be (Y, X) integers.", got=f"shape {labels.shape}, {labels.dtype}"
+        )
     ids = unique_ids(labels)
     if not len(ids):
         return {}
@@ -53,7 +62,11 @@ def outlines(labels: Array) -> dict[int, Polygons]:
     knots, area = _knotted(points, cuts, width), _areas(points, cuts)
     for k, owner in enumerate(cell[root].tolist()):
         ring = points[cuts[k] : cuts[k + 1]]
-        for simple, size in [(s, float(_areas(s, [0])[0])) for s in _simple(ring)] if knots[k] else [(ring, area[k])]:
+        for simple, size in (
+            [(s, float(_areas(s, [0])[0])) for s in _simple(ring)]
+            if knots[k]
+            else [(ring, area[k])]
+        ):
             if size > 0:
                 out[names[owner]].append([simple])
             else:
@@ -65,7 +78,9 @@ def outlines(labels: Array) -> dict[int, Polygons]:
 
 
 def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]:
-    """`outlines` of an image that need not fit memory: cells are traced with those that begin in the same band.
+    """`outlines` of an image that need not fit memory.
+
+    Cells are traced with those that begin in the same band.
 
     Parameters
     ----------
@@ -77,7 +92,9 @@ def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for top in range(0, height, rows):
-        for label in unique_ids(np.asarray(labels[top : min(top + rows, height), 0:width])).tolist():
+        for label in unique_ids(
+            np.asarray(labels[top : min(top + rows, height), 0:width])
+        ).tolist():
             first.setdefault(label, top)
             last[label] = top
     begun: dict[int, list[int]] = {}
@@ -85,7 +102,9 @@ def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]
         begun.setdefault(top, []).append(label)
     out: dict[int, Polygons] = {}
     for top, mine in begun.items():
-        window = np.asarray(labels[top : min(max(last[label] for label in mine) + rows, height), 0:width])
+        window = np.asarray(
+            labels[top : min(max(last[label] for label in mine) + rows, height), 0:width]
+        )
         alone = np.where(np.isin(window, np.array(mine, window.dtype)), window, 0)
         corner = np.array([0, top])
         for label, polygons in outlines(alone).items():
@@ -94,7 +113,10 @@ def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]
 
 
 def _edges(index: npt.NDArray[np.int32]) -> tuple[Array, Array, Array, int]:
-    """Cell, direction and first vertex of each pixel edge of a cell, the cell on its right; sorted within a direction."""
+    """Cell, direction and first vertex of each pixel edge of a cell, the cell on its right.
+
+    Sorted within a direction.
+    """
     padded = np.pad(index, 1, constant_values=-1)
     width = index.shape[1] + 1
     parts = []
@@ -107,7 +129,10 @@ def _edges(index: npt.NDArray[np.int32]) -> tuple[Array, Array, Array, int]:
 
 
 def _following(cell: Array, direction: Array, vertex: Array, width: int) -> Array:
-    """The edge that comes after each: to the right if the cell has one there (so that corners do not join), ahead, or left."""
+    """The edge that comes after each.
+
+    To the right if the cell has one there (so that corners do not join), ahead, or left.
+    """
     bounds = np.searchsorted(direction, np.arange(5))
     out = np.full(len(cell), -1, np.int64)
     for d, (dy, dx) in enumerate(_STEP):
@@ -124,9 +149,12 @@ def _following(cell: Array, direction: Array, vertex: Array, width: int) -> Arra
 
 
 def _ranks(following: Array) -> tuple[Array, Array]:
-    """Place of each edge in the list of all rings, one after another; and the first edge of each ring.
+    """Place of each edge in the list of all rings, one after another.
 
-    Cycles are numbered by pointer doubling, which needs as many rounds as the longest ring has binary digits.
+    And the first edge of each ring.
+
+    Cycles are numbered by pointer doubling, which needs as many rounds as the longest ring has
+    binary digits.
     """
     n = len(following)
     lowest, jump = np.arange(n), following
@@ -148,8 +176,12 @@ def _ranks(following: Array) -> tuple[Array, Array]:
     return first[lowest] + np.where(own, 0, length[lowest] - ahead), root
 
 
-def _rings(rank: Array, root: Array, direction: Array, vertex: Array, width: int) -> tuple[Array, list[int]]:
-    """Corners (x, y) of all rings, one ring after another, and where each begins (with the end as the last entry)."""
+def _rings(
+    rank: Array, root: Array, direction: Array, vertex: Array, width: int
+) -> tuple[Array, list[int]]:
+    """Corners (x, y) of all rings, one ring after another, and where each begins (with the end as
+    the last entry).
+    """
     turn, corner = np.empty_like(direction), np.empty_like(vertex)
     turn[rank], corner[rank] = direction, vertex
     starts = rank[root]
@@ -201,7 +233,10 @@ def _simple(ring: Ring) -> list[Ring]:
 
 
 def _around(polygons: Polygons, hole: Ring) -> list[Ring]:
-    """The polygon that surrounds a hole: of those whose outer ring holds a point just outside the hole's edge, the smallest."""
+    """The polygon that surrounds a hole.
+
+    Of those whose outer ring holds a point just outside the hole's edge, the smallest.
+    """
     if len(polygons) == 1:
         return polygons[0]
     (x0, y0), (x1, y1) = hole[0], hole[1]  # the cell lies to the right of the edge

@@ -1,4 +1,7 @@
-"""What the descriptions of TIFF pages say: names of channels, pixel sizes, the JSON of tifffile and of MIBItiff."""
+"""What the descriptions of TIFF pages say.
+
+Names of channels, pixel sizes, the JSON of tifffile and of MIBItiff.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,17 @@ from panimbus.io.raw import PixelSize
 Page = tifffile.TiffPage
 _MIBI = ("channel.", "mibi.", "image.", "raw_description")
 _WIDTHS = ("mibi.FieldOfView", "mibi.field_of_view", "mibi.size", "FieldOfViewSize", "fov_size")
-_NAMES = ("channel_names", "ChannelNames", "channelNames", "channels", "Channels", "markers", "names", "Labels", "labels")
+_NAMES = (
+    "channel_names",
+    "ChannelNames",
+    "channelNames",
+    "channels",
+    "Channels",
+    "markers",
+    "names",
+    "Labels",
+    "labels",
+)
 _POSITION = re.compile(r"^([czt]:\d+/\d+ *)+- *")
 
 
@@ -28,7 +41,9 @@ def text_of(page: Page) -> str:
     return value if isinstance(value, str) else ""
 
 
-def channel_names(pages: Sequence[Page], count: int, imagej: dict[str, Any]) -> tuple[tuple[str | None, ...], str]:
+def channel_names(
+    pages: Sequence[Page], count: int, imagej: dict[str, Any]
+) -> tuple[tuple[str | None, ...], str]:
     """Channel names and the kind of file, from the first place that has them.
 
     Parameters
@@ -47,7 +62,9 @@ def channel_names(pages: Sequence[Page], count: int, imagej: dict[str, Any]) -> 
     kind = "ImageJ TIFF" if imagej else "TIFF"
     if imagej:
         labels = imagej.get("Labels") or []
-        names = [_POSITION.sub("", n) for n in map(str, [labels] if isinstance(labels, str) else labels)]
+        names = [
+            _POSITION.sub("", n) for n in map(str, [labels] if isinstance(labels, str) else labels)
+        ]
         return tuple(n or None for n in names) if len(names) == count else (None,) * count, kind
     titles = [_text(page.tags.valueof(285)) for page in pages]
     if len(titles) == count and any(titles):
@@ -65,14 +82,22 @@ def shaped(page: Page) -> dict[str, Any]:
 
 
 def is_sims(page: Page) -> bool:
-    """Whether a page of a MIBItiff is an ion image (others are optical pictures, totals and labels)."""
+    """Whether a page of a MIBItiff is an ion image (others are optical pictures, totals and
+    labels).
+    """
     return str(_json(page).get("image.type", "SIMS")).upper() == "SIMS"
 
 
 def described_size(page: Page) -> PixelSize:
-    """Pixel size from the JSON of a page: PhysicalSizeX and Y, or the width of a MIBI's field of view."""
+    """Pixel size from the JSON of a page.
+
+    PhysicalSizeX and Y, or the width of a MIBI's field of view.
+    """
     meta = _json(page)
-    x, y = (microns(str(meta.get(f"PhysicalSize{k}")), _text(meta.get(f"PhysicalSize{k}Unit"))) for k in "XY")
+    x, y = (
+        microns(str(meta.get(f"PhysicalSize{k}")), _text(meta.get(f"PhysicalSize{k}Unit")))
+        for k in "XY"
+    )
     if x is not None or y is not None:
         return PixelSize(x, y)
     for key in _WIDTHS:
@@ -83,9 +108,16 @@ def described_size(page: Page) -> PixelSize:
 
 
 def _listed(meta: dict[str, Any]) -> list[str | None]:
-    """Channel names in the JSON that Python programs hand to tifffile: OME's ``Channel``, or a list under a common key."""
+    """Channel names in the JSON that Python programs hand to tifffile.
+
+    OME's ``Channel``, or a list under a common key.
+    """
     channel = meta.get("Channel")
-    values = [c.get("Name") for c in channel if isinstance(c, dict)] if isinstance(channel, list) else None
+    values = (
+        [c.get("Name") for c in channel if isinstance(c, dict)]
+        if isinstance(channel, list)
+        else None
+    )
     if isinstance(channel, dict):
         values = channel.get("Name")
     if values is None:

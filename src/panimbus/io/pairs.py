@@ -1,4 +1,7 @@
-"""A CSV file that says which label image belongs to which FOV, where names do not; and a first draft of one."""
+"""A CSV file that says which label image belongs to which FOV, where names do not.
+
+And a first draft of one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from panimbus.io.names import match_key, stem
 from panimbus.io.place import Place, Url, place, tidy
 
 IMAGE, LABELS, NOTE = COLUMNS = ("image", "labels", "note")
-_EXPECTED = "a CSV file with the columns image,labels: a FOV (its name, or its file) and its label image"
+_EXPECTED = (
+    "a CSV file with the columns image,labels: a FOV (its name, or its file) and its label image"
+)
 _SURE, _LEAST = 0.9, 0.2
 _LARGEST = 16 << 20
 
@@ -47,8 +52,8 @@ def read_pairs(path: str | Path) -> list[Row]:
     Parameters
     ----------
     path
-        CSV (comma, semicolon or tab) with the columns ``image`` and ``labels``; further columns are not looked at. Label images
-        are relative to the file's folder.
+        CSV (comma, semicolon or tab) with the columns ``image`` and ``labels``; further columns are
+        not looked at. Label images are relative to the file's folder.
 
     Raises
     ------
@@ -63,7 +68,9 @@ def read_pairs(path: str | Path) -> list[Row]:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
         rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
     except csv.Error as error:
-        raise ReadError(f"{file}: the table cannot be read.", expected=_EXPECTED, got=str(error)) from None
+        raise ReadError(
+            f"{file}: the table cannot be read.", expected=_EXPECTED, got=str(error)
+        ) from None
     names = [name.strip().lower() for name in rows[0][1]] if rows else []
     if IMAGE not in names or LABELS not in names:
         raise ReadError(
@@ -113,14 +120,22 @@ def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[
     problems = []
     for row in rows:
         asked = _plain(row.image)
-        fits = [fov for fov in fovs if fov == row.image] or [fov for fov, of in names.items() if asked in of]
+        fits = [fov for fov in fovs if fov == row.image] or [
+            fov for fov, of in names.items() if asked in of
+        ]
         if len(fits) > 1:
-            problems.append(f"line {row.line}: {row.image!r} is {len(fits)} FOVs ({listed(fits, 5)}): name one")
+            problems.append(
+                f"line {row.line}: {row.image!r} is {len(fits)} FOVs ({listed(fits, 5)}): name one"
+            )
         elif fits and out.get(fits[0], row.labels) != row.labels:
-            problems.append(f"line {row.line}: FOV {fits[0]!r} has another label image in a line above")
+            problems.append(
+                f"line {row.line}: FOV {fits[0]!r} has another label image in a line above"
+            )
         elif fits:
             out[fits[0]] = row.labels
-    problems += [f"FOV {fov!r} has no line" for fov in fovs if fov not in out] if not problems else []
+    problems += (
+        [f"FOV {fov!r} has no line" for fov in fovs if fov not in out] if not problems else []
+    )
     if problems:
         raise MatchError(
             f"{where}: it does not give each FOV one label image.",
@@ -141,14 +156,22 @@ def shared(paths: Mapping[str, Place], fovs: Mapping[str, str]) -> dict[str, tup
     fovs
         As in `paired`.
     """
-    files = {fov: str(path) if isinstance(path, Url) else os.path.realpath(path) for fov, path in paths.items()}
+    files = {
+        fov: str(path) if isinstance(path, Url) else os.path.realpath(path)
+        for fov, path in paths.items()
+    }
     users: dict[str, list[str]] = {}
     for fov, file in files.items():
         users.setdefault(file, []).append(fov)
     out: dict[str, tuple[str, ...]] = dict.fromkeys(paths, ())
     for fov, file in files.items():
         if others := [other for other in users[file] if other != fov and fovs[other] != fovs[fov]]:
-            out[fov] = (f"its label image, {paths[fov].name}, is also that of FOV {listed(others, 3)}: is the pair right?",)
+            out[fov] = (
+                (
+                    f"its label image, {paths[fov].name}, is also that of FOV {listed(others, 3)}:"
+                    " is the pair right?"
+                ),
+            )
     return out
 
 
@@ -165,11 +188,15 @@ def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
     Returns
     -------
     str
-        CSV with the columns image, labels, note. What is not sure, or was not guessed, is marked in the note.
+        CSV with the columns image, labels, note. What is not sure, or was not guessed, is marked in
+        the note.
     """
     names, free = list(fovs), list(dict.fromkeys(files))
     alike = [[_alike(fov, file) for file in free] for fov in names]
-    best = sorted(((score, -i, -k) for i, row in enumerate(alike) for k, score in enumerate(row)), reverse=True)
+    best = sorted(
+        ((score, -i, -k) for i, row in enumerate(alike) for k, score in enumerate(row)),
+        reverse=True,
+    )
     rows = dict.fromkeys(names, ("", "no label image left: fill it in, or leave the image away"))
     taken: set[int] = set()
     for score, i, k in ((score, -i, -k) for score, i, k in best):
@@ -184,7 +211,9 @@ def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows((fov, *row) for fov, row in rows.items())
     writer.writerows(
-        ("", _text(file), "no FOV left: take the line out, or name its FOV") for k, file in enumerate(free) if k not in taken
+        ("", _text(file), "no FOV left: take the line out, or name its FOV")
+        for k, file in enumerate(free)
+        if k not in taken
     )
     return out.getvalue().replace("\r\n", "\n")
 

@@ -1,4 +1,7 @@
-"""Channel names: from a list or a file, made unique, chosen, and put into one order over the FOVs."""
+"""Channel names.
+
+From a list or a file, made unique, chosen, and put into one order over the FOVs.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,32 @@ from panimbus.io.raw import Planes, RawImage
 from panimbus.io.sheet import check_width, read_sheet
 
 _COLUMNS = (
-    "name", "marker_name", "marker", "target", "target_name", "clean_target", "channel_name", "channel", "antibody",
-    "antibody_name", "protein", "biomarker", "label", "names", "markers", "targets", "channels",
+    "name", "marker_name", "marker", "target", "target_name", "clean_target", "channel_name",
+    "channel", "antibody", "antibody_name", "protein", "biomarker", "label", "names", "markers",
+    "targets", "channels",
 )  # fmt: skip
-_NUMBERS = ("channel_number", "channel_index", "channel_no", "channel_id", "channel", "plane", "page")
-_EXPECTED = "a text file (one name a line) or a CSV with a column name, marker_name, marker, target or channel"
+_NUMBERS = (
+    "channel_number",
+    "channel_index",
+    "channel_no",
+    "channel_id",
+    "channel",
+    "plane",
+    "page",
+)
+_EXPECTED = (
+    "a text file (one name a line) or a CSV with a column name, marker_name, marker, target or"
+    " channel"
+)
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Names of an image's planes, in order; which are kept (steinbock's column ``keep``); and what the reader decided."""
+    """Names of an image's planes, in order.
+
+    Which are kept (steinbock's column ``keep``); and what the reader decided.
+    """
 
     names: tuple[str, ...]
     keep: tuple[bool, ...]
@@ -37,8 +55,9 @@ class Panel:
 def read_panel(source: str | Path | Sequence[str]) -> Panel:
     """Channel names from a list, a text file (one a line, or all in one line) or a table.
 
-    A table is what steinbock, MCMICRO or a spreadsheet writes: the first column that names things counts (`_COLUMNS`, in that
-    order), not one of mere numbers; its rows are put into the order of the channel numbers, where there are any.
+    A table is what steinbock, MCMICRO or a spreadsheet writes: the first column that names things
+    counts (`_COLUMNS`, in that order), not one of mere numbers; its rows are put into the order of
+    the channel numbers, where there are any.
     """
     if not isinstance(source, (str, Path)):
         given = tuple(str(n) for n in source)
@@ -54,7 +73,9 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
     body = [row + [""] * (len(header) - len(row)) for row in rows[1:]]
     if not body:
         raise ReadError(
-            f"{path}: the list of channel names is empty.", expected=_EXPECTED, got=f"the header {listed(rows[0], 8)}"
+            f"{path}: the list of channel names is empty.",
+            expected=_EXPECTED,
+            got=f"the header {listed(rows[0], 8)}",
         )
     columns = [header.index(c) for c in _COLUMNS if c in header]
     named = [k for k in columns if not all(_is_number(row[k]) for row in body if row[k])]
@@ -68,9 +89,14 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
     if len(named) > 1:
         notes += (f"channel names are the column {rows[0][named[0]]!r} of {path.name}",)
     keep = header.index("keep") if "keep" in header else None
-    kept = tuple(keep is None or row[keep].lower() not in ("0", "0.0", "false", "no") for row in body)
+    kept = tuple(
+        keep is None or row[keep].lower() not in ("0", "0.0", "false", "no") for row in body
+    )
     if not any(kept):
-        raise InputError(f"{path}: the panel keeps no channel.", expected="1 or true in the column keep of some rows")
+        raise InputError(
+            f"{path}: the panel keeps no channel.",
+            expected="1 or true in the column keep of some rows",
+        )
     return Panel(tuple(_first_name(row, named) for row in body), kept, notes)
 
 
@@ -93,23 +119,35 @@ def _is_number(text: str) -> bool:
 
 
 def _first_name(row: list[str], columns: Sequence[int]) -> str:
-    return next((row[k] for k in columns if row[k] and not (k != columns[0] and _is_number(row[k]))), "")
+    return next(
+        (row[k] for k in columns if row[k] and not (k != columns[0] and _is_number(row[k]))), ""
+    )
 
 
-def _in_order(path: Path, header: Sequence[str], body: list[list[str]]) -> tuple[list[list[str]], tuple[str, ...]]:
+def _in_order(
+    path: Path, header: Sequence[str], body: list[list[str]]
+) -> tuple[list[list[str]], tuple[str, ...]]:
     """Rows in the order of their channel numbers, if a column counts them all, from 0 or from 1."""
     for column in (header.index(c) for c in _NUMBERS if c in header):
-        numbers = [int(row[column]) if re.fullmatch(r"[0-9]{1,6}", row[column]) else -1 for row in body]
+        numbers = [
+            int(row[column]) if re.fullmatch(r"[0-9]{1,6}", row[column]) else -1 for row in body
+        ]
         if sorted(numbers) in (list(range(len(body))), list(range(1, len(body) + 1))):
             if numbers == sorted(numbers):
                 break
             order = sorted(range(len(body)), key=numbers.__getitem__)
-            return [body[k] for k in order], (f"the rows of {path.name} are put into the order of {header[column]}",)
+            return [body[k] for k in order], (
+                f"the rows of {path.name} are put into the order of {header[column]}",
+            )
     return body, ()
 
 
-def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImage, tuple[str, ...], tuple[str, ...]]:
-    """The image (without planes the panel does not keep), its unique channel names, and what to note."""
+def name_planes(
+    raw: RawImage, panel: Panel | None, where: str
+) -> tuple[RawImage, tuple[str, ...], tuple[str, ...]]:
+    """The image (without planes the panel does not keep), its unique channel names, and what to
+    note.
+    """
     notes: tuple[str, ...] = panel.notes if panel is not None else ()
     names, image = raw.names, raw.image
     if panel is not None and raw.fmt == "single-channel TIFFs":
@@ -121,11 +159,17 @@ def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImag
             raise InputError(
                 f"{where}: the list of channel names does not fit the image.",
                 expected=f"{count} names, one a plane",
-                got=f"{len(panel.names)} names" + (f", {len(kept)} to keep" if len(kept) != len(panel.names) else ""),
+                got=f"{len(panel.names)} names"
+                + (f", {len(kept)} to keep" if len(kept) != len(panel.names) else ""),
                 fix="give one name for each plane, in the planes' order",
             )
         if any(names) and tuple(names) != tuple(kept):
-            notes += (f"the file's own channel names ({listed([n or '?' for n in names], 5)}) are replaced by the given ones",)
+            notes += (
+                (
+                    f"the file's own channel names ({listed([n or '?' for n in names], 5)}) are"
+                    " replaced by the given ones"
+                ),
+            )
         if count == len(kept):
             names = tuple(kept)
         else:
@@ -138,43 +182,64 @@ def name_planes(raw: RawImage, panel: Panel | None, where: str) -> tuple[RawImag
     renamed = (*changed, *renamed)
     if not any(names) and len(names) > 1:
         renamed = (
-            f"the file names no channels: called {unique[0]} to {unique[-1]} (--channel-names FILE; Python: channel_names=)",
+            (
+                f"the file names no channels: called {unique[0]} to {unique[-1]} (--channel-names"
+                " FILE; Python: channel_names=)"
+            ),
         )
     return replace(raw, image=image, names=names), unique, notes + renamed
 
 
 def select(fov: Fov, channels: Sequence[str]) -> Fov:
-    """The FOV with only these channels, in this order; unknown names are an error that lists the known ones."""
+    """The FOV with only these channels, in this order.
+
+    Unknown names are an error that lists the known ones.
+    """
     channels = [c if c in fov.channels else unicodedata.normalize("NFC", c) for c in channels]
     unknown = [c for c in channels if c not in fov.channels]
     if unknown:
         raise ChannelError(
-            f"FOV {fov.fov_id!r} has no channel {listed([repr(c) + alike(c, fov.channels) for c in unknown])}.",
+            f"FOV {fov.fov_id!r} has no channel"
+            f" {listed([repr(c) + alike(c, fov.channels) for c in unknown])}.",
             available=fov.channels,
             fix=_spelling(unknown, fov.channels),
         )
     twice = sorted({c for c in channels if list(channels).count(c) > 1})
     if twice:
-        raise ChannelError("channels are asked for more than once.", got=listed(twice), fix="name each once")
+        raise ChannelError(
+            "channels are asked for more than once.", got=listed(twice), fix="name each once"
+        )
     if tuple(channels) == fov.channels:
         return fov
     order = tuple(fov.index(c) for c in channels)
     planes = fov.source.get("planes", range(len(fov.channels)))
     source = {**fov.source, "planes": [planes[k] for k in order]}
     types = {c: t for c, t in fov.channel_types.items() if c in channels}
-    return fov.with_(image=Planes(fov.image, order), channels=tuple(channels), source=source, channel_types=types)
+    return fov.with_(
+        image=Planes(fov.image, order), channels=tuple(channels), source=source, channel_types=types
+    )
 
 
 def _spelling(unknown: Sequence[str], channels: Sequence[str]) -> str:
     """What to do about unknown channels: names with commas need quotation marks."""
-    meant = [c for c in channels if c != join_names([c]) and any(part in unknown for part in split_names(c))]
+    meant = [
+        c
+        for c in channels
+        if c != join_names([c]) and any(part in unknown for part in split_names(c))
+    ]
     if meant:
-        return f"put names with a comma into quotation marks: --channels '{join_names(meant)}' (Python: channels={meant})"
+        return (
+            f"put names with a comma into quotation marks: --channels '{join_names(meant)}'"
+            f" (Python: channels={meant})"
+        )
     return "check the spelling (names are case-sensitive)"
 
 
 def align(fovs: Sequence[Fov]) -> list[Fov]:
-    """Put all FOVs into the first one's channel order; panels that differ are an error that says how."""
+    """Put all FOVs into the first one's channel order.
+
+    Panels that differ are an error that says how.
+    """
     first = fovs[0].channels
     wrong = [fov for fov in fovs if set(fov.channels) != set(first)]
     if wrong:
@@ -188,13 +253,20 @@ def align(fovs: Sequence[Fov]) -> list[Fov]:
             f"{len(wrong)} of {len(fovs)} FOVs have other channels than {fovs[0].fov_id!r}.",
             expected="the same channels in all FOVs, or a choice of channels",
             got="\n             ".join(lines),
-            fix=f"ask for channels that all have: --channels {shlex.quote(join_names(shared))} (Python: channels={shared})"
-            if shared
-            else "score the panels one by one",
+            fix=(
+                f"ask for channels that all have: --channels {shlex.quote(join_names(shared))}"
+                f" (Python: channels={shared})"
+                if shared
+                else "score the panels one by one"
+            ),
         )
     return [
-        fov
-        if fov.channels == first
-        else select(fov, first).with_(notes=(*fov.notes, f"channels are put into the order of {fovs[0].fov_id}"))
+        (
+            fov
+            if fov.channels == first
+            else select(fov, first).with_(
+                notes=(*fov.notes, f"channels are put into the order of {fovs[0].fov_id}")
+            )
+        )
         for fov in fovs
     ]

@@ -18,7 +18,8 @@ _LOST_SLASH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 @dataclass(frozen=True)
 class Url:
-    """An address such as ``https://host/slide.zarr`` or ``s3://bucket/slide.zarr``, joined and named as a path is.
+    """An address such as ``https://host/slide.zarr`` or ``s3://bucket/slide.zarr``, joined and
+    named as a path is.
 
     Parameters
     ----------
@@ -63,7 +64,9 @@ Place = Path | Url
 
 
 def tidy(text: str) -> str:
-    """A path as it was meant: the home folder for ``~``, and without quotes around it. What is there under its name stays.
+    """A path as it was meant: the home folder for ``~``, and without quotes around it.
+
+    What is there under its name stays.
 
     Examples
     --------
@@ -102,7 +105,8 @@ def place(given: str | Path | Url) -> Place:
     if isinstance(given, Path):
         if _LOST_SLASH.match(text):
             raise InputError(
-                f"{text}: an address that was made a Path, which loses one of its slashes.", fix="pass the address as text (str)"
+                f"{text}: an address that was made a Path, which loses one of its slashes.",
+                fix="pass the address as text (str)",
             )
         return Path(text) if text != str(given) else given
     if not _SCHEME.match(text):
@@ -112,7 +116,9 @@ def place(given: str | Path | Url) -> Place:
     base, mark, query = text.partition("?")
     base = base.partition("#")[0].rstrip("/")
     if base.partition("://")[2].partition("/")[0].strip() == "":
-        raise InputError(f"{text}: the address names no server.", expected="such as https://host/slide.zarr")
+        raise InputError(
+            f"{text}: the address names no server.", expected="such as https://host/slide.zarr"
+        )
     return Url(base, mark + query.partition("#")[0])
 
 
@@ -128,7 +134,7 @@ def as_places(paths: str | Path | Url | Sequence[str | Path | Url]) -> list[Plac
     given = list(paths) if isinstance(paths, Iterable) else [paths]
     if wrong := [p for p in given if not isinstance(p, (str, Path, Url))]:
         raise InputError(
-            "what is to be opened is no path.", expected="a path, or several", got=f"a {type(wrong[0]).__name__}",
-            fix="arrays become FOVs by panimbus.from_array(image, labels, channels=..., mpp=...)",
+            "what is to be opened is no path.", expected="a path, or several",
+            got=f"a {type(wrong[0]).__name__}", fix="arrays become FOVs by panimbus.from_array(image, labels, channels=..., mpp=...)",
         )  # fmt: skip
     return [place(p) for p in given]

@@ -1,4 +1,7 @@
-"""TIFF without OME-XML: plain stacks, ImageJ hyperstacks, MIBItiff, and Akoya's QPTIFF and inForm component files."""
+"""TIFF without OME-XML.
+
+Plain stacks, ImageJ hyperstacks, MIBItiff, and Akoya's QPTIFF and inForm component files.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ def is_qptiff(tif: tifffile.TiffFile) -> bool:
 
 
 def read_qptiff(path: Path) -> list[RawImage]:
-    """Read a QPTIFF or an inForm component_data.tif: pages of the first one's size that are full resolution.
+    """Read a QPTIFF or an inForm component_data.tif.
+
+    Pages of the first one's size that are full resolution.
 
     Thumbnails, overviews, labels and pyramid levels are told apart by ``ImageType`` and by size.
     """
@@ -51,8 +56,14 @@ def read_qptiff(path: Path) -> list[RawImage]:
         for page in pages_of(tif, path):
             text = text_of(page)
             root = parse(text, path) if _QPI in text else None
-            kind = (root.findtext("ImageType") or "FullResolution").strip() if root is not None else ""
-            if root is not None and kind == "FullResolution" and (not kept or page.shape == kept[0][0].shape):
+            kind = (
+                (root.findtext("ImageType") or "FullResolution").strip() if root is not None else ""
+            )
+            if (
+                root is not None
+                and kind == "FullResolution"
+                and (not kept or page.shape == kept[0][0].shape)
+            ):
                 kept.append((page, root))
             elif kind in ("", "FullResolution") and not is_reduced(page) and not is_colour(page):
                 left += 1
@@ -67,7 +78,9 @@ def read_qptiff(path: Path) -> list[RawImage]:
         image = TiffImage([planes_of(page, path, size)[0] for page, _ in kept])
         names = tuple(_text(root, "Biomarker") or _text(root, "Name") for _, root in kept)
         pixel = _qpi_size(kept[0][1]) or resolution(kept[0][0])
-    notes = (f"pages not used, without Akoya's description or of another size: {left}",) if left else ()
+    notes = (
+        (f"pages not used, without Akoya's description or of another size: {left}",) if left else ()
+    )
     fmt = "inForm component data" if path.stem.endswith("_component_data") else "QPTIFF"
     return [RawImage(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
 
@@ -80,7 +93,8 @@ def read_plain(path: Path, *, named: bool = False) -> list[RawImage]:
     path
         The file.
     named
-        Whether the user names the channels, and so vouches that samples are channels and not colours.
+        Whether the user names the channels, and so vouches that samples are channels and not
+        colours.
     """
     with opened(path) as tif:
         pages = pages_of(tif, path)
@@ -105,7 +119,9 @@ def read_plain(path: Path, *, named: bool = False) -> list[RawImage]:
 
 
 def resolution(page: Page) -> PixelSize:
-    """Pixel size from the resolution tags, where it is one a microscope has (72 dpi is a printer's)."""
+    """Pixel size from the resolution tags, where it is one a microscope has (72 dpi is a
+    printer's).
+    """
     unit = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}.get(int(page.tags.valueof(296, default=1) or 1))
     values = [_ratio(page.tags.valueof(code)) for code in (282, 283)]
     if unit is None:
@@ -116,10 +132,15 @@ def resolution(page: Page) -> PixelSize:
 
 
 def _main_pages(pages: Sequence[Page]) -> tuple[list[Page], tuple[str, ...]]:
-    """Pages of the largest one's size and samples; thumbnails, photographs beside the image, and pyramid levels go."""
+    """Pages of the largest one's size and samples.
+
+    Thumbnails, photographs beside the image, and pyramid levels go.
+    """
     whole = [p for p in pages if not is_reduced(p)] or list(pages)
     grey = [p for p in whole if not is_colour(p)]
-    if grey and not is_main_in_colour([_sides(p) for p in whole if is_colour(p)], [_sides(p) for p in grey]):
+    if grey and not is_main_in_colour(
+        [_sides(p) for p in whole if is_colour(p)], [_sides(p) for p in grey]
+    ):
         whole = grey
     elif grey:
         whole = [p for p in whole if is_colour(p)]
@@ -127,7 +148,16 @@ def _main_pages(pages: Sequence[Page]) -> tuple[list[Page], tuple[str, ...]]:
     kept = [p for p in whole if p.shape == largest.shape]
     left = [p for p in pages if p not in kept]
     sizes = listed(sorted({" x ".join(map(str, _sides(p))) for p in left}), 5)
-    return kept, (f"{len(left)} other pages (thumbnails, photographs or pyramid levels; {sizes}) are not used",) if left else ()
+    return kept, (
+        (
+            (
+                f"{len(left)} other pages (thumbnails, photographs or pyramid levels; {sizes}) are"
+                " not used"
+            ),
+        )
+        if left
+        else ()
+    )
 
 
 def _sides(page: Page) -> tuple[int, int]:
@@ -139,11 +169,14 @@ def _check_kind(tif: tifffile.TiffFile, path: Path) -> None:
     text = text_of(tif.pages.first)
     if "<OME" in text[:2000] and "openmicroscopy" in text[:2000].lower():
         raise ReadError(
-            f"{path}: the file's OME-XML is cut off or damaged.", got=f"it ends with {text[-40:]!r}", fix="export the file again"
+            f"{path}: the file's OME-XML is cut off or damaged.",
+            got=f"it ends with {text[-40:]!r}",
+            fix="export the file again",
         )
     if tif.is_stk:
         raise ReadError(
-            f"{path}: a MetaMorph stack (STK), whose planes are not pages, is not read here.", fix="export it as OME-TIFF"
+            f"{path}: a MetaMorph stack (STK), whose planes are not pages, is not read here.",
+            fix="export it as OME-TIFF",
         )
 
 
@@ -151,31 +184,52 @@ def _check_not_last(path: Path, pages: Sequence[Page], described: dict[str, Any]
     """Refuse an array whose channels are its last axis: its rows became pages."""
     axes, shape = str(described.get("axes", "")), described.get("shape", [])
     page = pages[0]
-    rows = page.samplesperpixel == 1 and len(pages) > 3 * page.imagewidth and page.imagewidth < _NARROW
-    if len(axes) == len(shape) and axes.endswith("YXC") and page.samplesperpixel == 1 and page.imagewidth == shape[-1]:
+    rows = (
+        page.samplesperpixel == 1 and len(pages) > 3 * page.imagewidth and page.imagewidth < _NARROW
+    )
+    if (
+        len(axes) == len(shape)
+        and axes.endswith("YXC")
+        and page.samplesperpixel == 1
+        and page.imagewidth == shape[-1]
+    ):
         rows = True
     if rows:
         raise InputError(
-            f"{path}: the channels seem to be the last axis, so that the image's rows became pages.",
+            f"{path}: the channels seem to be the last axis, so that the image's rows became"
+            " pages.",
             expected="one page a channel: an array stored as (C, Y, X)",
-            got=f"{len(pages)} pages of (Y, X) = {_sides(page)}" + (f", axes {axes[:20]}" if axes else ""),
-            fix="move the channel axis to the front and save it again: numpy.moveaxis(image, -1, 0), axes CYX",
+            got=f"{len(pages)} pages of (Y, X) = {_sides(page)}"
+            + (f", axes {axes[:20]}" if axes else ""),
+            fix=(
+                "move the channel axis to the front and save it again: numpy.moveaxis(image, -1,"
+                " 0), axes CYX"
+            ),
         )
 
 
 def described_planes(page: Page, imagej: dict[str, Any], path: Path) -> int:
-    """How many pages' worth of pixels ImageJ's or tifffile's description speaks of, 1 where there is none."""
+    """How many pages' worth of pixels ImageJ's or tifffile's description speaks of, 1 where there
+    is none.
+    """
     if imagej:
         return _count(imagej, "images", path)
     shape = shaped(page).get("shape", [])
-    if _sides(page) not in (tuple(shape[-2:]), tuple(shape[-3:-1])):  # the description of another image, left by an editor
+    if _sides(page) not in (
+        tuple(shape[-2:]),
+        tuple(shape[-3:-1]),
+    ):  # the description of another image, left by an editor
         return 1
     pixels, own = math.prod(shape), math.prod(_sides(page)) * page.samplesperpixel
     return max(pixels // own, 1) if own and pixels % own == 0 else 1
 
 
-def _virtual(planes: list[TiffPlane], pages: Sequence[Page], imagej: dict[str, Any], path: Path, size: int) -> list[TiffPlane]:
-    """Planes that lie behind the only page without pages of their own (ImageJ above 4 GB, tifffile's truncated files)."""
+def _virtual(
+    planes: list[TiffPlane], pages: Sequence[Page], imagej: dict[str, Any], path: Path, size: int
+) -> list[TiffPlane]:
+    """Planes that lie behind the only page without pages of their own (ImageJ above 4 GB,
+    tifffile's truncated files).
+    """
     count = described_planes(pages[0], imagej, path)
     plane = planes[0]
     step = math.prod(plane.shape) * plane.raw_dtype.itemsize
@@ -202,14 +256,22 @@ def _count(imagej: dict[str, Any], key: str, path: Path) -> int:
     value = imagej.get(key, 1)
     if not isinstance(value, int) or not 0 < value < 1 << 31:
         raise ReadError(
-            f"{path}: ImageJ's description gives no usable number for {key}.", got=repr(value)[:60], fix="export the file again"
+            f"{path}: ImageJ's description gives no usable number for {key}.",
+            got=repr(value)[:60],
+            fix="export the file again",
         )
     return value
 
 
 def _check_axes(path: Path, imagej: dict[str, Any], described: dict[str, Any]) -> tuple[str, ...]:
-    """Refuse volumes and time series; a stack without channels is taken for channels, with a note."""
-    sizes = {axis: _count(imagej, key, path) for axis, key in (("C", "channels"), ("Z", "slices"), ("T", "frames"))}
+    """Refuse volumes and time series.
+
+    A stack without channels is taken for channels, with a note.
+    """
+    sizes = {
+        axis: _count(imagej, key, path)
+        for axis, key in (("C", "channels"), ("Z", "slices"), ("T", "frames"))
+    }
     if not imagej:
         axes, shape = str(described.get("axes", "")), described.get("shape", [])
         if len(axes) == len(shape):
@@ -218,7 +280,12 @@ def _check_axes(path: Path, imagej: dict[str, Any], described: dict[str, Any]) -
     if not stacked:
         return ()
     if len(stacked) == 1 and sizes["C"] == 1:
-        return (f"the file calls its {sizes[stacked[0]]} planes {stacked[0]}; they are read as channels",)
+        return (
+            (
+                f"the file calls its {sizes[stacked[0]]} planes {stacked[0]}; they are read as"
+                " channels"
+            ),
+        )
     raise InputError(
         f"{path}: the image is a volume or a time series.",
         expected="channels only (Z = T = 1)",
@@ -229,7 +296,11 @@ def _check_axes(path: Path, imagej: dict[str, Any], described: dict[str, Any]) -
 
 def _imagej_size(page: Page, imagej: dict[str, Any]) -> PixelSize:
     """ImageJ: pixels a ``unit`` in the resolution tags."""
-    unit = str(imagej.get("unit", "")).encode().decode("unicode_escape", errors="replace") if imagej.get("unit") else ""
+    unit = (
+        str(imagej.get("unit", "")).encode().decode("unicode_escape", errors="replace")
+        if imagej.get("unit")
+        else ""
+    )
     unit = re.sub(r"^Â?(?=[µμ])", "", unit)
     if not unit or unit in ("pixel", "pixels", "inch", "inches"):
         return resolution(page) if unit in ("inch", "inches") else PixelSize()

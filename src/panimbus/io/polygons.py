@@ -50,14 +50,17 @@ def contains(cell: Cell, point: Array) -> bool:
         for ring in rings:
             (x, y), (nx, ny) = ring.T, np.roll(ring, -1, axis=0).T
             over = (y > py) != (ny > py)
-            crossed += int((x[over] + (py - y[over]) * (nx[over] - x[over]) / (ny[over] - y[over]) > px).sum())
+            crossed += int(
+                (x[over] + (py - y[over]) * (nx[over] - x[over]) / (ny[over] - y[over]) > px).sum()
+            )
         if crossed % 2:
             return True
     return False
 
 
 class Edges:
-    """The edges of many cells as flat arrays, for filling by scan lines (even-odd within a polygon, so holes are holes).
+    """The edges of many cells as flat arrays, for filling by scan lines (even-odd within a polygon,
+    so holes are holes).
 
     Parameters
     ----------
@@ -66,7 +69,12 @@ class Edges:
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
-        rings = [(i, k, ring) for i, cell in enumerate(cells) for k, rs in enumerate(cell.polygons) for ring in rs]
+        rings = [
+            (i, k, ring)
+            for i, cell in enumerate(cells)
+            for k, rs in enumerate(cell.polygons)
+            for ring in rs
+        ]
         starts = [ring for _, _, ring in rings]
         ends = [np.roll(ring, -1, axis=0) for _, _, ring in rings]
         empty = np.zeros((0, 2))
@@ -77,17 +85,24 @@ class Edges:
         group = {key: n for n, key in enumerate(dict.fromkeys((i, k) for i, k, _ in rings))}
         self._group = np.repeat(np.array([group[i, k] for i, k, _ in rings], np.int64), lengths)
         self._cell_of_group = np.array([i for i, _ in group], np.int64)
-        per_cell = np.bincount(np.array([i for i, _, _ in rings], np.int64), weights=lengths, minlength=len(cells))
+        per_cell = np.bincount(
+            np.array([i for i, _, _ in rings], np.int64), weights=lengths, minlength=len(cells)
+        )
         self._count = per_cell.astype(np.int64)
         self._first = np.concatenate([[0], np.cumsum(self._count)])[:-1].astype(np.int64)
 
     def crossings(self, height: int) -> int:
         """How often outlines cross the rows of an image of this height: what filling them costs."""
-        low, high = np.minimum(self._from[:, 1], self._to[:, 1]), np.maximum(self._from[:, 1], self._to[:, 1])
+        low, high = (
+            np.minimum(self._from[:, 1], self._to[:, 1]),
+            np.maximum(self._from[:, 1], self._to[:, 1]),
+        )
         return int((np.clip(np.ceil(high), 0, height) - np.clip(np.ceil(low), 0, height)).sum())
 
     def draw(self, cells: Array, region: tuple[int, int, int, int]) -> Array:
-        """Paint cells into a region (y0, y1, x0, x1) as (Y, X) uint32 labels; of two cells on a pixel the first one stays.
+        """Paint cells into a region (y0, y1, x0, x1) as (Y, X) uint32 labels.
+
+        Of two cells on a pixel the first one stays.
 
         Parameters
         ----------
@@ -103,7 +118,9 @@ class Edges:
         rows = np.clip(np.ceil(np.maximum(ay, by)), y0, y1).astype(np.int64) - top
         if y1 - y0 > 1 and int(rows.sum()) > _AT_ONCE:  # memory is bounded
             middle = (y0 + y1) // 2
-            return np.concatenate([self.draw(cells, (y0, middle, x0, x1)), self.draw(cells, (middle, y1, x0, x1))])
+            return np.concatenate(
+                [self.draw(cells, (y0, middle, x0, x1)), self.draw(cells, (middle, y1, x0, x1))]
+            )
         out = np.zeros((y1 - y0, x1 - x0), np.uint32)
         which = np.repeat(np.arange(len(edge)), rows)
         row = _ranges(top, rows)

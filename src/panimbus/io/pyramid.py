@@ -1,4 +1,7 @@
-"""Image pyramids on disk: the Zarr canvas that takes tiles in any order, its coarser levels, and the OME-TIFF made of them."""
+"""Image pyramids on disk.
+
+The Zarr canvas that takes tiles in any order, its coarser levels, and the OME-TIFF made of them.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class ImageSpec:
     mpp
         Micrometres per pixel, None if unknown.
     labels
-        Whether values are ids: coarser levels then take every second pixel instead of the mean of four.
+        Whether values are ids: coarser levels then take every second pixel instead of the mean of
+        four.
     display
         The range a viewer first shows, the same for every channel; None takes each channel's own.
     about
@@ -52,26 +56,44 @@ class ImageSpec:
 
     @classmethod
     def of(
-        cls, shape: Sequence[int], dtype: Any, channels: Sequence[str], mpp: float | None, *, labels: bool = False
+        cls,
+        shape: Sequence[int],
+        dtype: Any,
+        channels: Sequence[str],
+        mpp: float | None,
+        *,
+        labels: bool = False,
     ) -> ImageSpec:
         """A spec from what a caller has, refused if it fits no image."""
         dtype = np.dtype(dtype)
         if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "uif":
-            raise InputError("an image must be (C, Y, X) numbers.", got=f"shape {tuple(shape)}, {dtype}")
+            raise InputError(
+                "an image must be (C, Y, X) numbers.", got=f"shape {tuple(shape)}, {dtype}"
+            )
         if len(channels) != shape[0] or isinstance(channels, str):
-            raise InputError("the channel names do not fit the image.", expected=f"{shape[0]} names", got=f"{channels}")
+            raise InputError(
+                "the channel names do not fit the image.",
+                expected=f"{shape[0]} names",
+                got=f"{channels}",
+            )
         if mpp is not None and not (np.isfinite(mpp) and mpp > 0):
             raise InputError("the pixel size must be positive.", got=f"{mpp} µm/px")
-        return cls((int(shape[0]), int(shape[1]), int(shape[2])), dtype, tuple(channels), mpp, labels)
+        return cls(
+            (int(shape[0]), int(shape[1]), int(shape[2])), dtype, tuple(channels), mpp, labels
+        )
 
     def check_tiff(self) -> None:
         """Refuse a type that OME-TIFF does not have."""
         if self.dtype.newbyteorder("=").name not in _TIFF_TYPES:
-            raise InputError("OME-TIFF has no pixels of this type.", got=str(self.dtype), available=_TIFF_TYPES)
+            raise InputError(
+                "OME-TIFF has no pixels of this type.", got=str(self.dtype), available=_TIFF_TYPES
+            )
 
     @property
     def levels(self) -> list[tuple[int, int, int]]:
-        """Shapes from full resolution down, each half the one before (rounded up), to a longest side of at most 1024."""
+        """Shapes from full resolution down, each half the one before (rounded up), to a longest
+        side of at most 1024.
+        """
         out = [self.shape]
         while max(out[-1][1:]) > _SMALLEST:
             c, y, x = out[-1]
@@ -80,7 +102,9 @@ class ImageSpec:
 
 
 def halve(plane: Array, *, labels: bool = False) -> Array:
-    """Half the size of a plane, rounded up: the mean of 2 x 2 pixels (of those that exist at an odd edge), or the first of them.
+    """Half the size of a plane, rounded up.
+
+    The mean of 2 x 2 pixels (of those that exist at an odd edge), or the first of them.
 
     Parameters
     ----------
@@ -105,7 +129,13 @@ def halve(plane: Array, *, labels: bool = False) -> Array:
     odd = [(0, n % 2) for n in plane.shape]
     plane = np.pad(plane, odd, mode="edge") if any(b for _, b in odd) else plane
     whole = dtype.kind != "f" and dtype.itemsize < 8
-    wide = np.dtype(np.int64 if whole else np.float64 if dtype.kind != "f" else np.promote_types(dtype, np.float32))
+    wide = np.dtype(
+        np.int64
+        if whole
+        else np.float64
+        if dtype.kind != "f"
+        else np.promote_types(dtype, np.float32)
+    )
     total = plane[::2, ::2].astype(wide)
     for i, j in ((0, 1), (1, 0), (1, 1)):
         total += plane[i::2, j::2]
@@ -134,10 +164,12 @@ def blocks(shape: tuple[int, int, int]) -> Iterator[tuple[int, slice, slice]]:
 
 
 class Canvas:
-    """An OME-Zarr in the making: full resolution is written in any order, then `finish` adds the coarser levels and the metadata.
+    """An OME-Zarr in the making.
 
-    Chunks that are never written cost nothing and read as 0. A canvas that was left half-written is opened again if it is of the
-    same spec.
+    Full resolution is written in any order, then `finish` adds the coarser levels and the metadata.
+
+    Chunks that are never written cost nothing and read as 0. A canvas that was left half-written is
+    opened again if it is of the same spec.
 
     Parameters
     ----------
@@ -158,14 +190,25 @@ class Canvas:
         import zarr
 
         self.spec, self._version = spec, version
-        mark = [list(spec.shape), spec.dtype.name, list(spec.channels), spec.mpp, spec.labels, version]
+        mark = [
+            list(spec.shape),
+            spec.dtype.name,
+            list(spec.channels),
+            spec.mpp,
+            spec.labels,
+            version,
+        ]
         try:
             self._group: Any = zarr.open_group(store=str(folder), mode="r+")
-            self.resumed = self._group.attrs.get("unfinished") == mark and len(list(self._group.arrays())) == len(spec.levels)
+            self.resumed = self._group.attrs.get("unfinished") == mark and len(
+                list(self._group.arrays())
+            ) == len(spec.levels)
         except (OSError, ValueError, KeyError, TypeError):
             self.resumed = False
         if not self.resumed:
-            self._group = zarr.open_group(store=str(folder), mode="w", zarr_format=3 if version == "0.5" else 2)
+            self._group = zarr.open_group(
+                store=str(folder), mode="w", zarr_format=3 if version == "0.5" else 2
+            )
             for k, shape in enumerate(spec.levels):
                 self._new(str(k), shape)
             self._group.attrs["unfinished"] = mark  # last: a canvas without it is begun anew
@@ -174,11 +217,16 @@ class Canvas:
     def _new(self, name: str, shape: tuple[int, int, int]) -> None:
         from zarr.codecs import BloscCodec
 
-        more: dict[str, Any] = {"dimension_names": ["c", "y", "x"], "compressors": BloscCodec(cname="lz4", shuffle="shuffle")}
+        more: dict[str, Any] = {
+            "dimension_names": ["c", "y", "x"],
+            "compressors": BloscCodec(cname="lz4", shuffle="shuffle"),
+        }
         if self._version == "0.4":
             more = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
         chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
-        self._group.create_array(name, shape=shape, dtype=self.spec.dtype, chunks=chunks, fill_value=0, **more)
+        self._group.create_array(
+            name, shape=shape, dtype=self.spec.dtype, chunks=chunks, fill_value=0, **more
+        )
 
     def write(self, channel: int, where: tuple[slice, slice], values: Array) -> None:
         """Write a part of a plane at full resolution."""
@@ -201,15 +249,22 @@ class Canvas:
             self._group.attrs["ome"] = {"version": "0.5", "multiscales": [meta], **omero, **label}
         else:
             versioned = {k: {"version": "0.4", **v} for k, v in omero.items()}
-            self._group.attrs.update({"multiscales": [{"version": "0.4", **meta}], **versioned, **label})
+            self._group.attrs.update(
+                {"multiscales": [{"version": "0.4", **meta}], **versioned, **label}
+            )
 
     def _omero(self) -> Iterator[dict[str, Any]]:
-        """Names, and the range a viewer first shows: the spec's, or up to the brightest pixel of the overview."""
+        """Names, and the range a viewer first shows.
+
+        The spec's, or up to the brightest pixel of the overview.
+        """
         whole = np.iinfo(self.spec.dtype) if self.spec.dtype.kind in "ui" else None
         for c, label in enumerate(self.spec.channels):
             top = float(np.max(self.levels[-1][c]))
             end = (top if np.isfinite(top) else 0.0) or 1.0
-            low, high = (float(whole.min), float(whole.max)) if whole is not None else (0.0, max(1.0, end))
+            low, high = (
+                (float(whole.min), float(whole.max)) if whole is not None else (0.0, max(1.0, end))
+            )
             window = {"min": low, "max": high, "start": 0.0, "end": end}
             if self.spec.display is not None:
                 window |= dict(zip(("start", "end"), self.spec.display, strict=True))
@@ -218,26 +273,42 @@ class Canvas:
 
 def _multiscale(spec: ImageSpec, name: str) -> dict[str, Any]:
     axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
-    axes += [{"name": a, "type": "space", **({"unit": "micrometer"} if spec.mpp is not None else {})} for a in "yx"]
+    axes += [
+        {"name": a, "type": "space", **({"unit": "micrometer"} if spec.mpp is not None else {})}
+        for a in "yx"
+    ]
     datasets = []
     for k in range(len(spec.levels)):
         pixel = (spec.mpp or 1.0) * 2**k
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0, pixel, pixel]}]
-        if k and not spec.labels:  # a coarse pixel's centre lies between those of the fine pixels it is the mean of
+        if (
+            k and not spec.labels
+        ):  # a coarse pixel's centre lies between those of the fine pixels it is the mean of
             shift = (2**k - 1) / 2 * (spec.mpp or 1.0)
             steps.append({"type": "translation", "translation": [0.0, shift, shift]})
         datasets.append({"path": str(k), "coordinateTransformations": steps})
     about = {"metadata": {"description": spec.about}} if spec.about else {}
-    return {"name": name, "type": "nearest" if spec.labels else "mean", "axes": axes, "datasets": datasets, **about}
+    return {
+        "name": name,
+        "type": "nearest" if spec.labels else "mean",
+        "axes": axes,
+        "datasets": datasets,
+        **about,
+    }
 
 
 def _display_tags(spec: ImageSpec) -> list[tuple[int, str, int, float, bool]]:
     """SMinSampleValue and SMaxSampleValue: OME-XML has no display range."""
-    return [(tag, "f", 1, value, True) for tag, value in zip((340, 341), spec.display or (), strict=False)]
+    return [
+        (tag, "f", 1, value, True)
+        for tag, value in zip((340, 341), spec.display or (), strict=False)
+    ]
 
 
 def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
-    """Write levels as a tiled, deflate-compressed OME-TIFF with the coarser ones as SubIFDs; a tile at a time is in memory.
+    """Write levels as a tiled, deflate-compressed OME-TIFF with the coarser ones as SubIFDs.
+
+    A tile at a time is in memory.
 
     Parameters
     ----------
@@ -250,7 +321,12 @@ def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
     """
     meta: dict[str, Any] = {"axes": "CYX", "Channel": {"Name": list(spec.channels)}}
     if spec.mpp is not None:
-        meta |= {"PhysicalSizeX": spec.mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": spec.mpp, "PhysicalSizeYUnit": "µm"}
+        meta |= {
+            "PhysicalSizeX": spec.mpp,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": spec.mpp,
+            "PhysicalSizeYUnit": "µm",
+        }
     if spec.about:
         meta["Description"] = spec.about
     size = sum(int(np.prod(shape)) for shape in spec.levels) * spec.dtype.itemsize
@@ -258,8 +334,12 @@ def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
         "dtype": spec.dtype,
         "tile": (CHUNK, CHUNK),
         "compression": "zlib",
-        "compressionargs": {"level": 1},  # higher levels of noisy images: 2 % smaller for twice the time
-        "predictor": 1 if spec.dtype.kind == "f" else 2,  # Bio-Formats (QuPath, Fiji, OMERO) knows no floating-point predictor
+        "compressionargs": {
+            "level": 1
+        },  # higher levels of noisy images: 2 % smaller for twice the time
+        "predictor": 1
+        if spec.dtype.kind == "f"
+        else 2,  # Bio-Formats (QuPath, Fiji, OMERO) knows no floating-point predictor
         "photometric": "minisblack",
         "maxworkers": min(8, os.cpu_count() or 1),
         "extratags": _display_tags(spec),
@@ -267,5 +347,11 @@ def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
     }
     with tifffile.TiffWriter(path, ome=True, bigtiff=size > 2**31) as file:
         for k, (level, shape) in enumerate(zip(levels, spec.levels, strict=True)):
-            place = {"metadata": meta, "subifds": len(levels) - 1} if k == 0 else {"metadata": None, "subfiletype": 1}
-            file.write((np.asarray(level[key]) for key in blocks(shape)), shape=shape, **place, **options)
+            place = (
+                {"metadata": meta, "subifds": len(levels) - 1}
+                if k == 0
+                else {"metadata": None, "subfiletype": 1}
+            )
+            file.write(
+                (np.asarray(level[key]) for key in blocks(shape)), shape=shape, **place, **options
+            )

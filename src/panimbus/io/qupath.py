@@ -1,4 +1,7 @@
-"""Cells as QuPath objects: GeoJSON with outline, class and measurements, in the format QuPath writes since 0.4."""
+"""Cells as QuPath objects.
+
+GeoJSON with outline, class and measurements, in the format QuPath writes since 0.4.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,14 @@ class CellObjects:
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def write_qupath(path: str | Path, shapes: Mapping[int, Polygons], cells: CellObjects, *, fov_id: str) -> None:
-    """Write cells as a FeatureCollection that QuPath opens (File > Import objects from file, or by dragging).
+def write_qupath(
+    path: str | Path, shapes: Mapping[int, Polygons], cells: CellObjects, *, fov_id: str
+) -> None:
+    """Write cells as a FeatureCollection that QuPath opens (File > Import objects from file, or by
+    dragging).
 
-    Geometry is in pixels of the full-resolution image; an object's name is its label, its id is the same in every run.
+    Geometry is in pixels of the full-resolution image; an object's name is its label, its id is the
+    same in every run.
 
     Parameters
     ----------
@@ -64,7 +71,8 @@ def write_qupath(path: str | Path, shapes: Mapping[int, Polygons], cells: CellOb
     ids = [int(i) for i in cells.ids]
     if missing := [i for i in ids if i not in shapes]:
         raise InputError(
-            f"FOV {fov_id!r}: {len(missing)} of {len(ids)} cells of the table are not in the label image.",
+            f"FOV {fov_id!r}: {len(missing)} of {len(ids)} cells of the table are not in the label"
+            " image.",
             got=f"cell_id {', '.join(map(str, missing[:10]))}",
             fix="use the label image that the cells were scored with",
         )
@@ -80,11 +88,15 @@ def write_qupath(path: str | Path, shapes: Mapping[int, Polygons], cells: CellOb
             if measured:
                 properties.append(f'"measurements": {{{measured[k]}}}')
             if texts:
-                properties.append(f'"metadata": {json.dumps({n: str(v[k]) for n, v in texts}, ensure_ascii=False)}')
+                properties.append(
+                    '"metadata":'
+                    f" {json.dumps({n: str(v[k]) for n, v in texts}, ensure_ascii=False)}"
+                )
             file.write(",\n" if k else "\n")
             file.write(
-                f'{{"type": "Feature", "id": "{_uuid(fov_id, label)}", "geometry": {json.dumps(_geometry(shapes[label]))}, '
-                f'"properties": {{{", ".join(properties)}}}}}'
+                f'{{"type": "Feature", "id": "{_uuid(fov_id, label)}", "geometry":'
+                f' {json.dumps(_geometry(shapes[label]))}, "properties":'
+                f" {{{', '.join(properties)}}}}}"
             )
         file.write("\n]}\n")
 
@@ -111,11 +123,15 @@ def _closed(ring: Array) -> list[list[int]]:
 
 
 def _measured(measurements: Mapping[str, Array], n: int) -> list[str]:
-    """The measurements of each cell as JSON, with six significant digits (what float32 holds), without those not finite."""
+    """The measurements of each cell as JSON, with six significant digits (what float32 holds),
+    without those not finite.
+    """
     for name, column in measurements.items():
         if np.shape(column) != (n,):
             raise InputError(
-                f"measurement {name!r} does not fit the cells.", expected=f"{n} numbers", got=f"shape {np.shape(column)}"
+                f"measurement {name!r} does not fit the cells.",
+                expected=f"{n} numbers",
+                got=f"shape {np.shape(column)}",
             )
     if not measurements:
         return []
@@ -124,7 +140,9 @@ def _measured(measurements: Mapping[str, Array], n: int) -> list[str]:
     whole = ", ".join(entries)  # one template a row: five times the speed of a dictionary a row
     finite = np.isfinite(values)
     out = []
-    for row, all_there, there in zip(values.tolist(), np.asarray(finite.all(1)).tolist(), finite, strict=True):
+    for row, all_there, there in zip(
+        values.tolist(), np.asarray(finite.all(1)).tolist(), finite, strict=True
+    ):
         if all_there:
             out.append(whole % tuple(row))
         else:

@@ -41,7 +41,8 @@ class RawImage:
     size
         Pixel size.
     part
-        What tells this image from others of the same file (an acquisition, a series); None if it is the only one.
+        What tells this image from others of the same file (an acquisition, a series); None if it is
+        the only one.
     notes
         What the reader decided.
     labels
@@ -102,8 +103,13 @@ class Planes:
         return out.squeeze(axis=dropped)
 
 
-def isotropic(size: PixelSize, override: float | None, where: str) -> tuple[float | None, tuple[str, ...]]:
-    """One pixel size from two, and from the user's: micrometres per pixel (None = unknown), and what to note."""
+def isotropic(
+    size: PixelSize, override: float | None, where: str
+) -> tuple[float | None, tuple[str, ...]]:
+    """One pixel size from two, and from the user's.
+
+    Micrometres per pixel (None = unknown), and what to note.
+    """
     sides = [v for v in (size.x, size.y) if v is not None]
     found = sum(sides) / len(sides) if sides else None
     uneven = len(sides) == 2 and abs(sides[0] - sides[1]) > ANISOTROPY * max(sides)
@@ -119,7 +125,9 @@ def isotropic(size: PixelSize, override: float | None, where: str) -> tuple[floa
         return override, (note,)
     if override is not None:
         if found is not None and (uneven or abs(found - override) > ANISOTROPY * override):
-            return override, (f"the file says {_shown(size)} µm/px, overridden by {override:g} µm/px",)
+            return override, (
+                f"the file says {_shown(size)} µm/px, overridden by {override:g} µm/px",
+            )
         return override, ()
     if uneven:
         raise InputError(

@@ -37,12 +37,23 @@ _most: ContextVar[int] = ContextVar("most", default=_LARGEST_PAGE)
 """Bytes that the answer to the present request may have."""
 _DENIED, _AGAIN = (401, 403), (408, 425, 429)
 _OURS = ("http", "https", "s3", "s3a")
-_VALIDATORS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "VersionId", "mtime", "md5Hash")
+_VALIDATORS = (
+    "ETag",
+    "Content-MD5",
+    "Digest",
+    "Last-Modified",
+    "LastModified",
+    "VersionId",
+    "mtime",
+    "md5Hash",
+)
 T = TypeVar("T")
 
 
 class RemoteStore(Store):
-    """A Zarr store at an address, read only; a chunk that is not there is the fill value, as Zarr has it.
+    """A Zarr store at an address, read only.
+
+    A chunk that is not there is the fill value, as Zarr has it.
 
     Parameters
     ----------
@@ -64,16 +75,26 @@ class RemoteStore(Store):
     def __repr__(self) -> str:
         return f"RemoteStore({str(self.url)!r})"
 
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
         """Bytes of a key, or None."""
-        data = await asyncio.to_thread(fetch, self.url / key, byte_range, most=self.limits.most(key))
-        return None if data is None else self.limits.check(prototype.buffer.from_bytes(data), self.url / key, byte_range)
+        data = await asyncio.to_thread(
+            fetch, self.url / key, byte_range, most=self.limits.most(key)
+        )
+        return (
+            None
+            if data is None
+            else self.limits.check(prototype.buffer.from_bytes(data), self.url / key, byte_range)
+        )
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
         """Bytes of several keys."""
-        return [*await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))]
+        return [
+            *await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
+        ]
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there."""
@@ -113,15 +134,16 @@ class RemoteStore(Store):
 def fetch(url: Url, part: ByteRequest | None = None, *, most: int = _LARGEST_PAGE) -> bytes | None:
     """Bytes at an address, or a part of them; None where there is nothing.
 
-    A dropped connection, a timeout and a fault of the server are tried again, `TRIES` times in all. Servers that keep a bucket's
-    listing to themselves answer "forbidden" for what does not exist: metadata is taken to be missing then, a chunk is an error.
-    The same holds for those that answer with a web page. An answer of more than ``most`` bytes, or one that does not end, is an
-    error.
+    A dropped connection, a timeout and a fault of the server are tried again, `TRIES` times in all.
+    Servers that keep a bucket's listing to themselves answer "forbidden" for what does not exist:
+    metadata is taken to be missing then, a chunk is an error. The same holds for those that answer
+    with a web page. An answer of more than ``most`` bytes, or one that does not end, is an error.
 
     Raises
     ------
     ReadError, ServerError
-        With the address (of the chunk), and what the server said last: that it may not be read, or that it is out of order.
+        With the address (of the chunk), and what the server said last: that it may not be read, or
+        that it is out of order.
     """
     start, end = None, None
     if isinstance(part, RangeByteRequest):
@@ -156,7 +178,10 @@ def is_there(url: Url) -> bool:
 
 
 def stamp(urls: Sequence[Url]) -> str | None:
-    """A hash that changes when these documents do, by the server's word (ETag, Last-Modified); None if it gives none."""
+    """A hash that changes when these documents do, by the server's word (ETag, Last-Modified).
+
+    None if it gives none.
+    """
     found = []
     for url in urls:
         info = _tried(url, lambda fs, url=url: fs.info(url.full)) or {}  # type: ignore[misc]
@@ -187,7 +212,12 @@ def _links(page: str, url: Url) -> list[str]:
         except ValueError:
             continue
         name = to.path.removeprefix(base.path).strip("/")
-        if to.hostname == base.hostname and to.path.startswith(base.path) and name and "/" not in name:
+        if (
+            to.hostname == base.hostname
+            and to.path.startswith(base.path)
+            and name
+            and "/" not in name
+        ):
             names.add(unquote(name))
     return sorted(names)
 
@@ -227,7 +257,10 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
     raise kind(
         f"{url}: could not be read from the server.",
         got=f"{said} ({tries} {'try' if tries == 1 else 'tries'})",
-        fix="check the address, the network and the right to read it, then run the same command again",
+        fix=(
+            "check the address, the network and the right to read it, then run the same command"
+            " again"
+        ),
     )
 
 
@@ -241,7 +274,10 @@ def _said(error: BaseException) -> str:
 
 @cache
 def _errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    """What fsspec raises where nothing is there, and where something went wrong; the clients' own errors among them."""
+    """What fsspec raises where nothing is there, and where something went wrong.
+
+    The clients' own errors among them.
+    """
     faults: list[type[Exception]] = [OSError, EOFError]
     try:
         from aiohttp import ClientError
@@ -262,7 +298,9 @@ def _errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]
 def _check_pace(url: object, received: int, most: int, seconds: float) -> None:
     """Refuse an answer that is too large or too slow."""
     if received > most:
-        raise ReadError(f"{url}: the server sends more than there can be.", expected=f"at most {most:,} bytes")
+        raise ReadError(
+            f"{url}: the server sends more than there can be.", expected=f"at most {most:,} bytes"
+        )
     if seconds > _SILENT_S + received / _SLOWEST:
         raise ServerError(
             f"{url}: the server sends too slowly.",
@@ -285,7 +323,12 @@ def _bounded_response() -> Any:
             try:
                 async for block in self.content.iter_any():
                     body += block
-                    _check_pace(self.url.with_user(None).with_query(None), len(body), most, time.monotonic() - begun)
+                    _check_pace(
+                        self.url.with_user(None).with_query(None),
+                        len(body),
+                        most,
+                        time.monotonic() - begun,
+                    )
             except BaseException:
                 self.close()
                 raise
@@ -304,7 +347,9 @@ def _filesystem(scheme: str, process: int) -> Any:  # noqa: ARG001
     except ImportError as error:
         if scheme in _OURS:
             raise MissingExtraError(f"Reading {scheme}:// addresses", "remote") from None
-        raise InputError(f"Addresses that begin with {scheme}:// need a package of their own.", got=str(error)) from None
+        raise InputError(
+            f"Addresses that begin with {scheme}:// need a package of their own.", got=str(error)
+        ) from None
     except ValueError:
         raise InputError(
             f"Addresses that begin with {scheme}:// are of no kind that is known.",
@@ -315,7 +360,13 @@ def _filesystem(scheme: str, process: int) -> Any:  # noqa: ARG001
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
         # proxies and .netrc count, as for other programs
-        return kind(client_kwargs={"timeout": timeout, "trust_env": True, "response_class": _bounded_response()})
+        return kind(
+            client_kwargs={
+                "timeout": timeout,
+                "trust_env": True,
+                "response_class": _bounded_response(),
+            }
+        )
     fs = kind()
     if scheme in ("s3", "s3a") and not fs.anon and fs.key is None:
         from botocore.session import get_session

@@ -11,11 +11,17 @@ from pathlib import Path
 from panimbus.core.errors import InputError, listed
 
 _LEAST = 1 << 20  # bytes without which nothing can be written
-_ILLEGAL = {*map(chr, range(32)), "\ufffe", "\uffff"} - {"\t", "\n", "\r"}  # in XML; HDF5 ends text at a NUL
+_ILLEGAL = {*map(chr, range(32)), "\ufffe", "\uffff"} - {
+    "\t",
+    "\n",
+    "\r",
+}  # in XML; HDF5 ends text at a NUL
 
 
 def check_folder(out: Path, need: int = 0, what: str = "the results") -> None:
-    """Refuse a folder for results that cannot be written to. Nothing is left in it, and it is not made if it is not there.
+    """Refuse a folder for results that cannot be written to.
+
+    Nothing is left in it, and it is not made if it is not there.
 
     Parameters
     ----------
@@ -36,8 +42,14 @@ def check_folder(out: Path, need: int = 0, what: str = "the results") -> None:
         for folder in reversed([out, *out.absolute().parents]):
             if not folder.is_dir():
                 if folder.exists():
-                    where = f"--out {out}" if folder == out.absolute() or folder == out else f"--out {out}: {folder}"
-                    raise InputError(f"{where} is a file.", expected="a folder, new or of an earlier run")
+                    where = (
+                        f"--out {out}"
+                        if folder == out.absolute() or folder == out
+                        else f"--out {out}: {folder}"
+                    )
+                    raise InputError(
+                        f"{where} is a file.", expected="a folder, new or of an earlier run"
+                    )
                 folder.mkdir(exist_ok=True)
                 made.append(folder)
         with tempfile.TemporaryDirectory(prefix=".panimbus-", dir=out) as room:
@@ -45,7 +57,9 @@ def check_folder(out: Path, need: int = 0, what: str = "the results") -> None:
         free = shutil.disk_usage(out).free
     except OSError as error:
         raise InputError(
-            f"--out {out}: nothing can be written there.", got=error.strerror or str(error), fix="pass another folder"
+            f"--out {out}: nothing can be written there.",
+            got=error.strerror or str(error),
+            fix="pass another folder",
         ) from error
     finally:
         with suppress(OSError):

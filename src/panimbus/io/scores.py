@@ -26,7 +26,12 @@ _EXPECTED = "cells.h5ad of `panimbus predict`, or a table of scores (CSV, TSV or
 _COLUMNS = (
     fov_column(CSV_FOV),
     cell_column(CSV_LABEL),
-    Column(AREA, "number", ("area µm^2", "area µm²", "cell: area µm^2", "cell: area µm²"), required=False),
+    Column(
+        AREA,
+        "number",
+        ("area µm^2", "area µm²", "cell: area µm^2", "cell: area µm²"),
+        required=False,
+    ),
     Column(CSV_X, "number", ("centroid x µm",), required=False),
     Column(CSV_Y, "number", ("centroid y µm",), required=False),
 )
@@ -34,14 +39,17 @@ _TEXTS = ("object id", "object type", "classification", "class", "parent", "roi"
 """Columns of text in an export of QuPath, which everybody knows to be no markers."""
 
 
-def read_scores(path: str | Path, markers: Sequence[str] | None = None, *, needed: Collection[str] = ()) -> AnnData:
+def read_scores(
+    path: str | Path, markers: Sequence[str] | None = None, *, needed: Collection[str] = ()
+) -> AnnData:
     """Read a table of scores and check its cells.
 
     Parameters
     ----------
     path
-        ``.h5ad`` (obs ``fov_id`` and ``cell_id``), or a table (see `panimbus.io.tables`) with columns ``fov`` and ``label`` under
-        any of their usual names, a column a marker, and perhaps ``area_um2``, ``centroid_x_um``, ``centroid_y_um``.
+        ``.h5ad`` (obs ``fov_id`` and ``cell_id``), or a table (see `panimbus.io.tables`) with
+        columns ``fov`` and ``label`` under any of their usual names, a column a marker, and perhaps
+        ``area_um2``, ``centroid_x_um``, ``centroid_y_um``.
     markers
         Take these only, in this order.
     needed
@@ -50,7 +58,8 @@ def read_scores(path: str | Path, markers: Sequence[str] | None = None, *, neede
     Returns
     -------
     AnnData
-        X = scores float32; obs ``fov_id`` (categorical), ``cell_id`` (int64); names ``fov:cell_id``.
+        X = scores float32; obs ``fov_id`` (categorical), ``cell_id`` (int64); names
+        ``fov:cell_id``.
     """
     file = Path(path)
     kind = file.suffix.lower()
@@ -67,13 +76,18 @@ def read_scores(path: str | Path, markers: Sequence[str] | None = None, *, neede
         )
     if markers is not None:
         if missing := [m for m in markers if m not in table.var_names]:
-            raise ChannelError(f"{path}: {listed(missing)} is not in the table.", available=list(table.var_names))
+            raise ChannelError(
+                f"{path}: {listed(missing)} is not in the table.", available=list(table.var_names)
+            )
         table = table[:, list(markers)].copy()
     return checked(table, str(path))
 
 
 def checked(table: AnnData, source: str = "the table") -> AnnData:
-    """Check the cells of a table of scores and name them; returns it with float32 scores, int64 ids and a categorical FOV."""
+    """Check the cells of a table of scores and name them.
+
+    Returns it with float32 scores, int64 ids and a categorical FOV.
+    """
     import pandas as pd
 
     if any(not hasattr(table, name) for name in ("obs", "var_names", "X", "isbacked")):
@@ -94,19 +108,33 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
     if table.X is None:
         raise InputError(f"{source}: the table has no scores in X.")
     if not table.n_obs or not table.n_vars:
-        raise InputError(f"{source}: the table is empty.", got=f"{table.n_obs} cells, {table.n_vars} markers")
+        raise InputError(
+            f"{source}: the table is empty.", got=f"{table.n_obs} cells, {table.n_vars} markers"
+        )
     if table.X.dtype.kind not in "fiub":
-        raise InputError(f"{source}: X holds no numbers.", expected="scores from 0 to 1", got=f"values of type {table.X.dtype}")
+        raise InputError(
+            f"{source}: X holds no numbers.",
+            expected="scores from 0 to 1",
+            got=f"values of type {table.X.dtype}",
+        )
     if (nowhere := table.obs[FOV].isna() | (table.obs[FOV].astype(str).str.strip() == "")).any():
-        raise InputError(f"{source}: {int(nowhere.sum()):,} cells have no {FOV}.", expected="the FOV of each cell")
+        raise InputError(
+            f"{source}: {int(nowhere.sum()):,} cells have no {FOV}.",
+            expected="the FOV of each cell",
+        )
     ids = cell_ids(table.obs[CELL], f"{source}, {CELL}")
     fov = table.obs[FOV].astype(str)
     names = pd.Index([f"{f}:{c}" for f, c in zip(fov, ids.tolist(), strict=True)], dtype=str)
     if not names.is_unique:
         twice = names[names.duplicated()].unique()
-        raise InputError(f"{source}: {len(twice)} cells are there more than once.", got=listed(list(twice[:10])))
+        raise InputError(
+            f"{source}: {len(twice)} cells are there more than once.", got=listed(list(twice[:10]))
+        )
     if not table.var_names.is_unique:
-        raise InputError(f"{source}: markers are there twice.", got=listed(list(table.var_names[table.var_names.duplicated()])))
+        raise InputError(
+            f"{source}: markers are there twice.",
+            got=listed(list(table.var_names[table.var_names.duplicated()])),
+        )
     out = table.copy()
     out.X = dense(table.X)
     out.obs[CELL] = ids
@@ -131,7 +159,11 @@ def _frame(path: Path, needed: Collection[str]) -> AnnData:
     if AREA in frame:
         obs[AREA] = frame[AREA]
     obs.index = pd.RangeIndex(len(obs)).astype(str)
-    table = AnnData(X=frame[markers].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=pd.Index(markers, dtype=str)))
+    table = AnnData(
+        X=frame[markers].to_numpy(np.float32),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(markers, dtype=str)),
+    )
     if CSV_X in frame and CSV_Y in frame:
         table.obsm[SPATIAL] = frame[[CSV_X, CSV_Y]].to_numpy(np.float64)
     return table
@@ -140,20 +172,39 @@ def _frame(path: Path, needed: Collection[str]) -> AnnData:
 def _check_ids(frame: pd.DataFrame, path: Path) -> None:
     """Say where another column names the cells, too, and does not agree."""
     for name in map(str, frame.columns):
-        if name == CSV_LABEL or name.casefold() in ("name", "object", "cell") or not is_alias(name, [_COLUMNS[1]]):
+        if (
+            name == CSV_LABEL
+            or name.casefold() in ("name", "object", "cell")
+            or not is_alias(name, [_COLUMNS[1]])
+        ):
             continue
         ids, whole = whole_numbers(frame[name])
         if whole.all() and (ids != frame[CSV_LABEL].to_numpy()).any():
-            logger.warning("%s: the column %s names other cells than the ids that are used; it is left out", path, name)
+            logger.warning(
+                "%s: the column %s names other cells than the ids that are used; it is left out",
+                path,
+                name,
+            )
 
 
 def _markers(frame: pd.DataFrame, path: Path, needed: Collection[str]) -> list[str]:
-    """Columns of numbers that are no facts of the cell; a marker that is needed and stands there as text is refused."""
-    columns = [str(c) for c in frame.columns if c not in {c.name for c in _COLUMNS} and not is_alias(str(c), _COLUMNS)]
+    """Columns of numbers that are no facts of the cell.
+
+    A marker that is needed and stands there as text is refused.
+    """
+    columns = [
+        str(c)
+        for c in frame.columns
+        if c not in {c.name for c in _COLUMNS} and not is_alias(str(c), _COLUMNS)
+    ]
     columns = [c for c in columns if c.casefold() not in _TEXTS]
     facts = [c for c in columns if not is_number(frame[c])]
     keys = {canonical(m) for m in needed}
-    to_numbers(frame, facts if len(facts) == len(columns) else [c for c in facts if canonical(c) in keys], path)
+    to_numbers(
+        frame,
+        facts if len(facts) == len(columns) else [c for c in facts if canonical(c) in keys],
+        path,
+    )
     if facts:
         logger.warning("columns that are not numbers were left out: %s", listed(facts))
     return [c for c in columns if c not in facts]

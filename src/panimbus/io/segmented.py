@@ -1,4 +1,6 @@
-"""Label images (and images) of a table's FOVs, found by name and checked against the table's cells."""
+"""Label images (and images) of a table's FOVs, found by name and checked against the table's
+cells.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,12 @@ class Segmented:
     def thinned(self, most: int) -> tuple[Array, int]:
         """Every n-th pixel, so that at most ``most`` are left to a side; and n."""
         step = max(1, -(-max(self.labels.shape) // most))
-        return np.concatenate([band[-rows.start % step :: step, ::step] for rows, band in self.bands()]), step
+        return (
+            np.concatenate(
+                [band[-rows.start % step :: step, ::step] for rows, band in self.bands()]
+            ),
+            step,
+        )
 
     @cached_property
     def ids(self) -> Array:
@@ -72,14 +79,19 @@ class Segmented:
 
 
 def find_images(
-    table: AnnData, labels: Sequence[Place], images: Sequence[Place] = (), *, pairs: str | None = None
+    table: AnnData,
+    labels: Sequence[Place],
+    images: Sequence[Place] = (),
+    *,
+    pairs: str | None = None,
 ) -> list[Segmented]:
     """The label image of each FOV of a table, in the table's order.
 
     Parameters
     ----------
     table
-        Cell table with obs ``fov_id``; pixel sizes come from its provenance where `predict` wrote it, else from the images.
+        Cell table with obs ``fov_id``; pixel sizes come from its provenance where `predict` wrote
+        it, else from the images.
     labels
         Files or folders, matched to FOVs by name; more FOVs may be there than the table has.
     images
@@ -94,7 +106,9 @@ def find_images(
         raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
     if pairs is not None:
         places = paired(
-            read_pairs(pairs), {f: str(opened[f].source.get("image", "")) if f in opened else "" for f in fovs}, pairs
+            read_pairs(pairs),
+            {f: str(opened[f].source.get("image", "")) if f in opened else "" for f in fovs},
+            pairs,
         )
     else:
         places = _matched(fovs, labels)
@@ -103,12 +117,17 @@ def find_images(
         image, polygons = opened.get(fov), places[fov].name.lower().endswith((".geojson", ".json"))
         if polygons and image is None:
             raise InputError(
-                f"{places[fov]}: polygons do not say how large their image is.", fix="give the images, too: --images"
+                f"{places[fov]}: polygons do not say how large their image is.",
+                fix="give the images, too: --images",
             )
         array = open_labels(places[fov], image.shape_yx if image is not None else (0, 0)).labels
         if image is not None:
             check_labels(array, fov, image.shape_yx)
-        out.append(Segmented(fov, array, sizes.get(fov) or (image.mpp if image is not None else None), image))
+        out.append(
+            Segmented(
+                fov, array, sizes.get(fov) or (image.mpp if image is not None else None), image
+            )
+        )
     return out
 
 
@@ -130,7 +149,8 @@ def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.i
     missing = np.setdiff1d(ids, one.ids)
     if len(missing):
         raise InputError(
-            f"FOV {one.fov_id!r}: {len(missing)} of {len(ids)} cells of the table are not in the label image.",
+            f"FOV {one.fov_id!r}: {len(missing)} of {len(ids)} cells of the table are not in the"
+            " label image.",
             got=f"cell_id {listed([str(i) for i in missing[:10]])}",
             fix="pass the label images that the cells were scored with",
         )
@@ -144,5 +164,13 @@ def pixel_sizes(table: AnnData) -> dict[str, float]:
     if inputs is None:
         return {}
     data = parse_json(str(inputs), 'uns["panimbus"]["inputs"] of the table')
-    sizes = {fov: about.get("mpp") for fov, about in data.items() if isinstance(about, dict)} if isinstance(data, dict) else {}
-    return {fov: float(mpp) for fov, mpp in sizes.items() if isinstance(mpp, int | float) and 0 < mpp < 1e6}
+    sizes = (
+        {fov: about.get("mpp") for fov, about in data.items() if isinstance(about, dict)}
+        if isinstance(data, dict)
+        else {}
+    )
+    return {
+        fov: float(mpp)
+        for fov, mpp in sizes.items()
+        if isinstance(mpp, int | float) and 0 < mpp < 1e6
+    }

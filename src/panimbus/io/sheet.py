@@ -23,8 +23,8 @@ def read_sheet(path: Path, expected: str) -> list[list[str]]:
     Parameters
     ----------
     path
-        In any of the encodings of `panimbus.io.textfile`. What separates the fields (tab, semicolon or comma) is told from the
-        first line; a line ``sep=;`` is understood.
+        In any of the encodings of `panimbus.io.textfile`. What separates the fields (tab, semicolon
+        or comma) is told from the first line; a line ``sep=;`` is understood.
     expected
         What the file should be, for messages.
     """
@@ -35,18 +35,33 @@ def rows_of(text: str, where: object, expected: str) -> list[list[str]]:
     """Fields of each row of a table; see `read_sheet`."""
     lines = re.split(r"\r\n|\r|\n", text)
     first = next((line for line in lines if line.strip()), "")
-    if first.strip().strip('"').lower().startswith("sep=") and len(first.strip().strip('"')) <= len("sep=x"):
+    if first.strip().strip('"').lower().startswith("sep=") and len(first.strip().strip('"')) <= len(
+        "sep=x"
+    ):
         at = lines.index(first)
         separator, lines = first.strip().strip('"')[len("sep=") :] or "\t", lines[at + 1 :]
         if separator == '"':
             raise ReadError(f"{where}: this is no table.", expected=expected, got=first)
     else:
-        separator = "\t" if "\t" in first else ";" if first.count(";") > first.count(",") else "," if "," in first else _NONE
+        separator = (
+            "\t"
+            if "\t" in first
+            else ";"
+            if first.count(";") > first.count(",")
+            else ","
+            if "," in first
+            else _NONE
+        )
     try:
         table = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=False))
     except csv.Error as error:
-        raise ReadError(f"{where}: this is no table.", expected=expected, got=in_words(error)) from None
-    table = [[" ".join(field.split()) if "\n" in field else field.strip() for field in row] for row in table]
+        raise ReadError(
+            f"{where}: this is no table.", expected=expected, got=in_words(error)
+        ) from None
+    table = [
+        [" ".join(field.split()) if "\n" in field else field.strip() for field in row]
+        for row in table
+    ]
     if any(len(field) > _LONGEST for row in table for field in row):
         raise ReadError(
             f"{where}: a field of the table is longer than {_LONGEST:,} characters.",
@@ -57,7 +72,10 @@ def rows_of(text: str, where: object, expected: str) -> list[list[str]]:
 
 
 def check_width(table: list[list[str]], where: object) -> None:
-    """Refuse rows with more fields than the first: a comma in a name that is not quoted moves all that follow."""
+    """Refuse rows with more fields than the first.
+
+    A comma in a name that is not quoted moves all that follow.
+    """
     width = len(table[0])
     wide = [f"row {k + 1}: {listed(row, 5)}" for k, row in enumerate(table) if any(row[width:])]
     if wide:

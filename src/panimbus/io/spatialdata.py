@@ -1,4 +1,7 @@
-"""SpatialData stores as images and label images: their elements are OME-Zarr, so no package of theirs is needed to read them."""
+"""SpatialData stores as images and label images.
+
+Their elements are OME-Zarr, so no package of theirs is needed to read them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ IMAGE_TAIL = "_image"
 
 @dataclass(frozen=True, eq=False)
 class _Labels:
-    """A label element: its lazy ids, where it lies on disk and in space, and whether a table annotates its cells."""
+    """A label element.
+
+    Its lazy ids, where it lies on disk and in space, and whether a table annotates its cells.
+    """
 
     name: str
     where: Place
@@ -34,16 +40,21 @@ def is_store(group: Any) -> bool:
 
 
 def read_images(group: Any, path: Place) -> list[RawImage]:
-    """Read the metadata of a store's images, each with the label images that can be its segmentation.
+    """Read the metadata of a store's images, each with the label images that can be its
+    segmentation.
 
-    A label image belongs to an image if it has its size and lies on it in a coordinate system that both have, and if it does
-    not bear another image's name. Of several, the one of the image's own name counts, then the one that a table annotates.
+    A label image belongs to an image if it has its size and lies on it in a coordinate system that
+    both have, and if it does not bear another image's name. Of several, the one of the image's own
+    name counts, then the one that a table annotates.
     """
     if "images" not in group or not (found := _members(group["images"])):
         raise InputError(
             f"{path}: the SpatialData store has no images.",
             got=f"groups {listed(sorted(group.group_keys()))}",
-            fix="pass the images themselves; on a server the store must have consolidated metadata or its folders be listed",
+            fix=(
+                "pass the images themselves; on a server the store must have consolidated metadata"
+                " or its folders be listed"
+            ),
         )
     labels, unused = _labels(group, path)
     flat, volumes = [], []
@@ -58,13 +69,25 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
             if len(volumes) == len(found):
                 raise
     keys = _fov_names([name for name, _, _ in flat])
-    notes: tuple[str, ...] = (f"image elements that cannot be used are passed over: {listed(volumes, 5)}",) if volumes else ()
-    notes += (f"label elements that cannot be used are passed over: {listed(unused, 5)}",) if unused else ()
+    notes: tuple[str, ...] = (
+        (f"image elements that cannot be used are passed over: {listed(volumes, 5)}",)
+        if volumes
+        else ()
+    )
+    notes += (
+        (f"label elements that cannot be used are passed over: {listed(unused, 5)}",)
+        if unused
+        else ()
+    )
     raws = []
     for (name, raw, where_it_lies), key in zip(flat, keys, strict=True):
         fits = _fitting(key, raw, where_it_lies, labels, set(keys))
-        inner: dict[str, tuple[ArrayLike, Place]] = {one.name: (one.array, one.where) for one in fits}
-        raws.append(replace(raw, fmt=FORMAT, part=name, name=key, labels=inner, notes=raw.notes + notes))
+        inner: dict[str, tuple[ArrayLike, Place]] = {
+            one.name: (one.array, one.where) for one in fits
+        }
+        raws.append(
+            replace(raw, fmt=FORMAT, part=name, name=key, labels=inner, notes=raw.notes + notes)
+        )
     return [replace(raw, doubt=_doubt(raw, raws, labels, path)) for raw in raws]
 
 
@@ -84,7 +107,10 @@ def _frames(element: Any) -> tuple[Frame, ...]:
 
 
 def _labels(group: Any, path: Place) -> tuple[list[_Labels], list[str]]:
-    """Label elements with two axes, and why others cannot be used; a table's region tells which of them it annotates."""
+    """Label elements with two axes, and why others cannot be used.
+
+    A table's region tells which of them it annotates.
+    """
     if "labels" not in group:
         return [], []
     regions: set[str] = set()
@@ -95,7 +121,15 @@ def _labels(group: Any, path: Place) -> tuple[list[_Labels], list[str]]:
     for name in _members(group["labels"]):
         element, where = group["labels"][name], path / "labels" / name
         try:
-            out.append(_Labels(name, where, omezarr.level0(element, where, flat=True), _frames(element), name in regions))
+            out.append(
+                _Labels(
+                    name,
+                    where,
+                    omezarr.level0(element, where, flat=True),
+                    _frames(element),
+                    name in regions,
+                )
+            )
         except ServerError:
             raise
         except InputError as error:
@@ -109,7 +143,9 @@ def _fov_names(elements: list[str]) -> list[str]:
     return [s if short.count(s) == 1 else name for s, name in zip(short, elements, strict=True)]
 
 
-def _fitting(key: str, raw: RawImage, lies: tuple[Frame, ...], labels: list[_Labels], keys: set[str]) -> list[_Labels]:
+def _fitting(
+    key: str, raw: RawImage, lies: tuple[Frame, ...], labels: list[_Labels], keys: set[str]
+) -> list[_Labels]:
     """The label elements that can be the segmentation of an image."""
     own = names.match_key(key)
     others = {names.match_key(k) for k in keys} - {own}
@@ -127,13 +163,20 @@ def _fitting(key: str, raw: RawImage, lies: tuple[Frame, ...], labels: list[_Lab
 
 
 def _doubt(raw: RawImage, raws: list[RawImage], labels: list[_Labels], path: Place) -> str | None:
-    """What to tell a user who passes no label images and means this one, if there is not just one."""
+    """What to tell a user who passes no label images and means this one, if there is not just
+    one.
+    """
     if len(raw.labels) == 1 or not labels:
         return None
     images = listed([f"{r.part} {r.image.shape[1:]}" for r in raws], 10)
-    said = listed([f"{one.name} {one.array.shape}{' (annotated)' * one.annotated}" for one in labels], 10)
+    said = listed(
+        [f"{one.name} {one.array.shape}{' (annotated)' * one.annotated}" for one in labels], 10
+    )
     if raw.labels:
-        which = f"{len(raw.labels)} label images can be the segmentation of image {raw.part!r}: {listed(list(raw.labels))}"
+        which = (
+            f"{len(raw.labels)} label images can be the segmentation of image {raw.part!r}:"
+            f" {listed(list(raw.labels))}"
+        )
     elif any(r.labels for r in raws):
         return None  # an overview or a histology image beside those that were segmented
     else:

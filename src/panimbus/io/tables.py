@@ -1,7 +1,10 @@
-"""One reader for every table that people bring: CSV of any spreadsheet, TSV, Parquet, an export of QuPath.
+"""One reader for every table that people bring.
 
-Separators (comma, semicolon, tab, bar), decimal commas, encodings (UTF-8, UTF-16, Windows-1252), quotes, empty rows and columns
-are understood; what cannot be is refused with line, column and value. Names stay text (a FOV called 007), ids stay exact.
+CSV of any spreadsheet, TSV, Parquet, an export of QuPath.
+
+Separators (comma, semicolon, tab, bar), decimal commas, encodings (UTF-8, UTF-16, Windows-1252),
+quotes, empty rows and columns are understood; what cannot be is refused with line, column and
+value. Names stay text (a FOV called 007), ids stay exact.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ class Column:
     name
         As the result calls it, and the name it is looked for under first.
     kind
-        ``text``: as it stands, "" for nothing. ``number``: float64, NaN for nothing. ``id``: int64, exact.
+        ``text``: as it stands, "" for nothing. ``number``: float64, NaN for nothing. ``id``: int64,
+        exact.
     aliases
         Other names; case, spaces, ``_``, ``-`` and ``.`` do not count.
     required
@@ -58,7 +62,17 @@ class Column:
 
 FOV_ALIASES = ("fov", "fov id", "image", "image id", "imageid", "image name", "sample", "sample id")
 """What other programs call the FOV; ``Image`` is QuPath's, and holds the name of a file."""
-CELL_ALIASES = ("cell id", "label", "cell", "cellid", "cell label", "object", "object number", "objectnumber", "name")
+CELL_ALIASES = (
+    "cell id",
+    "label",
+    "cell",
+    "cellid",
+    "cell label",
+    "object",
+    "object number",
+    "objectnumber",
+    "name",
+)
 """What other programs call the value of the label image; ``Name`` is QuPath's, for cells that panimbus wrote."""
 
 
@@ -109,7 +123,11 @@ def read_table(
     """
     path = Path(path)
     check_regular(path, expected)
-    frame = _parquet(path) if path.suffix.lower() == ".parquet" else _text(path, columns, rest, first, expected)
+    frame = (
+        _parquet(path)
+        if path.suffix.lower() == ".parquet"
+        else _text(path, columns, rest, first, expected)
+    )
     places = _places(path, [str(c) for c in frame.columns], columns)
     frame = frame.rename(columns={given: name for name, given in places.items()})
     return _typed(path, frame, columns, rest, places)
@@ -132,10 +150,20 @@ def _places(path: Path, names: list[str], columns: Sequence[Column]) -> dict[str
         if column.name in names:
             out[column.name] = column.name
     for column in columns:
-        for alias in () if column.name in out else dict.fromkeys(map(_key, (column.name, *column.aliases))):
-            hits = [n for n, key in zip(names, keys, strict=True) if key == alias and n not in out.values()]
+        for alias in (
+            () if column.name in out else dict.fromkeys(map(_key, (column.name, *column.aliases)))
+        ):
+            hits = [
+                n
+                for n, key in zip(names, keys, strict=True)
+                if key == alias and n not in out.values()
+            ]
             if len(hits) > 1:
-                raise InputError(f"{path}: several columns say the same.", got=listed(hits), fix="keep one of them")
+                raise InputError(
+                    f"{path}: several columns say the same.",
+                    got=listed(hits),
+                    fix="keep one of them",
+                )
             if hits:
                 out[column.name] = hits[0]
                 break
@@ -150,7 +178,9 @@ def _places(path: Path, names: list[str], columns: Sequence[Column]) -> dict[str
     return out
 
 
-def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str, places: dict[str, str]) -> pd.DataFrame:
+def _typed(
+    path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str, places: dict[str, str]
+) -> pd.DataFrame:
     """Every column in its kind; ``places``: see `_places`."""
     import pandas as pd
 
@@ -161,11 +191,15 @@ def _typed(path: Path, frame: pd.DataFrame, columns: Sequence[Column], rest: str
     for name, kind in kinds.items():
         if kind == "text":
             column = frame[name].astype(object)
-            frame[name] = column.map({v: "" if pd.isna(v) else from_cell(str(v).strip()) for v in column.unique()})
+            frame[name] = column.map(
+                {v: "" if pd.isna(v) else from_cell(str(v).strip()) for v in column.unique()}
+            )
         elif kind == "id":
             frame[name] = _ids(path, frame[name], places[name])
     others = [c for c in frame.columns if c not in kinds]
-    changed, _ = to_numbers(frame, [c for c, k in kinds.items() if k == "number"], path, perhaps=others)
+    changed, _ = to_numbers(
+        frame, [c for c, k in kinds.items() if k == "number"], path, perhaps=others
+    )
     for name, values in changed.items():
         if not is_number(frame[name]):
             frame[name] = values
@@ -181,7 +215,9 @@ def _ids(path: Path, column: pd.Series[Any], given: str) -> npt.NDArray[np.int64
     if _key(given) == "name":
         fix = f"{fix}; objects that panimbus wrote for QuPath have them as names"
     if len(column) and (column.isna() | column.astype(str).str.strip().isin(NOTHING)).all():
-        raise InputError(f"{path}: the column {given!r} is empty: it does not say which cell a row is.", fix=fix)
+        raise InputError(
+            f"{path}: the column {given!r} is empty: it does not say which cell a row is.", fix=fix
+        )
     return cell_ids(column, f"{path}, column {given}", fix=fix)
 
 
@@ -206,9 +242,17 @@ def _parquet(path: Path) -> pd.DataFrame:
         raise MissingExtraError("Reading a Parquet table", "parquet") from None
     with guarded(path, "the table cannot be read."), pq.ParquetFile(path) as file:
         meta = file.metadata
-        if meta.num_columns > MOST_COLUMNS or meta.num_rows * max(1, meta.num_columns) > _MOST_VALUES:
-            raise ReadError(f"{path}: the table is too large.", got=f"{meta.num_rows:,} rows, {meta.num_columns:,} columns")
-        _check_names(path, [n for n in file.schema_arrow.names if not n.startswith("__index_level_")])
+        if (
+            meta.num_columns > MOST_COLUMNS
+            or meta.num_rows * max(1, meta.num_columns) > _MOST_VALUES
+        ):
+            raise ReadError(
+                f"{path}: the table is too large.",
+                got=f"{meta.num_rows:,} rows, {meta.num_columns:,} columns",
+            )
+        _check_names(
+            path, [n for n in file.schema_arrow.names if not n.startswith("__index_level_")]
+        )
         frame: pd.DataFrame = file.read().to_pandas(integer_object_nulls=True)
     named = [n for n in frame.index.names if n is not None]
     frame = frame.reset_index() if named else frame.reset_index(drop=True)
@@ -218,22 +262,39 @@ def _parquet(path: Path) -> pd.DataFrame:
     return frame.set_axis([str(c).strip() for c in frame.columns], axis=1)
 
 
-def _text(path: Path, columns: Sequence[Column], rest: str, first: str | None, expected: str) -> pd.DataFrame:
+def _text(
+    path: Path, columns: Sequence[Column], rest: str, first: str | None, expected: str
+) -> pd.DataFrame:
     encoding, last = examine(path, expected)
     names, delimiter, used = _head(path, encoding, expected)
     names = [from_cell(name) for name in names]
     if last and last.count(delimiter) < len(names) - 1:
-        raise ReadError(f"{path}: its last line is cut.", expected=f"{len(names)} fields, or an end of the line", got=last[-80:])
+        raise ReadError(
+            f"{path}: its last line is cut.",
+            expected=f"{len(names)} fields, or an end of the line",
+            got=last[-80:],
+        )
     if first is not None and names and not names[0]:
         names[0] = first
     _check_names(path, names)
-    frame = _rows(path, encoding, delimiter, used, [rest == "text" or is_alias(n, columns) or not n for n in names])
+    frame = _rows(
+        path,
+        encoding,
+        delimiter,
+        used,
+        [rest == "text" or is_alias(n, columns) or not n for n in names],
+    )
     nameless = [i for i, n in enumerate(names) if not n]
     for i in nameless:
         if i and (there := frame.iloc[:, i].fillna("") != "").any():
-            raise InputError(f"{path}: column {i + 1} has values and no name.", got=f"{frame.iloc[:, i][there].iloc[0]!r}")
+            raise InputError(
+                f"{path}: column {i + 1} has values and no name.",
+                got=f"{frame.iloc[:, i][there].iloc[0]!r}",
+            )
     frame = frame.drop(columns=[str(i) for i in nameless]) if nameless else frame
-    empty = frame.iloc[:, 0].isna() | (frame.iloc[:, 0] == "") if frame.shape[1] else frame.index == -1
+    empty = (
+        frame.iloc[:, 0].isna() | (frame.iloc[:, 0] == "") if frame.shape[1] else frame.index == -1
+    )
     part = frame[empty]
     blank = part.index[(part.isna() | (part == "")).all(axis=1)]
     frame = frame.drop(index=blank) if len(blank) else frame
@@ -246,8 +307,14 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
     import pandas as pd
 
     names = [str(i) for i in range(len(text))]
-    with guarded(path, "the table cannot be read."), stream_of(path, encoding) as stream, warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # fields beyond the head would be lost
+    with (
+        guarded(path, "the table cannot be read."),
+        stream_of(path, encoding) as stream,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter(
+            "error", pd.errors.ParserWarning
+        )  # fields beyond the head would be lost
         warnings.simplefilter("ignore", pd.errors.DtypeWarning)
         for _ in range(used):
             next(stream)
@@ -259,7 +326,9 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
                 names=names,
                 index_col=False,
                 dtype={n: str for n, is_text in zip(names, text, strict=True) if is_text},
-                na_values={n: list(NOTHING) for n, is_text in zip(names, text, strict=True) if not is_text},
+                na_values={
+                    n: list(NOTHING) for n, is_text in zip(names, text, strict=True) if not is_text
+                },
                 keep_default_na=False,
                 skip_blank_lines=False,
                 skipinitialspace=True,
@@ -267,7 +336,10 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
         except pd.errors.EmptyDataError:
             return pd.DataFrame({n: pd.Series(dtype=object) for n in names})
         except pd.errors.ParserWarning:
-            raise ReadError(f"{path}: its rows have more fields than its header.", got=f"a header of {len(text)}") from None
+            raise ReadError(
+                f"{path}: its rows have more fields than its header.",
+                got=f"a header of {len(text)}",
+            ) from None
         except pd.errors.ParserError as error:
             raise _tokenising(path, str(error), used, len(text)) from None
     frame.index = pd.RangeIndex(used + 1, used + 1 + len(frame))
@@ -281,17 +353,30 @@ def _tokenising(path: Path, message: str, used: int, width: int) -> ReadError:
         return ReadError(f"{path}: its rows have more fields than its header.", got=got)
     if quote := re.search(r"EOF inside string starting at row (\d+)", message):
         line = int(quote[1]) + used + 1
-        return ReadError(f"{path}: a quotation mark is never closed.", got=f'line {line} begins a field with "')
-    return ReadError(f"{path}: the table cannot be read.", got=message.strip().splitlines()[0][:200])
+        return ReadError(
+            f"{path}: a quotation mark is never closed.", got=f'line {line} begins a field with "'
+        )
+    return ReadError(
+        f"{path}: the table cannot be read.", got=message.strip().splitlines()[0][:200]
+    )
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
     if len(names) > MOST_COLUMNS:
-        raise ReadError(f"{path}: the table has {len(names):,} columns.", expected=f"at most {MOST_COLUMNS:,}")
-    if twice := [n for n in dict.fromkeys(names) if n and list(names).count(n) > 1] if len(set(names)) < len(names) else []:
+        raise ReadError(
+            f"{path}: the table has {len(names):,} columns.", expected=f"at most {MOST_COLUMNS:,}"
+        )
+    if twice := (
+        [n for n in dict.fromkeys(names) if n and list(names).count(n) > 1]
+        if len(set(names)) < len(names)
+        else []
+    ):
         raise InputError(f"{path}: columns are there twice.", got=listed(twice))
     if odd := [n for n in names if any(unicodedata.category(c) == "Cc" for c in n)]:
-        raise ReadError(f"{path}: names of columns hold control characters.", got=listed([repr(n) for n in odd], 5))
+        raise ReadError(
+            f"{path}: names of columns hold control characters.",
+            got=listed([repr(n) for n in odd], 5),
+        )
 
 
 def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int]:
@@ -299,24 +384,37 @@ def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int
     with stream_of(path, encoding) as stream:
         lines = list(islice(stream, 40))
     start = next((i for i, line in enumerate(lines) if line.strip(' ,;\t|"\n')), None)
-    declared = re.fullmatch(r'"?sep=([,;\t|])"?', lines[start].rstrip("\n"), re.IGNORECASE) if start is not None else None
+    declared = (
+        re.fullmatch(r'"?sep=([,;\t|])"?', lines[start].rstrip("\n"), re.IGNORECASE)
+        if start is not None
+        else None
+    )
     if declared and start is not None:  # for spreadsheets alone
         start = next((i for i in range(start + 1, len(lines)) if lines[i].strip()), None)
     if start is None:
         raise ReadError(f"{path} is not a table that can be read: it is empty.", expected=expected)
     delimiter = declared[1] if declared else _delimiter(lines[start:])
     if (count := lines[start].count(delimiter)) > MOST_COLUMNS:
-        raise ReadError(f"{path}: the table has {count + 1:,} columns.", expected=f"at most {MOST_COLUMNS:,}")
+        raise ReadError(
+            f"{path}: the table has {count + 1:,} columns.", expected=f"at most {MOST_COLUMNS:,}"
+        )
     reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=True)
     try:
-        names = [" ".join(n.split()) if re.search(r"[\r\n\t]", n) else n.strip() for n in next(reader)]
+        names = [
+            " ".join(n.split()) if re.search(r"[\r\n\t]", n) else n.strip() for n in next(reader)
+        ]
     except csv.Error as error:
-        raise ReadError(f"{path}: the header of the table cannot be read.", got=in_words(error)) from None
+        raise ReadError(
+            f"{path}: the header of the table cannot be read.", got=in_words(error)
+        ) from None
     return names, delimiter, start + reader.line_num
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """The separator of which the rows have as many as the header; a comma in a decimal or in a name does not count."""
+    """The separator of which the rows have as many as the header.
+
+    A comma in a decimal or in a name does not count.
+    """
 
     def fields(line: str, delimiter: str) -> int:
         try:

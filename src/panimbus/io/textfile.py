@@ -1,4 +1,7 @@
-"""Text files of other programs: compressed or not, in whatever encoding, read through once before they are believed."""
+"""Text files of other programs.
+
+Compressed or not, in whatever encoding, read through once before they are believed.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,14 @@ _OTHER_KINDS = {
 
 
 def read_whole(path: Path, expected: str, *, largest: int = 64 << 20) -> str:
-    """The text of a small file in any of the encodings that are understood, without a byte order mark."""
+    """The text of a small file in any of the encodings that are understood, without a byte order
+    mark.
+    """
     check_regular(path, expected)
     if path.stat().st_size > largest:
-        raise ReadError(f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes")
+        raise ReadError(
+            f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes"
+        )
     encoding, _ = examine(path, expected)
     with stream_of(path, encoding) as stream:
         return stream.read().removeprefix("\ufeff")
@@ -65,7 +72,11 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
     with guarded(path, "the table cannot be read."), _opened(path) as file:
         chunk = file.read(4096)
         if kind := next((k for magic, k in _OTHER_KINDS.items() if chunk.startswith(magic)), None):
-            raise ReadError(f"{path} is not a table that can be read: it is {kind}.", expected=expected, fix="save it as CSV")
+            raise ReadError(
+                f"{path} is not a table that can be read: it is {kind}.",
+                expected=expected,
+                fix="save it as CSV",
+            )
         encoding = _by_mark(chunk)
         wide = not encoding.startswith("utf-8")
         decoder = codecs.getincrementaldecoder(encoding)()
@@ -82,10 +93,17 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
             except UnicodeDecodeError as error:
                 undecoded, text = error, ""
             if "\0" in text or (not wide and b"\0" in chunk):
-                raise ReadError(f"{path} is not a table that can be read: it holds NUL bytes.", expected="text")
-            # two letters of UTF-8 in a row are no two letters of Windows-1252, which has no letter for some bytes
-            suspect = suspect or (not chunk.isascii() and re.search(rb"[\xc2\xc3\xce][\x80-\xbf]", chunk) is not None)
-            if undecoded is not None and (wide or suspect or re.search(rb"[\x81\x8d\x8f\x90\x9d]", chunk)):
+                raise ReadError(
+                    f"{path} is not a table that can be read: it holds NUL bytes.", expected="text"
+                )
+            # two letters of UTF-8 in a row are no two letters of Windows-1252, which has no letter
+            # for some bytes
+            suspect = suspect or (
+                not chunk.isascii() and re.search(rb"[\xc2\xc3\xce][\x80-\xbf]", chunk) is not None
+            )
+            if undecoded is not None and (
+                wide or suspect or re.search(rb"[\x81\x8d\x8f\x90\x9d]", chunk)
+            ):
                 raise ReadError(
                     f"{path}: the text is damaged, or in an encoding that is not read.",
                     expected=f"{expected}, in UTF-8",
@@ -102,9 +120,14 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
 
 def _check_chunk(path: Path, *, since: int, size: int) -> None:
     if since > LONGEST_LINE:
-        raise ReadError(f"{path}: a line is longer than {LONGEST_LINE >> 20} MB.", expected="a table")
+        raise ReadError(
+            f"{path}: a line is longer than {LONGEST_LINE >> 20} MB.", expected="a table"
+        )
     if size > (256 << 20) and size > 200 * path.stat().st_size:
-        raise ReadError(f"{path}: it is compressed to less than a 200th: no table is.", got=f"more than {size:,} bytes")
+        raise ReadError(
+            f"{path}: it is compressed to less than a 200th: no table is.",
+            got=f"more than {size:,} bytes",
+        )
 
 
 def _by_mark(head: bytes) -> str:

@@ -1,4 +1,7 @@
-"""Pages of TIFF files as lazy planes: metadata is parsed once, pixels are read segment by segment, no file stays open."""
+"""Pages of TIFF files as lazy planes.
+
+Metadata is parsed once, pixels are read segment by segment, no file stays open.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ from panimbus.io.segments import check_complete, check_page, checked_segments, s
 
 _FIX = "copy or export the file again"
 _COLOUR_RATIO = 16
-_AT_ONCE = 1 << 25  # bytes: where samples are interleaved, all channels are read for the sake of one
+_AT_ONCE = (
+    1 << 25
+)  # bytes: where samples are interleaved, all channels are read for the sake of one
 _LARGE_SEGMENT = 1 << 28
 
 
@@ -71,7 +76,8 @@ class TiffPlane:
     first
         Index of the plane's first segment (planar files keep one run of segments a sample).
     offsets, bytecounts
-        Where each of the page's segments lies; 0 for a tile that was never written, whose pixels are 0.
+        Where each of the page's segments lies; 0 for a tile that was never written, whose pixels
+        are 0.
     decode
         Of the page's segments.
     planar
@@ -116,7 +122,11 @@ class TiffPlane:
     @property
     def decoded_bytes(self) -> int:
         """Bytes that are decoded for the smallest window; 0 where pixels are read as they lie."""
-        return 0 if self.raw is not None else math.prod(self.segment) * (1 if self.planar else self.step) * self.dtype.itemsize
+        return (
+            0
+            if self.raw is not None
+            else math.prod(self.segment) * (1 if self.planar else self.step) * self.dtype.itemsize
+        )
 
     def read(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array) -> None:
         """Read rows y0:y1 and columns x0:x1 (``box``) of the open ``file`` into ``out``."""
@@ -132,21 +142,30 @@ class TiffPlane:
                 top, left = r * rows, c * columns
                 a, b = max(y0, top), min(y1, top + rows)
                 d, e = max(x0, left), min(x1, left + columns)
-                out[a - y0 : b - y0, d - x0 : e - x0] = 0 if tile is None else tile[a - top : b - top, d - left : e - left]
+                out[a - y0 : b - y0, d - x0 : e - x0] = (
+                    0 if tile is None else tile[a - top : b - top, d - left : e - left]
+                )
 
     def _tile(self, file: BinaryIO, index: int) -> Array | None:
-        """Read and decode segment ``index``: (rows, columns), or None for a tile that was never written."""
+        """Read and decode segment ``index``.
+
+        (rows, columns), or None for a tile that was never written.
+        """
         count, offset = int(self.bytecounts[index]), int(self.offsets[index])
         if count == 0 or offset == 0:
             return None
         file.seek(offset)
         data = file.read(count)
         if len(data) < count:
-            raise self._broken(f"segment {index} should have {count} bytes, the file ends after {len(data)}")
+            raise self._broken(
+                f"segment {index} should have {count} bytes, the file ends after {len(data)}"
+            )
         lack = check_complete(data, self.compression)
         if lack is not None:
             raise self._broken(f"segment {index} cannot be decoded: {lack}")
-        with guarded(self.path, f"segment {index} of page {self.page + 1} cannot be decoded.", fix=_FIX):
+        with guarded(
+            self.path, f"segment {index} of page {self.page + 1} cannot be decoded.", fix=_FIX
+        ):
             decoded = self.decode(data, index, self.jpegtables)
         if not np.can_cast(decoded.dtype, self.dtype, "safe"):
             raise self._broken(f"segment {index} holds {decoded.dtype}, the page says {self.dtype}")
@@ -156,13 +175,22 @@ class TiffPlane:
         y0, y1, x0, x1 = box
         width = self.shape[1] * self.step
         item = self.raw_dtype.itemsize
-        straight = self.step == 1 and x1 - x0 == width and self.raw_dtype == out.dtype and out.flags.c_contiguous
+        straight = (
+            self.step == 1
+            and x1 - x0 == width
+            and self.raw_dtype == out.dtype
+            and out.flags.c_contiguous
+        )
         rows = y1 - y0 if straight else max(1, _AT_ONCE // (width * item))
         for top in range(y0, y1, rows):
             bottom = min(top + rows, y1)
-            self._read_rows(file, (top, bottom, x0, x1), out[top - y0 : bottom - y0], straight=straight)
+            self._read_rows(
+                file, (top, bottom, x0, x1), out[top - y0 : bottom - y0], straight=straight
+            )
 
-    def _read_rows(self, file: BinaryIO, box: tuple[int, int, int, int], out: Array, *, straight: bool) -> None:
+    def _read_rows(
+        self, file: BinaryIO, box: tuple[int, int, int, int], out: Array, *, straight: bool
+    ) -> None:
         y0, y1, x0, x1 = box
         width, item = self.shape[1] * self.step, self.raw_dtype.itemsize
         file.seek((self.raw or 0) + y0 * width * item)
@@ -170,9 +198,13 @@ class TiffPlane:
         data = out if straight else np.empty(count, self.raw_dtype)
         got = file.readinto(data.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
         if got < count * item:
-            raise self._broken(f"rows {y0} to {y1 - 1} should have {count * item} bytes, the file ends after {got}")
+            raise self._broken(
+                f"rows {y0} to {y1 - 1} should have {count * item} bytes, the file ends after {got}"
+            )
         if not straight:
-            out[...] = data.reshape(y1 - y0, self.shape[1], self.step)[:, x0:x1, 0 if self.planar else self.sample]
+            out[...] = data.reshape(y1 - y0, self.shape[1], self.step)[
+                :, x0:x1, 0 if self.planar else self.sample
+            ]
 
     def _broken(self, what: str) -> ReadError:
         return ReadError(
@@ -214,8 +246,9 @@ class TiffImage:
         notes = [f"tiles that were never written count as 0: {listed(where, 5)}"] if where else []
         if (size := max(plane.decoded_bytes for plane in self.planes)) >= _LARGE_SEGMENT:
             notes.append(
-                f"the file is compressed in pieces of {size >> 20:,} MB, each decoded whole for every window and channel: "
-                "slow, and so much more memory; an OME-TIFF in tiles, channel by channel, is read fast"
+                f"the file is compressed in pieces of {size >> 20:,} MB, each decoded whole for"
+                " every window and channel: slow, and so much more memory; an OME-TIFF in tiles,"
+                " channel by channel, is read fast"
             )
         return tuple(notes)
 
@@ -236,32 +269,48 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise ReadError(f"{path}: the file cannot be read any more.", got=in_words(error)) from error
+        raise ReadError(
+            f"{path}: the file cannot be read any more.", got=in_words(error)
+        ) from error
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tifffile.TiffFile]:
-    """Open a TIFF to parse its metadata; whatever a damaged file makes tifffile raise becomes a `ReadError`."""
+    """Open a TIFF to parse its metadata.
+
+    Whatever a damaged file makes tifffile raise becomes a `ReadError`.
+    """
     count_pages(path)
     with (
-        guarded(path, "the TIFF's structure cannot be read.", fix=f"{_FIX} (is the copy complete?)"),
+        guarded(
+            path, "the TIFF's structure cannot be read.", fix=f"{_FIX} (is the copy complete?)"
+        ),
         tifffile.TiffFile(path) as tif,
     ):
         yield tif
 
 
 def pages_of(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
-    """All pages (IFDs) of the main chain; a chain that leads out of the file is an error, not a shorter file."""
+    """All pages (IFDs) of the main chain.
+
+    A chain that leads out of the file is an error, not a shorter file.
+    """
     pages = [p for p in tif.pages if isinstance(p, tifffile.TiffPage)]
     if len(pages) != count_pages(path):
-        raise ReadError(f"{path}: the TIFF's pages cannot be read.", got=f"{len(pages)} of {count_pages(path)}", fix=_FIX)
+        raise ReadError(
+            f"{path}: the TIFF's pages cannot be read.",
+            got=f"{len(pages)} of {count_pages(path)}",
+            fix=_FIX,
+        )
     if not pages:
         raise ReadError(f"{path}: the TIFF has no pages.", fix=_FIX)
     return pages
 
 
 def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]:
-    """Planes of a page, one a sample; a page whose segments do not lie in the file's ``size`` bytes is an error.
+    """Planes of a page, one a sample.
+
+    A page whose segments do not lie in the file's ``size`` bytes is an error.
 
     The page may be used after its file is closed: everything needed is taken here.
     """
@@ -271,7 +320,12 @@ def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]
     segment = segment_shape(page)
     shape = (page.imagelength, page.imagewidth)
     run = math.ceil(shape[0] / segment[0]) * math.ceil(shape[1] / segment[1])
-    raw = page.is_contiguous and page.predictor == 1 and page.fillorder == 1 and bool(np.all(np.diff(offsets) == bytecounts[:-1]))
+    raw = (
+        page.is_contiguous
+        and page.predictor == 1
+        and page.fillorder == 1
+        and bool(np.all(np.diff(offsets) == bytecounts[:-1]))
+    )
     raw_dtype = dtype.newbyteorder(page.parent.byteorder)
     decode = PageDecoder(path, page.index, page.decode)
     return [
@@ -287,7 +341,11 @@ def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]
             bytecounts=bytecounts,
             decode=decode,
             planar=planar,
-            raw=int(offsets[0]) + (sample * math.prod(shape) * dtype.itemsize if planar else 0) if raw else None,
+            raw=(
+                int(offsets[0]) + (sample * math.prod(shape) * dtype.itemsize if planar else 0)
+                if raw
+                else None
+            ),
             raw_dtype=raw_dtype,
             step=1 if planar else page.samplesperpixel,
             jpegtables=page.jpegtables,
@@ -303,22 +361,32 @@ def is_colour(page: tifffile.TiffPage) -> bool:
 
 
 def is_reduced(page: tifffile.TiffPage) -> bool:
-    """Whether a page calls itself a thumbnail or pyramid level (NewSubfileType bit 0, or the old SubfileType 2)."""
+    """Whether a page calls itself a thumbnail or pyramid level (NewSubfileType bit 0, or the old
+    SubfileType 2).
+    """
     old = page.tags.valueof(255)
     return bool(page.subfiletype & 1) or old == 2
 
 
 def is_main_in_colour(colour: Sequence[tuple[int, int]], grey: Sequence[tuple[int, int]]) -> bool:
-    """Whether the pictures in colours are the image itself, not photographs beside it: from the sizes (Y, X) of both kinds."""
-    return bool(colour) and max(map(math.prod, colour)) >= _COLOUR_RATIO * max(map(math.prod, grey), default=0)
+    """Whether the pictures in colours are the image itself, not photographs beside it.
+
+    From the sizes (Y, X) of both kinds.
+    """
+    return bool(colour) and max(map(math.prod, colour)) >= _COLOUR_RATIO * max(
+        map(math.prod, grey), default=0
+    )
 
 
 def colour_error(path: Path, page: tifffile.TiffPage) -> InputError:
     """What to say of a picture in colours."""
     return InputError(
-        f"{path}: the image is a picture in colours (RGB), as of H&E or IHC, not a stack of markers.",
+        f"{path}: the image is a picture in colours (RGB), as of H&E or IHC, not a stack of"
+        " markers.",
         expected="one plane a marker",
         got=f"{page.samplesperpixel} samples a pixel, {page.dtype}",
-        fix="give the fluorescence, mass or ion image; if the samples are markers after all, name them with --channel-names "
-        "(Python: channel_names)",
+        fix=(
+            "give the fluorescence, mass or ion image; if the samples are markers after all, name"
+            " them with --channel-names (Python: channel_names)"
+        ),
     )

@@ -25,7 +25,9 @@ _WAITING = 4
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Write under a temporary name in the same folder; on success it takes the final name, on failure it is removed.
+    """Write under a temporary name in the same folder.
+
+    On success it takes the final name, on failure it is removed.
 
     Parameters
     ----------
@@ -51,7 +53,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(final)
         _sync_folder(final.parent)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk is noticed in the middle of a file: say which
+        if (
+            error.errno is not None and error.filename is None
+        ):  # a full disk is noticed in the middle of a file: say which
             raise OSError(error.errno, error.strerror, str(final)) from error
         raise
     finally:
@@ -92,8 +96,8 @@ def free_bytes(folder: Path) -> int:
 class TileWriter:
     """Takes tiles of an image in any order; made by `tile_writer`.
 
-    Tiles are written by a thread of its own, so that computing goes on meanwhile; what fails there is raised by the next call
-    or by `flush`.
+    Tiles are written by a thread of its own, so that computing goes on meanwhile; what fails there
+    is raised by the next call or by `flush`.
 
     Attributes
     ----------
@@ -120,9 +124,14 @@ class TileWriter:
             Pixels; copied. Where tiles overlap, the last one stays.
         """
         spec = self._canvas.spec
-        box = tuple((s.start or 0, n if s.stop is None else s.stop) for s, n in zip(where, spec.shape[1:], strict=True))
+        box = tuple(
+            (s.start or 0, n if s.stop is None else s.stop)
+            for s, n in zip(where, spec.shape[1:], strict=True)
+        )
         inside = all(0 <= a < b <= n for (a, b), n in zip(box, spec.shape[1:], strict=True))
-        if not (0 <= channel < spec.shape[0] and inside and values.shape == tuple(b - a for a, b in box)):
+        if not (
+            0 <= channel < spec.shape[0] and inside and values.shape == tuple(b - a for a, b in box)
+        ):
             raise InputError(
                 "a tile does not fit the image.",
                 expected=f"a part of (C, Y, X) = {spec.shape}",
@@ -131,7 +140,9 @@ class TileWriter:
         while len(self._waiting) >= _WAITING:
             self._waiting.popleft().result()
         part = np.array(values, spec.dtype)
-        self._waiting.append(self._pool.submit(self._canvas.write, channel, (slice(*box[0]), slice(*box[1])), part))
+        self._waiting.append(
+            self._pool.submit(self._canvas.write, channel, (slice(*box[0]), slice(*box[1])), part)
+        )
 
     def flush(self) -> None:
         """Wait until every tile put so far is in its file."""
@@ -150,10 +161,11 @@ def tile_writer(
     labels: bool = False,
     canvas: str | Path | None = None,
 ) -> Iterator[TileWriter]:
-    """Write an image tile by tile, in any order, as a pyramidal OME-Zarr (``.zarr``) or tiled OME-TIFF (``.ome.tiff``).
+    """Write an image tile by tile, in any order, as a pyramidal OME-Zarr (``.zarr``) or tiled
+    OME-TIFF (``.ome.tiff``).
 
-    Memory holds a few tiles, whatever the image's size. Parts that no tile covers are 0 and cost nothing in a Zarr. The name is
-    there when the block ends without an exception, else not.
+    Memory holds a few tiles, whatever the image's size. Parts that no tile covers are 0 and cost
+    nothing in a Zarr. The name is there when the block ends without an exception, else not.
 
     Parameters
     ----------
@@ -170,9 +182,10 @@ def tile_writer(
     labels
         Whether values are ids: coarser levels then take every second pixel, not means.
     canvas
-        A folder, on the disk of ``path``, that keeps the tiles when the block is left by an exception or the program is killed: a
-        later call with the same arguments takes them up (`TileWriter.resumed`). Name it by all that the pixels depend on.
-        Without it, a failure leaves nothing.
+        A folder, on the disk of ``path``, that keeps the tiles when the block is left by an
+        exception or the program is killed: a later call with the same arguments takes them up
+        (`TileWriter.resumed`). Name it by all that the pixels depend on. Without it, a failure
+        leaves nothing.
 
     Yields
     ------
@@ -187,12 +200,16 @@ def tile_writer(
     ... ) as put:
     ...     put(0, (slice(100, 102), slice(7, 9)), np.array([[1, 2], [3, 4]]))
     """
-    with image_writer(path, ImageSpec.of(shape, dtype, channels, mpp, labels=labels), canvas=canvas) as put:
+    with image_writer(
+        path, ImageSpec.of(shape, dtype, channels, mpp, labels=labels), canvas=canvas
+    ) as put:
         yield put
 
 
 @contextmanager
-def image_writer(path: str | Path, spec: ImageSpec, *, canvas: str | Path | None = None) -> Iterator[TileWriter]:
+def image_writer(
+    path: str | Path, spec: ImageSpec, *, canvas: str | Path | None = None
+) -> Iterator[TileWriter]:
     """`tile_writer` of an image that is described by an `ImageSpec`."""
     as_tiff = _is_tiff(Path(path))
     if as_tiff:
@@ -218,7 +235,9 @@ def image_writer(path: str | Path, spec: ImageSpec, *, canvas: str | Path | None
 def _is_tiff(path: Path) -> bool:
     name = path.name.lower()
     if not name.endswith((".zarr", ".tif", ".tiff")):
-        raise InputError(f"{path}: the ending does not say the format.", available=[".ome.zarr", ".ome.tiff"])
+        raise InputError(
+            f"{path}: the ending does not say the format.", available=[".ome.zarr", ".ome.tiff"]
+        )
     return not name.endswith(".zarr")
 
 
@@ -226,8 +245,16 @@ def _stem(path: str | Path) -> str:
     return Path(path).name.removesuffix(".zarr").removesuffix(".ome")
 
 
-def write_ome_tiff(path: str | Path, image: Array, channels: Sequence[str], mpp: float | None, *, labels: bool = False) -> None:
-    """Write a stack as a tiled, deflate-compressed, pyramidal OME-TIFF that QuPath, ImageJ and napari open.
+def write_ome_tiff(
+    path: str | Path,
+    image: Array,
+    channels: Sequence[str],
+    mpp: float | None,
+    *,
+    labels: bool = False,
+) -> None:
+    """Write a stack as a tiled, deflate-compressed, pyramidal OME-TIFF that QuPath, ImageJ and
+    napari open.
 
     Parameters
     ----------
@@ -261,16 +288,35 @@ def write_labels(path: str | Path, labels: Array) -> None:
         Segmentation.
     """
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
-        raise InputError("a label image must be (Y, X) integers.", got=f"shape {labels.shape}, {labels.dtype}")
-    if labels.dtype.itemsize == 8 and labels.size and int(labels.min()) >= 0 and int(labels.max()) < 2**32:
+        raise InputError(
+            "a label image must be (Y, X) integers.", got=f"shape {labels.shape}, {labels.dtype}"
+        )
+    if (
+        labels.dtype.itemsize == 8
+        and labels.size
+        and int(labels.min()) >= 0
+        and int(labels.max()) < 2**32
+    ):
         labels = labels.astype(np.uint32)
     with atomic_path(path) as temporary:
         tifffile.imwrite(
-            temporary, labels, tile=(_TILE, _TILE), compression="zlib", photometric="minisblack", bigtiff=labels.nbytes > 2**31
+            temporary,
+            labels,
+            tile=(_TILE, _TILE),
+            compression="zlib",
+            photometric="minisblack",
+            bigtiff=labels.nbytes > 2**31,
         )
 
 
-def write_ome_zarr(path: str | Path, image: Array, channels: Sequence[str], mpp: float | None, *, version: str = "0.5") -> None:
+def write_ome_zarr(
+    path: str | Path,
+    image: Array,
+    channels: Sequence[str],
+    mpp: float | None,
+    *,
+    version: str = "0.5",
+) -> None:
     """Write a stack as a pyramidal OME-Zarr.
 
     Parameters
@@ -288,7 +334,11 @@ def write_ome_zarr(path: str | Path, image: Array, channels: Sequence[str], mpp:
     """
     spec = ImageSpec.of(image.shape, image.dtype, channels, mpp)
     if version not in ("0.4", "0.5"):
-        raise InputError("the OME-Zarr version is not one that is written.", got=version, available=["0.4", "0.5"])
+        raise InputError(
+            "the OME-Zarr version is not one that is written.",
+            got=version,
+            available=["0.4", "0.5"],
+        )
     with atomic_path(path) as temporary:
         canvas = Canvas(temporary, spec, version)
         for c, ys, xs in blocks(spec.shape):

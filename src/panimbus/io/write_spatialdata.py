@@ -1,4 +1,6 @@
-"""A cell table, its label images and, if wanted, its images as one SpatialData store, written tile by tile (needs no package)."""
+"""A cell table, its label images and, if wanted, its images as one SpatialData store, written tile
+by tile (needs no package).
+"""
 
 from __future__ import annotations
 
@@ -50,12 +52,16 @@ class Segmented(Protocol):
         ...
 
 
-def write_spatialdata(path: str | Path, table: AnnData, fovs: Sequence[Segmented], images: Sequence[Fov] = ()) -> None:
+def write_spatialdata(
+    path: str | Path, table: AnnData, fovs: Sequence[Segmented], images: Sequence[Fov] = ()
+) -> None:
     """Write a store that `spatialdata.read_zarr` opens; it is there whole or not at all.
 
-    ``labels/<fov>_labels`` are the label images as pyramids; ``tables/cells`` is the table, each row linked to its cell by the
-    keys ``region`` (the label element) and ``cell_id``; ``images/<fov>_image`` are the images. All elements lie in the coordinate
-    system ``global``, in pixels; each FOV has one of its own name besides, in µm where its pixel size is known, else in pixels.
+    ``labels/<fov>_labels`` are the label images as pyramids; ``tables/cells`` is the table, each
+    row linked to its cell by the keys ``region`` (the label element) and ``cell_id``;
+    ``images/<fov>_image`` are the images. All elements lie in the coordinate system ``global``, in
+    pixels; each FOV has one of its own name besides, in µm where its pixel size is known, else in
+    pixels.
 
     Parameters
     ----------
@@ -66,22 +72,32 @@ def write_spatialdata(path: str | Path, table: AnnData, fovs: Sequence[Segmented
     fovs
         A label image for each FOV of the table.
     images
-        FOVs whose images are copied too: those channels that the table has (all, if it has none of them), at full resolution.
+        FOVs whose images are copied too: those channels that the table has (all, if it has none of
+        them), at full resolution.
     """
     import zarr
 
     known = {fov.fov_id: (fov, fov.labels) for fov in fovs if fov.labels is not None}
     ids = list(dict.fromkeys(table.obs[FOV].astype(str)))
     if lonely := [fov_id for fov_id in ids if fov_id not in known]:
-        raise InputError("FOVs of the table have no label image to be written with.", got=listed(lonely), available=known)
+        raise InputError(
+            "FOVs of the table have no label image to be written with.",
+            got=listed(lonely),
+            available=known,
+        )
     names = _element_names(list(known))
     with atomic_path(path) as temporary:
         root = zarr.open_group(store=str(temporary), mode="w", zarr_format=3)
-        root.attrs["spatialdata_attrs"] = {"version": _STORE, "spatialdata_software_version": _writer()}
+        root.attrs["spatialdata_attrs"] = {
+            "version": _STORE,
+            "spatialdata_software_version": _writer(),
+        }
         if images:
             group = root.create_group("images")
             for image in images:
-                channels = [c for c in map(str, table.var_names) if c in image.channels] or image.channels
+                channels = [
+                    c for c in map(str, table.var_names) if c in image.channels
+                ] or image.channels
                 _write_image(group.create_group(names[image.fov_id] + IMAGE_TAIL), image, channels)
         group = root.create_group("labels")
         for fov_id, (fov, labels) in known.items():
@@ -102,8 +118,12 @@ def _element_names(fov_ids: Sequence[str]) -> dict[str, str]:
 
 
 def _write_labels(group: Any, fov: Segmented, labels: ArrayLike) -> None:
-    dtype = np.dtype(np.uint32 if labels.dtype.itemsize <= 4 else np.int64)  # int64, as the table's ids are
-    count = _pixels(group, [labels], (int(labels.shape[0]), int(labels.shape[1])), dtype, labels=True)
+    dtype = np.dtype(
+        np.uint32 if labels.dtype.itemsize <= 4 else np.int64
+    )  # int64, as the table's ids are
+    count = _pixels(
+        group, [labels], (int(labels.shape[0]), int(labels.shape[1])), dtype, labels=True
+    )
     group.attrs["ome"] = {**_multiscale(group, "yx", fov, count), "image-label": {"version": "0.5"}}
     group.attrs["spatialdata_attrs"] = {"version": _RASTER}
 
@@ -126,23 +146,40 @@ class _Plane:
         return self._image[(self._channel, *key)]
 
 
-def _pixels(group: Any, planes: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype[Any], *, labels: bool) -> int:
-    """Write full resolution from lazy planes and each coarser level from the one before; the number of levels."""
+def _pixels(
+    group: Any, planes: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype[Any], *, labels: bool
+) -> int:
+    """Write full resolution from lazy planes and each coarser level from the one before.
+
+    The number of levels.
+    """
     height, width = shape[-2:]
-    spec = ImageSpec.of((len(planes), height, width), dtype, [str(k) for k in range(len(planes))], None, labels=labels)
+    spec = ImageSpec.of(
+        (len(planes), height, width),
+        dtype,
+        [str(k) for k in range(len(planes))],
+        None,
+        labels=labels,
+    )
     axes = ("c", "y", "x")[-len(shape) :]
     levels = []
     for k, level in enumerate(spec.levels):
         chunks = (1, min(CHUNK, level[1]), min(CHUNK, level[2]))[-len(shape) :]
         size = level[-len(shape) :]
-        levels.append(group.create_array(str(k), shape=size, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=axes))
+        levels.append(
+            group.create_array(
+                str(k), shape=size, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=axes
+            )
+        )
     for k, plane in enumerate(planes):
         lead = (k,) if len(shape) == 3 else ()
         for box in _boxes(height, width, _WIDE):
             levels[0][(*lead, *box)] = np.asarray(plane[box]).astype(dtype, copy=False)
         for fine, coarse in pairwise(levels):
             for ys, xs in _boxes(coarse.shape[-2], coarse.shape[-1], _WIDE // 2):
-                part = fine[(*lead, slice(2 * ys.start, 2 * ys.stop), slice(2 * xs.start, 2 * xs.stop))]
+                part = fine[
+                    (*lead, slice(2 * ys.start, 2 * ys.stop), slice(2 * xs.start, 2 * xs.stop))
+                ]
                 coarse[(*lead, ys, xs)] = halve(np.asarray(part), labels=labels)
     return len(levels)
 
@@ -159,19 +196,35 @@ def _multiscale(group: Any, axes: str, fov: Segmented, levels: int) -> dict[str,
     plain = [{"name": a, "type": kinds[a]} for a in axes]
 
     def system(name: str, unit: str) -> dict[str, Any]:
-        return {"name": name, "axes": [{**a, **({"unit": unit} if a["type"] == "space" else {})} for a in plain]}
+        return {
+            "name": name,
+            "axes": [{**a, **({"unit": unit} if a["type"] == "space" else {})} for a in plain],
+        }
 
     datasets, full = [], group["0"].shape
     for k in range(levels):
-        ratio = [1.0 if a == "c" else n / m for a, n, m in zip(axes, full, group[str(k)].shape, strict=True)]
-        datasets.append({"path": str(k), "coordinateTransformations": [{"type": "scale", "scale": ratio}]})
+        ratio = [
+            1.0 if a == "c" else n / m
+            for a, n, m in zip(axes, full, group[str(k)].shape, strict=True)
+        ]
+        datasets.append(
+            {"path": str(k), "coordinateTransformations": [{"type": "scale", "scale": ratio}]}
+        )
     pixels = {"type": "identity", "input": system(axes, "unit"), "output": system(GLOBAL, "unit")}
     mapped: dict[str, Any] = {"type": "identity"}
     if fov.mpp is not None:
         mapped = {"type": "scale", "scale": [1.0 if a == "c" else float(fov.mpp) for a in axes]}
     unit = "unit" if fov.mpp is None else "micrometer"
-    mapped |= {"input": system(axes, "unit"), "output": system(fov.fov_id if fov.fov_id != GLOBAL else f"{GLOBAL} (µm)", unit)}
-    multiscale = {"name": group.basename, "axes": plain, "datasets": datasets, "coordinateTransformations": [pixels, mapped]}
+    mapped |= {
+        "input": system(axes, "unit"),
+        "output": system(fov.fov_id if fov.fov_id != GLOBAL else f"{GLOBAL} (µm)", unit),
+    }
+    multiscale = {
+        "name": group.basename,
+        "axes": plain,
+        "datasets": datasets,
+        "coordinateTransformations": [pixels, mapped],
+    }
     return {"version": _OME, "multiscales": [multiscale]}
 
 
@@ -196,7 +249,9 @@ def _write_table(group: Any, table: AnnData, regions: dict[str, str]) -> None:
         uns={**table.uns, "spatialdata_attrs": keys},
     )
     write_elem(group, TABLE, plain_text(linked))
-    group[TABLE].attrs.update({"spatialdata-encoding-type": "ngff:regions_table", "version": _TABLE, **keys})
+    group[TABLE].attrs.update(
+        {"spatialdata-encoding-type": "ngff:regions_table", "version": _TABLE, **keys}
+    )
 
 
 def _writer() -> str:

@@ -1,4 +1,6 @@
-"""Write cell tables so that every anndata since 0.10 reads them, whatever anndata and pandas write them."""
+"""Write cell tables so that every anndata since 0.10 reads them, whatever anndata and pandas write
+them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def write_h5ad(path: str | Path, table: AnnData) -> None:
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:
-    """Write plain columns as CSV, whole or not at all; text that a spreadsheet would compute gets an apostrophe in front.
+    """Write plain columns as CSV, whole or not at all.
+
+    Text that a spreadsheet would compute gets an apostrophe in front.
 
     Parameters
     ----------
@@ -49,8 +53,8 @@ def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:
 def plain_text(table: AnnData) -> AnnData:
     """The same table with all text as Python strings; arrays are shared, not copied.
 
-    Text of pandas' string types (the default of pandas 3) is written in an encoding that anndata 0.10 cannot read, and so is
-    None: keys of ``uns`` without a value are left out.
+    Text of pandas' string types (the default of pandas 3) is written in an encoding that anndata
+    0.10 cannot read, and so is None: keys of ``uns`` without a value are left out.
     """
     from anndata import AnnData as Table
 
@@ -59,11 +63,22 @@ def plain_text(table: AnnData) -> AnnData:
         obs=_frame(table.obs),
         var=_frame(table.var),
         uns=_value(table.uns),
-        **{name: {k: _value(v) for k, v in getattr(table, name).items()} for name in ("obsm", "varm", "layers", "obsp", "varp")},
+        **{
+            name: {k: _value(v) for k, v in getattr(table, name).items()}
+            for name in ("obsm", "varm", "layers", "obsp", "varp")
+        },
     )
     if table.raw is not None:
-        out.raw = Table(table.raw.X, obs=_frame(table.obs[[]]), var=_frame(table.raw.var), varm=dict(table.raw.varm))
-    for frame in (out.obs, out.var):  # anndata may have made strings of the type that pandas prefers
+        out.raw = Table(
+            table.raw.X,
+            obs=_frame(table.obs[[]]),
+            var=_frame(table.raw.var),
+            varm=dict(table.raw.varm),
+        )
+    for frame in (
+        out.obs,
+        out.var,
+    ):  # anndata may have made strings of the type that pandas prefers
         frame.index = _index(frame.index)
     return out
 
@@ -80,7 +95,11 @@ def _frame(frame: pd.DataFrame) -> pd.DataFrame:
 def _index(index: pd.Index[Any]) -> pd.Index[Any]:
     import pandas as pd
 
-    return pd.Index(index.to_numpy(object), dtype=object, name=index.name) if _is_text(index.dtype) else index
+    return (
+        pd.Index(index.to_numpy(object), dtype=object, name=index.name)
+        if _is_text(index.dtype)
+        else index
+    )
 
 
 def _column(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -90,7 +109,9 @@ def _column(column: pd.Series[Any]) -> pd.Series[Any]:
         categories = column.dtype.categories
         if not _is_text(categories.dtype):
             return column
-        return column.astype(pd.CategoricalDtype(_index(categories), ordered=bool(column.dtype.ordered)))
+        return column.astype(
+            pd.CategoricalDtype(_index(categories), ordered=bool(column.dtype.ordered))
+        )
     if not _is_text(column.dtype):
         return column
     if column.isna().any():

@@ -26,11 +26,14 @@ def parse(text: str | bytes, where: object) -> Element:
     Raises
     ------
     ReadError
-        Naming ``where``, if the XML declares a document type or entities, is broken, larger than 64 MiB, or nested more than
-        100 deep.
+        Naming ``where``, if the XML declares a document type or entities, is broken, larger than 64
+        MiB, or nested more than 100 deep.
     """
     if len(text) > LARGEST:
-        raise ReadError(f"{where}: the XML in the file is too large.", expected=f"at most {LARGEST:,} characters")
+        raise ReadError(
+            f"{where}: the XML in the file is too large.",
+            expected=f"at most {LARGEST:,} characters",
+        )
     if isinstance(text, str):
         text = text.lstrip("\ufeff").strip().strip("\x00")
     try:
@@ -50,10 +53,15 @@ def read(path: Path) -> Element:
 
 
 def _check_prolog(text: str | bytes, where: object) -> None:
-    """Refuse a document type, which may stand before the root element only, behind comments of any length."""
+    """Refuse a document type, which may stand before the root element only, behind comments of any
+    length.
+    """
 
     def refuse(*_: Any) -> None:
-        raise ReadError(f"{where}: the XML declares a document type or entities, which image files have no use for.")
+        raise ReadError(
+            f"{where}: the XML declares a document type or entities, which image files have no use"
+            " for."
+        )
 
     def stop(*_: Any) -> None:
         raise _Begun
@@ -74,7 +82,9 @@ def _deepest(root: Element, where: object) -> Element:
         level = [child for element in level for child in element]
         if not level:
             return root
-    raise ReadError(f"{where}: the XML in the file is nested too deep.", expected=f"at most {_DEEPEST} levels")
+    raise ReadError(
+        f"{where}: the XML in the file is nested too deep.", expected=f"at most {_DEEPEST} levels"
+    )
 
 
 def local(element: Element) -> str:

@@ -1,4 +1,7 @@
-"""Which chunks of a Zarr array are in the store: one that is not there reads as the fill value, written or lost."""
+"""Which chunks of a Zarr array are in the store.
+
+One that is not there reads as the fill value, written or lost.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ class Presence:
     channels
         Chunks that are there, by position along the channel axis.
     astray
-        A file that looks like a chunk and lies where none of the array's lies; None if there is none.
+        A file that looks like a chunk and lies where none of the array's lies; None if there is
+        none.
     """
 
     grid: tuple[int, ...]
@@ -49,12 +53,18 @@ class Presence:
 
 
 def settle(
-    array: Any, axes: tuple[str, ...], where: Place, *, flat: bool, lower: Callable[[], Iterable[Any]] = tuple
+    array: Any,
+    axes: tuple[str, ...],
+    where: Place,
+    *,
+    flat: bool,
+    lower: Callable[[], Iterable[Any]] = tuple,
 ) -> tuple[Any, tuple[str, ...]]:
     """Judge the chunks of an array on disk.
 
-    Many writers leave out chunks of nothing but the fill value, so some that are missing are noted only. None at all, or chunks
-    under other names than the metadata gives them, are something else; and so is a channel that the lower resolutions have.
+    Many writers leave out chunks of nothing but the fill value, so some that are missing are noted
+    only. None at all, or chunks under other names than the metadata gives them, are something else;
+    and so is a channel that the lower resolutions have.
 
     Parameters
     ----------
@@ -71,7 +81,8 @@ def settle(
     Raises
     ------
     ReadError
-        If an image has no chunk at all, or hardly any; or if a channel has none, and a lower resolution has some of it.
+        If an image has no chunk at all, or hardly any; or if a channel has none, and a lower
+        resolution has some of it.
     """
     if not isinstance(array.store_path.store, Folder):
         return array, ()
@@ -80,15 +91,25 @@ def settle(
     if not presence.there and presence.astray and array.metadata.zarr_format == 2:
         other = "/" if array.metadata.dimension_separator == "." else "."
         moved = zarr.Array(
-            zarr.AsyncArray(metadata=replace(array.metadata, dimension_separator=other), store_path=array.store_path)
+            zarr.AsyncArray(
+                metadata=replace(array.metadata, dimension_separator=other),
+                store_path=array.store_path,
+            )
         )
         again = look(moved, axes)
         if again.there:
             array, presence = moved, again
-            notes = (f"the chunks are separated by {other!r}, not as the metadata says: they are read as they lie",)
+            notes = (
+                (
+                    f"the chunks are separated by {other!r}, not as the metadata says: they are"
+                    " read as they lie"
+                ),
+            )
     if not presence.there:
         if flat and not presence.astray:
-            return array, (f"the label image in {where} has no chunk at all: it is read as background only",)
+            return array, (
+                f"the label image in {where} has no chunk at all: it is read as background only",
+            )
         raise _nothing(array, presence, where)
     if presence.looked >= _SAMPLE and presence.there * _SPARSE < presence.looked:
         raise _nothing(array, presence, where)
@@ -103,9 +124,16 @@ def settle(
 def _missing(array: Any, presence: Presence, channels: list[int], of: str) -> tuple[str, ...]:
     lost, fill = presence.looked - presence.there, array.metadata.fill_value
     about = (
-        f"of {math.prod(presence.grid):,} sampled" if presence.looked < math.prod(presence.grid) else f"of {presence.looked:,}"
+        f"of {math.prod(presence.grid):,} sampled"
+        if presence.looked < math.prod(presence.grid)
+        else f"of {presence.looked:,}"
     )
-    notes = [f"{lost:,} {about} chunks {of}are not in the store: they are read as {0 if fill is None else fill}"]
+    notes = [
+        (
+            f"{lost:,} {about} chunks {of}are not in the store: they are read as"
+            f" {0 if fill is None else fill}"
+        )
+    ]
     if channels:
         which = listed([str(c + 1) for c in channels], 10)
         notes.append(f"no chunk of channel {which} is in the store: blank, or lost in a copy?")
@@ -123,7 +151,9 @@ def _without(array: Any, axes: tuple[str, ...], presence: Presence) -> list[int]
     return [c for c in range(array.shape[at]) if not presence.channels[c // deep]]
 
 
-def _check_lower(channels: list[int], axes: tuple[str, ...], where: Place, lower: Iterable[Any]) -> None:
+def _check_lower(
+    channels: list[int], axes: tuple[str, ...], where: Place, lower: Iterable[Any]
+) -> None:
     """Refuse channels without a chunk that a lower resolution has: they are not blank."""
     for array in lower:
         if len(array.shape) != len(axes):
@@ -131,15 +161,23 @@ def _check_lower(channels: list[int], axes: tuple[str, ...], where: Place, lower
         without = _without(array, axes, look(array, axes))
         if lost := [c for c in channels if c not in without]:
             raise ReadError(
-                f"{where}: no chunk of channel {listed([str(c + 1) for c in lost], 10)} is in the store.",
+                f"{where}: no chunk of channel {listed([str(c + 1) for c in lost], 10)} is in the"
+                " store.",
                 got=f"chunks of it in array {array.path!r}, a lower resolution: it is not blank",
                 fix="copy or write the store again (is the copy complete?)",
             )
 
 
 def _nothing(array: Any, presence: Presence, where: Place) -> ReadError:
-    there = "none of them" if not presence.there else f"{presence.there:,} of {presence.looked:,} looked for"
-    beside = f"; there is {presence.astray!r} where the metadata has {_key(array, (0,) * len(presence.grid))!r}"
+    there = (
+        "none of them"
+        if not presence.there
+        else f"{presence.there:,} of {presence.looked:,} looked for"
+    )
+    beside = (
+        f"; there is {presence.astray!r} where the metadata has"
+        f" {_key(array, (0,) * len(presence.grid))!r}"
+    )
     return ReadError(
         f"{where}: the chunks of array {array.path or '/'!r} are not in the store.",
         expected=f"{math.prod(presence.grid):,} chunks, for shape {tuple(array.shape)}",
@@ -168,7 +206,11 @@ def look(array: Any, axes: tuple[str, ...]) -> Presence:
     start, separator = _form(array, len(grid))
     for name in _files(root, len(grid) + 2):
         at = _numbers(name.removeprefix(start).split(separator)) if name.startswith(start) else None
-        if at is not None and len(at) == len(grid) and all(a < n for a, n in zip(at, grid, strict=True)):
+        if (
+            at is not None
+            and len(at) == len(grid)
+            and all(a < n for a, n in zip(at, grid, strict=True))
+        ):
             there += 1
             if channel is not None:
                 channels[at[channel]] += 1
@@ -178,7 +220,10 @@ def look(array: Any, axes: tuple[str, ...]) -> Presence:
 
 
 def nowhere(array: Any, exists: Any) -> bool:
-    """Whether none of a few chunks of an array on a server is there; ``exists`` tells it of a key."""
+    """Whether none of a few chunks of an array on a server is there.
+
+    ``exists`` tells it of a key.
+    """
     per = array.shards or array.chunks
     grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
     total = math.prod(grid)
@@ -190,8 +235,13 @@ def nowhere(array: Any, exists: Any) -> bool:
 def boxes(array: Any, index: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
     """The parts of a selection that lie in one chunk each."""
     size = array.chunks
-    for corner in product(*(range(s.start // n, -(-s.stop // n)) for s, n in zip(index, size, strict=True))):
-        yield tuple(slice(max(s.start, k * n), min(s.stop, (k + 1) * n)) for s, k, n in zip(index, corner, size, strict=True))
+    for corner in product(
+        *(range(s.start // n, -(-s.stop // n)) for s, n in zip(index, size, strict=True))
+    ):
+        yield tuple(
+            slice(max(s.start, k * n), min(s.stop, (k + 1) * n))
+            for s, k, n in zip(index, corner, size, strict=True)
+        )
 
 
 def _key(array: Any, at: tuple[int, ...]) -> str:
@@ -218,7 +268,11 @@ def _form(array: Any, dimensions: int) -> tuple[str, str]:
 
 def _numbers(parts: list[str]) -> tuple[int, ...] | None:
     """The numbers that stand in a chunk's key; None where something else does."""
-    return tuple(map(int, parts)) if all(part.isdecimal() and len(part) < 20 for part in parts) else None
+    return (
+        tuple(map(int, parts))
+        if all(part.isdecimal() and len(part) < 20 for part in parts)
+        else None
+    )
 
 
 def _files(root: Path, depth: int) -> Iterator[str]:

@@ -1,7 +1,10 @@
-"""Zarr with limits: documents and chunks of bounded size, and codecs that stop where a chunk decodes to more than its size.
+"""Zarr with limits.
 
-Zarr takes an empty shard for one that was never written, reads pipes for ever, and believes what a compressed chunk says of its
-size. The stores and codecs here do not.
+Documents and chunks of bounded size, and codecs that stop where a chunk decodes to more than its
+size.
+
+Zarr takes an empty shard for one that was never written, reads pipes for ever, and believes what a
+compressed chunk says of its size. The stores and codecs here do not.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ _SPARE = 1 << 20
 
 @dataclass
 class Limits:
-    """Bytes that the values of a store may have: documents, and chunks of the arrays that were looked at.
+    """Bytes that the values of a store may have.
+
+    Documents, and chunks of the arrays that were looked at.
 
     Parameters
     ----------
@@ -54,7 +59,10 @@ class Limits:
         return self.arrays[max(paths, key=len)] if paths else _LARGEST_CHUNK
 
     def check(self, data: Buffer | None, where: object, part: ByteRequest | None) -> Buffer | None:
-        """Refuse a value that is empty, or shorter than the part that was asked for: Zarr takes it for one never written."""
+        """Refuse a value that is empty, or shorter than the part that was asked for.
+
+        Zarr takes it for one never written.
+        """
         if data is None:
             return None
         asked = part.end - part.start if isinstance(part, RangeByteRequest) else 1
@@ -76,18 +84,31 @@ class Folder(LocalStore):
         self.limits = Limits()
 
     async def get(
-        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Bytes of a key, or None."""
         self._look(key, whole=byte_range is None)
-        return self.limits.check(await super().get(key, prototype, byte_range), self.root / key, byte_range)
+        return self.limits.check(
+            await super().get(key, prototype, byte_range), self.root / key, byte_range
+        )
 
     def get_sync(
-        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Bytes of a key, or None."""
         self._look(key, whole=byte_range is None)
-        return self.limits.check(super().get_sync(key, prototype=prototype, byte_range=byte_range), self.root / key, byte_range)
+        return self.limits.check(
+            super().get_sync(key, prototype=prototype, byte_range=byte_range),
+            self.root / key,
+            byte_range,
+        )
 
     def _look(self, key: str, *, whole: bool) -> None:
         try:
@@ -97,7 +118,9 @@ class Folder(LocalStore):
         if stat.S_ISDIR(info.st_mode):
             return
         if not stat.S_ISREG(info.st_mode):
-            raise ReadError(f"{self.root / key}: this is neither a file nor a folder (a pipe or a device).")
+            raise ReadError(
+                f"{self.root / key}: this is neither a file nor a folder (a pipe or a device)."
+            )
         if whole and info.st_size > self.limits.most(key):
             raise ReadError(
                 f"{self.root / key}: the file is too large.",
@@ -116,7 +139,11 @@ def bounded(array: Any, where: object) -> Any:
     """
     meta, size = array.metadata, array.dtype.itemsize
     stored = array.shards or array.chunks
-    if any(n < 1 for n in (*array.shape, *stored)) or math.prod(stored) * size > _LARGEST_CHUNK or max(array.shape) > 1 << 40:
+    if (
+        any(n < 1 for n in (*array.shape, *stored))
+        or math.prod(stored) * size > _LARGEST_CHUNK
+        or max(array.shape) > 1 << 40
+    ):
         raise ReadError(
             f"{where}: array {array.path!r} has an impossible shape.",
             expected=f"at least one pixel, and chunks of at most {_LARGEST_CHUNK >> 30} GiB",
@@ -128,9 +155,15 @@ def bounded(array: Any, where: object) -> Any:
         limits.arrays[array.path] = math.prod(stored) * size * 5 // 4 + 64 * inner + _SPARE
     if meta.zarr_format == 2:
         most = math.prod(stored) * size * 8 + _SPARE  # a filter may have stored wider numbers
-        new = replace(meta, compressor=BoundedNumcodec(meta.compressor, most)) if meta.compressor is not None else meta
+        new = (
+            replace(meta, compressor=BoundedNumcodec(meta.compressor, most))
+            if meta.compressor is not None
+            else meta
+        )
     else:
-        new = replace(meta, codecs=tuple(_codecs(meta.codecs, math.prod(array.chunks) * size * 8 + _SPARE)))
+        new = replace(
+            meta, codecs=tuple(_codecs(meta.codecs, math.prod(array.chunks) * size * 8 + _SPARE))
+        )
     return zarr.Array(zarr.AsyncArray(metadata=new, store_path=array.store_path))
 
 
@@ -207,7 +240,10 @@ class BoundedCodec(BytesBytesCodec):
 
 
 def _within(codec: str, data: Any, most: int) -> bytes | None:
-    """The decoded bytes, if they have to be decoded to learn how many they are; None where the codec may go on."""
+    """The decoded bytes, if they have to be decoded to learn how many they are.
+
+    None where the codec may go on.
+    """
     if codec in ("gzip", "zlib"):
         return _streamed(lambda: zlib.decompressobj(47), bytes(data), most)
     if codec == "bz2":
@@ -239,7 +275,9 @@ def _streamed(decoder: Any, data: bytes, most: int) -> bytes:
         member = decoder()
         out += member.decompress(data, most + 1 - len(out))
         if len(out) > most:
-            raise ValueError(f"the chunk decodes to more than {most:,} bytes, far more than it can have")
+            raise ValueError(
+                f"the chunk decodes to more than {most:,} bytes, far more than it can have"
+            )
         if not member.eof:
             _cut()
         data = member.unused_data.lstrip(b"\0")
@@ -247,7 +285,10 @@ def _streamed(decoder: Any, data: bytes, most: int) -> bytes:
 
 
 def _zstd_size(head: bytes) -> int | None:
-    """Size of the content that a Zstandard frame declares (RFC 8878, 3.1.1.1); None if it declares none."""
+    """Size of the content that a Zstandard frame declares (RFC 8878, 3.1.1.1).
+
+    None if it declares none.
+    """
     if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 6:
         return None
     flags = head[4]

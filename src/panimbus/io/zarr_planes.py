@@ -16,7 +16,8 @@ from panimbus.io.place import Place, Url
 
 
 class ZarrPlanes:
-    """A Zarr array of any subset of the axes t, c, z, y, x (t and z of length 1), seen as (C, Y, X) or (Y, X).
+    """A Zarr array of any subset of the axes t, c, z, y, x (t and z of length 1), seen as (C, Y, X)
+    or (Y, X).
 
     Parameters
     ----------
@@ -33,7 +34,13 @@ class ZarrPlanes:
     """
 
     def __init__(
-        self, array: Any, axes: tuple[str, ...], where: Place, *, flat: bool = False, notes: tuple[str, ...] = ()
+        self,
+        array: Any,
+        axes: tuple[str, ...],
+        where: Place,
+        *,
+        flat: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._array = array
         self.notes = notes
@@ -57,12 +64,18 @@ class ZarrPlanes:
 
     @property
     def files(self) -> tuple[Place, ...]:
-        """What tells these pixels from others: the whole folder; on a server the metadata of the group and of the array."""
+        """What tells these pixels from others: the whole folder.
+
+        On a server the metadata of the group and of the array.
+        """
         if not isinstance(self._where, Url):
             return (self._where,)
         new = self._array.metadata.zarr_format == 3
         name = self._array.path.rpartition("/")[2]
-        return (self._where / ("zarr.json" if new else ".zattrs"), self._where / name / ("zarr.json" if new else ".zarray"))
+        return (
+            self._where / ("zarr.json" if new else ".zattrs"),
+            self._where / name / ("zarr.json" if new else ".zarray"),
+        )
 
     def __getitem__(self, key: Any, /) -> Array:
         ranges, dropped = bounds(key, self._shape)
@@ -76,14 +89,19 @@ class ZarrPlanes:
             raise self._broken(index, error) from error
         self._check_there(part)
         kept = [axis for axis in self.axes if axis in wanted]
-        part = part.reshape([n for n, axis in zip(part.shape, self.axes, strict=True) if axis in wanted])
+        part = part.reshape(
+            [n for n, axis in zip(part.shape, self.axes, strict=True) if axis in wanted]
+        )
         if "c" in wanted and "c" not in kept:
             part, kept = part[np.newaxis], ["c", *kept]
         part = part.transpose([kept.index(axis) for axis in self._order])
         return np.ascontiguousarray(part.astype(self.dtype, copy=False)).squeeze(axis=dropped)
 
     def _check_there(self, part: Array) -> None:
-        """Refuse nothing but the fill value from a server that has no chunk of the array: it reads like a black image."""
+        """Refuse nothing but the fill value from a server that has no chunk of the array.
+
+        It reads like a black image.
+        """
         if self._there or not part.size:
             return
         fill = self._array.metadata.fill_value or 0
@@ -94,8 +112,12 @@ class ZarrPlanes:
             store = self._array.store_path.store
             if nowhere(self._array, lambda key: is_there(store.url / key)):
                 raise ReadError(
-                    f"{self._where}: no chunk of array {self._array.path or '/'!r} is on the server, in the places looked at.",
-                    fix="check that all of the store was uploaded, under the names that its metadata gives the chunks",
+                    f"{self._where}: no chunk of array {self._array.path or '/'!r} is on the"
+                    " server, in the places looked at.",
+                    fix=(
+                        "check that all of the store was uploaded, under the names that its"
+                        " metadata gives the chunks"
+                    ),
                 )
         self._there = True
 
@@ -111,9 +133,14 @@ class ZarrPlanes:
             except Exception as inner:  # noqa: BLE001  as above
                 error, index = inner, box
                 break
-        spans = [f"{a} {s.start} to {s.stop - 1}" for a, s in zip(self.axes, index, strict=True) if a not in "tz"]
+        spans = [
+            f"{a} {s.start} to {s.stop - 1}"
+            for a, s in zip(self.axes, index, strict=True)
+            if a not in "tz"
+        ]
         return ReadError(
-            f"{self._where}: a chunk cannot be read, in array {self._array.path or '/'!r}, {', '.join(spans)}.",
+            f"{self._where}: a chunk cannot be read, in array {self._array.path or '/'!r},"
+            f" {', '.join(spans)}.",
             got=in_words(error),
             fix="copy or write the store again (is the copy complete?)",
         )
@@ -136,7 +163,9 @@ def open_group(where: Place) -> Any:
     store = _store(where)
     try:
         # on disk the folders tell what there is; a store's own list may be older than its elements
-        return zarr.open_group(store=store, mode="r", use_consolidated=None if isinstance(where, Url) else False)
+        return zarr.open_group(
+            store=store, mode="r", use_consolidated=None if isinstance(where, Url) else False
+        )
     except PanimbusError:
         raise
     except Exception as error:
@@ -144,13 +173,20 @@ def open_group(where: Place) -> Any:
             raise ReadError(
                 f"{where}: a bare Zarr array, not an OME-Zarr image.",
                 expected="a group with 'multiscales' metadata (OME-Zarr 0.4 or 0.5)",
-                fix="write it as OME-Zarr 0.4 or 0.5 (Python: panimbus.io.write_ome_zarr; or panimbus.from_array(array))",
+                fix=(
+                    "write it as OME-Zarr 0.4 or 0.5 (Python: panimbus.io.write_ome_zarr; or"
+                    " panimbus.from_array(array))"
+                ),
             ) from None
         raise _unopened(where, error) from error
 
 
-def open_planes(group: Any, paths: list[str], axes: tuple[str, ...], where: Place, *, flat: bool) -> ZarrPlanes:
-    """The first of a group's arrays as planes: within limits, its chunks looked for, its metadata that of its own documents.
+def open_planes(
+    group: Any, paths: list[str], axes: tuple[str, ...], where: Place, *, flat: bool
+) -> ZarrPlanes:
+    """The first of a group's arrays as planes.
+
+    Within limits, its chunks looked for, its metadata that of its own documents.
 
     Parameters
     ----------
@@ -219,7 +255,13 @@ def _unopened(where: Place, error: Exception) -> ReadError:
 
     return ReadError(
         f"{where}: there is no OME-Zarr at this address.",
-        expected="a group of OME-Zarr 0.4 (.zgroup, .zattrs) or 0.5 (zarr.json); other formats are not read from servers",
+        expected=(
+            "a group of OME-Zarr 0.4 (.zgroup, .zattrs) or 0.5 (zarr.json); other formats are not"
+            " read from servers"
+        ),
         got=why_missing(where),
-        fix="check the address (is it the image's own group?), or download the file and pass its path",
+        fix=(
+            "check the address (is it the image's own group?), or download the file and pass its"
+            " path"
+        ),
     )

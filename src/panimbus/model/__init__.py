@@ -1,4 +1,7 @@
-"""Nets, their cards and their files. Importing this imports nothing heavy: names are loaded when they are used."""
+"""Nets, their cards and their files.
+
+Importing this imports nothing heavy: names are loaded when they are used.
+"""
 
 from __future__ import annotations
 

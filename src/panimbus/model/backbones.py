@@ -1,4 +1,7 @@
-"""U-Nets with a published image classifier as the encoder (ResNet, EfficientNetV2, NASNet; timm, the extra ``backbones``)."""
+"""U-Nets with a published image classifier as the encoder (ResNet, EfficientNetV2, NASNet.
+
+Timm, the extra ``backbones``).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,11 @@ class _Up(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for ins in (width_in + skip, width):
-            layers += [nn.Conv2d(ins, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [
+                nn.Conv2d(ins, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
         self.convs = nn.Sequential(*layers)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -39,16 +46,20 @@ class BackboneUNet(nn.Module):
     Parameters
     ----------
     encoder
-        Name of a timm model that gives features at strides 2, 4, 8, ...: ``resnet50``, ``tf_efficientnetv2_s``, ``nasnetalarge``.
+        Name of a timm model that gives features at strides 2, 4, 8, ...: ``resnet50``,
+        ``tf_efficientnetv2_s``, ``nasnetalarge``.
     widths
-        Feature channels of the decoder, deepest first; as many as the encoder's levels that are used.
+        Feature channels of the decoder, deepest first; as many as the encoder's levels that are
+        used.
     planes
         Number of input planes P.
     pretrained
         Start from ImageNet weights (timm gets them from the Hugging Face hub, or from its cache).
     """
 
-    def __init__(self, encoder: str, widths: Sequence[int], planes: int = 2, *, pretrained: bool = False) -> None:
+    def __init__(
+        self, encoder: str, widths: Sequence[int], planes: int = 2, *, pretrained: bool = False
+    ) -> None:
         super().__init__()
         self.planes, self.stats = planes, 0
         self.encoder = _encoder(encoder, planes, len(widths), pretrained=pretrained)
@@ -75,7 +86,11 @@ def _encoder(name: str, planes: int, levels: int, *, pretrained: bool) -> Any:
     timm = _timm()
     try:
         return timm.create_model(
-            name, features_only=True, in_chans=planes, pretrained=pretrained, out_indices=tuple(range(levels))
+            name,
+            features_only=True,
+            in_chans=planes,
+            pretrained=pretrained,
+            out_indices=tuple(range(levels)),
         )
     except (RuntimeError, ValueError, AttributeError, IndexError, AssertionError) as error:
         known = timm.list_models(name.split("_", maxsplit=1)[0] + "*")
@@ -87,7 +102,9 @@ def _encoder(name: str, planes: int, levels: int, *, pretrained: bool) -> Any:
 
 
 def _timm() -> Any:
-    """Import timm; torchvision, which it imports, does not load where its build (CUDA) is not torch's (CPU).
+    """Import timm.
+
+    Torchvision, which it imports, does not load where its build (CUDA) is not torch's (CPU).
 
     No operator of torchvision is used here, so it is enough that their names exist.
     """

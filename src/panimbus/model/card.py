@@ -1,4 +1,7 @@
-"""The card of a model: what it takes in, how it is run, what it was trained on and where not to use it. Needs no torch."""
+"""The card of a model.
+
+What it takes in, how it is run, what it was trained on and where not to use it. Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from panimbus.core.planes import check_planes
 from panimbus.core.scale import stat_names_known
 from panimbus.io.documents import parse_json, problems, validated
 
-# bounds far above any net in use: a card that asks for more is damaged, or meant to take all the memory there is
+# bounds far above any net in use: a card that asks for more is damaged, or meant to take all the
+# memory there is
 Width = Annotated[int, Field(ge=1, le=4096)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
 Offset = Annotated[float, Field(ge=-1000, le=1000)]
@@ -39,10 +43,12 @@ class CompactSettings(_Frozen):
 
     @property
     def reach(self) -> int:
-        """Upper bound of the distance (px) between an input pixel and the output pixels that it can change.
+        """Upper bound of the distance (px) between an input pixel and the output pixels that it can
+        change.
 
-        A 3x3 convolution at pitch ``f`` adds ``f``; pooling and folding move a pixel inside its block, ``stride - 1`` in all.
-        The longest way goes through the deepest level: ``1 + blocks`` convolutions down and ``blocks`` up at each level.
+        A 3x3 convolution at pitch ``f`` adds ``f``; pooling and folding move a pixel inside its
+        block, ``stride - 1`` in all. The longest way goes through the deepest level: ``1 + blocks``
+        convolutions down and ``blocks`` up at each level.
         """
         depth = len(self.widths)
         pitches = [self.unshuffle * 2**level for level in range(depth)]
@@ -59,7 +65,10 @@ class CompactSettings(_Frozen):
 
 
 class PaperSettings(_Frozen):
-    """Settings of ``PaperUNet``: number of levels and filters of the first level (doubled at each deeper level)."""
+    """Settings of ``PaperUNet``.
+
+    Number of levels and filters of the first level (doubled at each deeper level).
+    """
 
     depth: Annotated[int, Field(ge=2, le=8)] = 5
     root: Annotated[int, Field(ge=1, le=512)] = 64
@@ -71,14 +80,18 @@ class PaperSettings(_Frozen):
 
     @property
     def reach(self) -> int:
-        """Upper bound of the distance (px) between an input pixel and the output pixels that it can change.
+        """Upper bound of the distance (px) between an input pixel and the output pixels that it can
+        change.
 
-        What the unpadded net loses at a side, and moves inside pooling blocks (``stride - 1`` in all).
+        What the unpadded net loses at a side, and moves inside pooling blocks (``stride - 1`` in
+        all).
         """
         return self.margin("valid") + self.stride - 1
 
     def margin(self, padding: str) -> int:
-        """Pixels that the output lacks at each side of an input whose sides are multiples of ``stride``."""
+        """Pixels that the output lacks at each side of an input whose sides are multiples of
+        ``stride``.
+        """
         if padding == "same":
             return 0
         big = 64 * self.stride
@@ -92,10 +105,13 @@ class PaperSettings(_Frozen):
 
 
 class BackboneSettings(_Frozen):
-    """Settings of ``BackboneUNet``: a timm encoder by name, and the widths of the decoder, deepest first.
+    """Settings of ``BackboneUNet``.
 
-    ``reach`` is what tiles overlap in prediction. It is a choice, not a bound: such encoders see further than their images are
-    wide, and some average over the whole window (squeeze and excitation), so that a tiled result is close to the whole one only.
+    A timm encoder by name, and the widths of the decoder, deepest first.
+
+    ``reach`` is what tiles overlap in prediction. It is a choice, not a bound: such encoders see
+    further than their images are wide, and some average over the whole window (squeeze and
+    excitation), so that a tiled result is close to the whole one only.
     """
 
     encoder: Annotated[str, Field(min_length=1)] = "resnet50"
@@ -129,21 +145,24 @@ class ModelCard(_Frozen):
     Attributes
     ----------
     planes, stats
-        Names of the input planes (P of them, in order; see ``panimbus.core.planes.PLANES``) and of the second input vector (S of
-        them, may be empty; see ``panimbus.core.scale.ChannelScale.vector``).
+        Names of the input planes (P of them, in order; see ``panimbus.core.planes.PLANES``) and of
+        the second input vector (S of them, may be empty; see
+        ``panimbus.core.scale.ChannelScale.vector``).
     mpp
         Micrometres a pixel at which the net works.
     percentile, percentile_over
-        The normaliser: this percentile of the dataset's pooled pixels (all, or those above 0) becomes 1.0.
+        The normaliser: this percentile of the dataset's pooled pixels (all, or those above 0)
+        becomes 1.0.
     padding
         "same": the output has the input's size. "valid": it lacks ``margin`` px at each side.
     stride, reach, margin
-        Derived from the architecture: sides must be multiples of ``stride``; no input pixel changes an output pixel farther
-        away than ``reach`` px.
+        Derived from the architecture: sides must be multiples of ``stride``; no input pixel changes
+        an output pixel farther away than ``reach`` px.
     tta, threshold
         Test-time augmentation that suits the model, and the score from which a cell is positive.
     calibration
-        Marker -> (temperature, offset): prediction divides the logit of each of its pixel scores by the one and adds the other.
+        Marker -> (temperature, offset): prediction divides the logit of each of its pixel scores by
+        the one and adds the other.
     trained_on, measured, not_for
         In plain words: training data, how the model was measured, and where it must not be used.
     """
@@ -160,7 +179,9 @@ class ModelCard(_Frozen):
     padding: Literal["same", "valid"] = "same"
     tta: Literal["none", "full"] = "full"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    calibration: dict[str, tuple[Annotated[float, Field(ge=0.001, le=1000)], Offset]] = Field(default_factory=dict)
+    calibration: dict[str, tuple[Annotated[float, Field(ge=0.001, le=1000)], Offset]] = Field(
+        default_factory=dict
+    )
     trained_on: str = ""
     measured: str = ""
     not_for: str = ""
@@ -176,7 +197,9 @@ class ModelCard(_Frozen):
     def _settings_by_architecture(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        data = {key: value for key, value in data.items() if key not in {"stride", "reach", "margin"}}
+        data = {
+            key: value for key, value in data.items() if key not in {"stride", "reach", "margin"}
+        }
         kind = SETTINGS.get(str(data.get("architecture", "")))
         if kind is not None and isinstance(data.get("settings", {}), dict):
             data["settings"] = _settings_of(kind, data.get("settings", {}))
@@ -196,7 +219,10 @@ class ModelCard(_Frozen):
     def _fits_together(self) -> ModelCard:
         expected = SETTINGS[self.architecture]
         if not isinstance(self.settings, expected):
-            msg = f"settings of {self.architecture} must be {expected.__name__}, got {type(self.settings).__name__}"
+            msg = (
+                f"settings of {self.architecture} must be {expected.__name__}, got"
+                f" {type(self.settings).__name__}"
+            )
             raise ValueError(msg)  # noqa: TRY004 (pydantic gathers ValueErrors only)
         if self.architecture != "compact_unet" and self.stats:
             msg = f"{self.architecture} takes no statistics, got {list(self.stats)}"
@@ -220,7 +246,9 @@ class ModelCard(_Frozen):
         return self.settings.margin(self.padding)
 
     def to_json(self) -> str:
-        """Return the card as JSON, with ``stride``, ``reach`` and ``margin`` for readers that do not know the architecture."""
+        """Return the card as JSON, with ``stride``, ``reach`` and ``margin`` for readers that do
+        not know the architecture.
+        """
         derived = {"stride": self.stride, "reach": self.reach, "margin": self.margin}
         return json.dumps({**self.model_dump(mode="json"), **derived})
 
@@ -247,10 +275,14 @@ def _settings_of(kind: type[Settings], data: Any) -> Settings:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise ValueError("; ".join(f"settings.{problem}" for problem in problems(error, kind))) from None
+        raise ValueError(
+            "; ".join(f"settings.{problem}" for problem in problems(error, kind))
+        ) from None
 
 
-def _known(names: tuple[str, ...], check: Callable[[Sequence[str]], None], what: str) -> tuple[str, ...]:
+def _known(
+    names: tuple[str, ...], check: Callable[[Sequence[str]], None], what: str
+) -> tuple[str, ...]:
     try:
         check(names)
     except InputError as error:

@@ -1,4 +1,7 @@
-"""Metadata of safetensors and ONNX files, read and written byte by byte: no torch, no onnx, no weights read."""
+"""Metadata of safetensors and ONNX files, read and written byte by byte.
+
+No torch, no onnx, no weights read.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,31 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         start, size = file.read(8), path.stat().st_size
         length = int.from_bytes(start, "little")
         if len(start) < 8 or not 2 <= length <= min(_MAX_HEADER, size - 8):
-            raise ReadError(f"{path}: not a safetensors file, or cut short.", got=f"first 8 bytes: {start!r}")
-        header = parse_json(file.read(length), path, "the header of a safetensors file", unique=True)
+            raise ReadError(
+                f"{path}: not a safetensors file, or cut short.", got=f"first 8 bytes: {start!r}"
+            )
+        header = parse_json(
+            file.read(length), path, "the header of a safetensors file", unique=True
+        )
     if not isinstance(header, dict):
-        raise ReadError(f"{path}: not a safetensors file.", got=f"a header of type {type(header).__name__}")
+        raise ReadError(
+            f"{path}: not a safetensors file.", got=f"a header of type {type(header).__name__}"
+        )
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ReadError(f"{path}: not a safetensors file.", expected="__metadata__: names and texts")
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
+        raise ReadError(
+            f"{path}: not a safetensors file.", expected="__metadata__: names and texts"
+        )
     end = 8 + length + _end_of_tensors(path, header)
     if end != size:
-        raise ReadError(f"{path}: cut short, or damaged.", expected=f"{end:,} bytes", got=f"{size:,} bytes", fix=_AGAIN)
+        raise ReadError(
+            f"{path}: cut short, or damaged.",
+            expected=f"{end:,} bytes",
+            got=f"{size:,} bytes",
+            fix=_AGAIN,
+        )
     return metadata
 
 
@@ -49,13 +67,24 @@ def _end_of_tensors(path: Path, header: Mapping[str, Any]) -> int:
     spans = []
     for name, tensor in header.items():
         span = tensor.get("data_offsets") if isinstance(tensor, dict) else None
-        if not (isinstance(span, list) and len(span) == 2 and all(type(n) is int for n in span) and 0 <= span[0] <= span[1]):
-            raise ReadError(f"{path}: the header of tensor {name!r} is damaged.", got=f"data_offsets: {span!r}"[:200], fix=_AGAIN)
+        if not (
+            isinstance(span, list)
+            and len(span) == 2
+            and all(type(n) is int for n in span)
+            and 0 <= span[0] <= span[1]
+        ):
+            raise ReadError(
+                f"{path}: the header of tensor {name!r} is damaged.",
+                got=f"data_offsets: {span!r}"[:200],
+                fix=_AGAIN,
+            )
         spans.append((span[0], span[1], name))
     end = 0
     for start, stop, name in sorted(spans):
         if start != end:
-            raise ReadError(f"{path}: tensor {name!r} does not lie where the one before it ends.", fix=_AGAIN)
+            raise ReadError(
+                f"{path}: tensor {name!r} does not lie where the one before it ends.", fix=_AGAIN
+            )
         end = stop
     return end
 
@@ -70,7 +99,10 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
     """
     metadata: dict[str, str] = {}
     graph, end = False, 0
-    with guarded(path, "not an ONNX file, cut short or damaged.", fix=_AGAIN), path.open("rb") as file:
+    with (
+        guarded(path, "not an ONNX file, cut short or damaged.", fix=_AGAIN),
+        path.open("rb") as file,
+    ):
         for field, value in _fields(file, path.stat().st_size, wanted={_METADATA_PROPS}):
             graph = graph or field == _GRAPH
             if field == _METADATA_PROPS:
@@ -83,12 +115,17 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
         if not graph:
             raise ReadError(f"{path}: not an ONNX file.", got="no graph in it")
         if GRAPH_KEY in metadata and metadata[GRAPH_KEY] != _sha256(file, end):
-            raise ReadError(f"{path}: the net in this file is not the one that was written, or it is damaged.", fix=_AGAIN)
+            raise ReadError(
+                f"{path}: the net in this file is not the one that was written, or it is damaged.",
+                fix=_AGAIN,
+            )
     return metadata
 
 
 def write_onnx_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Append entries to the ``metadata_props`` of an ONNX file (protobuf's repeated fields may be appended)."""
+    """Append entries to the ``metadata_props`` of an ONNX file (protobuf's repeated fields may be
+    appended).
+    """
     with path.open("ab") as file:
         for key, text in metadata.items():
             entry = _tagged(1, key.encode()) + _tagged(2, text.encode())
@@ -98,7 +135,10 @@ def write_onnx_metadata(path: Path, metadata: Mapping[str, str]) -> None:
 def graph_sha256(path: Path) -> str:
     """SHA-256 of an ONNX file without its metadata at the end, for `GRAPH_KEY`."""
     end = 0
-    with guarded(path, "not an ONNX file, cut short or damaged.", fix=_AGAIN), path.open("rb") as file:
+    with (
+        guarded(path, "not an ONNX file, cut short or damaged.", fix=_AGAIN),
+        path.open("rb") as file,
+    ):
         for field, _ in _fields(file, path.stat().st_size, wanted=set()):
             end = end if field == _METADATA_PROPS else file.tell()
         return _sha256(file, end)
@@ -118,7 +158,10 @@ def _entry(message: bytes) -> tuple[str, str]:
 
 
 def _fields(file: BinaryIO, size: int, *, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
-    """Walk over the top-level fields of a protobuf message; bytes are read for the wanted fields only."""
+    """Walk over the top-level fields of a protobuf message.
+
+    Bytes are read for the wanted fields only.
+    """
     count = 0
     while file.tell() < size:
         if (count := count + 1) > _MAX_FIELDS:
@@ -142,7 +185,10 @@ def _fields(file: BinaryIO, size: int, *, wanted: set[int]) -> Iterator[tuple[in
             else:
                 file.seek(length, os.SEEK_CUR)
         else:
-            msg = f"byte {file.tell()}: wire type {wire} of field {field} is not protobuf as ONNX uses it"
+            msg = (
+                f"byte {file.tell()}: wire type {wire} of field {field} is not protobuf as ONNX"
+                " uses it"
+            )
             raise ValueError(msg)
         yield field, value
 

@@ -1,4 +1,7 @@
-"""Losses of cells from the logits of pixels. Background pixels and cells without a label have number 0 and carry none."""
+"""Losses of cells from the logits of pixels.
+
+Background pixels and cells without a label have number 0 and carry none.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ def smoothed(target: Tensor, smoothing: float) -> Tensor:
     return target * (1 - smoothing) + 0.5 * smoothing
 
 
-def cell_losses(logits: Tensor, cells: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def cell_losses(
+    logits: Tensor, cells: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses and scores of numbered cells.
 
     Parameters
@@ -43,7 +48,10 @@ def cell_losses(logits: Tensor, cells: Tensor, target: Tensor) -> tuple[Tensor, 
     own, z = flat[at], logits.reshape(-1)[at]
     area = torch.bincount(own, minlength=len(target)).to(z.dtype)
     safe, none = area.clamp(min=1), torch.zeros_like(target)
-    pixel = none.index_add(0, own, F.binary_cross_entropy_with_logits(z, target[own], reduction="none")) / safe
+    pixel = (
+        none.index_add(0, own, F.binary_cross_entropy_with_logits(z, target[own], reduction="none"))
+        / safe
+    )
     score = none.index_add(0, own, torch.sigmoid(z)) / safe
     sure = score.clamp(_SURE, 1 - _SURE)
     whole = -(target * torch.log(sure) + (1 - target) * torch.log1p(-sure))
@@ -53,8 +61,9 @@ def cell_losses(logits: Tensor, cells: Tensor, target: Tensor) -> tuple[Tensor, 
 def lack_of_f1(score: Tensor, target: Tensor, cells: Tensor, counts: Tensor) -> Tensor:
     """What the calls at 0.5 of each crop lack of an F1 of 1.
 
-    Cross-entropy is content with 0.3 for the few positive cells of a hazy channel, of which none is called positive then; what
-    maximises F1 is a lower threshold there. A call is a sigmoid of three times the logit, so that there is a gradient.
+    Cross-entropy is content with 0.3 for the few positive cells of a hazy channel, of which none is
+    called positive then; what maximises F1 is a lower threshold there. A call is a sigmoid of three
+    times the logit, so that there is a gradient.
 
     Parameters
     ----------
@@ -72,8 +81,12 @@ def lack_of_f1(score: Tensor, target: Tensor, cells: Tensor, counts: Tensor) -> 
     """
     flat = cells.reshape(-1)
     at = torch.nonzero(flat).squeeze(1)
-    crop = torch.zeros(len(target), dtype=torch.int64, device=target.device).index_put((flat[at],), at // cells[0].numel())
+    crop = torch.zeros(len(target), dtype=torch.int64, device=target.device).index_put(
+        (flat[at],), at // cells[0].numel()
+    )
     called = torch.sigmoid(_SHARP * torch.logit(score.clamp(_SURE, 1 - _SURE)))
     of_crop = torch.zeros(len(cells), dtype=target.dtype, device=target.device)
-    found, calls, positive = (of_crop.index_add(0, crop[1:], (v * counts)[1:]) for v in (target * called, called, target))
+    found, calls, positive = (
+        of_crop.index_add(0, crop[1:], (v * counts)[1:]) for v in (target * called, called, target)
+    )
     return torch.where(positive > 0.5, 1 - 2 * found / (calls + positive + 1e-3), 0.0)

@@ -1,4 +1,7 @@
-"""The tensors of a file of weights: read without running its code, and held against the net they are meant for. Needs torch."""
+"""The tensors of a file of weights.
+
+Read without running its code, and held against the net they are meant for. Needs torch.
+"""
 
 from __future__ import annotations
 
@@ -34,26 +37,42 @@ def read_pt(path: Path) -> Mapping[str, Tensor]:
                 got=re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0],
                 fix="never load pickled models from others with weights_only=False",
             ) from error
-    tensors = isinstance(state, Mapping) and all(isinstance(key, str) and torch.is_tensor(v) for key, v in state.items())
+    tensors = isinstance(state, Mapping) and all(
+        isinstance(key, str) and torch.is_tensor(v) for key, v in state.items()
+    )
     if not tensors:
-        raise ReadError(f"{path}: not a state dict.", expected="a mapping from layer names to tensors", got=type(state).__name__)
+        raise ReadError(
+            f"{path}: not a state dict.",
+            expected="a mapping from layer names to tensors",
+            got=type(state).__name__,
+        )
     out: Mapping[str, Tensor] = state
     return out
 
 
 def _refuse_packed(path: Path) -> None:
-    """Tensors are stored as they are; what is compressed was not written by it, and may be a thousand times as large."""
+    """Tensors are stored as they are.
+
+    What is compressed was not written by it, and may be a thousand times as large.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ReadError(f"{path}: refused, because its tensors are compressed.", expected="a file that torch.save wrote")
+                raise ReadError(
+                    f"{path}: refused, because its tensors are compressed.",
+                    expected="a file that torch.save wrote",
+                )
 
 
 def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that do not fit the net, with what is missing, unexpected and of another shape; and those with NaN."""
+    """Refuse weights that do not fit the net, with what is missing, unexpected and of another
+    shape; and those with NaN.
+    """
     import torch
 
-    with torch.device("meta"):  # a card may ask for any size: no memory is taken until it is known to be the file's
+    with torch.device(
+        "meta"
+    ):  # a card may ask for any size: no memory is taken until it is known to be the file's
         net = make()
     wanted = net.state_dict()
     shape = [
@@ -69,9 +88,15 @@ def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path
     got = "; ".join(f"{what}: {listed(names, 6)}" for what, names in problems.items() if names)
     if got:
         raise ReadError(
-            f"{path}: the weights do not fit the net.", expected=f"{len(wanted)} tensors of {type(net).__name__}", got=got
+            f"{path}: the weights do not fit the net.",
+            expected=f"{len(wanted)} tensors of {type(net).__name__}",
+            got=got,
         )
-    if sick := [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
+    if sick := [
+        key
+        for key, value in state.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    ]:
         raise ReadError(
             f"{path}: {len(sick)} of {len(state)} tensors hold NaN or infinite weights.",
             got=listed(sick, 6),

@@ -1,6 +1,9 @@
-"""The two nets: ``CompactUNet``, our small default, and ``PaperUNet``, the residual U-Net of the Nimbus paper.
+"""The two nets.
 
-This module imports torch. Prediction on a CPU needs none of it: it runs the ONNX file of a model in OpenVINO.
+``CompactUNet``, our small default, and ``PaperUNet``, the residual U-Net of the Nimbus paper.
+
+This module imports torch. Prediction on a CPU needs none of it: it runs the ONNX file of a model in
+OpenVINO.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ _FILM_HIDDEN = 32
 class _Film(nn.Module):
     """Scale and shift feature maps by what the dataset's intensities look like.
 
-    ``stats (N, S) -> hidden (N, 32) -> one (scale, shift) a channel and level``. Starts as the identity.
+    ``stats (N, S) -> hidden (N, 32) -> one (scale, shift) a channel and level``. Starts as the
+    identity.
     """
 
     def __init__(self, stats: int, widths: Sequence[int]) -> None:
@@ -94,18 +98,22 @@ class _Level(nn.Module):
 
 
 class CompactUNet(nn.Module):
-    """A small U-Net for CPUs: works on 2x2 pixels at a time and is told how the dataset's intensities are distributed.
+    """A small U-Net for CPUs.
 
-    Pixels are folded into channels first (``pixel_unshuffle``), so that no convolution runs at full resolution; the head
-    unfolds them again. Convolutions pad with zeros. The constant vector ``stats`` scales and shifts the features after the
-    first convolution of each level (FiLM, Perez et al. 2018).
+    Works on 2x2 pixels at a time and is told how the dataset's intensities are distributed.
+
+    Pixels are folded into channels first (``pixel_unshuffle``), so that no convolution runs at full
+    resolution; the head unfolds them again. Convolutions pad with zeros. The constant vector
+    ``stats`` scales and shifts the features after the first convolution of each level (FiLM, Perez
+    et al. 2018).
 
     Parameters
     ----------
     widths
         Feature channels of each level, finest first; max-pool 2 between levels.
     blocks
-        Residual 3x3 convolutions after the first convolution of a level, and at each level of the decoder.
+        Residual 3x3 convolutions after the first convolution of a level, and at each level of the
+        decoder.
     planes, stats
         Number of input planes P and of statistics S; ``stats=0`` builds a net without FiLM.
     unshuffle
@@ -129,10 +137,14 @@ class CompactUNet(nn.Module):
         self.fold: nn.Module = nn.PixelUnshuffle(unshuffle)
         self.film = _Film(stats, widths) if stats else None
         ins = [planes * unshuffle**2, *widths[:-1]]
-        self.encoder = nn.ModuleList(_Level(i, width, blocks, norm=norm) for i, width in zip(ins, widths, strict=True))
+        self.encoder = nn.ModuleList(
+            _Level(i, width, blocks, norm=norm) for i, width in zip(ins, widths, strict=True)
+        )
         pairs = list(zip(widths[1:], widths[:-1], strict=True))[::-1]
         self.up = nn.ModuleList(nn.Conv2d(deep, fine, 1) for deep, fine in pairs)
-        self.decoder = nn.ModuleList(nn.Sequential(*(_Residual(fine, norm=norm) for _ in range(blocks))) for _, fine in pairs)
+        self.decoder = nn.ModuleList(
+            nn.Sequential(*(_Residual(fine, norm=norm) for _ in range(blocks))) for _, fine in pairs
+        )
         self.head = nn.Conv2d(widths[0], unshuffle**2, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module is not self.head:
@@ -209,11 +221,14 @@ class _PaperUp(nn.Module):
 
 
 class PaperUNet(nn.Module):
-    """The residual U-Net of Rumberger, Greenwald et al. (*Nimbus*), with the layer names of the published weights.
+    """The residual U-Net of Rumberger, Greenwald et al.
 
-    ``contracting_layers.{0,2,4,6}``, ``bottle_neck`` and ``expanding_layers.{2,5,8,11}`` are residual blocks,
-    ``expanding_layers.{0,3,6,9}`` transposed convolutions (for depth 5; the numbers between them are layers without weights
-    in the original list). 35.6 M parameters at depth 5, root 64.
+    (*Nimbus*), with the layer names of the published weights.
+
+    ``contracting_layers.{0,2,4,6}``, ``bottle_neck`` and ``expanding_layers.{2,5,8,11}`` are
+    residual blocks, ``expanding_layers.{0,3,6,9}`` transposed convolutions (for depth 5; the
+    numbers between them are layers without weights in the original list). 35.6 M parameters at
+    depth 5, root 64.
 
     Parameters
     ----------
@@ -222,27 +237,41 @@ class PaperUNet(nn.Module):
     depth, root
         Levels, and filters of the first level; each deeper level has twice as many.
     padding
-        "same": every 3x3 convolution pads by reflection; sides must be multiples of ``2 ** (depth - 1)``. "valid": nothing is
-        padded; an input of 1024 x 1024 gives 836 x 836 (depth 5).
+        "same": every 3x3 convolution pads by reflection; sides must be multiples of ``2 ** (depth -
+        1)``. "valid": nothing is padded; an input of 1024 x 1024 gives 836 x 836 (depth 5).
     """
 
-    def __init__(self, planes: int = 2, depth: int = 5, root: int = 64, padding: Literal["same", "valid"] = "same") -> None:
+    def __init__(
+        self,
+        planes: int = 2,
+        depth: int = 5,
+        root: int = 64,
+        padding: Literal["same", "valid"] = "same",
+    ) -> None:
         super().__init__()
         self.planes, self.stats = planes, 0
         widths = [root * 2**level for level in range(depth)]
         ins = [planes, *widths]
         self.contracting_layers = nn.ModuleDict(
-            {str(2 * level): _PaperBlock(ins[level], widths[level], padding) for level in range(depth - 1)}
+            {
+                str(2 * level): _PaperBlock(ins[level], widths[level], padding)
+                for level in range(depth - 1)
+            }
         )
         self.bottle_neck = _PaperBlock(widths[-2], widths[-1], padding)
         self.expanding_layers = nn.ModuleDict()
         for place, level in enumerate(range(depth - 2, -1, -1)):
             self.expanding_layers[str(3 * place)] = _PaperUp(widths[level + 1])
-            self.expanding_layers[str(3 * place + 2)] = _PaperBlock(widths[level + 1], widths[level], padding)
+            self.expanding_layers[str(3 * place + 2)] = _PaperBlock(
+                widths[level + 1], widths[level], padding
+            )
         self.final_conv = nn.Conv2d(root, 1, 1)
 
     def logits(self, planes: Tensor, stats: Tensor | None = None) -> Tensor:  # noqa: ARG002 (one call for all nets)
-        """(N, P, H, W) -> (N, 1, H', W') before the sigmoid; H' = H when padded. ``stats`` is not used."""
+        """(N, P, H, W) -> (N, 1, H', W') before the sigmoid; H' = H when padded.
+
+        ``stats`` is not used.
+        """
         x, skips = planes, []
         for block in self.contracting_layers.values():
             skips.append(block(x))
@@ -261,14 +290,20 @@ class PaperUNet(nn.Module):
 
 
 def _centre(skip: Tensor, like: Tensor) -> Tensor:
-    """Cut the centre of ``skip`` to the height and width of ``like``; an odd pixel stays at the end that is cut."""
+    """Cut the centre of ``skip`` to the height and width of ``like``.
+
+    An odd pixel stays at the end that is cut.
+    """
     top = (skip.shape[2] - like.shape[2]) // 2
     left = (skip.shape[3] - like.shape[3]) // 2
     return skip[:, :, top : top + like.shape[2], left : left + like.shape[3]]
 
 
 def build(card: ModelCard, *, pretrained: bool = False) -> Net:
-    """Return the untrained net that a card describes, in evaluation mode; a backbone may start from ImageNet weights."""
+    """Return the untrained net that a card describes, in evaluation mode.
+
+    A backbone may start from ImageNet weights.
+    """
     net: Net
     if isinstance(card.settings, CompactSettings):
         kept = card.settings.model_dump()
@@ -277,7 +312,9 @@ def build(card: ModelCard, *, pretrained: bool = False) -> Net:
         from panimbus.model.backbones import BackboneUNet
 
         chosen = card.settings
-        net = BackboneUNet(chosen.encoder, chosen.widths, planes=len(card.planes), pretrained=pretrained)
+        net = BackboneUNet(
+            chosen.encoder, chosen.widths, planes=len(card.planes), pretrained=pretrained
+        )
     else:
         net = PaperUNet(planes=len(card.planes), padding=card.padding, **card.settings.model_dump())
     return net.eval()
@@ -286,11 +323,13 @@ def build(card: ModelCard, *, pretrained: bool = False) -> Net:
 def folded(net: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode that computes the same with fewer operations, for export.
 
-    Batch norms become part of the convolutions before them. In a ``PaperUNet`` the 1x1 convolution at the head of an encoder
-    block is multiplied into the 3x3 one behind it (both are linear, and reflection padding commutes with a 1x1): the 3x3
-    then sees half as many channels, which saves 15 % of the net's work. In a ``CompactUNet`` folding pixels and the first 3x3
-    convolution become one strided convolution, and ``x + conv(x)`` becomes one convolution with 1 more at the centre of the
-    kernels from a channel to itself: the runtime then fuses what follows (5 % of the net's time).
+    Batch norms become part of the convolutions before them. In a ``PaperUNet`` the 1x1 convolution
+    at the head of an encoder block is multiplied into the 3x3 one behind it (both are linear, and
+    reflection padding commutes with a 1x1): the 3x3 then sees half as many channels, which saves 15
+    % of the net's work. In a ``CompactUNet`` folding pixels and the first 3x3 convolution become
+    one strided convolution, and ``x + conv(x)`` becomes one convolution with 1 more at the centre
+    of the kernels from a channel to itself: the runtime then fuses what follows (5 % of the net's
+    time).
     """
     net = copy.deepcopy(net).eval()
     for module in net.modules():
@@ -298,7 +337,9 @@ def folded(net: nn.Module) -> nn.Module:
             module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()
         elif isinstance(module, _PaperBlock):
             for conv, norm in (("conv2d_1", "bn_1"), ("conv2d_2", "bn_2")):
-                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+                setattr(
+                    module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+                )
                 setattr(module, norm, nn.Identity())
             if module.conv2d_0.in_channels < module.conv2d_0.out_channels:
                 module.merged = _merged(module.conv2d_0, module.conv2d_1)
@@ -321,12 +362,20 @@ def _with_identity(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def _strided(conv: nn.Conv2d, unshuffle: int) -> nn.Conv2d:
-    """Return the convolution that equals ``pixel_unshuffle`` and then ``conv``: a larger kernel that moves by ``unshuffle``."""
+    """Return the convolution that equals ``pixel_unshuffle`` and then ``conv``.
+
+    A larger kernel that moves by ``unshuffle``.
+    """
     u, width = unshuffle, conv.out_channels
     planes = conv.in_channels // u**2
     out = nn.Conv2d(planes, width, 3 * u, stride=u, padding=u)
-    weight = conv.weight.detach().reshape(width, planes, u, u, 3, 3).permute(0, 1, 4, 2, 5, 3)  # O, P, ky, dy, kx, dx
-    out.weight, out.bias = nn.Parameter(weight.reshape(width, planes, 3 * u, 3 * u)), nn.Parameter(_bias(conv).float())
+    weight = (
+        conv.weight.detach().reshape(width, planes, u, u, 3, 3).permute(0, 1, 4, 2, 5, 3)
+    )  # O, P, ky, dy, kx, dx
+    out.weight, out.bias = (
+        nn.Parameter(weight.reshape(width, planes, 3 * u, 3 * u)),
+        nn.Parameter(_bias(conv).float()),
+    )
     return out
 
 
@@ -341,4 +390,8 @@ def _merged(one: nn.Conv2d, three: nn.Conv2d) -> nn.Conv2d:
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
-    return torch.zeros(conv.out_channels).double() if conv.bias is None else conv.bias.detach().double()
+    return (
+        torch.zeros(conv.out_channels).double()
+        if conv.bias is None
+        else conv.bias.detach().double()
+    )

@@ -1,7 +1,9 @@
-"""Files of a model: one safetensors file (weights) and one ONNX file (what OpenVINO runs), each with the card inside.
+"""Files of a model.
 
-Finding a model and reading its card need neither torch nor onnx; reading weights as a torch module and writing files do need
-torch (the extra ``train``).
+One safetensors file (weights) and one ONNX file (what OpenVINO runs), each with the card inside.
+
+Finding a model and reading its card need neither torch nor onnx; reading weights as a torch module
+and writing files do need torch (the extra ``train``).
 """
 
 from __future__ import annotations
@@ -48,9 +50,11 @@ class ModelFiles:
     Attributes
     ----------
     card
-        For a ``.pt`` file the card of the published model; its settings are checked when the weights are read.
+        For a ``.pt`` file the card of the published model; its settings are checked when the
+        weights are read.
     onnx, safetensors, pt
-        The files that there are; OpenVINO needs ``onnx`` (``with_onnx`` makes it), torch one of the other two.
+        The files that there are; OpenVINO needs ``onnx`` (``with_onnx`` makes it), torch one of the
+        other two.
     """
 
     card: ModelCard
@@ -72,7 +76,8 @@ class ModelFiles:
         return sha256_of(self.weights)
 
 
-# -- finding models (no torch) -------------------------------------------------------------------------------------------------
+# -- finding models (no torch)
+# -------------------------------------------------------------------------------------------------
 
 
 def shipped_models() -> list[str]:
@@ -96,7 +101,9 @@ def _metadata(path: Path) -> dict[str, str]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ReadError(
-            f"{path}: not a model file.", expected="a .safetensors, .onnx or .pt file", got=path.suffix or "no suffix"
+            f"{path}: not a model file.",
+            expected="a .safetensors, .onnx or .pt file",
+            got=path.suffix or "no suffix",
         )
     metadata = reader(path)
     if CARD_KEY not in metadata:
@@ -115,8 +122,9 @@ def resolve_model(spec: str | Path | None = None) -> ModelFiles:
     Parameters
     ----------
     spec
-        None or "default": the default model. The name of a shipped model. A path to a ``.safetensors``, ``.onnx`` or ``.pt``
-        file. "nimbus" or "JLrumberger/Nimbus-Inference": the published weights, fetched from the Hugging Face hub once.
+        None or "default": the default model. The name of a shipped model. A path to a
+        ``.safetensors``, ``.onnx`` or ``.pt`` file. "nimbus" or "JLrumberger/Nimbus-Inference": the
+        published weights, fetched from the Hugging Face hub once.
 
     Raises
     ------
@@ -133,7 +141,9 @@ def resolve_model(spec: str | Path | None = None) -> ModelFiles:
         return _of_path(path)
     if path.suffix.lower() in {".safetensors", ".onnx", ".pt"}:
         raise ReadError(
-            f"{path}: there is no such model file.", available=shipped_models(), fix="check the path, or name a model"
+            f"{path}: there is no such model file.",
+            available=shipped_models(),
+            fix="check the path, or name a model",
         )
     raise InputError(
         f"Unknown model {name!r}{alike(name, shipped_models())}.",
@@ -149,11 +159,18 @@ def _of_path(path: Path) -> ModelFiles:
     onnx, safetensors = path.with_suffix(".onnx"), path.with_suffix(".safetensors")
     if onnx.is_file() and safetensors.is_file() and _belong_together(onnx, safetensors):
         return ModelFiles(card, onnx=onnx, safetensors=safetensors)
-    return ModelFiles(card, onnx=path) if path.suffix.lower() == ".onnx" else ModelFiles(card, safetensors=path)
+    return (
+        ModelFiles(card, onnx=path)
+        if path.suffix.lower() == ".onnx"
+        else ModelFiles(card, safetensors=path)
+    )
 
 
 def _belong_together(onnx: Path, safetensors: Path) -> bool:
-    """Whether one was written with the other; files of one card but of other weights are refused."""
+    """Whether one was written with the other.
+
+    Files of one card but of other weights are refused.
+    """
     metadata = _metadata(onnx)
     if ModelCard.from_json(metadata[CARD_KEY], source=str(onnx)) != read_card(safetensors):
         return False
@@ -164,7 +181,10 @@ def _belong_together(onnx: Path, safetensors: Path) -> bool:
             f"{onnx} lies beside {safetensors.name}, but was not made from it.",
             expected=f"{safetensors.name} of SHA-256 {metadata[WEIGHTS_KEY]}",
             got=sha256_of(safetensors),
-            fix="copy both files of the model again, or move the one that is not meant into another folder",
+            fix=(
+                "copy both files of the model again, or move the one that is not meant into another"
+                " folder"
+            ),
         )
     return True
 
@@ -176,10 +196,16 @@ def sha256_of(path: Path) -> str:
 
 
 def _from_hub() -> Path:
-    """The published weights, fetched once into the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``)."""
+    """The published weights, fetched once into the user's cache (``XDG_CACHE_HOME``, or
+    ``~/.cache``).
+    """
     from panimbus.io.hub import Repository, download, kept, list_files
 
-    room = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "panimbus" / "nimbus-weights"
+    room = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "panimbus"
+        / "nimbus-weights"
+    )
     if (path := kept(room, NIMBUS_FILE)) is not None:
         return path
     repository = Repository(NIMBUS_REPO, "models")
@@ -190,15 +216,20 @@ def _from_hub() -> Path:
         raise ReadError(
             f"The published weights could not be downloaded from {NIMBUS_REPO}.",
             got=str(error).replace("\n", " "),
-            fix=f"on a computer with the network, run `panimbus fetch nimbus-weights --out FOLDER`, "
-            f"then pass its path: --model path/to/{NIMBUS_FILE}",
+            fix=(
+                "on a computer with the network, run `panimbus fetch nimbus-weights --out FOLDER`,"
+                f" then pass its path: --model path/to/{NIMBUS_FILE}"
+            ),
         ) from error
     if not paths:
-        raise ReadError(f"{NIMBUS_REPO} has no file {NIMBUS_FILE}.", available=[f.path for f in files])
+        raise ReadError(
+            f"{NIMBUS_REPO} has no file {NIMBUS_FILE}.", available=[f.path for f in files]
+        )
     return paths[0]
 
 
-# -- reading and writing weights (torch) ---------------------------------------------------------------------------------------
+# -- reading and writing weights (torch)
+# ---------------------------------------------------------------------------------------
 
 
 def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
@@ -207,7 +238,8 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     Parameters
     ----------
     path
-        A ``.safetensors`` file, or a ``.pt`` state dict with the layer names of the published weights.
+        A ``.safetensors`` file, or a ``.pt`` state dict with the layer names of the published
+        weights.
     """
     path = Path(path)
     if path.suffix.lower() == ".pt":
@@ -218,7 +250,10 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     from panimbus.model.unet import build
 
     if path.suffix.lower() != ".safetensors":
-        raise ReadError(f"{path}: weights are read from a .safetensors or .pt file.", got=path.suffix or "no suffix")
+        raise ReadError(
+            f"{path}: weights are read from a .safetensors or .pt file.",
+            got=path.suffix or "no suffix",
+        )
     card = read_card(path)
     with guarded(path, "the weights are damaged.", fix="copy or download the file again"):
         state = load_file(path)
@@ -228,8 +263,12 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     return net, card
 
 
-def load_pt(path: str | Path, *, padding: Literal["same", "valid"] = "same") -> tuple[PaperUNet, ModelCard]:
-    """Read a state dict in the layout of the published ``V1.pt``; depth and width follow from its shapes.
+def load_pt(
+    path: str | Path, *, padding: Literal["same", "valid"] = "same"
+) -> tuple[PaperUNet, ModelCard]:
+    """Read a state dict in the layout of the published ``V1.pt``.
+
+    Depth and width follow from its shapes.
 
     Only tensors are read: pickled code in the file is refused, never run.
     """
@@ -247,11 +286,17 @@ def load_pt(path: str | Path, *, padding: Literal["same", "valid"] = "same") -> 
         )
     depth = 1 + len({key.split(".")[1] for key in state if key.startswith("contracting_layers.")})
     settings = validated(
-        PaperSettings, {"depth": max(depth, 2), "root": head.shape[0]}, f"{path}: a net of this size is not read.", kind=ReadError
+        PaperSettings,
+        {"depth": max(depth, 2), "root": head.shape[0]},
+        f"{path}: a net of this size is not read.",
+        kind=ReadError,
     )
     card = nimbus_card(settings=settings, padding=padding)
     if head.shape[1] != len(card.planes):
-        raise ReadError(f"{path}: the net takes {head.shape[1]} input planes.", expected=f"2 ({', '.join(card.planes)})")
+        raise ReadError(
+            f"{path}: the net takes {head.shape[1]} input planes.",
+            expected=f"2 ({', '.join(card.planes)})",
+        )
     make = partial(PaperUNet, padding=padding, depth=settings.depth, root=settings.root)
     check_state(make, state, path)
     net = make().eval()
@@ -260,7 +305,9 @@ def load_pt(path: str | Path, *, padding: Literal["same", "valid"] = "same") -> 
 
 
 def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
-    """Write ``<stem>.safetensors`` and ``<stem>.onnx``, both with the card; existing files are replaced at the end.
+    """Write ``<stem>.safetensors`` and ``<stem>.onnx``, both with the card.
+
+    Existing files are replaced at the end.
 
     Parameters
     ----------
@@ -285,11 +332,16 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
     return ModelFiles(card, onnx=onnx, safetensors=safetensors)
 
 
-def export_onnx(net: nn.Module, card: ModelCard, path: str | Path, *, weights_sha256: str | None = None) -> None:
-    """Write the net as ONNX: inputs ``planes (n, P, h, w)`` and, when the card names statistics, ``stats (n, S)``.
+def export_onnx(
+    net: nn.Module, card: ModelCard, path: str | Path, *, weights_sha256: str | None = None
+) -> None:
+    """Write the net as ONNX.
 
-    The output is ``scores``, (n, 1, h, w) when padded; n, h and w are free. Batch norms are folded. ``weights_sha256``, of the
-    file of weights that lies beside it, is written into it, so that another net of the same name is noticed.
+    Inputs ``planes (n, P, h, w)`` and, when the card names statistics, ``stats (n, S)``.
+
+    The output is ``scores``, (n, 1, h, w) when padded; n, h and w are free. Batch norms are folded.
+    ``weights_sha256``, of the file of weights that lies beside it, is written into it, so that
+    another net of the same name is noticed.
     """
     need_torch("exporting to ONNX")
     import warnings
@@ -309,27 +361,38 @@ def export_onnx(net: nn.Module, card: ModelCard, path: str | Path, *, weights_sh
     part = path.with_name(path.name + ".part")
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.filterwarnings("ignore", category=DeprecationWarning)  # the new exporter needs onnxscript
+            warnings.filterwarnings(
+                "ignore", category=DeprecationWarning
+            )  # the new exporter needs onnxscript
             warnings.filterwarnings("ignore", message="Constant folding")  # left to the runtime
             torch.onnx.export(
                 folded(net).cpu(), tuple(example), str(part), input_names=names, output_names=["scores"],
                 dynamic_axes=axes, opset_version=_OPSET, dynamo=False,
             )  # fmt: skip
         about = {CARD_KEY: card.to_json(), GRAPH_KEY: graph_sha256(part)}
-        write_onnx_metadata(part, about | ({} if weights_sha256 is None else {WEIGHTS_KEY: weights_sha256}))
+        write_onnx_metadata(
+            part, about | ({} if weights_sha256 is None else {WEIGHTS_KEY: weights_sha256})
+        )
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def convert_pt(path: str | Path, stem: str | Path, *, padding: Literal["same", "valid"] = "same") -> ModelFiles:
-    """Convert published weights (``.pt``) once, so that prediction on a CPU needs no torch; see ``save_model``."""
+def convert_pt(
+    path: str | Path, stem: str | Path, *, padding: Literal["same", "valid"] = "same"
+) -> ModelFiles:
+    """Convert published weights (``.pt``) once, so that prediction on a CPU needs no torch.
+
+    See ``save_model``.
+    """
     net, card = load_pt(path, padding=padding)
     return save_model(stem, net, card)
 
 
 def with_onnx(files: ModelFiles, folder: str | Path) -> ModelFiles:
-    """Return the files of the model with an ONNX file, which is written into ``folder`` when there is none yet."""
+    """Return the files of the model with an ONNX file, which is written into ``folder`` when there
+    is none yet.
+    """
     if files.onnx is not None:
         return files
     onnx = Path(folder) / f"{files.card.name}-{files.sha256[:12]}.onnx"
@@ -348,10 +411,13 @@ def _made_from(onnx: Path, sha256: str) -> bool:
         return False
 
 
-def nimbus_card(settings: PaperSettings | None = None, *, padding: Literal["same", "valid"] = "same") -> ModelCard:
+def nimbus_card(
+    settings: PaperSettings | None = None, *, padding: Literal["same", "valid"] = "same"
+) -> ModelCard:
     """Return the card of the published weights, as Nimbus-Inference 0.0.5 runs them.
 
-    It works at 10x (1.0 µm/px) and divides by the 99.9 % quantile of the pixels above 0; the paper's text says 99.99 %.
+    It works at 10x (1.0 µm/px) and divides by the 99.9 % quantile of the pixels above 0; the
+    paper's text says 99.99 %.
     """
     return ModelCard(
         name="nimbus-v1",

@@ -1,27 +1,33 @@
-r"""Types compete for each cell: probabilities of all types that a panel can tell, from the scores of its markers.
+r"""Types compete for each cell.
+
+Probabilities of all types that a panel can tell, from the scores of its markers.
 
 The evidence of marker m in a cell is the logit of its score less the logit of its threshold,
 
     e = logit(score) - logit(threshold),    times r^2 of the marker where it is positive,
 
-with r, the *reliability*, measured on the dataset (`reliability`): a marker that contradicts many others speaks more softly for
-a type; that it is absent says as much as ever.
+with r, the *reliability*, measured on the dataset (`reliability`): a marker that contradicts many
+others speaks more softly for a type; that it is absent says as much as ever.
 
-**A level.** What a type's own marks say: the smallest of e over ``+``, of the largest e over ``any``, and of -e over ``-``. Hazy
-membrane markers of one lineage go wrong together, so several of them count no more than the clearest.
+**A level.** What a type's own marks say: the smallest of e over ``+``, of the largest e over
+``any``, and of -e over ``-``. Hazy membrane markers of one lineage go wrong together, so several of
+them count no more than the clearest.
 
-**A type** is worth what the levels of its lineage say together: the sum of those that are positive and a part (`MISSING`) of
-those that are not; or if none is positive, the largest. A group of types is worth its best member. A marker that a rival may
-carry too (CD4 of a T cell: macrophages have it) does not vouch for a group, unless it is the group's own. Where a rival that
-may carry it is there by other markers (vimentin of an immune cell), the marker is explained by that rival: its probability is
-multiplied by one minus the rival's.
+**A type** is worth what the levels of its lineage say together: the sum of those that are positive
+and a part (`MISSING`) of those that are not; or if none is positive, the largest. A group of types
+is worth its best member. A marker that a rival may carry too (CD4 of a T cell: macrophages have it)
+does not vouch for a group, unless it is the group's own. Where a rival that may carry it is there
+by other markers (vimentin of an immune cell), the marker is explained by that rival: its
+probability is multiplied by one minus the rival's.
 
-**Probabilities.** At each step down the tree the children and "none of them" compete by a softmax of their values; a type's
-probability is the product along its lineage. `NONE`, `REST` are the values of "none": an object of a segmentation is more often
-a cell than not, the children of one type leave little beside them, and an only child must be positive.
+**Probabilities.** At each step down the tree the children and "none of them" compete by a softmax
+of their values; a type's probability is the product along its lineage. `NONE`, `REST` are the
+values of "none": an object of a segmentation is more often a cell than not, the children of one
+type leave little beside them, and an only child must be positive.
 
-Nothing is fitted but the reliabilities, so no class can swallow the others. Prototypes of latent class models with EM (free or
-shrunken emissions, spill-over as a hidden state) often did that on the lymphoma; they are not part of the benchmark.
+Nothing is fitted but the reliabilities, so no class can swallow the others. Prototypes of latent
+class models with EM (free or shrunken emissions, spill-over as a hidden state) often did that on
+the lymphoma; they are not part of the benchmark.
 """
 
 from __future__ import annotations
@@ -52,20 +58,42 @@ _NOTHING = np.float32(-2 * LIMIT)
 
 
 def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
-    """Scores as (n, C) float32; NaN and numbers outside 0..1 are an error that names the channels."""
+    """Scores as (n, C) float32.
+
+    NaN and numbers outside 0..1 are an error that names the channels.
+    """
     out = np.asarray(scores, np.float32)
     if out.ndim != 2 or out.shape[1] != len(channels):
-        raise InputError("The scores are not cells by channels.", expected=f"(n, {len(channels)})", got=f"shape {out.shape}")
+        raise InputError(
+            "The scores are not cells by channels.",
+            expected=f"(n, {len(channels)})",
+            got=f"shape {out.shape}",
+        )
     if (endless := np.isinf(out)).any():
-        names = [f"{channels[c]} ({int(endless[:, c].sum())} cells)" for c in np.flatnonzero(endless.any(0)).tolist()]
-        raise InputError("There are infinite scores.", expected="from 0 to 1", got=listed(names), fix="correct the values")
+        names = [
+            f"{channels[c]} ({int(endless[:, c].sum())} cells)"
+            for c in np.flatnonzero(endless.any(0)).tolist()
+        ]
+        raise InputError(
+            "There are infinite scores.",
+            expected="from 0 to 1",
+            got=listed(names),
+            fix="correct the values",
+        )
     bad = np.isnan(out)
     if bad.any():
-        names = [f"{channels[c]} ({int(bad[:, c].sum())} cells)" for c in np.flatnonzero(bad.any(0)).tolist()]
+        names = [
+            f"{channels[c]} ({int(bad[:, c].sum())} cells)"
+            for c in np.flatnonzero(bad.any(0)).tolist()
+        ]
         raise InputError(
-            "There are scores that are not numbers (NaN), as `predict --on-error skip` leaves where an image cannot be read.",
+            "There are scores that are not numbers (NaN), as `predict --on-error skip` leaves where"
+            " an image cannot be read.",
             got=listed(names),
-            fix="leave these channels out (--without; Python: without=), take the cells out, or predict again",
+            fix=(
+                "leave these channels out (--without; Python: without=), take the cells out, or"
+                " predict again"
+            ),
         )
     wrong = [channels[c] for c in np.flatnonzero(((out < 0) | (out > 1)).any(0)).tolist()]
     if wrong:
@@ -86,7 +114,8 @@ def evidence(scores: Floats, panel: Panel, thresholds: Mapping[str, float] | Non
         Of the panel's channels.
     panel
     thresholds
-        Channel -> score from which it is positive; 0.5 for the others. A level of the table stands in place of it.
+        Channel -> score from which it is positive; 0.5 for the others. A level of the table stands
+        in place of it.
 
     Returns
     -------
@@ -94,16 +123,24 @@ def evidence(scores: Floats, panel: Panel, thresholds: Mapping[str, float] | Non
         Logit of the score less that of the threshold, within ``LIMIT``.
     """
     columns = [m.channel for m in panel.markers]
-    at = [m.level if m.level is not None else (thresholds or {}).get(panel.channels[m.channel], 0.5) for m in panel.markers]
+    at = [
+        m.level if m.level is not None else (thresholds or {}).get(panel.channels[m.channel], 0.5)
+        for m in panel.markers
+    ]
     clipped = np.clip(scores[:, columns], 1e-6, 1 - 1e-6)
     logit = np.log(clipped) - np.log1p(-clipped) - np.float32(np.log(at) - np.log1p(-np.array(at)))
-    below = scores[:, columns] < np.array(at, np.float32)  # as `panimbus.core.thresholds.calls` has it, to the last bit
+    below = scores[:, columns] < np.array(
+        at, np.float32
+    )  # as `panimbus.core.thresholds.calls` has it, to the last bit
     logit = np.where(below, np.minimum(logit, -1e-6), np.maximum(logit, 0))
     return np.asarray(np.clip(logit, -LIMIT, LIMIT), np.float32)
 
 
 def double_positives(evidence_of: Floats) -> npt.NDArray[np.float64]:
-    """(M, M) expected number of cells that are positive for two markers; the diagonal is that for one."""
+    """(M, M) expected number of cells that are positive for two markers.
+
+    The diagonal is that for one.
+    """
     out = np.zeros((evidence_of.shape[1],) * 2)
     for start in range(0, len(evidence_of), _CHUNK):
         positive = _sigmoid(evidence_of[start : start + _CHUNK]).astype(np.float64)
@@ -113,13 +150,18 @@ def double_positives(evidence_of: Floats) -> npt.NDArray[np.float64]:
     return out
 
 
-def reliability(both: Array, exclusive: npt.NDArray[np.bool_], cells: int) -> npt.NDArray[np.float64]:
-    """How far a marker can be trusted where it is positive: 1 = it never contradicts a marker that can be trusted itself.
+def reliability(
+    both: Array, exclusive: npt.NDArray[np.bool_], cells: int
+) -> npt.NDArray[np.float64]:
+    """How far a marker can be trusted where it is positive.
 
-    A pair of exclusive markers contradicts itself in the share of the rarer one's cells that are positive for both. A marker's
-    reliability is one minus the mean share over the markers that exclude it, each weighted by its own reliability and by how
-    common the commoner of the two is (that two rare markers hardly meet says nothing). It is found by iteration, as a page's
-    rank is among pages.
+    1 = it never contradicts a marker that can be trusted itself.
+
+    A pair of exclusive markers contradicts itself in the share of the rarer one's cells that are
+    positive for both. A marker's reliability is one minus the mean share over the markers that
+    exclude it, each weighted by its own reliability and by how common the commoner of the two is
+    (that two rare markers hardly meet says nothing). It is found by iteration, as a page's rank is
+    among pages.
 
     Parameters
     ----------
@@ -152,7 +194,9 @@ def reliability(both: Array, exclusive: npt.NDArray[np.bool_], cells: int) -> np
     out = np.ones(len(number))
     for _ in range(30):
         total = weight @ out
-        out = np.divide((weight * np.clip(apart, 0, 1)) @ out, total, out=np.ones_like(out), where=total > 1e-6)
+        out = np.divide(
+            (weight * np.clip(apart, 0, 1)) @ out, total, out=np.ones_like(out), where=total > 1e-6
+        )
     return np.asarray(out / max(out.max(initial=0), 1e-9))
 
 
@@ -173,9 +217,14 @@ def type_probabilities(evidence_of: Floats, panel: Panel) -> Floats:
     Returns
     -------
     (n, T + 1) float32
-        Of each type and none below it, in the order of ``panel.types``; the last column is "none of these". Rows sum to 1.
+        Of each type and none below it, in the order of ``panel.types``; the last column is "none of
+        these". Rows sum to 1.
     """
-    contests = {node: _Contest.of(panel, node) for node in (-1, *range(len(panel.types))) if panel.children(node)}
+    contests = {
+        node: _Contest.of(panel, node)
+        for node in (-1, *range(len(panel.types)))
+        if panel.children(node)
+    }
     out = np.empty((len(evidence_of), len(panel.types) + 1), np.float32)
     for start in range(0, len(evidence_of), _CHUNK):
         part = out[start : start + _CHUNK]
@@ -216,7 +265,9 @@ def lineage_probabilities(probabilities: Array, parents: Sequence[int]) -> Float
 
 
 def decide(probabilities: Array, panel: Panel) -> tuple[npt.NDArray[np.int32], Floats]:
-    """The type of each cell: down the tree as long as the best child is likelier than none and clear enough.
+    """The type of each cell.
+
+    Down the tree as long as the best child is likelier than none and clear enough.
 
     Parameters
     ----------
@@ -241,7 +292,11 @@ def decide(probabilities: Array, panel: Panel) -> tuple[npt.NDArray[np.int32], F
         shares = np.sort(together[np.ix_(rows, children)], axis=1)
         best = children[together[np.ix_(rows, children)].argmax(1)]
         p = together[rows, best]
-        tied = (shares[:, -1] - shares[:, -2] < 1e-3) if len(children) > 1 else np.zeros(len(rows), np.bool_)
+        tied = (
+            (shares[:, -1] - shares[:, -2] < 1e-3)
+            if len(children) > 1
+            else np.zeros(len(rows), np.bool_)
+        )
         whole = together[rows, node] if node >= 0 else np.ones(len(rows), np.float32)
         down = (p >= probabilities[rows, node]) & (p >= LEAST * whole) & ~tied
         kind[rows[down]], confidence[rows[down]] = best[down], p[down]
@@ -256,9 +311,11 @@ class _Contest:
     ----------
     children
     paths
-        Per child and each type of its subtree: the levels from the child down, as (plus, any, minus).
+        Per child and each type of its subtree: the levels from the child down, as (plus, any,
+        minus).
     shared, allowed
-        Per child: markers that a rival may carry and that are not the child's own; those that itself may carry.
+        Per child: markers that a rival may carry and that are not the child's own; those that
+        itself may carry.
     borrowed
         Per child: marker -> rivals (positions among the children) that explain it.
     none
@@ -277,17 +334,26 @@ class _Contest:
         children = panel.children(node)
         below = [panel.subtree(c) for c in children]
         defining = [{m for i in b for m in panel.types[i].defining} for b in below]
-        allowed = [d | {m for i in b for m in panel.types[i].maybe} for d, b in zip(defining, below, strict=True)]
+        allowed = [
+            d | {m for i in b for m in panel.types[i].maybe}
+            for d, b in zip(defining, below, strict=True)
+        ]
         shared, borrowed = [], []
         for k, c in enumerate(children):
             rivals = [x for x in range(len(children)) if x != k]
             others = set().union(*(allowed[x] for x in rivals))
             shared.append(frozenset(others - set(panel.types[c].defining)))
-            explained = {m: [x for x in rivals if m in allowed[x] - defining[x]] for m in sorted(defining[k])}
+            explained = {
+                m: [x for x in rivals if m in allowed[x] - defining[x]] for m in sorted(defining[k])
+            }
             borrowed.append({m: xs for m, xs in explained.items() if xs})
-        paths = tuple(tuple(_levels(panel, c, i) for i in b) for c, b in zip(children, below, strict=True))
+        paths = tuple(
+            tuple(_levels(panel, c, i) for i in b) for c, b in zip(children, below, strict=True)
+        )
         none = NONE if node < 0 else ONLY if len(children) == 1 else REST
-        return cls(children, paths, tuple(shared), tuple(map(frozenset, allowed)), tuple(borrowed), none)
+        return cls(
+            children, paths, tuple(shared), tuple(map(frozenset, allowed)), tuple(borrowed), none
+        )
 
     def shares(self, evidence_of: Floats) -> Floats:
         """(k + 1, n) probabilities of the children and of none, from evidence (M, n)."""
@@ -299,12 +365,16 @@ class _Contest:
         return np.asarray(values / values.sum(0))
 
     def _explained(self, k: int, evidence_of: Floats) -> Floats:
-        """Evidence for child k without what a rival explains that is there by markers which k may not carry."""
+        """Evidence for child k without what a rival explains that is there by markers which k may
+        not carry.
+        """
         if not self.borrowed[k]:
             return evidence_of
         out = evidence_of.copy()
         rivals = {
-            x: self._value(x, evidence_of, self.shared[x] | self.allowed[k]) for xs in self.borrowed[k].values() for x in xs
+            x: self._value(x, evidence_of, self.shared[x] | self.allowed[k])
+            for xs in self.borrowed[k].values()
+            for x in xs
         }
         for m, xs in self.borrowed[k].items():
             rival = _sigmoid(np.maximum.reduce([rivals[x] for x in xs]))
@@ -335,7 +405,10 @@ class _Level:
     minus: tuple[int, ...]
 
     def without(self, markers: frozenset[int]) -> _Level:
-        """The same without some of the markers it carries; without a ``-`` where nothing else is left."""
+        """The same without some of the markers it carries.
+
+        Without a ``-`` where nothing else is left.
+        """
         plus, any_of = (tuple(m for m in ms if m not in markers) for ms in (self.plus, self.any_of))
         carries = self.plus + self.any_of
         return _Level(plus, any_of, () if carries and not plus + any_of else self.minus)
@@ -349,9 +422,12 @@ class _Level:
 
 
 def _levels(panel: Panel, top: int, i: int) -> tuple[_Level, ...]:
-    """Levels of the lineage of type i from ``top`` down; a marker counts at the first level that has it.
+    """Levels of the lineage of type i from ``top`` down.
 
-    A level of nothing but ``-`` tells a type from its siblings, but is no sign of their common ancestor.
+    A marker counts at the first level that has it.
+
+    A level of nothing but ``-`` tells a type from its siblings, but is no sign of their common
+    ancestor.
     """
     out: list[_Level] = []
     seen: set[int] = set()

@@ -17,10 +17,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """What edits act on: n cells with their names, SOM nodes, metaclusters and scores (n, C) of C channels with thresholds.
+    """What edits act on.
 
-    ``names`` gives metaclusters a type, ``types`` (n,) those of cells whose metacluster has no name, ``by_hand`` those of single
-    rows.
+    N cells with their names, SOM nodes, metaclusters and scores (n, C) of C channels with
+    thresholds.
+
+    ``names`` gives metaclusters a type, ``types`` (n,) those of cells whose metacluster has no
+    name, ``by_hand`` those of single rows.
     """
 
     cells: Array
@@ -35,7 +38,10 @@ class Grouping:
 
     @property
     def cell_type(self) -> Array:
-        """(n,) object: the cell's own type if given by hand, else its metacluster's, else ``types``."""
+        """(n,) object.
+
+        The cell's own type if given by hand, else its metacluster's, else ``types``.
+        """
         out = self.types.astype(object).copy()
         for number, name in self.names.items():
             out[self.metacluster == number] = name
@@ -80,7 +86,11 @@ def _merge(now: Grouping, edit: Merge) -> Grouping:
     named = [k for k in size if k in now.names]
     name = edit.name or (now.names[max(named, key=lambda k: size[k])] if named else None)
     names = {k: v for k, v in now.names.items() if k not in size} | ({into: name} if name else {})
-    return replace(now, metacluster=np.where(np.isin(now.metacluster, list(size)), into, now.metacluster), names=names)
+    return replace(
+        now,
+        metacluster=np.where(np.isin(now.metacluster, list(size)), into, now.metacluster),
+        names=names,
+    )
 
 
 def _split(now: Grouping, edit: Split) -> Grouping:
@@ -93,14 +103,21 @@ def _split(now: Grouping, edit: Split) -> Grouping:
         if edit.marker not in now.channels:
             raise InputError(f"there is no marker {edit.marker!r}.", available=now.channels)
         column = now.channels.index(edit.marker)
-        part = mine & (now.scores[:, column] >= (now.thresholds[column] if edit.at is None else edit.at))
+        part = mine & (
+            now.scores[:, column] >= (now.thresholds[column] if edit.at is None else edit.at)
+        )
     if not part.any() or part.sum() == mine.sum():
         raise InputError(
-            f"it leaves one side of metacluster {edit.metacluster} without cells.", got=f"{part.sum()} of {mine.sum()}"
+            f"it leaves one side of metacluster {edit.metacluster} without cells.",
+            got=f"{part.sum()} of {mine.sum()}",
         )
     new = max([*now.names, int(now.metacluster.max())]) + 1
     name = edit.name or now.names.get(edit.metacluster)
-    return replace(now, metacluster=np.where(part, new, now.metacluster), names=now.names | ({new: name} if name else {}))
+    return replace(
+        now,
+        metacluster=np.where(part, new, now.metacluster),
+        names=now.names | ({new: name} if name else {}),
+    )
 
 
 def _rename(now: Grouping, edit: Rename) -> Grouping:
@@ -121,12 +138,17 @@ def _reassign(now: Grouping, edit: Reassign) -> Grouping:
     if edit.nodes is not None and edit.metacluster is not None:
         _there(now, edit.metacluster)
         _nodes(now, edit.nodes)
-        return replace(now, metacluster=np.where(np.isin(now.node, edit.nodes), edit.metacluster, now.metacluster))
+        return replace(
+            now,
+            metacluster=np.where(np.isin(now.node, edit.nodes), edit.metacluster, now.metacluster),
+        )
     rows = {name: i for i, name in enumerate(now.cells.tolist())}
     asked = edit.cells or []
     if missing := [c for c in asked if c not in rows]:
         raise InputError(
-            f"{len(missing)} of {len(asked)} cells are not in the table.", got=listed(missing), available=now.cells[:5]
+            f"{len(missing)} of {len(asked)} cells are not in the table.",
+            got=listed(missing),
+            available=now.cells[:5],
         )
     return replace(now, by_hand=now.by_hand | {rows[c]: str(edit.name) for c in asked})
 
@@ -141,4 +163,7 @@ def _nodes(now: Grouping, nodes: Sequence[int], within: int | None = None) -> No
     present = np.unique(now.node if within is None else now.node[now.metacluster == within])
     if missing := [str(n) for n in nodes if n not in present]:
         where = "" if within is None else f" in metacluster {within}"
-        raise InputError(f"there are no cells of node {listed(missing)}{where}.", available=map(str, present.tolist()))
+        raise InputError(
+            f"there are no cells of node {listed(missing)}{where}.",
+            available=map(str, present.tolist()),
+        )

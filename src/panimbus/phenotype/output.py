@@ -46,12 +46,27 @@ if TYPE_CHECKING:
 
 
 def type_frame(table: AnnData) -> pd.DataFrame:
-    """Plain columns: fov, label, what is in obs of the cells' types, and area and centroid where they are in the table."""
+    """Plain columns.
+
+    Fov, label, what is in obs of the cells' types, and area and centroid where they are in the
+    table.
+    """
     import pandas as pd
 
     obs = table.obs
-    frame = pd.DataFrame({CSV_FOV: obs[FOV].astype(str).to_numpy(), CSV_LABEL: obs[CELL].to_numpy()})
-    for column in (CELL_TYPE, CONFIDENCE, REASON, CONTRADICTION, FAINT, MIXED, METACLUSTER, SOM_NODE):
+    frame = pd.DataFrame(
+        {CSV_FOV: obs[FOV].astype(str).to_numpy(), CSV_LABEL: obs[CELL].to_numpy()}
+    )
+    for column in (
+        CELL_TYPE,
+        CONFIDENCE,
+        REASON,
+        CONTRADICTION,
+        FAINT,
+        MIXED,
+        METACLUSTER,
+        SOM_NODE,
+    ):
         frame[column] = obs[column].to_numpy()
     if OBJECT in obs:
         frame[OBJECT] = obs[OBJECT].to_numpy()
@@ -62,15 +77,20 @@ def type_frame(table: AnnData) -> pd.DataFrame:
     return frame
 
 
-def write_tables(table: AnnData, summary: Summary, out: Path, *, layout: str, mpp: Mapping[str, float | None]) -> None:
-    """``types.h5ad``, ``types.csv``, and small tables: types and their legend, metaclusters, FOVs, exclusive markers, calls.
+def write_tables(
+    table: AnnData, summary: Summary, out: Path, *, layout: str, mpp: Mapping[str, float | None]
+) -> None:
+    """``types.h5ad``, ``types.csv``, and small tables.
+
+    Types and their legend, metaclusters, FOVs, exclusive markers, calls.
 
     ``layout`` and ``mpp`` are those of `panimbus.core.layouts.in_layout`, for the tables of cells.
     """
     write_h5ad(out / "types.h5ad", table)
     basic = [CELL_TYPE, "cells", "percent", CONFIDENCE, "contradictory", MIXED]
     legend = summary.types[basic].assign(
-        value=np.arange(1, len(summary.types) + 1), colour=["#{:02x}{:02x}{:02x}".format(*c) for c in summary.types["colour"]]
+        value=np.arange(1, len(summary.types) + 1),
+        colour=["#{:02x}{:02x}{:02x}".format(*c) for c in summary.types["colour"]],
     )
     batch = summary.batch
     shift = batch.fraction.reset_index().melt("fov", var_name="marker", value_name="positive")
@@ -93,14 +113,20 @@ def write_tables(table: AnnData, summary: Summary, out: Path, *, layout: str, mp
 
 
 def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path, name: str) -> None:
-    """``labels/<name>.ome.tiff`` (value = row of legend.csv) and ``qupath/<name>.geojson`` of one FOV, read band by band."""
+    """``labels/<name>.ome.tiff`` (value = row of legend.csv) and ``qupath/<name>.geojson`` of one
+    FOV, read band by band.
+    """
     rows, ids = check_cells(table, one)
     part = table[rows]
     order = list(summary.types[CELL_TYPE])
     types = part.obs[CELL_TYPE].astype(str).tolist()
     codes = np.array([order.index(t) + 1 for t in types], np.int64)
-    _write_types(out / "labels" / f"{name}.ome.tiff", one, label_painter(one.ids, ids, codes), len(order))
-    numbers: dict[str, Any] = {str(c): np.asarray(part.X)[:, i] for i, c in enumerate(part.var_names)}
+    _write_types(
+        out / "labels" / f"{name}.ome.tiff", one, label_painter(one.ids, ids, codes), len(order)
+    )
+    numbers: dict[str, Any] = {
+        str(c): np.asarray(part.X)[:, i] for i, c in enumerate(part.var_names)
+    }
     numbers["confidence"] = part.obs[CONFIDENCE].to_numpy(np.float64)
     numbers["metacluster"] = part.obs[METACLUSTER].astype(int).to_numpy()
     numbers["SOM node"] = part.obs[SOM_NODE].to_numpy()
@@ -113,13 +139,20 @@ def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path, name:
         numbers,
         {"reason": part.obs[REASON].astype(str).tolist(), "fov": [one.fov_id] * len(ids)},
     )
-    write_qupath(out / "qupath" / f"{name}.geojson", outlines_by_band(one.labels, BAND), cells, fov_id=one.fov_id)
+    write_qupath(
+        out / "qupath" / f"{name}.geojson",
+        outlines_by_band(one.labels, BAND),
+        cells,
+        fov_id=one.fov_id,
+    )
 
 
 def _write_types(path: Path, one: Segmented, paint: Callable[[Array], Array], types: int) -> None:
     height, width = one.labels.shape
     dtype = np.uint8 if types <= 255 else np.uint16
-    with tile_writer(path, (1, height, width), dtype, channels=["cell_type"], mpp=one.mpp, labels=True) as put:
+    with tile_writer(
+        path, (1, height, width), dtype, channels=["cell_type"], mpp=one.mpp, labels=True
+    ) as put:
         for rows, band in one.bands():
             put(0, (rows, slice(0, width)), paint(band))
 

@@ -1,4 +1,7 @@
-"""A table of cell types fitted to a panel: which types it can tell, and by which of its channels."""
+"""A table of cell types fitted to a panel.
+
+Which types it can tell, and by which of its channels.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,8 @@ class Panel:
     types
         Parents before children.
     markers
-        What tells them; a marker that no type carries for certain (``o`` everywhere) is not among them.
+        What tells them; a marker that no type carries for certain (``o`` everywhere) is not among
+        them.
     channels
         The panel.
     notes
@@ -122,20 +126,30 @@ class Panel:
 
     @cached_property
     def may_carry(self) -> npt.NDArray[np.bool_]:
-        """(types, markers) whether a type may carry a marker: by its own mark, or its nearest ancestor's that has one."""
+        """(types, markers) whether a type may carry a marker.
+
+        By its own mark, or its nearest ancestor's that has one.
+        """
         out = np.zeros((len(self.types), len(self.markers)), np.bool_)
         for i in range(len(self.types)):
             for t in (self.types[j] for j in self.lineage(i)):
                 out[i, list(t.defining + t.maybe)] = True
                 out[i, list(t.minus)] = False
             for level in (m for m, marker in enumerate(self.markers) if marker.level and out[i, m]):
-                same = [m for m, marker in enumerate(self.markers) if marker.channel == self.markers[level].channel]
+                same = [
+                    m
+                    for m, marker in enumerate(self.markers)
+                    if marker.channel == self.markers[level].channel
+                ]
                 out[i, same] = True  # who carries a level carries its marker
         return out
 
     @cached_property
     def exclusive(self) -> npt.NDArray[np.bool_]:
-        """(markers, markers) whether some type may carry each, and none both; never a marker and its level."""
+        """(markers, markers) whether some type may carry each, and none both.
+
+        Never a marker and its level.
+        """
         carried = np.asarray(self.may_carry.any(0))
         together = (self.may_carry.T.astype(np.int64) @ self.may_carry.astype(np.int64)) > 0
         channel = np.array([m.channel for m in self.markers])  # a level is no other marker
@@ -143,7 +157,10 @@ class Panel:
 
     @property
     def finest(self) -> tuple[int, ...]:
-        """Types that are not divided: one with a single child (a CD4 T cell that is not regulatory) is a type of its own."""
+        """Types that are not divided.
+
+        One with a single child (a CD4 T cell that is not regulatory) is a type of its own.
+        """
         return tuple(i for i in range(len(self.types)) if len(self.children(i)) < 2)
 
 
@@ -157,10 +174,12 @@ def fit_panel(
 ) -> Panel:
     """What a panel can tell of a rule table.
 
-    A type can be told if all its ``+`` markers are in the panel and, where it has ``any``, one of those; a type without either
-    needs all its ``-``. Other markers that are missing are passed over. What descends from a type that cannot be told for lack
-    of a ``+`` cannot be told either; a type that lacks all its ``any`` remains as a group if a type below it is told by a marker
-    that nothing outside the group may carry. A type without marks is a mere heading, whose children are taken in its place.
+    A type can be told if all its ``+`` markers are in the panel and, where it has ``any``, one of
+    those; a type without either needs all its ``-``. Other markers that are missing are passed
+    over. What descends from a type that cannot be told for lack of a ``+`` cannot be told either; a
+    type that lacks all its ``any`` remains as a group if a type below it is told by a marker that
+    nothing outside the group may carry. A type without marks is a mere heading, whose children are
+    taken in its place.
 
     Parameters
     ----------
@@ -168,7 +187,8 @@ def fit_panel(
     channels
         Names of the panel; synonyms are understood (`panimbus.phenotype.rules.canonical`).
     strict
-        Refuse a table that names a marker which is neither in the panel nor a common one: a slip of the pen.
+        Refuse a table that names a marker which is neither in the panel nor a common one: a slip of
+        the pen.
     left_out
         Markers that are missing on purpose.
     channel_types
@@ -177,7 +197,11 @@ def fit_panel(
     other = {c: t for c, t in (channel_types or {}).items() if t != MARKER}
     where, notes = _channels(rules, channels, other)
     expected = {*where, *map(canonical, left_out), *map(canonical, other)}
-    if strict and (unknown := [m for m in rules.markers if canonical(m) not in expected and not is_common_marker(m)]):
+    if strict and (
+        unknown := [
+            m for m in rules.markers if canonical(m) not in expected and not is_common_marker(m)
+        ]
+    ):
         raise InputError(
             f"{rules.source}: the rules name markers that are not in the panel.",
             got=listed(unknown),
@@ -199,12 +223,17 @@ def fit_panel(
     types = []
     for t in chosen:
         parent = next((position[a] for a in reversed(rules.lineage(t.parent)) if a in position), -1)
-        own = {sign: tuple(at[k] for m in t.marked(sign) if (k := column_key(m)) in at) for sign in (PLUS, ANY, MINUS, MAYBE)}
+        own = {
+            sign: tuple(at[k] for m in t.marked(sign) if (k := column_key(m)) in at)
+            for sign in (PLUS, ANY, MINUS, MAYBE)
+        }
         types.append(PanelType(t.name, parent, own[PLUS], own[ANY], own[MINUS], own[MAYBE]))
     return Panel(tuple(types), tuple(markers.values()), tuple(channels), tuple(notes), rules.source)
 
 
-def _channels(rules: RuleTable, channels: Sequence[str], no_markers: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
+def _channels(
+    rules: RuleTable, channels: Sequence[str], no_markers: Mapping[str, str]
+) -> tuple[dict[str, int], list[str]]:
     """Channel of each marker by its key, and a sentence for each choice between two channels."""
     where: dict[str, int] = {}
     notes: list[str] = []
@@ -213,14 +242,24 @@ def _channels(rules: RuleTable, channels: Sequence[str], no_markers: Mapping[str
         key = canonical(channel)
         if channel in no_markers:
             notes += (
-                [f"{wanted[key]}: channel {channel!r} is no marker (its type is {no_markers[channel]})"] if key in wanted else []
+                [
+                    (
+                        f"{wanted[key]}: channel {channel!r} is no marker (its type is"
+                        f" {no_markers[channel]})"
+                    )
+                ]
+                if key in wanted
+                else []
             )
             continue
         if key in where and key in wanted:
             other = channel
             if marker_key(channel) == marker_key(wanted[key]) != marker_key(channels[where[key]]):
                 where[key], other = i, channels[where[key]]
-            notes.append(f"{wanted[key]}: two channels of that name; {channels[where[key]]!r} is used and {other!r} is not")
+            notes.append(
+                f"{wanted[key]}: two channels of that name; {channels[where[key]]!r} is used and"
+                f" {other!r} is not"
+            )
             continue
         where.setdefault(key, i)
     return where, notes
@@ -240,18 +279,25 @@ def _chosen_types(rules: RuleTable, where: dict[str, int]) -> tuple[list[CellTyp
         elif lacking[t.name] and not _is_group(t, rules, lacking):
             blocked.add(t.name)
             notes.append(f"{t.name}{CANNOT_TELL}the panel lacks {listed(lacking[t.name])}")
-    return [t for t in ordered if t.name not in blocked and any(s != MAYBE for s in t.marks.values())], notes
+    return [
+        t for t in ordered if t.name not in blocked and any(s != MAYBE for s in t.marks.values())
+    ], notes
 
 
 def _is_group(t: CellType, rules: RuleTable, lacking: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a type that lacks all its ``any`` can be told by its children: one has a marker that nothing outside may carry."""
+    """Whether a type that lacks all its ``any`` can be told by its children.
+
+    One has a marker that nothing outside may carry.
+    """
     if t.marked(PLUS) or not t.marked(ANY):
         return False
     inside = [x for x in rules.types if t.name in rules.lineage(x.name)[:-1]]
     others = [x for x in rules.types if t.name not in rules.lineage(x.name)]
     elsewhere = {column_key(m) for x in others for m, s in x.marks.items() if s != MINUS}
     return any(
-        not lacking[x.name] and any(column_key(m) not in elsewhere for m in (*x.marked(PLUS), *x.marked(ANY))) for x in inside
+        not lacking[x.name]
+        and any(column_key(m) not in elsewhere for m in (*x.marked(PLUS), *x.marked(ANY)))
+        for x in inside
     )
 
 
@@ -265,8 +311,12 @@ def _lacking(t: CellType, where: dict[str, int]) -> list[str]:
     return need if plus or any_of else [m for m in minus if m in missing]
 
 
-def _markers(rules: RuleTable, chosen: Sequence[CellType], channels: Sequence[str], where: dict[str, int]) -> dict[str, Marker]:
-    """Columns of the chosen types that the panel has and that are evidence for or against one of them, by their keys."""
+def _markers(
+    rules: RuleTable, chosen: Sequence[CellType], channels: Sequence[str], where: dict[str, int]
+) -> dict[str, Marker]:
+    """Columns of the chosen types that the panel has and that are evidence for or against one of
+    them, by their keys.
+    """
     telling = {column_key(m) for t in chosen for m, s in t.marks.items() if s != MAYBE}
     out: dict[str, Marker] = {}
     for column in rules.columns:

@@ -15,15 +15,23 @@ Array = npt.NDArray[Any]
 
 
 def contradiction_texts(chosen: npt.NDArray[np.bool_], panel: Panel) -> Any:
-    """Categorical of texts such as ``CD20+ CD79a+``, "" where nothing contradicts; the commonest contradictions first."""
+    """Categorical of texts such as ``CD20+ CD79a+``, "" where nothing contradicts.
+
+    The commonest contradictions first.
+    """
     import pandas as pd
 
     code, texts = marker_lists(chosen, _commonest(chosen), [f"{m.name}+" for m in panel.markers])
     return pd.Categorical(texts[code])
 
 
-def reasons(kind: npt.NDArray[np.int32], positive: Array, contradicting: Array, missing: Array, panel: Panel) -> Array:
-    """One sentence per cell: the markers of its lineage (and of the types below that were not clear), and what speaks against it.
+def reasons(
+    kind: npt.NDArray[np.int32], positive: Array, contradicting: Array, missing: Array, panel: Panel
+) -> Array:
+    """One sentence per cell.
+
+    The markers of its lineage (and of the types below that were not clear), and what speaks against
+    it.
 
     Parameters
     ----------
@@ -45,7 +53,11 @@ def reasons(kind: npt.NDArray[np.int32], positive: Array, contradicting: Array, 
     for i in np.unique(kind).tolist():
         rows = np.flatnonzero(kind == i)
         shown = panel.lineage(i) if i in panel.finest else (*panel.lineage(i), *panel.subtree(i))
-        own = list(dict.fromkeys(m for t in shown for m in panel.types[t].defining)) if i >= 0 else list(range(len(names)))
+        own = (
+            list(dict.fromkeys(m for t in shown for m in panel.types[t].defining))
+            if i >= 0
+            else list(range(len(names)))
+        )
         chosen = positive[rows]
         chosen[:, [m for m in range(len(names)) if m not in own]] = False
         parts = [
@@ -54,7 +66,9 @@ def reasons(kind: npt.NDArray[np.int32], positive: Array, contradicting: Array, 
             marker_lists(contradicting[rows], _commonest(contradicting), plus),
         ]
         (markers, _), (absent, texts_b), (against, texts_c) = parts
-        pairs, which = np.unique((markers * len(texts_b) + absent) * len(texts_c) + against, return_inverse=True)
+        pairs, which = np.unique(
+            (markers * len(texts_b) + absent) * len(texts_c) + against, return_inverse=True
+        )
         numbers = np.unravel_index(pairs, [len(texts) for _, texts in parts])
         words = [[str(texts[n]) for n in ns] for ns, (_, texts) in zip(numbers, parts, strict=True)]
         sentences = np.empty(len(pairs), object)
@@ -69,8 +83,14 @@ def _commonest(chosen: Array) -> Array:
 
 def _sentence(i: int, markers: str, missing: str, contradictions: str, panel: Panel) -> str:
     if i < 0:
-        return f"{markers}: not clear enough for a type" if markers else "no marker of a type is positive"
-    absent = " ".join(f"{panel.markers[m].name}-" for m in panel.types[i].minus if not panel.types[i].defining)
+        return (
+            f"{markers}: not clear enough for a type"
+            if markers
+            else "no marker of a type is positive"
+        )
+    absent = " ".join(
+        f"{panel.markers[m].name}-" for m in panel.types[i].minus if not panel.types[i].defining
+    )
     parts = [f"{markers} {absent}".strip() or "the likeliest type"]
     if i not in panel.finest:
         parts.append(f"none of {listed([panel.names[c] for c in panel.children(i)])} is clear")

@@ -29,8 +29,9 @@ class CellType:
     parent
         Name of the type it is a kind of, or "".
     marks
-        Column -> ``+`` (carries the marker), ``-`` (does not), ``any`` (carries at least one of those marked so), ``o`` (may or
-        may not). A column is a marker, or a level of one such as ``CD14 > 0.7``.
+        Column -> ``+`` (carries the marker), ``-`` (does not), ``any`` (carries at least one of
+        those marked so), ``o`` (may or may not). A column is a marker, or a level of one such as
+        ``CD14 > 0.7``.
     """
 
     name: str
@@ -60,7 +61,10 @@ class RuleTable:
         return tuple(dict.fromkeys(marker_and_level(c)[0] for c in self.columns))
 
     def lineage(self, name: str) -> tuple[str, ...]:
-        """A type's ancestors, the oldest first, and itself; ``()`` for a name that is not in the table."""
+        """A type's ancestors, the oldest first, and itself.
+
+        ``()`` for a name that is not in the table.
+        """
         parent = {t.name: t.parent for t in self.types}
         out: list[str] = []
         while name in parent:
@@ -88,13 +92,18 @@ def marker_and_level(column: str) -> tuple[str, float | None]:
 
 
 def default_rules() -> RuleTable:
-    """The table that comes with the package: immune, epithelial, endothelial and stromal types by common lineage markers."""
+    """The table that comes with the package.
+
+    Immune, epithelial, endothelial and stromal types by common lineage markers.
+    """
     return parse_rules(default_rules_text(), "the default rules")
 
 
 def default_rules_text() -> str:
     """The shipped table as text, to start your own from."""
-    return (resources.files("panimbus.phenotype") / "defaults" / "rules.csv").read_text(encoding="utf-8")
+    return (resources.files("panimbus.phenotype") / "defaults" / "rules.csv").read_text(
+        encoding="utf-8"
+    )
 
 
 def read_rules(path: str | Path) -> RuleTable:
@@ -103,8 +112,9 @@ def read_rules(path: str | Path) -> RuleTable:
     Parameters
     ----------
     path
-        CSV: ``cell_type``, ``parent``, then one column per marker with ``+``, ``-``, ``any``, ``o`` or nothing. A column may
-        name a level of a marker, such as ``CD14 > 0.7``. Lines that begin with ``#`` are comments.
+        CSV: ``cell_type``, ``parent``, then one column per marker with ``+``, ``-``, ``any``, ``o``
+        or nothing. A column may name a level of a marker, such as ``CD14 > 0.7``. Lines that begin
+        with ``#`` are comments.
 
     Raises
     ------
@@ -113,7 +123,10 @@ def read_rules(path: str | Path) -> RuleTable:
     """
     path = Path(path)
     if not path.exists():
-        raise ReadError(f"{path}: there is no such rule table.", fix="`panimbus phenotype rules` prints one to start from")
+        raise ReadError(
+            f"{path}: there is no such rule table.",
+            fix="`panimbus phenotype rules` prints one to start from",
+        )
     return parse_rules(read_whole(path, "a rule table (CSV)"), str(path))
 
 
@@ -122,13 +135,18 @@ def parse_rules(text: str, source: str) -> RuleTable:
     rows = _rows(text, source)
     if not rows:
         raise InputError(
-            f"{source}: the rule table has no cell type.", expected="cell_type,parent,<marker>,... and one row per type"
+            f"{source}: the rule table has no cell type.",
+            expected="cell_type,parent,<marker>,... and one row per type",
         )
     names = [str(n).strip() for n in rows[0]]
-    problems = [f"there is no column {need!r}" for need in ("cell_type", "parent") if need not in names]
+    problems = [
+        f"there is no column {need!r}" for need in ("cell_type", "parent") if need not in names
+    ]
     if problems:
         raise InputError(
-            f"{source}: {problems[0]}.", got=", ".join(names[:12]), expected="cell_type, parent, then one column per marker"
+            f"{source}: {problems[0]}.",
+            got=", ".join(names[:12]),
+            expected="cell_type, parent, then one column per marker",
         )
     problems += _levels(names)
     types = []
@@ -147,7 +165,10 @@ def parse_rules(text: str, source: str) -> RuleTable:
     if problems:
         raise InputError(
             f"{source}: the rule table cannot be used: {problems[0]}.",
-            expected="+, -, any or o in the markers' columns; parents that are cell types of the table; no contradiction",
+            expected=(
+                "+, -, any or o in the markers' columns; parents that are cell types of the table;"
+                " no contradiction"
+            ),
             got="; ".join(problems[1:12]) or None,
         )
     return RuleTable(tuple(types), source)
@@ -166,9 +187,15 @@ def check_types(types: Sequence[CellType]) -> list[str]:
     """Everything that is wrong with a table, one sentence each."""
     names = [t.name for t in types]
     problems = [f"{n!r} is there twice" for n in sorted({n for n in names if names.count(n) > 1})]
-    problems += [f"{n!r} cannot be a cell type's name" for n in names if not n or n.lower() in (UNASSIGNED, NOT_TYPED)]
     problems += [
-        f"{t.name!r} has parent {t.parent!r}, which is not in the table" for t in types if t.parent and t.parent not in names
+        f"{n!r} cannot be a cell type's name"
+        for n in names
+        if not n or n.lower() in (UNASSIGNED, NOT_TYPED)
+    ]
+    problems += [
+        f"{t.name!r} has parent {t.parent!r}, which is not in the table"
+        for t in types
+        if t.parent and t.parent not in names
     ]
     parent = {t.name: t.parent for t in types}
     looped = sorted(n for n in names if _loops(n, parent))
@@ -181,7 +208,8 @@ def check_types(types: Sequence[CellType]) -> list[str]:
         problems += _contradictions(t, by_name)
     for t in types:
         problems += [
-            f"{t.name!r} has all marks of {other.name!r} beside it: make it a child of {other.name!r}, or give that one a '-'"
+            f"{t.name!r} has all marks of {other.name!r} beside it: make it a child of"
+            f" {other.name!r}, or give that one a '-'"
             for other in types
             if other.parent == t.parent and _covers(other, t)
         ]
@@ -189,13 +217,17 @@ def check_types(types: Sequence[CellType]) -> list[str]:
     for t in types:
         own = frozenset((column_key(m), s) for m, s in t.marks.items() if s != MAYBE)
         if own and (t.parent, own) in seen:
-            problems.append(f"{seen[t.parent, own]!r} and {t.name!r} have the same marks and the same parent")
+            problems.append(
+                f"{seen[t.parent, own]!r} and {t.name!r} have the same marks and the same parent"
+            )
         seen.setdefault((t.parent, own), t.name)
     return problems
 
 
 def _covers(wide: CellType, narrow: CellType) -> bool:
-    """Whether every cell of the narrow type fits the wide one as well, so that it could never be told from it."""
+    """Whether every cell of the narrow type fits the wide one as well, so that it could never be
+    told from it.
+    """
     if wide is narrow or wide.marks == narrow.marks or wide.marked(MINUS):
         return False
     needs, some = ({column_key(m) for m in wide.marked(s)} for s in (PLUS, ANY))
@@ -222,14 +254,21 @@ def _loops(name: str, parent: Mapping[str, str]) -> bool:
 def _contradictions(t: CellType, by_name: Mapping[str, CellType]) -> list[str]:
     """Markers that a type's lineage both demands and forbids, or names twice."""
     keys = [column_key(m) for m in t.marks]
-    out = [f"{t.name!r} names {m!r} twice" for m, k in zip(t.marks, keys, strict=True) if keys.count(k) > 1]
+    out = [
+        f"{t.name!r} names {m!r} twice"
+        for m, k in zip(t.marks, keys, strict=True)
+        if keys.count(k) > 1
+    ]
     signs = {column_key(m): s for m, s in t.marks.items() if s in (PLUS, MINUS)}
     above = by_name.get(t.parent)
     while above is not None:
         for m, s in above.marks.items():
             own = signs.get(column_key(m))
             if own is not None and s in (PLUS, MINUS) and s != own:
-                out.append(f"{t.name!r} wants {m}{own}, but {above.name!r}, which it descends from, wants {m}{s}")
+                out.append(
+                    f"{t.name!r} wants {m}{own}, but {above.name!r}, which it descends from, wants"
+                    f" {m}{s}"
+                )
         above = by_name.get(above.parent)
     return out
 
@@ -255,8 +294,12 @@ def _rows(text: str, source: str) -> list[dict[str, str]]:
     head = table[0]
     if len(set(head)) != len(head):
         twice = sorted({h for h in head if head.count(h) > 1})
-        raise InputError(f"{source}: columns are there twice.", got=listed([h or "(no name)" for h in twice]))
+        raise InputError(
+            f"{source}: columns are there twice.", got=listed([h or "(no name)" for h in twice])
+        )
     ragged = [row[0] for row in table[1:] if len(row) > len(head) and any(row[len(head) :])]
     if ragged:
-        raise InputError(f"{source}: rows have more cells than the head has columns.", got=listed(ragged))
+        raise InputError(
+            f"{source}: rows have more cells than the head has columns.", got=listed(ragged)
+        )
     return [dict(zip(head, [*row, *[""] * len(head)], strict=False)) for row in table[1:]]

@@ -47,7 +47,8 @@ class Wanted:
     Parameters
     ----------
     labels, images
-        Label images of the FOVs, and the images (for polygons and Mantis Viewer's channels): files or folders.
+        Label images of the FOVs, and the images (for polygons and Mantis Viewer's channels): files
+        or folders.
     mantis, spatialdata
         A Mantis Viewer project; ``types.zarr``. Both need labels.
     report
@@ -61,7 +62,8 @@ class Wanted:
     with_images
         Whether the images are copied into ``types.zarr``.
     request
-        What the results depend on, by which a later run knows whether it is the same (`panimbus.infer.record`).
+        What the results depend on, by which a later run knows whether it is the same
+        (`panimbus.infer.record`).
     """
 
     labels: tuple[str, ...] = ()
@@ -79,11 +81,18 @@ class Wanted:
     def check(self) -> None:
         """Refuse at once what cannot be written: before anything is computed."""
         if self.labels and self.pairs is not None:
-            raise InputError("--labels and --pairs do not go together.", fix="leave one of them away")
+            raise InputError(
+                "--labels and --pairs do not go together.", fix="leave one of them away"
+            )
         if (self.mantis or self.spatialdata or self.images) and not (self.labels or self.pairs):
-            raise InputError("Pictures of cells need the label images.", fix="pass --labels (or --pairs)")
+            raise InputError(
+                "Pictures of cells need the label images.", fix="pass --labels (or --pairs)"
+            )
         if self.with_images and not ((self.images or self.pairs) and self.spatialdata):
-            raise InputError("Images can be copied into a SpatialData store only.", fix="pass --images and --spatialdata, too")
+            raise InputError(
+                "Images can be copied into a SpatialData store only.",
+                fix="pass --images and --spatialdata, too",
+            )
         for asked, module, what, extra in (
             (self.report or self.umap, "matplotlib", "A report with figures", "plots"),
             (self.umap, "umap", "A UMAP", "umap"),
@@ -132,22 +141,34 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
         files = [[f, f"labels/{n}.ome.tiff", f"qupath/{n}.geojson"] for f, n in names.items()]
         write_csv(out / "files.csv", pd.DataFrame(files, columns=["fov", "labels", "qupath"]))
     if wanted.mantis:
-        now |= _write_folder(out, "mantis", before, lambda to: write_mantis(to, segmented, *mantis_frames(table)))
+        now |= _write_folder(
+            out, "mantis", before, lambda to: write_mantis(to, segmented, *mantis_frames(table))
+        )
     if wanted.spatialdata:
         from panimbus.io.write_spatialdata import write_spatialdata
 
-        images = [one.image for one in segmented if one.image is not None] if wanted.with_images else []
+        images = (
+            [one.image for one in segmented if one.image is not None] if wanted.with_images else []
+        )
         write_spatialdata(out / "types.zarr", table, segmented, images)
-    reported = bool(wanted.report) or (wanted.report is None and importlib.util.find_spec("matplotlib") is not None)
+    reported = bool(wanted.report) or (
+        wanted.report is None and importlib.util.find_spec("matplotlib") is not None
+    )
     if reported:
         now |= _report(table, summary, out, segmented, wanted, before)
     elif wanted.report is None:
         logger.warning('no report: matplotlib is not installed (pip install "panimbus[plots]")')
     asked = {k: v for k, v in vars(wanted).items() if k not in ("about", "request")}
-    write_run(table, out, {"asked": asked, **wanted.about, "request": wanted.request, "extras": sorted(now)})
+    write_run(
+        table,
+        out,
+        {"asked": asked, **wanted.about, "request": wanted.request, "extras": sorted(now)},
+    )
     gone = [name for name in sorted(before - now) if _remove(out, name)]
     if gone:
-        logger.warning("%s: removed, because only an earlier run wrote it: %s", out, listed(gone, 10))
+        logger.warning(
+            "%s: removed, because only an earlier run wrote it: %s", out, listed(gone, 10)
+        )
     return summary
 
 
@@ -155,31 +176,56 @@ def _names(segmented: Sequence[Segmented], wanted: Wanted) -> set[str]:
     """Files of a run beside its tables, but for those of Mantis Viewer and the report."""
     names = safe_names([one.fov_id for one in segmented]).values()
     out = {f"labels/{n}.ome.tiff" for n in names} | {f"qupath/{n}.geojson" for n in names}
-    return out | ({"files.csv"} if segmented else set()) | ({"types.zarr"} if wanted.spatialdata else set())
+    return (
+        out
+        | ({"files.csv"} if segmented else set())
+        | ({"types.zarr"} if wanted.spatialdata else set())
+    )
 
 
 def _extras(out: Path) -> set[str]:
-    """What the run before says it wrote, as far as it is what a run may write: nothing else is ever removed."""
+    """What the run before says it wrote, as far as it is what a run may write.
+
+    Nothing else is ever removed.
+    """
     try:
         data = read_json(out / "run.json")
     except ReadError:
         return set()
     names = data.get("extras") if isinstance(data, dict) else None
     written = set(map(str, names)) if isinstance(names, list) else set()
-    for folder in written & {"mantis", "figures"}:  # versions before this one did not list the files
-        written |= {path.relative_to(out).as_posix() for path in (out / folder).rglob("*") if path.is_file()}
+    for folder in written & {
+        "mantis",
+        "figures",
+    }:  # versions before this one did not list the files
+        written |= {
+            path.relative_to(out).as_posix() for path in (out / folder).rglob("*") if path.is_file()
+        }
     return {name for name in written if _OURS.fullmatch(name) and ".." not in name.split("/")}
 
 
-def _write_folder(out: Path, name: str, before: Collection[str], write: Callable[[Path], None]) -> set[str]:
-    """Write a folder whole; files that are in it and that no run wrote are kept. The names of those written."""
+def _write_folder(
+    out: Path, name: str, before: Collection[str], write: Callable[[Path], None]
+) -> set[str]:
+    """Write a folder whole; files that are in it and that no run wrote are kept.
+
+    The names of those written.
+    """
     old = out / name
     with atomic_path(old) as folder:
         write(folder)
-        written = {f"{name}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*") if path.is_file()}
+        written = {
+            f"{name}/{path.relative_to(folder).as_posix()}"
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
         for path in old.rglob("*") if old.is_dir() else ():
             label = path.relative_to(out).as_posix()
-            if (path.is_symlink() or path.is_file()) and label not in written and label not in before:
+            if (
+                (path.is_symlink() or path.is_file())
+                and label not in written
+                and label not in before
+            ):
                 to = folder / path.relative_to(old)
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, to, follow_symlinks=False)
@@ -187,7 +233,10 @@ def _write_folder(out: Path, name: str, before: Collection[str], write: Callable
 
 
 def _remove(out: Path, name: str) -> bool:
-    """Remove a file or store, and folders that are empty then; nothing behind a link. Whether it was there."""
+    """Remove a file or store, and folders that are empty then; nothing behind a link.
+
+    Whether it was there.
+    """
     path = out / name
     if not os.path.lexists(path) or not path.parent.resolve().is_relative_to(out.resolve()):
         return False
@@ -199,7 +248,12 @@ def _remove(out: Path, name: str) -> bool:
 
 
 def _report(
-    table: AnnData, summary: Summary, out: Path, segmented: Sequence[Segmented], wanted: Wanted, before: Collection[str]
+    table: AnnData,
+    summary: Summary,
+    out: Path,
+    segmented: Sequence[Segmented],
+    wanted: Wanted,
+    before: Collection[str],
 ) -> set[str]:
     from panimbus.phenotype.report import html_report
     from panimbus.render.figures import overview, png, umap
@@ -223,20 +277,31 @@ def _write_figures(folder: Path, pictures: Mapping[str, bytes]) -> None:
     folder.mkdir()
     written: set[str] = set()
     for title, data in pictures.items():
-        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in title.split(" (")[0]).lower()[:60]
+        name = "".join(
+            c if c.isalnum() or c in "-_." else "_" for c in title.split(" (")[0]
+        ).lower()[:60]
         name = name if name not in written else f"{name}-{fingerprint(title, 3)}"
         written.add(name)
         (folder / f"{name}.png").write_bytes(data)
 
 
 def edited_folder(folder: Path) -> Path:
-    """Where `phenotype apply` writes: beside the first result, or into a folder that holds an edited result already."""
-    about = read_json(folder / "run.json", "run.json of `panimbus phenotype run`") if (folder / "run.json").is_file() else {}
+    """Where `phenotype apply` writes.
+
+    Beside the first result, or into a folder that holds an edited result already.
+    """
+    about = (
+        read_json(folder / "run.json", "run.json of `panimbus phenotype run`")
+        if (folder / "run.json").is_file()
+        else {}
+    )
     if isinstance(about, dict) and "edits file" in about:
         return folder
     out = folder.resolve().with_name(f"{folder.resolve().name}_edited")
     if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
-        raise InputError(f"{out}: the folder holds something else.", fix="pass --out with another folder")
+        raise InputError(
+            f"{out}: the folder holds something else.", fix="pass --out with another folder"
+        )
     return folder.parent / out.name if folder.name not in ("", "..") else out
 
 
@@ -269,5 +334,8 @@ def text_summary(summary: Summary, out: Path) -> str:
         if row[CELL_TYPE] not in (UNASSIGNED, NOT_TYPED)
     ]
     if summary.cannot_tell:
-        lines.append(f"this panel cannot tell: {listed(summary.cannot_tell, len(summary.cannot_tell))} (why: run.json)")
+        lines.append(
+            f"this panel cannot tell: {listed(summary.cannot_tell, len(summary.cannot_tell))} (why:"
+            " run.json)"
+        )
     return "\n".join([summary.shares.sentence() + ":", *lines, f"written: {out}"])

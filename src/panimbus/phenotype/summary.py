@@ -1,4 +1,7 @@
-"""A finished table in numbers: how many cells of each type, what contradicts what, whether the FOVs agree."""
+"""A finished table in numbers.
+
+How many cells of each type, what contradicts what, whether the FOVs agree.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,8 @@ class Shares:
     contradictory
         Have a type and are positive for a marker that it does not carry (they count above as well).
     faint
-        Have a type none of whose own markers is above its threshold: it is the likeliest (they count above as well).
+        Have a type none of whose own markers is above its threshold: it is the likeliest (they
+        count above as well).
     cells, objects
         How many were counted, and how many objects were not typed.
     """
@@ -64,10 +68,13 @@ class Shares:
     def sentence(self) -> str:
         """One line for the terminal and the report."""
         line = (
-            f"{self.cells:,} cells: {self.finest:.1f} % typed to the finest level, {self.ancestor:.1f} % to an ancestor only, "
-            f"{self.none:.1f} % to none; {self.contradictory:.1f} % are contradictory, {self.faint:.1f} % faint"
+            f"{self.cells:,} cells: {self.finest:.1f} % typed to the finest level,"
+            f" {self.ancestor:.1f} % to an ancestor only, {self.none:.1f} % to none;"
+            f" {self.contradictory:.1f} % are contradictory, {self.faint:.1f} % faint"
         )
-        return line + (f"; {self.objects:,} objects that are no cells were not typed" if self.objects else "")
+        return line + (
+            f"; {self.objects:,} objects that are no cells were not typed" if self.objects else ""
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +84,13 @@ class Summary:
     Parameters
     ----------
     types, metaclusters
-        A row each: cells, their mean confidence, stability and the like, and the mean score of every marker.
+        A row each: cells, their mean confidence, stability and the like, and the mean score of
+        every marker.
     composition
         FOV x cell type: share of the cells.
     pairs
-        Exclusive markers and their double positives (`panimbus.phenotype.contradictions.exclusive_pairs`).
+        Exclusive markers and their double positives
+        (`panimbus.phenotype.contradictions.exclusive_pairs`).
     batch
         Shares of positive cells, FOV by FOV.
     notes
@@ -125,8 +134,12 @@ def summarise(table: AnnData) -> Summary:
         _types(table),
         _metaclusters(table),
         share.reindex(list(dict.fromkeys(fovs))),  # not r10 before r2
-        pd.DataFrame(json.loads(str(about["pairs"])), columns=list(PAIR_COLUMNS)).astype({"many": bool}),
-        pd.DataFrame({"marker": list(about["markers"]), "reliability": np.asarray(about["reliability"])}),
+        pd.DataFrame(json.loads(str(about["pairs"])), columns=list(PAIR_COLUMNS)).astype(
+            {"many": bool}
+        ),
+        pd.DataFrame(
+            {"marker": list(about["markers"]), "reliability": np.asarray(about["reliability"])}
+        ),
         batch,
         tuple(map(str, about["notes"])),
         tuple(map(str, about["pair_sentences"])),
@@ -134,19 +147,26 @@ def summarise(table: AnnData) -> Summary:
 
 
 def headline(table: AnnData) -> Shares:
-    """The shares of cells typed to the finest level, to an ancestor only, to none, and the contradictory ones."""
+    """The shares of cells typed to the finest level, to an ancestor only, to none, and the
+    contradictory ones.
+    """
     about = table.uns[PHENOTYPE]
     types = table.obs[CELL_TYPE].astype(str).to_numpy()
     cells = types != NOT_TYPED
     none = types == UNASSIGNED
-    named = np.isin(types, list(map(str, about["types"])))  # other names were given by hand: the level is that of the type before
+    named = np.isin(
+        types, list(map(str, about["types"]))
+    )  # other names were given by hand: the level is that of the type before
     kinds = np.where(named, types, table.obs[FIRST_TYPE].astype(str))
-    ancestor = np.isin(kinds, sorted({*map(str, about["types"])} - {*map(str, about["finest"])})) & ~none
+    ancestor = (
+        np.isin(kinds, sorted({*map(str, about["types"])} - {*map(str, about["finest"])})) & ~none
+    )
     contradictory = (table.obs[CONTRADICTION].astype(str).to_numpy() != "") & cells & ~none
     count = max(int(cells.sum()), 1)
     faint = table.obs[FAINT].to_numpy(bool) & cells & ~none
     finest, some, nothing, against, weak = (
-        100 * float(x.sum()) / count for x in (cells & ~none & ~ancestor, ancestor, none, contradictory, faint)
+        100 * float(x.sum()) / count
+        for x in (cells & ~none & ~ancestor, ancestor, none, contradictory, faint)
     )
     return Shares(finest, some, nothing, against, weak, int(cells.sum()), int((~cells).sum()))
 
@@ -165,10 +185,27 @@ def _types(table: AnnData) -> pd.DataFrame:
         },
         index=table.obs_names,
     )
-    scores = pd.DataFrame(np.asarray(table.X), columns=list(map(str, table.var_names)), index=table.obs_names)
-    mean = pd.concat([facts, scores], axis=1).groupby(types, observed=False).mean().reindex(order).reset_index(drop=True)
-    colours = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in map(str, table.uns[f"{CELL_TYPE}_colors"])]
-    frame = pd.DataFrame({CELL_TYPE: order, "cells": count.to_numpy(), "percent": 100 * count.to_numpy() / max(table.n_obs, 1)})
+    scores = pd.DataFrame(
+        np.asarray(table.X), columns=list(map(str, table.var_names)), index=table.obs_names
+    )
+    mean = (
+        pd.concat([facts, scores], axis=1)
+        .groupby(types, observed=False)
+        .mean()
+        .reindex(order)
+        .reset_index(drop=True)
+    )
+    colours = [
+        tuple(int(c[i : i + 2], 16) for i in (1, 3, 5))
+        for c in map(str, table.uns[f"{CELL_TYPE}_colors"])
+    ]
+    frame = pd.DataFrame(
+        {
+            CELL_TYPE: order,
+            "cells": count.to_numpy(),
+            "percent": 100 * count.to_numpy() / max(table.n_obs, 1),
+        }
+    )
     frame["colour"] = colours
     return pd.concat([frame, mean], axis=1)
 

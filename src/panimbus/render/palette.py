@@ -1,7 +1,10 @@
-"""Colours of cell types: the same type has the same colour in every picture, and colour-blind readers can tell them apart.
+"""Colours of cell types.
 
-The colours were searched for the largest smallest difference (CIEDE2000) under normal vision, protanopia, deuteranopia and
-tritanopia (simulated as by Machado et al. 2009). Related types have related hues; the commonest types are the farthest apart.
+The same type has the same colour in every picture, and colour-blind readers can tell them apart.
+
+The colours were searched for the largest smallest difference (CIEDE2000) under normal vision,
+protanopia, deuteranopia and tritanopia (simulated as by Machado et al. 2009). Related types have
+related hues; the commonest types are the farthest apart.
 """
 
 from __future__ import annotations
@@ -22,17 +25,21 @@ _COLOURS: dict[str, Rgb] = {
     "dendritic cell": (139, 93, 70), "neutrophil": (255, 227, 0),
     "epithelial cell": (169, 63, 174), "myoepithelial cell": (175, 121, 176),
     "endothelial cell": (235, 30, 91), "lymphatic endothelial cell": (146, 27, 72),
-    "stromal cell": (155, 176, 148), "fibroblast": (81, 90, 0), "smooth muscle or myofibroblast": (65, 47, 38),
-    UNASSIGNED: (205, 205, 205), NOT_TYPED: (229, 229, 229),
+    "stromal cell": (155, 176, 148), "fibroblast": (81, 90, 0),
+    "smooth muscle or myofibroblast": (65, 47, 38), UNASSIGNED: (205, 205, 205), NOT_TYPED: (229,
+    229, 229),
 }  # fmt: skip
 _FURTHER: tuple[Rgb, ...] = (
     (221, 112, 72), (241, 205, 255), (110, 9, 0), (29, 20, 30), (106, 0, 159), (45, 76, 67),
-    (111, 118, 98), (112, 153, 212), (161, 137, 151), (153, 249, 133), (236, 181, 0), (183, 59, 133),
+    (111, 118, 98), (112, 153, 212), (161, 137, 151), (153, 249, 133), (236, 181, 0), (183, 59,
+    133),
 )  # fmt: skip
 
 
 def type_colours(names: Collection[str]) -> dict[str, Rgb]:
-    """A colour for each type, no two the same; names that are not shipped get the same ones for the same set of names.
+    """A colour for each type, no two the same.
+
+    Names that are not shipped get the same ones for the same set of names.
 
     Examples
     --------
@@ -41,7 +48,9 @@ def type_colours(names: Collection[str]) -> dict[str, Rgb]:
     """
     out = {n: _COLOURS[n] for n in names if n in _COLOURS}
     unused = [c for n, c in _COLOURS.items() if n not in (*out, UNASSIGNED, NOT_TYPED)]
-    scattered = (((k := i * 0x9E3779 % 2**24) >> 16, k >> 8 & 255, k & 255) for i in range(1, 2**24))
+    scattered = (
+        ((k := i * 0x9E3779 % 2**24) >> 16, k >> 8 & 255, k & 255) for i in range(1, 2**24)
+    )
     spare = chain(_FURTHER, unused, scattered)
     for name in sorted(set(names) - set(out)):
         out[name] = next(c for c in spare if c not in out.values())

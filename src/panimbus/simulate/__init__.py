@@ -1,7 +1,7 @@
 """Simulated tissue with a known truth: for the demo, for tests, for benchmarks and for training.
 
-A layout of cells (`layout`), what a marker leaves in them (`stain`), and what an instrument makes of that (`optics`).
-NumPy and SciPy only; every random choice comes from the seed.
+A layout of cells (`layout`), what a marker leaves in them (`stain`), and what an instrument makes
+of that (`optics`). NumPy and SciPy only; every random choice comes from the seed.
 """
 
 from panimbus.simulate.layout import Layout, make_layout, observe

@@ -1,4 +1,7 @@
-"""Cell layouts: regions, cells with nuclei and types, and the imperfect segmentation that is observed of them."""
+"""Cell layouts.
+
+Regions, cells with nuclei and types, and the imperfect segmentation that is observed of them.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,8 @@ class Layout:
 
 
 def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Floats:
-    """Gaussian noise that varies over about ``scale`` pixels, of mean 0 and standard deviation about 1.
+    """Gaussian noise that varies over about ``scale`` pixels, of mean 0 and standard deviation
+    about 1.
 
     Fine scales are filtered white noise; coarse ones are interpolated from a coarse grid.
     """
@@ -91,7 +95,12 @@ def _interpolate(a: Floats, at: npt.NDArray[np.float64]) -> Floats:
     return np.asarray(out, dtype=np.float32)
 
 
-def draw_regions(shape: tuple[int, int], mpp: float, rng: np.random.Generator, kinds: tuple[str, ...] | None = None) -> Ints:
+def draw_regions(
+    shape: tuple[int, int],
+    mpp: float,
+    rng: np.random.Generator,
+    kinds: tuple[str, ...] | None = None,
+) -> Ints:
     """A map of tissue regions: positions in `REGIONS`, (Y, X)."""
     if kinds is None:
         n = int(rng.integers(1, 5))
@@ -110,14 +119,21 @@ def draw_regions(shape: tuple[int, int], mpp: float, rng: np.random.Generator, k
     return out
 
 
-def _seeds(regions: Ints, mpp: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], Ints, npt.NDArray[np.float64]]:
-    """Centres (n, 2) in pixels, region of each, and its size factor; no two closer than their region's spacing."""
+def _seeds(
+    regions: Ints, mpp: float, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], Ints, npt.NDArray[np.float64]]:
+    """Centres (n, 2) in pixels, region of each, and its size factor.
+
+    No two closer than their region's spacing.
+    """
     scale = rng.uniform(0.85, 1.2)
     spacing = np.full(len(REGIONS), 10.0)
     for name, (gap, _, _) in _GEOMETRY.items():
         spacing[REGIONS.index(name)] = rng.uniform(*gap) * scale
     area_um2 = regions.size * mpp**2
-    points = rng.random((int(3.5 * area_um2 / spacing[1:].min() ** 2), 2)) * (np.array(regions.shape) - 1)
+    points = rng.random((int(3.5 * area_um2 / spacing[1:].min() ** 2), 2)) * (
+        np.array(regions.shape) - 1
+    )
     kind = regions[points[:, 0].astype(int), points[:, 1].astype(int)]
     keep = (kind > 0) & (rng.random(len(points)) < (spacing[1:].min() / spacing[kind]) ** 2 * 1.3)
     points, kind = points[keep], kind[keep]
@@ -149,7 +165,9 @@ def _greedy(n: int, pairs: Ints, rng: np.random.Generator) -> npt.NDArray[np.boo
     return chosen
 
 
-def _territories(regions: Ints, orientation: Floats, mpp: float, rng: np.random.Generator) -> Labels:
+def _territories(
+    regions: Ints, orientation: Floats, mpp: float, rng: np.random.Generator
+) -> Labels:
     """Grow a short segment per cell to a bounded, deformed Voronoi territory: (Y, X) uint32."""
     points, kind, size = _seeds(regions, mpp, rng)
     shape = regions.shape
@@ -176,7 +194,9 @@ def _territories(regions: Ints, orientation: Floats, mpp: float, rng: np.random.
 
 
 def border(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Pixels of a cell with a 4-neighbour of another label (``find_boundaries(mode='inner')``, faster)."""
+    """Pixels of a cell with a 4-neighbour of another label (``find_boundaries(mode='inner')``,
+    faster).
+    """
     out = np.zeros(labels.shape, dtype=bool)
     down = labels[1:] != labels[:-1]
     right = labels[:, 1:] != labels[:, :-1]
@@ -188,9 +208,15 @@ def border(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def draw_types(
-    cells: Labels, regions: Ints, composition: npt.NDArray[np.float64], clustering: float, rng: np.random.Generator
+    cells: Labels,
+    regions: Ints,
+    composition: npt.NDArray[np.float64],
+    clustering: float,
+    rng: np.random.Generator,
 ) -> Ints:
-    """Type of each cell, from each region's composition (regions x types) and smooth random preferences; entry 0 is -1."""
+    """Type of each cell, from each region's composition (regions x types) and smooth random
+    preferences; entry 0 is -1.
+    """
     n = int(cells.max())
     first = np.full(n + 1, -1, dtype=np.int64)
     flat = cells.ravel()
@@ -200,7 +226,9 @@ def draw_types(
     at = first[ids]
     logit = np.log(composition[regions.ravel()[at]] + 1e-6)
     for t in range(composition.shape[1]):
-        logit[:, t] += clustering * smooth_noise(cells.shape, float(rng.uniform(15, 120)), rng).ravel()[at]
+        logit[:, t] += (
+            clustering * smooth_noise(cells.shape, float(rng.uniform(15, 120)), rng).ravel()[at]
+        )
     types = np.full(n + 1, -1, dtype=np.int64)
     types[ids] = np.argmax(logit + rng.gumbel(size=logit.shape), axis=1)
     return types
@@ -236,7 +264,9 @@ def make_layout(
     if ids[0] != 0:
         cells += 1
     n = int(cells.max())
-    depth = np.asarray(ndi.distance_transform_edt((cells > 0) & ~border(cells)) + 0.5, dtype=np.float32) * np.float32(mpp)
+    depth = np.asarray(
+        ndi.distance_transform_edt((cells > 0) & ~border(cells)) + 0.5, dtype=np.float32
+    ) * np.float32(mpp)
     depth[cells == 0] = 0
     deepest = np.zeros(n + 1, dtype=np.float32)
     if n:
@@ -248,8 +278,12 @@ def make_layout(
     return Layout(cells, depth, core, nuclei, types, regions, orientation, mpp)
 
 
-def observe(layout: Layout, rng: np.random.Generator, mode: str | None = None, errors: float = 1.0) -> Labels:
-    """The segmentation somebody would have made: imperfect outlines, merged, split, lost, invented and tiny cells.
+def observe(
+    layout: Layout, rng: np.random.Generator, mode: str | None = None, errors: float = 1.0
+) -> Labels:
+    """The segmentation somebody would have made.
+
+    Imperfect outlines, merged, split, lost, invented and tiny cells.
 
     Parameters
     ----------
@@ -268,7 +302,9 @@ def observe(layout: Layout, rng: np.random.Generator, mode: str | None = None, e
     if mode is None:
         mode = str(rng.choice(OBSERVATIONS, p=(0.15, 0.2, 0.12, 0.08, 0.07, 0.2, 0.08, 0.1)))
     if mode not in OBSERVATIONS:
-        raise ValueError(f"observation mode {mode!r} is unknown; there are {', '.join(OBSERVATIONS)}")
+        raise ValueError(
+            f"observation mode {mode!r} is unknown; there are {', '.join(OBSERVATIONS)}"
+        )
     seen = _outline(layout, mode, rng)
     if errors > 0:
         seen = _mistakes(seen, layout.mpp, errors, rng)
@@ -309,7 +345,9 @@ def _shift(labels: Labels, down: int, right: int) -> Labels:
     out = np.zeros_like(labels)
     height, width = labels.shape
     rows, cols = (slice(max(0, k), n + min(0, k)) for k, n in ((down, height), (right, width)))
-    from_rows, from_cols = (slice(max(0, -k), n - max(0, k)) for k, n in ((down, height), (right, width)))
+    from_rows, from_cols = (
+        slice(max(0, -k), n - max(0, k)) for k, n in ((down, height), (right, width))
+    )
     out[rows, cols] = labels[from_rows, from_cols]
     return out
 
@@ -341,7 +379,9 @@ def _mistakes(seen: Labels, mpp: float, errors: float, rng: np.random.Generator)
     rows, cols = np.indices(seen.shape, dtype=np.float32)
     period = rng.uniform(8, 14) / mpp
     angle = rng.uniform(0, np.pi)
-    side = np.floor((np.cos(angle) * cols + np.sin(angle) * rows) / period).astype(np.int64) % 2 == 0
+    side = (
+        np.floor((np.cos(angle) * cols + np.sin(angle) * rows) / period).astype(np.int64) % 2 == 0
+    )
     is_split = np.concatenate([[False], rng.random(n) < 0.03 * errors])
     seen = np.where(is_split[seen] & side, seen + np.uint32(n), seen)
     for k in range(int(rng.poisson(0.02 * errors * n))):

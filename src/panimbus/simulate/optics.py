@@ -42,7 +42,8 @@ class Optics:
     denoise
         Remove lone counts, as MIBI pipelines do.
     subtract
-        Quantile of the expected signal that is subtracted (clipped at 0), as CODEX pipelines do with their background.
+        Quantile of the expected signal that is subtracted (clipped at 0), as CODEX pipelines do
+        with their background.
     levels
         Grey levels of the brightest pixels, 0 = not quantised (counts).
     """
@@ -101,8 +102,13 @@ def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
     raise ValueError(f"platform {platform!r} is unknown; there are {', '.join(PLATFORMS)}")
 
 
-def expect(stain: Stain, optics: Optics, mpp: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Expected signal without noise, in units of the stain: (total, of which specific or stray), (Y, X) float32."""
+def expect(
+    stain: Stain, optics: Optics, mpp: float, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Expected signal without noise, in units of the stain.
+
+    (total, of which specific or stray), (Y, X) float32.
+    """
     specific = _blur(stain.own + stain.stray, optics, mpp)
     total = specific + _blur(stain.base, optics, mpp)
     if optics.shading > 0:
@@ -123,7 +129,9 @@ def _blur(signal: Floats, optics: Optics, mpp: float) -> Floats:
     far = np.repeat(np.repeat(small, step, 0), step, 1)[: signal.shape[0], : signal.shape[1]]
     if step > 1:
         far = ndi.uniform_filter(far, step)
-    return np.asarray((1 - optics.out_of_focus) * sharp + optics.out_of_focus * far, dtype=np.float32)
+    return np.asarray(
+        (1 - optics.out_of_focus) * sharp + optics.out_of_focus * far, dtype=np.float32
+    )
 
 
 def detect(total: Floats, optics: Optics, mpp: float, rng: np.random.Generator) -> npt.NDArray[Any]:
@@ -160,7 +168,9 @@ def detect(total: Floats, optics: Optics, mpp: float, rng: np.random.Generator) 
 
 
 def _drop_lone(counts: Floats) -> Floats:
-    """Keep counts that have company within 2 pixels (as k-nearest-neighbour denoising of MIBI does)."""
+    """Keep counts that have company within 2 pixels (as k-nearest-neighbour denoising of MIBI
+    does).
+    """
     company = ndi.uniform_filter(counts, 5) * 25 - counts
     typical = float(company[counts > 0].mean()) if (counts > 0).any() else 0.0
     return np.where(company >= max(1.5, 0.35 * typical), counts, 0).astype(np.float32)

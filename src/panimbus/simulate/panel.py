@@ -44,7 +44,9 @@ class Panel:
             out.append(
                 replace(
                     marker,
-                    background=float(rng.uniform(0.01, 0.12)) if platform == "codex" else float(rng.uniform(0, 0.03)),
+                    background=float(rng.uniform(0.01, 0.12))
+                    if platform == "codex"
+                    else float(rng.uniform(0, 0.03)),
                     haze=float(rng.uniform(0, 0.15)) if platform == "codex" else 0.0,
                     baseline=float(rng.uniform(0, 0.06)),
                     blobs=float(rng.uniform(0, 60)),
@@ -53,7 +55,16 @@ class Panel:
         return tuple(out)
 
 
-CELL_TYPES = ("B cell", "T helper", "T cytotoxic", "Treg", "macrophage", "epithelial", "fibroblast", "smooth muscle")
+CELL_TYPES = (
+    "B cell",
+    "T helper",
+    "T cytotoxic",
+    "Treg",
+    "macrophage",
+    "epithelial",
+    "fibroblast",
+    "smooth muscle",
+)
 _LYMPHOID = dict.fromkeys(CELL_TYPES[:4], 1.0)
 DEMO_PANEL = Panel(
     CELL_TYPES,
@@ -75,11 +86,23 @@ DEMO_PANEL = Panel(
         "SMA": ("fibrous", {"smooth muscle": 1.0}, 1.0),
         "Ki67": ("nuclear", {"B cell": 1.0, "epithelial": 0.9, "T helper": 0.8}, 0.25),
         "FoxP3": ("nuclear", {"Treg": 1.0}, 1.0),
-        "Vimentin": ("cytoplasm", {"fibroblast": 1.0, "macrophage": 0.6, "smooth muscle": 0.8}, 0.95),
+        "Vimentin": (
+            "cytoplasm",
+            {"fibroblast": 1.0, "macrophage": 0.6, "smooth muscle": 0.8},
+            0.95,
+        ),
     },
 )
 
-_TWELVE = (*CELL_TYPES[:4], "plasma cell", "NK cell", "macrophage", "neutrophil", *CELL_TYPES[5:], "endothelial")
+_TWELVE = (
+    *CELL_TYPES[:4],
+    "plasma cell",
+    "NK cell",
+    "macrophage",
+    "neutrophil",
+    *CELL_TYPES[5:],
+    "endothelial",
+)
 TWELVE_TYPES = Panel(
     _TWELVE,
     {
@@ -102,13 +125,20 @@ TWELVE_TYPES = Panel(
         "CD15": ("cytoplasm", {"neutrophil": 1.0}, 0.97),
         "CD31": ("membrane", {"endothelial": 1.0}, 0.97),
         "HLA-DR": ("membrane", {"B cell": 0.8, "macrophage": 1.0}, 0.85),
-        "Vimentin": ("cytoplasm", {"fibroblast": 1.0, "macrophage": 0.6, "smooth muscle": 0.8, "endothelial": 0.8}, 0.95),
+        "Vimentin": (
+            "cytoplasm",
+            {"fibroblast": 1.0, "macrophage": 0.6, "smooth muscle": 0.8, "endothelial": 0.8},
+            0.95,
+        ),
     },
 )
 
 
 def demo_optics(platform: str, rng: np.random.Generator) -> Optics:
-    """A channel of a well-run experiment: enough counts, little out-of-focus light, a modest subtraction."""
+    """A channel of a well-run experiment.
+
+    Enough counts, little out-of-focus light, a modest subtraction.
+    """
     drawn = draw_optics(platform, rng)
     return replace(
         drawn,

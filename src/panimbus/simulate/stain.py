@@ -10,7 +10,17 @@ from scipy import ndimage as ndi
 
 from panimbus.simulate.layout import Floats, Layout, smooth_noise
 
-PATTERNS = ("membrane", "cytoplasm", "nuclear", "whole", "granular", "partial", "polarised", "processes", "fibrous")
+PATTERNS = (
+    "membrane",
+    "cytoplasm",
+    "nuclear",
+    "whole",
+    "granular",
+    "partial",
+    "polarised",
+    "processes",
+    "fibrous",
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,8 @@ class Marker:
     name
         Channel name.
     level : one number a cell type
-        Expression of the type's positive cells relative to the brightest type (1.0); 0 = the type does not carry it.
+        Expression of the type's positive cells relative to the brightest type (1.0); 0 = the type
+        does not carry it.
     fraction : one number a cell type
         Share of the type's cells that carry it.
     pattern
@@ -30,9 +41,11 @@ class Marker:
     spread
         Log-normal sigma of the expression from cell to cell.
     baseline
-        Non-specific signal of every cell in the marker's own pattern, relative to a positive cell (dim negatives).
+        Non-specific signal of every cell in the marker's own pattern, relative to a positive cell
+        (dim negatives).
     crosstalk : one number a cell type
-        Signal of the type's cells that is not this marker (channel crosstalk, cross-reaction): stays negative.
+        Signal of the type's cells that is not this marker (channel crosstalk, cross-reaction):
+        stays negative.
     haze
         Non-specific signal of every nucleus.
     unevenness
@@ -68,7 +81,8 @@ class Stain:
     own : (Y, X) float32
         Specific signal of positive cells, on their own territory.
     stray : (Y, X) float32
-        Specific signal beyond the territory (processes), and fibres and blobs that belong to no cell.
+        Specific signal beyond the territory (processes), and fibres and blobs that belong to no
+        cell.
     base : (Y, X) float32
         Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background.
     positive : (n + 1,) bool
@@ -82,9 +96,14 @@ class Stain:
 
 
 def ridges(shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator) -> Floats:
-    """Thin wavy lines, 0..1: the zero lines of smooth noise, thinned where a second noise is low."""
+    """Thin wavy lines, 0..1.
+
+    The zero lines of smooth noise, thinned where a second noise is low.
+    """
     lines = np.exp(-((smooth_noise(shape, scale, rng) * scale / (2.2 * width)) ** 2))
-    return np.asarray(lines * np.clip(smooth_noise(shape, 2 * scale, rng) + 0.3, 0, 1.2), dtype=np.float32)
+    return np.asarray(
+        lines * np.clip(smooth_noise(shape, 2 * scale, rng) + 0.3, 0, 1.2), dtype=np.float32
+    )
 
 
 def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Floats:
@@ -111,7 +130,9 @@ def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float
     elif pattern == "polarised":
         out = (membrane if rng.random() < 0.5 else cytoplasm) * _polar(layout, rng)
     elif pattern == "fibrous":
-        out = 0.35 * cytoplasm + 1.2 * ridges(shape, rng.uniform(6, 12) / mpp, rng.uniform(0.7, 1.5) / mpp, rng)
+        out = 0.35 * cytoplasm + 1.2 * ridges(
+            shape, rng.uniform(6, 12) / mpp, rng.uniform(0.7, 1.5) / mpp, rng
+        )
     else:  # cytoplasm, processes
         out = cytoplasm
     texture = np.exp(rng.uniform(0.05, 0.5) * smooth_noise(shape, rng.uniform(1.0, 4.0) / mpp, rng))
@@ -124,7 +145,9 @@ def _polar(layout: Layout, rng: np.random.Generator) -> Floats:
     ids = np.arange(1, n + 1)
     centre = np.zeros((n + 1, 2))
     if n:
-        centre[1:] = np.array(ndi.center_of_mass(np.ones(layout.cells.shape, dtype=np.float32), layout.cells, ids))
+        centre[1:] = np.array(
+            ndi.center_of_mass(np.ones(layout.cells.shape, dtype=np.float32), layout.cells, ids)
+        )
     angle = rng.uniform(0, 2 * np.pi, n + 1)
     y, x = np.indices(layout.cells.shape, dtype=np.float32)
     dy, dx = y - centre[layout.cells, 0], x - centre[layout.cells, 1]
@@ -151,17 +174,29 @@ def stain(layout: Layout, marker: Marker, rng: np.random.Generator) -> Stain:
     kind = layout.types
     level = np.asarray(marker.level)[kind]
     carries = (rng.random(n + 1) < np.asarray(marker.fraction)[kind]) & (level > 0) & (kind >= 0)
-    expression = np.where(carries, level * rng.lognormal(0, marker.spread, n + 1), 0).astype(np.float32)
+    expression = np.where(carries, level * rng.lognormal(0, marker.spread, n + 1), 0).astype(
+        np.float32
+    )
     where = pattern_map(layout, marker.pattern, rng)
     own = where * expression[cells]
     stray = np.zeros(shape, dtype=np.float32)
     if marker.pattern in ("processes", "fibrous"):
-        reach = ndi.gaussian_filter((expression[cells] > 0).astype(np.float32), rng.uniform(1.5, 5.0) / mpp, truncate=2.5)
-        stray += np.clip(1.5 * reach, 0, 1) * ridges(shape, rng.uniform(5, 12) / mpp, rng.uniform(0.5, 1.0) / mpp, rng)
+        reach = ndi.gaussian_filter(
+            (expression[cells] > 0).astype(np.float32), rng.uniform(1.5, 5.0) / mpp, truncate=2.5
+        )
+        stray += np.clip(1.5 * reach, 0, 1) * ridges(
+            shape, rng.uniform(5, 12) / mpp, rng.uniform(0.5, 1.0) / mpp, rng
+        )
         stray *= np.float32(rng.uniform(0.2, 1.2)) * (expression[cells] == 0)
     if marker.fibres > 0:
-        at = np.clip(smooth_noise(shape, rng.uniform(30, 90) / mpp, rng) - rng.uniform(-0.3, 1.0), 0, 1)
-        stray += marker.fibres * at * ridges(shape, rng.uniform(8, 20) / mpp, rng.uniform(0.5, 1.5) / mpp, rng)
+        at = np.clip(
+            smooth_noise(shape, rng.uniform(30, 90) / mpp, rng) - rng.uniform(-0.3, 1.0), 0, 1
+        )
+        stray += (
+            marker.fibres
+            * at
+            * ridges(shape, rng.uniform(8, 20) / mpp, rng.uniform(0.5, 1.5) / mpp, rng)
+        )
     if marker.blobs > 0:
         stray += _blobs(shape, mpp, marker.blobs, rng)
     return Stain(own, stray, _base(layout, marker, where, rng), carries)
@@ -188,9 +223,9 @@ def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generato
     n, cells, mpp, shape = layout.n, layout.cells, layout.mpp, layout.cells.shape
     per_cell = marker.baseline * rng.lognormal(0, marker.unevenness, n + 1)
     if marker.crosstalk:
-        per_cell += np.where(layout.types >= 0, np.asarray(marker.crosstalk)[layout.types], 0) * rng.lognormal(
-            0, marker.unevenness, n + 1
-        )
+        per_cell += np.where(
+            layout.types >= 0, np.asarray(marker.crosstalk)[layout.types], 0
+        ) * rng.lognormal(0, marker.unevenness, n + 1)
     per_cell[0] = 0
     body = where if rng.random() < 0.6 else (cells > 0).astype(np.float32) * np.float32(0.6)
     base = per_cell.astype(np.float32)[cells] * body
@@ -201,14 +236,21 @@ def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generato
         base += ndi.gaussian_filter(shade, rng.uniform(0.5, 1.5) / mpp, truncate=3)
     if marker.background > 0:
         tissue = np.where(layout.regions > 0, 1.0, rng.uniform(0, 0.6)).astype(np.float32)
-        field = np.exp(rng.uniform(0.05, 0.6) * smooth_noise(shape, rng.uniform(15, 150) / mpp, rng))
+        field = np.exp(
+            rng.uniform(0.05, 0.6) * smooth_noise(shape, rng.uniform(15, 150) / mpp, rng)
+        )
         fine = np.exp(rng.uniform(0.0, 0.4) * smooth_noise(shape, rng.uniform(2, 8) / mpp, rng))
         base += np.float32(marker.background) * tissue * field * fine
     return np.asarray(base, dtype=np.float32)
 
 
-def _carriers(n_types: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Which types carry a random marker: level and fraction of each; 10 % of markers are on none, 16 % on all."""
+def _carriers(
+    n_types: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Which types carry a random marker: level and fraction of each.
+
+    10 % of markers are on none, 16 % on all.
+    """
     u = rng.random()
     if u < 0.10:
         k = 0
@@ -221,7 +263,9 @@ def _carriers(n_types: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.fl
     level[carriers] = rng.uniform(0.4, 1.0, k) if rng.random() < 0.5 else 1.0
     if k:
         level /= level.max()
-    fraction[carriers] = rng.uniform(0.1, 1.0, k) if rng.random() < 0.35 else rng.uniform(0.85, 1.0, k)
+    fraction[carriers] = (
+        rng.uniform(0.1, 1.0, k) if rng.random() < 0.35 else rng.uniform(0.85, 1.0, k)
+    )
     if k == n_types:
         fraction[:] = rng.uniform(0.9, 1.0)
         level = np.maximum(level, 0.5)
@@ -232,11 +276,14 @@ DIRT = {"codex": (0.2, 0.5, 0.9, 1.4), "imc": (0.0, 0.25, 0.6, 1.0), "mibi": (0.
 
 
 def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str = "imc") -> Marker:
-    """A random marker: any pattern, 0 to 100 % of the types, with a random share of every confounder.
+    """A random marker.
 
-    Structured non-specific signal is kept below what a positive cell has; in a channel without positive cells it is also
-    kept low against the diffuse background, or nobody could tell it from a marker that all cells carry. In fluorescence
-    the nuclei may shine through such a channel (``codex``: haze), always on a diffuse background that their own stain lacks.
+    Any pattern, 0 to 100 % of the types, with a random share of every confounder.
+
+    Structured non-specific signal is kept below what a positive cell has; in a channel without
+    positive cells it is also kept low against the diffuse background, or nobody could tell it from
+    a marker that all cells carry. In fluorescence the nuclei may shine through such a channel
+    (``codex``: haze), always on a diffuse background that their own stain lacks.
     """
     level, fraction = _carriers(n_types, rng)
     k = int((level > 0).sum())
@@ -247,15 +294,22 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
         dirt = min(DIRT[platform])  # clean, and on every cell: mostly a stain of nuclei
     if rng.random() < 0.5:
         others = level == 0
-        crosstalk[others] = rng.uniform(0, 0.4, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
+        crosstalk[others] = (
+            rng.uniform(0, 0.4, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
+        )
     floor = 0.35 if k == n_types else 1.0
     background = float(dirt * floor * rng.uniform(0, 0.6) ** 1.5)
     haze = float(dirt * floor * rng.uniform(0, 0.45) * (rng.random() < 0.6))
     baseline = float(dirt * floor * rng.uniform(0, 0.35) * (rng.random() < 0.7))
     unevenness, spread = float(rng.uniform(0.2, 0.65)), float(rng.uniform(0.15, 0.65))
     if k == 0:
-        background = max(background, 0.35 * haze) + 0.05 if platform == "codex" else background + 0.05
-        haze, baseline = haze if platform == "codex" else min(haze, 0.7 * background), min(baseline, background)
+        background = (
+            max(background, 0.35 * haze) + 0.05 if platform == "codex" else background + 0.05
+        )
+        haze, baseline = (
+            haze if platform == "codex" else min(haze, 0.7 * background),
+            min(baseline, background),
+        )
         crosstalk = np.minimum(crosstalk, 0.5 * background)
     elif k == n_types:
         spread = 0.6 * spread
@@ -263,7 +317,11 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
         # a weak antibody: few positive cells above an uneven non-specific stain
         fraction *= rng.uniform(0.05, 0.6)
         unevenness = float(rng.uniform(0.35, 0.65))
-        strength = rng.uniform(0.1, 0.5, 2) * rng.permutation([1.0, 0.4]) * (0.4 if platform == "mibi" else 1.0)
+        strength = (
+            rng.uniform(0.1, 0.5, 2)
+            * rng.permutation([1.0, 0.4])
+            * (0.4 if platform == "mibi" else 1.0)
+        )
         haze, baseline = float(strength[0]), float(strength[1])
     pattern = str(rng.choice(PATTERNS, p=(0.33, 0.12, 0.14, 0.07, 0.08, 0.08, 0.05, 0.08, 0.05)))
     return Marker(

@@ -27,9 +27,11 @@ class SimulatedTissue:
     labels : (Y, X) uint32, 0 = background
         The *observed* segmentation, with its errors; ids 1..m.
     truth : (m, C) int8
-        For label i + 1: 1 positive, 0 negative, -1 uncertain (too dim to be seen, or the label lies on several cells).
+        For label i + 1: 1 positive, 0 negative, -1 uncertain (too dim to be seen, or the label lies
+        on several cells).
     carried : (m, C) bool
-        The cells under label i + 1 carry the marker, seen or not: ``truth`` is 1 or -1 where this is True.
+        The cells under label i + 1 carry the marker, seen or not: ``truth`` is 1 or -1 where this
+        is True.
     channels : C names
     cell_types : m names
         Type of the true cell under each label; ``"none"`` where there is none.
@@ -80,10 +82,15 @@ class Owners:
 
     @property
     def mixture(self) -> npt.NDArray[np.float64]:
-        """(m + 1,) share of the label's cell pixels that belong to other cells than its owner; 0 where there is no cell."""
+        """(m + 1,) share of the label's cell pixels that belong to other cells than its owner.
+
+        0 where there is no cell.
+        """
         covered = np.zeros(len(self.area))
         np.add.at(covered, self.pairs[:, 0], self.pixels * (self.pairs[:, 1] > 0))
-        return 1 - np.divide(self.purity * self.area, covered, out=np.ones_like(covered), where=covered > 0)
+        return 1 - np.divide(
+            self.purity * self.area, covered, out=np.ones_like(covered), where=covered > 0
+        )
 
 
 def find_owners(labels: Labels, cells: Labels) -> Owners:
@@ -122,7 +129,8 @@ def judge(
     positive : (n + 1,) bool
         True cells that carry the marker.
     own, specific, total : (m + 1,) float64
-        Mean over each label's pixels of: its owner's own stain before blur, all specific and stray signal, and everything.
+        Mean over each label's pixels of: its owner's own stain before blur, all specific and stray
+        signal, and everything.
     counts
         Counts a pixel at signal 1.
 
@@ -165,11 +173,16 @@ def _shrink(a: Floats, k: int) -> Floats:
     """Mean over k x k pixels."""
     if k == 1:
         return a
-    return np.asarray(a.reshape(a.shape[0] // k, k, a.shape[1] // k, k).mean((1, 3)), dtype=np.float32)
+    return np.asarray(
+        a.reshape(a.shape[0] // k, k, a.shape[1] // k, k).mean((1, 3)), dtype=np.float32
+    )
 
 
 def _blocks(labels: Labels) -> Labels:
-    """Labels that exist at the detector's resolution only: each 2 x 2 pixels of one label, ids 1..m again."""
+    """Labels that exist at the detector's resolution only.
+
+    Each 2 x 2 pixels of one label, ids 1..m again.
+    """
     small = labels[1::2, 1::2]
     ids, compact = np.unique(small, return_inverse=True)
     small = (compact.reshape(small.shape) + (ids[0] != 0)).astype(np.uint32)
@@ -177,9 +190,18 @@ def _blocks(labels: Labels) -> Labels:
 
 
 def image_marker(
-    layout: Layout, labels: Labels, owners: Owners, marker: Marker, optics: Optics, *, rng: np.random.Generator, shrink: int = 1
+    layout: Layout,
+    labels: Labels,
+    owners: Owners,
+    marker: Marker,
+    optics: Optics,
+    *,
+    rng: np.random.Generator,
+    shrink: int = 1,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-    """One channel: its pixels, the truth of every observed label, and which carry the marker, seen or not.
+    """One channel.
+
+    Its pixels, the truth of every observed label, and which carry the marker, seen or not.
 
     Parameters
     ----------
@@ -196,7 +218,10 @@ def image_marker(
     total, specific = expect(stained, optics, layout.mpp, rng)
     image = detect(_shrink(total, shrink), optics, layout.mpp * shrink, rng)
     own_only = np.where(owners.owner[labels] == layout.cells, stained.own, 0)
-    means = [_means(np.asarray(a, dtype=np.float32), labels, owners.area) for a in (own_only, specific, total)]
+    means = [
+        _means(np.asarray(a, dtype=np.float32), labels, owners.area)
+        for a in (own_only, specific, total)
+    ]
     means[0] = np.minimum(means[0], means[2])  # what a subtraction took is not seen
     counts = optics.counts * layout.mpp**2 / 0.25
     truth, carried = judge(owners, stained.positive, *means, counts=counts)
@@ -220,15 +245,17 @@ def simulate_tissue(
     shape, mpp
         Pixels, and µm a pixel.
     panel
-        None: a named panel on named cell types (DAPI, CD3, CD8, CD20, CD68, PanCK, SMA, Ki67, FoxP3, Vimentin, CD45).
-        A number: that many random markers on random cell types, for training. A `Panel` of other cell types and markers. Or
-        markers for the default panel's cell types.
+        None: a named panel on named cell types (DAPI, CD3, CD8, CD20, CD68, PanCK, SMA, Ki67,
+        FoxP3, Vimentin, CD45). A number: that many random markers on random cell types, for
+        training. A `Panel` of other cell types and markers. Or markers for the default panel's cell
+        types.
     seed
         A number or a generator; the same seed gives the same tissue.
     platform
         ``codex``, ``mibi``, ``imc``, or ``random``.
     observation
-        One of `panimbus.simulate.layout.OBSERVATIONS`: how the cells were segmented; None draws one.
+        One of `panimbus.simulate.layout.OBSERVATIONS`: how the cells were segmented; None draws
+        one.
     errors
         Factor on the frequency of segmentation errors; 0 = none.
 
@@ -257,7 +284,10 @@ def simulate_dataset(
     platform: str = "random",
     errors: float = 1.0,
 ) -> Iterator[SimulatedTissue]:
-    """Fields of view of one dataset: the same platform, markers and optics, and each its own tissue; see `simulate_tissue`."""
+    """Fields of view of one dataset.
+
+    The same platform, markers and optics, and each its own tissue; see `simulate_tissue`.
+    """
     drawn = draw_panel(panel, platform, np.random.default_rng(seed))
     for k in range(count):
         yield image_tissue(drawn, shape, mpp, rng=np.random.default_rng([seed, k]), errors=errors)
@@ -291,22 +321,33 @@ class DrawnPanel:
     clustering: float
 
 
-def draw_panel(panel: Panel | Sequence[Marker] | int | None, platform: str, rng: np.random.Generator) -> DrawnPanel:
-    """Draw platform, markers, cell types and optics; the parameters are those of `simulate_tissue`."""
+def draw_panel(
+    panel: Panel | Sequence[Marker] | int | None, platform: str, rng: np.random.Generator
+) -> DrawnPanel:
+    """Draw platform, markers, cell types and optics.
+
+    The parameters are those of `simulate_tissue`.
+    """
     if platform == "random":
         platform = str(rng.choice(PLATFORMS))
     if platform not in PLATFORMS:
-        raise ValueError(f"platform {platform!r} is unknown; there are random, {', '.join(PLATFORMS)}")
+        raise ValueError(
+            f"platform {platform!r} is unknown; there are random, {', '.join(PLATFORMS)}"
+        )
     if isinstance(panel, int):
         n_types = int(rng.integers(4, 10))
         composition = rng.dirichlet(np.full(n_types, rng.uniform(0.3, 1.5)), size=len(REGIONS))
-        markers = tuple(draw_marker(f"marker_{k + 1}", n_types, rng, platform) for k in range(panel))
+        markers = tuple(
+            draw_marker(f"marker_{k + 1}", n_types, rng, platform) for k in range(panel)
+        )
         types: tuple[str, ...] = tuple(f"type_{k + 1}" for k in range(n_types))
         clustering = float(rng.uniform(0, 1.5))
         optics = tuple(draw_optics(platform, rng) for _ in markers)
         return DrawnPanel(platform, markers, optics, types, composition, None, clustering)
     named = panel if isinstance(panel, Panel) else DEMO_PANEL
-    markers = named.markers(platform, rng) if panel is None or isinstance(panel, Panel) else tuple(panel)
+    markers = (
+        named.markers(platform, rng) if panel is None or isinstance(panel, Panel) else tuple(panel)
+    )
     optics = tuple(demo_optics(platform, rng) for _ in markers)
     kinds = ("follicle", "epithelium", "stroma", "mixed")
     return DrawnPanel(platform, markers, optics, named.types, named.composition, kinds, 0.4)
@@ -324,7 +365,14 @@ def image_tissue(
     """Lay out a tissue and image it; the parameters are those of `simulate_tissue`."""
     shrink = 2 if mpp > 0.75 else 1
     fine = (shape[0] * shrink, shape[1] * shrink)
-    layout = make_layout(fine, mpp / shrink, rng, composition=drawn.composition, kinds=drawn.kinds, clustering=drawn.clustering)
+    layout = make_layout(
+        fine,
+        mpp / shrink,
+        rng,
+        composition=drawn.composition,
+        kinds=drawn.kinds,
+        clustering=drawn.clustering,
+    )
     labels = observe(layout, rng, observation, errors)
     if shrink > 1:
         labels = _blocks(labels)

@@ -19,7 +19,8 @@ from panimbus.train.examples import Examples, Item
 class Batch:
     """The crops of a step, and their cells numbered through: 1 .. K, 0 = no loss.
 
-    ``planes`` (N, P, s, s), ``stats`` (N, S), ``cells`` (N, s', s') int64; over cells 0 .. K: ``target``, ``weight``, ``group``.
+    ``planes`` (N, P, s, s), ``stats`` (N, S), ``cells`` (N, s', s') int64; over cells 0 .. K:
+    ``target``, ``weight``, ``group``.
     """
 
     planes: Tensor
@@ -46,11 +47,24 @@ def collate(items: Sequence[Item]) -> Batch:
         first += len(item.target)
 
     def joined(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.zeros(1, getattr(items[0], name).dtype), *(getattr(i, name) for i in items)]))
+        return torch.from_numpy(
+            np.concatenate(
+                [np.zeros(1, getattr(items[0], name).dtype), *(getattr(i, name) for i in items)]
+            )
+        )
 
-    planes = torch.from_numpy(np.stack([i.planes for i in items])).contiguous(memory_format=torch.channels_last)
+    planes = torch.from_numpy(np.stack([i.planes for i in items])).contiguous(
+        memory_format=torch.channels_last
+    )
     stats = torch.from_numpy(np.stack([i.stats for i in items]))
-    return Batch(planes, stats, torch.from_numpy(np.stack(cells)), joined("target"), joined("weight"), joined("group"))
+    return Batch(
+        planes,
+        stats,
+        torch.from_numpy(np.stack(cells)),
+        joined("target"),
+        joined("weight"),
+        joined("group"),
+    )
 
 
 class _Slots(Sampler[list[tuple[int, int]]]):
@@ -67,7 +81,9 @@ class _Slots(Sampler[list[tuple[int, int]]]):
         return len(self.steps)
 
 
-def batches(examples: Examples, steps: range, slots: range, *, workers: int, pin: bool) -> Iterator[Batch]:
+def batches(
+    examples: Examples, steps: range, slots: range, *, workers: int, pin: bool
+) -> Iterator[Batch]:
     """The batch of each step, in order, whatever the number of workers.
 
     Parameters

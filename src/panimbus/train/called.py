@@ -1,4 +1,7 @@
-"""What a net sees of called cells: crops around them, and their scores exactly as prediction gives them."""
+"""What a net sees of called cells.
+
+Crops around them, and their scores exactly as prediction gives them.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,9 @@ def read_dataset(
     scale: ChannelScale | None = None,
     seen: Callable[[str, int], None] = lambda _fov, _done: None,
 ) -> Dataset:
-    """Find the cells of every FOV, and fit the normaliser of all of them together, if none is given."""
+    """Find the cells of every FOV, and fit the normaliser of all of them together, if none is
+    given.
+    """
     cells, means = [], []
     pooled: dict[str, ChannelStats] = {}
     counterstains = beside(channels, fovs, card.stats)
@@ -72,7 +77,9 @@ def read_dataset(
             pooled[channel] = pooled.get(channel, ChannelStats()).merge(stats)
     if scale is None:
         ids = [f.fov_id for f in fovs]
-        scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids)
+        scale = ChannelScale.fit(
+            pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids
+        )
     return Dataset(tuple(fovs), tuple(cells), tuple(means), tuple(channels), scale)
 
 
@@ -104,15 +111,22 @@ class Crop:
     pixels: npt.NDArray[np.bool_]
 
     def inputs(self, card: ModelCard, *, gain: float = 1.0) -> tuple[FloatArray, FloatArray]:
-        """Planes (P, h, w) and statistics (S,) that the card's net sees; ``gain`` multiplies the intensities."""
+        """Planes (P, h, w) and statistics (S,) that the card's net sees.
+
+        ``gain`` multiplies the intensities.
+        """
         fixed = label_planes(card.planes, self.index)
         known = in_units(self.known, 1 / gain)
         image, mean = self.image * np.float32(gain), self.mean * np.float32(gain)
-        planes = channel_planes(fixed, card.planes, image, index=self.index, cell_mean=mean, known=known)
+        planes = channel_planes(
+            fixed, card.planes, image, index=self.index, cell_mean=mean, known=known
+        )
         return planes, stat_vector(known, card.stats)
 
     def part(self, side: int, stride: int) -> Crop:
-        """The part of at most ``side`` x ``side`` pixels in which the cell is as central as it can be."""
+        """The part of at most ``side`` x ``side`` pixels in which the cell is as central as it can
+        be.
+        """
         cuts = []
         for axis in (0, 1):
             n, where = self.image.shape[axis], np.flatnonzero(self.pixels.any(1 - axis))
@@ -120,14 +134,20 @@ class Crop:
             low = min(max(low, 0), max(n - side, 0))
             cuts.append(slice(low, low + side))
         rows, cols = cuts
-        image, index, pixels = self.image[rows, cols].copy(), self.index[rows, cols].copy(), self.pixels[rows, cols].copy()
+        image, index, pixels = (
+            self.image[rows, cols].copy(),
+            self.index[rows, cols].copy(),
+            self.pixels[rows, cols].copy(),
+        )
         return Crop(self.row, image, index, self.mean, self.known, pixels)
 
 
 def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Crop]:
-    """The crop of each called cell, in any order, large enough that the cell's score is what `predict` gives.
+    """The crop of each called cell, in any order, large enough that the cell's score is what
+    `predict` gives.
 
-    Windows begin on the net's pooling stride and end at least its reach from the cell, or at the image's own edges.
+    Windows begin on the net's pooling stride and end at least its reach from the cell, or at the
+    image's own edges.
 
     Parameters
     ----------
@@ -145,7 +165,9 @@ def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Cr
             continue
         index = cells.index(mine[CELL].to_numpy())
         centre = cells.geometry.centroids()[index]
-        at = np.stack([(centre[:, k] + 0.5) / axis.scale for k, axis in enumerate((cells.y, cells.x))], 1)
+        at = np.stack(
+            [(centre[:, k] + 0.5) / axis.scale for k, axis in enumerate((cells.y, cells.x))], 1
+        )
         block = (at // BLOCK).astype(np.intp)
         where = _Where(fov, cells, mean, dataset, card, halo)
         for key in np.unique(block, axis=0):
@@ -163,11 +185,16 @@ class _Where:
     halo: int
 
     def window(self, low: npt.NDArray[Any], high: npt.NDArray[Any]) -> Window:
-        """The window around a box (y, x), a halo larger, on the stride, and inside what prediction reads of the image."""
+        """The window around a box (y, x), a halo larger, on the stride, and inside what prediction
+        reads of the image.
+        """
         card, out = self.card, []
         margin = self.halo if card.padding == "valid" else 0
         for k, axis in enumerate((self.cells.y, self.cells.x)):
-            top = max(-(-(axis.size + 2 * margin) // card.stride) * card.stride, 2 * card.stride) - margin
+            top = (
+                max(-(-(axis.size + 2 * margin) // card.stride) * card.stride, 2 * card.stride)
+                - margin
+            )
             begin = (int(low[k]) - self.halo) // card.stride * card.stride
             end = -(-(int(high[k]) + self.halo) // card.stride) * card.stride
             end = min(max(end, begin + 2 * card.stride), top)
@@ -175,7 +202,9 @@ class _Where:
         return (*out[0], *out[1])
 
 
-def _block_crops(calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[Any], where: _Where) -> Iterator[Crop]:
+def _block_crops(
+    calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[Any], where: _Where
+) -> Iterator[Crop]:
     """Crops of the calls of one block: label image and channels are read once."""
     scale = where.dataset.scale
     reach = 4 * where.halo  # so far may a cell lie around its centre
@@ -184,11 +213,18 @@ def _block_crops(calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[A
     pixels = {}
     for cell, centre in zip(cells.tolist(), at, strict=True):
         if cell not in pixels:
-            pixels[cell] = _pixels_of(cell, where, index, block, np.stack([centre - reach, centre + reach]))
-    boxes = {c: (np.array([ys.min(), xs.min()]), np.array([ys.max(), xs.max()]) + 1) for c, (ys, xs) in pixels.items()}
+            pixels[cell] = _pixels_of(
+                cell, where, index, block, np.stack([centre - reach, centre + reach])
+            )
+    boxes = {
+        c: (np.array([ys.min(), xs.min()]), np.array([ys.max(), xs.max()]) + 1)
+        for c, (ys, xs) in pixels.items()
+    }
     channels = list(dict.fromkeys(calls[CHANNEL]))
     rows, channel_of = calls.index.to_numpy(), calls[CHANNEL].to_numpy()
-    for name, raw in zip(channels, read_channels(where.fov, where.cells, block, channels), strict=True):
+    for name, raw in zip(
+        channels, read_channels(where.fov, where.cells, block, channels), strict=True
+    ):
         value = np.float32(scale.value(name))
         mean = where.mean[:, where.dataset.channels.index(name)] / value
         known = scale.known(name)
@@ -203,37 +239,57 @@ def _block_crops(calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[A
 
 
 def _pixels_of(
-    cell: int, where: _Where, index: npt.NDArray[np.int32], block: Window, box: npt.NDArray[np.float64]
+    cell: int,
+    where: _Where,
+    index: npt.NDArray[np.int32],
+    block: Window,
+    box: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Model pixels (y, x) of a cell inside a box (low, high); of a reflected edge only the image itself counts.
+    """Model pixels (y, x) of a cell inside a box (low, high).
 
-    A cell too small for a pixel of its own is scored at the pixel that stands for it, also where that is another cell's.
+    Of a reflected edge only the image itself counts.
+
+    A cell too small for a pixel of its own is scored at the pixel that stands for it, also where
+    that is another cell's.
     """
     cells = where.cells
     stands = cells.rescued[cells.rescued[:, 0] == cell]
     if len(stands):
         return stands[:, 1], stands[:, 2]
     size = np.array([cells.y.size, cells.x.size])
-    (y0, x0), (y1, x1) = np.maximum(box[0], 0).astype(np.intp), np.minimum(np.ceil(box[1]), size).astype(np.intp)
+    (y0, x0), (y1, x1) = (
+        np.maximum(box[0], 0).astype(np.intp),
+        np.minimum(np.ceil(box[1]), size).astype(np.intp),
+    )
     ys, xs = np.nonzero(index[y0 - block[0] : y1 - block[0], x0 - block[2] : x1 - block[2]] == cell)
     if not len(ys):
         raise InputError(
-            f"FOV {where.fov.fov_id!r}: cell {cells.index.ids[cell]} has parts far from each other and none near its centre.",
+            f"FOV {where.fov.fov_id!r}: cell {cells.index.ids[cell]} has parts far from each other"
+            " and none near its centre.",
             fix="leave its calls away, or give each part a label of its own",
         )
     return ys + y0, xs + x0
 
 
 def views(array: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
-    """View ``k`` (0..7) of an array (..., Y, X): transposed if 4 or more, then rows, then columns reversed."""
+    """View ``k`` (0..7) of an array (..., Y, X).
+
+    Transposed if 4 or more, then rows, then columns reversed.
+    """
     turned = array.swapaxes(-2, -1) if k & 4 else array
     return turned[..., :: -1 if k & 2 else 1, :: -1 if k & 1 else 1]
 
 
 def pixel_logits(
-    net: Any, card: ModelCard, found: Sequence[Crop], correction: Sequence[tuple[float, float]], device: str = "cpu"
+    net: Any,
+    card: ModelCard,
+    found: Sequence[Crop],
+    correction: Sequence[tuple[float, float]],
+    device: str = "cpu",
 ) -> list[FloatArray]:
-    """Logits of each crop's cell: (views, pixels) float32, under the card's correction of its marker.
+    """Logits of each crop's cell.
+
+    (views, pixels) float32, under the card's correction of its marker.
 
     Parameters
     ----------
@@ -259,7 +315,12 @@ def pixel_logits(
                 if not mine:
                     continue
                 batch = np.stack([views(planes, k) for k in mine])
-                logits = run(net, batch, np.repeat(stats[None], len(mine), 0), device).float().cpu().numpy()[:, 0]
+                logits = (
+                    run(net, batch, np.repeat(stats[None], len(mine), 0), device)
+                    .float()
+                    .cpu()
+                    .numpy()[:, 0]
+                )
                 lost = (batch.shape[2] - logits.shape[1]) // 2
                 for one, k in zip(logits, mine, strict=True):
                     ys, xs = np.nonzero(views(crop.pixels, k))
@@ -285,10 +346,15 @@ def score_calls(
     device: str = "cpu",
     seen: Callable[[int], None] = lambda _done: None,
 ) -> CellLogits:
-    """Logits of the pixels of every called cell, in the order of ``calls`` (whose index is 0 .. n-1)."""
+    """Logits of the pixels of every called cell, in the order of ``calls`` (whose index is 0 ..
+
+    n-1).
+    """
     parts: dict[int, FloatArray] = {}
     marker = calls[CHANNEL].to_numpy()
     for crop in crops(calls, dataset, card):
-        (parts[crop.row],) = pixel_logits(net, card, [crop], [card.calibration.get(str(marker[crop.row]), NONE)], device)
+        (parts[crop.row],) = pixel_logits(
+            net, card, [crop], [card.calibration.get(str(marker[crop.row]), NONE)], device
+        )
         seen(len(parts))
     return CellLogits.of([parts[k] for k in range(len(calls))])

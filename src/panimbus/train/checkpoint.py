@@ -1,4 +1,7 @@
-"""The state of a run on disk: whole or not at all, tensors and plain values only, refused where it belongs to other settings."""
+"""The state of a run on disk.
+
+Whole or not at all, tensors and plain values only, refused where it belongs to other settings.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,18 @@ LAST, BEST = "last.pt", "best.pt"
 
 
 def identity(config: TrainConfig, store: StoreLike) -> dict[str, str]:
-    """What a checkpoint must agree with: the settings, and a digest of what the store says about itself."""
-    counted = store.examples[["dataset", "fov", "marker", "split", "known", "positive"]].to_csv(index=False)
+    """What a checkpoint must agree with.
+
+    The settings, and a digest of what the store says about itself.
+    """
+    counted = store.examples[["dataset", "fov", "marker", "split", "known", "positive"]].to_csv(
+        index=False
+    )
     said = store.info.model_dump_json() + counted
-    return {"config": json.dumps(config.identity(), sort_keys=True), "store": hashlib.sha256(said.encode()).hexdigest()}
+    return {
+        "config": json.dumps(config.identity(), sort_keys=True),
+        "store": hashlib.sha256(said.encode()).hexdigest(),
+    }
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -46,14 +57,20 @@ def load(path: Path) -> dict[str, Any]:
                 raise _broken(path, f"other bytes than were written, in {member}")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except zipfile.BadZipFile as error:
-        raise _broken(path, f"{path.stat().st_size:,} bytes that are no archive of tensors") from error
+        raise _broken(
+            path, f"{path.stat().st_size:,} bytes that are no archive of tensors"
+        ) from error
     except pickle.UnpicklingError as error:  # torch's message proposes to run the code
         raise _broken(path, "something else than tensors and plain values") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
-        raise _broken(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise _broken(
+            path, str(error).splitlines()[0] if str(error) else type(error).__name__
+        ) from error
     state = state if isinstance(state, dict) else {}
     names = state.get("identity")
-    if not isinstance(names, dict) or not all(isinstance(names.get(key), str) for key in ("config", "store")):
+    if not isinstance(names, dict) or not all(
+        isinstance(names.get(key), str) for key in ("config", "store")
+    ):
         raise _broken(path, "values without the keys of a checkpoint")
     out: dict[str, Any] = state
     return out
@@ -63,11 +80,18 @@ def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) 
     """Refuse a checkpoint of other settings or of another store, and say what differs."""
     if (before := _filled(found["config"])) != wanted["config"]:
         old, new = _flat(parse_json(before, path)), _flat(json.loads(wanted["config"]))
-        changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        changed = [
+            f"{k}: {old.get(k)!r} -> {new.get(k)!r}"
+            for k in sorted({*old, *new})
+            if old.get(k) != new.get(k)
+        ]
         raise InputError(
             f"{path.parent} holds a run with other settings.",
             got=listed(changed, 12),
-            fix="use the same settings to go on (those under `machine` may change), or another --out",
+            fix=(
+                "use the same settings to go on (those under `machine` may change), or another"
+                " --out"
+            ),
         )
     if found["store"] != wanted["store"]:
         raise InputError(
@@ -80,7 +104,10 @@ def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) 
 def _filled(config: str) -> str:
     """Settings of a run, with the defaults of those that there were not yet when it began."""
     try:
-        return json.dumps(TrainConfig.model_validate(parse_json(config, "the checkpoint")).identity(), sort_keys=True)
+        return json.dumps(
+            TrainConfig.model_validate(parse_json(config, "the checkpoint")).identity(),
+            sort_keys=True,
+        )
     except (ValidationError, ReadError):
         return config
 

@@ -1,4 +1,7 @@
-"""The settings of a training run: a TOML file, strict, on top of a preset if it says ``extends``."""
+"""The settings of a training run.
+
+A TOML file, strict, on top of a preset if it says ``extends``.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ class _Part(BaseModel):
 class NetConfig(_Part):
     """The net. ``settings``, ``planes``, ``stats`` and ``padding`` are those of its card.
 
-    ``frozen_norm`` keeps batch norms at their stored statistics; ``pretrained`` starts a backbone from ImageNet weights.
+    ``frozen_norm`` keeps batch norms at their stored statistics; ``pretrained`` starts a backbone
+    from ImageNet weights.
     """
 
     architecture: Literal["paper_unet", "compact_unet", "backbone_unet"] = "compact_unet"
@@ -54,8 +58,9 @@ class DataConfig(_Part):
     least_share
         A cell carries a loss if at least this share of its pixels lies in the crop.
     statistics
-        "store": those of the whole dataset, as in prediction. "tile": those of the tile's own cells, drawn so that datasets with
-        more and with fewer positive cells occur (for tiles whose markers are all different, as in simulation).
+        "store": those of the whole dataset, as in prediction. "tile": those of the tile's own
+        cells, drawn so that datasets with more and with fewer positive cells occur (for tiles whose
+        markers are all different, as in simulation).
     odds
         With "tile": standard deviation of the log odds with which positive cells are drawn.
     leave_out
@@ -76,8 +81,8 @@ class LossConfig(_Part):
     """``pixel`` and ``cell`` weigh the loss of the pixels and that of the cells' mean scores.
 
     ``f1`` weighs what the calls of a crop lack of an F1 of 1 (`panimbus.model.loss.lack_of_f1`).
-    ``weighting``: "pixel" counts every pixel the same, "cell" every cell of a crop the same and a crop by the root of its cells
-    (up to 40). ``smoothing`` draws the targets towards 1/2.
+    ``weighting``: "pixel" counts every pixel the same, "cell" every cell of a crop the same and a
+    crop by the root of its cells (up to 40). ``smoothing`` draws the targets towards 1/2.
     """
 
     pixel: Annotated[float, Field(ge=0)] = 1.0
@@ -88,10 +93,13 @@ class LossConfig(_Part):
 
 
 class OptimiserConfig(_Part):
-    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` to the step; both reach every parameter.
+    """``adam`` adds the weight decay to the gradient (L2), ``adamw`` to the step.
 
-    The rate rises over ``warmup`` steps and falls as a cosine to ``final`` of itself over each stage. ``ema`` > 0: the model
-    is the moving average of the weights with this share of the old. ``clip`` bounds the norm of the gradient.
+    Both reach every parameter.
+
+    The rate rises over ``warmup`` steps and falls as a cosine to ``final`` of itself over each
+    stage. ``ema`` > 0: the model is the moving average of the weights with this share of the old.
+    ``clip`` bounds the norm of the gradient.
     """
 
     kind: Literal["adam", "adamw"] = "adam"
@@ -107,7 +115,8 @@ class OptimiserConfig(_Part):
 class StagesConfig(_Part):
     """Steps of the two stages, and the rules of the second one (see `panimbus.train.noise`).
 
-    ``robust_rate`` is the learning rate with which the second stage begins; None takes the first one's.
+    ``robust_rate`` is the learning rate with which the second stage begins; None takes the first
+    one's.
     """
 
     naive: Steps = 300_000
@@ -125,7 +134,10 @@ class StagesConfig(_Part):
 
 
 class CheckConfig(_Part):
-    """How often (steps) the net is validated and saved; how many validation tiles a marker and dataset at most, and pictures."""
+    """How often (steps) the net is validated and saved.
+
+    How many validation tiles a marker and dataset at most, and pictures.
+    """
 
     every: Count = 2000
     save: Count = 500
@@ -136,7 +148,8 @@ class CheckConfig(_Part):
 class MachineConfig(_Part):
     """What changes the speed, never the result: none of it is compared on resume.
 
-    ``workers`` processes prepare crops (0: a thread of this one); ``cache_mb`` of decoded tiles are kept by each of them.
+    ``workers`` processes prepare crops (0: a thread of this one); ``cache_mb`` of decoded tiles are
+    kept by each of them.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -165,9 +178,14 @@ class TrainConfig(_Part):
         problems = []
         card = self.card(mpp=1.0, percentile=99.9, over="all")
         if self.data.crop % card.stride:
-            problems.append(f"data.crop = {self.data.crop} is no multiple of the net's stride, {card.stride}")
+            problems.append(
+                f"data.crop = {self.data.crop} is no multiple of the net's stride, {card.stride}"
+            )
         if self.data.crop <= 2 * card.margin:
-            problems.append(f"data.crop = {self.data.crop} leaves nothing of an unpadded net ({card.margin} px lost a side)")
+            problems.append(
+                f"data.crop = {self.data.crop} leaves nothing of an unpadded net ({card.margin} px"
+                " lost a side)"
+            )
         if self.loss.pixel + self.loss.cell <= 0:
             problems.append("loss.pixel and loss.cell are both 0")
         if self.stages.total < 1:
@@ -181,7 +199,9 @@ class TrainConfig(_Part):
         return ModelCard.model_validate(
             {
                 "name": self.name,
-                **self.net.model_dump(include={"architecture", "settings", "planes", "stats", "padding"}),
+                **self.net.model_dump(
+                    include={"architecture", "settings", "planes", "stats", "padding"}
+                ),
                 "mpp": mpp,
                 "percentile": percentile,
                 "percentile_over": over,
@@ -222,7 +242,9 @@ def make_config(data: Mapping[str, Any], *, source: str) -> TrainConfig:
 
 
 def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over``; tables are merged, except ``settings`` of another architecture.
+    """``base`` with the values of ``over``.
+
+    Tables are merged, except ``settings`` of another architecture.
 
     Examples
     --------
@@ -234,7 +256,11 @@ def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         out.pop("settings", None)
     for key, value in over.items():
         old = out.get(key)
-        out[key] = overlaid(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        out[key] = (
+            overlaid(old, value)
+            if isinstance(old, Mapping) and isinstance(value, Mapping)
+            else value
+        )
     return out
 
 
@@ -243,7 +269,11 @@ def _place(source: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix == ".toml" or len(path.parts) > 1:
-        raise ReadError(f"{path}: there is no such config file.", available=presets(), fix="check the path, or name a preset")
+        raise ReadError(
+            f"{path}: there is no such config file.",
+            available=presets(),
+            fix="check the path, or name a preset",
+        )
     return _preset(str(source))
 
 

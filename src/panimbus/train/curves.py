@@ -1,4 +1,7 @@
-"""What a run leaves to look at: curves as CSV and for TensorBoard, and a picture of predictions each epoch."""
+"""What a run leaves to look at.
+
+Curves as CSV and for TensorBoard, and a picture of predictions each epoch.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,25 @@ import numpy.typing as npt
 from panimbus.core.errors import MissingExtraError
 from panimbus.io import atomic_path
 
-COLUMNS = ("step", "stage", "rate", "loss", "kept", "val_loss", "val_f1", "tiles_per_s", "waiting", "seconds")
+COLUMNS = (
+    "step",
+    "stage",
+    "rate",
+    "loss",
+    "kept",
+    "val_loss",
+    "val_f1",
+    "tiles_per_s",
+    "waiting",
+    "seconds",
+)
 _GREY, _BLUE, _RED, _NONE = (60, 60, 60), (40, 90, 200), (230, 60, 40), (0, 0, 0)
 
 
 class Curves:
-    """``curves.csv`` and, if asked, TensorBoard's files; rows after ``step`` are dropped when a run goes on.
+    """``curves.csv`` and, if asked, TensorBoard's files.
+
+    Rows after ``step`` are dropped when a run goes on.
 
     Parameters
     ----------
@@ -70,7 +86,10 @@ def picture(
     labels: Sequence[npt.NDArray[Any]],
     scores: Sequence[npt.NDArray[Any]],
 ) -> npt.NDArray[np.uint8]:
-    """One row a tile: the channel, its labels (red positive, blue negative, grey unknown), the net's score of every pixel.
+    """One row a tile.
+
+    The channel, its labels (red positive, blue negative, grey unknown), the net's score of every
+    pixel.
 
     Parameters
     ----------

@@ -31,7 +31,10 @@ class Team:
     def slots(self, batch: int) -> range:
         """Its part of the slots of a batch."""
         if batch % self.size:
-            raise InputError(f"A batch of {batch} cannot be shared by {self.size} processes.", expected="a multiple of them")
+            raise InputError(
+                f"A batch of {batch} cannot be shared by {self.size} processes.",
+                expected="a multiple of them",
+            )
         part = batch // self.size
         return range(self.rank * part, (self.rank + 1) * part)
 
@@ -43,7 +46,10 @@ class Team:
         return values
 
     def gathered(self, values: Tensor) -> Tensor:
-        """(k,) of each process, which may differ in length, joined in the order of ranks; on the CPU."""
+        """(k,) of each process, which may differ in length, joined in the order of ranks.
+
+        On the CPU.
+        """
         if self.size == 1:
             return values.cpu()
         count = torch.tensor([len(values)], device=self.device)
@@ -56,7 +62,10 @@ class Team:
         return torch.cat([p[: int(c)] for p, c in zip(parts, counts, strict=True)]).cpu()
 
     def agree(self, module: torch.nn.Module) -> None:
-        """Take over the leader's buffers: each process moved its batch norms by its own part of the batch."""
+        """Take over the leader's buffers.
+
+        Each process moved its batch norms by its own part of the batch.
+        """
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
@@ -71,17 +80,28 @@ class Team:
 def team(device: str) -> Iterator[Team]:
     """The processes that torchrun started, or this one alone; a GPU each where there are any."""
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    ready = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    ready = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     kind = next(d for d, ok in ready.items() if ok) if device == "auto" else device
     if kind == "mps" and size > 1:
         kind = "cpu"
     if not ready[kind]:
-        raise InputError(f"torch sees no {kind} device here.", available=[d for d, ok in ready.items() if ok])
-    where = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+        raise InputError(
+            f"torch sees no {kind} device here.", available=[d for d, ok in ready.items() if ok]
+        )
+    where = (
+        torch.device(kind, int(os.environ.get("LOCAL_RANK", "0")))
+        if kind == "cuda"
+        else torch.device(kind)
+    )
     if kind == "cuda":
         torch.cuda.set_device(where)
     if size > 1 and not dist.is_initialized():
-        # one group for the life of the process: a second one may wait for ever for the addresses of the one that was destroyed
+        # one group for the life of the process: a second one may wait for ever for the addresses of
+        # the one that was destroyed
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     yield Team(rank, size, where)

@@ -1,4 +1,7 @@
-"""From a store's tiles to the arrays of a training step. What a crop shows depends on (seed, step, slot) alone."""
+"""From a store's tiles to the arrays of a training step.
+
+What a crop shows depends on (seed, step, slot) alone.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
     from panimbus.train.config import TrainConfig
 
 FloatArray = npt.NDArray[np.float32]
-_DRAWN, _FEW = 400, 40  # cells drawn for a tile's own statistics; cells from which on a crop's weight grows no more
+_DRAWN, _FEW = (
+    400,
+    40,
+)  # cells drawn for a tile's own statistics; cells from which on a crop's weight grows no more
 _TRIES = 50
 
 
@@ -59,7 +65,8 @@ class Item:
     planes : (P, s, s) float32
     stats : (S,) float32
     cells : (s', s') int64
-        1 .. k for pixels of a cell that carries a loss, else 0; smaller than s where the net does not pad.
+        1 .. k for pixels of a cell that carries a loss, else 0; smaller than s where the net does
+        not pad.
     target, weight : (k,) float32
         0..1, and how much the cell counts.
     group : (k,) int64
@@ -75,7 +82,9 @@ class Item:
 
 
 class Examples:
-    """Crops of a store for training, and whole tiles for validation; may be sent to worker processes.
+    """Crops of a store for training, and whole tiles for validation.
+
+    May be sent to worker processes.
 
     Parameters
     ----------
@@ -116,14 +125,24 @@ class Examples:
                 return item
         raise InputError(
             f"No crop with a labelled cell was found in {_TRIES} tries.",
-            expected=f"cells with {self.config.data.least_share:.0%} of their pixels in a crop of {self.config.data.crop} px",
+            expected=(
+                f"cells with {self.config.data.least_share:.0%} of their pixels in a crop of"
+                f" {self.config.data.crop} px"
+            ),
             fix="a larger data.crop, or a smaller data.least_share",
         )
 
     def random_crop(self, example: Example, rng: np.random.Generator) -> Item | None:
         """A changed crop of a tile, or None if no cell in it carries a loss."""
         data = self.config.data
-        view = augment(example.image, example.extra, index=example.index, settings=self.config.augment, size=data.crop, rng=rng)
+        view = augment(
+            example.image,
+            example.extra,
+            index=example.index,
+            settings=self.config.augment,
+            size=data.crop,
+            rng=rng,
+        )
         known = self._drawn_stats(example, rng) if data.statistics == "tile" else example.stats
         return self._item(example, view, known)
 
@@ -132,7 +151,9 @@ class Examples:
         example = self.store.read(row)
         side = example.index.shape[0] // self.card.stride * self.card.stride
         part = (slice(0, side), slice(0, side))
-        view = View(example.image[part], example.extra[(slice(None), *part)], example.index[part], 1.0, 0.0)
+        view = View(
+            example.image[part], example.extra[(slice(None), *part)], example.index[part], 1.0, 0.0
+        )
         return self._item(example, view, example.stats)
 
     def _read(self, row: int) -> Example:
@@ -151,7 +172,9 @@ class Examples:
             return example.stats
         drawn = example.mean[rng.choice(len(odds), _DRAWN, p=odds / odds.sum())]
         outside = example.stats.get("outside", 0.0) * float(np.exp(rng.normal(0, 0.2)))
-        found = dict(zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)) | {"outside": outside}
+        found = dict(
+            zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)
+        ) | {"outside": outside}
         return found | {name: v for name, v in example.stats.items() if name == COUNTERSTAIN}
 
     def _item(self, example: Example, view: View, stats: Mapping[str, float]) -> Item | None:
@@ -162,8 +185,17 @@ class Examples:
         mean = view.level(example.mean).astype(np.float32)
         seen = dict(zip(stats, view.level(np.array(list(stats.values()))).tolist(), strict=True))
         seen |= {name: v for name, v in stats.items() if name == COUNTERSTAIN}  # it has no unit
-        planes = channel_planes(label_planes(names, view.index), names, view.image, index=view.index, cell_mean=mean, known=seen)
-        planes = extra_planes(planes, names, dict(zip(self.store.info.extra, view.extra, strict=True)))
+        planes = channel_planes(
+            label_planes(names, view.index),
+            names,
+            view.image,
+            index=view.index,
+            cell_mean=mean,
+            known=seen,
+        )
+        planes = extra_planes(
+            planes, names, dict(zip(self.store.info.extra, view.extra, strict=True))
+        )
         number = np.zeros(len(known) + 1, np.int64)  # the last element serves index -1
         number[:-1][known] = 1 + np.arange(known.sum())
         target = example.target[known]
@@ -179,7 +211,9 @@ class Examples:
             group=2 * self._pair[example.dataset, example.marker] + (target > 0.5).astype(np.int64),
         )
 
-    def _known(self, example: Example, view: View) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    def _known(
+        self, example: Example, view: View
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Which cells carry a loss, and how many pixels each has where the net's output is."""
         n = len(example.target)
         left = np.bincount((self._centre(view.index) + 1).ravel(), minlength=n + 1)[1:]
@@ -195,19 +229,30 @@ class Examples:
 def check_fits(config: TrainConfig, store: StoreLike) -> None:
     """Refuse a store that does not suit the settings; all problems in one message."""
     info, problems = store.info, []
-    for name, wanted, there in (("mpp", config.data.mpp, info.mpp), ("percentile", config.data.percentile, info.percentile)):
+    for name, wanted, there in (
+        ("mpp", config.data.mpp, info.mpp),
+        ("percentile", config.data.percentile, info.percentile),
+    ):
         if wanted is not None and abs(wanted - there) > 1e-6 * wanted:
             problems.append(f"{name}: the settings want {wanted:g}, the store has {there:g}")
     missing = [p for p in config.net.planes if p in EXTRA and p not in info.extra]
     if missing:
-        problems.append(f"planes: the net sees {listed(missing)}, the store has {listed(info.extra)}")
+        problems.append(
+            f"planes: the net sees {listed(missing)}, the store has {listed(info.extra)}"
+        )
     if config.data.crop > info.tile:
-        problems.append(f"crop: {config.data.crop} px is more than the store's tiles of {info.tile} px")
+        problems.append(
+            f"crop: {config.data.crop} px is more than the store's tiles of {info.tile} px"
+        )
     names = [d.name for d in info.datasets]
     if config.data.leave_out is not None and config.data.leave_out not in names:
-        problems.append(f"leave_out: there is no dataset {config.data.leave_out!r}, only {listed(names)}")
+        problems.append(
+            f"leave_out: there is no dataset {config.data.leave_out!r}, only {listed(names)}"
+        )
     else:
-        empty = [s for s in ("train", "val") if not len(store.rows(s, leave_out=config.data.leave_out))]
+        empty = [
+            s for s in ("train", "val") if not len(store.rows(s, leave_out=config.data.leave_out))
+        ]
         problems += [f"split: the store has no labelled cell in {s!r}" for s in empty]
     if problems:
         raise InputError(
@@ -217,19 +262,25 @@ def check_fits(config: TrainConfig, store: StoreLike) -> None:
         )
 
 
-def validation_rows(store: StoreLike, split: str, *, leave_out: str | None, tiles: int) -> npt.NDArray[np.intp]:
+def validation_rows(
+    store: StoreLike, split: str, *, leave_out: str | None, tiles: int
+) -> npt.NDArray[np.intp]:
     """(n,) rows of a split, at most ``tiles`` of each marker and dataset, evenly spread."""
     rows = store.rows(split, leave_out=leave_out)
     table = store.examples.iloc[rows]
     kept: list[npt.NDArray[np.intp]] = [np.zeros(0, np.intp)]
     for _, place in sorted(table.groupby(["dataset", "marker"]).indices.items()):
-        chosen = np.unique(np.linspace(0, len(place) - 1, min(tiles, len(place))).round().astype(np.intp))
+        chosen = np.unique(
+            np.linspace(0, len(place) - 1, min(tiles, len(place))).round().astype(np.intp)
+        )
         kept.append(rows[np.asarray(place)[chosen]])
     return np.concatenate(kept)
 
 
 def ahead(make: Any, keys: Sequence[Any]) -> Iterator[Any]:
-    """``make(key)`` for each key, in order, one of them prepared in a thread while the last one is used."""
+    """``make(key)`` for each key, in order, one of them prepared in a thread while the last one is
+    used.
+    """
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(make, key) for key in keys[:1]]
         for k in range(len(keys)):

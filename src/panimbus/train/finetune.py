@@ -1,4 +1,7 @@
-"""Fine-tuning and recalibration on a user's own calls, with a guard: what is not better on held-out cells is not kept."""
+"""Fine-tuning and recalibration on a user's own calls, with a guard.
+
+What is not better on held-out cells is not kept.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +50,8 @@ class Finetuned:
     verdict
         Of the guard.
     calls
-        The calls that were used: their columns, ``positive``, ``held_out``, and of those held out ``score_before`` and
-        ``score_after``, by a model that was not fitted to them.
+        The calls that were used: their columns, ``positive``, ``held_out``, and of those held out
+        ``score_before`` and ``score_after``, by a model that was not fitted to them.
     settings
     notes
         What had to be decided.
@@ -117,14 +120,17 @@ def finetune(
     settings: FinetuneSettings | None = None,
     report: Report = lambda _stage, _fov, _done, _total: None,
 ) -> Finetuned:
-    """Change a model so that it agrees with calls made by eye, and find out on held-out calls whether it became better.
+    """Change a model so that it agrees with calls made by eye, and find out on held-out calls
+    whether it became better.
 
     Parameters
     ----------
     fovs
-        All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all of them.
+        All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all
+        of them.
     calls
-        What `panimbus.data.gold.read_calls` gave. Undetermined calls are left out; several annotators are brought to a consensus.
+        What `panimbus.data.gold.read_calls` gave. Undetermined calls are left out; several
+        annotators are brought to a consensus.
     model
         The model to begin with, as for `predict`.
     scale
@@ -141,9 +147,15 @@ def finetune(
     files = resolve_model(model)
     net, card = load_torch(files.weights)
     if strange := [p for p in card.planes if p not in PLANES]:
-        raise InputError(f"Model {card.name!r} sees other channels too, and cannot be fine-tuned.", got=listed(strange))
+        raise InputError(
+            f"Model {card.name!r} sees other channels too, and cannot be fine-tuned.",
+            got=listed(strange),
+        )
     device = pick_device(settings.device)
-    if scale is not None and (scale.percentile, scale.over) != (card.percentile, card.percentile_over):
+    if scale is not None and (scale.percentile, scale.over) != (
+        card.percentile,
+        card.percentile_over,
+    ):
         raise InputError(
             "The normaliser was not made for this model.",
             expected=f"the {card.percentile:g}th percentile of {card.percentile_over} pixels",
@@ -155,7 +167,9 @@ def finetune(
     _check_cells(calls, fovs, card)
     channels = list(dict.fromkeys(used[gold.CHANNEL]))
     n = len(fovs)
-    dataset = read_dataset(fovs, channels, card, scale=scale, seen=lambda fov, done: report("scan", fov, done, n))
+    dataset = read_dataset(
+        fovs, channels, card, scale=scale, seen=lambda fov, done: report("scan", fov, done, n)
+    )
     if blank := [c for c in channels if dataset.scale.blank(c)]:
         used = used[~used[gold.CHANNEL].isin(blank)].reset_index(drop=True)
         notes.append(f"calls of blank channels are left out: {listed(blank)}")
@@ -198,7 +212,10 @@ def _determined(calls: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def _check_cells(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> None:
     """Refuse calls of cells that do not exist."""
     named = set(calls[gold.FOV])
-    cells = {f.fov_id: scan_cells(f, card.mpp).index.ids if f.fov_id in named else np.zeros(0, int) for f in fovs}
+    cells = {
+        f.fov_id: scan_cells(f, card.mpp).index.ids if f.fov_id in named else np.zeros(0, int)
+        for f in fovs
+    }
     gold.check_against(calls, cells, {f.fov_id: f.channels for f in fovs})
 
 
@@ -208,29 +225,51 @@ def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:
     of_each = 2 * FEW if settings.how == "weights" else FEW
     if len(used) >= fewest and min(positive, negative) >= of_each:
         return
-    lesser = settings.how == "weights" and len(used) >= FEWEST["recalibrate"] and min(positive, negative) >= FEW
+    lesser = (
+        settings.how == "weights"
+        and len(used) >= FEWEST["recalibrate"]
+        and min(positive, negative) >= FEW
+    )
     raise InputError(
-        "All calls are of one kind." if len(used) and not min(positive, negative) else "There are too few calls.",
-        expected=f"at least {fewest} determined calls, {of_each} of them positive and {of_each} negative",
+        (
+            "All calls are of one kind."
+            if len(used) and not min(positive, negative)
+            else "There are too few calls."
+        ),
+        expected=(
+            f"at least {fewest} determined calls, {of_each} of them positive and {of_each} negative"
+        ),
         got=f"{positive} positive and {negative} negative",
-        fix="recalibrate instead (--recalibrate), or call more cells" if lesser else "call more cells",
+        fix=(
+            "recalibrate instead (--recalibrate), or call more cells"
+            if lesser
+            else "call more cells"
+        ),
     )
 
 
-# -- recalibration: each call's new score comes from a fit that did not see it ------------------------------------------------
+# -- recalibration: each call's new score comes from a fit that did not see it
+# ------------------------------------------------
 
 
 def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     n = len(job.calls)
     logits = score_calls(
-        job.net, job.card, job.calls, job.dataset, device=job.device, seen=lambda k: job.report("score", "", k, n)
+        job.net,
+        job.card,
+        job.calls,
+        job.dataset,
+        device=job.device,
+        seen=lambda k: job.report("score", "", k, n),
     )
     marker = job.calls[gold.CHANNEL].to_numpy().astype(str)
     fold = folds(job.groups(), FOLDS, seed=job.settings.seed)
     new = np.zeros(n)
     for k in range(int(fold.max()) + 1):
         rest, mine = fold != k, fold == k
-        new[mine] = _corrected(logits.only(mine), marker[mine], _fitted(job, logits.only(rest), rest, marker))
+        new[mine] = _corrected(
+            logits.only(mine), marker[mine], _fitted(job, logits.only(rest), rest, marker)
+        )
     verdict = _judge(job, logits.scores(), new, np.ones(n, np.bool_))
     best = _fitted(job, logits, np.ones(n, np.bool_), marker)
     net, calibration = job.net, job.card.calibration
@@ -239,19 +278,25 @@ def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     else:
         net, calibration = fold_in(net, best[""]), behind(calibration, best[""])
     card = job.card.model_copy(update={"calibration": calibration})
-    job.notes += [f"{m or 'all markers'}: temperature {t:.3g}, offset {b:+.3g}" for m, (t, b) in best.items()]
+    job.notes += [
+        f"{m or 'all markers'}: temperature {t:.3g}, offset {b:+.3g}" for m, (t, b) in best.items()
+    ]
     table = _table(job, np.ones(n, np.bool_), logits.scores(), new)
     return net.cpu(), card, verdict, table
 
 
-def _fitted(job: _Job, logits: CellLogits, rows: npt.NDArray[np.bool_], marker: npt.NDArray[Any]) -> dict[str, Correction]:
+def _fitted(
+    job: _Job, logits: CellLogits, rows: npt.NDArray[np.bool_], marker: npt.NDArray[Any]
+) -> dict[str, Correction]:
     """Correction of each marker, or of "" for all together."""
     if job.settings.how == "markers":
         return fit_markers(logits, job.target[rows], marker[rows])
     return {"": fit(logits, job.target[rows])}
 
 
-def _corrected(logits: CellLogits, marker: npt.NDArray[Any], found: dict[str, Correction]) -> FloatArray:
+def _corrected(
+    logits: CellLogits, marker: npt.NDArray[Any], found: dict[str, Correction]
+) -> FloatArray:
     """New scores; a marker without calls in the fit keeps its own."""
     if "" in found:
         return logits.scores(found[""])
@@ -271,7 +316,8 @@ def fold_in(net: Any, correction: Correction) -> Any:
     return net
 
 
-# -- weights ------------------------------------------------------------------------------------------------------------------
+# -- weights
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
@@ -281,7 +327,9 @@ def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     found = (c.part(side, job.card.stride) for c in crops(job.calls[~out], job.dataset, job.card))
     target, correction = job.target, job.correction
     lessons = [Lesson(c, float(target[c.row]), correction[c.row]) for c in found]
-    net = train_on(job.net, job.card, lessons, settings=job.settings, device=job.device, report=job.report)
+    net = train_on(
+        job.net, job.card, lessons, settings=job.settings, device=job.device, report=job.report
+    )
     new = _held_out_scores(job, net, out, "after")
     return net.cpu(), job.card, _judge(job, old, new, out), _table(job, out, old, new)
 
@@ -291,7 +339,9 @@ def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str
     mine, n = job.calls[out].reset_index(drop=True), int(out.sum())
     scores = np.full(len(out), np.nan)
     seen = lambda k: job.report(stage, "", k, n)  # noqa: E731
-    scores[out] = score_calls(net, job.card, mine, job.dataset, device=job.device, seen=seen).scores()
+    scores[out] = score_calls(
+        net, job.card, mine, job.dataset, device=job.device, seen=seen
+    ).scores()
     return scores
 
 
@@ -306,5 +356,11 @@ def _judge(job: _Job, old: FloatArray, new: FloatArray, rows: npt.NDArray[np.boo
     units = (calls[gold.FOV] + "\n" + calls[gold.CELL].astype(str)).to_numpy(str)
     weights = calls[gold.WEIGHT].to_numpy(np.float64) if gold.WEIGHT in calls.columns else None
     return compare(
-        old[rows], new[rows], job.truth[rows], units=units, weights=weights, threshold=job.card.threshold, seed=job.settings.seed
+        old[rows],
+        new[rows],
+        job.truth[rows],
+        units=units,
+        weights=weights,
+        threshold=job.card.threshold,
+        seed=job.settings.seed,
     )

@@ -1,4 +1,7 @@
-"""What is written after fine-tuning: the model if it was kept, and a report that says why or why not."""
+"""What is written after fine-tuning.
+
+The model if it was kept, and a report that says why or why not.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ from panimbus.train.guard import figures
 REPORT, TABLE, SUMMARY = "report.md", "held_out.csv", "report.json"
 _HOW = {
     "weights": "fine-tuned",
-    "recalibrate": "recalibrated (one temperature and offset for all markers, in the net's last layer)",
+    "recalibrate": (
+        "recalibrated (one temperature and offset for all markers, in the net's last layer)"
+    ),
     "markers": "recalibrated (a temperature and an offset a marker, on the card)",
 }
 
@@ -38,7 +43,8 @@ def check_out(out: Path) -> None:
 
 
 def save(found: Finetuned, out: str | Path, *, command: str = "") -> Path | None:
-    """Write report.md, report.json, held_out.csv, and if the model was kept ``<name>.safetensors`` and ``<name>.onnx``.
+    """Write report.md, report.json, held_out.csv, and if the model was kept ``<name>.safetensors``
+    and ``<name>.onnx``.
 
     Returns
     -------
@@ -60,16 +66,20 @@ def save(found: Finetuned, out: str | Path, *, command: str = "") -> Path | None
 
 
 def new_card(found: Finetuned, *, command: str = "") -> ModelCard:
-    """The changed model's card: where it came from, on what it was changed, and how it did on held-out calls."""
+    """The changed model's card.
+
+    Where it came from, on what it was changed, and how it did on held-out calls.
+    """
     old, verdict = found.start.card, found.verdict
     what = (
-        f"{_HOW[found.settings.how].capitalize()} with panimbus {__version__} on {_calls(found)}, starting from {old.name} "
-        f"(version {old.version}, sha256 {found.start.sha256})."
+        f"{_HOW[found.settings.how].capitalize()} with panimbus {__version__} on {_calls(found)},"
+        f" starting from {old.name} (version {old.version}, sha256 {found.start.sha256})."
     )
     said = (
-        f"On {int(found.calls[HELD_OUT].sum()):,} held-out calls of the same dataset: F1 {verdict.old.f1:.3f} before and "
-        f"{verdict.new.f1:.3f} after, balanced accuracy {verdict.old.balanced_accuracy:.3f} and "
-        f"{verdict.new.balanced_accuracy:.3f}. Other datasets were not measured again."
+        f"On {int(found.calls[HELD_OUT].sum()):,} held-out calls of the same dataset: F1"
+        f" {verdict.old.f1:.3f} before and {verdict.new.f1:.3f} after, balanced accuracy"
+        f" {verdict.old.balanced_accuracy:.3f} and {verdict.new.balanced_accuracy:.3f}. Other"
+        " datasets were not measured again."
     )
     return found.card.model_copy(
         update={
@@ -88,8 +98,8 @@ def new_card(found: Finetuned, *, command: str = "") -> ModelCard:
 def _calls(found: Finetuned) -> str:
     calls = found.calls
     return (
-        f"{len(calls):,} calls ({int(calls[TRUTH].sum()):,} positive) of {calls[gold.CHANNEL].nunique()} markers in "
-        f"{calls[gold.FOV].nunique()} FOVs"
+        f"{len(calls):,} calls ({int(calls[TRUTH].sum()):,} positive) of"
+        f" {calls[gold.CHANNEL].nunique()} markers in {calls[gold.FOV].nunique()} FOVs"
     )
 
 
@@ -99,7 +109,11 @@ def to_dict(found: Finetuned, path: Path | None) -> dict[str, Any]:
     return {
         "kept": found.kept,
         "model": None if path is None else path.name,
-        "start": {"name": found.start.card.name, "version": found.start.card.version, "sha256": found.start.sha256},
+        "start": {
+            "name": found.start.card.name,
+            "version": found.start.card.version,
+            "sha256": found.start.sha256,
+        },
         "settings": found.settings.model_dump(),
         "calls": {
             "used": len(calls),
@@ -111,7 +125,8 @@ def to_dict(found: Finetuned, path: Path | None) -> dict[str, Any]:
         "verdict": found.verdict.to_dict(),
         "calibration": {m: list(c) for m, c in found.card.calibration.items()},
         "by_marker": [
-            {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in by_marker(found)
+            {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
+            for row in by_marker(found)
         ],
         "notes": list(found.notes),
         "panimbus": __version__,
@@ -119,16 +134,31 @@ def to_dict(found: Finetuned, path: Path | None) -> dict[str, Any]:
 
 
 def by_marker(found: Finetuned) -> list[dict[str, Any]]:
-    """Held-out calls, positives, F1 before and after, a row a marker; NaN where nothing is or is called positive."""
+    """Held-out calls, positives, F1 before and after, a row a marker.
+
+    NaN where nothing is or is called positive.
+    """
     held = found.calls[found.calls[HELD_OUT]]
     threshold = found.start.card.threshold
     rows = []
     for marker, group in held.groupby(gold.CHANNEL, sort=True):
-        weights = group[gold.WEIGHT].to_numpy(np.float64) if gold.WEIGHT in group.columns else np.ones(len(group))
+        weights = (
+            group[gold.WEIGHT].to_numpy(np.float64)
+            if gold.WEIGHT in group.columns
+            else np.ones(len(group))
+        )
         truth = group[TRUTH].to_numpy(np.float64)
-        before, after = (figures(group[c].to_numpy(np.float64), truth, weights, threshold).f1 for c in (OLD, NEW))
+        before, after = (
+            figures(group[c].to_numpy(np.float64), truth, weights, threshold).f1 for c in (OLD, NEW)
+        )
         rows.append(
-            {"marker": str(marker), "held_out": len(group), "positive": int(truth.sum()), "f1_before": before, "f1_after": after}
+            {
+                "marker": str(marker),
+                "held_out": len(group),
+                "positive": int(truth.sum()),
+                "f1_before": before,
+                "f1_after": after,
+            }
         )
     return rows
 
@@ -137,16 +167,16 @@ def sentence(found: Finetuned) -> str:
     """The decision in a sentence."""
     verdict = found.verdict
     gains = ", ".join(
-        f"{name.replace('_', ' ').replace('f1', 'F1')} {getattr(verdict.old, name):.3f} -> {getattr(verdict.new, name):.3f} "
-        f"(95 % interval of the change {low:+.3f} to {high:+.3f})"
+        f"{name.replace('_', ' ').replace('f1', 'F1')} {getattr(verdict.old, name):.3f} ->"
+        f" {getattr(verdict.new, name):.3f} (95 % interval of the change {low:+.3f} to {high:+.3f})"
         for name, (low, high) in verdict.gain.items()
     )
     n = int(found.calls[HELD_OUT].sum())
     if found.kept:
         return f"The new model is kept: it is better on {n:,} held-out calls: {gains}."
     return (
-        f"The old model stays, {found.start.card.name}: the changed one is not clearly better on {n:,} held-out calls: {gains}. "
-        "No model was written."
+        f"The old model stays, {found.start.card.name}: the changed one is not clearly better on"
+        f" {n:,} held-out calls: {gains}. No model was written."
     )
 
 
@@ -155,14 +185,17 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
     calls, settings = found.calls, found.settings
     weighted = ", by their sampling weights" if gold.WEIGHT in calls.columns else ""
     how = (
-        f"Each fifth of the calls ({FOLDS} folds of whole FOVs or blocks) was scored by a correction fitted to the others; the "
-        "correction in the model is fitted to all of them."
+        f"Each fifth of the calls ({FOLDS} folds of whole FOVs or blocks) was scored by a"
+        " correction fitted to the others; the correction in the model is fitted to all of them."
         if settings.how != "weights"
-        else f"About {settings.share:.0%} of the calls, whole FOVs or blocks of them, were held out and never trained on."
+        else (
+            f"About {settings.share:.0%} of the calls, whole FOVs or blocks of them, were held out"
+            " and never trained on."
+        )
     )
     rule = (
-        "A changed model is kept only if the 95 % intervals of its gain in F1 and in balanced accuracy, from a paired bootstrap "
-        f"over the held-out cells{weighted}, lie above 0."
+        "A changed model is kept only if the 95 % intervals of its gain in F1 and in balanced"
+        f" accuracy, from a paired bootstrap over the held-out cells{weighted}, lie above 0."
     )
     lines = [
         f"# {in_markdown(found.start.card.name)}, {_HOW[settings.how]}",
@@ -176,10 +209,18 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
     ]
     names = ("f1", "precision", "recall", "specificity", "balanced_accuracy", "log_loss")
     old, new = found.verdict.old, found.verdict.new
-    lines += [f"| {n.replace('_', ' ')} | {_three(getattr(old, n))} | {_three(getattr(new, n))} |" for n in names]
-    lines += ["", "| marker | held-out calls | positive | F1 before | F1 after |", "| --- | --: | --: | --: | --: |"]
     lines += [
-        f"| {in_markdown(r['marker'])} | {r['held_out']} | {r['positive']} | {_three(r['f1_before'])} | {_three(r['f1_after'])} |"
+        f"| {n.replace('_', ' ')} | {_three(getattr(old, n))} | {_three(getattr(new, n))} |"
+        for n in names
+    ]
+    lines += [
+        "",
+        "| marker | held-out calls | positive | F1 before | F1 after |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    lines += [
+        f"| {in_markdown(r['marker'])} | {r['held_out']} | {r['positive']} |"
+        f" {_three(r['f1_before'])} | {_three(r['f1_after'])} |"
         for r in by_marker(found)
     ]
     lines += ["", *(f"- {in_markdown(note)}" for note in found.notes)]

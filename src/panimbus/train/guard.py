@@ -1,4 +1,7 @@
-"""The guard of fine-tuning: which calls are held out, and whether a changed model is better on them."""
+"""The guard of fine-tuning.
+
+Which calls are held out, and whether a changed model is better on them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ _EPS = 1e-4
 
 
 def groups_of(fov: Array, xy_um: FloatArray) -> npt.NDArray[np.intp]:
-    """Number the groups that stay together: the FOVs, or blocks of them where there are fewer than four.
+    """Number the groups that stay together.
+
+    The FOVs, or blocks of them where there are fewer than four.
 
     Neighbours look alike, so a cell held out beside one that was trained on would prove little.
 
@@ -42,13 +47,21 @@ def groups_of(fov: Array, xy_um: FloatArray) -> npt.NDArray[np.intp]:
     for k in range(len(names)):
         mine = number == k
         low, high = xy_um[mine].min(0), xy_um[mine].max(0)
-        block = np.floor(BLOCKS * (xy_um[mine] - low) / np.maximum(high - low, 1e-9)).clip(0, BLOCKS - 1).astype(np.intp)
+        block = (
+            np.floor(BLOCKS * (xy_um[mine] - low) / np.maximum(high - low, 1e-9))
+            .clip(0, BLOCKS - 1)
+            .astype(np.intp)
+        )
         out[mine] = (k * BLOCKS + block[:, 0]) * BLOCKS + block[:, 1]
     return np.asarray(np.unique(out, return_inverse=True)[1], np.intp)
 
 
-def hold_out(groups: npt.NDArray[np.intp], truth: FloatArray, *, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Choose groups to hold out: of many random choices the one whose share of positive and of negative calls is nearest.
+def hold_out(
+    groups: npt.NDArray[np.intp], truth: FloatArray, *, share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Choose groups to hold out.
+
+    Of many random choices the one whose share of positive and of negative calls is nearest.
 
     Parameters
     ----------
@@ -88,15 +101,23 @@ def hold_out(groups: npt.NDArray[np.intp], truth: FloatArray, *, share: float, s
     if not np.isfinite(best):
         raise InputError(
             "The calls cannot be split into training and held-out cells.",
-            expected=f"at least {FEW} positive and {FEW} negative calls on each side, apart in space or in different FOVs",
-            got=f"{int(total[1])} positive and {int(total[0])} negative calls in {n} groups (FOVs, or blocks of them)",
+            expected=(
+                f"at least {FEW} positive and {FEW} negative calls on each side, apart in space or"
+                " in different FOVs"
+            ),
+            got=(
+                f"{int(total[1])} positive and {int(total[0])} negative calls in {n} groups (FOVs,"
+                " or blocks of them)"
+            ),
             fix="call more cells, in more places",
         )
     return chosen[groups]
 
 
 def folds(groups: npt.NDArray[np.intp], k: int, *, seed: int) -> npt.NDArray[np.intp]:
-    """Deal groups out to ``k`` folds of about equally many calls; fewer folds where there are fewer groups.
+    """Deal groups out to ``k`` folds of about equally many calls.
+
+    Fewer folds where there are fewer groups.
 
     Returns
     -------
@@ -106,7 +127,10 @@ def folds(groups: npt.NDArray[np.intp], k: int, *, seed: int) -> npt.NDArray[np.
     size = np.bincount(groups)
     k = min(k, len(size))
     if k < 2:
-        raise InputError("The calls lie in one place: no cells can be held out.", fix="call cells in several places or FOVs")
+        raise InputError(
+            "The calls lie in one place: no cells can be held out.",
+            fix="call cells in several places or FOVs",
+        )
     order = np.random.default_rng(seed).permutation(len(size))
     order = order[np.argsort(-size[order], kind="stable")]
     filled, fold = np.zeros(k), np.zeros(len(size), np.intp)
@@ -132,7 +156,9 @@ class Figures:
         return {k: None if np.isnan(v) else round(float(v), 6) for k, v in vars(self).items()}
 
 
-def figures(scores: FloatArray, truth: FloatArray, weights: FloatArray, threshold: float) -> Figures:
+def figures(
+    scores: FloatArray, truth: FloatArray, weights: FloatArray, threshold: float
+) -> Figures:
     """Standard definitions; balanced accuracy is the mean of recall and specificity."""
     f1, recall, specificity = _rates(scores >= threshold, truth == 1, weights[None])
     called = float(weights[scores >= threshold].sum())
@@ -141,12 +167,19 @@ def figures(scores: FloatArray, truth: FloatArray, weights: FloatArray, threshol
     loss = -np.average(np.where(truth == 1, np.log(p), np.log(1 - p)), weights=weights)
     precision = right / called if called else float("nan")
     balanced = float((recall[0] + specificity[0]) / 2)
-    return Figures(float(f1[0]), precision, float(recall[0]), float(specificity[0]), balanced, float(loss))
+    return Figures(
+        float(f1[0]), precision, float(recall[0]), float(specificity[0]), balanced, float(loss)
+    )
 
 
-def _rates(called: Array, positive: Array, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _rates(
+    called: Array, positive: Array, weights: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """F1, recall and specificity for each row of weights (r, n)."""
-    tp, fp, fn, tn = (weights @ m for m in (called & positive, called & ~positive, ~called & positive, ~called & ~positive))
+    tp, fp, fn, tn = (
+        weights @ m
+        for m in (called & positive, called & ~positive, ~called & positive, ~called & ~positive)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         return 2 * tp / (2 * tp + fp + fn), tp / (tp + fn), tn / (tn + fp)
 
@@ -172,8 +205,15 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        gain = {k: [None if np.isnan(v) else round(v, 6) for v in pair] for k, pair in self.gain.items()}
-        return {"old": self.old.to_dict(), "new": self.new.to_dict(), "gain_95": gain, "better": self.better}
+        gain = {
+            k: [None if np.isnan(v) else round(v, 6) for v in pair] for k, pair in self.gain.items()
+        }
+        return {
+            "old": self.old.to_dict(),
+            "new": self.new.to_dict(),
+            "gain_95": gain,
+            "better": self.better,
+        }
 
 
 def compare(
@@ -188,8 +228,9 @@ def compare(
 ) -> Verdict:
     """Paired bootstrap: the same cells are drawn again and again, and both scores judged on them.
 
-    F1 alone would be fooled by a model that calls everything positive, balanced accuracy alone by one that trades precision for
-    recall where positive cells are rare; log loss by one that is never sure. So F1 and balanced accuracy must both be better.
+    F1 alone would be fooled by a model that calls everything positive, balanced accuracy alone by
+    one that trades precision for recall where positive cells are rare; log loss by one that is
+    never sure. So F1 and balanced accuracy must both be better.
 
     Parameters
     ----------
@@ -221,4 +262,6 @@ def compare(
         low, high = np.percentile(change, [2.5, 97.5]) if len(change) else (np.nan, np.nan)
         gain[name] = (float(low), float(high))
     better = all(low > 0 for low, _ in gain.values())
-    return Verdict(figures(old, truth, w, threshold), figures(new, truth, w, threshold), gain, better)
+    return Verdict(
+        figures(old, truth, w, threshold), figures(new, truth, w, threshold), gain, better
+    )

@@ -3,8 +3,9 @@
     panimbus train small --store STORE --out RUN
     torchrun --nproc-per-node 4 -m panimbus train paper --store STORE --out RUN
 
-A step: crops -> logits of pixels -> losses of cells -> in the second stage only the cells that are trusted -> one step of Adam.
-Run the same command again after a kill: the data of a step follow from (seed, step), and the rest is in ``last.pt``.
+A step: crops -> logits of pixels -> losses of cells -> in the second stage only the cells that are
+trusted -> one step of Adam. Run the same command again after a kill: the data of a step follow from
+(seed, step), and the rest is in ``last.pt``.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class _Tally:
 
 
 def train(
-    config: TrainConfig, store: StoreLike, out: str | Path, progress: Callable[[TrainProgress], None] | None = None
+    config: TrainConfig,
+    store: StoreLike,
+    out: str | Path,
+    progress: Callable[[TrainProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model, or go on with a run.
 
@@ -73,8 +77,9 @@ def train(
     config, store
         The settings, and a `panimbus.data.store.Store`.
     out
-        The run's folder: ``model.safetensors`` and ``model.onnx`` (of the step with the best validation F1), ``result.json``,
-        ``markers.csv``, ``curves.csv``, ``epochs/*.png``, ``last.pt``, ``best.pt``.
+        The run's folder: ``model.safetensors`` and ``model.onnx`` (of the step with the best
+        validation F1), ``result.json``, ``markers.csv``, ``curves.csv``, ``epochs/*.png``,
+        ``last.pt``, ``best.pt``.
     progress
         Called after every step.
 
@@ -88,7 +93,9 @@ def train(
         run = begin(config, store, Path(out), crew)
         if run.step == config.stages.total and (run.out / RESULT).exists():
             return read_result(run.out) if crew.leads else {}
-        rows = validation_rows(store, "val", leave_out=config.data.leave_out, tiles=config.check.tiles)
+        rows = validation_rows(
+            store, "val", leave_out=config.data.leave_out, tiles=config.check.tiles
+        )
         _steps(run, rows, progress or (lambda _: None))
         result = finish(run) if crew.leads else {}
         crew.wait()
@@ -100,7 +107,9 @@ def _steps(run: Run, rows: npt.NDArray[np.intp], progress: Callable[[TrainProgre
     config, crew, total = run.config, run.team, run.config.stages.total
     if run.step >= total:
         return
-    curves = Curves(run.out, run.step, tensorboard=config.machine.tensorboard) if crew.leads else None
+    curves = (
+        Curves(run.out, run.step, tensorboard=config.machine.tensorboard) if crew.leads else None
+    )
     source = batches(
         run.examples,
         range(run.step, total),
@@ -130,9 +139,17 @@ def _steps(run: Run, rows: npt.NDArray[np.intp], progress: Callable[[TrainProgre
             line |= {"val_loss": found.loss, "val_f1": found.f1}
         if line and curves is not None:
             curves.add({**line, "seconds": curves.before + time.perf_counter() - begun})
-            progress(TrainProgress(run.step, total, _stage(run), *_told(line), run.validated, run.best[0]))
+            progress(
+                TrainProgress(
+                    run.step, total, _stage(run), *_told(line), run.validated, run.best[0]
+                )
+            )
         elif curves is not None:
-            progress(TrainProgress(run.step, total, _stage(run), val_f1=run.validated, best_f1=run.best[0]))
+            progress(
+                TrainProgress(
+                    run.step, total, _stage(run), val_f1=run.validated, best_f1=run.best[0]
+                )
+            )
         if line:
             tally = _tally(crew)
         if crew.leads and (checked or run.step % config.check.save == 0):
@@ -170,14 +187,24 @@ def _step(run: Run, batch: Batch, tally: _Tally) -> None:
 
 
 def _trusted(run: Run, batch: Batch, loss: Tensor, score: Tensor) -> Tensor:
-    """(K + 1,) 1 for the cells that the noise rules take; their thresholds move by the cells of all processes."""
+    """(K + 1,) 1 for the cells that the noise rules take.
+
+    Their thresholds move by the cells of all processes.
+    """
     stages, shared = run.config.stages, run.team.gathered
     percentile = noise.percentile_at(run.step - stages.naive, stages.robust, *stages.percentile)
     everyone = shared(batch.group[1:]).numpy(), shared(loss[1:]).double().numpy()
-    run.threshold = noise.moved_thresholds(run.threshold, *everyone, percentile=percentile, keep=stages.keep)
-    small = noise.small_loss(loss[1:].double().cpu().numpy(), batch.group[1:].cpu().numpy(), run.threshold)
+    run.threshold = noise.moved_thresholds(
+        run.threshold, *everyone, percentile=percentile, keep=stages.keep
+    )
+    small = noise.small_loss(
+        loss[1:].double().cpu().numpy(), batch.group[1:].cpu().numpy(), run.threshold
+    )
     sure = noise.matched_confidence(
-        score[1:].double().cpu().numpy(), batch.target[1:].double().cpu().numpy(), high=stages.high, low=stages.low
+        score[1:].double().cpu().numpy(),
+        batch.target[1:].double().cpu().numpy(),
+        high=stages.high,
+        low=stages.low,
     )
     keep = torch.from_numpy(np.concatenate([[False], noise.trusted(small, sure)]))
     return keep.to(loss)
@@ -196,7 +223,11 @@ def rate_at(step: int, optimiser: OptimiserConfig, stages: StagesConfig) -> floa
     first = stages.robust_rate if second and stages.robust_rate is not None else optimiser.rate
     done = (step - stages.naive) / stages.robust if second else step / stages.naive
     rise = min(1.0, (step + 1) / optimiser.warmup) if optimiser.warmup else 1.0
-    return first * rise * (optimiser.final + (1 - optimiser.final) * 0.5 * (1 + math.cos(math.pi * done)))
+    return (
+        first
+        * rise
+        * (optimiser.final + (1 - optimiser.final) * 0.5 * (1 + math.cos(math.pi * done)))
+    )
 
 
 def _check(run: Run, rows: npt.NDArray[np.intp]) -> Validation:
@@ -206,11 +237,18 @@ def _check(run: Run, rows: npt.NDArray[np.intp]) -> Validation:
     forward = Logits(net, narrow=narrow(run.config, run.team))
     found = validate(run.examples, rows, lambda b: forward(b.planes, b.stats), run.team)
     run.validated = found.f1
-    score = -0.5 if math.isnan(found.f1) else found.f1  # without a positive cell any checkpoint beats none
+    score = (
+        -0.5 if math.isnan(found.f1) else found.f1
+    )  # without a positive cell any checkpoint beats none
     if score > run.best[0]:
         run.best = (score, run.step)
         if run.team.leads:
-            state = {"identity": run.identity, "net": net.state_dict(), "step": run.step, "f1": found.f1}
+            state = {
+                "identity": run.identity,
+                "net": net.state_dict(),
+                "step": run.step,
+                "f1": found.f1,
+            }
             checkpoint.save(run.out / checkpoint.BEST, state)
     if run.team.leads and run.config.check.pictures:
         draw(run, rows, forward)

@@ -1,7 +1,10 @@
-"""Which cells count when the labels are noisy: pure functions on arrays of losses, one entry a cell.
+"""Which cells count when the labels are noisy.
 
-The rules are those of Rumberger, Greenwald et al. (*Nimbus*), after ProMix (Wang et al.): cells with a small loss for their
-group, and cells of whose label the net is convinced. A group is one class of one marker of one dataset.
+Pure functions on arrays of losses, one entry a cell.
+
+The rules are those of Rumberger, Greenwald et al. (*Nimbus*), after ProMix (Wang et al.): cells
+with a small loss for their group, and cells of whose label the net is convinced. A group is one
+class of one marker of one dataset.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ def percentile_at(step: int, steps: int, start: float, end: float) -> float:
     return float(start + (end - start) * min(step / max(steps, 1), 1.0))
 
 
-def moved_thresholds(threshold: FloatArray, group: GroupArray, loss: FloatArray, *, percentile: float, keep: float) -> FloatArray:
+def moved_thresholds(
+    threshold: FloatArray, group: GroupArray, loss: FloatArray, *, percentile: float, keep: float
+) -> FloatArray:
     """The exponential moving percentile of each group's losses after one more batch.
 
     Parameters
@@ -44,7 +49,8 @@ def moved_thresholds(threshold: FloatArray, group: GroupArray, loss: FloatArray,
     percentile
         Of the losses of one group in the batch.
     keep
-        Share of the old value (0.99); a group that is seen for the first time takes the batch's value.
+        Share of the old value (0.99); a group that is seen for the first time takes the batch's
+        value.
 
     Examples
     --------
@@ -63,7 +69,9 @@ def moved_thresholds(threshold: FloatArray, group: GroupArray, loss: FloatArray,
 
 
 def small_loss(loss: FloatArray, group: GroupArray, threshold: FloatArray) -> BoolArray:
-    """(k,) cells whose loss is at most their group's threshold; a group that was never seen lets all pass.
+    """(k,) cells whose loss is at most their group's threshold.
+
+    A group that was never seen lets all pass.
 
     Examples
     --------
@@ -75,8 +83,12 @@ def small_loss(loss: FloatArray, group: GroupArray, threshold: FloatArray) -> Bo
     return np.asarray(np.isnan(limit) | (loss <= limit))
 
 
-def matched_confidence(score: FloatArray, target: FloatArray, *, high: float = 0.9, low: float = 0.1) -> BoolArray:
-    """(k,) cells of whose label the net is sure: positive and score > ``high``, or negative and score < ``low``.
+def matched_confidence(
+    score: FloatArray, target: FloatArray, *, high: float = 0.9, low: float = 0.1
+) -> BoolArray:
+    """(k,) cells of whose label the net is sure.
+
+    Positive and score > ``high``, or negative and score < ``low``.
 
     Examples
     --------

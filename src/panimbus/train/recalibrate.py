@@ -1,4 +1,7 @@
-"""Recalibration: temperature and offset on the logits of a model's pixel scores, fitted to tens of calls."""
+"""Recalibration.
+
+Temperature and offset on the logits of a model's pixel scores, fitted to tens of calls.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _EDGE = 1e-6
 
 @dataclass(frozen=True)
 class Prior:
-    """How far a correction may go: standard deviations of log(temperature) and of the offset, around ``centre``."""
+    """How far a correction may go.
+
+    Standard deviations of log(temperature) and of the offset, around ``centre``.
+    """
 
     log_temperature: float
     offset: float
@@ -52,7 +58,9 @@ class CellLogits:
     def of(cls, parts: Sequence[Array]) -> CellLogits:
         """From one array a cell, of any shape, none of them empty."""
         sizes = [p.size for p in parts]
-        flat = np.concatenate([p.ravel() for p in parts]).astype(np.float64) if parts else np.zeros(0)
+        flat = (
+            np.concatenate([p.ravel() for p in parts]).astype(np.float64) if parts else np.zeros(0)
+        )
         return cls(flat, np.repeat(np.arange(len(parts)), sizes), len(parts))
 
     def only(self, keep: npt.NDArray[np.bool_]) -> CellLogits:
@@ -73,7 +81,8 @@ class CellLogits:
 def fit(logits: CellLogits, target: FloatArray, prior: Prior = GLOBAL) -> Correction:
     """The correction under which the calls are most likely.
 
-    The cells' scores are means over pixels, so this is no logistic regression; the function is smooth and has two unknowns.
+    The cells' scores are means over pixels, so this is no logistic regression; the function is
+    smooth and has two unknowns.
 
     Parameters
     ----------
@@ -82,7 +91,8 @@ def fit(logits: CellLogits, target: FloatArray, prior: Prior = GLOBAL) -> Correc
     target : (n,) float64
         0..1.
     prior
-        Gaussian; with few calls, or calls of one sign only, it keeps the correction near its centre.
+        Gaussian; with few calls, or calls of one sign only, it keeps the correction near its
+        centre.
     """
     centre = np.array([np.log(prior.centre[0]), prior.centre[1]])
     width = np.array([prior.log_temperature, prior.offset])
@@ -105,10 +115,14 @@ def fit(logits: CellLogits, target: FloatArray, prior: Prior = GLOBAL) -> Correc
 
 
 def fit_markers(logits: CellLogits, target: FloatArray, marker: Array) -> dict[str, Correction]:
-    """A correction for each marker, drawn towards that of all markers together by as much as its calls are few."""
+    """A correction for each marker, drawn towards that of all markers together by as much as its
+    calls are few.
+    """
     common = fit(logits, target)
     near = Prior(MARKER.log_temperature, MARKER.offset, common)
-    return {str(m): fit(logits.only(marker == m), target[marker == m], near) for m in np.unique(marker)}
+    return {
+        str(m): fit(logits.only(marker == m), target[marker == m], near) for m in np.unique(marker)
+    }
 
 
 def combined(old: dict[str, Correction], new: dict[str, Correction]) -> dict[str, Correction]:
@@ -117,7 +131,8 @@ def combined(old: dict[str, Correction], new: dict[str, Correction]) -> dict[str
 
 
 def behind(old: dict[str, Correction], folded: Correction) -> dict[str, Correction]:
-    """What corrections a marker become once a common correction, meant to follow them, is in the net, which runs before them.
+    """What corrections a marker become once a common correction, meant to follow them, is in the
+    net, which runs before them.
 
     ``z / T1 + b1`` and then ``/ T + b`` is to equal ``z / T + b`` and then ``/ T1 + b1'``.
     """

@@ -1,4 +1,7 @@
-"""What a run leaves: pictures of predictions while it goes on, the model and its figures at the end."""
+"""What a run leaves.
+
+Pictures of predictions while it goes on, the model and its figures at the end.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ RESULT = "result.json"
 
 def draw(run: Run, rows: npt.NDArray[np.intp], forward: nn.Module) -> None:
     """``epochs/step_*.png``: channel, labels and scores of a few validation tiles."""
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, run.config.check.pictures).round().astype(np.intp))]
+    chosen = rows[
+        np.unique(np.linspace(0, len(rows) - 1, run.config.check.pictures).round().astype(np.intp))
+    ]
     images, labels, scores = [], [], []
     for row in chosen:
         example, item = run.examples.store.read(int(row)), run.examples.whole(int(row))
@@ -46,7 +51,9 @@ def draw(run: Run, rows: npt.NDArray[np.intp], forward: nn.Module) -> None:
         labels.append(np.append(example.target, np.nan)[example.index[part, part]])
         scores.append(score)
     if images:
-        write_picture(run.out / "epochs" / f"step_{run.step:07d}.png", picture(images, labels, scores))
+        write_picture(
+            run.out / "epochs" / f"step_{run.step:07d}.png", picture(images, labels, scores)
+        )
 
 
 def finish(run: Run) -> dict[str, Any]:
@@ -57,10 +64,17 @@ def finish(run: Run) -> dict[str, Any]:
     net = build(run.examples.card)
     net.load_state_dict(best["net"])
     forward = Logits(net.to(alone.device), narrow=False)
-    result: dict[str, Any] = {"name": config.name, "step": best["step"], "steps": config.stages.total, "val_f1": best["f1"]}
+    result: dict[str, Any] = {
+        "name": config.name,
+        "step": best["step"],
+        "steps": config.stages.total,
+        "val_f1": best["f1"],
+    }
     tables = []
     for split in ("val", "test"):
-        rows = validation_rows(store, split, leave_out=config.data.leave_out, tiles=config.check.tiles)
+        rows = validation_rows(
+            store, split, leave_out=config.data.leave_out, tiles=config.check.tiles
+        )
         if len(rows):
             found = validate(run.examples, rows, lambda b: forward(b.planes, b.stats), alone)
             result |= {f"{split}_f1": found.f1, f"{split}_loss": found.loss}
@@ -80,7 +94,10 @@ def finish(run: Run) -> dict[str, Any]:
     save_model(run.out / "model", net.cpu().eval(), card)
     import pandas as pd
 
-    for name, text in ((RESULT, json.dumps(_plain(result), indent=1)), ("markers.csv", pd.concat(tables).to_csv(index=False))):
+    for name, text in (
+        (RESULT, json.dumps(_plain(result), indent=1)),
+        ("markers.csv", pd.concat(tables).to_csv(index=False)),
+    ):
         with atomic_path(run.out / name) as temporary:
             temporary.write_text(text)
     return result
@@ -90,7 +107,10 @@ def read_result(folder: Path) -> dict[str, Any]:
     """What `finish` returned."""
     data = read_json(folder / RESULT)
     if not isinstance(data, dict) or not {"step", "steps", "val_f1"} <= set(data):
-        raise ReadError(f"{folder / RESULT}: this is not the result of a run.", fix=f"remove {folder} to train anew")
+        raise ReadError(
+            f"{folder / RESULT}: this is not the result of a run.",
+            fix=f"remove {folder} to train anew",
+        )
     return {k: math.nan if v is None else v for k, v in data.items()}
 
 

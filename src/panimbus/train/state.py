@@ -1,4 +1,7 @@
-"""The state of a run: nets, optimiser, noise rules, where it is; begun anew or taken from ``last.pt``."""
+"""The state of a run: nets, optimiser, noise rules, where it is.
+
+Begun anew or taken from ``last.pt``.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,9 @@ def begin(config: TrainConfig, store: StoreLike, out: Path, crew: Team) -> Run:
     if config.machine.threads:
         torch.set_num_threads(config.machine.threads)
     torch.manual_seed(config.seed)
-    card = config.card(mpp=store.info.mpp, percentile=store.info.percentile, over=store.info.percentile_over)
+    card = config.card(
+        mpp=store.info.mpp, percentile=store.info.percentile, over=store.info.percentile_over
+    )
     examples = Examples(config, card, store)
     net: Any = build(card, pretrained=config.net.pretrained)
     net = net.to(crew.device, memory_format=torch.channels_last)
@@ -75,11 +80,26 @@ def begin(config: TrainConfig, store: StoreLike, out: Path, crew: Team) -> Run:
     model: nn.Module = Logits(net, narrow=narrow(config, crew))
     if crew.size > 1:
         ids = [crew.device.index] if crew.device.type == "cuda" else None
-        model = nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=not config.net.frozen_norm)
+        model = nn.parallel.DistributedDataParallel(
+            model, device_ids=ids, broadcast_buffers=not config.net.frozen_norm
+        )
     kind = torch.optim.Adam if config.optimiser.kind == "adam" else torch.optim.AdamW
-    optimiser = kind(net.parameters(), lr=config.optimiser.rate, weight_decay=config.optimiser.weight_decay)
+    optimiser = kind(
+        net.parameters(), lr=config.optimiser.rate, weight_decay=config.optimiser.weight_decay
+    )
     same = checkpoint.identity(config, store)
-    run = Run(config, examples, out, crew, net, model, ema, optimiser, same, noise.unseen(2 * len(examples.pairs)))
+    run = Run(
+        config,
+        examples,
+        out,
+        crew,
+        net,
+        model,
+        ema,
+        optimiser,
+        same,
+        noise.unseen(2 * len(examples.pairs)),
+    )
     if (out / checkpoint.LAST).exists():
         _restore(run)
     out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +108,10 @@ def begin(config: TrainConfig, store: StoreLike, out: Path, crew: Team) -> Run:
 
 @torch.no_grad()
 def average(run: Run) -> None:
-    """Let the moving average follow the net: quickly at first, then with the set share of the old."""
+    """Let the moving average follow the net.
+
+    Quickly at first, then with the set share of the old.
+    """
     if run.ema is None:
         return
     keep = min(run.config.optimiser.ema, (1 + run.step) / (10 + run.step))
@@ -108,9 +131,18 @@ def training_mode(run: Run) -> None:
 
 def save(run: Run) -> None:
     """Replace ``last.pt``."""
-    parts: dict[str, Any] = {"net": run.net, "optimiser": run.optimiser, **({"ema": run.ema} if run.ema is not None else {})}
+    parts: dict[str, Any] = {
+        "net": run.net,
+        "optimiser": run.optimiser,
+        **({"ema": run.ema} if run.ema is not None else {}),
+    }
     state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"identity": run.identity, "step": run.step, "best": run.best, "validated": run.validated}
+    state |= {
+        "identity": run.identity,
+        "step": run.step,
+        "best": run.best,
+        "validated": run.validated,
+    }
     state |= {"threshold": torch.from_numpy(run.threshold), "random": torch.get_rng_state()}
     if run.team.device.type == "cuda":
         state["random_cuda"] = torch.cuda.get_rng_state(run.team.device)
@@ -127,7 +159,11 @@ def _restore(run: Run) -> None:
         run.optimiser.load_state_dict(state["optimiser"])
         if run.ema is not None:
             run.ema.load_state_dict(state["ema"])
-        run.threshold, run.step, run.best = state["threshold"].numpy(), state["step"], tuple(state["best"])
+        run.threshold, run.step, run.best = (
+            state["threshold"].numpy(),
+            state["step"],
+            tuple(state["best"]),
+        )
         run.validated = state["validated"]
         torch.set_rng_state(state["random"])
         if "random_cuda" in state and run.team.device.type == "cuda":

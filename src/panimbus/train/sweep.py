@@ -1,4 +1,7 @@
-"""An ablation: the same training with one thing changed at a time, over several seeds, as one table."""
+"""An ablation.
+
+The same training with one thing changed at a time, over several seeds, as one table.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from panimbus.train.examples import StoreLike
     from panimbus.train.loop import TrainProgress
 
-Train = Callable[[TrainConfig, "StoreLike", Path, Callable[["TrainProgress"], None]], dict[str, Any]]
+Train = Callable[
+    [TrainConfig, "StoreLike", Path, Callable[["TrainProgress"], None]], dict[str, Any]
+]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$")]
 
 
@@ -33,7 +38,10 @@ class _Part(BaseModel):
 
 
 class Arm(_Part):
-    """One line of the table: ``settings`` are laid over the base; ``store`` is another store than the sweep's."""
+    """One line of the table: ``settings`` are laid over the base.
+
+    ``store`` is another store than the sweep's.
+    """
 
     name: Name
     group: str = ""
@@ -50,14 +58,23 @@ class Sweep(_Part):
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """Read a sweep from TOML; a path of a store is relative to the file. Every arm's settings are checked."""
+    """Read a sweep from TOML; a path of a store is relative to the file.
+
+    Every arm's settings are checked.
+    """
     source = Path(path)
     data = read_toml(source, "a TOML file with [[arm]]")
     sweep = validated(Sweep, data, f"{source}: this sweep cannot be used.", kind=ReadError)
     names = [arm.name for arm in sweep.arm]
     if len(set(names)) < len(names):
-        raise ReadError(f"{source}: two arms have one name.", got=listed(sorted({n for n in names if names.count(n) > 1})))
-    arms = [a if a.store is None else a.model_copy(update={"store": source.parent / a.store}) for a in sweep.arm]
+        raise ReadError(
+            f"{source}: two arms have one name.",
+            got=listed(sorted({n for n in names if names.count(n) > 1})),
+        )
+    arms = [
+        a if a.store is None else a.model_copy(update={"store": source.parent / a.store})
+        for a in sweep.arm
+    ]
     found = sweep.model_copy(update={"arm": tuple(arms)})
     problems = []
     for arm in found.arm:
@@ -72,7 +89,9 @@ def load_sweep(path: str | Path) -> Sweep:
 
 def arm_config(sweep: Sweep, arm: Arm, seed: int) -> TrainConfig:
     """The settings of one run."""
-    return make_config(overlaid(overlaid(sweep.base, arm.settings), {"seed": seed}), source=f"arm {arm.name!r}")
+    return make_config(
+        overlaid(overlaid(sweep.base, arm.settings), {"seed": seed}), source=f"arm {arm.name!r}"
+    )
 
 
 def run_sweep(
@@ -83,7 +102,9 @@ def run_sweep(
     train: Train,
     progress: Callable[[str, TrainProgress], None] | None = None,
 ) -> pd.DataFrame:
-    """Train every arm with every seed; finished runs are taken as they are, and the tables are written after each.
+    """Train every arm with every seed.
+
+    Finished runs are taken as they are, and the tables are written after each.
 
     Parameters
     ----------
@@ -110,18 +131,35 @@ def run_sweep(
             name = f"{arm.name}, seed {seed}"
             place = folder / "runs" / arm.name.replace(" ", "_") / f"seed{seed}"
             begun = time.perf_counter()
-            result = train(arm_config(sweep, arm, seed), stores[arm.store], place, partial(tell, name))
-            figures = {k: result.get(k) for k in ("val_f1", "test_f1", "val_loss", "parameters", "step")}
-            rows.append({"group": arm.group, "arm": arm.name, "seed": seed, **figures, "seconds": _seconds(place, begun)})
+            result = train(
+                arm_config(sweep, arm, seed), stores[arm.store], place, partial(tell, name)
+            )
+            figures = {
+                k: result.get(k) for k in ("val_f1", "test_f1", "val_loss", "parameters", "step")
+            }
+            rows.append(
+                {
+                    "group": arm.group,
+                    "arm": arm.name,
+                    "seed": seed,
+                    **figures,
+                    "seconds": _seconds(place, begun),
+                }
+            )
             table = pd.DataFrame(rows)
-            for file, text in (("ablation.csv", table.to_csv(index=False)), ("ablation.md", markdown(table))):
+            for file, text in (
+                ("ablation.csv", table.to_csv(index=False)),
+                ("ablation.md", markdown(table)),
+            ):
                 with atomic_path(folder / file) as temporary:
                     temporary.write_text(text)
     return pd.DataFrame(rows)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The runs as a Markdown table: mean over the seeds, and the standard deviation where there are several.
+    """The runs as a Markdown table.
+
+    Mean over the seeds, and the standard deviation where there are several.
 
     Examples
     --------
@@ -133,11 +171,17 @@ def markdown(table: pd.DataFrame) -> str:
     | g | a | 2 | 0.600 ± 0.141 | 0.250 ± 0.000 | 1,200 | 3 |
     <BLANKLINE>
     """
-    lines = ["| group | arm | seeds | F1 validation | F1 test | parameters | seconds |", "| --- " * 7 + "|"]
+    lines = [
+        "| group | arm | seeds | F1 validation | F1 test | parameters | seconds |",
+        "| --- " * 7 + "|",
+    ]
     for (group, arm), part in table.groupby(["group", "arm"], sort=False):
         f1 = " | ".join(_spread(part[name]) for name in ("val_f1", "test_f1"))
         names = f"{in_markdown(group)} | {in_markdown(arm)}"
-        lines.append(f"| {names} | {len(part)} | {f1} | {part['parameters'].iloc[0]:,} | {part['seconds'].mean():.0f} |")
+        lines.append(
+            f"| {names} | {len(part)} | {f1} | {part['parameters'].iloc[0]:,} |"
+            f" {part['seconds'].mean():.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

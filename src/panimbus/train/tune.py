@@ -28,8 +28,8 @@ class FinetuneSettings(BaseModel):
     Attributes
     ----------
     how
-        ``weights``: train the net on. ``recalibrate``: one temperature and offset for all markers, folded into the net's last
-        layer. ``markers``: one pair a marker, kept on the card.
+        ``weights``: train the net on. ``recalibrate``: one temperature and offset for all markers,
+        folded into the net's last layer. ``markers``: one pair a marker, kept on the card.
     steps, batch, rate
         Of Adam with a cosine decay.
     pull
@@ -69,13 +69,20 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return "cuda" if ready["cuda"] else "cpu"
     if not ready.get(name, False):
-        raise InputError(f"Fine-tuning has no device {name!r} here.", available=["auto", *(d for d, ok in ready.items() if ok)])
+        raise InputError(
+            f"Fine-tuning has no device {name!r} here.",
+            available=["auto", *(d for d, ok in ready.items() if ok)],
+        )
     return name
 
 
 def side_of(card: ModelCard) -> int:
     """Side of the crops trained on; an unpadded net gives back less than it is shown."""
-    return SIDE if card.padding == "same" else -(-(2 * card.margin + SIDE // 2) // card.stride) * card.stride
+    return (
+        SIDE
+        if card.padding == "same"
+        else -(-(2 * card.margin + SIDE // 2) // card.stride) * card.stride
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +95,18 @@ class Lesson:
 
 
 def train_on(
-    net: Any, card: ModelCard, lessons: Sequence[Lesson], *, settings: FinetuneSettings, device: str, report: Report
+    net: Any,
+    card: ModelCard,
+    lessons: Sequence[Lesson],
+    *,
+    settings: FinetuneSettings,
+    device: str,
+    report: Report,
 ) -> Any:
     """A copy of the net after the steps; the statistics of normalisation layers stay as they are.
 
-    Loss: what is thresholded, the cells' mean scores, and half as much that of their pixels; and the distance of the weights from
-    where they began.
+    Loss: what is thresholded, the cells' mean scores, and half as much that of their pixels; and
+    the distance of the weights from where they began.
     """
     rng, side = np.random.default_rng(settings.seed), side_of(card)
     net = copy.deepcopy(net)
@@ -109,7 +122,9 @@ def train_on(
         planes, stats, pixels = _batch([c.crop for c in chosen], card, side, rng)
         logits = run(net, planes, stats, device)[:, 0]
         lost = (side - logits.shape[1]) // 2
-        masks = torch.from_numpy(pixels[:, lost : side - lost, lost : side - lost].copy()).to(device)
+        masks = torch.from_numpy(pixels[:, lost : side - lost, lost : side - lost].copy()).to(
+            device
+        )
         pairs = torch.tensor([c.correction for c in chosen], dtype=torch.float32, device=device)
         logits = logits / pairs[:, :1, None] + pairs[:, 1:, None]
         soft = torch.tensor([c.target for c in chosen], dtype=torch.float32, device=device)
@@ -137,7 +152,9 @@ def _loss(logits: torch.Tensor, masks: torch.Tensor, target: torch.Tensor) -> to
 def _batch(
     chosen: Sequence[Crop], card: ModelCard, side: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Planes (N, P, side, side), stats (N, S) and cell masks (N, side, side) of crops, each in a random view and brightness."""
+    """Planes (N, P, side, side), stats (N, S) and cell masks (N, side, side) of crops, each in a
+    random view and brightness.
+    """
     planes = np.zeros((len(chosen), len(card.planes), side, side), np.float32)
     pixels = np.zeros((len(chosen), side, side), np.float32)
     stats = np.zeros((len(chosen), len(card.stats)), np.float32)

@@ -1,4 +1,7 @@
-"""The silver validation: per marker F1 of the cells' mean scores at 0.5; mean over markers, then over datasets."""
+"""The silver validation: per marker F1 of the cells' mean scores at 0.5.
+
+Mean over markers, then over datasets.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ class Validation:
     def f1(self) -> float:
         """Mean over datasets of the mean over their markers; NaN where nothing can be said."""
         each = marker_f1(self.counts)
-        found = {d: [f for (name, _), f in zip(self.pairs, each, strict=True) if name == d and f == f] for d, _ in self.pairs}  # noqa: PLR0124
+        found = {
+            d: [f for (name, _), f in zip(self.pairs, each, strict=True) if name == d and f == f]  # noqa: PLR0124
+            for d, _ in self.pairs
+        }  # noqa: PLR0124, RUF100
         means = [float(np.mean(values)) for values in found.values() if values]
         return float(np.mean(means)) if means else float("nan")
 
@@ -55,14 +61,16 @@ class Validation:
 
         names = pd.DataFrame(list(self.pairs), columns=["dataset", "marker"])
         out: pd.DataFrame = names.assign(
-            **dict(zip(("tp", "fp", "fn", "tn"), self.counts.T, strict=True)), f1=marker_f1(self.counts)
+            **dict(zip(("tp", "fp", "fn", "tn"), self.counts.T, strict=True)),
+            f1=marker_f1(self.counts),
         )
         seen: pd.DataFrame = out[self.counts.sum(1) > 0].reset_index(drop=True)
         return seen
 
 
 def marker_f1(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """(M,) F1 from (M, 4) counts of true positives, false positives, false negatives, true negatives.
+    """(M,) F1 from (M, 4) counts of true positives, false positives, false negatives, true
+    negatives.
 
     NaN where no cell is labelled positive: such a marker is left out of the means.
 
@@ -76,7 +84,9 @@ def marker_f1(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.where(tp + fn > 0, 2 * tp / np.maximum(2 * tp + fp + fn, 1), np.nan)
 
 
-def validate(examples: Examples, rows: npt.NDArray[np.intp], forward: Forward, team: Team) -> Validation:
+def validate(
+    examples: Examples, rows: npt.NDArray[np.intp], forward: Forward, team: Team
+) -> Validation:
     """Score whole tiles, unchanged, and compare with their labels; the rows are shared by the team.
 
     Parameters
@@ -89,19 +99,26 @@ def validate(examples: Examples, rows: npt.NDArray[np.intp], forward: Forward, t
     mine = rows[team.rank :: team.size]
     counts = np.zeros((len(examples.pairs), 4), np.int64)
     sums = np.zeros(2)
-    for items in ahead(lambda part: _items(examples, part), [mine[k : k + _TOGETHER] for k in range(0, len(mine), _TOGETHER)]):
+    for items in ahead(
+        lambda part: _items(examples, part),
+        [mine[k : k + _TOGETHER] for k in range(0, len(mine), _TOGETHER)],
+    ):
         if not items:
             continue
         batch = collate(items).to(team.device)
         with torch.inference_mode():
             config = examples.config.loss
-            pixel, whole, score, _ = cell_losses(forward(batch).float(), batch.cells, smoothed(batch.target, config.smoothing))
+            pixel, whole, score, _ = cell_losses(
+                forward(batch).float(), batch.cells, smoothed(batch.target, config.smoothing)
+            )
         loss = (config.pixel * pixel + config.cell * whole) * batch.weight
         sums += [float(loss.sum()), float(batch.weight.sum())]
         called, true = score[1:].cpu().numpy() > 0.5, batch.target[1:].cpu().numpy() > 0.5
         kind = np.where(called & true, 0, np.where(called, 1, np.where(true, 2, 3)))
         np.add.at(counts, (batch.group[1:].cpu().numpy() // 2, kind), 1)
-    flat = torch.from_numpy(np.concatenate([counts.ravel().astype(np.float32), sums.astype(np.float32)])).to(team.device)
+    flat = torch.from_numpy(
+        np.concatenate([counts.ravel().astype(np.float32), sums.astype(np.float32)])
+    ).to(team.device)
     out = team.total(flat).cpu().numpy().astype(np.float64)
     together = out[:-2].round().astype(np.int64).reshape(counts.shape)
     return Validation(float(out[-2] / max(out[-1], 1e-12)), examples.pairs, together)
