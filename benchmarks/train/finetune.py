@@ -28,17 +28,17 @@ import pandas as pd
 import torch
 from scipy import ndimage as ndi
 
+from panimbus.annotations.gold import check_calls
 from panimbus.core.fov import Fov
 from panimbus.core.regions import cell_sums
 from panimbus.core.scale import ChannelScale
-from panimbus.data.gold import check_calls
+from panimbus.finetune.finetune import finetune
+from panimbus.finetune.guard import figures
+from panimbus.finetune.steps import FinetuneSettings
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.io import atomic_path
 from panimbus.model.weights import save_model
 from panimbus.simulate import simulate_tissue
-from panimbus.train.finetune import finetune
-from panimbus.train.guard import figures
-from panimbus.train.tune import FinetuneSettings
 
 OUT = Path(__file__).parent / "results"
 READERS = ("shifted", "random", "strict", "agrees")

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from panimbus.annotations.calls import check_calls
 from panimbus.core.errors import InputError
-from panimbus.evaluate.calls import check_calls
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
 from panimbus.evaluate.metrics import metrics, otsu_calls
 from panimbus.evaluate.scored import Beside, score_calls

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from panimbus.annotations.calls import check_calls
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate import svg
-from panimbus.evaluate.calls import check_calls
 from panimbus.evaluate.compare import compare, comparison_rows, write_comparison
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
 from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from panimbus.annotations import gold
+from panimbus.annotations.calls import read_calls, read_cell_types, read_silver
+from panimbus.annotations.qupath import import_calls
 from panimbus.core.errors import PanimbusError
-from panimbus.data import gold
-from panimbus.data.qupath import import_calls
 from panimbus.data.tables import read_matrix, read_thresholds
-from panimbus.evaluate.calls import read_calls, read_cell_types, read_silver
 from panimbus.io.edits import read_edits, standing
 from panimbus.io.scores import read_scores
 from panimbus.io.thresholds import parse_thresholds

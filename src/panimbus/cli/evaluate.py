@@ -11,7 +11,7 @@ from panimbus.cli import options
 
 if TYPE_CHECKING:
     from panimbus.evaluate.config import EvalConfig
-    from panimbus.judge import Judged
+    from panimbus.evaluate.inputs import EvaluationInputs
 
 
 def command(  # noqa: PLR0913 (one parameter an option)
@@ -150,8 +150,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
         out / "evaluation.json", request, "the report and tables", overwrite=overwrite
     )
     log = RunLog("evaluate", str(what), quiet=on_terminal())
-    from panimbus import judge
-    from panimbus.evaluate.calls import read_calls, read_cell_types, read_silver
+    from panimbus.annotations.calls import read_calls, read_cell_types, read_silver
+    from panimbus.evaluate import inputs
     from panimbus.evaluate.config import load_config
     from panimbus.evaluate.scored import Beside
     from panimbus.io.h5ad import read_h5ad
@@ -160,8 +160,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     if table is None:
         config = load_config(what, root=root).only(tuple(options.names_in(only) or ()))
         say = (lambda text: typer.echo(text, err=True)) if on_terminal() else log.line
-        found = judge.of_config(config, model=model, tta=options.value(tta), say=say)
-        _save(found, out, what.stem, summary, request, config)
+        loaded = inputs.from_config(config, model=model, tta=options.value(tta), say=say)
+        _save(loaded, out, what.stem, summary, request, config)
         log.end(out)
         return
     calls, scores = (
@@ -178,7 +178,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         )
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp) if images else []
     _save(
-        judge.of_table(calls, scores, beside, fovs),
+        inputs.from_table(calls, scores, beside, fovs),
         out,
         f"{what.name}, {table.name}",
         summary,
@@ -188,7 +188,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
 
 def _save(
-    found: Judged,
+    loaded: EvaluationInputs,
     out: Path,
     title: str,
     summary: Path | None,
@@ -202,15 +202,15 @@ def _save(
     from panimbus.evaluate.report import write_report
     from panimbus.evaluate.tables import means_rows, plain, write_summary, write_tables
 
-    result = found.evaluate(config)
+    result = loaded.evaluate(config)
     about = {
         "title": title,
-        **found.about(),
+        **loaded.about(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "command": command_line(),
     }
     write_tables(result, out, about, request)
-    page = write_report(result, out, about, found.scenes)
+    page = write_report(result, out, about, loaded.scenes)
     if summary is not None:
         write_summary(result, summary, about)
     typer.echo(f"{plain(means_rows(result))}\nreport:  {page}\ntables:  {out}")

@@ -72,17 +72,17 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     Writes report.md and the model.
     """
+    from panimbus.annotations.gold import read_all
     from panimbus.cli.console import running, steps
     from panimbus.cli.inputs import command_line, open_given, refuse_labels_among
     from panimbus.core.errors import InputError, MissingExtraError
-    from panimbus.data.gold import read_all
     from panimbus.infer.output import load_scale
     from panimbus.model.weights import resolve_model
 
     try:
-        from panimbus.train.finetune import check_count, finetune
-        from panimbus.train.finetune_report import check_out, save, sentence
-        from panimbus.train.tune import settings_of
+        from panimbus.finetune.finetune import check_count, finetune
+        from panimbus.finetune.report import check_out, save, sentence
+        from panimbus.finetune.steps import settings_of
     except ImportError as error:
         raise MissingExtraError("fine-tuning", "train") from error
     if per_marker and not recalibrate:

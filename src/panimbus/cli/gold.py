@@ -74,9 +74,9 @@ def export(  # noqa: PLR0913 (one parameter an option)
     ] = False,
 ) -> None:
     """Write calls as objects for QuPath: the outline of each cell, its class the call."""
+    from panimbus.annotations import gold, qupath
     from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
     from panimbus.core.errors import InputError, listed
-    from panimbus.data import gold, qupath
 
     prepare_out(out)
     table = gold.read_all(calls)
@@ -130,8 +130,8 @@ def import_(
     """Read the calls that an annotator made in QuPath."""
     from datetime import UTC, datetime
 
-    from panimbus.data.gold import write_calls
-    from panimbus.data.qupath import import_calls
+    from panimbus.annotations.gold import write_calls
+    from panimbus.annotations.qupath import import_calls
 
     _new_file(out, overwrite=overwrite)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -157,8 +157,8 @@ def agree(
 
     Of positive against negative, and weighted over the five calls.
     """
-    from panimbus.data.agreement import agreement
-    from panimbus.data.gold import read_all, write_calls
+    from panimbus.annotations.agreement import agreement
+    from panimbus.annotations.gold import read_all, write_calls
 
     if out is not None:
         _new_file(out, overwrite=overwrite)
@@ -178,7 +178,7 @@ def consensus(
     overwrite: Overwrite = False,
 ) -> None:
     """One call a cell and channel: the majority of the annotators; ties are undetermined."""
-    from panimbus.data import agreement, gold
+    from panimbus.annotations import agreement, gold
 
     _new_file(out, overwrite=overwrite)
     table = agreement.consensus(gold.read_all(calls))

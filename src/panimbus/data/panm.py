@@ -16,9 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from panimbus.core.errors import InputError, MatchError, ReadError, listed
-from panimbus.core.fov import Fov
-from panimbus.data.gold import (
+from panimbus.annotations.gold import (
     CALL,
     CELL,
     CHANNEL,
@@ -28,6 +26,8 @@ from panimbus.data.gold import (
     check_calls,
     read_frame,
 )
+from panimbus.core.errors import InputError, MatchError, ReadError, listed
+from panimbus.core.fov import Fov
 from panimbus.io import open_fovs
 from panimbus.io.archive import archives, unpack
 from panimbus.io.hub import RemoteFile, Report, Repository, download, list_files
@@ -60,7 +60,7 @@ class PanM:
     datasets
         Name -> FOVs with label images; their ids are those of the table of calls.
     calls
-        Table of calls (see `panimbus.data.gold`) with the column dataset; None where there is no
+        Table of calls (see `panimbus.annotations.gold`) with the column dataset; None where there is no
         gold standard.
     """
 

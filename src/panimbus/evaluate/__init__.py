@@ -1,1 +1,1 @@
-"""panimbus."""
+"""Evaluation: scores against annotations, baselines, charts and reports."""

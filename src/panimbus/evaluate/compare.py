@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from panimbus.annotations.calls import KEY
 from panimbus.core.errors import InputError, listed
 from panimbus.core.escape import in_markdown
 from panimbus.evaluate.bootstrap import interval
-from panimbus.evaluate.calls import KEY
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
 from panimbus.evaluate.tables import gain, read_scored, two, with_interval
 from panimbus.io.write import atomic_path

@@ -58,7 +58,7 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
     Parameters
     ----------
     calls
-        Of one dataset, from `panimbus.evaluate.calls.read_calls`.
+        Of one dataset, from `panimbus.annotations.calls.read_calls`.
     tables
         FOV -> its cells, scored.
     """

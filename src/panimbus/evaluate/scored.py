@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.annotations.calls import KEY, check_overlap, raise_overlap
 from panimbus.core.errors import InputError
 from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.evaluate.baselines import mixture_posterior
-from panimbus.evaluate.calls import KEY, check_overlap, raise_overlap
 from panimbus.evaluate.confounders import RADIUS_PX, heterogeneity, neighbours
 from panimbus.evaluate.metrics import otsu_calls
 from panimbus.io.segmented import pixel_sizes

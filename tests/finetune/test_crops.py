@@ -7,11 +7,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from panimbus.core.fov import Fov  # noqa: E402
+from panimbus.finetune.crops import crops, read_dataset, score_calls  # noqa: E402
 from panimbus.infer.predict import PredictSettings, predict  # noqa: E402
 from panimbus.model.card import ModelCard  # noqa: E402
 from panimbus.model.unet import build  # noqa: E402
 from panimbus.model.weights import load_torch, save_model  # noqa: E402
-from panimbus.train.called import crops, read_dataset, score_calls  # noqa: E402
 
 CARDS = {
     "compact": {
@@ -55,7 +55,7 @@ def files(request, tmp_path):
 
 @pytest.mark.parametrize(("shape", "mpp"), [((90, 70), 1.0), ((150, 131), 0.5), ((21, 33), 1.3)])
 def test_scores_are_those_of_predict(files, make_tissue, shape, mpp, monkeypatch):
-    monkeypatch.setattr("panimbus.train.called.BLOCK", 40)
+    monkeypatch.setattr("panimbus.finetune.crops.BLOCK", 40)
     fovs = []
     for k in range(2):
         image, labels = make_tissue(shape, 20, seed=k, channels=2, radius=5)

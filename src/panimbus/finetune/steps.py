@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from panimbus.core.correction import Correction
 from panimbus.core.errors import InputError
+from panimbus.finetune.crops import SIDE, Crop, run, views
 from panimbus.io.documents import validated
 from panimbus.model.card import ModelCard
-from panimbus.train.called import SIDE, Crop, run, views
 
 Report = Callable[[str, str, int, int], None]
 """Called with (stage, FOV or "", how much is done, of how much)."""

@@ -24,9 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import InputError, ReadError, listed
-from panimbus.core.fov import Fov
-from panimbus.data.gold import (
+from panimbus.annotations.gold import (
     ANNOTATOR,
     CALL,
     CALLS,
@@ -44,6 +42,8 @@ from panimbus.data.gold import (
     check_against,
     check_calls,
 )
+from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.fov import Fov
 from panimbus.io.documents import read_json
 from panimbus.io.outlines import Polygons, outlines
 from panimbus.io.qupath import CellObjects, write_qupath
@@ -70,7 +70,7 @@ def export_calls(
     Parameters
     ----------
     calls
-        What `panimbus.data.gold.check_calls` gave; one call a cell and channel.
+        What `panimbus.annotations.gold.check_calls` gave; one call a cell and channel.
     fovs
         FOVs with label images, for the outlines of the cells.
     out

@@ -9,17 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from panimbus.annotations.gold import check_calls  # noqa: E402
 from panimbus.core.errors import InputError  # noqa: E402
 from panimbus.core.fov import Fov  # noqa: E402
 from panimbus.core.scale import ChannelScale  # noqa: E402
-from panimbus.data.gold import check_calls  # noqa: E402
+from panimbus.finetune.finetune import finetune, fold_in  # noqa: E402
+from panimbus.finetune.report import check_out, markdown, save, sentence  # noqa: E402
+from panimbus.finetune.steps import FinetuneSettings, pick_device, settings_of  # noqa: E402
 from panimbus.infer.predict import PredictSettings, predict  # noqa: E402
 from panimbus.model.card import ModelCard  # noqa: E402
 from panimbus.model.unet import build  # noqa: E402
 from panimbus.model.weights import load_torch, read_card, save_model  # noqa: E402
-from panimbus.train.finetune import finetune, fold_in  # noqa: E402
-from panimbus.train.finetune_report import check_out, markdown, save, sentence  # noqa: E402
-from panimbus.train.tune import FinetuneSettings, pick_device, settings_of  # noqa: E402
 
 THRESHOLD = 0.3  # of the model, in units of the normaliser
 
@@ -179,7 +179,7 @@ def test_the_same_twice(model, data):
 def test_held_out_calls_are_never_trained_on(model, data, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "panimbus.train.finetune.train_on",
+        "panimbus.finetune.finetune.train_on",
         lambda net, card, lessons, **_: seen.extend(lessons) or net,
     )
     fovs, calls = data({"a": 0.5})

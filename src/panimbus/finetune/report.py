@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 
 from panimbus import __version__
+from panimbus.annotations import gold
 from panimbus.core.errors import InputError
 from panimbus.core.escape import in_markdown
-from panimbus.data import gold
+from panimbus.finetune.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
+from panimbus.finetune.guard import figures
 from panimbus.io.write import atomic_path
 from panimbus.io.write_table import write_csv
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import save_model
-from panimbus.train.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
-from panimbus.train.guard import figures
 
 REPORT, TABLE, SUMMARY = "report.md", "held_out.csv", "report.json"
 _HOW = {

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from panimbus.annotations.gold import CALLS, check_calls
+from panimbus.annotations.qupath import cell_outlines, export_calls, import_calls
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.data.gold import CALLS, check_calls
-from panimbus.data.qupath import cell_outlines, export_calls, import_calls
 from panimbus.io import GeoJsonLabels
 
 
@@ -51,7 +51,7 @@ def test_round_trip(fov, calls, tmp_path):
 def test_outlines_across_bands(fov, monkeypatch):
     ids = np.arange(1, 15)
     whole = cell_outlines(fov, ids)
-    monkeypatch.setattr("panimbus.data.qupath._BAND", 7)
+    monkeypatch.setattr("panimbus.annotations.qupath._BAND", 7)
     parts = cell_outlines(fov, ids)
     assert list(whole) == list(parts) == list(range(1, 13))
     assert len(whole[12]) == 2

@@ -9,8 +9,8 @@ from scipy.special import expit, logit
 
 from panimbus.core.correction import after
 from panimbus.core.errors import InputError
-from panimbus.train.guard import compare, figures, folds, groups_of, hold_out
-from panimbus.train.recalibrate import CellLogits, Prior, behind, combined, fit, fit_markers
+from panimbus.finetune.guard import compare, figures, folds, groups_of, hold_out
+from panimbus.finetune.recalibrate import CellLogits, Prior, behind, combined, fit, fit_markers
 
 
 def test_groups_are_fovs_or_blocks():

@@ -16,20 +16,20 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from panimbus.annotations import gold
+from panimbus.annotations.agreement import consensus
 from panimbus.core.correction import NONE, Correction
 from panimbus.core.errors import InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.planes import PLANES
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
-from panimbus.data import gold
-from panimbus.data.agreement import consensus
+from panimbus.finetune.crops import Dataset, crops, read_dataset, score_calls
+from panimbus.finetune.guard import FEW, Verdict, compare, folds, groups_of, hold_out
+from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit, fit_markers
+from panimbus.finetune.steps import FinetuneSettings, Lesson, Report, pick_device, side_of, train_on
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import ModelFiles, load_torch, resolve_model
-from panimbus.train.called import Dataset, crops, read_dataset, score_calls
-from panimbus.train.guard import FEW, Verdict, compare, folds, groups_of, hold_out
-from panimbus.train.recalibrate import CellLogits, behind, combined, fit, fit_markers
-from panimbus.train.tune import FinetuneSettings, Lesson, Report, pick_device, side_of, train_on
 
 FloatArray = npt.NDArray[np.float64]
 FEWEST = {"weights": 60, "recalibrate": 20, "markers": 20}
@@ -129,7 +129,7 @@ def finetune(
         All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all
         of them.
     calls
-        What `panimbus.data.gold.read_calls` gave. Undetermined calls are left out; several
+        What `panimbus.annotations.gold.read_calls` gave. Undetermined calls are left out; several
         annotators are brought to a consensus.
     model
         The model to begin with, as for `predict`.

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from panimbus.annotations.calls import check_overlap, read_calls, read_cell_types, read_silver
 from panimbus.core.errors import InputError, ReadError
-from panimbus.evaluate.calls import check_overlap, read_calls, read_cell_types, read_silver
 
 
 def written(tmp_path, text):

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import InputError, listed
-from panimbus.data.gold import (
+from panimbus.annotations.gold import (
     ANNOTATOR,
     CALL,
     CALLS,
@@ -25,6 +24,7 @@ from panimbus.data.gold import (
     cell_keys,
     truth,
 )
+from panimbus.core.errors import InputError, listed
 
 Array = npt.NDArray[Any]
 CONSENSUS = "consensus"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.annotations import gold
 from panimbus.core.errors import InputError, listed
-from panimbus.data import gold
 from panimbus.io.numbers import to_numbers
 from panimbus.io.tables import Column, cell_column, fov_column, read_table
 
@@ -30,7 +30,7 @@ def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
     Parameters
     ----------
     path
-        As `panimbus.data.gold.read_calls` reads it.
+        As `panimbus.annotations.gold.read_calls` reads it.
     likely
         Whether "likely positive" counts as positive and "likely negative" as negative; otherwise
         they are left out.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from panimbus.annotations.gold import CELL, CHANNEL, FOV
 from panimbus.core.correction import NONE
 from panimbus.core.counterstain import beside
 from panimbus.core.errors import InputError
@@ -22,9 +23,8 @@ from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.scale import ChannelScale, ChannelStats, in_units, stat_vector
 from panimbus.core.scan import FovCells, scan_fov
 from panimbus.core.window import Window, read_channels, read_index
-from panimbus.data.gold import CELL, CHANNEL, FOV
+from panimbus.finetune.recalibrate import CellLogits
 from panimbus.model.card import ModelCard
-from panimbus.train.recalibrate import CellLogits
 
 FloatArray = npt.NDArray[np.float32]
 BLOCK = 1536  # model pixels that are read at once

@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from panimbus.annotations.calls import (
+    check_overlap,
+    raise_overlap,
+    read_calls,
+    read_cell_types,
+    read_silver,
+)
 from panimbus.core.counterstain import beside
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
@@ -21,13 +28,6 @@ from panimbus.core.labels import unique_ids
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import pool
 from panimbus.core.table import FOV, PROVENANCE
-from panimbus.evaluate.calls import (
-    check_overlap,
-    raise_overlap,
-    read_calls,
-    read_cell_types,
-    read_silver,
-)
 from panimbus.evaluate.config import EvalConfig, EvalDataset
 from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
 from panimbus.evaluate.misfit import doubts
@@ -49,7 +49,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Judged:
+class EvaluationInputs:
     """What an evaluation is made of, and what its report shows.
 
     Parameters
@@ -109,9 +109,9 @@ class Judged:
         return head | ({"note": "; ".join(self.notes)} if self.notes else {})
 
 
-def of_table(
+def from_table(
     calls: pd.DataFrame, table: AnnData, beside: Beside, fovs: Sequence[Fov] = ()
-) -> Judged:
+) -> EvaluationInputs:
     """Judge a table that `panimbus predict` wrote.
 
     Parameters
@@ -123,7 +123,7 @@ def of_table(
     fovs
         Images with label images, for pictures; FOVs without calls or scores are not looked at.
     """
-    out = Judged([score_calls(table, calls, beside)], model=dict(table.uns[PROVENANCE]))
+    out = EvaluationInputs([score_calls(table, calls, beside)], model=dict(table.uns[PROVENANCE]))
     names = table.obs[FOV].astype(str)
     out.doubt(calls, {fov: table[(names == fov).to_numpy()] for fov in dict.fromkeys(names)})
     for fov in fovs:
@@ -138,9 +138,9 @@ def of_table(
     return out
 
 
-def of_config(
+def from_config(
     config: EvalConfig, *, model: str | None = None, tta: str | None = None, say: Say | None = None
-) -> Judged:
+) -> EvaluationInputs:
     """Predict the FOVs that have calls, each dataset with the normaliser of all its FOVs, and look
     the calls up.
 
@@ -164,7 +164,7 @@ def of_config(
     say = say or (lambda _: None)
     card = resolve_model(model).card
     settings = PredictSettings(tta or card.tta)
-    out = Judged()
+    out = EvaluationInputs()
     calls = _calls(config, out)
     opened = {d.name: _open(d) for d in config.dataset}
     beside = {d.name: _beside(d, config) for d in config.dataset}
@@ -192,7 +192,7 @@ def of_config(
     return out
 
 
-def _calls(config: EvalConfig, out: Judged) -> dict[str, pd.DataFrame]:
+def _calls(config: EvalConfig, out: EvaluationInputs) -> dict[str, pd.DataFrame]:
     """The calls of each dataset."""
     shared = read_calls(config.calls, likely=config.likely) if config.calls is not None else None
     calls = {}

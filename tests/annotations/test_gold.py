@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panimbus.core.errors import InputError
-from panimbus.data.agreement import agreement, both, cohen_kappa, consensus
-from panimbus.data.gold import (
+from panimbus.annotations.agreement import agreement, both, cohen_kappa, consensus
+from panimbus.annotations.gold import (
     CALLS,
     check_against,
     check_calls,
@@ -18,6 +17,7 @@ from panimbus.data.gold import (
     truth,
     write_calls,
 )
+from panimbus.core.errors import InputError
 
 
 def table(*rows, columns="fov cell_id channel call annotator"):

@@ -1,0 +1,1 @@
+"""Fine-tuning and recalibration of a model on annotated cells."""
