@@ -1,6 +1,9 @@
 # make demo   set up and run the demonstration: simulated tissue in, cell table and picture out
 # make test   set up and run all tests
+# make quick  a selection of fast tests (under 90 s)
+# make coverage  the fast tests with a coverage report in htmlcov/
 # make lint   style, types, layers
+# make docs   the documentation as a site in docs/_build/html; every warning is an error
 # make clients  set up scanpy, squidpy, spatialdata-plot, napari, Bio-Formats and others beside it, and open our outputs in them
 # make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about an hour and a half; wants a quiet machine)
 
@@ -11,7 +14,7 @@ BIN    := $(VENV)/bin
 # that, point pip at PyTorch's CPU builds (PIP_EXTRA_INDEX_URL) before the first `make test`.
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test lint clients bench clean
+.PHONY: demo test quick coverage lint docs clients bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,11 +35,30 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
+# What breaks most often, without the net: arrays, files, tables, types, mistyped commands, the docs.
+QUICK := tests/core tests/phenotype/test_rules.py tests/evaluate/test_metrics.py tests/cli/test_bad_input.py \
+	tests/test_docs.py $(patsubst %,tests/io/test_%.py,channels discover documents labels pairs tables tiff)
+
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m "not slow" $(QUICK)
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m "not slow" --cov=panimbus --cov-branch --cov-report=term:skip-covered --cov-report=html tests
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+$(VENV)-docs/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-docs/bin/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
+docs: $(VENV)-docs/.ready
+	$(VENV)-docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 
 $(VENV)-clients/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-clients
@@ -76,4 +98,4 @@ bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/phenotype/geojson.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-clients $(VENV)-anndata $(VENV)-peer $(VENV)-flowsom demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-clients $(VENV)-anndata $(VENV)-peer $(VENV)-flowsom demo docs/_build docs/reference/_*.md docs/reference/generated htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis

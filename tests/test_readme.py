@@ -42,9 +42,9 @@ def run(folder, *command):
 def test_commands(folder):
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if not line.startswith(SETUP)]
-    assert [c[1] for c in commands if c] == ["inspect", "predict", "phenotype", "phenotype"]
+    assert [c[1] for c in commands if c] == ["inspect", "predict", "phenotype"]
     for command in commands:
-        run(folder, *(command[: command.index(">")] if ">" in command else command))
+        run(folder, *command)
     assert {"cells.h5ad", "cells.csv", "normaliser.json", "run.json"} <= {
         p.name for p in (folder / "results").iterdir()
     }

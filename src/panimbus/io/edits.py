@@ -5,7 +5,7 @@ A small file of edits, replayed on the first result, each of which can be undone
 A file is JSON lines (one edit a line; a page or a script appends to it) or TOML (``[[edit]]``
 tables). An edit is never taken out of the file: ``undo`` takes the last one back (or number
 ``edit``), ``redo`` brings back what was last undone. The same file on the same run gives the same
-result however often it is applied. Examples of all edits: docs/phenotype.md.
+result however often it is applied. Examples of all edits: docs/howto/cell_types.md.
 """
 
 from __future__ import annotations
