@@ -76,7 +76,7 @@ def evaluate(tree: Path, data: Path, out: Path) -> tuple[float, pd.DataFrame]:
     row = next(
         line for line in (out / "summary.md").read_text().splitlines() if "| model |" in line
     )
-    return float(row.split("|")[-5].split()[0]), pd.read_csv(out / "calls.csv")
+    return float(row.split("|")[-6].split()[0]), pd.read_csv(out / "calls.csv")
 
 
 def main() -> None:

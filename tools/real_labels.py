@@ -17,7 +17,7 @@ of them right, the model 79 %. A logistic regression (`chances`) gives the chanc
 be called positive (93 % right on calls that it did not see), and the chance the targets: positive
 from `HIGH` on, negative up to `LOW`, undefined between; a call itself is the target. The borders
 were set by cells called by other readers on two fields of view that are not trained on
-(``benchmarks/model/spleen_calls.csv``): of 588 of them with a call and a target 15 differ, as many
+(``benchmarks/model/spleen_calls.csv.gz``): of 588 of them with a call and a target 15 differ, as many
 as with the ladders alone.
 
 Datasets (`DATASETS`): none of their fields of view is one of dev_gold's (the spleen's r10 is left
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 READINGS = Path(__file__).parent / "readings.csv"
-CALLS = Path(__file__).parent / "cell_calls.csv"
+CALLS = Path(__file__).parent / "cell_calls.csv.gz"
 RANKED_BY, JUDGED_BY = "compact-1", "compact-3"
 _SEEN = ("ladder", "score", "before", "bright")
 TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)

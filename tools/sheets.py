@@ -1,6 +1,6 @@
 """Sheets on which a reader calls cells one by one.
 
-`cell_calls.csv`, and the further readings of dev_gold.
+`cell_calls.csv.gz`, and the further readings of dev_gold.
 
     python tools/sheets.py cells --run /tmp/run --data ../shared/data --out /tmp/sheets   # of the
     fields that are trained on python tools/sheets.py gold --data ../shared/data --out /tmp/gold
@@ -18,11 +18,11 @@ table sheet,place,call.
 Of the fields that are trained on, 14 of 48 cells are such that an earlier model
 (`real_labels.JUDGED_BY`) and the ladders disagree, 14 lie where the ladders are not sure, 6 are
 among the brightest, the rest are drawn by chance; three sheets a channel of the spleen, one of the
-others. The readers of ``cell_calls.csv`` were machine vision (seven, who each saw a seventh of the
+others. The readers of ``cell_calls.csv.gz`` were machine vision (seven, who each saw a seventh of the
 sheets in random order), not pathologists; calls in the fields that training holds out were dropped.
 Of the spleen's held-out fields, and of the markers that dev_gold has not in its fields, 48 cells a
 marker are drawn by intensity as dev_gold's, none of them called before
-(benchmarks/model/spleen*_calls.csv).
+(benchmarks/model/spleen*_calls.csv.gz).
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def held_out_sheets(
     data: Path, rng: np.random.Generator
 ) -> Iterator[tuple[str, list[Place], float, list[Any]]]:
     """The same of the spleen's fields that training holds out."""
-    called = pd.concat([pd.read_csv(path) for path in sorted(CALLED.glob("spleen*_calls.csv"))])
+    called = pd.concat([pd.read_csv(path) for path in sorted(CALLED.glob("spleen*_calls.csv*"))])
     for fov_id, rows in called.groupby("fov"):
         (fov,) = io.open_fovs(
             *(

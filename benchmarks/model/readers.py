@@ -5,7 +5,7 @@ expected to reach there.
     benchmarks/model/readers.py --model runs/dev_gold/calls.csv --data ../shared/data --out
     benchmarks/model/readers.md
 
-``gold_readers.csv`` holds the calls of two further readers (machine vision, as dev_gold's own; they
+``gold_readers.csv.gz`` holds the calls of two further readers (machine vision, as dev_gold's own; they
 saw the sheets of `tools/sheets.py` in different orders, and neither dev_gold's calls nor each
 other's). Each is measured as a model is: F1 against dev_gold with its sampling weights, mean over
 markers, then datasets. What either called undetermined is left out, and these are the harder cells:
@@ -59,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     gold = pd.read_csv(args.data / "dev_gold/dev_gold.csv")
     read = dict(
-        iter(pd.read_csv(Path(__file__).with_name("gold_readers.csv")).groupby("annotator"))
+        iter(pd.read_csv(Path(__file__).with_name("gold_readers.csv.gz")).groupby("annotator"))
     )
     model = pd.read_csv(args.model, usecols=[*CELL, "model"])
     model["call"] = np.where(model["model"] == 1, "positive", "negative")

@@ -132,6 +132,14 @@ def test_shipped_models_by_name(saved, monkeypatch, tmp_path):
         resolve_model("gone.onnx")
 
 
+@pytest.mark.parametrize(
+    ("name", "place"), [("compact-2", "panimbus==0.4.0"), ("compact-5", "history")]
+)
+def test_models_that_no_longer_ship_say_where_they_are(name, place):
+    with pytest.raises(InputError, match=f"(?s){name}' no longer comes with panimbus.*{place}"):
+        resolve_model(name)
+
+
 def test_published_layout_has_exactly_these_keys(published):
     assert set(published[1].state_dict()) == PUBLISHED_KEYS
 

@@ -15,7 +15,6 @@ from panimbus.render import figures
 from panimbus.render.pictures import composite, painted, telling_channels
 from panimbus.render.pictures import tissue as tissue_picture
 
-pytest.importorskip("matplotlib")
 MARKERS = ["CD45", "CD3", "CD20", "CD68", "PanCK"]
 QUICK = TypeSettings(k=5, clustering=ClusterSettings(grid=(5, 5), epochs=6, runs=20, threads=1))
 

@@ -469,20 +469,32 @@ def test_a_small_field_goes_on_as_its_mirror_image(
 
 
 def test_a_net_that_sees_more_begins_as_the_one_it_starts_from(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch")
-    from panimbus.model.weights import load_torch, resolve_model
+    from panimbus.model import CompactUNet, ModelCard, save_model
 
     train = load("train_default")
-    old, card = load_torch(resolve_model("compact-2").weights)
+    widths = tuple(train.NET["widths"])
+    settings = {k: train.NET[k] for k in ("blocks", "unshuffle")} | {"widths": widths}
+    inputs = {"planes": ("image", "interior"), "stats": ("q50", "otsu")}
+    card = ModelCard(
+        name="old",
+        architecture="compact_unet",
+        settings=settings,
+        mpp=1.0,
+        percentile=99.9,
+        **inputs,
+    )
+    old = CompactUNet(**settings, planes=2, stats=2).eval()
+    start = str(save_model(tmp_path / "old", old, card).safetensors)
     names, told = ["relative", *card.planes], ["q99/otsu", *card.stats]
     monkeypatch.setitem(train.NET, "planes", names)
     monkeypatch.setitem(train.NET, "stats", told)
-    monkeypatch.setitem(train.RECIPE, "start", "compact-2")
+    monkeypatch.setitem(train.RECIPE, "start", start)
     net = train.new_net().eval()
     drawn = {k: v.clone() for k, v in net.state_dict().items()}
-    train.start_from(net, "compact-2")
+    train.start_from(net, start)
     planes, stats = torch.rand(2, len(names), 32, 32), torch.rand(2, len(told))
     with torch.inference_mode():
         torch.testing.assert_close(net(planes, stats), old(planes[:, 1:], stats[:, 1:]))

@@ -112,7 +112,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
         bool | None,
         typer.Option(
             "--report/--no-report",
-            help="report.html and figures. [default: if matplotlib is there]",
+            help="report.html and figures. [default: report]",
         ),
     ] = None,
     threads: options.Threads = 0,

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "compact-6"
 SHIPPED = Path(__file__).parent / "shipped"
 NIMBUS_REPO, NIMBUS_FILE = "JLrumberger/Nimbus-Inference", "V1.pt"
+_RELEASED = 'panimbus 0.4.0 has it (pip install "panimbus==0.4.0")'
+_UNRELEASED = "it was never released; the history of the repository has it"
+_RETIRED = {
+    **dict.fromkeys(("compact-1", "compact-2"), _RELEASED),
+    **dict.fromkeys(("compact-3", "compact-4", "compact-5"), _UNRELEASED),
+}
 _OPSET = 17
 _READERS = {".safetensors": read_safetensors_metadata, ".onnx": read_onnx_metadata}
 
@@ -144,6 +150,12 @@ def resolve_model(spec: str | Path | None = None) -> ModelFiles:
             f"{path}: there is no such model file.",
             available=shipped_models(),
             fix="check the path, or name a model",
+        )
+    if name in _RETIRED:
+        raise InputError(
+            f"Model {name!r} no longer comes with panimbus.",
+            available=[*shipped_models(), "nimbus"],
+            fix=f"use {DEFAULT_MODEL}; {_RETIRED[name]}",
         )
     raise InputError(
         f"Unknown model {name!r}{alike(name, shipped_models())}.",

@@ -52,7 +52,7 @@ class Wanted:
     mantis, spatialdata
         A Mantis Viewer project; ``types.zarr``. Both need labels.
     report
-        ``report.html`` and ``figures/``; None writes them where matplotlib is installed.
+        ``report.html`` and ``figures/``; None is True.
     umap
         A UMAP among the figures.
     pairs
@@ -93,12 +93,8 @@ class Wanted:
                 "Images can be copied into a SpatialData store only.",
                 fix="pass --images and --spatialdata, too",
             )
-        for asked, module, what, extra in (
-            (self.report or self.umap, "matplotlib", "A report with figures", "plots"),
-            (self.umap, "umap", "A UMAP", "umap"),
-        ):
-            if asked and importlib.util.find_spec(module) is None:
-                raise MissingExtraError(what, extra)
+        if self.umap and importlib.util.find_spec("umap") is None:
+            raise MissingExtraError("A UMAP", "umap")
 
 
 def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
@@ -151,13 +147,8 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
             [one.image for one in segmented if one.image is not None] if wanted.with_images else []
         )
         write_spatialdata(out / "types.zarr", table, segmented, images)
-    reported = bool(wanted.report) or (
-        wanted.report is None and importlib.util.find_spec("matplotlib") is not None
-    )
-    if reported:
+    if wanted.report is not False:
         now |= _report(table, summary, out, segmented, wanted, before)
-    elif wanted.report is None:
-        logger.warning('no report: matplotlib is not installed (pip install "panimbus[plots]")')
     asked = {k: v for k, v in vars(wanted).items() if k not in ("about", "request")}
     write_run(
         table,

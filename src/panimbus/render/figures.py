@@ -1,6 +1,4 @@
-"""Figures of cell types, with matplotlib (extra ``plots``), which is imported when a figure is
-made.
-"""
+"""Figures of cell types, with matplotlib, which is imported when a figure is made."""
 
 from __future__ import annotations
 
@@ -222,10 +220,8 @@ def umap(table: AnnData, markers: Sequence[str], *, seed: int = 0, most: int = 2
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("A report with figures", "plots") from None
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 
