@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import InputError
 from panimbus.core.table import CELL, MEAN, PROVENANCE
+from panimbus.core.types import Array
 from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_calls
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SHAPE, MPP, PLATFORM = (700, 700), 0.5, "codex"
 IMAGE, LABELS = "tissue.ome.tiff", "tissue_labels.tiff"
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from panimbus.annotations.gold import (
@@ -25,8 +24,8 @@ from panimbus.annotations.gold import (
     truth,
 )
 from panimbus.core.errors import InputError, listed
+from panimbus.core.types import Array
 
-Array = npt.NDArray[Any]
 CONSENSUS = "consensus"
 
 

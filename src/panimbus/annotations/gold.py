@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, listed
+from panimbus.core.types import Array
 from panimbus.io.numbers import lines_of, to_numbers, whole_numbers
 from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES, Column, read_table
 from panimbus.io.write import atomic_path
 
 logger = logging.getLogger(__name__)
-Array = npt.NDArray[Any]
 
 POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE = (
     "positive", "likely positive", "undetermined", "likely negative", "negative",

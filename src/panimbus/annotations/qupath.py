@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from panimbus.annotations.gold import (
@@ -44,12 +43,12 @@ from panimbus.annotations.gold import (
 )
 from panimbus.core.errors import InputError, ReadError, listed
 from panimbus.core.fov import Fov
+from panimbus.core.types import Array
 from panimbus.io.documents import read_json
 from panimbus.io.outlines import Polygons, outlines
 from panimbus.io.qupath import CellObjects, write_qupath
 
 logger = logging.getLogger(__name__)
-Array = npt.NDArray[Any]
 COLOURS = {
     POSITIVE: (230, 75, 53),
     LIKELY_POSITIVE: (243, 155, 127),

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.clustering.consensus import Consensus, consensus
 from panimbus.clustering.som import Som, fit_som
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.table import CELL, CLUSTERING, FOV, METACLUSTER, SOM_NODE
+from panimbus.core.types import Float32Array
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
-Floats = npt.NDArray[np.float32]
 
 _BRIGHT = 99.9  # percentile that becomes 1 in a layer of intensities
 
@@ -73,7 +72,7 @@ class Clustering:
     markers: tuple[str, ...]
     som: Som
     consensus: Consensus
-    scale: Floats
+    scale: Float32Array
 
 
 def cluster(
@@ -172,7 +171,7 @@ def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> 
     return tuple(wanted)
 
 
-def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Floats:
+def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Float32Array:
     """(n, C) float32 scores or intensities, all of them finite."""
     columns = [list(table.var_names).index(n) for n in names]
     whole: Any = table.X if layer is None else table.layers[layer]
@@ -197,8 +196,8 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Floats
 
 
 def _varying(
-    names: tuple[str, ...], values: Floats, *, scaled: bool
-) -> tuple[tuple[str, ...], Floats, Floats]:
+    names: tuple[str, ...], values: Float32Array, *, scaled: bool
+) -> tuple[tuple[str, ...], Float32Array, Float32Array]:
     """Leave constant markers out, and divide a layer's by their bright end."""
     if len(values) == 0:
         raise InputError("The table has no cells.")

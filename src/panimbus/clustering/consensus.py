@@ -20,10 +20,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from threadpoolctl import threadpool_limits
 
 from panimbus.core.errors import InputError
-
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int32]
+from panimbus.core.types import Float32Array, Float64Array, Int32Array
 
 SHARE = 0.8  # of the nodes in a run, on average
 _RANGE = (0.5, 0.95)  # no node is in fewer or more of the runs
@@ -60,16 +57,16 @@ class Consensus:
         z-scores the grouping was done on: of `steadied` codes.
     """
 
-    labels: Labels
+    labels: Int32Array
     k: int
-    stability: Doubles
-    co_association: Floats
+    stability: Float64Array
+    co_association: Float32Array
     pac: Mapping[int, float]
     silhouette: Mapping[int, float]
-    profiles: Floats
+    profiles: Float32Array
 
 
-def node_profiles(codes: npt.ArrayLike, sizes: npt.ArrayLike, *, cap: float = 3.0) -> Floats:
+def node_profiles(codes: npt.ArrayLike, sizes: npt.ArrayLike, *, cap: float = 3.0) -> Float32Array:
     """z-score of each marker over the cells that the nodes stand for, clipped to ± ``cap``.
 
     Parameters
@@ -96,7 +93,7 @@ def node_profiles(codes: npt.ArrayLike, sizes: npt.ArrayLike, *, cap: float = 3.
     return np.asarray(np.clip(values / np.maximum(spread, floor), -cap, cap), np.float32)
 
 
-def steadied(codes: npt.ArrayLike, sizes: npt.ArrayLike) -> Doubles:
+def steadied(codes: npt.ArrayLike, sizes: npt.ArrayLike) -> Float64Array:
     """Codes that borrow from those next to them.
 
     The mean of a few cells is noisy, and a group of noisy nodes gets lost.
@@ -217,11 +214,11 @@ def consensus(
     return Consensus(labels, k, stability[order], whole, pac, silhouette, profiles)
 
 
-def _profiles(codes: Doubles, weight: Doubles) -> Floats:
+def _profiles(codes: Float64Array, weight: Float64Array) -> Float32Array:
     return node_profiles(steadied(codes, weight), weight)
 
 
-def _taking_part(weight: Doubles, k: int) -> npt.NDArray[np.intp]:
+def _taking_part(weight: Float64Array, k: int) -> npt.NDArray[np.intp]:
     """Nodes whose groupings count: those with a handful of cells, unless too few have that many."""
     part = np.flatnonzero(weight >= _HANDFUL)
     live = np.flatnonzero(weight > 0)
@@ -243,8 +240,8 @@ class _Runs:
         Cluster of each node when the run is cut into 1, 2, ... clusters; -1 = not drawn.
     """
 
-    weight: Doubles
-    distance: Doubles
+    weight: Float64Array
+    distance: Float64Array
     drawn: npt.NDArray[np.bool_]
     cuts: npt.NDArray[np.int16]
 
@@ -255,9 +252,9 @@ class _Runs:
     @classmethod
     def draw(
         cls,
-        codes: Doubles,
-        weight: Doubles,
-        profiles: Floats,
+        codes: Float64Array,
+        weight: Float64Array,
+        profiles: Float32Array,
         *,
         largest: int,
         runs: int,
@@ -279,7 +276,7 @@ class _Runs:
             cuts[r][:, at] = _cut(squareform(pdist(_profiles(codes[at], weight[at]))), largest)
         return cls(weight, distance, drawn, cuts)
 
-    def together(self, k: int) -> Floats:
+    def together(self, k: int) -> Float32Array:
         """(n, n) share of the runs with both nodes in which they were in one of k clusters."""
         member = (self.cuts[:, k - 1, :, None] == np.arange(k, dtype=np.int16)).astype(np.float32)
         member = np.ascontiguousarray(member.transpose(1, 0, 2)).reshape(len(self.weight), -1)
@@ -288,15 +285,15 @@ class _Runs:
         np.fill_diagonal(share, 1)
         return np.asarray(share, np.float32)
 
-    def groups(self, together: Floats, k: int) -> Labels:
+    def groups(self, together: Float32Array, k: int) -> Int32Array:
         """(n,) k clusters of the co-association; equal shares are told apart by distance."""
         apart = 1 - together.astype(np.float64)
         if self.distance.any():
             apart += 1e-3 * self.distance / self.distance.max()
-        groups: Labels = _cut(apart, k)[k - 1].astype(np.int32)
+        groups: Int32Array = _cut(apart, k)[k - 1].astype(np.int32)
         return groups
 
-    def stability(self, groups: Labels, k: int) -> Doubles:
+    def stability(self, groups: Int32Array, k: int) -> Float64Array:
         """(k,) mean over the runs of each cluster's largest Jaccard index with one of the run's
         clusters, in cells.
         """
@@ -312,7 +309,7 @@ class _Runs:
         return total / np.maximum(seen, 1)
 
 
-def _cut(distance: Doubles, largest: int) -> npt.NDArray[np.int16]:
+def _cut(distance: Float64Array, largest: int) -> npt.NDArray[np.int16]:
     """(largest, n) clusters of the average linkage of an (n, n) distance.
 
     Row k - 1 has exactly k of them, or n if that is fewer.
@@ -347,12 +344,12 @@ def _proposed(silhouette: Mapping[int, float], k_min: int = 2) -> int:
     return max(n for n, width in enough.items() if width >= widest - _TOLERANCE * abs(widest))
 
 
-def _pac(together: Floats) -> float:
+def _pac(together: Float32Array) -> float:
     pairs = together[np.triu_indices(len(together), 1)]
     return float(((pairs > _AMBIGUOUS[0]) & (pairs < _AMBIGUOUS[1])).mean())
 
 
-def _silhouette(distance: Doubles, groups: Labels, k: int) -> float:
+def _silhouette(distance: Float64Array, groups: Int32Array, k: int) -> float:
     """Mean silhouette width (Rousseeuw 1987); 0 for a node alone in its cluster."""
     member = np.eye(k)[groups]
     size = member.sum(0)
@@ -366,7 +363,9 @@ def _silhouette(distance: Doubles, groups: Labels, k: int) -> float:
     return float(np.where(size[groups] > 1, width, 0).mean())
 
 
-def _checked(codes: npt.ArrayLike, sizes: npt.ArrayLike, runs: int) -> tuple[Doubles, Doubles]:
+def _checked(
+    codes: npt.ArrayLike, sizes: npt.ArrayLike, runs: int
+) -> tuple[Float64Array, Float64Array]:
     values, weight = np.asarray(codes, np.float64), np.asarray(sizes, np.float64)
     problems = []
     if values.ndim != 2 or weight.shape != values.shape[:1]:

@@ -21,11 +21,8 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Float32Array, Float64Array, Int32Array, Int64Array
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Nodes = npt.NDArray[np.int32]
 _Map = Callable[..., Iterator[Any]]
 
 _CHUNK = 4096  # cells whose distances to all nodes fit the cache
@@ -54,14 +51,14 @@ class Som:
     grid : (rows, columns)
     """
 
-    codes: Floats
-    sizes: Ints
-    nodes: Nodes
+    codes: Float32Array
+    sizes: Int64Array
+    nodes: Int32Array
     quantisation_error: float
     grid: tuple[int, int]
-    _centre: Floats = field(repr=False)
+    _centre: Float32Array = field(repr=False)
 
-    def assign(self, x: npt.ArrayLike, *, threads: int = 0) -> Nodes:
+    def assign(self, x: npt.ArrayLike, *, threads: int = 0) -> Int32Array:
         """Nearest node of each cell.
 
         Parameters
@@ -106,14 +103,14 @@ class _Sums:
         self.total += other.total
         self.squares += other.squares
 
-    def means(self, codes: Floats) -> Floats:
+    def means(self, codes: Float32Array) -> Float32Array:
         """(n_nodes, C) mean of each node's cells; a node without cells keeps its code."""
         mean = self.total / np.maximum(self.count, 1)[:, None]
         return np.where(self.count[:, None] > 0, mean, codes).astype(np.float32)
 
-    def spread(self) -> Doubles:
+    def spread(self) -> Float64Array:
         """(n_nodes,) squared distances of each node's cells to their mean, summed."""
-        norm: Doubles = (self.total**2).sum(1) / np.maximum(self.count, 1)
+        norm: Float64Array = (self.total**2).sum(1) / np.maximum(self.count, 1)
         return np.maximum(self.squares - norm, 0)
 
 
@@ -217,13 +214,13 @@ def _check_grid(grid: tuple[int, int], epochs: int, n: int) -> int:
     return n_nodes
 
 
-def _sample(cells: Floats, size: int, rng: np.random.Generator) -> Floats:
+def _sample(cells: Float32Array, size: int, rng: np.random.Generator) -> Float32Array:
     if len(cells) <= size:
         return cells
     return cells[np.sort(rng.choice(len(cells), size, replace=False))]
 
 
-def _plane(cells: Floats, centre: Floats, grid: tuple[int, int]) -> Floats:
+def _plane(cells: Float32Array, centre: Float32Array, grid: tuple[int, int]) -> Float32Array:
     """Nodes on the plane of the two largest principal components, two standard deviations to each
     side.
     """
@@ -243,8 +240,8 @@ def _plane(cells: Floats, centre: Floats, grid: tuple[int, int]) -> Floats:
 
 
 def _ordered(
-    cells: Floats, centre: Floats, grid: tuple[int, int], epochs: int, run: _Map
-) -> Floats:
+    cells: Float32Array, centre: Float32Array, grid: tuple[int, int], epochs: int, run: _Map
+) -> Float32Array:
     """Epochs with a neighbourhood.
 
     Each node becomes the mean of all cells, weighted by the kernel at their nodes.
@@ -261,7 +258,7 @@ def _ordered(
     return codes
 
 
-def _revived(sums: _Sums, codes: Floats, rng: np.random.Generator) -> Floats:
+def _revived(sums: _Sums, codes: Float32Array, rng: np.random.Generator) -> Float32Array:
     """Put nodes without cells beside those whose cells are spread most, where they take half of
     them.
     """
@@ -277,7 +274,7 @@ def _revived(sums: _Sums, codes: Floats, rng: np.random.Generator) -> Floats:
     return codes
 
 
-def _pass(cells: Floats, centre: Floats, codes: Floats, run: _Map) -> _Sums:
+def _pass(cells: Float32Array, centre: Float32Array, codes: Float32Array, run: _Map) -> _Sums:
     """One look at all cells: what each node gets."""
     nearest = _searcher(codes)
 
@@ -303,7 +300,9 @@ def _pass(cells: Floats, centre: Floats, codes: Floats, run: _Map) -> _Sums:
     return out
 
 
-def _nearest(cells: Floats, centre: Floats, codes: Floats, run: _Map) -> tuple[Nodes, float]:
+def _nearest(
+    cells: Float32Array, centre: Float32Array, codes: Float32Array, run: _Map
+) -> tuple[Int32Array, float]:
     """Node of each cell, and the mean distance between them."""
     nearest = _searcher(codes)
     nodes = np.empty(len(cells), np.int32)
@@ -321,7 +320,7 @@ def _nearest(cells: Floats, centre: Floats, codes: Floats, run: _Map) -> tuple[N
     return nodes, total / max(len(cells), 1)
 
 
-def _searcher(codes: Floats) -> Callable[[Floats], npt.NDArray[np.intp]]:
+def _searcher(codes: Float32Array) -> Callable[[Float32Array], npt.NDArray[np.intp]]:
     """A function that finds the nearest of ``codes``.
 
     The largest x.w - |w|²/2, as |x|² is the same for all.
@@ -329,7 +328,7 @@ def _searcher(codes: Floats) -> Callable[[Floats], npt.NDArray[np.intp]]:
     across = np.ascontiguousarray(codes.T)
     half = (0.5 * np.einsum("ij,ij->i", codes, codes)).astype(np.float32)
 
-    def nearest(chunk: Floats) -> npt.NDArray[np.intp]:
+    def nearest(chunk: Float32Array) -> npt.NDArray[np.intp]:
         likeness = chunk @ across
         likeness -= half
         nodes: npt.NDArray[np.intp] = likeness.argmax(1)
@@ -338,7 +337,7 @@ def _searcher(codes: Floats) -> Callable[[Floats], npt.NDArray[np.intp]]:
     return nearest
 
 
-def _chunks(cells: Floats, start: int, centre: Floats) -> Iterator[Floats]:
+def _chunks(cells: Float32Array, start: int, centre: Float32Array) -> Iterator[Float32Array]:
     """The block of cells that begins at ``start``, centred, in chunks."""
     stop = min(start + _BLOCK, len(cells))
     for at in range(start, stop, _CHUNK):

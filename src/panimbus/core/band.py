@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,8 @@ import numpy.typing as npt
 from panimbus.core.labels import CellIndex, changes, sample_at, unique_ids
 from panimbus.core.resample import Axis
 from panimbus.core.scale import Histogram
+from panimbus.core.types import Array, Float64Array, Int64Array
 
-Array = npt.NDArray[Any]
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 _PART = 1 << 17
 _KINDS: tuple[bool | None, ...] = (None, False, True)
 
@@ -62,18 +59,18 @@ class BandScan:
 
     rows: tuple[int, int]
     ids: Array
-    count: IntArray
-    sum_y: IntArray
-    sum_x: IntArray
-    sum_square: FloatArray
-    centres: IntArray
+    count: Int64Array
+    sum_y: Int64Array
+    sum_x: Int64Array
+    sum_square: Float64Array
+    centres: Int64Array
     lost: npt.NDArray[np.int32]
-    sums: FloatArray
-    outside_sum: FloatArray
-    outside_count: IntArray
+    sums: Float64Array
+    outside_sum: Float64Array
+    outside_count: Int64Array
     pixels: tuple[Histogram, ...]
     digests: tuple[str, ...]
-    holes: IntArray
+    holes: Int64Array
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays, for ``numpy.savez``; `from_arrays` gives back the same."""
@@ -152,11 +149,11 @@ class LabelBand:
     ids: Array
     starts: npt.NDArray[np.intp]
     cell: npt.NDArray[np.int32]
-    count: IntArray
-    sum_y: IntArray
-    sum_x: IntArray
-    sum_square: FloatArray
-    centres: IntArray
+    count: Int64Array
+    sum_y: Int64Array
+    sum_x: Int64Array
+    sum_square: Float64Array
+    centres: Int64Array
     lost: npt.NDArray[np.int32]
     digest: str
 
@@ -165,7 +162,7 @@ class LabelBand:
 class PlaneBand:
     """One channel of a band: its sums, histogram and digest, as in `BandScan`."""
 
-    sums: FloatArray
+    sums: Float64Array
     outside_sum: float
     outside_count: int
     pixels: Histogram
@@ -268,7 +265,7 @@ def pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ())
     return digest.hexdigest()[:32]
 
 
-def nearest_pixels(runs: IntArray, centroid_yx: FloatArray) -> tuple[IntArray, IntArray]:
+def nearest_pixels(runs: Int64Array, centroid_yx: Float64Array) -> tuple[Int64Array, Int64Array]:
     """For each cell its own pixel nearest to its centroid.
 
     Of equally near ones the upper, then the left.
@@ -313,7 +310,7 @@ def _positions(values: Array) -> tuple[Array, npt.NDArray[np.int32]]:
     return ids, CellIndex(ids)(values) + np.int32(1)
 
 
-def _sum(per_cell: tuple[npt.NDArray[np.int32], int], weights: Array) -> IntArray:
+def _sum(per_cell: tuple[npt.NDArray[np.int32], int], weights: Array) -> Int64Array:
     """Exact: sums of whole numbers below 2^53."""
     return np.bincount(per_cell[0], weights, per_cell[1])[1:].astype(np.int64)
 
@@ -324,7 +321,7 @@ def _centres(
     axes: tuple[Axis, Axis],
     first_row: int,
     runs: tuple[tuple[npt.NDArray[np.int32], int], Array, Array, Array],
-) -> IntArray:
+) -> Int64Array:
     """Number of model pixels that take each label."""
     y, x = axes
     rows, columns = y.centres(0, y.size), x.centres(0, x.size)
@@ -341,7 +338,7 @@ def _centres(
     return _sum(per_cell, per_row[row] * (left_of[column + length] - left_of[column]))
 
 
-def _run_sums(flat: Array, labels: LabelBand) -> FloatArray:
+def _run_sums(flat: Array, labels: LabelBand) -> Float64Array:
     """(m + 1,) sum over the background, then over each label."""
     if not flat.size:
         return np.zeros(len(labels.ids) + 1)

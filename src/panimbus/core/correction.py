@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-Array = npt.NDArray[Any]
+from panimbus.core.types import Array
+
 Correction = tuple[float, float]
 """(temperature, offset): a logit z becomes ``z / temperature + offset``."""
 NONE: Correction = (1.0, 0.0)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.fov import ArrayLike
 from panimbus.core.scale import Histogram
+from panimbus.core.types import Array
 
 _LOW, _TOP = 0.1, 99.9  # percentiles: below the first lie dead pixels, above the second hot ones
 _NEAR = 1.25

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.labels import changes, interior
 from panimbus.core.table import EVIDENCE
+from panimbus.core.types import Array, Float64Array
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
 Window = tuple[int, int, int, int]
 Corner = tuple[int, int]
 
@@ -88,7 +86,7 @@ class PixelBins:
         core: Window,
         *,
         cells: Array,
-        centroid: FloatArray,
+        centroid: Float64Array,
         corner: Corner,
     ) -> PixelBins:
         """Sort the pixels of a window's core.
@@ -126,7 +124,7 @@ class PixelBins:
         count = np.bincount(key, minlength=len(cells) * BINS).reshape(-1, BINS).T
         return cls(pixel[order], begin, key[begin], count)
 
-    def sums(self, plane: Array) -> FloatArray:
+    def sums(self, plane: Array) -> Float64Array:
         """(`BINS`, m) sum of a channel (h, w) over each bin of each cell."""
         out = np.zeros(self.count.size)
         if len(self.pixel):
@@ -134,7 +132,7 @@ class PixelBins:
         return out.reshape(-1, BINS).T
 
 
-def rim_and_inside(total: FloatArray, count: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def rim_and_inside(total: Float64Array, count: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """The evidence of a cell's own pixels, from the sums of its bins.
 
     A signal that one neighbour lends is bright on one side of the rim only. So ``rim_low`` is the

@@ -8,13 +8,11 @@ from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.core.naming import alike
 from panimbus.core.reserved import illegal
-
-Array = npt.NDArray[Any]
+from panimbus.core.types import Array
 
 
 @runtime_checkable

@@ -9,17 +9,17 @@ what stands out is named, and nothing is changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import listed
+from panimbus.core.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = npt.NDArray[Any]
 FEWEST_FOVS, FAR, ODDS = 4, 3.5, np.log(3)
 
 

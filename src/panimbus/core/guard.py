@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import PanimbusError, ReadError
-from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.fov import ArrayLike
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 
 logger = logging.getLogger(__name__)
 _LONGEST = 200

@@ -6,14 +6,13 @@ Sampling, cell interiors, and the rescue of cells too small to be sampled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.resample import Axis
+from panimbus.core.types import Array
 
-Array = npt.NDArray[Any]
 _VOTERS = 1 << 15
 
 

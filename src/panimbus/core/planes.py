@@ -6,7 +6,6 @@ One channel, the segmentation, and how the channel's cells are distributed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,7 @@ import numpy.typing as npt
 from panimbus.core.errors import InputError
 from panimbus.core.labels import interior
 from panimbus.core.scale import CELL_QUANTILES, statistic
-
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float32]
+from panimbus.core.types import Array, Float32Array
 
 PLANES = (
     "image",
@@ -61,8 +58,8 @@ def check_given(names: Sequence[str], given: Iterable[str] = ()) -> None:
 
 
 def extra_planes(
-    out: FloatArray, names: Sequence[str], extra: Mapping[str, FloatArray]
-) -> FloatArray:
+    out: Float32Array, names: Sequence[str], extra: Mapping[str, Float32Array]
+) -> Float32Array:
     """Fill in the planes of `EXTRA`; ``out`` (P, h, w) is changed in place and returned.
 
     Parameters
@@ -80,7 +77,7 @@ def extra_planes(
     return out
 
 
-def label_planes(names: Sequence[str], index: npt.NDArray[np.int32]) -> FloatArray:
+def label_planes(names: Sequence[str], index: npt.NDArray[np.int32]) -> Float32Array:
     """Planes that depend on the segmentation alone; zeros where a plane depends on the channel.
 
     Parameters
@@ -106,14 +103,14 @@ def label_planes(names: Sequence[str], index: npt.NDArray[np.int32]) -> FloatArr
 
 
 def channel_planes(
-    out: FloatArray,
+    out: Float32Array,
     names: Sequence[str],
-    image: FloatArray,
+    image: Float32Array,
     *,
     index: npt.NDArray[np.int32],
-    cell_mean: FloatArray,
+    cell_mean: Float32Array,
     known: Mapping[str, float],
-) -> FloatArray:
+) -> Float32Array:
     """Fill in the planes that depend on the channel.
 
     Parameters
@@ -155,14 +152,14 @@ def channel_planes(
     return out
 
 
-def _paint(out: FloatArray, values: Array, index: npt.NDArray[np.int32]) -> None:
+def _paint(out: Float32Array, values: Array, index: npt.NDArray[np.int32]) -> None:
     """A value a cell on its pixels, 0 outside; (h, w) ``out`` is changed in place."""
     table = np.zeros(len(values) + 1, np.float32)  # the last element serves index -1
     table[:-1] = values
     np.take(table, index, out=out, mode="wrap")
 
 
-def rank_by_quantiles(values: FloatArray, quantiles: npt.ArrayLike) -> FloatArray:
+def rank_by_quantiles(values: Float32Array, quantiles: npt.ArrayLike) -> Float32Array:
     """Share of a distribution that lies below each value.
 
     Parameters

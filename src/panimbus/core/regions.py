@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
+from panimbus.core.types import Array, Float64Array
 
 
 @dataclass(frozen=True)
@@ -17,15 +15,15 @@ class CellGeometry:
     """Pixel counts and coordinate sums of n cells, in pixels of the whole image."""
 
     count: npt.NDArray[np.int64]
-    sum_y: FloatArray
-    sum_x: FloatArray
+    sum_y: Float64Array
+    sum_x: Float64Array
 
-    def centroids(self) -> FloatArray:
+    def centroids(self) -> Float64Array:
         """(n, 2) y, x in pixels; the centre of the first pixel is (0, 0)."""
         return np.stack([self.sum_y, self.sum_x], 1) / np.maximum(self.count, 1)[:, None]
 
 
-def cell_sums(values: Array, index: npt.NDArray[np.int32], n: int) -> FloatArray:
+def cell_sums(values: Array, index: npt.NDArray[np.int32], n: int) -> Float64Array:
     """Sum of a plane over the pixels of each cell.
 
     Parameters

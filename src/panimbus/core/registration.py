@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.counterstain import is_counterstain
 from panimbus.core.errors import PanimbusError
-from panimbus.core.fov import Array, Fov
+from panimbus.core.fov import Fov
 from panimbus.core.labels import interior, unique_ids
 from panimbus.core.resample import Axis, shrink
+from panimbus.core.types import Array, Float32Array
 
 WINDOW = 512
 """Pixels of about 1 µm a side that are looked at."""
@@ -31,7 +31,6 @@ CELLS = 100
 _SMALLEST, _LOCAL, _NEAR, _APART, _FAR = 64, 31, 2.0, 4.0, 12.0
 _STRUCTURE = 0.25
 _OTHERS = 8
-FloatArray = npt.NDArray[np.float32]
 Turn = Callable[[Array], Array]
 TURNS: dict[str, Turn] = {
     "mirrored left to right": lambda a: a[:, ::-1],
@@ -76,7 +75,7 @@ class Fit:
         return self.elsewhere >= max(CLEAR, TIMES * self.there)
 
 
-def fit(inside: FloatArray, plane: FloatArray) -> Fit:
+def fit(inside: Float32Array, plane: Float32Array) -> Fit:
     """Correlate a mask with a plane.
 
     Parameters
@@ -163,7 +162,7 @@ def _misfit(fov: Fov, channels: Sequence[str]) -> str | None:
     return None
 
 
-def _turned(view: _View, channel: str, plane: FloatArray, straight: Fit) -> list[str]:
+def _turned(view: _View, channel: str, plane: Float32Array, straight: Fit) -> list[str]:
     """How the labels would have to be turned, if one way is clear."""
     for name, turned in view.turns():
         one = fit(turned, plane)
@@ -243,7 +242,7 @@ class _View:
             return np.zeros((0, 0), np.uint8)
         return np.asarray(self.fov.labels[slice(*self.y.span(y0, y1)), slice(*self.x.span(x0, x1))])
 
-    def inside(self, turn: Turn) -> FloatArray:
+    def inside(self, turn: Turn) -> Float32Array:
         """The insides of the cells as a label image turned this way would show them there."""
         corners = np.array(
             [[0.0, 1.0], [2.0, 3.0]]
@@ -259,13 +258,13 @@ class _View:
         labels = self._labels(at)
         return turn(shrink(interior(labels).astype(np.float32), self.y, self.x, self._window(at)))
 
-    def turns(self) -> Iterator[tuple[str, FloatArray]]:
+    def turns(self) -> Iterator[tuple[str, Float32Array]]:
         """Every other way to turn the label image that has the image's size."""
         square = self.fov.shape_yx[0] == self.fov.shape_yx[1]
         for name, turn in {**TURNS, **(SQUARE if square else {})}.items():
             yield name, np.ascontiguousarray(self.inside(turn))
 
-    def plane(self, channel: str) -> FloatArray:
+    def plane(self, channel: str) -> Float32Array:
         """Intensities of a channel; what is not finite or below 0 is 0."""
         y0, y1, x0, x1 = self._window(self.at)
         k = self.fov.index(channel)
@@ -287,7 +286,7 @@ class _View:
         return f"moved {' and '.join(f'{n:.0f} µm {way}' for n, way in parts)}"
 
 
-def _local(plane: Array) -> tuple[FloatArray, int]:
+def _local(plane: Array) -> tuple[Float32Array, int]:
     """What stands out of the surroundings."""
     from scipy.ndimage import uniform_filter
 
@@ -296,7 +295,7 @@ def _local(plane: Array) -> tuple[FloatArray, int]:
     return values - uniform_filter(values, side), side
 
 
-def _levelled(plane: Array) -> FloatArray:
+def _levelled(plane: Array) -> Float32Array:
     """The square root of intensities, less its surroundings, divided by how much these vary.
 
     Bright regions do not outweigh.
@@ -309,7 +308,7 @@ def _levelled(plane: Array) -> FloatArray:
     return np.asarray(np.divide(values, spread, out=np.zeros_like(values), where=spread > 0))
 
 
-def _structured(plane: FloatArray) -> bool:
+def _structured(plane: Float32Array) -> bool:
     """Whether a plane shows anything as large as a nucleus.
 
     Neighbours two pixels apart are alike.

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-Array = npt.NDArray[Any]
+from panimbus.core.types import Array
+
 _EPS = 1e-6
 
 

@@ -21,8 +21,7 @@ from panimbus.core.scale_checks import (
     CELL_QUANTILES as CELL_QUANTILES,  # noqa: PLC0414
 )  # noqa: PLC0414, RUF100
 from panimbus.core.scale_checks import OVER, scale_problems
-
-Array = npt.NDArray[Any]
+from panimbus.core.types import Array
 
 _SHIFT = 11  # float32 keeps 23 bits of mantissa; 12 are kept here
 _TOP = 0x7F7FFFFF >> _SHIFT  # the bin of the largest float32

@@ -37,8 +37,8 @@ from panimbus.core.labels import CellIndex, unique_ids
 from panimbus.core.regions import CellGeometry
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelStats, Histogram
+from panimbus.core.types import Array
 
-Array = npt.NDArray[Any]
 Box = tuple[int, int, int, int]
 BAND_PIXELS = 1 << 23
 SKIP = (

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from panimbus.core.channel_types import CHANNEL_TYPES
 from panimbus.core.objects import OBJECT_KINDS, object_kinds
 from panimbus.core.thresholds import calls
+from panimbus.core.types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +35,6 @@ UNASSIGNED, NOT_TYPED = "unassigned", "not typed"
 SPATIAL, NORMALISER, PROVENANCE = "spatial", "normaliser", "panimbus"
 X_NAME = "X_name"  # of what is in X, as zellkonverter reads it
 CSV_FOV, CSV_LABEL, CSV_Y, CSV_X = "fov", "label", "centroid_y_um", "centroid_x_um"
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.naming import alike
-
-Array = npt.NDArray[Any]
+from panimbus.core.types import Array
 
 
 def check_thresholds(thresholds: Mapping[str, float], channels: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ from panimbus.core.fov import Fov
 from panimbus.core.labels import sample_labels
 from panimbus.core.resample import shrink
 from panimbus.core.scan import FovCells, prefetched
+from panimbus.core.types import Float32Array
 
-FloatArray = npt.NDArray[np.float32]
 Window = tuple[int, int, int, int]
 """(y0, y1, x0, x1) in model pixels; it may reach over the image's edges, where the image is reflected."""
 
@@ -51,7 +51,7 @@ def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int3
 
 def read_channels(
     fov: Fov, cells: FovCells, window: Window, channels: Sequence[str]
-) -> Iterator[FloatArray]:
+) -> Iterator[Float32Array]:
     """Intensities of a window at the model's resolution, one channel after the other.
 
     (y1 - y0, x1 - x0) float32 each.

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-FloatArray = npt.NDArray[np.float32]
-IndexArray = npt.NDArray[np.int32]
+from panimbus.core.types import Float32Array, Int32Array
+
 NotNegative = Annotated[float, Field(ge=0)]
 _MOST_OFF = 0.7  # log of the largest error of the normaliser: a factor of 2
 
@@ -76,9 +76,9 @@ class View:
         and blur are not part of it.
     """
 
-    image: FloatArray
-    extra: FloatArray
-    index: IndexArray
+    image: Float32Array
+    extra: Float32Array
+    index: Int32Array
     gain: float
     offset: float
 
@@ -88,10 +88,10 @@ class View:
 
 
 def augment(
-    image: FloatArray,
-    extra: FloatArray,
+    image: Float32Array,
+    extra: Float32Array,
     *,
-    index: IndexArray,
+    index: Int32Array,
     settings: AugmentSettings,
     size: int,
     rng: np.random.Generator,
@@ -119,13 +119,13 @@ def augment(
 
 
 def _geometry(
-    planes: FloatArray,
-    index: IndexArray,
+    planes: Float32Array,
+    index: Int32Array,
     settings: AugmentSettings,
     *,
     size: int,
     rng: np.random.Generator,
-) -> tuple[FloatArray, IndexArray]:
+) -> tuple[Float32Array, Int32Array]:
     """(C, s, s) and (s, s): crop, rotate, deform, flip."""
     corner = [int(rng.integers(0, n - size + 1)) for n in index.shape]
     angle = (
@@ -178,8 +178,8 @@ def smooth_field(
 
 
 def warp(
-    planes: FloatArray, index: IndexArray, at: npt.NDArray[np.float64]
-) -> tuple[FloatArray, IndexArray]:
+    planes: Float32Array, index: Int32Array, at: npt.NDArray[np.float64]
+) -> tuple[Float32Array, Int32Array]:
     """Look the pixels up at (2, s, s) positions: planes linearly, labels at the nearest pixel.
 
     Outside 0 and -1.
@@ -202,8 +202,8 @@ def warp(
 
 
 def _intensity(
-    image: FloatArray, settings: AugmentSettings, rng: np.random.Generator
-) -> tuple[FloatArray, float, float]:
+    image: Float32Array, settings: AugmentSettings, rng: np.random.Generator
+) -> tuple[Float32Array, float, float]:
     """The image with other brightness, contrast, noise, blur and normaliser.
 
     Gain and offset of its linear part.

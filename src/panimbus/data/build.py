@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.types import Array
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.shards import PER_SHARD, write_planes
 from panimbus.data.source import Report, ScannedFov, Source, silent
@@ -37,7 +38,6 @@ from panimbus.data.store import (
 from panimbus.io.documents import read_json
 from panimbus.io.write import atomic_path
 
-Array = npt.NDArray[Any]
 COUNT_SIDE = 2048
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Float64Array
 
-Floats = npt.NDArray[np.float64]
 _STEPS, _TOLERANCE, _FLOOR = 500, 1e-9, 1e-3
 _ENOUGH = 20
 
@@ -107,7 +107,7 @@ def fit_gate(
     return Gate(float(back(np.array(low))), float(back(np.array(high))), *parts)
 
 
-def fit_mixture(x: Floats) -> tuple[Floats, Floats, Floats]:
+def fit_mixture(x: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Two Gaussians by expectation maximisation, begun at the best split in two by variance (as
     Otsu's).
 
@@ -148,13 +148,17 @@ def fit_mixture(x: Floats) -> tuple[Floats, Floats, Floats]:
     return weight[order], centre[order], spread[order]
 
 
-def posterior(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> Floats:
+def posterior(
+    x: Float64Array, weight: Float64Array, centre: Float64Array, spread: Float64Array
+) -> Float64Array:
     """(n,) probability of the second component."""
     density = _densities(x, weight, centre, spread)
     return np.asarray(density[1] / np.maximum(density.sum(0), 1e-300))
 
 
-def bic_gain(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> float:
+def bic_gain(
+    x: Float64Array, weight: Float64Array, centre: Float64Array, spread: Float64Array
+) -> float:
     """How much the Bayesian information criterion prefers the two components to one Gaussian (above
     0: it does).
     """
@@ -167,7 +171,9 @@ def bic_gain(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> float
     return 2 * (two - one) - 3 * math.log(len(x))
 
 
-def _densities(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> Floats:
+def _densities(
+    x: Float64Array, weight: Float64Array, centre: Float64Array, spread: Float64Array
+) -> Float64Array:
     z = (x[None] - centre[:, None]) / spread[:, None]
     return np.asarray(
         weight[:, None] / (spread[:, None] * math.sqrt(2 * math.pi)) * np.exp(-0.5 * z**2)
@@ -176,7 +182,7 @@ def _densities(x: Floats, weight: Floats, centre: Floats, spread: Floats) -> Flo
 
 def _transform(
     name: str, unit: float
-) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
+) -> tuple[Callable[[Float64Array], Float64Array], Callable[[Float64Array], Float64Array]]:
     if name == "asinh":
         return (lambda v: np.arcsinh(v / unit)), (lambda v: np.sinh(v) * unit)
     if name == "log":
@@ -184,7 +190,7 @@ def _transform(
     raise InputError("Unknown transform of intensities.", got=name, available=("asinh", "log"))
 
 
-def _pair(values: Floats) -> tuple[float, float]:
+def _pair(values: Float64Array) -> tuple[float, float]:
     return float(values[0]), float(values[1])
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from panimbus.core.errors import ChannelError, InputError, listed
 from panimbus.core.fov import Fov
+from panimbus.core.types import Float32Array
 from panimbus.data.dataset import CellTable, DatasetFile, read_dataset
 from panimbus.data.gates import fit_gate
 from panimbus.data.silver import (
@@ -29,8 +30,6 @@ from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, 
 from panimbus.io import attach_labels, open_fovs
 from panimbus.io.place import below
 from panimbus.io.tables import Column
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,7 +384,7 @@ def _few(ids: npt.NDArray[Any]) -> str:
 
 def _label(
     file: DatasetFile, scanned: Scanned, rule: _Rule, table: pd.DataFrame | None
-) -> tuple[dict[str, FloatArray], dict[str, tuple[float, float]], dict[str, str]]:
+) -> tuple[dict[str, Float32Array], dict[str, tuple[float, float]], dict[str, str]]:
     """FOV -> (n, M) labels; marker -> thresholds; marker -> why it has none."""
     gates: dict[str, tuple[float, float]] = {}
     reasons: dict[str, str] = {}
@@ -394,7 +393,7 @@ def _label(
         gates = {m: rule.thresholds[m] for m in rule.markers}
     elif rule.matrix is None and rule.labels is None:
         gates, reasons = _fit_gates(file, scanned, rule.markers)
-    targets: dict[str, FloatArray] = {}
+    targets: dict[str, Float32Array] = {}
     types = _grouped(table, "type") if rule.matrix is not None and table is not None else {}
     given = dict(tuple(rule.labels.groupby("fov"))) if rule.labels is not None else {}
     for one in scanned.fovs:
@@ -445,7 +444,9 @@ def _aligned(values: Mapping[int, str], one: ScannedFov) -> list[str]:
     return [values.get(int(i), "") for i in one.cell_id]
 
 
-def _from_labels(frame: pd.DataFrame | None, one: ScannedFov, markers: Sequence[str]) -> FloatArray:
+def _from_labels(
+    frame: pd.DataFrame | None, one: ScannedFov, markers: Sequence[str]
+) -> Float32Array:
     out = np.full((len(one.cell_id), len(markers)), -1, np.float32)
     if frame is not None:
         known = frame[frame["label"].notna() & frame["channel"].isin(markers)]

@@ -14,13 +14,12 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import ReadError
 from panimbus.core.guard import guarded
+from panimbus.core.types import Array
 from panimbus.io.documents import read_json
 
-Array = npt.NDArray[Any]
 PER_SHARD = 32
 _EMPTY = np.uint64(2**64 - 1)
 _KEPT = 4096

@@ -10,18 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from panimbus.core.types import Float32Array, Float64Array
 from panimbus.data.source import Source
 from panimbus.data.tables import Matrix
 
-FloatArray = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 UNDEFINED = -1.0
 
 
-def by_assignment(types: Sequence[str], matrix: Matrix) -> FloatArray:
+def by_assignment(types: Sequence[str], matrix: Matrix) -> Float32Array:
     """Labels of cells by their types.
 
     Parameters
@@ -44,7 +42,7 @@ def by_assignment(types: Sequence[str], matrix: Matrix) -> FloatArray:
     )
 
 
-def by_threshold(mean: FloatArray, low: float, high: float) -> FloatArray:
+def by_threshold(mean: Float32Array, low: float, high: float) -> Float32Array:
     """Labels by mean intensity.
 
     Negative up to ``low``, positive from ``high`` on, undefined between.
@@ -63,7 +61,9 @@ def by_threshold(mean: FloatArray, low: float, high: float) -> FloatArray:
     return out
 
 
-def drop_contradictions(target: FloatArray, mean: FloatArray, *, negatives: bool) -> FloatArray:
+def drop_contradictions(
+    target: Float32Array, mean: Float32Array, *, negatives: bool
+) -> Float32Array:
     """Make undefined the cells of which label and intensity contradict each other (one marker).
 
     Parameters
@@ -92,7 +92,9 @@ def drop_contradictions(target: FloatArray, mean: FloatArray, *, negatives: bool
     return out
 
 
-def auc(positive: Floats, negative: Floats, level: float = 0.95) -> tuple[float, float, float]:
+def auc(
+    positive: Float64Array, negative: Float64Array, level: float = 0.95
+) -> tuple[float, float, float]:
     """Probability that a positive value is above a negative one (ties count half), and its interval
     after DeLong et al. 1988.
 
@@ -279,7 +281,7 @@ def _agree(
 
 
 def _within(
-    targets: Sequence[FloatArray], means: Sequence[Floats], names: Sequence[str]
+    targets: Sequence[Float32Array], means: Sequence[Float64Array], names: Sequence[str]
 ) -> tuple[float, str]:
     """Mean AUC within FOVs, weighted by their pairs, and the FOV of the lowest."""
     total, pairs, worst = 0.0, 0.0, (math.inf, "")

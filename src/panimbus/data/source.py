@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.counterstain import beside
@@ -17,8 +16,8 @@ from panimbus.core.errors import InputError, listed
 from panimbus.core.fov import Fov
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, pool, scan_fov
+from panimbus.core.types import Float32Array
 
-FloatArray = npt.NDArray[np.float32]
 Report = Callable[[str, str, int, int], None]
 """Called with (stage, FOV, how many are done, of how many)."""
 
@@ -44,7 +43,7 @@ class ScannedFov:
 
     fov: Fov
     cells: FovCells
-    mean: FloatArray
+    mean: Float32Array
     digest: str
 
     @property
@@ -103,7 +102,7 @@ class Source:
 
     scanned: Scanned
     markers: tuple[str, ...]
-    targets: Mapping[str, FloatArray]
+    targets: Mapping[str, Float32Array]
     splits: Mapping[str, str]
     patients: Mapping[str, str] = field(default_factory=dict)
     tissue: str = ""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
 from panimbus.core.scale import ChannelScale, in_units
+from panimbus.core.types import Float32Array
 from panimbus.data.shards import Planes
 from panimbus.data.split import SPLITS
 from panimbus.io.documents import read_json, validated
@@ -22,7 +23,6 @@ from panimbus.io.members import name_problem
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = npt.NDArray[np.float32]
 VERSION = 2  # since 2 the statistics hold the likeness to the counterstain
 INFO, EXAMPLES = "store.json", "examples.csv"
 COLUMNS = (
@@ -138,13 +138,13 @@ class Example:
     dataset, marker, fov
     """
 
-    image: FloatArray
-    extra: FloatArray
+    image: Float32Array
+    extra: Float32Array
     index: npt.NDArray[np.int32]
     cell_id: npt.NDArray[np.int64]
-    target: FloatArray
-    mean: FloatArray
-    share: FloatArray
+    target: Float32Array
+    mean: Float32Array
+    share: Float32Array
     stats: dict[str, float]
     dataset: str
     marker: str
@@ -362,7 +362,7 @@ def _load(path: Path) -> npt.NDArray[Any]:
         return np.asarray(np.load(path, allow_pickle=False))
 
 
-def _widened(plane: npt.NDArray[np.float16]) -> FloatArray:
+def _widened(plane: npt.NDArray[np.float16]) -> Float32Array:
     """float16 to float32 by a table.
 
     Ten times as fast as ``astype`` where the processor has no instruction for it.

@@ -5,15 +5,12 @@ Thresholds on the cells' mean intensity ("integrated expression").
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Array
 from panimbus.evaluate.metrics import otsu_calls
 
-Array = npt.NDArray[Any]
 _FLOOR = 0.01
 _VARIANCE = 1e-4
 

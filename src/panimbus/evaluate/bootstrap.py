@@ -10,14 +10,12 @@ not too small. Only the counts of equal cells matter, so a draw is a multinomial
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Array
 
-Array = npt.NDArray[Any]
 TP, FP, FN, TN, UNJUDGED = range(5)
 _CHUNK = 4_000_000
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import InputError
-
-Array = npt.NDArray[Any]
+from panimbus.core.types import Array
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,11 @@ is that of Ross (PLoS One 9, e87357, 2014), as scikit-learn's ``mutual_info_clas
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Array
 
-Array = npt.NDArray[Any]
 RADIUS_PX = 120.0
 CONFOUNDERS = ("cell_size", "heterogeneity", "rarity", "sparsity", "density")
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Array
 from panimbus.evaluate.bootstrap import (
     TN,
     TP,
@@ -32,7 +33,6 @@ from panimbus.evaluate.calibration import Calibration, calibration
 from panimbus.evaluate.confounders import CONFOUNDERS, chance, entropy, mutual_information
 from panimbus.evaluate.metrics import auc, best_threshold
 
-Array = npt.NDArray[Any]
 MODEL, SILVER, SILVER_CELLS = "model", "silver", "model_silver"
 METHODS = {
     MODEL: "model",

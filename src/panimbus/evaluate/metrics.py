@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Array
 
-Array = npt.NDArray[Any]
 UNDETERMINED = -1
 
 

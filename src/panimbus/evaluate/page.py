@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from panimbus.core.types import UInt8Array
 from panimbus.evaluate.metrics import Metrics, mean_f1
 from panimbus.evaluate.paint import (
     FALSE_NEGATIVE,
@@ -21,7 +21,6 @@ from panimbus.evaluate.paint import (
 from panimbus.evaluate.picture import Drawn, MarkerPanel, data_uri
 from panimbus.evaluate.text import draw_text
 
-RgbImage = npt.NDArray[np.uint8]
 INK: Rgb = (34, 36, 40)
 SOFT: Rgb = (112, 116, 122)
 PAPER: Rgb = (250, 250, 248)
@@ -180,7 +179,7 @@ def _bar_um(width_um: float) -> float:
 _GAP, _LINE, _BETWEEN = 6, 30, 26
 
 
-def contact_sheet(drawn: Drawn, about: Mapping[str, str]) -> RgbImage:
+def contact_sheet(drawn: Drawn, about: Mapping[str, str]) -> UInt8Array:
     """All rows on one image, three pictures a marker, as many markers side by side as make it about
     as wide as high.
     """
@@ -204,7 +203,7 @@ def contact_sheet(drawn: Drawn, about: Mapping[str, str]) -> RgbImage:
     )  # 32 steps a colour: looks the same, and the file is much smaller
 
 
-def _head(sheet: RgbImage, drawn: Drawn, about: Mapping[str, str]) -> None:
+def _head(sheet: UInt8Array, drawn: Drawn, about: Mapping[str, str]) -> None:
     write(sheet, about.get("title", "panimbus"), (20, _BETWEEN), 26)
     mean, otsu = _means(drawn)
     line = (
@@ -235,7 +234,7 @@ def _keys(drawn: Drawn) -> Sequence[tuple[str, Rgb, Rgb]]:
     )
 
 
-def _tile(panel: MarkerPanel, side: int) -> RgbImage:
+def _tile(panel: MarkerPanel, side: int) -> UInt8Array:
     """A marker's name, its numbers, and its three pictures side by side."""
     pictures = [
         _fit(p, side) for p in (np.repeat(panel.image[..., None], 3, 2), panel.score, panel.beside)
@@ -253,7 +252,7 @@ def _tile(panel: MarkerPanel, side: int) -> RgbImage:
     return tile
 
 
-def _fit(image: RgbImage, side: int) -> RgbImage:
+def _fit(image: UInt8Array, side: int) -> UInt8Array:
     """Shrink or enlarge to ``side`` pixels on the longer axis."""
     from scipy import ndimage
 
@@ -269,7 +268,7 @@ def _fit(image: RgbImage, side: int) -> RgbImage:
     return np.clip(np.round(out), 0, 255).astype(np.uint8)[:side, :side]
 
 
-def write(image: RgbImage, text: str, at: tuple[int, int], height: int, colour: Rgb = INK) -> int:
+def write(image: UInt8Array, text: str, at: tuple[int, int], height: int, colour: Rgb = INK) -> int:
     """Write a line into an image at (y, x); what does not fit is cut.
 
     Returns its width in pixels.

@@ -5,16 +5,13 @@ Scores on a light-to-dark scale, truth, and outlines of what was called wrongly.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.labels import interior
+from panimbus.core.types import Array, UInt8Array
 
 Rgb = tuple[int, int, int]
-RgbImage = npt.NDArray[np.uint8]
-Array = npt.NDArray[Any]
 
 SCALE: tuple[Rgb, ...] = (
     (236, 233, 226),
@@ -33,7 +30,7 @@ FALSE_NEGATIVE: Rgb = (104, 190, 30)
 _EDGE, _EDGE_SMALL, _SMALL_PX = 0.82, 0.93, 90
 
 
-def colours(values: Array) -> RgbImage:
+def colours(values: Array) -> UInt8Array:
     """Colour of each value (0..1; NaN is `UNKNOWN`): (..., 3) uint8."""
     values = np.asarray(values, np.float64)
     table = np.array(SCALE, np.float64)
@@ -49,7 +46,7 @@ def css(colour: Rgb) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def paint_cells(index: npt.NDArray[np.int32], colour: RgbImage) -> RgbImage:
+def paint_cells(index: npt.NDArray[np.int32], colour: UInt8Array) -> UInt8Array:
     """Fill each cell with its colour, its boundary a little darker.
 
     Parameters
@@ -73,7 +70,7 @@ def paint_cells(index: npt.NDArray[np.int32], colour: RgbImage) -> RgbImage:
 
 
 def outline(
-    image: RgbImage, index: npt.NDArray[np.int32], marked: npt.NDArray[np.bool_], colour: Rgb
+    image: UInt8Array, index: npt.NDArray[np.int32], marked: npt.NDArray[np.bool_], colour: Rgb
 ) -> None:
     """Draw the boundary, two pixels wide, of the marked cells into an image.
 

@@ -9,7 +9,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.labels import CellIndex, sample_labels, unique_ids
 from panimbus.core.resample import Axis, shrink
 from panimbus.core.table import CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
+from panimbus.core.types import Array
 from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_calls
 from panimbus.evaluate.paint import (
     FALSE_NEGATIVE,
@@ -33,7 +34,6 @@ from panimbus.io.write import atomic_path
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Array = npt.NDArray[Any]
 SIDES = ((400.0, 420), (320.0, 330), (250.0, 255), (190.0, 190), (140.0, 140))
 """Width of the window in µm and in pixels: with many markers less is shown, and not smaller, so that the page stays light."""
 PAGE_BYTES = 4_500_000

@@ -6,7 +6,7 @@ One row a call, with what every method says and what is known of the cell.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from panimbus.annotations.calls import KEY, check_overlap, raise_overlap
 from panimbus.core.errors import InputError
 from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
+from panimbus.core.types import Array
 from panimbus.evaluate.baselines import mixture_posterior
 from panimbus.evaluate.confounders import RADIUS_PX, heterogeneity, neighbours
 from panimbus.evaluate.metrics import otsu_calls
@@ -22,8 +23,6 @@ from panimbus.io.segmented import pixel_sizes
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.types import Array
 from panimbus.evaluate.calibration import Calibration
 
-Array = npt.NDArray[Any]
 MODEL, OTHER, ORACLE, POSITIVE, NEGATIVE = "#7e2268", "#8a8f96", "#0088d6", "#c2476b", "#6b7785"
 LINES = ("#0088d6", "#5a9e1e", "#c77700", "#008f8a", "#b0457f", "#6d6fd0", "#8a6d3b", "#606060")
 _ROW = 19

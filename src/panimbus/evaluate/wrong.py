@@ -13,21 +13,13 @@ import numpy.typing as npt
 
 from panimbus.core.fov import Fov
 from panimbus.core.table import CELL, NORMALISER
-from panimbus.evaluate.paint import (
-    FALSE_NEGATIVE,
-    FALSE_POSITIVE,
-    Rgb,
-    RgbImage,
-    colours,
-    gray,
-    paint_cells,
-)
+from panimbus.core.types import Array, UInt8Array
+from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE, Rgb, colours, gray, paint_cells
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-Array = npt.NDArray[Any]
 CELLS, A_MARKER = 24, 3
 SIDE_UM, SIDE_PX = 48.0, 192
 
@@ -55,8 +47,8 @@ class WrongCell:
     """
 
     row: dict[str, Any]
-    channel: RgbImage
-    scores: RgbImage
+    channel: UInt8Array
+    scores: UInt8Array
     width_um: float
 
 
@@ -135,7 +127,7 @@ def _rows(labels: Array, ids: Array) -> npt.NDArray[np.int32]:
     return np.where((labels > 0) & (ids[order[at]] == labels), order[at], -1).astype(np.int32)
 
 
-def _frame(image: RgbImage, labels: Array, cell: int, colour: Rgb) -> None:
+def _frame(image: UInt8Array, labels: Array, cell: int, colour: Rgb) -> None:
     """Outline a cell from outside, so that its own pixels are all to be seen."""
     from scipy import ndimage
 

@@ -22,11 +22,11 @@ from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.scale import ChannelScale, ChannelStats, in_units, stat_vector
 from panimbus.core.scan import FovCells, scan_fov
+from panimbus.core.types import Float32Array
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.finetune.recalibrate import CellLogits
 from panimbus.model.card import ModelCard
 
-FloatArray = npt.NDArray[np.float32]
 BLOCK = 1536  # model pixels that are read at once
 SIDE = 96  # of the square crops that are trained on, in model pixels
 
@@ -49,7 +49,7 @@ class Dataset:
 
     fovs: tuple[Fov, ...]
     cells: tuple[FovCells, ...]
-    means: tuple[FloatArray, ...]
+    means: tuple[Float32Array, ...]
     channels: tuple[str, ...]
     scale: ChannelScale
 
@@ -104,13 +104,13 @@ class Crop:
     """
 
     row: int
-    image: FloatArray
+    image: Float32Array
     index: npt.NDArray[np.int32]
-    mean: FloatArray
+    mean: Float32Array
     known: Mapping[str, float]
     pixels: npt.NDArray[np.bool_]
 
-    def inputs(self, card: ModelCard, *, gain: float = 1.0) -> tuple[FloatArray, FloatArray]:
+    def inputs(self, card: ModelCard, *, gain: float = 1.0) -> tuple[Float32Array, Float32Array]:
         """Planes (P, h, w) and statistics (S,) that the card's net sees.
 
         ``gain`` multiplies the intensities.
@@ -179,7 +179,7 @@ def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Cr
 class _Where:
     fov: Fov
     cells: FovCells
-    mean: FloatArray
+    mean: Float32Array
     dataset: Dataset
     card: ModelCard
     halo: int
@@ -286,7 +286,7 @@ def pixel_logits(
     found: Sequence[Crop],
     correction: Sequence[tuple[float, float]],
     device: str = "cpu",
-) -> list[FloatArray]:
+) -> list[Float32Array]:
     """Logits of each crop's cell.
 
     (views, pixels) float32, under the card's correction of its marker.
@@ -329,7 +329,7 @@ def pixel_logits(
     return out
 
 
-def run(net: Any, planes: FloatArray, stats: FloatArray, device: str) -> torch.Tensor:
+def run(net: Any, planes: Float32Array, stats: Float32Array, device: str) -> torch.Tensor:
     """(N, P, H, W) and (N, S) -> logits (N, 1, H', W')."""
     x = torch.from_numpy(np.ascontiguousarray(planes)).to(device)
     s = torch.from_numpy(np.ascontiguousarray(stats)).to(device)
@@ -350,7 +350,7 @@ def score_calls(
 
     n-1).
     """
-    parts: dict[int, FloatArray] = {}
+    parts: dict[int, Float32Array] = {}
     marker = calls[CHANNEL].to_numpy()
     for crop in crops(calls, dataset, card):
         (parts[crop.row],) = pixel_logits(

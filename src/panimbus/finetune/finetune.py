@@ -24,6 +24,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.planes import PLANES
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
+from panimbus.core.types import Float64Array
 from panimbus.finetune.crops import Dataset, crops, read_dataset, score_calls
 from panimbus.finetune.guard import FEW, Verdict, compare, folds, groups_of, hold_out
 from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit, fit_markers
@@ -31,7 +32,6 @@ from panimbus.finetune.steps import FinetuneSettings, Lesson, Report, pick_devic
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import ModelFiles, load_torch, resolve_model
 
-FloatArray = npt.NDArray[np.float64]
 FEWEST = {"weights": 60, "recalibrate": 20, "markers": 20}
 FOLDS = 5
 HELD_OUT, OLD, NEW, TRUTH = "held_out", "score_before", "score_after", "positive"
@@ -85,11 +85,11 @@ class _Job:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def truth(self) -> FloatArray:
+    def truth(self) -> Float64Array:
         return self.calls[TRUTH].to_numpy(np.float64)
 
     @property
-    def target(self) -> FloatArray:
+    def target(self) -> Float64Array:
         """(n,) float64: what the scores are to become."""
         likely = self.calls[gold.CALL].isin((gold.LIKELY_POSITIVE, gold.LIKELY_NEGATIVE)).to_numpy()
         high = np.where(likely, self.settings.likely, self.settings.sure)
@@ -296,7 +296,7 @@ def _fitted(
 
 def _corrected(
     logits: CellLogits, marker: npt.NDArray[Any], found: dict[str, Correction]
-) -> FloatArray:
+) -> Float64Array:
     """New scores; a marker without calls in the fit keeps its own."""
     if "" in found:
         return logits.scores(found[""])
@@ -334,7 +334,7 @@ def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     return net.cpu(), job.card, _judge(job, old, new, out), _table(job, out, old, new)
 
 
-def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str) -> FloatArray:
+def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str) -> Float64Array:
     """(n,) scores of the held-out calls, NaN for the others."""
     mine, n = job.calls[out].reset_index(drop=True), int(out.sum())
     scores = np.full(len(out), np.nan)
@@ -345,13 +345,15 @@ def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str
     return scores
 
 
-def _table(job: _Job, out: npt.NDArray[np.bool_], old: FloatArray, new: FloatArray) -> pd.DataFrame:
+def _table(
+    job: _Job, out: npt.NDArray[np.bool_], old: Float64Array, new: Float64Array
+) -> pd.DataFrame:
     table = job.calls.copy()
     table[HELD_OUT], table[OLD], table[NEW] = out, old, new
     return table
 
 
-def _judge(job: _Job, old: FloatArray, new: FloatArray, rows: npt.NDArray[np.bool_]) -> Verdict:
+def _judge(job: _Job, old: Float64Array, new: Float64Array, rows: npt.NDArray[np.bool_]) -> Verdict:
     calls = job.calls[rows]
     units = (calls[gold.FOV] + "\n" + calls[gold.CELL].astype(str)).to_numpy(str)
     weights = calls[gold.WEIGHT].to_numpy(np.float64) if gold.WEIGHT in calls.columns else None

@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Array, Float64Array
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
 BLOCKS = 4  # a FOV is cut into so many blocks along each side, where there are too few FOVs to hold some out
 FEW = 5  # fewest positive and fewest negative calls that training and held-out cells need each
 _TRIALS = 200
 _EPS = 1e-4
 
 
-def groups_of(fov: Array, xy_um: FloatArray) -> npt.NDArray[np.intp]:
+def groups_of(fov: Array, xy_um: Float64Array) -> npt.NDArray[np.intp]:
     """Number the groups that stay together.
 
     The FOVs, or blocks of them where there are fewer than four.
@@ -57,7 +56,7 @@ def groups_of(fov: Array, xy_um: FloatArray) -> npt.NDArray[np.intp]:
 
 
 def hold_out(
-    groups: npt.NDArray[np.intp], truth: FloatArray, *, share: float, seed: int
+    groups: npt.NDArray[np.intp], truth: Float64Array, *, share: float, seed: int
 ) -> npt.NDArray[np.bool_]:
     """Choose groups to hold out.
 
@@ -157,7 +156,7 @@ class Figures:
 
 
 def figures(
-    scores: FloatArray, truth: FloatArray, weights: FloatArray, threshold: float
+    scores: Float64Array, truth: Float64Array, weights: Float64Array, threshold: float
 ) -> Figures:
     """Standard definitions; balanced accuracy is the mean of recall and specificity."""
     f1, recall, specificity = _rates(scores >= threshold, truth == 1, weights[None])
@@ -173,8 +172,8 @@ def figures(
 
 
 def _rates(
-    called: Array, positive: Array, weights: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+    called: Array, positive: Array, weights: Float64Array
+) -> tuple[Float64Array, Float64Array, Float64Array]:
     """F1, recall and specificity for each row of weights (r, n)."""
     tp, fp, fn, tn = (
         weights @ m
@@ -217,12 +216,12 @@ class Verdict:
 
 
 def compare(
-    old: FloatArray,
-    new: FloatArray,
-    truth: FloatArray,
+    old: Float64Array,
+    new: Float64Array,
+    truth: Float64Array,
     *,
     units: Array,
-    weights: FloatArray | None = None,
+    weights: Float64Array | None = None,
     threshold: float = 0.5,
     seed: int = 0,
 ) -> Verdict:

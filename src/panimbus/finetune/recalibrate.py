@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from panimbus.core.correction import NONE, Correction, after
+from panimbus.core.types import Array, Float64Array
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
 _EDGE = 1e-6
 
 
@@ -50,7 +48,7 @@ class CellLogits:
         Number of cells.
     """
 
-    values: FloatArray
+    values: Float64Array
     cell: npt.NDArray[np.intp]
     n: int
 
@@ -68,17 +66,17 @@ class CellLogits:
         pixels, number = keep[self.cell], np.cumsum(keep) - 1
         return CellLogits(self.values[pixels], number[self.cell[pixels]], int(keep.sum()))
 
-    def mean(self, values: FloatArray) -> FloatArray:
+    def mean(self, values: Float64Array) -> Float64Array:
         """(n,) mean over each cell's pixels."""
         size = np.bincount(self.cell, minlength=self.n)
         return np.asarray(np.bincount(self.cell, values, self.n) / np.maximum(size, 1))
 
-    def scores(self, correction: Correction = NONE) -> FloatArray:
+    def scores(self, correction: Correction = NONE) -> Float64Array:
         """(n,) the cells' scores under a correction: the mean over their pixels and views."""
         return self.mean(expit(self.values / correction[0] + correction[1]))
 
 
-def fit(logits: CellLogits, target: FloatArray, prior: Prior = GLOBAL) -> Correction:
+def fit(logits: CellLogits, target: Float64Array, prior: Prior = GLOBAL) -> Correction:
     """The correction under which the calls are most likely.
 
     The cells' scores are means over pixels, so this is no logistic regression; the function is
@@ -97,7 +95,7 @@ def fit(logits: CellLogits, target: FloatArray, prior: Prior = GLOBAL) -> Correc
     centre = np.array([np.log(prior.centre[0]), prior.centre[1]])
     width = np.array([prior.log_temperature, prior.offset])
 
-    def loss(x: FloatArray) -> tuple[float, FloatArray]:
+    def loss(x: Float64Array) -> tuple[float, Float64Array]:
         slope = np.exp(-x[0])
         p = expit(logits.values * slope + x[1])
         s = np.clip(logits.mean(p), _EDGE, 1 - _EDGE)
@@ -114,7 +112,7 @@ def fit(logits: CellLogits, target: FloatArray, prior: Prior = GLOBAL) -> Correc
     return float(np.exp(found[0])), float(found[1])
 
 
-def fit_markers(logits: CellLogits, target: FloatArray, marker: Array) -> dict[str, Correction]:
+def fit_markers(logits: CellLogits, target: Float64Array, marker: Array) -> dict[str, Correction]:
     """A correction for each marker, drawn towards that of all markers together by as much as its
     calls are few.
     """

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
+from panimbus.core.types import Float32Array
 from panimbus.model.weights import ModelFiles
 
-FloatArray = npt.NDArray[np.float32]
 PRECISIONS = ("auto", "float32")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -32,8 +31,8 @@ class Job:
         Whatever the sender needs to place the result.
     """
 
-    planes: FloatArray
-    stats: FloatArray
+    planes: Float32Array
+    stats: Float32Array
     tag: Any
 
 
@@ -42,7 +41,7 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, FloatArray]]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, Float32Array]]:
         """For each job, in order, its tag and the scores (N, 1, H, W) float32.
 
         The planes of a job are copied before the next job is asked for. None instead of a job: give
@@ -113,7 +112,7 @@ def _accelerator() -> str | None:
     return "mps" if torch.backends.mps.is_available() else None
 
 
-def check_scores(scores: FloatArray) -> None:
+def check_scores(scores: Float32Array) -> None:
     """Refuse what cannot be scores: NaN never is between 0 and 1."""
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
         raise InputError(
@@ -210,7 +209,7 @@ class OpenVinoBackend:
             self._ready[shape] = [compiled.create_infer_request() for _ in range(self._streams)]
         return self._ready[shape]
 
-    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, FloatArray]]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, Float32Array]]:
         """See `Backend`."""
         busy = deque[_Pass]()
         try:
@@ -234,12 +233,12 @@ class OpenVinoBackend:
                 one.idle.append(one.request)
 
     @staticmethod
-    def _fill(request: Any, port: int, values: FloatArray) -> None:
+    def _fill(request: Any, port: int, values: Float32Array) -> None:
         """Copy an array, contiguous or not, straight into the request's own input."""
         request.get_input_tensor(port).data[...] = values
 
     @staticmethod
-    def _finish(busy: deque[_Pass]) -> tuple[Any, FloatArray]:
+    def _finish(busy: deque[_Pass]) -> tuple[Any, Float32Array]:
         one = busy.popleft()
         one.request.wait()
         scores = np.array(

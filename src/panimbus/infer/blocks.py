@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.tiles import Tile, plan_tiles
+from panimbus.core.types import Float32Array
 from panimbus.core.window import Window
 from panimbus.infer.evidence import EvidenceJoin, PartEvidence
 from panimbus.model.card import ModelCard
 
-FloatArray = npt.NDArray[np.float32]
 READ_SIDE = 1536
 """Longest side of a block in model pixels: what is read at a time, and what an interruption can cost."""
 
@@ -114,8 +114,8 @@ class BlockPart:
     number: int
     cells: npt.NDArray[np.intp]
     whole: npt.NDArray[np.bool_]
-    score: FloatArray
-    score_sd: FloatArray
+    score: Float32Array
+    score_sd: Float32Array
     total: npt.NDArray[np.float64]
     count: npt.NDArray[np.int64]
     evidence: PartEvidence | None = None
@@ -159,7 +159,7 @@ class BlockPart:
 
 def mean_and_sd(
     total: npt.NDArray[np.float64], count: npt.NDArray[np.int64]
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Float32Array, Float32Array]:
     """Scores of cells from their sums.
 
     Parameters
@@ -193,9 +193,9 @@ class Joined:
         Cells that touch.
     """
 
-    score: FloatArray
-    score_sd: FloatArray
-    rim: FloatArray | None
+    score: Float32Array
+    score_sd: Float32Array
+    rim: Float32Array | None
     pairs: npt.NDArray[np.int32] | None
 
 
@@ -210,9 +210,9 @@ class Scored:
         Name (`panimbus.core.table.EVIDENCE`) -> (n, C) float32; empty where it was not wanted.
     """
 
-    score: FloatArray
-    score_sd: FloatArray
-    evidence: Mapping[str, FloatArray]
+    score: Float32Array
+    score_sd: Float32Array
+    evidence: Mapping[str, Float32Array]
 
 
 def join_parts(n: int, channels: int, parts: Iterable[BlockPart]) -> Joined:

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from panimbus.core.evidence import BINS, PixelBins, rim_and_inside, touching
 from panimbus.core.scan import FovCells
+from panimbus.core.types import Float32Array
 
 if TYPE_CHECKING:
     from panimbus.infer.blocks import Block
 
-FloatArray = npt.NDArray[np.float32]
 _ARRAYS = ("value", "total", "count", "pairs")
 
 
@@ -39,7 +39,7 @@ class PartEvidence:
         Cells that touch, as positions among the FOV's.
     """
 
-    value: FloatArray
+    value: Float32Array
     total: npt.NDArray[np.float64]
     count: npt.NDArray[np.int64]
     pairs: npt.NDArray[np.int32]
@@ -103,7 +103,7 @@ class BlockEvidence:
         self._value = np.zeros((3, int(whole.sum()), channels), np.float32)
         self._total = np.zeros((channels, BINS, int((~whole).sum())))
 
-    def add(self, channel: int, plane: FloatArray) -> None:
+    def add(self, channel: int, plane: Float32Array) -> None:
         """Measure a channel: (h, w) of the block's window, not divided by the normaliser."""
         total, count = self._bins.sums(plane[self._part]), self._bins.count
         self._value[:, :, channel] = rim_and_inside(total[:, self._whole], count[:, self._whole])
@@ -171,7 +171,7 @@ class EvidenceJoin:
         if not whole.all():
             self._shared.append((cells[~whole], part.total, part.count))
 
-    def close(self) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+    def close(self) -> tuple[Float32Array, npt.NDArray[np.int32]]:
         """``rim_mean``, ``rim_low``, ``inside_mean`` as (3, n, C) float32, and the pairs of cells
         that touch (p, 2).
         """

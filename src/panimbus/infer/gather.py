@@ -10,9 +10,8 @@ import numpy.typing as npt
 from panimbus.core.correction import corrected
 from panimbus.core.scan import FovCells
 from panimbus.core.tiles import Tile
+from panimbus.core.types import Float32Array
 from panimbus.infer.tta import View
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class TileCells:
         return replace(self, cells=np.searchsorted(cells, self.cells))
 
     def sums(
-        self, scores: FloatArray, view: View, correction: tuple[float, float] | None
+        self, scores: Float32Array, view: View, correction: tuple[float, float] | None
     ) -> npt.NDArray[np.float64]:
         """(m,) sum of each cell's pixel scores, from the net's output (H, W) for a view."""
         if not len(self.cells):
@@ -86,7 +85,7 @@ class TileCells:
         return np.add.reduceat(pixels, self.begin, dtype=np.float64)
 
 
-def core_of(scores: FloatArray, view: View, tile: Tile, margin: int) -> FloatArray:
+def core_of(scores: Float32Array, view: View, tile: Tile, margin: int) -> Float32Array:
     """The scores (H, W) of a view, turned back, of a tile's core."""
     rows, cols = tile.core_in_window
     return view.undo(scores)[

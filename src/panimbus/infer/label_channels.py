@@ -10,8 +10,9 @@ from itertools import islice
 import numpy as np
 
 from panimbus.core.errors import PanimbusError
-from panimbus.core.fov import Array, Fov
+from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelStats, Histogram
+from panimbus.core.types import Array
 
 _WINDOW = 512  # pixels to a side that are looked at
 _FOVS = 3

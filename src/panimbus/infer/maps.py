@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from panimbus.core.fov import Fov
 from panimbus.core.scan import FovCells
+from panimbus.core.types import Float32Array
 from panimbus.core.window import read_index
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
 from panimbus.infer.work import Plan
@@ -20,7 +21,6 @@ from panimbus.io.names import safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec
 from panimbus.io.write import TileWriter, atomic_path, remove
 
-FloatArray = npt.NDArray[np.float32]
 Box = tuple[slice, slice]
 _KEPT = 1 << 26  # bytes of masks that are kept for the next channel
 LISTING = "files.csv"
@@ -68,7 +68,7 @@ class MapSheet:
         """Whether tiles without a cell on the model's grid are needed, too."""
         return self._style.background or self._style.grid == "image"
 
-    def __call__(self, channel: int, where: Box, values: FloatArray) -> None:
+    def __call__(self, channel: int, where: Box, values: Float32Array) -> None:
         """Take the scores of a channel at (rows, columns) of the model's grid."""
         for box, part in self._placed(where, values):
             if self._style.background:
@@ -83,8 +83,8 @@ class MapSheet:
         self._put.flush()
 
     def _placed(
-        self, where: Box, values: FloatArray
-    ) -> Iterator[tuple[Box, Callable[[], FloatArray]]]:
+        self, where: Box, values: Float32Array
+    ) -> Iterator[tuple[Box, Callable[[], Float32Array]]]:
         """Boxes of the file and what goes there.
 
         On the image's grid in strips of a chunk's rows, which bounds the memory.

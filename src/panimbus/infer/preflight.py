@@ -40,7 +40,6 @@ from panimbus.model.weights import ModelFiles, resolve_model
 
 SATURATED = 0.005
 ALIKE = 0.75
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

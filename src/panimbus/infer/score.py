@@ -16,6 +16,7 @@ from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells
 from panimbus.core.tiles import Tile
+from panimbus.core.types import Float32Array
 from panimbus.core.window import read_channels, read_index
 from panimbus.infer.adaptive import enough
 from panimbus.infer.backend import Backend, Job
@@ -24,8 +25,6 @@ from panimbus.infer.evidence import BlockEvidence
 from panimbus.infer.gather import TileCells, core_of
 from panimbus.infer.tta import View, transposed
 from panimbus.model.card import ModelCard
-
-FloatArray = npt.NDArray[np.float32]
 
 
 class MapSink(Protocol):
@@ -36,7 +35,7 @@ class MapSink(Protocol):
         """Whether tiles without cells are wanted, too."""
         ...
 
-    def __call__(self, channel: int, where: tuple[slice, slice], values: FloatArray) -> None:
+    def __call__(self, channel: int, where: tuple[slice, slice], values: Float32Array) -> None:
         """Take the scores of a channel at (rows, columns) of the model grid."""
         ...
 
@@ -107,8 +106,8 @@ class _Planes:
     The memory goes back to ``spare`` when the last tile needs it no more.
     """
 
-    values: FloatArray
-    spare: list[FloatArray]
+    values: Float32Array
+    spare: list[Float32Array]
     left: int
 
     def release(self) -> None:
@@ -130,13 +129,13 @@ class _Work:
     tile: Tile
     cells: TileCells
     planes: _Planes
-    stats: FloatArray
+    stats: Float32Array
     sums: npt.NDArray[np.float64]
-    inputs: FloatArray | None
-    turned: FloatArray | None = None
+    inputs: Float32Array | None
+    turned: Float32Array | None = None
     sent: int = 0
     done: int = 0
-    map: FloatArray | None = None
+    map: Float32Array | None = None
 
     @property
     def pixels(self) -> int:
@@ -168,7 +167,7 @@ class _Work:
 def score_blocks(
     fov: Fov,
     cells: FovCells,
-    mean: FloatArray,
+    mean: Float32Array,
     scoring: Scoring,
     blocks: Sequence[Block],
     *,
@@ -241,7 +240,7 @@ class _Passes:
 
     fov: Fov
     cells: FovCells
-    mean: FloatArray
+    mean: Float32Array
     scoring: Scoring
     on_map: MapSink | None
     on_pass: Callable[[int], None]
@@ -269,7 +268,7 @@ class _Passes:
                 self.scoring.views, next(s for s in self.scoring.stages if s > work.done)
             )
 
-    def take(self, work: _Work, view: int, scores: FloatArray) -> None:
+    def take(self, work: _Work, view: int, scores: Float32Array) -> None:
         """Add up what the net returned (H, W) for a view."""
         scoring, margin = self.scoring, self.scoring.card.margin
         correction = scoring.card.calibration.get(scoring.channels[work.channel])

@@ -14,7 +14,6 @@ from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.band import BandScan
 from panimbus.core.errors import ReadError, listed
@@ -23,6 +22,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.planes import OF_DATASET
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
+from panimbus.core.types import Float32Array
 from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
 from panimbus.infer.label_report import check_label_image
 from panimbus.infer.maps import MapSheet, map_image
@@ -32,7 +32,6 @@ from panimbus.infer.store import FolderStore, fingerprint, source_key
 from panimbus.infer.work import Executor, Plan, ScanWork, ScoreWork
 
 logger = logging.getLogger(__name__)
-FloatArray = npt.NDArray[np.float32]
 P = TypeVar("P", BlockPart, BandScan)
 
 
@@ -405,7 +404,7 @@ def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Sco
     score, score_sd = joined.score, joined.score_sd
     lost = np.isnan(known.scan.mean)  # on pixels that could not be read: not known, not negative
     score[lost] = score_sd[lost] = np.nan
-    evidence: Mapping[str, FloatArray] = {}
+    evidence: Mapping[str, Float32Array] = {}
     if joined.rim is not None and joined.pairs is not None:
         blank = np.array([scale.blank(c) for c in channels], np.bool_)
         rescued = known.cells.rescued[:, 0]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.band import BandScan
 from panimbus.core.errors import ReadError
@@ -32,7 +31,6 @@ from panimbus.io.names import safe_name, safe_names
 from panimbus.io.pyramid import ImageSpec
 from panimbus.io.write import TileWriter, atomic_path, image_writer, remove
 
-FloatArray = npt.NDArray[np.float32]
 Part = BlockPart | BandScan
 P = TypeVar("P", BlockPart, BandScan)
 _FORMAT = 8  # raise it when the meaning of what is stored changes

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Float32Array
 from panimbus.infer.backend import Job, check_scores
 from panimbus.model.weights import ModelFiles, load_torch
 
-FloatArray = npt.NDArray[np.float32]
 _IN_FLIGHT = (
     3  # passes whose results are not fetched yet: enough to prepare the next while the GPU works
 )
@@ -47,7 +45,7 @@ class TorchBackend:
         self._autocast = precision == "auto" and device == "cuda"
         self.name = f"torch-{device}-{'bfloat16' if self._autocast else 'float32'}"
 
-    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, FloatArray]]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, Float32Array]]:
         """See `Backend`."""
         busy = deque[_Pass]()
         for job in jobs:
@@ -70,7 +68,7 @@ class TorchBackend:
             event.record()
         return _Pass(job.tag, here, event)
 
-    def _send(self, values: FloatArray) -> torch.Tensor:
+    def _send(self, values: Float32Array) -> torch.Tensor:
         """A copy on the device: the sender may use its memory again at once."""
         copy = torch.empty(values.shape, dtype=torch.float32, pin_memory=self._pinned)
         copy.numpy()[...] = values
@@ -85,7 +83,7 @@ class _Pass:
     scores: torch.Tensor
     event: torch.cuda.Event | None
 
-    def result(self) -> tuple[Any, FloatArray]:
+    def result(self) -> tuple[Any, Float32Array]:
         if self.event is not None:
             self.event.synchronize()
         scores = self.scores.numpy()

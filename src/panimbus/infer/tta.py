@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.types import Array
 from panimbus.infer.adaptive import EXPECTED_VIEWS, STAGES
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

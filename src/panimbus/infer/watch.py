@@ -12,9 +12,10 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.fov import ArrayLike
 from panimbus.core.labels import CellIndex
 from panimbus.core.scan import bands
+from panimbus.core.types import Array
 
 
 class Watched:

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from panimbus.core.errors import InputError, ReadError, listed
-from panimbus.core.fov import Array
+from panimbus.core.types import Array
 from panimbus.io.ifd import count_pages
 from panimbus.io.names import (
     alias_notes,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import ReadError, listed
-from panimbus.core.fov import Array
 from panimbus.core.guard import in_words
+from panimbus.core.types import Array
 from panimbus.io.documents import read_text
 from panimbus.io.polygons import Cell
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import ReadError
-from panimbus.core.fov import Array
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 from panimbus.io.features import read_cells
 from panimbus.io.polygons import Cell, Edges, areas, contains
 

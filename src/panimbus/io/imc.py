@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import MissingExtraError, ReadError, listed
-from panimbus.core.fov import Array
 from panimbus.core.guard import guarded
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 from panimbus.io.raw import PixelSize, RawImage
 from panimbus.io.xmltext import inside, local, parse
 

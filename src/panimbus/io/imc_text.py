@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import ReadError
-from panimbus.core.fov import Array
 from panimbus.core.guard import guarded, in_words
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 from panimbus.io.raw import PixelSize, RawImage
 
 _MICRON = PixelSize(1.0, 1.0)  # the laser ablates 1 µm steps, and the text says nothing else

@@ -14,8 +14,9 @@ import numpy as np
 import tifffile
 
 from panimbus.core.errors import InputError, ReadError, listed
-from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.fov import ArrayLike
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 from panimbus.io import names
 from panimbus.io.geojson import GeoJsonLabels
 from panimbus.io.omezarr import read_zarr_labels

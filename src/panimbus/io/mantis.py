@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array
+from panimbus.core.types import Array
 from panimbus.io.names import fingerprint
 from panimbus.io.segmented import Segmented
 from panimbus.io.write import atomic_path

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.core.fov import Array
+from panimbus.core.types import Array
 from panimbus.io.documents import validated
 from panimbus.io.ome import microns
 from panimbus.io.raw import PixelSize

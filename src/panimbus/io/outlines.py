@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.fov import ArrayLike
 from panimbus.core.labels import CellIndex, unique_ids
+from panimbus.core.types import Array
 
 Ring = npt.NDArray[np.int64]
 Polygons = list[list[Ring]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from panimbus.core.fov import Array
+from panimbus.core.types import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ import numpy as np
 import tifffile
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.fov import ArrayLike
+from panimbus.core.types import Array
 
 CHUNK = 512
 _SMALLEST = 1024  # viewers draw an overview of this size at once

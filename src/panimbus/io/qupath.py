@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array
+from panimbus.core.types import Array
 from panimbus.io.outlines import Polygons
 from panimbus.io.write import atomic_path
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array, ArrayLike
+from panimbus.core.fov import ArrayLike
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 from panimbus.io.place import Place
 
 ANISOTROPY = 0.01

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError, MatchError, ReadError, listed
-from panimbus.core.fov import Array, ArrayLike, Fov, check_labels
+from panimbus.core.fov import ArrayLike, Fov, check_labels
 from panimbus.core.labels import unique_ids
 from panimbus.core.table import CELL, FOV, PROVENANCE
+from panimbus.core.types import Array
 from panimbus.io.documents import parse_json
 from panimbus.io.fovs import open_fovs
 from panimbus.io.labels import label_places, open_labels

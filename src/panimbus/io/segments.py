@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from panimbus.core.errors import ReadError
-from panimbus.core.fov import Array
+from panimbus.core.types import Array
 
 _LONGEST_SIDE = (1 << 31) - 1
 _LARGEST = 1 << 34

@@ -16,9 +16,9 @@ import numpy as np
 import tifffile
 
 from panimbus.core.errors import InputError, ReadError, listed
-from panimbus.core.fov import Array
 from panimbus.core.guard import guarded, in_words
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 from panimbus.io.ifd import count_pages
 from panimbus.io.segments import check_complete, check_page, checked_segments, segment_shape
 

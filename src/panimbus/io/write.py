@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 
 from panimbus.core.errors import InputError
-from panimbus.core.fov import Array
+from panimbus.core.types import Array
 from panimbus.io.leftovers import released, temporary_beside
 from panimbus.io.pyramid import Canvas, ImageSpec, blocks, in_memory, save_tiff
 

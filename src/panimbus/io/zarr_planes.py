@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import PanimbusError, ReadError
-from panimbus.core.fov import Array
 from panimbus.core.guard import in_words
 from panimbus.core.keys import bounds
+from panimbus.core.types import Array
 from panimbus.io.place import Place, Url
 
 

@@ -22,15 +22,16 @@ import numpy.typing as npt
 from openvino import Model, Node
 from openvino import opset13 as op
 
+from panimbus.core.types import Float64Array
+
 _OUT, _KERNEL = 4, 3
 _SIDE = _OUT + _KERNEL - 1
 _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
-Matrix = npt.NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 
 
-def winograd_matrices() -> tuple[Matrix, Matrix, Matrix]:
+def winograd_matrices() -> tuple[Float64Array, Float64Array, Float64Array]:
     """Return (A, G, B).
 
     (4, 6), (6, 3) and (6, 6), from the interpolation points by Toom and Cook's construction.
@@ -134,7 +135,7 @@ def _rewritten(node: Node) -> Any:
     return out
 
 
-def _transformed(kernel: npt.NDArray[np.float32], g: Matrix) -> npt.NDArray[np.float32]:
+def _transformed(kernel: npt.NDArray[np.float32], g: Float64Array) -> npt.NDArray[np.float32]:
     """(O, C, 3, 3) -> (36, C, O): ``g @ w @ g.T`` of each kernel."""
     width_out, channels = kernel.shape[:2]
     flat = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)).reshape(
@@ -149,7 +150,7 @@ def _every_fourth(x: Any, axis: int, start: int, count: int) -> Any:
     )
 
 
-def _sum(terms: Sequence[Any], weights: Matrix) -> Any:
+def _sum(terms: Sequence[Any], weights: Float64Array) -> Any:
     """Weighted sum of arrays of one shape; zeros are left out."""
     scaled = [
         term if weight == 1 else op.multiply(term, np.float32(weight))

@@ -41,10 +41,10 @@ from panimbus.core.table import (
     UNASSIGNED,
 )
 from panimbus.core.thresholds import calls, check_thresholds
+from panimbus.core.types import Array, Float32Array
 from panimbus.io.edits import Edit, standing
 from panimbus.io.scores import checked
 from panimbus.phenotype.compete import (
-    Floats,
     check_scores,
     decide,
     double_positives,
@@ -71,7 +71,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
-Array = npt.NDArray[Any]
 BY = ("types", "clusters")
 FIRST, FIRST_TYPE, FIRST_REASON = "metacluster_first", "first_type", "first_reason"
 PROBABILITY = "type_probability"
@@ -225,15 +224,18 @@ class _Typed:
     (n, M) evidence before it is weighed, (M,) reliability, (n, T + 1) probabilities and so on.
     """
 
-    evidence: Floats
+    evidence: Float32Array
     reliability: Array
-    probabilities: Floats
+    probabilities: Float32Array
     kind: npt.NDArray[np.int32]
     pairs: Any
 
 
 def _compete(
-    scores: Floats, panel: Panel, thresholds: Mapping[str, float], cells: npt.NDArray[np.bool_]
+    scores: Float32Array,
+    panel: Panel,
+    thresholds: Mapping[str, float],
+    cells: npt.NDArray[np.bool_],
 ) -> _Typed:
     """Objects that are no cells take no part in what is measured on the dataset, and get no
     type.

@@ -34,16 +34,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError, listed
+from panimbus.core.types import Array, Float32Array
 from panimbus.phenotype.panel import Panel
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
 LIMIT = 5.0
 """Largest evidence of one marker, either way: scores are not surer than 0.993."""
 NONE, REST, ONLY = -1.5, -3.0, 0.0
@@ -57,7 +55,7 @@ _CHUNK = 1 << 15
 _NOTHING = np.float32(-2 * LIMIT)
 
 
-def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
+def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Float32Array:
     """Scores as (n, C) float32.
 
     NaN and numbers outside 0..1 are an error that names the channels.
@@ -105,7 +103,9 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Floats:
     return out
 
 
-def evidence(scores: Floats, panel: Panel, thresholds: Mapping[str, float] | None = None) -> Floats:
+def evidence(
+    scores: Float32Array, panel: Panel, thresholds: Mapping[str, float] | None = None
+) -> Float32Array:
     """Evidence of each marker of a panel.
 
     Parameters
@@ -136,7 +136,7 @@ def evidence(scores: Floats, panel: Panel, thresholds: Mapping[str, float] | Non
     return np.asarray(np.clip(logit, -LIMIT, LIMIT), np.float32)
 
 
-def double_positives(evidence_of: Floats) -> npt.NDArray[np.float64]:
+def double_positives(evidence_of: Float32Array) -> npt.NDArray[np.float64]:
     """(M, M) expected number of cells that are positive for two markers.
 
     The diagonal is that for one.
@@ -200,12 +200,12 @@ def reliability(
     return np.asarray(out / max(out.max(initial=0), 1e-9))
 
 
-def weighed(evidence_of: Floats, reliabilities: Array) -> Floats:
+def weighed(evidence_of: Float32Array, reliabilities: Array) -> Float32Array:
     """Evidence times the square of each marker's reliability where it is positive."""
     return np.where(evidence_of > 0, evidence_of * np.float32(reliabilities) ** 2, evidence_of)
 
 
-def type_probabilities(evidence_of: Floats, panel: Panel) -> Floats:
+def type_probabilities(evidence_of: Float32Array, panel: Panel) -> Float32Array:
     """Probability of every type, and of none.
 
     Parameters
@@ -238,7 +238,7 @@ def type_probabilities(evidence_of: Floats, panel: Panel) -> Floats:
     return out
 
 
-def lineage_probabilities(probabilities: Array, parents: Sequence[int]) -> Floats:
+def lineage_probabilities(probabilities: Array, parents: Sequence[int]) -> Float32Array:
     """Probability of each type or any below it.
 
     Parameters
@@ -264,7 +264,7 @@ def lineage_probabilities(probabilities: Array, parents: Sequence[int]) -> Float
     return out
 
 
-def decide(probabilities: Array, panel: Panel) -> tuple[npt.NDArray[np.int32], Floats]:
+def decide(probabilities: Array, panel: Panel) -> tuple[npt.NDArray[np.int32], Float32Array]:
     """The type of each cell.
 
     Down the tree as long as the best child is likelier than none and clear enough.
@@ -355,7 +355,7 @@ class _Contest:
             children, paths, tuple(shared), tuple(map(frozenset, allowed)), tuple(borrowed), none
         )
 
-    def shares(self, evidence_of: Floats) -> Floats:
+    def shares(self, evidence_of: Float32Array) -> Float32Array:
         """(k + 1, n) probabilities of the children and of none, from evidence (M, n)."""
         values = np.full((len(self.children) + 1, evidence_of.shape[1]), np.float32(self.none))
         for k in range(len(self.children)):
@@ -364,7 +364,7 @@ class _Contest:
         np.exp(values, out=values)
         return np.asarray(values / values.sum(0))
 
-    def _explained(self, k: int, evidence_of: Floats) -> Floats:
+    def _explained(self, k: int, evidence_of: Float32Array) -> Float32Array:
         """Evidence for child k without what a rival explains that is there by markers which k may
         not carry.
         """
@@ -382,7 +382,7 @@ class _Contest:
             out[m] = np.log(p) - np.log1p(-p)
         return out
 
-    def _value(self, k: int, evidence_of: Floats, without: frozenset[int]) -> Floats:
+    def _value(self, k: int, evidence_of: Float32Array, without: frozenset[int]) -> Float32Array:
         """(n,) worth of child k; markers that are left out do not vouch for it."""
         best = np.full(evidence_of.shape[1], _NOTHING)
         for levels in self.paths[k]:
@@ -413,7 +413,7 @@ class _Level:
         carries = self.plus + self.any_of
         return _Level(plus, any_of, () if carries and not plus + any_of else self.minus)
 
-    def value(self, evidence_of: Floats) -> Floats | None:
+    def value(self, evidence_of: Float32Array) -> Float32Array | None:
         """(n,) what the marks say; None if there are none."""
         parts = [evidence_of[m] for m in self.plus] + [-evidence_of[m] for m in self.minus]
         if self.any_of:

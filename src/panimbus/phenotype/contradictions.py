@@ -6,17 +6,17 @@ Pairs with many double positives, and cells that carry what their type does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.types import Array
 from panimbus.phenotype.panel import Panel
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = npt.NDArray[Any]
 PAIR_COLUMNS = ("marker", "other", "cells", "share", "share_of_marker", "share_of_other", "many")
 SHARE, FEWEST = 0.2, 20
 """A pair is reported from this share of the rarer marker's cells on, and from so many cells (or 0.5 % of all)."""

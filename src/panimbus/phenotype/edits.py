@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import InputError, listed
+from panimbus.core.types import Array
 from panimbus.io.edits import Edit, Merge, Reassign, Rename, Split, standing
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

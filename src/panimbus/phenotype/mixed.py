@@ -5,7 +5,7 @@ From what contradicts its type, and from its size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from panimbus.phenotype.panel import Panel
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Array = npt.NDArray[Any]
 MOST = 3
 """Contradicting markers that count."""
 HAZE = 0.2

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.fov import Array
 from panimbus.core.labels import label_painter
 from panimbus.core.layouts import in_layout
 from panimbus.core.table import (
@@ -33,6 +32,7 @@ from panimbus.core.table import (
     SPATIAL,
     positive_frame,
 )
+from panimbus.core.types import Array
 from panimbus.io.outlines import outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
 from panimbus.io.segmented import BAND, Segmented, check_cells

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,6 @@ from panimbus.phenotype.rules import (
     parents_first,
 )
 
-Array = npt.NDArray[Any]
 CANNOT_TELL = " cannot be told: "
 """In a note, between a type and why the panel cannot tell it."""
 

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import listed
+from panimbus.core.types import Array
 from panimbus.phenotype.contradictions import marker_lists
 from panimbus.phenotype.panel import Panel
-
-Array = npt.NDArray[Any]
 
 
 def contradiction_texts(chosen: npt.NDArray[np.bool_], panel: Panel) -> Any:

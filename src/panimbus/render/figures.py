@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panimbus.core.errors import MissingExtraError
-from panimbus.core.fov import Array
 from panimbus.core.table import CELL_TYPE, METACLUSTER
+from panimbus.core.types import Array
 from panimbus.render.palette import Rgb, type_colours
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.channel_types import counterstains
-from panimbus.core.fov import Array, Fov
+from panimbus.core.fov import Fov
 from panimbus.core.labels import interior, paint_labels
 from panimbus.core.table import CELL_TYPE, NOT_TYPED, UNASSIGNED
+from panimbus.core.types import Array, UInt8Array
 from panimbus.io.segmented import BAND, Segmented
 from panimbus.render.figures import INK, legend, new_figure
 from panimbus.render.palette import Rgb
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from panimbus.phenotype.summary import Summary
 
-RgbImage = npt.NDArray[np.uint8]
 GROUND: Rgb = (255, 255, 255)
 LARGEST = 1400
 """Pixels to a side that a picture shows."""
@@ -92,7 +91,7 @@ def painted(
     colours: Mapping[str, Rgb],
     *,
     borders: bool = True,
-) -> RgbImage:
+) -> UInt8Array:
     """(Y, X, 3) uint8: cells filled with the colours of their types.
 
     Parameters
@@ -134,7 +133,7 @@ def telling_channels(
     )
 
 
-def composite(fov: Fov, lights: Mapping[str, Rgb], step: int = 1) -> RgbImage:
+def composite(fov: Fov, lights: Mapping[str, Rgb], step: int = 1) -> UInt8Array:
     """(Y, X, 3) uint8.
 
     Channels in their colours, added, each from its 1st to its 99.7th percentile; every ``step``-th

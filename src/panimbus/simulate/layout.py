@@ -14,9 +14,7 @@ from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 from skimage.segmentation import expand_labels
 
-Floats = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.uint32]
-Ints = npt.NDArray[np.int64]
+from panimbus.core.types import Float32Array, Int64Array, UInt32Array
 
 REGIONS = ("empty", "follicle", "epithelium", "stroma", "mixed")
 # spacing of cells (µm), length of the seed's segment (µm), reach of a cell beyond its segment (µm)
@@ -52,13 +50,13 @@ class Layout:
         µm per pixel of these arrays.
     """
 
-    cells: Labels
-    depth: Floats
-    core: Floats
+    cells: UInt32Array
+    depth: Float32Array
+    core: Float32Array
     nuclei: npt.NDArray[np.bool_]
-    types: Ints
-    regions: Ints
-    orientation: Floats
+    types: Int64Array
+    regions: Int64Array
+    orientation: Float32Array
     mpp: float
 
     @property
@@ -67,7 +65,7 @@ class Layout:
         return len(self.types) - 1
 
 
-def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Floats:
+def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Float32Array:
     """Gaussian noise that varies over about ``scale`` pixels, of mean 0 and standard deviation
     about 1.
 
@@ -87,7 +85,7 @@ def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator)
     return np.asarray((out - out.mean()) / (out.std() + 1e-6), dtype=np.float32)
 
 
-def _interpolate(a: Floats, at: npt.NDArray[np.float64]) -> Floats:
+def _interpolate(a: Float32Array, at: npt.NDArray[np.float64]) -> Float32Array:
     """Rows of ``a`` at fractional positions, by a quadratic B-spline."""
     i = np.floor(at).astype(np.int64)
     t = (at - i).astype(np.float32)[:, None]
@@ -100,7 +98,7 @@ def draw_regions(
     mpp: float,
     rng: np.random.Generator,
     kinds: tuple[str, ...] | None = None,
-) -> Ints:
+) -> Int64Array:
     """A map of tissue regions: positions in `REGIONS`, (Y, X)."""
     if kinds is None:
         n = int(rng.integers(1, 5))
@@ -120,8 +118,8 @@ def draw_regions(
 
 
 def _seeds(
-    regions: Ints, mpp: float, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], Ints, npt.NDArray[np.float64]]:
+    regions: Int64Array, mpp: float, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], Int64Array, npt.NDArray[np.float64]]:
     """Centres (n, 2) in pixels, region of each, and its size factor.
 
     No two closer than their region's spacing.
@@ -147,7 +145,7 @@ def _seeds(
     return points[chosen], kind[chosen], size[chosen]
 
 
-def _greedy(n: int, pairs: Ints, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _greedy(n: int, pairs: Int64Array, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """A maximal set of points no two of which are a pair, in random order of priority."""
     alive = np.ones(n, dtype=bool)
     chosen = np.zeros(n, dtype=bool)
@@ -166,8 +164,8 @@ def _greedy(n: int, pairs: Ints, rng: np.random.Generator) -> npt.NDArray[np.boo
 
 
 def _territories(
-    regions: Ints, orientation: Floats, mpp: float, rng: np.random.Generator
-) -> Labels:
+    regions: Int64Array, orientation: Float32Array, mpp: float, rng: np.random.Generator
+) -> UInt32Array:
     """Grow a short segment per cell to a bounded, deformed Voronoi territory: (Y, X) uint32."""
     points, kind, size = _seeds(regions, mpp, rng)
     shape = regions.shape
@@ -208,12 +206,12 @@ def border(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def draw_types(
-    cells: Labels,
-    regions: Ints,
+    cells: UInt32Array,
+    regions: Int64Array,
     composition: npt.NDArray[np.float64],
     clustering: float,
     rng: np.random.Generator,
-) -> Ints:
+) -> Int64Array:
     """Type of each cell, from each region's composition (regions x types) and smooth random
     preferences; entry 0 is -1.
     """
@@ -280,7 +278,7 @@ def make_layout(
 
 def observe(
     layout: Layout, rng: np.random.Generator, mode: str | None = None, errors: float = 1.0
-) -> Labels:
+) -> UInt32Array:
     """The segmentation somebody would have made.
 
     Imperfect outlines, merged, split, lost, invented and tiny cells.
@@ -313,7 +311,7 @@ def observe(
     return out if ids[0] == 0 else out + 1
 
 
-def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> Labels:
+def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> UInt32Array:
     """The cells' outlines as a segmentation of this kind draws them; ids are the true ones."""
     cells, mpp = layout.cells, layout.mpp
     out = cells.copy()
@@ -336,11 +334,11 @@ def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> Labels:
     return out
 
 
-def _grow(labels: Labels, pixels: float) -> Labels:
+def _grow(labels: UInt32Array, pixels: float) -> UInt32Array:
     return np.asarray(expand_labels(labels, pixels), dtype=np.uint32)  # type: ignore[no-untyped-call]
 
 
-def _shift(labels: Labels, down: int, right: int) -> Labels:
+def _shift(labels: UInt32Array, down: int, right: int) -> UInt32Array:
     """Move labels; what leaves is lost, and what comes in is background."""
     out = np.zeros_like(labels)
     height, width = labels.shape
@@ -352,7 +350,9 @@ def _shift(labels: Labels, down: int, right: int) -> Labels:
     return out
 
 
-def _warp(labels: Labels, amount: float, scale: float, rng: np.random.Generator) -> Labels:
+def _warp(
+    labels: UInt32Array, amount: float, scale: float, rng: np.random.Generator
+) -> UInt32Array:
     """Move every pixel by smooth noise of ``amount`` pixels."""
     shape = (labels.shape[0], labels.shape[1])
     y, x = np.indices(shape)
@@ -361,7 +361,9 @@ def _warp(labels: Labels, amount: float, scale: float, rng: np.random.Generator)
     return np.asarray(labels[y, x])
 
 
-def _mistakes(seen: Labels, mpp: float, errors: float, rng: np.random.Generator) -> Labels:
+def _mistakes(
+    seen: UInt32Array, mpp: float, errors: float, rng: np.random.Generator
+) -> UInt32Array:
     """Merge, split, lose and invent cells, and leave tiny fragments."""
     n = int(seen.max())
     if n == 0:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage as ndi
 
-from panimbus.simulate.layout import Floats, smooth_noise
+from panimbus.core.types import Float32Array
+from panimbus.simulate.layout import smooth_noise
 from panimbus.simulate.stain import Stain
 
 PLATFORMS = ("codex", "mibi", "imc")
@@ -104,7 +105,7 @@ def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
 
 def expect(
     stain: Stain, optics: Optics, mpp: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+) -> tuple[Float32Array, Float32Array]:
     """Expected signal without noise, in units of the stain.
 
     (total, of which specific or stray), (Y, X) float32.
@@ -120,7 +121,7 @@ def expect(
     return total, specific
 
 
-def _blur(signal: Floats, optics: Optics, mpp: float) -> Floats:
+def _blur(signal: Float32Array, optics: Optics, mpp: float) -> Float32Array:
     sharp = ndi.gaussian_filter(signal, optics.blur / mpp, truncate=3)
     if optics.out_of_focus < 0.02:
         return sharp
@@ -134,7 +135,9 @@ def _blur(signal: Floats, optics: Optics, mpp: float) -> Floats:
     )
 
 
-def detect(total: Floats, optics: Optics, mpp: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+def detect(
+    total: Float32Array, optics: Optics, mpp: float, rng: np.random.Generator
+) -> npt.NDArray[Any]:
     """Draw the pixels: (Y, X) uint16 counts, or uint8 for a quantised platform.
 
     Parameters
@@ -167,7 +170,7 @@ def detect(total: Floats, optics: Optics, mpp: float, rng: np.random.Generator) 
     return np.asarray(np.clip(counts, 0, 65535), dtype=np.uint16)
 
 
-def _drop_lone(counts: Floats) -> Floats:
+def _drop_lone(counts: Float32Array) -> Float32Array:
     """Keep counts that have company within 2 pixels (as k-nearest-neighbour denoising of MIBI
     does).
     """

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage as ndi
 
-from panimbus.simulate.layout import Floats, Layout, smooth_noise
+from panimbus.core.types import Float32Array
+from panimbus.simulate.layout import Layout, smooth_noise
 
 PATTERNS = (
     "membrane",
@@ -89,13 +90,15 @@ class Stain:
         Cells that carry the marker, by true id; entry 0 is False.
     """
 
-    own: Floats
-    stray: Floats
-    base: Floats
+    own: Float32Array
+    stray: Float32Array
+    base: Float32Array
     positive: npt.NDArray[np.bool_]
 
 
-def ridges(shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator) -> Floats:
+def ridges(
+    shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator
+) -> Float32Array:
     """Thin wavy lines, 0..1.
 
     The zero lines of smooth noise, thinned where a second noise is low.
@@ -106,7 +109,7 @@ def ridges(shape: tuple[int, int], scale: float, width: float, rng: np.random.Ge
     )
 
 
-def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Floats:
+def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float32Array:
     """Where in its territory a positive cell would stain, about 0..1.5, for all cells at once."""
     if pattern not in PATTERNS:
         raise ValueError(f"pattern {pattern!r} is unknown; there are {', '.join(PATTERNS)}")
@@ -139,7 +142,7 @@ def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float
     return np.asarray(np.where(inside, out * texture, 0), dtype=np.float32)
 
 
-def _polar(layout: Layout, rng: np.random.Generator) -> Floats:
+def _polar(layout: Layout, rng: np.random.Generator) -> Float32Array:
     """Brighter on one side of each cell, the side drawn per cell: 0..1.5."""
     n = layout.n
     ids = np.arange(1, n + 1)
@@ -202,7 +205,9 @@ def stain(layout: Layout, marker: Marker, rng: np.random.Generator) -> Stain:
     return Stain(own, stray, _base(layout, marker, where, rng), carries)
 
 
-def _blobs(shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Generator) -> Floats:
+def _blobs(
+    shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Generator
+) -> Float32Array:
     """Bright spots and clumps anywhere, 0.5-5 µm."""
     out = np.zeros(shape, dtype=np.float32)
     for _ in range(min(int(rng.poisson(per_mm2 * out.size * mpp**2 * 1e-6)), 400)):
@@ -218,7 +223,9 @@ def _blobs(shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Ge
     return out
 
 
-def _base(layout: Layout, marker: Marker, where: Floats, rng: np.random.Generator) -> Floats:
+def _base(
+    layout: Layout, marker: Marker, where: Float32Array, rng: np.random.Generator
+) -> Float32Array:
     """Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background."""
     n, cells, mpp, shape = layout.n, layout.cells, layout.mpp, layout.cells.shape
     per_cell = marker.baseline * rng.lognormal(0, marker.unevenness, n + 1)

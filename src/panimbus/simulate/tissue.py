@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.simulate.layout import REGIONS, Floats, Labels, Layout, make_layout, observe
+from panimbus.core.types import Float32Array, UInt32Array
+from panimbus.simulate.layout import REGIONS, Layout, make_layout, observe
 from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expect
 from panimbus.simulate.panel import DEMO_PANEL, Panel, demo_optics
 from panimbus.simulate.stain import Marker, draw_marker, stain
@@ -45,7 +46,7 @@ class SimulatedTissue:
     """
 
     image: npt.NDArray[Any]
-    labels: Labels
+    labels: UInt32Array
     truth: npt.NDArray[np.int8]
     carried: npt.NDArray[np.bool_]
     channels: tuple[str, ...]
@@ -93,7 +94,7 @@ class Owners:
         )
 
 
-def find_owners(labels: Labels, cells: Labels) -> Owners:
+def find_owners(labels: UInt32Array, cells: UInt32Array) -> Owners:
     """Match an observed segmentation to the true cells, by pixels."""
     m, n = int(labels.max()), int(cells.max())
     code, pixels = np.unique(labels.astype(np.int64) * (n + 1) + cells, return_counts=True)
@@ -108,7 +109,9 @@ def find_owners(labels: Labels, cells: Labels) -> Owners:
     return Owners(owner, best / np.maximum(area, 1), pairs, pixels, area)
 
 
-def _means(values: Floats, labels: Labels, area: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _means(
+    values: Float32Array, labels: UInt32Array, area: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
     return np.bincount(labels.ravel(), values.ravel(), len(area)) / np.maximum(area, 1)
 
 
@@ -169,7 +172,7 @@ def judge(
     return out, is_positive
 
 
-def _shrink(a: Floats, k: int) -> Floats:
+def _shrink(a: Float32Array, k: int) -> Float32Array:
     """Mean over k x k pixels."""
     if k == 1:
         return a
@@ -178,7 +181,7 @@ def _shrink(a: Floats, k: int) -> Floats:
     )
 
 
-def _blocks(labels: Labels) -> Labels:
+def _blocks(labels: UInt32Array) -> UInt32Array:
     """Labels that exist at the detector's resolution only.
 
     Each 2 x 2 pixels of one label, ids 1..m again.
@@ -191,7 +194,7 @@ def _blocks(labels: Labels) -> Labels:
 
 def image_marker(
     layout: Layout,
-    labels: Labels,
+    labels: UInt32Array,
     owners: Owners,
     marker: Marker,
     optics: Optics,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from panimbus.core.errors import InputError, listed
 from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
 from panimbus.core.scale import CELL_QUANTILES, COUNTERSTAIN, stat_vector
+from panimbus.core.types import Float32Array
 from panimbus.data.augment import View, augment
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from panimbus.model.card import ModelCard
     from panimbus.train.config import TrainConfig
 
-FloatArray = npt.NDArray[np.float32]
 _DRAWN, _FEW = (
     400,
     40,
@@ -73,11 +73,11 @@ class Item:
         Twice the position of (dataset, marker) in `Examples.pairs`, plus 1 for positive cells.
     """
 
-    planes: FloatArray
-    stats: FloatArray
+    planes: Float32Array
+    stats: Float32Array
     cells: npt.NDArray[np.int64]
-    target: FloatArray
-    weight: FloatArray
+    target: Float32Array
+    weight: Float32Array
     group: npt.NDArray[np.int64]
 
 

@@ -10,14 +10,11 @@ class of one marker of one dataset.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-GroupArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from panimbus.core.types import BoolArray, Float64Array, Int64Array
 
 
-def unseen(groups: int) -> FloatArray:
+def unseen(groups: int) -> Float64Array:
     """(G,) thresholds before the first step: NaN, which every loss passes."""
     return np.full(groups, np.nan)
 
@@ -34,8 +31,13 @@ def percentile_at(step: int, steps: int, start: float, end: float) -> float:
 
 
 def moved_thresholds(
-    threshold: FloatArray, group: GroupArray, loss: FloatArray, *, percentile: float, keep: float
-) -> FloatArray:
+    threshold: Float64Array,
+    group: Int64Array,
+    loss: Float64Array,
+    *,
+    percentile: float,
+    keep: float,
+) -> Float64Array:
     """The exponential moving percentile of each group's losses after one more batch.
 
     Parameters
@@ -68,7 +70,7 @@ def moved_thresholds(
     return out
 
 
-def small_loss(loss: FloatArray, group: GroupArray, threshold: FloatArray) -> BoolArray:
+def small_loss(loss: Float64Array, group: Int64Array, threshold: Float64Array) -> BoolArray:
     """(k,) cells whose loss is at most their group's threshold.
 
     A group that was never seen lets all pass.
@@ -84,7 +86,7 @@ def small_loss(loss: FloatArray, group: GroupArray, threshold: FloatArray) -> Bo
 
 
 def matched_confidence(
-    score: FloatArray, target: FloatArray, *, high: float = 0.9, low: float = 0.1
+    score: Float64Array, target: Float64Array, *, high: float = 0.9, low: float = 0.1
 ) -> BoolArray:
     """(k,) cells of whose label the net is sure.
 
