@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from panimbus.core.counterstain import is_counterstain
-from panimbus.core.registration import FITS, _View, fit, misfit
+from panimbus.core.registration import FITS, _View, correlate_mask, describe_misfit
 from panimbus.io import open_fovs
 
 KINDS = ("as it is", "10 µm", "30 µm", "mirrored", "turned", "of another FOV")
@@ -58,7 +58,9 @@ def strength(fov):
     """Of the best counterstain."""
     view = _View.of(fov)
     inside = view.inside(lambda a: a)
-    return max(fit(inside, view.plane(c)).there for c in fov.channels if is_counterstain(c))
+    return max(
+        correlate_mask(inside, view.plane(c)).there for c in fov.channels if is_counterstain(c)
+    )
 
 
 def main(root, out=None):
@@ -72,7 +74,7 @@ def main(root, out=None):
     least = {}
     for dataset, fov, labels in fovs:
         begin = time.process_time()
-        count[dataset, "as it is"][0] += misfit(fov) is not None
+        count[dataset, "as it is"][0] += describe_misfit(fov) is not None
         seconds.append(time.process_time() - begin)
         count[dataset, "as it is"][1] += 1
         least[dataset] = min(least.get(dataset, np.inf), strength(fov))
@@ -84,7 +86,7 @@ def main(root, out=None):
         ]
         for kind, other in wrong(fov, labels, [one for d, _, one in same if d == dataset][:3]):
             count[dataset, kind][0] += (
-                misfit(fov.with_(labels=np.ascontiguousarray(other))) is not None
+                describe_misfit(fov.with_(labels=np.ascontiguousarray(other))) is not None
             )
             count[dataset, kind][1] += 1
     datasets = list(dict.fromkeys(d for d, _, _ in fovs))

@@ -54,7 +54,7 @@ from scipy import ndimage
 from scipy.stats import rankdata
 
 from panimbus import io
-from panimbus.core.counterstain import likeness
+from panimbus.core.counterstain import counterstain_correlation
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -491,7 +491,7 @@ class Field:
 
 
 def _alike(mean: Array, channels: tuple[str, ...]) -> Array:
-    found = likeness(mean.T.astype(np.float32), channels)
+    found = counterstain_correlation(mean.T.astype(np.float32), channels)
     return np.array([np.nan if v is None else v for v in found], np.float32)
 
 

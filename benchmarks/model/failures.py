@@ -19,7 +19,7 @@ from stress import MARKERS, SIDE_UM, changed
 from panimbus import PredictSettings, from_array, predict
 from panimbus.evaluate.metrics import metrics_by_marker
 from panimbus.evaluate.picture import Subject, write_picture
-from panimbus.simulate.tissue import draw_panel, image_tissue
+from panimbus.simulate.tissue import draw_panel, render_tissue
 
 HARD = {
     "as usual": ("noise: counts (factor)", 1.0),
@@ -36,7 +36,7 @@ PLATFORM, MPP, SEED, LEAST = "codex", 0.5, 0, 20
 def worst(what, level, model):
     """The tissue, the table and the column of the marker that is called worst."""
     drawn = draw_panel(MARKERS, PLATFORM, np.random.default_rng([SEED, 77]))
-    tissue = image_tissue(
+    tissue = render_tissue(
         changed(drawn, what, level),
         (int(SIDE_UM / MPP),) * 2,
         MPP,

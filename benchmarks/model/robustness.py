@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from panimbus import PredictSettings, from_array, open_fovs, predict
-from panimbus.core.counterstain import beside
+from panimbus.core.counterstain import reference_channels
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import pool
 from panimbus.evaluate.tables import table
@@ -92,7 +92,7 @@ def check(name, data, model, card):
         (f"{name}: noise of {n} counts a pixel: positive", v)
         for n, v in zip(names, positive(blind, names, model).mean(0), strict=True)
     ]
-    pooled = pool([fov], markers, card.mpp, beside=beside(markers, [fov], card.stats))
+    pooled = pool([fov], markers, card.mpp, beside=reference_channels(markers, [fov], card.stats))
     scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over)
     plain = positive(fov, markers, model, scale)
     for factor in FACTORS:

@@ -29,7 +29,7 @@ from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import resolve_model
 from panimbus.simulate.optics import PLATFORMS
-from panimbus.simulate.tissue import DrawnPanel, draw_panel, image_tissue
+from panimbus.simulate.tissue import DrawnPanel, draw_panel, render_tissue
 
 SIDE_UM, MARKERS, LEAST = 320, 8, 10
 LEVELS: dict[str, tuple[float, ...]] = {
@@ -94,7 +94,7 @@ def tissue_rows(job: tuple[str, int], models: list[str]) -> list[tuple[Any, ...]
         for level in sorted(levels, key=lambda v: v != 1):  # the factor 1 first
             errors = level if what.startswith("segmentation") else 1.0
             rng = np.random.default_rng([seed, 5])
-            tissue = image_tissue(
+            tissue = render_tissue(
                 changed(drawn, what, level), (int(SIDE_UM / mpp),) * 2, mpp, rng=rng, errors=errors
             )
             fov = from_array(tissue.image, tissue.labels, channels=tissue.channels, mpp=mpp)

@@ -13,7 +13,7 @@ from panimbus.annotations.gold import CALLS, check_calls
 from panimbus.annotations.qupath import cell_outlines, export_calls, import_calls
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.core.reserved import illegal
+from panimbus.core.reserved import name_problems
 from panimbus.io import GeoJsonLabels
 
 
@@ -141,7 +141,7 @@ def with_channels(fov, channels):
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(
     lambda s: s == s.strip() != ""
 )
-channels = names.filter(lambda s: not illegal([s]))  # no FOV has a channel named "label"
+channels = names.filter(lambda s: not name_problems([s]))  # no FOV has a channel named "label"
 entries = st.tuples(
     names, channels, st.integers(1, 12), st.sampled_from(CALLS), st.floats(1e-300, 1e300)
 )

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 
 from panimbus.core import table
-from panimbus.core.channel_types import check_channel_types, counterstains, id_channels, types_of
-from panimbus.core.counterstain import beside, likeness
+from panimbus.core.channel_types import (
+    check_channel_types,
+    find_counterstains,
+    id_channels,
+    resolve_channel_types,
+)
+from panimbus.core.counterstain import counterstain_correlation, reference_channels
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.fov import Fov
-from panimbus.core.reserved import illegal, is_reserved, legal_names
+from panimbus.core.reserved import is_reserved, legal_names, name_problems
 from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES
 
 
@@ -65,7 +70,7 @@ def test_names_are_made_legal():
         "µm",
     ]
     assert len(notes) == 4
-    assert illegal([n for n in names if n]) == []
+    assert name_problems([n for n in names if n]) == []
 
 
 @pytest.mark.parametrize("name", ["label", "FOV ID", "area_um2", " ", "a\nb", "x\udce9"])
@@ -78,14 +83,16 @@ def test_types():
     declared = check_channel_types(
         {"DNA1": "Counterstain ", "DAPI": "marker", "B1": "blank"}, ["DNA1", "B1", "CD3", "DAPI"]
     )
-    assert types_of(["DNA1", "B1", "CD3", "DAPI", "Hoechst"], declared) == [
+    assert resolve_channel_types(["DNA1", "B1", "CD3", "DAPI", "Hoechst"], declared) == [
         "counterstain",
         "blank",
         "marker",
         "marker",
         "counterstain",
     ]
-    assert counterstains(["NucX", "DAPI"], {"NucX": "counterstain", "DAPI": "marker"}) == ["NucX"]
+    assert find_counterstains(["NucX", "DAPI"], {"NucX": "counterstain", "DAPI": "marker"}) == [
+        "NucX"
+    ]
 
 
 def test_unknown_channels_and_types_in_one_message():
@@ -110,10 +117,10 @@ def test_declared_counterstains_count_instead_of_names():
             channel_types={"NucX": "counterstain", "DAPI": "blank"},
         )
     ]
-    assert beside(["CD3"], fovs, ["counterstain"]) == ("NucX",)
+    assert reference_channels(["CD3"], fovs, ["counterstain"]) == ("NucX",)
     mean = np.random.default_rng(0).random((50, 3)).astype(np.float32)
-    assert likeness(mean, ("CD3", "DAPI", "NucX"), ["NucX"])[2] == 1
-    assert likeness(mean, ("CD3", "DAPI", "NucX"), ["NucX"])[1] != 1
+    assert counterstain_correlation(mean, ("CD3", "DAPI", "NucX"), ["NucX"])[2] == 1
+    assert counterstain_correlation(mean, ("CD3", "DAPI", "NucX"), ["NucX"])[1] != 1
 
 
 def test_channels_that_hold_the_ids():

@@ -9,7 +9,12 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
 from panimbus.core import counterstain
-from panimbus.core.counterstain import FEW, beside, is_counterstain, likeness
+from panimbus.core.counterstain import (
+    FEW,
+    counterstain_correlation,
+    is_counterstain,
+    reference_channels,
+)
 from panimbus.core.fov import Fov
 
 STAINS = """DAPI; dapi ; DAPI_1; DAPI-01; DAPI (DAPI); DAPI MSI; DAPIcyc1; cyc001_ch001_DAPI; Hoechst 2; HOECHST1; Hoescht
@@ -44,7 +49,7 @@ def test_other_names(name):
     arrays(np.float32, st.tuples(st.integers(FEW, 60), st.just(4)), elements=st.integers(0, 9))
 )  # many cells alike
 def test_likeness_is_the_largest_rank_correlation(mean):
-    found = likeness(mean, ("CD3", "DNA1", "CD4", "DNA3"))
+    found = counterstain_correlation(mean, ("CD3", "DNA1", "CD4", "DNA3"))
     assert found[1] == found[3] == 1
     for k in (0, 2):
         every = [
@@ -58,26 +63,28 @@ def test_likeness_is_the_largest_rank_correlation(mean):
 def test_likeness_of_what_is_not_known():
     rng = np.random.default_rng(0)
     mean = rng.random((50, 2)).astype(np.float32)
-    assert likeness(mean, ("CD3", "CD4")) == [None, None]  # no counterstain
-    assert likeness(mean[: FEW - 1], ("CD3", "DAPI")) == [None, 1]
+    assert counterstain_correlation(mean, ("CD3", "CD4")) == [None, None]  # no counterstain
+    assert counterstain_correlation(mean[: FEW - 1], ("CD3", "DAPI")) == [None, 1]
     holes = np.concatenate(
         [mean, np.full((30, 2), np.nan, np.float32)]
     )  # cells on pixels that could not be read
-    assert likeness(holes, ("CD3", "DAPI")) == likeness(mean, ("CD3", "DAPI"))
+    assert counterstain_correlation(holes, ("CD3", "DAPI")) == counterstain_correlation(
+        mean, ("CD3", "DAPI")
+    )
     lost = np.column_stack([mean, np.full(50, np.nan)])
-    assert likeness(lost, ("CD3", "DAPI", "CD4")) == [
-        *likeness(mean, ("CD3", "DAPI")),
+    assert counterstain_correlation(lost, ("CD3", "DAPI", "CD4")) == [
+        *counterstain_correlation(mean, ("CD3", "DAPI")),
         None,
     ]  # one channel takes no other along
-    assert likeness(lost, ("CD3", "DAPI", "DNA")) == [
-        *likeness(mean, ("CD3", "DAPI")),
+    assert counterstain_correlation(lost, ("CD3", "DAPI", "DNA")) == [
+        *counterstain_correlation(mean, ("CD3", "DAPI")),
         1,
     ]  # nor does a stain
     blank = np.column_stack([mean[:, 0], np.zeros(50)])
-    assert likeness(blank, ("CD3", "DAPI")) == [None, 1]
+    assert counterstain_correlation(blank, ("CD3", "DAPI")) == [None, 1]
     some = np.column_stack([mean, mean[:, 0]])
     some[30:, 0] = np.nan
-    assert likeness(some, ("CD3", "DAPI", "CD4"))[0] == pytest.approx(
+    assert counterstain_correlation(some, ("CD3", "DAPI", "CD4"))[0] == pytest.approx(
         spearmanr(some[:30, 2], some[:30, 1])[0]
     )
 
@@ -87,7 +94,7 @@ def test_likeness_of_many_cells_is_that_of_some(monkeypatch):
     mean = np.random.default_rng(0).random((10_500, 2)).astype(np.float32)
     mean[:, 0] += mean[:, 1]
     some, other = (
-        likeness(cells, ("CD3", "DAPI"))[0]
+        counterstain_correlation(cells, ("CD3", "DAPI"))[0]
         for cells in (mean, mean[np.random.default_rng(1).permutation(10_500)])
     )
     assert some == pytest.approx(other, abs=1e-12), "the cells' numbers do not choose them"
@@ -99,6 +106,6 @@ def test_counterstains_beside_the_channels():
         Fov("a", np.zeros((4, 5, 5)), ("CD3", "DAPI", "DNA1", "CD4")),
         Fov("b", np.zeros((3, 5, 5)), ("DAPI", "CD3", "CD4")),
     ]
-    assert beside(["CD3"], fovs, ["q50", "counterstain"]) == ("DAPI",)
-    assert beside(["CD3", "DAPI"], fovs, ["counterstain"]) == ()
-    assert beside(["CD3"], fovs, ["q50"]) == ()
+    assert reference_channels(["CD3"], fovs, ["q50", "counterstain"]) == ("DAPI",)
+    assert reference_channels(["CD3", "DAPI"], fovs, ["counterstain"]) == ()
+    assert reference_channels(["CD3"], fovs, ["q50"]) == ()

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panimbus.core.escape import as_cell, as_cells, from_cell, from_cells, in_markdown
+from panimbus.core.escape import (
+    escape_formula,
+    escape_formulas,
+    escape_markdown,
+    unescape_formula,
+    unescape_formulas,
+)
 
 HOSTILE = [
     "=cmd|' /C calc'!A0",
@@ -22,22 +28,22 @@ NAMES = ["CD3", "CD3+", "-10_3", "+ve", "a=b", "O'Brien", "'quoted'", "", "µ", 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_formulas_become_text(text):
-    assert as_cell(text) == f"'{text}"
-    assert from_cell(as_cell(text)) == text
+    assert escape_formula(text) == f"'{text}"
+    assert unescape_formula(escape_formula(text)) == text
 
 
 @pytest.mark.parametrize("text", NAMES)
 def test_names_stay(text):
-    assert as_cell(text) == from_cell(text) == text
+    assert escape_formula(text) == unescape_formula(text) == text
 
 
 @settings(max_examples=500)
 @given(st.text() | st.text(st.sampled_from("'=+-@|(!\t\ra1")))
 def test_the_way_back_is_exact(text):
-    assert from_cell(as_cell(text)) == text
-    assert as_cell(text).lstrip("'")[:1] not in ("=", "@", "\t", "\r") or as_cell(text).startswith(
-        "'"
-    )
+    assert unescape_formula(escape_formula(text)) == text
+    assert escape_formula(text).lstrip("'")[:1] not in ("=", "@", "\t", "\r") or escape_formula(
+        text
+    ).startswith("'")
 
 
 def test_tables():
@@ -45,11 +51,11 @@ def test_tables():
         {"=x": [1, 2], "fov": ["a", "@b"], "t": pd.Categorical(["=c", "d"]), "n": [None, "-(2"]}
     )
     before = frame.copy()
-    safe = as_cells(frame)
+    safe = escape_formulas(frame)
     assert list(safe) == ["'=x", "fov", "t", "n"]
     assert safe.to_numpy().tolist() == [[1, "a", "'=c", None], [2, "'@b", "d", "'-(2"]]
     pd.testing.assert_frame_equal(frame, before)
-    assert from_cells(safe).to_numpy().tolist() == frame.to_numpy().tolist()
+    assert unescape_formulas(safe).to_numpy().tolist() == frame.to_numpy().tolist()
 
 
 @pytest.mark.parametrize(
@@ -66,4 +72,4 @@ def test_tables():
     ],
 )
 def test_markdown(text, expected):
-    assert in_markdown(text) == expected
+    assert escape_markdown(text) == expected

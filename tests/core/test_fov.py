@@ -9,7 +9,7 @@ from panimbus.core.errors import (
     MissingExtraError,
     PanimbusError,
     ReadError,
-    listed,
+    format_list,
 )
 from panimbus.core.fov import ArrayLike, Fov, unique_names
 
@@ -116,8 +116,8 @@ def test_messages():
     assert error.what == "It is wrong."
     assert isinstance(ReadError("x"), PanimbusError)
     assert 'pip install "panimbus[imc]"' in str(MissingExtraError("Reading .mcd", "imc"))
-    assert listed([]) == "(none)"
-    assert listed(["a", "b", "c"], 2) == "a, b, ... and 1 more"
+    assert format_list([]) == "(none)"
+    assert format_list(["a", "b", "c"], 2) == "a, b, ... and 1 more"
 
 
 def test_a_name_that_is_no_text():

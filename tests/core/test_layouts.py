@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.core.layouts import check_layout, in_layout
+from panimbus.core.layouts import check_layout, to_layout
 
 FRAME = pd.DataFrame(
     {
@@ -17,7 +17,7 @@ MARKERS, MPP = ["CD3", "CD20"], {"a": 0.5, "b": 2.0}
 
 
 def test_ark():
-    out = in_layout(FRAME, "ark", MARKERS, MPP)
+    out = to_layout(FRAME, "ark", MARKERS, MPP)
     assert list(out) == [
         "cell_size",
         "CD3",
@@ -35,7 +35,7 @@ def test_ark():
 
 
 def test_scimap():
-    out = in_layout(FRAME, "scimap", MARKERS, MPP)
+    out = to_layout(FRAME, "scimap", MARKERS, MPP)
     assert list(out) == [
         "CellID",
         "CD3",
@@ -53,9 +53,9 @@ def test_scimap():
 
 def test_tables_without_places():
     calls = FRAME[["fov", "label", "CD3"]]
-    assert list(in_layout(calls, "ark", MARKERS, {})) == ["CD3", "label", "fov"]
-    assert in_layout(FRAME, "panimbus", MARKERS, {}) is FRAME
-    empty = in_layout(FRAME[:0], "ark", MARKERS, {})
+    assert list(to_layout(calls, "ark", MARKERS, {})) == ["CD3", "label", "fov"]
+    assert to_layout(FRAME, "panimbus", MARKERS, {}) is FRAME
+    empty = to_layout(FRAME[:0], "ark", MARKERS, {})
     assert (len(empty), empty["cell_size"].dtype) == (0, np.float64)
 
 

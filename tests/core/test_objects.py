@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError
-from panimbus.core.objects import large_limit, object_kinds, object_shares, shares_in_words
+from panimbus.core.objects import describe_object_shares, large_limit, object_kinds, object_shares
 
 
 def test_usual_limits():
@@ -51,15 +51,15 @@ def test_shares():
         "large": {"count": 1, "area_share": 0.936},
         "sliver": {"count": 2, "area_share": 0.004},
     }
-    assert shares_in_words(shares).endswith(
+    assert describe_object_shares(shares).endswith(
         "1 large (93.6 % of the labelled area), 2 slivers (0.4 %)"
     )
-    assert "1 sliver (0.4 % of the labelled area)" in shares_in_words(
+    assert "1 sliver (0.4 % of the labelled area)" in describe_object_shares(
         {"sliver": {"count": 1, "area_share": 0.004}}
     )
     assert object_shares(["cell"], [50]) == {}
     assert object_shares([], []) == {}
-    assert not shares_in_words({})
+    assert not describe_object_shares({})
 
 
 def test_ordinary_large_cells_of_real_tissue(shared_data):

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Fov
-from panimbus.core.registration import fit, misfit
+from panimbus.core.registration import correlate_mask, describe_misfit
 
 
 def _tissue(seed, shape=(300, 300), n=500, channels=("DAPI", "CD3")):
@@ -37,8 +37,10 @@ def test_the_right_mask_fits(mpp):
             np.repeat(np.repeat(fov.labels, 2, 0), 2, 1),
             mpp,
         )
-    assert misfit(fov) is None
-    assert misfit(fov.with_(image=fov.image.max() - fov.image)) is None, "nuclei may be dark"
+    assert describe_misfit(fov) is None
+    assert describe_misfit(fov.with_(image=fov.image.max() - fov.image)) is None, (
+        "nuclei may be dark"
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_the_right_mask_fits(mpp):
 )
 def test_a_mask_that_was_moved_or_turned(change, words):
     fov = _tissue(1)
-    assert words in misfit(fov.with_(labels=np.ascontiguousarray(change(fov.labels))))
+    assert words in describe_misfit(fov.with_(labels=np.ascontiguousarray(change(fov.labels))))
 
 
 def test_a_turned_mask_off_the_middle():
@@ -65,36 +67,36 @@ def test_a_turned_mask_off_the_middle():
     image, labels = np.zeros((2, 1500, 1400), np.uint16), np.zeros((1500, 1400), np.int32)
     image[:, 100:600, 120:620], labels[100:600, 120:620] = small.image, small.labels
     fov = Fov("f", image, small.channels, labels, 1.0)
-    assert misfit(fov) is None
-    assert misfit(fov.with_(labels=np.roll(labels, 20, 0))) is not None
+    assert describe_misfit(fov) is None
+    assert describe_misfit(fov.with_(labels=np.roll(labels, 20, 0))) is not None
 
 
 def test_the_mask_of_another_image():
     one, other = _tissue(3), _tissue(4)
-    assert "as if it were that of another image" in misfit(one.with_(labels=other.labels))
+    assert "as if it were that of another image" in describe_misfit(one.with_(labels=other.labels))
 
 
 def test_no_word_where_little_can_be_said():
     one, other = _tissue(3), _tissue(4)
     wrong = one.with_(labels=other.labels)
     noise = np.random.default_rng(0).poisson(20, one.image.shape).astype(np.uint16)
-    assert misfit(wrong.with_(image=noise)) is None, "a stain without structure"
-    assert misfit(wrong.with_(image=np.zeros_like(noise))) is None, "a blank one"
-    assert misfit(wrong.with_(channels=("CD20", "CD3"))) is None, "none at all"
-    assert misfit(wrong.with_(labels=np.where(other.labels < 40, other.labels, 0))) is None, (
-        "few cells"
-    )
-    assert misfit(wrong.with_(labels=None)) is None
-    assert misfit(wrong.with_(mpp=None)) is None
+    assert describe_misfit(wrong.with_(image=noise)) is None, "a stain without structure"
+    assert describe_misfit(wrong.with_(image=np.zeros_like(noise))) is None, "a blank one"
+    assert describe_misfit(wrong.with_(channels=("CD20", "CD3"))) is None, "none at all"
+    assert (
+        describe_misfit(wrong.with_(labels=np.where(other.labels < 40, other.labels, 0))) is None
+    ), "few cells"
+    assert describe_misfit(wrong.with_(labels=None)) is None
+    assert describe_misfit(wrong.with_(mpp=None)) is None
     tiny = Fov("f", one.image[:, :50, :50], one.channels, other.labels[:50, :50], 1.0)
-    assert misfit(tiny) is None
+    assert describe_misfit(tiny) is None
 
 
 def test_another_channel_may_vouch_for_the_mask():
     """Cells found by their membranes: the nuclear stain may be blind to them."""
     one, other = _tissue(5), _tissue(6)
     mixed = Fov("f", np.stack([one.image[0], other.image[1]]), ("DAPI", "CD3"), other.labels, 1.0)
-    assert misfit(mixed) is None
+    assert describe_misfit(mixed) is None
 
 
 def test_pixels_that_cannot_be_read_are_another_message():
@@ -104,7 +106,7 @@ def test_pixels_that_cannot_be_read_are_another_message():
         def __getitem__(self, key):
             raise ReadError("broken")
 
-    assert misfit(_tissue(0).with_(image=Broken())) is None
+    assert describe_misfit(_tissue(0).with_(image=Broken())) is None
 
 
 def test_fit_of_constants_is_zero():
@@ -112,7 +114,7 @@ def test_fit_of_constants_is_zero():
         (np.ones((80, 80)), np.random.default_rng(0).random((80, 80))),
         (np.eye(80), np.zeros((80, 80))),
     ):
-        one = fit(inside, plane)
+        one = correlate_mask(inside, plane)
         assert (one.there, one.elsewhere) == (0, 0)
         assert not one.good
         assert not one.moved
@@ -125,6 +127,6 @@ def test_real_masks_fit(shared_data):
         shared_data / "spleen_imc" / "images" / "r12.ome.tiff",
         shared_data / "spleen_imc" / "labels",
     )
-    assert misfit(fov) is None
+    assert describe_misfit(fov) is None
     labels = np.asarray(fov.labels[0 : fov.shape_yx[0], 0 : fov.shape_yx[1]])
-    assert misfit(fov.with_(labels=labels[::-1])) is not None
+    assert describe_misfit(fov.with_(labels=labels[::-1])) is not None

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from panimbus.core.channel_types import CHANNEL_TYPES, types_of
+from panimbus.core.channel_types import CHANNEL_TYPES, resolve_channel_types
 from panimbus.core.errors import MatchError, PanimbusError
 from panimbus.core.fov import Fov, unique_names
-from panimbus.core.naming import alike, join_names, split_names
-from panimbus.core.reserved import illegal, legal_names
+from panimbus.core.naming import did_you_mean, join_names, split_names
+from panimbus.core.reserved import legal_names, name_problems
 from panimbus.io import names
 from panimbus.io.channel_folder import _names, looks_like_ids
 from panimbus.io.channel_types import read_channel_types
@@ -95,7 +95,7 @@ def test_panels(tmp_path, data):
         panel = read_panel(path)
         assert len(panel.names) == len(panel.keep) > 0
         unique, _ = unique_names(legal_names(panel.names)[0])
-        assert illegal(unique) == []
+        assert name_problems(unique) == []
         Fov("a", np.zeros((len(unique), 1, 1)), unique)
 
 
@@ -149,12 +149,12 @@ def test_pairs(fovs, files, subset):
 def test_every_name_becomes_one_that_the_tables_take(given_names):
     plain, _ = legal_names(given_names)
     unique, _ = unique_names(plain)
-    assert illegal(unique) == []
+    assert name_problems(unique) == []
     assert len(set(unique)) == len(unique)
     fov = Fov("a", np.zeros((len(unique), 1, 1)), unique)
     assert split_names(join_names(fov.channels)) == list(fov.channels)
     "".join(fov.channels).encode()
-    assert set(types_of(fov.channels, {})) <= {"marker", "counterstain"}
+    assert set(resolve_channel_types(fov.channels, {})) <= {"marker", "counterstain"}
 
 
 @FUZZ
@@ -162,7 +162,7 @@ def test_every_name_becomes_one_that_the_tables_take(given_names):
 def test_lists_of_names(text, channels):
     for name in split_names(text):
         assert name
-        alike(name, channels)
+        did_you_mean(name, channels)
 
 
 @FUZZ
@@ -197,4 +197,4 @@ def test_pixels_that_may_be_ids(data, width):
 )
 def test_hostile_long_names_of_counterstains_end(data):
     name = data.decode("utf-8", "surrogateescape") * 200
-    types_of([name], {})
+    resolve_channel_types([name], {})

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError
-from panimbus.core.escape import in_markdown
+from panimbus.core.escape import escape_markdown
 from panimbus.core.table import FovScores, to_anndata, to_frame
 from panimbus.infer.output import save_run
 from panimbus.io.h5ad import read_h5ad
@@ -119,7 +119,7 @@ def test_files_and_markup(names):
     assert len({f.casefold() for f in files.values()}) == len(names)
     assert all(len(f) < 250 for f in files.values())
     for name in names:
-        shown = in_markdown(name)
+        shown = escape_markdown(name)
         assert not set("\n\r<") & set(shown)
         assert "](" not in shown
         assert shown.replace("\\\\", "").replace("\\|", "").count("|") == 0

@@ -8,9 +8,9 @@ import pytest
 
 from panimbus.simulate import CELL_TYPES, Marker, Optics, draw_marker, draw_optics, simulate_tissue
 from panimbus.simulate.layout import REGIONS, make_layout
-from panimbus.simulate.optics import PLATFORMS, detect, expect
+from panimbus.simulate.optics import PLATFORMS, detect, expected_signal
 from panimbus.simulate.stain import PATTERNS, pattern_map, stain
-from panimbus.simulate.tissue import NEGATIVE, POSITIVE, find_owners, image_marker
+from panimbus.simulate.tissue import NEGATIVE, POSITIVE, overlap_with_cells, render_channel
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_blur_spills_over_to_neighbours(layout):
     s = stain(layout, PLAIN, np.random.default_rng(0))
     negative = ~s.positive[layout.cells] & (layout.cells > 0)
     spill = [
-        expect(s, Optics(blur=b), 0.5, np.random.default_rng(0))[1][negative].mean()
+        expected_signal(s, Optics(blur=b), 0.5, np.random.default_rng(0))[1][negative].mean()
         for b in (0.2, 0.6, 1.2)
     ]
     assert spill[0] < spill[1] < spill[2]
@@ -172,18 +172,18 @@ def test_hot_pixels_denoising_and_grey_levels():
 
 def test_subtraction_clips(layout):
     s = stain(layout, replace(PLAIN, background=0.2), np.random.default_rng(0))
-    total, specific = expect(s, Optics(subtract=0.5), 0.5, np.random.default_rng(0))
+    total, specific = expected_signal(s, Optics(subtract=0.5), 0.5, np.random.default_rng(0))
     assert (total == 0).mean() > 0.3
     assert (specific <= total).all()
 
 
 def test_too_few_counts_are_uncertain_not_negative(layout):
-    owners = find_owners(layout.cells, layout.cells)
+    owners = overlap_with_cells(layout.cells, layout.cells)
     rng = np.random.default_rng(0)
-    _, dim, carried = image_marker(
+    _, dim, carried = render_channel(
         layout, layout.cells, owners, PLAIN, Optics("mibi", counts=0.003), rng=rng
     )
-    _, bright, _ = image_marker(
+    _, bright, _ = render_channel(
         layout, layout.cells, owners, PLAIN, Optics("mibi", counts=5.0), rng=rng
     )
     assert (dim == POSITIVE).sum() < 0.05 * (bright == POSITIVE).sum()
@@ -207,10 +207,10 @@ def test_a_label_on_two_unlike_cells_is_uncertain(layout):
             merged = np.where(layout.cells == b, a, layout.cells)
             break
     assert merged is not None
-    _, truth, _ = image_marker(
+    _, truth, _ = render_channel(
         layout,
         merged,
-        find_owners(merged, layout.cells),
+        overlap_with_cells(merged, layout.cells),
         PLAIN,
         Optics("codex", counts=500),
         rng=np.random.default_rng(0),

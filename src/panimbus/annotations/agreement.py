@@ -23,7 +23,7 @@ from panimbus.annotations.gold import (
     cell_keys,
     truth,
 )
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.types import Array
 
 CONSENSUS = "consensus"
@@ -39,7 +39,7 @@ def both(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """
     names = sorted(set(calls[ANNOTATOR]))
     if unknown := [a for a in (one, other) if a not in names]:
-        raise InputError(f"No calls of annotator {listed(unknown)}.", available=names)
+        raise InputError(f"No calls of annotator {format_list(unknown)}.", available=names)
     keys = cell_keys(calls)
     sides = [calls.loc[calls[ANNOTATOR] == a, [*keys, CALL]] for a in (one, other)]
     return sides[0].merge(sides[1], on=keys, suffixes=("_1", "_2"))
@@ -81,7 +81,7 @@ def cohen_kappa(
     if strangers := [str(w) for w in dict.fromkeys([*one, *other]) if w not in place]:
         raise InputError(
             "There are calls that the order does not name.",
-            got=listed(strangers),
+            got=format_list(strangers),
             available=map(str, order),
         )
     if len(one) != len(other):
@@ -111,7 +111,7 @@ def agreement(calls: pd.DataFrame) -> pd.DataFrame:
     if len(names) < 2:
         raise InputError(
             "Agreement needs two annotators.",
-            got=listed([n or "(no name)" for n in names]),
+            got=format_list([n or "(no name)" for n in names]),
             fix="fill in the column annotator",
         )
     rows = []
@@ -125,7 +125,8 @@ def agreement(calls: pd.DataFrame) -> pd.DataFrame:
         ]
     if not rows:
         raise InputError(
-            "No cell and channel was called by two annotators.", got=f"annotators {listed(names)}"
+            "No cell and channel was called by two annotators.",
+            got=f"annotators {format_list(names)}",
         )
     return pd.DataFrame(rows)
 

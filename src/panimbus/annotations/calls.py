@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.annotations import gold
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.io.numbers import to_numbers
 from panimbus.io.tables import Column, cell_column, fov_column, read_table
 
@@ -96,9 +96,9 @@ def check_overlap(
     """
     problems: list[str] = []
     if lost := sorted(set(calls["fov"]) - set(cells)):
-        known = listed(list(cells), _SHOWN)
+        known = format_list(list(cells), _SHOWN)
         problems.append(
-            f"{_rows(calls['fov'].isin(lost))} of FOVs that are not there: {listed(lost, _SHOWN)}"
+            f"{_rows(calls['fov'].isin(lost))} of FOVs that are not there: {format_list(lost, _SHOWN)}"
             f" (there are: {known})"
         )
     for fov, rows in calls[calls["fov"].isin(list(cells))].groupby("fov", sort=False):
@@ -106,8 +106,8 @@ def check_overlap(
         if lost := sorted(set(rows["channel"]) - set(panel)):
             count = _rows(rows["channel"].isin(lost))
             problems.append(
-                f"FOV {fov!r}: {count} of channels it does not have: {listed(lost, _SHOWN)} (it"
-                f" has: {listed(panel)})"
+                f"FOV {fov!r}: {count} of channels it does not have: {format_list(lost, _SHOWN)} (it"
+                f" has: {format_list(panel)})"
             )
         absent = ~rows["cell_id"].isin(cells[str(fov)])
         if absent.any():
@@ -115,7 +115,7 @@ def check_overlap(
             hint = gold.off_by_one(rows["cell_id"].to_numpy(), cells[str(fov)])
             problems.append(
                 f"FOV {fov!r}: {_rows(absent)} of cells it does not have:"
-                f" {listed([str(i) for i in ids], _SHOWN)}{hint}"
+                f" {format_list([str(i) for i in ids], _SHOWN)}{hint}"
             )
     return problems
 
@@ -229,14 +229,14 @@ def _of_cells(path: str | Path, fov: str | None, *columns: Column) -> pd.DataFra
 
 
 def _some(values: Any) -> str:
-    return listed(list(dict.fromkeys(repr(str(v)) for v in values)), _SHOWN)
+    return format_list(list(dict.fromkeys(repr(str(v)) for v in values)), _SHOWN)
 
 
 def _cells(rows: pd.DataFrame) -> str:
     names = [f"{r.fov}:{r.cell_id:g} {r.channel}" for r in rows.head(_SHOWN + 1).itertuples()]
     extra = len(rows) - len(names)
     return (
-        listed(names, _SHOWN)
+        format_list(names, _SHOWN)
         if extra <= 0
         else f"{', '.join(names[:_SHOWN])}, ... and {len(rows) - _SHOWN:,} more"
     )

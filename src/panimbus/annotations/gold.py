@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.types import Array
 from panimbus.io.numbers import lines_of, to_numbers, whole_numbers
 from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES, Column, read_table
@@ -85,7 +85,7 @@ def read_frame(path: str | Path) -> pd.DataFrame:
             raise InputError(
                 f"{path}: rows have an unknown activity.",
                 expected="0 negative, 1 positive, 2 or 3 undetermined",
-                got=f"{listed(wrong, 5)} in {lines_of(~given.isin(list(ACTIVITY)))}",
+                got=f"{format_list(wrong, 5)} in {lines_of(~given.isin(list(ACTIVITY)))}",
             )
         if other := int((given == "3").sum()):
             logger.warning(
@@ -214,11 +214,13 @@ def _twice(calls: pd.DataFrame) -> list[str]:
     if not again.any():
         return []
     shown = [f"{r[FOV]} {r[CELL]} {r[CHANNEL]}" for r in calls[again].to_dict("records")]
-    return [f"{int(again.sum())} cells are called twice by the same annotator: {listed(shown, 10)}"]
+    return [
+        f"{int(again.sum())} cells are called twice by the same annotator: {format_list(shown, 10)}"
+    ]
 
 
 def _values(column: pd.Series[Any]) -> str:
-    return listed([repr(v) for v in dict.fromkeys(column.tolist())], 8)
+    return format_list([repr(v) for v in dict.fromkeys(column.tolist())], 8)
 
 
 def cell_keys(calls: pd.DataFrame) -> list[str]:
@@ -246,19 +248,19 @@ def check_against(
     problems = []
     strangers = [f for f in dict.fromkeys(calls[FOV]) if f not in cells]
     if strangers:
-        problems.append(f"FOVs that are not among the images: {listed(strangers)}")
+        problems.append(f"FOVs that are not among the images: {format_list(strangers)}")
     for fov, group in calls.groupby(FOV, sort=False):
         name = str(fov)
         if name not in cells:
             continue
         if unknown := [c for c in dict.fromkeys(group[CHANNEL]) if c not in channels[name]]:
-            problems.append(f"FOV {name!r} has no channel {listed(unknown, 10)}")
+            problems.append(f"FOV {name!r} has no channel {format_list(unknown, 10)}")
         ids = group[CELL].to_numpy()
         absent = ~np.isin(ids, cells[name])
         if lost := dict.fromkeys(ids[absent].tolist()):
             count = f"{int(absent.sum()):,} of its {len(ids):,} calls"
             problems.append(
-                f"FOV {name!r} has no cell {listed([str(i) for i in lost], 10)}"
+                f"FOV {name!r} has no cell {format_list([str(i) for i in lost], 10)}"
                 f" ({count}){off_by_one(ids, cells[name])}"
             )
     if problems:
@@ -267,8 +269,8 @@ def check_against(
             "There are calls of what is not there.",
             got="\n             ".join(problems),
             available=[
-                f"FOVs {listed(list(cells), 10)}",
-                *([f"channels {listed(list(channels[first]))}"] if first else []),
+                f"FOVs {format_list(list(cells), 10)}",
+                *([f"channels {format_list(list(channels[first]))}"] if first else []),
             ],
             fix=(
                 "use the label images on which the calls were made, and the FOVs' and channels' own"

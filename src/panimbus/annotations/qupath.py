@@ -41,7 +41,7 @@ from panimbus.annotations.gold import (
     check_against,
     check_calls,
 )
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.types import Array
 from panimbus.io.documents import read_json
@@ -87,7 +87,7 @@ def export_calls(
     if without := [f.fov_id for f in fovs if f.labels is None]:
         raise InputError(
             "There are FOVs without a label image.",
-            got=listed(without),
+            got=format_list(without),
             fix="pass --labels (Python: labels=)",
         )
     if (again := calls.duplicated([FOV, CELL, CHANNEL])).any():
@@ -275,11 +275,11 @@ def import_calls(
     if found.nameless:
         problems.append(
             f"{len(found.nameless)} classified objects do not say which cell they are:"
-            f" {listed(found.nameless, 8)}"
+            f" {format_list(found.nameless, 8)}"
         )
     if found.unknown:
         problems.append(
-            f"classes that are no calls: {listed(list(dict.fromkeys(found.unknown)), 12)}"
+            f"classes that are no calls: {format_list(list(dict.fromkeys(found.unknown)), 12)}"
         )
     if problems:
         raise InputError(
@@ -308,7 +308,7 @@ def import_calls(
         )
         frame = frame.drop(columns=WEIGHT)
     return Imported(
-        check_calls(frame, source=listed([str(p) for p in paths], 3)), found.unclassified
+        check_calls(frame, source=format_list([str(p) for p in paths], 3)), found.unclassified
     )
 
 

@@ -108,7 +108,7 @@ def about_memory(error: Exception, options: Iterable[str] = ()) -> str:
 
     Of a verb's options those that take less of it are named.
     """
-    from panimbus.core.guard import in_words
+    from panimbus.core.guard import describe_error
 
     ways = [way for option, way in _THRIFTY if option in options]
     fix = (
@@ -118,7 +118,7 @@ def about_memory(error: Exception, options: Iterable[str] = ()) -> str:
     )
     estimate = "; `panimbus inspect` says how much is expected" if "--tile" in options else ""
     return (
-        f"There is not enough memory. What was finished is kept.\n  got:       {in_words(error)}\n "
+        f"There is not enough memory. What was finished is kept.\n  got:       {describe_error(error)}\n "
         f" fix:       {fix}{estimate}"
     )
 
@@ -128,9 +128,12 @@ def about_fault(error: Exception) -> str:
 
     The traceback goes to a file, or with PANIMBUS_DEBUG=1 here.
     """
-    from panimbus.core.guard import in_words
+    from panimbus.core.guard import describe_error
 
-    lines = ["This is a fault of panimbus, not of your input.", f"  got:       {in_words(error)}"]
+    lines = [
+        "This is a fault of panimbus, not of your input.",
+        f"  got:       {describe_error(error)}",
+    ]
     text = "".join(traceback.format_exception(error))
     if os.environ.get(DEBUG, "") not in ("", "0"):
         return "\n".join([*lines, text.rstrip()])

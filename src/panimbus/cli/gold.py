@@ -76,7 +76,7 @@ def export(  # noqa: PLR0913 (one parameter an option)
     """Write calls as objects for QuPath: the outline of each cell, its class the call."""
     from panimbus.annotations import gold, qupath
     from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
-    from panimbus.core.errors import InputError, listed
+    from panimbus.core.errors import InputError, format_list
 
     prepare_out(out)
     table = gold.read_all(calls)
@@ -87,7 +87,7 @@ def export(  # noqa: PLR0913 (one parameter an option)
         raise InputError(
             f"--out {out}: files of an earlier export are there; `gold import` would mix them with"
             " those of this one.",
-            got=listed([path.name for path in earlier], 5),
+            got=format_list([path.name for path in earlier], 5),
             fix=(
                 "pass another --out; or --overwrite to replace them, with the calls that were made"
                 " in them"

@@ -110,20 +110,20 @@ def command(  # noqa: PLR0913 (one parameter an option)
 def _show(report: Report) -> None:
     from rich.console import Console
 
-    from panimbus.core.errors import listed
-    from panimbus.core.objects import shares_in_words
+    from panimbus.core.errors import format_list
+    from panimbus.core.objects import describe_object_shares
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=150)
     console.print(_fov_table(report.fovs))
     _notes(console, report)
-    if odd := shares_in_words(report.objects):
+    if odd := describe_object_shares(report.objects):
         console.print(odd, markup=False)
     console.print(_channel_table(report))
     stains = report.counterstains
     said = (
-        listed(stains)
+        format_list(stains)
         if stains
         else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from panimbus.clustering.consensus import Consensus, consensus
 from panimbus.clustering.som import Som, fit_som
-from panimbus.core.errors import ChannelError, InputError, listed
+from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.table import CELL, CLUSTERING, FOV, METACLUSTER, SOM_NODE
 from panimbus.core.types import Float32Array
 
@@ -146,9 +146,9 @@ def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> 
     )
     problems = []
     if missing := [m for m in wanted if m not in known]:
-        problems.append(f"markers that the table does not have: {listed(missing)}")
+        problems.append(f"markers that the table does not have: {format_list(missing)}")
     if twice := sorted({m for m in wanted if wanted.count(m) > 1 or known.count(m) > 1}):
-        problems.append(f"markers that are there twice: {listed(twice)}")
+        problems.append(f"markers that are there twice: {format_list(twice)}")
     if not wanted:
         problems.append("no marker was asked for")
     if problems:
@@ -166,7 +166,7 @@ def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> 
         raise InputError(
             f"{len(at):,} cells of the table are there twice.",
             expected="one row a FOV and cell" if len(ids) == 2 else "unique row names",
-            got=listed([str(n) for n in table.obs_names[at]], 5),
+            got=format_list([str(n) for n in table.obs_names[at]], 5),
         )
     return tuple(wanted)
 
@@ -186,7 +186,7 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Float3
     if bad:
         raise InputError(
             f"{sum(bad.values()):,} values of the table are NaN or infinite.",
-            got=listed([f"{n} ({c:,} cells)" for n, c in bad.items()]),
+            got=format_list([f"{n} ({c:,} cells)" for n, c in bad.items()]),
             fix=(
                 "leave those markers out (--markers names the others; Python: markers=), or those"
                 " cells"
@@ -211,11 +211,13 @@ def _varying(
     if not vary.any():
         raise InputError(
             "No marker differs between the cells: there is nothing to group.",
-            got=f"{len(values):,} cells, constant: {listed(names)}",
+            got=f"{len(values):,} cells, constant: {format_list(names)}",
         )
     if not vary.all():
         constant = [n for n, v in zip(names, vary, strict=True) if not v]
-        logger.warning("markers that are the same in all cells were left out: %s", listed(constant))
+        logger.warning(
+            "markers that are the same in all cells were left out: %s", format_list(constant)
+        )
         names, values = tuple(n for n, v in zip(names, vary, strict=True) if v), values[:, vary]
     scale = np.ones(len(names), np.float32)
     if scaled:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from panimbus.core.counterstain import is_counterstain
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.core.naming import alike
+from panimbus.core.naming import did_you_mean
 
 CHANNEL_TYPES = MARKER, COUNTERSTAIN_TYPE, BLANK, AUTOFLUORESCENCE, ISOTYPE = (
     "marker",
@@ -34,9 +34,9 @@ def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> 
     """
     names, out = list(channels), {c: str(t).strip().casefold() for c, t in types.items()}
     unknown = [c for c in types if c not in names]
-    problems = [f"no channel {c!r}{alike(c, names)}" for c in unknown]
+    problems = [f"no channel {c!r}{did_you_mean(c, names)}" for c in unknown]
     problems += [
-        f"{c}: {types[c]!r} is no type{alike(t, CHANNEL_TYPES)}"
+        f"{c}: {types[c]!r} is no type{did_you_mean(t, CHANNEL_TYPES)}"
         for c, t in out.items()
         if t not in CHANNEL_TYPES
     ]
@@ -51,22 +51,22 @@ def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> 
     return out
 
 
-def types_of(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
+def resolve_channel_types(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
     """Type of each channel: the declared one, else counterstain by its name, else marker.
 
     Examples
     --------
-    >>> types_of(["DAPI", "CD3", "Blank1"], {"Blank1": "blank"})
+    >>> resolve_channel_types(["DAPI", "CD3", "Blank1"], {"Blank1": "blank"})
     ['counterstain', 'marker', 'blank']
     """
     return [declared.get(c, COUNTERSTAIN_TYPE if is_counterstain(c) else MARKER) for c in channels]
 
 
-def counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
+def find_counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
     """Those of the channels that are counterstains, declared or by their names."""
     return [
         c
-        for c, t in zip(channels, types_of(channels, declared), strict=True)
+        for c, t in zip(channels, resolve_channel_types(channels, declared), strict=True)
         if t == COUNTERSTAIN_TYPE
     ]
 
@@ -104,7 +104,7 @@ def id_channels(
     return out
 
 
-def id_channel_in_words(channel: str) -> str:
+def describe_id_channel(channel: str) -> str:
     """What to say of a channel that `id_channels` names."""
     return (
         f"channel {channel!r} holds the ids of the cells: it is a label image, not a marker (choose"

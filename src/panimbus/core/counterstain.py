@@ -66,7 +66,7 @@ def is_counterstain(channel: str) -> bool:
     )
 
 
-def likeness(
+def counterstain_correlation(
     mean: npt.NDArray[np.floating[Any]],
     channels: Sequence[str],
     counterstains: Collection[str] | None = None,
@@ -129,7 +129,9 @@ def _ranks(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     return ranks / length if length else ranks
 
 
-def beside(channels: Iterable[str], fovs: Sequence[Fov], stats: Iterable[str]) -> tuple[str, ...]:
+def reference_channels(
+    channels: Iterable[str], fovs: Sequence[Fov], stats: Iterable[str]
+) -> tuple[str, ...]:
     """Counterstains of all FOVs, not among the channels, that a model which is told these
     statistics wants to know of.
     """

@@ -103,7 +103,7 @@ def common_dark_level(pixels: Mapping[str, Histogram]) -> float | None:
     )
 
 
-def dark_level_in_words(level: float) -> str:
+def describe_dark_level(level: float) -> str:
     """What to say of it."""
     return (
         f"no pixel is much below {level:g} in most channels: a camera's dark level, it seems, which"

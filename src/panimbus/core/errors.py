@@ -44,7 +44,7 @@ class InputError(PanimbusError):
         if got is not None:
             lines.append(f"  got:       {got}")
         if available is not None:
-            lines.append(f"  available: {listed(list(available))}")
+            lines.append(f"  available: {format_list(list(available))}")
         if fix is not None:
             lines.append(f"  fix:       {fix}")
         super().__init__("\n".join(lines))
@@ -80,7 +80,7 @@ class MissingExtraError(InputError):
         )
 
 
-def listed(names: Sequence[str], limit: int = _SHOWN) -> str:
+def format_list(names: Sequence[str], limit: int = _SHOWN) -> str:
     """Join ``names`` with commas; after ``limit`` of them say how many more there are."""
     if not names:
         return "(none)"

@@ -25,41 +25,41 @@ _MARKUP = str.maketrans(
 )
 
 
-def as_cell(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Text that no spreadsheet takes for a formula.
 
     An apostrophe goes in front of what begins like one.
 
     Examples
     --------
-    >>> as_cell("=1+1"), as_cell("-10_3"), as_cell("CD3+"), as_cell("'=x")
+    >>> escape_formula("=1+1"), escape_formula("-10_3"), escape_formula("CD3+"), escape_formula("'=x")
     ("'=1+1", '-10_3', 'CD3+', "''=x")
     """
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def from_cell(text: str) -> str:
-    """The inverse of `as_cell`; other text is left as it is.
+def unescape_formula(text: str) -> str:
+    """The inverse of `escape_formula`; other text is left as it is.
 
     Examples
     --------
-    >>> from_cell("'=1+1"), from_cell("'a'")
+    >>> unescape_formula("'=1+1"), unescape_formula("'a'")
     ('=1+1', "'a'")
     """
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
-def as_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with all its text, and the names of its columns, as `as_cell` makes them.
+def escape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with all its text, and the names of its columns, as `escape_formula` makes them.
 
     Nothing is copied where none changes.
     """
-    return _mapped(frame, as_cell)
+    return _mapped(frame, escape_formula)
 
 
-def from_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The inverse of `as_cells`."""
-    return _mapped(frame, from_cell)
+def unescape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """The inverse of `escape_formulas`."""
+    return _mapped(frame, unescape_formula)
 
 
 def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
@@ -79,12 +79,12 @@ def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
     return out
 
 
-def in_markdown(text: object) -> str:
+def escape_markdown(text: object) -> str:
     r"""Text of a line or a table's cell of Markdown in which nothing is markup.
 
     Examples
     --------
-    >>> print(in_markdown("<b> a|b"))
+    >>> print(escape_markdown("<b> a|b"))
     &lt;b> a\|b
     """
     return str(text).translate(_MARKUP).replace("](", "]\\(")

@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from panimbus.core.errors import ChannelError, InputError, ReadError
-from panimbus.core.naming import alike
-from panimbus.core.reserved import illegal
+from panimbus.core.naming import did_you_mean
+from panimbus.core.reserved import name_problems
 from panimbus.core.types import Array
 
 
@@ -111,7 +111,7 @@ class Fov:
                 got=", ".join(twice),
                 fix="give each a name of its own: --channel-names FILE (Python: channel_names=)",
             )
-        if wrong := illegal(self.channels):
+        if wrong := name_problems(self.channels):
             raise ChannelError(
                 f"FOV {self.fov_id!r}: channels have names that the tables cannot hold.",
                 got="; ".join(wrong),
@@ -135,7 +135,7 @@ class Fov:
             return self.channels.index(channel)
         except ValueError:
             raise ChannelError(
-                f"FOV {self.fov_id!r} has no channel {channel!r}{alike(channel, self.channels)}.",
+                f"FOV {self.fov_id!r} has no channel {channel!r}{did_you_mean(channel, self.channels)}.",
                 available=self.channels,
                 fix="check the spelling (names are case-sensitive)",
             ) from None

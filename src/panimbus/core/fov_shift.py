@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import listed
+from panimbus.core.errors import format_list
 from panimbus.core.types import Array
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _warnings(
         ]
         out.append(
             f"FOV {names[k]} differs in {len(hits)} of {len(channels)} markers, which tissue does,"
-            f" too (a follicle, a vessel, a tumour's rim): {listed(shares, 6)}"
+            f" too (a follicle, a vessel, a tumour's rim): {format_list(shares, 6)}"
         )
         if (
             len(hits) * 2 >= len(channels)

@@ -21,7 +21,7 @@ import numpy as np
 
 from panimbus.core.errors import PanimbusError, ReadError
 from panimbus.core.fov import ArrayLike
-from panimbus.core.keys import bounds
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def guarded(
                 "free some memory, or raise its limit",
             )
         logger.debug("%s", where, exc_info=True)
-        raise ReadError(f"{where}: {what}", got=in_words(error), fix=fix) from error
+        raise ReadError(f"{where}: {what}", got=describe_error(error), fix=fix) from error
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -121,12 +121,12 @@ def _at_the_limit() -> bool:
     )
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Kind of an exception and the first line of its message, shortened.
 
     Examples
     --------
-    >>> in_words(KeyError("shape")), in_words(RecursionError())
+    >>> describe_error(KeyError("shape")), describe_error(RecursionError())
     ("KeyError: 'shape'", 'RecursionError')
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -163,7 +163,7 @@ class GuardedArray:
         return np.dtype(self.array.dtype)
 
     def __getitem__(self, key: Any, /) -> Array:
-        bounds(
+        normalize_index(
             key, self.shape
         )  # an index that is the caller's mistake is an IndexError, as of any array
         with guarded(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.errors import ChannelError, InputError, listed
+from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.table import AREA, CELL_TYPE, CSV_FOV, CSV_LABEL, CSV_X, CSV_Y
 
 if TYPE_CHECKING:
@@ -46,19 +46,19 @@ def check_layout(layout: str, markers: Sequence[str], mpp: Mapping[str, float | 
     own = [_NAMES[layout].get(c, c) for c in (CSV_FOV, CSV_LABEL, AREA, CSV_X, CSV_Y)]
     if taken := [m for m in markers if m in own]:
         raise ChannelError(
-            f"Channels have names of columns of the layout {layout}: {listed(taken)}.",
+            f"Channels have names of columns of the layout {layout}: {format_list(taken)}.",
             fix="rename them",
         )
     if lacking := [fov for fov, size in mpp.items() if not size]:
         raise InputError(
             f"The layout {layout} has centroids in pixels, and the table does not say how large a"
             " pixel is.",
-            got=f"FOVs {listed(lacking)}",
+            got=f"FOVs {format_list(lacking)}",
             fix="leave --columns at panimbus (µm)",
         )
 
 
-def in_layout(
+def to_layout(
     frame: pd.DataFrame, layout: str, markers: Sequence[str], mpp: Mapping[str, float | None]
 ) -> pd.DataFrame:
     """A table of cells with the columns' names, order and units of another program.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 
-from panimbus.core.errors import ChannelError, listed
-from panimbus.core.naming import alike
+from panimbus.core.errors import ChannelError, format_list
+from panimbus.core.naming import did_you_mean
 
 _GREEK = {
     "α": "alpha",
@@ -78,9 +78,11 @@ def channels_named(names: Sequence[str], channels: Sequence[str]) -> list[str]:
                 fix="name one of them as the table does",
             )
         out += same
-        missing += [] if same else [f"{name}{alike(name, channels)}"]
+        missing += [] if same else [f"{name}{did_you_mean(name, channels)}"]
     if missing:
         raise ChannelError(
-            "Markers to leave out are not in the table.", got=listed(missing), available=channels
+            "Markers to leave out are not in the table.",
+            got=format_list(missing),
+            available=channels,
         )
     return out

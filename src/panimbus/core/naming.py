@@ -53,7 +53,7 @@ def join_names(names: Iterable[str]) -> str:
     )
 
 
-def alike(name: str, names: Sequence[str]) -> str:
+def did_you_mean(name: str, names: Sequence[str]) -> str:
     """`` (did you mean 'CD20'?)``, or nothing where no name is close."""
     folded = {one.casefold(): one for one in names}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1)

@@ -112,12 +112,12 @@ def object_shares(kinds: npt.ArrayLike, area_um2: npt.ArrayLike) -> dict[str, di
     return out
 
 
-def shares_in_words(shares: dict[str, dict[str, Any]]) -> str:
+def describe_object_shares(shares: dict[str, dict[str, Any]]) -> str:
     """One sentence of `object_shares`; empty where all objects are cells.
 
     Examples
     --------
-    >>> shares_in_words({"large": {"count": 1, "area_share": 0.6}, "sliver": {"count": 1200, "area_share": 0.0004}})
+    >>> describe_object_shares({"large": {"count": 1, "area_share": 0.6}, "sliver": {"count": 1200, "area_share": 0.0004}})
     'objects that are no cells by their area: 1 large (60.0 % of the labelled area), 1,200 slivers (0.0 %)'
     """
     words: list[str] = []

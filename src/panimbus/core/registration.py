@@ -46,7 +46,7 @@ SQUARE: dict[str, Turn] = {
 
 
 @dataclass(frozen=True)
-class Fit:
+class MaskFit:
     """How well a mask lies on a plane.
 
     Parameters
@@ -75,7 +75,7 @@ class Fit:
         return self.elsewhere >= max(CLEAR, TIMES * self.there)
 
 
-def fit(inside: Float32Array, plane: Float32Array) -> Fit:
+def correlate_mask(inside: Float32Array, plane: Float32Array) -> MaskFit:
     """Correlate a mask with a plane.
 
     Parameters
@@ -100,14 +100,14 @@ def fit(inside: Float32Array, plane: Float32Array) -> Fit:
     rest = c[far > _FAR]
     deviation = float(rest.std())
     if not deviation > 0:
-        return Fit(0.0, 0.0, (0, 0))
+        return MaskFit(0.0, 0.0, (0, 0))
     z = np.abs(c - rest.mean()) / deviation
     best = int(np.where(far > _APART, z, 0).argmax())
     y, x = divmod(best, w)
-    return Fit(float(z[far <= _NEAR].max()), float(z[y, x]), (int(down[y]), int(right[x])))
+    return MaskFit(float(z[far <= _NEAR].max()), float(z[y, x]), (int(down[y]), int(right[x])))
 
 
-def misfit(fov: Fov, channels: Sequence[str] | None = None) -> str | None:
+def describe_misfit(fov: Fov, channels: Sequence[str] | None = None) -> str | None:
     """Say so if the label image of a FOV does not lie on its image.
 
     None where it does, or where nothing can be said.
@@ -137,7 +137,7 @@ def _misfit(fov: Fov, channels: Sequence[str]) -> str | None:
     stains = [c for c in channels if is_counterstain(c)][:2]
     others = [c for c in channels if c not in stains][: _OTHERS if stains else _OTHERS // 2]
     planes = {channel: view.plane(channel) for channel in stains or others[:1]}
-    fits = {channel: fit(inside, plane) for channel, plane in planes.items()}
+    fits = {channel: correlate_mask(inside, plane) for channel, plane in planes.items()}
     moved = [
         f"{channel} better {view.moved(one.shift)}{_numbers(one)}"
         for channel, one in fits.items()
@@ -149,7 +149,7 @@ def _misfit(fov: Fov, channels: Sequence[str]) -> str | None:
     if clear := moved or _turned(view, first, planes[first], fits[first]):
         return f"the label image fits {clear[0]}"
     if any(
-        fit(inside, view.plane(channel)).there >= FITS
+        correlate_mask(inside, view.plane(channel)).there >= FITS
         for channel in others
         if channel not in planes
     ):
@@ -162,21 +162,21 @@ def _misfit(fov: Fov, channels: Sequence[str]) -> str | None:
     return None
 
 
-def _turned(view: _View, channel: str, plane: Float32Array, straight: Fit) -> list[str]:
+def _turned(view: _View, channel: str, plane: Float32Array, straight: MaskFit) -> list[str]:
     """How the labels would have to be turned, if one way is clear."""
     for name, turned in view.turns():
-        one = fit(turned, plane)
+        one = correlate_mask(turned, plane)
         if max(one.there, one.elsewhere) >= CLEAR:
             return [
                 (
                     f"{channel} better"
-                    f" {name}{_numbers(Fit(straight.there, max(one.there, one.elsewhere), (0, 0)))}"
+                    f" {name}{_numbers(MaskFit(straight.there, max(one.there, one.elsewhere), (0, 0)))}"
                 )
             ]
     return []
 
 
-def _numbers(one: Fit) -> str:
+def _numbers(one: MaskFit) -> str:
     return (
         f" (correlation {one.elsewhere:.0f} standard deviations above chance, {one.there:.0f} as"
         " it is)"

@@ -45,7 +45,7 @@ def is_writable(name: str) -> bool:
     return bool(name.strip()) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
 
 
-def illegal(names: Sequence[str]) -> list[str]:
+def name_problems(names: Sequence[str]) -> list[str]:
     """What is wrong with names of channels, a phrase each."""
     out = [f"{n!r} is the name of a column of the cell table" for n in names if is_reserved(n)]
     return out + [
@@ -70,7 +70,7 @@ def legal_names(names: Sequence[str | None]) -> tuple[list[str | None], tuple[st
         if name is None or not name.strip():
             out.append(None)
             continue
-        plain = unicodedata.normalize("NFC", readable(name.strip())).strip()
+        plain = unicodedata.normalize("NFC", printable_name(name.strip())).strip()
         new = f"channel_{plain}" if is_reserved(plain) else plain
         if is_reserved(plain):
             notes.append(
@@ -84,14 +84,14 @@ def legal_names(names: Sequence[str | None]) -> tuple[list[str | None], tuple[st
     return out, tuple(notes)
 
 
-def readable(name: str) -> str:
+def printable_name(name: str) -> str:
     r"""A name that every file format takes.
 
     Bytes that are no UTF-8 (which Python escapes) as Latin-1, no control characters.
 
     Examples
     --------
-    >>> readable("H\udcfcfte_1"), readable("a\nb")
+    >>> printable_name("H\udcfcfte_1"), printable_name("a\nb")
     ('Hüfte_1', 'a_b')
     """
     if name.isascii() and name.isprintable():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from panimbus.core.errors import listed
+from panimbus.core.errors import format_list
 
 CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
 OVER = ("all", "nonzero")
@@ -64,7 +64,7 @@ def scales_in_words(given: Mapping[str, float], own: Mapping[str, float]) -> str
                 " own)"
             )
     return (
-        f"the normaliser is far from these images: {listed(odd, 10)}: was it made of another"
+        f"the normaliser is far from these images: {format_list(odd, 10)}: was it made of another"
         " dataset?"
         if odd
         else ""

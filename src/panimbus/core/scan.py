@@ -29,8 +29,8 @@ from panimbus.core.band import (
     look_at_plane,
     nearest_pixels,
 )
-from panimbus.core.channel_types import counterstains
-from panimbus.core.counterstain import likeness
+from panimbus.core.channel_types import find_counterstains
+from panimbus.core.counterstain import counterstain_correlation
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.labels import CellIndex, unique_ids
@@ -430,7 +430,9 @@ def _join_channels(
     for k, (channel, alike) in enumerate(
         zip(
             channels,
-            likeness(mean, channels, counterstains(channels, fov.channel_types)),
+            counterstain_correlation(
+                mean, channels, find_counterstains(channels, fov.channel_types)
+            ),
             strict=True,
         )
     ):

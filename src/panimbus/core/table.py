@@ -159,11 +159,11 @@ def to_anndata(
             **called,
         },
         obsm={SPATIAL: _stack([p.centroid_um for p in parts], (0, 2), np.float64)},
-        uns={PROVENANCE: dict(provenance), X_NAME: "score", SPATIAL: libraries(parts)},
+        uns={PROVENANCE: dict(provenance), X_NAME: "score", SPATIAL: spatial_libraries(parts)},
     )
 
 
-def libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
+def spatial_libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
     """``uns["spatial"]`` as scanpy and squidpy know it: a library a FOV.
 
     ``tissue_hires_scalef`` turns coordinates (µm) into pixels of the image (1 where a pixel's size

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.core.naming import alike
+from panimbus.core.naming import did_you_mean
 from panimbus.core.types import Array
 
 
@@ -24,7 +24,7 @@ def check_thresholds(thresholds: Mapping[str, float], channels: Sequence[str]) -
         if not isinstance(v, int | float | np.number) or not 0 < v < 1
     }
     got = "; ".join(
-        [f"no marker {n!r}{alike(n, channels)}" for n in unknown]
+        [f"no marker {n!r}{did_you_mean(n, channels)}" for n in unknown]
         + [f"{n}: {v}" for n, v in wrong.items()]
     )
     if unknown:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.types import Array
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.shards import PER_SHARD, write_planes
@@ -144,7 +144,7 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
         raise InputError("There is no dataset to store.")
     names = [s.name for s in sources]
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise InputError("Datasets of one store must have different names.", got=listed(twice))
+        raise InputError("Datasets of one store must have different names.", got=format_list(twice))
     if settings.tile < 16 or not 0 <= settings.overlap < settings.tile:
         raise InputError(
             "These tiles cannot be cut.",
@@ -152,7 +152,7 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
             got=str(settings),
         )
     if unknown := [r for r in settings.extra if r not in EXTRA]:
-        raise InputError("Unknown extra planes.", got=listed(unknown), available=EXTRA)
+        raise InputError("Unknown extra planes.", got=format_list(unknown), available=EXTRA)
     kinds = {(s.scanned.mpp, s.scanned.scale.percentile, s.scanned.scale.over) for s in sources}
     if len(kinds) > 1:
         raise InputError(
@@ -163,7 +163,7 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
         if missing := [r for r in settings.extra if r not in source.extra]:
             raise InputError(
                 f"Dataset {source.name!r} does not say which channels are its extra planes.",
-                got=f"no {listed(missing)}",
+                got=f"no {format_list(missing)}",
                 fix='name them in the dataset file: [extra] nuclear = "DAPI"',
             )
         known = sum(int((source.targets[f.fov.fov_id] >= 0).sum()) for f in source.scanned.fovs)

@@ -26,7 +26,7 @@ from panimbus.annotations.gold import (
     check_calls,
     read_frame,
 )
-from panimbus.core.errors import InputError, MatchError, ReadError, listed
+from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import Fov
 from panimbus.io import open_fovs
 from panimbus.io.archive import archives, unpack
@@ -93,7 +93,9 @@ def open_panm(
     there = [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]
     wanted = list(there if datasets is None else datasets)
     if unknown := [d for d in wanted if d not in there]:
-        raise InputError(f"{root}: datasets are not there.", got=listed(unknown), available=there)
+        raise InputError(
+            f"{root}: datasets are not there.", got=format_list(unknown), available=there
+        )
     opened = {name: _open_dataset(root / name, mpp) for name in wanted}
     calls = None
     if (root / TRUTH).is_file():
@@ -137,7 +139,7 @@ def find_root(path: Path) -> Path:
     raise ReadError(
         f"{path}: this is not the layout of Pan-M.",
         expected=f"<dataset>/fovs/*, <dataset>/masks/* for {', '.join(DATASETS)}, and {TRUTH}",
-        got=listed([p.name for p in children(path)], 10),
+        got=format_list([p.name for p in children(path)], 10),
         fix="panimbus fetch pan-m-gold --out FOLDER",
     )
 
@@ -149,7 +151,7 @@ def read_truth(path: Path) -> pd.DataFrame:
         missing = ["activity" if c == CALL else c for c in missing]
         raise InputError(
             f"{path}: the table lacks columns.",
-            got=f"no {listed(missing)}",
+            got=f"no {format_list(missing)}",
             available=map(str, frame.columns),
         )
     return check_calls(
@@ -185,7 +187,7 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
         raise ReadError(
             f"{folder}: there are no label images.",
             expected="a folder masks",
-            got=listed([p.name for p in children(folder)]),
+            got=format_list([p.name for p in children(folder)]),
         )
     of_fov = _by_key(children(images))
     of_mask = _by_key(
@@ -194,7 +196,7 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     if lonely := [p.name for key, p in of_fov.items() if key not in of_mask]:
         raise MatchError(
             f"{folder}: {len(lonely)} of {len(of_fov)} FOVs have no label image.",
-            got=listed(lonely),
+            got=format_list(lonely),
             available=[p.name for p in of_mask.values()],
         )
     return {key: (path, of_mask[key]) for key, path in of_fov.items()}
@@ -220,7 +222,7 @@ def _rename(calls: pd.DataFrame, opened: dict[str, list[Fov]]) -> pd.DataFrame:
     ):
         raise MatchError(
             f"{TRUTH} has FOVs that are not there.",
-            got=listed(lost),
+            got=format_list(lost),
             available=[f"{d}/{f}" for d, f in sorted(keys)],
         )
     return calls.assign(fov=ids)
@@ -255,7 +257,7 @@ def fetch(
         raise InputError("There is no such set of files.", got=name, available=SETS)
     unknown = [d for d in datasets or () if d not in DATASETS]
     if unknown or datasets == []:
-        raise InputError("Pan-M has no such dataset.", got=listed(unknown), available=DATASETS)
+        raise InputError("Pan-M has no such dataset.", got=format_list(unknown), available=DATASETS)
     out = Path(out)
     commit, files = list_files(SETS[name])
     files = _chosen(name, files, datasets)
@@ -331,6 +333,6 @@ def _chosen(
         chosen = files
     if not chosen:
         raise ReadError(
-            "The repository does not hold the files.", got=listed([f.path for f in files], 20)
+            "The repository does not hold the files.", got=format_list([f.path for f in files], 20)
         )
     return chosen

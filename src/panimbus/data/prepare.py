@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import ChannelError, InputError, listed
+from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.types import Float32Array
 from panimbus.data.dataset import CellTable, DatasetFile, read_dataset
@@ -172,7 +172,7 @@ def without(source: Source, markers: Sequence[str]) -> Source:
     if not keep:
         raise InputError(
             f"Dataset {source.name!r} has no marker left.",
-            got=f"all excluded: {listed(list(markers))}",
+            got=f"all excluded: {format_list(list(markers))}",
         )
     return replace(
         source,
@@ -199,12 +199,12 @@ def _open(file: DatasetFile, base: Path) -> list[Fov]:
     if unknown := [f for f in file.fovs if f not in ids]:
         raise InputError(
             f"Dataset {file.name!r} names FOVs that are not there.",
-            got=listed(unknown),
+            got=format_list(unknown),
             available=ids,
         )
     opened = {f.fov_id: f for f in attach_labels(every, labels)}
     if bare := [f for f in file.fovs if opened[f].labels is None]:
-        raise InputError(f"Dataset {file.name!r}: FOVs have no label image.", got=listed(bare))
+        raise InputError(f"Dataset {file.name!r}: FOVs have no label image.", got=format_list(bare))
     chosen = set(file.fovs)
     return [opened[f.fov_id] if f.fov_id in chosen else f for f in every]
 
@@ -215,7 +215,7 @@ def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
     if missing := [r for r in wanted if r not in out]:
         raise InputError(
             f"Dataset {file.name!r} does not say which channels are its extra planes.",
-            got=f"no {listed(missing)}",
+            got=f"no {format_list(missing)}",
             fix='name them in the dataset file: [extra] nuclear = "DAPI"',
         )
     return out
@@ -261,7 +261,7 @@ def _rule(
             raise InputError(
                 f"{folder / silver.assignment}: the assignment matrix names cell types that no cell"
                 " has.",
-                got=listed(unknown),
+                got=format_list(unknown),
                 available=sorted(named - {""}),
                 fix="correct the spelling, or leave these rows away",
             )
@@ -283,7 +283,7 @@ def _rule(
     if unknown := [m for m in silver.exclude if m not in rule.markers and m not in channels]:
         raise ChannelError(
             f"Dataset {file.name!r} excludes markers that it does not have.",
-            got=listed(unknown),
+            got=format_list(unknown),
             available=channels,
         )
     return rule
@@ -293,7 +293,7 @@ def _check_channels(name: str, wanted: Sequence[str], channels: Sequence[str]) -
     if unknown := [m for m in wanted if m not in channels]:
         raise ChannelError(
             f"Dataset {name!r}: markers are named that the images do not have.",
-            got=listed(unknown),
+            got=format_list(unknown),
             available=channels,
             fix="correct the spelling (names are case-sensitive)",
         )
@@ -310,7 +310,7 @@ def _check_table_fovs(
         if frame is not None and (unknown := sorted(set(frame["fov"]) - set(fovs))):
             raise InputError(
                 f"Dataset {file.name!r}: the table of {name} has FOVs that the images do not have.",
-                got=listed(unknown),
+                got=format_list(unknown),
                 available=fovs,
                 fix="name the FOVs that are wanted: fovs = [...]",
             )
@@ -320,7 +320,7 @@ def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None
     if unknown := sorted(set(file.patients) - set(fovs)):
         raise InputError(
             f"Dataset {file.name!r}: patients of FOVs that are not there.",
-            got=listed(unknown),
+            got=format_list(unknown),
             available=fovs,
         )
     out: dict[str, str] = {}
@@ -328,7 +328,9 @@ def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None
         for fov, group in table[table["fov"].isin(fovs)].groupby("fov")["patient"]:
             names = sorted(set(group) - {""})
             if len(names) > 1:
-                raise InputError(f"FOV {fov!r} has cells of several patients.", got=listed(names))
+                raise InputError(
+                    f"FOV {fov!r} has cells of several patients.", got=format_list(names)
+                )
             if names:
                 out[str(fov)] = names[0]
     return out | file.patients
@@ -344,7 +346,9 @@ def _check_cells(
             continue
         if name == "cells" and (twice := frame.duplicated(["fov", "cell_id"])).any():
             shown = [f"{f}:{c}" for f, c in frame.loc[twice, ["fov", "cell_id"]].head(5).to_numpy()]
-            problems.append(f"{int(twice.sum()):,} cells are in the table twice: {listed(shown)}")
+            problems.append(
+                f"{int(twice.sum()):,} cells are in the table twice: {format_list(shown)}"
+            )
         groups = dict(tuple(frame.groupby("fov")["cell_id"]))
         for one in scanned.fovs:
             fov_id, ids = one.fov.fov_id, one.cell_id.astype(np.int64)
@@ -379,7 +383,7 @@ def _check_cells(
 
 
 def _few(ids: npt.NDArray[Any]) -> str:
-    return listed([str(i) for i in ids[:5]]) + (", ..." if len(ids) > 5 else "")
+    return format_list([str(i) for i in ids[:5]]) + (", ..." if len(ids) > 5 else "")
 
 
 def _label(

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from panimbus.core.counterstain import beside
-from panimbus.core.errors import InputError, listed
+from panimbus.core.counterstain import reference_channels
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, pool, scan_fov
@@ -146,10 +146,11 @@ def scan_fovs(
     """
     if not any(f.labels is not None for f in fovs):
         raise InputError(
-            f"Dataset {name!r} has no FOV with a label image.", got=listed([f.fov_id for f in fovs])
+            f"Dataset {name!r} has no FOV with a label image.",
+            got=format_list([f.fov_id for f in fovs]),
         )
     wanted = tuple(fovs[0].channels if channels is None else channels)
-    counterstains = beside(wanted, fovs, [COUNTERSTAIN])
+    counterstains = reference_channels(wanted, fovs, [COUNTERSTAIN])
     pooled: dict[str, ChannelStats] = {}
     found = []
     for k, fov in enumerate(fovs):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.8, 0.1, 0.1)
@@ -91,11 +91,11 @@ def _check(
     if unknown := sorted({*gold, *fixed} - set(fovs)):
         raise InputError(
             "The splits name FOVs that the dataset does not have.",
-            got=listed(unknown),
+            got=format_list(unknown),
             available=list(fovs),
         )
     if wrong := sorted({s for s in fixed.values() if s not in SPLITS}):
-        raise InputError("A split has no such name.", got=listed(wrong), available=SPLITS)
+        raise InputError("A split has no such name.", got=format_list(wrong), available=SPLITS)
     if len(shares) != 3 or min(shares) < 0 or not sum(shares) > 0:
         raise InputError(
             "The shares of the splits are wrong.",
@@ -104,5 +104,5 @@ def _check(
         )
     if lost := sorted(f for f in gold if fixed.get(f, "test") != "test"):
         raise InputError(
-            "Gold FOVs are always test.", got=listed(lost), fix="leave them away from [splits]"
+            "Gold FOVs are always test.", got=format_list(lost), fix="leave them away from [splits]"
         )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.numbers import NOTHING, cell_ids
 from panimbus.io.place import below
 from panimbus.io.tables import Column, read_table
@@ -50,7 +50,7 @@ def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column
         raise InputError(
             "The tables that belong together have different columns.",
             got=str(paths),
-            expected=listed(names),
+            expected=format_list(names),
         )
     return pd.concat(frames, ignore_index=True)
 
@@ -102,7 +102,7 @@ def read_matrix(path: Path) -> Matrix:
         raise InputError(
             f"{path}: the assignment matrix cannot be used.",
             expected="each type and marker once; positive, negative or undefined",
-            got=listed(problems, 10),
+            got=format_list(problems, 10),
         )
     values = np.array([[_VALUE[w] for w in row] for row in words.to_numpy()], np.float32)
     return Matrix(tuple(types), tuple(markers), values)
@@ -123,10 +123,12 @@ def read_thresholds(
             raise InputError(
                 f"{folder / given}: this is no table of thresholds.",
                 expected="the columns channel and threshold, or channel, low, high",
-                got=listed([str(c) for c in frame.columns]),
+                got=format_list([str(c) for c in frame.columns]),
             )
         if twice := frame["channel"][frame["channel"].duplicated()].tolist():
-            raise InputError(f"{folder / given}: channels have two thresholds.", got=listed(twice))
+            raise InputError(
+                f"{folder / given}: channels have two thresholds.", got=format_list(twice)
+            )
         if (frame["channel"] == "").any():
             raise InputError(f"{folder / given}: there are thresholds without a channel.")
         out = {
@@ -141,7 +143,9 @@ def read_thresholds(
     if wrong := [
         c for c, (a, b) in out.items() if not (np.isfinite(a) and np.isfinite(b) and a <= b)
     ]:
-        raise InputError("Thresholds are not numbers, or low is above high.", got=listed(wrong))
+        raise InputError(
+            "Thresholds are not numbers, or low is above high.", got=format_list(wrong)
+        )
     return out
 
 
@@ -154,7 +158,7 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
     if missing:
         raise InputError(
             "The table of labels lacks columns.",
-            got=f"no {listed(missing)}",
+            got=f"no {format_list(missing)}",
             available=[str(c) for c in frame.columns],
         )
     if {"channel", "label"} <= set(frame.columns):
@@ -164,7 +168,7 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
         if unknown := [str(c) for c in wide if c not in channels]:
             raise InputError(
                 "The table of labels names channels that the images do not have.",
-                got=listed(unknown),
+                got=format_list(unknown),
                 available=channels,
             )
         out = frame.melt([fov, cell], wide, "channel", "label")
@@ -172,7 +176,7 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
     if unknown := sorted(set(out["channel"].astype(str)) - set(channels)):
         raise InputError(
             "The table of labels names channels that the images do not have.",
-            got=listed(unknown),
+            got=format_list(unknown),
             available=channels,
         )
     values = pd.to_numeric(out["label"], errors="coerce")

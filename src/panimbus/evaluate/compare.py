@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from panimbus.annotations.calls import KEY
-from panimbus.core.errors import InputError, listed
-from panimbus.core.escape import in_markdown
+from panimbus.core.errors import InputError, format_list
+from panimbus.core.escape import escape_markdown
 from panimbus.evaluate.bootstrap import interval
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
 from panimbus.evaluate.tables import gain, read_scored, two, with_interval
@@ -63,7 +63,7 @@ def compare(columns: Mapping[str, Sequence[Path]]) -> Comparison:
         raise InputError(
             "There is nothing to compare.",
             expected="two evaluations or more",
-            got=listed(list(columns)),
+            got=format_list(list(columns)),
         )
     read = {name: _column(name, folders) for name, folders in columns.items()}
     settings = next(iter(read.values()))[1]
@@ -72,10 +72,12 @@ def compare(columns: Mapping[str, Sequence[Path]]) -> Comparison:
     if not shared:
         raise InputError(
             "The evaluations have no dataset in common.",
-            got="; ".join(f"{n}: {listed(sorted(d))}" for n, d in zip(read, datasets, strict=True)),
+            got="; ".join(
+                f"{n}: {format_list(sorted(d))}" for n, d in zip(read, datasets, strict=True)
+            ),
         )
     notes = (
-        [f"left out, for not all have it: {listed(sorted(rest))}"]
+        [f"left out, for not all have it: {format_list(sorted(rest))}"]
         if (rest := set.union(*datasets) - shared)
         else []
     )
@@ -96,7 +98,7 @@ def _column(name: str, folders: Sequence[Path]) -> tuple[pd.DataFrame, EvaluateS
         if twice := {d for f in frames for d in set(f["dataset"])} & set(frame["dataset"]):
             raise InputError(
                 f"{name}: folders that are put together have datasets in common.",
-                got=listed(sorted(twice)),
+                got=format_list(sorted(twice)),
                 fix="evaluate each with --only and the dataset it was trained without",
             )
         frames.append(
@@ -179,7 +181,7 @@ def write_comparison(result: Comparison, out: Path) -> None:
         "# Comparison",
         table(comparison_rows(result)),
         "F1; 95 % intervals, differences on the same cells.",
-        *map(in_markdown, result.notes),
+        *map(escape_markdown, result.notes),
     ]
     parts += ["## By marker", table(marker_rows)]
     with atomic_path(out / "comparison.md") as path:

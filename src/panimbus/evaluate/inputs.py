@@ -21,7 +21,7 @@ from panimbus.annotations.calls import (
     read_cell_types,
     read_silver,
 )
-from panimbus.core.counterstain import beside
+from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import unique_ids
@@ -110,7 +110,7 @@ class EvaluationInputs:
 
 
 def from_table(
-    calls: pd.DataFrame, table: AnnData, beside: Beside, fovs: Sequence[Fov] = ()
+    calls: pd.DataFrame, table: AnnData, metadata: Beside, fovs: Sequence[Fov] = ()
 ) -> EvaluationInputs:
     """Judge a table that `panimbus predict` wrote.
 
@@ -123,7 +123,7 @@ def from_table(
     fovs
         Images with label images, for pictures; FOVs without calls or scores are not looked at.
     """
-    out = EvaluationInputs([score_calls(table, calls, beside)], model=dict(table.uns[PROVENANCE]))
+    out = EvaluationInputs([score_calls(table, calls, metadata)], model=dict(table.uns[PROVENANCE]))
     names = table.obs[FOV].astype(str)
     out.doubt(calls, {fov: table[(names == fov).to_numpy()] for fov in dict.fromkeys(names)})
     for fov in fovs:
@@ -167,7 +167,7 @@ def from_config(
     out = EvaluationInputs()
     calls = _calls(config, out)
     opened = {d.name: _open(d) for d in config.dataset}
-    beside = {d.name: _beside(d, config) for d in config.dataset}
+    metadata = {d.name: _beside(d, config) for d in config.dataset}
     raise_overlap(
         [f"{n}: {p}" for n, fovs in opened.items() for p in _problems(calls[n], fovs)],
         "the images and label images",
@@ -185,7 +185,7 @@ def from_config(
             fov, channels = fovs[str(fov_id)], list(dict.fromkeys(rows["channel"]))
             say(f"{dataset.name}: scoring {fov_id}, {len(channels)} markers ...")
             table = predict(fov, model=model, channels=channels, scale=scale, settings=settings)
-            out.scored.append(score_calls(table, rows, beside[dataset.name]))
+            out.scored.append(score_calls(table, rows, metadata[dataset.name]))
             out.scenes.append(Scene(dataset.name, fov, table))
             out.model = dict(table.uns[PROVENANCE])
         out.doubt(mine, {s.fov.fov_id: s.table for s in out.scenes if s.dataset == dataset.name})
@@ -261,7 +261,7 @@ def _scale(
     if dataset.normaliser is not None:
         return load_scale(dataset.normaliser)
     channels = list(dict.fromkeys(calls["channel"]))
-    pooled = pool(fovs, channels, card.mpp, beside=beside(channels, fovs, card.stats))
+    pooled = pool(fovs, channels, card.mpp, beside=reference_channels(channels, fovs, card.stats))
     return ChannelScale.fit(
         pooled,
         percentile=card.percentile,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panimbus.core.errors import listed
+from panimbus.core.errors import format_list
 from panimbus.core.table import CELL, MEAN
 from panimbus.data.silver import auc
 
@@ -101,7 +101,7 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
     if swapped:
         out.append(
             "the calls of some FOVs fit another FOV better, so FOVs may be swapped:"
-            f" {listed(swapped, 6)}"
+            f" {format_list(swapped, 6)}"
         )
     if not out and whole.area < CHANCE and whole.cells >= 30:
         out.append(_strangers(whole))

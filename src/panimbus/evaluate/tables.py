@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.core.escape import in_markdown
+from panimbus.core.escape import escape_markdown
 from panimbus.core.guard import guarded
 from panimbus.evaluate.evaluation import (
     ALL,
@@ -145,8 +145,10 @@ def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) 
 
 def markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str:
     """The evaluation as Markdown: means, calibration, groups, confounders, markers."""
-    facts = [f"- {in_markdown(k)}: {in_markdown(v)}" for k, v in about.items() if k != "title"]
-    parts = [f"# {in_markdown(about.get('title', 'Evaluation'))}", "\n".join(facts)]
+    facts = [
+        f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in about.items() if k != "title"
+    ]
+    parts = [f"# {escape_markdown(about.get('title', 'Evaluation'))}", "\n".join(facts)]
     parts += ["## Mean F1", table(means_rows(evaluation)), "\n".join(f"- {rule}" for rule in RULES)]
     parts += ["## The model against each method", table(gain_rows(evaluation))]
     parts += ["## Calibration", "\n".join(calibration_lines(evaluation))]
@@ -263,7 +265,7 @@ def calibration_lines(evaluation: Evaluation) -> list[str]:
         if name != ALL or len(evaluation.curves) != 2:
             where = "all datasets" if name == ALL else name or "the calls"
             lines.append(
-                f"- {in_markdown(where)}: expected calibration error {curve.error:.3f}, Brier score"
+                f"- {escape_markdown(where)}: expected calibration error {curve.error:.3f}, Brier score"
                 f" {curve.brier:.3f}"
             )
     return lines
@@ -372,5 +374,5 @@ def plain(rows: Sequence[Sequence[str]]) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Markdown; the first row is the head."""
-    lines = ["| " + " | ".join(in_markdown(cell) for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(escape_markdown(cell) for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])

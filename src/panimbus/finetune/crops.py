@@ -16,7 +16,7 @@ import torch
 
 from panimbus.annotations.gold import CELL, CHANNEL, FOV
 from panimbus.core.correction import NONE
-from panimbus.core.counterstain import beside
+from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
@@ -67,7 +67,7 @@ def read_dataset(
     """
     cells, means = [], []
     pooled: dict[str, ChannelStats] = {}
-    counterstains = beside(channels, fovs, card.stats)
+    counterstains = reference_channels(channels, fovs, card.stats)
     for k, fov in enumerate(fovs):
         seen(fov.fov_id, k)
         found, scan = scan_fov(fov, channels, card.mpp, beside=counterstains)

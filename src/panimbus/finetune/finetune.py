@@ -19,7 +19,7 @@ import torch
 from panimbus.annotations import gold
 from panimbus.annotations.agreement import consensus
 from panimbus.core.correction import NONE, Correction
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.planes import PLANES
 from panimbus.core.scale import ChannelScale
@@ -149,7 +149,7 @@ def finetune(
     if strange := [p for p in card.planes if p not in PLANES]:
         raise InputError(
             f"Model {card.name!r} sees other channels too, and cannot be fine-tuned.",
-            got=listed(strange),
+            got=format_list(strange),
         )
     device = pick_device(settings.device)
     if scale is not None and (scale.percentile, scale.over) != (
@@ -172,7 +172,7 @@ def finetune(
     )
     if blank := [c for c in channels if dataset.scale.blank(c)]:
         used = used[~used[gold.CHANNEL].isin(blank)].reset_index(drop=True)
-        notes.append(f"calls of blank channels are left out: {listed(blank)}")
+        notes.append(f"calls of blank channels are left out: {format_list(blank)}")
         _enough(used, settings)
     job = _Job(net.to(device), card, used, dataset, settings, device, report, notes)
     found = _by_weights(job) if settings.how == "weights" else _by_correction(job)

@@ -16,7 +16,7 @@ import pandas as pd
 from panimbus import __version__
 from panimbus.annotations import gold
 from panimbus.core.errors import InputError
-from panimbus.core.escape import in_markdown
+from panimbus.core.escape import escape_markdown
 from panimbus.finetune.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
 from panimbus.finetune.guard import figures
 from panimbus.io.write import atomic_path
@@ -198,7 +198,7 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
         f" accuracy, from a paired bootstrap over the held-out cells{weighted}, lie above 0."
     )
     lines = [
-        f"# {in_markdown(found.start.card.name)}, {_HOW[settings.how]}",
+        f"# {escape_markdown(found.start.card.name)}, {_HOW[settings.how]}",
         "",
         f"**{sentence(found)}**",
         "",
@@ -219,11 +219,11 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
         "| --- | --: | --: | --: | --: |",
     ]
     lines += [
-        f"| {in_markdown(r['marker'])} | {r['held_out']} | {r['positive']} |"
+        f"| {escape_markdown(r['marker'])} | {r['held_out']} | {r['positive']} |"
         f" {_three(r['f1_before'])} | {_three(r['f1_after'])} |"
         for r in by_marker(found)
     ]
-    lines += ["", *(f"- {in_markdown(note)}" for note in found.notes)]
+    lines += ["", *(f"- {escape_markdown(note)}" for note in found.notes)]
     if path is not None:
         lines += ["", f"Use it: `panimbus predict ... --model {path.name}`"]
     lines += ["", f"Held-out calls, the most wrong first: {TABLE}. The same as data: {SUMMARY}."]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from panimbus.core.errors import InputError, PanimbusError
 from panimbus.core.fov import Fov
 from panimbus.core.objects import SLIVER_UM2
-from panimbus.core.registration import misfit
+from panimbus.core.registration import describe_misfit
 from panimbus.core.scan import FovCells, bands
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.watch import count_pieces
@@ -343,5 +343,5 @@ def check_label_image(
             name,
             diameter,
         )
-    if fresh and (moved := misfit(fov, channels)) is not None:
+    if fresh and (moved := describe_misfit(fov, channels)) is not None:
         logger.warning("%s: %s", name, moved)

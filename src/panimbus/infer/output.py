@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
-from panimbus.core.layouts import in_layout
-from panimbus.core.objects import object_shares, shares_in_words
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, format_list
+from panimbus.core.layouts import to_layout
+from panimbus.core.objects import describe_object_shares, object_shares
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import (
     AREA,
@@ -112,7 +112,7 @@ def save_run(
     about = {**run, **request, "inputs": json.loads(str(provenance["inputs"]))}
     _remove_stale(out, about, kinds)
     laid_out = partial(
-        in_layout, layout=layout, markers=list(map(str, table.var_names)), mpp=pixel_sizes(table)
+        to_layout, layout=layout, markers=list(map(str, table.var_names)), mpp=pixel_sizes(table)
     )
     if "h5ad" in kinds:
         write_h5ad(out / "cells.h5ad", table)
@@ -159,7 +159,9 @@ def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> 
     stale |= remove_maps(out, list(fovs) if isinstance(fovs, dict) else [], list(about["inputs"]))
     if stale:
         logger.warning(
-            "%s: removed, because it belongs to an earlier run: %s", out, listed(sorted(stale), 10)
+            "%s: removed, because it belongs to an earlier run: %s",
+            out,
+            format_list(sorted(stale), 10),
         )
 
 
@@ -201,7 +203,7 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
             f"  {channel:<{width}}  {percent}  {'; '.join(n for n in notes if n)}".rstrip()
         )
     kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
-    if told := shares_in_words(object_shares(kinds, area)):
+    if told := describe_object_shares(object_shares(kinds, area)):
         lines.append(told)
     lines.append(f"written: {out}")
     return "\n".join(lines)

@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.channel_types import counterstains, id_channel_in_words, id_channels, types_of
-from panimbus.core.counterstain import beside
-from panimbus.core.dark import common_dark_level, dark_level_in_words
-from panimbus.core.errors import ChannelError, InputError, listed
+from panimbus.core.channel_types import (
+    describe_id_channel,
+    find_counterstains,
+    id_channels,
+    resolve_channel_types,
+)
+from panimbus.core.counterstain import reference_channels
+from panimbus.core.dark import common_dark_level, describe_dark_level
+from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
-from panimbus.core.grouped import grouped
+from panimbus.core.messages import group_messages
 from panimbus.core.planes import check_given
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scale_checks import scales_in_words
@@ -167,7 +172,7 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
         pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids
     )
     if (level := common_dark_level({c: pooled[c].pixels for c in run.plan.channels})) is not None:
-        logger.warning("%s", dark_level_in_words(level))
+        logger.warning("%s", describe_dark_level(level))
     if given is not None:
         own = ChannelScale.fit(
             {c: pooled[c] for c in run.plan.channels}, percentile=scale.percentile, over=scale.over
@@ -177,11 +182,11 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     _check_range(scale, pooled, run.plan.channels)
     _warn(scale, run.plan.channels)
     known = any(COUNTERSTAIN in of for of in scale.stats.values())
-    stains = counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
+    stains = find_counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
     if stains and not known and COUNTERSTAIN in card.stats and given is not None:
         logger.warning(
             "the normaliser does not say what looks like the counterstain (%s): fit a new one",
-            listed(stains),
+            format_list(stains),
         )
     return scale
 
@@ -201,7 +206,7 @@ def _check_range(
     if wrong:
         raise InputError(
             "Intensities divided by their normaliser are too large for float32.",
-            got=listed(wrong, 10),
+            got=format_list(wrong, 10),
             fix="leave --normaliser away (Python: scale=None), or these channels out (--channels)",
         )
 
@@ -213,7 +218,7 @@ def _warn_of_ids(run: Run) -> None:
     )
     own = list(dict.fromkeys(c for some in of_fovs for c in some))
     for channel in own:
-        logger.warning("%s", id_channel_in_words(channel))
+        logger.warning("%s", describe_id_channel(channel))
     for channel in label_channels(run.fovs, [c for c in channels if c not in own], run.pooled()):
         logger.warning("%s", label_channel_in_words(channel))
 
@@ -222,7 +227,9 @@ def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
     notes = {
         c: scale.notes.get(c, "blank; every score is 0" if scale.blank(c) else "") for c in channels
     }
-    for line in grouped(f"channel {channel!r}: {note}" for channel, note in notes.items() if note):
+    for line in group_messages(
+        f"channel {channel!r}: {note}" for channel, note in notes.items() if note
+    ):
         logger.warning("%s", line)
 
 
@@ -252,17 +259,17 @@ def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> lis
         raise InputError("There is no FOV to score.")
     ids = [f.fov_id for f in chosen]
     if twice := sorted({i for i in ids if ids.count(i) > 1}):
-        raise InputError("FOV names are not unique.", got=listed(twice))
+        raise InputError("FOV names are not unique.", got=format_list(twice))
     if missing := [f.fov_id for f in chosen if f.labels is None]:
         raise InputError(
             "There are FOVs without a label image.",
-            got=listed(missing),
+            got=format_list(missing),
             fix="pass --labels (Python: labels=)",
         )
     if missing := [f.fov_id for f in chosen if f.mpp is None]:
         raise InputError(
             f"The files of {len(missing)} FOVs do not say how large a pixel is.",
-            got=listed(missing),
+            got=format_list(missing),
             fix=(
                 "pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25"
                 " for 40x, 1.0 for IMC"
@@ -274,7 +281,7 @@ def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> lis
     if not wanted:
         raise ChannelError("No channel was asked for.", available=chosen[0].channels)
     if twice := sorted({c for c in wanted if wanted.count(c) > 1}):
-        raise ChannelError("A channel was asked for twice.", got=listed(twice))
+        raise ChannelError("A channel was asked for twice.", got=format_list(twice))
     for fov in chosen:
         for channel in wanted:
             fov.index(channel)
@@ -293,7 +300,12 @@ def make_plan(
     Settings and a normaliser that the model cannot use are refused before any pixel is read.
     """
     card, wanted = files.card, tuple(fovs[0].channels if channels is None else channels)
-    plan = Plan(files, settings, wanted, beside(wanted, fovs, card.stats) if scale is None else ())
+    plan = Plan(
+        files,
+        settings,
+        wanted,
+        reference_channels(wanted, fovs, card.stats) if scale is None else (),
+    )
     check_thresholds(settings.thresholds, wanted)
     check_given(card.planes)
     views(settings.tta_for(card))
@@ -347,7 +359,7 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
         provenance=_provenance(run, scale, backend),
         thresholds=settings.thresholds_for(channels, run.plan.model.card),
         area_limits=(settings.min_area, settings.max_area),
-        channel_types=types_of(channels, run.fovs[0].channel_types),
+        channel_types=resolve_channel_types(channels, run.fovs[0].channel_types),
     )
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.channel_types import counterstains, id_channel_in_words, id_channels
-from panimbus.core.counterstain import beside
-from panimbus.core.dark import common_dark_level, dark_level_in_words
-from panimbus.core.errors import InputError, PanimbusError, listed
+from panimbus.core.channel_types import describe_id_channel, find_counterstains, id_channels
+from panimbus.core.counterstain import reference_channels
+from panimbus.core.dark import common_dark_level, describe_dark_level
+from panimbus.core.errors import InputError, PanimbusError, format_list
 from panimbus.core.fov import Fov
-from panimbus.core.grouped import grouped
+from panimbus.core.messages import group_messages
 from panimbus.core.objects import object_kinds, object_shares
-from panimbus.core.registration import misfit
+from panimbus.core.registration import describe_misfit
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
 from panimbus.core.scan import scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
@@ -184,7 +184,7 @@ def inspect_fovs(
     wanted = chosen[0].channels if channels is None else tuple(channels)
     for channel in wanted:
         chosen[0].index(channel)
-    found = _Found(files, wanted, beside(wanted, chosen, [COUNTERSTAIN]), settings)
+    found = _Found(files, wanted, reference_channels(wanted, chosen, [COUNTERSTAIN]), settings)
     found.pooled = {c: ChannelStats() for c in found.channels}
     found.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
@@ -196,9 +196,9 @@ def inspect_fovs(
     seen = _channels(found)
     _judge(found)
     found.warnings += _other_labels(chosen, found)
-    stains = counterstains([*wanted, *found.beside], chosen[0].channel_types)
+    stains = find_counterstains([*wanted, *found.beside], chosen[0].channel_types)
     if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
-        said = listed([f"{c.name} ({c.counterstain:.2f})" for c in alike])
+        said = format_list([f"{c.name} ({c.counterstain:.2f})" for c in alike])
         found.warnings.append(
             "bright in the same cells as the counterstain, so stains of all nuclei, or nothing but"
             f" their haze: {said} (rank correlation of the cells' mean intensities)"
@@ -206,7 +206,7 @@ def inspect_fovs(
     if (
         level := common_dark_level({c: found.pooled[c].pixels for c in found.channels})
     ) is not None:
-        found.warnings.append(dark_level_in_words(level))
+        found.warnings.append(describe_dark_level(level))
     live = sum(not c.blank for c in seen)
     cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
     return Report(
@@ -216,15 +216,15 @@ def inspect_fovs(
         channels=tuple(seen),
         counterstains=tuple(stains),
         objects=_objects(found),
-        problems=tuple(grouped(found.problems)),
-        warnings=tuple(grouped(found.warnings)),
+        problems=tuple(group_messages(found.problems)),
+        warnings=tuple(group_messages(found.warnings)),
         cost=cost,
     )
 
 
 def _other_labels(chosen: Sequence[Fov], found: _Found) -> list[str]:
     """Channels that are label images, but not of these cells."""
-    left = [c for c in found.channels if id_channel_in_words(c) not in found.warnings]
+    left = [c for c in found.channels if describe_id_channel(c) not in found.warnings]
     return [label_channel_in_words(c) for c in label_channels(chosen, left, found.pooled)]
 
 
@@ -235,7 +235,7 @@ def _missing(chosen: Sequence[Fov]) -> list[str]:
     bare = [f.fov_id for f in chosen if f.labels is None]
     unsized = [f.fov_id for f in chosen if f.mpp is None]
     return [
-        *([f"FOV names are not unique: {listed(twice)}"] if twice else []),
+        *([f"FOV names are not unique: {format_list(twice)}"] if twice else []),
         *(
             [f"{_fovs(bare)} without a label image: pass --labels (Python: labels=)"]
             if bare
@@ -255,7 +255,7 @@ def _missing(chosen: Sequence[Fov]) -> list[str]:
 
 
 def _fovs(names: Sequence[str]) -> str:
-    return f"{len(names)} FOV{'s' * (len(names) != 1)} ({listed(names, 5)})"
+    return f"{len(names)} FOV{'s' * (len(names) != 1)} ({format_list(names, 5)})"
 
 
 def _look_at(fov: Fov, found: _Found) -> None:
@@ -263,7 +263,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
     name = f"FOV {fov.fov_id!r}"
     if missing := [c for c in found.channels if c not in fov.channels]:
         found.problems.append(
-            f"{name} lacks the channels {listed(missing)}, which {found.fovs[0].fov_id!r} has"
+            f"{name} lacks the channels {format_list(missing)}, which {found.fovs[0].fov_id!r} has"
         )
     mpp, model_mpp = fov.mpp, found.model.card.mpp
     labels: LabelReport | None = None
@@ -277,7 +277,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
         here = [c for c in found.channels if c in fov.channels]
         cells, scan = scan_fov(plain, here, model_mpp, beside=found.beside)
         found.scan_s += time.perf_counter() - begin
-        for line in map(id_channel_in_words, id_channels(scan.mean, cells.index.ids, here)):
+        for line in map(describe_id_channel, id_channels(scan.mean, cells.index.ids, here)):
             found.warnings += [line] if line not in found.warnings else []
         for channel in here:
             _pool(found, channel, scan.stats[channel], watched, fov)
@@ -286,7 +286,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
         }
         if lost:
             found.warnings.append(
-                f"{name}: parts of the counterstain {listed(sorted(lost))} cannot be read: not"
+                f"{name}: parts of the counterstain {format_list(sorted(lost))} cannot be read: not"
                 " looked at"
             )
         if fov.labels is not None:
@@ -296,7 +296,9 @@ def _look_at(fov: Fov, found: _Found) -> None:
                 (found.warnings if found.settings.allow_odd_labels else found.problems).append(
                     f"{name}: {odd} ({ALLOW} goes on)"
                 )
-            if (moved := misfit(fov.with_(labels=clean), (*here, *found.beside))) is not None:
+            if (
+                moved := describe_misfit(fov.with_(labels=clean), (*here, *found.beside))
+            ) is not None:
                 found.warnings.append(f"{name}: {moved}")
             if fov.mpp is not None:
                 found.areas.append(np.asarray(cells.geometry.count * fov.mpp**2, np.float64))

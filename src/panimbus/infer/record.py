@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
@@ -165,8 +165,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     more, fewer = [f for f in new if f not in old], [f for f in old if f not in new]
     out = []
     if old and (more or fewer):
-        parts = [f"{len(more)} more here ({listed(more, 5)})"] * bool(more) + [
-            f"{len(fewer)} missing ({listed(fewer, 5)})"
+        parts = [f"{len(more)} more here ({format_list(more, 5)})"] * bool(more) + [
+            f"{len(fewer)} missing ({format_list(fewer, 5)})"
         ] * bool(fewer)
         out.append(
             f"FOVs: {', '.join(parts)}; the normaliser is that of all FOVs together, so that all"
@@ -182,7 +182,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         moved = [f for f in new if key in _mapping(old.get(f)) and old[f][key] != new[f].get(key)]
         if moved:
             first = f"{old[moved[0]][key]} there, {new[moved[0]].get(key)} here"
-            out.append(f"{name} of {listed(moved, 3)}: {first}")
+            out.append(f"{name} of {format_list(moved, 3)}: {first}")
     theirs, ours = before.get("channels"), now["channels"]
     if theirs is not None and theirs != ours:
         out.append(f"channels: {_channels(list(theirs), ours)}")
@@ -194,8 +194,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _channels(theirs: list[str], ours: list[str]) -> str:
     more, fewer = [c for c in ours if c not in theirs], [c for c in theirs if c not in ours]
-    parts = [f"{listed(more, 8)} only here"] * bool(more) + [
-        f"{listed(fewer, 8)} only there"
+    parts = [f"{format_list(more, 8)} only here"] * bool(more) + [
+        f"{format_list(fewer, 8)} only there"
     ] * bool(fewer)
     return "; ".join(parts) or "in another order"
 

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from panimbus.core.band import BandScan
-from panimbus.core.errors import ReadError, listed
+from panimbus.core.errors import ReadError, format_list
 from panimbus.core.evidence import evidence_layers
 from panimbus.core.fov import Fov
 from panimbus.core.planes import OF_DATASET
@@ -254,7 +254,7 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
         logger.warning(
             "FOV %r: skipped what cannot be read: %s",
             fov.fov_id,
-            listed([f"{c} {box}" for c, box in scan.skipped]),
+            format_list([f"{c} {box}" for c, box in scan.skipped]),
         )
     check_label_image(fov, cells, run.plan.settings, channels=run.plan.looked_at)
     if (store := run.keeps(fov)) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.naming import split_names
 from panimbus.io.tables import Column, read_table
 
@@ -67,7 +67,7 @@ def _inline(text: str, what: str, expected: str) -> list[tuple[str, str]]:
     words = [word.strip() for word in _PART.findall(text) if word.strip()]
     if bare := [word for word in words if not word.rpartition("=")[0].strip(' "')]:
         raise InputError(
-            f"{what.capitalize()} that cannot be read.", expected=expected, got=listed(bare)
+            f"{what.capitalize()} that cannot be read.", expected=expected, got=format_list(bare)
         )
     parts = [word.rpartition("=") for word in words]
     return [

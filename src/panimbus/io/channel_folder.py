@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.types import Array
 from panimbus.io.ifd import count_pages
 from panimbus.io.names import (
@@ -70,7 +70,7 @@ def read_channel_folder(folder: Path) -> list[RawImage]:
         if len(inner) != 1:
             raise InputError(
                 f"{folder}: which of its subfolders holds the channels?",
-                got=listed([p.name for p in inner]),
+                got=format_list([p.name for p in inner]),
                 fix="pass the subfolders to use one by one (Python: as a list), or leave one",
             )
         tiffs = tiffs_in(inner[0])
@@ -81,22 +81,24 @@ def read_channel_folder(folder: Path) -> list[RawImage]:
     if not files:
         raise InputError(
             f"{folder}: the folder holds label images and no channels.",
-            got=listed([p.name for p in tiffs], 5),
+            got=format_list([p.name for p in tiffs], 5),
             fix="pass the folder of the images, and this one as --labels (Python: labels=)",
         )
     if masks:
-        notes += (f"left out as label images, not channels: {listed([p.name for p in masks])}",)
+        notes += (
+            f"left out as label images, not channels: {format_list([p.name for p in masks])}",
+        )
     first = files[0].plane
     if odd := [f.plane for f in files if f.plane.shape != first.shape]:
         raise InputError(
             f"{folder}: the channels of the FOV have different sizes.",
             expected=f"(Y, X) = {first.shape}, as {first.path.name}",
-            got=listed([f"{p.path.name} {p.shape}" for p in odd], 5),
+            got=format_list([f"{p.path.name} {p.shape}" for p in odd], 5),
             fix="move files that are not channels of this FOV elsewhere",
         )
     types = sorted({str(f.plane.dtype) for f in files})
     if len(types) > 1:
-        notes += (f"the channels have several types ({listed(types)})",)
+        notes += (f"the channels have several types ({format_list(types)})",)
     size = next((f.size for f in files if f.size != PixelSize()), PixelSize())
     channels, more = _names(files)
     kept = tuple(f.plane.path for f in files)
@@ -193,7 +195,7 @@ def _names(files: Sequence[_Channel]) -> tuple[tuple[str, ...], tuple[str, ...]]
         )
     named = [f"{s}: {g}" for g, s in zip(given, stems, strict=True) if g and g != s]
     return stems, (
-        f"channels are named by their files, not by their OME-XML ({listed(named, 3)})",
+        f"channels are named by their files, not by their OME-XML ({format_list(named, 3)})",
     ) if named else ()
 
 

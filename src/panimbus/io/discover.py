@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.guard import guarded
 from panimbus.io import imc, imc_text, names, ome_tiff, omezarr, plain_tiff
 from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
@@ -152,7 +152,9 @@ def _folder(folder: Path) -> list[Found]:
     tiffs = [p for p in files if names.is_tiff_name(p) and not p.stem.endswith(_SEG_MAPS)]
     used, unused = _texts_apart(texts, mcds)
     beside = (
-        (f"{len(unused)} .txt of the .mcd are not used: {listed([p.name for p in unused], 3)}",)
+        (
+            f"{len(unused)} .txt of the .mcd are not used: {format_list([p.name for p in unused], 3)}",
+        )
         if unused
         else ()
     )
@@ -175,7 +177,7 @@ def _folder(folder: Path) -> list[Found]:
             expected=SUPPORTED,
             got=(
                 f"{len(files)} files and {len(folders)} folders:"
-                f" {listed([p.name for p in kids], 10)}"
+                f" {format_list([p.name for p in kids], 10)}"
             ),
         )
     return found
@@ -217,13 +219,13 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
             f"{folder}: the folder mixes TIFFs of one plane with TIFFs of many.",
             expected="one FOV in single-channel TIFFs, or one multichannel file a FOV",
             got=(
-                f"one plane: {listed([f.path.name for f in alone], 5)}; "
-                f"many: {listed([f.path.name for f in roots if f not in alone], 5)}"
+                f"one plane: {format_list([f.path.name for f in alone], 5)}; "
+                f"many: {format_list([f.path.name for f in roots if f not in alone], 5)}"
             ),
             fix="pass the files themselves instead of their folder (Python: as a list)",
         )
     notes = (
-        (f"left out as label images, not images: {listed([p.name for p in masks])}",)
+        (f"left out as label images, not images: {format_list([p.name for p in masks])}",)
         if masks
         else ()
     )

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.core.guard import in_words
+from panimbus.core.guard import describe_error
 
 LARGEST = 256 << 20
 """Bytes of a text file that is read whole; what people and programs write down is far below it."""
@@ -38,7 +38,7 @@ def check_regular(path: Path, expected: str) -> None:
         raise ReadError(f"{path}: there is no such file.", expected=expected) from None
     except (OSError, ValueError) as error:
         raise ReadError(
-            f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)
+            f"{path}: the file cannot be opened.", expected=expected, got=describe_error(error)
         ) from None
     if not stat.S_ISREG(kind):
         other = (
@@ -61,7 +61,7 @@ def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int
             data = file.read(largest + 1)
     except OSError as error:
         raise ReadError(
-            f"{path}: the file cannot be opened.", expected=expected, got=in_words(error)
+            f"{path}: the file cannot be opened.", expected=expected, got=describe_error(error)
         ) from None
     if len(data) > largest:
         raise ReadError(
@@ -73,7 +73,7 @@ def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int
         raise ReadError(
             f"{path}: the file is not text in UTF-8.",
             expected=expected,
-            got=in_words(error),
+            got=describe_error(error),
             fix="save it again as UTF-8",
         ) from None
 
@@ -100,7 +100,7 @@ def parse_json(
         data = json.loads(text, object_pairs_hook=_unique if unique else None)
     except (ValueError, RecursionError) as error:
         raise ReadError(
-            f"{where}: this is not JSON.", expected=expected, got=in_words(error)
+            f"{where}: this is not JSON.", expected=expected, got=describe_error(error)
         ) from None
     data = _shallow(data, where)
     if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
@@ -110,7 +110,9 @@ def parse_json(
             UnicodeEncodeError
         ) as error:  # half of a character, which no file name, table or message can hold
             raise ReadError(
-                f"{where}: it holds text that is none.", expected=expected, got=in_words(error)
+                f"{where}: it holds text that is none.",
+                expected=expected,
+                got=describe_error(error),
             ) from None
     return data
 
@@ -121,7 +123,7 @@ def parse_toml(text: str, where: object, expected: str = "TOML") -> dict[str, An
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ReadError(
-            f"{where}: this is not TOML.", expected=expected, got=in_words(error)
+            f"{where}: this is not TOML.", expected=expected, got=describe_error(error)
         ) from None
     return dict(_shallow(data, where))
 

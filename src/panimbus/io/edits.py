@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.documents import parse_json, parse_toml, read_text
 
 Number = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -191,7 +191,7 @@ def _toml(text: str, path: Path) -> list[Any]:
         raise ReadError(
             f"{path}: the file has other things than edits.",
             expected="[[edit]] tables",
-            got=listed(sorted(data)),
+            got=format_list(sorted(data)),
         )
     return list(data.get("edit", []))
 

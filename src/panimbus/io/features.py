@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from panimbus.core.errors import ReadError, listed
-from panimbus.core.guard import in_words
+from panimbus.core.errors import ReadError, format_list
+from panimbus.core.guard import describe_error
 from panimbus.core.types import Array
 from panimbus.io.documents import read_text
 from panimbus.io.polygons import Cell
@@ -53,7 +53,7 @@ def read_cells(path: Path) -> list[Cell]:
         ) as error:
             raise ReadError(
                 f"{path}: the geometry of feature {number} is not a polygon's.",
-                got=f"{str(feature.get('id', 'no id'))[:80]}: {in_words(error)}",
+                got=f"{str(feature.get('id', 'no id'))[:80]}: {describe_error(error)}",
                 fix="export the objects again",
             ) from None
         if cell is None:
@@ -61,7 +61,7 @@ def read_cells(path: Path) -> list[Cell]:
         else:
             cells.setdefault(_outline(cell), cell)
             polygons += 1
-    lacking = listed([f"{n} {what}" for what, n in without.most_common()], 5)
+    lacking = format_list([f"{n} {what}" for what, n in without.most_common()], 5)
     if not cells:
         raise ReadError(
             f"{path}: there is no polygon in this file.",
@@ -100,7 +100,7 @@ def _features(path: Path) -> list[dict[str, Any]]:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ReadError(
-            f"{path}: the GeoJSON cannot be parsed.", expected=_EXPECTED, got=in_words(error)
+            f"{path}: the GeoJSON cannot be parsed.", expected=_EXPECTED, got=describe_error(error)
         ) from None
     out: list[dict[str, Any]] = []
     waiting: list[Any] = [data]

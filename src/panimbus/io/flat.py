@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from panimbus.core.counterstain import is_counterstain
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.markers import is_common_marker
 
 _CYCLE = re.compile(r"(cyc|cycle|c|ch|channel|r|round|reg|z|t|s)?[-_ ]?\d+", re.IGNORECASE)
@@ -29,7 +29,7 @@ def refuse_flat(folder: Path, stems: Sequence[str]) -> None:
         raise InputError(
             f"{folder}: the folder holds the channels of {len(fovs)} FOVs.",
             expected="a folder for each FOV, with its channels in it: fov1/CD3.tif, fov1/CD20.tif",
-            got=f"FOVs {listed(fovs, 5)}; files {listed(stems, 4)}",
+            got=f"FOVs {format_list(fovs, 5)}; files {format_list(stems, 4)}",
             fix=(
                 "make a folder for each FOV and move its files there without the FOV's name:"
                 f" {fovs[0]}/, ..."

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from panimbus.core.errors import ReadError, listed
+from panimbus.core.errors import ReadError, format_list
 
 _MICROSCOPES = {
     ".czi": "Zeiss CZI", ".zvi": "Zeiss ZVI", ".lif": "Leica LIF", ".lof": "Leica LOF",
@@ -72,7 +72,9 @@ def left_out(files: Sequence[Path]) -> tuple[str, ...]:
     """A sentence on the microscope's files that lie beside images which are read."""
     names = [p.name for p in files if is_microscope_file(p)]
     return (
-        (f"{len(names)} files of formats that are not read here are left out: {listed(names, 5)}",)
+        (
+            f"{len(names)} files of formats that are not read here are left out: {format_list(names, 5)}",
+        )
         if names
         else ()
     )

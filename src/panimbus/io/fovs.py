@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.channel_types import check_channel_types
-from panimbus.core.counterstain import beside
+from panimbus.core.counterstain import reference_channels
 from panimbus.core.dark import DarkSubtracted, check_dark_level
 from panimbus.core.errors import ChannelError, InputError, MatchError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.guard import GuardedArray, guarded
-from panimbus.core.reserved import readable
+from panimbus.core.reserved import printable_name
 from panimbus.core.scale import COUNTERSTAIN
 from panimbus.io import names
 from panimbus.io.channel_types import read_channel_types
@@ -119,7 +119,7 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
             for fov in fovs
         ]
     if wanted is not None:
-        more = beside(wanted, fovs, [COUNTERSTAIN]) if counterstains else ()
+        more = reference_channels(wanted, fovs, [COUNTERSTAIN]) if counterstains else ()
         fovs = [select(fov, [*wanted, *more]) for fov in fovs]
     else:
         fovs = align(fovs)
@@ -260,20 +260,20 @@ def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str
             if raw.name is not None and not alone and suggested.count(raw.name) == 1:
                 name = raw.name
             opened.append((name, one.path, replace(raw, notes=one.notes + raw.notes)))
-    opened = [(readable(name), path, _noted(raw, name)) for name, path, raw in opened]
+    opened = [(printable_name(name), path, _noted(raw, name)) for name, path, raw in opened]
     ids = names.unique_ids([name for name, _, _ in opened], [path for _, path, _ in opened])
     return [(fov_id, path, raw) for fov_id, (_, path, raw) in zip(ids, opened, strict=True)]
 
 
 def _noted(raw: RawImage, name: str) -> RawImage:
     """With a note if the FOV cannot be called as its file is."""
-    if readable(name) == name:
+    if printable_name(name) == name:
         return raw
     return replace(
         raw,
         notes=(
             *raw.notes,
-            f"the FOV's name has characters that no file takes: called {readable(name)!r}",
+            f"the FOV's name has characters that no file takes: called {printable_name(name)!r}",
         ),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import ReadError
-from panimbus.core.keys import bounds
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io.features import read_cells
 from panimbus.io.polygons import Cell, Edges, areas, contains
@@ -66,7 +66,7 @@ class GeoJsonLabels:
         return {i: cell.name for i, cell in enumerate(self._load(), 1)}
 
     def __getitem__(self, key: Any, /) -> Array:
-        ((y0, y1), (x0, x1)), dropped = bounds(key, self._shape)
+        ((y0, y1), (x0, x1)), dropped = normalize_index(key, self._shape)
         self._load()
         out = self._draw(y0, y1, x0, x1)
         for (y, x), label in self._rescued.items():

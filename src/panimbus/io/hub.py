@@ -27,7 +27,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, Field, field_validator
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.core.guard import in_words
+from panimbus.core.guard import describe_error
 from panimbus.io.documents import parse_json, read_json, validated
 from panimbus.io.members import OWN, clash, name_problem
 from panimbus.io.write import atomic_path, free_bytes
@@ -406,7 +406,7 @@ def _unreachable(repository: Repository, error: Exception) -> ReadError:
     head = "" if repository.kind == "models" else f"{repository.kind}/"
     return ReadError(
         f"The hub cannot be reached at {endpoint()}; what was fetched is kept.",
-        got=in_words(reason if isinstance(reason, BaseException) else error),
+        got=describe_error(reason if isinstance(reason, BaseException) else error),
         fix=(
             "run the command again with a network connection (HF_ENDPOINT may name a mirror), or"
             " run it on another computer and copy its --out folder; the files are at"

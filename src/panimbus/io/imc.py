@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from panimbus.core.errors import MissingExtraError, ReadError, listed
+from panimbus.core.errors import MissingExtraError, ReadError, format_list
 from panimbus.core.guard import guarded
-from panimbus.core.keys import bounds
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io.raw import PixelSize, RawImage
 from panimbus.io.xmltext import inside, local, parse
@@ -70,7 +70,7 @@ class McdImage:
         return np.dtype(np.float32)
 
     def __getitem__(self, key: Any, /) -> Array:
-        ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self._shape)
+        ((c0, c1), (y0, y1), (x0, x1)), dropped = normalize_index(key, self._shape)
         width = self._shape[2]
         out = np.zeros((c1 - c0, y1 - y0, x1 - x0), np.float32)
         first, last = min(y0 * width, self._records), min(y1 * width, self._records)
@@ -205,7 +205,7 @@ def _acquisitions(path: Path) -> list[Any]:
         ]
         if twice := sorted({i for i in ids if ids.count(i) > 1}):
             raise ReadError(
-                f"{path}: acquisitions have the same ID.", got=listed(twice, 10), fix=_AGAIN
+                f"{path}: acquisitions have the same ID.", got=format_list(twice, 10), fix=_AGAIN
             )
         return [one for slide in parser(text).parse_slides() for one in slide.acquisitions]
 
@@ -283,7 +283,7 @@ def _sharing(blocks: list[_Block]) -> list[_Block]:
 def _left_out(why: str, blocks: list[_Block]) -> tuple[str, ...]:
     if not blocks:
         return ()
-    which = listed(
+    which = format_list(
         [f"{block.id} ({block.title})" if block.title else str(block.id) for block in blocks], 5
     )
     return (f"{len(blocks)} acquisition{'s' * (len(blocks) > 1)} of the .mcd {why}: {which}",)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import ReadError
-from panimbus.core.guard import guarded, in_words
-from panimbus.core.keys import bounds
+from panimbus.core.guard import describe_error, guarded
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io.raw import PixelSize, RawImage
 
@@ -74,7 +74,7 @@ class TxtImage:
         return np.dtype(np.float32)
 
     def __getitem__(self, key: Any, /) -> Array:
-        ranges, dropped = bounds(key, self._shape)
+        ranges, dropped = normalize_index(key, self._shape)
         info = self._path.stat()
         version = (
             self._path,
@@ -207,7 +207,7 @@ def _extent(file: Any, path: Path, columns: int) -> _Extent:
             ys.append(float(y))
         except ValueError as error:
             raise ReadError(
-                f"{path}: X or Y is no number in line {number}.", got=in_words(error)
+                f"{path}: X or Y is no number in line {number}.", got=describe_error(error)
             ) from None
         before = line
     return _measured(np.frombuffer(xs), np.frombuffer(ys), path, cut=cut)

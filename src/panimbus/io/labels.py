@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.fov import ArrayLike
-from panimbus.core.keys import bounds
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io import names
 from panimbus.io.geojson import GeoJsonLabels
@@ -100,7 +100,7 @@ class FlatLabels:
         return self._stack.dtype
 
     def __getitem__(self, key: Any, /) -> Array:
-        ((y0, y1), (x0, x1)), dropped = bounds(key, self.shape)
+        ((y0, y1), (x0, x1)), dropped = normalize_index(key, self.shape)
         return self._compose(y0, y1, x0, x1).squeeze(axis=dropped)
 
     def _compose(self, y0: int, y1: int, x0: int, x1: int) -> Array:
@@ -336,14 +336,14 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
         if "Membrane" not in order:
             raise InputError(
                 f"{path}: inForm's maps lack the membrane, so the cells' extent is unknown.",
-                got=listed(sorted(maps)),
+                got=format_list(sorted(maps)),
                 fix="export the segmentation maps of nucleus, cytoplasm and membrane",
             )
         planes = [planes_of(maps[kind], path, size)[0] for kind in order]
         return LabelFile(
             InformLabels(planes),
             "inForm segmentation maps",
-            (f"cells are made of inForm's {listed(order)} maps",),
+            (f"cells are made of inForm's {format_list(order)} maps",),
         )
     if len(pages) > 1:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from panimbus.core.errors import MatchError, listed
+from panimbus.core.errors import MatchError, format_list
 from panimbus.io.names import MATCH_RULE, match_key, stem
 from panimbus.io.place import Place
 
@@ -44,13 +44,13 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
         if key in fovs and len(paths) > 1:
             raise MatchError(
                 f"FOV {fovs[key][0]!r} has {len(paths)} label images.",
-                got=listed([p.name for p in paths]),
+                got=format_list([p.name for p in paths]),
                 fix=f"leave one in the folder, or {PAIRS_FIX}",
             )
         if len(fovs.get(key, ())) > 1:
             raise MatchError(
                 f"{len(fovs[key])} FOVs have the same label image, {paths[0].name}.",
-                got=listed(fovs[key]),
+                got=format_list(fovs[key]),
                 fix=PAIRS_FIX,
             )
     lonely = [fov for key, group in fovs.items() if key not in labels for fov in group]
@@ -60,7 +60,7 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
             f"images and label images do not pair up: {len(lonely)} of {len(fov_ids)} FOVs have no"
             f" label image, {len(spare)} of {len(files)} label images have no FOV.",
             expected=f"a label image for each FOV and a FOV for each label image; {MATCH_RULE}",
-            got=f"FOVs without: {listed(lonely)}; label images without: {listed(spare)}",
+            got=f"FOVs without: {format_list(lonely)}; label images without: {format_list(spare)}",
             fix=_fix(lonely, spare, len(fov_ids)),
         )
     return {fov: labels[key][0] for key, group in fovs.items() for fov in group}
@@ -116,7 +116,7 @@ def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Place]) -> dict[s
         raise MatchError(
             "the mapping of labels does not name the FOVs.",
             expected="one label image a FOV id",
-            got=f"FOVs without: {listed(lonely)}; not a FOV: {listed(spare)}",
+            got=f"FOVs without: {format_list(lonely)}; not a FOV: {format_list(spare)}",
             available=fov_ids,
         )
     return {fov: labels[fov] for fov in fov_ids}

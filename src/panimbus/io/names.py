@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from panimbus.core.errors import ReadError
-from panimbus.core.reserved import readable
+from panimbus.core.reserved import printable_name
 from panimbus.io.place import Place, Url, folder_name
 
 _ENDINGS = (
@@ -114,7 +114,7 @@ def match_key(name: str) -> str:
     >>> match_key("fov1_whole_cell"), match_key("fov10"), match_key("fov1_cp_masks"), match_key("fov1_Mask")
     ('fov1', 'fov10', 'fov1', 'fov1')
     """
-    name = unicodedata.normalize("NFC", readable(name))
+    name = unicodedata.normalize("NFC", printable_name(name))
     changed = True
     while changed:
         changed = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def lines_of(mask: pd.Series[bool], limit: int = 8) -> str:
     at = np.flatnonzero(mask.to_numpy())
     word = LINE if mask.index.name == LINE else "row"
     shown = [str(n) for n in (mask.index[at] if word == LINE else at + 1)]
-    return f"{word}{'s' * (len(shown) != 1)} {listed(shown, limit)}"
+    return f"{word}{'s' * (len(shown) != 1)} {format_list(shown, limit)}"
 
 
 def is_number(column: pd.Series[Any]) -> bool:
@@ -167,7 +167,7 @@ def _check_commas(commas: dict[str, pd.Series[Any]], points: list[str], where: o
         name, text = next(iter(commas.items()))
         raise InputError(
             f"{where}: some numbers have a decimal comma and some a decimal point.",
-            got=f"{text.iloc[0]!r} in {name}; points in {listed(points, _SHOWN)}",
+            got=f"{text.iloc[0]!r} in {name}; points in {format_list(points, _SHOWN)}",
             fix=fix,
         )
     if all(text.str.fullmatch(_THOUSANDS.pattern).all() for text in commas.values()):
@@ -180,7 +180,7 @@ def _check_commas(commas: dict[str, pd.Series[Any]], points: list[str], where: o
 
 
 def _values(column: pd.Series[Any]) -> str:
-    return listed([repr(v) for v in dict.fromkeys(column.tolist())], _SHOWN)
+    return format_list([repr(v) for v in dict.fromkeys(column.tolist())], _SHOWN)
 
 
 def cell_ids(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.io.ome import OmeImage
 from panimbus.io.tiff import is_main_in_colour
 
@@ -89,7 +89,9 @@ def choose(
         if not _is_in(i, chosen)
     ]
     notes: tuple[str, ...] = (
-        (f"the file holds {len(images)} images; not used: {listed(dropped, 5)}",) if dropped else ()
+        (f"the file holds {len(images)} images; not used: {format_list(dropped, 5)}",)
+        if dropped
+        else ()
     )
     if any(len(c.images) > 1 for c in chosen):
         notes += (
@@ -128,7 +130,7 @@ def _same_channels(
 ) -> None:
     if rest:
         shown = [
-            f"{_called(i, im)}: {_size(im)}, {listed([n or '?' for n in im.names], 6)}"
+            f"{_called(i, im)}: {_size(im)}, {format_list([n or '?' for n in im.names], 6)}"
             for i, im in proper
         ]
         raise InputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tifffile
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.names import stem
 from panimbus.io.ome import Ome, OmeImage, TiffData, parse_ome, read_ome
 from panimbus.io.ome_images import Chosen, choose
@@ -286,8 +286,8 @@ def _planes(image: OmeImage, table: _Pages, path: Path, *, named: bool) -> list[
         raise ReadError(
             f"{path}: the pixels in the file do not fit its OME-XML.",
             expected=f"{c} planes of (Y, X) = {(y, x)}",
-            got=f"{len(planes)} planes of {listed(sorted({str(p.shape) for p in planes}), 3)}"
-            + (f"; missing: {listed(names)}" if missing else ""),
+            got=f"{len(planes)} planes of {format_list(sorted({str(p.shape) for p in planes}), 3)}"
+            + (f"; missing: {format_list(names)}" if missing else ""),
             fix="copy the whole set of files, or export again",
         )
     return planes

@@ -7,7 +7,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from panimbus.core.errors import InputError, ReadError, ServerError, listed
+from panimbus.core.errors import InputError, ReadError, ServerError, format_list
 from panimbus.core.fov import ArrayLike
 from panimbus.core.guard import guarded
 from panimbus.io.documents import read_text
@@ -58,7 +58,7 @@ def _series(group: Any, path: Place) -> list[RawImage]:
     ] or there
     if proper != there:
         aside = [f"{name} ({titles[name]})" for name in there if name not in proper]
-        notes += (f"the store holds {len(there)} images; not used: {listed(aside, 5)}",)
+        notes += (f"the store holds {len(there)} images; not used: {format_list(aside, 5)}",)
     images = [replace(read_image(group[name], path / name), part=name) for name in proper]
     if len(images) == 1:
         images = [replace(images[0], part=None)]
@@ -121,7 +121,7 @@ def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
         raise InputError(
             f"{path}: the OME-Zarr's axes are not understood.",
             expected="some of t, c, z, y, x, with y and x, each once",
-            got=f"axes {listed(axes, 10)} for shape {tuple(array.shape)}",
+            got=f"axes {format_list(axes, 10)} for shape {tuple(array.shape)}",
         )
     long = [a for a in ("t", "z", *(("c",) if flat else ())) if sizes.get(a, 1) != 1]
     if long:
@@ -222,5 +222,5 @@ def _not_image(group: Any, path: Place) -> InputError:
     return InputError(
         f"{path}: the Zarr group is not an OME-Zarr image.",
         expected="'multiscales' metadata (OME-Zarr 0.4 or 0.5)",
-        got=f"attributes {listed(sorted(meta))}",
+        got=f"attributes {format_list(sorted(meta))}",
     )

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from panimbus.core.errors import MatchError, ReadError, listed
+from panimbus.core.errors import MatchError, ReadError, format_list
 from panimbus.io.documents import read_text
 from panimbus.io.names import match_key, stem
 from panimbus.io.place import Place, Url, place, tidy
@@ -76,7 +76,7 @@ def read_pairs(path: str | Path) -> list[Row]:
         raise ReadError(
             f"{file}: not a table of pairs.",
             expected=_EXPECTED,
-            got=f"the columns {listed(names)}" if names else "an empty file",
+            got=f"the columns {format_list(names)}" if names else "an empty file",
             fix="panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv",
         )
     where = names.index(IMAGE), names.index(LABELS)
@@ -92,7 +92,7 @@ def read_pairs(path: str | Path) -> list[Row]:
         raise ReadError(
             f"{file}: {len(bare)} lines name no image or no label image.",
             expected=_EXPECTED,
-            got=listed(bare, 10),
+            got=format_list(bare, 10),
             fix="fill them in, or take them out",
         )
     return out
@@ -125,7 +125,7 @@ def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[
         ]
         if len(fits) > 1:
             problems.append(
-                f"line {row.line}: {row.image!r} is {len(fits)} FOVs ({listed(fits, 5)}): name one"
+                f"line {row.line}: {row.image!r} is {len(fits)} FOVs ({format_list(fits, 5)}): name one"
             )
         elif fits and out.get(fits[0], row.labels) != row.labels:
             problems.append(
@@ -140,7 +140,7 @@ def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[
         raise MatchError(
             f"{where}: it does not give each FOV one label image.",
             expected="a line for each FOV, with its name or its file in the column image",
-            got=listed(problems, 10),
+            got=format_list(problems, 10),
             available=list(fovs),
         )
     return {fov: out[fov] for fov in fovs}
@@ -168,7 +168,7 @@ def shared(paths: Mapping[str, Place], fovs: Mapping[str, str]) -> dict[str, tup
         if others := [other for other in users[file] if other != fov and fovs[other] != fovs[fov]]:
             out[fov] = (
                 (
-                    f"its label image, {paths[fov].name}, is also that of FOV {listed(others, 3)}:"
+                    f"its label image, {paths[fov].name}, is also that of FOV {format_list(others, 3)}:"
                     " is the pair right?"
                 ),
             )

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from panimbus.core.errors import ChannelError, InputError, ReadError, listed
+from panimbus.core.errors import ChannelError, InputError, ReadError, format_list
 from panimbus.core.fov import Fov, unique_names
-from panimbus.core.naming import alike, join_names, split_names
+from panimbus.core.naming import did_you_mean, join_names, split_names
 from panimbus.core.reserved import legal_names
 from panimbus.io.raw import Planes, RawImage
 from panimbus.io.sheet import check_width, read_sheet
@@ -75,7 +75,7 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
         raise ReadError(
             f"{path}: the list of channel names is empty.",
             expected=_EXPECTED,
-            got=f"the header {listed(rows[0], 8)}",
+            got=f"the header {format_list(rows[0], 8)}",
         )
     columns = [header.index(c) for c in _COLUMNS if c in header]
     named = [k for k in columns if not all(_is_number(row[k]) for row in body if row[k])]
@@ -166,7 +166,7 @@ def name_planes(
         if any(names) and tuple(names) != tuple(kept):
             notes += (
                 (
-                    f"the file's own channel names ({listed([n or '?' for n in names], 5)}) are"
+                    f"the file's own channel names ({format_list([n or '?' for n in names], 5)}) are"
                     " replaced by the given ones"
                 ),
             )
@@ -176,7 +176,7 @@ def name_planes(
             order = tuple(i for i, k in enumerate(panel.keep) if k)
             dropped = [n for n, k in zip(panel.names, panel.keep, strict=True) if not k]
             names, image = tuple(kept), Planes(image, order)
-            notes += (f"the panel does not keep {listed(dropped, 10)}",)
+            notes += (f"the panel does not keep {format_list(dropped, 10)}",)
     plain, changed = legal_names(names)
     unique, renamed = unique_names(plain)
     renamed = (*changed, *renamed)
@@ -200,14 +200,14 @@ def select(fov: Fov, channels: Sequence[str]) -> Fov:
     if unknown:
         raise ChannelError(
             f"FOV {fov.fov_id!r} has no channel"
-            f" {listed([repr(c) + alike(c, fov.channels) for c in unknown])}.",
+            f" {format_list([repr(c) + did_you_mean(c, fov.channels) for c in unknown])}.",
             available=fov.channels,
             fix=_spelling(unknown, fov.channels),
         )
     twice = sorted({c for c in channels if list(channels).count(c) > 1})
     if twice:
         raise ChannelError(
-            "channels are asked for more than once.", got=listed(twice), fix="name each once"
+            "channels are asked for more than once.", got=format_list(twice), fix="name each once"
         )
     if tuple(channels) == fov.channels:
         return fov
@@ -245,8 +245,8 @@ def align(fovs: Sequence[Fov]) -> list[Fov]:
     if wrong:
         shared = [c for c in first if all(c in fov.channels for fov in fovs)]
         lines = [
-            f"{fov.fov_id}: lacks {listed([c for c in first if c not in fov.channels], _SHOWN)}; "
-            f"has besides {listed([c for c in fov.channels if c not in first], _SHOWN)}"
+            f"{fov.fov_id}: lacks {format_list([c for c in first if c not in fov.channels], _SHOWN)}; "
+            f"has besides {format_list([c for c in fov.channels if c not in first], _SHOWN)}"
             for fov in wrong[:_SHOWN]
         ]
         raise InputError(

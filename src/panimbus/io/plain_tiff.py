@@ -14,7 +14,7 @@ from typing import Any
 
 import tifffile
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.ome import microns
 from panimbus.io.page_text import channel_names, described_size, is_sims, shaped, text_of
 from panimbus.io.raw import PixelSize, RawImage
@@ -147,7 +147,7 @@ def _main_pages(pages: Sequence[Page]) -> tuple[list[Page], tuple[str, ...]]:
     largest = max(whole, key=lambda p: math.prod(_sides(p)))
     kept = [p for p in whole if p.shape == largest.shape]
     left = [p for p in pages if p not in kept]
-    sizes = listed(sorted({" x ".join(map(str, _sides(p))) for p in left}), 5)
+    sizes = format_list(sorted({" x ".join(map(str, _sides(p))) for p in left}), 5)
     return kept, (
         (
             (

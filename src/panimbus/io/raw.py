@@ -8,7 +8,7 @@ from typing import Any
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import ArrayLike
-from panimbus.core.keys import bounds
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io.place import Place
 
@@ -97,7 +97,7 @@ class Planes:
     def __getitem__(self, key: Any, /) -> Array:
         import numpy as np
 
-        ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self.shape)
+        ((c0, c1), (y0, y1), (x0, x1)), dropped = normalize_index(key, self.shape)
         out = np.empty((c1 - c0, y1 - y0, x1 - x0), self.dtype)
         for i, c in enumerate(self.order[c0:c1]):
             out[i] = self._image[c, y0:y1, x0:x1]

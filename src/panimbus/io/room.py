@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 
 _LEAST = 1 << 20  # bytes without which nothing can be written
 _ILLEGAL = {*map(chr, range(32)), "\ufffe", "\uffff"} - {
@@ -108,7 +108,7 @@ def check_names(names: Iterable[str], what: str) -> None:
     if wrong:
         raise InputError(
             f"Names of {what} cannot be written into tables: they are not text.",
-            got=listed([ascii(name) for name in wrong]),
+            got=format_list([ascii(name) for name in wrong]),
             fix="rename them",
         )
 

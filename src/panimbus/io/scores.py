@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.errors import ChannelError, InputError, ReadError, listed
+from panimbus.core.errors import ChannelError, InputError, ReadError, format_list
 from panimbus.core.markers import canonical
 from panimbus.core.table import AREA, CELL, CSV_FOV, CSV_LABEL, CSV_X, CSV_Y, FOV, SPATIAL
 from panimbus.io.documents import check_regular
@@ -77,7 +77,8 @@ def read_scores(
     if markers is not None:
         if missing := [m for m in markers if m not in table.var_names]:
             raise ChannelError(
-                f"{path}: {listed(missing)} is not in the table.", available=list(table.var_names)
+                f"{path}: {format_list(missing)} is not in the table.",
+                available=list(table.var_names),
             )
         table = table[:, list(markers)].copy()
     return checked(table, str(path))
@@ -128,12 +129,13 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
     if not names.is_unique:
         twice = names[names.duplicated()].unique()
         raise InputError(
-            f"{source}: {len(twice)} cells are there more than once.", got=listed(list(twice[:10]))
+            f"{source}: {len(twice)} cells are there more than once.",
+            got=format_list(list(twice[:10])),
         )
     if not table.var_names.is_unique:
         raise InputError(
             f"{source}: markers are there twice.",
-            got=listed(list(table.var_names[table.var_names.duplicated()])),
+            got=format_list(list(table.var_names[table.var_names.duplicated()])),
         )
     out = table.copy()
     out.X = dense(table.X)
@@ -206,5 +208,5 @@ def _markers(frame: pd.DataFrame, path: Path, needed: Collection[str]) -> list[s
         path,
     )
     if facts:
-        logger.warning("columns that are not numbers were left out: %s", listed(facts))
+        logger.warning("columns that are not numbers were left out: %s", format_list(facts))
     return [c for c in columns if c not in facts]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError, MatchError, ReadError, listed
+from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import ArrayLike, Fov, check_labels
 from panimbus.core.labels import unique_ids
 from panimbus.core.table import CELL, FOV, PROVENANCE
@@ -104,7 +104,9 @@ def find_images(
     sizes = pixel_sizes(table)
     opened = {f.fov_id: f for f in open_fovs(list(images))} if images else {}
     if images and (lonely := [f for f in fovs if f not in opened]):
-        raise MatchError("FOVs of the table have no image.", got=listed(lonely), available=opened)
+        raise MatchError(
+            "FOVs of the table have no image.", got=format_list(lonely), available=opened
+        )
     if pairs is not None:
         places = paired(
             read_pairs(pairs),
@@ -152,7 +154,7 @@ def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.i
         raise InputError(
             f"FOV {one.fov_id!r}: {len(missing)} of {len(ids)} cells of the table are not in the"
             " label image.",
-            got=f"cell_id {listed([str(i) for i in missing[:10]])}",
+            got=f"cell_id {format_list([str(i) for i in missing[:10]])}",
             fix="pass the label images that the cells were scored with",
         )
     return rows, ids

@@ -7,8 +7,8 @@ import io
 import re
 from pathlib import Path
 
-from panimbus.core.errors import ReadError, listed
-from panimbus.core.guard import in_words
+from panimbus.core.errors import ReadError, format_list
+from panimbus.core.guard import describe_error
 from panimbus.io.textfile import read_whole
 
 LARGEST = 16 << 20
@@ -56,7 +56,7 @@ def rows_of(text: str, where: object, expected: str) -> list[list[str]]:
         table = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=False))
     except csv.Error as error:
         raise ReadError(
-            f"{where}: this is no table.", expected=expected, got=in_words(error)
+            f"{where}: this is no table.", expected=expected, got=describe_error(error)
         ) from None
     table = [
         [" ".join(field.split()) if "\n" in field else field.strip() for field in row]
@@ -77,11 +77,13 @@ def check_width(table: list[list[str]], where: object) -> None:
     A comma in a name that is not quoted moves all that follow.
     """
     width = len(table[0])
-    wide = [f"row {k + 1}: {listed(row, 5)}" for k, row in enumerate(table) if any(row[width:])]
+    wide = [
+        f"row {k + 1}: {format_list(row, 5)}" for k, row in enumerate(table) if any(row[width:])
+    ]
     if wide:
         raise ReadError(
             f"{where}: {len(wide)} rows have more fields than the header.",
-            expected=f"at most {width} fields, as in the header: {listed(table[0], 8)}",
+            expected=f"at most {width} fields, as in the header: {format_list(table[0], 8)}",
             got="; ".join(wide[:3]),
             fix='put names that hold a comma into quotation marks: "HLA-DR,DP"',
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from panimbus.core.errors import InputError, ServerError, listed
+from panimbus.core.errors import InputError, ServerError, format_list
 from panimbus.core.fov import ArrayLike
 from panimbus.io import names, omezarr
 from panimbus.io.ngff import Frame, frames, multiscale
@@ -50,7 +50,7 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
     if "images" not in group or not (found := _members(group["images"])):
         raise InputError(
             f"{path}: the SpatialData store has no images.",
-            got=f"groups {listed(sorted(group.group_keys()))}",
+            got=f"groups {format_list(sorted(group.group_keys()))}",
             fix=(
                 "pass the images themselves; on a server the store must have consolidated metadata"
                 " or its folders be listed"
@@ -70,12 +70,12 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
                 raise
     keys = _fov_names([name for name, _, _ in flat])
     notes: tuple[str, ...] = (
-        (f"image elements that cannot be used are passed over: {listed(volumes, 5)}",)
+        (f"image elements that cannot be used are passed over: {format_list(volumes, 5)}",)
         if volumes
         else ()
     )
     notes += (
-        (f"label elements that cannot be used are passed over: {listed(unused, 5)}",)
+        (f"label elements that cannot be used are passed over: {format_list(unused, 5)}",)
         if unused
         else ()
     )
@@ -168,14 +168,14 @@ def _doubt(raw: RawImage, raws: list[RawImage], labels: list[_Labels], path: Pla
     """
     if len(raw.labels) == 1 or not labels:
         return None
-    images = listed([f"{r.part} {r.image.shape[1:]}" for r in raws], 10)
-    said = listed(
+    images = format_list([f"{r.part} {r.image.shape[1:]}" for r in raws], 10)
+    said = format_list(
         [f"{one.name} {one.array.shape}{' (annotated)' * one.annotated}" for one in labels], 10
     )
     if raw.labels:
         which = (
             f"{len(raw.labels)} label images can be the segmentation of image {raw.part!r}:"
-            f" {listed(list(raw.labels))}"
+            f" {format_list(list(raw.labels))}"
         )
     elif any(r.labels for r in raws):
         return None  # an overview or a histology image beside those that were segmented

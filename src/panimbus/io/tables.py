@@ -19,9 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
-from panimbus.core.escape import from_cell
-from panimbus.core.guard import guarded, in_words
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, format_list
+from panimbus.core.escape import unescape_formula
+from panimbus.core.guard import describe_error, guarded
 from panimbus.io.documents import check_regular
 from panimbus.io.names import stem
 from panimbus.io.numbers import LINE, NOTHING, cell_ids, is_number, to_numbers
@@ -161,7 +161,7 @@ def _places(path: Path, names: list[str], columns: Sequence[Column]) -> dict[str
             if len(hits) > 1:
                 raise InputError(
                     f"{path}: several columns say the same.",
-                    got=listed(hits),
+                    got=format_list(hits),
                     fix="keep one of them",
                 )
             if hits:
@@ -192,7 +192,7 @@ def _typed(
         if kind == "text":
             column = frame[name].astype(object)
             frame[name] = column.map(
-                {v: "" if pd.isna(v) else from_cell(str(v).strip()) for v in column.unique()}
+                {v: "" if pd.isna(v) else unescape_formula(str(v).strip()) for v in column.unique()}
             )
         elif kind == "id":
             frame[name] = _ids(path, frame[name], places[name])
@@ -267,7 +267,7 @@ def _text(
 ) -> pd.DataFrame:
     encoding, last = examine(path, expected)
     names, delimiter, used = _head(path, encoding, expected)
-    names = [from_cell(name) for name in names]
+    names = [unescape_formula(name) for name in names]
     if last and last.count(delimiter) < len(names) - 1:
         raise ReadError(
             f"{path}: its last line is cut.",
@@ -371,11 +371,11 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         if len(set(names)) < len(names)
         else []
     ):
-        raise InputError(f"{path}: columns are there twice.", got=listed(twice))
+        raise InputError(f"{path}: columns are there twice.", got=format_list(twice))
     if odd := [n for n in names if any(unicodedata.category(c) == "Cc" for c in n)]:
         raise ReadError(
             f"{path}: names of columns hold control characters.",
-            got=listed([repr(n) for n in odd], 5),
+            got=format_list([repr(n) for n in odd], 5),
         )
 
 
@@ -405,7 +405,7 @@ def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int
         ]
     except csv.Error as error:
         raise ReadError(
-            f"{path}: the header of the table cannot be read.", got=in_words(error)
+            f"{path}: the header of the table cannot be read.", got=describe_error(error)
         ) from None
     return names, delimiter, start + reader.line_num
 

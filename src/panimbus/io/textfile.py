@@ -16,7 +16,7 @@ from typing import IO, TextIO
 import numpy as np
 
 from panimbus.core.errors import ReadError
-from panimbus.core.guard import guarded, in_words
+from panimbus.core.guard import describe_error, guarded
 from panimbus.io.documents import check_regular
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
                 raise ReadError(
                     f"{path}: the text is damaged, or in an encoding that is not read.",
                     expected=f"{expected}, in UTF-8",
-                    got=in_words(undecoded),
+                    got=describe_error(undecoded),
                 )
             if not chunk:
                 break

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.core.naming import alike
+from panimbus.core.naming import did_you_mean
 from panimbus.io.assignments import read_assignments
 
 _EXPECTED = (
@@ -52,7 +52,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
         f"{name}: twice" for name, count in Counter(name for name, _ in pairs).items() if count > 1
     ]
     unknown = [name for name in dict.fromkeys(name for name, _ in pairs) if name not in channels]
-    problems += [f"no marker {name!r}{alike(name, channels)}" for name in unknown]
+    problems += [f"no marker {name!r}{did_you_mean(name, channels)}" for name in unknown]
     out: dict[str, float] = {}
     for name, value in pairs:
         number = _number(value)

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from panimbus.core.errors import InputError, ReadError, listed
-from panimbus.core.guard import guarded, in_words
-from panimbus.core.keys import bounds
+from panimbus.core.errors import InputError, ReadError, format_list
+from panimbus.core.guard import describe_error, guarded
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io.ifd import count_pages
 from panimbus.io.segments import check_complete, check_page, checked_segments, segment_shape
@@ -243,7 +243,9 @@ class TiffImage:
         """What a user must know of the pixels: tiles that were never written."""
         sparse = [(plane, *plane.unwritten) for plane in self.planes]
         where = [f"{p.path.name} page {p.page + 1} ({n} of {total})" for p, n, total in sparse if n]
-        notes = [f"tiles that were never written count as 0: {listed(where, 5)}"] if where else []
+        notes = (
+            [f"tiles that were never written count as 0: {format_list(where, 5)}"] if where else []
+        )
         if (size := max(plane.decoded_bytes for plane in self.planes)) >= _LARGE_SEGMENT:
             notes.append(
                 f"the file is compressed in pieces of {size >> 20:,} MB, each decoded whole for"
@@ -253,7 +255,7 @@ class TiffImage:
         return tuple(notes)
 
     def __getitem__(self, key: Any, /) -> Array:
-        ((c0, c1), (y0, y1), (x0, x1)), dropped = bounds(key, self._shape)
+        ((c0, c1), (y0, y1), (x0, x1)), dropped = normalize_index(key, self._shape)
         out = np.empty((c1 - c0, y1 - y0, x1 - x0), self._dtype)
         if out.size:
             with ExitStack() as stack:
@@ -270,7 +272,7 @@ def _open(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise ReadError(
-            f"{path}: the file cannot be read any more.", got=in_words(error)
+            f"{path}: the file cannot be read any more.", got=describe_error(error)
         ) from error
 
 

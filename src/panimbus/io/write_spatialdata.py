@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.table import CELL, FOV
 from panimbus.io.names import fingerprint, safe_names
@@ -82,7 +82,7 @@ def write_spatialdata(
     if lonely := [fov_id for fov_id in ids if fov_id not in known]:
         raise InputError(
             "FOVs of the table have no label image to be written with.",
-            got=listed(lonely),
+            got=format_list(lonely),
             available=known,
         )
     names = _element_names(list(known))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.escape import as_cells
+from panimbus.core.escape import escape_formulas
 from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:
         Of `pandas.DataFrame.to_csv`.
     """
     with atomic_path(path) as temporary:
-        as_cells(frame).to_csv(temporary, index=False, **options)
+        escape_formulas(frame).to_csv(temporary, index=False, **options)
 
 
 def plain_text(table: AnnData) -> AnnData:

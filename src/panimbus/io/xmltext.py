@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from panimbus.core.errors import ReadError
-from panimbus.core.guard import in_words
+from panimbus.core.guard import describe_error
 
 Element = ET.Element
 LARGEST = 64 << 20
@@ -40,7 +40,7 @@ def parse(text: str | bytes, where: object) -> Element:
         _check_prolog(text, where)
         return _deepest(ET.fromstring(text), where)  # noqa: S314  no document type gets here
     except (ET.ParseError, expat.ExpatError, ValueError, LookupError) as error:
-        got = f"{in_words(error)}; it begins with {text[:60]!r}"
+        got = f"{describe_error(error)}; it begins with {text[:60]!r}"
         raise ReadError(f"{where}: the XML in the file cannot be parsed.", got=got) from error
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import zarr
 
-from panimbus.core.errors import ReadError, listed
+from panimbus.core.errors import ReadError, format_list
 from panimbus.io.place import Place
 from panimbus.io.zarr_limits import DOCUMENTS, Folder
 
@@ -135,7 +135,7 @@ def _missing(array: Any, presence: Presence, channels: list[int], of: str) -> tu
         )
     ]
     if channels:
-        which = listed([str(c + 1) for c in channels], 10)
+        which = format_list([str(c + 1) for c in channels], 10)
         notes.append(f"no chunk of channel {which} is in the store: blank, or lost in a copy?")
     if presence.astray:
         notes.append(f"a file lies where no chunk of the array does: {presence.astray}")
@@ -161,7 +161,7 @@ def _check_lower(
         without = _without(array, axes, look(array, axes))
         if lost := [c for c in channels if c not in without]:
             raise ReadError(
-                f"{where}: no chunk of channel {listed([str(c + 1) for c in lost], 10)} is in the"
+                f"{where}: no chunk of channel {format_list([str(c + 1) for c in lost], 10)} is in the"
                 " store.",
                 got=f"chunks of it in array {array.path!r}, a lower resolution: it is not blank",
                 fix="copy or write the store again (is the copy complete?)",

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.errors import PanimbusError, ReadError
-from panimbus.core.guard import in_words
-from panimbus.core.keys import bounds
+from panimbus.core.guard import describe_error
+from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io.place import Place, Url
 
@@ -78,7 +78,7 @@ class ZarrPlanes:
         )
 
     def __getitem__(self, key: Any, /) -> Array:
-        ranges, dropped = bounds(key, self._shape)
+        ranges, dropped = normalize_index(key, self._shape)
         wanted = dict(zip(self._order, ranges, strict=True))
         index = tuple(slice(*wanted[a]) if a in wanted else slice(0, 1) for a in self.axes)
         try:
@@ -141,7 +141,7 @@ class ZarrPlanes:
         return ReadError(
             f"{self._where}: a chunk cannot be read, in array {self._array.path or '/'!r},"
             f" {', '.join(spans)}.",
-            got=in_words(error),
+            got=describe_error(error),
             fix="copy or write the store again (is the copy complete?)",
         )
 
@@ -250,7 +250,7 @@ def _store(where: Place) -> Any:
 
 def _unopened(where: Place, error: Exception) -> ReadError:
     if isinstance(where, Path):
-        return ReadError(f"{where}: the Zarr store cannot be opened.", got=in_words(error))
+        return ReadError(f"{where}: the Zarr store cannot be opened.", got=describe_error(error))
     from panimbus.io.remote import why_missing
 
     return ReadError(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.planes import check_planes
 from panimbus.core.scale import stat_names_known
 from panimbus.io.documents import parse_json, problems, validated
@@ -288,6 +288,6 @@ def _known(
     except InputError as error:
         raise ValueError(str(error)) from None
     if len(set(names)) != len(names):
-        msg = f"{what} named twice in {listed(names)}"
+        msg = f"{what} named twice in {format_list(names)}"
         raise ValueError(msg)
     return names

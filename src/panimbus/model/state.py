@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panimbus.core.errors import MissingExtraError, ReadError, listed
+from panimbus.core.errors import MissingExtraError, ReadError, format_list
 from panimbus.core.guard import guarded
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path
         "unexpected": [key for key in state if key not in wanted],
         "of another shape": shape,
     }
-    got = "; ".join(f"{what}: {listed(names, 6)}" for what, names in problems.items() if names)
+    got = "; ".join(f"{what}: {format_list(names, 6)}" for what, names in problems.items() if names)
     if got:
         raise ReadError(
             f"{path}: the weights do not fit the net.",
@@ -99,7 +99,7 @@ def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path
     ]:
         raise ReadError(
             f"{path}: {len(sick)} of {len(state)} tensors hold NaN or infinite weights.",
-            got=listed(sick, 6),
+            got=format_list(sick, 6),
             fix="copy or download the file again; a net whose training diverged cannot be used",
         )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
-from panimbus.core.naming import alike
+from panimbus.core.naming import did_you_mean
 from panimbus.io.documents import validated
 from panimbus.model.card import ModelCard, PaperSettings
 from panimbus.model.headers import (
@@ -158,7 +158,7 @@ def resolve_model(spec: str | Path | None = None) -> ModelFiles:
             fix=f"use {DEFAULT_MODEL}; {_RETIRED[name]}",
         )
     raise InputError(
-        f"Unknown model {name!r}{alike(name, shipped_models())}.",
+        f"Unknown model {name!r}{did_you_mean(name, shipped_models())}.",
         available=[*shipped_models(), "nimbus"],
         fix="name one of these, or give the path of a .safetensors, .onnx or .pt file",
     )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from panimbus.clustering.cluster import ClusterSettings, cluster
 from panimbus.core.channel_types import MARKER
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.markers import canonical, channels_named
 from panimbus.core.objects import CELL as CELL_OBJECT
 from panimbus.core.objects import OBJECT_KINDS, object_kinds
@@ -267,11 +267,11 @@ def _prepared(
     ]:
         logger.warning(
             "channels that no rule names and that have no score for some cells were left out: %s",
-            listed(missing),
+            format_list(missing),
         )
     stray = [w and canonical(c) not in used for w, c in zip(wrong, channels, strict=True)]
     if any(stray):
-        names = listed([c for c, s in zip(channels, stray, strict=True) if s])
+        names = format_list([c for c, s in zip(channels, stray, strict=True) if s])
         logger.warning(
             "columns that no rule names and that are not between 0 and 1 throughout were left"
             " out: %s",
@@ -314,7 +314,7 @@ def _check_levels(panel: Panel, limits: Mapping[str, float]) -> None:
     ]
     if wrong:
         raise InputError(
-            "Levels of the rule table lie below the markers' thresholds.", got=listed(wrong)
+            "Levels of the rule table lie below the markers' thresholds.", got=format_list(wrong)
         )
 
 

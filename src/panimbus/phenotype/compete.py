@@ -38,7 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.types import Array, Float32Array
 from panimbus.phenotype.panel import Panel
 
@@ -75,7 +75,7 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Float32Array
         raise InputError(
             "There are infinite scores.",
             expected="from 0 to 1",
-            got=listed(names),
+            got=format_list(names),
             fix="correct the values",
         )
     bad = np.isnan(out)
@@ -87,7 +87,7 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Float32Array
         raise InputError(
             "There are scores that are not numbers (NaN), as `predict --on-error skip` leaves where"
             " an image cannot be read.",
-            got=listed(names),
+            got=format_list(names),
             fix=(
                 "leave these channels out (--without; Python: without=), take the cells out, or"
                 " predict again"
@@ -97,7 +97,7 @@ def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Float32Array
     if wrong:
         raise InputError(
             "Scores must lie between 0 and 1.",
-            got=f"{listed(wrong)} (values from {out.min():g} to {out.max():g})",
+            got=f"{format_list(wrong)} (values from {out.min():g} to {out.max():g})",
             fix="pass the table of scores that `panimbus predict` wrote, not intensities",
         )
     return out

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.types import Array
 from panimbus.io.edits import Edit, Merge, Reassign, Rename, Split, standing
 
@@ -144,7 +144,7 @@ def _reassign(now: Grouping, edit: Reassign) -> Grouping:
     if missing := [c for c in asked if c not in rows]:
         raise InputError(
             f"{len(missing)} of {len(asked)} cells are not in the table.",
-            got=listed(missing),
+            got=format_list(missing),
             available=now.cells[:5],
         )
     return replace(now, by_hand=now.by_hand | {rows[c]: str(edit.name) for c in asked})
@@ -161,6 +161,6 @@ def _nodes(now: Grouping, nodes: Sequence[int], within: int | None = None) -> No
     if missing := [str(n) for n in nodes if n not in present]:
         where = "" if within is None else f" in metacluster {within}"
         raise InputError(
-            f"there are no cells of node {listed(missing)}{where}.",
+            f"there are no cells of node {format_list(missing)}{where}.",
             available=map(str, present.tolist()),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panimbus.core.labels import label_painter
-from panimbus.core.layouts import in_layout
+from panimbus.core.layouts import to_layout
 from panimbus.core.table import (
     AREA,
     CELL,
@@ -84,7 +84,7 @@ def write_tables(
 
     Types and their legend, metaclusters, FOVs, exclusive markers, calls.
 
-    ``layout`` and ``mpp`` are those of `panimbus.core.layouts.in_layout`, for the tables of cells.
+    ``layout`` and ``mpp`` are those of `panimbus.core.layouts.to_layout`, for the tables of cells.
     """
     write_h5ad(out / "types.h5ad", table)
     basic = [CELL_TYPE, "cells", "percent", CONFIDENCE, "contradictory", MIXED]
@@ -98,8 +98,8 @@ def write_tables(
     shift["stands_out"] = batch.outlying.to_numpy().ravel(order="F")
     markers = list(map(str, table.var_names))
     frames = {
-        "types.csv": in_layout(type_frame(table), layout, markers, mpp),
-        "positive.csv": in_layout(positive_frame(table), layout, markers, mpp),
+        "types.csv": to_layout(type_frame(table), layout, markers, mpp),
+        "positive.csv": to_layout(positive_frame(table), layout, markers, mpp),
         "type_means.csv": summary.types[[CELL_TYPE, *table.var_names]].round(4),
         "metaclusters.csv": summary.metaclusters.round(4),
         "exclusive_pairs.csv": summary.pairs.round(4),

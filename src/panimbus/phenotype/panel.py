@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.channel_types import MARKER
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.markers import canonical, is_common_marker, marker_key
 from panimbus.phenotype.rules import (
     ANY,
@@ -202,7 +202,7 @@ def fit_panel(
     ):
         raise InputError(
             f"{rules.source}: the rules name markers that are not in the panel.",
-            got=listed(unknown),
+            got=format_list(unknown),
             available=channels,
             fix="correct the names in the table's head (or take the columns out)",
         )
@@ -211,7 +211,7 @@ def fit_panel(
     if not chosen:
         raise InputError(
             f"{rules.source}: the panel can tell none of the cell types.",
-            expected=f"some of {listed(rules.markers)}",
+            expected=f"some of {format_list(rules.markers)}",
             available=channels,
             fix="pass a rule table for this panel with --rules",
         )
@@ -276,7 +276,7 @@ def _chosen_types(rules: RuleTable, where: dict[str, int]) -> tuple[list[CellTyp
                 notes.append(f"{t.name}{CANNOT_TELL}nor can {t.parent}, which it descends from")
         elif lacking[t.name] and not _is_group(t, rules, lacking):
             blocked.add(t.name)
-            notes.append(f"{t.name}{CANNOT_TELL}the panel lacks {listed(lacking[t.name])}")
+            notes.append(f"{t.name}{CANNOT_TELL}the panel lacks {format_list(lacking[t.name])}")
     return [
         t for t in ordered if t.name not in blocked and any(s != MAYBE for s in t.marks.values())
     ], notes

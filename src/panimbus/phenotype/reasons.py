@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import listed
+from panimbus.core.errors import format_list
 from panimbus.core.types import Array
 from panimbus.phenotype.contradictions import marker_lists
 from panimbus.phenotype.panel import Panel
@@ -92,7 +92,7 @@ def _sentence(i: int, markers: str, missing: str, contradictions: str, panel: Pa
     )
     parts = [f"{markers} {absent}".strip() or "the likeliest type"]
     if i not in panel.finest:
-        parts.append(f"none of {listed([panel.names[c] for c in panel.children(i)])} is clear")
+        parts.append(f"none of {format_list([panel.names[c] for c in panel.children(i)])} is clear")
     if missing:
         parts.append(f"without {missing.removesuffix(',')}")
     if contradictions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.markers import canonical
 from panimbus.core.table import NOT_TYPED, UNASSIGNED
 from panimbus.io.sheet import rows_of
@@ -200,7 +200,7 @@ def check_types(types: Sequence[CellType]) -> list[str]:
     parent = {t.name: t.parent for t in types}
     looped = sorted(n for n in names if _loops(n, parent))
     if looped:
-        problems.append(f"the lineage goes round in a circle: {listed(looped)}")
+        problems.append(f"the lineage goes round in a circle: {format_list(looped)}")
     if problems:
         return problems  # what follows walks the tree
     by_name = {t.name: t for t in types}
@@ -295,11 +295,12 @@ def _rows(text: str, source: str) -> list[dict[str, str]]:
     if len(set(head)) != len(head):
         twice = sorted({h for h in head if head.count(h) > 1})
         raise InputError(
-            f"{source}: columns are there twice.", got=listed([h or "(no name)" for h in twice])
+            f"{source}: columns are there twice.",
+            got=format_list([h or "(no name)" for h in twice]),
         )
     ragged = [row[0] for row in table[1:] if len(row) > len(head) and any(row[len(head) :])]
     if ragged:
         raise InputError(
-            f"{source}: rows have more cells than the head has columns.", got=listed(ragged)
+            f"{source}: rows have more cells than the head has columns.", got=format_list(ragged)
         )
     return [dict(zip(head, [*row, *[""] * len(head)], strict=False)) for row in table[1:]]

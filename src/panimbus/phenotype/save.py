@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError, listed
+from panimbus.core.errors import InputError, MissingExtraError, ReadError, format_list
 from panimbus.core.guard import guarded
 from panimbus.core.layouts import check_layout
 from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, NOT_TYPED, UNASSIGNED
@@ -158,7 +158,7 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
     gone = [name for name in sorted(before - now) if _remove(out, name)]
     if gone:
         logger.warning(
-            "%s: removed, because only an earlier run wrote it: %s", out, listed(gone, 10)
+            "%s: removed, because only an earlier run wrote it: %s", out, format_list(gone, 10)
         )
     return summary
 
@@ -303,7 +303,7 @@ def open_run(folder: Path) -> tuple[AnnData, Wanted]:
         raise ReadError(
             f"{folder}: not a folder that `panimbus phenotype run` wrote.",
             expected="run.json and types.h5ad",
-            got=f"no {listed(lost)}",
+            got=f"no {format_list(lost)}",
         )
     with guarded(folder / "run.json", "the file is not what `panimbus phenotype run` wrote."):
         data = read_json(folder / "run.json", expected)
@@ -326,7 +326,7 @@ def text_summary(summary: Summary, out: Path) -> str:
     ]
     if summary.cannot_tell:
         lines.append(
-            f"this panel cannot tell: {listed(summary.cannot_tell, len(summary.cannot_tell))} (why:"
+            f"this panel cannot tell: {format_list(summary.cannot_tell, len(summary.cannot_tell))} (why:"
             " run.json)"
         )
     return "\n".join([summary.shares.sentence() + ":", *lines, f"written: {out}"])

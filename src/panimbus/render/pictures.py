@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panimbus.core.channel_types import counterstains
+from panimbus.core.channel_types import find_counterstains
 from panimbus.core.fov import Fov
 from panimbus.core.labels import interior, paint_labels
 from panimbus.core.table import CELL_TYPE, NOT_TYPED, UNASSIGNED
@@ -128,7 +128,7 @@ def telling_channels(
     trust = trust[[m in channels and m in types for m in trust.index]]
     clear = (types[trust.index] - types[trust.index].mean() * (len(types) > 1)) * trust
     markers = dict.fromkeys(map(str, clear.idxmax(axis=1)) if len(trust) else ())
-    return dict.fromkeys(counterstains(channels, declared)[:1], _STAIN) | dict(
+    return dict.fromkeys(find_counterstains(channels, declared)[:1], _STAIN) | dict(
         zip(markers, _LIGHTS, strict=False)
     )
 

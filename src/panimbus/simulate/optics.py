@@ -103,7 +103,7 @@ def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
     raise ValueError(f"platform {platform!r} is unknown; there are {', '.join(PLATFORMS)}")
 
 
-def expect(
+def expected_signal(
     stain: Stain, optics: Optics, mpp: float, rng: np.random.Generator
 ) -> tuple[Float32Array, Float32Array]:
     """Expected signal without noise, in units of the stain.

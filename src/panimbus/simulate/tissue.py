@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from panimbus.core.types import Float32Array, UInt32Array
 from panimbus.simulate.layout import REGIONS, Layout, make_layout, observe
-from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expect
+from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expected_signal
 from panimbus.simulate.panel import DEMO_PANEL, Panel, demo_optics
 from panimbus.simulate.stain import Marker, draw_marker, stain
 
@@ -59,7 +59,7 @@ class SimulatedTissue:
 
 
 @dataclass(frozen=True, eq=False)
-class Owners:
+class LabelOverlap:
     """Which true cells lie under each observed label (arrays over labels 0..m; 0 is background).
 
     Attributes
@@ -94,7 +94,7 @@ class Owners:
         )
 
 
-def find_owners(labels: UInt32Array, cells: UInt32Array) -> Owners:
+def overlap_with_cells(labels: UInt32Array, cells: UInt32Array) -> LabelOverlap:
     """Match an observed segmentation to the true cells, by pixels."""
     m, n = int(labels.max()), int(cells.max())
     code, pixels = np.unique(labels.astype(np.int64) * (n + 1) + cells, return_counts=True)
@@ -106,7 +106,7 @@ def find_owners(labels: UInt32Array, cells: UInt32Array) -> Owners:
     order = np.argsort(pixels[real], kind="stable")
     owner[pairs[real][order, 0]] = pairs[real][order, 1]
     best[pairs[real][order, 0]] = pixels[real][order]
-    return Owners(owner, best / np.maximum(area, 1), pairs, pixels, area)
+    return LabelOverlap(owner, best / np.maximum(area, 1), pairs, pixels, area)
 
 
 def _means(
@@ -115,8 +115,8 @@ def _means(
     return np.bincount(labels.ravel(), values.ravel(), len(area)) / np.maximum(area, 1)
 
 
-def judge(
-    owners: Owners,
+def label_truth(
+    owners: LabelOverlap,
     positive: npt.NDArray[np.bool_],
     own: npt.NDArray[np.float64],
     specific: npt.NDArray[np.float64],
@@ -192,10 +192,10 @@ def _blocks(labels: UInt32Array) -> UInt32Array:
     return np.asarray(np.repeat(np.repeat(small, 2, 0), 2, 1))
 
 
-def image_marker(
+def render_channel(
     layout: Layout,
     labels: UInt32Array,
-    owners: Owners,
+    owners: LabelOverlap,
     marker: Marker,
     optics: Optics,
     *,
@@ -211,14 +211,14 @@ def image_marker(
     layout
         The true cells.
     labels, owners
-        The observed segmentation at the layout's resolution, and `find_owners` of it.
+        The observed segmentation at the layout's resolution, and `overlap_with_cells` of it.
     marker, optics
     rng
     shrink
         Detector pixels are this many layout pixels wide.
     """
     stained = stain(layout, marker, rng)
-    total, specific = expect(stained, optics, layout.mpp, rng)
+    total, specific = expected_signal(stained, optics, layout.mpp, rng)
     image = detect(_shrink(total, shrink), optics, layout.mpp * shrink, rng)
     own_only = np.where(owners.owner[labels] == layout.cells, stained.own, 0)
     means = [
@@ -227,7 +227,7 @@ def image_marker(
     ]
     means[0] = np.minimum(means[0], means[2])  # what a subtraction took is not seen
     counts = optics.counts * layout.mpp**2 / 0.25
-    truth, carried = judge(owners, stained.positive, *means, counts=counts)
+    truth, carried = label_truth(owners, stained.positive, *means, counts=counts)
     return image, truth, carried
 
 
@@ -274,7 +274,7 @@ def simulate_tissue(
     """
     rng = np.random.default_rng(seed)
     drawn = draw_panel(panel, platform, rng)
-    return image_tissue(drawn, shape, mpp, rng=rng, observation=observation, errors=errors)
+    return render_tissue(drawn, shape, mpp, rng=rng, observation=observation, errors=errors)
 
 
 def simulate_dataset(
@@ -293,7 +293,7 @@ def simulate_dataset(
     """
     drawn = draw_panel(panel, platform, np.random.default_rng(seed))
     for k in range(count):
-        yield image_tissue(drawn, shape, mpp, rng=np.random.default_rng([seed, k]), errors=errors)
+        yield render_tissue(drawn, shape, mpp, rng=np.random.default_rng([seed, k]), errors=errors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,7 +356,7 @@ def draw_panel(
     return DrawnPanel(platform, markers, optics, named.types, named.composition, kinds, 0.4)
 
 
-def image_tissue(
+def render_tissue(
     drawn: DrawnPanel,
     shape: tuple[int, int],
     mpp: float,
@@ -379,9 +379,9 @@ def image_tissue(
     labels = observe(layout, rng, observation, errors)
     if shrink > 1:
         labels = _blocks(labels)
-    owners = find_owners(labels, layout.cells)
+    owners = overlap_with_cells(labels, layout.cells)
     results = [
-        image_marker(layout, labels, owners, marker, optics, rng=rng, shrink=shrink)
+        render_channel(layout, labels, owners, marker, optics, rng=rng, shrink=shrink)
         for marker, optics in zip(drawn.markers, drawn.optics, strict=True)
     ]
     names = np.array([*drawn.types, "none"])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import ValidationError
 
-from panimbus.core.errors import InputError, ReadError, listed
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io import atomic_path
 from panimbus.io.documents import parse_json
 from panimbus.train.config import TrainConfig
@@ -87,7 +87,7 @@ def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) 
         ]
         raise InputError(
             f"{path.parent} holds a run with other settings.",
-            got=listed(changed, 12),
+            got=format_list(changed, 12),
             fix=(
                 "use the same settings to go on (those under `machine` may change), or another"
                 " --out"

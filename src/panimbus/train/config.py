@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.core.naming import alike
+from panimbus.core.naming import did_you_mean
 from panimbus.data.augment import AugmentSettings
 from panimbus.io.documents import read_toml, validated
 from panimbus.model.card import ModelCard
@@ -280,7 +280,7 @@ def _place(source: str | Path) -> Path:
 def _preset(name: str) -> Path:
     if name not in presets():
         raise InputError(
-            f"Unknown preset {name!r}{alike(name, presets())}.",
+            f"Unknown preset {name!r}{did_you_mean(name, presets())}.",
             available=presets(),
             fix="name one of these, or give the path of a .toml file",
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.errors import InputError, listed
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
 from panimbus.core.scale import CELL_QUANTILES, COUNTERSTAIN, stat_vector
 from panimbus.core.types import Float32Array
@@ -238,7 +238,7 @@ def check_fits(config: TrainConfig, store: StoreLike) -> None:
     missing = [p for p in config.net.planes if p in EXTRA and p not in info.extra]
     if missing:
         problems.append(
-            f"planes: the net sees {listed(missing)}, the store has {listed(info.extra)}"
+            f"planes: the net sees {format_list(missing)}, the store has {format_list(info.extra)}"
         )
     if config.data.crop > info.tile:
         problems.append(
@@ -247,7 +247,7 @@ def check_fits(config: TrainConfig, store: StoreLike) -> None:
     names = [d.name for d in info.datasets]
     if config.data.leave_out is not None and config.data.leave_out not in names:
         problems.append(
-            f"leave_out: there is no dataset {config.data.leave_out!r}, only {listed(names)}"
+            f"leave_out: there is no dataset {config.data.leave_out!r}, only {format_list(names)}"
         )
     else:
         empty = [

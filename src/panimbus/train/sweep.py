@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from panimbus.core.errors import InputError, ReadError, listed
-from panimbus.core.escape import in_markdown
+from panimbus.core.errors import InputError, ReadError, format_list
+from panimbus.core.escape import escape_markdown
 from panimbus.io import atomic_path
 from panimbus.io.documents import read_json, read_toml, validated
 from panimbus.train.config import Seed, TrainConfig, make_config, overlaid
@@ -69,7 +69,7 @@ def load_sweep(path: str | Path) -> Sweep:
     if len(set(names)) < len(names):
         raise ReadError(
             f"{source}: two arms have one name.",
-            got=listed(sorted({n for n in names if names.count(n) > 1})),
+            got=format_list(sorted({n for n in names if names.count(n) > 1})),
         )
     arms = [
         a if a.store is None else a.model_copy(update={"store": source.parent / a.store})
@@ -177,7 +177,7 @@ def markdown(table: pd.DataFrame) -> str:
     ]
     for (group, arm), part in table.groupby(["group", "arm"], sort=False):
         f1 = " | ".join(_spread(part[name]) for name in ("val_f1", "test_f1"))
-        names = f"{in_markdown(group)} | {in_markdown(arm)}"
+        names = f"{escape_markdown(group)} | {escape_markdown(arm)}"
         lines.append(
             f"| {names} | {len(part)} | {f1} | {part['parameters'].iloc[0]:,} |"
             f" {part['seconds'].mean():.0f} |"

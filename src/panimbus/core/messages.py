@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from panimbus.core.errors import listed
+from panimbus.core.errors import format_list
 
 _SUBJECT = re.compile(r"(FOV '[^'\n]*', channel|channel|FOV) '([^'\n]*)'(:? )(.*)")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _NAMED = 8
 
 
-def grouped(lines: Iterable[str]) -> list[str]:
+def group_messages(lines: Iterable[str]) -> list[str]:
     """Put lines together that say the same of several channels or FOVs.
 
     Numbers in which they differ become ranges.
@@ -30,7 +30,7 @@ def grouped(lines: Iterable[str]) -> list[str]:
 
     Examples
     --------
-    >>> grouped(["channel 'CD3': 2.0 % are saturated", "no scale", "channel 'CD4': 0.5 % are saturated"])
+    >>> group_messages(["channel 'CD3': 2.0 % are saturated", "no scale", "channel 'CD4': 0.5 % are saturated"])
     ['2 channels (CD3, CD4): 0.5 to 2.0 % are saturated', 'no scale']
     """
     groups: dict[tuple[str, ...], list[tuple[str, str, str]]] = {}
@@ -56,7 +56,7 @@ def grouped(lines: Iterable[str]) -> list[str]:
 def _subject(kind: str, names: list[str]) -> str:
     head, _, _ = kind.rpartition("channel")
     what = "channels" if kind.endswith("channel") else "FOVs"
-    return f"{head}{len(names)} {what} ({listed(names, _NAMED)})"
+    return f"{head}{len(names)} {what} ({format_list(names, _NAMED)})"
 
 
 def _joined(texts: list[str]) -> str:

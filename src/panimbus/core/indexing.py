@@ -7,10 +7,10 @@ from typing import Any
 
 from panimbus.core.errors import InputError
 
-Bounds = tuple[tuple[int, int], ...]
+Ranges = tuple[tuple[int, int], ...]
 
 
-def bounds(key: Any, shape: tuple[int, ...]) -> tuple[Bounds, tuple[int, ...]]:
+def normalize_index(key: Any, shape: tuple[int, ...]) -> tuple[Ranges, tuple[int, ...]]:
     """Turn an index into half-open ranges.
 
     Parameters
@@ -29,7 +29,7 @@ def bounds(key: Any, shape: tuple[int, ...]) -> tuple[Bounds, tuple[int, ...]]:
 
     Examples
     --------
-    >>> bounds((1, slice(2, 5)), (3, 8, 9))
+    >>> normalize_index((1, slice(2, 5)), (3, 8, 9))
     (((1, 2), (2, 5), (0, 9)), (0,))
     """
     parts = list(key) if isinstance(key, tuple) else [key]
