@@ -52,11 +52,13 @@ def simulated(folder):
     """A store of 6 fields of view of 1024 x 1024 px at 0.5 µm, 11 markers."""
     from panimbus.cli.simulate import command
     from panimbus.data.build import write_store
-    from panimbus.data.prepare import prepare
+    from panimbus.data.silver_dataset import build_silver_labels
 
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result
         command(out=folder / "data", fovs=6, side=1024, platform="codex")
-    return write_store(folder / "store", [prepare(folder / "data" / "dataset.toml").source])
+    return write_store(
+        folder / "store", [build_silver_labels(folder / "data" / "dataset.toml").source]
+    )
 
 
 def main():

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from panimbus import PredictSettings, from_array, predict
-from panimbus.evaluate.metrics import metrics, otsu_calls
+from panimbus.evaluate.metrics import metrics, otsu_positive
 from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import resolve_model
@@ -49,7 +49,7 @@ def tissue_rows(seed: int, models: list[str]) -> list[Row]:
             np.asarray(scored.X) >= scored.uns["panimbus"]["threshold"]
         )
     calls["Otsu"] = np.stack(
-        [otsu_calls(v) for v in np.asarray(scored.layers["intensity_mean"]).T], axis=1
+        [otsu_positive(v) for v in np.asarray(scored.layers["intensity_mean"]).T], axis=1
     )
     rows: list[Row] = []
     for method, of_cells in calls.items():

@@ -24,7 +24,7 @@ import pandas as pd
 from panimbus import PredictSettings, from_array, predict
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import pool
-from panimbus.evaluate.metrics import metrics, otsu_calls
+from panimbus.evaluate.metrics import metrics, otsu_positive
 from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import resolve_model
@@ -79,7 +79,7 @@ def called(fov: Any, models: list[str], factor: float) -> Iterator[tuple[str, An
         scored = predict(fov, model=model, scale=scale, settings=PredictSettings("none", threads=1))
         yield model, np.asarray(scored.X) >= scored.uns["panimbus"]["threshold"]
     means = np.asarray(scored.layers["intensity_mean"])
-    yield "Otsu", np.stack([otsu_calls(v) for v in means.T], axis=1)
+    yield "Otsu", np.stack([otsu_positive(v) for v in means.T], axis=1)
 
 
 def tissue_rows(job: tuple[str, int], models: list[str]) -> list[tuple[Any, ...]]:

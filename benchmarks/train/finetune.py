@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from scipy import ndimage as ndi
 
-from panimbus.annotations.gold import check_calls
+from panimbus.annotations.table import check_annotations
 from panimbus.core.fov import Fov
 from panimbus.core.regions import cell_sums
 from panimbus.core.scale import ChannelScale
@@ -106,7 +106,7 @@ def drawn(table: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
                 min(len(stratum), max(1, n // (3 * len(channels)))), random_state=seed + k
             )
             parts.append(some.assign(sampling_weight=len(stratum) / len(some)))
-    return check_calls(pd.concat(parts).drop(columns=["positive", "mean"]))
+    return check_annotations(pd.concat(parts).drop(columns=["positive", "mean"]))
 
 
 def shift(plane: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ import torch
 
 from panimbus import simulate_tissue
 from panimbus.data.build import StoreSettings, write_store
-from panimbus.data.source import Scanned, Source, scan_fovs
+from panimbus.data.source import ScannedDataset, Source, scan_fovs
 from panimbus.data.store import Store
 from panimbus.io import from_array
 from panimbus.model.loss import cell_losses, smoothed
@@ -80,7 +80,7 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 @cache
-def simulated(kind: str, first: int) -> tuple[Scanned, dict[str, Any], dict[str, Any]]:
+def simulated(kind: str, first: int) -> tuple[ScannedDataset, dict[str, Any], dict[str, Any]]:
     """One dataset: its FOVs after the first pass; FOV -> (n, M) truth, and whether the cells carry
     the marker."""
     tissues = [

@@ -17,7 +17,7 @@ import numpy as np
 from panimbus.core.errors import InputError
 from panimbus.core.table import CELL, MEAN, PROVENANCE
 from panimbus.core.types import Array
-from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_calls
+from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_positive
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -175,7 +175,7 @@ def _run(
     quality = metrics_by_marker(
         np.asarray(table.X), truth, list(table.var_names), threshold=float(provenance["threshold"])
     )
-    otsu = np.stack([otsu_calls(v) for v in np.asarray(table.layers[MEAN]).T], axis=1)
+    otsu = np.stack([otsu_positive(v) for v in np.asarray(table.layers[MEAN]).T], axis=1)
     return Demo(
         table, picture, sheet, quality, metrics_by_marker(otsu, truth, list(table.var_names))
     )

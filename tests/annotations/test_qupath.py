@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from panimbus.annotations.gold import CALLS, check_calls
-from panimbus.annotations.qupath import cell_outlines, export_calls, import_calls
+from panimbus.annotations.qupath import cell_outlines, export_qupath, import_qupath
+from panimbus.annotations.table import CALLS, check_annotations
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.reserved import name_problems
@@ -33,13 +33,13 @@ def calls():
     rows = [("f 1/a", k, "CD3", CALLS[k % 5]) for k in range(1, 13)] + [
         ("f 1/a", 2, "CD 8", "positive")
     ]
-    return check_calls(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
+    return check_annotations(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
 
 
 def test_round_trip(fov, calls, tmp_path):
-    paths = export_calls(calls, [fov], tmp_path)
+    paths = export_qupath(calls, [fov], tmp_path)
     assert [p.name[:9] for p in paths] == ["f_1_a.CD3", "f_1_a.CD_"]
-    back = import_calls(paths, annotator="ann", time="2026-01-02")
+    back = import_qupath(paths, annotator="ann", time="2026-01-02")
     keys = ["fov", "cell_id", "channel", "call"]
     assert back.unclassified == 0
     assert back.calls[keys].to_dict("list") == calls[keys].to_dict("list")
@@ -62,34 +62,34 @@ def test_outlines_across_bands(fov, monkeypatch):
 
 
 def test_blind(fov, calls, tmp_path):
-    paths = export_calls(calls, [fov], tmp_path, blind=True)
+    paths = export_qupath(calls, [fov], tmp_path, blind=True)
     with pytest.raises(InputError, match="13 objects without one"):
-        import_calls(paths, annotator="", time="")
+        import_qupath(paths, annotator="", time="")
     data = json.loads(paths[0].read_text())
     data["features"][1]["properties"]["classification"] = {
         "names": ["CD3", "Positive"],
         "color": [1, 2, 3],
     }
     paths[0].write_text(json.dumps(data))
-    found = import_calls(paths, annotator="bob", time="")
+    found = import_qupath(paths, annotator="bob", time="")
     assert found.unclassified == 12
     assert found.calls.loc[0, ["cell_id", "channel", "call"]].tolist() == [2, "CD3", "positive"]
 
 
 def test_old_qupath_keeps_the_name_only(fov, calls, tmp_path):
-    (path, _) = export_calls(calls, [fov], tmp_path)
+    (path, _) = export_qupath(calls, [fov], tmp_path)
     data = json.loads(path.read_text())
     for feature in data["features"]:
         del feature["properties"]["metadata"]
     path.write_text(json.dumps(data["features"]))
     with pytest.raises(InputError, match="12 classified objects do not say which cell") as caught:
-        import_calls([path], annotator="", time="")
+        import_qupath([path], annotator="", time="")
     assert "--fov" in str(caught.value)
-    assert len(import_calls([path], annotator="", time="", fov="f 1/a", channel="CD3").calls) == 12
+    assert len(import_qupath([path], annotator="", time="", fov="f 1/a", channel="CD3").calls) == 12
 
 
 def test_classes_that_are_no_calls(fov, calls, tmp_path):
-    (path, _) = export_calls(calls, [fov], tmp_path)
+    (path, _) = export_qupath(calls, [fov], tmp_path)
     text = (
         path.read_text()
         .replace('"name": "likely positive"', '"name": "Tumor"')
@@ -97,7 +97,7 @@ def test_classes_that_are_no_calls(fov, calls, tmp_path):
     )
     path.write_text(text)
     with pytest.raises(InputError, match=r"classes that are no calls: .*'Tumor'") as caught:
-        import_calls([path], annotator="", time="")
+        import_qupath([path], annotator="", time="")
     assert "'CD8: negative'" in str(caught.value)
 
 
@@ -105,31 +105,33 @@ def test_classes_that_are_no_calls(fov, calls, tmp_path):
 def test_not_geojson(tmp_path, text):
     (tmp_path / "a.geojson").write_text(text)
     with pytest.raises(InputError, match=r"a\.geojson"):
-        import_calls([tmp_path / "a.geojson"], annotator="", time="")
+        import_qupath([tmp_path / "a.geojson"], annotator="", time="")
     with pytest.raises(InputError, match="no such file"):
-        import_calls([tmp_path / "b.geojson"], annotator="", time="")
+        import_qupath([tmp_path / "b.geojson"], annotator="", time="")
 
 
 def test_objects_of_other_programs_hold_no_calls(tmp_path):
     odd = [{"properties": [1]}, {"properties": "a"}, {"properties": {"classification": 3}}, {}]
     (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": odd}))
     with pytest.raises(InputError, match="No object has a classification"):
-        import_calls([tmp_path / "a.geojson"], annotator="", time="")
+        import_qupath([tmp_path / "a.geojson"], annotator="", time="")
     named = {"properties": {"name": "7", "classification": {"name": "positive"}, "metadata": ["x"]}}
     (tmp_path / "a.geojson").write_text(json.dumps([named]))
     with pytest.raises(InputError, match="do not say which cell"):
-        import_calls([tmp_path / "a.geojson"], annotator="", time="")
+        import_qupath([tmp_path / "a.geojson"], annotator="", time="")
 
 
 def test_export_refuses(fov, calls, tmp_path):
     with pytest.raises(InputError, match="several calls"):
-        export_calls(
-            check_calls(calls.assign(annotator="x").merge(calls, how="outer")), [fov], tmp_path
+        export_qupath(
+            check_annotations(calls.assign(annotator="x").merge(calls, how="outer")),
+            [fov],
+            tmp_path,
         )
     with pytest.raises(InputError, match="label image"):
-        export_calls(calls, [fov.with_(labels=None)], tmp_path)
+        export_qupath(calls, [fov.with_(labels=None)], tmp_path)
     with pytest.raises(InputError, match="has no cell 99"):
-        export_calls(calls.assign(cell_id=range(99, 112)), [fov], tmp_path)
+        export_qupath(calls.assign(cell_id=range(99, 112)), [fov], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,11 +156,11 @@ def test_any_names_come_back(fov, entries, weighed):
     calls."""
     columns = ["dataset", "channel", "cell_id", "call", "sampling_weight"]
     calls = pd.DataFrame(entries, columns=columns).assign(fov="f 1/a")
-    calls = check_calls(calls if weighed else calls.drop(columns="sampling_weight"))
+    calls = check_annotations(calls if weighed else calls.drop(columns="sampling_weight"))
     with tempfile.TemporaryDirectory() as folder:
-        paths = export_calls(calls, [with_channels(fov, calls["channel"])], folder)
+        paths = export_qupath(calls, [with_channels(fov, calls["channel"])], folder)
         assert len({p.name.casefold() for p in paths}) == calls["channel"].nunique()
-        back = import_calls(paths, annotator="", time="").calls
+        back = import_qupath(paths, annotator="", time="").calls
     key = ["channel", "cell_id"]
     pd.testing.assert_frame_equal(
         back.sort_values(key, ignore_index=True),
@@ -170,15 +172,15 @@ def test_any_names_come_back(fov, entries, weighed):
 def test_names_that_looked_alike(fov, tmp_path):
     channels = ["CD3/a", "CD3_a", "CD3 a", "cd3_A", "x" * 300, "x" * 299 + "y"]
     rows = [("f 1/a", k + 1, channel, "positive") for k, channel in enumerate(channels)]
-    calls = check_calls(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
-    paths = export_calls(calls, [with_channels(fov, channels)], tmp_path)
+    calls = check_annotations(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
+    paths = export_qupath(calls, [with_channels(fov, channels)], tmp_path)
     assert len(set(paths)) == 6
-    assert import_calls(paths, annotator="", time="").calls["channel"].tolist() == channels
+    assert import_qupath(paths, annotator="", time="").calls["channel"].tolist() == channels
 
 
 def test_weights_that_only_some_have(fov, calls, tmp_path, caplog):
-    paths = export_calls(calls.assign(sampling_weight=2.5), [fov], tmp_path)
-    assert set(import_calls(paths, annotator="", time="").calls["sampling_weight"]) == {2.5}
+    paths = export_qupath(calls.assign(sampling_weight=2.5), [fov], tmp_path)
+    assert set(import_qupath(paths, annotator="", time="").calls["sampling_weight"]) == {2.5}
     paths[0].write_text(paths[0].read_text().replace('"sampling_weight": "2.5"', '"x": "y"', 1))
-    assert "sampling_weight" not in import_calls(paths, annotator="", time="").calls
+    assert "sampling_weight" not in import_qupath(paths, annotator="", time="").calls
     assert "dropped: 1 of 13 objects have none" in caplog.text

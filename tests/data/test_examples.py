@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from panimbus.data.dataset import is_store_file, read_dataset
-from panimbus.data.prepare import PrepareSettings, prepare
+from panimbus.data.dataset import is_store_file, read_dataset_file
+from panimbus.data.silver_dataset import SilverSettings, build_silver_labels
 from panimbus.data.tables import read_matrix
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "datasets"
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "datasets"
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda p: p.stem)
 def test_examples_are_read(path):
     assert not is_store_file(path)
-    file = read_dataset(path)
+    file = read_dataset_file(path)
     if file.silver.assignment is not None:
         assert read_matrix(EXAMPLES / file.silver.assignment).markers
 
@@ -22,8 +22,8 @@ def test_examples_are_read(path):
 def test_noise_is_proposed_for_exclusion(shared_data):
     """CD11b is noise in spleen_imc; every marker that has positive and negative cells and is none
     is kept."""
-    found = prepare(
-        EXAMPLES / "spleen_imc.toml", PrepareSettings(), root=shared_data / "spleen_imc"
+    found = build_silver_labels(
+        EXAMPLES / "spleen_imc.toml", SilverSettings(), root=shared_data / "spleen_imc"
     )
     reasons = {a.marker: a.reasons for a in found.agreement}
     assert "hardly agree" in reasons["CD11b"][0]
@@ -37,7 +37,9 @@ def test_noise_is_proposed_for_exclusion(shared_data):
 
 
 def test_gates_of_a_lymphoma(shared_data):
-    found = prepare(EXAMPLES / "lymphoma_codex.toml", root=shared_data / "lymphoma_codex")
+    found = build_silver_labels(
+        EXAMPLES / "lymphoma_codex.toml", root=shared_data / "lymphoma_codex"
+    )
     assert {"CD3", "CD79a", "TCF1"} <= set(found.gates)
     by = {a.marker: a for a in found.agreement}
     assert 0.5 < by["CD79a"].share < 0.95

@@ -14,7 +14,15 @@ import tifffile
 
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.data import panm
-from panimbus.data.panm import DATASETS, SETS, TRUTH, check_cells, fetch, open_panm, read_truth
+from panimbus.data.panm import (
+    DATASETS,
+    SETS,
+    TRUTH,
+    check_annotated_cells,
+    fetch_panm,
+    open_panm,
+    read_gold_standard,
+)
 from panimbus.io.archive import unpack
 from panimbus.io.hub import Repository, download, endpoint, kept, list_files
 from panimbus.simulate import simulate_tissue
@@ -91,7 +99,7 @@ def tree(layout, tmp_path):
 
 
 def test_gold_is_fetched_unpacked_and_read(hub, tmp_path, layout):
-    root = fetch("pan-m-gold", tmp_path / "g")
+    root = fetch_panm("pan-m-gold", tmp_path / "g")
     assert root == tmp_path / "g" / "gold_standard_labelled"
     for path, data in layout.items():
         assert (root / path).read_bytes() == data
@@ -106,7 +114,7 @@ def test_gold_is_fetched_unpacked_and_read(hub, tmp_path, layout):
         )
         np.testing.assert_array_equal(fov.image[fov.index("CD3"), 0:64, 0:64], plane)
         assert np.asarray(fov.labels[0:64, 0:64]).max() > 0
-    check_cells(opened)
+    check_annotated_cells(opened)
     assert set(opened.calls["call"]) == {"positive", "negative", "undetermined"}
     assert (
         (root / panm.CALLS_CSV).read_text().startswith("dataset,fov,cell_id,channel,call,annotator")
@@ -117,10 +125,10 @@ def test_evaluates(tree, tmp_path):
     """What is written beside the gold standard is what `panimbus evaluate` reads."""
     import pandas as pd
 
-    from panimbus.evaluate.config import load_config
+    from panimbus.evaluate.config import read_evaluation_file
     from panimbus.io import attach_labels, open_fovs
 
-    config = load_config(panm.write_evaluation(tree))
+    config = read_evaluation_file(panm.write_evaluation(tree))
     calls = pd.read_csv(tree / "calls.csv")
     assert [d.name for d in config.dataset] == list(DATASETS)
     for one in config.dataset:
@@ -134,28 +142,28 @@ def test_evaluates(tree, tmp_path):
 
 
 def test_second_run_downloads_nothing(hub, tmp_path):
-    fetch("pan-m-gold", tmp_path)
+    fetch_panm("pan-m-gold", tmp_path)
     first = len(hub.asked)
-    fetch("pan-m-gold", tmp_path)
+    fetch_panm("pan-m-gold", tmp_path)
     assert len(hub.asked) == first
     state = tmp_path / ".fetch" / "fetched.json"
     state.unlink()  # a file from elsewhere is recognised by its hash
-    fetch("pan-m-gold", tmp_path)
+    fetch_panm("pan-m-gold", tmp_path)
     assert len(hub.asked) == first
 
 
 def test_parts_of_an_archive(hub, tmp_path, layout):
-    root = fetch("pan-m", tmp_path, datasets=["codex_colon"])
+    root = fetch_panm("pan-m", tmp_path, datasets=["codex_colon"])
     assert list(open_panm(root).datasets) == ["codex_colon"]
     assert not (tmp_path / "mibi_decidua.zip").exists()
-    fetch("pan-m", tmp_path)
+    fetch_panm("pan-m", tmp_path)
     assert list(open_panm(root).datasets) == ["codex_colon", "mibi_decidua"]
     with pytest.raises(InputError, match="no such dataset"):
-        fetch("pan-m", tmp_path, datasets=["codex_lung"])
+        fetch_panm("pan-m", tmp_path, datasets=["codex_lung"])
 
 
 def test_weights(hub, tmp_path):
-    assert fetch("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
+    assert fetch_panm("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
     assert not (tmp_path / "other.bin").exists()
 
 
@@ -163,7 +171,7 @@ def test_breaks_are_resumed_in_the_file(hub, tmp_path):
     """The connection breaks after every 700 bytes: it goes on there, and no byte is asked for
     twice."""
     hub.break_after, total = 700, len(bytes(range(256)) * 9)
-    assert fetch("nimbus-weights", tmp_path).stat().st_size == total
+    assert fetch_panm("nimbus-weights", tmp_path).stat().st_size == total
     assert [r for _, r in hub.asked] == [None, "bytes=700-", "bytes=1400-", "bytes=2100-"]
 
 
@@ -191,34 +199,34 @@ def test_interrupted_and_continued(hub, tmp_path):
 
 def test_server_without_ranges(hub, tmp_path):
     hub.break_after, hub.breaks, hub.ignore_range = 900, 2, True
-    assert fetch("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
+    assert fetch_panm("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
 
 
 def test_wrong_checksum(hub, tmp_path):
     hub.corrupt = True
     with pytest.raises(ReadError, match="wrong checksum"):
-        fetch("nimbus-weights", tmp_path)
+        fetch_panm("nimbus-weights", tmp_path)
     assert not (tmp_path / "V1.pt").exists()
     assert not list((tmp_path / ".fetch" / "parts").iterdir())
     hub.corrupt = False
-    assert fetch("nimbus-weights", tmp_path).exists()
+    assert fetch_panm("nimbus-weights", tmp_path).exists()
 
 
 def test_never_ending_breaks(hub, tmp_path):
     hub.break_after = 0
     with pytest.raises(ReadError, match=r"breaks off|cannot be reached"):
-        fetch("nimbus-weights", tmp_path)
+        fetch_panm("nimbus-weights", tmp_path)
 
 
 def test_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(ReadError, match="cannot be reached") as found:
-        fetch("pan-m-gold", tmp_path)
+        fetch_panm("pan-m-gold", tmp_path)
     assert "HF_ENDPOINT" in str(found.value)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ReadError, match="HF_HUB_OFFLINE is set"):
-        fetch("pan-m-gold", tmp_path)
+        fetch_panm("pan-m-gold", tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
     with pytest.raises(InputError, match="not an address"):
         endpoint()
@@ -226,7 +234,7 @@ def test_offline(tmp_path, monkeypatch):
 
 def test_unknown(hub, tmp_path):
     with pytest.raises(InputError, match="no such set"):
-        fetch("pan-x", tmp_path)
+        fetch_panm("pan-x", tmp_path)
     with pytest.raises(ReadError, match="404"):
         list_files(Repository("nobody/nothing", "datasets"))
 
@@ -293,7 +301,7 @@ def test_a_hub_is_not_believed(hub, tmp_path, listing, message):
     (tmp_path / "stolen").write_text("mine")
     before = sorted(p for p in tmp_path.rglob("*"))
     with pytest.raises(ReadError, match=message):
-        fetch("nimbus-weights", tmp_path / "a" / "b")
+        fetch_panm("nimbus-weights", tmp_path / "a" / "b")
     assert sorted(p for p in tmp_path.rglob("*")) == before
     assert hub.asked == []
 
@@ -302,7 +310,7 @@ def test_more_than_was_said(hub, tmp_path):
     """A server that sends on and on fills no disk."""
     hub.surplus = 50_000_000
     with pytest.raises(ReadError, match="more comes than the hub's list says"):
-        fetch("nimbus-weights", tmp_path)
+        fetch_panm("nimbus-weights", tmp_path)
     assert not (tmp_path / "V1.pt").exists()
     assert not list((tmp_path / ".fetch" / "parts").iterdir())
 
@@ -311,11 +319,11 @@ def test_more_than_was_said(hub, tmp_path):
     "text", ["[1, 2]", "{", '{"V1.pt": 5}', '{"V1.pt": [1, 2, "x"]}', "[" * 100_000]
 )
 def test_a_damaged_list_of_what_is_finished(hub, tmp_path, text):
-    fetch("nimbus-weights", tmp_path)
+    fetch_panm("nimbus-weights", tmp_path)
     hub.asked.clear()
     (tmp_path / ".fetch" / "fetched.json").write_text(text)
     assert kept(tmp_path, "V1.pt") is None
-    assert fetch("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
+    assert fetch_panm("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
     assert hub.asked == []  # the file is known by its hash
     assert kept(tmp_path, "V1.pt") == tmp_path / "V1.pt"
 
@@ -411,16 +419,16 @@ def test_truth_errors(tree):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, "codex_colon,fov1,1,CD3,9"]))
     with pytest.raises(InputError, match="unknown activity"):
-        read_truth(path)
+        read_gold_standard(path)
     path.write_text("\n".join([*lines, "codex_colon,fov7,1,CD3,1"]))
     with pytest.raises(MatchError, match="codex_colon/fov7"):
         open_panm(tree)
     path.write_text("\n".join([*lines, "codex_colon,fov1,9999,CD3,1"]))
     with pytest.raises(InputError, match="9999"):
-        check_cells(open_panm(tree))
+        check_annotated_cells(open_panm(tree))
     path.write_text("\n".join([*lines, lines[1]]))
     with pytest.raises(InputError, match="twice"):
-        read_truth(path)
+        read_gold_standard(path)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="lacks columns"):
-        read_truth(path)
+        read_gold_standard(path)

@@ -12,11 +12,11 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.data.gates import bic_gain, fit_gate, fit_mixture, posterior
 from panimbus.data.silver import (
     ExclusionRule,
-    agreement,
     auc,
     by_assignment,
     by_threshold,
     drop_contradictions,
+    marker_agreement,
 )
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import long_labels, read_matrix, read_thresholds
@@ -125,7 +125,7 @@ def test_agreement_finds_noise(make_source):
         target = source.targets[one.fov.fov_id]
         target[:, 0] = one.mean[:, 0] > np.median(one.mean[:, 0])
         target[:, 1] = np.random.default_rng(1).random(len(target)) < 0.5
-    a, b = agreement(source, ExclusionRule())
+    a, b = marker_agreement(source, ExclusionRule())
     assert a.auc > 0.95
     assert not a.reasons
     assert 0.4 < b.auc < 0.6
@@ -133,7 +133,7 @@ def test_agreement_finds_noise(make_source):
     assert b.low < b.auc < b.high
     for one in source.scanned.fovs:
         source.targets[one.fov.fov_id][:, 1] = 1
-    assert agreement(source)[1].reasons == ("no negative cell",)
+    assert marker_agreement(source)[1].reasons == ("no negative cell",)
 
 
 def test_mixture_is_scikit_learns():

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.evaluate.config import load_config
+from panimbus.evaluate.config import read_evaluation_file
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dev_gold.toml"
 
 
 def test_the_example(shared_data):
-    config = load_config(EXAMPLE, root=shared_data)
+    config = read_evaluation_file(EXAMPLE, root=shared_data)
     assert [d.name for d in config.dataset] == ["spleen_imc", "lymphoma_codex", "dcis_mibi"]
     assert config.calls == shared_data / "dev_gold" / "dev_gold.csv"
     assert config.dataset[1].silver.file == shared_data / "lymphoma_codex" / "cells.csv"
@@ -29,7 +29,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         'root = "data"\ncalls = "calls.csv"\n[[dataset]]\nname = "d"\nimages = ["images"]\nlabels ='
         ' "labels"\n'
     )
-    config = load_config(path)
+    config = read_evaluation_file(path)
     assert config.dataset[0].images == (tmp_path / "data" / "images",)
     assert (config.unit, config.likely, config.draws, config.radius_px) == (
         "marker",
@@ -38,7 +38,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         120,
     )
     with pytest.raises(ReadError, match="3 of the paths do not exist"):
-        load_config(path, root=tmp_path / "elsewhere")
+        read_evaluation_file(path, root=tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_bad_files(tmp_path, text, says):
     path = tmp_path / "eval.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=says):
-        load_config(path)
+        read_evaluation_file(path)
 
 
 def test_no_file(tmp_path):
     with pytest.raises(ReadError, match="no such file"):
-        load_config(tmp_path / "eval.toml")
+        read_evaluation_file(tmp_path / "eval.toml")

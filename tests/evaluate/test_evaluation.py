@@ -9,8 +9,8 @@ import pytest
 from panimbus.annotations.calls import check_calls
 from panimbus.core.errors import InputError
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
-from panimbus.evaluate.metrics import metrics, otsu_calls
-from panimbus.evaluate.scored import Beside, score_calls
+from panimbus.evaluate.metrics import metrics, otsu_positive
+from panimbus.evaluate.scored import CellMetadata, match_scores
 
 FAST = EvaluateSettings(draws=50)
 
@@ -18,7 +18,7 @@ FAST = EvaluateSettings(draws=50)
 def test_lookup_and_surroundings(scene):
     table, calls, _ = scene
     shuffled = check_calls(calls.sample(frac=1, random_state=0))
-    scored = score_calls(table, shuffled, Beside("skin", radius_px=8.5))
+    scored = match_scores(table, shuffled, CellMetadata("skin", radius_px=8.5))
     assert len(scored) == len(calls)
     for row in scored.sample(20, random_state=1).itertuples():
         cell = table[
@@ -33,7 +33,7 @@ def test_lookup_and_surroundings(scene):
     one = scored[(scored["fov"] == "a") & (scored["channel"] == "CD3")]
     mean = table[table.obs["fov_id"] == "a", "CD3"].layers["intensity_mean"][:, 0].astype(float)
     assert one["heterogeneity"].iloc[0] == pytest.approx(mean.std() / mean.mean())
-    np.testing.assert_array_equal(one.sort_values("cell_id")["otsu"], otsu_calls(mean))
+    np.testing.assert_array_equal(one.sort_values("cell_id")["otsu"], otsu_positive(mean))
     known = one[one["truth"] >= 0]
     assert one["rarity"].iloc[0] == pytest.approx(
         np.average(known["truth"], weights=known["weight"])
@@ -48,11 +48,11 @@ def test_positive_neighbours_go_by_call_then_silver_then_score(scene):
     few["truth"] = [0, 1]
     positive = table[table.obs["fov_id"] == "a", "CD3"].X[:, 0] >= 0.5
     expected = int(positive[[9 - 8, 9 + 8, 9 - 1]].sum()) + 1  # cell 11 by its call
-    assert score_calls(table, few, Beside(radius_px=8.5)).iloc[0]["sparsity"] == expected
+    assert match_scores(table, few, CellMetadata(radius_px=8.5)).iloc[0]["sparsity"] == expected
     silver = pd.DataFrame(
         {"fov": "a", "channel": "CD3", "cell_id": [2, 18, 9, 999], "label": [1.0, 1.0, np.nan, 1.0]}
     )
-    scored = score_calls(table, few, Beside(radius_px=8.5, silver=silver))
+    scored = match_scores(table, few, CellMetadata(radius_px=8.5, silver=silver))
     assert scored.iloc[0]["sparsity"] == 3 + int(positive[8])
     assert np.isnan(scored["silver"]).all()
 
@@ -61,18 +61,18 @@ def test_calls_that_do_not_fit(scene):
     table, calls, _ = scene
     bad = calls[:3].assign(fov=["a", "c", "a"], channel=["CD8", "CD3", "CD3"], cell_id=[1, 1, 99])
     with pytest.raises(InputError, match="do not fit the cell table") as error:
-        score_calls(table, check_calls(bad))
+        match_scores(table, check_calls(bad))
     for words in ("CD8", "are not there: c", "99"):
         assert words in str(error.value)
     broken = table.copy()
     del broken.layers["intensity_mean"]
     with pytest.raises(InputError, match="intensity_mean"):
-        score_calls(broken, check_calls(calls))
+        match_scores(broken, check_calls(calls))
 
 
 def test_tables(scene):
     table, calls, _ = scene
-    scored = score_calls(table, check_calls(calls), Beside("skin"))
+    scored = match_scores(table, check_calls(calls), CellMetadata("skin"))
     result = evaluate_calls(scored, FAST)
     markers = result.markers.set_index(["channel", "method"])
     assert markers.loc[("CD3", "model"), "f1"] == 1
@@ -113,7 +113,7 @@ def test_tables(scene):
 
 def test_units(scene):
     table, calls, _ = scene
-    scored = score_calls(table, check_calls(calls))
+    scored = match_scores(table, check_calls(calls))
     assert len(evaluate_calls(scored, FAST).markers["unit"].unique()) == 2
     by_fov = evaluate_calls(scored, EvaluateSettings("fov", draws=50))
     assert len(by_fov.markers["unit"].unique()) == 4

@@ -15,7 +15,7 @@ from panimbus.evaluate.metrics import (
     mean_f1,
     metrics,
     metrics_by_marker,
-    otsu_calls,
+    otsu_positive,
 )
 
 
@@ -108,9 +108,9 @@ def test_bad_input(call, says: str):
 def test_otsu_baseline():
     skimage = pytest.importorskip("skimage.filters")
     values = np.random.default_rng(0).gamma(2, 3, 500)
-    np.testing.assert_array_equal(otsu_calls(values), values > skimage.threshold_otsu(values))
-    assert not otsu_calls(np.full(5, 3)).any()
-    assert otsu_calls(np.zeros(0)).shape == (0,)
+    np.testing.assert_array_equal(otsu_positive(values), values > skimage.threshold_otsu(values))
+    assert not otsu_positive(np.full(5, 3)).any()
+    assert otsu_positive(np.zeros(0)).shape == (0,)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -13,12 +13,12 @@ import pytest
 from panimbus.annotations.calls import check_calls
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate import svg
-from panimbus.evaluate.compare import compare, comparison_rows, write_comparison
+from panimbus.evaluate.compare import compare_evaluations, comparison_rows, write_comparison
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
 from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE
 from panimbus.evaluate.report import write_report
-from panimbus.evaluate.scored import Beside, score_calls
-from panimbus.evaluate.tables import read_scored, write_summary, write_tables
+from panimbus.evaluate.scored import CellMetadata, match_scores
+from panimbus.evaluate.tables import read_scored, write_evaluation_tables, write_summary
 from panimbus.evaluate.wrong import Scene, draw_wrong, most_wrong
 
 ABOUT = {"title": "A <title>", "command": "panimbus evaluate 'x y'"}
@@ -28,7 +28,9 @@ ABOUT = {"title": "A <title>", "command": "panimbus evaluate 'x y'"}
 def evaluation(scene):
     table, calls, _ = scene
     types = pd.DataFrame({"fov": "a", "cell_id": range(1, 65), "cell_type": ["B<", "T"] * 32})
-    scored = score_calls(table, check_calls(calls), Beside("skin", types)).assign(dataset="d")
+    scored = match_scores(table, check_calls(calls), CellMetadata("skin", types)).assign(
+        dataset="d"
+    )
     return evaluate_calls(scored, EvaluateSettings("fov", draws=50))
 
 
@@ -101,7 +103,7 @@ def test_the_page_in_a_browser(evaluation, scene, tmp_path):
 
 
 def test_tables_come_back(evaluation, tmp_path):
-    write_tables(evaluation, tmp_path, ABOUT)
+    write_evaluation_tables(evaluation, tmp_path, ABOUT)
     names = {"markers", "means", "groups", "calibration", "confounders", "calls"}
     assert {p.name for p in tmp_path.iterdir()} == {
         *(f"{n}.csv" for n in names),
@@ -129,9 +131,9 @@ def test_compare(evaluation, tmp_path):
         mixture=evaluation.calls["mixture_posterior"],
         silver=np.nan,
     )
-    write_tables(evaluation, tmp_path / "one", ABOUT)
-    write_tables(evaluate_calls(better, evaluation.settings), tmp_path / "two", ABOUT)
-    result = compare({"one": [tmp_path / "one"], "two": [tmp_path / "two"]})
+    write_evaluation_tables(evaluation, tmp_path / "one", ABOUT)
+    write_evaluation_tables(evaluate_calls(better, evaluation.settings), tmp_path / "two", ABOUT)
+    result = compare_evaluations({"one": [tmp_path / "one"], "two": [tmp_path / "two"]})
     means = result.means.set_index(["dataset", "name"])
     old = evaluation.means.set_index(["dataset", "method"]).loc[("d", "model"), "f1"]
     assert means.loc[("d", "one"), "f1"] == pytest.approx(old)
@@ -148,8 +150,8 @@ def test_compare(evaluation, tmp_path):
 def test_compare_names_calls_without_a_dataset(evaluation, tmp_path):
     bare = dataclasses.replace(evaluation, calls=evaluation.calls.assign(dataset=""))
     for name in ("a", "b"):
-        write_tables(bare, tmp_path / name, ABOUT)
-    rows = comparison_rows(compare({name: [tmp_path / name] for name in ("a", "b")}))
+        write_evaluation_tables(bare, tmp_path / name, ABOUT)
+    rows = comparison_rows(compare_evaluations({name: [tmp_path / name] for name in ("a", "b")}))
     assert [row[0] for row in rows] == ["dataset", "the calls", "mean"]
 
 
@@ -158,23 +160,25 @@ def test_leave_one_dataset_out(evaluation, tmp_path):
     scored = evaluation.calls.assign(mixture=evaluation.calls["mixture_posterior"], silver=np.nan)
     scored = scored[scored["cell_id"] % 6 == 1]
     every = pd.concat([scored.assign(dataset=d) for d in "xyz"])
-    write_tables(evaluate_calls(every, evaluation.settings), tmp_path / "all", ABOUT)
+    write_evaluation_tables(evaluate_calls(every, evaluation.settings), tmp_path / "all", ABOUT)
     for d in "xy":
-        write_tables(
+        write_evaluation_tables(
             evaluate_calls(scored.assign(dataset=d), evaluation.settings), tmp_path / d, ABOUT
         )
-    result = compare({"all": [tmp_path / "all"], "left out": [tmp_path / "x", tmp_path / "y"]})
+    result = compare_evaluations(
+        {"all": [tmp_path / "all"], "left out": [tmp_path / "x", tmp_path / "y"]}
+    )
     assert result.means["dataset"].unique().tolist() == ["x", "y", ALL]
     assert (result.means["gain"] == 0).all()
     assert "z" in result.notes[0]
     with pytest.raises(InputError, match="datasets in common"):
-        compare({"all": [tmp_path / "all"], "b": [tmp_path / "x", tmp_path / "all"]})
+        compare_evaluations({"all": [tmp_path / "all"], "b": [tmp_path / "x", tmp_path / "all"]})
     with pytest.raises(InputError, match="no dataset in common"):
-        compare({"a": [tmp_path / "x"], "b": [tmp_path / "y"]})
+        compare_evaluations({"a": [tmp_path / "x"], "b": [tmp_path / "y"]})
     with pytest.raises(InputError, match="nothing to compare"):
-        compare({"a": [tmp_path / "x"]})
+        compare_evaluations({"a": [tmp_path / "x"]})
     with pytest.raises(ReadError, match="no folder that"):
-        compare({"a": [tmp_path / "x"], "b": [tmp_path]})
+        compare_evaluations({"a": [tmp_path / "x"], "b": [tmp_path]})
 
 
 def test_density_has_area_one():

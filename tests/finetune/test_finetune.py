@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from panimbus.annotations.gold import check_calls  # noqa: E402
+from panimbus.annotations.table import check_annotations  # noqa: E402
 from panimbus.core.errors import InputError  # noqa: E402
 from panimbus.core.fov import Fov  # noqa: E402
 from panimbus.core.scale import ChannelScale  # noqa: E402
@@ -64,7 +64,9 @@ def data(make_tissue):
                     (f"f{k}", i, name, "positive" if s else "negative")
                     for i, s in zip(ids, says, strict=True)
                 ]
-        return found, check_calls(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
+        return found, check_annotations(
+            pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"])
+        )
 
     return make
 
@@ -204,7 +206,7 @@ def test_likely_undetermined_and_several_annotators(model, data):
     second = calls.iloc[20:40].assign(annotator="bob")
     found = finetune(
         fovs,
-        check_calls(pd.concat([calls, second])),
+        check_annotations(pd.concat([calls, second])),
         model=model,
         settings=FinetuneSettings(how="recalibrate"),
     )

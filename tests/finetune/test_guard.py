@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 
 from panimbus.core.correction import after
 from panimbus.core.errors import InputError
-from panimbus.finetune.guard import compare, figures, folds, groups_of, hold_out
+from panimbus.finetune.guard import compare_scores, figures, folds, groups_of, hold_out
 from panimbus.finetune.recalibrate import CellLogits, Prior, behind, combined, fit, fit_markers
 
 
@@ -88,10 +88,10 @@ def held():
 
 def test_better_is_better(held):
     old, new, truth, units = held
-    verdict = compare(old, new, truth, units=units)
+    verdict = compare_scores(old, new, truth, units=units)
     assert verdict.better
-    assert not compare(new, old, truth, units=units).better
-    assert not compare(old, old, truth, units=units).better
+    assert not compare_scores(new, old, truth, units=units).better
+    assert not compare_scores(old, old, truth, units=units).better
     assert verdict.gain["f1"][0] > 0
     assert verdict.to_dict()["better"] is True
 
@@ -104,7 +104,7 @@ def test_one_answer_for_all_is_not_better(held, everything):
     truth = (rng.random(150) < 0.6).astype(
         float
     )  # calls at random: the old model can only be wrong
-    assert not compare(held[0], np.full(150, everything), truth, units=held[3]).better
+    assert not compare_scores(held[0], np.full(150, everything), truth, units=held[3]).better
 
 
 def test_random_calls_are_refused():
@@ -112,16 +112,16 @@ def test_random_calls_are_refused():
     kept = 0
     for _ in range(60):
         truth, old, new = (rng.random((3, 80)) < 0.5).astype(float)
-        kept += compare(old, new, truth, units=np.arange(80)).better
+        kept += compare_scores(old, new, truth, units=np.arange(80)).better
     assert kept <= 4
 
 
 def test_calls_of_one_cell_are_drawn_together(held):
     old, new, truth, units = held
     many = [np.repeat(a, 4) for a in (old, new, truth, units)]
-    apart = compare(*many[:3], units=np.arange(600)).gain["f1"]
-    together = compare(*many[:3], units=many[3]).gain["f1"]
-    once = compare(old, new, truth, units=units).gain["f1"]
+    apart = compare_scores(*many[:3], units=np.arange(600)).gain["f1"]
+    together = compare_scores(*many[:3], units=many[3]).gain["f1"]
+    once = compare_scores(old, new, truth, units=units).gain["f1"]
     assert together == pytest.approx(once, abs=0.02)
     assert np.diff(apart)[0] < 0.7 * np.diff(together)[0]
 

@@ -237,14 +237,14 @@ SWEEP = {
 
 
 def _readers():
-    from panimbus.data.dataset import is_store_file, read_dataset, read_store_file
+    from panimbus.data.dataset import is_store_file, read_dataset_file, read_store_file
     from panimbus.train.config import load_config as load_training
     from panimbus.train.sweep import load_sweep
 
     return {
         "evaluation": (EVALUATION, load_evaluation),
         "training": (TRAINING, load_training),
-        "dataset": (DATASET, read_dataset),
+        "dataset": (DATASET, read_dataset_file),
         "store": (STORE, lambda path: (is_store_file(path), read_store_file(path))),
         "sweep": (SWEEP, load_sweep),
     }
@@ -316,14 +316,14 @@ def test_request(room, data):
 @MANY
 @given(data=st.data())
 def test_store_info(room, data):
-    from panimbus.data.store import COLUMNS, Store
+    from panimbus.data.store import EXAMPLE_COLUMNS, Store
 
     info = {"version": 2, "mpp": 1.0, "tile": 64, "percentile": 99.9, "percentile_over": "all"}
     info["datasets"] = [{"name": "a", "share": 1.0, "markers": ["CD3"], "fovs": 1, "source": "x"}]
     document = {"info": info, "scales": {"a": SCALE}, "rows": 1}
     (room / "store.json").write_text(json.dumps(data.draw(mutated(document))))
     (room / "examples.csv").write_text(
-        f"{','.join(COLUMNS)}\na,f,p,train,CD3,t,5,2,0,0,0,tiles/a,0\n"
+        f"{','.join(EXAMPLE_COLUMNS)}\na,f,p,train,CD3,t,5,2,0,0,0,tiles/a,0\n"
     )
     with suppress(PanimbusError):
         assert len(Store.open(room)) == 1

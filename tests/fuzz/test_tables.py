@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panimbus.annotations import gold
+from panimbus.annotations import table as gold
 from panimbus.annotations.calls import read_calls, read_cell_types, read_silver
-from panimbus.annotations.qupath import import_calls
+from panimbus.annotations.qupath import import_qupath
 from panimbus.core.errors import PanimbusError
 from panimbus.data.tables import read_matrix, read_thresholds
 from panimbus.io.edits import read_edits, standing
@@ -163,7 +163,7 @@ def test_scores(data):
 @FIVE_HUNDRED
 @given(st.one_of(spoilt(CALLS), spoilt(PAN_M)))
 def test_calls(data):
-    survives(lambda path: (gold.read_all([path]), read_calls(path)), data, "calls.csv")
+    survives(lambda path: (gold.read_annotations([path]), read_calls(path)), data, "calls.csv")
 
 
 @FIVE_HUNDRED
@@ -244,7 +244,7 @@ OBJECT = {
     )
 )
 def test_annotations_of_qupath(text):
-    survives(lambda path: import_calls([path], annotator="a", time="t"), text, "a.geojson")
+    survives(lambda path: import_qupath([path], annotator="a", time="t"), text, "a.geojson")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from panimbus.annotations.gold import (
+from panimbus.annotations.table import (
     ANNOTATOR,
     CALL,
     CALLS,
@@ -29,7 +29,7 @@ from panimbus.core.types import Array
 CONSENSUS = "consensus"
 
 
-def both(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+def paired_calls(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """The cells and channels that two annotators called.
 
     Returns
@@ -97,7 +97,7 @@ def cohen_kappa(
     return 1 - float((cost * seen).sum()) / expected if expected > 0 else float("nan")
 
 
-def agreement(calls: pd.DataFrame) -> pd.DataFrame:
+def annotator_agreement(calls: pd.DataFrame) -> pd.DataFrame:
     """Kappa of every pair of annotators, over all channels and channel by channel.
 
     Returns
@@ -116,7 +116,7 @@ def agreement(calls: pd.DataFrame) -> pd.DataFrame:
         )
     rows = []
     for one, other in combinations(names, 2):
-        pairs = both(calls, one, other)
+        pairs = paired_calls(calls, one, other)
         groups = [("all", pairs), *((str(c), g) for c, g in pairs.groupby(CHANNEL, sort=True))]
         rows += [
             {"annotator_1": one, "annotator_2": other, "channel": c, **_agreement(g)}
@@ -146,7 +146,7 @@ def _agreement(pairs: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def consensus(calls: pd.DataFrame) -> pd.DataFrame:
+def consensus_annotations(calls: pd.DataFrame) -> pd.DataFrame:
     """One call a cell and channel.
 
     Each annotator has one vote: positive or likely positive, negative or likely negative;

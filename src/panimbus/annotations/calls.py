@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.annotations import gold
+from panimbus.annotations import table
 from panimbus.core.errors import InputError, format_list
 from panimbus.io.numbers import to_numbers
 from panimbus.io.tables import Column, cell_column, fov_column, read_table
@@ -30,7 +30,7 @@ def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
     Parameters
     ----------
     path
-        As `panimbus.annotations.gold.read_calls` reads it.
+        As `panimbus.annotations.table.read_annotations` reads it.
     likely
         Whether "likely positive" counts as positive and "likely negative" as negative; otherwise
         they are left out.
@@ -46,25 +46,25 @@ def read_calls(path: str | Path, *, likely: bool = True) -> pd.DataFrame:
     InputError
         With every problem of the table; calls of several annotators must have become one before.
     """
-    return check_calls(gold.read_frame(path), str(path), likely=likely)
+    return check_calls(table.read_unchecked(path), str(path), likely=likely)
 
 
 def check_calls(frame: pd.DataFrame, source: str = "calls", *, likely: bool = True) -> pd.DataFrame:
     """Check a table of calls; see `read_calls`."""
     import pandas as pd
 
-    calls = gold.check_calls(frame, source=source)
+    calls = table.check_annotations(frame, source=source)
     if not len(calls):
         raise InputError(f"{source}: the table of calls has no rows.")
     out = pd.DataFrame(
         {
-            "dataset": calls.get(gold.DATASET, ""),
-            "fov": calls[gold.FOV],
-            "channel": calls[gold.CHANNEL],
-            "cell_id": calls[gold.CELL],
-            "call": calls[gold.CALL],
-            "truth": np.nan_to_num(gold.truth(calls, likely=likely), nan=-1).astype(np.int8),
-            "weight": calls.get(gold.WEIGHT, 1.0),
+            "dataset": calls.get(table.DATASET, ""),
+            "fov": calls[table.FOV],
+            "channel": calls[table.CHANNEL],
+            "cell_id": calls[table.CELL],
+            "call": calls[table.CALL],
+            "truth": np.nan_to_num(table.truth(calls, likely=likely), nan=-1).astype(np.int8),
+            "weight": calls.get(table.WEIGHT, 1.0),
         }
     )
     if (twice := out.duplicated(list(KEY), keep=False)).any():
@@ -112,7 +112,7 @@ def check_overlap(
         absent = ~rows["cell_id"].isin(cells[str(fov)])
         if absent.any():
             ids = sorted(set(rows["cell_id"][absent].tolist()))
-            hint = gold.off_by_one(rows["cell_id"].to_numpy(), cells[str(fov)])
+            hint = table.off_by_one(rows["cell_id"].to_numpy(), cells[str(fov)])
             problems.append(
                 f"FOV {fov!r}: {_rows(absent)} of cells it does not have:"
                 f" {format_list([str(i) for i in ids], _SHOWN)}{hint}"

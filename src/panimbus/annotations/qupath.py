@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from panimbus.annotations.gold import (
+from panimbus.annotations.table import (
     ANNOTATOR,
     CALL,
     CALLS,
@@ -39,7 +39,7 @@ from panimbus.annotations.gold import (
     UNDETERMINED,
     WEIGHT,
     check_against,
-    check_calls,
+    check_annotations,
 )
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.fov import Fov
@@ -60,7 +60,7 @@ _BAND = 2048
 _HEAD = 1 << 20  # characters of a file in which its first object ends
 
 
-def export_calls(
+def export_qupath(
     calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False
 ) -> list[Path]:
     """Write a GeoJSON file a FOV and channel, which QuPath opens (drag it onto the image, or File >
@@ -69,7 +69,7 @@ def export_calls(
     Parameters
     ----------
     calls
-        What `panimbus.annotations.gold.check_calls` gave; one call a cell and channel.
+        What `panimbus.annotations.table.check_annotations` gave; one call a cell and channel.
     fovs
         FOVs with label images, for the outlines of the cells.
     out
@@ -127,7 +127,7 @@ def export_calls(
 
 
 def exported_files(folder: Path, calls: pd.DataFrame) -> list[Path]:
-    """GeoJSON files of a folder that `export_calls` wrote (named by the FOV and channel of their
+    """GeoJSON files of a folder that `export_qupath` wrote (named by the FOV and channel of their
     objects), or would replace.
     """
     pairs = calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)
@@ -218,7 +218,7 @@ def file_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 
 @dataclass
-class Imported:
+class QuPathImport:
     """What a GeoJSON held.
 
     Parameters
@@ -234,22 +234,22 @@ class Imported:
 
 
 @dataclass
-class _Found:
+class _Parsed:
     rows: list[dict[str, Any]] = field(default_factory=list)
     unclassified: int = 0
     nameless: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
 
-def import_calls(
+def import_qupath(
     paths: Sequence[str | Path],
     *,
     annotator: str,
     time: str,
     fov: str | None = None,
     channel: str | None = None,
-) -> Imported:
-    """Read calls from GeoJSON files that QuPath saved from what `export_calls` wrote.
+) -> QuPathImport:
+    """Read calls from GeoJSON files that QuPath saved from what `export_qupath` wrote.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def import_calls(
         Objects that do not say which cell they are, and classes that are no calls, all of them in
         one message.
     """
-    found = _Found()
+    found = _Parsed()
     for path in paths:
         for feature in _features(Path(path)):
             _take(feature, {FOV: fov, CHANNEL: channel}, found, Path(path).name)
@@ -307,8 +307,8 @@ def import_calls(
             f"{len(frame):,}",
         )
         frame = frame.drop(columns=WEIGHT)
-    return Imported(
-        check_calls(frame, source=format_list([str(p) for p in paths], 3)), found.unclassified
+    return QuPathImport(
+        check_annotations(frame, source=format_list([str(p) for p in paths], 3)), found.unclassified
     )
 
 
@@ -324,7 +324,7 @@ def _features(path: Path) -> list[dict[str, Any]]:
 
 
 def _take(
-    feature: Mapping[str, Any], default: Mapping[str, str | None], found: _Found, file: str
+    feature: Mapping[str, Any], default: Mapping[str, str | None], found: _Parsed, file: str
 ) -> None:
     properties = _mapping(feature.get("properties"))
     said = _class(properties.get("classification"))

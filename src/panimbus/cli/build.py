@@ -14,7 +14,7 @@ from panimbus.cli import options
 
 if TYPE_CHECKING:
     from panimbus.data.dataset import StoreFile
-    from panimbus.data.prepare import Prepared
+    from panimbus.data.silver_dataset import SilverDataset
     from panimbus.data.store import Store
 
 
@@ -101,8 +101,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.core.errors import InputError
     from panimbus.data.build import StoreSettings, write_store
     from panimbus.data.dataset import planned
-    from panimbus.data.prepare import PrepareSettings, prepare
     from panimbus.data.silver import ExclusionRule
+    from panimbus.data.silver_dataset import SilverSettings, build_silver_labels
     from panimbus.evaluate.silver_page import write_report
     from panimbus.io.leftovers import remove_leftovers
 
@@ -127,7 +127,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     if not only_report:
         prepare_out(out)
         remove_leftovers(out.parent / f".{out.name}.partial")
-    settings = PrepareSettings(
+    settings = SilverSettings(
         plan.mpp,
         plan.percentile,
         plan.percentile_over,
@@ -140,18 +140,18 @@ def command(  # noqa: PLR0913 (one parameter an option)
     with running("build", f"{len(plan.datasets)} dataset{'s' * (len(plan.datasets) != 1)}") as log:
         show = steps(log)
         for one in plan.datasets:
-            prepared = prepare(one.file, settings, root=one.root, report=show)
-            page = write_report(prepared, report or out.with_name(f"{out.name}.report"))
-            typer.echo(_summary(prepared, page))
-            log.line(f"{prepared.source.name} is read and labelled")
+            silver = build_silver_labels(one.file, settings, root=one.root, on_progress=show)
+            page = write_report(silver, report or out.with_name(f"{out.name}.report"))
+            typer.echo(_summary(silver, page))
+            log.line(f"{silver.source.name} is read and labelled")
             sources.append(
-                prepared.source if one.share is None else replace(prepared.source, share=one.share)
+                silver.source if one.share is None else replace(silver.source, share=one.share)
             )
         if only_report:
             log.end(report or out.with_name(f"{out.name}.report"))
             return
         store = write_store(
-            out, sources, StoreSettings(plan.tile, plan.overlap, roles, plan.seed), report=show
+            out, sources, StoreSettings(plan.tile, plan.overlap, roles, plan.seed), on_progress=show
         )
     typer.echo(_store_summary(store))
     log.end(out, f"panimbus train small --store {out} --out RUN")
@@ -192,8 +192,8 @@ def _plan(files: list[Path], root: Path | None) -> StoreFile:
     )
 
 
-def _summary(prepared: Prepared, page: Path) -> str:
-    source = prepared.source
+def _summary(silver: SilverDataset, page: Path) -> str:
+    source = silver.source
     count = {s: sum(v == s for v in source.splits.values()) for s in ("train", "val", "test")}
     head = (
         f"{source.name}: {len(source.scanned.fovs)} FOVs (train {count['train']}, val"
@@ -203,7 +203,7 @@ def _summary(prepared: Prepared, page: Path) -> str:
     )
     lines = [
         f"  proposed for exclusion: {a.marker}: {'; '.join(a.reasons)}"
-        for a in prepared.agreement
+        for a in silver.agreement
         if a.reasons
     ]
     return "\n".join([head, *lines, f"  report: {page}"])

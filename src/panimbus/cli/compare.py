@@ -34,7 +34,7 @@ def command(
     """
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
-    from panimbus.evaluate.compare import compare, comparison_rows, write_comparison
+    from panimbus.evaluate.compare import compare_evaluations, comparison_rows, write_comparison
     from panimbus.evaluate.tables import plain
 
     if out is not None:
@@ -47,7 +47,7 @@ def command(
         if name in columns or not paths:
             raise InputError(f"{text!r} cannot be used.", expected="NAME=DIR, every name once")
         columns[name] = paths
-    result = compare(columns)
+    result = compare_evaluations(columns)
     for note in result.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(plain(comparison_rows(result)))

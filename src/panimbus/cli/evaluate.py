@@ -152,13 +152,13 @@ def command(  # noqa: PLR0913 (one parameter an option)
     log = RunLog("evaluate", str(what), quiet=on_terminal())
     from panimbus.annotations.calls import read_calls, read_cell_types, read_silver
     from panimbus.evaluate import inputs
-    from panimbus.evaluate.config import load_config
-    from panimbus.evaluate.scored import Beside
+    from panimbus.evaluate.config import read_evaluation_file
+    from panimbus.evaluate.scored import CellMetadata
     from panimbus.io.h5ad import read_h5ad
     from panimbus.io.scores import checked
 
     if table is None:
-        config = load_config(what, root=root).only(tuple(options.names_in(only) or ()))
+        config = read_evaluation_file(what, root=root).only(tuple(options.names_in(only) or ()))
         say = (lambda text: typer.echo(text, err=True)) if on_terminal() else log.line
         loaded = inputs.from_config(config, model=model, tta=options.value(tta), say=say)
         _save(loaded, out, what.stem, summary, request, config)
@@ -168,7 +168,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         read_calls(what, likely=likely is not False),
         checked(read_h5ad(table), str(table)),
     )
-    beside = Beside(
+    metadata = CellMetadata(
         cell_types=read_cell_types(cell_types) if cell_types else None,
         silver=read_silver(silver) if silver else None,
     )
@@ -178,7 +178,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         )
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp) if images else []
     _save(
-        inputs.from_table(calls, scores, beside, fovs),
+        inputs.from_table(calls, scores, metadata, fovs),
         out,
         f"{what.name}, {table.name}",
         summary,
@@ -200,7 +200,7 @@ def _save(
 
     from panimbus.cli.inputs import command_line
     from panimbus.evaluate.report import write_report
-    from panimbus.evaluate.tables import means_rows, plain, write_summary, write_tables
+    from panimbus.evaluate.tables import means_rows, plain, write_evaluation_tables, write_summary
 
     result = loaded.evaluate(config)
     about = {
@@ -209,7 +209,7 @@ def _save(
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "command": command_line(),
     }
-    write_tables(result, out, about, request)
+    write_evaluation_tables(result, out, about, request)
     page = write_report(result, out, about, loaded.scenes)
     if summary is not None:
         write_summary(result, summary, about)

@@ -33,11 +33,11 @@ def command(
     """
     from panimbus.cli.console import running, steps
     from panimbus.cli.inputs import prepare_out
-    from panimbus.data.panm import EVALUATION, fetch
+    from panimbus.data.panm import EVALUATION, fetch_panm
 
     prepare_out(out)
     with running("fetch", name.value) as log:
-        place = fetch(name.value, out, datasets=options.names_in(datasets), report=steps(log))
+        place = fetch_panm(name.value, out, datasets=options.names_in(datasets), report=steps(log))
     typer.echo(str(place))
     then = None
     if name == options.Collection.WEIGHTS:

@@ -72,7 +72,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     Writes report.md and the model.
     """
-    from panimbus.annotations.gold import read_all
+    from panimbus.annotations.table import read_annotations
     from panimbus.cli.console import running, steps
     from panimbus.cli.inputs import command_line, open_given, refuse_labels_among
     from panimbus.core.errors import InputError, MissingExtraError
@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     )
     check_out(out)
     resolve_model(model)  # an unknown model is said before the files are opened
-    table = read_all(calls)
+    table = read_annotations(calls)
     check_count(table, settings)  # too few calls are said before the images are opened
     scale = load_scale(normaliser) if normaliser is not None else None
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)

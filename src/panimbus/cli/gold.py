@@ -74,14 +74,15 @@ def export(  # noqa: PLR0913 (one parameter an option)
     ] = False,
 ) -> None:
     """Write calls as objects for QuPath: the outline of each cell, its class the call."""
-    from panimbus.annotations import gold, qupath
+    from panimbus.annotations import qupath
+    from panimbus.annotations.table import FOV, read_annotations, sample_annotations
     from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
     from panimbus.core.errors import InputError, format_list
 
     prepare_out(out)
-    table = gold.read_all(calls)
+    table = read_annotations(calls)
     if draw is not None:
-        table = gold.draw(table, draw, seed=seed)
+        table = sample_annotations(table, draw, seed=seed)
     earlier = qupath.exported_files(out, table)
     if earlier and not overwrite:
         raise InputError(
@@ -96,9 +97,9 @@ def export(  # noqa: PLR0913 (one parameter an option)
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
     if any(fov.labels is None for fov in fovs):
         refuse_labels_among(images)
-    named = set(table[gold.FOV])
+    named = set(table[FOV])
     fovs = [f for f in fovs if f.fov_id in named] or fovs
-    written = qupath.export_calls(table, fovs, out, blind=blind)
+    written = qupath.export_qupath(table, fovs, out, blind=blind)
     for path in set(earlier) - set(written):
         path.unlink()
     typer.echo(f"{len(table):,} calls in {len(written)} files: {out}")
@@ -130,15 +131,15 @@ def import_(
     """Read the calls that an annotator made in QuPath."""
     from datetime import UTC, datetime
 
-    from panimbus.annotations.gold import write_calls
-    from panimbus.annotations.qupath import import_calls
+    from panimbus.annotations.qupath import import_qupath
+    from panimbus.annotations.table import write_annotations
 
     _new_file(out, overwrite=overwrite)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    found = import_calls(files, annotator=annotator, time=now, fov=fov, channel=channel)
-    write_calls(found.calls, out)
-    rest = f"; {found.unclassified:,} objects have no class yet" if found.unclassified else ""
-    typer.echo(f"{len(found.calls):,} calls: {out}{rest}")
+    imported = import_qupath(files, annotator=annotator, time=now, fov=fov, channel=channel)
+    write_annotations(imported.calls, out)
+    rest = f"; {imported.unclassified:,} objects have no class yet" if imported.unclassified else ""
+    typer.echo(f"{len(imported.calls):,} calls: {out}{rest}")
 
 
 @app.command("agree")
@@ -157,15 +158,15 @@ def agree(
 
     Of positive against negative, and weighted over the five calls.
     """
-    from panimbus.annotations.agreement import agreement
-    from panimbus.annotations.gold import read_all, write_calls
+    from panimbus.annotations.agreement import annotator_agreement
+    from panimbus.annotations.table import read_annotations, write_annotations
 
     if out is not None:
         _new_file(out, overwrite=overwrite)
-    table = agreement(read_all(calls))
+    table = annotator_agreement(read_annotations(calls))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
-        write_calls(table, out)
+        write_annotations(table, out)
 
 
 @app.command("consensus")
@@ -178,10 +179,11 @@ def consensus(
     overwrite: Overwrite = False,
 ) -> None:
     """One call a cell and channel: the majority of the annotators; ties are undetermined."""
-    from panimbus.annotations import agreement, gold
+    from panimbus.annotations.agreement import consensus_annotations
+    from panimbus.annotations.table import CALL, UNDETERMINED, read_annotations, write_annotations
 
     _new_file(out, overwrite=overwrite)
-    table = agreement.consensus(gold.read_all(calls))
-    gold.write_calls(table, out)
-    split = int((table[gold.CALL] == gold.UNDETERMINED).sum())
+    table = consensus_annotations(read_annotations(calls))
+    write_annotations(table, out)
+    split = int((table[CALL] == UNDETERMINED).sum())
     typer.echo(f"{len(table):,} calls, {split:,} undetermined: {out}")

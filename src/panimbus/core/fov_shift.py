@@ -24,7 +24,7 @@ FEWEST_FOVS, FAR, ODDS = 4, 3.5, np.log(3)
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class FovComparison:
     """Result of `compare_fovs`.
 
     Parameters
@@ -45,7 +45,9 @@ class Batch:
     warnings: tuple[str, ...]
 
 
-def compare_fovs(positive: npt.NDArray[np.bool_], fov: Array, channels: tuple[str, ...]) -> Batch:
+def compare_fovs(
+    positive: npt.NDArray[np.bool_], fov: Array, channels: tuple[str, ...]
+) -> FovComparison:
     """Compare the FOVs' shares of positive cells.
 
     Parameters
@@ -82,7 +84,7 @@ def compare_fovs(positive: npt.NDArray[np.bool_], fov: Array, channels: tuple[st
         for x in (count / cells[:, None], shift, far)
     ]
     fraction, shifted, outlying = frames
-    return Batch(
+    return FovComparison(
         fraction, shifted, outlying, _warnings(names, channels, count / cells[:, None], shift, far)
     )
 

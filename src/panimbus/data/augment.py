@@ -62,7 +62,7 @@ class AugmentSettings(BaseModel):
 
 
 @dataclass(frozen=True)
-class View:
+class AugmentedTile:
     """What became of a tile.
 
     Parameters
@@ -95,7 +95,7 @@ def augment(
     settings: AugmentSettings,
     size: int,
     rng: np.random.Generator,
-) -> View:
+) -> AugmentedTile:
     """Draw a crop of a tile and change it at random.
 
     The image is interpolated linearly; the cell index is taken from the nearest pixel, so no new
@@ -115,7 +115,7 @@ def augment(
     planes = np.concatenate([image[None], extra])
     planes, moved = _geometry(planes, index, settings, size=size, rng=rng)
     out, gain, offset = _intensity(planes[0], settings, rng)
-    return View(out, planes[1:], moved, gain, offset)
+    return AugmentedTile(out, planes[1:], moved, gain, offset)
 
 
 def _geometry(

@@ -23,12 +23,12 @@ from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.types import Array
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.shards import PER_SHARD, write_planes
-from panimbus.data.source import Report, ScannedFov, Source, silent
+from panimbus.data.source import OnProgress, ScannedFov, Source, silent
 from panimbus.data.store import (
     CEILING,
-    COLUMNS,
+    EXAMPLE_COLUMNS,
     EXAMPLES,
-    EXTRA,
+    EXTRA_ROLES,
     INFO,
     VERSION,
     DatasetInfo,
@@ -82,7 +82,7 @@ def write_store(
     sources: Sequence[Source],
     settings: StoreSettings | None = None,
     *,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Store:
     """Write datasets into one store.
 
@@ -115,7 +115,7 @@ def write_store(
     for source in sources:
         keys = []
         for scanned in source.scanned.fovs:
-            report("write", scanned.fov.fov_id, done, total)
+            on_progress("write", scanned.fov.fov_id, done, total)
             folder = _folder_name(source.name, scanned.fov.fov_id)
             key = _key(source, scanned, settings)
             if _finished(work / folder) != key:
@@ -125,9 +125,9 @@ def write_store(
             keys.append(key)
             done += 1
         digests[source.name] = hashlib.blake2b(repr(keys).encode(), digest_size=16).hexdigest()
-    report("write", sources[-1].scanned.fovs[-1].fov.fov_id, total, total)
+    on_progress("write", sources[-1].scanned.fovs[-1].fov.fov_id, total, total)
     _remove_others(work, folders)
-    examples = pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+    examples = pd.concat(frames, ignore_index=True)[list(EXAMPLE_COLUMNS)]
     _write_tables(work, sources, settings, examples, digests)
     work.replace(final)
     return Store.open(final)
@@ -151,8 +151,8 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
             expected="a tile of 16 px or more, wider than the overlap",
             got=str(settings),
         )
-    if unknown := [r for r in settings.extra if r not in EXTRA]:
-        raise InputError("Unknown extra planes.", got=format_list(unknown), available=EXTRA)
+    if unknown := [r for r in settings.extra if r not in EXTRA_ROLES]:
+        raise InputError("Unknown extra planes.", got=format_list(unknown), available=EXTRA_ROLES)
     kinds = {(s.scanned.mpp, s.scanned.scale.percentile, s.scanned.scale.over) for s in sources}
     if len(kinds) > 1:
         raise InputError(

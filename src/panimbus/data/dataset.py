@@ -227,7 +227,7 @@ def is_store_file(path: str | Path) -> bool:
     return "datasets" in _load(Path(path))
 
 
-def read_dataset(path: str | Path) -> DatasetFile:
+def read_dataset_file(path: str | Path) -> DatasetFile:
     """Read a dataset file.
 
     Raises
@@ -239,7 +239,7 @@ def read_dataset(path: str | Path) -> DatasetFile:
 
 
 def read_store_file(path: str | Path) -> StoreFile:
-    """Read a file that names the datasets of a store; raises as `read_dataset`."""
+    """Read a file that names the datasets of a store; raises as `read_dataset_file`."""
     return _read(Path(path), StoreFile)
 
 

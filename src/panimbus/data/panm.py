@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from panimbus.annotations.gold import (
+from panimbus.annotations.table import (
     CALL,
     CELL,
     CHANNEL,
     DATASET,
     FOV,
     check_against,
-    check_calls,
-    read_frame,
+    check_annotations,
+    read_unchecked,
 )
 from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import Fov
@@ -60,7 +60,7 @@ class PanM:
     datasets
         Name -> FOVs with label images; their ids are those of the table of calls.
     calls
-        Table of calls (see `panimbus.annotations.gold`) with the column dataset; None where there is no
+        Table of calls (see `panimbus.annotations.table`) with the column dataset; None where there is no
         gold standard.
     """
 
@@ -99,12 +99,12 @@ def open_panm(
     opened = {name: _open_dataset(root / name, mpp) for name in wanted}
     calls = None
     if (root / TRUTH).is_file():
-        calls = read_truth(root / TRUTH)
+        calls = read_gold_standard(root / TRUTH)
         calls = _rename(calls[calls["dataset"].isin(wanted)], opened)
     return PanM(root, opened, calls)
 
 
-def check_cells(panm: PanM) -> None:
+def check_annotated_cells(panm: PanM) -> None:
     """Refuse calls of channels and cells that are not there; reads every label image."""
     from panimbus.core.labels import unique_ids
 
@@ -144,9 +144,9 @@ def find_root(path: Path) -> Path:
     )
 
 
-def read_truth(path: Path) -> pd.DataFrame:
+def read_gold_standard(path: Path) -> pd.DataFrame:
     """The public table as calls: activity 0 is negative, 1 positive, 2 (and 3) undetermined."""
-    frame = read_frame(path)
+    frame = read_unchecked(path)
     if missing := [c for c in (DATASET, FOV, CELL, CHANNEL, CALL) if c not in frame]:
         missing = ["activity" if c == CALL else c for c in missing]
         raise InputError(
@@ -154,7 +154,7 @@ def read_truth(path: Path) -> pd.DataFrame:
             got=f"no {format_list(missing)}",
             available=map(str, frame.columns),
         )
-    return check_calls(
+    return check_annotations(
         frame[[DATASET, FOV, CELL, CHANNEL, CALL]].assign(annotator="Pan-M"), source=str(path)
     )
 
@@ -228,7 +228,7 @@ def _rename(calls: pd.DataFrame, opened: dict[str, list[Fov]]) -> pd.DataFrame:
     return calls.assign(fov=ids)
 
 
-def fetch(
+def fetch_panm(
     name: str,
     out: str | Path,
     *,
@@ -276,7 +276,7 @@ def write_evaluation(root: Path) -> Path:
     """Write ``calls.csv`` and ``evaluate.toml``, so that `panimbus evaluate` runs on the gold
     standard as it lies there.
     """
-    calls, parts = read_truth(root / TRUTH), []
+    calls, parts = read_gold_standard(root / TRUTH), []
     renamed: dict[tuple[str, str], str] = {}
     for name in [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]:
         pairs = _pairs(root / name)

@@ -14,12 +14,12 @@ from scipy import stats
 
 from panimbus.core.types import Float32Array, Float64Array
 from panimbus.data.source import Source
-from panimbus.data.tables import Matrix
+from panimbus.data.tables import AssignmentMatrix
 
 UNDEFINED = -1.0
 
 
-def by_assignment(types: Sequence[str], matrix: Matrix) -> Float32Array:
+def by_assignment(types: Sequence[str], matrix: AssignmentMatrix) -> Float32Array:
     """Labels of cells by their types.
 
     Parameters
@@ -156,7 +156,7 @@ class ExclusionRule:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class MarkerAgreement:
     """One marker's labels against its intensities.
 
     Parameters
@@ -201,13 +201,13 @@ class Agreement:
     contradictory: int = 0
 
 
-def agreement(
+def marker_agreement(
     source: Source,
     rule: ExclusionRule | None = None,
     *,
     by_intensity: bool = False,
     known: Mapping[str, str] | None = None,
-) -> list[Agreement]:
+) -> list[MarkerAgreement]:
     """Compare labels and intensities of every marker.
 
     Parameters
@@ -236,7 +236,7 @@ def _agree(
     rule: ExclusionRule,
     by_intensity: bool,  # noqa: FBT001
     known: str | None,
-) -> Agreement:
+) -> MarkerAgreement:
     marker = source.markers[k]
     column = source.scanned.channels.index(marker)
     fovs = source.scanned.fovs
@@ -277,7 +277,7 @@ def _agree(
         )
     share = p / (p + q) if p + q else math.nan
     numbers = (len(target), p + q, p, share, value, low, high, within, worst, signal)
-    return Agreement(marker, *numbers, by_intensity, tuple(reasons))
+    return MarkerAgreement(marker, *numbers, by_intensity, tuple(reasons))
 
 
 def _within(

@@ -18,7 +18,7 @@ from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, pool, scan_fov
 from panimbus.core.types import Float32Array
 
-Report = Callable[[str, str, int, int], None]
+OnProgress = Callable[[str, str, int, int], None]
 """Called with (stage, FOV, how many are done, of how many)."""
 
 
@@ -53,7 +53,7 @@ class ScannedFov:
 
 
 @dataclass(frozen=True, eq=False)
-class Scanned:
+class ScannedDataset:
     """All FOVs of a dataset after the first pass.
 
     Parameters
@@ -100,7 +100,7 @@ class Source:
         What the file's reader wants to be known.
     """
 
-    scanned: Scanned
+    scanned: ScannedDataset
     markers: tuple[str, ...]
     targets: Mapping[str, Float32Array]
     splits: Mapping[str, str]
@@ -124,8 +124,8 @@ def scan_fovs(
     mpp: float = 1.0,
     percentile: float = 99.9,
     over: str = "all",
-    report: Report = silent,
-) -> Scanned:
+    on_progress: OnProgress = silent,
+) -> ScannedDataset:
     """Read every FOV once: cells, mean intensities, and the normaliser of the pooled pixels.
 
     Parameters
@@ -154,7 +154,7 @@ def scan_fovs(
     pooled: dict[str, ChannelStats] = {}
     found = []
     for k, fov in enumerate(fovs):
-        report("scan", fov.fov_id, k, len(fovs))
+        on_progress("scan", fov.fov_id, k, len(fovs))
         if fov.labels is None:
             stats = pool([fov], wanted, mpp)
         else:
@@ -163,8 +163,8 @@ def scan_fovs(
             stats = scan.stats
         for channel, one in stats.items():
             pooled[channel] = pooled.get(channel, ChannelStats()).merge(one)
-    report("scan", fovs[-1].fov_id, len(fovs), len(fovs))
+    on_progress("scan", fovs[-1].fov_id, len(fovs), len(fovs))
     scale = ChannelScale.fit(
         pooled, percentile=percentile, over=over, fov_ids=[f.fov_id for f in fovs]
     )
-    return Scanned(name, wanted, tuple(found), scale, mpp)
+    return ScannedDataset(name, wanted, tuple(found), scale, mpp)

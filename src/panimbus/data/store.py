@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VERSION = 2  # since 2 the statistics hold the likeness to the counterstain
 INFO, EXAMPLES = "store.json", "examples.csv"
-COLUMNS = (
+EXAMPLE_COLUMNS = (
     "dataset",
     "fov",
     "patient",
@@ -40,7 +40,7 @@ COLUMNS = (
     "folder",
     "plane",
 )
-EXTRA = ("nuclear", "membrane")
+EXTRA_ROLES = ("nuclear", "membrane")
 CEILING = 8.0
 _OPEN = 64
 _WIDE = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
@@ -181,7 +181,7 @@ class Store:
         Its folder.
     info
     examples
-        One row an example; see `COLUMNS`.
+        One row an example; see `EXAMPLE_COLUMNS`.
     scales
         Dataset -> its normalisers and statistics.
     """
@@ -244,7 +244,7 @@ class Store:
             )
             examples = pd.read_csv(folder / EXAMPLES, dtype=names, keep_default_na=False)
             _check_examples(folder, info, examples)
-        if len(examples) != data.get("rows") or tuple(examples.columns) != COLUMNS:
+        if len(examples) != data.get("rows") or tuple(examples.columns) != EXAMPLE_COLUMNS:
             raise InputError(
                 f"{folder}: {EXAMPLES} is not the table the store was finished with.",
                 expected=f"{data.get('rows')} rows",

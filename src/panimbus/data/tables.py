@@ -56,7 +56,7 @@ def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column
 
 
 @dataclass(frozen=True)
-class Matrix:
+class AssignmentMatrix:
     """An assignment matrix.
 
     Parameters
@@ -74,7 +74,7 @@ class Matrix:
     values: npt.NDArray[np.float32]
 
 
-def read_matrix(path: Path) -> Matrix:
+def read_matrix(path: Path) -> AssignmentMatrix:
     """Read an assignment matrix.
 
     The first column names the cell type, each other column is a marker.
@@ -105,7 +105,7 @@ def read_matrix(path: Path) -> Matrix:
             got=format_list(problems, 10),
         )
     values = np.array([[_VALUE[w] for w in row] for row in words.to_numpy()], np.float32)
-    return Matrix(tuple(types), tuple(markers), values)
+    return AssignmentMatrix(tuple(types), tuple(markers), values)
 
 
 def read_thresholds(

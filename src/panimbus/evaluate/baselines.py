@@ -9,7 +9,7 @@ import numpy as np
 
 from panimbus.core.errors import InputError
 from panimbus.core.types import Array
-from panimbus.evaluate.metrics import otsu_calls
+from panimbus.evaluate.metrics import otsu_positive
 
 _FLOOR = 0.01
 _VARIANCE = 1e-4
@@ -49,7 +49,7 @@ def mixture_posterior(
     x = np.log(np.maximum(values, 0) + _FLOOR * normaliser)
     if np.ptp(x) == 0:
         return np.zeros(values.shape)
-    bright = otsu_calls(x).astype(np.float64)
+    bright = otsu_positive(x).astype(np.float64)
     share = np.stack([1 - bright, bright])
     before = -np.inf
     for _ in range(iterations):

@@ -44,7 +44,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def compare(columns: Mapping[str, Sequence[Path]]) -> Comparison:
+def compare_evaluations(columns: Mapping[str, Sequence[Path]]) -> Comparison:
     """Compare evaluations.
 
     Parameters

@@ -137,7 +137,7 @@ class EvalConfig(_Frozen):
         )
 
 
-def load_config(path: Path, *, root: Path | None = None) -> EvalConfig:
+def read_evaluation_file(path: Path, *, root: Path | None = None) -> EvalConfig:
     """Read the file; every path of the result can be opened as it is.
 
     Parameters

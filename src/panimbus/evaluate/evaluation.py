@@ -52,7 +52,7 @@ RANKED = {
     "intensity_best": "intensity",
 }
 ALL = "mean"
-FEW = 10
+MIN_CALLS = 10
 """A cell type with fewer calls has no interval: so few cells vary too little to say how much others would."""
 
 
@@ -110,7 +110,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class UnitScores:
     """F1 of U units and M methods.
 
     Parameters
@@ -137,7 +137,7 @@ def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = Non
     Parameters
     ----------
     scored
-        From `score_calls`, of one dataset or of several one below the other.
+        From `match_scores`, of one dataset or of several one below the other.
     settings
 
     Raises
@@ -192,7 +192,7 @@ def _answers(scored: pd.DataFrame, settings: EvaluateSettings) -> pd.DataFrame:
     return out
 
 
-def by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings) -> Drawn:
+def by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings) -> UnitScores:
     """Judge every unit.
 
     Parameters
@@ -220,7 +220,7 @@ def by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSetti
             row = {**unit, "method": method, **_figures(codes[:, m], weights)}
             row["f1_low"], row["f1_high"] = _bounds(draws[-1][:, m], method)
             rows.append(row | _ranking(judged, method))
-    return Drawn(pd.DataFrame(units), tuple(methods), np.stack(draws, 1), pd.DataFrame(rows))
+    return UnitScores(pd.DataFrame(units), tuple(methods), np.stack(draws, 1), pd.DataFrame(rows))
 
 
 def _codes(judged: pd.DataFrame, methods: Sequence[str]) -> npt.NDArray[np.int8]:
@@ -263,7 +263,7 @@ def _ranking(judged: pd.DataFrame, method: str) -> dict[str, float]:
     return out
 
 
-def _means(drawn: Drawn) -> pd.DataFrame:
+def _means(drawn: UnitScores) -> pd.DataFrame:
     """Mean over the markers of each dataset, then over datasets."""
     datasets = list(dict.fromkeys(drawn.units["dataset"]))
     draws = np.stack(
@@ -312,7 +312,7 @@ def _mean_of(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _groups(calls: pd.DataFrame, drawn: Drawn, settings: EvaluateSettings) -> pd.DataFrame:
+def _groups(calls: pd.DataFrame, drawn: UnitScores, settings: EvaluateSettings) -> pd.DataFrame:
     """Tissues: means over markers, then datasets.
 
     Cell types: all calls of a dataset's type together, then over datasets.
@@ -368,7 +368,7 @@ def _cell_type(
         }
         row |= {"markers": part["channel"].nunique(), "calls": int(mine["calls"].sum())}
         row |= {k: float(mine[k].mean()) for k in ("precision", "recall", "specificity", "f1")}
-        bounds = _bounds(mean[:, m], method) if row["calls"] >= FEW else (float("nan"),) * 2
+        bounds = _bounds(mean[:, m], method) if row["calls"] >= MIN_CALLS else (float("nan"),) * 2
         out.append(row | {"f1_low": bounds[0], "f1_high": bounds[1]})
     return out
 

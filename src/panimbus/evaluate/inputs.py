@@ -31,7 +31,7 @@ from panimbus.core.table import FOV, PROVENANCE
 from panimbus.evaluate.config import EvalConfig, EvalDataset
 from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
 from panimbus.evaluate.misfit import doubts
-from panimbus.evaluate.scored import Beside, score_calls
+from panimbus.evaluate.scored import CellMetadata, match_scores
 from panimbus.evaluate.wrong import Scene
 from panimbus.infer.output import load_scale
 from panimbus.infer.predict import PredictSettings, predict
@@ -110,7 +110,7 @@ class EvaluationInputs:
 
 
 def from_table(
-    calls: pd.DataFrame, table: AnnData, metadata: Beside, fovs: Sequence[Fov] = ()
+    calls: pd.DataFrame, table: AnnData, metadata: CellMetadata, fovs: Sequence[Fov] = ()
 ) -> EvaluationInputs:
     """Judge a table that `panimbus predict` wrote.
 
@@ -123,7 +123,9 @@ def from_table(
     fovs
         Images with label images, for pictures; FOVs without calls or scores are not looked at.
     """
-    out = EvaluationInputs([score_calls(table, calls, metadata)], model=dict(table.uns[PROVENANCE]))
+    out = EvaluationInputs(
+        [match_scores(table, calls, metadata)], model=dict(table.uns[PROVENANCE])
+    )
     names = table.obs[FOV].astype(str)
     out.doubt(calls, {fov: table[(names == fov).to_numpy()] for fov in dict.fromkeys(names)})
     for fov in fovs:
@@ -147,7 +149,7 @@ def from_config(
     Parameters
     ----------
     config
-        From `load_config`.
+        From `read_evaluation_file`.
     model
         Name or path; None for the default model.
     tta
@@ -167,7 +169,7 @@ def from_config(
     out = EvaluationInputs()
     calls = _calls(config, out)
     opened = {d.name: _open(d) for d in config.dataset}
-    metadata = {d.name: _beside(d, config) for d in config.dataset}
+    metadata = {d.name: _metadata(d, config) for d in config.dataset}
     raise_overlap(
         [f"{n}: {p}" for n, fovs in opened.items() for p in _problems(calls[n], fovs)],
         "the images and label images",
@@ -185,7 +187,7 @@ def from_config(
             fov, channels = fovs[str(fov_id)], list(dict.fromkeys(rows["channel"]))
             say(f"{dataset.name}: scoring {fov_id}, {len(channels)} markers ...")
             table = predict(fov, model=model, channels=channels, scale=scale, settings=settings)
-            out.scored.append(score_calls(table, rows, metadata[dataset.name]))
+            out.scored.append(match_scores(table, rows, metadata[dataset.name]))
             out.scenes.append(Scene(dataset.name, fov, table))
             out.model = dict(table.uns[PROVENANCE])
         out.doubt(mine, {s.fov.fov_id: s.table for s in out.scenes if s.dataset == dataset.name})
@@ -244,9 +246,9 @@ def _problems(calls: pd.DataFrame, fovs: Sequence[Fov]) -> list[str]:
     return check_overlap(calls, cells, {k: f.channels for k, f in known.items()})
 
 
-def _beside(dataset: EvalDataset, config: EvalConfig) -> Beside:
+def _metadata(dataset: EvalDataset, config: EvalConfig) -> CellMetadata:
     types, silver = dataset.cell_types, dataset.silver
-    return Beside(
+    return CellMetadata(
         dataset.tissue,
         read_cell_types(types.file, column=types.column, fov=types.fov) if types else None,
         read_silver(silver.file, columns=silver.columns, fov=silver.fov) if silver else None,
@@ -261,7 +263,7 @@ def _scale(
     if dataset.normaliser is not None:
         return load_scale(dataset.normaliser)
     channels = list(dict.fromkeys(calls["channel"]))
-    pooled = pool(fovs, channels, card.mpp, beside=reference_channels(channels, fovs, card.stats))
+    pooled = pool(fovs, channels, card.mpp, metadata=reference_channels(channels, fovs, card.stats))
     return ChannelScale.fit(
         pooled,
         percentile=card.percentile,

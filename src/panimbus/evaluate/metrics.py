@@ -188,7 +188,7 @@ def mean_f1(table: dict[str, Metrics]) -> float:
     return float(values[~np.isnan(values)].mean()) if (~np.isnan(values)).any() else float("nan")
 
 
-def otsu_calls(values: Array) -> npt.NDArray[np.bool_]:
+def otsu_positive(values: Array) -> npt.NDArray[np.bool_]:
     """The baseline.
 
     Cells whose mean intensity is above Otsu's threshold of all the cells' mean intensities.
@@ -206,7 +206,7 @@ def otsu_calls(values: Array) -> npt.NDArray[np.bool_]:
     Examples
     --------
     >>> import numpy as np
-    >>> otsu_calls(np.array([1.0, 1.1, 0.9, 9.0]))
+    >>> otsu_positive(np.array([1.0, 1.1, 0.9, 9.0]))
     array([False, False, False,  True])
     """
     values = np.asarray(values, np.float64)

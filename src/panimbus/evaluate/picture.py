@@ -20,7 +20,7 @@ from panimbus.core.labels import CellIndex, sample_labels, unique_ids
 from panimbus.core.resample import Axis, shrink
 from panimbus.core.table import CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.core.types import Array
-from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_calls
+from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_positive
 from panimbus.evaluate.paint import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -259,7 +259,7 @@ def _index(labels: Array, cell_id: Array) -> npt.NDArray[np.int32]:
 
 def _judged(subject: Subject, truth: Array) -> list[dict[str, Metrics] | None]:
     otsu = (
-        np.stack([otsu_calls(v) for v in subject.intensity.T], 1)
+        np.stack([otsu_positive(v) for v in subject.intensity.T], 1)
         if len(truth)
         else np.zeros(truth.shape, bool)
     )

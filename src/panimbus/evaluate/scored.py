@@ -17,7 +17,7 @@ from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, S
 from panimbus.core.types import Array
 from panimbus.evaluate.baselines import mixture_posterior
 from panimbus.evaluate.confounders import RADIUS_PX, heterogeneity, neighbours
-from panimbus.evaluate.metrics import otsu_calls
+from panimbus.evaluate.metrics import otsu_positive
 from panimbus.io.segmented import pixel_sizes
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Beside:
+class CellMetadata:
     """What is known besides calls and scores.
 
     Parameters
@@ -60,7 +60,9 @@ class _Cells:
     threshold: float
 
 
-def score_calls(table: AnnData, calls: pd.DataFrame, beside: Beside | None = None) -> pd.DataFrame:
+def match_scores(
+    table: AnnData, calls: pd.DataFrame, metadata: CellMetadata | None = None
+) -> pd.DataFrame:
     """Look up what was predicted for each call, and compute the baselines on all cells of its FOV.
 
     Parameters
@@ -88,7 +90,7 @@ def score_calls(table: AnnData, calls: pd.DataFrame, beside: Beside | None = Non
     import pandas as pd
 
     _check_table(table)
-    beside = beside or Beside()
+    metadata = metadata or CellMetadata()
     fovs = table.obs[FOV].astype(str).to_numpy()
     ids = table.obs[CELL].to_numpy()
     there = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
@@ -99,9 +101,9 @@ def score_calls(table: AnnData, calls: pd.DataFrame, beside: Beside | None = Non
     parts = []
     for (_, fov, channel), rows in calls.groupby(["dataset", "fov", "channel"], sort=False):
         cells = _cells(table, fovs == fov, str(channel), sizes.get(str(fov), 1.0))
-        parts.append(_one(rows, cells, beside))
+        parts.append(_one(rows, cells, metadata))
     out = pd.concat(parts)
-    return _with_types(out, beside).sort_values(list(KEY), kind="stable", ignore_index=True)
+    return _with_types(out, metadata).sort_values(list(KEY), kind="stable", ignore_index=True)
 
 
 def _check_table(table: AnnData) -> None:
@@ -130,22 +132,22 @@ def _cells(table: AnnData, mine: Array, channel: str, mpp: float) -> _Cells:
     )
 
 
-def _one(rows: pd.DataFrame, cells: _Cells, beside: Beside) -> pd.DataFrame:
+def _one(rows: pd.DataFrame, cells: _Cells, metadata: CellMetadata) -> pd.DataFrame:
     """The calls of one FOV and channel."""
     fov, channel = str(rows["fov"].iloc[0]), str(rows["channel"].iloc[0])
     at = _positions(cells.cell_id, rows["cell_id"].to_numpy())
-    silver = _silver(cells, fov, channel, beside)
+    silver = _silver(cells, fov, channel, metadata)
     truth, weight = rows["truth"].to_numpy(), rows["weight"].to_numpy(np.float64)
     positive = np.where(np.isnan(silver), cells.score >= cells.threshold, silver >= 0.5)
     positive[at[truth >= 0]] = truth[truth >= 0] == 1
-    density, sparsity = neighbours(cells.xy_px, at, positive, beside.radius_px)
+    density, sparsity = neighbours(cells.xy_px, at, positive, metadata.radius_px)
     known = truth >= 0
     unit = cells.normaliser if cells.normaliser > 0 else float("nan")
     return rows.assign(
-        tissue=beside.tissue,
+        tissue=metadata.tissue,
         score=cells.score[at],
         intensity=np.nan_to_num(cells.intensity[at] / unit),
-        otsu=otsu_calls(cells.intensity)[at].astype(np.float64),
+        otsu=otsu_positive(cells.intensity)[at].astype(np.float64),
         mixture=mixture_posterior(cells.intensity, cells.normaliser)[at],
         silver=silver[at],
         cell_size=cells.size_px[at],
@@ -163,18 +165,20 @@ def _positions(cell_id: Array, wanted: Array) -> npt.NDArray[np.intp]:
     return np.asarray(order[np.searchsorted(cell_id, wanted, sorter=order)], np.intp)
 
 
-def _silver(cells: _Cells, fov: str, channel: str, beside: Beside) -> Array:
+def _silver(cells: _Cells, fov: str, channel: str, metadata: CellMetadata) -> Array:
     """Silver label of each cell of a FOV, NaN where there is none."""
     out = np.full(len(cells.cell_id), np.nan)
-    if beside.silver is not None:
-        mine = beside.silver[(beside.silver["fov"] == fov) & (beside.silver["channel"] == channel)]
+    if metadata.silver is not None:
+        mine = metadata.silver[
+            (metadata.silver["fov"] == fov) & (metadata.silver["channel"] == channel)
+        ]
         mine = mine[mine["cell_id"].isin(cells.cell_id)]
         out[_positions(cells.cell_id, mine["cell_id"].to_numpy())] = mine["label"].to_numpy()
     return out
 
 
-def _with_types(frame: pd.DataFrame, beside: Beside) -> pd.DataFrame:
-    if beside.cell_types is None:
+def _with_types(frame: pd.DataFrame, metadata: CellMetadata) -> pd.DataFrame:
+    if metadata.cell_types is None:
         return frame.assign(cell_type="")
-    merged = frame.merge(beside.cell_types, on=["fov", "cell_id"], how="left")
+    merged = frame.merge(metadata.cell_types, on=["fov", "cell_id"], how="left")
     return merged.assign(cell_type=merged["cell_type"].fillna(""))

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.labels import CellIndex, unique_ids
-from panimbus.data.prepare import Prepared
-from panimbus.data.silver import Agreement
+from panimbus.data.silver import MarkerAgreement
+from panimbus.data.silver_dataset import SilverDataset
 from panimbus.data.source import ScannedFov, Source
 from panimbus.evaluate.paint import Rgb, css, gray, outline
 from panimbus.evaluate.picture import data_uri
@@ -60,52 +60,51 @@ class Crop:
     odd: int
 
 
-def write_report(prepared: Prepared, folder: str | Path) -> Path:
+def write_report(silver: SilverDataset, folder: str | Path) -> Path:
     """Write ``<dataset>.html``, ``.csv`` and ``.json`` into a folder.
 
     Returns the path of the page.
     """
-    name = prepared.file.name
+    name = silver.file.name
     out = Path(folder)
-    frame = agreement_table(prepared.agreement)
+    frame = agreement_table(silver.agreement)
     with atomic_path(out / f"{name}.csv") as temporary:
         frame.to_csv(temporary, index=False)
     with atomic_path(out / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(_facts(prepared), indent=1))
+        temporary.write_text(json.dumps(_facts(silver), indent=1))
     with atomic_path(out / f"{name}.html") as temporary:
-        temporary.write_text(report_page(prepared), encoding="utf-8")
+        temporary.write_text(report_page(silver), encoding="utf-8")
     return out / f"{name}.html"
 
 
-def agreement_table(agreement: Sequence[Agreement]) -> pd.DataFrame:
+def agreement_table(agreement: Sequence[MarkerAgreement]) -> pd.DataFrame:
     """One row a marker."""
     return pd.DataFrame([{**asdict(a), "reasons": "; ".join(a.reasons)} for a in agreement])
 
 
-def _facts(prepared: Prepared) -> dict[str, object]:
+def _facts(silver: SilverDataset) -> dict[str, object]:
     rows = [
         {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(a).items()}
-        for a in prepared.agreement
+        for a in silver.agreement
     ]
     return {
-        "dataset": prepared.file.name,
-        "splits": dict(prepared.source.splits),
-        "markers": list(prepared.source.markers),
-        "proposed_for_exclusion": [a.marker for a in prepared.agreement if a.reasons],
-        "gates": {m: list(g) for m, g in prepared.gates.items()},
+        "dataset": silver.file.name,
+        "splits": dict(silver.source.splits),
+        "markers": list(silver.source.markers),
+        "proposed_for_exclusion": [a.marker for a in silver.agreement if a.reasons],
+        "gates": {m: list(g) for m, g in silver.gates.items()},
         "agreement": rows,
     }
 
 
-def report_page(prepared: Prepared) -> str:
+def report_page(silver: SilverDataset) -> str:
     """The page, self-contained."""
-    source = prepared.labelled
+    source = silver.labelled
     order = sorted(
-        prepared.agreement, key=lambda a: (not a.reasons, math.inf if math.isnan(a.auc) else a.auc)
+        silver.agreement, key=lambda a: (not a.reasons, math.inf if math.isnan(a.auc) else a.auc)
     )
     rows = "".join(
-        _row(a, prepared.gates.get(a.marker), kept=a.marker in prepared.source.markers)
-        for a in order
+        _row(a, silver.gates.get(a.marker), kept=a.marker in silver.source.markers) for a in order
     )
     crops = [(a, worst_crop(source, a.marker)) for a in order[:PICTURES]]
     figures = "".join(_figure(a, crop) for a, crop in crops if crop is not None)
@@ -113,7 +112,7 @@ def report_page(prepared: Prepared) -> str:
         s: [f for f, of in source.splits.items() if of == s] for s in ("train", "val", "test")
     }
     bad = [a.marker for a in order if a.reasons]
-    title = f"Silver standard of {escape(prepared.file.name)}"
+    title = f"Silver standard of {escape(silver.file.name)}"
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>
 <h1>{title}</h1>
 <p>{len(source.scanned.fovs)} FOVs, {sum(len(f.cell_id) for f in source.scanned.fovs):,} cells, {len(order)} markers.
@@ -132,7 +131,7 @@ Where labels were made of the intensities themselves (thresholds, gates) it is 1
 {figures}</html>"""
 
 
-def _row(a: Agreement, gate: tuple[float, float] | None, *, kept: bool) -> str:
+def _row(a: MarkerAgreement, gate: tuple[float, float] | None, *, kept: bool) -> str:
     def number(value: float, digits: int = 3) -> str:
         return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
@@ -157,7 +156,7 @@ def _row(a: Agreement, gate: tuple[float, float] | None, *, kept: bool) -> str:
     )
 
 
-def _figure(a: Agreement, crop: Crop) -> str:
+def _figure(a: MarkerAgreement, crop: Crop) -> str:
     auc = "" if a.by_intensity or math.isnan(a.auc) else f", AUC {a.auc:.2f}"
     return (
         f'<figure><img src="{data_uri(crop.picture)}"'

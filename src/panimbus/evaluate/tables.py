@@ -50,7 +50,7 @@ SCORED = "calls.csv"
 _WORDS = ("dataset", "fov", "channel", "call", "tissue", "cell_type")
 
 
-def frames(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+def evaluation_tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     """Every table, by the name of its file."""
     curves = [
         pd.DataFrame(
@@ -78,7 +78,7 @@ def frames(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     }
 
 
-def write_tables(
+def write_evaluation_tables(
     evaluation: Evaluation,
     out: Path,
     about: Mapping[str, str],
@@ -90,10 +90,10 @@ def write_tables(
     ``request`` is what was asked for, by which a later evaluation knows whether it is the same.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name, frame in frames(evaluation).items():
+    for name, frame in evaluation_tables(evaluation).items():
         write_csv(out / f"{name}.csv", frame, float_format="%.6g")
     with atomic_path(out / "summary.md") as path:
-        path.write_text(markdown(evaluation, about), encoding="utf-8")
+        path.write_text(evaluation_markdown(evaluation, about), encoding="utf-8")
     settings = {k: getattr(evaluation.settings, k) for k in ("unit", "threshold", "draws", "seed")}
     means = json.loads(evaluation.means.to_json(orient="records"))
     errors = {name: curve.error for name, curve in evaluation.curves.items()}
@@ -135,7 +135,7 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
 def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) -> None:
     """Write ``<stem>.md`` and the table by marker as ``<stem>.csv``."""
     with atomic_path(stem.with_name(f"{stem.name}.md")) as path:
-        path.write_text(markdown(evaluation, about), encoding="utf-8")
+        path.write_text(evaluation_markdown(evaluation, about), encoding="utf-8")
     write_csv(
         stem.with_name(f"{stem.name}.csv"),
         evaluation.markers.drop(columns="unit"),
@@ -143,7 +143,7 @@ def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) 
     )
 
 
-def markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str:
+def evaluation_markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str:
     """The evaluation as Markdown: means, calibration, groups, confounders, markers."""
     facts = [
         f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in about.items() if k != "title"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from panimbus.annotations.gold import CELL, CHANNEL, FOV
+from panimbus.annotations.table import CELL, CHANNEL, FOV
 from panimbus.core.correction import NONE
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from panimbus.annotations import gold
-from panimbus.annotations.agreement import consensus
+from panimbus.annotations import table as gold
+from panimbus.annotations.agreement import consensus_annotations
 from panimbus.core.correction import NONE, Correction
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
@@ -26,7 +26,7 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
 from panimbus.core.types import Float64Array
 from panimbus.finetune.crops import Dataset, crops, read_dataset, score_calls
-from panimbus.finetune.guard import FEW, Verdict, compare, folds, groups_of, hold_out
+from panimbus.finetune.guard import FEW, Verdict, compare_scores, folds, groups_of, hold_out
 from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit, fit_markers
 from panimbus.finetune.steps import FinetuneSettings, Lesson, Report, pick_device, side_of, train_on
 from panimbus.model.card import ModelCard
@@ -129,7 +129,7 @@ def finetune(
         All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all
         of them.
     calls
-        What `panimbus.annotations.gold.read_calls` gave. Undetermined calls are left out; several
+        What `panimbus.annotations.table.read_annotation_table` gave. Undetermined calls are left out; several
         annotators are brought to a consensus.
     model
         The model to begin with, as for `predict`.
@@ -200,7 +200,7 @@ def _determined(calls: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             fix="pass the calls of one dataset, with its images",
         )
     if calls[gold.ANNOTATOR].nunique() > 1:
-        calls = consensus(calls)
+        calls = consensus_annotations(calls)
         notes.append("several annotators: their consensus was used")
     truth = gold.truth(calls)
     if (open_ := int(np.isnan(truth).sum())) > 0:
@@ -357,7 +357,7 @@ def _judge(job: _Job, old: Float64Array, new: Float64Array, rows: npt.NDArray[np
     calls = job.calls[rows]
     units = (calls[gold.FOV] + "\n" + calls[gold.CELL].astype(str)).to_numpy(str)
     weights = calls[gold.WEIGHT].to_numpy(np.float64) if gold.WEIGHT in calls.columns else None
-    return compare(
+    return compare_scores(
         old[rows],
         new[rows],
         job.truth[rows],

@@ -215,7 +215,7 @@ class Verdict:
         }
 
 
-def compare(
+def compare_scores(
     old: Float64Array,
     new: Float64Array,
     truth: Float64Array,

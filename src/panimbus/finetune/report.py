@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from panimbus import __version__
-from panimbus.annotations import gold
+from panimbus.annotations import table as gold
 from panimbus.core.errors import InputError
 from panimbus.core.escape import escape_markdown
 from panimbus.finetune.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panimbus.core.fov_shift import Batch, compare_fovs
+from panimbus.core.fov_shift import FovComparison, compare_fovs
 from panimbus.core.table import (
     CELL_TYPE,
     CLUSTERING,
@@ -105,7 +105,7 @@ class Summary:
     composition: pd.DataFrame
     pairs: pd.DataFrame
     reliability: pd.DataFrame
-    batch: Batch
+    batch: FovComparison
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 

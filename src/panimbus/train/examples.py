@@ -18,7 +18,7 @@ from panimbus.core.errors import InputError, format_list
 from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
 from panimbus.core.scale import CELL_QUANTILES, COUNTERSTAIN, stat_vector
 from panimbus.core.types import Float32Array
-from panimbus.data.augment import View, augment
+from panimbus.data.augment import AugmentedTile, augment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +151,7 @@ class Examples:
         example = self.store.read(row)
         side = example.index.shape[0] // self.card.stride * self.card.stride
         part = (slice(0, side), slice(0, side))
-        view = View(
+        view = AugmentedTile(
             example.image[part], example.extra[(slice(None), *part)], example.index[part], 1.0, 0.0
         )
         return self._item(example, view, example.stats)
@@ -177,7 +177,9 @@ class Examples:
         ) | {"outside": outside}
         return found | {name: v for name, v in example.stats.items() if name == COUNTERSTAIN}
 
-    def _item(self, example: Example, view: View, stats: Mapping[str, float]) -> Item | None:
+    def _item(
+        self, example: Example, view: AugmentedTile, stats: Mapping[str, float]
+    ) -> Item | None:
         known, pixels = self._known(example, view)
         if not known.any():
             return None
@@ -212,7 +214,7 @@ class Examples:
         )
 
     def _known(
-        self, example: Example, view: View
+        self, example: Example, view: AugmentedTile
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Which cells carry a loss, and how many pixels each has where the net's output is."""
         n = len(example.target)

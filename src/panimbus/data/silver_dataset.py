@@ -14,26 +14,32 @@ import pandas as pd
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.types import Float32Array
-from panimbus.data.dataset import CellTable, DatasetFile, read_dataset
+from panimbus.data.dataset import CellTable, DatasetFile, read_dataset_file
 from panimbus.data.gates import fit_gate
 from panimbus.data.silver import (
-    Agreement,
     ExclusionRule,
-    agreement,
+    MarkerAgreement,
     by_assignment,
     by_threshold,
     drop_contradictions,
+    marker_agreement,
 )
-from panimbus.data.source import Report, Scanned, ScannedFov, Source, scan_fovs, silent
+from panimbus.data.source import OnProgress, ScannedDataset, ScannedFov, Source, scan_fovs, silent
 from panimbus.data.split import assign_splits
-from panimbus.data.tables import Matrix, long_labels, read_matrix, read_tables, read_thresholds
+from panimbus.data.tables import (
+    AssignmentMatrix,
+    long_labels,
+    read_matrix,
+    read_tables,
+    read_thresholds,
+)
 from panimbus.io import attach_labels, open_fovs
 from panimbus.io.place import below
 from panimbus.io.tables import Column
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class SilverDataset:
     """A dataset with silver labels, and what is to be said of them.
 
     Parameters
@@ -53,12 +59,12 @@ class Prepared:
     file: DatasetFile
     labelled: Source
     source: Source
-    agreement: list[Agreement]
+    agreement: list[MarkerAgreement]
     gates: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class PrepareSettings:
+class SilverSettings:
     """How datasets are prepared.
 
     Parameters
@@ -89,18 +95,18 @@ class _Rule:
     """A silver rule with its tables read: the markers it labels, and what it needs to."""
 
     markers: tuple[str, ...]
-    matrix: Matrix | None = None
+    matrix: AssignmentMatrix | None = None
     thresholds: Mapping[str, tuple[float, float]] | None = None
     labels: pd.DataFrame | None = None
 
 
-def prepare(
+def build_silver_labels(
     path: str | Path,
-    settings: PrepareSettings | None = None,
+    settings: SilverSettings | None = None,
     *,
     root: str | Path | None = None,
-    report: Report = silent,
-) -> Prepared:
+    on_progress: OnProgress = silent,
+) -> SilverDataset:
     """Make the silver standard of a dataset.
 
     Parameters
@@ -118,8 +124,8 @@ def prepare(
     InputError
         With what does not fit: FOVs, cells, cell types, markers.
     """
-    path, settings = Path(path), settings or PrepareSettings()
-    file = read_dataset(path)
+    path, settings = Path(path), settings or SilverSettings()
+    file = read_dataset_file(path)
     base = Path(root) if root is not None else below(path.parent, file.root)
     every = _open(file, base)
     fovs = [f for f in every if f.labels is not None]
@@ -143,13 +149,13 @@ def prepare(
         mpp=settings.mpp,
         percentile=settings.percentile,
         over=settings.over,
-        report=report,
+        on_progress=on_progress,
     )
     _check_cells(file, scanned, table, rule.labels)
     targets, gates, reasons = _label(file, scanned, rule, table)
     labelled = Source(scanned, rule.markers, targets, splits, groups, file.tissue, extra)
     # before contradictions go: afterwards every marker would agree with its image
-    found = agreement(
+    agreements = marker_agreement(
         labelled,
         settings.exclusion,
         by_intensity=rule.matrix is None and rule.labels is None,
@@ -158,12 +164,12 @@ def prepare(
     source = labelled
     if file.silver.contradictions != "keep":
         source, dropped = _drop(labelled, negatives=file.silver.contradictions == "both")
-        found = [replace(a, contradictory=dropped[a.marker]) for a in found]
+        agreements = [replace(a, contradictory=dropped[a.marker]) for a in agreements]
     out = [
         *file.silver.exclude,
-        *(a.marker for a in found if a.reasons and settings.exclude_proposed),
+        *(a.marker for a in agreements if a.reasons and settings.exclude_proposed),
     ]
-    return Prepared(file, labelled, without(source, out), found, gates)
+    return SilverDataset(file, labelled, without(source, out), agreements, gates)
 
 
 def without(source: Source, markers: Sequence[str]) -> Source:
@@ -337,7 +343,10 @@ def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None
 
 
 def _check_cells(
-    file: DatasetFile, scanned: Scanned, table: pd.DataFrame | None, labels: pd.DataFrame | None
+    file: DatasetFile,
+    scanned: ScannedDataset,
+    table: pd.DataFrame | None,
+    labels: pd.DataFrame | None,
 ) -> None:
     """Every problem between tables and label images, in one message."""
     problems: list[str] = []
@@ -387,7 +396,7 @@ def _few(ids: npt.NDArray[Any]) -> str:
 
 
 def _label(
-    file: DatasetFile, scanned: Scanned, rule: _Rule, table: pd.DataFrame | None
+    file: DatasetFile, scanned: ScannedDataset, rule: _Rule, table: pd.DataFrame | None
 ) -> tuple[dict[str, Float32Array], dict[str, tuple[float, float]], dict[str, str]]:
     """FOV -> (n, M) labels; marker -> thresholds; marker -> why it has none."""
     gates: dict[str, tuple[float, float]] = {}
@@ -416,7 +425,7 @@ def _label(
 
 
 def _fit_gates(
-    file: DatasetFile, scanned: Scanned, markers: Sequence[str]
+    file: DatasetFile, scanned: ScannedDataset, markers: Sequence[str]
 ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
     gates: dict[str, tuple[float, float]] = {}
     reasons: dict[str, str] = {}

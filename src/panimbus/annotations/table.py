@@ -43,7 +43,7 @@ ACTIVITY = {"0": NEGATIVE, "1": POSITIVE, "2": UNDETERMINED, "3": UNDETERMINED}
 """What the column ``activity`` of the public gold standard (Pan-M) means; 2 and 3 are cells that could not be decided."""
 
 
-def read_calls(path: str | Path) -> pd.DataFrame:
+def read_annotation_table(path: str | Path) -> pd.DataFrame:
     """Read a table of calls.
 
     Parameters
@@ -56,7 +56,7 @@ def read_calls(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        What `check_calls` gives.
+        What `check_annotations` gives.
 
     Raises
     ------
@@ -65,11 +65,11 @@ def read_calls(path: str | Path) -> pd.DataFrame:
     InputError
         With everything that is wrong with the table.
     """
-    return check_calls(read_frame(path), source=str(path))
+    return check_annotations(read_unchecked(path), source=str(path))
 
 
-def read_frame(path: str | Path) -> pd.DataFrame:
-    """The table as it stands, under the names of this module; see `check_calls`."""
+def read_unchecked(path: str | Path) -> pd.DataFrame:
+    """The table as it stands, under the names of this module; see `check_annotations`."""
     frame = read_table(path, _COLUMNS, expected="a table of calls (CSV)")
     if CALL not in frame and "activity" in frame:
         given = (
@@ -97,31 +97,31 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def read_all(paths: Sequence[str | Path]) -> pd.DataFrame:
+def read_annotations(paths: Sequence[str | Path]) -> pd.DataFrame:
     """Read several tables of calls as one.
 
     Sampling weights are dropped unless all tables have them.
     """
-    tables = [read_calls(path) for path in paths]
+    tables = [read_annotation_table(path) for path in paths]
     if len({WEIGHT in table.columns for table in tables}) > 1:
         logger.warning("sampling weights are dropped: only some of the tables have them")
         tables = [table.drop(columns=WEIGHT, errors="ignore") for table in tables]
-    return check_calls(pd.concat(tables), source=", ".join(map(str, paths)))
+    return check_annotations(pd.concat(tables), source=", ".join(map(str, paths)))
 
 
-def write_calls(calls: pd.DataFrame, path: str | Path) -> None:
+def write_annotations(calls: pd.DataFrame, path: str | Path) -> None:
     """Write calls as CSV, whole or not at all."""
     with atomic_path(path) as temporary:
         calls.to_csv(temporary, index=False)
 
 
-def check_calls(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:
+def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:
     """Check a table of calls and bring it into one form.
 
     Parameters
     ----------
     frame
-        See `read_calls`.
+        See `read_annotation_table`.
     source
         Where it came from, for the message.
 
@@ -239,7 +239,7 @@ def check_against(
     Parameters
     ----------
     calls
-        What `check_calls` gave.
+        What `check_annotations` gave.
     cells
         FOV -> its cells' ids.
     channels
@@ -305,7 +305,7 @@ def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64
     Parameters
     ----------
     calls
-        What `check_calls` gave.
+        What `check_annotations` gave.
     likely
         Whether "likely positive" counts as positive and "likely negative" as negative; else they
         are undetermined.
@@ -316,7 +316,7 @@ def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64
     return np.asarray(calls[CALL].map(table), np.float64)
 
 
-def to_proofread(silver: pd.DataFrame) -> pd.DataFrame:
+def silver_to_annotations(silver: pd.DataFrame) -> pd.DataFrame:
     """Silver labels as calls that wait for an annotator.
 
     Positive, negative, or undetermined where they are undefined.
@@ -339,16 +339,16 @@ def to_proofread(silver: pd.DataFrame) -> pd.DataFrame:
     out = silver[[c for c in (DATASET, FOV, CELL, CHANNEL) if c in silver.columns]].copy()
     out[CALL] = np.select([label >= 0.5, label < 0.5], [POSITIVE, NEGATIVE], UNDETERMINED)
     out[ANNOTATOR] = "silver"
-    return check_calls(out, source="silver labels")
+    return check_annotations(out, source="silver labels")
 
 
-def draw(calls: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
+def sample_annotations(calls: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
     """Choose calls for a second reader, evenly over channels and what the first reader said.
 
     Parameters
     ----------
     calls
-        What `check_calls` gave.
+        What `check_annotations` gave.
     n
         How many; all of them if there are fewer.
     seed

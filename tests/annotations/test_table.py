@@ -6,16 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panimbus.annotations.agreement import agreement, both, cohen_kappa, consensus
-from panimbus.annotations.gold import (
+from panimbus.annotations.agreement import (
+    annotator_agreement,
+    cohen_kappa,
+    consensus_annotations,
+    paired_calls,
+)
+from panimbus.annotations.table import (
     CALLS,
     check_against,
-    check_calls,
-    draw,
-    read_calls,
-    to_proofread,
+    check_annotations,
+    read_annotation_table,
+    sample_annotations,
+    silver_to_annotations,
     truth,
-    write_calls,
+    write_annotations,
 )
 from panimbus.core.errors import InputError
 
@@ -25,14 +30,14 @@ def table(*rows, columns="fov cell_id channel call annotator"):
 
 
 def test_read_what_was_written(tmp_path):
-    calls = check_calls(
+    calls = check_annotations(
         table(
             ("fov1", 3, "CD3", " Likely_Positive ", "ann"), ("fov1", "4", "CD3", "negative", "ann")
         )
     )
     assert calls["call"].tolist() == ["likely positive", "negative"]
-    write_calls(calls, tmp_path / "calls.csv")
-    pd.testing.assert_frame_equal(read_calls(tmp_path / "calls.csv"), calls)
+    write_annotations(calls, tmp_path / "calls.csv")
+    pd.testing.assert_frame_equal(read_annotation_table(tmp_path / "calls.csv"), calls)
     assert calls.columns.tolist() == ["fov", "cell_id", "channel", "call", "annotator", "time"]
 
 
@@ -40,7 +45,7 @@ def test_other_columns_and_weights_are_kept():
     frame = table(
         ("a", 1, "x", "positive", 2.5, "?"), columns="fov cell_id channel call sampling_weight note"
     )
-    calls = check_calls(frame)
+    calls = check_annotations(frame)
     assert calls.loc[0, "sampling_weight"] == 2.5
     assert calls.columns.tolist()[-1] == "note"
 
@@ -51,7 +56,7 @@ def test_all_problems_in_one_message(tmp_path):
         "fov,cell_id,channel,call,sampling_weight\na,0,CD3,pos,1\n,2,CD3,maybe,-1\nb,1.5,,negative,x\n"
     )
     with pytest.raises(InputError) as caught:
-        read_calls(path)
+        read_annotation_table(path)
     message = str(caught.value)
     says = (
         "calls.csv",
@@ -70,7 +75,7 @@ def test_all_problems_in_one_message(tmp_path):
 
 def test_columns_are_missing():
     with pytest.raises(InputError, match="missing: cell_id, call"):
-        check_calls(pd.DataFrame({"fov": ["a"], "channel": ["x"]}))
+        check_annotations(pd.DataFrame({"fov": ["a"], "channel": ["x"]}))
 
 
 def test_called_twice():
@@ -79,9 +84,9 @@ def test_called_twice():
         ("a", 1, "x", "negative", "bob"),
         ("a", 1, "y", "positive", "ann"),
     ]
-    check_calls(table(*rows))
+    check_annotations(table(*rows))
     with pytest.raises(InputError, match="1 cells are called twice by the same annotator: a 1 x"):
-        check_calls(table(*rows, ("a", 1, "x", "negative", "ann")))
+        check_annotations(table(*rows, ("a", 1, "x", "negative", "ann")))
 
 
 @pytest.mark.parametrize("text", ["", "\x00\x01", "fov,cell_id\n1,2,3,4\n"])
@@ -89,13 +94,13 @@ def test_not_a_csv(tmp_path, text):
     path = tmp_path / "calls.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=r"calls\.csv"):
-        read_calls(path)
+        read_annotation_table(path)
     with pytest.raises(InputError, match="no such file"):
-        read_calls(tmp_path / "nowhere.csv")
+        read_annotation_table(tmp_path / "nowhere.csv")
 
 
 def test_calls_of_what_is_not_there():
-    calls = check_calls(
+    calls = check_annotations(
         table(
             ("a", 1, "x", "positive", ""),
             ("a", 9, "z", "positive", ""),
@@ -110,7 +115,7 @@ def test_calls_of_what_is_not_there():
 
 
 def test_truth():
-    calls = check_calls(table(*(("a", k, "x", word, "") for k, word in enumerate(CALLS, 1))))
+    calls = check_annotations(table(*(("a", k, "x", word, "") for k, word in enumerate(CALLS, 1))))
     np.testing.assert_array_equal(truth(calls), [1, 1, np.nan, 0, 0])
     np.testing.assert_array_equal(truth(calls, likely=False), [1, np.nan, np.nan, np.nan, 0])
 
@@ -119,24 +124,28 @@ def test_silver_labels_wait_for_an_annotator():
     silver = table(
         ("a", 1, "x", 1), ("a", 2, "x", 0), ("a", 3, "x", None), columns="fov cell_id channel label"
     )
-    assert to_proofread(silver)["call"].tolist() == ["positive", "negative", "undetermined"]
+    assert silver_to_annotations(silver)["call"].tolist() == [
+        "positive",
+        "negative",
+        "undetermined",
+    ]
     with pytest.raises(InputError, match="label"):
-        to_proofread(silver.drop(columns="label"))
+        silver_to_annotations(silver.drop(columns="label"))
 
 
 def test_draw_is_even():
-    calls = check_calls(
+    calls = check_annotations(
         table(
             *(("a", k, "x", "positive" if k < 4 else "negative", "") for k in range(1, 60)),
             ("a", 1, "y", "negative", ""),
         )
     )
-    drawn = draw(calls, 7, seed=3)
+    drawn = sample_annotations(calls, 7, seed=3)
     assert drawn.groupby(["channel", "call"]).size().tolist() == [3, 3, 1]
-    pd.testing.assert_frame_equal(drawn, draw(calls, 7, seed=3))
-    assert len(draw(calls, 1000)) == len(calls)
+    pd.testing.assert_frame_equal(drawn, sample_annotations(calls, 7, seed=3))
+    assert len(sample_annotations(calls, 1000)) == len(calls)
     with pytest.raises(InputError, match="positive"):
-        draw(calls, 0)
+        sample_annotations(calls, 0)
 
 
 words = st.lists(st.tuples(st.sampled_from(CALLS), st.sampled_from(CALLS)), min_size=2, max_size=60)
@@ -181,27 +190,27 @@ def two():
         for who, call in zip(("ann", "bob"), calls, strict=True)
         if call
     ]
-    return check_calls(table(*rows))
+    return check_annotations(table(*rows))
 
 
 def test_both_and_agreement(two):
-    assert both(two, "ann", "bob")["cell_id"].tolist() == [1, 2, 3]
+    assert paired_calls(two, "ann", "bob")["cell_id"].tolist() == [1, 2, 3]
     with pytest.raises(InputError, match="eve"):
-        both(two, "ann", "eve")
-    found = agreement(two)
+        paired_calls(two, "ann", "eve")
+    found = annotator_agreement(two)
     assert found["channel"].tolist() == ["all", "x"]
     assert found.loc[0, "cells"] == found.loc[0, "decided"] == 3
     assert found.loc[0, "agree"] == pytest.approx(2 / 3)
     assert found.loc[0, "kappa"] == pytest.approx(0.4)
     with pytest.raises(InputError, match="two annotators"):
-        agreement(two[two["annotator"] == "ann"])
+        annotator_agreement(two[two["annotator"] == "ann"])
     apart = two.assign(cell_id=range(1, len(two) + 1))
     with pytest.raises(InputError, match="No cell and channel"):
-        agreement(apart)
+        annotator_agreement(apart)
 
 
 def test_consensus(two):
-    one = consensus(two).set_index("cell_id")
+    one = consensus_annotations(two).set_index("cell_id")
     assert one["call"].to_dict() == {
         1: "likely positive",
         2: "negative",
@@ -215,8 +224,10 @@ def test_consensus(two):
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from(CALLS), min_size=1, max_size=7))
 def test_consensus_rules(said):
-    calls = check_calls(table(*(("a", 1, "x", call, f"reader {k}") for k, call in enumerate(said))))
-    call = consensus(calls).loc[0, "call"]
+    calls = check_annotations(
+        table(*(("a", 1, "x", call, f"reader {k}") for k, call in enumerate(said)))
+    )
+    call = consensus_annotations(calls).loc[0, "call"]
     plus, minus = (sum(side in word for word in said) for side in ("positive", "negative"))
     assert (call == "undetermined") == (plus == minus)
     if plus != minus:
@@ -224,14 +235,14 @@ def test_consensus_rules(said):
     if len(set(said)) == 1:
         assert call == said[0]
     swapped = [CALLS[::-1][CALLS.index(word)] for word in said]
-    mirrored = check_calls(
+    mirrored = check_annotations(
         table(*(("a", 1, "x", c, f"reader {k}") for k, c in enumerate(swapped[::-1])))
     )
-    assert consensus(mirrored).loc[0, "call"] == CALLS[::-1][CALLS.index(call)]
+    assert consensus_annotations(mirrored).loc[0, "call"] == CALLS[::-1][CALLS.index(call)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_head_without_calls(tmp_path, encoding):
     """Columns of an empty table have no text in them."""
     (tmp_path / "gold.csv").write_bytes("dataset,fov,cell_id,channel,activity\n".encode(encoding))
-    assert len(read_calls(tmp_path / "gold.csv")) == 0
+    assert len(read_annotation_table(tmp_path / "gold.csv")) == 0
