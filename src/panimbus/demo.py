@@ -1,4 +1,4 @@
-"""The demonstration.
+"""The demonstration (``panimbus demo``).
 
 Simulated tissue with a known truth, or real files, through the real pipeline, into one picture.
 """
@@ -31,7 +31,7 @@ IMAGE, LABELS = "tissue.ome.tiff", "tissue_labels.tiff"
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demonstration made.
+    """Result of a demonstration.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Demo:
         Marker -> metrics of the scores, and of Otsu on the cells' mean intensity; None without a
         truth.
     command
-        How to run the same by hand; empty for real files.
+        DemoOptions to run the same by hand; empty for real files.
     """
 
     table: AnnData
@@ -55,25 +55,23 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class How:
-    """Which model, how it runs, what the picture says of the command, and who hears of the
-    progress.
-    """
+class DemoOptions:
+    """Model, its settings, the command that the picture shows, and the progress callback."""
 
     model: str | Path | None
     settings: PredictSettings
-    said: str = ""
-    progress: Callable[[Progress], None] | None = None
+    command: str = ""
+    on_progress: Callable[[Progress], None] | None = None
 
 
-def simulated(out: Path, how: How, *, seed: int = 0) -> Demo:
+def simulated(out: Path, options: DemoOptions, *, seed: int = 0) -> Demo:
     """Simulate tissue, write it as OME-TIFF, predict from those files, and compare with the truth.
 
     Parameters
     ----------
     out
         Folder for the image, the label image, the tables and the picture.
-    how
+    options
     seed
         Of the tissue: the same seed gives the same files.
     """
@@ -91,8 +89,8 @@ def simulated(out: Path, how: How, *, seed: int = 0) -> Demo:
         f"simulated {PLATFORM.upper()} tissue, {tissue.image.shape[2] * MPP:.0f} µm wide, seed"
         f" {seed}"
     )
-    known = {name: tissue.truth[:, k] for k, name in enumerate(tissue.channels)}
-    demo = _run(fov, out, how, {"title": title, "dataset": dataset}, known)
+    truth = {name: tissue.truth[:, k] for k, name in enumerate(tissue.channels)}
+    demo = _run(fov, out, options, {"title": title, "dataset": dataset}, truth)
     again = [
         "panimbus",
         "predict",
@@ -102,8 +100,8 @@ def simulated(out: Path, how: How, *, seed: int = 0) -> Demo:
         "--out",
         str(out / "predicted"),
     ]
-    if how.model is not None:
-        again += ["--model", str(how.model)]
+    if options.model is not None:
+        again += ["--model", str(options.model)]
     return Demo(
         demo.table, demo.picture, demo.sheet, demo.quality, demo.baseline, shlex.join(again)
     )
@@ -112,7 +110,7 @@ def simulated(out: Path, how: How, *, seed: int = 0) -> Demo:
 def of_files(
     fovs: list[Fov],
     out: Path,
-    how: How,
+    options: DemoOptions,
     *,
     name: str | None = None,
     channels: Sequence[str] | None = None,
@@ -127,34 +125,38 @@ def of_files(
     fov = chosen[0]
     where = str(fov.source.get("image", fov.fov_id))
     return _run(
-        fov, out, how, {"title": f"panimbus on {fov.fov_id}", "dataset": where}, None, channels
+        fov, out, options, {"title": f"panimbus on {fov.fov_id}", "dataset": where}, None, channels
     )
 
 
 def _run(
     fov: Fov,
     out: Path,
-    how: How,
+    options: DemoOptions,
     about: Mapping[str, str],
-    known: Mapping[str, Array] | None,
+    true_calls: Mapping[str, Array] | None,
     channels: Sequence[str] | None = None,
 ) -> Demo:
     """Predict, write the tables and the picture.
 
-    ``known``: marker -> truth of the labels 1, 2, ...
+    ``true_calls``: marker -> truth of the labels 1, 2, ...
     """
     from panimbus.evaluate.picture import Subject, write_picture
     from panimbus.infer.output import save_run
     from panimbus.infer.predict import predict
 
     table = predict(
-        fov, model=how.model, channels=channels, settings=how.settings, progress=how.progress
+        fov,
+        model=options.model,
+        channels=channels,
+        settings=options.settings,
+        progress=options.on_progress,
     )
     provenance = table.uns[PROVENANCE]
     truth = None
-    if known is not None:
+    if true_calls is not None:
         rows = table.obs[CELL].to_numpy() - 1
-        truth = np.stack([known[c][rows] for c in table.var_names], axis=1)
+        truth = np.stack([true_calls[c][rows] for c in table.var_names], axis=1)
     save_run(table, out, ("h5ad", "csv"))
     head = {
         **about,
@@ -167,9 +169,9 @@ def _run(
             f" {str(provenance['model_sha256'])[:10]}), panimbus {provenance['version']}"
         ),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        **({"command": how.said} if how.said else {}),
+        **({"command": options.command} if options.command else {}),
     }
-    picture, sheet = write_picture(Subject.of(table, fov, truth), out, head)
+    picture, sheet = write_picture(Subject.from_table(table, fov, truth), out, head)
     if truth is None:
         return Demo(table, picture, sheet, None, None)
     quality = metrics_by_marker(

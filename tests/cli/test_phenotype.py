@@ -148,7 +148,7 @@ def test_bad_tables(panimbus, scores, column, value, says):
 @pytest.mark.parametrize(
     ("rules", "says"),
     [
-        ("cell_type,parent,CD3\nA,B,+\nB,A,-\n", "circle"),
+        ("cell_type,parent,CD3\nA,B,+\nB,A,-\n", "cycle"),
         ("cell_type,parent,CDX77\nA,,+\n", "CDX77"),
         ("cell_type,parent,CD3,CD20\nA,,+,\nB,A,-,+\n", "wants CD3-"),
     ],

@@ -37,9 +37,9 @@ def cell_table(n=900, *, seed=0):
 def test_finds_the_types_and_writes_them(tmp_path, caplog):
     table = cell_table()
     with caplog.at_level(logging.WARNING):
-        found = cluster(table, k=4, settings=SMALL)
+        result = cluster(table, k=4, settings=SMALL)
     assert "blank" in caplog.text
-    assert found.markers == MARKERS[:4]
+    assert result.markers == MARKERS[:4]
     assert adjusted_rand_score(table.obs["truth"], table.obs["metacluster"]) > 0.95
     assert list(table.obs["metacluster"].cat.categories) == ["1", "2", "3", "4"]
     assert table.obs["metacluster"].value_counts(sort=False).is_monotonic_decreasing
@@ -53,7 +53,7 @@ def test_finds_the_types_and_writes_them(tmp_path, caplog):
     assert list(back.obs["metacluster"]) == list(table.obs["metacluster"])
     assert list(back.uns["clustering"]["markers"]) == list(MARKERS[:4])
     assert back.uns["clustering"]["k"] == 4
-    np.testing.assert_allclose(back.uns["clustering"]["stability"], found.consensus.stability)
+    np.testing.assert_allclose(back.uns["clustering"]["stability"], result.consensus.stability)
 
 
 def test_same_seed_same_columns_on_any_number_of_threads():
@@ -70,9 +70,9 @@ def test_same_seed_same_columns_on_any_number_of_threads():
 
 def test_a_layer_is_put_on_one_scale():
     table = cell_table()
-    found = cluster(table, MARKERS[:4], layer="intensity_mean", k=4, settings=SMALL)
+    result = cluster(table, MARKERS[:4], layer="intensity_mean", k=4, settings=SMALL)
     assert adjusted_rand_score(table.obs["truth"], table.obs["metacluster"]) > 0.95
-    np.testing.assert_allclose(found.scale / [3, 900, 40, 1e4], 1, atol=0.1)
+    np.testing.assert_allclose(result.scale / [3, 900, 40, 1e4], 1, atol=0.1)
     assert table.uns["clustering"]["layer"] == "intensity_mean"
 
 
@@ -129,20 +129,20 @@ def same_rows(t):
     ("change", "options", "error", "message"),
     [
         (without_cells, {}, InputError, "no cells"),
-        (one_cell, {}, InputError, "One cell cannot be grouped"),
+        (one_cell, {}, InputError, "A single cell cannot be clustered"),
         (few_cells, {}, InputError, "fewer cells than nodes"),
         (with_nan, {}, InputError, r"CD8 \(1 cells\)"),
         (same_id, {}, InputError, "f1:4"),
         (same_rows, {}, InputError, "899 cells"),
-        (same_marker, {}, ChannelError, "there twice: CD3"),
+        (same_marker, {}, ChannelError, "repeated markers: CD3"),
         (None, {"markers": ["blank"]}, InputError, "nothing to group"),
-        (None, {"markers": []}, ChannelError, "no marker was asked for"),
+        (None, {"markers": []}, ChannelError, "no marker was requested"),
         (None, {"markers": "CD33"}, ChannelError, r"does not have: CD33\n  available: CD3, CD8"),
         (
             None,
             {"markers": ["CD3", "CD3", "x"]},
             ChannelError,
-            "does not have: x; markers that are there twice: CD3",
+            "does not have: x; repeated markers: CD3",
         ),
         (None, {"layer": "raw"}, InputError, "no layer 'raw'"),
         (None, {"k": 99}, InputError, "k from 1 to 36"),

@@ -14,7 +14,7 @@ from panimbus.clustering.consensus import (
     _silhouette,
     consensus,
     node_profiles,
-    steadied,
+    shrunken,
 )
 from panimbus.clustering.som import fit_som
 from panimbus.core.errors import InputError
@@ -42,70 +42,70 @@ def test_small_nodes_borrow_and_large_ones_do_not():
     codes = np.arange(100, dtype=float)[:, None]
     sizes = np.full(100, 10)
     sizes[[49, 50, 51, 90]] = [30, 5, 90, 10**6]
-    found = steadied(codes, sizes)[:, 0]
-    assert found[50] == pytest.approx((5 * 50 + 20 * (30 * 49 + 90 * 51) / 120) / 25)
-    assert found[0] == pytest.approx((10 * 0 + 20 * 1.5) / 30)
-    assert found[90] == pytest.approx(90, abs=1e-3)
+    result = shrunken(codes, sizes)[:, 0]
+    assert result[50] == pytest.approx((5 * 50 + 20 * (30 * 49 + 90 * 51) / 120) / 25)
+    assert result[0] == pytest.approx((10 * 0 + 20 * 1.5) / 30)
+    assert result[90] == pytest.approx(90, abs=1e-3)
     np.testing.assert_array_equal(codes[:, 0], np.arange(100))
 
 
 def test_nothing_is_borrowed_from_or_by_empty_nodes():
     codes = np.arange(120, dtype=float)[:, None]
     sizes = np.where(np.arange(120) % 2, 0, 7)
-    found = steadied(codes, sizes)[:, 0]
-    np.testing.assert_array_equal(found[1::2], codes[1::2, 0])
-    assert found[60] == pytest.approx((7 * 60 + 20 * 58) / 27)  # of equally near ones the first
+    result = shrunken(codes, sizes)[:, 0]
+    np.testing.assert_array_equal(result[1::2], codes[1::2, 0])
+    assert result[60] == pytest.approx((7 * 60 + 20 * 58) / 27)  # of equally near ones the first
 
 
 def test_a_map_of_few_nodes_is_left_as_it_is():
     codes = np.random.default_rng(0).random((49, 3))
-    np.testing.assert_array_equal(steadied(codes, np.full(49, 3)), codes)
+    np.testing.assert_array_equal(shrunken(codes, np.full(49, 3)), codes)
 
 
 def test_noise_of_few_cells_does_not_hide_groups():
     """Nodes of a dozen cells between two groups, half of whose distance is noise: the groups are
-    found all the same."""
+    result all the same."""
     rng = np.random.default_rng(0)
     of = np.repeat([0, 1, 2, 3], 50)
     codes = 1.0 * np.eye(4, 12)[of] + 0.3 * rng.standard_normal((200, 12))
-    found = consensus(codes, np.full(200, 12), 8)
-    named = np.array([np.bincount(of[found.labels == group]).argmax() for group in range(8)])[
-        found.labels
+    result = consensus(codes, np.full(200, 12), 8)
+    named = np.array([np.bincount(of[result.labels == group]).argmax() for group in range(8)])[
+        result.labels
     ]
     assert (named == of).mean() > 0.95
 
 
 def test_three_groups():
     codes, sizes, of = groups_of_nodes()
-    found = consensus(codes, sizes, 3)
-    assert adjusted_rand_score(of, found.labels) == 1
-    cells = np.bincount(found.labels, sizes)
+    result = consensus(codes, sizes, 3)
+    assert adjusted_rand_score(of, result.labels) == 1
+    cells = np.bincount(result.labels, sizes)
     assert (np.diff(cells) <= 0).all()
-    assert (found.stability > 0.9).all()
+    assert (result.stability > 0.9).all()
     same = of[:, None] == of
-    assert (found.co_association[same] > 0.9).all()
-    assert (found.co_association[~same] < 0.1).all()
+    assert (result.co_association[same] > 0.9).all()
+    assert (result.co_association[~same] < 0.1).all()
 
 
 def test_proposes_the_number_of_groups():
     codes, sizes, of = groups_of_nodes((12, 8, 5, 9, 7), markers=6)
-    found = consensus(codes, sizes)
-    assert 5 <= found.k <= 7
-    assert max(found.silhouette, key=lambda k: found.silhouette[k]) == 5
-    found = consensus(codes, sizes, 5)
-    assert adjusted_rand_score(of, found.labels) == 1
-    assert found.pac[5] < 0.1
-    assert sorted(found.pac) == sorted(found.silhouette) == list(range(2, 31))
+    result = consensus(codes, sizes)
+    assert 5 <= result.k <= 7
+    assert max(result.silhouette, key=lambda k: result.silhouette[k]) == 5
+    result = consensus(codes, sizes, 5)
+    assert adjusted_rand_score(of, result.labels) == 1
+    assert result.pac[5] < 0.1
+    assert sorted(result.pac) == sorted(result.silhouette) == list(range(2, 31))
 
 
 def test_it_does_resample():
     """Nodes without structure: no two runs agree, and it says so."""
     rng = np.random.default_rng(0)
-    found = consensus(rng.random((60, 5)), np.full(60, 10), 6)
-    pairs = found.co_association[np.triu_indices(60, 1)]
+    result = consensus(rng.random((60, 5)), np.full(60, 10), 6)
+    pairs = result.co_association[np.triu_indices(60, 1)]
     assert ((pairs > 0) & (pairs < 1)).mean() > 0.2
-    assert found.stability.mean() < 0.75
-    assert found.pac[6] > 0.1
+    assert result.stability.mean() < 0.75
+    assert result.pac[6] > 0.1
 
 
 @given(st.integers(1, 25), st.integers(0, 2**32 - 1), st.integers(2, 8), st.booleans())
@@ -114,20 +114,20 @@ def test_laws(n, seed, k_max, coarse):
     codes = rng.random((n, 3)).round(1 if coarse else 8)
     sizes = rng.integers(0, 4, n)
     sizes[0] = 1
-    found = consensus(codes, sizes, k_max=k_max, runs=10, seed=seed)
+    result = consensus(codes, sizes, k_max=k_max, runs=10, seed=seed)
     live = sizes > 0
-    assert (found.labels[~live] == -1).all()
-    assert set(found.labels[live]) == set(range(found.k))
-    assert found.k <= max(k_max, 1)
-    assert found.stability.shape == (found.k,)
-    assert ((found.stability >= 0) & (found.stability <= 1 + 1e-9)).all()
-    together = found.co_association
+    assert (result.labels[~live] == -1).all()
+    assert set(result.labels[live]) == set(range(result.k))
+    assert result.k <= max(k_max, 1)
+    assert result.stability.shape == (result.k,)
+    assert ((result.stability >= 0) & (result.stability <= 1 + 1e-9)).all()
+    together = result.co_association
     np.testing.assert_array_equal(together, together.T)
     np.testing.assert_array_equal(np.diag(together), live)
     assert not together[~live].any()
     assert ((together >= 0) & (together <= 1)).all()
-    again = consensus(codes, sizes, found.k, k_max=k_max, runs=10, seed=seed)
-    np.testing.assert_array_equal(again.labels, found.labels)
+    again = consensus(codes, sizes, result.k, k_max=k_max, runs=10, seed=seed)
+    np.testing.assert_array_equal(again.labels, result.labels)
 
 
 @given(st.integers(2, 30), st.integers(0, 2**32 - 1), st.booleans())
@@ -167,25 +167,25 @@ def test_proposal_is_never_below_the_smallest():
 
 @pytest.mark.parametrize("k", [None, 1, 2, 4])
 def test_identical_profiles(k):
-    found = consensus(np.ones((4, 3)), [5, 4, 3, 2], k)
-    assert found.k == (k or 1)
-    assert len(set(found.labels)) == found.k
+    result = consensus(np.ones((4, 3)), [5, 4, 3, 2], k)
+    assert result.k == (k or 1)
+    assert len(set(result.labels)) == result.k
 
 
 def test_outliers_of_a_few_cells_are_no_metaclusters():
     codes, sizes, of = groups_of_nodes()
     codes = np.concatenate([codes, [[9.0, 0, 0, 0], [0, 0, 0, -9.0]]])
-    found = consensus(codes, np.append(sizes, [4, 1]), 3)
-    assert adjusted_rand_score(of, found.labels[:-2]) == 1
-    assert found.labels[-2] == found.labels[0]
-    assert found.labels[-1] >= 0
-    assert not found.co_association[-2:].any()
+    result = consensus(codes, np.append(sizes, [4, 1]), 3)
+    assert adjusted_rand_score(of, result.labels[:-2]) == 1
+    assert result.labels[-2] == result.labels[0]
+    assert result.labels[-1] >= 0
+    assert not result.co_association[-2:].any()
     assert len(set(consensus(codes, np.append(sizes, [5, 5]), 5).labels[-2:])) == 2
 
 
 def test_one_node():
-    found = consensus([[1.0, 2.0]], [7])
-    assert (found.k, found.labels.tolist(), found.stability.tolist(), dict(found.pac)) == (
+    result = consensus([[1.0, 2.0]], [7])
+    assert (result.k, result.labels.tolist(), result.stability.tolist(), dict(result.pac)) == (
         1,
         [0],
         [1.0],
@@ -251,8 +251,8 @@ def test_a_rare_population_survives(k, rare_maps):
     10 seeds."""
     survived = 0
     for seed, (som, of) in enumerate(rare_maps):
-        found = consensus(som.codes, som.sizes, k, runs=40, seed=seed)
-        groups, rare = found.labels[som.nodes], of == 8
+        result = consensus(som.codes, som.sizes, k, runs=40, seed=seed)
+        groups, rare = result.labels[som.nodes], of == 8
         mine = groups == np.bincount(groups[rare]).argmax()
         both = (mine & rare).sum()
         survived += both > 0.8 * rare.sum() and both > 0.5 * mine.sum()

@@ -28,23 +28,23 @@ def brute_force(x, codes):
 
 
 def test_two_groups_by_hand():
-    found = fit_som([[0.0, 0.0], [0.2, 0.0], [1.0, 1.0], [1.0, 0.8]], grid=(1, 2))
-    order = np.argsort(found.codes[:, 0])
-    np.testing.assert_allclose(found.codes[order], [[0.1, 0.0], [1.0, 0.9]], atol=1e-6)
-    assert found.sizes[order].tolist() == [2, 2]
-    assert found.quantisation_error == pytest.approx(0.1)
-    assert found.codes.dtype == np.float32
-    assert found.nodes.dtype == np.int32
+    result = fit_som([[0.0, 0.0], [0.2, 0.0], [1.0, 1.0], [1.0, 0.8]], grid=(1, 2))
+    order = np.argsort(result.codes[:, 0])
+    np.testing.assert_allclose(result.codes[order], [[0.1, 0.0], [1.0, 0.9]], atol=1e-6)
+    assert result.sizes[order].tolist() == [2, 2]
+    assert result.quantisation_error == pytest.approx(0.1)
+    assert result.codes.dtype == np.float32
+    assert result.nodes.dtype == np.int32
 
 
 def test_cells_go_to_their_nearest_node():
     x, _ = blobs(3000)
-    found = fit_som(x, grid=(6, 7), seed=3)
-    np.testing.assert_array_equal(found.nodes, brute_force(x, found.codes))
-    np.testing.assert_array_equal(found.assign(x), found.nodes)
-    np.testing.assert_array_equal(found.sizes, np.bincount(found.nodes, minlength=42))
-    assert found.quantisation_error == pytest.approx(
-        np.linalg.norm(x - found.codes[found.nodes], axis=1).mean(), rel=1e-5
+    result = fit_som(x, grid=(6, 7), seed=3)
+    np.testing.assert_array_equal(result.nodes, brute_force(x, result.codes))
+    np.testing.assert_array_equal(result.assign(x), result.nodes)
+    np.testing.assert_array_equal(result.sizes, np.bincount(result.nodes, minlength=42))
+    assert result.quantisation_error == pytest.approx(
+        np.linalg.norm(x - result.codes[result.nodes], axis=1).mean(), rel=1e-5
     )
 
 
@@ -64,22 +64,22 @@ def test_laws(rows, cols, markers, seed, size, coarse):
         rng.random((int(rng.integers(rows * cols, 150)), markers)).round(1 if coarse else 6) * size
         + 3 * size
     )
-    found = fit_som(x, (rows, cols), seed=seed, epochs=6)
-    assert found.codes.shape == (rows * cols, markers)
-    assert found.sizes.sum() == len(x)
-    live = found.codes[found.sizes > 0]
+    result = fit_som(x, (rows, cols), seed=seed, epochs=6)
+    assert result.codes.shape == (rows * cols, markers)
+    assert result.sizes.sum() == len(x)
+    live = result.codes[result.sizes > 0]
     assert (live >= x.min(0) - 1e-5 * size).all()
     assert (live <= x.max(0) + 1e-5 * size).all()
-    near = np.square(x[:, None] - found.codes[None].astype(np.float64)).sum(2)
-    assert (near[np.arange(len(x)), found.nodes] <= near.min(1) + 1e-5 * size**2).all()
+    near = np.square(x[:, None] - result.codes[None].astype(np.float64)).sum(2)
+    assert (near[np.arange(len(x)), result.nodes] <= near.min(1) + 1e-5 * size**2).all()
 
 
 def test_not_far_from_k_means():
     """The last epochs are k-means; a k-means of three starts has about the same error."""
     x, _ = blobs(3000, markers=10, groups=30, spread=0.15)
-    found = fit_som(x, grid=(8, 8))
+    result = fit_som(x, grid=(8, 8))
     best = KMeans(64, n_init=3, random_state=0).fit(x)
-    squares = np.square(x - found.codes[found.nodes]).sum()
+    squares = np.square(x - result.codes[result.nodes]).sum()
     assert squares < 1.03 * best.inertia_
 
 
@@ -139,23 +139,23 @@ def test_order_of_the_cells_does_not_matter():
 
 def test_few_different_cells_leave_nodes_empty():
     x = np.repeat([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [50, 30, 20], axis=0)
-    found = fit_som(x, (5, 5))
-    assert sorted(found.sizes[found.sizes > 0].tolist()) == [20, 30, 50]
-    assert found.quantisation_error == pytest.approx(0, abs=1e-6)
+    result = fit_som(x, (5, 5))
+    assert sorted(result.sizes[result.sizes > 0].tolist()) == [20, 30, 50]
+    assert result.quantisation_error == pytest.approx(0, abs=1e-6)
 
 
 def test_all_cells_the_same():
-    found = fit_som(np.full((40, 3), 0.3), (3, 3))
-    assert found.sizes.max() == 40
-    np.testing.assert_allclose(found.codes, 0.3, atol=1e-6)
+    result = fit_som(np.full((40, 3), 0.3), (3, 3))
+    assert result.sizes.max() == 40
+    np.testing.assert_allclose(result.codes, 0.3, atol=1e-6)
 
 
 def test_constant_columns_say_nothing():
     x, _ = blobs(2000)
     wide = np.concatenate([x, np.full((len(x), 2), 7.0, np.float32)], axis=1)
-    found = fit_som(wide, (5, 5))
-    np.testing.assert_allclose(found.codes[:, -2:], 7)
-    assert found.quantisation_error == pytest.approx(
+    result = fit_som(wide, (5, 5))
+    np.testing.assert_allclose(result.codes[:, -2:], 7)
+    assert result.quantisation_error == pytest.approx(
         fit_som(x, (5, 5)).quantisation_error, rel=0.02
     )
 
@@ -206,7 +206,7 @@ def test_bad_input(x, options, message):
 
 
 def test_other_markers_than_the_map_has():
-    found = fit_som(blobs(100)[0], (2, 2))
+    result = fit_som(blobs(100)[0], (2, 2))
     with pytest.raises(InputError, match="6 columns"):
-        found.assign(np.zeros((3, 5)))
-    assert found.assign(np.zeros((0, 6))).shape == (0,)
+        result.assign(np.zeros((3, 5)))
+    assert result.assign(np.zeros((0, 6))).shape == (0,)

@@ -92,12 +92,12 @@ def test_window_holds_the_positives_and_is_the_same_each_time(subject):
 def test_errors_are_outlined(subject):
     drawn = draw(subject, (0, 200, 0, 200), 200)
     panel = drawn.panels[0]
-    assert tuple(panel.beside[5, 50]) == paint.FALSE_POSITIVE
+    assert tuple(panel.reference[5, 50]) == paint.FALSE_POSITIVE
     assert (
-        tuple(panel.beside[199, 199]) != paint.FALSE_NEGATIVE
+        tuple(panel.reference[199, 199]) != paint.FALSE_NEGATIVE
     )  # the image's own edge is no boundary
-    assert tuple(panel.beside[190, 195]) == paint.FALSE_NEGATIVE
-    assert tuple(panel.beside[2, 2]) == paint.UNKNOWN
+    assert tuple(panel.reference[190, 195]) == paint.FALSE_NEGATIVE
+    assert tuple(panel.reference[2, 2]) == paint.UNKNOWN
     assert panel.quality.f1 == pytest.approx(2 * 48 / (2 * 48 + 2))
     assert panel.baseline.f1 == 1
     assert panel.share == pytest.approx(49 / 400)
@@ -167,10 +167,10 @@ def test_from_a_cell_table(subject):
         [part("other", 4), part("f1", 2)], subject.channels, normaliser=dict.fromkeys(subject.channels, 1.0),
         provenance={"threshold": 0.4},
     )  # fmt: skip
-    mine = Subject.of(table, subject.fov)
-    assert (len(mine.cell_id), mine.threshold) == (2, 0.4)
+    one = Subject.from_table(table, subject.fov)
+    assert (len(one.cell_id), one.threshold) == (2, 0.4)
     with pytest.raises(InputError, match="does not fit"):
-        Subject.of(table, subject.fov, np.zeros((4, 3), np.int8))
+        Subject.from_table(table, subject.fov, np.zeros((4, 3), np.int8))
 
 
 def test_text():

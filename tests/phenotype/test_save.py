@@ -13,7 +13,7 @@ from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.labels import paint_labels
 from panimbus.io.segmented import find_images
 from panimbus.phenotype.assign import TypeSettings, adjust, assign_types
-from panimbus.phenotype.save import Wanted, open_run, prepare, save, text_summary
+from panimbus.phenotype.save import OutputOptions, find_segmented, open_run, save, text_summary
 from panimbus.phenotype.summary import summarise
 
 QUICK = TypeSettings(k=5, clustering=ClusterSettings(grid=(5, 5), epochs=6, runs=20, threads=1))
@@ -25,12 +25,12 @@ def typed(tissue):
 
 
 def written(typed, tissue, out, **more):
-    wanted = Wanted(
+    wanted = OutputOptions(
         labels=(str(tissue.folder / "labels"),),
         about={"table": "scores.csv", "rules": "default"},
         **more,
     )
-    return save(typed, out, prepare(typed, wanted), wanted)
+    return save(typed, out, find_segmented(typed, wanted), wanted)
 
 
 def test_everything_is_written(typed, tissue, tmp_path):
@@ -100,7 +100,7 @@ def test_what_an_earlier_run_wrote_and_nobody_else_is_removed(typed, tissue, tmp
     written(typed, tissue, out, report=False)
     assert not (out / "mantis").exists()
     assert (out / "qupath" / "fov1.geojson").exists()
-    save(typed, out, [], Wanted(report=False))
+    save(typed, out, [], OutputOptions(report=False))
     assert sorted(p.name for p in out.iterdir()) == [
         "composition.csv", "exclusive_pairs.csv", "fov_shift.csv", "labels", "legend.csv",
         "metaclusters.csv", "own", "positive.csv", "reliability.csv", "run.json", "type_means.csv",
@@ -202,7 +202,7 @@ def test_large_ids_survive(tmp_path, anndata_of):
     typed = assign_types(
         anndata_of(scores, cells=ids), settings=TypeSettings(clustering=QUICK.clustering)
     )
-    save(typed, tmp_path / "out", [], Wanted(report=False))
+    save(typed, tmp_path / "out", [], OutputOptions(report=False))
     assert pd.read_csv(tmp_path / "out" / "types.csv")["label"].tolist() == ids
     assert open_run(tmp_path / "out")[0].obs["cell_id"].tolist() == ids
 

@@ -46,7 +46,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.cli.console import running
     from panimbus.cli.inputs import command_line, open_given, prepare_out, refuse_labels_among
     from panimbus.core.errors import InputError
-    from panimbus.demo import How, of_files, simulated
+    from panimbus.demo import DemoOptions, of_files, simulated
     from panimbus.infer.predict import PredictSettings
     from panimbus.model.weights import resolve_model
 
@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     if not images:
         typer.echo("simulating tissue ...", err=True)
         with running("demo", "simulated tissue", fovs=1) as log:
-            demo = simulated(out, How(model, settings, line, log), seed=seed)
+            demo = simulated(out, DemoOptions(model, settings, line, log), seed=seed)
     else:
         wanted = options.names_in(channels)
         fovs = open_given(
@@ -78,7 +78,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
         if any(f.labels is None for f in fovs):
             refuse_labels_among(images)
         with running("demo", f"one of {len(fovs)} FOVs", fovs=1) as log:
-            demo = of_files(fovs, out, How(model, settings, line, log), name=fov, channels=wanted)
+            demo = of_files(
+                fovs, out, DemoOptions(model, settings, line, log), name=fov, channels=wanted
+            )
     typer.echo(_summary(demo, out))
     log.end(out)
 

@@ -134,7 +134,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
     from panimbus.io.thresholds import parse_thresholds
     from panimbus.phenotype.assign import TypeSettings, assign_types
     from panimbus.phenotype.rules import read_rules
-    from panimbus.phenotype.save import Wanted, prepare, save, text_summary
+    from panimbus.phenotype.save import OutputOptions, find_segmented, save, text_summary
 
     prepare_out(out)
     clustering = ClusterSettings(grid=_grid(grid), threads=threads)
@@ -152,7 +152,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
         else None
     )
     about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
-    wanted = Wanted(
+    wanted = OutputOptions(
         _kept(labels), _kept(images), mantis, spatialdata, report, umap, about,
         pairs=_kept_file(pairs), columns=columns.value, with_images=with_images,
     )  # fmt: skip
@@ -170,7 +170,7 @@ def run(  # noqa: PLR0913 (one parameter an option)
         f"{table}, {scores.n_obs:,} cells, {scores.n_vars} markers",
         quiet=on_terminal(),
     )
-    segmented = prepare(scores, wanted)
+    segmented = find_segmented(scores, wanted)
     typed = assign_types(
         scores,
         own,
@@ -226,7 +226,7 @@ def apply(
     from panimbus.core.errors import InputError
     from panimbus.io.edits import read_edits, standing
     from panimbus.phenotype.assign import adjust
-    from panimbus.phenotype.save import edited_folder, open_run, prepare, save, text_summary
+    from panimbus.phenotype.save import edited_folder, find_segmented, open_run, save, text_summary
 
     read = read_edits(edits)
     if overwrite and out is not None:
@@ -245,7 +245,7 @@ def apply(
         request=wanted.request | {"edits_file": str(edits.absolute())},
     )
     adjusted = adjust(table, read)
-    segmented = prepare(table, wanted)
+    segmented = find_segmented(table, wanted)
     typer.echo(f"{len(standing(read))} of {len(read)} edits stand")
     typer.echo(text_summary(save(adjusted, out, segmented, wanted), out))
 

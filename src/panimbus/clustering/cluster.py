@@ -28,7 +28,7 @@ _BRIGHT = 99.9  # percentile that becomes 1 in a layer of intensities
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """How to cluster, as opposed to what.
+    """Settings of the clustering (everything except its input).
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class ClusterSettings:
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
-    """What `cluster` found.
+    """Result of `cluster`.
 
     Attributes
     ----------
@@ -93,10 +93,10 @@ def cluster(
         (int32) and ``metacluster`` (categories "1", "2", ..., most cells first), uns
         ``clustering``.
     markers
-        Which to cluster on; None for all of them. Constant markers are left out, with a warning.
+        Markers to cluster on; None for all of them. Constant markers are left out, with a warning.
     layer
-        None: the scores in X, as they are. A layer, e.g. ``intensity_mean``: each marker divided by
-        its 99.9th percentile, or the brightest would decide alone.
+        Default: the scores in X. The markers of a layer such as ``intensity_mean`` are divided by
+        their 99.9th percentile; otherwise the brightest would decide alone.
     k
         Number of metaclusters; None proposes one.
     seed
@@ -110,7 +110,7 @@ def cluster(
     Raises
     ------
     InputError
-        On scores that are not finite, names that are not there or twice, too few cells, or nothing
+        On scores that are not finite, missing or repeated names, too few cells, or nothing
         that varies.
     """
     settings = settings or ClusterSettings()
@@ -120,7 +120,7 @@ def cluster(
     som = fit_som(
         values, settings.grid, seed=seed, epochs=settings.epochs, threads=settings.threads
     )
-    found = consensus(
+    metaclusters = consensus(
         som.codes,
         som.sizes,
         k,
@@ -129,33 +129,33 @@ def cluster(
         runs=settings.runs,
         seed=seed,
     )
-    result = Clustering(names, som, found, scale)
+    result = Clustering(names, som, metaclusters, scale)
     _write(table, result, layer=layer, seed=seed, settings=settings)
     return result
 
 
 def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> tuple[str, ...]:
-    """All that can be wrong with the names, in one message."""
-    known = [str(n) for n in table.var_names]
+    """Check the markers' names and the cells' ids; all problems in one message."""
+    available = [str(n) for n in table.var_names]
     wanted = (
-        known
+        available
         if markers is None
         else [markers]
         if isinstance(markers, str)
         else [str(m) for m in markers]
     )
     problems = []
-    if missing := [m for m in wanted if m not in known]:
+    if missing := [m for m in wanted if m not in available]:
         problems.append(f"markers that the table does not have: {format_list(missing)}")
-    if twice := sorted({m for m in wanted if wanted.count(m) > 1 or known.count(m) > 1}):
-        problems.append(f"markers that are there twice: {format_list(twice)}")
+    if twice := sorted({m for m in wanted if wanted.count(m) > 1 or available.count(m) > 1}):
+        problems.append(f"repeated markers: {format_list(twice)}")
     if not wanted:
-        problems.append("no marker was asked for")
+        problems.append("no marker was requested")
     if problems:
         raise ChannelError(
             "The table cannot be clustered on these markers.",
             got="; ".join(problems),
-            available=known,
+            available=available,
         )
     if layer is not None and layer not in table.layers:
         raise InputError(f"The table has no layer {layer!r}.", available=map(str, table.layers))
@@ -164,8 +164,8 @@ def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> 
     if same.any():
         at = np.flatnonzero(same)
         raise InputError(
-            f"{len(at):,} cells of the table are there twice.",
-            expected="one row a FOV and cell" if len(ids) == 2 else "unique row names",
+            f"{len(at):,} cells of the table occur twice.",
+            expected="one row per FOV and cell" if len(ids) == 2 else "unique row names",
             got=format_list([str(n) for n in table.obs_names[at]], 5),
         )
     return tuple(wanted)
@@ -198,12 +198,12 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Float3
 def _varying(
     names: tuple[str, ...], values: Float32Array, *, scaled: bool
 ) -> tuple[tuple[str, ...], Float32Array, Float32Array]:
-    """Leave constant markers out, and divide a layer's by their bright end."""
+    """Drop constant markers and scale those of a layer."""
     if len(values) == 0:
         raise InputError("The table has no cells.")
     if len(values) == 1:
         raise InputError(
-            "One cell cannot be grouped.",
+            "A single cell cannot be clustered.",
             expected="more cells than the map has nodes",
             got="1 cell",
         )
@@ -228,37 +228,37 @@ def _varying(
 
 
 def _write(
-    table: AnnData, found: Clustering, *, layer: str | None, seed: int, settings: ClusterSettings
+    table: AnnData, result: Clustering, *, layer: str | None, seed: int, settings: ClusterSettings
 ) -> None:
-    """Columns and provenance, in kinds that .h5ad can hold."""
+    """Write columns and provenance as types that .h5ad can store."""
     import pandas as pd
 
     from panimbus import __version__
 
-    groups = found.consensus.labels[found.som.nodes]
-    table.obs[SOM_NODE] = found.som.nodes
+    groups = result.consensus.labels[result.som.nodes]
+    table.obs[SOM_NODE] = result.som.nodes
     table.obs[METACLUSTER] = pd.Categorical.from_codes(
-        groups, pd.Index([str(i + 1) for i in range(found.consensus.k)])
+        groups, pd.Index([str(i + 1) for i in range(result.consensus.k)])
     )
-    counts = sorted(found.consensus.pac)
+    counts = sorted(result.consensus.pac)
     table.uns[CLUSTERING] = {
         "version": __version__,
-        "markers": np.array(found.markers, dtype=object),
+        "markers": np.array(result.markers, dtype=object),
         "layer": layer or "X",
-        "scale": found.scale,
+        "scale": result.scale,
         "seed": seed,
         "grid": np.array(settings.grid),
         "epochs": settings.epochs,
         "runs": settings.runs,
-        "codes": found.som.codes,
-        "sizes": found.som.sizes,
-        "quantisation_error": found.som.quantisation_error,
+        "codes": result.som.codes,
+        "sizes": result.som.sizes,
+        "quantisation_error": result.som.quantisation_error,
         "node_metacluster": (
-            found.consensus.labels + (found.consensus.labels >= 0)
+            result.consensus.labels + (result.consensus.labels >= 0)
         ),  # 1, 2, ... as in obs; -1 = no cells
-        "stability": found.consensus.stability,
-        "k": found.consensus.k,
+        "stability": result.consensus.stability,
+        "k": result.consensus.k,
         "k_looked_at": np.array(counts, np.int64),
-        "pac": np.array([found.consensus.pac[n] for n in counts]),
-        "silhouette": np.array([found.consensus.silhouette[n] for n in counts]),
+        "pac": np.array([result.consensus.pac[n] for n in counts]),
+        "silhouette": np.array([result.consensus.silhouette[n] for n in counts]),
     }

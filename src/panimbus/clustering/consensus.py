@@ -1,8 +1,6 @@
-"""Metaclusters.
+"""Consensus clustering of the nodes of a self-organising map into metaclusters.
 
-Nodes of a map grouped by what stays together when the grouping is repeated on parts of them.
-
-Consensus clustering after Monti et al. (2003): many subsamples of the nodes are grouped; how often
+After Monti et al. (2003): many subsamples of the nodes are grouped; how often
 two nodes end up in one group is their co-association, and the metaclusters are a linkage on that.
 The proportion of ambiguous pairs (PAC) is that of Şenbabaoğlu et al. (2014), the stability of a
 metacluster the mean Jaccard index of Hennig (2007).
@@ -31,7 +29,7 @@ _BORROWED = 20  # cells' worth that a node's profile takes from the nodes next t
 _NEXT = 0.02  # of the nodes with cells
 _AMBIGUOUS = (0.1, 0.9)
 _TOLERANCE = 0.1  # of the widest silhouette
-_FLOOR = 0.5  # of the largest standard deviation of a marker: one that few cells carry is mostly noise, blown up by z-scoring
+_FLOOR = 0.5  # of the largest standard deviation: z-scoring would inflate the noise of rare markers
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +44,7 @@ class Consensus:
     k : int
     stability : (k,) float64, 0..1
         Mean over the runs of the Jaccard index, in cells, between the metacluster and its best
-        match. Above 0.75 it is found whatever nodes are left out, below 0.5 it is an accident.
+        match. Above 0.75 it is found whichever nodes are left out; below 0.5 it is an accident.
     co_association : (n_nodes, n_nodes) float32, 0..1
         Share of the runs with both nodes that put them together, at this k; 0 for nodes that took
         no part.
@@ -54,7 +52,7 @@ class Consensus:
         Share of the pairs of nodes that are neither nearly always nor nearly never together; mean
         silhouette width of the nodes' profiles, from which the number of metaclusters is proposed.
     profiles : (n_nodes, C) float32
-        z-scores the grouping was done on: of `steadied` codes.
+        z-scores the grouping was done on: of `shrunken` codes.
     """
 
     labels: Int32Array
@@ -93,10 +91,8 @@ def node_profiles(codes: npt.ArrayLike, sizes: npt.ArrayLike, *, cap: float = 3.
     return np.asarray(np.clip(values / np.maximum(spread, floor), -cap, cap), np.float32)
 
 
-def steadied(codes: npt.ArrayLike, sizes: npt.ArrayLike) -> Float64Array:
-    """Codes that borrow from those next to them.
-
-    The mean of a few cells is noisy, and a group of noisy nodes gets lost.
+def shrunken(codes: npt.ArrayLike, sizes: npt.ArrayLike) -> Float64Array:
+    """Codes shrunken towards their neighbours, as the mean of a few cells is noisy.
 
     Each node with cells is averaged with the mean of the cells of its neighbours (the nearest 2 %
     of the nodes with cells), which counts as 20 cells: much where nodes have tens of cells, nothing
@@ -116,7 +112,7 @@ def steadied(codes: npt.ArrayLike, sizes: npt.ArrayLike) -> Float64Array:
     Examples
     --------
     >>> codes = np.append(np.zeros(50), [0.7, 9.0])[:, None]
-    >>> steadied(codes, [*[5] * 50, 5, 10_000])[-2:, 0].round(2).tolist()
+    >>> shrunken(codes, [*[5] * 50, 5, 10_000])[-2:, 0].round(2).tolist()
     [0.14, 8.98]
     """
     values, weight = np.array(codes, np.float64), np.asarray(sizes, np.float64)
@@ -146,7 +142,7 @@ def consensus(
     """Group the nodes of a map into metaclusters.
 
     Each run draws about 80 % of the nodes (a node's chance grows with the root of its number of
-    cells, from 50 to 95 %) and groups the z-scores of their `steadied` codes by average linkage,
+    cells, from 50 to 95 %) and groups the z-scores of their `shrunken` codes by average linkage,
     which keeps a small group apart if it is far from all others. The co-association of the runs is
     linked by the average as well. Nodes of fewer than 5 cells take no part and join the metacluster
     of the node most like them.
@@ -173,8 +169,8 @@ def consensus(
 
     Examples
     --------
-    >>> found = consensus([[0.0], [0.1], [1.0], [0.9], [0.5]], [9, 9, 5, 5, 0])
-    >>> found.k, found.labels.tolist()
+    >>> result = consensus([[0.0], [0.1], [1.0], [0.9], [0.5]], [9, 9, 5, 5, 0])
+    >>> result.k, result.labels.tolist()
     (2, [0, 0, 1, 1, -1])
     """
     values, weight = _checked(codes, sizes, runs)
@@ -215,7 +211,7 @@ def consensus(
 
 
 def _profiles(codes: Float64Array, weight: Float64Array) -> Float32Array:
-    return node_profiles(steadied(codes, weight), weight)
+    return node_profiles(shrunken(codes, weight), weight)
 
 
 def _taking_part(weight: Float64Array, k: int) -> npt.NDArray[np.intp]:
@@ -294,15 +290,13 @@ class _Runs:
         return groups
 
     def stability(self, groups: Int32Array, k: int) -> Float64Array:
-        """(k,) mean over the runs of each cluster's largest Jaccard index with one of the run's
-        clusters, in cells.
-        """
-        ours = np.eye(k)[groups] * self.weight[:, None]  # (n, k)
+        """(k,) mean over the runs of each cluster's best Jaccard index with a cluster of the run."""
+        own = np.eye(k)[groups] * self.weight[:, None]  # (n, k)
         total, seen = np.zeros(k), np.zeros(k)
         for drawn, cut in zip(self.drawn, self.cuts[:, k - 1], strict=True):
-            theirs = cut[drawn][:, None] == np.arange(k)
-            both = ours[drawn].T @ theirs
-            either = both.sum(1, keepdims=True) + (self.weight[drawn] @ theirs) - both
+            run = cut[drawn][:, None] == np.arange(k)
+            both = own[drawn].T @ run
+            either = both.sum(1, keepdims=True) + (self.weight[drawn] @ run) - both
             present = both.sum(1) > 0
             total[present] += (both[present] / np.maximum(either[present], 1e-300)).max(1)
             seen += present
@@ -336,9 +330,7 @@ def _cut(distance: Float64Array, largest: int) -> npt.NDArray[np.int16]:
 
 
 def _proposed(silhouette: Mapping[int, float], k_min: int = 2) -> int:
-    """The largest number of clusters, from ``k_min`` on, whose silhouette is within 10 % of the
-    widest.
-    """
+    """Largest number of clusters from ``k_min`` on with a silhouette within 10 % of the best."""
     enough = {n: width for n, width in silhouette.items() if n >= min(k_min, max(silhouette))}
     widest = max(enough.values())
     return max(n for n, width in enough.items() if width >= widest - _TOLERANCE * abs(widest))

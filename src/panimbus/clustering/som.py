@@ -29,7 +29,7 @@ _CHUNK = 4096  # cells whose distances to all nodes fit the cache
 _BLOCK = (
     16 * _CHUNK
 )  # cells of one task: fixed, so that sums do not depend on the number of threads
-_ORDERING = 100  # cells a node that the ordering epochs look at
+_ORDERING = 100  # cells per node that the ordering epochs look at
 _LARGEST = 1e15  # the square fits float32
 
 
@@ -85,9 +85,9 @@ class Som:
 
 @dataclass
 class _Sums:
-    """What one pass over cells leaves.
+    """Sums of one pass over cells.
 
-    Per node the number of its cells, the sum of their squared norms, and their sum.
+    Per node: the number of its cells, the sum of their squared norms, and their sum.
     """
 
     count: npt.NDArray[Any]
@@ -127,7 +127,7 @@ def fit_som(
     Parameters
     ----------
     x : (n, C) float
-        One row a cell; columns on comparable scales (scores are). Taken as float32.
+        One row per cell; columns on comparable scales (scores are). Taken as float32.
     grid
         Rows and columns of the map.
     seed
@@ -196,7 +196,7 @@ def _checked(x: npt.ArrayLike) -> npt.NDArray[Any]:
 def _check_grid(grid: tuple[int, int], epochs: int, n: int) -> int:
     if len(grid) != 2 or min(grid) < 1:
         raise InputError(
-            "The grid of the map is not one.",
+            "The grid of the map is not valid.",
             expected="two numbers of at least 1, e.g. (15, 15)",
             got=str(grid),
         )
@@ -221,9 +221,7 @@ def _sample(cells: Float32Array, size: int, rng: np.random.Generator) -> Float32
 
 
 def _plane(cells: Float32Array, centre: Float32Array, grid: tuple[int, int]) -> Float32Array:
-    """Nodes on the plane of the two largest principal components, two standard deviations to each
-    side.
-    """
+    """Nodes on the plane of the first two principal components, up to two standard deviations."""
     values, vectors = np.linalg.eigh(
         np.cov(cells - centre, rowvar=False).reshape(cells.shape[1], -1)
     )
@@ -259,9 +257,7 @@ def _ordered(
 
 
 def _revived(sums: _Sums, codes: Float32Array, rng: np.random.Generator) -> Float32Array:
-    """Put nodes without cells beside those whose cells are spread most, where they take half of
-    them.
-    """
+    """Move nodes without cells next to those with the largest spread, to share their cells."""
     empty = np.flatnonzero(sums.count == 0)
     spread = sums.spread()
     worst = np.argsort(-spread, kind="stable")[: len(empty)]
@@ -275,7 +271,7 @@ def _revived(sums: _Sums, codes: Float32Array, rng: np.random.Generator) -> Floa
 
 
 def _pass(cells: Float32Array, centre: Float32Array, codes: Float32Array, run: _Map) -> _Sums:
-    """One look at all cells: what each node gets."""
+    """Sums of one pass over all cells."""
     nearest = _searcher(codes)
 
     def work(start: int) -> _Sums:
@@ -310,9 +306,9 @@ def _nearest(
     def work(start: int) -> float:
         distance = 0.0
         for k, chunk in enumerate(_chunks(cells, start, centre)):
-            found = nearest(chunk)
-            nodes[start + k * _CHUNK :][: len(found)] = found
-            off = chunk - codes[found]
+            closest = nearest(chunk)
+            nodes[start + k * _CHUNK :][: len(closest)] = closest
+            off = chunk - codes[closest]
             distance += float(np.sqrt(np.einsum("ij,ij->i", off, off)).sum(dtype=np.float64))
         return distance
 

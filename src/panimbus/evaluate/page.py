@@ -113,7 +113,7 @@ def _row(panel: MarkerPanel, drawn: Drawn) -> str:
     images = (
         (panel.image, "image"),
         (panel.score, "score"),
-        (panel.beside, "truth" if drawn.truth else "mean intensity"),
+        (panel.reference, "truth" if drawn.truth else "mean intensity"),
     )
     bar = _bar_um(drawn.width_um)
     mark = f'<span class="um" style="width:{100 * bar / drawn.width_um:.2f}%">{bar:g} µm</span>'
@@ -237,7 +237,8 @@ def _keys(drawn: Drawn) -> Sequence[tuple[str, Rgb, Rgb]]:
 def _tile(panel: MarkerPanel, side: int) -> UInt8Array:
     """A marker's name, its numbers, and its three pictures side by side."""
     pictures = [
-        _fit(p, side) for p in (np.repeat(panel.image[..., None], 3, 2), panel.score, panel.beside)
+        _fit(p, side)
+        for p in (np.repeat(panel.image[..., None], 3, 2), panel.score, panel.reference)
     ]
     height = max(p.shape[0] for p in pictures)
     tile = np.full((_LINE + height, 3 * side + 2 * _GAP, 3), PAPER, np.uint8)

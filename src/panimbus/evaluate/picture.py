@@ -1,6 +1,6 @@
 """One page to judge a result by eye.
 
-Every marker's image, its cells by score, and the truth or the mean intensity beside.
+Every marker's image, its cells by score, and the truth or the mean intensity reference.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class Subject:
     truth: Array | None = None
 
     @classmethod
-    def of(cls, table: AnnData, fov: Fov, truth: Array | None = None) -> Subject:
+    def from_table(cls, table: AnnData, fov: Fov, truth: Array | None = None) -> Subject:
         """Take the rows of one FOV from what `predict` gave.
 
         ``truth`` has one row for each of them, in their order.
         """
-        mine = (table.obs[FOV].astype(str) == fov.fov_id).to_numpy()
-        part = table[mine]
+        rows = (table.obs[FOV].astype(str) == fov.fov_id).to_numpy()
+        part = table[rows]
         if truth is not None and truth.shape != part.shape:
             raise InputError(
                 "The truth does not fit the cells.",
@@ -106,7 +106,7 @@ class MarkerPanel:
     ----------
     name
     image : (h, w) uint8
-    score, beside : (h, w, 3) uint8
+    score, reference : (h, w, 3) uint8
         Cells by score; cells by truth, or by mean intensity where there is no truth.
     share
         Share of the FOV's cells that are positive.
@@ -119,7 +119,7 @@ class MarkerPanel:
     name: str
     image: Array
     score: Array
-    beside: Array
+    reference: Array
     share: float
     quality: Metrics | None
     baseline: Metrics | None
@@ -193,9 +193,9 @@ def choose_window(subject: Subject, side_um: float = SIDES[0][0]) -> tuple[int, 
     for y in ys:
         rows = (at[:, 1] >= y) & (at[:, 1] < y + side)
         for x in xs:
-            here = rows & (at[:, 0] >= x) & (at[:, 0] < x + side)
-            plus = positive[here].sum(0)
-            minus = int(here.sum()) - plus
+            inside = rows & (at[:, 0] >= x) & (at[:, 0] < x + side)
+            plus = positive[inside].sum(0)
+            minus = int(inside.sum()) - plus
             seen = float(
                 np.log1p(np.minimum(plus, 60)).sum() + np.log1p(np.minimum(minus, 60)).sum()
             )
@@ -236,7 +236,7 @@ def draw(subject: Subject, window: tuple[int, int, int, int], side: int) -> Draw
                 name,
                 gray(plane, subject.normaliser[k]),
                 paint_cells(index, colours(score)),
-                _beside(subject, k, index),
+                _reference(subject, k, index),
                 float((score >= subject.threshold).mean()) if len(score) else 0.0,
                 quality,
                 baseline,
@@ -248,13 +248,13 @@ def draw(subject: Subject, window: tuple[int, int, int, int], side: int) -> Draw
 
 def _index(labels: Array, cell_id: Array) -> npt.NDArray[np.int32]:
     """Row of each pixel's cell, -1 for background and for cells that are not in the table."""
-    here = unique_ids(labels)
+    present = unique_ids(labels)
     order = np.argsort(cell_id)
-    at = np.searchsorted(cell_id[order], here.astype(cell_id.dtype))
+    at = np.searchsorted(cell_id[order], present.astype(cell_id.dtype))
     at = np.minimum(at, max(len(cell_id) - 1, 0))
-    known = cell_id[order][at] == here if len(cell_id) else np.zeros(len(here), bool)
-    row = np.where(known, order[at] if len(cell_id) else 0, -1)
-    return np.append(row, -1)[CellIndex(here)(labels)].astype(np.int32)
+    matched = cell_id[order][at] == present if len(cell_id) else np.zeros(len(present), bool)
+    row = np.where(matched, order[at] if len(cell_id) else 0, -1)
+    return np.append(row, -1)[CellIndex(present)(labels)].astype(np.int32)
 
 
 def _judged(subject: Subject, truth: Array) -> list[dict[str, Metrics] | None]:
@@ -269,7 +269,7 @@ def _judged(subject: Subject, truth: Array) -> list[dict[str, Metrics] | None]:
     ]
 
 
-def _beside(subject: Subject, k: int, index: npt.NDArray[np.int32]) -> Array:
+def _reference(subject: Subject, k: int, index: npt.NDArray[np.int32]) -> Array:
     """Truth with the wrong calls outlined.
 
     Without a truth the mean intensity, on the same colours.

@@ -229,8 +229,8 @@ def _busiest(
         np.bincount(at, target > 0.5, rows * cols),
         np.bincount(at, (target >= 0) & (target <= 0.5), rows * cols),
     )
-    known = np.bincount(at, target >= 0, rows * cols)
-    score = odd + 1e-2 * both + 1e-4 * known
+    labelled = np.bincount(at, target >= 0, rows * cols)
+    score = odd + 1e-2 * both + 1e-4 * labelled
     best = int(np.argmax(score))
     return float(score[best]), (best // cols * side, best % cols * side)
 
@@ -247,12 +247,12 @@ def _paint(
         if fov.labels is not None
         else np.zeros(plane.shape, int)
     )
-    here = unique_ids(labels)
-    row = np.searchsorted(one.cell_id, here)
+    present = unique_ids(labels)
+    row = np.searchsorted(one.cell_id, present)
     k, column = source.markers.index(marker), source.scanned.channels.index(marker)
     target, mean = source.targets[fov.fov_id][row, k], one.mean[row, column]
     zoom = max(1, round(CROP_PX / side))
-    index = np.repeat(np.repeat(CellIndex(here)(labels), zoom, 0), zoom, 1)
+    index = np.repeat(np.repeat(CellIndex(present)(labels), zoom, 0), zoom, 1)
     ground = np.repeat(np.repeat(gray(plane, source.scanned.scale.value(marker)), zoom, 0), zoom, 1)
     picture = np.repeat(ground[..., None], 3, 2)
     negative = (target >= 0) & (target <= 0.5)

@@ -45,11 +45,11 @@ from panimbus.phenotype.panel import Panel
 LIMIT = 5.0
 """Largest evidence of one marker, either way: scores are not surer than 0.993."""
 NONE, REST, ONLY = -1.5, -3.0, 0.0
-"""Values of "none of these" at the root, below a type with several children, and below one with a single child."""
+"""Values of "none of these": at the root, below several children, below an only child."""
 MISSING = 0.15
-"""Weight of a level that is absent although another of the lineage is there: stains are missed more often than markers."""
+"""Weight of an absent level of a lineage that has another: stains fail more often than markers."""
 LEAST = 0.45
-"""Share of its parent's probability with which a type is taken: not in a tie of two that are both unlikely, nor of three."""
+"""Least share of the parent's probability: excludes ties of two unlikely types, or of three."""
 _FEW = 30.0  # double positives of fewer expected cells say little
 _CHUNK = 1 << 15
 _NOTHING = np.float32(-2 * LIMIT)
@@ -365,9 +365,7 @@ class _Contest:
         return np.asarray(values / values.sum(0))
 
     def _explained(self, k: int, evidence_of: Float32Array) -> Float32Array:
-        """Evidence for child k without what a rival explains that is there by markers which k may
-        not carry.
-        """
+        """Evidence for child k, less what rivals explain that have markers which k may not carry."""
         if not self.borrowed[k]:
             return evidence_of
         out = evidence_of.copy()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAIR_COLUMNS = ("marker", "other", "cells", "share", "share_of_marker", "share_of_other", "many")
 SHARE, FEWEST = 0.2, 20
-"""A pair is reported from this share of the rarer marker's cells on, and from so many cells (or 0.5 % of all)."""
+"""Share of a marker's cells and number of cells (or 0.5 % of all) that make a pair worth reporting."""
 
 
 def exclusive_pairs(
@@ -93,8 +93,7 @@ def pair_sentences(pairs: pd.DataFrame, most: int = 6) -> list[str]:
 def contradicting(
     positive: npt.NDArray[np.bool_], kind: npt.NDArray[np.int32], panel: Panel
 ) -> npt.NDArray[np.bool_]:
-    """(n, M) markers that a cell is positive for although its type, and every type below it, does
-    not carry them.
+    """(n, M) positive markers that neither a cell's type nor any type below it carries.
 
     Parameters
     ----------

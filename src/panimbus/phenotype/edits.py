@@ -14,7 +14,7 @@ from panimbus.io.edits import Edit, Merge, Reassign, Rename, Split, standing
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """What edits act on.
+    """State that edits act on.
 
     N cells with their names, SOM nodes, metaclusters and scores (n, C) of C channels with
     thresholds.
@@ -53,7 +53,7 @@ def apply_edits(start: Grouping, edits: Sequence[Edit]) -> Grouping:
     Raises
     ------
     InputError
-        An edit that names what is not there, with its number and what there is.
+        On an edit that names something missing; the message has its number and what there is.
     """
     now = start
     for i in standing(edits):
@@ -77,7 +77,7 @@ def _apply(now: Grouping, edit: Edit) -> Grouping:
 
 def _merge(now: Grouping, edit: Merge) -> Grouping:
     for number in edit.metaclusters:
-        _there(now, number)
+        _require_metacluster(now, number)
     into = min(edit.metaclusters)
     size = {k: int((now.metacluster == k).sum()) for k in sorted(set(edit.metaclusters))}
     named = [k for k in size if k in now.names]
@@ -91,22 +91,22 @@ def _merge(now: Grouping, edit: Merge) -> Grouping:
 
 
 def _split(now: Grouping, edit: Split) -> Grouping:
-    _there(now, edit.metacluster)
-    mine = now.metacluster == edit.metacluster
+    _require_metacluster(now, edit.metacluster)
+    inside = now.metacluster == edit.metacluster
     if edit.nodes is not None:
-        _nodes(now, edit.nodes, within=edit.metacluster)
-        part = mine & np.isin(now.node, edit.nodes)
+        _require_nodes(now, edit.nodes, within=edit.metacluster)
+        part = inside & np.isin(now.node, edit.nodes)
     else:
         if edit.marker not in now.channels:
             raise InputError(f"there is no marker {edit.marker!r}.", available=now.channels)
         column = now.channels.index(edit.marker)
-        part = mine & (
+        part = inside & (
             now.scores[:, column] >= (now.thresholds[column] if edit.at is None else edit.at)
         )
-    if not part.any() or part.sum() == mine.sum():
+    if not part.any() or part.sum() == inside.sum():
         raise InputError(
             f"it leaves one side of metacluster {edit.metacluster} without cells.",
-            got=f"{part.sum()} of {mine.sum()}",
+            got=f"{part.sum()} of {inside.sum()}",
         )
     new = max([*now.names, int(now.metacluster.max())]) + 1
     name = edit.name or now.names.get(edit.metacluster)
@@ -119,7 +119,7 @@ def _split(now: Grouping, edit: Split) -> Grouping:
 
 def _rename(now: Grouping, edit: Rename) -> Grouping:
     if edit.metacluster is not None:
-        _there(now, edit.metacluster)
+        _require_metacluster(now, edit.metacluster)
         return replace(now, names=now.names | {edit.metacluster: edit.name})
     present = sorted(set(now.cell_type.tolist()))
     if edit.type not in present:
@@ -133,8 +133,8 @@ def _rename(now: Grouping, edit: Rename) -> Grouping:
 
 def _reassign(now: Grouping, edit: Reassign) -> Grouping:
     if edit.nodes is not None and edit.metacluster is not None:
-        _there(now, edit.metacluster)
-        _nodes(now, edit.nodes)
+        _require_metacluster(now, edit.metacluster)
+        _require_nodes(now, edit.nodes)
         return replace(
             now,
             metacluster=np.where(np.isin(now.node, edit.nodes), edit.metacluster, now.metacluster),
@@ -150,13 +150,13 @@ def _reassign(now: Grouping, edit: Reassign) -> Grouping:
     return replace(now, by_hand=now.by_hand | {rows[c]: str(edit.name) for c in asked})
 
 
-def _there(now: Grouping, number: int) -> None:
+def _require_metacluster(now: Grouping, number: int) -> None:
     present = np.unique(now.metacluster)
     if number not in present:
         raise InputError(f"there is no metacluster {number}.", available=map(str, present.tolist()))
 
 
-def _nodes(now: Grouping, nodes: Sequence[int], within: int | None = None) -> None:
+def _require_nodes(now: Grouping, nodes: Sequence[int], within: int | None = None) -> None:
     present = np.unique(now.node if within is None else now.node[now.metacluster == within])
     if missing := [str(n) for n in nodes if n not in present]:
         where = "" if within is None else f" in metacluster {within}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST = 3
 """Contradicting markers that count."""
 HAZE = 0.2
-"""Share of a type's cells that a marker contradicts where it says nothing about a single one of them."""
+"""Share of a type's cells contradicted by a marker from which it no longer counts."""
 # Fitted by benchmarks/phenotype/mixed.py on simulated tissue whose segmentation errors are exact
 # (seeds 200 to 208). Intercept, then the columns of `mixed_features`; without evidence layers the
 # last two are not there.
@@ -31,7 +31,7 @@ WITHOUT_EVIDENCE = (-3.94, 2.40, 1.37)
 def mixed_features(
     table: AnnData, contradicting: npt.NDArray[np.bool_], kind: npt.NDArray[np.int32], panel: Panel
 ) -> npt.NDArray[np.float64]:
-    """What `mixed_probability` looks at.
+    """Features of `mixed_probability`.
 
     Parameters
     ----------

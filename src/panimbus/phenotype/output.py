@@ -1,4 +1,4 @@
-"""The way back to the tissue: tables, label images of types, QuPath objects."""
+"""Write types to files: tables, label images, QuPath objects."""
 
 from __future__ import annotations
 
@@ -113,8 +113,9 @@ def write_tables(
 
 
 def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path, name: str) -> None:
-    """``labels/<name>.ome.tiff`` (value = row of legend.csv) and ``qupath/<name>.geojson`` of one
-    FOV, read band by band.
+    """Write the types of a FOV, read band by band.
+
+    ``labels/<name>.ome.tiff`` (value = row of legend.csv) and ``qupath/<name>.geojson``.
     """
     rows, ids = check_cells(table, one)
     part = table[rows]

@@ -185,8 +185,8 @@ def fit_panel(
     channels
         Names of the panel; synonyms are understood (`panimbus.phenotype.rules.canonical`).
     strict
-        Refuse a table that names a marker which is neither in the panel nor a common one: a slip of
-        the pen.
+        Refuse a table that names a marker which is neither in the panel nor a common one:
+        probably a typo.
     left_out
         Markers that are missing on purpose.
     channel_types
@@ -312,9 +312,7 @@ def _lacking(t: CellType, where: dict[str, int]) -> list[str]:
 def _markers(
     rules: RuleTable, chosen: Sequence[CellType], channels: Sequence[str], where: dict[str, int]
 ) -> dict[str, Marker]:
-    """Columns of the chosen types that the panel has and that are evidence for or against one of
-    them, by their keys.
-    """
+    """Columns of the panel that are evidence for or against a chosen type, by their keys."""
     telling = {column_key(m) for t in chosen for m, s in t.marks.items() if s != MAYBE}
     out: dict[str, Marker] = {}
     for column in rules.columns:

@@ -124,7 +124,7 @@ def read_rules(path: str | Path) -> RuleTable:
     path = Path(path)
     if not path.exists():
         raise ReadError(
-            f"{path}: there is no such rule table.",
+            f"{path}: no such rule table.",
             fix="`panimbus phenotype rules` prints one to start from",
         )
     return parse_rules(read_whole(path, "a rule table (CSV)"), str(path))
@@ -184,9 +184,9 @@ def _levels(columns: Sequence[str]) -> list[str]:
 
 
 def check_types(types: Sequence[CellType]) -> list[str]:
-    """Everything that is wrong with a table, one sentence each."""
+    """All problems of a table, one sentence each."""
     names = [t.name for t in types]
-    problems = [f"{n!r} is there twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    problems = [f"{n!r} occurs twice" for n in sorted({n for n in names if names.count(n) > 1})]
     problems += [
         f"{n!r} cannot be a cell type's name"
         for n in names
@@ -200,9 +200,9 @@ def check_types(types: Sequence[CellType]) -> list[str]:
     parent = {t.name: t.parent for t in types}
     looped = sorted(n for n in names if _loops(n, parent))
     if looped:
-        problems.append(f"the lineage goes round in a circle: {format_list(looped)}")
+        problems.append(f"the lineage has a cycle: {format_list(looped)}")
     if problems:
-        return problems  # what follows walks the tree
+        return problems  # the rest walks the tree
     by_name = {t.name: t for t in types}
     for t in types:
         problems += _contradictions(t, by_name)
@@ -225,9 +225,7 @@ def check_types(types: Sequence[CellType]) -> list[str]:
 
 
 def _covers(wide: CellType, narrow: CellType) -> bool:
-    """Whether every cell of the narrow type fits the wide one as well, so that it could never be
-    told from it.
-    """
+    """Whether every cell of the narrow type fits the wide one, so that they cannot be told apart."""
     if wide is narrow or wide.marks == narrow.marks or wide.marked(MINUS):
         return False
     needs, some = ({column_key(m) for m in wide.marked(s)} for s in (PLUS, ANY))
@@ -274,14 +272,14 @@ def _contradictions(t: CellType, by_name: Mapping[str, CellType]) -> list[str]:
 
 
 def parents_first(types: Iterable[CellType]) -> list[CellType]:
-    """The types in an order in which every parent stands before its children."""
-    left, out = list(types), []
+    """The types, every parent before its children."""
+    remaining, out = list(types), []
     placed = {""}
-    while left:
-        ready = [t for t in left if t.parent in placed]
+    while remaining:
+        ready = [t for t in remaining if t.parent in placed]
         out += ready
         placed |= {t.name for t in ready}
-        left = [t for t in left if t.name not in placed]
+        remaining = [t for t in remaining if t.name not in placed]
     return out
 
 
@@ -295,8 +293,7 @@ def _rows(text: str, source: str) -> list[dict[str, str]]:
     if len(set(head)) != len(head):
         twice = sorted({h for h in head if head.count(h) > 1})
         raise InputError(
-            f"{source}: columns are there twice.",
-            got=format_list([h or "(no name)" for h in twice]),
+            f"{source}: columns occur twice.", got=format_list([h or "(no name)" for h in twice])
         )
     ragged = [row[0] for row in table[1:] if len(row) > len(head) and any(row[len(head) :])]
     if ragged:

@@ -1,4 +1,4 @@
-"""The folder of a finished run."""
+"""Write and read the folder of a run."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ PICTURES = 12
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to write beside the tables.
+class OutputOptions:
+    """Outputs of a run besides its tables.
 
     Parameters
     ----------
@@ -79,10 +79,10 @@ class Wanted:
     request: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse at once what cannot be written: before anything is computed."""
+        """Check the combination of options before anything is computed."""
         if self.labels and self.pairs is not None:
             raise InputError(
-                "--labels and --pairs do not go together.", fix="leave one of them away"
+                "--labels and --pairs do not go together.", fix="pass only one of them"
             )
         if (self.mantis or self.spatialdata or self.images) and not (self.labels or self.pairs):
             raise InputError(
@@ -97,7 +97,7 @@ class Wanted:
             raise MissingExtraError("A UMAP", "umap")
 
 
-def prepare(table: AnnData, wanted: Wanted) -> list[Segmented]:
+def find_segmented(table: AnnData, wanted: OutputOptions) -> list[Segmented]:
     """Find the label images and check them against the table, before anything is computed."""
     wanted.check()
     segmented = []
@@ -115,7 +115,9 @@ def _pixel_sizes(table: AnnData, segmented: Sequence[Segmented]) -> dict[str, fl
     return fovs | pixel_sizes(table) | {one.fov_id: one.mpp for one in segmented if one.mpp}
 
 
-def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Wanted) -> Summary:
+def save(
+    table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: OutputOptions
+) -> Summary:
     """Write everything; each file is there whole or not at all.
 
     What only an earlier run wrote is removed; what no run wrote is never touched.
@@ -163,7 +165,7 @@ def save(table: AnnData, out: Path, segmented: Sequence[Segmented], wanted: Want
     return summary
 
 
-def _names(segmented: Sequence[Segmented], wanted: Wanted) -> set[str]:
+def _names(segmented: Sequence[Segmented], wanted: OutputOptions) -> set[str]:
     """Files of a run beside its tables, but for those of Mantis Viewer and the report."""
     names = safe_names([one.fov_id for one in segmented]).values()
     out = {f"labels/{n}.ome.tiff" for n in names} | {f"qupath/{n}.geojson" for n in names}
@@ -243,7 +245,7 @@ def _report(
     summary: Summary,
     out: Path,
     segmented: Sequence[Segmented],
-    wanted: Wanted,
+    wanted: OutputOptions,
     before: Collection[str],
 ) -> set[str]:
     from panimbus.phenotype.report import html_report
@@ -296,7 +298,7 @@ def edited_folder(folder: Path) -> Path:
     return folder.parent / out.name if folder.name not in ("", "..") else out
 
 
-def open_run(folder: Path) -> tuple[AnnData, Wanted]:
+def open_run(folder: Path) -> tuple[AnnData, OutputOptions]:
     """The table of an earlier run and what was asked for then."""
     expected = "what `panimbus phenotype run` wrote"
     if lost := [name for name in ("run.json", "types.h5ad") if not (folder / name).is_file()]:
@@ -308,9 +310,11 @@ def open_run(folder: Path) -> tuple[AnnData, Wanted]:
     with guarded(folder / "run.json", "the file is not what `panimbus phenotype run` wrote."):
         data = read_json(folder / "run.json", expected)
         asked = data["asked"]
-        wanted = Wanted(
-            tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"], asked["report"], asked["umap"],
-            pairs=asked.get("pairs"), columns=asked.get("columns", "panimbus"), with_images=asked.get("with_images", False),
+        wanted = OutputOptions(
+            tuple(asked["labels"]), tuple(asked["images"]), asked["mantis"], asked["spatialdata"],
+            asked["report"], asked["umap"], pairs=asked.get("pairs"),
+            columns=asked.get("columns", "panimbus"),
+            with_images=asked.get("with_images", False),
             request=dict(data.get("request", {})),
         )  # fmt: skip
     return read_h5ad(folder / "types.h5ad", expected), wanted

@@ -1,4 +1,4 @@
-"""A finished table in numbers.
+"""Summary of a table of cell types.
 
 How many cells of each type, what contradicts what, whether the FOVs agree.
 """
@@ -79,7 +79,7 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A finished table in numbers.
+    """Summary of a table of cell types.
 
     Parameters
     ----------
@@ -147,9 +147,7 @@ def summarise(table: AnnData) -> Summary:
 
 
 def headline(table: AnnData) -> Shares:
-    """The shares of cells typed to the finest level, to an ancestor only, to none, and the
-    contradictory ones.
-    """
+    """Shares of cells by how finely they are typed, and of contradictory ones."""
     about = table.uns[PHENOTYPE]
     types = table.obs[CELL_TYPE].astype(str).to_numpy()
     cells = types != NOT_TYPED
