@@ -42,14 +42,17 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ["COLUMNS"] = "88"
+os.environ["COLUMNS"] = "112"
+os.environ["IPYTHONDIR"] = str(HERE / "_build" / "ipython")
 
 autodoc_mock_imports = [
     "torch",
     "onnx",
     "timm",
 ]  # the extra `train` is not needed to read signatures
-autodoc_typehints = "none"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autosummary_generate = [str(HERE / "reference" / "_names.md")]
 napoleon_google_docstring = False
@@ -61,6 +64,7 @@ intersphinx_mapping = {}
 html_theme = "sphinx_book_theme"
 html_title = "panimbus"
 html_static_path = ["_static"]
+html_css_files = ["panimbus.css"]
 html_theme_options = {"show_navbar_depth": 1, "use_download_button": False}
 
 
@@ -102,6 +106,16 @@ def _write_cli() -> None:
     (HERE / "reference" / "_commands.md").write_text(body, encoding="utf-8")
 
 
+def _write_kernel_settings() -> None:
+    """Let a command that fails in the tutorial end the build; say nothing about local ports."""
+    profile = HERE / "_build" / "ipython" / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    settings = {"InteractiveShell.system_raise_on_error": True, "IPKernelApp.log_level": "ERROR"}
+    lines = ["c = get_config()", *(f"c.{name} = {value!r}" for name, value in settings.items())]
+    (profile / "ipython_kernel_config.py").write_text("\n".join(lines), encoding="utf-8")
+
+
+_write_kernel_settings()
 _write_api()
 _write_cli()
 exclude_patterns += ["reference/_*.md"]

@@ -1,6 +1,7 @@
 """The docs name only what there is: files, commands, options, public names; and the words hold."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,16 @@ def test_readme_is_short_and_names_the_two_commands():
     assert "make demo" in text
     assert "make test" in text
     assert "10.1038/s41592-025-02826-9" in text
+
+
+def test_no_link_of_the_readme_is_dead_on_pypi():
+    settings = tomllib.loads(text_of(ROOT / "pyproject.toml"))["tool"]["hatch"]["metadata"]["hooks"]
+    text = text_of(ROOT / "README.md")
+    for substitution in settings["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(substitution["pattern"], substitution["replacement"], text)
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert targets
+    assert all(target.startswith("https://") for target in targets)
 
 
 def test_every_page_is_in_the_contents():
