@@ -54,23 +54,23 @@ def clocked_items(
 
 def wrap() -> None:
     """Put a clock around the functions of each stage."""
-    from panimbus.infer import backend, gather, output, predict, score, stages, store, work
+    from panimbus.infer import backend, cell_sums, executor, output, passes, predict, score, store
     from panimbus.io import fovs, tiff
 
     places = [
         ("open files", fovs, "open_fovs"),
         ("read pixels (in threads beside the rest)", tiff.TiffImage, "__getitem__"),
-        ("first pass: histograms, cells, their mean intensities", work, "scan_unit"),
-        ("first pass: join", stages, "join_bands"),
+        ("first pass: histograms, cells, their mean intensities", executor, "scan_unit"),
+        ("first pass: join", passes, "join_bands"),
         ("first pass: percentiles", predict, "normaliser"),
         ("label windows", score, "read_index"),
-        ("which pixels belong to which cell", gather.TileCells, "of"),
+        ("which pixels belong to which cell", cell_sums.CellPixels, "of"),
         ("planes", score, "channel_planes"),
         ("planes", score, "label_planes"),
         ("compile the net", backend.OpenVinoBackend, "_idle"),
         ("copy planes to the net", backend.OpenVinoBackend, "_fill"),
         ("net (waiting for it)", backend.OpenVinoBackend, "_finish"),
-        ("sums per cell", gather.TileCells, "sums"),
+        ("sums per cell", cell_sums.CellPixels, "sums"),
         ("write", store.FolderStore, "save_scan"),
         ("write", store.FolderStore, "save_scores"),
         ("write", store.FolderStore, "save_part"),

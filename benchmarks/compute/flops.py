@@ -29,8 +29,8 @@ import openvino as ov
 from panimbus import open_fovs
 from panimbus.infer import backend
 from panimbus.infer.backend import Job, cpu_count
+from panimbus.infer.executor import open_backend
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.infer.work import open_backend
 from panimbus.model.weights import ModelFiles, resolve_model
 
 HERE = Path(__file__).resolve().parent

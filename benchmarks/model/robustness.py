@@ -92,7 +92,9 @@ def check(name, data, model, card):
         (f"{name}: noise of {n} counts a pixel: positive", v)
         for n, v in zip(names, positive(blind, names, model).mean(0), strict=True)
     ]
-    pooled = pool([fov], markers, card.mpp, beside=reference_channels(markers, [fov], card.stats))
+    pooled = pool(
+        [fov], markers, card.mpp, reference=reference_channels(markers, [fov], card.stats)
+    )
     scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over)
     plain = positive(fov, markers, model, scale)
     for factor in FACTORS:

@@ -1,4 +1,4 @@
-// A dataset in shares, with Nextflow (DSL 2):
+// A dataset in shards, with Nextflow (DSL 2):
 //
 //   nextflow run main.nf --images /data/images --labels /data/labels --out /data/scores --shards 32 -resume
 //
@@ -67,8 +67,8 @@ workflow {
     if (!params.images || !params.labels || !params.out) {
         error 'pass --images, --labels and --out'
     }
-    shares = Channel.of(1..(params.shards as int))
-    scanned = SCAN(shares).collect()
-    scored = SCORE(shares, scanned).collect()
+    shards = Channel.of(1..(params.shards as int))
+    scanned = SCAN(shards).collect()
+    scored = SCORE(shards, scanned).collect()
     MERGE(scored).view()
 }

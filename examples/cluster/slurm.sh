@@ -13,15 +13,15 @@ SHARDS=${SHARDS:-16}
 OPTIONS=${OPTIONS:---precision float32}
 export IMAGES LABELS OUT SHARDS OPTIONS
 
-share() { # one task of an array; --threads: what the job was given, not what the node has
+shard() { # one task of an array; --threads: what the job was given, not what the node has
   # shellcheck disable=SC2086
   panimbus predict "$IMAGES" --labels "$LABELS" --out "$OUT" $OPTIONS --threads "${SLURM_CPUS_PER_TASK:-1}" \
     --shard "$SLURM_ARRAY_TASK_ID/$SHARDS" --stage "$1"
 }
 
 case "${1:-submit}" in
-  scan) share scan ;;
-  score) share all ;;
+  scan) shard scan ;;
+  score) shard all ;;
   merge) panimbus merge "$OUT" ;;
   *)
     [ "${1:-submit}" = submit ] || more=("$@")

@@ -96,9 +96,9 @@ def test_another_run_into_the_same_folder(folder, panimbus, model):
 def test_choices_are_those_of_the_library():
     from panimbus.cli import options
     from panimbus.core.scan import ON_ERROR
+    from panimbus.infer.distribute.shards import STAGES
     from panimbus.infer.output import KINDS
     from panimbus.infer.settings import MAP_FORMATS
-    from panimbus.infer.shares import STAGES
     from panimbus.infer.tta import views
     from panimbus.model.weights import shipped_models
     from panimbus.phenotype.assign import BY

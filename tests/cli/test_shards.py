@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from panimbus.cli.merge import _command, parse_share
+from panimbus.cli.merge import _command, parse_shard
 from panimbus.core import scan
 from panimbus.core.errors import InputError
 from panimbus.infer import blocks
@@ -55,11 +55,11 @@ def test_shards_in_any_order(order, dataset, panimbus, alone):
 
 
 def test_two_arrays(dataset, panimbus, alone, monkeypatch):
-    """First all shares of the first pass, then all of the second; the merge from another folder."""
+    """First all shards of the first pass, then all of the second; the merge from another folder."""
     read = []
     real = scan.scan_band
     monkeypatch.setattr(
-        "panimbus.infer.work.scan_band", lambda *a, **k: read.append(a[3]) or real(*a, **k)
+        "panimbus.infer.executor.scan_band", lambda *a, **k: read.append(a[3]) or real(*a, **k)
     )
     monkeypatch.chdir(dataset.root)
     relative = [str(a).replace(f"{dataset.root}/", "") for a in dataset.small()]
@@ -198,7 +198,7 @@ def test_bad_options(words, told, folder, panimbus, model):
 
 
 def test_tokens_are_not_written_down():
-    from panimbus.infer.request import absolute
+    from panimbus.infer.distribute.manifest import absolute
 
     assert absolute("s3://bucket/a.zarr") == "s3://bucket/a.zarr"
     for address in ("https://me:secret@host/a.zarr", "https://host/a.zarr?token=secret"):
@@ -226,12 +226,12 @@ def test_the_command_without_its_share():
 
 def test_shares_are_all_units():
     for total, of in ((0, 3), (1, 3), (7, 3), (64, 8)):
-        taken = [k for i in range(1, of + 1) for k in parse_share(f"{i}/{of}").takes(total)]
+        taken = [k for i in range(1, of + 1) for k in parse_shard(f"{i}/{of}").takes(total)]
         assert taken == list(range(total))
 
 
 def test_just_one_process_writes_what_was_told(tmp_path):
-    from panimbus.infer.request import _create
+    from panimbus.infer.distribute.manifest import _create
 
     found, barrier = [], threading.Barrier(8)
 

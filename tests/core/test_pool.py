@@ -51,13 +51,13 @@ def test_what_is_only_looked_at_stops_nothing(make_tissue):
     fov = Fov("a", image, ("DAPI", "x"), labels, 1.0)
     whole = pool([fov], ("DAPI", "x"), 1.0)
     fit = {"percentile": 99.0}
-    assert ChannelScale.fit(pool([fov], ("x",), 1.0, beside=("DAPI",)), **fit) == ChannelScale.fit(
-        {c: whole[c] for c in ("x", "DAPI")}, **fit
-    )
+    assert ChannelScale.fit(
+        pool([fov], ("x",), 1.0, reference=("DAPI",)), **fit
+    ) == ChannelScale.fit({c: whole[c] for c in ("x", "DAPI")}, **fit)
     holed = image.copy()
     holed[0, 3, 3] = np.nan
     damaged = [fov.with_(image=holed), fov.with_(fov_id="b", labels=None)]
-    found = pool(damaged, ("x",), 1.0, beside=("DAPI",))
+    found = pool(damaged, ("x",), 1.0, reference=("DAPI",))
     assert ChannelScale.fit(found, **fit).value("x") == pytest.approx(
         np.percentile(image[1], 99), rel=1e-4
     )

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from panimbus.core.errors import PanimbusError
 from panimbus.core.scale import ChannelScale
 from panimbus.evaluate.config import load_config as load_evaluation
+from panimbus.infer.distribute.manifest import read_manifest
 from panimbus.infer.output import load_scale
-from panimbus.infer.request import read_told
 from panimbus.io.hub import parse_listing
 from panimbus.model.card import ModelCard
 from panimbus.model.headers import CARD_KEY, read_onnx_metadata, write_onnx_metadata
@@ -307,7 +307,7 @@ def test_request(room, data):
         json.dumps(data.draw(st.one_of(st.just({"format": 1, "backend": "x"}), ODD)))
     )
     with suppress(PanimbusError):
-        told = read_told(room)
+        told = read_manifest(room)
         told.request.normaliser()
         assert told.shards >= 1
         assert told.again(1)

@@ -8,11 +8,11 @@ import pytest
 
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.infer import work
+from panimbus.infer.distribute.manifest import Request
+from panimbus.infer.distribute.shards import merge, predict_shard
 from panimbus.infer.output import save_run, summary
+from panimbus.infer.passes import Shard
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.infer.request import Request
-from panimbus.infer.shares import merge, predict_share
-from panimbus.infer.stages import Share
 from panimbus.io import write_labels, write_ome_tiff
 
 SETTINGS = {"tta": "none", "precision": "float32", "device": "cpu", "threads": 1}
@@ -64,7 +64,7 @@ def test_refused_before_anything_is_read(model, fov):
 
 
 def test_other_thresholds_score_nothing_again(files, model, tmp_path, monkeypatch, same_table):
-    """Nor after shares; and shares carry them."""
+    """Nor after shards; and shards carry them."""
     request = Request(
         **files,
         model=str(model("plain")),
@@ -73,7 +73,7 @@ def test_other_thresholds_score_nothing_again(files, model, tmp_path, monkeypatc
         device="cpu",
         thresholds={"a": 0.4},
     )
-    predict_share(request, out=tmp_path / "out", share=Share(1, 1), threads=1)
+    predict_shard(request, out=tmp_path / "out", shard=Shard(1, 1), threads=1)
     merged, _ = merge(tmp_path / "out")
     assert merged.var["threshold"].tolist() == [0.4, 0.5]
     thresholds = merged.var["threshold"].to_numpy(np.float32)

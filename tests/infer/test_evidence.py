@@ -143,9 +143,9 @@ def test_without_evidence(model, fov, tmp_path):
 
 
 def test_shares_are_told(model, fov, tmp_path):
-    from panimbus.infer.request import Request
-    from panimbus.infer.shares import merge, predict_share
-    from panimbus.infer.stages import Share
+    from panimbus.infer.distribute.manifest import Request
+    from panimbus.infer.distribute.shards import merge, predict_shard
+    from panimbus.infer.passes import Shard
     from panimbus.io import write_labels, write_ome_tiff
 
     f = fov()
@@ -154,7 +154,7 @@ def test_shares_are_told(model, fov, tmp_path):
     files = {"images": (str(tmp_path / "f1.ome.tiff"),), "labels": (str(tmp_path / "labels.tiff"),)}
     for evidence in (True, False):
         request = Request(**files, model=str(model("plain")), tta="none", evidence=evidence)
-        predict_share(request, out=tmp_path / str(evidence), share=Share(1, 1), threads=1)
+        predict_shard(request, out=tmp_path / str(evidence), shard=Shard(1, 1), threads=1)
         assert (set(EVIDENCE) <= set(merge(tmp_path / str(evidence))[0].layers)) == evidence
 
 

@@ -9,9 +9,9 @@ import pytest
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
+from panimbus.infer.executor import LocalExecutor, open_backend
+from panimbus.infer.passes import Run, scan_all
 from panimbus.infer.predict import PredictSettings, make_plan, normaliser, predict
-from panimbus.infer.stages import Run, scan_all
-from panimbus.infer.work import LocalExecutor, open_backend
 from panimbus.model.weights import resolve_model
 
 

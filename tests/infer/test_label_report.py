@@ -12,7 +12,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.scan import scan_cells
 from panimbus.infer.label_report import impossible
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.infer.watch import count_pieces
+from panimbus.infer.validating import count_pieces
 
 
 def _cells(n=14, step=16, radius=5):

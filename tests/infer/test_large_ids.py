@@ -7,12 +7,12 @@ import pytest
 
 from panimbus.core import scan
 from panimbus.infer import blocks
+from panimbus.infer.distribute.manifest import Request
+from panimbus.infer.distribute.shards import merge, predict_shard
 from panimbus.infer.output import save_run
+from panimbus.infer.passes import Shard
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.infer.preflight import inspect_fovs
-from panimbus.infer.request import Request
-from panimbus.infer.shares import merge, predict_share
-from panimbus.infer.stages import Share
 from panimbus.io import open_fovs, write_labels, write_ome_tiff
 
 IDS = np.array([5, 2**53, 2**53 + 1, 2**53 + 2, 2**62, 2**62 + 1, 2**63 - 1])
@@ -55,8 +55,8 @@ def test_from_files_to_tables(dtype, mpp, model, tmp_path, monkeypatch, same_tab
         model=str(model("plain")), tta="none", tile=112, precision="float32", device="cpu",
     )  # fmt: skip
     for k in (2, 1):
-        predict_share(request, out=tmp_path / "shares", share=Share(k, 2), threads=1)
-    same_table(merge(tmp_path / "shares")[0], table)
+        predict_shard(request, out=tmp_path / "shards", shard=Shard(k, 2), threads=1)
+    same_table(merge(tmp_path / "shards")[0], table)
     save_run(table, tmp_path / "out", ("h5ad", "csv", "parquet", "spatialdata"), fovs)
     read = [pd.read_csv(tmp_path / "out" / name)["label"] for name in ("cells.csv", "positive.csv")]
     read += [pd.read_parquet(tmp_path / "out" / "cells.parquet")["label"]]

@@ -8,8 +8,8 @@ import zarr
 
 from panimbus.core.errors import InputError
 from panimbus.infer import blocks, maps
+from panimbus.infer.passes import Progress
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.infer.stages import Progress
 from panimbus.infer.store import FolderStore
 from panimbus.io import open_fovs
 from panimbus.io.names import safe_name

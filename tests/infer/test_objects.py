@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError
+from panimbus.infer.distribute.manifest import Request
 from panimbus.infer.output import summary
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.infer.preflight import inspect_fovs
-from panimbus.infer.request import Request
 from panimbus.io import from_array
 
 SETTINGS = {"tta": "none", "precision": "float32", "device": "cpu", "threads": 1}

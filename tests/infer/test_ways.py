@@ -1,4 +1,4 @@
-"""One process, blocks, shares in any order, and Dask: the same scores for cells that lie across
+"""One process, blocks, shards in any order, and Dask: the same scores for cells that lie across
 every seam."""
 
 import json
@@ -15,10 +15,10 @@ from panimbus.core import scan
 from panimbus.core.errors import InputError
 from panimbus.core.scale import ChannelScale
 from panimbus.infer import blocks
+from panimbus.infer.distribute.manifest import Request
+from panimbus.infer.distribute.shards import merge, predict_shard
+from panimbus.infer.passes import Shard
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.infer.request import Request
-from panimbus.infer.shares import merge, predict_share
-from panimbus.infer.stages import Share
 from panimbus.io import write_labels, write_ome_tiff
 
 
@@ -43,9 +43,9 @@ def _write(folder, make_tissue, *, shapes, radius, mpp, seed):
         write_labels(folder / "labels" / f"fov{k}.tiff", labels)
 
 
-def _shared(request, out, of, order):
+def _in_shards(request, out, of, order):
     for turn in order:
-        predict_share(request, out=out, share=Share(turn, of), threads=1)
+        predict_shard(request, out=out, shard=Shard(turn, of), threads=1)
     return merge(out)[0]
 
 
@@ -81,7 +81,7 @@ def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address
         cut = predict(
             request.open(), model=model("plain"), settings=PredictSettings(tile=112, **told)
         )
-        same_table(cut, _shared(request, folder / "out", len(order), order))
+        same_table(cut, _in_shards(request, folder / "out", len(order), order))
         same_table(
             cut,
             predict(
@@ -142,7 +142,7 @@ def test_a_counterstain_counts_whether_it_is_scored_or_not(
             channels=["CD3"],
             settings=PredictSettings(dask=address, **told),
         ),
-        _shared(request, tmp_path / "shares", 2, (2, 1)),
+        _in_shards(request, tmp_path / "shards", 2, (2, 1)),
     ):
         same_table(table, alone)
     nameless = [f.with_(channels=("first", "CD3")) for f in request.open()]

@@ -1,4 +1,4 @@
-"""``panimbus merge``: one cell table from the shares of ``panimbus predict --shard i/n``."""
+"""``panimbus merge``: one cell table from the shards of ``panimbus predict --shard i/n``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from panimbus.cli import options
 
 if TYPE_CHECKING:
     from panimbus.core.scale import ChannelScale
-    from panimbus.infer.request import Request
+    from panimbus.infer.distribute.manifest import Request
+    from panimbus.infer.passes import Shard
     from panimbus.infer.settings import PredictSettings
-    from panimbus.infer.stages import Share
 
 
 def command(
     out: Annotated[
         Path,
         typer.Argument(
-            parser=options.path, metavar="FOLDER", help="The --out folder of the shares."
+            parser=options.path, metavar="FOLDER", help="The --out folder of the shards."
         ),
     ],
     *,
@@ -31,7 +31,7 @@ def command(
     columns: options.Columns = options.Layout.PANIMBUS,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Put the shares of `panimbus predict --shard i/n` together.
+    """Put the shards of `panimbus predict --shard i/n` together.
 
     Nothing is scored, and what is missing is said.
     """
@@ -40,14 +40,14 @@ def command(
     from panimbus.cli.console import RunLog, echo_contradictions, on_terminal
     from panimbus.cli.predict import next_command
     from panimbus.core.layouts import check_layout
+    from panimbus.infer.distribute.manifest import read_manifest
+    from panimbus.infer.distribute.shards import merge
     from panimbus.infer.output import check_kinds, save_run, summary
     from panimbus.infer.record import asked_for, check_same_run
-    from panimbus.infer.request import read_told
-    from panimbus.infer.shares import merge
 
     kinds = check_kinds(tables)
-    request, shards = (told := read_told(out)).request, told.shards
-    log = RunLog("merge", f"{shards} share{'s' * (shards != 1)} in {out}", quiet=on_terminal())
+    request, shards = (told := read_manifest(out)).request, told.shards
+    log = RunLog("merge", f"{shards} shard{'s' * (shards != 1)} in {out}", quiet=on_terminal())
     table, fovs = merge(out)
     asked = asked_for(
         fovs, request.files(), request.settings(), request.channels, request.normaliser()
@@ -64,31 +64,31 @@ def command(
     log.end(out, next_command(out, kinds, request.labels))
 
 
-def do_share(
-    shard: str | None,
+def do_shard(
+    text: str | None,
     stage: str,
     out: Path,
     settings: PredictSettings,
     paths: dict[str, Any],
     what: dict[str, Any],
 ) -> None:
-    """Do a share of a prediction; ``paths`` and ``what`` are options of `panimbus predict`."""
+    """Do a shard of a prediction; ``paths`` and ``what`` are options of `panimbus predict`."""
     from dataclasses import replace
 
     from panimbus.cli.console import running
     from panimbus.cli.inputs import refuse_labels_among
     from panimbus.cli.predict import work_in_words
     from panimbus.core.errors import InputError
+    from panimbus.infer.distribute.shards import predict_shard
     from panimbus.infer.record import asked_for, check_same_run
-    from panimbus.infer.shares import predict_share
     from panimbus.io.thresholds import parse_thresholds
 
-    if shard is None:
+    if text is None:
         raise InputError(
             f"--stage {stage} goes with --shard.",
             fix="pass --shard 1/1 --stage scan, or leave --stage away",
         )
-    share = parse_share(shard)
+    shard = parse_shard(text)
     if settings.maps or settings.dask is not None:
         option = "--maps" if settings.maps else "--dask"
         raise InputError(
@@ -111,35 +111,35 @@ def do_share(
         overwrite=overwrite,
     )
     about = (
-        f"shard {share.number}/{share.of} of"
+        f"shard {shard.number}/{shard.of} of"
         f" {work_in_words(fovs, files, settings, request.channels)}"
     )
     with running("predict", about, fovs=len(fovs)) as log:
-        predict_share(
+        predict_shard(
             request,
             out=out,
-            share=share,
+            shard=shard,
             stage=stage,
             threads=settings.threads,
             command=_command(sys.argv),
             progress=log,
         )
     done = "first pass of " if stage == "scan" else ""
-    typer.echo(f"{done}shard {share.number}/{share.of} is done; when all are: panimbus merge {out}")
+    typer.echo(f"{done}shard {shard.number}/{shard.of} is done; when all are: panimbus merge {out}")
     log.end(out)
 
 
-def parse_share(text: str) -> Share:
-    """A `Share` from ``3/8``."""
+def parse_shard(text: str) -> Shard:
+    """A `Shard` from ``3/8``."""
     from panimbus.core.errors import InputError
-    from panimbus.infer.stages import Share
+    from panimbus.infer.passes import Shard
 
     found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise InputError(
-            f"--shard {text}: which share of how many?", expected="i/n with i from 1 to n, e.g. 3/8"
+            f"--shard {text}: which shard of how many?", expected="i/n with i from 1 to n, e.g. 3/8"
         )
-    return Share(int(found[1]), int(found[2]))
+    return Shard(int(found[1]), int(found[2]))
 
 
 def _request(
@@ -152,7 +152,7 @@ def _request(
     scale: ChannelScale | None,
 ) -> Request:
     from panimbus.core.errors import InputError
-    from panimbus.infer.request import Request, absolute
+    from panimbus.infer.distribute.manifest import Request, absolute
     from panimbus.model.weights import shipped_models
 
     model, names, pairs, types = (
@@ -192,7 +192,7 @@ def _request(
 
 
 def _command(argv: Sequence[str]) -> list[str]:
-    """The command line without its share and stage."""
+    """The command line without its shard and stage."""
     out, skip = ["panimbus"], False
     for word in argv[1:]:
         name, _, value = word.partition("=")

@@ -106,7 +106,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         typer.Option(
             metavar="I/N",
             help=(
-                "Do share i of n, as i/n, and write no table: `panimbus merge` does, when all are"
+                "Do shard i of n, as i/n, and write no table: `panimbus merge` does, when all are"
                 " done."
             ),
         ),
@@ -169,9 +169,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
         allow_odd_labels=allow_odd_labels,
     )  # fmt: skip
     if shard is not None or stage != options.Stage.ALL:
-        from panimbus.cli.merge import do_share
+        from panimbus.cli.merge import do_shard
 
-        do_share(
+        do_shard(
             shard, stage.value, out, settings,
             {"images": images, "labels": labels or [], "pairs": pairs, "channel_names": channel_names, "model": model,
              "channel_types": channel_types},

@@ -243,7 +243,7 @@ def neighbour_max(
     out = np.zeros_like(mean)
     cell = np.concatenate([pairs[:, 0], pairs[:, 1]])
     order = np.argsort(cell, kind="stable")
-    beside, begin = (
+    neighbour, begin = (
         np.concatenate([pairs[:, 1], pairs[:, 0]])[order],
         np.flatnonzero(changes(cell[order])),
     )
@@ -251,7 +251,7 @@ def neighbour_max(
     for k in range(
         mean.shape[1] if len(cell) else 0
     ):  # channel by channel: there are many more pairs than cells
-        out[rows, k] = np.maximum.reduceat(mean[beside, k], begin)
+        out[rows, k] = np.maximum.reduceat(mean[neighbour, k], begin)
     return out
 
 

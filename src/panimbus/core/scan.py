@@ -180,7 +180,7 @@ def scan_band(
     rows: tuple[int, int],
     *,
     on_error: str = "raise",
-    beside: Sequence[str] = (),
+    reference: Sequence[str] = (),
 ) -> BandScan:
     """Read the rows of a band, the labels once and each channel once.
 
@@ -195,7 +195,7 @@ def scan_band(
         One of `fov_bands`.
     on_error
         ``skip``: pixels of a channel that cannot be read are missing (the labels must be readable).
-    beside
+    reference
         Those of the channels that are only looked at: what is wrong with them is missing.
 
     Raises
@@ -209,7 +209,7 @@ def scan_band(
         raise InputError(
             f"Unknown way to treat unreadable pixels: {on_error!r}.", available=ON_ERROR
         )
-    return _scan(fov, channels, model_axes(fov, mpp), rows, on_error, beside)
+    return _scan(fov, channels, model_axes(fov, mpp), rows, on_error, reference)
 
 
 def join_bands(
@@ -225,15 +225,15 @@ def scan_fov(
     mpp: float,
     *,
     on_error: str = "raise",
-    beside: Sequence[str] = (),
+    reference: Sequence[str] = (),
 ) -> tuple[FovCells, FovScan]:
     """Scan all bands of a FOV, one after the other.
 
     The channels, and behind them those that are only looked at.
     """
-    looked_at = (*channels, *beside)
+    looked_at = (*channels, *reference)
     parts = [
-        scan_band(fov, looked_at, mpp, rows, on_error=on_error, beside=beside)
+        scan_band(fov, looked_at, mpp, rows, on_error=on_error, reference=reference)
         for rows in fov_bands(fov, mpp)
     ]
     return join_bands(fov, looked_at, mpp, parts)
@@ -266,7 +266,7 @@ def _scan(
     axes: tuple[Axis, Axis],
     rows: tuple[int, int],
     on_error: str = "raise",
-    beside: Sequence[str] = (),
+    reference: Sequence[str] = (),
 ) -> BandScan:
     if fov.labels is None:
         raise InputError(
@@ -279,7 +279,9 @@ def _scan(
         finding = pool.submit(_scan_labels, image, fov, axes, rows)
         planes = list(
             pool.map(
-                lambda c: _scan_plane(fov, c, rows, on_error, finding.result, lenient=c in beside),
+                lambda c: _scan_plane(
+                    fov, c, rows, on_error, finding.result, lenient=c in reference
+                ),
                 channels,
             )
         )
@@ -486,7 +488,7 @@ def pool(
     channels: Sequence[str],
     mpp: float,
     *,
-    beside: Sequence[str] = (),
+    reference: Sequence[str] = (),
     seen: Callable[[Fov], None] | None = None,
 ) -> dict[str, ChannelStats]:
     """Histograms of a whole dataset, for a normaliser that later serves some of its FOVs.
@@ -499,15 +501,15 @@ def pool(
     channels
     mpp
         The model's µm per pixel.
-    beside
+    reference
         Further channels that are only looked at: what is wrong with them is missing.
     seen
         Called when a FOV is done.
     """
-    pooled = {c: ChannelStats() for c in (*channels, *beside)}
+    pooled = {c: ChannelStats() for c in (*channels, *reference)}
     for fov in fovs:
         if fov.labels is not None:
-            stats = scan_fov(fov, channels, mpp, beside=beside)[1].stats
+            stats = scan_fov(fov, channels, mpp, reference=reference)[1].stats
         else:
             stats = {c: ChannelStats(pixels=_pixels(fov, c)) for c in channels}
         for channel, one in stats.items():

@@ -158,7 +158,7 @@ def scan_fovs(
         if fov.labels is None:
             stats = pool([fov], wanted, mpp)
         else:
-            cells, scan = scan_fov(fov, wanted, mpp, beside=counterstains)
+            cells, scan = scan_fov(fov, wanted, mpp, reference=counterstains)
             found.append(ScannedFov(fov, cells, scan.mean[:, : len(wanted)], scan.digest))
             stats = scan.stats
         for channel, one in stats.items():

@@ -263,7 +263,9 @@ def _scale(
     if dataset.normaliser is not None:
         return load_scale(dataset.normaliser)
     channels = list(dict.fromkeys(calls["channel"]))
-    pooled = pool(fovs, channels, card.mpp, beside=reference_channels(channels, fovs, card.stats))
+    pooled = pool(
+        fovs, channels, card.mpp, reference=reference_channels(channels, fovs, card.stats)
+    )
     return ChannelScale.fit(
         pooled,
         percentile=card.percentile,

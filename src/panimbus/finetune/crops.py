@@ -70,7 +70,7 @@ def read_dataset(
     counterstains = reference_channels(channels, fovs, card.stats)
     for k, fov in enumerate(fovs):
         seen(fov.fov_id, k)
-        found, scan = scan_fov(fov, channels, card.mpp, beside=counterstains)
+        found, scan = scan_fov(fov, channels, card.mpp, reference=counterstains)
         cells.append(found)
         means.append(scan.mean[:, : len(channels)])
         for channel, stats in scan.stats.items():

@@ -15,7 +15,7 @@ from panimbus.core.objects import SLIVER_UM2
 from panimbus.core.registration import describe_misfit
 from panimbus.core.scan import FovCells, bands
 from panimbus.infer.settings import PredictSettings
-from panimbus.infer.watch import count_pieces
+from panimbus.infer.validating import count_pieces
 
 logger = logging.getLogger(__name__)
 DIAMETER_UM = (3.0, 40.0)

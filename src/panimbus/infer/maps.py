@@ -15,8 +15,8 @@ from panimbus.core.fov import Fov
 from panimbus.core.scan import FovCells
 from panimbus.core.types import Float32Array
 from panimbus.core.window import read_index
+from panimbus.infer.executor import Plan
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
-from panimbus.infer.work import Plan
 from panimbus.io.names import safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec
 from panimbus.io.write import TileWriter, atomic_path, remove

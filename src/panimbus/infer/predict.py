@@ -29,13 +29,13 @@ from panimbus.core.scale_checks import scales_in_words
 from panimbus.core.table import EVIDENCE, FovScores, to_anndata
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
+from panimbus.infer.executor import Executor, LocalExecutor, Plan, open_backend
 from panimbus.infer.label_channels import label_channel_in_words, label_channels
 from panimbus.infer.maps import write_listing
+from panimbus.infer.passes import Run, Scores, report_changed_files, scan_all, score_all
 from panimbus.infer.settings import PredictSettings, Progress
-from panimbus.infer.stages import Run, Scores, scan_all, score_all, watching
 from panimbus.infer.store import FolderStore
 from panimbus.infer.tta import views
-from panimbus.infer.work import Executor, LocalExecutor, Plan, open_backend
 from panimbus.io.room import check_folder, check_names
 from panimbus.model.weights import ModelFiles, resolve_model
 
@@ -116,7 +116,7 @@ def predict(
     if out is not None:
         check_folder(Path(out))
     store = FolderStore(Path(out), [f.fov_id for f in chosen]) if out else None
-    with _executor(plan) as executor, watching(chosen):
+    with _executor(plan) as executor, report_changed_files(chosen):
         run = Run(chosen, plan, executor, store, progress or (lambda _: None))
         scan_all(run)
         _warn_of_ids(run)
@@ -157,7 +157,7 @@ def _executor(plan: Plan) -> Iterator[Executor]:
     if plan.settings.dask is None:
         yield LocalExecutor(open_backend(plan.model, plan.settings))
         return
-    from panimbus.infer.spread import dask_executor
+    from panimbus.infer.distribute.cluster import dask_executor
 
     with dask_executor(plan.settings.dask, plan) as executor:
         yield executor

@@ -35,7 +35,7 @@ from panimbus.infer.label_report import (
     warnings_of,
 )
 from panimbus.infer.predict import PredictSettings, Progress
-from panimbus.infer.watch import NoCells, Watched, clean_labels, count_pieces
+from panimbus.infer.validating import EmptyLabels, ValidatingArray, clean_labels, count_pieces
 from panimbus.model.weights import ModelFiles, resolve_model
 
 SATURATED = 0.005
@@ -133,7 +133,7 @@ class _Found:
 
     model: ModelFiles
     channels: tuple[str, ...]
-    beside: tuple[str, ...]
+    reference: tuple[str, ...]
     settings: PredictSettings
     fovs: list[FovReport] = field(default_factory=list)
     sizes: list[FovSize] = field(default_factory=list)
@@ -196,7 +196,7 @@ def inspect_fovs(
     seen = _channels(found)
     _judge(found)
     found.warnings += _other_labels(chosen, found)
-    stains = find_counterstains([*wanted, *found.beside], chosen[0].channel_types)
+    stains = find_counterstains([*wanted, *found.reference], chosen[0].channel_types)
     if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
         said = format_list([f"{c.name} ({c.counterstain:.2f})" for c in alike])
         found.warnings.append(
@@ -267,22 +267,22 @@ def _look_at(fov: Fov, found: _Found) -> None:
         )
     mpp, model_mpp = fov.mpp, found.model.card.mpp
     labels: LabelReport | None = None
-    watched = Watched(fov.image)
+    watched = ValidatingArray(fov.image)
     try:
         negative, clean = (
-            clean_labels(fov.labels) if fov.labels is not None else (0, NoCells(fov.shape_yx))
+            clean_labels(fov.labels) if fov.labels is not None else (0, EmptyLabels(fov.shape_yx))
         )
         plain = fov.with_(image=watched, labels=clean, mpp=mpp or model_mpp)
         begin = time.perf_counter()
         here = [c for c in found.channels if c in fov.channels]
-        cells, scan = scan_fov(plain, here, model_mpp, beside=found.beside)
+        cells, scan = scan_fov(plain, here, model_mpp, reference=found.reference)
         found.scan_s += time.perf_counter() - begin
         for line in map(describe_id_channel, id_channels(scan.mean, cells.index.ids, here)):
             found.warnings += [line] if line not in found.warnings else []
         for channel in here:
             _pool(found, channel, scan.stats[channel], watched, fov)
         lost = {channel for channel, _ in scan.skipped} | {
-            c for c in found.beside if watched.not_finite[fov.index(c)]
+            c for c in found.reference if watched.not_finite[fov.index(c)]
         }
         if lost:
             found.warnings.append(
@@ -297,7 +297,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
                     f"{name}: {odd} ({ALLOW} goes on)"
                 )
             if (
-                moved := describe_misfit(fov.with_(labels=clean), (*here, *found.beside))
+                moved := describe_misfit(fov.with_(labels=clean), (*here, *found.reference))
             ) is not None:
                 found.warnings.append(f"{name}: {moved}")
             if fov.mpp is not None:
@@ -334,7 +334,9 @@ def _look_at(fov: Fov, found: _Found) -> None:
     )
 
 
-def _pool(found: _Found, channel: str, stats: ChannelStats, watched: Watched, fov: Fov) -> None:
+def _pool(
+    found: _Found, channel: str, stats: ChannelStats, watched: ValidatingArray, fov: Fov
+) -> None:
     plane = fov.index(channel)
     bad = watched.not_finite[plane]
     if bad:  # they were read as 0

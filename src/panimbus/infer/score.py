@@ -21,8 +21,8 @@ from panimbus.core.window import read_channels, read_index
 from panimbus.infer.adaptive import enough
 from panimbus.infer.backend import Backend, Job
 from panimbus.infer.blocks import Block, BlockPart
+from panimbus.infer.cell_sums import CellPixels, core_scores
 from panimbus.infer.evidence import BlockEvidence
-from panimbus.infer.gather import TileCells, core_of
 from panimbus.infer.tta import View, transposed
 from panimbus.model.card import ModelCard
 
@@ -127,7 +127,7 @@ class _Work:
     open_: _Open
     channel: int
     tile: Tile
-    cells: TileCells
+    cells: CellPixels
     planes: _Planes
     stats: Float32Array
     sums: npt.NDArray[np.float64]
@@ -274,7 +274,7 @@ class _Passes:
         correction = scoring.card.calibration.get(scoring.channels[work.channel])
         work.sums[view] = work.cells.sums(scores, scoring.views[view], correction)
         if self.on_map is not None:
-            plain = core_of(scores, scoring.views[view], work.tile, margin)
+            plain = core_scores(scores, scoring.views[view], work.tile, margin)
             plain = corrected(plain, correction) if correction is not None else plain
             work.map = plain.copy() if work.map is None else work.map + plain
         self.on_pass(work.pixels)
@@ -342,7 +342,7 @@ class _Passes:
 
     def _opened(
         self, block: Block, index: npt.NDArray[np.int32]
-    ) -> tuple[_Open, list[tuple[Tile, TileCells]]]:
+    ) -> tuple[_Open, list[tuple[Tile, CellPixels]]]:
         """The block's sums, all zero, and the tiles to score, with their cells as positions among
         the block's.
         """
@@ -351,7 +351,8 @@ class _Passes:
             (len(self.scoring.channels), len(self.scoring.views)),
         )
         found = [
-            (t, TileCells.of(t, index[block.part(t.core)], self.cells, margin)) for t in block.tiles
+            (t, CellPixels.of(t, index[block.part(t.core)], self.cells, margin))
+            for t in block.tiles
         ]
         cells = np.unique(np.concatenate([tile_cells.cells for _, tile_cells in found]))
         open_ = _Open(block, cells, np.zeros((*shape, len(cells))), np.zeros(len(cells), np.int64))

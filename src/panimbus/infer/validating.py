@@ -18,7 +18,7 @@ from panimbus.core.scan import bands
 from panimbus.core.types import Array
 
 
-class Watched:
+class ValidatingArray:
     """An image that counts its NaN and infinite pixels (and returns 0 there), with a digest of each
     plane as it is read.
 
@@ -59,7 +59,7 @@ class Watched:
         return np.where(finite, values, np.zeros((), values.dtype))
 
 
-class NoCells:
+class EmptyLabels:
     """The label image of a FOV that has none: background."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint8)

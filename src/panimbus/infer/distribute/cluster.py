@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from panimbus.core.band import BandScan
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
 from panimbus.core.scale import ChannelScale
-from panimbus.infer import worker
 from panimbus.infer.backend import cpu_count
 from panimbus.infer.blocks import BlockPart
-from panimbus.infer.work import Plan, ScanWork, ScoreWork
+from panimbus.infer.distribute import worker
+from panimbus.infer.executor import Plan, ScanWork, ScoreWork
 from panimbus.io.documents import read_json
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class DaskExecutor:
         for unit, part in self._spread(
             units,
             {w.fov.fov_id: w.fov for w in work},
-            (worker.scan_group, worker.Order.of(plan, self._each)),
+            (worker.scan_group, worker.Task.of(plan, self._each)),
         ):
             yield unit.fov_id, unit.number, part
 
@@ -109,7 +109,7 @@ class DaskExecutor:
         passes = len(plan.views) * sum(not scale.blank(c) for c in plan.channels)
         units = [_Unit(w.fov.fov_id, b.number, b, b.pixels) for w in work for b in w.blocks]
         known = {w.fov.fov_id: (w.fov, w.cells, w.mean) for w in work}
-        call = (worker.score_group, worker.Order.of(plan, self._each), scale, self.name)
+        call = (worker.score_group, worker.Task.of(plan, self._each), scale, self.name)
         for unit, part in self._spread(units, known, call):
             on_pixels(unit.fov_id, int(unit.cost) * passes)
             yield unit.fov_id, part
@@ -173,19 +173,19 @@ class DaskExecutor:
         return self._client.submit(function, *fixed, *given, pure=False, retries=_RETRIES)
 
     @staticmethod
-    def _answer(future: Future, group: _Group) -> worker.Answer | None:
+    def _answer(future: Future, group: _Group) -> worker.TaskResult | None:
         """The answer of a task that has ended.
 
         None if it is lost, with its worker or the cells sent to it.
         """
         what = f"{len(group.units)} units of FOV {', '.join(group.fov_ids[:5])}"
         try:
-            answer: worker.Answer = future.result()
+            answer: worker.TaskResult = future.result()
         except Exception as error:
             lost = future.status in ("cancelled", "lost") or isinstance(error, OSError)
             group.losses += 1
             if not lost or group.losses > _LOSSES:
-                raise _told(error, what) from error
+                raise _cluster_error(error, what) from error
             logger.warning("%s went lost with a worker and are done again", what)
             return None
         if answer.problem is not None:
@@ -209,7 +209,7 @@ def _take(queue: deque[_Unit], rate: float | None) -> _Group:
     return group
 
 
-def _told(error: BaseException, what: str) -> Exception:
+def _cluster_error(error: BaseException, what: str) -> Exception:
     """The error to raise for a task that failed on the cluster."""
     from distributed import KilledWorker
 
@@ -279,7 +279,9 @@ def dask_executor(address: str, plan: Plan) -> Iterator[DaskExecutor]:
             client = _local(count, stack)
         else:
             client = _connect(address, stack)
-        yield DaskExecutor(client, _greet(client, address, worker.Order.of(plan, threads)), threads)
+        yield DaskExecutor(
+            client, _handshake(client, address, worker.Task.of(plan, threads)), threads
+        )
 
 
 def _count(address: str) -> int:
@@ -337,7 +339,7 @@ def _connect(address: str, stack: ExitStack) -> Client:
     return client
 
 
-def _greet(client: Client, address: str, order: worker.Order) -> str:
+def _handshake(client: Client, address: str, order: worker.Task) -> str:
     """Name of what runs the net on all workers; the problems of all of them in one message."""
     mine, versions = worker.version(), client.run(worker.version, on_error="return")
     if bad := {w: v for w, v in versions.items() if v != mine}:
@@ -353,16 +355,16 @@ def _greet(client: Client, address: str, order: worker.Order) -> str:
             fix=_SAME,
         )
     asked = {
-        w: client.submit(worker.introduce, order, workers=[w], allow_other_workers=True, pure=False)
+        w: client.submit(worker.load_net, order, workers=[w], allow_other_workers=True, pure=False)
         for w in versions
     }
     names: dict[str, str] = {}
     problems: list[str] = []
     for where, future in asked.items():
         try:
-            answer: worker.Answer = future.result()
+            answer: worker.TaskResult = future.result()
         except Exception as error:
-            raise _told(error, "the model") from error
+            raise _cluster_error(error, "the model") from error
         if answer.problem is not None:
             problems.append(f"{where}: {answer.problem[1]}")
         else:
@@ -373,5 +375,5 @@ def _greet(client: Client, address: str, order: worker.Order) -> str:
             got="\n".join(problems[:5]),
         )
     if len(names) > 1:
-        raise worker.unlike(names)
+        raise worker.mixed_backends(names)
     return next(iter(names))

@@ -17,9 +17,9 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells, scan_band
 from panimbus.infer.backend import Backend, make_backend
 from panimbus.infer.blocks import Block, BlockPart
+from panimbus.infer.fault_tolerant import skip_unreadable
 from panimbus.infer.score import MapSink, Scoring, score_blocks
 from panimbus.infer.settings import PredictSettings
-from panimbus.infer.tolerant import tolerant
 from panimbus.infer.tta import View, stages, views
 from panimbus.model.weights import ModelFiles, with_onnx
 
@@ -35,7 +35,7 @@ class Plan:
     model, settings
     channels
         Names of the channels to score.
-    beside
+    reference
         Counterstains that are not to be scored, but that the model wants to know of
         (`panimbus.core.counterstain`).
     """
@@ -43,12 +43,12 @@ class Plan:
     model: ModelFiles
     settings: PredictSettings
     channels: tuple[str, ...]
-    beside: tuple[str, ...] = ()
+    reference: tuple[str, ...] = ()
 
     @property
     def looked_at(self) -> tuple[str, ...]:
         """The channels of the first pass; those to score come first."""
-        return self.channels + self.beside
+        return self.channels + self.reference
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -148,7 +148,7 @@ class LocalExecutor:
         """See `Executor`."""
         scoring = plan.scoring(self._backend, scale)
         for one in work:
-            fov = tolerant(one.fov) if plan.settings.on_error == "skip" else one.fov
+            fov = skip_unreadable(one.fov) if plan.settings.on_error == "skip" else one.fov
             fov_id = fov.fov_id
             last: BlockPart | None = None
             with one.maps() as on_map:
@@ -182,7 +182,7 @@ def scan_unit(fov: Fov, plan: Plan, rows: Rows) -> BandScan:
         plan.model.card.mpp,
         rows,
         on_error=plan.settings.on_error,
-        beside=plan.beside,
+        reference=plan.reference,
     )
 
 

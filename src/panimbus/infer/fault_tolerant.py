@@ -17,7 +17,7 @@ from panimbus.core.fov import ArrayLike, Fov
 _SMALLEST = 64
 
 
-class TolerantImage:
+class FaultTolerantArray:
     """A (C, Y, X) image of which what can be read is read.
 
     A window that cannot be read is halved until the unreadable pieces are at most 64 pixels wide.
@@ -63,6 +63,6 @@ def _halves(begin: int, end: int) -> list[tuple[int, int]]:
     return [(begin, end)] if end - begin <= _SMALLEST else [(begin, middle), (middle, end)]
 
 
-def tolerant(fov: Fov) -> Fov:
+def skip_unreadable(fov: Fov) -> Fov:
     """The FOV with an image of which what can be read is read."""
-    return fov.with_(image=TolerantImage(fov.image))
+    return fov.with_(image=FaultTolerantArray(fov.image))

@@ -15,7 +15,7 @@ from panimbus.infer.tta import View
 
 
 @dataclass(frozen=True)
-class TileCells:
+class CellPixels:
     """The pixels of a tile's core that count for a cell.
 
     A rescued cell's pixel may also belong to its neighbour.
@@ -40,7 +40,9 @@ class TileCells:
     turned: npt.NDArray[np.intp]
 
     @classmethod
-    def of(cls, tile: Tile, core: npt.NDArray[np.int32], cells: FovCells, margin: int) -> TileCells:
+    def of(
+        cls, tile: Tile, core: npt.NDArray[np.int32], cells: FovCells, margin: int
+    ) -> CellPixels:
         """The cells of a tile's core (Y, X), for a net whose output lacks ``margin`` pixels at each
         side of the window.
         """
@@ -67,7 +69,7 @@ class TileCells:
         x += x0 - tile.window[2] - margin
         return cls(found, count, begin, y * width + x, x * height + y)
 
-    def among(self, cells: npt.NDArray[np.intp]) -> TileCells:
+    def among(self, cells: npt.NDArray[np.intp]) -> CellPixels:
         """The same, with ``cells`` as positions among these (ascending)."""
         return replace(self, cells=np.searchsorted(cells, self.cells))
 
@@ -85,7 +87,7 @@ class TileCells:
         return np.add.reduceat(pixels, self.begin, dtype=np.float64)
 
 
-def core_of(scores: Float32Array, view: View, tile: Tile, margin: int) -> Float32Array:
+def core_scores(scores: Float32Array, view: View, tile: Tile, margin: int) -> Float32Array:
     """The scores (H, W) of a view, turned back, of a tile's core."""
     rows, cols = tile.core_in_window
     return view.undo(scores)[

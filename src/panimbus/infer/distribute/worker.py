@@ -21,8 +21,8 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells
 from panimbus.infer.backend import Backend
 from panimbus.infer.blocks import Block
+from panimbus.infer.executor import LocalExecutor, Plan, Rows, ScoreWork, open_backend, scan_unit
 from panimbus.infer.settings import PredictSettings
-from panimbus.infer.work import LocalExecutor, Plan, Rows, ScoreWork, open_backend, scan_unit
 from panimbus.model.weights import SHIPPED, ModelFiles, resolve_model
 
 Known = tuple[Fov, FovCells, npt.NDArray[np.float32]]
@@ -32,7 +32,7 @@ Part = tuple[str, int, Any]
 
 
 @dataclass(frozen=True)
-class Order:
+class Task:
     """A `Plan` for another machine, where the model's files may lie elsewhere.
 
     Parameters
@@ -41,7 +41,7 @@ class Order:
         Name of a shipped model, or absolute path of a model file.
     sha256
         Of its weights.
-    settings, channels, beside
+    settings, channels, reference
         As in `Plan`.
     version
         Of panimbus, where the order comes from.
@@ -51,16 +51,16 @@ class Order:
     sha256: str
     settings: PredictSettings
     channels: tuple[str, ...]
-    beside: tuple[str, ...]
+    reference: tuple[str, ...]
     version: str
 
     @classmethod
-    def of(cls, plan: Plan, threads: int) -> Order:
+    def of(cls, plan: Plan, threads: int) -> Task:
         """The order of a plan; ``threads``: CPU threads of a net, where the plan does not say."""
         path = plan.model.weights
         name = path.stem if path.parent == SHIPPED else str(path.absolute())
         settings = replace(plan.settings, threads=plan.settings.threads or threads)
-        return cls(name, plan.model.sha256, settings, plan.channels, plan.beside, version())
+        return cls(name, plan.model.sha256, settings, plan.channels, plan.reference, version())
 
     def plan(self) -> Plan:
         """The plan on this machine; a worker that came later may have another version."""
@@ -68,11 +68,13 @@ class Order:
             raise InputError(
                 "A worker has another version of panimbus.", expected=self.version, got=version()
             )
-        return Plan(_model_here(self.model, self.sha256), self.settings, self.channels, self.beside)
+        return Plan(
+            _model_here(self.model, self.sha256), self.settings, self.channels, self.reference
+        )
 
 
 @dataclass(frozen=True)
-class Answer:
+class TaskResult:
     """What a task sends back.
 
     Parameters
@@ -97,12 +99,12 @@ def version() -> str:
     return __version__
 
 
-def introduce(order: Order) -> Answer:
+def load_net(order: Task) -> TaskResult:
     """Load the net; the only part is the name of what runs it."""
     return _answer(lambda: [("", 0, _net(order.plan()).name)])
 
 
-def scan_group(order: Order, fovs: Sequence[Fov], bands: Sequence[Mapping[int, Rows]]) -> Answer:
+def scan_group(order: Task, fovs: Sequence[Fov], bands: Sequence[Mapping[int, Rows]]) -> TaskResult:
     """Read some bands of some FOVs."""
 
     def parts() -> Iterator[Part]:
@@ -115,19 +117,19 @@ def scan_group(order: Order, fovs: Sequence[Fov], bands: Sequence[Mapping[int, R
 
 
 def score_group(
-    order: Order,
+    order: Task,
     scale: ChannelScale,
     name: str,
     known: Sequence[Known],
     blocks: Sequence[Mapping[int, Block]],
-) -> Answer:
+) -> TaskResult:
     """Score some blocks of some FOVs; ``name``: of what runs the net on the other workers."""
 
     def parts() -> Iterator[Part]:
         plan = order.plan()
         net = _net(plan)
         if net.name != name:
-            raise unlike({name: "the others", net.name: "a worker that came later"})
+            raise mixed_backends({name: "the others", net.name: "a worker that came later"})
         work = [
             ScoreWork(*one, tuple(mine.values())) for one, mine in zip(known, blocks, strict=True)
         ]
@@ -137,7 +139,7 @@ def score_group(
     return _answer(parts)
 
 
-def unlike(names: Mapping[str, str]) -> InputError:
+def mixed_backends(names: Mapping[str, str]) -> InputError:
     """Workers whose arithmetic differs: name of what runs the net -> where."""
     return InputError(
         "The workers would not all give the same result.",
@@ -147,13 +149,13 @@ def unlike(names: Mapping[str, str]) -> InputError:
     )
 
 
-def _answer(work: Callable[[], Iterable[Part]]) -> Answer:
+def _answer(work: Callable[[], Iterable[Part]]) -> TaskResult:
     begin = time.perf_counter()
     try:
         parts = tuple(work())
     except PanimbusError as error:
-        return Answer(problem=(type(error).__name__, str(error)))
-    return Answer(time.perf_counter() - begin, parts)
+        return TaskResult(problem=(type(error).__name__, str(error)))
+    return TaskResult(time.perf_counter() - begin, parts)
 
 
 _nets = threading.local()

@@ -1,8 +1,8 @@
-"""Predicting in shares, each a process of its own on any machine, in one output folder.
+"""Predicting in shards, each a process of its own on any machine, in one output folder.
 
 And putting them together.
 
-Nothing runs but the shares: they speak through the folder, where each band and block is a file that
+Nothing runs but the shards: they speak through the folder, where each band and block is a file that
 is there whole or not at all.
 """
 
@@ -19,12 +19,18 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import fov_bands
 from panimbus.infer.blocks import BlockPart
+from panimbus.infer.distribute.manifest import (
+    Request,
+    RunManifest,
+    claim_backend,
+    claim_folder,
+    read_manifest,
+)
+from panimbus.infer.executor import LocalExecutor, Plan, ScanWork, ScoreWork, open_backend
+from panimbus.infer.passes import Run, Shard, fov_blocks, report_changed_files, scan_all, score_all
 from panimbus.infer.predict import check_fovs, collect, make_plan, normaliser
-from panimbus.infer.request import Request, Told, agree, agree_on_backend, read_told
 from panimbus.infer.settings import Progress
-from panimbus.infer.stages import Run, Share, fov_blocks, scan_all, score_all, watching
 from panimbus.infer.store import FolderStore
-from panimbus.infer.work import LocalExecutor, Plan, ScanWork, ScoreWork, open_backend
 from panimbus.io.room import check_folder
 
 if TYPE_CHECKING:
@@ -34,71 +40,71 @@ logger = logging.getLogger(__name__)
 STAGES = ("all", "scan")
 
 
-def predict_share(
+def predict_shard(
     request: Request,
     *,
     out: str | Path,
-    share: Share,
+    shard: Shard,
     stage: str = "all",
     threads: int = 0,
     command: Sequence[str] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Do one of n shares of a prediction; `merge` makes the table when all are done.
+    """Do one of n shards of a prediction; `merge` makes the table when all are done.
 
-    First its bands of the first pass. What other shares have not read by then it reads itself,
+    First its bands of the first pass. What other shards have not read by then it reads itself,
     because nothing can be scored before everything was seen. Then its blocks.
 
     Parameters
     ----------
     request
-        What is to be predicted; the same in all shares.
+        What is to be predicted; the same in all shards.
     out
-        A folder that all shares see.
-    share
+        A folder that all shards see.
+    shard
         Which.
     stage
         ``scan`` ends after the first pass.
     threads
         CPU threads, 0 = all.
     command
-        The command line without its share, for messages of `merge`.
+        The command line without its shard, for messages of `merge`.
     progress
         Called now and then.
 
     Raises
     ------
     InputError
-        On input that cannot be scored, or if another share was told something else.
+        On input that cannot be scored, or if another shard was told something else.
     """
     if stage not in STAGES:
         raise InputError(f"Unknown stage {stage!r}.", available=STAGES)
     folder, scale = Path(out), request.normaliser()
     fovs, plan = _prepared(request, scale, threads)
-    agree(folder, request, plan.model, share.of, command)
+    claim_folder(folder, request, plan.model, shard.of, command)
     check_folder(folder)
     store, report = FolderStore(folder, [f.fov_id for f in fovs]), progress or _silent
     if stage == "scan":
-        with watching(fovs):
-            scan_all(Run(fovs, plan, _Reader(), store, report, share), share)
+        with report_changed_files(fovs):
+            scan_all(Run(fovs, plan, _ScanOnly(), store, report, shard), shard)
         return
     executor = LocalExecutor(open_backend(plan.model, plan.settings))
-    agree_on_backend(folder, executor.name)
-    run = Run(fovs, plan, executor, store, report, share)
-    with watching(fovs):
+    claim_backend(folder, executor.name)
+    run = Run(fovs, plan, executor, store, report, shard)
+    with report_changed_files(fovs):
         _scan_whole(run)
-        score_all(run, normaliser(run, scale), executor.name, only_share=True)
+        score_all(run, normaliser(run, scale), executor.name, only_shard=True)
 
 
 def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
-    """The table of all shares, the same as that of one process.
+    """The table of all shards, the same as that of one process.
 
     No pixel is read, nothing is computed but sums.
 
     Parameters
     ----------
     out
-        The folder of the shares.
+        The folder of the shards.
 
     Returns
     -------
@@ -108,26 +114,26 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     Raises
     ------
     InputError
-        If shares are missing: which, and the commands that do them.
+        If shards are missing: which, and the commands that do them.
     """
     folder = Path(out)
-    told = read_told(folder)
+    told = read_manifest(folder)
     scale = told.request.normaliser()
     fovs, plan = _prepared(told.request, scale)
     if plan.model.sha256 != told.model_sha256:
         where = plan.model.weights
         raise InputError(
-            f"{where} is another model than that of the shares.",
+            f"{where} is another model than that of the shards.",
             expected=told.model_sha256,
             got=plan.model.sha256,
         )
-    executor = _Nobody(told, fovs)
+    executor = _MissingShards(told, fovs)
     store = FolderStore(folder, [f.fov_id for f in fovs])
     run = Run(fovs, plan, executor, store, _silent)
     scan_all(run)
     scale = normaliser(run, scale)
     table = collect(run, scale, score_all(run, scale, executor.name), executor.name)
-    for fov in fovs:  # every FOV is whole now, and each share had left its parts to the others
+    for fov in fovs:  # every FOV is whole now, and each shard had left its parts to the others
         store.drop_parts(fov, BandScan)
         store.drop_parts(fov, BlockPart)
     return table, fovs
@@ -145,21 +151,21 @@ def _prepared(
 def _scan_whole(run: Run) -> None:
     """The first pass of all FOVs.
 
-    This process's share, then, one by one, those that no other has done by then.
+    This process's shard, then, one by one, those that no other has done by then.
     """
-    number, of = run.share.number, run.share.of
+    number, of = run.shard.number, run.shard.of
     for turn in [*range(number, of + 1), *range(1, number)]:
         if turn != number:
             logger.warning(
-                "The first pass is not complete: doing what is missing of share %d/%d, too.",
+                "The first pass is not complete: doing what is missing of shard %d/%d, too.",
                 turn,
                 of,
             )
-        if scan_all(run, Share(turn, of)):
+        if scan_all(run, Shard(turn, of)):
             return
     raise InputError(
         "The first pass is not complete, though all of it was done.",
-        got="files of the first pass were removed, or images changed, while this share ran",
+        got="files of the first pass were removed, or images changed, while this shard ran",
         fix="run the same command again",
     )
 
@@ -168,17 +174,17 @@ def _silent(_progress: Progress) -> None:
     pass
 
 
-class _Reader(LocalExecutor):
+class _ScanOnly(LocalExecutor):
     """Reads bands; has no net."""
 
     def __init__(self) -> None:
         self.name = "none"
 
 
-class _Nobody:
+class _MissingShards:
     """Does no work, but says whose is missing."""
 
-    def __init__(self, told: Told, fovs: Sequence[Fov]) -> None:
+    def __init__(self, told: RunManifest, fovs: Sequence[Fov]) -> None:
         self.name = told.backend or "none"
         self._told = told
         self._fovs = fovs
@@ -211,15 +217,15 @@ class _Nobody:
         if not missing:
             return
         of = self._told.shards
-        shares = [
+        shards = [
             i
             for i in range(1, of + 1)
-            if any(units[k] in missing for k in Share(i, of).takes(len(units)))
+            if any(units[k] in missing for k in Shard(i, of).takes(len(units)))
         ]
-        commands = [self._told.again(i) for i in shares]
+        commands = [self._told.again(i) for i in shards]
         raise InputError(
             f"{len(missing)} of {len(units)} {what} are missing: shard"
-            f" {', '.join(f'{i}/{of}' for i in shares)}.",
+            f" {', '.join(f'{i}/{of}' for i in shards)}.",
             expected="all shards to have ended without an error",
             fix="\n             ".join(
                 [

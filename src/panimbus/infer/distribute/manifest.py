@@ -132,7 +132,7 @@ def absolute(given: str | Path) -> str:
     return where.full
 
 
-def agree(
+def claim_folder(
     out: Path, request: Request, model: ModelFiles, shards: int, command: Sequence[str]
 ) -> None:
     """Write down what this process was told, or refuse if another one was told something else.
@@ -146,9 +146,9 @@ def agree(
     model
         As found on this machine.
     shards
-        In how many shares the work is cut; may differ from one start to the next.
+        In how many shards the work is cut; may differ from one start to the next.
     command
-        The command line without its share, to be shown where shares are missing.
+        The command line without its shard, to be shown where shards are missing.
     """
     from panimbus import __version__
 
@@ -172,46 +172,46 @@ def agree(
     ]
     if differ:
         raise InputError(
-            f"{path}: shares with other settings were started in this folder.",
-            expected="the same images, labels, model and settings in every share",
+            f"{path}: shards with other settings were started in this folder.",
+            expected="the same images, labels, model and settings in every shard",
             got="; ".join(differ),
-            fix=f"pass another --out, or remove {path} if those shares are not wanted any more",
+            fix=f"pass another --out, or remove {path} if those shards are not wanted any more",
         )
     if there["shards"] != shards:
         _replace(path, file)
 
 
-def agree_on_backend(out: Path, name: str) -> None:
+def claim_backend(out: Path, name: str) -> None:
     """Likewise for what runs the net: machines may differ in it, and results would be mixed."""
     path = out / BACKEND
     there = _create(path, {"format": _FORMAT, "backend": name})
     if there is not None and there["backend"] != name:
         raise InputError(
-            f"{path}: other shares compute in another way.",
+            f"{path}: other shards compute in another way.",
             expected=str(there["backend"]),
             got=name,
             fix=(
-                "start all shares with --precision float32 (and --device cpu where only some"
+                "start all shards with --precision float32 (and --device cpu where only some"
                 " machines have a GPU), in another --out"
             ),
         )
 
 
 @dataclass(frozen=True)
-class Told:
-    """What `agree` wrote.
+class RunManifest:
+    """What `claim_folder` wrote.
 
     Parameters
     ----------
     request
     model_sha256
-        Of the model that the shares used.
+        Of the model that the shards used.
     shards
-        In how many shares the work was cut.
+        In how many shards the work was cut.
     command, folder
-        A share's command line without its share, and the working directory.
+        A shard's command line without its shard, and the working directory.
     backend
-        What runs the net, None if no share has scored yet.
+        What runs the net, None if no shard has scored yet.
     """
 
     request: Request
@@ -221,13 +221,13 @@ class Told:
     folder: str
     backend: str | None
 
-    def again(self, share: int) -> str:
-        """The command that does a share once more."""
-        return shlex.join([*self.command, "--shard", f"{share}/{self.shards}"])
+    def again(self, shard: int) -> str:
+        """The command that does a shard once more."""
+        return shlex.join([*self.command, "--shard", f"{shard}/{self.shards}"])
 
 
-def read_told(out: Path) -> Told:
-    """Read what the shares in a folder were told.
+def read_manifest(out: Path) -> RunManifest:
+    """Read what the shards in a folder were told.
 
     Raises
     ------
@@ -244,7 +244,9 @@ def read_told(out: Path) -> Told:
     data = _read(path)
     request, sha = _request_in(path, data["request"])
     backend = _read(out / BACKEND)["backend"] if (out / BACKEND).is_file() else None
-    return Told(request, sha, data["shards"], tuple(data["command"]), data["folder"], backend)
+    return RunManifest(
+        request, sha, data["shards"], tuple(data["command"]), data["folder"], backend
+    )
 
 
 def _check_version(path: Path, version: str) -> None:
@@ -252,7 +254,7 @@ def _check_version(path: Path, version: str) -> None:
 
     if version != __version__:
         raise ReadError(
-            f"{path}: the shares ran with another version of panimbus.",
+            f"{path}: the shards ran with another version of panimbus.",
             expected=__version__,
             got=version,
         )
@@ -315,7 +317,7 @@ class _BackendFile(BaseModel):
 
 def _read(path: Path) -> dict[str, Any]:
     kind = _RequestFile if path.name == REQUEST else _BackendFile
-    fix = "remove it and start the shares again"
+    fix = "remove it and start the shards again"
     try:
         data = read_json(path)
     except ReadError as error:
@@ -323,7 +325,7 @@ def _read(path: Path) -> dict[str, Any]:
     return validated(
         kind,
         data,
-        f"{path}: not what the shares wrote, or of another version.",
+        f"{path}: not what the shards wrote, or of another version.",
         fix=fix,
         kind=ReadError,
     ).model_dump()
@@ -348,9 +350,9 @@ def _request_in(path: Path, data: dict[str, Any]) -> tuple[Request, str]:
     if wrong or not isinstance(sha, str):
         got = "\n             ".join(wrong)
         raise ReadError(
-            f"{path}: not what the shares wrote.",
+            f"{path}: not what the shards wrote.",
             got=got,
-            fix="remove it and start the shares again",
+            fix="remove it and start the shards again",
         )
     return request, sha
 

@@ -24,20 +24,20 @@ from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.core.types import Float32Array
 from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
+from panimbus.infer.executor import Executor, Plan, ScanWork, ScoreWork
 from panimbus.infer.label_report import check_label_image
 from panimbus.infer.maps import MapSheet, map_image
 from panimbus.infer.score import MapSink
 from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore, fingerprint, source_key
-from panimbus.infer.work import Executor, Plan, ScanWork, ScoreWork
 
 logger = logging.getLogger(__name__)
 P = TypeVar("P", BlockPart, BandScan)
 
 
 @dataclass(frozen=True)
-class Share:
-    """The ``number``-th (from 1) of ``of`` equal shares of all units."""
+class Shard:
+    """The ``number``-th (from 1) of ``of`` equal shards of all units."""
 
     number: int = 1
     of: int = 1
@@ -69,7 +69,7 @@ class Run:
         What is kept of it; None keeps nothing.
     report
         Hears how far it is.
-    share
+    shard
         What this process does of it.
     """
 
@@ -78,7 +78,7 @@ class Run:
     executor: Executor
     store: FolderStore | None
     report: Callable[[Progress], None]
-    share: Share = field(default_factory=Share)
+    shard: Shard = field(default_factory=Shard)
     seen: set[str] = field(default_factory=set)
     scanned: dict[str, Scanned] = field(default_factory=dict)
     _pooled: dict[str, ChannelStats] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Run:
     def own(self) -> set[str]:
         """FOVs of which this process scores something: of no other it holds the cells."""
         units = [f.fov_id for f in self.fovs for _ in fov_blocks(f, self.plan)]
-        return {units[k] for k in self.share.takes(len(units))}
+        return {units[k] for k in self.shard.takes(len(units))}
 
     def take(self, fov_id: str, scanned: Scanned) -> None:
         """Remember a FOV's first pass.
@@ -99,7 +99,7 @@ class Run:
             self._pooled[channel] = self._pooled.get(channel, ChannelStats()).merge(stats)
             self._outside.setdefault(channel, []).append(stats.outside_sum)
         self.seen.add(fov_id)
-        if self.share.of == 1 or fov_id in self.own:
+        if self.shard.of == 1 or fov_id in self.own:
             mean = scanned.scan.mean[:, : len(self.plan.channels)]
             self.scanned[fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}, mean=mean))
 
@@ -154,18 +154,18 @@ class _Parts(Generic[P]):
             elif self.store is not None:
                 yield self.store.load_part(self.fov, self.kind, self.part_key, k)
 
-    def drop(self, share: Share) -> None:
+    def drop(self, shard: Shard) -> None:
         """Forget the parts.
 
         One of several processes leaves them to `merge`, others may be reading or writing there.
         """
         self.here.clear()
-        if self.store is not None and share.of == 1:
+        if self.store is not None and shard.of == 1:
             self.store.drop_parts(self.fov, self.kind)
 
 
 @contextmanager
-def watching(fovs: Sequence[Fov]) -> Iterator[None]:
+def report_changed_files(fovs: Sequence[Fov]) -> Iterator[None]:
     """Where a file cannot be read because it changed meanwhile, say that."""
     try:
         yield
@@ -176,8 +176,8 @@ def watching(fovs: Sequence[Fov]) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------- first pass
-def scan_all(run: Run, share: Share | None = None) -> bool:
-    """Scan all FOVs that were not yet, or a share of all bands; whether all FOVs are known now."""
+def scan_all(run: Run, shard: Shard | None = None) -> bool:
+    """Scan all FOVs that were not yet, or a shard of all bands; whether all FOVs are known now."""
     queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]] = {}
     units: list[tuple[str, int]] = []
     for fov in run.fovs:
@@ -196,7 +196,7 @@ def scan_all(run: Run, share: Share | None = None) -> bool:
             continue
         queue[fov.fov_id] = _Parts(store, fov, key, BandScan, len(rows), key), rows
         queue[fov.fov_id][0].look()
-    mine = set(units) if share is None else {units[k] for k in share.takes(len(units))}
+    mine = set(units) if shard is None else {units[k] for k in shard.takes(len(units))}
     work = []
     for fov_id, (parts, rows) in queue.items():
         todo = {k: rows[k] for k in parts.missing if (fov_id, k) in mine}
@@ -259,7 +259,7 @@ def _join_scan(run: Run, parts: _Parts[BandScan]) -> None:
     check_label_image(fov, cells, run.plan.settings, channels=run.plan.looked_at)
     if (store := run.keeps(fov)) is not None:
         store.save_scan(fov, parts.key, cells, scan)
-    parts.drop(run.share)
+    parts.drop(run.shard)
     run.take(fov.fov_id, Scanned(cells, scan))
 
 
@@ -274,8 +274,8 @@ def fov_blocks(fov: Fov, plan: Plan) -> list[Block]:
     return plan_blocks((y.size, x.size), card, plan.settings.tile_for(card))
 
 
-def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool = False) -> Scores:
-    """Score all FOVs, or with ``only_share`` what is this process's of them.
+def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool = False) -> Scores:
+    """Score all FOVs, or with ``only_shard`` what is this process's of them.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
     for fov in run.fovs:
         plan = blocks[fov.fov_id] = fov_blocks(fov, run.plan)
         units += [(fov.fov_id, b.number) for b in plan]
-        if only_share and fov.fov_id not in run.own:
+        if only_shard and fov.fov_id not in run.own:
             continue
         key = _score_key(run, fov, scale, backend)
         stored = (
@@ -322,13 +322,13 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_share: bool =
         ):
             parts.there.clear()
         queue[fov.fov_id] = parts
-    mine = {units[k] for k in run.share.takes(len(units))} if only_share else set(units)
+    mine = {units[k] for k in run.shard.takes(len(units))} if only_shard else set(units)
     work = []
     for fov_id, parts in queue.items():
         todo = [k for k in parts.missing if (fov_id, k) in mine]
         work.append(_score_work(run, parts.fov, parts.key, tuple(blocks[fov_id][k] for k in todo)))
     _score_units(run, scale, queue, [w for w in work if w.blocks], done)
-    if not only_share:
+    if not only_shard:
         for fov_id, parts in queue.items():
             if fov_id not in done:  # all its parts were there
                 done[fov_id] = _join_scores(run, parts, scale)
@@ -414,5 +414,5 @@ def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Sco
     scored = Scored(score, score_sd, evidence)
     if run.store is not None:
         run.store.save_scores(fov, parts.key, scored, maps=run.plan.settings.map_style)
-    parts.drop(run.share)
+    parts.drop(run.shard)
     return scored

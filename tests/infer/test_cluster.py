@@ -11,7 +11,9 @@ import pytest
 
 from panimbus.core import scan
 from panimbus.core.errors import InputError, ReadError
-from panimbus.infer import blocks, spread
+from panimbus.infer import blocks
+from panimbus.infer.distribute import cluster as dask_cluster
+from panimbus.infer.distribute import worker
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.io import open_fovs, write_labels, write_ome_tiff
 
@@ -98,7 +100,7 @@ def test_a_worker_is_killed(count, files, model, workers, cluster, same_table):
 
 def test_lost_cells_are_sent_again(files, model, workers, same_table, monkeypatch, caplog):
     """The only worker that had a FOV's cells is gone: its tasks are cancelled, and sent anew."""
-    real, lost = spread.DaskExecutor._send, []
+    real, lost = dask_cluster.DaskExecutor._send, []
 
     def forgetful(self, group, lent, known, call):
         future = real(self, group, lent, known, call)
@@ -107,7 +109,7 @@ def test_lost_cells_are_sent_again(files, model, workers, same_table, monkeypatc
             self._client.cancel([future])
         return future
 
-    monkeypatch.setattr(spread.DaskExecutor, "_send", forgetful)
+    monkeypatch.setattr(dask_cluster.DaskExecutor, "_send", forgetful)
     with caplog.at_level(logging.WARNING, "panimbus"):
         same_table(_predict(files(), model("plain"), workers(2)), _predict(files(), model("plain")))
     assert len(lost) == 2
@@ -169,11 +171,11 @@ def test_local_workers(fov, model, same_table):
 
 
 def test_tasks_are_worth_a_second():
-    units = [spread._Unit("f", k, None, 100.0) for k in range(10)]
-    queue = spread.deque(units)
-    assert len(spread._take(queue, None).units) == 1
-    assert len(spread._take(queue, 0.0025).units) == 4
-    assert len(spread._take(queue, 1e-9).units) == 5, "the rest"
+    units = [dask_cluster._Unit("f", k, None, 100.0) for k in range(10)]
+    queue = dask_cluster.deque(units)
+    assert len(dask_cluster._take(queue, None).units) == 1
+    assert len(dask_cluster._take(queue, 0.0025).units) == 4
+    assert len(dask_cluster._take(queue, 1e-9).units) == 5, "the rest"
 
 
 @pytest.mark.parametrize(
@@ -187,13 +189,13 @@ def test_tasks_are_worth_a_second():
     ],
 )
 def test_bad_addresses(address, words, fov, model, monkeypatch):
-    monkeypatch.setattr(spread, "_CONNECT_S", 1)
+    monkeypatch.setattr(dask_cluster, "_CONNECT_S", 1)
     with pytest.raises(InputError, match=words):
         _predict(fov(), model("plain"), address)
 
 
 def test_a_scheduler_without_workers(fov, model, monkeypatch):
-    monkeypatch.setattr(spread, "_CONNECT_S", 1)
+    monkeypatch.setattr(dask_cluster, "_CONNECT_S", 1)
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=":0", processes=True) as empty,
         pytest.raises(InputError, match="no workers"),
@@ -218,11 +220,11 @@ def test_another_version(fov, model, workers, monkeypatch):
 
 def test_a_worker_that_came_later(fov, model, workers, monkeypatch):
     """Its version is looked at again with each task."""
-    address, real = workers(2), spread.worker.Order.of
+    address, real = workers(2), worker.Task.of
     monkeypatch.setattr(
-        spread.worker.Order, "of", lambda plan, threads: replace(real(plan, threads), version="9.9")
+        worker.Task, "of", lambda plan, threads: replace(real(plan, threads), version="9.9")
     )
-    monkeypatch.setattr(spread, "_greet", lambda *_: "openvino-cpu-float32")
+    monkeypatch.setattr(dask_cluster, "_handshake", lambda *_: "openvino-cpu-float32")
     with pytest.raises(InputError, match=r"another version(.|\n)*9\.9"):
         _predict(fov(), model("plain"), address)
 
@@ -230,12 +232,12 @@ def test_a_worker_that_came_later(fov, model, workers, monkeypatch):
 def test_a_model_that_workers_do_not_have(fov, model, workers, monkeypatch, tmp_path):
     """Another file under the same path, as on a machine with a disk of its own."""
     address = workers(2)
-    real = spread.worker.Order.of
+    real = worker.Task.of
 
     def other(plan, threads):
         return replace(real(plan, threads), sha256="0" * 64)
 
-    monkeypatch.setattr(spread.worker.Order, "of", other)
+    monkeypatch.setattr(worker.Task, "of", other)
     with pytest.raises(InputError, match=r"2 workers cannot load the model(.|\n)*another model"):
         _predict(fov(), model("plain"), address)
 
