@@ -329,7 +329,7 @@ def test_documents_that_are_none(path, where, text):
 def test_arrays_that_cannot_be(path, change):
     edit(write(path) / "0/zarr.json", lambda meta: meta.update(change))
     with pytest.raises(InputError):
-        open_fovs(path)
+        open_fovs(path)[0].image[:]  # Zarr 3.4 opens chunks of 0 pixels
 
 
 def test_series_of_unequal_size_and_photographs(tmp_path):

@@ -91,6 +91,7 @@ def out_of_memory(error: BaseException) -> bool:
     >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("std::bad_alloc")), out_of_memory(RuntimeError("no"))
     (True, True, False)
     """
+    error = _first_of(error)
     if isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno == errno.ENOMEM
     ):
@@ -121,6 +122,13 @@ def _at_the_limit() -> bool:
     )
 
 
+def _first_of(error: BaseException) -> BaseException:
+    """The first exception of a group: Zarr 3.4 reads in tasks, which raise groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def describe_error(error: BaseException) -> str:
     """Kind of an exception and the first line of its message, shortened.
 
@@ -128,7 +136,10 @@ def describe_error(error: BaseException) -> str:
     --------
     >>> describe_error(KeyError("shape")), describe_error(RecursionError())
     ("KeyError: 'shape'", 'RecursionError')
+    >>> describe_error(ExceptionGroup("tasks", [KeyError("shape")]))
+    "KeyError: 'shape'"
     """
+    error = _first_of(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = next(
         (line for line in lines if not line.startswith("Exception from ")), "".join(lines[:1])

@@ -250,7 +250,7 @@ def whole_numbers(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], pd.Ser
         text = text.str.replace(r"[.,]0+$", "", regex=True)
         whole = text.str.fullmatch(r"[+-]?[0-9]{1,19}").to_numpy(np.bool_)
         ids = pd.Series(np.where(whole, text, "0")).map(int).to_numpy(object)
-        whole &= np.abs(ids) <= _LARGEST
+        whole = whole & (np.abs(ids) <= _LARGEST)  # pandas 3 gives arrays that cannot be written
     return np.where(whole, ids, 0).astype(np.int64), pd.Series(
         whole, index=column.index, dtype=bool
     )

@@ -464,9 +464,8 @@ def _adjusted(out: AnnData, edits: Sequence[Edit]) -> AnnData:
     )
     now = apply_edits(start, edits)
     types = now.cell_type
-    no_cell = (
-        out.obs[FIRST_TYPE] == NOT_TYPED
-    ).to_numpy()  # has no type, whatever its metacluster is called
+    # has no type, whatever its metacluster is called
+    no_cell = (out.obs[FIRST_TYPE] == NOT_TYPED).to_numpy(copy=True)
     no_cell[list(now.by_hand)] = False
     types[no_cell] = NOT_TYPED
     present = set(types.tolist())
