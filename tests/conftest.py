@@ -1,15 +1,7 @@
 """Shared by all tests: deterministic hypothesis, small segmentations."""
 
-import re
 import signal
-import socket
-import threading
-import time
-from contextlib import suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -17,6 +9,7 @@ import pytest
 import tifffile
 from anndata import AnnData
 from hypothesis import settings
+from servers import serve_folder
 
 # a shell's background job ignores Ctrl-C, one under nohup ignores SIGHUP, and so would the programs
 # tested
@@ -28,6 +21,7 @@ settings.register_profile(
     "panimbus", max_examples=50, deadline=None, derandomize=True, database=None
 )
 settings.load_profile("panimbus")
+NO_DATA = "no real data"
 
 
 @pytest.fixture
@@ -35,8 +29,16 @@ def shared_data():
     """The folder of real data beside the repository."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
+        pytest.skip(f"{NO_DATA} at {folder}")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how much was not tested for want of real tissue."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if NO_DATA in str(r.longrepr)]
+    if skipped:
+        line = f"{len(skipped)} tests on real tissue did not run: {NO_DATA} beside the repository"
+        terminalreporter.write_line(line, yellow=True, bold=True)
 
 
 def _tissue(shape, n, *, seed=0, channels=2, radius=6, ids=None, dtype=np.uint16):
@@ -76,128 +78,13 @@ def make_tissue():
     return _tissue
 
 
-@dataclass
-class StoreServer:
-    """A folder behind HTTP on loopback (and S3's way of asking: ``/bucket/key``), and how it
-    misbehaves.
-
-    Attributes
-    ----------
-    root, url
-        The folder, and its address.
-    asked
-        (method, path) of every request.
-    trouble
-        Ending of a path -> list of what happens to the next requests for it: a status, ``"drop"``
-        (the connection closes), ``"cut"`` (half of the bytes come), ``"page"`` (a web page),
-        ``"loop"`` (sent to itself), ``"endless"`` or ``"drip"`` (bytes for ever, many or few);
-        afterwards it is served.
-    validators
-        Whether ETag and Last-Modified are sent.
-    ranges
-        Whether ranges of bytes are served; else the whole file comes.
-    """
-
-    root: Path
-    url: str = ""
-    asked: list = field(default_factory=list)
-    trouble: dict = field(default_factory=dict)
-    validators: bool = True
-    ranges: bool = True
-
-    def chunks(self):
-        """Paths of chunks that were downloaded."""
-        metadata = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")
-        return [
-            path for method, path in self.asked if method == "GET" and not path.endswith(metadata)
-        ]
-
-
-def _store_handler(server):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_):
-            pass
-
-        def do_HEAD(self):
-            self.do_GET()
-
-        def do_GET(self):
-            path = unquote(urlsplit(self.path).path)
-            server.asked.append((self.command, path))
-            trouble = next(
-                (todo for end, todo in server.trouble.items() if path.endswith(end) and todo), None
-            )
-            what = trouble.pop(0) if trouble else 200
-            file = server.root / path.lstrip("/")
-            if what == "drop":
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            if what in ("page", "loop", "endless", "drip"):
-                self._mislead(what)
-                return
-            if what not in (200, "cut") or not file.is_file():
-                self.send_response(what if isinstance(what, int) and what != 200 else 404)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            data, status = file.read_bytes(), 200
-            if server.ranges and (
-                asked := re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-            ):
-                start, end = asked.groups()
-                part = (
-                    slice(-int(end), None)
-                    if not start
-                    else slice(int(start), int(end) + 1 if end else None)
-                )
-                data, status = data[part], 206
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            if server.validators:
-                self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
-                self.send_header("Last-Modified", self.date_time_string(int(file.stat().st_mtime)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data[: len(data) // 2] if what == "cut" else data)
-                self.close_connection = what == "cut"
-
-        def _mislead(self, what):
-            page = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
-            self.send_response(302 if what == "loop" else 200)
-            if what == "loop":
-                self.send_header("Location", self.path)
-            if what in ("page", "loop"):
-                self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            if what in ("page", "loop"):
-                self.wfile.write(page if self.command == "GET" else b"")
-                return
-            self.close_connection = True
-            with suppress(OSError):
-                for _ in range(2000):
-                    self.wfile.write(b"x" if what == "drip" else bytes(1 << 20))
-                    time.sleep(0.01 if what == "drip" else 0)
-
-    return Handler
-
-
 @pytest.fixture
 def store_server(tmp_path, monkeypatch):
     """``store_server.root / "x.zarr"`` is at ``store_server.url + "/x.zarr"``."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "served").mkdir()
-    made = StoreServer(tmp_path / "served")
-    with ThreadingHTTPServer(("127.0.0.1", 0), _store_handler(made)) as http:
-        http.daemon_threads = True
-        made.url = f"http://127.0.0.1:{http.server_address[1]}"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield made
-        http.shutdown()
-        thread.join()
+    with serve_folder(tmp_path / "served") as server:
+        yield server
 
 
 # -- a small tissue of plain cells, with its scores

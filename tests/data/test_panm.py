@@ -3,7 +3,6 @@
 import io
 import json
 import stat
-import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from servers import COMMIT, serve_hub
 
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.data import panm
@@ -26,9 +26,6 @@ from panimbus.data.panm import (
 from panimbus.io.archive import unpack
 from panimbus.io.hub import Repository, download, endpoint, kept, list_files
 from panimbus.simulate import simulate_tissue
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub_server import COMMIT, serve
 
 # where the FOV's folder is called otherwise than its mask and its rows
 ODD = {
@@ -85,7 +82,7 @@ def hub(layout, monkeypatch):
         "README.md": b"weights", "other.bin": b"x"},
     }  # fmt: skip
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with serve(files) as hub:
+    with serve_hub(files) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
 

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
-from sklearn.mixture import GaussianMixture
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.data.gates import bic_gain, fit_gate, fit_mixture, posterior
@@ -20,6 +18,9 @@ from panimbus.data.silver import (
 )
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import long_labels, read_matrix, read_thresholds
+
+metrics = pytest.importorskip("sklearn.metrics")
+mixture = pytest.importorskip("sklearn.mixture")
 
 
 def test_assignment(tmp_path):
@@ -102,7 +103,7 @@ values = st.lists(st.integers(0, 6), min_size=2, max_size=30)
 def test_auc_is_scikit_learns(positive, negative):
     p, q = np.array(positive, float), np.array(negative, float)
     value, low, high = auc(p, q)
-    assert value == pytest.approx(roc_auc_score([1] * len(p) + [0] * len(q), [*p, *q]))
+    assert value == pytest.approx(metrics.roc_auc_score([1] * len(p) + [0] * len(q), [*p, *q]))
     assert 0 <= low <= value <= high <= 1
     # DeLong's variance by its definition
     above = np.array([(a > q).mean() + 0.5 * (a == q).mean() for a in p])
@@ -140,14 +141,14 @@ def test_mixture_is_scikit_learns():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(0, 1, 3000), rng.normal(5, 0.7, 800)])
     weight, centre, spread = fit_mixture(x)
-    oracle = GaussianMixture(2, tol=1e-9, max_iter=1000, random_state=0).fit(x[:, None])
+    oracle = mixture.GaussianMixture(2, tol=1e-9, max_iter=1000, random_state=0).fit(x[:, None])
     order = np.argsort(oracle.means_.ravel())
     np.testing.assert_allclose(weight, oracle.weights_[order], atol=1e-3)
     np.testing.assert_allclose(centre, oracle.means_.ravel()[order], atol=1e-2)
     np.testing.assert_allclose(spread, np.sqrt(oracle.covariances_.ravel()[order]), atol=1e-2)
     probability = oracle.predict_proba(x[:, None])[:, order[1]]
     np.testing.assert_allclose(posterior(x, weight, centre, spread), probability, atol=5e-3)
-    one = GaussianMixture(1).fit(x[:, None])
+    one = mixture.GaussianMixture(1).fit(x[:, None])
     assert bic_gain(x, weight, centre, spread) == pytest.approx(
         one.bic(x[:, None]) - oracle.bic(x[:, None]), rel=1e-3
     )

@@ -4,9 +4,9 @@ import pickle
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
+from servers import serve_hub
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError
 from panimbus.model import weights
@@ -263,12 +263,9 @@ def test_metadata_is_what_onnx_and_openvino_see(saved):
 
 
 def test_published_weights_are_fetched_once_and_kept(monkeypatch, tmp_path):
-    sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-    from hub_server import serve
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with serve({("models", "JLrumberger/Nimbus-Inference"): {"V1.pt": bytes(1000)}}) as hub:
+    with serve_hub({("models", "JLrumberger/Nimbus-Inference"): {"V1.pt": bytes(1000)}}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         path = resolve_model("nimbus").pt
         assert path.read_bytes() == bytes(1000)

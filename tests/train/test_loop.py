@@ -115,6 +115,7 @@ def test_a_finished_run_is_not_done_again(tiny, fake_store, tmp_path):
     assert (tmp_path / "model.onnx").stat().st_mtime_ns == before
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(tiny, fake_store, tmp_path, workers):
     short = {
