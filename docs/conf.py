@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
+templates_path = ["_templates"]
 exclude_patterns = ["_build"]
 default_role = "code"
 smartquotes = False  # "--out" is an option, not a dash
@@ -56,7 +57,6 @@ autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autosummary_generate = [str(HERE / "reference" / "_names.md")]
 napoleon_google_docstring = False
-napoleon_use_rtype = False
 
 # No build depends on a server: links to other packages are made only where their inventories are at hand.
 intersphinx_mapping = {}

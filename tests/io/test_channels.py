@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from panimbus.core.errors import ChannelError, InputError, MatchError, ReadError
 from panimbus.core.naming import join_names, split_names
+from panimbus.core.reserved import printable_name
 from panimbus.io import from_array, open_fovs
 from panimbus.io.channel_folder import looks_like_ids
 from panimbus.io.match import match
-from panimbus.io.names import is_label_name, match_key, may_be_label_name, natural, readable
+from panimbus.io.names import is_label_name, match_key, may_be_label_name, natural
 from panimbus.io.panel import read_panel
 from panimbus.io.sheet import rows_of
 
@@ -368,7 +369,7 @@ def test_long_numbers_in_names():
 
 
 def test_readable_names():
-    assert readable(os.fsdecode(b"H\xfcfte")) == "Hüfte"
+    assert printable_name(os.fsdecode(b"H\xfcfte")) == "Hüfte"
     assert match_key(os.fsdecode(b"H\xfcfte_mask")) == "Hüfte"
 
 
