@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from panimbus import PredictSettings, from_array, predict
-from panimbus.evaluate.metrics import metrics, otsu_positive
+from panimbus.core.stats import otsu_positive
+from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import resolve_model

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from panimbus.core.errors import InputError
+from panimbus.core.stats import otsu_positive
 from panimbus.core.table import CELL, MEAN, PROVENANCE
 from panimbus.core.types import Array
-from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_positive
+from panimbus.evaluate.metrics import Metrics, metrics_by_marker
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from panimbus.core import scale
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.scale import ChannelScale, ChannelStats, Histogram, otsu_of_quantiles
-from panimbus.evaluate.metrics import otsu_positive
+from panimbus.core.stats import otsu_positive
 
 QS = (0, 1, 25, 50, 75, 99, 99.9, 99.99, 100)
 INTS = (np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, np.int64)

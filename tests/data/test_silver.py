@@ -3,14 +3,11 @@ say."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.data.gates import bic_gain, fit_gate, fit_mixture, posterior
+from panimbus.data.gates import fit_gate
 from panimbus.data.silver import (
     ExclusionRule,
-    auc,
     by_assignment,
     by_threshold,
     drop_contradictions,
@@ -18,9 +15,6 @@ from panimbus.data.silver import (
 )
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import long_labels, read_matrix, read_thresholds
-
-metrics = pytest.importorskip("sklearn.metrics")
-mixture = pytest.importorskip("sklearn.mixture")
 
 
 def test_assignment(tmp_path):
@@ -96,28 +90,6 @@ def test_contradictions():
     assert drop_contradictions(target[:4], mean[:4], negatives=True).tolist() == [0, 0, 0, 0]
 
 
-values = st.lists(st.integers(0, 6), min_size=2, max_size=30)
-
-
-@given(values, values)
-def test_auc_is_scikit_learns(positive, negative):
-    p, q = np.array(positive, float), np.array(negative, float)
-    value, low, high = auc(p, q)
-    assert value == pytest.approx(metrics.roc_auc_score([1] * len(p) + [0] * len(q), [*p, *q]))
-    assert 0 <= low <= value <= high <= 1
-    # DeLong's variance by its definition
-    above = np.array([(a > q).mean() + 0.5 * (a == q).mean() for a in p])
-    below = np.array([(p > b).mean() + 0.5 * (p == b).mean() for b in q])
-    half = 1.959964 * np.sqrt(above.var(ddof=1) / len(p) + below.var(ddof=1) / len(q))
-    assert high == pytest.approx(min(value + half, 1), abs=1e-6)
-    assert auc(q, p)[0] == pytest.approx(1 - value)
-
-
-def test_auc_without_a_class():
-    assert np.isnan(auc(np.zeros(0), np.ones(3))).all()
-    assert auc(np.ones(1), np.zeros(3))[0] == 1
-
-
 def test_agreement_finds_noise(make_source):
     """A marker whose labels are drawn by lot is proposed, one whose labels follow the image is
     not."""
@@ -135,23 +107,6 @@ def test_agreement_finds_noise(make_source):
     for one in source.scanned.fovs:
         source.targets[one.fov.fov_id][:, 1] = 1
     assert marker_agreement(source)[1].reasons == ("no negative cell",)
-
-
-def test_mixture_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    x = np.concatenate([rng.normal(0, 1, 3000), rng.normal(5, 0.7, 800)])
-    weight, centre, spread = fit_mixture(x)
-    oracle = mixture.GaussianMixture(2, tol=1e-9, max_iter=1000, random_state=0).fit(x[:, None])
-    order = np.argsort(oracle.means_.ravel())
-    np.testing.assert_allclose(weight, oracle.weights_[order], atol=1e-3)
-    np.testing.assert_allclose(centre, oracle.means_.ravel()[order], atol=1e-2)
-    np.testing.assert_allclose(spread, np.sqrt(oracle.covariances_.ravel()[order]), atol=1e-2)
-    probability = oracle.predict_proba(x[:, None])[:, order[1]]
-    np.testing.assert_allclose(posterior(x, weight, centre, spread), probability, atol=5e-3)
-    one = mixture.GaussianMixture(1).fit(x[:, None])
-    assert bic_gain(x, weight, centre, spread) == pytest.approx(
-        one.bic(x[:, None]) - oracle.bic(x[:, None]), rel=1e-3
-    )
 
 
 @pytest.mark.parametrize("transform", ["asinh", "log"])

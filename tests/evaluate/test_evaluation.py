@@ -8,8 +8,9 @@ import pytest
 
 from panimbus.annotations.calls import check_calls
 from panimbus.core.errors import InputError
+from panimbus.core.stats import otsu_positive
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
-from panimbus.evaluate.metrics import metrics, otsu_positive
+from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.scored import CellMetadata, match_scores
 
 FAST = EvaluateSettings(draws=50)

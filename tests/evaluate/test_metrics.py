@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError
+from panimbus.core.stats import confusion
 from panimbus.evaluate.metrics import (
-    auc,
-    best_threshold,
-    confusion,
     mean_f1,
     metrics,
     metrics_by_marker,
-    otsu_positive,
 )
 
 
@@ -33,6 +30,8 @@ def test_equals_scikit_learn(seed: int, weighted: bool):
     p, r, f, _ = sk.precision_recall_fscore_support(
         truth, called, labels=[0, 1], sample_weight=weights, zero_division=np.nan
     )
+    if not truth.any() and not called.any():
+        f[1] = 1
     np.testing.assert_allclose(
         [got.precision, got.recall, got.f1, got.specificity], [p[1], r[1], f[1], r[0]], rtol=1e-12
     )
@@ -49,11 +48,12 @@ def test_undefined_is_nan_and_zero_is_zero():
     assert math.isnan(nothing_called.precision)
     assert nothing_called.f1 == 0
     nothing_there = metrics(np.zeros(3), np.zeros(3, int))
-    assert math.isnan(nothing_there.f1)
+    assert nothing_there.f1 == 1
     assert math.isnan(nothing_there.recall)
     assert nothing_there.specificity == 1
     assert math.isnan(metrics(np.ones(2), np.ones(2, int)).specificity)
-    assert nothing_there.to_dict()["f1"] is None
+    assert nothing_there.to_dict()["recall"] is None
+    assert metrics(np.ones(3), np.zeros(3, int)).f1 == 0
     empty = metrics(np.zeros(0), np.zeros(0, int))
     assert math.isnan(empty.f1)
     assert empty.judged == 0
@@ -86,9 +86,11 @@ def test_by_marker_and_mean():
     table = metrics_by_marker(scores, truth, ["a", "b", "c"], weights=np.array([1.0, 2.0]))
     assert list(table) == ["a", "b", "c"]
     assert (table["a"].f1, table["b"].f1) == (1, 0)
-    assert math.isnan(table["c"].f1)
-    assert mean_f1(table) == 0.5
-    assert math.isnan(mean_f1({"c": table["c"]}))
+    assert table["c"].f1 == 1
+    assert mean_f1(table) == pytest.approx(2 / 3)
+    unjudged = metrics(np.zeros(1), np.array([-1]))
+    assert mean_f1({"a": table["a"], "d": unjudged}) == 1
+    assert math.isnan(mean_f1({"d": unjudged}))
 
 
 @pytest.mark.parametrize(
@@ -103,55 +105,3 @@ def test_by_marker_and_mean():
 def test_bad_input(call, says: str):
     with pytest.raises(InputError, match=says):
         call()
-
-
-def test_otsu_baseline():
-    skimage = pytest.importorskip("skimage.filters")
-    values = np.random.default_rng(0).gamma(2, 3, 500)
-    np.testing.assert_array_equal(otsu_positive(values), values > skimage.threshold_otsu(values))
-    assert not otsu_positive(np.full(5, 3)).any()
-    assert otsu_positive(np.zeros(0)).shape == (0,)
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("weighted", [False, True])
-def test_auc_equals_scikit_learn(seed: int, weighted: bool):
-    sk = pytest.importorskip("sklearn.metrics")
-    rng = np.random.default_rng(seed)
-    truth = np.append(rng.integers(0, 2, 40), [0, 1])
-    scores = np.round(rng.random(42), 1 if seed % 2 else 6)  # with and without ties
-    weights = rng.random(42) + 0.01 if weighted else None
-    assert auc(scores, truth, weights) == pytest.approx(
-        sk.roc_auc_score(truth, scores, sample_weight=weights), abs=1e-12
-    )
-    unknown = (
-        np.append(truth, -1),
-        np.append(scores, 0.5),
-        None if weights is None else np.append(weights, 9),
-    )
-    assert auc(unknown[1], unknown[0], unknown[2]) == pytest.approx(
-        auc(scores, truth, weights), abs=1e-12
-    )
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_best_threshold_is_the_best_of_all(seed: int):
-    rng = np.random.default_rng(seed)
-    scores, truth, weights = (
-        np.round(rng.random(30), 1),
-        rng.integers(0, 2, 30),
-        rng.random(30) + 0.1,
-    )
-    cut, f1 = best_threshold(scores, truth, weights)
-    every = [metrics(scores, truth, threshold=t, weights=weights).f1 for t in np.unique(scores)]
-    assert f1 == pytest.approx(max(every), abs=1e-12)
-    assert metrics(scores, truth, threshold=cut, weights=weights).f1 == pytest.approx(f1, abs=1e-12)
-    assert cut not in scores or cut == scores.min()
-
-
-def test_ranking_without_both_classes():
-    assert math.isnan(auc(np.array([0.1, 0.2]), np.zeros(2, int)))
-    assert math.isnan(auc(np.array([0.1, 0.2]), np.ones(2, int)))
-    assert best_threshold(np.array([0.1, 0.2]), np.zeros(2, int))[0] == math.inf
-    with pytest.raises(InputError, match="without a score"):
-        auc(np.array([np.nan, 1]), np.array([0, 1]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +22,7 @@ from panimbus.annotations.table import (
     truth,
 )
 from panimbus.core.errors import InputError, format_list
-from panimbus.core.types import Array
+from panimbus.core.stats import cohen_kappa
 
 CONSENSUS = "consensus"
 
@@ -43,58 +41,6 @@ def paired_calls(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     keys = cell_keys(calls)
     sides = [calls.loc[calls[ANNOTATOR] == a, [*keys, CALL]] for a in (one, other)]
     return sides[0].merge(sides[1], on=keys, suffixes=("_1", "_2"))
-
-
-def cohen_kappa(
-    one: Sequence[Any] | Array,
-    other: Sequence[Any] | Array,
-    *,
-    order: Sequence[Any],
-    weights: str = "none",
-) -> float:
-    """Agreement of two annotators beyond chance (Cohen 1960; weighted: Cohen 1968).
-
-    Parameters
-    ----------
-    one, other : (n,)
-        What each said of the same cells.
-    order
-        The words, in their order where ``weights`` needs one.
-    weights
-        ``none``: any disagreement counts 1; ``linear`` or ``quadratic``: by its steps in ``order``.
-
-    Returns
-    -------
-    float
-        1 full agreement, 0 chance; NaN where both always say the same one word, or there are no
-        cells.
-
-    Examples
-    --------
-    >>> round(cohen_kappa(["+", "+", "-", "-"], ["+", "-", "-", "-"], order=("+", "-")), 3)
-    0.5
-    """
-    power = {"none": 0, "linear": 1, "quadratic": 2}
-    if weights not in power:
-        raise InputError(f"Unknown weights of kappa: {weights!r}.", available=power)
-    place = {word: k for k, word in enumerate(order)}
-    if strangers := [str(w) for w in dict.fromkeys([*one, *other]) if w not in place]:
-        raise InputError(
-            "There are calls that the order does not name.",
-            got=format_list(strangers),
-            available=map(str, order),
-        )
-    if len(one) != len(other):
-        raise InputError("The calls are not aligned.", got=f"{len(one)} and {len(other)}")
-    if not len(one):
-        return float("nan")
-    seen = np.zeros((len(order), len(order)))
-    np.add.at(seen, ([place[w] for w in one], [place[w] for w in other]), 1)
-    steps = np.abs(np.subtract.outer(np.arange(len(order)), np.arange(len(order))))
-    cost = (steps > 0).astype(float) if weights == "none" else steps.astype(float) ** power[weights]
-    chance = np.outer(seen.sum(1), seen.sum(0)) / len(one)
-    expected = float((cost * chance).sum())
-    return 1 - float((cost * seen).sum()) / expected if expected > 0 else float("nan")
 
 
 def annotator_agreement(calls: pd.DataFrame) -> pd.DataFrame:

@@ -357,7 +357,7 @@ def _row_table(
                 (
                     marker,
                     int((mine >= 0).sum()),
-                    int((mine > 0.5).sum()),
+                    int((mine >= 0.5).sum()),
                     t,
                     window[0],
                     window[2],

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.stats import bic_gain, fit_mixture
 from panimbus.core.types import Float64Array
 
-_STEPS, _TOLERANCE, _FLOOR = 500, 1e-9, 1e-3
 _ENOUGH = 20
 
 
@@ -28,10 +28,8 @@ class Gate:
     low, high
         Raw mean intensities: a cell is negative up to ``low``, positive from ``high`` on, undefined
         between. NaN without two populations.
-    weight, centre, spread
-        Of the two components (negative, positive) after the transform.
     separation
-        Ashman's D: the distance of the centres in units of the root mean square spread; above 2 the
+        Ashman's D: the distance of the two means in units of the root mean square spread; above 2 the
         components are apart.
     reason
         Why there is no gate; empty if there is one.
@@ -39,9 +37,6 @@ class Gate:
 
     low: float
     high: float
-    weight: tuple[float, float]
-    centre: tuple[float, float]
-    spread: tuple[float, float]
     separation: float
     reason: str = ""
 
@@ -84,100 +79,26 @@ def fit_gate(
     x = forward(
         positive
     )  # a mean of exactly 0 is a clipped plane's, not the centre of a population: it is negative
-    weight, centre, spread = fit_mixture(x)
-    apart = abs(centre[1] - centre[0]) / math.sqrt((spread[0] ** 2 + spread[1] ** 2) / 2)
-    parts = (_pair(weight), _pair(centre), _pair(spread), float(apart))
+    mixture = fit_mixture(x)
+    apart = mixture.separation
     if apart < separation:
         return Gate(
             math.nan,
             math.nan,
-            *parts,
+            apart,
             f"no two populations (separation {apart:.2f} below {separation:g})",
         )
-    if bic_gain(x, weight, centre, spread) <= 0:
+    if bic_gain(x, mixture) <= 0:
         return Gate(
-            math.nan, math.nan, *parts, "one population explains the intensities as well as two"
+            math.nan, math.nan, apart, "one population explains the intensities as well as two"
         )
-    grid = np.linspace(centre[0], centre[1], 2049)
-    probability = posterior(grid, weight, centre, spread)
+    grid = np.linspace(mixture.mean[0], mixture.mean[1], 2049)
+    probability = mixture.posterior(grid)
     # rising from the negative centre on: what is crossed first for the low bound, last for the high
     # one
     low = float(grid[np.argmax(probability > undefined[0])])
     high = float(grid[len(grid) - 1 - np.argmax(probability[::-1] < undefined[1])])
-    return Gate(float(back(np.array(low))), float(back(np.array(high))), *parts)
-
-
-def fit_mixture(x: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Two Gaussians by expectation maximisation, begun at the best split in two by variance (as
-    Otsu's).
-
-    Parameters
-    ----------
-    x : (n,) float64
-
-    Returns
-    -------
-    weight, centre, spread : (2,) float64
-        The component of the lower centre first.
-    """
-    ordered = np.sort(x)
-    n = len(x)
-    floor = max(_FLOOR * float(ordered[-1] - ordered[0]), 1e-12)
-    sums = np.cumsum(ordered)
-    k = np.arange(1, n)
-    between = k * (n - k) * (sums[:-1] / k - (sums[-1] - sums[:-1]) / (n - k)) ** 2
-    cut = int(np.argmax(between)) + 1
-    parts = ordered[:cut], ordered[cut:]
-    weight = np.array([len(p) / n for p in parts])
-    centre = np.array([p.mean() for p in parts])
-    spread = np.maximum([p.std() for p in parts], floor)
-    last = -math.inf
-    for _ in range(_STEPS):
-        density = _densities(x, weight, centre, spread)
-        total = density.sum(0)
-        likelihood = float(np.log(np.maximum(total, 1e-300)).mean())
-        share = density / np.maximum(total, 1e-300)
-        mass = np.maximum(share.sum(1), 1e-9)
-        weight = mass / mass.sum()
-        centre = (share @ x) / mass
-        spread = np.sqrt(np.maximum((share * (x - centre[:, None]) ** 2).sum(1) / mass, floor**2))
-        if abs(likelihood - last) < _TOLERANCE:
-            break
-        last = likelihood
-    order = np.argsort(centre, kind="stable")
-    return weight[order], centre[order], spread[order]
-
-
-def posterior(
-    x: Float64Array, weight: Float64Array, centre: Float64Array, spread: Float64Array
-) -> Float64Array:
-    """(n,) probability of the second component."""
-    density = _densities(x, weight, centre, spread)
-    return np.asarray(density[1] / np.maximum(density.sum(0), 1e-300))
-
-
-def bic_gain(
-    x: Float64Array, weight: Float64Array, centre: Float64Array, spread: Float64Array
-) -> float:
-    """How much the Bayesian information criterion prefers the two components to one Gaussian (above
-    0: it does).
-    """
-    two = float(np.log(np.maximum(_densities(x, weight, centre, spread).sum(0), 1e-300)).sum())
-    one = float(
-        np.log(
-            np.maximum(_densities(x, np.ones(1), np.array([x.mean()]), np.array([x.std()])), 1e-300)
-        ).sum()
-    )
-    return 2 * (two - one) - 3 * math.log(len(x))
-
-
-def _densities(
-    x: Float64Array, weight: Float64Array, centre: Float64Array, spread: Float64Array
-) -> Float64Array:
-    z = (x[None] - centre[:, None]) / spread[:, None]
-    return np.asarray(
-        weight[:, None] / (spread[:, None] * math.sqrt(2 * math.pi)) * np.exp(-0.5 * z**2)
-    )
+    return Gate(float(back(np.array(low))), float(back(np.array(high))), apart)
 
 
 def _transform(
@@ -190,10 +111,5 @@ def _transform(
     raise InputError("Unknown transform of intensities.", got=name, available=("asinh", "log"))
 
 
-def _pair(values: Float64Array) -> tuple[float, float]:
-    return float(values[0]), float(values[1])
-
-
 def _none(reason: str) -> Gate:
-    nan = (math.nan, math.nan)
-    return Gate(math.nan, math.nan, nan, nan, nan, math.nan, reason)
+    return Gate(math.nan, math.nan, math.nan, reason)

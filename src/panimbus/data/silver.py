@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from panimbus.core.stats import auc_interval, split_labels
 from panimbus.core.types import Float32Array, Float64Array
 from panimbus.data.source import Source
 from panimbus.data.tables import AssignmentMatrix
@@ -83,56 +83,13 @@ def drop_contradictions(
     >>> drop_contradictions(target, mean, negatives=False).tolist()
     [0.0, 0.0, 0.0, -1.0, 1.0]
     """
-    positive, negative = target > 0.5, (target >= 0) & (target <= 0.5)
+    positive, negative = split_labels(target)
     out = target.copy()
     if positive.any() and negative.any():
         out[positive & (mean < np.percentile(mean[negative], 75))] = UNDEFINED
         if negatives:
             out[negative & (mean > np.median(mean[positive]))] = UNDEFINED
     return out
-
-
-def auc(
-    positive: Float64Array, negative: Float64Array, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Probability that a positive value is above a negative one (ties count half), and its interval
-    after DeLong et al. 1988.
-
-    Parameters
-    ----------
-    positive : (p,) float64
-    negative : (q,) float64
-    level
-        Of the interval.
-
-    Returns
-    -------
-    auc, low, high
-        NaN where a class is empty; the interval is NaN where a class has one value.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> auc(np.array([2.0, 3.0]), np.array([1.0, 2.0]))[0]
-    0.875
-    """
-    p, q = len(positive), len(negative)
-    if not p or not q:
-        return math.nan, math.nan, math.nan
-    together = stats.rankdata(np.concatenate([positive, negative]))
-    above = (
-        together[:p] - stats.rankdata(positive)
-    ) / q  # share of the negatives below each positive
-    below = (
-        1 - (together[p:] - stats.rankdata(negative)) / p
-    )  # share of the positives above each negative
-    value = float(above.mean())
-    if p < 2 or q < 2:
-        return value, math.nan, math.nan
-    half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(
-        float(above.var(ddof=1)) / p + float(below.var(ddof=1)) / q
-    )
-    return value, max(value - half, 0.0), min(value + half, 1.0)
 
 
 @dataclass(frozen=True)
@@ -167,7 +124,7 @@ class MarkerAgreement:
     share
         Of the labelled cells that are positive; NaN without any.
     auc, low, high
-        Agreement of label and mean intensity over all FOVs, with a 95 % interval (`auc`).
+        Agreement of label and mean intensity over all FOVs, with a 95 % interval (`auc_interval`).
     auc_within
         The same within FOVs: the mean over the FOVs, weighted by their pairs of a positive and a
         negative cell. Differences between FOVs (staining, tissue) do not count here.
@@ -243,8 +200,8 @@ def _agree(
     targets = [source.targets[f.fov.fov_id][:, k] for f in fovs]
     means = [f.mean[:, column].astype(np.float64) for f in fovs]
     target, mean = np.concatenate(targets), np.concatenate(means)
-    positive, negative = target > 0.5, (target >= 0) & (target <= 0.5)
-    value, low, high = auc(mean[positive], mean[negative])
+    positive, negative = split_labels(target)
+    value, low, high = auc_interval(mean[positive], mean[negative])
     within, worst = _within(targets, means, [f.fov.fov_id for f in fovs])
     blank = source.scanned.scale.blank(marker)
     signal = (
@@ -286,10 +243,10 @@ def _within(
     """Mean AUC within FOVs, weighted by their pairs, and the FOV of the lowest."""
     total, pairs, worst = 0.0, 0.0, (math.inf, "")
     for target, mean, name in zip(targets, means, names, strict=True):
-        positive, negative = target > 0.5, (target >= 0) & (target <= 0.5)
+        positive, negative = split_labels(target)
         p, q = int(positive.sum()), int(negative.sum())
         if p and q:
-            value = auc(mean[positive], mean[negative])[0]
+            value = auc_interval(mean[positive], mean[negative])[0]
             total, pairs = total + value * p * q, pairs + p * q
             if min(p, q) >= 5 and value < worst[0]:
                 worst = value, name

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from panimbus.core.errors import InputError
+from panimbus.core.stats import fit_gaussians, otsu_positive
 from panimbus.core.types import Array
-from panimbus.evaluate.metrics import otsu_positive
 
 _FLOOR = 0.01
 _VARIANCE = 1e-4
@@ -49,35 +49,18 @@ def mixture_posterior(
     x = np.log(np.maximum(values, 0) + _FLOOR * normaliser)
     if np.ptp(x) == 0:
         return np.zeros(values.shape)
-    bright = otsu_positive(x).astype(np.float64)
-    share = np.stack([1 - bright, bright])
-    before = -np.inf
-    for _ in range(iterations):
-        share, likelihood, means = _step(x, share)
-        if abs(likelihood - before) < tolerance:
-            break
-        before = likelihood
-    dim, bright_one = np.sort(means)
-    posterior = share[int(np.argmax(means))]
+    mixture, share = fit_gaussians(
+        x,
+        otsu_positive(x),
+        iterations=iterations,
+        tolerance=tolerance,
+        added_variance=_VARIANCE,
+    )
+    (dim, bright), posterior = mixture.mean, share[1]
     order = np.argsort(x, kind="stable")
     line = posterior[order]
-    above, below = x[order] >= bright_one, x[order] <= dim
+    above, below = x[order] >= bright, x[order] <= dim
     line[above] = np.maximum.accumulate(line[above])
     line[below] = np.minimum.accumulate(line[below][::-1])[::-1]
     posterior[order] = line
     return np.asarray(posterior)
-
-
-def _step(x: Array, share: Array) -> tuple[Array, float, Array]:
-    """One step of expectation-maximisation.
-
-    Shares (2, n) in, shares, mean log-likelihood and means (2,) out.
-    """
-    weight = share.sum(1) + 10 * np.finfo(np.float64).eps
-    means = (share @ x) / weight
-    variance = (share * (x - means[:, None]) ** 2).sum(1) / weight + _VARIANCE
-    log = np.log(weight / len(x))[:, None] - 0.5 * (
-        np.log(2 * np.pi * variance)[:, None] + (x - means[:, None]) ** 2 / variance[:, None]
-    )
-    total = np.logaddexp(log[0], log[1])
-    return np.exp(log - total), float(total.mean()), means

@@ -15,7 +15,7 @@ import pandas as pd
 from panimbus.annotations.calls import KEY
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.escape import escape_markdown
-from panimbus.evaluate.bootstrap import interval
+from panimbus.core.stats import interval
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
 from panimbus.evaluate.tables import gain, read_scored, two, with_interval
 from panimbus.io.write import atomic_path

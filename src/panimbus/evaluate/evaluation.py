@@ -3,8 +3,7 @@
 Every method by marker, dataset, tissue and cell type, with intervals, calibration, confounders.
 
 The mean over markers is taken first, then the mean over datasets, so that a dataset with many
-markers or calls counts as any other. Where a marker has no positive cell and none is called so, F1
-is 1 (that is right); a method that calls one gets 0.
+markers or calls counts as any other. F1 of markers without positive cells: see `panimbus.core.stats`.
 """
 
 from __future__ import annotations
@@ -18,20 +17,27 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError
-from panimbus.core.types import Array
-from panimbus.evaluate.bootstrap import (
-    TN,
+from panimbus.core.stats import (
+    FN,
     TP,
     UNJUDGED,
+    auc,
+    best_threshold,
     bootstrap_confusion,
-    f1_of,
+    entropy,
+    f1_score,
     interval,
+    mutual_information,
     outcomes,
+    permuted_information,
+    rates,
+    ratio,
     strata,
+    tally,
 )
+from panimbus.core.types import Array
 from panimbus.evaluate.calibration import Calibration, calibration
-from panimbus.evaluate.confounders import CONFOUNDERS, chance, entropy, mutual_information
-from panimbus.evaluate.metrics import auc, best_threshold
+from panimbus.evaluate.confounders import CONFOUNDERS
 
 MODEL, SILVER, SILVER_CELLS = "model", "silver", "model_silver"
 METHODS = {
@@ -214,7 +220,7 @@ def by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSetti
         drawn = bootstrap_confusion(
             codes, weights, strata(weights), draws=settings.draws, seed=seed
         )
-        draws.append(f1_of(drawn, (codes != UNJUDGED).any(0)))
+        draws.append(f1_score(drawn))
         units.append(unit)
         for m, method in enumerate(methods):
             row = {**unit, "method": method, **_figures(codes[:, m], weights)}
@@ -231,15 +237,11 @@ def _codes(judged: pd.DataFrame, methods: Sequence[str]) -> npt.NDArray[np.int8]
 
 def _figures(codes: npt.NDArray[np.int8], weights: Array) -> dict[str, float]:
     """Precision, recall, specificity, F1 of one method's outcomes; NaN where undefined."""
-    judged = int((codes != UNJUDGED).sum())
-    tp, fp, fn, tn = table = np.array([weights[codes == k].sum() for k in range(TP, TN + 1)])
+    table = tally(codes, weights)
     return {
-        "calls": judged,
-        "positive": _ratio(tp + fn, table.sum()),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "specificity": _ratio(tn, tn + fp),
-        "f1": float(f1_of(table, judged > 0)),
+        "calls": int((codes < UNJUDGED).sum()),
+        "positive": float(ratio(table[TP] + table[FN], table.sum())),
+        **{name: float(value) for name, value in rates(table)._asdict().items()},
     }
 
 
@@ -351,10 +353,7 @@ def _cell_type(
             level[mine] = level.max() + 1 + strata(weights[mine])
         figures.append([_figures(codes[:, m], weights) for m in range(len(methods))])
         draws.append(
-            f1_of(
-                bootstrap_confusion(codes, weights, level, draws=settings.draws, seed=seed),
-                (codes != UNJUDGED).any(0),
-            )
+            f1_score(bootstrap_confusion(codes, weights, level, draws=settings.draws, seed=seed))
         )
     mean = nanmean(np.stack(draws, 1), 1)
     out = []
@@ -407,7 +406,7 @@ def _confounders(calls: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
                 "wrong": float(errors.mean()) if len(values) else 0.0,
             }
             row |= {"information": mutual_information(values, errors), "entropy": entropy(errors)}
-            row["chance"] = chance(values, errors) if len(values) else 0.0
+            row["chance"] = permuted_information(values, errors) if len(values) else 0.0
             cuts = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else [0, 0]
             third = np.digitize(values, cuts, right=True)
             row |= {
@@ -435,7 +434,3 @@ def nanmean(values: Array, axis: int) -> Array:
     known = ~np.isnan(values)
     count = known.sum(axis)
     return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else float("nan")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from panimbus.core.errors import format_list
+from panimbus.core.stats import auc
 from panimbus.core.table import CELL, MEAN
-from panimbus.data.silver import auc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +145,7 @@ def _fit(parts: Sequence[tuple[pd.DataFrame, AnnData]], shift: int = 0) -> _Fit:
                 continue
             k = names.index(str(channel))
             values = [np.asarray(x[at[use], k], np.float64) for x in (table.X, table.layers[MEAN])]
-            areas.append([auc(v[truth], v[~truth])[0] for v in (np.nan_to_num(v) for v in values)])
+            areas.append([auc(np.nan_to_num(v), truth) for v in values])
             weights.append(rarer)
     if not weights:
         return _Fit(0.0, 0.0, 0)

@@ -18,9 +18,10 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import CellIndex, sample_labels, unique_ids
 from panimbus.core.resample import Axis, shrink
+from panimbus.core.stats import otsu_positive
 from panimbus.core.table import CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.core.types import Array
-from panimbus.evaluate.metrics import Metrics, metrics_by_marker, otsu_positive
+from panimbus.evaluate.metrics import Metrics, metrics_by_marker
 from panimbus.evaluate.paint import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from panimbus.annotations.calls import KEY, check_overlap, raise_overlap
 from panimbus.core.errors import InputError
+from panimbus.core.stats import otsu_positive
 from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.core.types import Array
 from panimbus.evaluate.baselines import mixture_posterior
 from panimbus.evaluate.confounders import RADIUS_PX, heterogeneity, neighbours
-from panimbus.evaluate.metrics import otsu_positive
 from panimbus.io.segmented import pixel_sizes
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.stats import confusion, interval, outcomes, rates, tally
 from panimbus.core.types import Array, Float64Array
 
 BLOCKS = 4  # a FOV is cut into so many blocks along each side, where there are too few FOVs to hold some out
@@ -158,29 +159,15 @@ class Figures:
 def figures(
     scores: Float64Array, truth: Float64Array, weights: Float64Array, threshold: float
 ) -> Figures:
-    """Standard definitions; balanced accuracy is the mean of recall and specificity."""
-    f1, recall, specificity = _rates(scores >= threshold, truth == 1, weights[None])
-    called = float(weights[scores >= threshold].sum())
-    right = float(weights[(scores >= threshold) & (truth == 1)].sum())
+    """Rates as `panimbus.core.stats.Rates`; balanced accuracy is the mean of recall and
+    specificity.
+    """
+    precision, recall, specificity, f1 = map(
+        float, rates(confusion(scores >= threshold, truth, weights))
+    )
     p = np.clip(scores, _EPS, 1 - _EPS)
     loss = -np.average(np.where(truth == 1, np.log(p), np.log(1 - p)), weights=weights)
-    precision = right / called if called else float("nan")
-    balanced = float((recall[0] + specificity[0]) / 2)
-    return Figures(
-        float(f1[0]), precision, float(recall[0]), float(specificity[0]), balanced, float(loss)
-    )
-
-
-def _rates(
-    called: Array, positive: Array, weights: Float64Array
-) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """F1, recall and specificity for each row of weights (r, n)."""
-    tp, fp, fn, tn = (
-        weights @ m
-        for m in (called & positive, called & ~positive, ~called & positive, ~called & ~positive)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return 2 * tp / (2 * tp + fp + fn), tp / (tp + fn), tn / (tn + fp)
+    return Figures(f1, precision, recall, specificity, (recall + specificity) / 2, float(loss))
 
 
 @dataclass(frozen=True)
@@ -250,16 +237,12 @@ def compare_scores(
     unit = np.unique(units, return_inverse=True)[1]
     n = int(unit.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=2000)[:, unit] * w
-    parts = []
-    for scores in (old, new):
-        f1, recall, specificity = _rates(scores >= threshold, truth == 1, drawn)
-        parts.append((f1, (recall + specificity) / 2))
-    gain = {}
-    for k, name in enumerate(("f1", "balanced_accuracy")):
-        change = parts[1][k] - parts[0][k]
-        change = change[~np.isnan(change)]
-        low, high = np.percentile(change, [2.5, 97.5]) if len(change) else (np.nan, np.nan)
-        gain[name] = (float(low), float(high))
+    drawn_rates = [rates(tally(outcomes(x >= threshold, truth), drawn)) for x in (old, new)]
+    pairs = {
+        "f1": [r.f1 for r in drawn_rates],
+        "balanced_accuracy": [(r.recall + r.specificity) / 2 for r in drawn_rates],
+    }
+    gain = {name: interval(after - before) for name, (before, after) in pairs.items()}
     better = all(low > 0 for low, _ in gain.values())
     return Verdict(
         figures(old, truth, w, threshold), figures(new, truth, w, threshold), gain, better

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from panimbus.core.stats import FN, TP, f1_score, outcomes
 from panimbus.model.loss import cell_losses, smoothed
 from panimbus.train.batches import Batch, collate
 from panimbus.train.examples import Examples, Item, ahead
@@ -46,13 +47,14 @@ class Validation:
 
     @property
     def f1(self) -> float:
-        """Mean over datasets of the mean over their markers; NaN where nothing can be said."""
-        each = marker_f1(self.counts)
-        found = {
-            d: [f for (name, _), f in zip(self.pairs, each, strict=True) if name == d and f == f]  # noqa: PLR0124
-            for d, _ in self.pairs
-        }  # noqa: PLR0124, RUF100
-        means = [float(np.mean(values)) for values in found.values() if values]
+        """Mean over datasets of the mean over their markers with positive cells; NaN without any.
+
+        One false positive decides the F1 of a marker without positive cells: it would choose
+        checkpoints that call nothing positive.
+        """
+        f1, present = f1_score(self.counts), self.counts[:, [TP, FN]].sum(1) > 0
+        datasets = np.array([name for name, _ in self.pairs])
+        means = [f1[present & (datasets == d)].mean() for d in dict.fromkeys(datasets[present])]
         return float(np.mean(means)) if means else float("nan")
 
     def table(self) -> pd.DataFrame:
@@ -62,26 +64,10 @@ class Validation:
         names = pd.DataFrame(list(self.pairs), columns=["dataset", "marker"])
         out: pd.DataFrame = names.assign(
             **dict(zip(("tp", "fp", "fn", "tn"), self.counts.T, strict=True)),
-            f1=marker_f1(self.counts),
+            f1=f1_score(self.counts),
         )
         seen: pd.DataFrame = out[self.counts.sum(1) > 0].reset_index(drop=True)
         return seen
-
-
-def marker_f1(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """(M,) F1 from (M, 4) counts of true positives, false positives, false negatives, true
-    negatives.
-
-    NaN where no cell is labelled positive: such a marker is left out of the means.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> marker_f1(np.array([[2, 1, 1, 9], [0, 3, 0, 5]])).round(3)
-    array([0.667,   nan])
-    """
-    tp, fp, fn = counts[:, :3].T.astype(np.float64)
-    return np.where(tp + fn > 0, 2 * tp / np.maximum(2 * tp + fp + fn, 1), np.nan)
 
 
 def validate(
@@ -113,8 +99,7 @@ def validate(
             )
         loss = (config.pixel * pixel + config.cell * whole) * batch.weight
         sums += [float(loss.sum()), float(batch.weight.sum())]
-        called, true = score[1:].cpu().numpy() > 0.5, batch.target[1:].cpu().numpy() > 0.5
-        kind = np.where(called & true, 0, np.where(called, 1, np.where(true, 2, 3)))
+        kind = outcomes(score[1:].cpu().numpy() >= 0.5, batch.target[1:].cpu().numpy() >= 0.5)
         np.add.at(counts, (batch.group[1:].cpu().numpy() // 2, kind), 1)
     flat = torch.from_numpy(
         np.concatenate([counts.ravel().astype(np.float32), sums.astype(np.float32)])

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError
-from panimbus.evaluate.bootstrap import (
+from panimbus.core.stats import (
     FN,
     FP,
     TN,
     TP,
     UNJUDGED,
     bootstrap_confusion,
-    f1_of,
+    f1_score,
     interval,
     outcomes,
     strata,
@@ -86,8 +86,8 @@ def test_spread_is_that_of_stratified_sampling():
 
 def test_f1_rules():
     tables = np.array([[2.0, 1, 1, 5], [0, 0, 0, 5], [0, 1, 0, 5], [0, 0, 1, 5]])
-    np.testing.assert_allclose(f1_of(tables), [4 / 6, 1, 0, 0])
-    assert np.isnan(f1_of(np.zeros(4), np.array(False)))
+    np.testing.assert_allclose(f1_score(tables), [4 / 6, 1, 0, 0])
+    assert np.isnan(f1_score(np.zeros(4)))
 
 
 def test_interval():

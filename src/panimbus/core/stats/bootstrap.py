@@ -1,6 +1,4 @@
-"""Bootstrap of weighted, stratified calls.
-
-What would have come out with other cells of the same strata.
+"""Bootstrap of weighted, stratified cells: the spread over other cells of the same strata.
 
 Cells are often drawn by stratum (so many dim ones, so many bright ones) and carry the weight of
 their stratum. Each draw takes n - 1 cells of a stratum of n, with replacement, and scales their
@@ -14,40 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import InputError
+from panimbus.core.stats.classification import TN
 from panimbus.core.types import Array
 
-TP, FP, FN, TN, UNJUDGED = range(5)
 _CHUNK = 4_000_000
 
 
-def outcomes(called: Array, truth: Array) -> npt.NDArray[np.int8]:
-    """What became of each call.
-
-    0 true positive, 1 false positive, 2 false negative, 3 true negative, 4 not judged.
-
-    Parameters
-    ----------
-    called : (n,) number
-        1 called positive, 0 negative, NaN no answer.
-    truth : (n,) integer
-        1 positive, 0 negative, anything else not judged.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> outcomes(np.array([1, 1, 0, 0, np.nan, 1]), np.array([1, 0, 1, 0, 1, -1]))
-    array([0, 1, 2, 3, 4, 4], dtype=int8)
-    """
-    called, truth = np.asarray(called, np.float64), np.asarray(truth)
-    out = np.where(called == 1, np.where(truth == 1, TP, FP), np.where(truth == 1, FN, TN))
-    return np.where(np.isnan(called) | ~np.isin(truth, (0, 1)), UNJUDGED, out).astype(np.int8)
-
-
 def strata(weights: Array) -> npt.NDArray[np.intp]:
-    """Strata of one marker's calls: cells of equal weight were drawn together.
+    """Strata of one marker's cells: cells of equal weight were drawn together.
 
-    A stratum of one cell joins the one with the next higher weight. Where weights hardly repeat
-    (more than a third as many weights as cells) they say nothing of strata, and all cells are one.
+    A stratum of one cell joins that of the next higher weight. All cells are one stratum where
+    weights hardly repeat (more than a third as many weights as cells).
 
     Examples
     --------
@@ -77,13 +52,13 @@ def bootstrap_confusion(
     draws: int = 1000,
     seed: int | list[int] = 0,
 ) -> npt.NDArray[np.float64]:
-    """Weight of true positives, false positives, false negatives and true negatives in each draw.
+    """Confusion tables of each draw.
 
     Parameters
     ----------
     codes : (n, M) int8
-        `outcomes` of M methods on the same cells: the draws are of cells, so differences between
-        methods are paired.
+        `outcomes` of M methods on the same cells. Cells are drawn, so differences between methods
+        are paired.
     weights : (n,) number
     groups : (n,) integer
         Stratum of each cell.
@@ -113,26 +88,15 @@ def bootstrap_confusion(
                 kinds[:, 0] * scale
             )
             for m in range(methods):
-                for outcome in range(4):
+                for outcome in range(TN + 1):
                     out[start : start + step, m, outcome] += drawn[
                         :, kinds[:, m + 1] == outcome
                     ].sum(1)
     return out
 
 
-def f1_of(table: Array, judged: Array | bool = True) -> npt.NDArray[np.float64]:  # noqa: FBT001, FBT002 (an array of them)
-    """F1 of (..., 4) confusion weights.
-
-    1 where nothing is positive and nothing is called so, NaN where nothing was judged.
-    """
-    tp, fp, fn = (table[..., k] for k in (TP, FP, FN))
-    whole = 2 * tp + fp + fn
-    f1 = np.where(whole > 0, 2 * tp / np.where(whole > 0, whole, 1), 1.0)
-    return np.where(judged, f1, np.nan)
-
-
 def interval(values: Array, level: float = 0.95) -> tuple[float, float]:
-    """The middle ``level`` of the draws; NaN, NaN if there are none."""
+    """Percentile interval of draws, NaN left out; (NaN, NaN) if none is left."""
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
