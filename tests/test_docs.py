@@ -1,6 +1,9 @@
 """The docs name only what there is: files, commands, options, public names; and the words hold."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -154,3 +157,21 @@ def test_the_words_of_the_glossary_stand_in_order():
         "shard",
         "positive",
     } <= set(words)
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_real_tissue(shared_data, tmp_path):
+    (commands,) = re.findall(r"```sh\n(.*?)```", text_of(ROOT / "docs" / "tutorial.md"), re.DOTALL)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    result = subprocess.run(  # noqa: S603
+        ["bash", "-euc", commands],
+        env={**os.environ, "PATH": path, "PANIMBUS_DATA": str(shared_data)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "typed to the finest level" in result.stdout
+    assert (tmp_path / "spleen_types" / "report.html").exists()
