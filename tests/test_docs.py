@@ -163,8 +163,8 @@ def test_the_words_of_the_glossary_stand_in_order():
 def test_the_tutorial_on_real_tissue(shared_data, tmp_path):
     (commands,) = re.findall(r"```sh\n(.*?)```", text_of(ROOT / "docs" / "tutorial.md"), re.DOTALL)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    result = subprocess.run(  # noqa: S603
-        ["bash", "-euc", commands],
+    result = subprocess.run(
+        ["bash", "-euc", commands],  # noqa: S607
         env={**os.environ, "PATH": path, "PANIMBUS_DATA": str(shared_data)},
         cwd=tmp_path,
         capture_output=True,
