@@ -21,7 +21,7 @@ _ALIASES = {
 
 
 def read_assignments(
-    text_or_path: str, columns: tuple[str, str], *, what: str, expected: str
+    text_or_path: str, columns: tuple[str, str], *, kind: str, expected: str
 ) -> list[tuple[str, str]]:
     """Pairs of a channel's name and its value, as they stand.
 
@@ -31,21 +31,21 @@ def read_assignments(
         ``A=1,"B,C"=2``, or the path of a table.
     columns
         Names of its two columns.
-    what, expected
+    kind, expected
         For messages: "thresholds", and how they are written.
     """
     path = _as_file(text_or_path, expected)
     if path is None:
-        pairs = _inline(text_or_path, what, expected)
+        pairs = _inline(text_or_path, kind, expected)
     else:
         asked = [Column(name, aliases=_ALIASES.get(name, ())) for name in columns]
         frame = read_table(
-            path, asked, expected=f"a table of {what} with the columns {','.join(columns)}"
+            path, asked, expected=f"a table of {kind} with the columns {','.join(columns)}"
         )
         pairs = list(zip(frame[columns[0]], frame[columns[1]], strict=True))
     if not pairs:
         raise InputError(
-            f"There are no {what} in {str(text_or_path if path is None else path)!r}.",
+            f"There are no {kind} in {str(text_or_path if path is None else path)!r}.",
             expected=expected,
         )
     return pairs
@@ -63,11 +63,11 @@ def _as_file(text: str, expected: str) -> Path | None:
     return None
 
 
-def _inline(text: str, what: str, expected: str) -> list[tuple[str, str]]:
+def _inline(text: str, kind: str, expected: str) -> list[tuple[str, str]]:
     words = [word.strip() for word in _PART.findall(text) if word.strip()]
     if bare := [word for word in words if not word.rpartition("=")[0].strip(' "')]:
         raise InputError(
-            f"{what.capitalize()} that cannot be read.", expected=expected, got=format_list(bare)
+            f"{kind.capitalize()} that cannot be read.", expected=expected, got=format_list(bare)
         )
     parts = [word.rpartition("=") for word in words]
     return [

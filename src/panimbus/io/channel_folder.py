@@ -132,8 +132,8 @@ def _without_labels(files: Sequence[_Channel]) -> tuple[list[_Channel], list[Pat
     for file in files:
         path = file.plane.path
         name = stem(path)
-        beside = name.endswith("_nuclear") and match_key(name) in whole
-        if is_label_name(name) or beside or (may_be_label_name(name) and _holds_ids(file.plane)):
+        nuclear = name.endswith("_nuclear") and match_key(name) in whole
+        if is_label_name(name) or nuclear or (may_be_label_name(name) and _holds_ids(file.plane)):
             masks.append(path)
     return [f for f in files if f.plane.path not in masks], masks
 
@@ -160,11 +160,11 @@ def looks_like_ids(part: Array) -> bool:
     ----------
     part : (Y, X) integer
     """
-    left, right = part[:, :-1], part[:, 1:]
-    both = (left != 0) & (right != 0)
+    before, after = part[:, :-1], part[:, 1:]
+    both = (before != 0) & (after != 0)
     count = int(both.sum())
     values = np.unique(part[part != 0])
-    equal = int((left == right)[both].sum())
+    equal = int((before == after)[both].sum())
     return len(values) >= 3 and count >= 10 * len(values) and equal >= 0.8 * count
 
 

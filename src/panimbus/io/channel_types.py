@@ -38,7 +38,7 @@ def read_channel_types(
     if isinstance(given, Mapping):
         return check_channel_types(given, channels)
     pairs = read_assignments(
-        str(given), ("channel", "type"), what="channel types", expected=_EXPECTED
+        str(given), ("channel", "type"), kind="channel types", expected=_EXPECTED
     )
     if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
         raise InputError("Channels have two types.", got=", ".join(twice), expected=_EXPECTED)

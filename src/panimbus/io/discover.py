@@ -53,11 +53,11 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def read(found: Found, *, named: bool) -> list[RawImage]:
+def read(image: Found, *, named: bool) -> list[RawImage]:
     """Read the metadata of an image with the one reader of its format."""
-    if isinstance(found.path, Url) or found.kind == "zarr":
-        with guarded(found.path, "the Zarr store cannot be read."):
-            return omezarr.read_ome_zarr(found.path)
+    if isinstance(image.path, Url) or image.kind == "zarr":
+        with guarded(image.path, "the Zarr store cannot be read."):
+            return omezarr.read_ome_zarr(image.path)
     readers: dict[Kind, Callable[[Path], list[RawImage]]] = {
         "channels": read_channel_folder,
         "ome": lambda path: ome_tiff.read_ome_tiff(path, named=named),
@@ -67,8 +67,8 @@ def read(found: Found, *, named: bool) -> list[RawImage]:
         "mcd": imc.read_mcd,
         "imc-text": imc_text.read_imc_text,
     }
-    with guarded(found.path):
-        return readers[found.kind](found.path)
+    with guarded(image.path):
+        return readers[image.kind](image.path)
 
 
 def discover(path: Place) -> list[Found]:
@@ -93,14 +93,14 @@ def check_exists(path: Place) -> None:
     if path.exists():
         return
     near = path.parent
-    beside = (
+    siblings = (
         sorted((p.name for p in near.iterdir() if not names.is_hidden(p)), key=names.natural)
         if near.is_dir()
         else None
     )
     raise ReadError(
         f"{path}: no such file or folder.",
-        available=beside,
+        available=siblings,
         fix="check the path" if near.is_dir() else f"check the path: {near} does not exist either",
     )
 
@@ -151,7 +151,7 @@ def _folder(folder: Path) -> list[Found]:
     texts = [p for p in files if p.name.lower().endswith(".txt") and _is_imc_text(p)]
     tiffs = [p for p in files if names.is_tiff_name(p) and not p.stem.endswith(_SEG_MAPS)]
     used, unused = _texts_apart(texts, mcds)
-    beside = (
+    notes = (
         (
             f"{len(unused)} .txt of the .mcd are not used: {format_list([p.name for p in unused], 3)}",
         )
@@ -159,17 +159,17 @@ def _folder(folder: Path) -> list[Found]:
         else ()
     )
     others = [Found(p, sniff(p), names.stem(p)) for p in (*companions, *zarrs)]
-    others += [Found(p, "mcd", names.stem(p), beside) for p in mcds]
+    others += [Found(p, "mcd", names.stem(p), notes) for p in mcds]
     alone = ("the text is a FOV of its own: no .mcd beside it begins its name",) if mcds else ()
     others += [Found(p, "imc-text", names.stem(p), alone) for p in used]
     if tiffs:
         return with_notes(_tiffs(folder, tiffs, others), left_out(files))
     if others:
         return with_notes(
-            sorted(others, key=lambda found: names.natural(found.path.name)), left_out(files)
+            sorted(others, key=lambda image: names.natural(image.path.name)), left_out(files)
         )
-    found = with_notes(_channel_folders(folder, folders), left_out(files))
-    if not found:
+    images = with_notes(_channel_folders(folder, folders), left_out(files))
+    if not images:
         if foreign := [p for p in files if is_microscope_file(p)]:
             refuse_foreign(foreign[0])
         raise ReadError(
@@ -180,7 +180,7 @@ def _folder(folder: Path) -> list[Found]:
                 f" {format_list([p.name for p in kids], 10)}"
             ),
         )
-    return found
+    return images
 
 
 def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
@@ -189,9 +189,9 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
     One FOV (each file a channel), or one FOV a file (or a set of files).
     """
     part_of: set[str] = set()
-    for found in others:
-        if found.kind == "companion" and isinstance(found.path, Path):
-            part_of |= ome_tiff.companion_files(found.path)
+    for image in others:
+        if image.kind == "companion" and isinstance(image.path, Path):
+            part_of |= ome_tiff.companion_files(image.path)
     roots: list[Found] = []
     sets: set[Path] = set()
     for path in tiffs:
@@ -230,13 +230,13 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         else ()
     )
     return with_notes(
-        sorted([*others, *roots], key=lambda found: names.natural(found.path.name)), notes
+        sorted([*others, *roots], key=lambda image: names.natural(image.path.name)), notes
     )
 
 
-def with_notes(found: list[Found], notes: tuple[str, ...]) -> list[Found]:
+def with_notes(images: list[Found], notes: tuple[str, ...]) -> list[Found]:
     """The same with further notes."""
-    return [replace(one, notes=one.notes + notes) for one in found] if notes else found
+    return [replace(one, notes=one.notes + notes) for one in images] if notes else images
 
 
 def _without_masks(roots: list[Found], sets: set[Path]) -> tuple[list[Found], list[Path]]:
@@ -267,7 +267,7 @@ def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
     """
     if any(p.name.lower() in SUBFOLDERS and tiffs_in(p) for p in folders):
         return [Found(folder, "channels", folder.resolve().name)]
-    found = []
+    images = []
     for inner in folders:
         tiffs = tiffs_in(inner)
         if tiffs and not is_single_plane(tiffs[0]):
@@ -277,8 +277,8 @@ def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
                 fix=f"pass that folder: {inner}",
             )
         if tiffs or any(p.is_dir() and tiffs_in(p) for p in names.children(inner)):
-            found.append(Found(inner, "channels", inner.name))
-    return found
+            images.append(Found(inner, "channels", inner.name))
+    return images
 
 
 def _texts_apart(texts: list[Path], mcds: list[Path]) -> tuple[list[Path], list[Path]]:

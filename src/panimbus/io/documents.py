@@ -141,7 +141,7 @@ def read_toml(path: Path, expected: str = "a TOML file") -> dict[str, Any]:
 def validated(
     model: type[Model],
     data: Any,
-    what: str,
+    message: str,
     *,
     fix: str | None = None,
     available: Iterable[str] | None = None,
@@ -154,7 +154,10 @@ def validated(
         return model.model_validate(data)
     except ValidationError as error:
         raise kind(
-            what, got="\n             ".join(problems(error, model)), fix=fix, available=available
+            message,
+            got="\n             ".join(problems(error, model)),
+            fix=fix,
+            available=available,
         ) from None
 
 

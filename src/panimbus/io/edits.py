@@ -155,8 +155,8 @@ def _in_words(problem: ErrorDetails, data: Any) -> str:
     op, *place = map(str, problem["loc"])
     name = ".".join(place)
     wanted = next((w for begins, w in _WANTED.items() if kind.startswith(begins)), problem["msg"])
-    said = {"missing": f" needs {name}", "extra_forbidden": f" takes no {name}"}
-    return f"({op}){said.get(kind, f': {name} must be {wanted}, not {shown}')}"
+    problems = {"missing": f" needs {name}", "extra_forbidden": f" takes no {name}"}
+    return f"({op}){problems.get(kind, f': {name} must be {wanted}, not {shown}')}"
 
 
 def _shape(edit: Edit) -> list[str]:
@@ -214,27 +214,27 @@ def standing(edits: Sequence[Edit]) -> list[int]:
     >>> standing([*edits, Undo(op="undo")]), standing([*edits, Undo(op="undo", edit=1)])
     ([0], [1])
     """
-    done: list[int] = []
+    applied: list[int] = []
     undone: list[int] = []
     for i, edit in enumerate(edits):
         if isinstance(edit, Undo):
-            at = done[-1] if edit.edit is None and done else (edit.edit or 0) - 1
-            if at not in done:
-                what = (
+            at = applied[-1] if edit.edit is None and applied else (edit.edit or 0) - 1
+            if at not in applied:
+                target = (
                     "what is not there"
                     if edit.edit is None
                     else f"edit {edit.edit}, which does not stand"
                 )
                 raise InputError(
-                    f"Edit {i + 1} undoes {what}.", available=[str(d + 1) for d in done]
+                    f"Edit {i + 1} undoes {target}.", available=[str(d + 1) for d in applied]
                 )
-            done.remove(at)
+            applied.remove(at)
             undone.append(at)
         elif isinstance(edit, Redo):
             if not undone:
                 raise InputError(f"Edit {i + 1} is a redo, but nothing is undone.")
-            done = sorted([*done, undone.pop()])
+            applied = sorted([*applied, undone.pop()])
         else:
-            done.append(i)
+            applied.append(i)
             undone.clear()
-    return done
+    return applied

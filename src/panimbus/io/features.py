@@ -61,7 +61,7 @@ def read_cells(path: Path) -> list[Cell]:
         else:
             cells.setdefault(_outline(cell), cell)
             polygons += 1
-    lacking = format_list([f"{n} {what}" for what, n in without.most_common()], 5)
+    lacking = format_list([f"{n} {kind}" for kind, n in without.most_common()], 5)
     if not cells:
         raise ReadError(
             f"{path}: there is no polygon in this file.",
@@ -69,7 +69,7 @@ def read_cells(path: Path) -> list[Cell]:
             got=lacking if without else "no feature at all",
             fix="export the cells as GeoJSON, or leave this image out if it has none",
         )
-    if unusual := sum(n for what, n in without.items() if what.startswith(("cell", "detection"))):
+    if unusual := sum(n for kind, n in without.items() if kind.startswith(("cell", "detection"))):
         logger.warning("%s: %d cells without an outline are left out (%s)", path, unusual, lacking)
     if doubled := polygons - len(cells):
         logger.warning(

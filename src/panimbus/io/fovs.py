@@ -104,8 +104,8 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         )
     check_dark_level(dark_level)
     panel = read_panel(channel_names) if channel_names is not None else None
-    found = _locate(images)
-    opened = _open_all(found, named=panel is not None, fixed=isinstance(images, Mapping))
+    recognised = _locate(images)
+    opened = _open_all(recognised, named=panel is not None, fixed=isinstance(images, Mapping))
     wanted = [channels] if isinstance(channels, str) else channels
     fovs = [_fov(fov_id, path, raw, panel, mpp) for fov_id, path, raw in opened]
     if dark_level:
@@ -136,9 +136,9 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         paths = _pair(
             list(own),
             labels,
-            _label_files(labels, [one.path for one in found]),
+            _label_files(labels, [one.path for one in recognised]),
             images=images,
-            found=found,
+            recognised=recognised,
         )
     notes = shared(paths, own)
     return [
@@ -231,7 +231,7 @@ def from_array(
 def _locate(images: Paths) -> list[Found]:
     """Everything the user named, recognised."""
     if isinstance(images, Mapping):
-        found = []
+        recognised = []
         for fov_id, path in images.items():
             inner = discover(place(path))
             if len(inner) != 1:
@@ -240,17 +240,19 @@ def _locate(images: Paths) -> list[Found]:
                     got=", ".join(f.path.name for f in inner[:10]),
                     fix="map each FOV id to one image",
                 )
-            found.append(Found(inner[0].path, inner[0].kind, str(fov_id), inner[0].notes))
+            recognised.append(Found(inner[0].path, inner[0].kind, str(fov_id), inner[0].notes))
     else:
-        found = [f for path in as_places(images) for f in discover(path)]
-    if not found:
+        recognised = [f for path in as_places(images) for f in discover(path)]
+    if not recognised:
         raise InputError("no images were given.", expected="a path, or several")
-    return found
+    return recognised
 
 
-def _open_all(found: list[Found], *, named: bool, fixed: bool) -> list[tuple[str, Place, RawImage]]:
+def _open_all(
+    recognised: list[Found], *, named: bool, fixed: bool
+) -> list[tuple[str, Place, RawImage]]:
     """Metadata of every image, each under an id of its own."""
-    read_ = [(one, read(one, named=named)) for one in found]
+    read_ = [(one, read(one, named=named)) for one in recognised]
     suggested = [raw.name for _, raws in read_ for raw in raws]
     opened: list[tuple[str, Place, RawImage]] = []
     for one, raws in read_:
@@ -337,7 +339,7 @@ def _stamp(files: Sequence[Place]) -> dict[str, Any]:
         from panimbus.io.remote import stamp
 
         return {"stamp": stamp(remote)}
-    found = []
+    entries = []
     for path in files:
         if isinstance(path, Url):
             continue
@@ -346,11 +348,11 @@ def _stamp(files: Sequence[Place]) -> dict[str, Any]:
             if path.is_dir()
             else [path]
         )
-        found += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in inner]
-    digest = hashlib.blake2b(repr(sorted(found)).encode(), digest_size=8).hexdigest()
+        entries += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in inner]
+    digest = hashlib.blake2b(repr(sorted(entries)).encode(), digest_size=8).hexdigest()
     return {
-        "bytes": sum(f[1] for f in found),
-        "mtime_ns": max((f[2] for f in found), default=0),
+        "bytes": sum(f[1] for f in entries),
+        "mtime_ns": max((f[2] for f in entries), default=0),
         "stamp": digest,
     }
 
@@ -419,7 +421,12 @@ def _label_files(labels: Paths, images: Sequence[Place]) -> list[Place]:
 
 
 def _pair(
-    fov_ids: Sequence[str], labels: Paths, files: list[Place], *, images: Paths, found: list[Found]
+    fov_ids: Sequence[str],
+    labels: Paths,
+    files: list[Place],
+    *,
+    images: Paths,
+    recognised: list[Found],
 ) -> dict[str, Place]:
     """The label file of each FOV."""
     if isinstance(labels, Mapping):
@@ -429,7 +436,7 @@ def _pair(
         raise ReadError(
             f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED
         )
-    single = _is_single(images, found)
+    single = _is_single(images, recognised)
     if len(fov_ids) == len(files) == 1 and single and _named_itself(given[0], files[0]):
         return {fov_ids[0]: files[0]}
     return match(fov_ids, files, subset=single or not isinstance(images, (str, Path, Url)))
@@ -471,18 +478,18 @@ def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
     return notes
 
 
-def _is_single(images: Paths, found: list[Found]) -> bool:
+def _is_single(images: Paths, recognised: list[Found]) -> bool:
     """Whether the user named one image itself, not a folder that happens to hold one."""
     if isinstance(images, Mapping):
         return len(images) == 1
-    return len(found) == 1 and [found[0].path] == as_places(images)
+    return len(recognised) == 1 and [recognised[0].path] == as_places(images)
 
 
-def _named_itself(given: Place, found: Place) -> bool:
+def _named_itself(given: Place, file: Place) -> bool:
     """Whether a label image was named by the user, not found in a folder (a Zarr store is no
     folder).
     """
-    return given == found or isinstance(given, Url) or is_zarr(given)
+    return given == file or isinstance(given, Url) or is_zarr(given)
 
 
 def _with_labels(fov: Fov, path: Place, notes: tuple[str, ...] = ()) -> Fov:

@@ -190,9 +190,11 @@ class GeoJsonLabels:
                 distance = (ys + y0 - middle_y) ** 2 + (xs + x0 - middle_x) ** 2
                 for at in np.argsort(distance, axis=None, kind="stable"):
                     i, j = np.unravel_index(at, owner.shape)
-                    who = int(owner[i, j])
-                    if (y0 + int(i), x0 + int(j)) not in taken and (who == 0 or sizes[who] > 1):
-                        return y0 + int(i), x0 + int(j), who
+                    owner_id = int(owner[i, j])
+                    if (y0 + int(i), x0 + int(j)) not in taken and (
+                        owner_id == 0 or sizes[owner_id] > 1
+                    ):
+                        return y0 + int(i), x0 + int(j), owner_id
             if y0 == 0 and x0 == 0 and y1 == height and x1 == width:
                 raise ReadError(
                     f"{self._path}: there are more polygons than pixels.",

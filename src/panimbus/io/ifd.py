@@ -126,10 +126,10 @@ def _lost(where: tuple[Path, int], needed: int, size: int) -> ReadError:
     )
 
 
-def _broken(where: tuple[Path, int], what: str) -> ReadError:
+def _broken(where: tuple[Path, int], problem: str) -> ReadError:
     path, page = where
     return ReadError(
         f"{path}: the file is damaged or truncated, page {page}.",
-        got=what,
+        got=problem,
         fix="copy or export the file again",
     )

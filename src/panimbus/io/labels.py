@@ -180,17 +180,17 @@ def _label_files(folder: Path) -> list[Path]:
     A ``_nuclear`` file beside a ``_whole_cell`` one, and inForm's images, are left out.
     """
     inside = names.children(folder)
-    found = [p for p in inside if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
-    found = found or [
+    files = [p for p in inside if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
+    files = files or [
         p for p in inside if p.is_file() and p.name.lower().endswith((".png", ".npy"))
     ]
-    maps = [p for p in found if p.stem.endswith("_binary_seg_maps")]
+    maps = [p for p in files if p.stem.endswith("_binary_seg_maps")]
     if maps:
         return maps
-    whole = {names.match_key(names.stem(p)) for p in found if names.stem(p).endswith("_whole_cell")}
+    whole = {names.match_key(names.stem(p)) for p in files if names.stem(p).endswith("_whole_cell")}
     return [
         p
-        for p in found
+        for p in files
         if not (names.stem(p).endswith("_nuclear") and names.match_key(names.stem(p)) in whole)
     ]
 
@@ -201,14 +201,14 @@ def _is_label_name(path: Path) -> bool:
 
 def _beside(path: Path) -> tuple[str, ...]:
     """A note where another label image of the same cells was passed over."""
-    for ours, other in (("_whole_cell", "_nuclear"), ("_binary_seg_maps", "_component_data")):
+    for tail, other in (("_whole_cell", "_nuclear"), ("_binary_seg_maps", "_component_data")):
         if (
-            names.stem(path).endswith(ours)
-            and (path.with_name(path.name.replace(ours, other))).is_file()
+            names.stem(path).endswith(tail)
+            and (path.with_name(path.name.replace(tail, other))).is_file()
         ):
             return (
                 (
-                    f"the label image is {path.name}; {path.name.replace(ours, other)} beside it is"
+                    f"the label image is {path.name}; {path.name.replace(tail, other)} beside it is"
                     " not used"
                 ),
             )
@@ -251,7 +251,7 @@ def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
     if path.suffix.lower() == ".npz":
         head = b"npz"
     kind, fix = next(
-        (what for magic, what in _OTHERS.items() if head.startswith(magic)), ("", None)
+        (entry for magic, entry in _OTHERS.items() if head.startswith(magic)), ("", None)
     )
     raise ReadError(
         f"{path}: not a label image of a kind that is read here.",

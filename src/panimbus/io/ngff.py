@@ -77,8 +77,8 @@ def multiscale(meta: dict[str, Any], where: object) -> Multiscale:
     ReadError
         With all that is wrong with the metadata.
     """
-    what = f"{where}: the OME-Zarr's metadata is not as the format has it."
-    return validated(_Multiscales, meta, what, kind=ReadError).multiscales[0]
+    message = f"{where}: the OME-Zarr's metadata is not as the format has it."
+    return validated(_Multiscales, meta, message, kind=ReadError).multiscales[0]
 
 
 def channel_names(meta: dict[str, Any]) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
@@ -138,7 +138,7 @@ def frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ...]:
 
     None in plain OME-Zarr.
     """
-    found = []
+    mapped = []
     for step in scale.coordinateTransformations:
         out = step.get("output")
         if not isinstance(out, dict):
@@ -148,17 +148,17 @@ def frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ...]:
             str(a.get("name")).lower(): a.get("unit") for a in outer or () if isinstance(a, dict)
         }
         unit = units.get("x")
-        found.append(
+        mapped.append(
             Frame(
                 str(out.get("name")), _affine(step, axes), None if unit in _NO_LENGTH else str(unit)
             )
         )
-    return tuple(found)
+    return tuple(mapped)
 
 
 def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tuple[str, ...]]:
     """Pixel size of the first level, in µm, and what to note about it."""
-    factor, known = [1.0] * len(axes), False
+    factor, scaled = [1.0] * len(axes), False
     for step in (*scale.coordinateTransformations, *scale.datasets[0].coordinateTransformations):
         if step.get("type") != "scale" or "output" in step:
             continue
@@ -168,7 +168,7 @@ def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tup
                 "the pixel size in the file is not as the format has it, and not used",
             )
         factor = [a * b for a, b in zip(factor, numbers, strict=True)]
-        known = True
+        scaled = True
     x, y = (factor[axes.index(axis)] for axis in "xy")
     if not (0 < x < math.inf and 0 < y < math.inf):
         return PixelSize(), (
@@ -178,7 +178,7 @@ def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tup
     if mapped:
         return _mapped_size(mapped, x, y)
     units = scale.units()
-    if not known or (not units.get("x") and x == y == 1.0):
+    if not scaled or (not units.get("x") and x == y == 1.0):
         return PixelSize(), ()
     notes = () if units.get("x") else ("the pixel size has no unit; micrometres are assumed",)
     return (

@@ -114,17 +114,17 @@ def to_numbers(
         text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
         given = ~text.isin(NOTHING)
         value = pd.to_numeric(text.where(given), errors="coerce").astype(np.float64)
-        left = given & value.isna()
-        comma = left & text.str.fullmatch(_COMMA.pattern)
-        left &= ~comma
-        if name in perhaps and 2 * int((left & ~text.str.fullmatch(_GROUPED.pattern)).sum()) > int(
-            given.sum()
-        ):
+        unparsed = given & value.isna()
+        comma = unparsed & text.str.fullmatch(_COMMA.pattern)
+        unparsed &= ~comma
+        if name in perhaps and 2 * int(
+            (unparsed & ~text.str.fullmatch(_GROUPED.pattern)).sum()
+        ) > int(given.sum()):
             texts.append(name)
             continue
-        if left.any():
+        if unparsed.any():
             wrong.append(
-                f"{lines_of(left, 3)}, {name}: {_values(text[left])} ({int(left.sum()):,} of"
+                f"{lines_of(unparsed, 3)}, {name}: {_values(text[unparsed])} ({int(unparsed.sum()):,} of"
                 f" {len(frame):,})"
             )
         if comma.any():

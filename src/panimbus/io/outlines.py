@@ -102,11 +102,11 @@ def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]
     for label, top in first.items():
         begun.setdefault(top, []).append(label)
     out: dict[int, Polygons] = {}
-    for top, mine in begun.items():
+    for top, starting in begun.items():
         window = np.asarray(
-            labels[top : min(max(last[label] for label in mine) + rows, height), 0:width]
+            labels[top : min(max(last[label] for label in starting) + rows, height), 0:width]
         )
-        alone = np.where(np.isin(window, np.array(mine, window.dtype)), window, 0)
+        alone = np.where(np.isin(window, np.array(starting, window.dtype)), window, 0)
         corner = np.array([0, top])
         for label, polygons in outlines(alone).items():
             out[label] = [[ring + corner for ring in rings] for rings in polygons]
@@ -137,15 +137,15 @@ def _following(cell: Array, direction: Array, vertex: Array, width: int) -> Arra
     bounds = np.searchsorted(direction, np.arange(5))
     out = np.full(len(cell), -1, np.int64)
     for d, (dy, dx) in enumerate(_STEP):
-        mine = np.arange(bounds[d], bounds[d + 1])
-        end = vertex[mine] + dy * width + dx
+        edges = np.arange(bounds[d], bounds[d + 1])
+        end = vertex[edges] + dy * width + dx
         for turn in (1, 0, 3):
             c = (d + turn) % 4
             starts = vertex[bounds[c] : bounds[c + 1]]
             at = np.minimum(np.searchsorted(starts, end), max(len(starts) - 1, 0))
-            hit = (starts[at] == end) & (cell[at + bounds[c]] == cell[mine])
-            out[mine[hit]] = at[hit] + bounds[c]
-            mine, end = mine[~hit], end[~hit]
+            hit = (starts[at] == end) & (cell[at + bounds[c]] == cell[edges])
+            out[edges[hit]] = at[hit] + bounds[c]
+            edges, end = edges[~hit], end[~hit]
     return out
 
 

@@ -52,7 +52,7 @@ def read_qptiff(path: Path) -> list[RawImage]:
     """
     with opened(path) as tif:
         kept: list[tuple[Page, Element]] = []
-        left = 0
+        skipped = 0
         for page in pages_of(tif, path):
             text = text_of(page)
             root = parse(text, path) if _QPI in text else None
@@ -66,7 +66,7 @@ def read_qptiff(path: Path) -> list[RawImage]:
             ):
                 kept.append((page, root))
             elif kind in ("", "FullResolution") and not is_reduced(page) and not is_colour(page):
-                left += 1
+                skipped += 1
         if not kept:
             raise InputError(
                 f"{path}: no page of the file is at full resolution.",
@@ -79,7 +79,9 @@ def read_qptiff(path: Path) -> list[RawImage]:
         names = tuple(_text(root, "Biomarker") or _text(root, "Name") for _, root in kept)
         pixel = _qpi_size(kept[0][1]) or resolution(kept[0][0])
     notes = (
-        (f"pages not used, without Akoya's description or of another size: {left}",) if left else ()
+        (f"pages not used, without Akoya's description or of another size: {skipped}",)
+        if skipped
+        else ()
     )
     fmt = "inForm component data" if path.stem.endswith("_component_data") else "QPTIFF"
     return [RawImage(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
@@ -146,16 +148,16 @@ def _main_pages(pages: Sequence[Page]) -> tuple[list[Page], tuple[str, ...]]:
         whole = [p for p in whole if is_colour(p)]
     largest = max(whole, key=lambda p: math.prod(_sides(p)))
     kept = [p for p in whole if p.shape == largest.shape]
-    left = [p for p in pages if p not in kept]
-    sizes = format_list(sorted({" x ".join(map(str, _sides(p))) for p in left}), 5)
+    skipped = [p for p in pages if p not in kept]
+    sizes = format_list(sorted({" x ".join(map(str, _sides(p))) for p in skipped}), 5)
     return kept, (
         (
             (
-                f"{len(left)} other pages (thumbnails, photographs or pyramid levels; {sizes}) are"
+                f"{len(skipped)} other pages (thumbnails, photographs or pyramid levels; {sizes}) are"
                 " not used"
             ),
         )
-        if left
+        if skipped
         else ()
     )
 

@@ -146,6 +146,6 @@ def _measured(measurements: Mapping[str, Array], n: int) -> list[str]:
         if all_there:
             out.append(whole % tuple(row))
         else:
-            left = np.flatnonzero(there).tolist()
-            out.append(", ".join(entries[j] for j in left) % tuple(row[j] for j in left))
+            columns = np.flatnonzero(there).tolist()
+            out.append(", ".join(entries[j] for j in columns) % tuple(row[j] for j in columns))
     return out

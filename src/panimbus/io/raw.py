@@ -112,7 +112,7 @@ def isotropic(
     Micrometres per pixel (None = unknown), and what to note.
     """
     sides = [v for v in (size.x, size.y) if v is not None]
-    found = sum(sides) / len(sides) if sides else None
+    measured = sum(sides) / len(sides) if sides else None
     uneven = len(sides) == 2 and abs(sides[0] - sides[1]) > ANISOTROPY * max(sides)
     if override is not None and not PLAUSIBLE[0] <= override <= PLAUSIBLE[1]:
         raise InputError(
@@ -125,7 +125,7 @@ def isotropic(
         note = f"the file says {_shown(size)} µm/px, which no microscope has: it is ignored"
         return override, (note,)
     if override is not None:
-        if found is not None and (uneven or abs(found - override) > ANISOTROPY * override):
+        if measured is not None and (uneven or abs(measured - override) > ANISOTROPY * override):
             return override, (
                 f"the file says {_shown(size)} µm/px, overridden by {override:g} µm/px",
             )
@@ -137,9 +137,9 @@ def isotropic(
             got=f"{_shown(size)} µm/px (x, y)",
             fix="resample the image to square pixels, or pass mpp= (--mpp) if the file is wrong",
         )
-    if found is not None and len(sides) == 2 and sides[0] != sides[1]:
-        return found, (f"the pixel size is {_shown(size)} µm (x, y): their mean is used",)
-    return found, ()
+    if measured is not None and len(sides) == 2 and sides[0] != sides[1]:
+        return measured, (f"the pixel size is {_shown(size)} µm (x, y): their mean is used",)
+    return measured, ()
 
 
 def _shown(size: PixelSize) -> str:

@@ -182,14 +182,14 @@ def stamp(urls: Sequence[Url]) -> str | None:
 
     None if it gives none.
     """
-    found = []
+    entries = []
     for url in urls:
         info = _tried(url, lambda fs, url=url: fs.info(url.full)) or {}  # type: ignore[misc]
         marks = [f"{name}={info[name]}" for name in _VALIDATORS if info.get(name)]
         if not marks:
             return None
-        found.append((str(url), info.get("size"), marks))
-    return hashlib.blake2b(repr(sorted(found)).encode(), digest_size=8).hexdigest()
+        entries.append((str(url), info.get("size"), marks))
+    return hashlib.blake2b(repr(sorted(entries)).encode(), digest_size=8).hexdigest()
 
 
 def names_in(url: Url) -> list[str]:
@@ -197,8 +197,8 @@ def names_in(url: Url) -> list[str]:
     if url.scheme in ("http", "https"):
         page = _tried(url, lambda fs: bytes(fs.cat_file(url.full))) or b""
         return _links(page.decode("utf-8", errors="replace"), url)
-    found = _tried(url, lambda fs: [str(name) for name in fs.ls(url.full, detail=False)]) or []
-    names = {unquote(name.partition("?")[0].rstrip("/").rpartition("/")[2]) for name in found}
+    paths = _tried(url, lambda fs: [str(name) for name in fs.ls(url.full, detail=False)]) or []
+    names = {unquote(name.partition("?")[0].rstrip("/").rpartition("/")[2]) for name in paths}
     return sorted(names - {"", url.name})
 
 
@@ -236,7 +236,7 @@ def why_missing(url: Url) -> str:
 
 def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
     fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _errors()
-    said, tries = "", 0
+    message, tries = "", 0
     kind: type[InputError] = ServerError
     while tries < TRIES and kind is ServerError:
         tries += 1
@@ -246,7 +246,7 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
             return None
         except faults as error:
             status = getattr(error, "status", None)
-            said = _said(error)
+            message = _said(error)
             denied = status in _DENIED or isinstance(error, PermissionError)
             if denied and url.name in DOCUMENTS:
                 return None
@@ -256,7 +256,7 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
                 time.sleep(WAIT * 2 ** (tries - 1))
     raise kind(
         f"{url}: could not be read from the server.",
-        got=f"{said} ({tries} {'try' if tries == 1 else 'tries'})",
+        got=f"{message} ({tries} {'try' if tries == 1 else 'tries'})",
         fix=(
             "check the address, the network and the right to read it, then run the same command"
             " again"

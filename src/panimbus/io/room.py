@@ -18,7 +18,7 @@ _ILLEGAL = {*map(chr, range(32)), "\ufffe", "\uffff"} - {
 }  # in XML; HDF5 ends text at a NUL
 
 
-def check_folder(out: Path, need: int = 0, what: str = "the results") -> None:
+def check_folder(out: Path, need: int = 0, contents: str = "the results") -> None:
     """Refuse a folder for results that cannot be written to.
 
     Nothing is left in it, and it is not made if it is not there.
@@ -29,8 +29,8 @@ def check_folder(out: Path, need: int = 0, what: str = "the results") -> None:
         The folder, or what is to become one.
     need
         Bytes that will be written at least.
-    what
-        What they are.
+    contents
+        What will be written.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def check_folder(out: Path, need: int = 0, what: str = "the results") -> None:
                 folder.rmdir()
     if free < max(need, _LEAST):
         raise InputError(
-            f"--out {out}: there is no room for {what}.",
+            f"--out {out}: there is no room for {contents}.",
             expected=f"at least {in_bytes(max(need, _LEAST))}",
             got=f"{in_bytes(free)} free",
             fix="make room, or pass a folder on another disk",
@@ -90,14 +90,14 @@ def in_bytes(count: int) -> str:
     return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def check_names(names: Iterable[str], what: str) -> None:
+def check_names(names: Iterable[str], kind: str) -> None:
     """Refuse names that the files of results cannot hold.
 
     Parameters
     ----------
     names
-    what
-        Whose, in the plural: ``"FOVs"``.
+    kind
+        What they name, in the plural: ``"FOVs"``.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def check_names(names: Iterable[str], what: str) -> None:
     wrong = [name for name in names if not _is_text(name)]
     if wrong:
         raise InputError(
-            f"Names of {what} cannot be written into tables: they are not text.",
+            f"Names of {kind} cannot be written into tables: they are not text.",
             got=format_list([ascii(name) for name in wrong]),
             fix="rename them",
         )

@@ -75,8 +75,8 @@ class Segmented:
     @cached_property
     def ids(self) -> Array:
         """(n,) int64 labels of all cells, sorted."""
-        found = [unique_ids(band).astype(np.int64) for _, band in self.bands()]
-        return np.unique(np.concatenate(found))
+        bands = [unique_ids(band).astype(np.int64) for _, band in self.bands()]
+        return np.unique(np.concatenate(bands))
 
 
 def find_images(

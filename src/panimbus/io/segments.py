@@ -199,7 +199,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _damaged(path: Path, page: tifffile.TiffPage, what: str) -> ReadError:
+def _damaged(path: Path, page: tifffile.TiffPage, problem: str) -> ReadError:
     return ReadError(
-        f"{path}: the file is damaged or truncated, page {page.index + 1}.", got=what, fix=_FIX
+        f"{path}: the file is damaged or truncated, page {page.index + 1}.", got=problem, fix=_FIX
     )

@@ -47,7 +47,7 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
     both have, and if it does not bear another image's name. Of several, the one of the image's own
     name counts, then the one that a table annotates.
     """
-    if "images" not in group or not (found := _members(group["images"])):
+    if "images" not in group or not (elements := _members(group["images"])):
         raise InputError(
             f"{path}: the SpatialData store has no images.",
             got=f"groups {format_list(sorted(group.group_keys()))}",
@@ -58,7 +58,7 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
         )
     labels, unused = _labels(group, path)
     flat, volumes = [], []
-    for name in found:
+    for name in elements:
         element, where = group["images"][name], path / "images" / name
         try:
             flat.append((name, omezarr.read_image(element, where), _frames(element)))
@@ -66,7 +66,7 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
             raise
         except InputError as error:
             volumes.append(f"{name} ({error.what})")
-            if len(volumes) == len(found):
+            if len(volumes) == len(elements):
                 raise
     keys = _fov_names([name for name, _, _ in flat])
     notes: tuple[str, ...] = (
@@ -169,7 +169,7 @@ def _doubt(raw: RawImage, raws: list[RawImage], labels: list[_Labels], path: Pla
     if len(raw.labels) == 1 or not labels:
         return None
     images = format_list([f"{r.part} {r.image.shape[1:]}" for r in raws], 10)
-    said = format_list(
+    shown = format_list(
         [f"{one.name} {one.array.shape}{' (annotated)' * one.annotated}" for one in labels], 10
     )
     if raw.labels:
@@ -181,4 +181,4 @@ def _doubt(raw: RawImage, raws: list[RawImage], labels: list[_Labels], path: Pla
         return None  # an overview or a histology image beside those that were segmented
     else:
         which = "no label image fits an image by size and place"
-    return f"{path}: {which}.\n  images:    {images}\n  labels:    {said}"
+    return f"{path}: {which}.\n  images:    {images}\n  labels:    {shown}"

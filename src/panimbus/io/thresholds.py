@@ -46,7 +46,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
     {'CD20': 0.7, 'CD4': 0.6}
     """
     pairs = read_assignments(
-        text_or_path, ("marker", "threshold"), what="thresholds", expected=_EXPECTED
+        text_or_path, ("marker", "threshold"), kind="thresholds", expected=_EXPECTED
     )
     problems = [
         f"{name}: twice" for name, count in Counter(name for name, _ in pairs).items() if count > 1
@@ -64,10 +64,10 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
         else:
             out[name] = number
     if problems:
-        what = f"Thresholds that cannot be used ({text_or_path})."
+        message = f"Thresholds that cannot be used ({text_or_path})."
         if unknown:
-            raise ChannelError(what, got="; ".join(problems), available=channels)
-        raise InputError(what, expected=_EXPECTED, got="; ".join(problems))
+            raise ChannelError(message, got="; ".join(problems), available=channels)
+        raise InputError(message, expected=_EXPECTED, got="; ".join(problems))
     return {name: out[name] for name in channels if name in out}
 
 

@@ -139,11 +139,13 @@ class TiffPlane:
         for r in range(y0 // rows, (y1 - 1) // rows + 1):
             for c in range(x0 // columns, (x1 - 1) // columns + 1):
                 tile = self._tile(file, self.first + r * across + c)
-                top, left = r * rows, c * columns
+                top, first_column = r * rows, c * columns
                 a, b = max(y0, top), min(y1, top + rows)
-                d, e = max(x0, left), min(x1, left + columns)
+                d, e = max(x0, first_column), min(x1, first_column + columns)
                 out[a - y0 : b - y0, d - x0 : e - x0] = (
-                    0 if tile is None else tile[a - top : b - top, d - left : e - left]
+                    0
+                    if tile is None
+                    else tile[a - top : b - top, d - first_column : e - first_column]
                 )
 
     def _tile(self, file: BinaryIO, index: int) -> Array | None:
@@ -206,10 +208,10 @@ class TiffPlane:
                 :, x0:x1, 0 if self.planar else self.sample
             ]
 
-    def _broken(self, what: str) -> ReadError:
+    def _broken(self, problem: str) -> ReadError:
         return ReadError(
             f"{self.path}: the file is damaged or truncated, page {self.page + 1}.",
-            got=what,
+            got=problem,
             fix=_FIX,
         )
 

@@ -77,15 +77,15 @@ def write_spatialdata(
     """
     import zarr
 
-    known = {fov.fov_id: (fov, fov.labels) for fov in fovs if fov.labels is not None}
+    labelled = {fov.fov_id: (fov, fov.labels) for fov in fovs if fov.labels is not None}
     ids = list(dict.fromkeys(table.obs[FOV].astype(str)))
-    if lonely := [fov_id for fov_id in ids if fov_id not in known]:
+    if lonely := [fov_id for fov_id in ids if fov_id not in labelled]:
         raise InputError(
             "FOVs of the table have no label image to be written with.",
             got=format_list(lonely),
-            available=known,
+            available=labelled,
         )
-    names = _element_names(list(known))
+    names = _element_names(list(labelled))
     with atomic_path(path) as temporary:
         root = zarr.open_group(store=str(temporary), mode="w", zarr_format=3)
         root.attrs["spatialdata_attrs"] = {
@@ -100,10 +100,10 @@ def write_spatialdata(
                 ] or image.channels
                 _write_image(group.create_group(names[image.fov_id] + IMAGE_TAIL), image, channels)
         group = root.create_group("labels")
-        for fov_id, (fov, labels) in known.items():
+        for fov_id, (fov, labels) in labelled.items():
             _write_labels(group.create_group(names[fov_id] + LABELS_TAIL), fov, labels)
-        group.attrs["ome"] = {"labels": [names[fov_id] + LABELS_TAIL for fov_id in known]}
-        regions = {fov_id: names[fov_id] + LABELS_TAIL for fov_id in known}
+        group.attrs["ome"] = {"labels": [names[fov_id] + LABELS_TAIL for fov_id in labelled]}
+        regions = {fov_id: names[fov_id] + LABELS_TAIL for fov_id in labelled}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Zarr and anndata, on what is not final in format 3
             _write_table(root.create_group("tables"), table, regions)

@@ -174,14 +174,14 @@ def _nothing(array: Any, presence: Presence, where: Place) -> ReadError:
         if not presence.there
         else f"{presence.there:,} of {presence.looked:,} looked for"
     )
-    beside = (
+    stray = (
         f"; there is {presence.astray!r} where the metadata has"
         f" {_key(array, (0,) * len(presence.grid))!r}"
     )
     return ReadError(
         f"{where}: the chunks of array {array.path or '/'!r} are not in the store.",
         expected=f"{math.prod(presence.grid):,} chunks, for shape {tuple(array.shape)}",
-        got=there + (beside if presence.astray else ""),
+        got=there + (stray if presence.astray else ""),
         fix="copy or write the store again (is the copy complete?)",
     )
 
