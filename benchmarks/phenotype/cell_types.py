@@ -29,7 +29,7 @@ from sklearn.metrics import adjusted_rand_score, f1_score
 
 from panimbus import __version__, assign_types, open_fovs, predict
 from panimbus.core.markers import canonical
-from panimbus.io.scores import checked
+from panimbus.io.scores import check_cell_table
 
 HERE = Path(__file__).resolve().parent
 SEEDS = range(60, 70)
@@ -149,7 +149,7 @@ def over_otsu(table):
 
 def all_types(table):
     """Types of each method."""
-    table = checked(table)
+    table = check_cell_table(table)
     channels = list(map(str, table.var_names))
     pseudo = table.copy()
     pseudo.X = (1 / (1 + np.exp(-over_otsu(table)))).astype(np.float32)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from skimage.segmentation import expand_labels
 
-from panimbus.io.outlines import outlines
+from panimbus.io.outlines import trace_outlines
 from panimbus.io.qupath import CellObjects, write_qupath
 
 
@@ -42,7 +42,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.geojson"
         wall, cpu = time.perf_counter(), time.process_time()
-        write_qupath(path, outlines(labels), cells, fov_id="fov")
+        write_qupath(path, trace_outlines(labels), cells, fov_id="fov")
         result = {
             "cells": n,
             "wall_s": time.perf_counter() - wall,

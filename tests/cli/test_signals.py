@@ -92,9 +92,9 @@ def test_killed_then_tidied(dataset, panimbus):
         time.sleep(0.02)
     child.kill()
     child.communicate()
-    from panimbus.io.leftovers import temporary_beside
+    from panimbus.io.leftovers import temporary_name
 
-    name = temporary_beside(dataset.out / "cells.h5ad").name.replace(
+    name = temporary_name(dataset.out / "cells.h5ad").name.replace(
         f"-{os.getpid()}-", f"-{child.pid}-"
     )
     (dataset.out / name).mkdir()

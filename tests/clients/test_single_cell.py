@@ -88,7 +88,7 @@ def test_mudata(results, tmp_path):
 
 def test_geopandas(results, tmp_path):
     gpd = pytest.importorskip("geopandas")
-    from panimbus.io.outlines import outlines_by_band
+    from panimbus.io.outlines import trace_outlines_by_band
     from panimbus.io.qupath import CellObjects, write_qupath
 
     fov = results.fovs[0]
@@ -97,7 +97,7 @@ def test_geopandas(results, tmp_path):
         ids, ["T cell"] * len(ids), {"T cell": (1, 2, 3)}, {"CD3": np.arange(len(ids)) / 9}, {}
     )
     path = tmp_path / "cells.geojson"
-    write_qupath(path, outlines_by_band(fov.labels, 1024), cells, fov_id=fov.fov_id)
+    write_qupath(path, trace_outlines_by_band(fov.labels, 1024), cells, fov_id=fov.fov_id)
     frame = gpd.read_file(path)
     assert len(frame) == len(ids)
     assert (frame.geometry.area == 144).all()

@@ -24,7 +24,7 @@ from panimbus.data.panm import (
     read_gold_standard,
 )
 from panimbus.io.archive import unpack
-from panimbus.io.hub import Repository, download, endpoint, kept, list_files
+from panimbus.io.hub import Repository, cached_file, download, endpoint, list_files
 from panimbus.simulate import simulate_tissue
 
 # where the FOV's folder is called otherwise than its mask and its rows
@@ -319,10 +319,10 @@ def test_a_damaged_list_of_what_is_finished(hub, tmp_path, text):
     fetch_panm("nimbus-weights", tmp_path)
     hub.asked.clear()
     (tmp_path / ".fetch" / "fetched.json").write_text(text)
-    assert kept(tmp_path, "V1.pt") is None
+    assert cached_file(tmp_path, "V1.pt") is None
     assert fetch_panm("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
     assert hub.asked == []  # the file is known by its hash
-    assert kept(tmp_path, "V1.pt") == tmp_path / "V1.pt"
+    assert cached_file(tmp_path, "V1.pt") == tmp_path / "V1.pt"
 
 
 def _archive(path, *members, kind=zipfile.ZIP_DEFLATED):

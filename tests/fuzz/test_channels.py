@@ -19,8 +19,8 @@ from panimbus.core.reserved import legal_names, name_problems
 from panimbus.io import names
 from panimbus.io.channel_folder import _names, looks_like_ids
 from panimbus.io.channel_types import read_channel_types
-from panimbus.io.flat import refuse_flat
-from panimbus.io.match import match
+from panimbus.io.flat import refuse_mixed_fovs
+from panimbus.io.match import match_by_name
 from panimbus.io.panel import read_panel
 
 FUZZ = settings(
@@ -115,15 +115,15 @@ def test_types(tmp_path, data, in_file):
 @given(file_name, file_name)
 def test_names_of_files(one, other):
     for name in (one, other):
-        assert names.natural(name) == names.natural(name)
+        assert names.natural_key(name) == names.natural_key(name)
         assert names.stem(name) in Path(name).name
         key = names.match_key(name)
         key.encode()  # UTF-8
         assert names.match_key(key) == key or key == ""
         names.is_label_name(name)
         names.may_be_label_name(name)
-    assert (names.natural(one) < names.natural(other)) or (
-        names.natural(other) <= names.natural(one)
+    assert (names.natural_key(one) < names.natural_key(other)) or (
+        names.natural_key(other) <= names.natural_key(one)
     )
 
 
@@ -136,7 +136,7 @@ def test_names_of_files(one, other):
 def test_pairs(fovs, files, subset):
     places = [Path(f.replace("\0", "0")) for f in files]
     try:
-        pairs = match(fovs, places, subset=subset)
+        pairs = match_by_name(fovs, places, subset=subset)
     except MatchError:
         return
     assert set(pairs) == set(fovs)
@@ -178,7 +178,7 @@ def test_names_of_channel_files(stems, given_names):
     channels, _ = _names(files)
     assert len(channels) == len(files)
     with contextlib.suppress(PanimbusError):
-        refuse_flat(Path("d"), stems)
+        refuse_mixed_fovs(Path("d"), stems)
 
 
 @FUZZ

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from panimbus.cli.options import names_in, number, whole
 from panimbus.core.errors import PanimbusError
-from panimbus.io.pairs import draft, paired, read_pairs
-from panimbus.io.place import place, tidy
+from panimbus.io.pairs import draft_pairs_csv, match_by_pairs, read_pairs
+from panimbus.io.place import clean_path, parse_location
 
 typed = st.one_of(
     st.text(max_size=40),
@@ -57,9 +57,9 @@ def test_names(text):
 @settings(max_examples=500)
 @given(st.text(max_size=80))
 def test_paths(text):
-    assert isinstance(tidy(text), str)
+    assert isinstance(clean_path(text), str)
     try:
-        place(text)
+        parse_location(text)
     except PanimbusError:
         pass
     except ValueError as error:
@@ -112,7 +112,7 @@ def test_pairs(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "pairs.csv"
     path.write_bytes(data)
     try:
-        out = paired(read_pairs(path), FOVS, path)
+        out = match_by_pairs(read_pairs(path), FOVS, path)
     except PanimbusError:
         return
     assert list(out) == list(FOVS)
@@ -130,9 +130,15 @@ names = st.text(
 def test_draft(fovs, files):
     rows = list(
         csv.DictReader(
-            io.StringIO(draft(dict.fromkeys(fovs, ""), [place("masks/" + f) for f in files]))
+            io.StringIO(
+                draft_pairs_csv(
+                    dict.fromkeys(fovs, ""), [parse_location("masks/" + f) for f in files]
+                )
+            )
         )
     )
     assert [r["image"] for r in rows[: len(fovs)]] == fovs
     given_ = [r["labels"] for r in rows if r["labels"]]
-    assert len(given_) == len(set(given_)) == len({str(place("masks/" + f)) for f in files})
+    assert (
+        len(given_) == len(set(given_)) == len({str(parse_location("masks/" + f)) for f in files})
+    )

@@ -21,7 +21,7 @@ from panimbus.annotations.calls import read_calls, read_cell_types, read_silver
 from panimbus.annotations.qupath import import_qupath
 from panimbus.core.errors import PanimbusError
 from panimbus.data.tables import read_matrix, read_thresholds
-from panimbus.io.edits import read_edits, standing
+from panimbus.io.edits import active_edits, read_edits
 from panimbus.io.scores import read_scores
 from panimbus.io.thresholds import parse_thresholds
 from panimbus.phenotype.rules import default_rules_text, read_rules
@@ -220,7 +220,7 @@ EDITS = [
 @FIVE_HUNDRED
 @given(st.lists(st.one_of(*map(documents, EDITS)), max_size=4))
 def test_edits(lines):
-    survives(lambda path: standing(read_edits(path)), "\n".join(lines), "edits.jsonl")
+    survives(lambda path: active_edits(read_edits(path)), "\n".join(lines), "edits.jsonl")
     survives(read_edits, "[[edit]]\n" + "\n".join(lines), "edits.toml")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from panimbus.core.errors import PanimbusError
 from panimbus.io import open_fovs
 from panimbus.io.ome import parse_ome
-from panimbus.io.xmltext import parse
+from panimbus.io.xmltext import parse_xml
 
 FUZZ = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 PLANES = np.arange(3 * 20 * 24, dtype=np.uint16).reshape(3, 20, 24)
@@ -265,7 +265,7 @@ def test_ome_xml_in_a_tiff(folder, text):
 @FUZZ
 @given(st.one_of(changed_text(), changed_bytes([XML.encode(), XML.encode("utf-16")])))
 def test_parsers_of_xml(text):
-    for parser in (parse, parse_ome):
+    for parser in (parse_xml, parse_ome):
         with suppress(PanimbusError):
             parser(text, "x")
 

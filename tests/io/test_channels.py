@@ -17,10 +17,10 @@ from panimbus.core.naming import join_names, split_names
 from panimbus.core.reserved import printable_name
 from panimbus.io import from_array, open_fovs
 from panimbus.io.channel_folder import looks_like_ids
-from panimbus.io.match import match
-from panimbus.io.names import is_label_name, match_key, may_be_label_name, natural
+from panimbus.io.match import match_by_name
+from panimbus.io.names import is_label_name, match_key, may_be_label_name, natural_key
 from panimbus.io.panel import read_panel
-from panimbus.io.sheet import rows_of
+from panimbus.io.sheet import parse_rows
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_panels_that_are_no_files(tmp_path):
 
 
 def test_text_of_a_table():
-    assert rows_of('a,"b ""c"", d"\n\n', "f", "") == [["a", 'b "c", d']]
+    assert parse_rows('a,"b ""c"", d"\n\n', "f", "") == [["a", 'b "c", d']]
 
 
 def test_dead_link_of_a_channel(tmp_path, folder):
@@ -329,7 +329,8 @@ def test_names_in_the_files_ome_xml(tmp_path, stack):
 
 def _match(fovs, files):
     return {
-        fov: path.name for fov, path in match(fovs, [Path(f) for f in files], subset=False).items()
+        fov: path.name
+        for fov, path in match_by_name(fovs, [Path(f) for f in files], subset=False).items()
     }
 
 
@@ -361,7 +362,9 @@ def test_a_name_in_another_case_is_noted(tmp_path, ome, labels):
 
 
 def test_long_numbers_in_names():
-    assert sorted(["a" + "9" * 5000, "a" + "1" * 5001, "a10", "a9", "a09"], key=natural)[:3] == [
+    assert sorted(["a" + "9" * 5000, "a" + "1" * 5001, "a10", "a9", "a09"], key=natural_key)[
+        :3
+    ] == [
         "a09",
         "a9",
         "a10",

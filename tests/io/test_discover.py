@@ -6,7 +6,7 @@ import tifffile
 
 from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.io import from_array, open_fovs
-from panimbus.io.names import match_key, natural, stem
+from panimbus.io.names import match_key, natural_key, stem
 
 
 def _channels(folder, data, names=("CD3", "CD20", "DAPI"), dtype=None):
@@ -157,4 +157,4 @@ def test_names():
     assert stem("s1_component_data.tif") == "s1"
     assert match_key("fov1_feature_0") == "fov1"
     assert match_key("fov1") != match_key("fov10")
-    assert sorted(["b10", "b9", "a"], key=natural) == ["a", "b9", "b10"]
+    assert sorted(["b10", "b9", "a"], key=natural_key) == ["a", "b9", "b10"]

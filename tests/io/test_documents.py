@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.io.documents import parse_json, parse_toml, read_json, read_text, read_toml, validated
+from panimbus.io.documents import parse_json, parse_toml, read_json, read_text, read_toml, validate
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ class Plan(BaseModel):
 
 
 def test_validated():
-    assert validated(Plan, {"steps": 3}, "plan").steps == 3
+    assert validate(Plan, {"steps": 3}, "plan").steps == 3
     with pytest.raises(InputError, match=r"plan\.toml: cannot be used") as caught:
-        validated(
+        validate(
             Plan,
             {"steps": 0, "names": 1},
             "plan.toml: cannot be used.",
@@ -71,7 +71,7 @@ def test_validated():
     assert "names: Input should be a valid list" in str(caught.value)
     assert "steps, names" in str(caught.value)
     with pytest.raises(InputError, match="the file: Input should be"):
-        validated(Plan, [1], "plan")
+        validate(Plan, [1], "plan")
 
 
 def test_half_a_character():
@@ -99,7 +99,7 @@ class Nested(BaseModel):
 
 def test_did_you_mean():
     with pytest.raises(InputError) as caught:
-        validated(Nested, {"plam": 1, "plans": [{"steps": 1, "name": ["a"], "zzzzz": 1}]}, "x")
+        validate(Nested, {"plam": 1, "plans": [{"steps": 1, "name": ["a"], "zzzzz": 1}]}, "x")
     assert "plam: there is no such setting; did you mean plan" in str(caught.value)
     assert "plans.0.name: there is no such setting; did you mean names?" in str(caught.value)
     assert "plans.0.zzzzz: there is no such setting\n" in str(caught.value) + "\n"

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from panimbus.io import leftovers
-from panimbus.io.leftovers import remove_leftovers, temporary_beside
+from panimbus.io.leftovers import remove_leftovers, temporary_name
 from panimbus.io.write import atomic_path
 
 
 def _other(path, pid):
     """A temporary name as another process has it."""
-    name = temporary_beside(path).name.replace(f"-{os.getpid()}-", f"-{pid}-")
+    name = temporary_name(path).name.replace(f"-{os.getpid()}-", f"-{pid}-")
     (path.parent / name).mkdir()
     (path.parent / name / "half.csv").write_text("half")
     return path.parent / name
@@ -59,7 +59,7 @@ def test_what_this_process_is_writing_stays(tmp_path):
         path.write_text("whole")
         assert remove_leftovers(tmp_path) == 0
     assert [p.name for p in tmp_path.iterdir()] == ["cells.csv"]
-    leftovers.released(
+    leftovers.release_temporary(
         _other(tmp_path / "cells.h5ad", os.getpid())
     )  # of an earlier process with the same number, as in a container
     assert remove_leftovers(tmp_path) == 1

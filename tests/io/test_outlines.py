@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from panimbus.core.errors import InputError
 from panimbus.io.geojson import GeoJsonLabels
-from panimbus.io.outlines import outlines, outlines_by_band
+from panimbus.io.outlines import trace_outlines, trace_outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
 
 
@@ -22,7 +22,7 @@ def area(ring):
 
 
 def test_one_pixel():
-    assert outlines(np.array([[0, 0], [0, 9]], np.uint32))[9][0][0].tolist() == [
+    assert trace_outlines(np.array([[0, 0], [0, 9]], np.uint32))[9][0][0].tolist() == [
         [1, 1],
         [2, 1],
         [2, 2],
@@ -33,7 +33,7 @@ def test_one_pixel():
 def test_hole():
     labels = np.ones((3, 3), np.int32)
     labels[1, 1] = 0
-    ((outer, hole),) = outlines(labels)[1]
+    ((outer, hole),) = trace_outlines(labels)[1]
     assert outer.tolist() == [[0, 0], [3, 0], [3, 3], [0, 3]]
     assert area(hole) == -1
 
@@ -41,14 +41,14 @@ def test_hole():
 def test_a_cell_within_a_cell():
     labels = np.ones((3, 3), np.int32)
     labels[1, 1] = 2
-    shapes = outlines(labels)
+    shapes = trace_outlines(labels)
     assert len(shapes[1][0]) == 2
     assert area(shapes[2][0][0]) == 1
 
 
 @given(arrays(np.uint16, (11, 7), elements=st.integers(0, 6)), st.integers(1, 12))
 def test_band_by_band_is_the_same(labels, rows):
-    whole, parts = outlines(labels), outlines_by_band(labels, rows)
+    whole, parts = trace_outlines(labels), trace_outlines_by_band(labels, rows)
     assert list(whole) == list(parts)
     for label, polygons in whole.items():
         assert [[r.tolist() for r in p] for p in polygons] == [
@@ -57,13 +57,13 @@ def test_band_by_band_is_the_same(labels, rows):
 
 
 def test_parts_that_touch_at_a_corner_are_two_polygons():
-    assert [len(p) for p in outlines(np.eye(2, dtype=np.int32))[1]] == [1, 1]
+    assert [len(p) for p in trace_outlines(np.eye(2, dtype=np.int32))[1]] == [1, 1]
 
 
 def test_hole_that_touches_the_outline_at_a_corner():
     labels = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]])
     labels[0, 0] = 0
-    (polygon,) = outlines(labels)[1]
+    (polygon,) = trace_outlines(labels)[1]
     assert sorted(area(r) for r in polygon) == [-1, -1, 15]
 
 
@@ -74,17 +74,17 @@ def test_hole_goes_to_the_part_that_surrounds_it():
     labels[2:5, 2:5] = 1
     labels[3, 3] = 0
     labels[8, 8] = 1
-    found = sorted((area(p[0]), [area(h) for h in p[1:]]) for p in outlines(labels)[1])
+    found = sorted((area(p[0]), [area(h) for h in p[1:]]) for p in trace_outlines(labels)[1])
     assert found == [(1, []), (9, [-1]), (49, [-25])]
 
 
 def test_no_cells():
-    assert outlines(np.zeros((3, 4), np.uint8)) == {}
+    assert trace_outlines(np.zeros((3, 4), np.uint8)) == {}
 
 
 def test_not_a_label_image():
     with pytest.raises(InputError, match="integers"):
-        outlines(np.zeros((2, 3)))
+        trace_outlines(np.zeros((2, 3)))
 
 
 def small_labels():
@@ -94,7 +94,7 @@ def small_labels():
 
 @given(small_labels())
 def test_rings_are_simple_and_areas_add_up(labels):
-    for label, polygons in outlines(labels).items():
+    for label, polygons in trace_outlines(labels).items():
         rings = [r for p in polygons for r in p]
         assert all(len(set(map(tuple, r.tolist()))) == len(r) for r in rings)
         assert all(area(p[0]) > 0 and all(area(h) < 0 for h in p[1:]) for p in polygons)
@@ -105,7 +105,7 @@ def test_rings_are_simple_and_areas_add_up(labels):
 def test_valid_by_shapely(labels):
     shapely = pytest.importorskip("shapely")
     ys, xs = np.mgrid[: labels.shape[0], : labels.shape[1]]
-    for label, polygons in outlines(labels).items():
+    for label, polygons in trace_outlines(labels).items():
         shape = shapely.MultiPolygon([(p[0], p[1:]) for p in polygons])
         assert shape.is_valid
         np.testing.assert_array_equal(
@@ -123,7 +123,7 @@ def test_round_trip_through_a_file(tmp_path):
     labels[35, 49] = 12  # a part far away, at the edge
     ids = np.array([5, 12, 300])
     path = tmp_path / "a.geojson"
-    write_qupath(path, outlines(labels), CellObjects(ids), fov_id="a")
+    write_qupath(path, trace_outlines(labels), CellObjects(ids), fov_id="a")
     back = GeoJsonLabels(path, labels.shape)
     np.testing.assert_array_equal(np.concatenate([[0], ids])[back[:, :]], labels)
     assert list(json.loads(path.read_text())["features"][1]["geometry"]) == ["type", "coordinates"]
@@ -141,7 +141,7 @@ def test_what_qupath_reads(tmp_path):
         {"reason": ["CD3 plain", 'says "µ"']},
     )
     path = tmp_path / "a.geojson"
-    write_qupath(path, outlines(labels), cells, fov_id="fov1")
+    write_qupath(path, trace_outlines(labels), cells, fov_id="fov1")
     data = json.loads(path.read_text(encoding="utf-8"))
     assert data["type"] == "FeatureCollection"
     first, second = data["features"]
@@ -160,7 +160,7 @@ def test_what_qupath_reads(tmp_path):
     }
     assert second["properties"]["measurements"] == {"area_um2": 123456.0}
     assert second["properties"]["classification"] == {"name": "unassigned"}
-    write_qupath(tmp_path / "b.geojson", outlines(labels), cells, fov_id="fov1")
+    write_qupath(tmp_path / "b.geojson", trace_outlines(labels), cells, fov_id="fov1")
     assert (tmp_path / "b.geojson").read_bytes() == path.read_bytes()
 
 
@@ -168,7 +168,7 @@ def test_cells_that_are_not_in_the_label_image(tmp_path):
     with pytest.raises(InputError, match=r"'f': 1 of 2 cells(.|\n)*cell_id 8"):
         write_qupath(
             tmp_path / "a.geojson",
-            outlines(np.array([[1]])),
+            trace_outlines(np.array([[1]])),
             CellObjects(np.array([1, 8])),
             fov_id="f",
         )
@@ -187,7 +187,7 @@ def test_many_cells_are_quick(tmp_path):
     start = time.perf_counter()
     write_qupath(
         tmp_path / "a.geojson",
-        outlines(labels),
+        trace_outlines(labels),
         CellObjects(ids, ["a"] * len(ids), {}, {f"m{k}": rng.random(len(ids)) for k in range(40)}),
         fov_id="a",
     )

@@ -10,8 +10,8 @@ import tifffile
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.io import open_fovs
 from panimbus.io.fovs import draft_pairs
-from panimbus.io.pairs import draft, paired, read_pairs
-from panimbus.io.place import place
+from panimbus.io.pairs import draft_pairs_csv, match_by_pairs, read_pairs
+from panimbus.io.place import parse_location
 
 
 @pytest.fixture
@@ -84,7 +84,10 @@ def test_equal_names_are_sure_and_what_is_left_is_marked():
     rows = list(
         csv.DictReader(
             io.StringIO(
-                draft({"fov1": "", "fov10": ""}, [place("m/fov10_mask.tiff"), place("m/zz.tiff")])
+                draft_pairs_csv(
+                    {"fov1": "", "fov10": ""},
+                    [parse_location("m/fov10_mask.tiff"), parse_location("m/zz.tiff")],
+                )
             )
         )
     )
@@ -158,7 +161,7 @@ def test_labels_and_pairs(dataset):
 def test_a_line_that_fits_several_fovs(tmp_path):
     (tmp_path / "pairs.csv").write_text("image,labels\nslide.czi,a.tiff\n")
     with pytest.raises(MatchError, match="is 2 FOVs"):
-        paired(
+        match_by_pairs(
             read_pairs(tmp_path / "pairs.csv"),
             {"s1": "x/slide.czi", "s2": "x/slide.czi"},
             "pairs.csv",

@@ -267,12 +267,12 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_full_disk_is_an_error_of_the_writer(tmp_path, suffix, monkeypatch):
-    from panimbus.io.pyramid import Canvas
+    from panimbus.io.pyramid import ZarrCanvas
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Canvas, "write", full)
+    monkeypatch.setattr(ZarrCanvas, "write", full)
     with (
         pytest.raises(OSError, match=r"No space left.*w\.ome"),
         tile_writer(tmp_path / f"w{suffix}", (1, 9, 9), "uint8", channels=["a"], mpp=None) as put,

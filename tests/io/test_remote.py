@@ -12,7 +12,7 @@ import zarr
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, ServerError
 from panimbus.io import open_fovs, write_labels, write_ome_zarr
-from panimbus.io.place import Url, place
+from panimbus.io.place import Url, parse_location
 
 pytest.importorskip("aiohttp")
 from panimbus.io import remote
@@ -213,7 +213,10 @@ def test_consolidated_metadata_that_disagrees(slide, store_server):
 def test_names_in_a_listing():
     page = """<a href="cells/">cells</a> <A HREF='/a/slide.zarr/x%20y/?token=1'>x</A> <a href="../up">u</a> <a href="d/e">d</a>
         <a href="https://other/a/slide.zarr/b">b</a> <a href="//[">bad</a> <a href="?C=N;O=D">sort</a>"""
-    assert remote._links(page, place("https://me:secret@host/a/slide.zarr")) == ["cells", "x y"]
+    assert remote._links(page, parse_location("https://me:secret@host/a/slide.zarr")) == [
+        "cells",
+        "x y",
+    ]
 
 
 def test_a_damaged_chunk_is_named(slide, store_server):
@@ -340,10 +343,10 @@ def test_s3_without_credentials_is_a_public_bucket(monkeypatch, tmp_path):
 
 
 def test_place():
-    url = place("https://host/a%20b/fov1.zarr/?sig=x#part")
+    url = parse_location("https://host/a%20b/fov1.zarr/?sig=x#part")
     assert isinstance(url, Url)
     assert (url / "labels").full == "https://host/a%20b/fov1.zarr/labels?sig=x"
     assert (url.name, url.parent.name, url.scheme) == ("fov1.zarr", "a b", "https")
-    assert place("file:///tmp/a%20b.zarr") == place("/tmp/a b.zarr")  # noqa: S108
+    assert parse_location("file:///tmp/a%20b.zarr") == parse_location("/tmp/a b.zarr")  # noqa: S108
     with pytest.raises(InputError, match="pass the address as text"):
         open_fovs(Path("https://host/x.zarr"))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from panimbus.core.errors import ChannelError, InputError, ReadError
-from panimbus.io.scores import checked, read_scores
+from panimbus.io.scores import check_cell_table, read_scores
 
 
 def test_csv_and_h5ad_agree(tissue, tmp_path):
@@ -76,14 +76,14 @@ def test_sparse_scores(anndata_of):
 
     table = anndata_of([[0, 0.5]], ["CD3", "CD4"])
     table.X = sparse.csr_matrix(table.X)
-    np.testing.assert_array_equal(checked(table).X, [[0, 0.5]])
+    np.testing.assert_array_equal(check_cell_table(table).X, [[0, 0.5]])
 
 
 def test_ids_above_the_precision_of_floats(tmp_path, anndata_of):
     ids = [2**53 + 1, 2**62 + 1, 3]
     scores = np.full((3, 6), 0.5)
-    assert checked(anndata_of(scores, cells=ids)).obs["cell_id"].tolist() == ids
-    table = checked(anndata_of(scores, cells=[str(i) for i in ids]))
+    assert check_cell_table(anndata_of(scores, cells=ids)).obs["cell_id"].tolist() == ids
+    table = check_cell_table(anndata_of(scores, cells=[str(i) for i in ids]))
     assert table.obs["cell_id"].tolist() == ids
     assert table.obs_names[0] == f"f:{2**53 + 1}"
     table.write_h5ad(tmp_path / "t.h5ad")
@@ -100,7 +100,7 @@ def test_ids_above_the_precision_of_floats(tmp_path, anndata_of):
 )
 def test_ids_that_are_none(anndata_of, cells):
     with pytest.raises(InputError, match="no whole number"):
-        checked(anndata_of(np.full((2, 6), 0.5), cells=cells))
+        check_cell_table(anndata_of(np.full((2, 6), 0.5), cells=cells))
 
 
 def _scores(tmp_path, text):
@@ -160,4 +160,4 @@ def test_two_columns_of_ids(tmp_path, caplog, other, warned):
 @pytest.mark.parametrize("wrong", [pd.DataFrame({"CD3": [1.0]}), "cells.h5ad", None])
 def test_what_is_no_anndata(wrong):
     with pytest.raises(InputError, match="this is no AnnData"):
-        checked(wrong)
+        check_cell_table(wrong)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.io.edits import Rename, Undo, read_edits, standing
+from panimbus.io.edits import Rename, Undo, active_edits, read_edits
 from panimbus.phenotype.edits import Grouping, apply_edits
 
 
@@ -125,7 +125,7 @@ def test_undo_takes_back_the_last(moves):
         else:
             expected.pop()
             edits.append(Undo(op="undo"))
-    assert standing(edits) == expected
+    assert active_edits(edits) == expected
 
 
 def test_toml(tmp_path):

@@ -11,7 +11,7 @@ import tifffile
 from panimbus.clustering.cluster import ClusterSettings
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.labels import paint_labels
-from panimbus.io.segmented import find_images
+from panimbus.io.segmented import find_label_images
 from panimbus.phenotype.assign import TypeSettings, adjust, assign_types
 from panimbus.phenotype.save import OutputOptions, find_segmented, open_run, save, text_summary
 from panimbus.phenotype.summary import summarise
@@ -152,9 +152,9 @@ def test_labels_of_other_cells(typed, tissue, tmp_path):
         written(typed, tissue, tmp_path / "out", report=False)
     (tissue.folder / "labels" / "fov2.tiff").rename(tissue.folder / "labels" / "fov22.tiff")
     with pytest.raises(MatchError, match="fov2"):
-        find_images(typed, [tissue.folder / "labels"])
+        find_label_images(typed, [tissue.folder / "labels"])
     with pytest.raises(ReadError, match="no such label image"):
-        find_images(typed, [tissue.folder / "nowhere"])
+        find_label_images(typed, [tissue.folder / "nowhere"])
 
 
 @pytest.mark.filterwarnings("default")  # those of the package's own dependencies

@@ -45,7 +45,7 @@ from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.types import Array
 from panimbus.io.documents import read_json
-from panimbus.io.outlines import Polygons, outlines
+from panimbus.io.outlines import Polygons, trace_outlines
 from panimbus.io.qupath import CellObjects, write_qupath
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ def cell_outlines(fov: Fov, ids: Array) -> dict[int, Polygons]:
             corner = np.array([x0, y0])
             mine = np.asarray(fov.labels[y0:y1, x0:x1]) == label
             out[label] = [
-                [ring + corner for ring in rings] for rings in outlines(mine.astype(np.uint8))[1]
+                [ring + corner for ring in rings]
+                for rings in trace_outlines(mine.astype(np.uint8))[1]
             ]
     return out
 

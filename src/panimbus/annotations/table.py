@@ -16,7 +16,7 @@ import pandas as pd
 
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.types import Array
-from panimbus.io.numbers import lines_of, to_numbers, whole_numbers
+from panimbus.io.numbers import describe_lines, to_numbers, whole_numbers
 from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES, Column, read_table
 from panimbus.io.write import atomic_path
 
@@ -85,7 +85,7 @@ def read_unchecked(path: str | Path) -> pd.DataFrame:
             raise InputError(
                 f"{path}: rows have an unknown activity.",
                 expected="0 negative, 1 positive, 2 or 3 undetermined",
-                got=f"{format_list(wrong, 5)} in {lines_of(~given.isin(list(ACTIVITY)))}",
+                got=f"{format_list(wrong, 5)} in {describe_lines(~given.isin(list(ACTIVITY)))}",
             )
         if other := int((given == "3").sum()):
             logger.warning(
@@ -166,7 +166,9 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             out[name] = ""
     blank = {name: out[name] == "" for name in (FOV, CHANNEL)}
     problems += [
-        f"rows without a {name}: {lines_of(rows)}" for name, rows in blank.items() if rows.any()
+        f"rows without a {name}: {describe_lines(rows)}"
+        for name, rows in blank.items()
+        if rows.any()
     ]
     ids, whole = whole_numbers(out[CELL])
     wrong = ~whole | (ids <= 0)
@@ -177,7 +179,7 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             else ""
         )
         problems.append(
-            f"cell_id is not a positive whole number: {lines_of(wrong)}"
+            f"cell_id is not a positive whole number: {describe_lines(wrong)}"
             f" ({_values(out[CELL][wrong])}){zero}"
         )
     out[CELL] = ids
@@ -192,7 +194,7 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     unknown = ~words.isin(CALLS)
     if unknown.any():
         problems.append(
-            f"unknown calls: {_values(out[CALL][unknown])} in {lines_of(unknown)}; known are"
+            f"unknown calls: {_values(out[CALL][unknown])} in {describe_lines(unknown)}; known are"
             f" {', '.join(CALLS)}"
         )
     out[CALL] = words
@@ -203,7 +205,7 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             weight = pd.to_numeric(out[WEIGHT], errors="coerce")
         wrong = ~(np.isfinite(weight) & (weight > 0))
         if wrong.any():
-            problems.append(f"sampling_weight is not a positive number: {lines_of(wrong)}")
+            problems.append(f"sampling_weight is not a positive number: {describe_lines(wrong)}")
         out[WEIGHT] = weight
     return out, problems
 

@@ -161,7 +161,7 @@ def _plan(files: list[Path], root: Path | None) -> StoreFile:
     """All datasets with paths that hold from here."""
     from panimbus.core.errors import InputError
     from panimbus.data.dataset import StoreDataset, StoreFile, is_store_file, read_store_file
-    from panimbus.io.place import below
+    from panimbus.io.place import resolve_path
 
     if len(files) == 1 and is_store_file(files[0]):
         plan = read_store_file(files[0])
@@ -171,8 +171,8 @@ def _plan(files: list[Path], root: Path | None) -> StoreFile:
                 "datasets": [
                     d.model_copy(
                         update={
-                            "file": str(below(here, d.file)),
-                            "root": None if d.root is None else str(below(here, d.root)),
+                            "file": str(resolve_path(here, d.file)),
+                            "root": None if d.root is None else str(resolve_path(here, d.root)),
                         }
                     )
                     for d in plan.datasets

@@ -155,7 +155,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.evaluate.config import read_evaluation_file
     from panimbus.evaluate.scored import CellMetadata
     from panimbus.io.h5ad import read_h5ad
-    from panimbus.io.scores import checked
+    from panimbus.io.scores import check_cell_table
 
     if table is None:
         config = read_evaluation_file(what, root=root).only(tuple(options.names_in(only) or ()))
@@ -166,7 +166,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         return
     calls, scores = (
         read_calls(what, likely=likely is not False),
-        checked(read_h5ad(table), str(table)),
+        check_cell_table(read_h5ad(table), str(table)),
     )
     metadata = CellMetadata(
         cell_types=read_cell_types(cell_types) if cell_types else None,

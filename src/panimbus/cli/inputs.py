@@ -84,9 +84,9 @@ def _looks_like_labels(path: str) -> bool:
     from panimbus.core.errors import PanimbusError
     from panimbus.io import open_fovs
     from panimbus.io.names import match_key, stem
-    from panimbus.io.place import Url, place
+    from panimbus.io.place import Url, parse_location
 
-    where = place(path)
+    where = parse_location(path)
     if isinstance(where, Url) or not where.is_file():
         return (
             not isinstance(where, Url)
@@ -114,9 +114,9 @@ def _holds_labels(folder: Path) -> bool:
     """
     from panimbus.core.errors import PanimbusError
     from panimbus.io.names import (
-        children,
         is_label_name,
         is_tiff_name,
+        list_folder,
         match_key,
         may_be_label_name,
         stem,
@@ -125,7 +125,7 @@ def _holds_labels(folder: Path) -> bool:
     try:
         files = [
             path
-            for path in children(folder)
+            for path in list_folder(folder)
             if is_tiff_name(path) or path.suffix.lower() in _LABEL_ENDINGS
         ]
     except (PanimbusError, OSError):

@@ -201,16 +201,16 @@ def path(text: str) -> Path:
 
     The home folder for ``~``, and without quotes that the shell has left.
     """
-    from panimbus.io.place import tidy
+    from panimbus.io.place import clean_path
 
-    return Path(tidy(str(text)))
+    return Path(clean_path(str(text)))
 
 
 def word(text: str) -> str:
     """A path or an address of the command line, likewise, as text."""
-    from panimbus.io.place import tidy
+    from panimbus.io.place import clean_path
 
-    return tidy(str(text))
+    return clean_path(str(text))
 
 
 def positive(what: str) -> Callable[[str], float]:

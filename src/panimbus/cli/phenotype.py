@@ -224,7 +224,7 @@ def apply(
 
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
-    from panimbus.io.edits import read_edits, standing
+    from panimbus.io.edits import active_edits, read_edits
     from panimbus.phenotype.assign import adjust
     from panimbus.phenotype.save import edited_folder, find_segmented, open_run, save, text_summary
 
@@ -246,7 +246,7 @@ def apply(
     )
     adjusted = adjust(table, read)
     segmented = find_segmented(table, wanted)
-    typer.echo(f"{len(standing(read))} of {len(read)} edits stand")
+    typer.echo(f"{len(active_edits(read))} of {len(read)} edits stand")
     typer.echo(text_summary(save(adjusted, out, segmented, wanted), out))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from panimbus.io.documents import read_toml, validated
+from panimbus.io.documents import read_toml, validate
 
 Text = Annotated[str, Field(min_length=1)]
 Paths = Text | Annotated[list[Text], Field(min_length=1)]
@@ -257,4 +257,4 @@ def _read(path: Path, model: type[Model]) -> Model:
 
 
 def _checked(data: Mapping[str, Any], model: type[Model], what: str) -> Model:
-    return validated(model, data, f"{what} cannot be used.", available=model.model_fields)
+    return validate(model, data, f"{what} cannot be used.", available=model.model_fields)

@@ -30,8 +30,8 @@ from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import Fov
 from panimbus.io import open_fovs
 from panimbus.io.archive import archives, unpack
-from panimbus.io.hub import RemoteFile, Report, Repository, download, list_files
-from panimbus.io.names import children, match_key, stem
+from panimbus.io.hub import ProgressReport, RemoteFile, Repository, download, list_files
+from panimbus.io.names import list_folder, match_key, stem
 from panimbus.io.write import atomic_path
 
 DATASETS = ("codex_colon", "mibi_breast", "mibi_decidua", "vectra_colon", "vectra_pancreas")
@@ -135,11 +135,11 @@ def find_root(path: Path) -> Path:
         ]
         if found:
             return found[0]
-        level = [c for p in level for c in children(p) if c.is_dir()]
+        level = [c for p in level for c in list_folder(p) if c.is_dir()]
     raise ReadError(
         f"{path}: this is not the layout of Pan-M.",
         expected=f"<dataset>/fovs/*, <dataset>/masks/* for {', '.join(DATASETS)}, and {TRUTH}",
-        got=format_list([p.name for p in children(path)], 10),
+        got=format_list([p.name for p in list_folder(path)], 10),
         fix="panimbus fetch pan-m-gold --out FOLDER",
     )
 
@@ -187,9 +187,9 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
         raise ReadError(
             f"{folder}: there are no label images.",
             expected="a folder masks",
-            got=format_list([p.name for p in children(folder)]),
+            got=format_list([p.name for p in list_folder(folder)]),
         )
-    of_fov = _by_key(children(images))
+    of_fov = _by_key(list_folder(images))
     of_mask = _by_key(
         [p for p in sorted(masks.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     )
@@ -233,7 +233,7 @@ def fetch_panm(
     out: str | Path,
     *,
     datasets: Sequence[str] | None = None,
-    report: Report = lambda *_: None,
+    report: ProgressReport = lambda *_: None,
 ) -> Path:
     """Download and unpack one of `SETS`; a second run continues.
 

@@ -34,7 +34,7 @@ from panimbus.data.tables import (
     read_thresholds,
 )
 from panimbus.io import attach_labels, open_fovs
-from panimbus.io.place import below
+from panimbus.io.place import resolve_path
 from panimbus.io.tables import Column
 
 
@@ -126,7 +126,7 @@ def build_silver_labels(
     """
     path, settings = Path(path), settings or SilverSettings()
     file = read_dataset_file(path)
-    base = Path(root) if root is not None else below(path.parent, file.root)
+    base = Path(root) if root is not None else resolve_path(path.parent, file.root)
     every = _open(file, base)
     fovs = [f for f in every if f.labels is not None]
     table = _cells(file.cells, base, fovs) if file.cells is not None else None
@@ -195,7 +195,7 @@ def _open(file: DatasetFile, base: Path) -> list[Fov]:
     """
     images, labels = _rooted(file.images, base), _rooted(file.labels, base)
     names = file.channel_names
-    channel_names = names if names is None or isinstance(names, list) else below(base, names)
+    channel_names = names if names is None or isinstance(names, list) else resolve_path(base, names)
     if file.fovs is None:
         return open_fovs(images, labels, mpp=file.mpp, channel_names=channel_names)
     every = [
@@ -229,11 +229,11 @@ def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
 
 def _rooted(paths: str | list[str] | dict[str, str], base: Path) -> Any:
     if isinstance(paths, str):
-        return below(base, paths)
+        return resolve_path(base, paths)
     return (
-        [below(base, p) for p in paths]
+        [resolve_path(base, p) for p in paths]
         if isinstance(paths, list)
-        else {k: below(base, p) for k, p in paths.items()}
+        else {k: resolve_path(base, p) for k, p in paths.items()}
     )
 
 

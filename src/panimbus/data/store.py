@@ -17,7 +17,7 @@ from panimbus.core.scale import ChannelScale, in_units
 from panimbus.core.types import Float32Array
 from panimbus.data.shards import Planes
 from panimbus.data.split import SPLITS
-from panimbus.io.documents import read_json, validated
+from panimbus.io.documents import read_json, validate
 from panimbus.io.members import name_problem
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Store:
                     fix="build it again",
                 )
             about = f"{folder / INFO}: this is not what `panimbus build` wrote."
-            info = validated(StoreInfo, data["info"], about, fix="build it again")
+            info = validate(StoreInfo, data["info"], about, fix="build it again")
             scales = {name: ChannelScale.from_dict(scale) for name, scale in data["scales"].items()}
             _check_scales(folder, info, scales)
             names = dict.fromkeys(

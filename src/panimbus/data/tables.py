@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, format_list
-from panimbus.io.numbers import NOTHING, cell_ids
-from panimbus.io.place import below
+from panimbus.io.numbers import MISSING_WORDS, cell_ids
+from panimbus.io.place import resolve_path
 from panimbus.io.tables import Column, read_table
 
 WORDS = {
@@ -39,7 +39,7 @@ def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column
     """
     frames = []
     for given in [paths] if isinstance(paths, str) else paths:
-        files = sorted(root.glob(given)) if "*" in given else [below(root, given)]
+        files = sorted(root.glob(given)) if "*" in given else [resolve_path(root, given)]
         if not files:
             raise ReadError(
                 f"{root / given}: no file matches.", expected="a table (CSV, TSV or Parquet)"
@@ -182,7 +182,7 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
     values = pd.to_numeric(out["label"], errors="coerce")
     given = ~out["label"].astype(object).where(out["label"].notna(), "").astype(
         str
-    ).str.strip().isin(NOTHING)
+    ).str.strip().isin(MISSING_WORDS)
     bad = given & (values.isna() | (values < 0) | (values > 1))
     if bad.any():
         shown = out[bad].head(5).to_dict("records")

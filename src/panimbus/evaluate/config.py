@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate.confounders import RADIUS_PX
-from panimbus.io.documents import read_toml, validated
-from panimbus.io.place import below
+from panimbus.io.documents import read_toml, validate
+from panimbus.io.place import resolve_path
 
 
 class _Frozen(BaseModel):
@@ -154,15 +154,15 @@ def read_evaluation_file(path: Path, *, root: Path | None = None) -> EvalConfig:
     """
     data = read_toml(path, "a TOML file that names datasets")
     fix = "see examples/dev_gold.toml for a file that works"
-    config = validated(EvalConfig, data, f"{path}: the file cannot be used.", fix=fix)
-    base = root if root is not None else below(path.parent, config.root)
+    config = validate(EvalConfig, data, f"{path}: the file cannot be used.", fix=fix)
+    base = root if root is not None else resolve_path(path.parent, config.root)
     return _rooted(config, base)
 
 
 def _rooted(config: EvalConfig, base: Path) -> EvalConfig:
     def under(value: Any) -> Any:
         if isinstance(value, Path):
-            return below(base, value)
+            return resolve_path(base, value)
         if isinstance(value, tuple):
             return tuple(under(v) for v in value)
         if isinstance(value, _Frozen):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from panimbus.core.correction import Correction
 from panimbus.core.errors import InputError
 from panimbus.finetune.crops import SIDE, Crop, run, views
-from panimbus.io.documents import validated
+from panimbus.io.documents import validate
 from panimbus.model.card import ModelCard
 
 Report = Callable[[str, str, int, int], None]
@@ -60,7 +60,7 @@ class FinetuneSettings(BaseModel):
 
 def settings_of(**values: Any) -> FinetuneSettings:
     """Settings, or an `InputError` that says what is wrong with them."""
-    return validated(FinetuneSettings, values, "These settings of fine-tuning cannot be used.")
+    return validate(FinetuneSettings, values, "These settings of fine-tuning cannot be used.")
 
 
 def pick_device(name: str) -> str:

@@ -19,7 +19,7 @@ from panimbus.infer.executor import Plan
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
 from panimbus.io.names import safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec
-from panimbus.io.write import TileWriter, atomic_path, remove
+from panimbus.io.write import TileWriter, atomic_path, remove_path
 
 Box = tuple[slice, slice]
 _KEPT = 1 << 26  # bytes of masks that are kept for the next channel
@@ -163,7 +163,7 @@ def remove_maps(out: Path, before: Sequence[str], now: Sequence[str]) -> set[str
     ]
     removed = {name for name in gone if (out / name).exists()}
     for name in removed:
-        remove(out / name)
+        remove_path(out / name)
     if removed and not any((out / "maps").iterdir()):
         (out / "maps").rmdir()
     if not _is_listing(out / LISTING):
@@ -176,7 +176,7 @@ def remove_maps(out: Path, before: Sequence[str], now: Sequence[str]) -> set[str
     if maps:
         write_listing(out, maps)
         return removed
-    remove(out / LISTING)
+    remove_path(out / LISTING)
     return removed | {LISTING}
 
 

@@ -29,7 +29,7 @@ from panimbus.infer.maps import remove_maps
 from panimbus.infer.record import RUN
 from panimbus.io.documents import read_json
 from panimbus.io.segmented import pixel_sizes
-from panimbus.io.write import atomic_path, remove
+from panimbus.io.write import atomic_path, remove_path
 from panimbus.io.write_table import write_csv, write_h5ad
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> 
         if name not in written and (out / name).exists()
     }
     for name in stale:
-        remove(out / name)
+        remove_path(out / name)
     fovs = before.get("inputs") if isinstance(before, dict) else None
     stale |= remove_maps(out, list(fovs) if isinstance(fovs, dict) else [], list(about["inputs"]))
     if stale:

@@ -16,7 +16,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
 from panimbus.io.documents import read_json
-from panimbus.io.place import Url, place
+from panimbus.io.place import Url, parse_location
 from panimbus.model.weights import ModelFiles
 
 RUN, REQUEST = "run.json", "request"
@@ -213,7 +213,7 @@ def _origin(fov: Fov) -> dict[str, Any]:
 
 
 def _absolute(text: str) -> str:
-    where = place(str(text))
+    where = parse_location(str(text))
     return str(where) if isinstance(where, Url) else str(where.absolute())
 
 

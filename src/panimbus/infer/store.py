@@ -29,7 +29,7 @@ from panimbus.infer.blocks import BlockPart, Scored
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
 from panimbus.io.names import safe_name, safe_names
 from panimbus.io.pyramid import ImageSpec
-from panimbus.io.write import TileWriter, atomic_path, image_writer, remove
+from panimbus.io.write import TileWriter, atomic_path, image_writer, remove_path
 
 Part = BlockPart | BandScan
 P = TypeVar("P", BlockPart, BandScan)
@@ -296,7 +296,7 @@ class FolderStore:
 
 def _remove(*paths: Path) -> None:
     for path in paths:
-        remove(path)
+        remove_path(path)
 
 
 def _kind(value: Any) -> bool | None:

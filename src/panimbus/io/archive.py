@@ -15,7 +15,7 @@ from typing import Any
 
 from panimbus.core.errors import ReadError
 from panimbus.core.guard import guarded
-from panimbus.io.members import clash, name_problem
+from panimbus.io.members import find_clash, name_problem
 from panimbus.io.write import atomic_path, free_bytes
 
 _RATIO, _SLACK, _MOST = (
@@ -25,7 +25,7 @@ _RATIO, _SLACK, _MOST = (
 )  # images shrink to a tenth, label images to a fiftieth; files
 _BLOCK = 1 << 20
 _AGAIN = "remove it and fetch it again"
-Report = Callable[[str, str, int, int], None]
+ProgressReport = Callable[[str, str, int, int], None]
 
 
 def archives(paths: Sequence[Path]) -> list[list[Path]]:
@@ -40,7 +40,7 @@ def archives(paths: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def unpack(parts: Sequence[Path], out: Path, *, report: Report = lambda *_: None) -> None:
+def unpack(parts: Sequence[Path], out: Path, *, report: ProgressReport = lambda *_: None) -> None:
     """Unpack a zip (or one in parts) into a folder.
 
     Members that are there with their size are left alone.
@@ -55,7 +55,10 @@ def unpack(parts: Sequence[Path], out: Path, *, report: Report = lambda *_: None
         disk has room for.
     """
     room, name = out.resolve(), str(parts[0])
-    with guarded(name, "the archive is damaged.", fix=_AGAIN), _opened(parts) as (archive, size):
+    with (
+        guarded(name, "the archive is damaged.", fix=_AGAIN),
+        _open_parts(parts) as (archive, size),
+    ):
         members = [
             m
             for m in archive.infolist()
@@ -98,7 +101,7 @@ def _check(members: Sequence[zipfile.ZipInfo], name: str, size: int, room: Path)
             )
         if member.flag_bits & 1:
             raise ReadError(f"{name}: the archive is encrypted.", got=member.filename)
-    if (pair := clash(m.filename for m in members)) is not None:
+    if (pair := find_clash(m.filename for m in members)) is not None:
         raise ReadError(
             f"{name}: two files of the archive would overwrite each other.",
             got=" and ".join(map(repr, pair)),
@@ -120,7 +123,7 @@ def _check(members: Sequence[zipfile.ZipInfo], name: str, size: int, room: Path)
         )
 
 
-class _opened:  # noqa: N801 (used as a function)
+class _open_parts:  # noqa: N801 (used as a function)
     """The archive in some files, and how large they are together."""
 
     def __init__(self, parts: Sequence[Path]) -> None:

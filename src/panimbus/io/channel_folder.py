@@ -20,17 +20,17 @@ from panimbus.core.types import Array
 from panimbus.io.ifd import count_pages
 from panimbus.io.names import (
     alias_notes,
-    children,
     is_label_name,
     is_tiff_name,
+    list_folder,
     match_key,
     may_be_label_name,
     stem,
 )
 from panimbus.io.ome import parse_ome
 from panimbus.io.plain_tiff import described_planes, resolution
-from panimbus.io.raw import PixelSize, RawImage
-from panimbus.io.tiff import TiffImage, TiffPlane, is_reduced, opened, pages_of, planes_of
+from panimbus.io.raw import PixelSize, ReadResult
+from panimbus.io.tiff import TiffImage, TiffPlane, is_reduced, open_tiff, page_planes, read_pages
 
 SUBFOLDERS = ("tifs", "tiffs", "rescaled", "normalized", "normalised")
 _MACSIMA = re.compile(
@@ -41,32 +41,32 @@ _WINDOW = 512  # pixels to a side in which a file is looked at that may be a lab
 
 def tiffs_in(folder: Path) -> list[Path]:
     """TIFFs that lie directly in a folder, in natural order."""
-    return [p for p in children(folder) if p.is_file() and is_tiff_name(p)]
+    return [p for p in list_folder(folder) if p.is_file() and is_tiff_name(p)]
 
 
 def is_single_plane(path: Path) -> bool:
     """Whether a TIFF holds one plane (pyramid levels aside)."""
     if count_pages(path) > 1:
-        with opened(path) as tif:
+        with open_tiff(path) as tif:
             whole = (
                 page
                 for page in tif.pages
                 if isinstance(page, tifffile.TiffPage) and not is_reduced(page)
             )
             return len(list(islice(whole, 2))) == 1
-    with opened(path) as tif:
+    with open_tiff(path) as tif:
         page = tif.pages.first
         return page.samplesperpixel == 1 and _described(tif, page, path) == 1
 
 
-def read_channel_folder(folder: Path) -> list[RawImage]:
+def read_channel_folder(folder: Path) -> list[ReadResult]:
     """Read a FOV whose channels are the TIFFs of a folder, or of its one subfolder with TIFFs
     (``TIFs``, ``rescaled``).
     """
     notes: tuple[str, ...] = ()
     tiffs = tiffs_in(folder)
     if not tiffs:
-        inner = [p for p in children(folder) if p.is_dir() and tiffs_in(p)]
+        inner = [p for p in list_folder(folder) if p.is_dir() and tiffs_in(p)]
         if len(inner) != 1:
             raise InputError(
                 f"{folder}: which of its subfolders holds the channels?",
@@ -104,7 +104,7 @@ def read_channel_folder(folder: Path) -> list[RawImage]:
     kept = tuple(f.plane.path for f in files)
     image = TiffImage([f.plane for f in files])
     return [
-        RawImage(
+        ReadResult(
             image,
             channels,
             "single-channel TIFFs",
@@ -206,8 +206,8 @@ def _within(name: str, file: str) -> bool:
 
 
 def _plane(path: Path) -> _Channel:
-    with opened(path) as tif:
-        pages = pages_of(tif, path)
+    with open_tiff(path) as tif:
+        pages = read_pages(tif, path)
         kept = [p for p in pages if not is_reduced(p)] or pages
         if len(kept) != 1 or kept[0].samplesperpixel != 1 or _described(tif, kept[0], path) != 1:
             raise ReadError(
@@ -221,7 +221,7 @@ def _plane(path: Path) -> _Channel:
             images = parse_ome(tif.pages.first.description, path).images
             size = images[0].size if images else PixelSize()
             name = images[0].names[0] if images and len(images[0].names) == 1 else None
-        return _Channel(planes_of(kept[0], path, tif.filehandle.size)[0], size, name)
+        return _Channel(page_planes(kept[0], path, tif.filehandle.size)[0], size, name)
 
 
 def _described(tif: tifffile.TiffFile, page: tifffile.TiffPage, path: Path) -> int:

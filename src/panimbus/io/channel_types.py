@@ -10,7 +10,7 @@ from panimbus.core.channel_types import CHANNEL_TYPES, check_channel_types
 from panimbus.core.errors import InputError
 from panimbus.io.assignments import read_assignments
 
-_EXPECTED = (
+_TYPES_EXPECTED = (
     "DNA1=counterstain,Blank1=blank, or a CSV file with the columns channel,type; types:"
     f" {', '.join(CHANNEL_TYPES)}"
 )
@@ -38,8 +38,8 @@ def read_channel_types(
     if isinstance(given, Mapping):
         return check_channel_types(given, channels)
     pairs = read_assignments(
-        str(given), ("channel", "type"), kind="channel types", expected=_EXPECTED
+        str(given), ("channel", "type"), kind="channel types", expected=_TYPES_EXPECTED
     )
     if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
-        raise InputError("Channels have two types.", got=", ".join(twice), expected=_EXPECTED)
+        raise InputError("Channels have two types.", got=", ".join(twice), expected=_TYPES_EXPECTED)
     return check_channel_types(dict(pairs), channels)

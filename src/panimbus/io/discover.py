@@ -14,11 +14,11 @@ from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.guard import guarded
 from panimbus.io import imc, imc_text, names, ome_tiff, omezarr, plain_tiff
 from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
-from panimbus.io.flat import refuse_flat
-from panimbus.io.foreign import is_microscope_file, left_out, refuse_foreign
-from panimbus.io.place import Place, Url
-from panimbus.io.raw import RawImage
-from panimbus.io.tiff import opened
+from panimbus.io.flat import refuse_mixed_fovs
+from panimbus.io.foreign import is_microscope_file, refuse_unsupported, unread_file_notes
+from panimbus.io.place import Location, Url
+from panimbus.io.raw import ReadResult
+from panimbus.io.tiff import open_tiff
 from panimbus.io.zarr_planes import is_zarr
 
 Kind = Literal["channels", "ome", "companion", "qptiff", "tiff", "zarr", "mcd", "imc-text"]
@@ -32,7 +32,7 @@ _SEG_MAPS = "_binary_seg_maps"
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedImage:
     """An image that was recognised but not opened.
 
     Parameters
@@ -47,18 +47,18 @@ class Found:
         What was passed over to get here.
     """
 
-    path: Place
+    path: Location
     kind: Kind
     name: str
     notes: tuple[str, ...] = ()
 
 
-def read(image: Found, *, named: bool) -> list[RawImage]:
+def read_metadata(image: DetectedImage, *, named: bool) -> list[ReadResult]:
     """Read the metadata of an image with the one reader of its format."""
     if isinstance(image.path, Url) or image.kind == "zarr":
         with guarded(image.path, "the Zarr store cannot be read."):
             return omezarr.read_ome_zarr(image.path)
-    readers: dict[Kind, Callable[[Path], list[RawImage]]] = {
+    readers: dict[Kind, Callable[[Path], list[ReadResult]]] = {
         "channels": read_channel_folder,
         "ome": lambda path: ome_tiff.read_ome_tiff(path, named=named),
         "companion": lambda path: ome_tiff.read_companion(path, named=named),
@@ -71,18 +71,18 @@ def read(image: Found, *, named: bool) -> list[RawImage]:
         return readers[image.kind](image.path)
 
 
-def discover(path: Place) -> list[Found]:
+def discover(path: Location) -> list[DetectedImage]:
     """Find the images at a path, in natural order; at an address there is a Zarr store."""
     if isinstance(path, Url):
-        return [Found(path, "zarr", names.stem(path))]
+        return [DetectedImage(path, "zarr", names.stem(path))]
     with guarded(path):
         check_exists(path)
         if path.is_dir() and not is_zarr(path):
             return _folder(path)
-        return [Found(path, sniff(path), names.stem(path))]
+        return [DetectedImage(path, sniff(path), names.stem(path))]
 
 
-def check_exists(path: Place) -> None:
+def check_exists(path: Location) -> None:
     """Refuse a path that is not there, and say what is beside it.
 
     An address is asked when it is opened.
@@ -94,7 +94,7 @@ def check_exists(path: Place) -> None:
         return
     near = path.parent
     siblings = (
-        sorted((p.name for p in near.iterdir() if not names.is_hidden(p)), key=names.natural)
+        sorted((p.name for p in near.iterdir() if not names.is_hidden(p)), key=names.natural_key)
         if near.is_dir()
         else None
     )
@@ -109,7 +109,7 @@ def sniff(path: Path) -> Kind:
     """Format of a file (or Zarr folder), by its first bytes and its metadata."""
     if path.is_dir():
         return "zarr"
-    refuse_foreign(path)
+    refuse_unsupported(path)
     lower = path.name.lower()
     if lower.endswith(".companion.ome"):
         return "companion"
@@ -121,7 +121,7 @@ def sniff(path: Path) -> Kind:
     except OSError as error:
         raise ReadError(f"{path}: the file cannot be opened.", got=str(error)) from error
     if head[:4] in _TIFF_HEADS:
-        with opened(path) as tif:
+        with open_tiff(path) as tif:
             if not len(tif.pages):
                 raise ReadError(
                     f"{path}: the TIFF has no pages.", fix="copy or export the file again"
@@ -141,8 +141,8 @@ def sniff(path: Path) -> Kind:
     )
 
 
-def _folder(folder: Path) -> list[Found]:
-    kids = names.children(folder)
+def _folder(folder: Path) -> list[DetectedImage]:
+    kids = names.list_folder(folder)
     files = [p for p in kids if p.is_file()]
     folders = [p for p in kids if p.is_dir()]
     zarrs = [p for p in folders if is_zarr(p)]
@@ -158,20 +158,21 @@ def _folder(folder: Path) -> list[Found]:
         if unused
         else ()
     )
-    others = [Found(p, sniff(p), names.stem(p)) for p in (*companions, *zarrs)]
-    others += [Found(p, "mcd", names.stem(p), notes) for p in mcds]
+    others = [DetectedImage(p, sniff(p), names.stem(p)) for p in (*companions, *zarrs)]
+    others += [DetectedImage(p, "mcd", names.stem(p), notes) for p in mcds]
     alone = ("the text is a FOV of its own: no .mcd beside it begins its name",) if mcds else ()
-    others += [Found(p, "imc-text", names.stem(p), alone) for p in used]
+    others += [DetectedImage(p, "imc-text", names.stem(p), alone) for p in used]
     if tiffs:
-        return with_notes(_tiffs(folder, tiffs, others), left_out(files))
+        return add_notes(_tiffs(folder, tiffs, others), unread_file_notes(files))
     if others:
-        return with_notes(
-            sorted(others, key=lambda image: names.natural(image.path.name)), left_out(files)
+        return add_notes(
+            sorted(others, key=lambda image: names.natural_key(image.path.name)),
+            unread_file_notes(files),
         )
-    images = with_notes(_channel_folders(folder, folders), left_out(files))
+    images = add_notes(_channel_folders(folder, folders), unread_file_notes(files))
     if not images:
         if foreign := [p for p in files if is_microscope_file(p)]:
-            refuse_foreign(foreign[0])
+            refuse_unsupported(foreign[0])
         raise ReadError(
             f"{folder}: no image was found in the folder.",
             expected=SUPPORTED,
@@ -183,7 +184,7 @@ def _folder(folder: Path) -> list[Found]:
     return images
 
 
-def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
+def _tiffs(folder: Path, tiffs: list[Path], others: list[DetectedImage]) -> list[DetectedImage]:
     """A folder with TIFFs in it.
 
     One FOV (each file a channel), or one FOV a file (or a set of files).
@@ -192,7 +193,7 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
     for image in others:
         if image.kind == "companion" and isinstance(image.path, Path):
             part_of |= ome_tiff.companion_files(image.path)
-    roots: list[Found] = []
+    roots: list[DetectedImage] = []
     sets: set[Path] = set()
     for path in tiffs:
         if path.name in part_of:
@@ -201,7 +202,7 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         part_of |= together
         if len(together) > 1:
             sets.add(path)
-        roots.append(Found(path, sniff(path), names.stem(path)))
+        roots.append(DetectedImage(path, sniff(path), names.stem(path)))
     roots, masks = _without_masks(roots, sets)
     alone = [
         f
@@ -212,8 +213,8 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         and is_single_plane(f.path)
     ]
     if len(alone) == len(roots) and not part_of - {f.path.name for f in roots} and not others:
-        refuse_flat(folder, [names.stem(f.path) for f in alone])
-        return [Found(folder, "channels", folder.resolve().name)]
+        refuse_mixed_fovs(folder, [names.stem(f.path) for f in alone])
+        return [DetectedImage(folder, "channels", folder.resolve().name)]
     if alone and len(alone) < len(roots):
         raise InputError(
             f"{folder}: the folder mixes TIFFs of one plane with TIFFs of many.",
@@ -229,17 +230,19 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[Found]) -> list[Found]:
         if masks
         else ()
     )
-    return with_notes(
-        sorted([*others, *roots], key=lambda image: names.natural(image.path.name)), notes
+    return add_notes(
+        sorted([*others, *roots], key=lambda image: names.natural_key(image.path.name)), notes
     )
 
 
-def with_notes(images: list[Found], notes: tuple[str, ...]) -> list[Found]:
+def add_notes(images: list[DetectedImage], notes: tuple[str, ...]) -> list[DetectedImage]:
     """The same with further notes."""
     return [replace(one, notes=one.notes + notes) for one in images] if notes else images
 
 
-def _without_masks(roots: list[Found], sets: set[Path]) -> tuple[list[Found], list[Path]]:
+def _without_masks(
+    roots: list[DetectedImage], sets: set[Path]
+) -> tuple[list[DetectedImage], list[Path]]:
     """Images, and the label images beside multichannel ones.
 
     Beside channels, their reader tells.
@@ -261,12 +264,12 @@ def _without_masks(roots: list[Found], sets: set[Path]) -> tuple[list[Found], li
     return rest, masks
 
 
-def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
+def _channel_folders(folder: Path, folders: list[Path]) -> list[DetectedImage]:
     """FOV folders of single-channel TIFFs, or the one FOV folder whose TIFFs lie in ark's
     subfolder.
     """
     if any(p.name.lower() in SUBFOLDERS and tiffs_in(p) for p in folders):
-        return [Found(folder, "channels", folder.resolve().name)]
+        return [DetectedImage(folder, "channels", folder.resolve().name)]
     images = []
     for inner in folders:
         tiffs = tiffs_in(inner)
@@ -276,8 +279,8 @@ def _channel_folders(folder: Path, folders: list[Path]) -> list[Found]:
                 got=tiffs[0].name,
                 fix=f"pass that folder: {inner}",
             )
-        if tiffs or any(p.is_dir() and tiffs_in(p) for p in names.children(inner)):
-            images.append(Found(inner, "channels", inner.name))
+        if tiffs or any(p.is_dir() and tiffs_in(p) for p in names.list_folder(inner)):
+            images.append(DetectedImage(inner, "channels", inner.name))
     return images
 
 
@@ -287,11 +290,11 @@ def _texts_apart(texts: list[Path], mcds: list[Path]) -> tuple[list[Path], list[
     Their names begin with its name.
     """
     stems = [names.stem(mcd).lower() for mcd in mcds]
-    held = [p for p in texts if any(_begins(names.stem(p).lower(), stem) for stem in stems)]
+    held = [p for p in texts if any(_name_begins(names.stem(p).lower(), stem) for stem in stems)]
     return [p for p in texts if p not in held], held
 
 
-def _begins(name: str, stem: str) -> bool:
+def _name_begins(name: str, stem: str) -> bool:
     """Whether a name begins with a stem, and not within a word or a number (``A1`` does not begin
     ``A10_1``).
     """

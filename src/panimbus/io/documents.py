@@ -97,12 +97,12 @@ def parse_json(
         If it is not JSON, or nested more than 100 deep.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_unique if unique else None)
+        data = json.loads(text, object_pairs_hook=_unique_keys if unique else None)
     except (ValueError, RecursionError) as error:
         raise ReadError(
             f"{where}: this is not JSON.", expected=expected, got=describe_error(error)
         ) from None
-    data = _shallow(data, where)
+    data = _check_depth(data, where)
     if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
         try:
             json.dumps(data, ensure_ascii=False).encode()
@@ -125,7 +125,7 @@ def parse_toml(text: str, where: object, expected: str = "TOML") -> dict[str, An
         raise ReadError(
             f"{where}: this is not TOML.", expected=expected, got=describe_error(error)
         ) from None
-    return dict(_shallow(data, where))
+    return dict(_check_depth(data, where))
 
 
 def read_json(path: Path, expected: str = "a JSON file", *, unique: bool = False) -> Any:
@@ -138,7 +138,7 @@ def read_toml(path: Path, expected: str = "a TOML file") -> dict[str, Any]:
     return parse_toml(read_text(path, expected), path, expected)
 
 
-def validated(
+def validate(
     model: type[Model],
     data: Any,
     message: str,
@@ -155,13 +155,13 @@ def validated(
     except ValidationError as error:
         raise kind(
             message,
-            got="\n             ".join(problems(error, model)),
+            got="\n             ".join(format_problems(error, model)),
             fix=fix,
             available=available,
         ) from None
 
 
-def problems(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
+def format_problems(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
     """What pydantic objects to, a sentence a problem, with the place it stands at.
 
     At most 12 are named.
@@ -170,13 +170,13 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None) -> li
     for problem in error.errors(include_url=False, include_context=False):
         place = ".".join(map(str, problem["loc"])) or "the file"
         if problem["type"] == "extra_forbidden":
-            out.append(f"{place}: there is no such setting{_meant(model, problem['loc'])}")
+            out.append(f"{place}: there is no such setting{_did_you_mean(model, problem['loc'])}")
         else:
             out.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return out if len(out) <= _SHOWN else [*out[:_SHOWN], f"... and {len(out) - _SHOWN} more"]
 
 
-def _meant(model: type[BaseModel] | None, place: Sequence[int | str]) -> str:
+def _did_you_mean(model: type[BaseModel] | None, place: Sequence[int | str]) -> str:
     """The setting whose name is close to one that there is not, as a question."""
     from difflib import get_close_matches
 
@@ -202,7 +202,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in pairs:
         if key in out:
@@ -211,7 +211,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _shallow(data: Any, where: object) -> Any:
+def _check_depth(data: Any, where: object) -> Any:
     """Refuse what is nested so deep that those who look at it would fail."""
     level = [data]
     for _ in range(_DEEPEST):

@@ -127,7 +127,7 @@ def read_edits(path: str | Path) -> list[Edit]:
             ]
             continue
         out.append(edit)
-        problems += [f"edit {number}: {p}" for p in _shape(edit)]
+        problems += [f"edit {number}: {p}" for p in _conflicts(edit)]
         if len(problems) >= _SHOWN:
             break
     if problems:
@@ -159,7 +159,7 @@ def _in_words(problem: ErrorDetails, data: Any) -> str:
     return f"({op}){problems.get(kind, f': {name} must be {wanted}, not {shown}')}"
 
 
-def _shape(edit: Edit) -> list[str]:
+def _conflicts(edit: Edit) -> list[str]:
     """Fields that do not go together."""
     if isinstance(edit, Merge) and len(set(edit.metaclusters)) < 2:
         return ["merge takes two or more different metaclusters"]
@@ -205,7 +205,7 @@ def _lines(text: str, path: Path) -> list[Any]:
     return out
 
 
-def standing(edits: Sequence[Edit]) -> list[int]:
+def active_edits(edits: Sequence[Edit]) -> list[int]:
     """Which edits stand after all undos and redos: positions from 0, in order.
 
     Examples

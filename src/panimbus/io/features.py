@@ -16,7 +16,7 @@ from panimbus.core.errors import ReadError, format_list
 from panimbus.core.guard import describe_error
 from panimbus.core.types import Array
 from panimbus.io.documents import read_text
-from panimbus.io.polygons import Cell
+from panimbus.io.polygons import PolygonCell
 
 logger = logging.getLogger(__name__)
 LARGEST = 4 << 30
@@ -25,7 +25,7 @@ _FARTHEST = 1e9  # pixels; no image is wider
 _EXPECTED = "GeoJSON: a FeatureCollection or a list of features"
 
 
-def read_cells(path: Path) -> list[Cell]:
+def read_geojson_cells(path: Path) -> list[PolygonCell]:
     """Polygons of a FeatureCollection, a bare list of features, or one feature.
 
     Where the file has cells, nothing else of QuPath's objects counts (detections in them are
@@ -37,8 +37,8 @@ def read_cells(path: Path) -> list[Cell]:
     ReadError
         If there is no polygon, or one that cannot be.
     """
-    features = _chosen(_features(path))
-    cells: dict[bytes, Cell] = {}
+    features = _select_cells(_features(path))
+    cells: dict[bytes, PolygonCell] = {}
     polygons, without = 0, Counter[str]()
     for number, (kind, feature) in enumerate(features, 1):
         try:
@@ -81,7 +81,7 @@ def read_cells(path: Path) -> list[Cell]:
     return list(cells.values())
 
 
-def _outline(cell: Cell) -> bytes:
+def _outline(cell: PolygonCell) -> bytes:
     """Digest of a cell's polygons: equal ones are one object that was written twice."""
     digest = hashlib.blake2b(
         repr([[len(ring) for ring in rings] for rings in cell.polygons]).encode(), digest_size=16
@@ -120,7 +120,7 @@ def _features(path: Path) -> list[dict[str, Any]]:
     return out
 
 
-def _chosen(features: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+def _select_cells(features: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """Features that may be cells, with what QuPath calls them (empty if nothing)."""
     kinds = [_kind(feature) for feature in features]
     if "cell" in kinds:
@@ -152,7 +152,7 @@ def _geometry_type(feature: dict[str, Any]) -> str:
     return str(geometry.get("type"))[:40] if isinstance(geometry, dict) else "null"
 
 
-def _cell(feature: dict[str, Any]) -> Cell | None:
+def _cell(feature: dict[str, Any]) -> PolygonCell | None:
     polygons = [
         rings
         for coordinates in _polygons(feature.get("geometry", feature))
@@ -168,7 +168,7 @@ def _cell(feature: dict[str, Any]) -> Cell | None:
         or (properties.get("name") if isinstance(properties, dict) else None)
         or ""
     )
-    return Cell(
+    return PolygonCell(
         polygons,
         str(name),
         (int(y0), max(int(y1), int(y0) + 1), int(x0), max(int(x1), int(x0) + 1)),

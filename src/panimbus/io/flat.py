@@ -17,14 +17,14 @@ from panimbus.core.markers import is_common_marker
 _CYCLE = re.compile(r"(cyc|cycle|c|ch|channel|r|round|reg|z|t|s)?[-_ ]?\d+", re.IGNORECASE)
 
 
-def refuse_flat(folder: Path, stems: Sequence[str]) -> None:
+def refuse_mixed_fovs(folder: Path, stems: Sequence[str]) -> None:
     """Refuse a folder in which each of several FOVs has the same channels as files of its own.
 
     They are told by their names, all made of a FOV and a channel at the same break: each FOV has
     each channel, and at least half of the channels are common markers or counterstains. Cycles and
     channel numbers (cyc1_ch2) are no FOVs.
     """
-    fovs = _fovs(stems)
+    fovs = _fov_names(stems)
     if fovs:
         raise InputError(
             f"{folder}: the folder holds the channels of {len(fovs)} FOVs.",
@@ -37,7 +37,7 @@ def refuse_flat(folder: Path, stems: Sequence[str]) -> None:
         )
 
 
-def _fovs(stems: Sequence[str]) -> list[str]:
+def _fov_names(stems: Sequence[str]) -> list[str]:
     """Names of the FOVs, none if the files are not of several."""
     splits: Counter[int] = Counter()
     breaks = [[m.start() for m in re.finditer(r"[-_. ]+", s)] for s in stems]

@@ -28,14 +28,14 @@ def is_microscope_file(path: Path) -> bool:
     return path.suffix.lower() in _MICROSCOPES
 
 
-def refuse_foreign(path: Path) -> None:
+def refuse_unsupported(path: Path) -> None:
     """Refuse a file whose ending is that of a known format which is not read here."""
     ending = path.suffix.lower()
     if ending in _MICROSCOPES:
         raise ReadError(
             f"{path}: {_MICROSCOPES[ending]} files are not read here.",
             expected="an OME-TIFF or OME-Zarr of it",
-            fix=export_words(path),
+            fix=export_instructions(path),
         )
     if ending in _ARRAYS:
         raise ReadError(
@@ -57,7 +57,7 @@ def refuse_foreign(path: Path) -> None:
         )
 
 
-def export_words(path: Path) -> str:
+def export_instructions(path: Path) -> str:
     """How to make an OME-TIFF of a microscope's file."""
     name, stem = path.name, path.stem
     return (
@@ -68,7 +68,7 @@ def export_words(path: Path) -> str:
     )
 
 
-def left_out(files: Sequence[Path]) -> tuple[str, ...]:
+def unread_file_notes(files: Sequence[Path]) -> tuple[str, ...]:
     """A sentence on the microscope's files that lie beside images which are read."""
     names = [p.name for p in files if is_microscope_file(p)]
     return (

@@ -22,13 +22,13 @@ from panimbus.core.reserved import printable_name
 from panimbus.core.scale import COUNTERSTAIN
 from panimbus.io import names
 from panimbus.io.channel_types import read_channel_types
-from panimbus.io.discover import Found, check_exists, discover, read
-from panimbus.io.labels import SUPPORTED, label_places, open_labels
-from panimbus.io.match import match, match_mapping
-from panimbus.io.pairs import draft, paired, read_pairs, shared
+from panimbus.io.discover import DetectedImage, check_exists, discover, read_metadata
+from panimbus.io.labels import SUPPORTED, label_locations, open_labels
+from panimbus.io.match import match_by_name, match_mapping
+from panimbus.io.pairs import draft_pairs_csv, match_by_pairs, read_pairs, shared_label_notes
 from panimbus.io.panel import Panel, align, name_planes, read_panel, select
-from panimbus.io.place import Place, Url, as_places, place
-from panimbus.io.raw import Planes, RawImage, isotropic
+from panimbus.io.place import Location, Url, parse_location, parse_locations
+from panimbus.io.raw import ChannelSubset, ReadResult, isotropic
 from panimbus.io.zarr_planes import ZarrPlanes, is_zarr
 
 PathLike = str | Path | Url
@@ -129,20 +129,24 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
             raise InputError(
                 "--pairs names the label images.", fix="leave --labels away (Python: labels=)"
             )
-        labels = paths = paired(read_pairs(pairs), own, pairs)
+        labels = paths = match_by_pairs(read_pairs(pairs), own, pairs)
     elif labels is None:
-        return [_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)]
+        return [
+            attach_inner_labels(fov, raw) for fov, (_, _, raw) in zip(fovs, opened, strict=True)
+        ]
     else:
-        paths = _pair(
+        paths = pair_labels(
             list(own),
             labels,
-            _label_files(labels, [one.path for one in recognised]),
+            find_label_files(labels, [one.path for one in recognised]),
             images=images,
             recognised=recognised,
         )
-    notes = shared(paths, own)
+    notes = shared_label_notes(paths, own)
     return [
-        _with_labels(fov, path := paths[fov.fov_id], _choice(fov, path, labels) + notes[fov.fov_id])
+        attach_file(
+            fov, path := paths[fov.fov_id], choice_notes(fov, path, labels) + notes[fov.fov_id]
+        )
         for fov in fovs
     ]
 
@@ -151,11 +155,11 @@ def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
     """The best guess which of some label images belongs to which FOV, as a CSV file for
     ``open_fovs(pairs=...)``.
     """
-    files: list[Place] = []
-    for path in as_places(list(labels.values()) if isinstance(labels, Mapping) else labels):
+    files: list[Location] = []
+    for path in parse_locations(list(labels.values()) if isinstance(labels, Mapping) else labels):
         check_exists(path)
-        files += label_places(path)
-    return draft({fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}, files)
+        files += label_locations(path)
+    return draft_pairs_csv({fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}, files)
 
 
 def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
@@ -174,17 +178,17 @@ def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
         If a label image belongs to none of the FOVs, or to several.
     """
     if isinstance(labels, Mapping):
-        given = {str(k): place(v) for k, v in labels.items()}
+        given = {str(k): parse_location(v) for k, v in labels.items()}
         match_mapping([fov.fov_id for fov in fovs if fov.fov_id in given], given)
     else:
-        for path in as_places(labels):
+        for path in parse_locations(labels):
             check_exists(path)
-        files = [f for path in as_places(labels) for f in label_places(path)]
+        files = [f for path in parse_locations(labels) for f in label_locations(path)]
         keys = {names.match_key(names.stem(file)) for file in files}
-        given = match(
+        given = match_by_name(
             [fov.fov_id for fov in fovs if names.match_key(fov.fov_id) in keys], files, subset=False
         )
-    return [_with_labels(fov, given[fov.fov_id]) if fov.fov_id in given else fov for fov in fovs]
+    return [attach_file(fov, given[fov.fov_id]) if fov.fov_id in given else fov for fov in fovs]
 
 
 def from_array(
@@ -228,33 +232,35 @@ def from_array(
     )
 
 
-def _locate(images: Paths) -> list[Found]:
+def _locate(images: Paths) -> list[DetectedImage]:
     """Everything the user named, recognised."""
     if isinstance(images, Mapping):
         recognised = []
         for fov_id, path in images.items():
-            inner = discover(place(path))
+            inner = discover(parse_location(path))
             if len(inner) != 1:
                 raise InputError(
                     f"{path}: the path of FOV {fov_id!r} holds {len(inner)} images.",
                     got=", ".join(f.path.name for f in inner[:10]),
                     fix="map each FOV id to one image",
                 )
-            recognised.append(Found(inner[0].path, inner[0].kind, str(fov_id), inner[0].notes))
+            recognised.append(
+                DetectedImage(inner[0].path, inner[0].kind, str(fov_id), inner[0].notes)
+            )
     else:
-        recognised = [f for path in as_places(images) for f in discover(path)]
+        recognised = [f for path in parse_locations(images) for f in discover(path)]
     if not recognised:
         raise InputError("no images were given.", expected="a path, or several")
     return recognised
 
 
 def _open_all(
-    recognised: list[Found], *, named: bool, fixed: bool
-) -> list[tuple[str, Place, RawImage]]:
+    recognised: list[DetectedImage], *, named: bool, fixed: bool
+) -> list[tuple[str, Location, ReadResult]]:
     """Metadata of every image, each under an id of its own."""
-    read_ = [(one, read(one, named=named)) for one in recognised]
+    read_ = [(one, read_metadata(one, named=named)) for one in recognised]
     suggested = [raw.name for _, raws in read_ for raw in raws]
-    opened: list[tuple[str, Place, RawImage]] = []
+    opened: list[tuple[str, Location, ReadResult]] = []
     for one, raws in read_:
         for raw in raws:
             alone = raw.part is None or (fixed and len(raws) == 1)
@@ -262,12 +268,12 @@ def _open_all(
             if raw.name is not None and not alone and suggested.count(raw.name) == 1:
                 name = raw.name
             opened.append((name, one.path, replace(raw, notes=one.notes + raw.notes)))
-    opened = [(printable_name(name), path, _noted(raw, name)) for name, path, raw in opened]
+    opened = [(printable_name(name), path, _note_renaming(raw, name)) for name, path, raw in opened]
     ids = names.unique_ids([name for name, _, _ in opened], [path for _, path, _ in opened])
     return [(fov_id, path, raw) for fov_id, (_, path, raw) in zip(ids, opened, strict=True)]
 
 
-def _noted(raw: RawImage, name: str) -> RawImage:
+def _note_renaming(raw: ReadResult, name: str) -> ReadResult:
     """With a note if the FOV cannot be called as its file is."""
     if printable_name(name) == name:
         return raw
@@ -280,12 +286,14 @@ def _noted(raw: RawImage, name: str) -> RawImage:
     )
 
 
-def _fov(fov_id: str, path: Place, raw: RawImage, panel: Panel | None, mpp: float | None) -> Fov:
+def _fov(
+    fov_id: str, path: Location, raw: ReadResult, panel: Panel | None, mpp: float | None
+) -> Fov:
     raw, channel_ids, renamed = name_planes(raw, panel, f"FOV {fov_id!r}")
     size, sized = isotropic(raw.size, mpp, f"FOV {fov_id!r}")
-    stamp = _Stamp((("", raw.files),))
+    stamp = FileStamp((("", raw.files),))
     source = {"image": str(path), "format": raw.fmt, **stamp()}
-    if isinstance(raw.image, Planes):
+    if isinstance(raw.image, ChannelSubset):
         source["planes"] = list(raw.image.order)
     if raw.part is not None:
         source["part"] = raw.part
@@ -310,25 +318,29 @@ def _subtracted(fov: Fov, level: float) -> Fov:
 
 
 @dataclass(frozen=True)
-class _Stamp:
-    """Looks at files.
+class FileStamp:
+    """Versions of files, read anew at each call.
 
-    For each prefix of a name in `Fov.source`, what `_stamp` says of its files now.
+    Parameters
+    ----------
+    parts
+        Prefix of keys in `Fov.source` -> files of which `stamp_files` gives the values.
     """
 
-    parts: tuple[tuple[str, tuple[Place, ...]], ...]
+    parts: tuple[tuple[str, tuple[Location, ...]], ...]
 
     def __call__(self) -> dict[str, Any]:
+        """Entries of `Fov.source` for the files as they are now."""
         out: dict[str, Any] = {}
         for prefix, files in self.parts:
             with guarded(
                 files[0] if files else "the image", "the file cannot be looked at any more."
             ):
-                out |= {f"{prefix}{name}": value for name, value in _stamp(files).items()}
+                out |= {f"{prefix}{name}": value for name, value in stamp_files(files).items()}
         return out
 
 
-def _stamp(files: Sequence[Place]) -> dict[str, Any]:
+def stamp_files(files: Sequence[Location]) -> dict[str, Any]:
     """Bytes in all, the newest time of change, and a hash of every file's name, size and time.
 
     For a store on a server only a hash of what the server says of its metadata; None where it says
@@ -336,9 +348,9 @@ def _stamp(files: Sequence[Place]) -> dict[str, Any]:
     """
     remote = [file for file in files if isinstance(file, Url)]
     if remote:
-        from panimbus.io.remote import stamp
+        from panimbus.io.remote import server_stamp
 
-        return {"stamp": stamp(remote)}
+        return {"stamp": server_stamp(remote)}
     entries = []
     for path in files:
         if isinstance(path, Url):
@@ -357,7 +369,7 @@ def _stamp(files: Sequence[Place]) -> dict[str, Any]:
     }
 
 
-def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
+def attach_inner_labels(fov: Fov, raw: ReadResult) -> Fov:
     """Labels stored with the image, if there is just one."""
     if raw.doubt is not None:
         raise MatchError(
@@ -376,15 +388,15 @@ def _inner_labels(fov: Fov, raw: RawImage) -> Fov:
             )
         )
     if raw.masks and not raw.labels:
-        return _mask_beside(fov, raw.masks)
+        return _attach_neighbour(fov, raw.masks)
     if not raw.labels:
         return fov
     ((name, (array, path)),) = raw.labels.items()
     notes = (*getattr(array, "notes", ()), f"labels are the image's own, {name!r}")
-    return _attach(fov, array, path, "OME-Zarr labels", notes)
+    return _attach_array(fov, array, path, "OME-Zarr labels", notes)
 
 
-def _mask_beside(fov: Fov, masks: Sequence[Path]) -> Fov:
+def _attach_neighbour(fov: Fov, masks: Sequence[Path]) -> Fov:
     """The label image that lies beside the channels, if it is clear which."""
     several = ", ".join(p.name for p in masks)
     masks = [
@@ -402,36 +414,36 @@ def _mask_beside(fov: Fov, masks: Sequence[Path]) -> Fov:
             f" one: {several}"
         )
         return fov.with_(notes=(*fov.notes, note))
-    return _with_labels(
+    return attach_file(
         fov, chosen[0], (f"labels are {chosen[0].name}, which lies beside the channels",)
     )
 
 
-def _label_files(labels: Paths, images: Sequence[Place]) -> list[Place]:
+def find_label_files(labels: Paths, images: Sequence[Location]) -> list[Location]:
     """Label images at the paths given.
 
     What is an image of this call, in a folder that holds both, is none of them.
     """
-    files: list[Place] = []
-    for path in [] if isinstance(labels, Mapping) else as_places(labels):
+    files: list[Location] = []
+    for path in [] if isinstance(labels, Mapping) else parse_locations(labels):
         check_exists(path)
-        places = label_places(path)
+        places = label_locations(path)
         files += [p for p in places if p == path or p not in images]
     return files
 
 
-def _pair(
+def pair_labels(
     fov_ids: Sequence[str],
     labels: Paths,
-    files: list[Place],
+    files: list[Location],
     *,
     images: Paths,
-    recognised: list[Found],
-) -> dict[str, Place]:
+    recognised: list[DetectedImage],
+) -> dict[str, Location]:
     """The label file of each FOV."""
     if isinstance(labels, Mapping):
-        return match_mapping(fov_ids, {str(k): place(v) for k, v in labels.items()})
-    given = as_places(labels)
+        return match_mapping(fov_ids, {str(k): parse_location(v) for k, v in labels.items()})
+    given = parse_locations(labels)
     if not files:
         raise ReadError(
             f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED
@@ -439,10 +451,10 @@ def _pair(
     single = _is_single(images, recognised)
     if len(fov_ids) == len(files) == 1 and single and _named_itself(given[0], files[0]):
         return {fov_ids[0]: files[0]}
-    return match(fov_ids, files, subset=single or not isinstance(images, (str, Path, Url)))
+    return match_by_name(fov_ids, files, subset=single or not isinstance(images, (str, Path, Url)))
 
 
-def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
+def choice_notes(fov: Fov, chosen: Location, labels: Paths) -> tuple[str, ...]:
     """What to note where the label image was looked for in a folder.
 
     Others of the same name, a name in another case.
@@ -450,14 +462,14 @@ def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
     if (
         isinstance(labels, Mapping)
         or isinstance(chosen, Url)
-        or chosen in as_places(labels)
-        or chosen.parent not in as_places(labels)
+        or chosen in parse_locations(labels)
+        or chosen.parent not in parse_locations(labels)
     ):
         return ()
     key = names.match_key(names.stem(chosen))
     others = [
         p.name
-        for p in names.children(chosen.parent)
+        for p in names.list_folder(chosen.parent)
         if p != chosen
         and names.is_tiff_name(p)
         and names.match_key(names.stem(p)) == key
@@ -478,35 +490,36 @@ def _choice(fov: Fov, chosen: Place, labels: Paths) -> tuple[str, ...]:
     return notes
 
 
-def _is_single(images: Paths, recognised: list[Found]) -> bool:
+def _is_single(images: Paths, recognised: list[DetectedImage]) -> bool:
     """Whether the user named one image itself, not a folder that happens to hold one."""
     if isinstance(images, Mapping):
         return len(images) == 1
-    return len(recognised) == 1 and [recognised[0].path] == as_places(images)
+    return len(recognised) == 1 and [recognised[0].path] == parse_locations(images)
 
 
-def _named_itself(given: Place, file: Place) -> bool:
+def _named_itself(given: Location, file: Location) -> bool:
     """Whether a label image was named by the user, not found in a folder (a Zarr store is no
     folder).
     """
     return given == file or isinstance(given, Url) or is_zarr(given)
 
 
-def _with_labels(fov: Fov, path: Place, notes: tuple[str, ...] = ()) -> Fov:
+def attach_file(fov: Fov, path: Location, notes: tuple[str, ...] = ()) -> Fov:
+    """The FOV with the label image of a file; errors name the file."""
     check_exists(path)
     with guarded(path, "the label image cannot be read."):
         opened = open_labels(path, fov.shape_yx)
     try:
-        return _attach(fov, opened.labels, path, opened.fmt, notes + opened.notes)
+        return _attach_array(fov, opened.labels, path, opened.fmt, notes + opened.notes)
     except InputError as error:
         raise type(error)(f"{error}\n  file:      {path}") from None
 
 
-def _attach(fov: Fov, array: Any, path: Place, fmt: str, notes: tuple[str, ...]) -> Fov:
+def _attach_array(fov: Fov, array: Any, path: Location, fmt: str, notes: tuple[str, ...]) -> Fov:
     files = tuple(array.files) if isinstance(array, ZarrPlanes) else (path,)
-    own = _Stamp((("labels_", files),))
+    own = FileStamp((("labels_", files),))
     source = {**fov.source, "labels": str(path), "labels_format": fmt, **own()}
-    stamp = _Stamp((*(fov.stamp.parts if isinstance(fov.stamp, _Stamp) else ()), *own.parts))
+    stamp = FileStamp((*(fov.stamp.parts if isinstance(fov.stamp, FileStamp) else ()), *own.parts))
     return fov.with_(
         labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes), stamp=stamp
     )

@@ -11,8 +11,8 @@ import numpy as np
 from panimbus.core.errors import ReadError
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.features import read_cells
-from panimbus.io.polygons import Cell, Edges, areas, contains
+from panimbus.io.features import read_geojson_cells
+from panimbus.io.polygons import Edges, PolygonCell, areas, contains
 
 _STRIP = 1024
 _CROSSINGS = 1_000_000  # of outlines and rows, and four for each pixel of the image: far more than cells have
@@ -42,7 +42,7 @@ class GeoJsonLabels:
         self._path = path
         self._shape = shape
         self._lock = threading.Lock()
-        self._cells: list[Cell] | None = None
+        self._cells: list[PolygonCell] | None = None
         self._boxes: Array = np.zeros((0, 4), np.int64)
         self._edges: Edges | None = None
         self._rescued: dict[tuple[int, int], int] = {}
@@ -74,10 +74,10 @@ class GeoJsonLabels:
                 out[y - y0, x - x0] = label
         return out.squeeze(axis=dropped)
 
-    def _load(self) -> list[Cell]:
+    def _load(self) -> list[PolygonCell]:
         with self._lock:
             if self._cells is None:
-                cells = read_cells(self._path)
+                cells = read_geojson_cells(self._path)
                 self._boxes = np.array([c.box for c in cells], np.int64).reshape(-1, 4)
                 self._check_inside(cells)
                 self._check_around(cells)
@@ -87,7 +87,7 @@ class GeoJsonLabels:
                 self._rescued = self._rescue(cells)
             return self._cells
 
-    def _check_inside(self, cells: list[Cell]) -> None:
+    def _check_inside(self, cells: list[PolygonCell]) -> None:
         outside = (self._boxes[:, 0] >= self._shape[0]) | (self._boxes[:, 2] >= self._shape[1])
         outside |= (self._boxes[:, 1] <= 0) | (self._boxes[:, 3] <= 0)
         if outside.any():
@@ -103,7 +103,7 @@ class GeoJsonLabels:
                 fix="export the polygons of this very image, in pixels (not µm)",
             )
 
-    def _check_around(self, cells: list[Cell]) -> None:
+    def _check_around(self, cells: list[PolygonCell]) -> None:
         """Refuse a polygon much larger than the others that has several of them inside.
 
         It is no cell.
@@ -158,7 +158,7 @@ class GeoJsonLabels:
             return np.zeros((y1 - y0, x1 - x0), np.uint32)
         return self._edges.draw(hit, (y0, y1, x0, x1))
 
-    def _rescue(self, cells: list[Cell]) -> dict[tuple[int, int], int]:
+    def _rescue(self, cells: list[PolygonCell]) -> dict[tuple[int, int], int]:
         """A pixel for each cell that has none; two passes over the image in strips."""
         sizes = np.zeros(len(cells) + 1, np.int64)
         for y in range(0, self._shape[0], _STRIP):
@@ -172,7 +172,7 @@ class GeoJsonLabels:
         return taken
 
     def _spare(
-        self, cell: Cell, sizes: Array, taken: dict[tuple[int, int], int]
+        self, cell: PolygonCell, sizes: Array, taken: dict[tuple[int, int], int]
     ) -> tuple[int, int, int]:
         """Pixel nearest to the cell's middle that is background or of a cell with more than one
         pixel, and its owner.

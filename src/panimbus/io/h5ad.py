@@ -53,11 +53,11 @@ def read_h5ad(
         import h5py
 
         with h5py.File(path, "r") as opened:
-            _check(path, opened, expected)
+            _check_hdf5(path, opened, expected)
         return anndata.read_h5ad(path)
 
 
-def _check(path: Path, file: Any, expected: str) -> None:
+def _check_hdf5(path: Path, file: Any, expected: str) -> None:
     """Refuse links that lead elsewhere, trees without end, and arrays larger than memory."""
     import h5py
 
@@ -97,13 +97,13 @@ def _check(path: Path, file: Any, expected: str) -> None:
         raise ReadError(
             f"{path}: its groups are nested more than {_DEEPEST} deep.", expected=expected
         )
-    if size > _memory():
+    if size > _memory_bytes():
         raise ReadError(
             f"{path}: it needs more memory than there is.", got=f"{size / 2**30:,.0f} GB of values"
         )
 
 
-def _memory() -> int:
+def _memory_bytes() -> int:
     """Bytes of memory of this machine."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

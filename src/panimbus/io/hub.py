@@ -28,8 +28,8 @@ from pydantic import BaseModel, Field, field_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import describe_error
-from panimbus.io.documents import parse_json, read_json, validated
-from panimbus.io.members import OWN, clash, name_problem
+from panimbus.io.documents import parse_json, read_json, validate
+from panimbus.io.members import STATE_FOLDER, find_clash, name_problem
 from panimbus.io.write import atomic_path, free_bytes
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _SLOWEST, _WINDOW = (
     120,
 )  # bytes a second, over so many seconds: what comes more slowly never ends
 _STATE, _PARTS = "fetched.json", "parts"
-Report = Callable[[str, str, int, int], None]
+ProgressReport = Callable[[str, str, int, int], None]
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 
 
@@ -125,7 +125,7 @@ class _Listing(BaseModel):
     @field_validator("siblings")
     @classmethod
     def _apart(cls, files: list[_Sibling]) -> list[_Sibling]:
-        if (pair := clash(f.rfilename for f in files)) is not None:
+        if (pair := find_clash(f.rfilename for f in files)) is not None:
             raise ValueError(f"two files would overwrite each other: {pair[0]!r} and {pair[1]!r}")
         return files
 
@@ -165,7 +165,7 @@ def list_files(repository: Repository, revision: str = "main") -> tuple[str, lis
 def parse_listing(text: bytes, url: str) -> tuple[str, list[RemoteFile]]:
     """What the hub's list of files says: commit and files."""
     data = parse_json(text, url, "a list of files of the hub")
-    listing = validated(
+    listing = validate(
         _Listing,
         data,
         f"{url}: this is not an answer of the hub.",
@@ -191,7 +191,7 @@ def download(
     files: Sequence[RemoteFile],
     out: Path,
     *,
-    report: Report = lambda *_: None,
+    report: ProgressReport = lambda *_: None,
 ) -> list[Path]:
     """Download files; those that are there already are left alone, a half one is continued.
 
@@ -215,8 +215,8 @@ def download(
         If the connection cannot be had, a checksum is wrong or missing, more comes than was said,
         or the disk has no room; what was finished stays.
     """
-    state = out / OWN / _STATE
-    finished = _read_state(state)
+    state = out / STATE_FOLDER / _STATE
+    finished = _read_finished(state)
     total, before = _room_for(repository, files, out, finished), 0
     for file in files:
         path = out / file.path
@@ -239,12 +239,12 @@ def download(
     return [out / f.path for f in files]
 
 
-def kept(out: Path, name: str) -> Path | None:
+def cached_file(out: Path, name: str) -> Path | None:
     """A file that an earlier `download` finished in this folder, if nothing touched it since.
 
     Needs no network.
     """
-    path, entry = out / name, _read_state(out / OWN / _STATE).get(name)
+    path, entry = out / name, _read_finished(out / STATE_FOLDER / _STATE).get(name)
     if entry is None or not path.is_file():
         return None
     stat = path.stat()
@@ -255,7 +255,7 @@ def _part(out: Path, file: RemoteFile) -> Path:
     """Where a half file is kept; both halves of the name are hashes."""
     return (
         out
-        / OWN
+        / STATE_FOLDER
         / _PARTS
         / f"{hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest()}-{file.digest[:16]}"
     )
@@ -388,7 +388,7 @@ def _hash(path: Path, file: RemoteFile) -> str:
     return digest.hexdigest()
 
 
-def _read_state(path: Path) -> dict[str, list[Any]]:
+def _read_finished(path: Path) -> dict[str, list[Any]]:
     """File -> size, time, hash of what is finished; whatever cannot be read is looked at again."""
     try:
         data = read_json(path)

@@ -97,12 +97,12 @@ def _following(
     """
     word, entry, head = (8, 20, 8) if big else (4, 12, 2)
     if at + head > size:
-        raise _lost(where, at, size)
+        raise _beyond_end(where, at, size)
     file.seek(at)
     count = _number(order, file.read(head))
     end = at + head + count * entry + word
     if end > size:
-        raise _lost(where, end, size)
+        raise _beyond_end(where, end, size)
     table = file.read(count * entry)
     total = 0
     for i in range(0, len(table), entry):
@@ -112,7 +112,7 @@ def _following(
         if length > word:
             total += length
             if value + length > size:
-                raise _lost(where, value + length, size)
+                raise _beyond_end(where, value + length, size)
     return _number(order, file.read(word)), total
 
 
@@ -120,7 +120,7 @@ def _number(order: str, data: bytes) -> int:
     return int.from_bytes(data, "little" if order == "<" else "big")
 
 
-def _lost(where: tuple[Path, int], needed: int, size: int) -> ReadError:
+def _beyond_end(where: tuple[Path, int], needed: int, size: int) -> ReadError:
     return _broken(
         where, f"the page's description reaches to byte {needed}, the file has {size} bytes"
     )

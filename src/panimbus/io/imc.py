@@ -17,8 +17,8 @@ from panimbus.core.errors import MissingExtraError, ReadError, format_list
 from panimbus.core.guard import guarded
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.raw import PixelSize, RawImage
-from panimbus.io.xmltext import inside, local, parse
+from panimbus.io.raw import PixelSize, ReadResult
+from panimbus.io.xmltext import children_named, local_name, parse_xml
 
 _SCHEMA = "<MCDSchema".encode("utf-16-le"), "</MCDSchema>".encode("utf-16-le")
 _LARGEST_XML = 128 << 20
@@ -149,7 +149,7 @@ class _Block:
         return (self.end - self.start) // (4 * (len(self.names) + 3))
 
 
-def read_mcd(path: Path) -> list[RawImage]:
+def read_mcd(path: Path) -> list[ReadResult]:
     """Read an .mcd.
 
     One image an acquisition, named ``<file>_<acquisition id, three digits>`` as steinbock does.
@@ -187,9 +187,9 @@ def _acquisitions(path: Path) -> list[Any]:
     ):
         warnings.simplefilter("ignore")  # of data that overlap; see `_sharing`
         text = _schema(path)
-        elements = list(parse(text, path))
+        elements = list(parse_xml(text, path))
         outer = sum(
-            local(element) in ("Slide", "Panorama", "AcquisitionROI", "Acquisition")
+            local_name(element) in ("Slide", "Panorama", "AcquisitionROI", "Acquisition")
             for element in elements
         )
         if outer * len(elements) > _MOST_COMPARED:
@@ -200,8 +200,8 @@ def _acquisitions(path: Path) -> list[Any]:
         ids = [
             (child.text or "").strip()
             for e in elements
-            if local(e) == "Acquisition"
-            for child in inside(e, "ID")
+            if local_name(e) == "Acquisition"
+            for child in children_named(e, "ID")
         ]
         if twice := sorted({i for i in ids if ids.count(i) > 1}):
             raise ReadError(
@@ -289,7 +289,7 @@ def _left_out(why: str, blocks: list[_Block]) -> tuple[str, ...]:
     return (f"{len(blocks)} acquisition{'s' * (len(blocks) > 1)} of the .mcd {why}: {which}",)
 
 
-def _image(path: Path, block: _Block, notes: tuple[str, ...]) -> RawImage:
+def _image(path: Path, block: _Block, notes: tuple[str, ...]) -> ReadResult:
     area, records = block.width * block.height, block.records
     if records > area:
         raise ReadError(
@@ -305,7 +305,7 @@ def _image(path: Path, block: _Block, notes: tuple[str, ...]) -> RawImage:
             f"the acquisition was stopped: {records} of {area} pixels were measured, the rest is 0",
         )
     image = McdImage(path, block.start, records, (len(block.names), block.height, block.width))
-    return RawImage(
+    return ReadResult(
         image, block.names, "IMC .mcd", (path,), block.size, part=f"{block.id:03d}", notes=notes
     )
 

@@ -19,7 +19,7 @@ from panimbus.core.errors import ReadError
 from panimbus.core.guard import describe_error, guarded
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.raw import PixelSize, RawImage
+from panimbus.io.raw import PixelSize, ReadResult
 
 _MICRON = PixelSize(1.0, 1.0)  # the laser ablates 1 µm steps, and the text says nothing else
 _START = ("Start_push", "End_push", "Pushes_duration", "X", "Y", "Z")
@@ -119,7 +119,7 @@ class TxtImage:
         return out
 
 
-def read_imc_text(path: Path) -> list[RawImage]:
+def read_imc_text(path: Path) -> list[ReadResult]:
     """Read an acquisition exported as text.
 
     Last pixels without a line are 0 and counted in a note, others are an error.
@@ -152,7 +152,7 @@ def read_imc_text(path: Path) -> list[RawImage]:
             ),
         )
     image = TxtImage(path, (len(names), extent.height, extent.width), extent.lines)
-    return [RawImage(image, names, "IMC .txt", (path,), _MICRON, notes=notes)]
+    return [ReadResult(image, names, "IMC .txt", (path,), _MICRON, notes=notes)]
 
 
 def _names(header: bytes, path: Path) -> tuple[str | None, ...]:

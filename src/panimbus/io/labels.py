@@ -20,19 +20,19 @@ from panimbus.core.types import Array
 from panimbus.io import names
 from panimbus.io.geojson import GeoJsonLabels
 from panimbus.io.omezarr import read_zarr_labels
-from panimbus.io.page_text import text_of
-from panimbus.io.place import Place, Url
+from panimbus.io.page_text import page_description
+from panimbus.io.place import Location, Url
 from panimbus.io.spatialdata import label_elements
 from panimbus.io.tiff import (
     TiffImage,
     TiffPlane,
     is_colour,
     is_reduced,
-    opened,
-    pages_of,
-    planes_of,
+    open_tiff,
+    page_planes,
+    read_pages,
 )
-from panimbus.io.xmltext import parse
+from panimbus.io.xmltext import parse_xml
 from panimbus.io.zarr_planes import is_zarr
 
 SUPPORTED = (
@@ -161,7 +161,7 @@ def _grow_into(labels: Array, free: Array) -> Array:
     return out
 
 
-def label_places(path: Place) -> list[Place]:
+def label_locations(path: Location) -> list[Location]:
     """Every label image at a path.
 
     A file, those in a folder, a Zarr store, the label elements of a SpatialData store.
@@ -179,7 +179,7 @@ def _label_files(folder: Path) -> list[Path]:
 
     A ``_nuclear`` file beside a ``_whole_cell`` one, and inForm's images, are left out.
     """
-    inside = names.children(folder)
+    inside = names.list_folder(folder)
     files = [p for p in inside if (p.is_file() and _is_label_name(p)) or is_zarr(p)]
     files = files or [
         p for p in inside if p.is_file() and p.name.lower().endswith((".png", ".npy"))
@@ -199,7 +199,7 @@ def _is_label_name(path: Path) -> bool:
     return names.is_tiff_name(path) or path.name.lower().endswith(".geojson")
 
 
-def _beside(path: Path) -> tuple[str, ...]:
+def _neighbour_notes(path: Path) -> tuple[str, ...]:
     """A note where another label image of the same cells was passed over."""
     for tail, other in (("_whole_cell", "_nuclear"), ("_binary_seg_maps", "_component_data")):
         if (
@@ -215,7 +215,7 @@ def _beside(path: Path) -> tuple[str, ...]:
     return ()
 
 
-def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
+def open_labels(path: Location, shape_yx: tuple[int, int]) -> LabelFile:
     """Open a label image.
 
     Only metadata is read, but for PNG and for the first pixels of RGB (all of them if it is grey).
@@ -234,8 +234,8 @@ def open_labels(path: Place, shape_yx: tuple[int, int]) -> LabelFile:
         return LabelFile(GeoJsonLabels(path, shape_yx), "GeoJSON")
     head = _head(path)
     if head[:2] in (b"II", b"MM"):
-        with opened(path) as tif:
-            pages = pages_of(tif, path)
+        with open_tiff(path) as tif:
+            pages = read_pages(tif, path)
             file = _label_tiff(
                 path, [p for p in pages if not is_reduced(p)] or pages, tif.filehandle.size
             )
@@ -339,7 +339,7 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
                 got=format_list(sorted(maps)),
                 fix="export the segmentation maps of nucleus, cytoplasm and membrane",
             )
-        planes = [planes_of(maps[kind], path, size)[0] for kind in order]
+        planes = [page_planes(maps[kind], path, size)[0] for kind in order]
         return LabelFile(
             InformLabels(planes),
             "inForm segmentation maps",
@@ -352,7 +352,7 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
             got=f"{len(pages)} pages of (Y, X) = {pages[0].shape[:2]}",
             fix="save the plane of whole cells as a file of its own",
         )
-    planes = planes_of(pages[0], path, size)
+    planes = page_planes(pages[0], path, size)
     if int(pages[0].compression) in _LOSSY and pages[0].dtype == np.uint8:
         raise InputError(
             f"{path}: the label image was compressed with loss (JPEG), which changes ids.",
@@ -360,7 +360,7 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
             fix="export the label image again without JPEG",
         )
     if len(planes) == 1:
-        return LabelFile(FlatLabels(planes), "TIFF", _beside(path))
+        return LabelFile(FlatLabels(planes), "TIFF", _neighbour_notes(path))
     if is_colour(pages[0]) and pages[0].dtype == np.uint8:
         stack = TiffImage(planes[:3])
         height, width = stack.shape[1:]
@@ -375,10 +375,10 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
 
 
 def _compartment(page: tifffile.TiffPage, path: Path) -> str | None:
-    text = text_of(page)
+    text = page_description(page)
     if "<SegmentationImage" not in text:
         return None
-    value = parse(text, path).findtext("CompartmentType")
+    value = parse_xml(text, path).findtext("CompartmentType")
     return value.strip() if value else None
 
 

@@ -22,7 +22,7 @@ _NAME = re.compile(r"\..+\.panimbus-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9
 _in_use: set[str] = set()
 
 
-def temporary_beside(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
     """A hidden name beside ``path``, taken by nobody, that says which process on which computer
     uses it; see `released`.
     """
@@ -33,7 +33,7 @@ def temporary_beside(path: Path) -> Path:
     return room
 
 
-def released(path: Path) -> None:
+def release_temporary(path: Path) -> None:
     """Say that a name of `temporary_beside` is no longer in use."""
     _in_use.discard(path.name)
 
@@ -58,7 +58,7 @@ def remove_leftovers(folder: Path) -> int:
         for name in (*folders, *files):
             path = Path(root) / name
             if _is_leftover(path):
-                _remove(path)
+                _remove_leftover(path)
                 count += not os.path.lexists(path)
         folders[:] = [f for f in folders if not f.endswith(".zarr") and _NAME.fullmatch(f) is None]
     return count
@@ -88,7 +88,7 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
+def _remove_leftover(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

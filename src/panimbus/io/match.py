@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from panimbus.core.errors import MatchError, format_list
 from panimbus.io.names import MATCH_RULE, match_key, stem
-from panimbus.io.place import Place
+from panimbus.io.place import Location
 
 PAIRS_FIX = (
     "let `panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv` propose the pairs,"
@@ -14,7 +14,9 @@ PAIRS_FIX = (
 )
 
 
-def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> dict[str, Place]:
+def match_by_name(
+    fov_ids: Sequence[str], files: Sequence[Location], *, subset: bool
+) -> dict[str, Location]:
     """Pair FOVs and label files whose names are equal once known suffixes are dropped.
 
     In another case if nothing else fits.
@@ -36,10 +38,10 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
     fovs: dict[str, list[str]] = {}
     for fov in fov_ids:
         fovs.setdefault(match_key(fov), []).append(fov)
-    labels: dict[str, list[Place]] = {}
+    labels: dict[str, list[Location]] = {}
     for file in files:
         labels.setdefault(match_key(stem(file)), []).append(file)
-    labels = _in_the_fovs_case(fovs, labels)
+    labels = _ignoring_case(fovs, labels)
     for key, paths in labels.items():
         if key in fovs and len(paths) > 1:
             raise MatchError(
@@ -61,14 +63,14 @@ def match(fov_ids: Sequence[str], files: Sequence[Place], *, subset: bool) -> di
             f" label image, {len(spare)} of {len(files)} label images have no FOV.",
             expected=f"a label image for each FOV and a FOV for each label image; {MATCH_RULE}",
             got=f"FOVs without: {format_list(lonely)}; label images without: {format_list(spare)}",
-            fix=_fix(lonely, spare, len(fov_ids)),
+            fix=_suggest(lonely, spare, len(fov_ids)),
         )
     return {fov: labels[key][0] for key, group in fovs.items() for fov in group}
 
 
-def _in_the_fovs_case(
-    fovs: Mapping[str, object], labels: Mapping[str, list[Place]]
-) -> dict[str, list[Place]]:
+def _ignoring_case(
+    fovs: Mapping[str, object], labels: Mapping[str, list[Location]]
+) -> dict[str, list[Location]]:
     """Label files by key, a key that no FOV has replaced by that of the one FOV which differs from
     it in case alone.
     """
@@ -77,7 +79,7 @@ def _in_the_fovs_case(
         if key not in labels:
             lonely.setdefault(key.casefold(), []).append(key)
     spare = [key.casefold() for key in labels if key not in fovs]
-    out: dict[str, list[Place]] = {}
+    out: dict[str, list[Location]] = {}
     for key, paths in labels.items():
         folded = key.casefold()
         same = lonely.get(folded, []) if key not in fovs else []
@@ -85,7 +87,7 @@ def _in_the_fovs_case(
     return out
 
 
-def _fix(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
+def _suggest(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
     """What to do, with the pairs that look meant: one name begins with the other, at a break."""
     if not lonely:
         return (
@@ -94,12 +96,17 @@ def _fix(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
         )
     if not spare and len(lonely) < total:
         return "pass only the images that have labels, or add the missing label images"
-    pairs = [(fov, name) for fov in lonely for name in spare if _begins(fov, match_key(stem(name)))]
+    pairs = [
+        (fov, name)
+        for fov in lonely
+        for name in spare
+        if _one_begins_other(fov, match_key(stem(name)))
+    ]
     shown = ", ".join(f"{fov}: {name}" for fov, name in pairs[:3])
     return f"{PAIRS_FIX}{f'; these look like pairs: {shown}' if pairs else ''}"
 
 
-def _begins(one: str, other: str) -> bool:
+def _one_begins_other(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
     return (
         len(short) > 0
@@ -108,7 +115,7 @@ def _begins(one: str, other: str) -> bool:
     )
 
 
-def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Place]) -> dict[str, Place]:
+def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Location]) -> dict[str, Location]:
     """Check a mapping fov_id -> label file: each FOV must be in it, and it may name no other."""
     lonely = [fov for fov in fov_ids if fov not in labels]
     spare = [name for name in labels if name not in fov_ids]

@@ -9,8 +9,11 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-_LONGEST, _LONGEST_PART = 1024, 200  # bytes; systems allow 255, a temporary name takes some of it
-OWN = ".fetch"
+_LONGEST_PATH, _LONGEST_PART = (
+    1024,
+    200,
+)  # bytes; systems allow 255, a temporary name takes some of it
+STATE_FOLDER = ".fetch"
 """The folder in which a download keeps its state; nothing that is fetched may lie in it."""
 
 
@@ -36,12 +39,16 @@ def name_problem(name: str) -> str | None:
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
         return "it has characters that cannot be written"
     parts = [part.encode() for part in name.split("/")]
-    if len(name.encode()) > _LONGEST or any(len(part) > _LONGEST_PART for part in parts):
+    if len(name.encode()) > _LONGEST_PATH or any(len(part) > _LONGEST_PART for part in parts):
         return "it is too long"
-    return f"{OWN} is not its to write in" if folded(name).split("/")[0] == OWN else None
+    return (
+        f"{STATE_FOLDER} is not its to write in"
+        if fold_name(name).split("/")[0] == STATE_FOLDER
+        else None
+    )
 
 
-def folded(name: str) -> str:
+def fold_name(name: str) -> str:
     """What two names share that are one file on some systems.
 
     Case and Unicode composition do not count.
@@ -49,7 +56,7 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def clash(names: Iterable[str]) -> tuple[str, str] | None:
+def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
     """Two names that cannot lie beside each other.
 
     The same but for case, or a file where another needs a folder.
@@ -57,7 +64,7 @@ def clash(names: Iterable[str]) -> tuple[str, str] | None:
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in names:
-        key = folded(name)
+        key = fold_name(name)
         if key in files or key in folders:
             return files.get(key) or folders[key], name
         files[key] = name

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from panimbus.core.errors import ReadError
 from panimbus.core.reserved import printable_name
-from panimbus.io.place import Place, Url, folder_name
+from panimbus.io.place import Location, Url, folder_name
 
 _ENDINGS = (
     ".companion.ome", ".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".ome.zarr",
@@ -68,7 +68,7 @@ _NO_DATA = (
 )
 
 
-def natural(name: str | Path) -> tuple[tuple[int, int, str], ...]:
+def natural_key(name: str | Path) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which fov2 comes before fov10.
 
     Examples
@@ -82,7 +82,7 @@ def natural(name: str | Path) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, 0, p.lower()) if n is None else (0, len(n), f"{n} {p}") for n, p in numbers)
 
 
-def stem(path: Place | str) -> str:
+def stem(path: Location | str) -> str:
     """File name without its endings.
 
     Examples
@@ -153,7 +153,7 @@ def is_tiff_name(path: Path) -> bool:
     return path.name.lower().endswith(TIFF_ENDINGS)
 
 
-def children(folder: Path) -> list[Path]:
+def list_folder(folder: Path) -> list[Path]:
     """What a folder holds, hidden things left out, in natural order.
 
     Raises
@@ -163,9 +163,9 @@ def children(folder: Path) -> list[Path]:
         folder: it would be missing without a word. A link to a name of the same folder that is not
         there is an alias that nothing is behind.
     """
-    out = sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural)
+    out = sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural_key)
     for path in out:
-        if not dead_alias(path):
+        if not is_dead_alias(path):
             check_kind(path)
     return out
 
@@ -188,7 +188,7 @@ def check_kind(path: Path) -> None:
         )
 
 
-def dead_alias(path: Path) -> bool:
+def is_dead_alias(path: Path) -> bool:
     """Whether this is a link to another name of its own folder that is not there."""
     if not path.is_symlink() or path.exists():
         return False
@@ -199,7 +199,9 @@ def dead_alias(path: Path) -> bool:
 def alias_notes(folder: Path) -> tuple[str, ...]:
     """A sentence on the dead aliases among a folder's TIFFs."""
     dead = [
-        f"{p.name} -> {p.readlink()}" for p in children(folder) if is_tiff_name(p) and dead_alias(p)
+        f"{p.name} -> {p.readlink()}"
+        for p in list_folder(folder)
+        if is_tiff_name(p) and is_dead_alias(p)
     ]
     return (
         (f"links to files that are not in the folder are left out: {', '.join(dead)}",)
@@ -208,7 +210,7 @@ def alias_notes(folder: Path) -> tuple[str, ...]:
     )
 
 
-def unique_ids(stems: Sequence[str], paths: Sequence[Place]) -> list[str]:
+def unique_ids(stems: Sequence[str], paths: Sequence[Location]) -> list[str]:
     """FOV ids from names.
 
     Where two are equal, the name of the folder above goes in front, then a number behind.

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.types import Array
-from panimbus.io.documents import validated
+from panimbus.io.documents import validate
 from panimbus.io.ome import microns
 from panimbus.io.raw import PixelSize
 
@@ -69,7 +69,7 @@ class _LabelList(BaseModel):
     labels: Annotated[list[str], BeforeValidator(lambda given: given or [])] = []
 
 
-def multiscale(meta: dict[str, Any], where: object) -> Multiscale:
+def first_multiscale(meta: dict[str, Any], where: object) -> Multiscale:
     """The first multiscale image that a group's metadata describes.
 
     Raises
@@ -78,7 +78,7 @@ def multiscale(meta: dict[str, Any], where: object) -> Multiscale:
         With all that is wrong with the metadata.
     """
     message = f"{where}: the OME-Zarr's metadata is not as the format has it."
-    return validated(_Multiscales, meta, message, kind=ReadError).multiscales[0]
+    return validate(_Multiscales, meta, message, kind=ReadError).multiscales[0]
 
 
 def channel_names(meta: dict[str, Any]) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
@@ -87,14 +87,14 @@ def channel_names(meta: dict[str, Any]) -> tuple[tuple[str | None, ...], tuple[s
     if given is None:
         return (), ()
     try:
-        return tuple(one.label for one in validated(_Omero, given, "").channels), ()
+        return tuple(one.label for one in validate(_Omero, given, "").channels), ()
     except InputError:
         return (), ("the file's names of channels are not as the format has them, and not used",)
 
 
 def label_names(meta: dict[str, Any], where: object) -> list[str]:
     """The label images that a ``labels`` group lists."""
-    return validated(
+    return validate(
         _LabelList,
         meta,
         f"{where}: the list of label images is not as the format has it.",
@@ -133,7 +133,7 @@ class Frame:
         return bool(np.allclose(self.matrix, other.matrix, rtol=1e-6, atol=1e-9))
 
 
-def frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ...]:
+def coordinate_frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ...]:
     """The coordinate systems that a multiscale image of SpatialData is mapped to.
 
     None in plain OME-Zarr.
@@ -174,7 +174,7 @@ def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tup
         return PixelSize(), (
             f"the pixel size in the file is no size ({x:g} x {y:g}), and not used",
         )
-    mapped = frames(scale, axes)
+    mapped = coordinate_frames(scale, axes)
     if mapped:
         return _mapped_size(mapped, x, y)
     units = scale.units()

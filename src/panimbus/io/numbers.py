@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LINE = "line"
 """Name of an index that holds the lines of the file."""
-NOTHING = (
+MISSING_WORDS = (
     "",
     "NA",
     "N/A",
@@ -47,7 +47,7 @@ _LARGEST = np.iinfo(np.int64).max
 _SHOWN = 5
 
 
-def lines_of(mask: pd.Series[bool], limit: int = 8) -> str:
+def describe_lines(mask: pd.Series[bool], limit: int = 8) -> str:
     """Where a mask is true: lines of the file, or rows of a table that comes from no text.
 
     Examples
@@ -62,7 +62,7 @@ def lines_of(mask: pd.Series[bool], limit: int = 8) -> str:
     return f"{word}{'s' * (len(shown) != 1)} {format_list(shown, limit)}"
 
 
-def is_number(column: pd.Series[Any]) -> bool:
+def is_numeric(column: pd.Series[Any]) -> bool:
     """Whether a column holds numbers already; true and false are none."""
     import pandas as pd
 
@@ -108,11 +108,11 @@ def to_numbers(
     points, texts, wrong = [], [], []
     for name in (*sure, *perhaps):
         column = frame[name]
-        if is_number(column):
+        if is_numeric(column):
             out[name] = column
             continue
         text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
-        given = ~text.isin(NOTHING)
+        given = ~text.isin(MISSING_WORDS)
         value = pd.to_numeric(text.where(given), errors="coerce").astype(np.float64)
         unparsed = given & value.isna()
         comma = unparsed & text.str.fullmatch(_COMMA.pattern)
@@ -124,7 +124,7 @@ def to_numbers(
             continue
         if unparsed.any():
             wrong.append(
-                f"{lines_of(unparsed, 3)}, {name}: {_values(text[unparsed])} ({int(unparsed.sum()):,} of"
+                f"{describe_lines(unparsed, 3)}, {name}: {_shown_values(text[unparsed])} ({int(unparsed.sum()):,} of"
                 f" {len(frame):,})"
             )
         if comma.any():
@@ -146,7 +146,7 @@ def to_numbers(
         points += [
             n
             for n, c in out.items()
-            if is_number(frame[n]) and bool((np.isfinite(c) & (c != np.round(c))).any())
+            if is_numeric(frame[n]) and bool((np.isfinite(c) & (c != np.round(c))).any())
         ]
         _check_commas(commas, points, where)
         for name, text in commas.items():
@@ -174,12 +174,12 @@ def _check_commas(commas: dict[str, pd.Series[Any]], points: list[str], where: o
         name, text = next(iter(commas.items()))
         raise InputError(
             f"{where}: a comma may be a decimal comma or part thousands.",
-            got=f"{_values(text)} in {name}",
+            got=f"{_shown_values(text)} in {name}",
             fix=fix,
         )
 
 
-def _values(column: pd.Series[Any]) -> str:
+def _shown_values(column: pd.Series[Any]) -> str:
     return format_list([repr(v) for v in dict.fromkeys(column.tolist())], _SHOWN)
 
 
@@ -217,7 +217,7 @@ def cell_ids(
         raise InputError(
             f"{where}: ids of cells that are no whole number below 2^63, as the values of a label"
             " image are.",
-            got=f"{_values(wrong.astype(str))} in {lines_of((~whole).set_axis(column.index))}",
+            got=f"{_shown_values(wrong.astype(str))} in {describe_lines((~whole).set_axis(column.index))}",
             fix=fix,
         )
     return ids

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from panimbus.core.errors import ReadError
 from panimbus.io.raw import PixelSize
-from panimbus.io.xmltext import inside, parse, read
+from panimbus.io.xmltext import children_named, parse_xml, read_xml
 
 _LONGEST = (1 << 31) - 1
 _WITHOUT_LENGTH = ("pixel", "reference frame")
@@ -122,20 +122,20 @@ def parse_ome(text: str | bytes, where: object) -> Ome:
 
     What cannot be used of it is a `ReadError`.
     """
-    return _document(parse(text, where), where)
+    return _document(parse_xml(text, where), where)
 
 
 def read_ome(path: Path) -> Ome:
     """Parse an OME-XML file."""
-    return _document(read(path), path)
+    return _document(read_xml(path), path)
 
 
 def _document(root: Element, where: object) -> Ome:
-    binary = inside(root, "BinaryOnly")
+    binary = children_named(root, "BinaryOnly")
     images = tuple(
         _image(element, pixels[0], where)
-        for element in inside(root, "Image")
-        if (pixels := inside(element, "Pixels"))
+        for element in children_named(root, "Image")
+        if (pixels := children_named(element, "Pixels"))
     )
     return Ome(root.get("UUID"), binary[0].get("MetadataFile") if binary else None, images)
 
@@ -153,7 +153,7 @@ def _image(element: Element, pixels: Element, where: object) -> OmeImage:
             got=repr(order[:40]),
             fix="export the file again, with the channels as planes",
         )
-    channels = inside(pixels, "Channel")
+    channels = children_named(pixels, "Channel")
     lengths = [_length(pixels, f"PhysicalSize{axis}") for axis in "XY"]
     return OmeImage(
         name=element.get("Name", ""),
@@ -163,7 +163,9 @@ def _image(element: Element, pixels: Element, where: object) -> OmeImage:
             _number(ch, "SamplesPerPixel", where, least=1, default=1) or 1 for ch in channels
         ),
         size=PixelSize(*(length for length, _ in lengths)),
-        tiff_data=tuple(_tiff_data(d, sizes, order, where) for d in inside(pixels, "TiffData")),
+        tiff_data=tuple(
+            _tiff_data(d, sizes, order, where) for d in children_named(pixels, "TiffData")
+        ),
         notes=tuple(note for _, note in lengths if note),
     )
 
@@ -204,7 +206,7 @@ def _tiff_data(element: Element, sizes: tuple[int, ...], order: str, where: obje
         first += (_number(element, f"First{axis}", where) or 0) * stride
         stride *= along[axis]
     count = _number(element, "PlaneCount", where)
-    uuid = inside(element, "UUID")
+    uuid = children_named(element, "UUID")
     return TiffData(
         ifd=_number(element, "IFD", where),
         first=first,

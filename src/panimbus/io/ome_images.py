@@ -30,7 +30,7 @@ _LEVEL_PIXELS = 1
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FovImages:
     """Images that make up one FOV (their planes follow each other), each with its position from
     1.
     """
@@ -39,9 +39,9 @@ class Chosen:
     names: tuple[str | None, ...] | None = None
 
 
-def choose(
+def select_fovs(
     images: Sequence[OmeImage], where: object, in_colour: Callable[[OmeImage], bool]
-) -> tuple[list[Chosen], tuple[str, ...]]:
+) -> tuple[list[FovImages], tuple[str, ...]]:
     """The FOVs among the images of a file, and what to note.
 
     Thumbnails, labels, photographs of the slide and smaller copies are left out. Images of one
@@ -64,7 +64,7 @@ def choose(
     """
     numbered = list(enumerate(images, 1))
     if len(numbered) == 1:
-        return [Chosen((numbered[0],))], ()
+        return [FovImages((numbered[0],))], ()
     aside = {i: "beside the image" for i, im in numbered if _IS_ASIDE.fullmatch(im.name.strip())}
     proper = [(i, im) for i, im in numbered if i not in aside] or numbered
     photographs = [(i, im) for i, im in proper if in_colour(im)]
@@ -84,7 +84,7 @@ def choose(
     chosen, spare = _fovs(proper, where)
     aside |= dict.fromkeys(spare, "smaller, with other channels")
     dropped = [
-        f"{_called(i, im)} ({_size(im)}, {aside.get(i, 'in colours')})"
+        f"{_title(i, im)} ({_size(im)}, {aside.get(i, 'in colours')})"
         for i, im in numbered
         if not _is_in(i, chosen)
     ]
@@ -103,7 +103,9 @@ def choose(
     return chosen, notes
 
 
-def _fovs(proper: Sequence[tuple[int, OmeImage]], where: object) -> tuple[list[Chosen], list[int]]:
+def _fovs(
+    proper: Sequence[tuple[int, OmeImage]], where: object
+) -> tuple[list[FovImages], list[int]]:
     """FOVs, and positions of small images of one plane beside images of several."""
     if len(proper) > 1 and all(im.sizes[2:] == (1, 1, 1) for _, im in proper):
         names = _plane_names(proper)
@@ -121,16 +123,16 @@ def _fovs(proper: Sequence[tuple[int, OmeImage]], where: object) -> tuple[list[C
     if main[0][1].sizes[2] == 1 or any(
         im.sizes[2] > 1 or im.sizes[0] * im.sizes[1] >= smallest for _, im in rest
     ):
-        _same_channels(proper, rest, where)
-    return [Chosen((pair,)) for pair in main], [i for i, _ in rest]
+        _refuse_differing(proper, rest, where)
+    return [FovImages((pair,)) for pair in main], [i for i, _ in rest]
 
 
-def _same_channels(
+def _refuse_differing(
     proper: Sequence[tuple[int, OmeImage]], rest: Sequence[tuple[int, OmeImage]], where: object
 ) -> None:
     if rest:
         shown = [
-            f"{_called(i, im)}: {_size(im)}, {format_list([n or '?' for n in im.names], 6)}"
+            f"{_title(i, im)}: {_size(im)}, {format_list([n or '?' for n in im.names], 6)}"
             for i, im in proper
         ]
         raise InputError(
@@ -161,7 +163,7 @@ def _plane_names(proper: Sequence[tuple[int, OmeImage]]) -> tuple[str | None, ..
 
 def _joined(
     proper: Sequence[tuple[int, OmeImage]], names: tuple[str | None, ...], where: object
-) -> Chosen:
+) -> FovImages:
     """One FOV of images of one plane, if they are of one size, and no name comes again for a second
     FOV.
     """
@@ -169,8 +171,8 @@ def _joined(
     if len({(im.sizes[:2], im.size) for _, im in proper}) > 1 or (
         any(names) and repeats != {1} and len(repeats) == 1
     ):
-        _same_channels(proper, proper, where)
-    return Chosen(tuple(proper), names)
+        _refuse_differing(proper, proper, where)
+    return FovImages(tuple(proper), names)
 
 
 def _is_level(small: OmeImage, large: OmeImage) -> bool:
@@ -193,11 +195,11 @@ def _is_level(small: OmeImage, large: OmeImage) -> bool:
     return small.name == large.name or (_NUMBERED.fullmatch(small.name.strip()) is not None)
 
 
-def _is_in(position: int, chosen: Sequence[Chosen]) -> bool:
+def _is_in(position: int, chosen: Sequence[FovImages]) -> bool:
     return any(position == i for c in chosen for i, _ in c.images)
 
 
-def _called(position: int, image: OmeImage) -> str:
+def _title(position: int, image: OmeImage) -> str:
     return image.name or f"image {position}"
 
 

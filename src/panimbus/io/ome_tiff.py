@@ -10,28 +10,28 @@ import tifffile
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.names import stem
 from panimbus.io.ome import Ome, OmeImage, TiffData, parse_ome, read_ome
-from panimbus.io.ome_images import Chosen, choose
-from panimbus.io.raw import RawImage
+from panimbus.io.ome_images import FovImages, select_fovs
+from panimbus.io.raw import ReadResult
 from panimbus.io.tiff import (
     TiffImage,
     TiffPlane,
     colour_error,
     is_colour,
     is_reduced,
-    opened,
-    pages_of,
-    planes_of,
+    open_tiff,
+    page_planes,
+    read_pages,
 )
 
 _COPY = "copy the whole set of files into one folder, under their own names"
 
 
-def read_companion(path: Path, *, named: bool = False) -> list[RawImage]:
+def read_companion(path: Path, *, named: bool = False) -> list[ReadResult]:
     """Read the images a ``.companion.ome`` file describes."""
     return _images(read_ome(path), path, named=named)
 
 
-def read_ome_tiff(path: Path, *, named: bool = False) -> list[RawImage]:
+def read_ome_tiff(path: Path, *, named: bool = False) -> list[ReadResult]:
     """Read an OME-TIFF; a binary-only part leads to the file that holds the metadata.
 
     One file may hold several images (see `choose`): FOVs, or channels of one FOV, and others that
@@ -45,7 +45,7 @@ def read_ome_tiff(path: Path, *, named: bool = False) -> list[RawImage]:
         Whether the user names the channels, and so vouches that samples are channels and not
         colours.
     """
-    with opened(path) as tif:
+    with open_tiff(path) as tif:
         text = tif.pages.first.description
     ome = parse_ome(text, path)
     if ome.binary_only is not None and not ome.images:
@@ -58,7 +58,7 @@ def read_ome_tiff(path: Path, *, named: bool = False) -> list[RawImage]:
             )
         if main.name.lower().endswith((".ome", ".xml")):
             return read_companion(main, named=named)
-        with opened(main) as tif:
+        with open_tiff(main) as tif:
             ome = parse_ome(tif.pages.first.description, main)
         return _images(ome, main, named=named)
     return _images(ome, path, named=named)
@@ -71,7 +71,7 @@ def companion_files(path: Path) -> set[str]:
     """
     if path.name.lower().endswith(".ome"):
         return read_ome(path).filenames() | {path.name}
-    with opened(path) as tif:
+    with open_tiff(path) as tif:
         if not tif.is_ome:
             return set()
         text = tif.pages.first.description
@@ -86,12 +86,12 @@ def _beside(path: Path, name: str) -> Path:
     return path.parent / (Path(name.replace("\\", "/")).name or name)
 
 
-def _images(ome: Ome, path: Path, *, named: bool) -> list[RawImage]:
+def _images(ome: Ome, path: Path, *, named: bool) -> list[ReadResult]:
     if not ome.images:
         raise ReadError(f"{path}: the OME-XML describes no image.", fix="export the file again")
     table = _Pages(path, ome)
-    wanted, notes = choose(ome.images, path, table.in_colour)
-    out: list[RawImage] = []
+    wanted, notes = select_fovs(ome.images, path, table.in_colour)
+    out: list[ReadResult] = []
     planes: list[TiffPlane] = []
     for chosen in wanted:
         position, image = chosen.images[0]
@@ -103,7 +103,7 @@ def _images(ome: Ome, path: Path, *, named: bool) -> list[RawImage]:
             else None
         )
         out.append(
-            RawImage(
+            ReadResult(
                 raw.image,
                 raw.names,
                 raw.fmt,
@@ -162,13 +162,13 @@ class _Pages:
     def of(self, path: Path) -> list[tifffile.TiffPage]:
         """Pages of a file."""
         if path not in self._parsed:
-            with opened(path) as tif:
-                self._parsed[path] = pages_of(tif, path), tif.filehandle.size
+            with open_tiff(path) as tif:
+                self._parsed[path] = read_pages(tif, path), tif.filehandle.size
         return self._parsed[path][0]
 
     def planes(self, path: Path, page: int) -> list[TiffPlane]:
         """Planes of a page of a file."""
-        return planes_of(self.of(path)[page], path, self._parsed[path][1])
+        return page_planes(self.of(path)[page], path, self._parsed[path][1])
 
     def placed(self, image: OmeImage) -> tuple[tuple[TiffData, ...], tuple[str, ...]]:
         """TiffData elements of an image, made up where the XML has none and the pages leave no
@@ -218,7 +218,7 @@ def _with_tiff_data(
     return out
 
 
-def _one(chosen: Chosen, table: _Pages, path: Path, *, named: bool) -> RawImage:
+def _one(chosen: FovImages, table: _Pages, path: Path, *, named: bool) -> ReadResult:
     """One FOV, of one image or of several of one plane each."""
     planes: list[TiffPlane] = []
     names: tuple[str | None, ...] = ()
@@ -230,7 +230,7 @@ def _one(chosen: Chosen, table: _Pages, path: Path, *, named: bool) -> RawImage:
     files = tuple(dict.fromkeys(plane.path for plane in planes))
     pixels = TiffImage(planes)
     size = chosen.images[0][1].size
-    return RawImage(
+    return ReadResult(
         pixels,
         chosen.names or names,
         "OME-TIFF",

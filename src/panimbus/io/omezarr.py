@@ -11,26 +11,26 @@ from panimbus.core.errors import InputError, ReadError, ServerError, format_list
 from panimbus.core.fov import ArrayLike
 from panimbus.core.guard import guarded
 from panimbus.io.documents import read_text
-from panimbus.io.ngff import channel_names, label_names, multiscale, pixel_size
+from panimbus.io.ngff import channel_names, first_multiscale, label_names, pixel_size
 from panimbus.io.ome import parse_ome
-from panimbus.io.place import Place
-from panimbus.io.raw import RawImage
+from panimbus.io.place import Location
+from panimbus.io.raw import ReadResult
 from panimbus.io.zarr_planes import ZarrPlanes, open_group, open_planes
 
 _MOST_CHANNELS = 10_000
 _ASIDE = ("thumbnail", "label", "macro", "overview", "preview")
 
 
-def read_ome_zarr(path: Place) -> list[RawImage]:
+def read_ome_zarr(path: Location) -> list[ReadResult]:
     """Read an OME-Zarr image, each image of a bioformats2raw container, or each image of a
     SpatialData store.
     """
     from panimbus.io import spatialdata
 
     group = open_group(path)
-    meta = ome(group)
+    meta = ome_metadata(group)
     if "multiscales" in meta:
-        return [read_image(group, path)]
+        return [read_ome_image(group, path)]
     if spatialdata.is_store(group):
         return spatialdata.read_images(group, path)
     if "bioformats2raw.layout" in meta and (images := _series(group, path)):
@@ -38,12 +38,12 @@ def read_ome_zarr(path: Place) -> list[RawImage]:
     raise _not_image(group, path)
 
 
-def _series(group: Any, path: Place) -> list[RawImage]:
+def _series(group: Any, path: Location) -> list[ReadResult]:
     """The images of a bioformats2raw container.
 
     Macro and label photographs of the slide are left out with a note.
     """
-    listed_ = ome(group["OME"]).get("series") if "OME" in group else None
+    listed_ = ome_metadata(group["OME"]).get("series") if "OME" in group else None
     if not (
         isinstance(listed_, list) and listed_ and all(isinstance(name, str) for name in listed_)
     ):
@@ -59,13 +59,13 @@ def _series(group: Any, path: Place) -> list[RawImage]:
     if proper != there:
         aside = [f"{name} ({titles[name]})" for name in there if name not in proper]
         notes += (f"the store holds {len(there)} images; not used: {format_list(aside, 5)}",)
-    images = [replace(read_image(group[name], path / name), part=name) for name in proper]
+    images = [replace(read_ome_image(group[name], path / name), part=name) for name in proper]
     if len(images) == 1:
         images = [replace(images[0], part=None)]
     return [replace(image, notes=image.notes + notes) for image in images]
 
 
-def _titles(path: Place, series: list[str]) -> dict[str, str]:
+def _titles(path: Location, series: list[str]) -> dict[str, str]:
     """Names of the series, from the OME-XML that bioformats2raw keeps beside them.
 
     On a server it is not looked at.
@@ -79,7 +79,7 @@ def _titles(path: Place, series: list[str]) -> dict[str, str]:
     return {name: image.name for name, image in zip(series, images, strict=False)}
 
 
-def read_zarr_labels(path: Place) -> ZarrPlanes:
+def read_zarr_labels(path: Location) -> ZarrPlanes:
     """Read a label image kept as an OME-Zarr of its own, or the only one inside an image's
     OME-Zarr.
     """
@@ -98,21 +98,21 @@ def read_zarr_labels(path: Place) -> ZarrPlanes:
         raise ReadError(
             f"{path}: none of the label images inside can be used.", got="; ".join(notes)[:1000]
         )
-    if "multiscales" not in ome(group):
+    if "multiscales" not in ome_metadata(group):
         raise _not_image(group, path)
-    return level0(group, path, flat=True)
+    return open_level0(group, path, flat=True)
 
 
-def ome(group: Any) -> dict[str, Any]:
+def ome_metadata(group: Any) -> dict[str, Any]:
     """The OME metadata: under ``ome`` from 0.5 on, at the top before."""
     attrs = dict(group.attrs)
     inner = attrs.get("ome")
     return dict(inner) if isinstance(inner, dict) else attrs
 
 
-def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
+def open_level0(group: Any, path: Location, *, flat: bool = False) -> ZarrPlanes:
     """Full-resolution array of a multiscale image, or label image (``flat``)."""
-    scale = multiscale(ome(group), path)
+    scale = first_multiscale(ome_metadata(group), path)
     array = _first(group, scale.datasets[0].path, path)
     axes = scale.names(len(array.shape))
     sizes = dict(zip(axes, array.shape, strict=False))
@@ -142,7 +142,7 @@ def level0(group: Any, path: Place, *, flat: bool = False) -> ZarrPlanes:
     return open_planes(group, [one.path for one in scale.datasets], axes, path, flat=flat)
 
 
-def _first(group: Any, inner: str, path: Place) -> Any:
+def _first(group: Any, inner: str, path: Location) -> Any:
     """The array of the first resolution level."""
     with guarded(
         path,
@@ -160,10 +160,10 @@ def _first(group: Any, inner: str, path: Place) -> Any:
     return array
 
 
-def read_image(group: Any, path: Place) -> RawImage:
+def read_ome_image(group: Any, path: Location) -> ReadResult:
     """Read the metadata of one image, and of the label images inside it."""
-    image, meta = level0(group, path), ome(group)
-    scale = multiscale(meta, path)
+    image, meta = open_level0(group, path), ome_metadata(group)
+    scale = first_multiscale(meta, path)
     size, notes = pixel_size(scale, image.axes)
     names, named = channel_names(meta)
     planes = image.shape[0]
@@ -175,8 +175,8 @@ def read_image(group: Any, path: Place) -> RawImage:
         names = ()
     version = meta.get("version") or scale.version or "0.4"
     inside, left_out = labels_inside(group, path)
-    labels: dict[str, tuple[ArrayLike, Place]] = {**inside}
-    return RawImage(
+    labels: dict[str, tuple[ArrayLike, Location]] = {**inside}
+    return ReadResult(
         image,
         names or (None,) * planes,
         f"OME-Zarr {version}",
@@ -188,22 +188,22 @@ def read_image(group: Any, path: Place) -> RawImage:
 
 
 def labels_inside(
-    group: Any, path: Place
-) -> tuple[dict[str, tuple[ZarrPlanes, Place]], tuple[str, ...]]:
+    group: Any, path: Location
+) -> tuple[dict[str, tuple[ZarrPlanes, Location]], tuple[str, ...]]:
     """Label images inside an image's group, by name; and a note for each that cannot be used."""
     if "labels" not in group:
         return {}, ()
-    out: dict[str, tuple[ZarrPlanes, Place]] = {}
+    out: dict[str, tuple[ZarrPlanes, Location]] = {}
     notes: tuple[str, ...] = ()
     labels = group["labels"]
-    for name in label_names(ome(labels), path / "labels") or list(labels.group_keys()):
+    for name in label_names(ome_metadata(labels), path / "labels") or list(labels.group_keys()):
         where = path / "labels" / name
         try:
             with guarded(where):
                 if name not in labels:
                     notes += (f"the label image {name!r} is listed, but not there",)
                     continue
-                out[name] = (level0(labels[name], where, flat=True), where)
+                out[name] = (open_level0(labels[name], where, flat=True), where)
         except ServerError:
             raise
         except InputError as error:
@@ -211,8 +211,8 @@ def labels_inside(
     return out, notes
 
 
-def _not_image(group: Any, path: Place) -> InputError:
-    meta = ome(group)
+def _not_image(group: Any, path: Location) -> InputError:
+    meta = ome_metadata(group)
     if "plate" in meta or "well" in meta:
         kind = "plate" if "plate" in meta else "well"
         return InputError(

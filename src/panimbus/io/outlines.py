@@ -22,7 +22,7 @@ _OUTSIDE = (
 _START = ((0, 0), (0, 1), (1, 1), (1, 0))  # the corner of the pixel where that edge begins
 
 
-def outlines(labels: Array) -> dict[int, Polygons]:
+def trace_outlines(labels: Array) -> dict[int, Polygons]:
     """Trace every cell of a label image along its pixels' edges.
 
     Pixel (y, x) covers x..x+1, y..y+1, so a cell of one pixel is a unit square and painting the
@@ -60,7 +60,7 @@ def outlines(labels: Array) -> dict[int, Polygons]:
     names = ids.tolist()
     out: dict[int, Polygons] = {i: [] for i in names}
     holes: dict[int, list[Ring]] = {}
-    knots, area = _knotted(points, cuts, width), _areas(points, cuts)
+    knots, area = _self_touching(points, cuts, width), _areas(points, cuts)
     for k, owner in enumerate(cell[root].tolist()):
         ring = points[cuts[k] : cuts[k + 1]]
         for simple, size in (
@@ -78,7 +78,7 @@ def outlines(labels: Array) -> dict[int, Polygons]:
     return out
 
 
-def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]:
+def trace_outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]:
     """`outlines` of an image that need not fit memory.
 
     Cells are traced with those that begin in the same band.
@@ -108,7 +108,7 @@ def outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]
         )
         alone = np.where(np.isin(window, np.array(starting, window.dtype)), window, 0)
         corner = np.array([0, top])
-        for label, polygons in outlines(alone).items():
+        for label, polygons in trace_outlines(alone).items():
             out[label] = [[ring + corner for ring in rings] for rings in polygons]
     return dict(sorted(out.items()))
 
@@ -195,7 +195,7 @@ def _rings(
     return points, cuts.tolist()
 
 
-def _knotted(points: Array, cuts: list[int], width: int) -> Array:
+def _self_touching(points: Array, cuts: list[int], width: int) -> Array:
     """Which rings pass a corner twice."""
     ring = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
     key = points[:, 1] * width + points[:, 0]

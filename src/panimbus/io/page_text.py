@@ -32,7 +32,7 @@ _NAMES = (
 _POSITION = re.compile(r"^([czt]:\d+/\d+ *)+- *")
 
 
-def text_of(page: Page) -> str:
+def page_description(page: Page) -> str:
     """A page's ImageDescription as text, whatever its encoding."""
     value = page.tags.valueof(270)
     if isinstance(value, bytes):
@@ -69,11 +69,11 @@ def channel_names(
     titles = [_text(page.tags.valueof(285)) for page in pages]
     if len(titles) == count and any(titles):
         return tuple(titles), kind
-    listed = [name for page in pages for name in _listed(_json(page))]
+    listed = [name for page in pages for name in _listed_names(_json(page))]
     return (tuple(listed) if len(listed) == count else (None,) * count), kind
 
 
-def shaped(page: Page) -> dict[str, Any]:
+def shaped_metadata(page: Page) -> dict[str, Any]:
     """JSON description as tifffile writes it: with a shape of whole numbers; else empty."""
     meta = _json(page)
     shape = meta.get("shape")
@@ -107,7 +107,7 @@ def described_size(page: Page) -> PixelSize:
     return PixelSize()
 
 
-def _listed(meta: dict[str, Any]) -> list[str | None]:
+def _listed_names(meta: dict[str, Any]) -> list[str | None]:
     """Channel names in the JSON that Python programs hand to tifffile.
 
     OME's ``Channel``, or a list under a common key.
@@ -136,7 +136,7 @@ def _text(value: Any) -> str | None:
 
 
 def _json(page: Page) -> dict[str, Any]:
-    text = text_of(page).strip()
+    text = page_description(page).strip()
     if not text.startswith("{"):
         return {}
     try:

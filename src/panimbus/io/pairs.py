@@ -17,18 +17,18 @@ from pathlib import Path
 from panimbus.core.errors import MatchError, ReadError, format_list
 from panimbus.io.documents import read_text
 from panimbus.io.names import match_key, stem
-from panimbus.io.place import Place, Url, place, tidy
+from panimbus.io.place import Location, Url, clean_path, parse_location
 
 IMAGE, LABELS, NOTE = COLUMNS = ("image", "labels", "note")
-_EXPECTED = (
+_PAIRS_EXPECTED = (
     "a CSV file with the columns image,labels: a FOV (its name, or its file) and its label image"
 )
 _SURE, _LEAST = 0.9, 0.2
-_LARGEST = 16 << 20
+_LARGEST_PAIRS = 16 << 20
 
 
 @dataclass(frozen=True)
-class Row:
+class PairRow:
     """A line of the file.
 
     Parameters
@@ -43,10 +43,10 @@ class Row:
 
     line: int
     image: str
-    labels: Place
+    labels: Location
 
 
-def read_pairs(path: str | Path) -> list[Row]:
+def read_pairs(path: str | Path) -> list[PairRow]:
     """Read a file of pairs.
 
     Parameters
@@ -60,8 +60,8 @@ def read_pairs(path: str | Path) -> list[Row]:
     ReadError
         If it cannot be read as such a table; the message names the lines.
     """
-    file = Path(tidy(str(path)))
-    text = read_text(file, _EXPECTED, largest=_LARGEST)
+    file = Path(clean_path(str(path)))
+    text = read_text(file, _PAIRS_EXPECTED, largest=_LARGEST_PAIRS)
     head = next((line for line in text[:10_000].splitlines() if line.strip()), "")
     mark = max(",;\t", key=head.count)
     try:
@@ -69,13 +69,13 @@ def read_pairs(path: str | Path) -> list[Row]:
         rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
     except csv.Error as error:
         raise ReadError(
-            f"{file}: the table cannot be read.", expected=_EXPECTED, got=str(error)
+            f"{file}: the table cannot be read.", expected=_PAIRS_EXPECTED, got=str(error)
         ) from None
     names = [name.strip().lower() for name in rows[0][1]] if rows else []
     if IMAGE not in names or LABELS not in names:
         raise ReadError(
             f"{file}: not a table of pairs.",
-            expected=_EXPECTED,
+            expected=_PAIRS_EXPECTED,
             got=f"the columns {format_list(names)}" if names else "an empty file",
             fix="panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv",
         )
@@ -86,19 +86,21 @@ def read_pairs(path: str | Path) -> list[Row]:
         if not image or not labels or "\0" in image + labels:
             bare.append(f"line {number}")
             continue
-        there = place(labels)
-        out.append(Row(number, image, there if isinstance(there, Url) else file.parent / there))
+        there = parse_location(labels)
+        out.append(PairRow(number, image, there if isinstance(there, Url) else file.parent / there))
     if bare:
         raise ReadError(
             f"{file}: {len(bare)} lines name no image or no label image.",
-            expected=_EXPECTED,
+            expected=_PAIRS_EXPECTED,
             got=format_list(bare, 10),
             fix="fill them in, or take them out",
         )
     return out
 
 
-def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[str, Place]:
+def match_by_pairs(
+    rows: Sequence[PairRow], fovs: Mapping[str, str], where: object
+) -> dict[str, Location]:
     """The label image of each FOV.
 
     Parameters
@@ -116,10 +118,10 @@ def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[
         If a FOV has no line, or lines that differ; or a line fits several FOVs.
     """
     names = {fov: _names_of(fov, image) for fov, image in fovs.items()}
-    out: dict[str, Place] = {}
+    out: dict[str, Location] = {}
     problems = []
     for row in rows:
-        asked = _plain(row.image)
+        asked = _normal_path(row.image)
         fits = [fov for fov in fovs if fov == row.image] or [
             fov for fov, of in names.items() if asked in of
         ]
@@ -146,7 +148,9 @@ def paired(rows: Sequence[Row], fovs: Mapping[str, str], where: object) -> dict[
     return {fov: out[fov] for fov in fovs}
 
 
-def shared(paths: Mapping[str, Place], fovs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def shared_label_notes(
+    paths: Mapping[str, Location], fovs: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
     """What to note for FOVs of different images that have the same label image.
 
     Parameters
@@ -175,7 +179,7 @@ def shared(paths: Mapping[str, Place], fovs: Mapping[str, str]) -> dict[str, tup
     return out
 
 
-def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
+def draft_pairs_csv(fovs: Mapping[str, str], files: Sequence[Location]) -> str:
     """The best guess which label image belongs to which FOV, as a CSV file to be corrected.
 
     Parameters
@@ -192,7 +196,7 @@ def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
         the note.
     """
     names, free = list(fovs), list(dict.fromkeys(files))
-    alike = [[_alike(fov, file) for file in free] for fov in names]
+    alike = [[_similarity(fov, file) for file in free] for fov in names]
     best = sorted(
         ((score, -i, -k) for i, row in enumerate(alike) for k, score in enumerate(row)),
         reverse=True,
@@ -205,39 +209,39 @@ def draft(fovs: Mapping[str, str], files: Sequence[Place]) -> str:
         taken.add(k)
         rivals = sum(s > score - 0.02 for s in (*alike[i], *(row[k] for row in alike))) > 2
         note = f"unsure: the names are {100 * score:.0f} % alike" if score < _SURE or rivals else ""
-        rows[names[i]] = (_text(free[k]), note)
+        rows[names[i]] = (_path_text(free[k]), note)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")  # so that a carriage return in a name is quoted
     writer.writerow(COLUMNS)
     writer.writerows((fov, *row) for fov, row in rows.items())
     writer.writerows(
-        ("", _text(file), "no FOV left: take the line out, or name its FOV")
+        ("", _path_text(file), "no FOV left: take the line out, or name its FOV")
         for k, file in enumerate(free)
         if k not in taken
     )
     return out.getvalue().replace("\r\n", "\n")
 
 
-def _text(file: Place) -> str:
+def _path_text(file: Location) -> str:
     return str(file) if isinstance(file, Url) else str(file.absolute())
 
 
 def _names_of(fov: str, image: str) -> set[str]:
     if not image:
         return {fov}
-    where = place(image)
-    return {fov, where.name, _plain(image)} | ({stem(where)} if stem(where) else set())
+    where = parse_location(image)
+    return {fov, where.name, _normal_path(image)} | ({stem(where)} if stem(where) else set())
 
 
-def _plain(text: str) -> str:
+def _normal_path(text: str) -> str:
     """A name as it is; a path with folders in one spelling."""
-    where = place(text)
+    where = parse_location(text)
     if isinstance(where, Url) or (len(where.parts) < 2 and not where.is_absolute()):
         return str(where)
     return str(where.absolute())
 
 
-def _alike(fov: str, file: Place) -> float:
+def _similarity(fov: str, file: Location) -> float:
     """How alike two names are, 0 to 1. Numbers count as wholes: fov1 is not nearly fov10."""
     one, two = match_key(fov).lower(), match_key(stem(file)).lower()
     if one == two:

@@ -16,8 +16,8 @@ from panimbus.core.errors import ChannelError, InputError, ReadError, format_lis
 from panimbus.core.fov import Fov, unique_names
 from panimbus.core.naming import did_you_mean, join_names, split_names
 from panimbus.core.reserved import legal_names
-from panimbus.io.raw import Planes, RawImage
-from panimbus.io.sheet import check_width, read_sheet
+from panimbus.io.raw import ChannelSubset, ReadResult
+from panimbus.io.sheet import check_width, read_rows
 
 _COLUMNS = (
     "name", "marker_name", "marker", "target", "target_name", "clean_target", "channel_name",
@@ -63,12 +63,12 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
         given = tuple(str(n) for n in source)
         return Panel(given, (True,) * len(given))
     path = Path(source)
-    rows = read_sheet(path, _EXPECTED)
+    rows = read_rows(path, _EXPECTED)
     if not rows:
         raise ReadError(f"{path}: the list of channel names is empty.", expected=_EXPECTED)
     header = [re.sub(r"[\W_]+", "_", cell.casefold()).strip("_") for cell in rows[0]]
     if not set(header) & set(_COLUMNS):
-        return _plain(path, rows)
+        return _without_header(path, rows)
     check_width(rows, path)
     body = [row + [""] * (len(header) - len(row)) for row in rows[1:]]
     if not body:
@@ -100,7 +100,7 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
     return Panel(tuple(_first_name(row, named) for row in body), kept, notes)
 
 
-def _plain(path: Path, rows: list[list[str]]) -> Panel:
+def _without_header(path: Path, rows: list[list[str]]) -> Panel:
     """Names without a header: one a line, or all in one line."""
     if len(rows) == 1:
         rows = [[cell] for cell in rows[0] if cell]
@@ -143,8 +143,8 @@ def _in_order(
 
 
 def name_planes(
-    raw: RawImage, panel: Panel | None, where: str
-) -> tuple[RawImage, tuple[str, ...], tuple[str, ...]]:
+    raw: ReadResult, panel: Panel | None, where: str
+) -> tuple[ReadResult, tuple[str, ...], tuple[str, ...]]:
     """The image (without planes the panel does not keep), its unique channel names, and what to
     note.
     """
@@ -175,7 +175,7 @@ def name_planes(
         else:
             order = tuple(i for i, k in enumerate(panel.keep) if k)
             dropped = [n for n, k in zip(panel.names, panel.keep, strict=True) if not k]
-            names, image = tuple(kept), Planes(image, order)
+            names, image = tuple(kept), ChannelSubset(image, order)
             notes += (f"the panel does not keep {format_list(dropped, 10)}",)
     plain, changed = legal_names(names)
     unique, renamed = unique_names(plain)
@@ -216,7 +216,10 @@ def select(fov: Fov, channels: Sequence[str]) -> Fov:
     source = {**fov.source, "planes": [planes[k] for k in order]}
     types = {c: t for c, t in fov.channel_types.items() if c in channels}
     return fov.with_(
-        image=Planes(fov.image, order), channels=tuple(channels), source=source, channel_types=types
+        image=ChannelSubset(fov.image, order),
+        channels=tuple(channels),
+        source=source,
+        channel_types=types,
     )
 
 

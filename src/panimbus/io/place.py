@@ -60,10 +60,10 @@ class Url:
         return re.sub(r"://[^/@]*@", "://", self.base)
 
 
-Place = Path | Url
+Location = Path | Url
 
 
-def tidy(text: str) -> str:
+def clean_path(text: str) -> str:
     """A path as it was meant: the home folder for ``~``, and without quotes around it.
 
     What is there under its name stays.
@@ -86,12 +86,12 @@ def tidy(text: str) -> str:
     return bare
 
 
-def below(base: Path, text: str | Path) -> Path:
+def resolve_path(base: Path, text: str | Path) -> Path:
     """A path that a file names, relative to a folder; the home folder for ``~``."""
-    return base / tidy(str(text))
+    return base / clean_path(str(text))
 
 
-def place(given: str | Path | Url) -> Place:
+def parse_location(given: str | Path | Url) -> Location:
     """A path, or a `Url` where a text begins with ``https://``, ``s3://`` and the like.
 
     Examples
@@ -101,7 +101,7 @@ def place(given: str | Path | Url) -> Place:
     """
     if isinstance(given, Url):
         return given
-    text = tidy(str(given))
+    text = clean_path(str(given))
     if isinstance(given, Path):
         if _LOST_SLASH.match(text):
             raise InputError(
@@ -122,19 +122,19 @@ def place(given: str | Path | Url) -> Place:
     return Url(base, mark + query.partition("#")[0])
 
 
-def folder_name(where: Place) -> str:
+def folder_name(where: Location) -> str:
     """Name of the folder something lies in."""
     return where.parent.name if isinstance(where, Url) else where.resolve().parent.name
 
 
-def as_places(paths: str | Path | Url | Sequence[str | Path | Url]) -> list[Place]:
+def parse_locations(paths: str | Path | Url | Sequence[str | Path | Url]) -> list[Location]:
     """One path or several, each as a `Path` or a `Url`."""
     if isinstance(paths, (str, Path, Url)):
-        return [place(paths)]
+        return [parse_location(paths)]
     given = list(paths) if isinstance(paths, Iterable) else [paths]
     if wrong := [p for p in given if not isinstance(p, (str, Path, Url))]:
         raise InputError(
             "what is to be opened is no path.", expected="a path, or several",
             got=f"a {type(wrong[0]).__name__}", fix="arrays become FOVs by panimbus.from_array(image, labels, channels=..., mpp=...)",
         )  # fmt: skip
-    return [place(p) for p in given]
+    return [parse_location(p) for p in given]

@@ -16,8 +16,14 @@ import tifffile
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.ome import microns
-from panimbus.io.page_text import channel_names, described_size, is_sims, shaped, text_of
-from panimbus.io.raw import PixelSize, RawImage
+from panimbus.io.page_text import (
+    channel_names,
+    described_size,
+    is_sims,
+    page_description,
+    shaped_metadata,
+)
+from panimbus.io.raw import PixelSize, ReadResult
 from panimbus.io.tiff import (
     TiffImage,
     TiffPlane,
@@ -25,11 +31,11 @@ from panimbus.io.tiff import (
     is_colour,
     is_main_in_colour,
     is_reduced,
-    opened,
-    pages_of,
-    planes_of,
+    open_tiff,
+    page_planes,
+    read_pages,
 )
-from panimbus.io.xmltext import Element, local, parse
+from panimbus.io.xmltext import Element, local_name, parse_xml
 
 Page = tifffile.TiffPage
 _PLAUSIBLE = (0.02, 20.0)
@@ -40,22 +46,22 @@ _QPI = "PerkinElmer-QPI-ImageDescription"
 
 def is_qptiff(tif: tifffile.TiffFile) -> bool:
     """Whether the pages carry Akoya's (PerkinElmer's) XML."""
-    return _QPI in text_of(tif.pages.first)
+    return _QPI in page_description(tif.pages.first)
 
 
-def read_qptiff(path: Path) -> list[RawImage]:
+def read_qptiff(path: Path) -> list[ReadResult]:
     """Read a QPTIFF or an inForm component_data.tif.
 
     Pages of the first one's size that are full resolution.
 
     Thumbnails, overviews, labels and pyramid levels are told apart by ``ImageType`` and by size.
     """
-    with opened(path) as tif:
+    with open_tiff(path) as tif:
         kept: list[tuple[Page, Element]] = []
         skipped = 0
-        for page in pages_of(tif, path):
-            text = text_of(page)
-            root = parse(text, path) if _QPI in text else None
+        for page in read_pages(tif, path):
+            text = page_description(page)
+            root = parse_xml(text, path) if _QPI in text else None
             kind = (
                 (root.findtext("ImageType") or "FullResolution").strip() if root is not None else ""
             )
@@ -75,7 +81,7 @@ def read_qptiff(path: Path) -> list[RawImage]:
         if is_colour(kept[0][0]):
             raise colour_error(path, kept[0][0])
         size = tif.filehandle.size
-        image = TiffImage([planes_of(page, path, size)[0] for page, _ in kept])
+        image = TiffImage([page_planes(page, path, size)[0] for page, _ in kept])
         names = tuple(_text(root, "Biomarker") or _text(root, "Name") for _, root in kept)
         pixel = _qpi_size(kept[0][1]) or resolution(kept[0][0])
     notes = (
@@ -84,10 +90,10 @@ def read_qptiff(path: Path) -> list[RawImage]:
         else ()
     )
     fmt = "inForm component data" if path.stem.endswith("_component_data") else "QPTIFF"
-    return [RawImage(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
+    return [ReadResult(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
 
 
-def read_plain(path: Path, *, named: bool = False) -> list[RawImage]:
+def read_plain(path: Path, *, named: bool = False) -> list[ReadResult]:
     """Read a TIFF stack: pages, or samples of a page, are the channels.
 
     Parameters
@@ -98,26 +104,26 @@ def read_plain(path: Path, *, named: bool = False) -> list[RawImage]:
         Whether the user names the channels, and so vouches that samples are channels and not
         colours.
     """
-    with opened(path) as tif:
-        pages = pages_of(tif, path)
+    with open_tiff(path) as tif:
+        pages = read_pages(tif, path)
         size = tif.filehandle.size
         _check_kind(tif, path)
         kept, notes = _main_pages(pages)
         if is_colour(kept[0]) and not named:
             raise colour_error(path, kept[0])
         imagej: dict[str, Any] = dict(tif.imagej_metadata or {}) if tif.is_imagej else {}
-        _check_not_last(path, kept, shaped(kept[0]))
-        notes += _check_axes(path, imagej, shaped(kept[0]))
-        planes = [plane for page in kept for plane in planes_of(page, path, size)]
+        _check_not_last(path, kept, shaped_metadata(kept[0]))
+        notes += _check_axes(path, imagej, shaped_metadata(kept[0]))
+        planes = [plane for page in kept for plane in page_planes(page, path, size)]
         planes = _virtual(planes, kept, imagej, path, size)
         names, fmt = channel_names(kept, len(planes), imagej)
         if fmt == "MIBItiff":
-            planes = [p for page in kept if is_sims(page) for p in planes_of(page, path, size)]
+            planes = [p for page in kept if is_sims(page) for p in page_planes(page, path, size)]
         pixel = _imagej_size(kept[0], imagej) if imagej else resolution(kept[0])
         if pixel == PixelSize():
             pixel = described_size(kept[0])
     image = TiffImage(planes)
-    return [RawImage(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
+    return [ReadResult(image, names, fmt, (path,), pixel, notes=notes + image.notes)]
 
 
 def resolution(page: Page) -> PixelSize:
@@ -168,7 +174,7 @@ def _sides(page: Page) -> tuple[int, int]:
 
 def _check_kind(tif: tifffile.TiffFile, path: Path) -> None:
     """Refuse files whose pages are not what they seem."""
-    text = text_of(tif.pages.first)
+    text = page_description(tif.pages.first)
     if "<OME" in text[:2000] and "openmicroscopy" in text[:2000].lower():
         raise ReadError(
             f"{path}: the file's OME-XML is cut off or damaged.",
@@ -216,7 +222,7 @@ def described_planes(page: Page, imagej: dict[str, Any], path: Path) -> int:
     """
     if imagej:
         return _count(imagej, "images", path)
-    shape = shaped(page).get("shape", [])
+    shape = shaped_metadata(page).get("shape", [])
     if _sides(page) not in (
         tuple(shape[-2:]),
         tuple(shape[-3:-1]),
@@ -323,6 +329,6 @@ def _text(root: Element, tag: str) -> str | None:
 
 
 def _qpi_size(root: Element) -> PixelSize | None:
-    element = next((e for e in root.iter() if local(e) == "PixelSizeMicrons"), None)
+    element = next((e for e in root.iter() if local_name(e) == "PixelSizeMicrons"), None)
     size = microns(element.text, "µm") if element is not None else None
     return PixelSize(size, size) if size is not None else None

@@ -11,7 +11,7 @@ from panimbus.core.types import Array
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class PolygonCell:
     """A polygon or several, in pixels; pixel (y, x) covers y..y+1, x..x+1.
 
     Parameters
@@ -32,7 +32,7 @@ class Cell:
 _AT_ONCE = 1 << 22  # crossings of outlines and rows
 
 
-def areas(cells: Sequence[Cell]) -> Array:
+def areas(cells: Sequence[PolygonCell]) -> Array:
     """(n,) area of each cell's outlines in square pixels; holes are not taken off."""
     out = np.zeros(len(cells))
     for i, cell in enumerate(cells):
@@ -42,7 +42,7 @@ def areas(cells: Sequence[Cell]) -> Array:
     return out
 
 
-def contains(cell: Cell, point: Array) -> bool:
+def contains(cell: PolygonCell, point: Array) -> bool:
     """Whether a point (x, y) lies inside a cell (even-odd)."""
     px, py = point
     for rings in cell.polygons:
@@ -68,7 +68,7 @@ class Edges:
         The cells, in order of their labels from 1.
     """
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, cells: Sequence[PolygonCell]) -> None:
         rings = [
             (i, k, ring)
             for i, cell in enumerate(cells)
@@ -112,7 +112,7 @@ class Edges:
             Pixels to paint.
         """
         y0, y1, x0, x1 = region
-        edge = _ranges(self._first[cells], self._count[cells])
+        edge = _concatenated_ranges(self._first[cells], self._count[cells])
         (ax, ay), (bx, by) = self._from[edge].T, self._to[edge].T
         top = np.clip(np.ceil(np.minimum(ay, by)), y0, y1).astype(np.int64)
         rows = np.clip(np.ceil(np.maximum(ay, by)), y0, y1).astype(np.int64) - top
@@ -123,19 +123,19 @@ class Edges:
             )
         out = np.zeros((y1 - y0, x1 - x0), np.uint32)
         which = np.repeat(np.arange(len(edge)), rows)
-        row = _ranges(top, rows)
+        row = _concatenated_ranges(top, rows)
         slope = (bx[which] - ax[which]) / (by[which] - ay[which])
         column = np.clip(np.ceil(ax[which] + (row - ay[which]) * slope), x0, x1).astype(np.int64)
         group = self._group[edge][which]
         order = np.lexsort((column, row, -group))
         start, stop = column[order][0::2], column[order][1::2]
         length = stop - start
-        flat = _ranges((row[order][0::2] - y0) * (x1 - x0) + start - x0, length)
+        flat = _concatenated_ranges((row[order][0::2] - y0) * (x1 - x0) + start - x0, length)
         out.reshape(-1)[flat] = np.repeat(self._cell_of_group[group[order][0::2]] + 1, length)
         return out
 
 
-def _ranges(first: Array, count: Array) -> Array:
+def _concatenated_ranges(first: Array, count: Array) -> Array:
     """first[0], first[0] + 1, ... (count[0] numbers), first[1], ... as one array."""
     total = int(count.sum())
     ends = np.cumsum(count)

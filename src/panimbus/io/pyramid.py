@@ -145,7 +145,7 @@ def halve(plane: Array, *, labels: bool = False) -> Array:
     return (np.rint(total / 4) if dtype.kind != "f" else total / 4).astype(dtype)
 
 
-def in_memory(image: Array, spec: ImageSpec) -> list[Array]:
+def build_levels(image: Array, spec: ImageSpec) -> list[Array]:
     """All levels of an image that is in memory."""
     levels = [image]
     for shape in spec.levels[1:]:
@@ -156,7 +156,7 @@ def in_memory(image: Array, spec: ImageSpec) -> list[Array]:
     return levels
 
 
-def blocks(shape: tuple[int, int, int]) -> Iterator[tuple[int, slice, slice]]:
+def iter_chunks(shape: tuple[int, int, int]) -> Iterator[tuple[int, slice, slice]]:
     """Chunks of a level, in the order in which TIFF keeps its tiles."""
     for c in range(shape[0]):
         for y in range(0, shape[1], CHUNK):
@@ -164,7 +164,7 @@ def blocks(shape: tuple[int, int, int]) -> Iterator[tuple[int, slice, slice]]:
                 yield c, slice(y, min(y + CHUNK, shape[1])), slice(x, min(x + CHUNK, shape[2]))
 
 
-class Canvas:
+class ZarrCanvas:
     """An OME-Zarr in the making.
 
     Full resolution is written in any order, then `finish` adds the coarser levels and the metadata.
@@ -236,7 +236,7 @@ class Canvas:
     def finish(self) -> None:
         """Write the coarser levels from the first, chunk by chunk, and say what the image is."""
         for finer, coarser in pairwise(self.levels):
-            for c, ys, xs in blocks(coarser.shape):
+            for c, ys, xs in iter_chunks(coarser.shape):
                 part = np.asarray(finer[c, 2 * ys.start : 2 * ys.stop, 2 * xs.start : 2 * xs.stop])
                 coarser[c, ys, xs] = halve(part, labels=self.spec.labels)
 
@@ -306,7 +306,7 @@ def _display_tags(spec: ImageSpec) -> list[tuple[int, str, int, float, bool]]:
     ]
 
 
-def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
+def save_ome_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
     """Write levels as a tiled, deflate-compressed OME-TIFF with the coarser ones as SubIFDs.
 
     A tile at a time is in memory.
@@ -354,5 +354,8 @@ def save_tiff(path: Path, levels: Sequence[ArrayLike], spec: ImageSpec) -> None:
                 else {"metadata": None, "subfiletype": 1}
             )
             file.write(
-                (np.asarray(level[key]) for key in blocks(shape)), shape=shape, **place, **options
+                (np.asarray(level[key]) for key in iter_chunks(shape)),
+                shape=shape,
+                **place,
+                **options,
             )

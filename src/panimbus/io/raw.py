@@ -10,7 +10,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import ArrayLike
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.place import Place
+from panimbus.io.place import Location
 
 ANISOTROPY = 0.01
 PLAUSIBLE = (1e-3, 1e3)
@@ -26,7 +26,7 @@ class PixelSize:
 
 
 @dataclass(frozen=True, eq=False)
-class RawImage:
+class ReadResult:
     """One image as its file describes it.
 
     Parameters
@@ -59,17 +59,17 @@ class RawImage:
     image: ArrayLike
     names: tuple[str | None, ...]
     fmt: str
-    files: tuple[Place, ...]
+    files: tuple[Location, ...]
     size: PixelSize = PixelSize()
     part: str | None = None
     notes: tuple[str, ...] = ()
-    labels: dict[str, tuple[ArrayLike, Place]] = field(default_factory=dict)
+    labels: dict[str, tuple[ArrayLike, Location]] = field(default_factory=dict)
     name: str | None = None
     doubt: str | None = None
     masks: tuple[Path, ...] = ()
 
 
-class Planes:
+class ChannelSubset:
     """Some planes of a lazy image, in an order of their own.
 
     Parameters

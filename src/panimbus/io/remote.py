@@ -18,7 +18,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByt
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, ServerError
 from panimbus.io.place import Url
-from panimbus.io.zarr_limits import DOCUMENTS, Limits
+from panimbus.io.zarr_limits import DOCUMENTS, StoreLimits
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -33,10 +33,10 @@ _SLOWEST = 16_000
 _LARGEST_PAGE = 4 << 20
 _PAGE = (b"<!doctype html", b"<html")
 _HREF = re.compile(r"""href\s*=\s*["']([^"'<>]{1,2000})["']""", re.IGNORECASE)
-_most: ContextVar[int] = ContextVar("most", default=_LARGEST_PAGE)
+_byte_limit: ContextVar[int] = ContextVar("most", default=_LARGEST_PAGE)
 """Bytes that the answer to the present request may have."""
-_DENIED, _AGAIN = (401, 403), (408, 425, 429)
-_OURS = ("http", "https", "s3", "s3a")
+_DENIED, _RETRIED = (401, 403), (408, 425, 429)
+_KNOWN_SCHEMES = ("http", "https", "s3", "s3a")
 _VALIDATORS = (
     "ETag",
     "Content-MD5",
@@ -64,7 +64,7 @@ class RemoteStore(Store):
     def __init__(self, url: Url) -> None:
         super().__init__(read_only=True)
         self.url = url
-        self.limits = Limits()
+        self.limits = StoreLimits()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemoteStore) and other.url == self.url
@@ -102,7 +102,7 @@ class RemoteStore(Store):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Names in a folder, as far as the server lists them."""
-        for name in await asyncio.to_thread(names_in, self.url / prefix if prefix else self.url):
+        for name in await asyncio.to_thread(list_names, self.url / prefix if prefix else self.url):
             yield name
 
     def list_prefix(self, prefix: str) -> AsyncIterator[str]:
@@ -150,11 +150,11 @@ def fetch(url: Url, part: ByteRequest | None = None, *, most: int = _LARGEST_PAG
         start, end = part.start, part.end
     elif isinstance(part, SuffixByteRequest):
         start = -part.suffix
-    token = _most.set(most)
+    token = _byte_limit.set(most)
     try:
-        data = _tried(url, lambda fs: bytes(fs.cat_file(url.full, start=start, end=end)))
+        data = _with_retries(url, lambda fs: bytes(fs.cat_file(url.full, start=start, end=end)))
     finally:
-        _most.reset(token)
+        _byte_limit.reset(token)
     if data is None:
         return None
     if data[:512].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_PAGE):
@@ -172,19 +172,19 @@ def fetch(url: Url, part: ByteRequest | None = None, *, most: int = _LARGEST_PAG
     return data
 
 
-def is_there(url: Url) -> bool:
+def exists(url: Url) -> bool:
     """Whether the server has something at an address, without a download."""
-    return _tried(url, lambda fs: fs.info(url.full)) is not None
+    return _with_retries(url, lambda fs: fs.info(url.full)) is not None
 
 
-def stamp(urls: Sequence[Url]) -> str | None:
+def server_stamp(urls: Sequence[Url]) -> str | None:
     """A hash that changes when these documents do, by the server's word (ETag, Last-Modified).
 
     None if it gives none.
     """
     entries = []
     for url in urls:
-        info = _tried(url, lambda fs, url=url: fs.info(url.full)) or {}  # type: ignore[misc]
+        info = _with_retries(url, lambda fs, url=url: fs.info(url.full)) or {}  # type: ignore[misc]
         marks = [f"{name}={info[name]}" for name in _VALIDATORS if info.get(name)]
         if not marks:
             return None
@@ -192,12 +192,14 @@ def stamp(urls: Sequence[Url]) -> str | None:
     return hashlib.blake2b(repr(sorted(entries)).encode(), digest_size=8).hexdigest()
 
 
-def names_in(url: Url) -> list[str]:
+def list_names(url: Url) -> list[str]:
     """Names in a folder of a server."""
     if url.scheme in ("http", "https"):
-        page = _tried(url, lambda fs: bytes(fs.cat_file(url.full))) or b""
+        page = _with_retries(url, lambda fs: bytes(fs.cat_file(url.full))) or b""
         return _links(page.decode("utf-8", errors="replace"), url)
-    paths = _tried(url, lambda fs: [str(name) for name in fs.ls(url.full, detail=False)]) or []
+    paths = (
+        _with_retries(url, lambda fs: [str(name) for name in fs.ls(url.full, detail=False)]) or []
+    )
     names = {unquote(name.partition("?")[0].rstrip("/").rpartition("/")[2]) for name in paths}
     return sorted(names - {"", url.name})
 
@@ -222,20 +224,20 @@ def _links(page: str, url: Url) -> list[str]:
     return sorted(names)
 
 
-def why_missing(url: Url) -> str:
+def missing_reason(url: Url) -> str:
     """What the server says when asked for a store's metadata."""
-    fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _errors()
+    fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _client_errors()
     try:
         fs.cat_file((url / "zarr.json").full)
     except missing:
         return "neither zarr.json nor .zgroup is there"
     except faults as error:
-        return _said(error)
+        return _error_text(error)
     return "zarr.json is there, but is not understood"
 
 
-def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
-    fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _errors()
+def _with_retries(url: Url, ask: Callable[[Any], T]) -> T | None:
+    fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _client_errors()
     message, tries = "", 0
     kind: type[InputError] = ServerError
     while tries < TRIES and kind is ServerError:
@@ -246,11 +248,11 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
             return None
         except faults as error:
             status = getattr(error, "status", None)
-            message = _said(error)
+            message = _error_text(error)
             denied = status in _DENIED or isinstance(error, PermissionError)
             if denied and url.name in DOCUMENTS:
                 return None
-            if denied or (status is not None and 400 <= status < 500 and status not in _AGAIN):
+            if denied or (status is not None and 400 <= status < 500 and status not in _RETRIED):
                 kind = ReadError
             elif tries < TRIES:
                 time.sleep(WAIT * 2 ** (tries - 1))
@@ -264,7 +266,7 @@ def _tried(url: Url, ask: Callable[[Any], T]) -> T | None:
     )
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     status = getattr(error, "status", None)
     if status:
         return f"{status} {getattr(error, 'message', '')}".strip()
@@ -273,7 +275,7 @@ def _said(error: BaseException) -> str:
 
 
 @cache
-def _errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+def _client_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
     """What fsspec raises where nothing is there, and where something went wrong.
 
     The clients' own errors among them.
@@ -319,7 +321,7 @@ def _bounded_response() -> Any:
         async def read(self) -> bytes:
             if self._body is not None:
                 return self._body
-            most, begun, body = _most.get(), time.monotonic(), bytearray()
+            most, begun, body = _byte_limit.get(), time.monotonic(), bytearray()
             try:
                 async for block in self.content.iter_any():
                     body += block
@@ -345,7 +347,7 @@ def _filesystem(scheme: str, process: int) -> Any:  # noqa: ARG001
 
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        if scheme in _OURS:
+        if scheme in _KNOWN_SCHEMES:
             raise MissingExtraError(f"Reading {scheme}:// addresses", "remote") from None
         raise InputError(
             f"Addresses that begin with {scheme}:// need a package of their own.", got=str(error)

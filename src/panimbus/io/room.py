@@ -68,13 +68,13 @@ def check_folder(out: Path, need: int = 0, contents: str = "the results") -> Non
     if free < max(need, _LEAST):
         raise InputError(
             f"--out {out}: there is no room for {contents}.",
-            expected=f"at least {in_bytes(max(need, _LEAST))}",
-            got=f"{in_bytes(free)} free",
+            expected=f"at least {format_bytes(max(need, _LEAST))}",
+            got=f"{format_bytes(free)} free",
             fix="make room, or pass a folder on another disk",
         )
 
 
-def in_bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A size in words.
 
     Examples

@@ -14,7 +14,7 @@ from panimbus.core.markers import canonical
 from panimbus.core.table import AREA, CELL, CSV_FOV, CSV_LABEL, CSV_X, CSV_Y, FOV, SPATIAL
 from panimbus.io.documents import check_regular
 from panimbus.io.h5ad import read_h5ad
-from panimbus.io.numbers import cell_ids, is_number, to_numbers, whole_numbers
+from panimbus.io.numbers import cell_ids, is_numeric, to_numbers, whole_numbers
 from panimbus.io.tables import Column, cell_column, fov_column, is_alias, read_table
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_scores(
     if kind == ".h5ad":
         table = read_h5ad(file, _EXPECTED)
     elif kind in (".csv", ".tsv", ".txt", ".parquet", ".gz"):
-        table = _frame(file, [*(markers or ()), *needed])
+        table = _from_frame(file, [*(markers or ()), *needed])
     else:
         check_regular(file, _EXPECTED)
         raise ReadError(
@@ -81,10 +81,10 @@ def read_scores(
                 available=list(table.var_names),
             )
         table = table[:, list(markers)].copy()
-    return checked(table, str(path))
+    return check_cell_table(table, str(path))
 
 
-def checked(table: AnnData, source: str = "the table") -> AnnData:
+def check_cell_table(table: AnnData, source: str = "the table") -> AnnData:
     """Check the cells of a table of scores and name them.
 
     Returns it with float32 scores, int64 ids and a categorical FOV.
@@ -138,19 +138,19 @@ def checked(table: AnnData, source: str = "the table") -> AnnData:
             got=format_list(list(table.var_names[table.var_names.duplicated()])),
         )
     out = table.copy()
-    out.X = dense(table.X)
+    out.X = to_dense(table.X)
     out.obs[CELL] = ids
     out.obs[FOV] = pd.Categorical(fov, categories=list(dict.fromkeys(fov)))
     out.obs_names = names
     return out
 
 
-def dense(x: Any) -> Any:
+def to_dense(x: Any) -> Any:
     """A layer or X as an array of float32, sparse or not."""
     return np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
 
 
-def _frame(path: Path, needed: Collection[str]) -> AnnData:
+def _from_frame(path: Path, needed: Collection[str]) -> AnnData:
     import pandas as pd
     from anndata import AnnData
 
@@ -200,7 +200,7 @@ def _markers(frame: pd.DataFrame, path: Path, needed: Collection[str]) -> list[s
         if c not in {c.name for c in _COLUMNS} and not is_alias(str(c), _COLUMNS)
     ]
     columns = [c for c in columns if c.casefold() not in _TEXTS]
-    facts = [c for c in columns if not is_number(frame[c])]
+    facts = [c for c in columns if not is_numeric(frame[c])]
     keys = {canonical(m) for m in needed}
     to_numbers(
         frame,

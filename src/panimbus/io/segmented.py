@@ -20,10 +20,10 @@ from panimbus.core.table import CELL, FOV, PROVENANCE
 from panimbus.core.types import Array
 from panimbus.io.documents import parse_json
 from panimbus.io.fovs import open_fovs
-from panimbus.io.labels import label_places, open_labels
-from panimbus.io.match import match
-from panimbus.io.pairs import paired, read_pairs
-from panimbus.io.place import Place
+from panimbus.io.labels import label_locations, open_labels
+from panimbus.io.match import match_by_name
+from panimbus.io.pairs import match_by_pairs, read_pairs
+from panimbus.io.place import Location
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,10 +79,10 @@ class Segmented:
         return np.unique(np.concatenate(bands))
 
 
-def find_images(
+def find_label_images(
     table: AnnData,
-    labels: Sequence[Place],
-    images: Sequence[Place] = (),
+    labels: Sequence[Location],
+    images: Sequence[Location] = (),
     *,
     pairs: str | None = None,
 ) -> list[Segmented]:
@@ -108,7 +108,7 @@ def find_images(
             "FOVs of the table have no image.", got=format_list(lonely), available=opened
         )
     if pairs is not None:
-        places = paired(
+        places = match_by_pairs(
             read_pairs(pairs),
             {f: str(opened[f].source.get("image", "")) if f in opened else "" for f in fovs},
             pairs,
@@ -134,15 +134,15 @@ def find_images(
     return out
 
 
-def _matched(fovs: Sequence[str], labels: Sequence[Place]) -> dict[str, Place]:
+def _matched(fovs: Sequence[str], labels: Sequence[Location]) -> dict[str, Location]:
     """The label image of each FOV by name; one FOV and one file that the user named are a pair."""
-    files: list[Place] = []
+    files: list[Location] = []
     for path in labels:
         if isinstance(path, Path) and not path.exists():
             raise ReadError(f"{path}: there is no such label image or folder.")
-        files += label_places(path)
+        files += label_locations(path)
     one = len(fovs) == len(files) == 1 and not (isinstance(labels[0], Path) and labels[0].is_dir())
-    return {fovs[0]: files[0]} if one else match(fovs, files, subset=True)
+    return {fovs[0]: files[0]} if one else match_by_name(fovs, files, subset=True)
 
 
 def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.int64]]:

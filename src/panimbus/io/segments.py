@@ -18,8 +18,8 @@ from panimbus.core.types import Array
 _LONGEST_SIDE = (1 << 31) - 1
 _LARGEST = 1 << 34
 _SMALL = 1 << 20
-_RATIO = {5: 2_000, 8: 1_100, 32946: 1_100, 32773: 130}
-_MOST = 100_000
+_EXPANSION = {5: 2_000, 8: 1_100, 32946: 1_100, 32773: 130}
+_MOST_EXPANSION = 100_000
 """Bytes that a byte of the file can stand for (deflate: 1,032; a blank tile in Zstandard: 33,000)."""
 _FIX = "copy or export the file again"
 
@@ -32,7 +32,7 @@ def check_page(page: tifffile.TiffPage, path: Path, size: int) -> np.dtype[Any]:
     sides = [page.imagelength, page.imagewidth, page.samplesperpixel]
     sides += [page.tilelength, page.tilewidth] if page.is_tiled else [page.rowsperstrip]
     if not all(isinstance(n, int) and 0 < n <= _LONGEST_SIDE for n in sides):
-        raise _damaged(path, page, f"its tags give no size: {_shown(sides)}")
+        raise _damaged(path, page, f"its tags give no size: {_shortened(sides)}")
     if isinstance(page.imagedepth, int) and page.imagedepth > 1:
         raise ReadError(
             f"{path}: page {page.index + 1} is a volume.",
@@ -48,12 +48,12 @@ def check_page(page: tifffile.TiffPage, path: Path, size: int) -> np.dtype[Any]:
         raise ReadError(
             f"{path}: page {page.index + 1} is of a kind that is not supported.",
             got=(
-                f"{_shown(page.bitspersample)} bits, sample format {_shown(page.sampleformat)},"
-                f" depth {_shown(page.imagedepth)}"
+                f"{_shortened(page.bitspersample)} bits, sample format {_shortened(page.sampleformat)},"
+                f" depth {_shortened(page.imagedepth)}"
             ),
         )
     plane = page.imagelength * page.imagewidth * page.samplesperpixel * page.dtype.itemsize
-    if plane > _MOST * size + (1 << 28):
+    if plane > _MOST_EXPANSION * size + (1 << 28):
         raise _damaged(
             path,
             page,
@@ -86,7 +86,7 @@ def checked_segments(page: tifffile.TiffPage, path: Path, size: int) -> tuple[Ar
     run = math.ceil(page.imagelength / rows) * math.ceil(page.imagewidth / columns)
     needed = run * (page.samplesperpixel if planar else 1)
     offsets, counts = (
-        _whole(values, page, path) for values in (page.dataoffsets, page.databytecounts)
+        _int_array(values, page, path) for values in (page.dataoffsets, page.databytecounts)
     )
     if min(len(offsets), len(counts)) < needed:
         raise _damaged(
@@ -147,7 +147,8 @@ def _check_lengths(page: tifffile.TiffPage, path: Path, counts: Array, run: int)
         )
     if page.compression != 1:
         short = np.flatnonzero(
-            (counts > 0) & (counts * _RATIO.get(int(page.compression), _MOST) < full - _SMALL)
+            (counts > 0)
+            & (counts * _EXPANSION.get(int(page.compression), _MOST_EXPANSION) < full - _SMALL)
         )
     elif page.is_tiled and not page.is_contiguous:
         return  # tiles at the rim may be cut; the decoder looks
@@ -187,14 +188,16 @@ def check_complete(data: bytes, compression: int) -> str | None:
     return None
 
 
-def _whole(values: Any, page: tifffile.TiffPage, path: Path) -> Array:
+def _int_array(values: Any, page: tifffile.TiffPage, path: Path) -> Array:
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise _damaged(path, page, f"its list of segments is not made of numbers: {_shown(values)}")
+        raise _damaged(
+            path, page, f"its list of segments is not made of numbers: {_shortened(values)}"
+        )
     return array
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from panimbus.core.errors import ReadError, format_list
 from panimbus.core.guard import describe_error
-from panimbus.io.textfile import read_whole
+from panimbus.io.textfile import read_encoded_text
 
-LARGEST = 16 << 20
+_LARGEST_TABLE = 16 << 20
 """Bytes of such a table; those of real panels are a few thousand."""
-_LONGEST = 10_000
-_NONE = "\x1f"  # a single column: commas belong to its names
+_LONGEST_FIELD = 10_000
+_NO_SEPARATOR = "\x1f"  # a single column: commas belong to its names
 
 
-def read_sheet(path: Path, expected: str) -> list[list[str]]:
+def read_rows(path: Path, expected: str) -> list[list[str]]:
     """Rows of a table of text, without empty ones; fields without the spaces around them.
 
     Parameters
@@ -28,10 +28,10 @@ def read_sheet(path: Path, expected: str) -> list[list[str]]:
     expected
         What the file should be, for messages.
     """
-    return rows_of(read_whole(path, expected, largest=LARGEST), path, expected)
+    return parse_rows(read_encoded_text(path, expected, largest=_LARGEST_TABLE), path, expected)
 
 
-def rows_of(text: str, where: object, expected: str) -> list[list[str]]:
+def parse_rows(text: str, where: object, expected: str) -> list[list[str]]:
     """Fields of each row of a table; see `read_sheet`."""
     lines = re.split(r"\r\n|\r|\n", text)
     first = next((line for line in lines if line.strip()), "")
@@ -50,7 +50,7 @@ def rows_of(text: str, where: object, expected: str) -> list[list[str]]:
             if first.count(";") > first.count(",")
             else ","
             if "," in first
-            else _NONE
+            else _NO_SEPARATOR
         )
     try:
         table = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=False))
@@ -62,9 +62,9 @@ def rows_of(text: str, where: object, expected: str) -> list[list[str]]:
         [" ".join(field.split()) if "\n" in field else field.strip() for field in row]
         for row in table
     ]
-    if any(len(field) > _LONGEST for row in table for field in row):
+    if any(len(field) > _LONGEST_FIELD for row in table for field in row):
         raise ReadError(
-            f"{where}: a field of the table is longer than {_LONGEST:,} characters.",
+            f"{where}: a field of the table is longer than {_LONGEST_FIELD:,} characters.",
             expected=expected,
             fix="look for a quotation mark that is never closed",
         )

@@ -11,9 +11,9 @@ from typing import Any
 from panimbus.core.errors import InputError, ServerError, format_list
 from panimbus.core.fov import ArrayLike
 from panimbus.io import names, omezarr
-from panimbus.io.ngff import Frame, frames, multiscale
-from panimbus.io.place import Place
-from panimbus.io.raw import RawImage
+from panimbus.io.ngff import Frame, coordinate_frames, first_multiscale
+from panimbus.io.place import Location
+from panimbus.io.raw import ReadResult
 from panimbus.io.zarr_planes import ZarrPlanes, open_group
 
 FORMAT = "SpatialData"
@@ -28,7 +28,7 @@ class _Labels:
     """
 
     name: str
-    where: Place
+    where: Location
     array: ZarrPlanes
     frames: tuple[Frame, ...]
     annotated: bool
@@ -36,10 +36,10 @@ class _Labels:
 
 def is_store(group: Any) -> bool:
     """Whether a group is a whole SpatialData store, not one of its elements."""
-    return "spatialdata_attrs" in group.attrs and "multiscales" not in omezarr.ome(group)
+    return "spatialdata_attrs" in group.attrs and "multiscales" not in omezarr.ome_metadata(group)
 
 
-def read_images(group: Any, path: Place) -> list[RawImage]:
+def read_images(group: Any, path: Location) -> list[ReadResult]:
     """Read the metadata of a store's images, each with the label images that can be its
     segmentation.
 
@@ -61,7 +61,7 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
     for name in elements:
         element, where = group["images"][name], path / "images" / name
         try:
-            flat.append((name, omezarr.read_image(element, where), _frames(element)))
+            flat.append((name, omezarr.read_ome_image(element, where), _frames(element)))
         except ServerError:
             raise
         except InputError as error:
@@ -82,7 +82,7 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
     raws = []
     for (name, raw, where_it_lies), key in zip(flat, keys, strict=True):
         fits = _fitting(key, raw, where_it_lies, labels, set(keys))
-        inner: dict[str, tuple[ArrayLike, Place]] = {
+        inner: dict[str, tuple[ArrayLike, Location]] = {
             one.name: (one.array, one.where) for one in fits
         }
         raws.append(
@@ -91,22 +91,22 @@ def read_images(group: Any, path: Place) -> list[RawImage]:
     return [replace(raw, doubt=_doubt(raw, raws, labels, path)) for raw in raws]
 
 
-def label_elements(path: Place) -> list[Place] | None:
+def label_elements(path: Location) -> list[Location] | None:
     """Where the label elements of a store lie; None where the path is not a whole store."""
     group = open_group(path)
     return [one.where for one in _labels(group, path)[0]] if is_store(group) else None
 
 
 def _members(group: Any) -> list[str]:
-    return sorted(group.group_keys(), key=names.natural)
+    return sorted(group.group_keys(), key=names.natural_key)
 
 
 def _frames(element: Any) -> tuple[Frame, ...]:
-    scale = multiscale(omezarr.ome(element), element.path)
-    return frames(scale, scale.names(len(scale.axes)))
+    scale = first_multiscale(omezarr.ome_metadata(element), element.path)
+    return coordinate_frames(scale, scale.names(len(scale.axes)))
 
 
-def _labels(group: Any, path: Place) -> tuple[list[_Labels], list[str]]:
+def _labels(group: Any, path: Location) -> tuple[list[_Labels], list[str]]:
     """Label elements with two axes, and why others cannot be used.
 
     A table's region tells which of them it annotates.
@@ -125,7 +125,7 @@ def _labels(group: Any, path: Place) -> tuple[list[_Labels], list[str]]:
                 _Labels(
                     name,
                     where,
-                    omezarr.level0(element, where, flat=True),
+                    omezarr.open_level0(element, where, flat=True),
                     _frames(element),
                     name in regions,
                 )
@@ -144,7 +144,7 @@ def _fov_names(elements: list[str]) -> list[str]:
 
 
 def _fitting(
-    key: str, raw: RawImage, lies: tuple[Frame, ...], labels: list[_Labels], keys: set[str]
+    key: str, raw: ReadResult, lies: tuple[Frame, ...], labels: list[_Labels], keys: set[str]
 ) -> list[_Labels]:
     """The label elements that can be the segmentation of an image."""
     own = names.match_key(key)
@@ -162,7 +162,9 @@ def _fitting(
     return annotated or fits
 
 
-def _doubt(raw: RawImage, raws: list[RawImage], labels: list[_Labels], path: Place) -> str | None:
+def _doubt(
+    raw: ReadResult, raws: list[ReadResult], labels: list[_Labels], path: Location
+) -> str | None:
     """What to tell a user who passes no label images and means this one, if there is not just
     one.
     """

@@ -24,8 +24,8 @@ from panimbus.core.escape import unescape_formula
 from panimbus.core.guard import describe_error, guarded
 from panimbus.io.documents import check_regular
 from panimbus.io.names import stem
-from panimbus.io.numbers import LINE, NOTHING, cell_ids, is_number, to_numbers
-from panimbus.io.textfile import examine, stream_of
+from panimbus.io.numbers import LINE, MISSING_WORDS, cell_ids, is_numeric, to_numbers
+from panimbus.io.textfile import detect_encoding, open_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,7 +201,7 @@ def _typed(
         frame, [c for c, k in kinds.items() if k == "number"], path, perhaps=others
     )
     for name, values in changed.items():
-        if not is_number(frame[name]):
+        if not is_numeric(frame[name]):
             frame[name] = values
     for name in ("fov", "fov_id"):
         if image is not None and _key(image).startswith("image") and name in kinds:
@@ -214,7 +214,7 @@ def _ids(path: Path, column: pd.Series[Any], given: str) -> npt.NDArray[np.int64
     fix = "give a column `label` with the values of the label image"
     if _key(given) == "name":
         fix = f"{fix}; objects that panimbus wrote for QuPath have them as names"
-    if len(column) and (column.isna() | column.astype(str).str.strip().isin(NOTHING)).all():
+    if len(column) and (column.isna() | column.astype(str).str.strip().isin(MISSING_WORDS)).all():
         raise InputError(
             f"{path}: the column {given!r} is empty: it does not say which cell a row is.", fix=fix
         )
@@ -265,7 +265,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 def _text(
     path: Path, columns: Sequence[Column], rest: str, first: str | None, expected: str
 ) -> pd.DataFrame:
-    encoding, last = examine(path, expected)
+    encoding, last = detect_encoding(path, expected)
     names, delimiter, used = _head(path, encoding, expected)
     names = [unescape_formula(name) for name in names]
     if last and last.count(delimiter) < len(names) - 1:
@@ -309,7 +309,7 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
     names = [str(i) for i in range(len(text))]
     with (
         guarded(path, "the table cannot be read."),
-        stream_of(path, encoding) as stream,
+        open_text(path, encoding) as stream,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter(
@@ -327,7 +327,9 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
                 index_col=False,
                 dtype={n: str for n, is_text in zip(names, text, strict=True) if is_text},
                 na_values={
-                    n: list(NOTHING) for n, is_text in zip(names, text, strict=True) if not is_text
+                    n: list(MISSING_WORDS)
+                    for n, is_text in zip(names, text, strict=True)
+                    if not is_text
                 },
                 keep_default_na=False,
                 skip_blank_lines=False,
@@ -381,7 +383,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int]:
     """Names of the columns, the separator, and how many lines the header takes."""
-    with stream_of(path, encoding) as stream:
+    with open_text(path, encoding) as stream:
         lines = list(islice(stream, 40))
     start = next((i for i, line in enumerate(lines) if line.strip(' ,;\t|"\n')), None)
     declared = (

@@ -34,7 +34,7 @@ _OTHER_KINDS = {
 }
 
 
-def read_whole(path: Path, expected: str, *, largest: int = 64 << 20) -> str:
+def read_encoded_text(path: Path, expected: str, *, largest: int = 64 << 20) -> str:
     """The text of a small file in any of the encodings that are understood, without a byte order
     mark.
     """
@@ -43,23 +43,23 @@ def read_whole(path: Path, expected: str, *, largest: int = 64 << 20) -> str:
         raise ReadError(
             f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes"
         )
-    encoding, _ = examine(path, expected)
-    with stream_of(path, encoding) as stream:
+    encoding, _ = detect_encoding(path, expected)
+    with open_text(path, encoding) as stream:
         return stream.read().removeprefix("\ufeff")
 
 
-def stream_of(path: Path, encoding: str) -> TextIO:
+def open_text(path: Path, encoding: str) -> TextIO:
     """The text, every line ending in a newline."""
-    return io.TextIOWrapper(_opened(path), encoding=encoding, newline=None)
+    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=None)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_bytes(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return io.BufferedReader(gzip.open(path)) if zipped else path.open("rb")
 
 
-def examine(path: Path, expected: str) -> tuple[str, str]:
+def detect_encoding(path: Path, expected: str) -> tuple[str, str]:
     """Read a file through once; refuse what is no text, and lines without end.
 
     Returns
@@ -69,7 +69,7 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
     str
         Its last line if that has no end, shortened to 64 kB from behind.
     """
-    with guarded(path, "the table cannot be read."), _opened(path) as file:
+    with guarded(path, "the table cannot be read."), _open_bytes(path) as file:
         chunk = file.read(4096)
         if kind := next((k for magic, k in _OTHER_KINDS.items() if chunk.startswith(magic)), None):
             raise ReadError(
@@ -77,7 +77,7 @@ def examine(path: Path, expected: str) -> tuple[str, str]:
                 expected=expected,
                 fix="save it as CSV",
             )
-        encoding = _by_mark(chunk)
+        encoding = _encoding_of(chunk)
         wide = not encoding.startswith("utf-8")
         decoder = codecs.getincrementaldecoder(encoding)()
         size, since, suspect, last = 0, 0, False, b""
@@ -130,7 +130,7 @@ def _check_chunk(path: Path, *, since: int, size: int) -> None:
         )
 
 
-def _by_mark(head: bytes) -> str:
+def _encoding_of(head: bytes) -> str:
     """The encoding by a byte order mark, or by where the zeros of UTF-16 lie."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) and len(head) >= 8:
         return "utf-32"

@@ -10,7 +10,7 @@ from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.naming import did_you_mean
 from panimbus.io.assignments import read_assignments
 
-_EXPECTED = (
+_THRESHOLDS_EXPECTED = (
     "CD20=0.7,CD4=0.6, or a CSV file with the columns marker,threshold; each above 0 and below 1"
 )
 
@@ -46,7 +46,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
     {'CD20': 0.7, 'CD4': 0.6}
     """
     pairs = read_assignments(
-        text_or_path, ("marker", "threshold"), kind="thresholds", expected=_EXPECTED
+        text_or_path, ("marker", "threshold"), kind="thresholds", expected=_THRESHOLDS_EXPECTED
     )
     problems = [
         f"{name}: twice" for name, count in Counter(name for name, _ in pairs).items() if count > 1
@@ -67,7 +67,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
         message = f"Thresholds that cannot be used ({text_or_path})."
         if unknown:
             raise ChannelError(message, got="; ".join(problems), available=channels)
-        raise InputError(message, expected=_EXPECTED, got="; ".join(problems))
+        raise InputError(message, expected=_THRESHOLDS_EXPECTED, got="; ".join(problems))
     return {name: out[name] for name in channels if name in out}
 
 

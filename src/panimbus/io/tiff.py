@@ -54,7 +54,7 @@ class PageDecoder:
     def __call__(self, data: bytes, index: int, jpegtables: bytes | None) -> Array:
         """Decode segment ``index`` of the page: (depth, rows, columns, samples)."""
         if self._decode is None:
-            with opened(self._path) as tif:
+            with open_tiff(self._path) as tif:
                 self._decode = tif.pages[self._page].decode
         return np.asarray(self._decode(data, index, jpegtables=jpegtables)[0])
 
@@ -279,7 +279,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tifffile.TiffFile]:
+def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF to parse its metadata.
 
     Whatever a damaged file makes tifffile raise becomes a `ReadError`.
@@ -294,7 +294,7 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
         yield tif
 
 
-def pages_of(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
+def read_pages(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
     """All pages (IFDs) of the main chain.
 
     A chain that leads out of the file is an error, not a shorter file.
@@ -311,7 +311,7 @@ def pages_of(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
     return pages
 
 
-def planes_of(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]:
+def page_planes(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]:
     """Planes of a page, one a sample.
 
     A page whose segments do not lie in the file's ``size`` bytes is an error.

@@ -16,8 +16,8 @@ import tifffile
 
 from panimbus.core.errors import InputError
 from panimbus.core.types import Array
-from panimbus.io.leftovers import released, temporary_beside
-from panimbus.io.pyramid import Canvas, ImageSpec, blocks, in_memory, save_tiff
+from panimbus.io.leftovers import release_temporary, temporary_name
+from panimbus.io.pyramid import ImageSpec, ZarrCanvas, build_levels, iter_chunks, save_ome_tiff
 
 _TILE = 256
 _WAITING = 4
@@ -41,7 +41,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    room = temporary_beside(final)
+    room = temporary_name(final)
     try:
         room.mkdir(mode=0o700)
         temporary = room / final.name
@@ -60,7 +60,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
-        released(room)
+        release_temporary(room)
 
 
 def _sync(path: Path) -> None:
@@ -78,7 +78,7 @@ def _sync_folder(path: Path) -> None:
             os.close(handle)
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """Remove a file or a folder (a Zarr store), if it is there; of a link only the link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -105,7 +105,7 @@ class TileWriter:
         Whether the canvas was there before: tiles that an earlier run had flushed are in it.
     """
 
-    def __init__(self, canvas: Canvas, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, canvas: ZarrCanvas, pool: ThreadPoolExecutor) -> None:
         self.resumed = canvas.resumed
         self._canvas = canvas
         self._pool = pool
@@ -217,14 +217,14 @@ def image_writer(
     with atomic_path(path) as temporary:
         folder = temporary.with_name("canvas.zarr") if canvas is None else Path(canvas)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        paper = Canvas(folder, spec)
+        paper = ZarrCanvas(folder, spec)
         with ThreadPoolExecutor(1, thread_name_prefix="panimbus-write") as pool:
             put = TileWriter(paper, pool)
             yield put
             put.flush()
         paper.finish()
         if as_tiff:
-            save_tiff(temporary, paper.levels, spec)
+            save_ome_tiff(temporary, paper.levels, spec)
         else:
             paper.describe(_stem(path))
             shutil.move(folder, temporary)
@@ -272,7 +272,7 @@ def write_ome_tiff(
     spec = ImageSpec.of(image.shape, image.dtype, channels, mpp, labels=labels)
     spec.check_tiff()
     with atomic_path(path) as temporary:
-        save_tiff(temporary, in_memory(image, spec), spec)
+        save_ome_tiff(temporary, build_levels(image, spec), spec)
 
 
 def write_labels(path: str | Path, labels: Array) -> None:
@@ -340,8 +340,8 @@ def write_ome_zarr(
             available=["0.4", "0.5"],
         )
     with atomic_path(path) as temporary:
-        canvas = Canvas(temporary, spec, version)
-        for c, ys, xs in blocks(spec.shape):
+        canvas = ZarrCanvas(temporary, spec, version)
+        for c, ys, xs in iter_chunks(spec.shape):
             canvas.write(c, (ys, xs), image[c, ys, xs])
         canvas.finish()
         canvas.describe(_stem(path))

@@ -33,7 +33,7 @@ _WIDE = 16 * CHUNK  # columns at a time: a strip of a TIFF is decoded once for e
 _STORE, _RASTER, _TABLE, _OME = "0.2", "0.3", "0.2", "0.5-dev-spatialdata"
 
 
-class Segmented(Protocol):
+class HasLabels(Protocol):
     """What a FOV must have: an id, label image and pixel size (`Fov` does)."""
 
     @property
@@ -53,7 +53,7 @@ class Segmented(Protocol):
 
 
 def write_spatialdata(
-    path: str | Path, table: AnnData, fovs: Sequence[Segmented], images: Sequence[Fov] = ()
+    path: str | Path, table: AnnData, fovs: Sequence[HasLabels], images: Sequence[Fov] = ()
 ) -> None:
     """Write a store that `spatialdata.read_zarr` opens; it is there whole or not at all.
 
@@ -90,7 +90,7 @@ def write_spatialdata(
         root = zarr.open_group(store=str(temporary), mode="w", zarr_format=3)
         root.attrs["spatialdata_attrs"] = {
             "version": _STORE,
-            "spatialdata_software_version": _writer(),
+            "spatialdata_software_version": _software_version(),
         }
         if images:
             group = root.create_group("images")
@@ -117,7 +117,7 @@ def _element_names(fov_ids: Sequence[str]) -> dict[str, str]:
     return {f: n if count[n.casefold()] == 1 else f"{n}-{fingerprint(f)}" for f, n in files.items()}
 
 
-def _write_labels(group: Any, fov: Segmented, labels: ArrayLike) -> None:
+def _write_labels(group: Any, fov: HasLabels, labels: ArrayLike) -> None:
     dtype = np.dtype(
         np.uint32 if labels.dtype.itemsize <= 4 else np.int64
     )  # int64, as the table's ids are
@@ -190,7 +190,7 @@ def _boxes(height: int, width: int, wide: int) -> Iterator[tuple[slice, slice]]:
             yield slice(y, min(y + CHUNK, height)), slice(x, min(x + wide, width))
 
 
-def _multiscale(group: Any, axes: str, fov: Segmented, levels: int) -> dict[str, Any]:
+def _multiscale(group: Any, axes: str, fov: HasLabels, levels: int) -> dict[str, Any]:
     """OME metadata with SpatialData's transformation to the FOV's coordinate system."""
     kinds = {"c": "channel", "y": "space", "x": "space"}
     plain = [{"name": a, "type": kinds[a]} for a in axes]
@@ -254,7 +254,7 @@ def _write_table(group: Any, table: AnnData, regions: dict[str, str]) -> None:
     )
 
 
-def _writer() -> str:
+def _software_version() -> str:
     from panimbus import __version__
 
     return f"panimbus {__version__}"

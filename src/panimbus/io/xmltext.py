@@ -16,11 +16,11 @@ LARGEST = 64 << 20
 _DEEPEST = 100
 
 
-class _Begun(Exception):  # noqa: N818  not an error: the prolog has been looked at
+class _RootReached(Exception):  # noqa: N818  not an error: the prolog has been looked at
     """The root element begins: what may declare a document type lies behind."""
 
 
-def parse(text: str | bytes, where: object) -> Element:
+def parse_xml(text: str | bytes, where: object) -> Element:
     """Root element of ``text``.
 
     Raises
@@ -38,18 +38,18 @@ def parse(text: str | bytes, where: object) -> Element:
         text = text.lstrip("\ufeff").strip().strip("\x00")
     try:
         _check_prolog(text, where)
-        return _deepest(ET.fromstring(text), where)  # noqa: S314  no document type gets here
+        return _check_depth(ET.fromstring(text), where)  # noqa: S314  no document type gets here
     except (ET.ParseError, expat.ExpatError, ValueError, LookupError) as error:
         got = f"{describe_error(error)}; it begins with {text[:60]!r}"
         raise ReadError(f"{where}: the XML in the file cannot be parsed.", got=got) from error
 
 
-def read(path: Path) -> Element:
+def read_xml(path: Path) -> Element:
     """Root element of an XML file; raises as `parse`, also where the path is no regular file."""
     if not path.is_file():
         raise ReadError(f"{path}: this is no regular file.", expected="an XML file")
     with path.open("rb") as file:
-        return parse(file.read(LARGEST + 1), path)
+        return parse_xml(file.read(LARGEST + 1), path)
 
 
 def _check_prolog(text: str | bytes, where: object) -> None:
@@ -64,7 +64,7 @@ def _check_prolog(text: str | bytes, where: object) -> None:
         )
 
     def stop(*_: Any) -> None:
-        raise _Begun
+        raise _RootReached
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
@@ -72,11 +72,11 @@ def _check_prolog(text: str | bytes, where: object) -> None:
     parser.StartElementHandler = stop
     try:
         parser.Parse(text, True)  # noqa: FBT003  expat takes it by position
-    except _Begun:
+    except _RootReached:
         return
 
 
-def _deepest(root: Element, where: object) -> Element:
+def _check_depth(root: Element, where: object) -> Element:
     level = [root]
     for _ in range(_DEEPEST):
         level = [child for element in level for child in element]
@@ -87,11 +87,11 @@ def _deepest(root: Element, where: object) -> Element:
     )
 
 
-def local(element: Element) -> str:
+def local_name(element: Element) -> str:
     """Tag without its namespace."""
     return element.tag.rsplit("}", 1)[-1]
 
 
-def inside(element: Element, name: str) -> list[Element]:
+def children_named(element: Element, name: str) -> list[Element]:
     """Direct children called ``name``, whatever the namespace."""
-    return [child for child in element if local(child) == name]
+    return [child for child in element if local_name(child) == name]

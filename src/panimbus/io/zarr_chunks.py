@@ -18,8 +18,8 @@ from typing import Any
 import zarr
 
 from panimbus.core.errors import ReadError, format_list
-from panimbus.io.place import Place
-from panimbus.io.zarr_limits import DOCUMENTS, Folder
+from panimbus.io.place import Location
+from panimbus.io.zarr_limits import DOCUMENTS, LimitedStore
 
 _COUNTED = 50_000
 """Chunks (or shards) of an array up to which all are counted; of more, as many are sampled."""
@@ -52,10 +52,10 @@ class Presence:
     astray: str | None
 
 
-def settle(
+def check_chunks(
     array: Any,
     axes: tuple[str, ...],
-    where: Place,
+    where: Location,
     *,
     flat: bool,
     lower: Callable[[], Iterable[Any]] = tuple,
@@ -84,9 +84,9 @@ def settle(
         If an image has no chunk at all, or hardly any; or if a channel has none, and a lower
         resolution has some of it.
     """
-    if not isinstance(array.store_path.store, Folder):
+    if not isinstance(array.store_path.store, LimitedStore):
         return array, ()
-    presence = look(array, axes)
+    presence = count_chunks(array, axes)
     notes: tuple[str, ...] = ()
     if not presence.there and presence.astray and array.metadata.zarr_format == 2:
         other = "/" if array.metadata.dimension_separator == "." else "."
@@ -96,7 +96,7 @@ def settle(
                 store_path=array.store_path,
             )
         )
-        again = look(moved, axes)
+        again = count_chunks(moved, axes)
         if again.there:
             array, presence = moved, again
             notes = (
@@ -110,18 +110,20 @@ def settle(
             return array, (
                 f"the label image in {where} has no chunk at all: it is read as background only",
             )
-        raise _nothing(array, presence, where)
+        raise _no_chunks(array, presence, where)
     if presence.looked >= _SAMPLE and presence.there * _SPARSE < presence.looked:
-        raise _nothing(array, presence, where)
+        raise _no_chunks(array, presence, where)
     if presence.there == presence.looked:
         return array, notes
-    channels = _without(array, axes, presence)
+    channels = _missing_channels(array, axes, presence)
     if channels:
         _check_lower(channels, axes, where, lower())
-    return array, notes + _missing(array, presence, channels, "of the label image " if flat else "")
+    return array, notes + _missing_notes(
+        array, presence, channels, "of the label image " if flat else ""
+    )
 
 
-def _missing(array: Any, presence: Presence, channels: list[int], of: str) -> tuple[str, ...]:
+def _missing_notes(array: Any, presence: Presence, channels: list[int], of: str) -> tuple[str, ...]:
     lost, fill = presence.looked - presence.there, array.metadata.fill_value
     about = (
         f"of {math.prod(presence.grid):,} sampled"
@@ -142,7 +144,7 @@ def _missing(array: Any, presence: Presence, channels: list[int], of: str) -> tu
     return tuple(notes)
 
 
-def _without(array: Any, axes: tuple[str, ...], presence: Presence) -> list[int]:
+def _missing_channels(array: Any, axes: tuple[str, ...], presence: Presence) -> list[int]:
     """Channels, counted from 0, of which no chunk is there."""
     if "c" not in axes:
         return []
@@ -152,13 +154,13 @@ def _without(array: Any, axes: tuple[str, ...], presence: Presence) -> list[int]
 
 
 def _check_lower(
-    channels: list[int], axes: tuple[str, ...], where: Place, lower: Iterable[Any]
+    channels: list[int], axes: tuple[str, ...], where: Location, lower: Iterable[Any]
 ) -> None:
     """Refuse channels without a chunk that a lower resolution has: they are not blank."""
     for array in lower:
         if len(array.shape) != len(axes):
             continue
-        without = _without(array, axes, look(array, axes))
+        without = _missing_channels(array, axes, count_chunks(array, axes))
         if lost := [c for c in channels if c not in without]:
             raise ReadError(
                 f"{where}: no chunk of channel {format_list([str(c + 1) for c in lost], 10)} is in the"
@@ -168,7 +170,7 @@ def _check_lower(
             )
 
 
-def _nothing(array: Any, presence: Presence, where: Place) -> ReadError:
+def _no_chunks(array: Any, presence: Presence, where: Location) -> ReadError:
     there = (
         "none of them"
         if not presence.there
@@ -186,7 +188,7 @@ def _nothing(array: Any, presence: Presence, where: Place) -> ReadError:
     )
 
 
-def look(array: Any, axes: tuple[str, ...]) -> Presence:
+def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
     """Look for an array's chunks on disk: count them, or a sample of very many."""
     per = array.shards or array.chunks
     grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
@@ -203,7 +205,7 @@ def look(array: Any, axes: tuple[str, ...]) -> Presence:
             channels.update(range(grid[channel]))  # a sample does not tell that a channel has none
         return Presence(grid, _SAMPLE, len(hits), channels, None)
     there, astray = 0, None
-    start, separator = _form(array, len(grid))
+    start, separator = _key_form(array, len(grid))
     for name in _files(root, len(grid) + 2):
         at = _numbers(name.removeprefix(start).split(separator)) if name.startswith(start) else None
         if (
@@ -219,7 +221,7 @@ def look(array: Any, axes: tuple[str, ...]) -> Presence:
     return Presence(grid, total, there, channels, astray)
 
 
-def nowhere(array: Any, exists: Any) -> bool:
+def all_missing(array: Any, exists: Any) -> bool:
     """Whether none of a few chunks of an array on a server is there.
 
     ``exists`` tells it of a key.
@@ -232,7 +234,7 @@ def nowhere(array: Any, exists: Any) -> bool:
     return not any(exists(f"{array.path}/{_key(array, at)}".lstrip("/")) for at in sorted(places))
 
 
-def boxes(array: Any, index: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+def chunk_boxes(array: Any, index: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
     """The parts of a selection that lie in one chunk each."""
     size = array.chunks
     for corner in product(
@@ -259,7 +261,7 @@ def _unravel(number: int, grid: tuple[int, ...]) -> tuple[int, ...]:
 _CHUNK = re.compile(r"(?:c[./])?\d{1,20}(?:[./]\d{1,20})*")
 
 
-def _form(array: Any, dimensions: int) -> tuple[str, str]:
+def _key_form(array: Any, dimensions: int) -> tuple[str, str]:
     """What the keys of an array's chunks begin with, and what separates the numbers in them."""
     key = _key(array, (0,) * dimensions)
     start = "" if key.startswith("0") else key[:2]

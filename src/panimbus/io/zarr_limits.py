@@ -38,7 +38,7 @@ _SPARE = 1 << 20
 
 
 @dataclass
-class Limits:
+class StoreLimits:
     """Bytes that the values of a store may have.
 
     Documents, and chunks of the arrays that were looked at.
@@ -76,12 +76,12 @@ class Limits:
         return data
 
 
-class Folder(LocalStore):
+class LimitedStore(LocalStore):
     """A Zarr store on disk, read only and within `Limits`."""
 
     def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
         super().__init__(root, read_only=read_only)
-        self.limits = Limits()
+        self.limits = StoreLimits()
 
     async def get(
         self,
@@ -129,7 +129,7 @@ class Folder(LocalStore):
             )
 
 
-def bounded(array: Any, where: object) -> Any:
+def limit_array(array: Any, where: object) -> Any:
     """A Zarr array whose chunks decode to no more than their size, within the limits of its store.
 
     Raises
@@ -189,7 +189,7 @@ class BoundedNumcodec:
 
     def decode(self, buf: Any, out: Any | None = None) -> Any:
         """Decoded bytes."""
-        short = _within(self.inner.codec_id, buf, self.most)
+        short = _check_decoded_size(self.inner.codec_id, buf, self.most)
         return self.inner.decode(buf, out) if short is None else short
 
     def encode(self, buf: Any) -> Any:
@@ -232,14 +232,14 @@ class BoundedCodec(BytesBytesCodec):
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> Buffer:
         name = str(self.inner.to_dict()["name"]).removeprefix("numcodecs.")
-        short = _within(name, chunk_data.as_array_like(), self.most)
+        short = _check_decoded_size(name, chunk_data.as_array_like(), self.most)
         if short is not None:
             return chunk_spec.prototype.buffer.from_bytes(short)
         decoded: Buffer = await self.inner._decode_single(chunk_data, chunk_spec)
         return decoded
 
 
-def _within(codec: str, data: Any, most: int) -> bytes | None:
+def _check_decoded_size(codec: str, data: Any, most: int) -> bytes | None:
     """The decoded bytes, if they have to be decoded to learn how many they are.
 
     None where the codec may go on.
@@ -254,9 +254,9 @@ def _within(codec: str, data: Any, most: int) -> bytes | None:
         if size is None:
             return _zstd(bytes(data), most)
     elif codec == "blosc":
-        size = int.from_bytes(head[4:8], "little") if len(head) >= 16 else _cut()
+        size = int.from_bytes(head[4:8], "little") if len(head) >= 16 else _refuse_cut()
     elif codec == "lz4":
-        size = int.from_bytes(head[:4], "little") if len(head) >= 4 else _cut()
+        size = int.from_bytes(head[:4], "little") if len(head) >= 4 else _refuse_cut()
     else:
         return None
     if size > most:
@@ -264,7 +264,7 @@ def _within(codec: str, data: Any, most: int) -> bytes | None:
     return None
 
 
-def _cut() -> int:
+def _refuse_cut() -> int:
     raise ValueError("the chunk is cut short")
 
 
@@ -279,7 +279,7 @@ def _streamed(decoder: Any, data: bytes, most: int) -> bytes:
                 f"the chunk decodes to more than {most:,} bytes, far more than it can have"
             )
         if not member.eof:
-            _cut()
+            _refuse_cut()
         data = member.unused_data.lstrip(b"\0")
     return bytes(out)
 

@@ -12,7 +12,7 @@ from panimbus.core.errors import PanimbusError, ReadError
 from panimbus.core.guard import describe_error
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.place import Place, Url
+from panimbus.io.place import Location, Url
 
 
 class ZarrPlanes:
@@ -37,7 +37,7 @@ class ZarrPlanes:
         self,
         array: Any,
         axes: tuple[str, ...],
-        where: Place,
+        where: Location,
         *,
         flat: bool = False,
         notes: tuple[str, ...] = (),
@@ -63,7 +63,7 @@ class ZarrPlanes:
         return dtype
 
     @property
-    def files(self) -> tuple[Place, ...]:
+    def files(self) -> tuple[Location, ...]:
         """What tells these pixels from others: the whole folder.
 
         On a server the metadata of the group and of the array.
@@ -106,11 +106,11 @@ class ZarrPlanes:
             return
         fill = self._array.metadata.fill_value or 0
         if (part == fill).all():
-            from panimbus.io.remote import is_there
-            from panimbus.io.zarr_chunks import nowhere
+            from panimbus.io.remote import exists
+            from panimbus.io.zarr_chunks import all_missing
 
             store = self._array.store_path.store
-            if nowhere(self._array, lambda key: is_there(store.url / key)):
+            if all_missing(self._array, lambda key: exists(store.url / key)):
                 raise ReadError(
                     f"{self._where}: no chunk of array {self._array.path or '/'!r} is on the"
                     " server, in the places looked at.",
@@ -123,9 +123,9 @@ class ZarrPlanes:
 
     def _broken(self, index: tuple[slice, ...], error: Exception) -> ReadError:
         """Read chunk by chunk to say which one it is."""
-        from panimbus.io.zarr_chunks import boxes
+        from panimbus.io.zarr_chunks import chunk_boxes
 
-        for box in boxes(self._array, index):
+        for box in chunk_boxes(self._array, index):
             try:
                 self._array[box]
             except PanimbusError:
@@ -146,7 +146,7 @@ class ZarrPlanes:
         )
 
 
-def is_zarr(path: Place) -> bool:
+def is_zarr(path: Location) -> bool:
     """Whether a folder is a Zarr group or array; an address always is one."""
     if isinstance(path, Url):
         return True
@@ -156,7 +156,7 @@ def is_zarr(path: Place) -> bool:
     )
 
 
-def open_group(where: Place) -> Any:
+def open_group(where: Location) -> Any:
     """Open a Zarr group to read; what is none is an error that says what was found."""
     import zarr
 
@@ -182,7 +182,7 @@ def open_group(where: Place) -> Any:
 
 
 def open_planes(
-    group: Any, paths: list[str], axes: tuple[str, ...], where: Place, *, flat: bool
+    group: Any, paths: list[str], axes: tuple[str, ...], where: Location, *, flat: bool
 ) -> ZarrPlanes:
     """The first of a group's arrays as planes.
 
@@ -204,8 +204,8 @@ def open_planes(
     """
     import zarr
 
-    from panimbus.io.zarr_chunks import settle
-    from panimbus.io.zarr_limits import bounded
+    from panimbus.io.zarr_chunks import check_chunks
+    from panimbus.io.zarr_limits import limit_array
 
     array = group[paths[0]]
     if group.metadata.consolidated_metadata is not None:
@@ -222,9 +222,9 @@ def open_planes(
     def lower() -> Iterator[Any]:
         for path in paths[1:]:
             if hasattr(other := group.get(path), "chunks"):
-                yield bounded(other, where)
+                yield limit_array(other, where)
 
-    array, notes = settle(bounded(array, where), axes, where, flat=flat, lower=lower)
+    array, notes = check_chunks(limit_array(array, where), axes, where, flat=flat, lower=lower)
     return ZarrPlanes(array, axes, where, flat=flat, notes=notes)
 
 
@@ -238,20 +238,20 @@ def _is_array(store: Any) -> bool:
     return True
 
 
-def _store(where: Place) -> Any:
+def _store(where: Location) -> Any:
     if isinstance(where, Path):
-        from panimbus.io.zarr_limits import Folder
+        from panimbus.io.zarr_limits import LimitedStore
 
-        return Folder(where)
+        return LimitedStore(where)
     from panimbus.io.remote import RemoteStore
 
     return RemoteStore(where)
 
 
-def _unopened(where: Place, error: Exception) -> ReadError:
+def _unopened(where: Location, error: Exception) -> ReadError:
     if isinstance(where, Path):
         return ReadError(f"{where}: the Zarr store cannot be opened.", got=describe_error(error))
-    from panimbus.io.remote import why_missing
+    from panimbus.io.remote import missing_reason
 
     return ReadError(
         f"{where}: there is no OME-Zarr at this address.",
@@ -259,7 +259,7 @@ def _unopened(where: Place, error: Exception) -> ReadError:
             "a group of OME-Zarr 0.4 (.zgroup, .zattrs) or 0.5 (zarr.json); other formats are not"
             " read from servers"
         ),
-        got=why_missing(where),
+        got=missing_reason(where),
         fix=(
             "check the address (is it the image's own group?), or download the file and pass its"
             " path"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.planes import check_planes
 from panimbus.core.scale import stat_names_known
-from panimbus.io.documents import parse_json, problems, validated
+from panimbus.io.documents import format_problems, parse_json, validate
 
 # bounds far above any net in use: a card that asks for more is damaged, or meant to take all the
 # memory there is
@@ -261,7 +261,7 @@ class ModelCard(_Frozen):
         ReadError
             With every problem of the card, and ``source`` as the place it came from.
         """
-        return validated(
+        return validate(
             cls,
             parse_json(text, source, "a model card", unique=True),
             f"{source}: the model card is not valid.",
@@ -276,7 +276,7 @@ def _settings_of(kind: type[Settings], data: Any) -> Settings:
         return kind.model_validate(data)
     except ValidationError as error:
         raise ValueError(
-            "; ".join(f"settings.{problem}" for problem in problems(error, kind))
+            "; ".join(f"settings.{problem}" for problem in format_problems(error, kind))
         ) from None
 
 

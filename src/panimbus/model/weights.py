@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
 from panimbus.core.naming import did_you_mean
-from panimbus.io.documents import validated
+from panimbus.io.documents import validate
 from panimbus.model.card import ModelCard, PaperSettings
 from panimbus.model.headers import (
     CARD_KEY,
@@ -211,14 +211,14 @@ def _from_hub() -> Path:
     """The published weights, fetched once into the user's cache (``XDG_CACHE_HOME``, or
     ``~/.cache``).
     """
-    from panimbus.io.hub import Repository, download, kept, list_files
+    from panimbus.io.hub import Repository, cached_file, download, list_files
 
     room = (
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         / "panimbus"
         / "nimbus-weights"
     )
-    if (path := kept(room, NIMBUS_FILE)) is not None:
+    if (path := cached_file(room, NIMBUS_FILE)) is not None:
         return path
     repository = Repository(NIMBUS_REPO, "models")
     try:
@@ -297,7 +297,7 @@ def load_pt(
             available=sorted(state),
         )
     depth = 1 + len({key.split(".")[1] for key in state if key.startswith("contracting_layers.")})
-    settings = validated(
+    settings = validate(
         PaperSettings,
         {"depth": max(depth, 2), "root": head.shape[0]},
         f"{path}: a net of this size is not read.",

@@ -42,8 +42,8 @@ from panimbus.core.table import (
 )
 from panimbus.core.thresholds import calls, check_thresholds
 from panimbus.core.types import Array, Float32Array
-from panimbus.io.edits import Edit, standing
-from panimbus.io.scores import checked
+from panimbus.io.edits import Edit, active_edits
+from panimbus.io.scores import check_cell_table
 from panimbus.phenotype.compete import (
     check_scores,
     decide,
@@ -158,7 +158,7 @@ def assign_types(
     import pandas as pd
 
     settings = settings or TypeSettings()
-    cells = checked(adata)
+    cells = check_cell_table(adata)
     without = channels_named(
         (without,) if isinstance(without, str) else without, list(map(str, adata.var_names))
     )
@@ -487,7 +487,7 @@ def _adjusted(out: AnnData, edits: Sequence[Edit]) -> AnnData:
     out.uns[f"{CELL_TYPE}_colors"] = ["#{:02x}{:02x}{:02x}".format(*colours[t]) for t in order]
     about["names"] = json.dumps({str(k): v for k, v in sorted(now.names.items())})
     about["edits"] = json.dumps([e.model_dump(exclude_none=True) for e in edits])
-    about["standing"] = np.array(standing(edits), np.int64)
+    about["standing"] = np.array(active_edits(edits), np.int64)
     out.uns[PHENOTYPE] = about
     return out
 

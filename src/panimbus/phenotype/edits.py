@@ -9,7 +9,7 @@ import numpy as np
 
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.types import Array
-from panimbus.io.edits import Edit, Merge, Reassign, Rename, Split, standing
+from panimbus.io.edits import Edit, Merge, Reassign, Rename, Split, active_edits
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def apply_edits(start: Grouping, edits: Sequence[Edit]) -> Grouping:
         On an edit that names something missing; the message has its number and what there is.
     """
     now = start
-    for i in standing(edits):
+    for i in active_edits(edits):
         edit = edits[i]
         try:
             now = _apply(now, edit)

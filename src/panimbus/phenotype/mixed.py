@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.table import AREA, EVIDENCE, FOV, INSIDE_MEAN, NEIGHBOUR_MAX, RIM_LOW, RIM_MEAN
-from panimbus.io.scores import dense
+from panimbus.io.scores import to_dense
 from panimbus.phenotype.panel import Panel
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def mixed_features(
             contradicting[:, order].argmax(1)
         ]
         rim_low, rim, inside, neighbour = (
-            np.nan_to_num(np.asarray(dense(table.layers[layer]))[rows, channels].astype(np.float64))
+            np.nan_to_num(
+                np.asarray(to_dense(table.layers[layer]))[rows, channels].astype(np.float64)
+            )
             for layer in (RIM_LOW, RIM_MEAN, INSIDE_MEAN, NEIGHBOUR_MAX)
         )
         lent, filled = (

@@ -33,7 +33,7 @@ from panimbus.core.table import (
     positive_frame,
 )
 from panimbus.core.types import Array
-from panimbus.io.outlines import outlines_by_band
+from panimbus.io.outlines import trace_outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
 from panimbus.io.segmented import BAND, Segmented, check_cells
 from panimbus.io.write import atomic_path, tile_writer
@@ -142,7 +142,7 @@ def write_fov(table: AnnData, summary: Summary, one: Segmented, out: Path, name:
     )
     write_qupath(
         out / "qupath" / f"{name}.geojson",
-        outlines_by_band(one.labels, BAND),
+        trace_outlines_by_band(one.labels, BAND),
         cells,
         fov_id=one.fov_id,
     )

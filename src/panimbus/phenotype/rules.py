@@ -11,8 +11,8 @@ from pathlib import Path
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.markers import canonical
 from panimbus.core.table import NOT_TYPED, UNASSIGNED
-from panimbus.io.sheet import rows_of
-from panimbus.io.textfile import read_whole
+from panimbus.io.sheet import parse_rows
+from panimbus.io.textfile import read_encoded_text
 
 PLUS, MINUS, ANY, MAYBE = "+", "-", "any", "o"
 _SIGNS = {"+": PLUS, "-": MINUS, "−": MINUS, "–": MINUS, "any": ANY, "o": MAYBE, "?": MAYBE}
@@ -127,7 +127,7 @@ def read_rules(path: str | Path) -> RuleTable:
             f"{path}: no such rule table.",
             fix="`panimbus phenotype rules` prints one to start from",
         )
-    return parse_rules(read_whole(path, "a rule table (CSV)"), str(path))
+    return parse_rules(read_encoded_text(path, "a rule table (CSV)"), str(path))
 
 
 def parse_rules(text: str, source: str) -> RuleTable:
@@ -286,7 +286,7 @@ def parents_first(types: Iterable[CellType]) -> list[CellType]:
 def _rows(text: str, source: str) -> list[dict[str, str]]:
     """Rows as spreadsheets write them: perhaps padded with separators, or shorter than the head."""
     lines = [line for line in text.splitlines() if not line.lstrip(' "\ufeff').startswith("#")]
-    table = rows_of("\n".join(lines), source, "a rule table (CSV)")
+    table = parse_rows("\n".join(lines), source, "a rule table (CSV)")
     if not table:
         return []
     head = table[0]

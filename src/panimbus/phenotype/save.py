@@ -20,9 +20,9 @@ from panimbus.io.documents import read_json
 from panimbus.io.h5ad import read_h5ad
 from panimbus.io.mantis import write_mantis
 from panimbus.io.names import fingerprint, safe_names
-from panimbus.io.place import place
-from panimbus.io.segmented import Segmented, check_cells, find_images, pixel_sizes
-from panimbus.io.write import atomic_path, remove
+from panimbus.io.place import parse_location
+from panimbus.io.segmented import Segmented, check_cells, find_label_images, pixel_sizes
+from panimbus.io.write import atomic_path, remove_path
 from panimbus.io.write_table import write_csv
 from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_tables
 from panimbus.phenotype.summary import Summary, summarise
@@ -102,8 +102,10 @@ def find_segmented(table: AnnData, wanted: OutputOptions) -> list[Segmented]:
     wanted.check()
     segmented = []
     if wanted.labels or wanted.pairs:
-        labels, images = ([place(p) for p in paths] for paths in (wanted.labels, wanted.images))
-        segmented = find_images(table, labels, images, pairs=wanted.pairs)
+        labels, images = (
+            [parse_location(p) for p in paths] for paths in (wanted.labels, wanted.images)
+        )
+        segmented = find_label_images(table, labels, images, pairs=wanted.pairs)
     for one in segmented:
         check_cells(table, one)
     check_layout(wanted.columns, list(map(str, table.var_names)), _pixel_sizes(table, segmented))
@@ -233,7 +235,7 @@ def _remove(out: Path, name: str) -> bool:
     path = out / name
     if not os.path.lexists(path) or not path.parent.resolve().is_relative_to(out.resolve()):
         return False
-    remove(path)
+    remove_path(path)
     for folder in path.relative_to(out).parents:
         if folder.name and not any((out / folder).iterdir()):
             (out / folder).rmdir()

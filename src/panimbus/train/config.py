@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.naming import did_you_mean
 from panimbus.data.augment import AugmentSettings
-from panimbus.io.documents import read_toml, validated
+from panimbus.io.documents import read_toml, validate
 from panimbus.model.card import ModelCard
 
 PRESETS = Path(__file__).parent / "presets"
@@ -238,7 +238,7 @@ def make_config(data: Mapping[str, Any], *, source: str) -> TrainConfig:
     rest = {k: v for k, v in data.items() if k != "extends"}
     if "extends" in data:
         rest = overlaid(read_toml(_preset(str(data["extends"]))), rest)
-    return validated(TrainConfig, rest, f"{source}: these settings cannot be used.", kind=ReadError)
+    return validate(TrainConfig, rest, f"{source}: these settings cannot be used.", kind=ReadError)
 
 
 def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

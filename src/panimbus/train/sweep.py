@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.escape import escape_markdown
 from panimbus.io import atomic_path
-from panimbus.io.documents import read_json, read_toml, validated
+from panimbus.io.documents import read_json, read_toml, validate
 from panimbus.train.config import Seed, TrainConfig, make_config, overlaid
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def load_sweep(path: str | Path) -> Sweep:
     """
     source = Path(path)
     data = read_toml(source, "a TOML file with [[arm]]")
-    sweep = validated(Sweep, data, f"{source}: this sweep cannot be used.", kind=ReadError)
+    sweep = validate(Sweep, data, f"{source}: this sweep cannot be used.", kind=ReadError)
     names = [arm.name for arm in sweep.arm]
     if len(set(names)) < len(names):
         raise ReadError(

@@ -21,9 +21,9 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
 from panimbus.io import open_fovs
-from panimbus.io.documents import problems, read_json, validated
-from panimbus.io.leftovers import released, temporary_beside
-from panimbus.io.place import place
+from panimbus.io.documents import format_problems, read_json, validate
+from panimbus.io.leftovers import release_temporary, temporary_name
+from panimbus.io.place import parse_location
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import ModelFiles, resolve_model
 
@@ -120,7 +120,7 @@ class Request:
 
 def absolute(given: str | Path) -> str:
     """A path that means the same in every working directory; an address as it is."""
-    where = place(given)
+    where = parse_location(given)
     if isinstance(where, Path):
         return str(where.absolute())
     if where.full != str(where):
@@ -267,7 +267,7 @@ def _create(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        temporary = temporary_beside(path)
+        temporary = temporary_name(path)
         try:
             temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
             os.link(temporary, path)  # fails where the name is taken, unlike a renaming
@@ -282,7 +282,7 @@ def _create(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         finally:
             temporary.unlink(missing_ok=True)
-            released(temporary)
+            release_temporary(temporary)
     return _read(path)
 
 
@@ -322,7 +322,7 @@ def _read(path: Path) -> dict[str, Any]:
         data = read_json(path)
     except ReadError as error:
         raise ReadError(f"{error}", fix=fix) from None
-    return validated(
+    return validate(
         kind,
         data,
         f"{path}: not what the shards wrote, or of another version.",
@@ -346,7 +346,7 @@ def _request_in(path: Path, data: dict[str, Any]) -> tuple[Request, str]:
         request = TypeAdapter(Request).validate_python(asked)
         wrong += [] if request.images else ["images: there are none"]
     except ValidationError as error:
-        wrong += problems(error)
+        wrong += format_problems(error)
     if wrong or not isinstance(sha, str):
         got = "\n             ".join(wrong)
         raise ReadError(
