@@ -1,8 +1,13 @@
 """Real fields of view for the default model's training, with targets from staining read by eye.
 
-    python tools/real_labels.py ladders --run /tmp/run --data ../shared/data   # pictures for a
-    reader -> tools/readings.csv python tools/real_labels.py pool --run /tmp/run --data
-    ../shared/data      # readings, calls -> /tmp/run/pool/real_*.npz
+    # pictures for a reader -> tools/readings.csv
+    python tools/real_labels.py ladders --run /tmp/run --data ../shared/data
+    # readings and calls -> /tmp/run/real
+    python tools/real_labels.py pool --run /tmp/run --data ../shared/data
+    panimbus train default --store /tmp/run/real --out /tmp/run/model
+
+The models `RANKED_BY` and `JUDGED_BY` are in the repository's history (commit b93b24c); their ONNX
+files are looked for in ``/tmp/run/models``.
 
 Ladders: the cells of a channel of a dataset are ranked, by the mean of their ranks in mean
 intensity and in the score of `RANKED_BY`. A ladder shows 13 crops at each of 18 places of that
@@ -54,7 +59,7 @@ from scipy import ndimage
 from scipy.stats import rankdata
 
 from panimbus import io
-from panimbus.core.counterstain import counterstain_correlation
+from panimbus.train.fovs import LabelledFov, counterstain_of, write_info
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,6 +76,7 @@ TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
 SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
 LOW, HIGH = 0.2, 0.45
 SEED = 5
+HELD_OUT = ("r28", "r30")  # FOVs that validate
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class Dataset:
         The dataset whose cells and readings it takes, FOV by FOV.
     hazed, drawn
         How many copies each field of view gets: hazed, and with ten drawn markers.
+    share
+        Of the dataset among the real crops.
     """
 
     images: tuple[str, ...]
@@ -100,6 +108,7 @@ class Dataset:
     read_as: str = ""
     hazed: int = 3
     drawn: int = 3
+    share: float = 0.2
 
 
 _SPLEEN = tuple(f"r{k}" for k in (2, 4, 6, 8, 12, 14, 16, 18, 20, 22, 24, 28, 30))
@@ -110,6 +119,7 @@ DATASETS = {
         tuple(f"spleen_imc/labels/{r}.tiff" for r in _SPLEEN),
         ("DNA1", "DNA3", "HistoneH3"),
         drawn=2,
+        share=0.28,
     ),
     "lymphoid_mibi": Dataset(
         tuple(f"lymphoid_mibi/images/{p}_denoised.ome.tiff" for p in _POINTS),
@@ -122,6 +132,7 @@ DATASETS = {
         read_as="lymphoid_mibi",
         hazed=1,
         drawn=0,
+        share=0.12,
     ),
     "squamous_imc": Dataset(
         ("squamous_imc/images/roi.ome.tiff",),
@@ -183,7 +194,8 @@ def scored(name: str, fovs: list[Fov], run: Path, model: str = RANKED_BY) -> Ann
     path = run / "ranks" / f"{name}__{model}.h5ad"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        predict(fovs, model=model).write_h5ad(path)
+        file = run / "models" / f"{model}.onnx"
+        predict(fovs, model=file if file.exists() else model).write_h5ad(path)
     return anndata.read_h5ad(path)
 
 
@@ -451,99 +463,46 @@ def _by_borders(share: Floats, low: float, high: float) -> npt.NDArray[np.int8]:
     return np.where(share >= high, 1, np.where(share <= low, 0, -1)).astype(np.int8)
 
 
-@dataclass(frozen=True)
-class Field:
-    """A field of view of the pool; the shapes are those of `train_default.Fov`."""
+def with_channels(
+    rows: Sequence[tuple[Array, Array, Array, str]], fov: LabelledFov, stains: Sequence[int]
+) -> LabelledFov | None:
+    """The cells of a FOV with other channels.
 
-    image: Array
-    index: Array
-    mean: Array
-    outside: Array
-    truth: Array
-    channels: tuple[str, ...]
-    counterstain: Array
-
-    @classmethod
-    def of(
-        cls, rows: Sequence[tuple[Array, Array, Array, str]], like: Field, stains: Sequence[int]
-    ) -> Field | None:
-        """The cells of a field with other channels: (image, mean, truth, name).
-
-        ``stains``: positions of its counterstains.
-        """
-        if not rows:
-            return None
-        images, means, truths, channels = (list(v) for v in zip(*rows, strict=True))
-        image, mean, names = np.stack(images), np.stack(means), tuple(channels)
-        seen, beside = (
-            np.concatenate([mean, like.mean[list(stains)]]),
-            tuple(like.channels[k] for k in stains),
-        )
-        return cls(
-            image,
-            like.index,
-            mean,
-            _outside(image, like.index),
-            np.stack(truths),
-            names,
-            _alike(seen, (*names, *beside))[: len(names)],
-        )
-
-
-def _alike(mean: Array, channels: tuple[str, ...]) -> Array:
-    found = counterstain_correlation(mean.T.astype(np.float32), channels)
-    return np.array([np.nan if v is None else v for v in found], np.float32)
-
-
-def fields(name: str, run: Path, data: Path, known: pd.DataFrame) -> Iterator[tuple[str, Field]]:
-    """A dataset's FOVs at 1 µm a pixel, in units of its normaliser, with the channels that were
-    read.
+    Parameters
+    ----------
+    rows
+        (image, mean, target, name) of each channel; None is returned where there is none.
+    fov
+    stains
+        Positions of its counterstains.
     """
-    from panimbus.core.window import read_channels, read_index
+    if not rows:
+        return None
+    images, means, targets, names = (list(v) for v in zip(*rows, strict=True))
+    image, mean, target = np.stack(images), np.stack(means), np.stack(targets)
+    shown = np.concatenate([mean, fov.mean[list(stains)]])
+    channels = (*names, *(fov.channels[k] for k in stains))
+    counterstain = counterstain_of(shown, channels)[: len(names)]
+    return LabelledFov(image, fov.index, mean, target, tuple(names), counterstain)
+
+
+def labelled_fovs(
+    name: str, run: Path, data: Path, evidence: pd.DataFrame
+) -> Iterator[tuple[str, LabelledFov]]:
+    """A dataset's FOVs at 1 µm per pixel, with the channels that were read."""
     from panimbus.data.source import scan_fovs
 
-    source = DATASETS[name].read_as or name
-    found = targets(source, known)
+    labels = targets(DATASETS[name].read_as or name, evidence)
     scanned = scan_fovs(name, open_dataset(name, run, data))
-    channels = [c for c in scanned.channels if c in found and not scanned.scale.blank(c)]
-    truth = np.stack([found[c] for c in channels])
+    channels = [c for c in scanned.channels if c in labels and not scanned.scale.blank(c)]
+    target = np.stack([labels[c] for c in channels])
     start = 0
-    for one in scanned.fovs:
-        height, width = one.cells.shape
-        box = (0, height, 0, width)
-        index = read_index(one.fov, one.cells, box).astype(np.int32)
-        norm = np.array([scanned.scale.value(c) for c in channels], np.float32)
-        planes = read_channels(one.fov, one.cells, box, channels)
-        image = np.stack(
-            [np.minimum(p / v, 8).astype(np.float16) for p, v in zip(planes, norm, strict=True)]
-        )
-        outside = _outside(image, index)
-        mean = (one.mean[:, [scanned.channels.index(c) for c in channels]] / norm).T.astype(
-            np.float16
-        )
-        here = slice(start, start := start + one.cells.n)
-        yield (
-            one.fov.fov_id,
-            Field(
-                image,
-                index,
-                mean,
-                outside,
-                truth[:, here],
-                tuple(channels),
-                _alike(mean, tuple(channels)),
-            ),
-        )
+    for fov in scanned.fovs:
+        cells = slice(start, start := start + fov.cells.n)
+        yield fov.fov.fov_id, LabelledFov.of(fov, scanned, channels, target[:, cells])
 
 
-def _outside(image: Array, index: Array) -> Array:
-    free = index < 0
-    return np.array(
-        [p[free].mean(dtype=np.float64) if free.any() else 0.0 for p in image], np.float32
-    )
-
-
-def _mean_of(field: Field) -> Callable[[Array], Floats]:
+def _mean_of(field: LabelledFov) -> Callable[[Array], Floats]:
     """(Y, X) -> (n,) mean of each cell."""
     index, n = field.index, field.mean.shape[1]
     area = np.maximum(np.bincount((index + 1).ravel(), minlength=n + 1)[1:], 1)
@@ -552,14 +511,16 @@ def _mean_of(field: Field) -> Callable[[Array], Floats]:
     )
 
 
-def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> Field | None:
+def hazed(
+    field: LabelledFov, nuclear: tuple[str, ...], rng: np.random.Generator
+) -> LabelledFov | None:
     """The field with nuclear haze and diffuse background in the channels where some, not most,
     cells are positive.
     """
     index, n, of_cells = field.index, field.mean.shape[1], _mean_of(field)
     stains = [k for k, c in enumerate(field.channels) if c in nuclear]
     rows = []
-    for k, (truth, own) in enumerate(zip(field.truth, field.mean.astype(np.float64), strict=True)):
+    for k, (truth, own) in enumerate(zip(field.target, field.mean.astype(np.float64), strict=True)):
         positive, negative = truth == 1, truth == 0
         if (
             k in stains
@@ -603,12 +564,12 @@ def hazed(field: Field, nuclear: tuple[str, ...], rng: np.random.Generator) -> F
                 field.channels[k],
             )
         )
-    return Field.of(rows, field, stains)
+    return with_channels(rows, field, stains)
 
 
 def softened(
-    field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2
-) -> Field | None:
+    field: LabelledFov, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 2
+) -> LabelledFov | None:
     """The field's nuclear channels, each ``times``.
 
     Blurred, uneven, noisy, still dark between the nuclei and positive.
@@ -630,9 +591,9 @@ def softened(
         plane /= max(float(np.percentile(plane, 99.9)), 1e-6)
         mean = of_cells(plane).astype(np.float16)
         rows.append(
-            (np.minimum(plane, 8).astype(np.float16), mean, field.truth[k], field.channels[k])
+            (np.minimum(plane, 8).astype(np.float16), mean, field.target[k], field.channels[k])
         )
-    return Field.of(rows, field, stains)
+    return with_channels(rows, field, stains)
 
 
 @dataclass(frozen=True)
@@ -697,8 +658,8 @@ class _Canvas:
 
 
 def drawn(
-    field: Field, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 10
-) -> Field | None:
+    field: LabelledFov, nuclear: tuple[str, ...], rng: np.random.Generator, *, times: int = 10
+) -> LabelledFov | None:
     """Markers with known truth, drawn on the field's cells and nuclei.
 
     Some cells stained, in nuclear haze and background.
@@ -750,7 +711,7 @@ def drawn(
         ).astype(np.int8)
         mean = (of_cells(plane) / norm).astype(np.float16)
         rows.append((np.minimum(plane / norm, 8).astype(np.float16), mean, truth, f"drawn {kind}"))
-    return Field.of(rows, field, stains)
+    return with_channels(rows, field, stains)
 
 
 def _haze(index: Array, nuclei_at: Array, rng: np.random.Generator, *, alone: bool) -> Floats:
@@ -797,41 +758,38 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 
 def pool(run: Path, data: Path, *, calls: bool = True) -> None:
-    """``run/pool/real_<dataset>__<fov>__<0.
+    """``run/real``: labelled FOVs, as `panimbus train default --store` takes them.
 
-    Plain, 1 ...: hazed, nuclei: softened, drawn1 ...>.npz``, for `train_default`.
-
-    Without the calls, for `ablation.py`, in ``run/pool_without_calls``.
+    Each FOV plain (``__0``), hazed (``__1`` ...), with softened nuclear channels (``__nuclei``) and
+    with drawn markers (``__drawn1`` ...). Without the calls the targets are those of the ladders.
     """
-    rng, soft, draw = (
-        np.random.default_rng([SEED, k]) for k in range(3)
-    )  # one kind does not hang on the other
-    folder = run / ("pool" if calls else "pool_without_calls")
-    folder.mkdir(parents=True, exist_ok=True)
-    known = read(run, data)
-    known = chances(known) if calls else known
+    # A generator per kind, so that no kind depends on another.
+    rng, soft, draw = (np.random.default_rng([SEED, k]) for k in range(3))
+    folder = run / "real"
+    seen = read(run, data)
+    seen = chances(seen) if calls else seen
     rows = []
     for name, one in DATASETS.items():
-        for fov_id, field in fields(name, run, data, known):
-            copies = {f"{k + 1}": hazed(field, one.nuclear, rng) for k in range(one.hazed)}
-            copies["nuclei"] = softened(field, one.nuclear, soft)
-            copies |= {f"drawn{k + 1}": drawn(field, one.nuclear, draw) for k in range(one.drawn)}
-            for k, each in {"0": field, **copies}.items():
-                if each is None:
-                    continue
-                seldom = np.isin(each.channels, one.nuclear)
-                np.savez(folder / f"real_{name}__{fov_id}__{k}.npz", **vars(each), seldom=seldom)
+        for fov_id, fov in labelled_fovs(name, run, data, seen):
+            split = "val" if fov_id in HELD_OUT else "train"
+            copies = {"0": fov}
+            copies |= {f"{k + 1}": hazed(fov, one.nuclear, rng) for k in range(one.hazed)}
+            copies["nuclei"] = softened(fov, one.nuclear, soft)
+            copies |= {f"drawn{k + 1}": drawn(fov, one.nuclear, draw) for k in range(one.drawn)}
+            for k, copy in copies.items():
+                if copy is not None:
+                    copy.save(folder / name / split / f"{fov_id}__{k}.npz")
             rows += [
                 (name, fov_id, c, *(int((t == v).sum()) for v in (1, 0, -1)))
-                for c, t in zip(field.channels, field.truth, strict=True)
+                for c, t in zip(fov.channels, fov.target, strict=True)
             ]
-    table = pd.DataFrame(
-        rows, columns=["dataset", "fov", "channel", "positive", "negative", "undefined"]
-    )
+    shares = {name: one.share for name, one in DATASETS.items()}
+    write_info(folder, shares, mpp=1.0, percentile=99.9)
+    columns = ["dataset", "fov", "channel", "positive", "negative", "undefined"]
+    table = pd.DataFrame(rows, columns=columns)
     table.to_csv(folder / "targets.csv", index=False)
-    sys.stdout.write(
-        table.groupby("dataset")[["positive", "negative", "undefined"]].sum().to_string() + "\n"
-    )
+    counts = table.groupby("dataset")[["positive", "negative", "undefined"]].sum()
+    sys.stdout.write(counts.to_string() + "\n")
 
 
 def main() -> None:

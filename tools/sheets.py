@@ -2,11 +2,14 @@
 
 `cell_calls.csv.gz`, and the further readings of dev_gold.
 
-    python tools/sheets.py cells --run /tmp/run --data ../shared/data --out /tmp/sheets   # of the
-    fields that are trained on python tools/sheets.py gold --data ../shared/data --out /tmp/gold
-    # of dev_gold, to be measured on only python tools/sheets.py others --data ../shared/data --out
-    /tmp/others                 # of dev_gold's fields, other markers python tools/sheets.py spleen
-    --data ../shared/data --out /tmp/spleen                 # of two fields that training holds out
+    # of the fields that are trained on
+    python tools/sheets.py cells --run /tmp/run --data ../shared/data --out /tmp/sheets
+    # of dev_gold, to be measured on only
+    python tools/sheets.py gold --data ../shared/data --out /tmp/gold
+    # of dev_gold's fields, other markers
+    python tools/sheets.py others --data ../shared/data --out /tmp/others
+    # of two fields that training holds out
+    python tools/sheets.py spleen --data ../shared/data --out /tmp/spleen
 
 Makes ``sheet_000.png`` ... and, beside the folder, ``<out>_key.csv`` (sheet, place, dataset, fov,
 channel, cell_id), which the reader must not see. A sheet shows one channel: up to 48 crops of 40 x

@@ -340,7 +340,7 @@ def loss_of(
     """
     import torch
 
-    from panimbus.model.loss import cell_losses, lack_of_f1, smoothed
+    from panimbus.model.loss import cell_losses, smoothed, soft_f1_loss
 
     pixel, whole, score, _ = cell_losses(
         logits, cells, smoothed(target, 2 * OPTIMISER["smoothing"])
@@ -354,7 +354,7 @@ def loss_of(
             0.5 * weight.sum()
         )
     if OPTIMISER["f1"]:
-        loss = loss + OPTIMISER["f1"] * lack_of_f1(score, target, cells, weight > 0).mean()
+        loss = loss + OPTIMISER["f1"] * soft_f1_loss(score, target, cells, weight > 0).mean()
     return loss, mean
 
 

@@ -193,17 +193,17 @@ def run(work: Path, condition: str, arm: str, seed: int) -> dict[str, Any]:
 def last_f1(place: Path, config: TrainConfig, store: Store) -> float:
     """F1 against the truth of the weights of the last step, whatever the validation said."""
     from panimbus.model.unet import build
-    from panimbus.train.distributed import team
+    from panimbus.train.distributed import process_group
     from panimbus.train.examples import validation_rows
     from panimbus.train.validate import validate
 
     card = load_torch(place / "model.safetensors")[1]
     net = build(card)
     net.load_state_dict(checkpoint.load(place / "last.pt")["ema"])
-    with team("cpu") as crew:
+    with process_group("cpu") as group:
         rows = validation_rows(store, "test", leave_out=None, tiles=config.check.tiles)
         return validate(
-            Examples(config, card, store), rows, lambda b: net.logits(b.planes, b.stats), crew
+            Examples(config, card, store), rows, lambda b: net.logits(b.planes, b.stats), group
         ).f1
 
 

@@ -133,3 +133,32 @@ def test_the_seed_decides(tile):
 def test_settings_are_checked(wrong):
     with pytest.raises(ValidationError):
         AugmentSettings(**wrong)
+
+
+def test_a_zoom_changes_the_size_of_cells_and_keeps_their_labels():
+    index = np.kron(np.arange(36).reshape(6, 6), np.ones((8, 8), int)).astype(np.int32)
+    tile = (index / 36).astype(np.float32), index
+    settings = AugmentSettings(flips=False, probability=0, zoom=0.3)
+    assert settings.least_side(32) == 45
+    zooms = []
+    for seed in range(8):
+        view = run(tile, settings, seed)
+        assert set(np.unique(view.index)) <= set(range(36))
+        inside = np.abs(view.image * 36 - view.index) < 1e-4  # not between two cells
+        assert inside.mean() > 0.5
+        whole = np.bincount(view.index.ravel(), minlength=36).max()
+        assert whole == pytest.approx(64 * view.zoom**2, rel=0.35)
+        zooms.append(view.zoom)
+    assert min(zooms) < 0.95
+    assert max(zooms) > 1.05
+
+
+def test_two_views_differ_in_the_normaliser_alone(tile):
+    settings = AugmentSettings(normaliser=0.6, normaliser_limit=0.9, contrast=0.3, brightness=0.1)
+    first = run(tile, settings)
+    second = first.renormalised(settings, np.random.default_rng(9))
+    change = first.normaliser / second.normaliser
+    assert abs(change - 1) > 0.01
+    np.testing.assert_allclose(second.image, first.image * change, rtol=1e-5)
+    np.testing.assert_allclose(second.level(np.ones(1)), first.level(np.ones(1)) * change)
+    np.testing.assert_array_equal(second.index, first.index)

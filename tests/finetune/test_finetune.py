@@ -13,7 +13,7 @@ from panimbus.annotations.table import check_annotations  # noqa: E402
 from panimbus.core.errors import InputError  # noqa: E402
 from panimbus.core.fov import Fov  # noqa: E402
 from panimbus.core.scale import ChannelScale  # noqa: E402
-from panimbus.finetune.finetune import finetune, fold_in  # noqa: E402
+from panimbus.finetune.finetune import finetune, with_correction  # noqa: E402
 from panimbus.finetune.report import check_out, markdown, save, sentence  # noqa: E402
 from panimbus.finetune.steps import FinetuneSettings, pick_device, settings_of  # noqa: E402
 from panimbus.infer.predict import PredictSettings, predict  # noqa: E402
@@ -196,7 +196,7 @@ def test_held_out_calls_are_never_trained_on(model, data, monkeypatch):
 def test_folding_a_correction_into_the_net(model):
     net, card = load_torch(model)
     x = torch.rand(1, len(card.planes), 16, 16)
-    torch.testing.assert_close(fold_in(net, (2.0, -1.0)).logits(x), net.logits(x) / 2 - 1)
+    torch.testing.assert_close(with_correction(net, (2.0, -1.0)).logits(x), net.logits(x) / 2 - 1)
 
 
 def test_likely_undetermined_and_several_annotators(model, data):

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from panimbus.model.loss import cell_losses, lack_of_f1, smoothed  # noqa: E402
+from panimbus.model.loss import cell_losses, soft_f1_loss, smoothed  # noqa: E402
 
 
 def test_literal():
@@ -42,21 +42,21 @@ def test_smoothing():
     )
 
 
-def test_lack_of_f1():
+def test_soft_f1_loss():
     cells = torch.tensor([[[1, 2, 3, 4]], [[5, 6, 6, 0]], [[7, 7, 0, 0]]])
     target = torch.tensor([0.0, 1, 1, 0, 0, 1, 0, 0])
     score = torch.tensor(
         [0.0, 0.999, 0.001, 0.999, 0.001, 0.999, 0.001, 0.999]
     )  # F1 of 0.5, 1, and none to find
     every = torch.ones(8, dtype=torch.bool)
-    assert lack_of_f1(score, target, cells, every).tolist() == pytest.approx([0.5, 0, 0], abs=2e-3)
+    assert soft_f1_loss(score, target, cells, every).tolist() == pytest.approx([0.5, 0, 0], abs=2e-3)
     without = every.clone()
     without[2] = False  # the positive cell that was missed
-    assert lack_of_f1(score, target, cells, without).tolist() == pytest.approx(
+    assert soft_f1_loss(score, target, cells, without).tolist() == pytest.approx(
         [1 / 3, 0, 0], abs=2e-3
     )
     dim = torch.tensor([0.0, 0.3, 0.3, 0.1, 0.05, 0.9, 0.1, 0.2], requires_grad=True)
-    (pull,) = torch.autograd.grad(lack_of_f1(dim, target, cells, every).sum(), dim)
+    (pull,) = torch.autograd.grad(soft_f1_loss(dim, target, cells, every).sum(), dim)
     assert (pull[1:3] < 0).all()
     assert (pull[3:5] > 0).all()
     assert pull[7] == 0

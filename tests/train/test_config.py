@@ -36,12 +36,9 @@ def test_the_default_models_recipe():
     c = load_config("default")
     shipped = {"widths": (16, 32, 64, 96), "blocks": 1, "unshuffle": 2, "norm": False}
     assert c.card(mpp=1.0, percentile=99.9, over="all").settings.model_dump() == shipped
-    assert (c.optimiser.rate, c.optimiser.ema, c.augment.normaliser, c.data.statistics) == (
-        1.5e-3,
-        0.998,
-        0.35,
-        "tile",
-    )
+    assert (c.optimiser.rate, c.optimiser.ema, c.augment.normaliser) == (8e-4, 0.998, 0.6)
+    assert (c.loss.agreement, c.loss.f1, c.data.statistics) == (0.3, 1.5, "tile")
+    assert (c.simulation.share, c.net.start, len(c.average)) == (0.5, "default", 2)
 
 
 def test_a_file_extends_a_preset(tmp_path):

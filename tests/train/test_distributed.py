@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from panimbus.core.errors import InputError  # noqa: E402
-from panimbus.train.distributed import Team, team  # noqa: E402
+from panimbus.train.distributed import ProcessGroup, process_group  # noqa: E402
 from panimbus.train.loop import train  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -81,22 +81,22 @@ def test_two_processes_take_the_same_steps_as_one(two_processes, tiny, fake_stor
 
 
 def test_a_batch_must_be_shared_evenly():
-    crew = Team(1, 3, torch.device("cpu"))
-    assert list(crew.slots(12)) == [4, 5, 6, 7]
+    group = ProcessGroup(1, 3, torch.device("cpu"))
+    assert list(group.slots(12)) == [4, 5, 6, 7]
     with pytest.raises(InputError, match="A batch of 16 cannot be shared by 3 processes"):
-        crew.slots(16)
+        group.slots(16)
 
 
 def test_a_device_that_is_not_there():
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(InputError, match="torch sees no cuda device"), team("cuda"):
+    with pytest.raises(InputError, match="torch sees no cuda device"), process_group("cuda"):
         pass
 
 
 def test_alone():
-    with team("cpu") as crew:
-        assert crew.leads
-        assert crew.total(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
-        assert crew.gathered(torch.tensor([3.0])).tolist() == [3]
-        crew.wait()
+    with process_group("cpu") as group:
+        assert group.leads
+        assert group.total(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
+        assert group.gathered(torch.tensor([3.0])).tolist() == [3]
+        group.wait()

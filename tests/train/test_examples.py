@@ -25,17 +25,17 @@ def test_cells_keep_their_labels(tiny, fake_store):
     examples = made(tiny(augment={"rotate": 90.0, "elastic": 1.0, "probability": 1.0}), store)
     bright = 0
     for slot in range(20):
-        item = examples[3, slot]
+        item = examples[3, slot][0]
         for c in range(1, len(item.target) + 1):
             inside = item.planes[0][item.cells == c]
             bright += (inside.mean() > 0.4) == (item.target[c - 1] > 0.5)
-    assert bright > 0.95 * sum(len(examples[3, slot].target) for slot in range(20))
+    assert bright > 0.95 * sum(len(examples[3, slot][0].target) for slot in range(20))
 
 
 def test_cells_cut_by_the_crop_are_left_out(tiny, fake_store):
     store = fake_store()
     strict, all_of_them = (made(tiny(data={"least_share": share}), store) for share in (0.999, 0.0))
-    a, b = strict[0, 0], all_of_them[0, 0]
+    a, b = strict[0, 0][0], all_of_them[0, 0][0]
     assert len(a.target) < len(b.target)
     edge = np.concatenate([b.cells[0], b.cells[-1], b.cells[:, 0], b.cells[:, -1]])
     assert (edge > 0).any()
@@ -45,21 +45,21 @@ def test_step_and_slot_decide(tiny, fake_store):
     store = fake_store()
     a, b = made(tiny(), store), made(tiny(machine={"cache_mb": 0}), store)
     for key in ((0, 0), (5, 3)):
-        for x, y in zip(vars(a[key]).values(), vars(b[key]).values(), strict=True):
+        for x, y in zip(vars(a[key][0]).values(), vars(b[key][0]).values(), strict=True):
             np.testing.assert_array_equal(x, y)
-    assert not np.array_equal(a[0, 0].planes, a[0, 1].planes)
-    assert not np.array_equal(a[0, 0].planes, made(tiny(seed=1), store)[0, 0].planes)
+    assert not np.array_equal(a[0, 0][0].planes, a[0, 1][0].planes)
+    assert not np.array_equal(a[0, 0][0].planes, made(tiny(seed=1), store)[0, 0][0].planes)
 
 
 def test_datasets_come_in_their_shares(tiny, fake_store):
     examples = made(tiny(), fake_store(shares=(0.8, 0.2)))
-    of = [examples.pairs[examples[s, 0].group[0] // 2][0] for s in range(200)]
+    of = [examples.pairs[examples[s, 0][0].group[0] // 2][0] for s in range(200)]
     assert 0.7 < of.count("d0") / 200 < 0.9
 
 
 def test_a_dataset_is_left_out(tiny, fake_store):
     examples = made(tiny(data={"leave_out": "d1"}), fake_store(shares=(0.5, 0.5)))
-    assert {examples.pairs[examples[s, 0].group[0] // 2][0] for s in range(50)} == {"d0"}
+    assert {examples.pairs[examples[s, 0][0].group[0] // 2][0] for s in range(50)} == {"d0"}
 
 
 def test_groups_are_dataset_marker_and_class(tiny, fake_store):
@@ -89,7 +89,7 @@ def test_an_unpadded_net_is_asked_about_its_centre(tiny, fake_store):
         "stats": [],
     }
     examples = made(tiny(net=net), fake_store())
-    item = examples[0, 0]
+    item = examples[0, 0][0]
     assert item.planes.shape[1:] == (32, 32)
     assert item.cells.shape == (32 - 2 * examples.margin,) * 2
     assert set(np.unique(item.cells)) <= set(range(len(item.target) + 1))
@@ -103,7 +103,7 @@ def test_other_channels_of_the_tile(tiny, fake_store):
 
 def test_statistics_of_the_tile_vary_with_the_share_of_positive_cells(tiny, fake_store):
     examples = made(tiny(data={"statistics": "tile", "odds": 1.0}), fake_store())
-    q50 = {float(examples[s, 0].stats[0]) for s in range(10)}
+    q50 = {float(examples[s, 0][0].stats[0]) for s in range(10)}
     assert len(q50) > 5
     assert all(0 <= q <= 1 for q in q50)
 
@@ -111,7 +111,9 @@ def test_statistics_of_the_tile_vary_with_the_share_of_positive_cells(tiny, fake
 @pytest.mark.parametrize("statistics", ["tile", "store"])
 def test_otsu_is_between_the_outer_percentiles(tiny, fake_store, statistics):
     net = {"stats": ["q10", "otsu", "q97"]}
-    low, otsu, high = made(tiny(net=net, data={"statistics": statistics}), fake_store())[0, 0].stats
+    low, otsu, high = made(tiny(net=net, data={"statistics": statistics}), fake_store())[0, 0][
+        0
+    ].stats
     assert low < otsu < high
 
 

@@ -22,13 +22,13 @@ def command(
     ],
     *,
     store: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             parser=options.path,
             metavar="FOLDER",
-            help="Store of tiles that `panimbus build` wrote.",
+            help="Store that `panimbus build` wrote; not needed with simulated tissue.",
         ),
-    ],
+    ] = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -64,8 +64,8 @@ def command(
     from panimbus.cli.console import train_bar
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import MissingExtraError
-    from panimbus.data.store import Store
     from panimbus.train.config import load_config, make_config
+    from panimbus.train.fovs import open_store
 
     settings = load_config(config)
     machine = {
@@ -76,19 +76,20 @@ def command(
     changed = settings.machine.model_dump() | {k: v for k, v in machine.items() if v is not None}
     whole = settings.model_dump() | {"machine": changed} | ({} if seed is None else {"seed": seed})
     settings = make_config(whole, source=f"{config} with the options of the command line")
-    leads = os.environ.get("RANK", "0") == "0"
-    if leads:
+    is_main = os.environ.get("RANK", "0") == "0"
+    if is_main:
         prepare_out(out)
-    tiles = Store.open(store)
+    examples = None if store is None else open_store(store)
     try:
         from panimbus.train.loop import train
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError("training", "train") from error
-    about = f"{config}, {len(tiles):,} examples, {settings.stages.total:,} steps"
-    with train_bar(about, show=leads) as (show, log):
-        result = train(settings, tiles, out, show)
+    count = "" if examples is None else f"{len(examples.examples):,} examples, "
+    about = f"{config}, {count}{settings.stages.total:,} steps"
+    with train_bar(about, show=is_main) as (show, log):
+        result = train(settings, examples, out, show)
     if result:
         typer.echo(
             f"best step {result['step']} of {result['steps']}: validation F1 {result['val_f1']:.3f}"

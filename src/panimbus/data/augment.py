@@ -6,7 +6,7 @@ Geometry that keeps labels whole, intensities that keep the cells' statistics tr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from scipy import ndimage
 from panimbus.core.types import Float32Array, Int32Array
 
 NotNegative = Annotated[float, Field(ge=0)]
-_MOST_OFF = 0.7  # log of the largest error of the normaliser: a factor of 2
 
 
 class AugmentSettings(BaseModel):
@@ -31,6 +30,8 @@ class AugmentSettings(BaseModel):
         One of the 8 flips and quarter turns, exact.
     rotate
         Largest further rotation (degrees).
+    zoom
+        Log of the largest change of scale.
     elastic, elastic_scale
         Standard deviation of the displacement (px), and the distance over which it changes (px).
     brightness
@@ -42,9 +43,9 @@ class AugmentSettings(BaseModel):
         normaliser).
     blur
         Largest standard deviation of the Gaussian blur (px).
-    normaliser
-        Standard deviation of the log of the factor by which the normaliser is off; at most a factor
-        of 2. Always drawn.
+    normaliser, normaliser_limit
+        Standard deviation and largest value of the log of the factor by which the normaliser is off
+        (0.7: a factor of 2). Always drawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,6 +53,7 @@ class AugmentSettings(BaseModel):
     probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     flips: bool = True
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    zoom: Annotated[float, Field(ge=0, le=1)] = 0.0
     elastic: NotNegative = 0.0
     elastic_scale: Annotated[float, Field(ge=2)] = 32.0
     brightness: NotNegative = 0.0
@@ -59,6 +61,11 @@ class AugmentSettings(BaseModel):
     noise: NotNegative = 0.0
     blur: NotNegative = 0.0
     normaliser: NotNegative = 0.0
+    normaliser_limit: NotNegative = 0.7
+
+    def least_side(self, size: int) -> int:
+        """Side of the smallest tile that holds every crop of ``size`` pixels."""
+        return math.ceil(size * math.exp(self.zoom)) + 1 if self.zoom else size
 
 
 @dataclass(frozen=True)
@@ -74,17 +81,31 @@ class AugmentedTile:
     gain, offset
         The intensities' linear change: a cell's mean m became ``max(gain * m + offset, 0)``. Noise
         and blur are not part of it.
+    zoom
+        Pixels of the view per pixel of the tile, along an axis.
+    normaliser
+        The factor by which the normaliser is off; part of ``gain`` and ``offset``.
     """
 
     image: Float32Array
     extra: Float32Array
     index: Int32Array
-    gain: float
-    offset: float
+    gain: float = 1.0
+    offset: float = 0.0
+    zoom: float = 1.0
+    normaliser: float = 1.0
 
     def level(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """The same linear change for numbers that belong to the image: cell means, percentiles."""
         return np.maximum(self.gain * np.asarray(values, np.float64) + self.offset, 0)
+
+    def renormalised(self, settings: AugmentSettings, rng: np.random.Generator) -> AugmentedTile:
+        """The same view with another wrong normaliser."""
+        normaliser = _normaliser(settings, rng)
+        change = self.normaliser / normaliser
+        image = self.image * np.float32(change)
+        gain, offset = self.gain * change, self.offset * change
+        return replace(self, image=image, gain=gain, offset=offset, normaliser=normaliser)
 
 
 def augment(
@@ -110,12 +131,13 @@ def augment(
     index : (S, S) int32
         Cell of each pixel, -1 = background.
     settings, size, rng
-        What to change, the side of the crop (at most S), and where the randomness comes from.
+        What to change, the side of the crop (S is at least ``settings.least_side(size)``), and
+        where the randomness comes from.
     """
     planes = np.concatenate([image[None], extra])
-    planes, moved = _geometry(planes, index, settings, size=size, rng=rng)
-    out, gain, offset = _intensity(planes[0], settings, rng)
-    return AugmentedTile(out, planes[1:], moved, gain, offset)
+    planes, moved, zoom = _geometry(planes, index, settings, size=size, rng=rng)
+    view = _intensity(planes[0], settings, rng)
+    return replace(view, extra=planes[1:], index=moved, zoom=zoom)
 
 
 def _geometry(
@@ -125,9 +147,11 @@ def _geometry(
     *,
     size: int,
     rng: np.random.Generator,
-) -> tuple[Float32Array, Int32Array]:
-    """(C, s, s) and (s, s): crop, rotate, deform, flip."""
-    corner = [int(rng.integers(0, n - size + 1)) for n in index.shape]
+) -> tuple[Float32Array, Int32Array, float]:
+    """(C, s, s), (s, s) and the zoom: crop, zoom, rotate, deform, flip."""
+    zoom = math.exp(float(rng.uniform(-1, 1)) * settings.zoom) if settings.zoom else 1.0
+    side = round(size / zoom)
+    corner = [int(rng.integers(0, n - side + 1)) for n in index.shape]
     angle = (
         math.radians(settings.rotate) * float(rng.uniform(-1, 1))
         if rng.random() < settings.probability
@@ -135,8 +159,10 @@ def _geometry(
     )
     bend = settings.elastic if rng.random() < settings.probability else 0.0
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    if angle or bend:
-        at = crop_coordinates(corner, size, angle)
+    if angle or bend or side != size:
+        at = crop_coordinates(corner, size, angle, side / size)
+        if not angle:  # the outermost pixels of the tile are half a pixel wide
+            at = np.clip(at, 0, np.array(index.shape).reshape(2, 1, 1) - 1)
         if bend:
             at = at + smooth_field(size, bend, settings.elastic_scale, rng)
         planes, index = warp(planes, index, at)
@@ -147,15 +173,31 @@ def _geometry(
         planes, index = np.rot90(planes, turns, (1, 2)), np.rot90(index, turns)
         if flip:
             planes, index = planes[..., ::-1], index[:, ::-1]
-    return np.ascontiguousarray(planes), np.ascontiguousarray(index)
+    return np.ascontiguousarray(planes), np.ascontiguousarray(index), size / side
 
 
-def crop_coordinates(corner: list[int], size: int, angle: float) -> npt.NDArray[np.float64]:
-    """(2, s, s): where in the tile each pixel of a crop lies that is rotated about its centre by
-    ``angle`` (radians).
+def crop_coordinates(
+    corner: list[int], size: int, angle: float, scale: float = 1.0
+) -> npt.NDArray[np.float64]:
+    """Where in the tile each pixel of a crop lies.
+
+    Parameters
+    ----------
+    corner
+        First pixel (y, x) of the part of the tile that is shown.
+    size
+        Side of the crop.
+    angle
+        Of the rotation about the centre (radians).
+    scale
+        Pixels of the tile per pixel of the crop.
+
+    Returns
+    -------
+    (2, size, size) float64
     """
-    half = (size - 1) / 2
-    y, x = np.mgrid[:size, :size] - half
+    y, x = (np.mgrid[:size, :size] - (size - 1) / 2) * scale
+    half = (size * scale - 1) / 2
     cos, sin = math.cos(angle), math.sin(angle)
     return np.stack([cos * y - sin * x + half + corner[0], sin * y + cos * x + half + corner[1]])
 
@@ -201,18 +243,21 @@ def warp(
     return moved.astype(np.float32), labels
 
 
+def _normaliser(settings: AugmentSettings, rng: np.random.Generator) -> float:
+    """A factor by which the normaliser is off."""
+    limit = settings.normaliser_limit
+    return math.exp(float(np.clip(rng.normal(0, 1) * settings.normaliser, -limit, limit)))
+
+
 def _intensity(
     image: Float32Array, settings: AugmentSettings, rng: np.random.Generator
-) -> tuple[Float32Array, float, float]:
-    """The image with other brightness, contrast, noise, blur and normaliser.
-
-    Gain and offset of its linear part.
-    """
+) -> AugmentedTile:
+    """The image with other brightness, contrast, noise, blur and normaliser."""
     draw = {
         name: float(rng.uniform(-1, 1)) * (rng.random() < settings.probability)
         for name in ("add", "stretch", "noise", "blur")
     }
-    factor = math.exp(float(np.clip(rng.normal(0, 1) * settings.normaliser, -_MOST_OFF, _MOST_OFF)))
+    factor = _normaliser(settings, rng)
     stretch = 1 + settings.contrast * draw["stretch"]
     offset = (1 - stretch) * float(image.mean()) + settings.brightness * draw["add"]
     gain, offset = stretch / factor, offset / factor
@@ -222,4 +267,5 @@ def _intensity(
     out = np.maximum(np.float32(gain) * image + np.float32(offset), 0)
     if grain > 0:
         out = np.maximum(out + rng.normal(0, grain, out.shape), 0)
-    return out.astype(np.float32), gain, offset
+    none = np.zeros((0, 0), np.int32)
+    return AugmentedTile(out.astype(np.float32), out[:0], none, gain, offset, normaliser=factor)

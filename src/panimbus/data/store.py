@@ -172,7 +172,46 @@ class _FovFolder:
         self.start, self.cells, self.share = load["start"], load["cells"], load["share"]
 
 
-class Store:
+class ExampleTable:
+    """A table of training examples.
+
+    Attributes
+    ----------
+    info
+    examples
+        One row per example; see `COLUMNS`.
+    """
+
+    info: StoreInfo
+    examples: pd.DataFrame
+
+    def rows(self, split: str, *, leave_out: str | None = None) -> npt.NDArray[np.intp]:
+        """Rows of a split that have a known cell.
+
+        Parameters
+        ----------
+        split
+            ``train``, ``val`` or ``test``.
+        leave_out
+            A dataset all of whose rows are ``test``, and the only ones that are (leave one dataset
+            out).
+        """
+        if split not in SPLITS:
+            raise InputError("A split has no such name.", got=split, available=SPLITS)
+        labelled = (self.examples["known"] > 0).to_numpy()
+        if leave_out is None:
+            return np.flatnonzero(labelled & (self.examples["split"] == split).to_numpy())
+        if leave_out not in (names := [d.name for d in self.info.datasets]):
+            raise InputError(
+                "The store has no such dataset to leave out.", got=leave_out, available=names
+            )
+        left_out = (self.examples["dataset"] == leave_out).to_numpy()
+        if split == "test":
+            return np.flatnonzero(labelled & left_out)
+        return np.flatnonzero(labelled & ~left_out & (self.examples["split"] == split).to_numpy())
+
+
+class Store(ExampleTable):
     """A store that `panimbus.data.build.write_store` wrote.
 
     Parameters
@@ -285,31 +324,6 @@ class Store:
             marker=marker,
             fov=fov,
         )
-
-    def rows(self, split: str, *, leave_out: str | None = None) -> npt.NDArray[np.intp]:
-        """Rows of a split that have a known cell.
-
-        Parameters
-        ----------
-        split
-            ``train``, ``val`` or ``test``.
-        leave_out
-            A dataset all of whose rows are ``test``, and the only ones that are (leave one dataset
-            out).
-        """
-        if split not in SPLITS:
-            raise InputError("A split has no such name.", got=split, available=SPLITS)
-        mine = (self.examples["known"] > 0).to_numpy()
-        if leave_out is None:
-            return np.flatnonzero(mine & (self.examples["split"] == split).to_numpy())
-        if leave_out not in (names := [d.name for d in self.info.datasets]):
-            raise InputError(
-                "The store has no such dataset to leave out.", got=leave_out, available=names
-            )
-        out = (self.examples["dataset"] == leave_out).to_numpy()
-        if split == "test":
-            return np.flatnonzero(mine & out)
-        return np.flatnonzero(mine & ~out & (self.examples["split"] == split).to_numpy())
 
     def _folder(self, name: str) -> _FovFolder:
         known = self._folders.pop(name, None)

@@ -276,7 +276,7 @@ def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     if job.settings.how == "markers":
         calibration = combined(calibration, best)
     else:
-        net, calibration = fold_in(net, best[""]), behind(calibration, best[""])
+        net, calibration = with_correction(net, best[""]), behind(calibration, best[""])
     card = job.card.model_copy(update={"calibration": calibration})
     job.notes += [
         f"{m or 'all markers'}: temperature {t:.3g}, offset {b:+.3g}" for m, (t, b) in best.items()
@@ -306,7 +306,7 @@ def _corrected(
     return out
 
 
-def fold_in(net: Any, correction: Correction) -> Any:
+def with_correction(net: Any, correction: Correction) -> Any:
     """A copy of a net whose logits are divided by the temperature and moved by the offset."""
     net = copy.deepcopy(net)
     head = net.head if hasattr(net, "head") else net.final_conv

@@ -39,6 +39,14 @@ class Batch:
         return Batch(*(t.pin_memory() for t in vars(self).values()))
 
 
+def collate_views(crops: Sequence[tuple[Item, ...]]) -> Batch:
+    """Stack the first views of all crops, then the second ones in the same order.
+
+    Of 2 K cells in two views, k and K + k are the same.
+    """
+    return collate([item for view in zip(*crops, strict=True) for item in view])
+
+
 def collate(items: Sequence[Item]) -> Batch:
     """Stack crops and number their cells through."""
     first, cells = 0, []
@@ -98,7 +106,7 @@ def batches(
     loader: Any = DataLoader(
         examples,  # type: ignore[arg-type]
         batch_sampler=_Slots(steps, slots),
-        collate_fn=collate,
+        collate_fn=collate_views,
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
@@ -107,9 +115,9 @@ def batches(
     if workers:
         yield from loader
         return
-    found = iter(loader)
+    loaded = iter(loader)
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, found, None)
+        coming = pool.submit(next, loaded, None)
         while (batch := coming.result()) is not None:
-            coming = pool.submit(next, found, None)
+            coming = pool.submit(next, loaded, None)
             yield batch

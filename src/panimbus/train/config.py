@@ -23,6 +23,7 @@ Steps = Annotated[int, Field(ge=0, le=10**12)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Platform = Literal["codex", "mibi", "imc"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -34,7 +35,7 @@ class NetConfig(_Part):
     """The net. ``settings``, ``planes``, ``stats`` and ``padding`` are those of its card.
 
     ``frozen_norm`` keeps batch norms at their stored statistics; ``pretrained`` starts a backbone
-    from ImageNet weights.
+    from ImageNet weights; ``start`` names the model (or its file) whose weights to begin from.
     """
 
     architecture: Literal["paper_unet", "compact_unet", "backbone_unet"] = "compact_unet"
@@ -44,6 +45,34 @@ class NetConfig(_Part):
     padding: Literal["same", "valid"] = "same"
     frozen_norm: bool = False
     pretrained: bool = False
+    start: str = ""
+
+
+class SimulationConfig(_Part):
+    """Simulated tissue, mixed with the store's examples (see `panimbus.simulate`).
+
+    Attributes
+    ----------
+    share
+        Of the crops that are simulated; all of them without a store.
+    seeds, held_out
+        Tissues to train on and to validate on: pairs (first seed, number of tissues).
+    side_um, markers
+        Side of a tissue (µm), and number of its random markers.
+    platforms
+        Probability of each platform.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    seeds: Annotated[tuple[tuple[Seed, Count], ...], Field(min_length=1)] = ((0, 100),)
+    held_out: tuple[Seed, Count] = (1_000_000, 24)
+    side_um: Annotated[int, Field(ge=64, le=4096)] = 384
+    markers: Annotated[int, Field(ge=1, le=100)] = 12
+    platforms: Annotated[dict[Platform, float], Field(min_length=1)] = {
+        "codex": 0.4,
+        "mibi": 0.3,
+        "imc": 0.3,
+    }
 
 
 class DataConfig(_Part):
@@ -54,7 +83,7 @@ class DataConfig(_Part):
     mpp, percentile
         What the store must have been built with; None takes what the store has.
     crop, batch
-        Side of a training crop (px), and crops a step over all processes together.
+        Side of a training crop (px), and crops per step over all processes together.
     least_share
         A cell carries a loss if at least this share of its pixels lies in the crop.
     statistics
@@ -63,6 +92,10 @@ class DataConfig(_Part):
         markers are all different, as in simulation).
     odds
         With "tile": standard deviation of the log odds with which positive cells are drawn.
+    by_fov
+        Draw a FOV of the dataset first, then one of its examples; otherwise any example.
+    hide_counterstain
+        Probability that the net is not told how much a channel resembles the counterstain.
     leave_out
         A dataset of the store that is not trained on.
     """
@@ -74,20 +107,34 @@ class DataConfig(_Part):
     least_share: Share = 0.5
     statistics: Literal["store", "tile"] = "store"
     odds: Annotated[float, Field(ge=0)] = 0.7
+    by_fov: bool = False
+    hide_counterstain: Share = 0.0
     leave_out: str | None = None
 
 
 class LossConfig(_Part):
-    """``pixel`` and ``cell`` weigh the loss of the pixels and that of the cells' mean scores.
+    """Weights of the parts of the loss, and what a target is.
 
-    ``f1`` weighs what the calls of a crop lack of an F1 of 1 (`panimbus.model.loss.lack_of_f1`).
-    ``weighting``: "pixel" counts every pixel the same, "cell" every cell of a crop the same and a
-    crop by the root of its cells (up to 40). ``smoothing`` draws the targets towards 1/2.
+    Attributes
+    ----------
+    pixel, cell
+        Of the cross-entropy of the pixels, and of the cells' mean scores.
+    f1
+        Of 1 - F1 of the soft calls of a crop (`panimbus.model.loss.soft_f1_loss`).
+    agreement
+        Of the squared difference of a cell's logits between two views of the crop with different
+        wrong normalisers (`panimbus.model.loss.disagreement`); 0: a crop is seen once.
+    weighting
+        "pixel": every pixel counts the same. "cell": every cell of a crop the same, and a crop by
+        the root of its cells (up to 40).
+    smoothing
+        Draws the targets towards 1/2.
     """
 
     pixel: Annotated[float, Field(ge=0)] = 1.0
     cell: Annotated[float, Field(ge=0)] = 0.0
     f1: Annotated[float, Field(ge=0)] = 0.0
+    agreement: Annotated[float, Field(ge=0)] = 0.0
     weighting: Literal["pixel", "cell"] = "pixel"
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
 
@@ -99,7 +146,7 @@ class OptimiserConfig(_Part):
 
     The rate rises over ``warmup`` steps and falls as a cosine to ``final`` of itself over each
     stage. ``ema`` > 0: the model is the moving average of the weights with this share of the old.
-    ``clip`` bounds the norm of the gradient.
+    ``clip`` bounds the norm of the gradient. ``precision`` "auto": bfloat16 on CUDA.
     """
 
     kind: Literal["adam", "adamw"] = "adam"
@@ -109,7 +156,7 @@ class OptimiserConfig(_Part):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     clip: Annotated[float, Field(gt=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["auto", "float32"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class StagesConfig(_Part):
@@ -160,11 +207,22 @@ class MachineConfig(_Part):
 
 
 class TrainConfig(_Part):
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes
+    ----------
+    logit_offset
+        Added to the logits of the finished model.
+    average
+        Further runs, each with these settings laid over; the model is the mean of the weights of
+        all runs.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "model"
     seed: Seed = 0
+    logit_offset: float = 0.0
     net: NetConfig = NetConfig()
+    simulation: SimulationConfig | None = None
     data: DataConfig = DataConfig()
     augment: AugmentSettings = AugmentSettings()
     loss: LossConfig = LossConfig()
@@ -172,6 +230,7 @@ class TrainConfig(_Part):
     stages: StagesConfig = StagesConfig()
     check: CheckConfig = CheckConfig()
     machine: MachineConfig = MachineConfig()
+    average: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
@@ -190,9 +249,26 @@ class TrainConfig(_Part):
             problems.append("loss.pixel and loss.cell are both 0")
         if self.stages.total < 1:
             problems.append("stages.naive and stages.robust are both 0")
+        problems += self._average_problems()
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _average_problems(self) -> list[str]:
+        fixed = {"name", "net", "simulation", "machine", "average", "logit_offset"}
+        problems = []
+        for k, changes in enumerate(self.average):
+            if same := sorted(fixed & set(changes)):
+                problems.append(f"average[{k}]: {', '.join(same)} must be the same in all runs")
+        return problems
+
+    def runs(self) -> list[TrainConfig]:
+        """The settings of each run whose weights are averaged; this one first."""
+        alone = self.model_dump(exclude={"average", "logit_offset"})
+        changes = [{}, *self.average]
+        return [
+            make_config(overlaid(alone, c), source=f"run {k + 1}") for k, c in enumerate(changes)
+        ]
 
     def card(self, *, mpp: float, percentile: float, over: str, **facts: Any) -> ModelCard:
         """The card of the net that this run trains."""

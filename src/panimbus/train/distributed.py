@@ -16,7 +16,7 @@ from panimbus.core.errors import InputError
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """One process among those of a run."""
 
     rank: int
@@ -24,7 +24,7 @@ class Team:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes the files."""
         return self.rank == 0
 
@@ -46,9 +46,12 @@ class Team:
         return values
 
     def gathered(self, values: Tensor) -> Tensor:
-        """(k,) of each process, which may differ in length, joined in the order of ranks.
+        """The values of all processes, joined in the order of ranks, on the CPU.
 
-        On the CPU.
+        Parameters
+        ----------
+        values : (k,)
+            k may differ between processes.
         """
         if self.size == 1:
             return values.cpu()
@@ -61,8 +64,8 @@ class Team:
         dist.all_gather(parts, padded)
         return torch.cat([p[: int(c)] for p, c in zip(parts, counts, strict=True)]).cpu()
 
-    def agree(self, module: torch.nn.Module) -> None:
-        """Take over the leader's buffers.
+    def share_buffers(self, module: torch.nn.Module) -> None:
+        """Take over the main process's buffers.
 
         Each process moved its batch norms by its own part of the batch.
         """
@@ -71,14 +74,14 @@ class Team:
                 dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
-def team(device: str) -> Iterator[Team]:
-    """The processes that torchrun started, or this one alone; a GPU each where there are any."""
+def process_group(device: str) -> Iterator[ProcessGroup]:
+    """The processes that torchrun started, or this one alone; one GPU each where there are any."""
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     ready = {
         "cuda": torch.cuda.is_available(),
@@ -92,16 +95,13 @@ def team(device: str) -> Iterator[Team]:
         raise InputError(
             f"torch sees no {kind} device here.", available=[d for d, ok in ready.items() if ok]
         )
-    where = (
-        torch.device(kind, int(os.environ.get("LOCAL_RANK", "0")))
-        if kind == "cuda"
-        else torch.device(kind)
-    )
+    index = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = torch.device(kind, index) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
-        torch.cuda.set_device(where)
+        torch.cuda.set_device(chosen)
     if size > 1 and not dist.is_initialized():
-        # one group for the life of the process: a second one may wait for ever for the addresses of
-        # the one that was destroyed
+        # One group for the life of the process: a second one may wait for ever for the addresses of
+        # the one that was destroyed.
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
-    yield Team(rank, size, where)
+    yield ProcessGroup(rank, size, chosen)

@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
-from panimbus.core.scale import CELL_QUANTILES, COUNTERSTAIN, stat_vector
+from panimbus.core.scale import COUNTERSTAIN, stat_vector
 from panimbus.core.types import Float32Array
 from panimbus.data.augment import AugmentedTile, augment
+from panimbus.train.fovs import cell_quantiles
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from panimbus.data.store import Example, StoreInfo
     from panimbus.model.card import ModelCard
     from panimbus.train.config import TrainConfig
 
-_DRAWN, _FEW = (
-    400,
-    40,
-)  # cells drawn for a tile's own statistics; cells from which on a crop's weight grows no more
+_DRAWN = 400  # cells drawn for a tile's own statistics
+_FEW = 40  # cells from which on a crop's weight grows no more
 _TRIES = 50
+SIMULATED = "simulated"
+"""The dataset of simulated tissue."""
 
 
 class StoreLike(Protocol):
@@ -98,10 +98,17 @@ class Examples:
         self.pairs = sorted(set(zip(table["dataset"], table["marker"], strict=True)))
         self._pair = {pair: k for k, pair in enumerate(self.pairs)}
         rows = store.rows("train", leave_out=config.data.leave_out)
-        of = table["dataset"].to_numpy()[rows]
-        parts = [(d.share, rows[of == d.name]) for d in store.info.datasets]
-        self._rows = [part for share, part in parts if share > 0 and len(part)]
-        shares = np.array([share for share, part in parts if share > 0 and len(part)])
+        dataset = table["dataset"].to_numpy()[rows]
+        parts = [(d.share, rows[dataset == d.name]) for d in store.info.datasets]
+        parts = [(share, part) for share, part in parts if share > 0 and len(part)]
+        fov = table["fov"].to_numpy()
+        self._groups = [
+            [part[index] for index in pd.Series(part).groupby(fov[part]).indices.values()]
+            if config.data.by_fov
+            else [part]
+            for _, part in parts
+        ]
+        shares = np.array([share for share, _ in parts])
         self._share = shares / max(shares.sum(), 1e-12)
         self._cache: dict[int, Example] = {}
         self._room = config.machine.cache_mb * 2**20
@@ -115,14 +122,18 @@ class Examples:
         """Pixels that the net's output lacks at each side."""
         return self.card.margin
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        """The crop of (step, slot): dataset by its share, then any marker of any tile of it."""
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Item, ...]:
+        """The crop of (step, slot): dataset by its share, then any marker of any tile of it.
+
+        One item per view: two where views are to agree (``loss.agreement``).
+        """
         rng = np.random.default_rng([self.config.seed, 1, *key])
         for _ in range(_TRIES):
-            rows = self._rows[int(rng.choice(len(self._rows), p=self._share))]
-            item = self.random_crop(self._read(int(rows[rng.integers(len(rows))])), rng)
-            if item is not None:
-                return item
+            groups = self._groups[int(rng.choice(len(self._groups), p=self._share))]
+            rows = groups[int(rng.integers(len(groups)))] if len(groups) > 1 else groups[0]
+            items = self.random_crop(self._read(int(rows[rng.integers(len(rows))])), rng)
+            if items is not None:
+                return items
         raise InputError(
             f"No crop with a labelled cell was found in {_TRIES} tries.",
             expected=(
@@ -132,38 +143,47 @@ class Examples:
             fix="a larger data.crop, or a smaller data.least_share",
         )
 
-    def random_crop(self, example: Example, rng: np.random.Generator) -> Item | None:
-        """A changed crop of a tile, or None if no cell in it carries a loss."""
-        data = self.config.data
+    def random_crop(self, example: Example, rng: np.random.Generator) -> tuple[Item, ...] | None:
+        """The views of a random crop of a tile, or None if no cell in it carries a loss."""
+        data, settings = self.config.data, self.config.augment
+        if example.dataset == SIMULATED:
+            settings = settings.model_copy(update={"zoom": 0.0})  # its cells vary in size already
+        least = settings.least_side(data.crop)
         view = augment(
-            example.image,
-            example.extra,
-            index=example.index,
-            settings=self.config.augment,
+            mirrored(example.image, least),
+            mirrored(example.extra, least),
+            index=mirrored(example.index, least),
+            settings=settings,
             size=data.crop,
             rng=rng,
         )
-        known = self._drawn_stats(example, rng) if data.statistics == "tile" else example.stats
-        return self._item(example, view, known)
+        stats = self._drawn_stats(example, rng) if data.statistics == "tile" else example.stats
+        if data.hide_counterstain and rng.random() < data.hide_counterstain:
+            stats = {name: v for name, v in stats.items() if name != COUNTERSTAIN}
+        views = [view]
+        if self.config.loss.agreement:
+            views.append(view.renormalised(settings, rng))
+        items = [item for v in views if (item := self._item(example, v, stats)) is not None]
+        return tuple(items) or None
 
     def whole(self, row: int) -> Item | None:
         """A tile as it is, cut to the net's stride; None without a labelled cell."""
         example = self.store.read(row)
-        side = example.index.shape[0] // self.card.stride * self.card.stride
-        part = (slice(0, side), slice(0, side))
+        stride = self.card.stride
+        part = tuple(slice(0, n // stride * stride) for n in example.index.shape)
         view = AugmentedTile(
-            example.image[part], example.extra[(slice(None), *part)], example.index[part], 1.0, 0.0
+            example.image[part], example.extra[(slice(None), *part)], example.index[part]
         )
         return self._item(example, view, example.stats)
 
     def _read(self, row: int) -> Example:
-        found = self._cache.get(row)
-        if found is None:
-            found = self.store.read(row)
-            self._room -= found.image.nbytes + found.extra.nbytes + found.index.nbytes
+        example = self._cache.get(row)
+        if example is None:
+            example = self.store.read(row)
+            self._room -= example.image.nbytes + example.extra.nbytes + example.index.nbytes
             if self._room > 0:
-                self._cache[row] = found
-        return found
+                self._cache[row] = example
+        return example
 
     def _drawn_stats(self, example: Example, rng: np.random.Generator) -> Mapping[str, float]:
         """Statistics of a dataset that holds more, or fewer, of the tile's positive cells."""
@@ -172,60 +192,87 @@ class Examples:
             return example.stats
         drawn = example.mean[rng.choice(len(odds), _DRAWN, p=odds / odds.sum())]
         outside = example.stats.get("outside", 0.0) * float(np.exp(rng.normal(0, 0.2)))
-        found = dict(
-            zip(CELL_QUANTILES, np.percentile(drawn, np.arange(1, 100)).tolist(), strict=True)
-        ) | {"outside": outside}
-        return found | {name: v for name, v in example.stats.items() if name == COUNTERSTAIN}
+        stats = cell_quantiles(drawn) | {"outside": outside}
+        return stats | {name: v for name, v in example.stats.items() if name == COUNTERSTAIN}
 
     def _item(
         self, example: Example, view: AugmentedTile, stats: Mapping[str, float]
     ) -> Item | None:
-        known, pixels = self._known(example, view)
-        if not known.any():
+        labelled, pixels = self._labelled(example, view)
+        if not labelled.any():
             return None
-        names = self.card.planes
-        mean = view.level(example.mean).astype(np.float32)
-        seen = dict(zip(stats, view.level(np.array(list(stats.values()))).tolist(), strict=True))
-        seen |= {name: v for name, v in stats.items() if name == COUNTERSTAIN}  # it has no unit
-        planes = channel_planes(
-            label_planes(names, view.index),
-            names,
-            view.image,
-            index=view.index,
-            cell_mean=mean,
-            known=seen,
-        )
-        planes = extra_planes(
-            planes, names, dict(zip(self.store.info.extra, view.extra, strict=True))
-        )
-        number = np.zeros(len(known) + 1, np.int64)  # the last element serves index -1
-        number[:-1][known] = 1 + np.arange(known.sum())
-        target = example.target[known]
+        planes, vector = net_inputs(self.card, view, example.mean, stats)
+        extra = dict(zip(self.store.info.extra, view.extra, strict=True))
+        number = np.zeros(len(labelled) + 1, np.int64)  # the last element serves index -1
+        number[:-1][labelled] = 1 + np.arange(labelled.sum())
+        target = example.target[labelled]
         count = len(target)
         by_cell = self.config.loss.weighting == "cell"
-        weight = np.full(count, min(count, _FEW) ** 0.5 / count) if by_cell else pixels[known]
+        weight = np.full(count, min(count, _FEW) ** 0.5 / count) if by_cell else pixels[labelled]
         return Item(
-            planes=planes,
-            stats=stat_vector(seen, self.card.stats),
+            planes=extra_planes(planes, self.card.planes, extra),
+            stats=vector,
             cells=number[self._centre(view.index)],
             target=target.astype(np.float32),
             weight=weight.astype(np.float32),
             group=2 * self._pair[example.dataset, example.marker] + (target > 0.5).astype(np.int64),
         )
 
-    def _known(
+    def _labelled(
         self, example: Example, view: AugmentedTile
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Which cells carry a loss, and how many pixels each has where the net's output is."""
         n = len(example.target)
-        left = np.bincount((self._centre(view.index) + 1).ravel(), minlength=n + 1)[1:]
-        tile = np.bincount((example.index + 1).ravel(), minlength=n + 1)[1:]
-        share = example.share * left / np.maximum(tile, 1)
-        return (example.target >= 0) & (left > 0) & (share >= self.config.data.least_share), left
+        inside = np.bincount((self._centre(view.index) + 1).ravel(), minlength=n + 1)[1:]
+        tile = np.bincount((example.index + 1).ravel(), minlength=n + 1)[1:] * view.zoom**2
+        share = example.share * inside / np.maximum(tile, 1)
+        labelled = (example.target >= 0) & (inside > 0) & (share >= self.config.data.least_share)
+        return labelled, inside
 
     def _centre(self, index: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         m = self.margin
         return index[m : index.shape[0] - m, m : index.shape[1] - m]
+
+
+def net_inputs(
+    card: ModelCard, view: AugmentedTile, mean: Float32Array, stats: Mapping[str, float]
+) -> tuple[Float32Array, Float32Array]:
+    """What a net sees of a view, except planes of other channels.
+
+    Parameters
+    ----------
+    card
+        Of the net.
+    view
+    mean : (n,) float32
+        Mean normalised intensity of the cells, before the view's change of intensities.
+    stats
+        Statistics of the channel, likewise.
+
+    Returns
+    -------
+    planes : (P, s, s) float32
+    stats : (S,) float32
+    """
+    changed = dict(zip(stats, view.level(np.array(list(stats.values()))).tolist(), strict=True))
+    changed |= {name: v for name, v in stats.items() if name == COUNTERSTAIN}  # it has no unit
+    planes = channel_planes(
+        label_planes(card.planes, view.index),
+        card.planes,
+        view.image,
+        index=view.index,
+        cell_mean=view.level(mean).astype(np.float32),
+        known=changed,
+    )
+    return planes, stat_vector(changed, card.stats)
+
+
+def mirrored(planes: npt.NDArray[Any], least: int) -> npt.NDArray[Any]:
+    """(..., Y, X) continued by its mirror image to at least ``least`` rows and columns."""
+    missing = [max(least - n, 0) for n in planes.shape[-2:]]
+    if not any(missing):
+        return planes
+    return np.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(0, m) for m in missing], "symmetric")
 
 
 def check_fits(config: TrainConfig, store: StoreLike) -> None:

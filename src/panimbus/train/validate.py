@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +22,15 @@ from panimbus.train.examples import Examples, Item, ahead
 if TYPE_CHECKING:
     import pandas as pd
 
-    from panimbus.train.distributed import Team
+    from panimbus.train.distributed import ProcessGroup
 
-_TOGETHER = 4  # tiles a pass
+_TOGETHER = 4  # tiles per pass
 Forward = Callable[[Batch], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found.
+    """Result of a validation.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class Validation:
         return float(np.mean(means)) if means else float("nan")
 
     def table(self) -> pd.DataFrame:
-        """One row a dataset and marker."""
+        """One row per dataset and marker."""
         import pandas as pd
 
         names = pd.DataFrame(list(self.pairs), columns=["dataset", "marker"])
@@ -66,47 +67,43 @@ class Validation:
             **dict(zip(("tp", "fp", "fn", "tn"), self.counts.T, strict=True)),
             f1=f1_score(self.counts),
         )
-        seen: pd.DataFrame = out[self.counts.sum(1) > 0].reset_index(drop=True)
-        return seen
+        labelled: pd.DataFrame = out[self.counts.sum(1) > 0].reset_index(drop=True)
+        return labelled
 
 
 def validate(
-    examples: Examples, rows: npt.NDArray[np.intp], forward: Forward, team: Team
+    examples: Examples, rows: npt.NDArray[np.intp], forward: Forward, group: ProcessGroup
 ) -> Validation:
-    """Score whole tiles, unchanged, and compare with their labels; the rows are shared by the team.
+    """Score whole tiles, unchanged, and compare with their labels; the processes share the rows.
 
     Parameters
     ----------
     examples, rows
-        Where tiles come from, and which.
+        Source of the tiles, and which of them.
     forward
-        Logits (N, 1, h, w) of a batch on the team's device; in evaluation mode.
+        Logits (N, 1, h, w) of a batch on the group's device; in evaluation mode.
+    group
     """
-    mine = rows[team.rank :: team.size]
+    share = rows[group.rank :: group.size]
+    parts = [share[k : k + _TOGETHER] for k in range(0, len(share), _TOGETHER)]
+    settings = examples.config.loss
     counts = np.zeros((len(examples.pairs), 4), np.int64)
     sums = np.zeros(2)
-    for items in ahead(
-        lambda part: _items(examples, part),
-        [mine[k : k + _TOGETHER] for k in range(0, len(mine), _TOGETHER)],
-    ):
-        if not items:
-            continue
-        batch = collate(items).to(team.device)
-        with torch.inference_mode():
-            config = examples.config.loss
-            pixel, whole, score, _ = cell_losses(
-                forward(batch).float(), batch.cells, smoothed(batch.target, config.smoothing)
-            )
-        loss = (config.pixel * pixel + config.cell * whole) * batch.weight
-        sums += [float(loss.sum()), float(batch.weight.sum())]
-        kind = outcomes(score[1:].cpu().numpy() >= 0.5, batch.target[1:].cpu().numpy() >= 0.5)
-        np.add.at(counts, (batch.group[1:].cpu().numpy() // 2, kind), 1)
-    flat = torch.from_numpy(
-        np.concatenate([counts.ravel().astype(np.float32), sums.astype(np.float32)])
-    ).to(team.device)
-    out = team.total(flat).cpu().numpy().astype(np.float64)
-    together = out[:-2].round().astype(np.int64).reshape(counts.shape)
-    return Validation(float(out[-2] / max(out[-1], 1e-12)), examples.pairs, together)
+    for items in ahead(lambda part: _items(examples, part), parts):
+        for _, same in groupby(items, key=lambda item: item.planes.shape):
+            batch = collate(list(same)).to(group.device)
+            target = smoothed(batch.target, settings.smoothing)
+            with torch.inference_mode():
+                losses = cell_losses(forward(batch).float(), batch.cells, target)
+            loss = (settings.pixel * losses.pixel + settings.cell * losses.whole) * batch.weight
+            sums += [float(loss.sum()), float(batch.weight.sum())]
+            called, true = (v[1:].cpu().numpy() >= 0.5 for v in (losses.score, batch.target))
+            kind = outcomes(called, true)
+            np.add.at(counts, (batch.group[1:].cpu().numpy() // 2, kind), 1)
+    flat = np.concatenate([counts.ravel().astype(np.float32), sums.astype(np.float32)])
+    total = group.total(torch.from_numpy(flat).to(group.device)).cpu().numpy().astype(np.float64)
+    together = total[:-2].round().astype(np.int64).reshape(counts.shape)
+    return Validation(float(total[-2] / max(total[-1], 1e-12)), examples.pairs, together)
 
 
 def _items(examples: Examples, rows: Any) -> list[Item]:
