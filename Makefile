@@ -1,8 +1,13 @@
 # make demo   set up and run the demonstration: simulated tissue in, cell table and picture out
 # make test   set up and run all tests
 # make quick  a selection of fast tests (under 90 s)
+# make quick-core  make quick, with the core install alone
+# make test-core  the tests that need no extra, with the core install alone; TESTS=... chooses
+# make test-minimum  the same with the lowest versions that pyproject.toml admits
+# make test-newest  the same with the newest versions; NEWEST=python3.14 chooses the Python
 # make coverage  the fast tests with a coverage report in htmlcov/
 # make lint   style, types, layers
+# make house  size and order of the code, beside those of the commit BEFORE
 # make docs   the documentation as a site in docs/_build/html; every warning is an error
 # make clients  set up scanpy, squidpy, spatialdata-plot, napari, Bio-Formats and others beside it, and open our outputs in them
 # make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about an hour and a half; wants a quiet machine)
@@ -14,7 +19,7 @@ BIN    := $(VENV)/bin
 # that, point pip at PyTorch's CPU builds (PIP_EXTRA_INDEX_URL) before the first `make test`.
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test quick coverage lint docs clients bench clean
+.PHONY: demo test quick quick-core test-core test-minimum test-newest coverage lint house docs clients bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +47,41 @@ QUICK := tests/core tests/phenotype/test_rules.py tests/evaluate/test_metrics.py
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "not slow" $(QUICK)
 
+# Without extras, and (old or new) with libraries that warn of each other.
+TESTS  ?= tests src
+ALONE  := -q -m "not slow" --doctest-ignore-import-errors \
+	$(patsubst %,--ignore=tests/%,attacks clients fuzz) $(TESTS)
+NEWEST ?= $(PYTHON)
+
+$(VENV)-core/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-core
+	$(VENV)-core/bin/python -m pip install --quiet -e . 'pytest>=8' 'hypothesis>=6.100'
+	touch $@
+
+quick-core: $(VENV)-core/.ready
+	$(VENV)-core/bin/python -m pytest -q -m "not slow" $(QUICK)
+
+test-core: $(VENV)-core/.ready
+	$(VENV)-core/bin/python -m pytest $(ALONE)
+
+$(VENV)-minimum/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-minimum
+	$(VENV)-minimum/bin/python -m pip install --quiet uv
+	$(VENV)-minimum/bin/uv pip install --quiet --python $(VENV)-minimum/bin/python --resolution lowest-direct \
+		-e . 'pytest>=8' 'hypothesis>=6.100'
+	touch $@
+
+test-minimum: $(VENV)-minimum/.ready
+	$(VENV)-minimum/bin/python -m pytest -o filterwarnings=default $(ALONE)
+
+$(VENV)-newest/.ready: pyproject.toml
+	$(NEWEST) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e . pytest hypothesis
+	touch $@
+
+test-newest: $(VENV)-newest/.ready
+	$(VENV)-newest/bin/python -m pytest -o filterwarnings=default $(ALONE)
+
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "not slow" --cov=panimbus --cov-branch --cov-report=term:skip-covered --cov-report=html tests
 
@@ -50,6 +90,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+BEFORE ?= b93b24c
+house: $(VENV)/.dev
+	$(BIN)/python tools/house.py --before $(BEFORE)
 
 $(VENV)-docs/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-docs
@@ -98,4 +142,4 @@ bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/phenotype/geojson.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-clients $(VENV)-anndata $(VENV)-peer $(VENV)-flowsom demo docs/_build docs/reference/_*.md docs/reference/generated htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* demo docs/_build docs/reference/_*.md docs/reference/generated htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis
