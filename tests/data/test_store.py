@@ -88,7 +88,7 @@ def test_any_zarr_reader_opens_it(store):
             store.read(row).image, image[facts.tile, facts.plane].astype(np.float32)
         )
     with pytest.raises(IndexError):
-        store._folder(store.examples.folder[0]).image.read(99, 0)
+        store._folder(store.examples.folder[0]).image[99, 0]
 
 
 def test_splits_and_leaving_one_out(make_source, tmp_path):
@@ -156,7 +156,7 @@ def test_interrupted_and_continued(source, tmp_path, monkeypatch):
     written.clear()
     store = write_store(tmp_path / "s", [source], SMALL)
     assert written == ["one2"]
-    whole = write_store(tmp_path / "t", [source], SMALL, report=lambda *_: written.clear())
+    whole = write_store(tmp_path / "t", [source], SMALL, on_progress=lambda *_: written.clear())
     assert store.info == whole.info
     assert store.examples.equals(whole.examples)
     np.testing.assert_array_equal(store.read(0).image, whole.read(0).image)

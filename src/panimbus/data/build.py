@@ -22,7 +22,7 @@ import pandas as pd
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.types import Array
 from panimbus.core.window import Window, read_channels, read_index
-from panimbus.data.shards import PER_SHARD, write_planes
+from panimbus.data.planes import PLANES_PER_SHARD, write_planes
 from panimbus.data.source import OnProgress, ScannedFov, Source, silent
 from panimbus.data.store import (
     CEILING,
@@ -336,8 +336,8 @@ def _write_channels(
     """
     cells, side = scanned.cells, window[1] - window[0]
     inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
-    for first in range(0, len(channels), PER_SHARD):
-        group = channels[first : first + PER_SHARD]
+    for first in range(0, len(channels), PLANES_PER_SHARD):
+        group = channels[first : first + PLANES_PER_SHARD]
         block = np.zeros((len(group), side, side), np.float16)
         for k, plane in enumerate(read_channels(scanned.fov, cells, inside, group)):
             block[k, : plane.shape[0], : plane.shape[1]] = np.clip(

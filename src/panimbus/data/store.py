@@ -15,7 +15,7 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
 from panimbus.core.scale import ChannelScale, in_units
 from panimbus.core.types import Float32Array
-from panimbus.data.shards import Planes
+from panimbus.data.planes import open_planes
 from panimbus.data.split import SPLITS
 from panimbus.io.documents import read_json, validate
 from panimbus.io.members import name_problem
@@ -156,8 +156,8 @@ class _FovFolder:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.image, self.index = Planes(path / "image"), Planes(path / "index")
-            self.extra = Planes(path / "extra") if (path / "extra").exists() else None
+            self.image, self.index = open_planes(path / "image"), open_planes(path / "index")
+            self.extra = open_planes(path / "extra") if (path / "extra").exists() else None
             load = {
                 n: _load(path / f"{n}.npy")
                 for n in ("cell_id", "target", "mean", "start", "cells", "share")
@@ -307,14 +307,14 @@ class Store(ExampleTable):
         cells = np.asarray(arrays.cells[a:b])
         side = self.info.tile
         extra = (
-            np.stack([_widened(arrays.extra.read(tile, k)) for k in range(len(self.info.extra))])
+            np.stack([_widened(arrays.extra[tile, k]) for k in range(len(self.info.extra))])
             if arrays.extra is not None and self.info.extra
             else np.zeros((0, side, side), np.float32)
         )
         return Example(
-            image=_widened(arrays.image.read(tile, plane)),
+            image=_widened(arrays.image[tile, plane]),
             extra=extra,
-            index=np.subtract(arrays.index.read(tile), 1, dtype=np.int32),
+            index=np.subtract(arrays.index[tile], 1, dtype=np.int32),
             cell_id=np.asarray(arrays.cell_id)[cells],
             target=np.asarray(arrays.target[plane])[cells],
             mean=np.asarray(arrays.mean[plane])[cells],
