@@ -24,7 +24,7 @@ from panimbus.core.types import Array, Float32Array
 from panimbus.core.window import read_channels, read_index
 from panimbus.data.split import SPLITS
 from panimbus.data.store import CEILING, DatasetInfo, Example, ExampleTable, Store, StoreInfo
-from panimbus.io.documents import read_json, validated
+from panimbus.io.documents import read_json, validate
 from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class FovStore(ExampleTable):
             "tile": 16384,  # any crop: a smaller FOV is continued by its mirror image
             "datasets": [self._dataset(name, share / total) for name, share in shares.items()],
         }
-        self.info = validated(StoreInfo, info, about, kind=ReadError)
+        self.info = validate(StoreInfo, info, about, kind=ReadError)
 
     @staticmethod
     @contextmanager
