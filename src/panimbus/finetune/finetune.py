@@ -21,6 +21,7 @@ from panimbus.annotations.agreement import consensus_annotations
 from panimbus.core.correction import NONE, Correction
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
+from panimbus.core.normaliser import check_normaliser
 from panimbus.core.planes import PLANES
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
@@ -152,16 +153,8 @@ def finetune(
             got=format_list(strange),
         )
     device = pick_device(settings.device)
-    if scale is not None and (scale.percentile, scale.over) != (
-        card.percentile,
-        card.percentile_over,
-    ):
-        raise InputError(
-            "The normaliser was not made for this model.",
-            expected=f"the {card.percentile:g}th percentile of {card.percentile_over} pixels",
-            got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
-            fix="leave --normaliser away (Python: scale=None), or name the model it was made with",
-        )
+    if scale is not None:
+        check_normaliser(scale, card, card.name)
     used, notes = _determined(calls)
     _enough(used, settings)
     _check_cells(calls, fovs, card)

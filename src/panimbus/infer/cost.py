@@ -6,7 +6,6 @@ A second of real work, and a formula.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,17 +15,18 @@ from typing import Any
 import numpy as np
 
 from panimbus.core.fov import Fov
+from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.resample import Axis
-from panimbus.core.scale import ChannelScale
-from panimbus.core.scan import bands, scan_cells, scan_channels
+from panimbus.core.scan import FovCells, FovScan, bands
 from panimbus.core.table import EVIDENCE
-from panimbus.infer.backend import Backend, make_backend
+from panimbus.infer.backend import Backend
 from panimbus.infer.blocks import READ_SIDE, plan_blocks
+from panimbus.infer.executor import open_backend
 from panimbus.infer.score import Scoring, score_blocks
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.tta import VIEWS, expected_views, views
 from panimbus.model.card import BackboneSettings, CompactSettings, ModelCard
-from panimbus.model.weights import ModelFiles, with_onnx
+from panimbus.model.weights import ModelFiles
 
 _PROCESS = 130 << 20  # Python, NumPy, OpenVINO, and a little of pandas and anndata
 _TRIAL_S = 1.0
@@ -126,11 +126,7 @@ def _time(
     made-up tissue.
     """
     begin = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:
-        files = model if model.onnx is not None else with_onnx(model, folder)
-        backend = make_backend(
-            files, device=settings.device, precision=settings.precision, threads=settings.threads
-        )
+    backend = open_backend(model, settings)
     small = (
         min(window[0], 2 * model.card.stride + 128),
         min(window[1], 2 * model.card.stride + 128),
@@ -158,9 +154,9 @@ def _trial(
 ) -> tuple[float, float]:
     """Score made-up tissue; model pixels passed through the net, and the seconds it took."""
     fov = _tissue(shape, card.mpp, max(1, math.ceil(passes / 8)))
-    cells = scan_cells(fov, card.mpp)
-    scan = scan_channels(fov, cells, fov.channels)
-    scale = ChannelScale.fit(scan.stats, percentile=card.percentile, over=card.percentile_over)
+    scans: list[tuple[Fov, FovCells, FovScan]] = []
+    scale = fit_normaliser([fov], fov.channels, card, on_scan=lambda *scan: scans.append(scan))
+    _, cells, scan = scans[0]
     chosen = VIEWS["full"][: max(1, min(8, passes))]
     scoring = Scoring(card, backend, chosen, (len(chosen),), fov.channels, scale)
     done: list[int] = []

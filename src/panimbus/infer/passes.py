@@ -6,7 +6,6 @@ Which units are still to be done, and what is made of their parts.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,9 @@ from panimbus.core.band import BandScan
 from panimbus.core.errors import ReadError, format_list
 from panimbus.core.evidence import evidence_layers
 from panimbus.core.fov import Fov
+from panimbus.core.normaliser import PooledStats
 from panimbus.core.planes import OF_DATASET
-from panimbus.core.scale import ChannelScale, ChannelStats
+from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.core.types import Float32Array
 from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
@@ -81,8 +81,7 @@ class Run:
     shard: Shard = field(default_factory=Shard)
     seen: set[str] = field(default_factory=set)
     scanned: dict[str, Scanned] = field(default_factory=dict)
-    _pooled: dict[str, ChannelStats] = field(default_factory=dict)
-    _outside: dict[str, list[float]] = field(default_factory=dict)
+    pooled: PooledStats = field(default_factory=PooledStats)
 
     @cached_property
     def own(self) -> set[str]:
@@ -91,24 +90,12 @@ class Run:
         return {units[k] for k in self.shard.takes(len(units))}
 
     def take(self, fov_id: str, scanned: Scanned) -> None:
-        """Remember a FOV's first pass.
-
-        Histograms are pooled at once: those of a thousand FOVs do not fit memory.
-        """
-        for channel, stats in scanned.scan.stats.items():
-            self._pooled[channel] = self._pooled.get(channel, ChannelStats()).merge(stats)
-            self._outside.setdefault(channel, []).append(stats.outside_sum)
+        """Remember a FOV's first pass."""
+        self.pooled.add(scanned.scan.stats)
         self.seen.add(fov_id)
         if self.shard.of == 1 or fov_id in self.own:
             mean = scanned.scan.mean[:, : len(self.plan.channels)]
             self.scanned[fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}, mean=mean))
-
-    def pooled(self) -> dict[str, ChannelStats]:
-        """The statistics of all FOVs seen, the same to the last bit in whatever order they came."""
-        return {
-            c: replace(stats, outside_sum=math.fsum(self._outside[c]))
-            for c, stats in self._pooled.items()
-        }
 
     def keeps(self, fov: Fov) -> FolderStore | None:
         """Where the first pass of a FOV is kept.

@@ -23,6 +23,7 @@ from panimbus.core.dark import common_dark_level, describe_dark_level
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.messages import group_messages
+from panimbus.core.normaliser import check_normaliser
 from panimbus.core.planes import check_given
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scale_checks import scales_in_words
@@ -167,7 +168,7 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
     """The given normaliser, or that of the pooled FOVs; what is odd about it is said."""
     card = run.plan.model.card
     ids = [f.fov_id for f in run.fovs]
-    pooled = run.pooled()
+    pooled = run.pooled.to_dict()
     scale = given or ChannelScale.fit(
         pooled, percentile=card.percentile, over=card.percentile_over, fov_ids=ids
     )
@@ -219,7 +220,9 @@ def _warn_of_ids(run: Run) -> None:
     own = list(dict.fromkeys(c for some in of_fovs for c in some))
     for channel in own:
         logger.warning("%s", describe_id_channel(channel))
-    for channel in label_channels(run.fovs, [c for c in channels if c not in own], run.pooled()):
+    for channel in label_channels(
+        run.fovs, [c for c in channels if c not in own], run.pooled.to_dict()
+    ):
         logger.warning("%s", label_channel_in_words(channel))
 
 
@@ -319,16 +322,7 @@ def _check_scale(scale: ChannelScale, plan: Plan) -> None:
     for channel in plan.channels:
         scale.value(channel)
     card = plan.model.card
-    if (scale.percentile, scale.over) != (card.percentile, card.percentile_over):
-        raise InputError(
-            "The normaliser was not made for this model.",
-            expected=(
-                f"the {card.percentile:g}th percentile of {card.percentile_over} pixels, as model"
-                f" {card.name!r} was trained"
-            ),
-            got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
-            fix="leave --normaliser away (Python: scale=None), or name the model it was made with",
-        )
+    check_normaliser(scale, card, card.name)
 
 
 def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnData:

@@ -6,7 +6,7 @@ What was recognised, what would stop `predict`, what looks wrong, and what `pred
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from panimbus.core.dark import common_dark_level, describe_dark_level
 from panimbus.core.errors import InputError, PanimbusError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.messages import group_messages
+from panimbus.core.normaliser import PooledStats
 from panimbus.core.objects import object_kinds, object_shares
 from panimbus.core.registration import describe_misfit
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
@@ -138,7 +139,7 @@ class _Found:
     fovs: list[FovReport] = field(default_factory=list)
     sizes: list[FovSize] = field(default_factory=list)
     areas: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    pooled: dict[str, ChannelStats] = field(default_factory=dict)
+    pooled: PooledStats = field(default_factory=PooledStats)
     bad: dict[str, int] = field(default_factory=dict)
     digests: dict[str, list[str]] = field(default_factory=dict)
     dtypes: dict[str, set[str]] = field(default_factory=dict)
@@ -185,7 +186,6 @@ def inspect_fovs(
     for channel in wanted:
         chosen[0].index(channel)
     found = _Found(files, wanted, reference_channels(wanted, chosen, [COUNTERSTAIN]), settings)
-    found.pooled = {c: ChannelStats() for c in found.channels}
     found.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
         if progress is not None:
@@ -193,9 +193,10 @@ def inspect_fovs(
         _look_at(fov, found)
     if progress is not None:
         progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
-    seen = _channels(found)
+    pooled = found.pooled.to_dict(found.channels)
+    seen = _channels(found, pooled)
     _judge(found)
-    found.warnings += _other_labels(chosen, found)
+    found.warnings += _other_labels(chosen, found, pooled)
     stains = find_counterstains([*wanted, *found.reference], chosen[0].channel_types)
     if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
         said = format_list([f"{c.name} ({c.counterstain:.2f})" for c in alike])
@@ -203,9 +204,7 @@ def inspect_fovs(
             "bright in the same cells as the counterstain, so stains of all nuclei, or nothing but"
             f" their haze: {said} (rank correlation of the cells' mean intensities)"
         )
-    if (
-        level := common_dark_level({c: found.pooled[c].pixels for c in found.channels})
-    ) is not None:
+    if (level := common_dark_level({c: one.pixels for c, one in pooled.items()})) is not None:
         found.warnings.append(describe_dark_level(level))
     live = sum(not c.blank for c in seen)
     cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
@@ -222,10 +221,12 @@ def inspect_fovs(
     )
 
 
-def _other_labels(chosen: Sequence[Fov], found: _Found) -> list[str]:
+def _other_labels(
+    chosen: Sequence[Fov], found: _Found, pooled: Mapping[str, ChannelStats]
+) -> list[str]:
     """Channels that are label images, but not of these cells."""
     left = [c for c in found.channels if describe_id_channel(c) not in found.warnings]
-    return [label_channel_in_words(c) for c in label_channels(chosen, left, found.pooled)]
+    return [label_channel_in_words(c) for c in label_channels(chosen, left, pooled)]
 
 
 def _missing(chosen: Sequence[Fov]) -> list[str]:
@@ -348,7 +349,7 @@ def _pool(
             " them, e.g. with 0"
         )
     found.bad[channel] = found.bad.get(channel, 0) + bad
-    found.pooled[channel] = found.pooled[channel].merge(stats)
+    found.pooled.add({channel: stats})
     found.digests.setdefault(channel, []).append(watched.digest(plane))
     found.dtypes.setdefault(channel, set()).add(str(fov.image.dtype))
 
@@ -358,13 +359,13 @@ def _objects(found: _Found) -> dict[str, dict[str, Any]]:
     return object_shares(object_kinds(area, found.settings.min_area, found.settings.max_area), area)
 
 
-def _channels(found: _Found) -> list[ChannelReport]:
+def _channels(found: _Found, pooled: Mapping[str, ChannelStats]) -> list[ChannelReport]:
     card = found.model.card
-    scale = ChannelScale.fit(found.pooled, percentile=card.percentile, over=card.percentile_over)
+    scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over)
     out: list[ChannelReport] = []
     seen: dict[tuple[str, ...], str] = {}
     for name in found.channels:
-        pixels, value = found.pooled[name].pixels, scale.value(name)
+        pixels, value = pooled[name].pixels, scale.value(name)
         values, total = pixels.values(), max(pixels.total, 1)
         kinds = sorted(found.dtypes.get(name, ()))
         blank = scale.blank(name)

@@ -1,79 +1,58 @@
-"""Both passes spread over the workers of a Dask cluster (extra ``cluster``).
+"""Both passes on the workers of a Dask cluster (extra ``cluster``).
 
-A task is some bands or blocks, about a second of work. A FOV's cells are sent to the cluster once
-and shared by its tasks; each worker opens the images and loads the net itself. Parts come back as
-they are done: what is made of them does not depend on their order, nor on which worker made them,
-nor on how often one died.
+A task is one band or block, the unit that the shards of a job array share out, too. What it needs
+of its FOV is the result of a task of its own, so that Dask makes it again where a worker died. Each
+worker opens the images and loads the net itself. Parts come back as they are finished: the results
+depend neither on their order, nor on which worker made them, nor on how often one died.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections import Counter, deque
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panimbus.core.band import BandScan
-from panimbus.core.errors import InputError, MissingExtraError, ReadError
+from panimbus.core.errors import InputError, MissingExtraError, PanimbusError, ReadError
 from panimbus.core.scale import ChannelScale
-from panimbus.infer.backend import cpu_count
+from panimbus.infer.backend import Backend, cpu_count
 from panimbus.infer.blocks import BlockPart
-from panimbus.infer.distribute import worker
-from panimbus.infer.executor import Plan, ScanWork, ScoreWork
+from panimbus.infer.executor import (
+    LocalExecutor,
+    Plan,
+    ScanWork,
+    ScoreWork,
+    open_backend,
+    scan_unit,
+)
 from panimbus.io.documents import read_json
+from panimbus.model.weights import SHIPPED, ModelFiles, resolve_model
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-logger = logging.getLogger(__name__)
-TASK_S = 1.0
-"""Seconds of work worth a task: sending one and fetching its result takes some milliseconds."""
-_AHEAD = 2  # tasks in hand for each thread of a worker
-_MOST = 64  # units of a task
-_RETRIES = 2  # of a task that failed for a reason that is not the input
-_LOSSES = 5  # of a task whose worker, or whose FOV's cells, went away
+_AHEAD = 2  # tasks in flight per thread of a worker
+_RETRIES = 2  # of a task that failed for a reason other than its input
 _CONNECT_S = 20
-_LOOK_S = 5.0  # between looks at the number of workers
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """A band or block of a FOV; ``cost`` in pixels."""
-
-    fov_id: str
-    number: int
-    what: Any
-    cost: float
-
-
-@dataclass
-class _Group:
-    """Units that are one task."""
-
-    units: list[_Unit] = field(default_factory=list)
-    losses: int = 0
-
-    @property
-    def fov_ids(self) -> list[str]:
-        return list(dict.fromkeys(u.fov_id for u in self.units))
-
-    def of(self, fov_id: str) -> dict[int, Any]:
-        return {u.number: u.what for u in self.units if u.fov_id == fov_id}
+_SAME = (
+    "install the same version of panimbus in the environment of the scheduler and of every worker"
+)
 
 
 class DaskExecutor:
-    """Does units of work on the workers of a cluster; made by `dask_executor`.
+    """`Executor` on the workers of a cluster; made by `dask_executor`.
 
     Parameters
     ----------
     client
         Connected to the cluster.
     name
-        Of what runs the net, the same on all workers.
+        Name of the backend, the same on all workers.
     threads
         CPU threads of a net, where the settings do not say.
     """
@@ -81,22 +60,13 @@ class DaskExecutor:
     def __init__(self, client: Client, name: str, threads: int = 1) -> None:
         self._client = client
         self.name = name
-        self._each = threads
-        self._threads, self._looked = 1, -_LOOK_S
+        self._threads = threads
 
     def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
         """See `Executor`."""
-        units = [
-            _Unit(w.fov.fov_id, k, rows, (rows[1] - rows[0]) * w.fov.shape_yx[1])
-            for w in work
-            for k, rows in w.bands.items()
-        ]
-        for unit, part in self._spread(
-            units,
-            {w.fov.fov_id: w.fov for w in work},
-            (worker.scan_group, worker.Task.of(plan, self._each)),
-        ):
-            yield unit.fov_id, unit.number, part
+        units = [(w, number) for w in work for number in w.bands]
+        for w, number, band in self._run(units, scan_task, Task.of(plan, self._threads)):
+            yield w.fov.fov_id, number, band
 
     def score(
         self,
@@ -107,140 +77,197 @@ class DaskExecutor:
     ) -> Iterator[tuple[str, BlockPart]]:
         """See `Executor`."""
         passes = len(plan.views) * sum(not scale.blank(c) for c in plan.channels)
-        units = [_Unit(w.fov.fov_id, b.number, b, b.pixels) for w in work for b in w.blocks]
-        known = {w.fov.fov_id: (w.fov, w.cells, w.mean) for w in work}
-        call = (worker.score_group, worker.Task.of(plan, self._each), scale, self.name)
-        for unit, part in self._spread(units, known, call):
-            on_pixels(unit.fov_id, int(unit.cost) * passes)
-            yield unit.fov_id, part
+        plain = [replace(w, maps=nullcontext) for w in work]
+        units = [(w, k) for w in plain for k in range(len(w.blocks))]
+        task = Task.of(plan, self._threads)
+        for w, k, part in self._run(units, score_task, task, scale, self.name):
+            on_pixels(w.fov.fov_id, w.blocks[k].pixels * passes)
+            yield w.fov.fov_id, part
 
-    def _spread(
-        self, units: Sequence[_Unit], known: Mapping[str, Any], call: tuple[Any, ...]
-    ) -> Iterator[tuple[_Unit, Any]]:
-        """Send the units in groups, a few ahead of the workers; yield their parts as they come."""
+    def _run(
+        self, units: Sequence[tuple[Any, int]], function: Callable[..., Any], *args: Any
+    ) -> Iterator[tuple[Any, int, Any]]:
+        """Submit a task per unit, a few ahead of the workers; yield the results as they come."""
+        import dask
         from distributed import as_completed
 
-        queue, again = deque(units), deque[_Group]()
-        left = Counter(u.fov_id for u in units)
-        lent: dict[str, Future] = {}
-        flight: dict[Future, _Group] = {}
-        coming = as_completed(loop=self._client.loop)
-        rate: float | None = None  # seconds a pixel, as the last tasks had it
+        queue, coming = deque(units), as_completed(loop=self._client.loop)
+        in_flight: dict[Future, tuple[Any, int]] = {}
+        sent: tuple[Any, Future | None] = None, None
         try:
-            while queue or again or flight:
-                while (queue or again) and len(flight) < self._room():
-                    group = again.popleft() if again else _take(queue, rate)
-                    future = self._send(group, lent, known, call)
-                    flight[future] = group
+            while queue or in_flight:
+                limit = _AHEAD * max(1, sum(self._client.nthreads().values()))
+                while queue and len(in_flight) < limit:
+                    work, number = queue.popleft()
+                    if work is not sent[0]:
+                        with dask.config.set(
+                            {"distributed.admin.large-graph-warning-threshold": "1 TiB"}
+                        ):
+                            sent = work, self._client.submit(_same, work, pure=False)
+                    future = self._client.submit(
+                        function, *args, sent[1], number, pure=False, retries=_RETRIES
+                    )
+                    in_flight[future] = work, number
                     coming.add(future)
                 future = next(coming)
-                group = flight.pop(future)
-                answer = self._answer(future, group)
-                if answer is None:
-                    again.append(group)
-                    continue
-                rate = answer.seconds / max(1.0, sum(u.cost for u in group.units))
-                found = {(fov_id, number): part for fov_id, number, part in answer.parts}
-                for unit in group.units:
-                    left[unit.fov_id] -= 1
-                    if not left[unit.fov_id]:
-                        lent.pop(unit.fov_id, None)  # the workers forget it
-                    yield unit, found.pop((unit.fov_id, unit.number))
+                work, number = in_flight.pop(future)
+                result = _fetch(future, f"unit {number} of FOV {work.fov.fov_id}")
+                if isinstance(result, PanimbusError):
+                    raise result
+                yield work, number, result
         finally:
-            if flight:
+            if in_flight:
                 with suppress(Exception):  # the cluster may be what failed
-                    self._client.cancel(list(flight))
-
-    def _room(self) -> int:
-        """Tasks that may be under way; workers come and go."""
-        if time.monotonic() - self._looked > _LOOK_S:
-            self._threads = max(1, sum(self._client.nthreads().values()))
-            self._looked = time.monotonic()
-        return _AHEAD * self._threads
-
-    def _send(
-        self,
-        group: _Group,
-        lent: dict[str, Future],
-        known: Mapping[str, Any],
-        call: tuple[Any, ...],
-    ) -> Future:
-        for fov_id in group.fov_ids:
-            if fov_id not in lent or lent[fov_id].status != "finished":
-                (lent[fov_id],) = self._client.scatter([known[fov_id]], hash=False)
-        function, *fixed = call
-        given = [lent[i] for i in group.fov_ids], [group.of(i) for i in group.fov_ids]
-        return self._client.submit(function, *fixed, *given, pure=False, retries=_RETRIES)
-
-    @staticmethod
-    def _answer(future: Future, group: _Group) -> worker.TaskResult | None:
-        """The answer of a task that has ended.
-
-        None if it is lost, with its worker or the cells sent to it.
-        """
-        what = f"{len(group.units)} units of FOV {', '.join(group.fov_ids[:5])}"
-        try:
-            answer: worker.TaskResult = future.result()
-        except Exception as error:
-            lost = future.status in ("cancelled", "lost") or isinstance(error, OSError)
-            group.losses += 1
-            if not lost or group.losses > _LOSSES:
-                raise _cluster_error(error, what) from error
-            logger.warning("%s went lost with a worker and are done again", what)
-            return None
-        if answer.problem is not None:
-            kind, text = answer.problem
-            raise ReadError(text) if kind == ReadError.__name__ else InputError(text)
-        return answer
+                    self._client.cancel(list(in_flight))
 
 
-def _take(queue: deque[_Unit], rate: float | None) -> _Group:
-    """As many units as are worth a task; one until it is known how long one takes."""
-    group = _Group([queue.popleft()])
-    cost = group.units[0].cost
-    while (
-        rate is not None
-        and queue
-        and len(group.units) < _MOST
-        and (cost + queue[0].cost / 2) * rate < TASK_S
-    ):
-        cost += queue[0].cost
-        group.units.append(queue.popleft())
-    return group
-
-
-def _cluster_error(error: BaseException, what: str) -> Exception:
-    """The error to raise for a task that failed on the cluster."""
+def _fetch(future: Future, name: str) -> Any:
+    """The result of a task, which may be the error that its input deserves."""
     from distributed import KilledWorker
 
-    if isinstance(error, KilledWorker):
-        return InputError(
-            f"Workers of the cluster died again and again while they had {what}.",
-            got=(
-                f"the last was {error.last_worker.address}"
-                if getattr(error, "last_worker", None)
-                else None
-            ),
+    try:
+        return future.result()
+    except KilledWorker as error:
+        worker = getattr(error, "last_worker", None)
+        raise InputError(
+            f"Workers of the cluster died again and again while they had {name}.",
+            got=f"the last was {worker.address}" if worker else None,
             fix=(
                 "see the workers' logs; most often they had too little memory: give each more, or"
                 " fewer threads (what was finished is kept: run the same command again)"
             ),
+        ) from error
+    except ImportError as error:
+        message = f"A worker of the cluster cannot load panimbus: {error}."
+        raise InputError(message, fix=_SAME) from error
+    except Exception as error:
+        raise InputError(
+            f"A worker of the cluster failed with {name}.",
+            got=f"{type(error).__name__}: {error}",
+            fix="see the workers' logs (what was finished is kept: run the same command again)",
+        ) from error
+
+
+# ---------------------------------------------------------------- on the workers
+def version() -> str:
+    """Version of panimbus in this process."""
+    from panimbus import __version__
+
+    return __version__
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all tasks of a run have in common.
+
+    Parameters
+    ----------
+    plan
+        With the model's files where the run was started.
+    model
+        Name of a shipped model, or absolute path of a model file.
+    sha256
+        Of its weights.
+    version
+        Version of panimbus where the run was started.
+    """
+
+    plan: Plan
+    model: str
+    sha256: str
+    version: str
+
+    @classmethod
+    def of(cls, plan: Plan, threads: int) -> Task:
+        """The task of a plan; ``threads``: CPU threads of a net, where the plan does not say."""
+        path = plan.model.weights
+        name = path.stem if path.parent == SHIPPED else str(path.absolute())
+        settings = replace(plan.settings, threads=plan.settings.threads or threads)
+        return cls(replace(plan, settings=settings), name, plan.model.sha256, version())
+
+    def open(self) -> Plan:
+        """The plan with the model of this machine; a late worker may have another version."""
+        if self.version != version():
+            raise InputError(
+                "A worker has another version of panimbus.", expected=self.version, got=version()
+            )
+        return replace(self.plan, model=_local_model(self.model, self.sha256))
+
+
+def scan_task(task: Task, work: ScanWork, number: int) -> BandScan | PanimbusError:
+    """Read a band."""
+    try:
+        return scan_unit(work.fov, task.open(), work.bands[number])
+    except PanimbusError as error:
+        return error  # as a result: Dask would try again
+
+
+def score_task(
+    task: Task, scale: ChannelScale, name: str, work: ScoreWork, number: int
+) -> BlockPart | PanimbusError:
+    """Score a block; ``name``: of the backend of the other workers."""
+    try:
+        plan = task.open()
+        backend = _backend(plan)
+        if backend.name != name:
+            raise mixed_backends({name: "the others", backend.name: "a worker that came later"})
+        one = replace(work, blocks=(work.blocks[number],))
+        parts = LocalExecutor(backend).score(plan, scale, [one], lambda _fov, _pixels: None)
+        return next(parts)[1]
+    except PanimbusError as error:
+        return error
+
+
+def load_task(task: Task) -> str | PanimbusError:
+    """Load the net; the name of its backend."""
+    try:
+        return _backend(task.open()).name
+    except PanimbusError as error:
+        return error
+
+
+def _same(work: Any) -> Any:
+    return work
+
+
+_thread = threading.local()
+
+
+def _backend(plan: Plan) -> Backend:
+    """The net, loaded once per thread of a worker: its tasks run side by side."""
+    settings = plan.settings
+    key = (plan.model.sha256, settings.device, settings.precision, settings.threads)
+    if getattr(_thread, "key", None) != key:
+        _thread.backend = open_backend(plan.model, settings)
+        _thread.key = key
+    backend: Backend = _thread.backend
+    return backend
+
+
+@lru_cache(maxsize=4)
+def _local_model(name: str, sha256: str) -> ModelFiles:
+    files = resolve_model(name)
+    if files.sha256 != sha256:
+        raise InputError(
+            f"{files.weights} is another model than the one to be used.",
+            expected=f"SHA-256 {sha256}",
+            got=files.sha256,
+            fix="install the same version of panimbus, or copy the same model file, everywhere",
         )
-    if isinstance(error, ImportError):
-        return InputError(f"A worker of the cluster cannot load panimbus: {error}.", fix=_SAME)
+    return files
+
+
+def mixed_backends(names: Mapping[str, str]) -> InputError:
+    """The error for workers whose arithmetic differs: name of the backend -> where."""
     return InputError(
-        f"A worker of the cluster failed with {what}.",
-        got=f"{type(error).__name__}: {error}",
-        fix="see the workers' logs (what was finished is kept: run the same command again)",
+        "The workers would not all give the same result.",
+        expected="one kind of arithmetic",
+        got="; ".join(f"{name} on {where}" for name, where in names.items()),
+        fix="pass --precision float32 (and --device cpu where only some have a GPU)",
     )
 
 
-_SAME = (
-    "install the same version of panimbus in the environment of the scheduler and of every worker"
-)
-
-
-# ---------------------------------------------------------------- getting there
+# ---------------------------------------------------------------- connecting
 @contextmanager
 def dask_executor(address: str, plan: Plan) -> Iterator[DaskExecutor]:
     """Connect to a cluster.
@@ -251,8 +278,8 @@ def dask_executor(address: str, plan: Plan) -> Iterator[DaskExecutor]:
         ``tcp://host:port`` (or another protocol of Dask's), path of a scheduler file (``.json``),
         or ``local:N`` for N worker processes on this machine.
     plan
-        What is to be done: every worker loads its net at once, so that a model that is missing is
-        said before pixels are read.
+        What is to be done. Every worker loads its net at once, so that a missing model is an error
+        before pixels are read.
 
     Yields
     ------
@@ -270,28 +297,22 @@ def dask_executor(address: str, plan: Plan) -> Iterator[DaskExecutor]:
     except ImportError:
         raise MissingExtraError("Spreading the work over a Dask cluster", "cluster") from None
     with ExitStack() as stack:
-        threads = (
-            1  # a worker's threads are its share of the machine: each works on a task of its own
-        )
+        threads = 1  # a worker's threads are its part of the machine: each works on its own task
         if address.startswith("local:"):
-            count = _count(address)
-            threads = max(1, cpu_count() // count)
-            client = _local(count, stack)
+            text = address.removeprefix("local:")
+            if not text.isdigit() or not int(text):
+                raise InputError(
+                    f"--dask {address}: how many workers?", expected="local:N, e.g. local:4"
+                )
+            threads = max(1, cpu_count() // int(text))
+            client = _start_workers(int(text), stack)
         else:
             client = _connect(address, stack)
-        yield DaskExecutor(
-            client, _handshake(client, address, worker.Task.of(plan, threads)), threads
-        )
+        name = _check_workers(client, address, Task.of(plan, threads))
+        yield DaskExecutor(client, name, threads)
 
 
-def _count(address: str) -> int:
-    text = address.removeprefix("local:")
-    if not text.isdigit() or not int(text):
-        raise InputError(f"--dask {address}: how many workers?", expected="local:N, e.g. local:4")
-    return int(text)
-
-
-def _local(count: int, stack: ExitStack) -> Client:
+def _start_workers(count: int, stack: ExitStack) -> Client:
     from distributed import Client, LocalCluster
 
     cluster = LocalCluster(
@@ -304,24 +325,9 @@ def _local(count: int, stack: ExitStack) -> Client:
 def _connect(address: str, stack: ExitStack) -> Client:
     from distributed import Client
 
-    is_file = address.lower().endswith(".json")
-    if is_file:
-        try:
-            about = read_json(Path(address), "a scheduler file of Dask")
-        except ReadError as error:
-            raise ReadError(
-                f"--dask {address}: not a scheduler file.",
-                got=error.what,
-                fix="start `dask scheduler --scheduler-file` first",
-            ) from None
-        if not isinstance(about, dict) or not isinstance(about.get("address"), str):
-            raise ReadError(
-                f"--dask {address}: not a scheduler file.",
-                fix="start `dask scheduler --scheduler-file` first",
-            )
-    where = {"scheduler_file": address} if is_file else {"address": address}
+    scheduler = _scheduler_in(address) if address.lower().endswith(".json") else address
     try:
-        client = Client(**where, timeout=_CONNECT_S, set_as_default=False)
+        client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"--dask {address}: no scheduler answers there.",
@@ -334,46 +340,59 @@ def _connect(address: str, stack: ExitStack) -> Client:
     except TimeoutError:
         raise InputError(
             f"--dask {address}: the scheduler has no workers.",
-            fix="start some, e.g. `dask worker " + address + "`",
+            fix=f"start some, e.g. `dask worker {address}`",
         ) from None
     return client
 
 
-def _handshake(client: Client, address: str, order: worker.Task) -> str:
-    """Name of what runs the net on all workers; the problems of all of them in one message."""
-    mine, versions = worker.version(), client.run(worker.version, on_error="return")
-    if bad := {w: v for w, v in versions.items() if v != mine}:
-        told = [
-            f"{w}: {v if isinstance(v, str) else f'{type(v).__name__}: {v}'}"
-            for w, v in bad.items()
-        ]
+def _scheduler_in(path: str) -> str:
+    """The address in a scheduler file."""
+    got = None
+    try:
+        data = read_json(Path(path), "a scheduler file of Dask")
+        if isinstance(data, dict) and isinstance(data.get("address"), str):
+            return str(data["address"])
+    except ReadError as error:
+        got = error.what
+    raise ReadError(
+        f"--dask {path}: not a scheduler file.",
+        got=got,
+        fix="start `dask scheduler --scheduler-file` first",
+    )
+
+
+def _check_workers(client: Client, address: str, task: Task) -> str:
+    """Name of the backend of all workers; the problems of all of them in one message."""
+    own, versions = version(), client.run(version, on_error="return")
+    if other := [
+        f"{w}: {v if isinstance(v, str) else f'{type(v).__name__}: {v}'}"
+        for w, v in versions.items()
+        if v != own
+    ]:
         raise InputError(
-            f"--dask {address}: {len(bad)} of {len(versions)} workers do not have this version of"
+            f"--dask {address}: {len(other)} of {len(versions)} workers do not have this version of"
             " panimbus.",
-            expected=mine,
-            got="; ".join(told[:5]),
+            expected=own,
+            got="; ".join(other[:5]),
             fix=_SAME,
         )
-    asked = {
-        w: client.submit(worker.load_net, order, workers=[w], allow_other_workers=True, pure=False)
+    futures = {
+        w: client.submit(load_task, task, workers=[w], allow_other_workers=True, pure=False)
         for w in versions
     }
     names: dict[str, str] = {}
     problems: list[str] = []
-    for where, future in asked.items():
-        try:
-            answer: worker.TaskResult = future.result()
-        except Exception as error:
-            raise _cluster_error(error, "the model") from error
-        if answer.problem is not None:
-            problems.append(f"{where}: {answer.problem[1]}")
+    for where, future in futures.items():
+        result = _fetch(future, "the model")
+        if isinstance(result, PanimbusError):
+            problems.append(f"{where}: {result}")
         else:
-            names[answer.parts[0][2]] = where
+            names[result] = where
     if problems:
         raise InputError(
             f"--dask {address}: {len(problems)} workers cannot load the model.",
             got="\n".join(problems[:5]),
         )
     if len(names) > 1:
-        raise worker.mixed_backends(names)
+        raise mixed_backends(names)
     return next(iter(names))
