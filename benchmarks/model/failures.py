@@ -18,7 +18,8 @@ from stress import MARKERS, SIDE_UM, changed
 
 from panimbus import PredictSettings, from_array, predict
 from panimbus.evaluate.metrics import metrics_by_marker
-from panimbus.evaluate.picture import Subject, write_picture
+from panimbus.evaluate.page import write_picture
+from panimbus.evaluate.picture import Subject
 from panimbus.simulate.tissue import draw_panel, render_tissue
 
 HARD = {

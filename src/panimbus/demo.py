@@ -142,7 +142,8 @@ def _run(
 
     ``true_calls``: marker -> truth of the labels 1, 2, ...
     """
-    from panimbus.evaluate.picture import Subject, write_picture
+    from panimbus.evaluate.page import write_picture
+    from panimbus.evaluate.picture import Subject
     from panimbus.infer.output import save_run
     from panimbus.infer.predict import predict
 

@@ -12,10 +12,10 @@ import pytest
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.table import FovScores, to_anndata
-from panimbus.evaluate import paint, picture
-from panimbus.evaluate.page import contact_sheet, html_page
-from panimbus.evaluate.picture import Subject, choose_window, draw, write_picture
-from panimbus.evaluate.text import draw_text
+from panimbus.evaluate import page as picture_page
+from panimbus.evaluate.page import contact_sheet, html_page, write_picture
+from panimbus.evaluate.picture import Subject, choose_window, draw
+from panimbus.render import paint
 
 
 @pytest.fixture
@@ -48,35 +48,6 @@ def subject():
         0.5,
         truth,
     )
-
-
-def test_colours_are_light_to_dark():
-    light = paint.colours(np.linspace(0, 1, 50)).astype(float) @ (0.299, 0.587, 0.114)
-    assert (np.diff(light) < 0).all()
-    assert tuple(paint.colours(np.array([0.0]))[0]) == paint.SCALE[0]
-    assert tuple(paint.colours(np.array([1.0]))[0]) == paint.SCALE[-1]
-    assert tuple(paint.colours(np.array([np.nan]))[0]) == paint.UNKNOWN
-    assert paint.css((255, 0, 10)) == "#ff000a"
-
-
-def test_cells_and_background():
-    index = np.full((7, 7), -1, np.int32)
-    index[1:6, 1:6] = 0
-    out = paint.paint_cells(index, np.array([[200, 100, 50]], np.uint8))
-    assert tuple(out[0, 0]) == paint.GROUND
-    assert tuple(out[3, 3]) == (200, 100, 50)
-    assert (out[1, 1] < (200, 100, 50)).all()
-    paint.outline(out, index, np.array([True]), (1, 2, 3))
-    assert tuple(out[2, 2]) == (1, 2, 3)
-    assert tuple(out[3, 3]) == (200, 100, 50)
-    assert tuple(out[0, 0]) == paint.GROUND
-
-
-def test_gray():
-    out = paint.gray(np.array([[0, 60, 600]]), 60.0)
-    assert out[0, 0] == 255
-    assert out[0, 1] == out[0, 2] < 10
-    assert (paint.gray(np.ones((2, 2)), float("nan")) == 255).all()
 
 
 def test_window_holds_the_positives_and_is_the_same_each_time(subject):
@@ -139,11 +110,11 @@ def test_without_truth(subject, tmp_path):
 
 
 def test_page_is_kept_small(subject, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "PAGE_BYTES", 1)
+    monkeypatch.setattr(picture_page, "PAGE_BYTES", 1)
     page, _ = write_picture(subject, tmp_path, {})
     encoded = re.search(r"base64,([^\"]+)", page.read_text(encoding="utf-8")).group(1)
     first = imagecodecs.png_decode(base64.b64decode(encoded))
-    assert max(first.shape) == picture.SIDES[-1][1]
+    assert max(first.shape) == picture_page.SIDES[-1][1]
 
 
 def test_no_cells(tmp_path):
@@ -171,14 +142,6 @@ def test_from_a_cell_table(subject):
     assert (len(one.cell_id), one.threshold) == (2, 0.4)
     with pytest.raises(InputError, match="does not fit"):
         Subject.from_table(table, subject.fov, np.zeros((4, 3), np.int8))
-
-
-def test_text():
-    ink = draw_text("CD3 µm é", 20)
-    assert ink.shape[0] == 20
-    assert ink.max() > 0.9
-    assert draw_text("iiii", 20).shape[1] < draw_text("WWWW", 20).shape[1]
-    assert draw_text("", 12).shape[0] == 12
 
 
 def test_the_page_in_a_browser(subject, tmp_path):

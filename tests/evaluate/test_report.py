@@ -12,14 +12,14 @@ import pytest
 
 from panimbus.annotations.calls import check_calls
 from panimbus.core.errors import InputError, ReadError
-from panimbus.evaluate import svg
+from panimbus.evaluate import charts
 from panimbus.evaluate.compare import compare_evaluations, comparison_rows, write_comparison
+from panimbus.evaluate.errors import Scene, draw_errors, largest_errors
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
-from panimbus.evaluate.paint import FALSE_NEGATIVE, FALSE_POSITIVE
 from panimbus.evaluate.report import write_report
 from panimbus.evaluate.scored import CellMetadata, match_scores
 from panimbus.evaluate.tables import read_scored, write_evaluation_tables, write_summary
-from panimbus.evaluate.wrong import Scene, draw_wrong, most_wrong
+from panimbus.render.paint import FALSE_NEGATIVE, FALSE_POSITIVE
 
 ABOUT = {"title": "A <title>", "command": "panimbus evaluate 'x y'"}
 
@@ -44,33 +44,35 @@ def test_report_holds_everything(evaluation, scene, tmp_path):
     assert "A &lt;title&gt;" in page
     assert "B&lt;" in page
     assert "B<" not in page.replace("B&lt;", "")
-    assert not re.findall(r"(?:src|href)=\"(?!data:image/png;base64,)", page)
+    assert not re.findall(r"(?:src|href)=\"(?!data:image/png;base64,|#)", page)
     for words in (
         "Calibration",
         "By tissue",
         "By cell type",
         "mutual information",
-        "The most wrong cells",
+        "The largest errors",
         "oracle",
     ):
         assert words in page
     assert "NaN" not in page
     assert ">nan" not in page
-    assert "most wrong" not in write_report(evaluation, tmp_path, ABOUT).read_text(encoding="utf-8")
+    assert "largest errors" not in write_report(evaluation, tmp_path, ABOUT).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_most_wrong_cells(evaluation, scene):
-    wrong = most_wrong(evaluation.calls, cells=5, a_marker=2)
+    wrong = largest_errors(evaluation.calls, cells=5, per_marker=2)
     assert len(wrong) == 4  # two of CD20 in either FOV
     assert (wrong["model"] != wrong["truth"]).all()
-    cells = draw_wrong(evaluation.calls, scenes_of(scene)[:1])
+    cells = draw_errors(evaluation.calls, scenes_of(scene)[:1])
     assert {c.row["fov"] for c in cells} == {"a"}
     for cell in cells:
         colour = FALSE_POSITIVE if cell.row["truth"] == 0 else FALSE_NEGATIVE
         assert (cell.channel == colour).all(2).any()
         assert cell.channel.shape == cell.scores.shape
         assert cell.width_um <= 48
-    assert draw_wrong(evaluation.calls, []) == []
+    assert draw_errors(evaluation.calls, []) == []
 
 
 def test_the_page_in_a_browser(evaluation, scene, tmp_path):
@@ -184,8 +186,8 @@ def test_leave_one_dataset_out(evaluation, tmp_path):
 def test_density_has_area_one():
     rng = np.random.default_rng(0)
     for values in (rng.random(50), np.zeros(5), np.ones(3)):
-        assert svg.density(values, np.ones(len(values))).mean() == pytest.approx(1)
-    assert not svg.density(np.zeros(0), np.zeros(0)).any()
+        assert charts.density(values, np.ones(len(values))).mean() == pytest.approx(1)
+    assert not charts.density(np.zeros(0), np.zeros(0)).any()
 
 
 def test_names_are_no_markup_in_markdown():

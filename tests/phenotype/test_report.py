@@ -11,10 +11,11 @@ import pytest
 
 from panimbus.clustering.cluster import ClusterSettings
 from panimbus.io.edits import Rename, Undo
+from panimbus.phenotype import figures
 from panimbus.phenotype.assign import TypeSettings, adjust, assign_types
 from panimbus.phenotype.report import html_report
 from panimbus.phenotype.summary import Shares, summarise
-from panimbus.render import figures
+from panimbus.render.palette import hex_colour
 
 QUICK = TypeSettings(k=5, clustering=ClusterSettings(grid=(5, 5), epochs=6, runs=20, threads=1))
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (1300).to_bytes(4) + bytes(20)
@@ -36,7 +37,8 @@ def words(page):
 
 def test_headline(typed):
     summary = replace(summarise(typed), shares=Shares(81.25, 10.5, 8.25, 3.14, 2.72, 1234, 56))
-    text = words(html_report(typed, summary, {}, {"table": "scores.csv"}))
+    page = html_report(typed, summary, {}, {"table": "scores.csv"})
+    text = words(page)
     for part in (
         "1,234cells in 2 FOVs",
         "81.2 %typed to the finest",
@@ -46,7 +48,7 @@ def test_headline(typed):
     ):
         assert part in text
     assert "56objects that are no cells" in text
-    assert "table: scores.csv" in text
+    assert "<dt>table</dt><dd>scores.csv</dd>" in page
     assert "objects" not in words(html_report(typed, summarise(typed), {}, {}))
 
 
@@ -54,7 +56,7 @@ def test_types_have_their_colours_and_numbers(typed):
     summary = summarise(typed)
     page = html_report(typed, summary, {}, {})
     for row in summary.types.to_dict("records"):
-        assert f"rgb{row['colour']}'></i>{row['cell_type']}" in page
+        assert f'{hex_colour(row["colour"])}"></i>{row["cell_type"]}' in page
         assert (
             f"|{row['cell_type']}|{row['cells']:,}|{row['percent']:.2f}|{row['confidence']:.2f}|"
             in words(page)
@@ -111,7 +113,7 @@ def test_figures_stand_where_they_belong(typed):
     ]
     assert at == sorted(at)
     assert page.count("<img") == len(titles)
-    assert "width=866" in page  # at 87 pixels to the inch: the figure has 130
+    assert 'width="866"' in page  # at 87 pixels to the inch: the figure has 130
     assert "FOVs not shown here: 1." in page
     assert "The tissue" not in html_report(typed, summarise(typed), {}, {})
 

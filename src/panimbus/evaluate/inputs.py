@@ -29,10 +29,10 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
 from panimbus.core.table import FOV, PROVENANCE
 from panimbus.evaluate.config import EvalConfig, EvalDataset
+from panimbus.evaluate.errors import Scene
 from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
 from panimbus.evaluate.misfit import doubts
 from panimbus.evaluate.scored import CellMetadata, match_scores
-from panimbus.evaluate.wrong import Scene
 from panimbus.infer.output import load_scale
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.io import attach_labels, open_fovs

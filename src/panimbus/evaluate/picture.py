@@ -1,14 +1,8 @@
-"""One page to judge a result by eye.
-
-Every marker's image, its cells by score, and the truth or the mean intensity reference.
-"""
+"""Pictures of a FOV: the image of every marker, its cells by score, and by truth or intensity."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,33 +10,31 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.core.labels import CellIndex, sample_labels, unique_ids
+from panimbus.core.labels import sample_labels
 from panimbus.core.resample import Axis, shrink
 from panimbus.core.stats import otsu_positive
 from panimbus.core.table import CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.core.types import Array
 from panimbus.evaluate.metrics import Metrics, metrics_by_marker
-from panimbus.evaluate.paint import (
+from panimbus.render.paint import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
-    colours,
+    cell_rows,
     gray,
-    outline,
+    outline_cells,
     paint_cells,
+    score_colours,
 )
-from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-SIDES = ((400.0, 420), (320.0, 330), (250.0, 255), (190.0, 190), (140.0, 140))
-"""Width of the window in µm and in pixels: with many markers less is shown, and not smaller, so that the page stays light."""
-PAGE_BYTES = 4_500_000
+WINDOW_UM = 400.0
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a picture is made of: one FOV and its scored cells.
+    """Input of a picture: one FOV and its scored cells.
 
     Parameters
     ----------
@@ -74,10 +66,7 @@ class Subject:
 
     @classmethod
     def from_table(cls, table: AnnData, fov: Fov, truth: Array | None = None) -> Subject:
-        """Take the rows of one FOV from what `predict` gave.
-
-        ``truth`` has one row for each of them, in their order.
-        """
+        """Take the rows of one FOV of a cell table; ``truth`` has one row for each of them."""
         rows = (table.obs[FOV].astype(str) == fov.fov_id).to_numpy()
         part = table[rows]
         if truth is not None and truth.shape != part.shape:
@@ -114,7 +103,7 @@ class MarkerPanel:
     quality, baseline
         Of the scores and of Otsu on mean intensity, on all the FOV's cells; None without a truth.
     blank
-        There was nothing to score.
+        Whether the channel has nothing to score.
     """
 
     name: str
@@ -129,9 +118,7 @@ class MarkerPanel:
 
 @dataclass(frozen=True)
 class Drawn:
-    """All rows of a picture, and the window of the FOV they show, (y0, y1, x0, x1) in image
-    pixels.
-    """
+    """All rows of a picture, and the window they show, (y0, y1, x0, x1) in image pixels."""
 
     panels: tuple[MarkerPanel, ...]
     window: tuple[int, int, int, int]
@@ -139,42 +126,8 @@ class Drawn:
     truth: bool
 
 
-def write_picture(subject: Subject, out: Path, about: Mapping[str, str]) -> tuple[Path, Path]:
-    """Write ``picture.html`` (everything inside, no network) and ``picture.png`` into a folder.
-
-    Parameters
-    ----------
-    subject
-    out
-        Folder.
-    about
-        What the head says: title -> text (dataset, model, date, command).
-
-    Returns
-    -------
-    html, png : Path
-    """
-    from panimbus.evaluate.page import contact_sheet, html_page
-
-    paths = out / "picture.html", out / "picture.png"
-    page, drawn = "", None
-    for side_um, side_px in SIDES:
-        drawn = draw(subject, choose_window(subject, side_um), side_px)
-        page = html_page(drawn, about, subject.threshold)
-        if len(page) <= PAGE_BYTES:
-            break
-    with atomic_path(paths[0]) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    if drawn is not None:
-        with atomic_path(paths[1]) as temporary:
-            temporary.write_bytes(png(contact_sheet(drawn, about), level=9))
-    return paths
-
-
-def choose_window(subject: Subject, side_um: float = SIDES[0][0]) -> tuple[int, int, int, int]:
-    """The square of at most ``side_um`` with the most to see.
-
-    Cells that are positive, in many markers.
+def choose_window(subject: Subject, side_um: float = WINDOW_UM) -> tuple[int, int, int, int]:
+    """The square of at most ``side_um`` with the most positive cells, in many markers.
 
     Returns
     -------
@@ -225,7 +178,7 @@ def draw(subject: Subject, window: tuple[int, int, int, int], side: int) -> Draw
     rows = slice(y0 + y.span(0, y.size)[0], y0 + y.span(0, y.size)[1])
     cols = slice(x0 + x.span(0, x.size)[0], x0 + x.span(0, x.size)[1])
     labels = sample_labels(np.asarray(fov.labels[rows, cols]), y, x, whole)
-    index = _index(labels, subject.cell_id)
+    index = cell_rows(labels, subject.cell_id)
     table = [None, None] if subject.truth is None else _judged(subject, subject.truth)
     panels = []
     for k, name in enumerate(subject.channels):
@@ -236,7 +189,7 @@ def draw(subject: Subject, window: tuple[int, int, int, int], side: int) -> Draw
             MarkerPanel(
                 name,
                 gray(plane, subject.normaliser[k]),
-                paint_cells(index, colours(score)),
+                paint_cells(index, score_colours(score)),
                 _reference(subject, k, index),
                 float((score >= subject.threshold).mean()) if len(score) else 0.0,
                 quality,
@@ -245,17 +198,6 @@ def draw(subject: Subject, window: tuple[int, int, int, int], side: int) -> Draw
             )
         )
     return Drawn(tuple(panels), window, (x1 - x0) * (fov.mpp or 1.0), subject.truth is not None)
-
-
-def _index(labels: Array, cell_id: Array) -> npt.NDArray[np.int32]:
-    """Row of each pixel's cell, -1 for background and for cells that are not in the table."""
-    present = unique_ids(labels)
-    order = np.argsort(cell_id)
-    at = np.searchsorted(cell_id[order], present.astype(cell_id.dtype))
-    at = np.minimum(at, max(len(cell_id) - 1, 0))
-    matched = cell_id[order][at] == present if len(cell_id) else np.zeros(len(present), bool)
-    row = np.where(matched, order[at] if len(cell_id) else 0, -1)
-    return np.append(row, -1)[CellIndex(present)(labels)].astype(np.int32)
 
 
 def _judged(subject: Subject, truth: Array) -> list[dict[str, Metrics] | None]:
@@ -282,22 +224,10 @@ def _reference(subject: Subject, k: int, index: npt.NDArray[np.int32]) -> Array:
             if value > 0
             else np.zeros(len(subject.cell_id))
         )
-        return paint_cells(index, colours(np.sqrt(share)))
+        return paint_cells(index, score_colours(np.sqrt(share)))
     truth = subject.truth[:, k]
-    out = paint_cells(index, colours(np.where(truth < 0, np.nan, truth.astype(np.float64))))
+    out = paint_cells(index, score_colours(np.where(truth < 0, np.nan, truth.astype(np.float64))))
     called = subject.scores[:, k] >= subject.threshold
-    outline(out, index, called & (truth == 0), FALSE_POSITIVE)
-    outline(out, index, ~called & (truth == 1), FALSE_NEGATIVE)
+    outline_cells(out, index, called & (truth == 0), FALSE_POSITIVE)
+    outline_cells(out, index, ~called & (truth == 1), FALSE_NEGATIVE)
     return out
-
-
-def png(image: Array, level: int = 6) -> bytes:
-    """Encode (h, w) or (h, w, 3) uint8."""
-    import imagecodecs
-
-    return bytes(imagecodecs.png_encode(np.ascontiguousarray(image), level=level))
-
-
-def data_uri(image: Array) -> str:
-    """The image as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png(image)).decode()

@@ -1,7 +1,4 @@
-"""The report of a silver standard.
-
-Per marker how the labels agree with the image, and pictures of where they do not.
-"""
+"""The report of silver labels: their agreement with the image, and where they disagree."""
 
 from __future__ import annotations
 
@@ -9,31 +6,24 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panimbus.core.labels import CellIndex, unique_ids
+from panimbus.core.labels import unique_ids
 from panimbus.data.silver import MarkerAgreement
 from panimbus.data.silver_dataset import SilverDataset
 from panimbus.data.source import ScannedFov, Source
-from panimbus.evaluate.paint import Rgb, css, gray, outline
-from panimbus.evaluate.picture import data_uri
 from panimbus.io.write import atomic_path
+from panimbus.render.page import number, render_page
+from panimbus.render.paint import cell_rows, gray, outline_cells
+from panimbus.render.palette import Rgb, hex_colour
 
 POSITIVE_EDGE: Rgb = (216, 40, 40)
 NEGATIVE_EDGE: Rgb = (0, 110, 214)
 CROP_UM, CROP_PX, PICTURES = 110.0, 330, 16
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:70rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.2rem .7rem;text-align:right;
-border-bottom:1px solid #ddd}td:first-child,th:first-child,td:last-child,th:last-child{text-align:left}
-tr.out{background:#fdf0e6}figure{display:inline-block;margin:.5rem;width:330px;vertical-align:top}
-figcaption{font-size:13px}img{image-rendering:pixelated;width:330px}p.key span{font-weight:600}
-"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ def write_report(silver: SilverDataset, folder: str | Path) -> Path:
 
 
 def agreement_table(agreement: Sequence[MarkerAgreement]) -> pd.DataFrame:
-    """One row a marker."""
+    """One row per marker."""
     return pd.DataFrame([{**asdict(a), "reasons": "; ".join(a.reasons)} for a in agreement])
 
 
@@ -103,67 +93,45 @@ def report_page(silver: SilverDataset) -> str:
     order = sorted(
         silver.agreement, key=lambda a: (not a.reasons, math.inf if math.isnan(a.auc) else a.auc)
     )
-    rows = "".join(
-        _row(a, silver.gates.get(a.marker), kept=a.marker in silver.source.markers) for a in order
-    )
-    crops = [(a, worst_crop(source, a.marker)) for a in order[:PICTURES]]
-    figures = "".join(_figure(a, crop) for a, crop in crops if crop is not None)
-    splits = {
-        s: [f for f, of in source.splits.items() if of == s] for s in ("train", "val", "test")
-    }
-    bad = [a.marker for a in order if a.reasons]
-    title = f"Silver standard of {escape(silver.file.name)}"
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>
-<h1>{title}</h1>
-<p>{len(source.scanned.fovs)} FOVs, {sum(len(f.cell_id) for f in source.scanned.fovs):,} cells, {len(order)} markers.
-{"; ".join(f"{s}: {escape(', '.join(fovs)) or 'none'}" for s, fovs in splits.items())}.</p>
-<h2>Markers</h2>
-<p>{f"Proposed for exclusion: <b>{escape(', '.join(bad))}</b>." if bad else "No marker is proposed for exclusion."}
-AUC: the probability that a positive cell has a higher mean intensity than a negative one (1 = labels and image agree,
-0.5 = noise), with its 95 % interval (DeLong), before contradictory cells are made undefined; "within" does not
-count differences between FOVs.
-Where labels were made of the intensities themselves (thresholds, gates) it is 1 by construction and left away.</p>
-<table><tr><th>marker<th>labelled<th>positive<th>share<th>AUC<th>95 %<th>within<th>worst FOV<th>signal<th>contradictory<th>gate
-<th>proposed for exclusion because<th>in the store</tr>{rows}</table>
-<h2>Where labels and image disagree most</h2>
-<p class="key">Outlined: <span style="color:{css(POSITIVE_EDGE)}">positive</span> and
-<span style="color:{css(NEGATIVE_EDGE)}">negative</span> cells; the others are undefined. The channel is dark on white.</p>
-{figures}</html>"""
+    crops = []
+    for a in order[:PICTURES]:
+        auc = "" if a.by_intensity or math.isnan(a.auc) else f", AUC {a.auc:.2f}"
+        if (crop := worst_crop(source, a.marker)) is not None:
+            crops.append((a.marker, auc, crop))
+    return render_page(
+        "silver.html", title=f"Silver labels of {silver.file.name}",
+        fovs=len(source.scanned.fovs), cells=sum(len(f.cell_id) for f in source.scanned.fovs),
+        splits={
+            s: [f for f, split in source.splits.items() if split == s]
+            for s in ("train", "val", "test")
+        },
+        excluded=[a.marker for a in order if a.reasons],
+        rows=[
+            (_cells(a, silver.gates.get(a.marker)), "; ".join(a.reasons), a.marker in silver.source.markers)
+            for a in order
+        ],
+        keys=[
+            ("positive", "", hex_colour(POSITIVE_EDGE)), ("negative", "", hex_colour(NEGATIVE_EDGE))
+        ],
+        crops=crops,
+    )  # fmt: skip
 
 
-def _row(a: MarkerAgreement, gate: tuple[float, float] | None, *, kept: bool) -> str:
-    def number(value: float, digits: int = 3) -> str:
-        return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-    interval = "–" if math.isnan(a.low) or a.by_intensity else f"{a.low:.3f}–{a.high:.3f}"
-    cells = [
-        escape(a.marker),
-        f"{a.known:,}",
-        f"{a.positive:,}",
-        number(100 * a.share, 1) + " %",
-        "–" if a.by_intensity else number(a.auc),
-        interval,
-        "–" if a.by_intensity else number(a.auc_within),
-        escape(a.worst_fov),
-        number(100 * a.signal, 1) + " %",
-        f"{a.contradictory:,}",
+def _cells(a: MarkerAgreement, gate: tuple[float, float] | None) -> list[str]:
+    """A marker's row of the table."""
+    auc = ["–"] * 3
+    if not a.by_intensity:
+        interval = "–" if math.isnan(a.low) else f"{a.low:.3f}–{a.high:.3f}"
+        auc = [number(a.auc, 3), interval, number(a.auc_within, 3)]
+    return [
+        a.marker, f"{a.known:,}", f"{a.positive:,}", _percent(a.share), *auc, a.worst_fov,
+        _percent(a.signal), f"{a.contradictory:,}",
         "" if gate is None else f"{gate[0]:.3g} … {gate[1]:.3g}",
-        escape("; ".join(a.reasons)),
-        "yes" if kept else "no",
-    ]
-    return (
-        f'<tr class="{"out" if a.reasons else ""}">' + "".join(f"<td>{c}" for c in cells) + "</tr>"
-    )
+    ]  # fmt: skip
 
 
-def _figure(a: MarkerAgreement, crop: Crop) -> str:
-    auc = "" if a.by_intensity or math.isnan(a.auc) else f", AUC {a.auc:.2f}"
-    return (
-        f'<figure><img src="{data_uri(crop.picture)}"'
-        f' alt=""><figcaption><b>{escape(a.marker)}</b>{auc}, FOV {escape(crop.fov_id)}, x'
-        f" {crop.window[2]}, y {crop.window[0]}: {crop.positive} positive, {crop.negative}"
-        f" negative, {crop.odd} at odds with the intensity</figcaption></figure>"
-    )
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def worst_crop(source: Source, marker: str) -> Crop | None:
@@ -252,12 +220,13 @@ def _paint(
     k, column = source.markers.index(marker), source.scanned.channels.index(marker)
     target, mean = source.targets[fov.fov_id][row, k], one.mean[row, column]
     zoom = max(1, round(CROP_PX / side))
-    index = np.repeat(np.repeat(CellIndex(present)(labels), zoom, 0), zoom, 1)
-    ground = np.repeat(np.repeat(gray(plane, source.scanned.scale.value(marker)), zoom, 0), zoom, 1)
+    enlarge = np.ones((zoom, zoom), np.int32)
+    index = np.kron(cell_rows(labels, present), enlarge)
+    ground = np.kron(gray(plane, source.scanned.scale.value(marker)), enlarge.astype(np.uint8))
     picture = np.repeat(ground[..., None], 3, 2)
     negative = (target >= 0) & (target <= 0.5)
-    outline(picture, index, negative, NEGATIVE_EDGE)
-    outline(picture, index, target > 0.5, POSITIVE_EDGE)
+    outline_cells(picture, index, negative, NEGATIVE_EDGE)
+    outline_cells(picture, index, target > 0.5, POSITIVE_EDGE)
     odd = int(_odd(target, mean, middle).sum())
     return Crop(
         fov.fov_id, (y0, y1, x0, x1), picture, int((target > 0.5).sum()), int(negative.sum()), odd

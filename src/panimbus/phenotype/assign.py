@@ -65,7 +65,7 @@ from panimbus.phenotype.mixed import mixed_probability
 from panimbus.phenotype.panel import Panel, fit_panel
 from panimbus.phenotype.reasons import contradiction_texts, reasons
 from panimbus.phenotype.rules import RuleTable, default_rules, read_rules
-from panimbus.render.palette import type_colours
+from panimbus.render.palette import hex_colour, type_colours
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -484,7 +484,7 @@ def _adjusted(out: AnnData, edits: Sequence[Edit]) -> AnnData:
     ]
     out.obs[REASON] = pd.Categorical(why)
     colours = type_colours(order)
-    out.uns[f"{CELL_TYPE}_colors"] = ["#{:02x}{:02x}{:02x}".format(*colours[t]) for t in order]
+    out.uns[f"{CELL_TYPE}_colors"] = [hex_colour(colours[t]) for t in order]
     about["names"] = json.dumps({str(k): v for k, v in sorted(now.names.items())})
     about["edits"] = json.dumps([e.model_dump(exclude_none=True) for e in edits])
     about["standing"] = np.array(active_edits(edits), np.int64)

@@ -39,6 +39,7 @@ from panimbus.io.segmented import BAND, Segmented, check_cells
 from panimbus.io.write import atomic_path, tile_writer
 from panimbus.io.write_table import write_csv, write_h5ad
 from panimbus.phenotype.summary import Summary
+from panimbus.render.palette import hex_colour
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +91,7 @@ def write_tables(
     basic = [CELL_TYPE, "cells", "percent", CONFIDENCE, "contradictory", MIXED]
     legend = summary.types[basic].assign(
         value=np.arange(1, len(summary.types) + 1),
-        colour=["#{:02x}{:02x}{:02x}".format(*c) for c in summary.types["colour"]],
+        colour=[hex_colour(c) for c in summary.types["colour"]],
     )
     batch = summary.batch
     shift = batch.fraction.reset_index().melt("fov", var_name="marker", value_name="positive")

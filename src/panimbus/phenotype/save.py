@@ -250,18 +250,19 @@ def _report(
     wanted: OutputOptions,
     before: Collection[str],
 ) -> set[str]:
+    from panimbus.phenotype.figures import overview, umap
+    from panimbus.phenotype.pictures import tissue
     from panimbus.phenotype.report import html_report
-    from panimbus.render.figures import overview, png, umap
-    from panimbus.render.pictures import tissue
+    from panimbus.render.charts import png_chart
 
     markers = [str(m) for m in table.uns[CLUSTERING]["markers"]]
     pictures = overview(summary, markers)
     if wanted.umap:
-        pictures["UMAP (an impression, not a measurement)"] = png(umap(table, markers))
+        pictures["UMAP (an impression, not a measurement)"] = png_chart(umap(table, markers))
     types = table.obs[CELL_TYPE].astype(str).to_numpy()
     for one in segmented[:PICTURES]:
         rows, ids = check_cells(table, one)
-        pictures[f"FOV {one.fov_id}"] = png(tissue(one, ids, types[rows].tolist(), summary))
+        pictures[f"FOV {one.fov_id}"] = png_chart(tissue(one, ids, types[rows].tolist(), summary))
     written = _write_folder(out, "figures", before, lambda to: _write_figures(to, pictures))
     with atomic_path(out / "report.html") as page:
         page.write_text(html_report(table, summary, pictures, wanted.about), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Colours, figures and pictures of cell types."""
+"""Pictures, charts and HTML pages: the parts that reports share."""

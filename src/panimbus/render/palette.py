@@ -1,8 +1,7 @@
 """Colours of cell types.
 
 The same type has the same colour in every picture, and colour-blind readers can tell them apart.
-
-The colours were searched for the largest smallest difference (CIEDE2000) under normal vision,
+They were searched for the largest smallest difference (CIEDE2000) under normal vision,
 protanopia, deuteranopia and tritanopia (simulated as by Machado et al. 2009). Related types have
 related hues; the commonest types are the farthest apart.
 """
@@ -34,6 +33,17 @@ _FURTHER: tuple[Rgb, ...] = (
     (111, 118, 98), (112, 153, 212), (161, 137, 151), (153, 249, 133), (236, 181, 0), (183, 59,
     133),
 )  # fmt: skip
+
+
+def hex_colour(colour: Rgb) -> str:
+    """The colour as CSS and matplotlib have it.
+
+    Examples
+    --------
+    >>> hex_colour((255, 0, 10))
+    '#ff000a'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def type_colours(names: Collection[str]) -> dict[str, Rgb]:

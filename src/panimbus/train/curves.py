@@ -1,7 +1,4 @@
-"""What a run leaves to look at.
-
-Curves as CSV and for TensorBoard, and a picture of predictions each epoch.
-"""
+"""Training curves (CSV, TensorBoard) and pictures of predictions."""
 
 from __future__ import annotations
 
@@ -12,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from panimbus.core.errors import MissingExtraError
+from panimbus.core.types import Array, UInt8Array
 from panimbus.io import atomic_path
+from panimbus.render.images import encode_png
+from panimbus.render.paint import GROUND, gray, score_colours
 
 COLUMNS = (
     "step",
@@ -29,7 +28,6 @@ COLUMNS = (
     "waiting",
     "seconds",
 )
-_GREY, _BLUE, _RED, _NONE = (60, 60, 60), (40, 90, 200), (230, 60, 40), (0, 0, 0)
 
 
 class Curves:
@@ -82,14 +80,9 @@ def _board(folder: Path, step: int) -> Any:
 
 
 def picture(
-    images: Sequence[npt.NDArray[Any]],
-    labels: Sequence[npt.NDArray[Any]],
-    scores: Sequence[npt.NDArray[Any]],
-) -> npt.NDArray[np.uint8]:
-    """One row a tile.
-
-    The channel, its labels (red positive, blue negative, grey unknown), the net's score of every
-    pixel.
+    images: Sequence[Array], labels: Sequence[Array], scores: Sequence[Array]
+) -> UInt8Array:
+    """Channel, labels and score of every pixel: one row per tile.
 
     Parameters
     ----------
@@ -104,26 +97,14 @@ def picture(
     """
     rows = []
     for image, label, score in zip(images, labels, scores, strict=True):
-        panels = [_grey(np.sqrt(np.clip(image, 0, 1))), _painted(label), _grey(score)]
+        painted = score_colours(np.where(label < 0, np.nan, label))
+        painted[np.isnan(label)] = GROUND
+        panels = [np.repeat(gray(image, 1.0)[..., None], 3, 2), painted, score_colours(score)]
         rows.append(np.concatenate([np.pad(p, ((0, 2), (0, 2), (0, 0))) for p in panels], axis=1))
     return np.concatenate(rows, axis=0)
 
 
-def write_picture(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write (h, w, 3) uint8 as PNG."""
-    import imagecodecs
-
+def write_picture(path: Path, image: UInt8Array) -> None:
+    """Write an image, (h, w, 3) uint8, as PNG."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(bytes(imagecodecs.png_encode(np.ascontiguousarray(image), level=6)))
-
-
-def _grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return np.repeat((255 * np.clip(values, 0, 1)).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _painted(label: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    share = np.clip(np.nan_to_num(label), 0, 1)[..., None]
-    out = (1 - share) * np.array(_BLUE) + share * np.array(_RED)
-    out[label < 0] = _GREY
-    out[np.isnan(label)] = _NONE
-    return np.asarray(out, np.uint8)
+        temporary.write_bytes(encode_png(image))

@@ -9,11 +9,12 @@ import pytest
 from panimbus.clustering.cluster import ClusterSettings
 from panimbus.core.fov import Fov
 from panimbus.io.segmented import Segmented
+from panimbus.phenotype import figures
 from panimbus.phenotype.assign import TypeSettings, assign_types
+from panimbus.phenotype.pictures import composite, telling_channels
+from panimbus.phenotype.pictures import tissue as tissue_picture
 from panimbus.phenotype.summary import summarise
-from panimbus.render import figures
-from panimbus.render.pictures import composite, painted, telling_channels
-from panimbus.render.pictures import tissue as tissue_picture
+from panimbus.render.charts import png_chart
 
 MARKERS = ["CD45", "CD3", "CD20", "CD68", "PanCK"]
 QUICK = TypeSettings(k=5, clustering=ClusterSettings(grid=(5, 5), epochs=6, runs=20, threads=1))
@@ -92,7 +93,7 @@ def test_exclusive_pairs(summary):
 def test_one_metacluster_one_marker_one_type(summary):
     one = replace(summary, metaclusters=summary.metaclusters[:1], types=summary.types[:1])
     for metaclusters in (False, True):
-        assert figures.png(figures.heatmap(one, ["CD3"], metaclusters=metaclusters)).startswith(
+        assert png_chart(figures.heatmap(one, ["CD3"], metaclusters=metaclusters)).startswith(
             b"\x89PNG"
         )
 
@@ -102,23 +103,6 @@ def test_hundreds_of_fovs_keep_their_names_apart(summary):
     drawn = figures.composition(replace(summary, composition=frame))
     assert drawn.get_figheight() < 45
     assert len(drawn.axes[0].get_yticks()) <= 150
-
-
-def test_painting(summary):
-    labels = np.zeros((6, 8), np.uint32)
-    labels[:, 1:4], labels[:, 4:7] = 7, 70000
-    colours = {"T cell": (10, 20, 30), "B cell": (100, 110, 120)}
-    out = painted(
-        labels, np.array([7, 9]), ["B cell", "T cell"], colours
-    )  # 9 lies elsewhere, 70000 has no type
-    assert out[2, 2].tolist() == [100, 110, 120]
-    assert out[2, 1].tolist() == [82, 90, 98]
-    assert out[2, 5].tolist() == out[2, 0].tolist() == [255, 255, 255]
-    assert painted(labels, np.array([7]), ["B cell"], colours, borders=False)[2, 1].tolist() == [
-        100,
-        110,
-        120,
-    ]
 
 
 def test_the_channels_of_a_composite_tell_the_commonest_types(summary):
@@ -172,7 +156,7 @@ def test_tissue(summary, tissue, with_image):
         names = [t.get_text() for t in drawn.axes[1].get_legend().get_texts()]
         assert names[0] == "DAPI"
         assert set(names) == {"DAPI", "CD3", "PanCK"}
-    assert figures.png(drawn).startswith(b"\x89PNG")
+    assert png_chart(drawn).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("shape", [(40, 600), (600, 40), (9, 9)])
@@ -180,7 +164,7 @@ def test_tissue_of_any_shape(summary, shape):
     image = Fov("f", np.ones((2, *shape), np.uint8), ("DAPI", "CD3"))
     one = Segmented("f", np.ones(shape, np.uint16), 0.5, image)
     drawn = tissue_picture(one, np.array([1]), ["T cell"], summary)
-    assert figures.png(drawn).startswith(
+    assert png_chart(drawn).startswith(
         b"\x89PNG"
     )  # a layout that does not fit is a warning, and so an error
     below = drawn.axes[0].get_position().y0 > drawn.axes[1].get_position().y1
