@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 
 from panimbus.annotations.agreement import (
     annotator_agreement,
-    cohen_kappa,
     consensus_annotations,
     paired_calls,
 )
+from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.annotations.table import (
     CALLS,
-    check_against,
     check_annotations,
-    read_annotation_table,
+    read_annotations,
     sample_annotations,
     silver_to_annotations,
     truth,
     write_annotations,
 )
 from panimbus.core.errors import InputError
+from panimbus.core.stats import cohen_kappa
 
 
 def table(*rows, columns="fov cell_id channel call annotator"):
@@ -37,7 +37,7 @@ def test_read_what_was_written(tmp_path):
     )
     assert calls["call"].tolist() == ["likely positive", "negative"]
     write_annotations(calls, tmp_path / "calls.csv")
-    pd.testing.assert_frame_equal(read_annotation_table(tmp_path / "calls.csv"), calls)
+    pd.testing.assert_frame_equal(read_annotations(tmp_path / "calls.csv"), calls)
     assert calls.columns.tolist() == ["fov", "cell_id", "channel", "call", "annotator", "time"]
 
 
@@ -56,7 +56,7 @@ def test_all_problems_in_one_message(tmp_path):
         "fov,cell_id,channel,call,sampling_weight\na,0,CD3,pos,1\n,2,CD3,maybe,-1\nb,1.5,,negative,x\n"
     )
     with pytest.raises(InputError) as caught:
-        read_annotation_table(path)
+        read_annotations(path)
     message = str(caught.value)
     says = (
         "calls.csv",
@@ -94,9 +94,9 @@ def test_not_a_csv(tmp_path, text):
     path = tmp_path / "calls.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=r"calls\.csv"):
-        read_annotation_table(path)
+        read_annotations(path)
     with pytest.raises(InputError, match="no such file"):
-        read_annotation_table(tmp_path / "nowhere.csv")
+        read_annotations(tmp_path / "nowhere.csv")
 
 
 def test_calls_of_what_is_not_there():
@@ -108,10 +108,10 @@ def test_calls_of_what_is_not_there():
         )
     )
     with pytest.raises(InputError) as caught:
-        check_against(calls, {"a": np.array([1, 2])}, {"a": ("x", "y")})
+        raise_mismatches(mismatches(calls, {"a": np.array([1, 2])}, {"a": ("x", "y")}), "them")
     for words in ("not among the images: b", "'a' has no channel z", "'a' has no cell 9"):
         assert words in str(caught.value)
-    check_against(calls.iloc[:1], {"a": np.array([1, 2])}, {"a": ("x", "y")})
+    assert mismatches(calls.iloc[:1], {"a": np.array([1, 2])}, {"a": ("x", "y")}) == []
 
 
 def test_truth():
@@ -245,4 +245,4 @@ def test_consensus_rules(said):
 def test_a_head_without_calls(tmp_path, encoding):
     """Columns of an empty table have no text in them."""
     (tmp_path / "gold.csv").write_bytes("dataset,fov,cell_id,channel,activity\n".encode(encoding))
-    assert len(read_annotation_table(tmp_path / "gold.csv")) == 0
+    assert len(read_annotations(tmp_path / "gold.csv")) == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from panimbus.annotations.calls import check_calls
+from panimbus.annotations.table import check_annotations, with_truth
 from panimbus.core.errors import InputError
 from panimbus.core.stats import otsu_positive
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
@@ -18,7 +18,7 @@ FAST = EvaluateSettings(draws=50)
 
 def test_lookup_and_surroundings(scene):
     table, calls, _ = scene
-    shuffled = check_calls(calls.sample(frac=1, random_state=0))
+    shuffled = with_truth(check_annotations(calls.sample(frac=1, random_state=0)))
     scored = match_scores(table, shuffled, CellMetadata("skin", radius_px=8.5))
     assert len(scored) == len(calls)
     for row in scored.sample(20, random_state=1).itertuples():
@@ -43,9 +43,8 @@ def test_lookup_and_surroundings(scene):
 
 def test_positive_neighbours_go_by_call_then_silver_then_score(scene):
     table, calls, _ = scene
-    few = check_calls(
-        calls[(calls["fov"] == "a") & (calls["channel"] == "CD3") & calls["cell_id"].isin([10, 11])]
-    )
+    chosen = (calls["fov"] == "a") & (calls["channel"] == "CD3") & calls["cell_id"].isin([10, 11])
+    few = with_truth(check_annotations(calls[chosen]))
     few["truth"] = [0, 1]
     positive = table[table.obs["fov_id"] == "a", "CD3"].X[:, 0] >= 0.5
     expected = int(positive[[9 - 8, 9 + 8, 9 - 1]].sum()) + 1  # cell 11 by its call
@@ -62,18 +61,18 @@ def test_calls_that_do_not_fit(scene):
     table, calls, _ = scene
     bad = calls[:3].assign(fov=["a", "c", "a"], channel=["CD8", "CD3", "CD3"], cell_id=[1, 1, 99])
     with pytest.raises(InputError, match="do not fit the cell table") as error:
-        match_scores(table, check_calls(bad))
-    for words in ("CD8", "are not there: c", "99"):
+        match_scores(table, with_truth(check_annotations(bad)))
+    for words in ("CD8", "not among the images: c", "99"):
         assert words in str(error.value)
     broken = table.copy()
     del broken.layers["intensity_mean"]
     with pytest.raises(InputError, match="intensity_mean"):
-        match_scores(broken, check_calls(calls))
+        match_scores(broken, with_truth(check_annotations(calls)))
 
 
 def test_tables(scene):
     table, calls, _ = scene
-    scored = match_scores(table, check_calls(calls), CellMetadata("skin"))
+    scored = match_scores(table, with_truth(check_annotations(calls)), CellMetadata("skin"))
     result = evaluate_calls(scored, FAST)
     markers = result.markers.set_index(["channel", "method"])
     assert markers.loc[("CD3", "model"), "f1"] == 1
@@ -114,7 +113,7 @@ def test_tables(scene):
 
 def test_units(scene):
     table, calls, _ = scene
-    scored = match_scores(table, check_calls(calls))
+    scored = match_scores(table, with_truth(check_annotations(calls)))
     assert len(evaluate_calls(scored, FAST).markers["unit"].unique()) == 2
     by_fov = evaluate_calls(scored, EvaluateSettings("fov", draws=50))
     assert len(by_fov.markers["unit"].unique()) == 4

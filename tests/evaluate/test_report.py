@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from panimbus.annotations.calls import check_calls
+from panimbus.annotations.table import check_annotations, with_truth
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate import charts
 from panimbus.evaluate.compare import compare_evaluations, comparison_rows, write_comparison
@@ -28,9 +28,9 @@ ABOUT = {"title": "A <title>", "command": "panimbus evaluate 'x y'"}
 def evaluation(scene):
     table, calls, _ = scene
     types = pd.DataFrame({"fov": "a", "cell_id": range(1, 65), "cell_type": ["B<", "T"] * 32})
-    scored = match_scores(table, check_calls(calls), CellMetadata("skin", types)).assign(
-        dataset="d"
-    )
+    scored = match_scores(
+        table, with_truth(check_annotations(calls)), CellMetadata("skin", types)
+    ).assign(dataset="d")
     return evaluate_calls(scored, EvaluateSettings("fov", draws=50))
 
 

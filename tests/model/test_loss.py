@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from panimbus.model.loss import cell_losses, soft_f1_loss, smoothed  # noqa: E402
+from panimbus.model.loss import cell_losses, smoothed, soft_f1_loss  # noqa: E402
 
 
 def test_literal():
@@ -49,7 +49,9 @@ def test_soft_f1_loss():
         [0.0, 0.999, 0.001, 0.999, 0.001, 0.999, 0.001, 0.999]
     )  # F1 of 0.5, 1, and none to find
     every = torch.ones(8, dtype=torch.bool)
-    assert soft_f1_loss(score, target, cells, every).tolist() == pytest.approx([0.5, 0, 0], abs=2e-3)
+    assert soft_f1_loss(score, target, cells, every).tolist() == pytest.approx(
+        [0.5, 0, 0], abs=2e-3
+    )
     without = every.clone()
     without[2] = False  # the positive cell that was missed
     assert soft_f1_loss(score, target, cells, without).tolist() == pytest.approx(

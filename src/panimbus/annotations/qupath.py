@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.annotations.table import (
     ANNOTATOR,
     CALL,
@@ -38,7 +39,6 @@ from panimbus.annotations.table import (
     TIME,
     UNDETERMINED,
     WEIGHT,
-    check_against,
     check_annotations,
 )
 from panimbus.core.errors import InputError, ReadError, format_list
@@ -104,11 +104,12 @@ def export_qupath(
             )
     wanted = {str(f): np.unique(g[CELL]) for f, g in calls.groupby(FOV, sort=False)}
     shapes = {f: cell_outlines(by_name[f], wanted[f]) if f in wanted else {} for f in by_name}
-    check_against(
+    problems = mismatches(
         calls,
         {f: np.array(list(s), np.int64) for f, s in shapes.items()},
         {f: by_name[f].channels for f in by_name},
     )
+    raise_mismatches(problems, "the label images")
     written, names = (
         [],
         file_names(calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)),

@@ -6,7 +6,7 @@ Calls made by eye, one a cell and channel and annotator, as a table that is chec
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, format_list
-from panimbus.core.types import Array
 from panimbus.io.numbers import describe_lines, to_numbers, whole_numbers
 from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES, Column, read_table
 from panimbus.io.write import atomic_path
@@ -31,6 +30,7 @@ CALLS = (POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE)
 DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT = (
     "dataset", "fov", "cell_id", "channel", "call", "annotator", "time", "sampling_weight",
 )  # fmt: skip
+TRUTH_KEY = ("dataset", "fov", "channel", "cell_id")
 _NEEDED = (FOV, CELL, CHANNEL, CALL)
 _ORDER = (DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT)
 _COLUMNS = (
@@ -43,29 +43,35 @@ ACTIVITY = {"0": NEGATIVE, "1": POSITIVE, "2": UNDETERMINED, "3": UNDETERMINED}
 """What the column ``activity`` of the public gold standard (Pan-M) means; 2 and 3 are cells that could not be decided."""
 
 
-def read_annotation_table(path: str | Path) -> pd.DataFrame:
-    """Read a table of calls.
+def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+    """Read one or several tables of annotations.
 
     Parameters
     ----------
-    path
-        Columns fov, cell_id, channel, call (one of `CALLS`; case does not count), and if there are
-        any annotator, time, dataset, sampling_weight; others are kept as they are. In the place of
-        ``call`` the column ``activity`` of Pan-M will do (`ACTIVITY`).
+    paths
+        Columns fov, cell_id, channel, call (one of `CALLS` in any case), and optionally annotator,
+        time, dataset, sampling_weight; others are kept. The column ``activity`` of Pan-M may
+        replace ``call`` (`ACTIVITY`). Sampling weights are dropped unless all tables have them.
 
     Returns
     -------
     DataFrame
-        What `check_annotations` gives.
+        See `check_annotations`.
 
     Raises
     ------
     ReadError
-        If there is no such file, or it is no table.
+        If there is no such file, or it is not a table.
     InputError
-        With everything that is wrong with the table.
+        With every problem of a table.
     """
-    return check_annotations(read_unchecked(path), source=str(path))
+    if isinstance(paths, str | Path):
+        return check_annotations(read_unchecked(paths), source=str(paths))
+    tables = [read_annotations(path) for path in paths]
+    if len({WEIGHT in table.columns for table in tables}) > 1:
+        logger.warning("sampling weights are dropped: only some of the tables have them")
+        tables = [table.drop(columns=WEIGHT, errors="ignore") for table in tables]
+    return check_annotations(pd.concat(tables), source=", ".join(map(str, paths)))
 
 
 def read_unchecked(path: str | Path) -> pd.DataFrame:
@@ -97,18 +103,6 @@ def read_unchecked(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def read_annotations(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Read several tables of calls as one.
-
-    Sampling weights are dropped unless all tables have them.
-    """
-    tables = [read_annotation_table(path) for path in paths]
-    if len({WEIGHT in table.columns for table in tables}) > 1:
-        logger.warning("sampling weights are dropped: only some of the tables have them")
-        tables = [table.drop(columns=WEIGHT, errors="ignore") for table in tables]
-    return check_annotations(pd.concat(tables), source=", ".join(map(str, paths)))
-
-
 def write_annotations(calls: pd.DataFrame, path: str | Path) -> None:
     """Write calls as CSV, whole or not at all."""
     with atomic_path(path) as temporary:
@@ -121,7 +115,7 @@ def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataF
     Parameters
     ----------
     frame
-        See `read_annotation_table`.
+        See `read_annotations`.
     source
         Where it came from, for the message.
 
@@ -233,74 +227,6 @@ def cell_keys(calls: pd.DataFrame) -> list[str]:
     return [c for c in (DATASET, FOV, CELL, CHANNEL) if c in calls.columns]
 
 
-def check_against(
-    calls: pd.DataFrame, cells: Mapping[str, Array], channels: Mapping[str, Sequence[str]]
-) -> None:
-    """Refuse calls of FOVs, channels or cells that do not exist, all of them in one message.
-
-    Parameters
-    ----------
-    calls
-        What `check_annotations` gave.
-    cells
-        FOV -> its cells' ids.
-    channels
-        FOV -> its channels.
-    """
-    problems = []
-    strangers = [f for f in dict.fromkeys(calls[FOV]) if f not in cells]
-    if strangers:
-        problems.append(f"FOVs that are not among the images: {format_list(strangers)}")
-    for fov, group in calls.groupby(FOV, sort=False):
-        name = str(fov)
-        if name not in cells:
-            continue
-        if unknown := [c for c in dict.fromkeys(group[CHANNEL]) if c not in channels[name]]:
-            problems.append(f"FOV {name!r} has no channel {format_list(unknown, 10)}")
-        ids = group[CELL].to_numpy()
-        absent = ~np.isin(ids, cells[name])
-        if lost := dict.fromkeys(ids[absent].tolist()):
-            count = f"{int(absent.sum()):,} of its {len(ids):,} calls"
-            problems.append(
-                f"FOV {name!r} has no cell {format_list([str(i) for i in lost], 10)}"
-                f" ({count}){off_by_one(ids, cells[name])}"
-            )
-    if problems:
-        first = next(iter(cells), None)
-        raise InputError(
-            "There are calls of what is not there.",
-            got="\n             ".join(problems),
-            available=[
-                f"FOVs {format_list(list(cells), 10)}",
-                *([f"channels {format_list(list(channels[first]))}"] if first else []),
-            ],
-            fix=(
-                "use the label images on which the calls were made, and the FOVs' and channels' own"
-                " names"
-            ),
-        )
-
-
-def off_by_one(ids: Array, cells: Array) -> str:
-    """A hint for ids of which some are not there.
-
-    Whether all of them would be if they were one lower or higher.
-
-    Examples
-    --------
-    >>> off_by_one(np.array([2, 3, 4]), np.array([1, 2, 3]))
-    '; all are there if every cell_id is one lower'
-    """
-    shifts = [
-        word for shift, word in ((-1, "lower"), (1, "higher")) if np.isin(ids + shift, cells).all()
-    ]
-    return (
-        f"; all are there if every cell_id is one {' or '.join(shifts)}"
-        if shifts and len(ids) > 1
-        else ""
-    )
-
-
 def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64]:
     """(n,) 1 positive, 0 negative, NaN undetermined.
 
@@ -316,6 +242,55 @@ def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64
     if likely:
         table |= {LIKELY_POSITIVE: 1.0, LIKELY_NEGATIVE: 0.0}
     return np.asarray(calls[CALL].map(table), np.float64)
+
+
+def with_truth(
+    annotations: pd.DataFrame, *, likely: bool = True, source: str = "annotations"
+) -> pd.DataFrame:
+    """Annotations as the truth of an evaluation: one call per cell and channel.
+
+    Parameters
+    ----------
+    annotations
+        From `check_annotations`.
+    likely
+        See `truth`.
+    source
+        Their origin, for the error message.
+
+    Returns
+    -------
+    DataFrame
+        dataset ("" if not given), fov, channel : str; cell_id : int64; call : str; truth : int8 (1,
+        0, -1 = left out); weight : float64.
+
+    Raises
+    ------
+    InputError
+        If there are no rows, or several annotators called a cell.
+    """
+    if not len(annotations):
+        raise InputError(f"{source}: the table of annotations has no rows.")
+    out = pd.DataFrame(
+        {
+            "dataset": annotations.get(DATASET, ""),
+            "fov": annotations[FOV],
+            "channel": annotations[CHANNEL],
+            "cell_id": annotations[CELL],
+            "call": annotations[CALL],
+            "truth": np.nan_to_num(truth(annotations, likely=likely), nan=-1).astype(np.int8),
+            "weight": annotations.get(WEIGHT, 1.0),
+        }
+    )
+    repeated = out[out.duplicated(list(TRUTH_KEY), keep=False)].drop_duplicates(list(TRUTH_KEY))
+    if len(repeated):
+        raise InputError(
+            f"{source}: {len(repeated):,} cells are called more than once for a channel.",
+            expected="one call per cell and channel",
+            got=format_list([f"{r.fov}:{r.cell_id} {r.channel}" for r in repeated.itertuples()], 8),
+            fix="make a consensus of the annotators first: panimbus gold consensus",
+        )
+    return out
 
 
 def silver_to_annotations(silver: pd.DataFrame) -> pd.DataFrame:

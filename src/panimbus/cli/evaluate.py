@@ -150,7 +150,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
         out / "evaluation.json", request, "the report and tables", overwrite=overwrite
     )
     log = RunLog("evaluate", str(what), quiet=on_terminal())
-    from panimbus.annotations.calls import read_calls, read_cell_types, read_silver
+    from panimbus.annotations.cells import read_cell_types, read_silver
+    from panimbus.annotations.table import read_annotations, with_truth
     from panimbus.evaluate import inputs
     from panimbus.evaluate.config import read_evaluation_file
     from panimbus.evaluate.scored import CellMetadata
@@ -165,7 +166,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
         log.end(out)
         return
     calls, scores = (
-        read_calls(what, likely=likely is not False),
+        with_truth(read_annotations(what), likely=likely is not False, source=str(what)),
         check_cell_table(read_h5ad(table), str(table)),
     )
     metadata = CellMetadata(

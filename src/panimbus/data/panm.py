@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.annotations.table import (
     CALL,
     CELL,
     CHANNEL,
     DATASET,
     FOV,
-    check_against,
     check_annotations,
     read_unchecked,
 )
@@ -116,7 +116,8 @@ def check_annotated_cells(panm: PanM) -> None:
                 for f in fovs
                 if f.labels is not None
             }
-            check_against(mine, ids, {f.fov_id: f.channels for f in fovs})
+            problems = mismatches(mine, ids, {f.fov_id: f.channels for f in fovs})
+            raise_mismatches(problems, "the images and label images")
 
 
 def find_root(path: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from panimbus.annotations.calls import KEY
+from panimbus.annotations.table import TRUTH_KEY
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.escape import escape_markdown
 from panimbus.core.stats import interval
@@ -110,13 +110,13 @@ def _column(name: str, folders: Sequence[Path]) -> tuple[pd.DataFrame, EvaluateS
 def _joined(frames: Mapping[str, pd.DataFrame], settings: EvaluateSettings) -> pd.DataFrame:
     """One row a call that all have with the same truth, one column a name."""
     first, *others = frames
-    keys = [*KEY, "truth"]
+    keys = [*TRUTH_KEY, "truth"]
     out = frames[first].rename(columns={"called": first})
     out = out[[*keys, "weight", "tissue", first]]
     for name in others:
         out = out.merge(frames[name][[*keys, "called"]].rename(columns={"called": name}), on=keys)
     unit = ["dataset", "channel", *(["fov"] if settings.unit == "fov" else [])]
-    out = out.sort_values(list(KEY), kind="stable", ignore_index=True)
+    out = out.sort_values(list(TRUTH_KEY), kind="stable", ignore_index=True)
     return out.assign(unit=out.groupby(unit, sort=False).ngroup())
 
 

@@ -23,7 +23,7 @@ class _Frozen(BaseModel):
 
 
 class SilverFile(_Frozen):
-    """Where silver labels are; see `panimbus.annotations.calls.read_silver`."""
+    """Where silver labels are; see `panimbus.annotations.cells.read_silver`."""
 
     file: Path
     columns: dict[str, str] | None = None
@@ -31,7 +31,7 @@ class SilverFile(_Frozen):
 
 
 class TypesFile(_Frozen):
-    """Where cell types are; see `panimbus.annotations.calls.read_cell_types`."""
+    """Where cell types are; see `panimbus.annotations.cells.read_cell_types`."""
 
     file: Path
     column: str = "cell_type"

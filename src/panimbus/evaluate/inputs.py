@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from panimbus.annotations.calls import (
-    check_overlap,
-    raise_overlap,
-    read_calls,
-    read_cell_types,
-    read_silver,
-)
+from panimbus.annotations.cells import read_cell_types, read_silver
+from panimbus.annotations.matching import mismatches, raise_mismatches
+from panimbus.annotations.table import read_annotations, with_truth
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
@@ -117,7 +113,7 @@ def from_table(
     Parameters
     ----------
     calls
-        From `read_calls`.
+        From `panimbus.annotations.table.with_truth`.
     table
     beside
     fovs
@@ -170,7 +166,7 @@ def from_config(
     calls = _calls(config, out)
     opened = {d.name: _open(d) for d in config.dataset}
     metadata = {d.name: _metadata(d, config) for d in config.dataset}
-    raise_overlap(
+    raise_mismatches(
         [f"{n}: {p}" for n, fovs in opened.items() for p in _problems(calls[n], fovs)],
         "the images and label images",
     )
@@ -196,11 +192,11 @@ def from_config(
 
 def _calls(config: EvalConfig, out: EvaluationInputs) -> dict[str, pd.DataFrame]:
     """The calls of each dataset."""
-    shared = read_calls(config.calls, likely=config.likely) if config.calls is not None else None
+    shared = _read_truth(config.calls, config) if config.calls is not None else None
     calls = {}
     for dataset in config.dataset:
         if dataset.calls is not None:
-            own = read_calls(dataset.calls, likely=config.likely)
+            own = _read_truth(dataset.calls, config)
             calls[dataset.name] = own[own["dataset"].isin(["", dataset.name])].assign(
                 dataset=dataset.name
             )
@@ -214,6 +210,10 @@ def _calls(config: EvalConfig, out: EvaluationInputs) -> dict[str, pd.DataFrame]
     if shared is not None and (spare := sorted(set(shared["dataset"]) - set(calls))):
         out.notes.append(f"calls of other datasets are not looked at: {', '.join(spare)}")
     return calls
+
+
+def _read_truth(path: Path, config: EvalConfig) -> pd.DataFrame:
+    return with_truth(read_annotations(path), likely=config.likely, source=str(path))
 
 
 def _open(dataset: EvalDataset) -> list[Fov]:
@@ -243,7 +243,7 @@ def _problems(calls: pd.DataFrame, fovs: Sequence[Fov]) -> list[str]:
         k: scan_cells(f.with_(mpp=f.mpp or 1.0), 1.0).index.ids if k in wanted else nobody
         for k, f in known.items()
     }
-    return check_overlap(calls, cells, {k: f.channels for k, f in known.items()})
+    return mismatches(calls, cells, {k: f.channels for k, f in known.items()})
 
 
 def _metadata(dataset: EvalDataset, config: EvalConfig) -> CellMetadata:

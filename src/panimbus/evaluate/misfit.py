@@ -56,7 +56,7 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
     Parameters
     ----------
     calls
-        Of one dataset, from `panimbus.annotations.calls.read_calls`.
+        Of one dataset, from `panimbus.annotations.table.with_truth`.
     tables
         FOV -> its cells, scored.
     """

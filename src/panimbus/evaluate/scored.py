@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.annotations.calls import KEY, check_overlap, raise_overlap
+from panimbus.annotations.matching import mismatches, raise_mismatches
+from panimbus.annotations.table import TRUTH_KEY
 from panimbus.core.errors import InputError
 from panimbus.core.stats import otsu_positive
 from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
@@ -70,7 +71,7 @@ def match_scores(
     table
         What `panimbus.predict` gave.
     calls
-        From `read_calls`.
+        From `panimbus.annotations.table.with_truth`.
     beside
 
     Returns
@@ -94,8 +95,8 @@ def match_scores(
     fovs = table.obs[FOV].astype(str).to_numpy()
     ids = table.obs[CELL].to_numpy()
     there = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
-    raise_overlap(
-        check_overlap(calls, there, {key: list(table.var_names) for key in there}), "the cell table"
+    raise_mismatches(
+        mismatches(calls, there, {key: list(table.var_names) for key in there}), "the cell table"
     )
     sizes = pixel_sizes(table)
     parts = []
@@ -103,7 +104,7 @@ def match_scores(
         cells = _cells(table, fovs == fov, str(channel), sizes.get(str(fov), 1.0))
         parts.append(_one(rows, cells, metadata))
     out = pd.concat(parts)
-    return _with_types(out, metadata).sort_values(list(KEY), kind="stable", ignore_index=True)
+    return _with_types(out, metadata).sort_values(list(TRUTH_KEY), kind="stable", ignore_index=True)
 
 
 def _check_table(table: AnnData) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from panimbus.annotations import table as gold
 from panimbus.annotations.agreement import consensus_annotations
+from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.core.correction import NONE, Correction
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
@@ -130,7 +131,7 @@ def finetune(
         All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all
         of them.
     calls
-        What `panimbus.annotations.table.read_annotation_table` gave. Undetermined calls are left out; several
+        What `panimbus.annotations.table.read_annotations` gave. Undetermined calls are left out; several
         annotators are brought to a consensus.
     model
         The model to begin with, as for `predict`.
@@ -209,7 +210,8 @@ def _check_cells(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> N
         f.fov_id: scan_cells(f, card.mpp).index.ids if f.fov_id in named else np.zeros(0, int)
         for f in fovs
     }
-    gold.check_against(calls, cells, {f.fov_id: f.channels for f in fovs})
+    problems = mismatches(calls, cells, {f.fov_id: f.channels for f in fovs})
+    raise_mismatches(problems, "the label images")
 
 
 def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:

@@ -1,10 +1,12 @@
-"""Tables of calls, silver labels and cell types: what is read, and what is refused."""
+"""Annotations as truth, silver labels and cell types: what is read, and what is refused."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from panimbus.annotations.calls import check_overlap, read_calls, read_cell_types, read_silver
+from panimbus.annotations.cells import read_cell_types, read_silver
+from panimbus.annotations.matching import mismatches
+from panimbus.annotations.table import read_annotations, with_truth
 from panimbus.core.errors import InputError, ReadError
 
 
@@ -14,6 +16,10 @@ def written(tmp_path, text):
     return path
 
 
+def read_truth(path, *, likely=True):
+    return with_truth(read_annotations(path), likely=likely)
+
+
 def test_likely_calls_count_or_are_left_out(tmp_path):
     lines = ["positive", "likely positive", "negative", "Likely Negative", "undetermined"]
     path = written(
@@ -21,9 +27,9 @@ def test_likely_calls_count_or_are_left_out(tmp_path):
         "fov,cell_id,channel,call\n"
         + "".join(f"007,{k + 1},CD3,{c}\n" for k, c in enumerate(lines)),
     )
-    assert read_calls(path)["truth"].tolist() == [1, 1, 0, 0, -1]
-    assert read_calls(path, likely=False)["truth"].tolist() == [1, -1, 0, -1, -1]
-    frame = read_calls(path)
+    assert read_truth(path)["truth"].tolist() == [1, 1, 0, 0, -1]
+    assert read_truth(path, likely=False)["truth"].tolist() == [1, -1, 0, -1, -1]
+    frame = read_truth(path)
     assert set(frame["fov"]) == {"007"}
     assert frame["weight"].tolist() == [1.0] * 5
     assert set(frame["dataset"]) == {""}
@@ -34,10 +40,10 @@ def test_the_layout_of_pan_m(tmp_path, caplog):
         f"m,f,{k + 1},CD3,{activity}\n" for k, activity in enumerate((1, 0, 2, 3, "1.0"))
     )
     path = written(tmp_path, "dataset,fov,cell_id,channel,activity\n" + rows)
-    assert read_calls(path)["truth"].tolist() == [1, 0, -1, -1, 1]
+    assert read_truth(path)["truth"].tolist() == [1, 0, -1, -1, 1]
     assert "1 calls have activity 3, which is taken as undetermined" in caplog.text
     with pytest.raises(InputError, match=r"unknown activity(.|\n)*'4' in line 2"):
-        read_calls(written(tmp_path, "dataset,fov,cell_id,channel,activity\nm,f,1,CD3,4\n"))
+        read_truth(written(tmp_path, "dataset,fov,cell_id,channel,activity\nm,f,1,CD3,4\n"))
 
 
 @pytest.mark.parametrize(
@@ -57,29 +63,31 @@ def test_the_layout_of_pan_m(tmp_path, caplog):
 )
 def test_bad_calls(tmp_path, text, says):
     with pytest.raises(InputError, match=says):
-        read_calls(written(tmp_path, text))
+        read_truth(written(tmp_path, text))
 
 
 def test_no_file(tmp_path):
     with pytest.raises(ReadError, match="no such file"):
-        read_calls(tmp_path / "nowhere.csv")
+        read_truth(tmp_path / "nowhere.csv")
     with pytest.raises(ReadError, match="not a table"):
-        read_calls(written(tmp_path, ""))
+        read_truth(written(tmp_path, ""))
 
 
 def test_overlap_says_all_at_once():
     rows = [("f", "CD3", 1), ("f", "CD4", 1), ("f", "CD3", 99), ("g", "CD3", 1)]
     calls = pd.DataFrame(rows, columns=["fov", "channel", "cell_id"])
-    problems = "\n".join(check_overlap(calls, {"f": np.array([1, 2])}, {"f": ["CD3"]}))
-    assert "FOVs that are not there: g (there are: f)" in problems
+    problems = "\n".join(mismatches(calls, {"f": np.array([1, 2])}, {"f": ["CD3"]}))
+    assert "FOVs that are not among the images: g (1 calls; there are: f)" in problems
     assert "CD4 (it has: CD3)" in problems
-    assert "1 call of cells it does not have: 99" in problems
+    assert "FOV 'f' has no cell 99 (1 of its 3 calls)" in problems
     shifted = pd.DataFrame(
         [("f", "CD3", 2), ("f", "CD3", 3)], columns=["fov", "channel", "cell_id"]
     )
-    (problem,) = check_overlap(shifted, {"f": np.array([1, 2])}, {"f": ["CD3"]})
-    assert problem.endswith("does not have: 3; all are there if every cell_id is one lower")
-    assert check_overlap(calls[:1], {"f": np.array([1, 2])}, {"f": ["CD3"]}) == []
+    (problem,) = mismatches(shifted, {"f": np.array([1, 2])}, {"f": ["CD3"]})
+    assert problem.endswith(
+        "has no cell 3 (1 of its 2 calls); all are there if every cell_id is one lower"
+    )
+    assert mismatches(calls[:1], {"f": np.array([1, 2])}, {"f": ["CD3"]}) == []
 
 
 def test_silver_long_and_wide(tmp_path):

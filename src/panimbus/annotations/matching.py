@@ -1,0 +1,88 @@
+"""Whether annotations name FOVs, channels and cells that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from panimbus.annotations.table import CELL, CHANNEL, FOV
+from panimbus.core.errors import InputError, format_list
+from panimbus.core.types import Array
+
+
+def mismatches(
+    annotations: pd.DataFrame, cells: Mapping[str, Array], channels: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """FOVs, channels and cells of annotations that do not exist, one sentence each.
+
+    Parameters
+    ----------
+    annotations
+        From `panimbus.annotations.table.check_annotations`.
+    cells
+        FOV -> ids of its cells.
+    channels
+        FOV -> its channels.
+    """
+    problems = []
+    if missing := [f for f in dict.fromkeys(annotations[FOV]) if f not in cells]:
+        count = int(annotations[FOV].isin(missing).sum())
+        problems.append(
+            f"FOVs that are not among the images: {format_list(missing, 8)} ({count:,} calls; there"
+            f" are: {format_list(list(cells), 8)})"
+        )
+    for fov, rows in annotations[annotations[FOV].isin(list(cells))].groupby(FOV, sort=False):
+        name, ids = str(fov), rows[CELL].to_numpy()
+        if unknown := [c for c in dict.fromkeys(rows[CHANNEL]) if c not in channels[name]]:
+            problems.append(
+                f"FOV {name!r} has no channel {format_list(unknown, 10)} (it has:"
+                f" {format_list(list(channels[name]))})"
+            )
+        absent = ~np.isin(ids, cells[name])
+        if absent.any():
+            shown = format_list([str(i) for i in dict.fromkeys(ids[absent].tolist())], 10)
+            hint = off_by_one(ids, cells[name])
+            problems.append(
+                f"FOV {name!r} has no cell {shown} ({int(absent.sum()):,} of its {len(ids):,} calls)"
+                f"{hint}"
+            )
+    return problems
+
+
+def raise_mismatches(problems: Sequence[str], target: str) -> None:
+    """Raise all `mismatches` in one message.
+
+    Raises
+    ------
+    InputError
+        If there are any.
+    """
+    if problems:
+        raise InputError(
+            f"The annotations do not fit {target}.",
+            got="\n             ".join(problems),
+            fix=(
+                "use the label images on which the calls were made, and the FOVs' and channels'"
+                " own names"
+            ),
+        )
+
+
+def off_by_one(ids: Array, cells: Array) -> str:
+    """A hint if all ids exist once they are one lower or higher.
+
+    Examples
+    --------
+    >>> off_by_one(np.array([2, 3, 4]), np.array([1, 2, 3]))
+    '; all are there if every cell_id is one lower'
+    """
+    shifts = [
+        word for shift, word in ((-1, "lower"), (1, "higher")) if np.isin(ids + shift, cells).all()
+    ]
+    return (
+        f"; all are there if every cell_id is one {' or '.join(shifts)}"
+        if shifts and len(ids) > 1
+        else ""
+    )
