@@ -13,13 +13,14 @@ from panimbus.annotations.table import check_annotations  # noqa: E402
 from panimbus.core.errors import InputError  # noqa: E402
 from panimbus.core.fov import Fov  # noqa: E402
 from panimbus.core.scale import ChannelScale  # noqa: E402
-from panimbus.finetune.finetune import finetune, with_correction  # noqa: E402
+from panimbus.finetune.finetune import finetune  # noqa: E402
 from panimbus.finetune.report import check_out, markdown, save, sentence  # noqa: E402
 from panimbus.finetune.steps import FinetuneSettings, pick_device, settings_of  # noqa: E402
 from panimbus.infer.predict import PredictSettings, predict  # noqa: E402
 from panimbus.model.card import ModelCard  # noqa: E402
 from panimbus.model.unet import build  # noqa: E402
 from panimbus.model.weights import load_torch, read_card, save_model  # noqa: E402
+from panimbus.train.start import with_correction  # noqa: E402
 
 THRESHOLD = 0.3  # of the model, in units of the normaliser
 
@@ -181,13 +182,13 @@ def test_the_same_twice(model, data):
 def test_held_out_calls_are_never_trained_on(model, data, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "panimbus.finetune.finetune.train_on",
-        lambda net, card, lessons, **_: seen.extend(lessons) or net,
+        "panimbus.finetune.finetune.finetune_net",
+        lambda net, card, examples, **_: seen.extend(examples) or net,
     )
     fovs, calls = data({"a": 0.5})
     found = finetune(fovs, calls, model=model)
     assert (
-        sorted(lesson.crop.row for lesson in seen)
+        sorted(example.crop.row for example in seen)
         == np.flatnonzero(~found.calls["held_out"]).tolist()
     )
     assert found.calls["score_after"].isna().equals(~found.calls["held_out"])

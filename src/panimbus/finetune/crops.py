@@ -21,7 +21,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.scale import ChannelScale, in_units, stat_vector
+from panimbus.core.scale import ChannelScale, stat_vector
 from panimbus.core.scan import FovCells
 from panimbus.core.types import Float32Array
 from panimbus.core.window import Window, read_channels, read_index
@@ -106,18 +106,17 @@ class Crop:
     known: Mapping[str, float]
     pixels: npt.NDArray[np.bool_]
 
-    def inputs(self, card: ModelCard, *, gain: float = 1.0) -> tuple[Float32Array, Float32Array]:
-        """Planes (P, h, w) and statistics (S,) that the card's net sees.
-
-        ``gain`` multiplies the intensities.
-        """
-        fixed = label_planes(card.planes, self.index)
-        known = in_units(self.known, 1 / gain)
-        image, mean = self.image * np.float32(gain), self.mean * np.float32(gain)
+    def inputs(self, card: ModelCard) -> tuple[Float32Array, Float32Array]:
+        """Planes (P, h, w) and statistics (S,) that the card's net sees."""
         planes = channel_planes(
-            fixed, card.planes, image, index=self.index, cell_mean=mean, known=known
+            label_planes(card.planes, self.index),
+            card.planes,
+            self.image,
+            index=self.index,
+            cell_mean=self.mean,
+            known=self.known,
         )
-        return planes, stat_vector(known, card.stats)
+        return planes, stat_vector(self.known, card.stats)
 
     def part(self, side: int, stride: int) -> Crop:
         """The part of at most ``side`` x ``side`` pixels in which the cell is as central as it can

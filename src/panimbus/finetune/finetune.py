@@ -5,7 +5,6 @@ What is not better on held-out cells is not kept.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from panimbus.annotations import table as gold
 from panimbus.annotations.agreement import consensus_annotations
@@ -30,9 +28,17 @@ from panimbus.core.types import Float64Array
 from panimbus.finetune.crops import Dataset, crops, read_dataset, score_calls
 from panimbus.finetune.guard import FEW, Verdict, compare_scores, folds, groups_of, hold_out
 from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit, fit_markers
-from panimbus.finetune.steps import FinetuneSettings, Lesson, Report, pick_device, side_of, train_on
+from panimbus.finetune.steps import (
+    FinetuneExample,
+    FinetuneSettings,
+    Report,
+    crop_side,
+    finetune_net,
+    pick_device,
+)
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import ModelFiles, load_torch, resolve_model
+from panimbus.train.start import with_correction
 
 FEWEST = {"weights": 60, "recalibrate": 20, "markers": 20}
 FOLDS = 5
@@ -301,16 +307,6 @@ def _corrected(
     return out
 
 
-def with_correction(net: Any, correction: Correction) -> Any:
-    """A copy of a net whose logits are divided by the temperature and moved by the offset."""
-    net = copy.deepcopy(net)
-    head = net.head if hasattr(net, "head") else net.final_conv
-    with torch.no_grad():
-        head.weight.div_(correction[0])
-        head.bias.div_(correction[0]).add_(correction[1])
-    return net
-
-
 # -- weights
 # ------------------------------------------------------------------------------------------------------------------
 
@@ -318,12 +314,12 @@ def with_correction(net: Any, correction: Correction) -> Any:
 def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     out = hold_out(job.groups(), job.truth, share=job.settings.share, seed=job.settings.seed)
     old = _held_out_scores(job, job.net, out, "before")
-    side = side_of(job.card)
-    found = (c.part(side, job.card.stride) for c in crops(job.calls[~out], job.dataset, job.card))
+    side = crop_side(job.card)
+    parts = (c.part(side, job.card.stride) for c in crops(job.calls[~out], job.dataset, job.card))
     target, correction = job.target, job.correction
-    lessons = [Lesson(c, float(target[c.row]), correction[c.row]) for c in found]
-    net = train_on(
-        job.net, job.card, lessons, settings=job.settings, device=job.device, report=job.report
+    examples = [FinetuneExample(c, float(target[c.row]), correction[c.row]) for c in parts]
+    net = finetune_net(
+        job.net, job.card, examples, settings=job.settings, device=job.device, report=job.report
     )
     new = _held_out_scores(job, net, out, "after")
     return net.cpu(), job.card, _judge(job, old, new, out), _table(job, out, old, new)

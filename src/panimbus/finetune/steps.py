@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from panimbus.core.correction import Correction
 from panimbus.core.errors import InputError
-from panimbus.finetune.crops import SIDE, Crop, run, views
+from panimbus.data.augment import AugmentSettings, augment
+from panimbus.finetune.crops import SIDE, Crop
 from panimbus.io.documents import validate
 from panimbus.model.card import ModelCard
+from panimbus.model.loss import cell_losses
+from panimbus.train.batches import collate
+from panimbus.train.config import LossConfig, OptimiserConfig, StagesConfig
+from panimbus.train.examples import Item, net_inputs
+from panimbus.train.state import Logits
+from panimbus.train.step import Learner, objective, rate_at
 
+AUGMENT = AugmentSettings(probability=0.0, normaliser=0.1)
+LOSS = LossConfig(pixel=0.5, cell=1.0, smoothing=0.0)
 Report = Callable[[str, str, int, int], None]
 """Called with (stage, FOV or "", how much is done, of how much)."""
 
@@ -76,7 +84,7 @@ def pick_device(name: str) -> str:
     return name
 
 
-def side_of(card: ModelCard) -> int:
+def crop_side(card: ModelCard) -> int:
     """Side of the crops trained on; an unpadded net gives back less than it is shown."""
     return (
         SIDE
@@ -86,7 +94,7 @@ def side_of(card: ModelCard) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class FinetuneExample:
     """A crop, the score its cell is to have, and the card's correction of its marker."""
 
     crop: Crop
@@ -94,77 +102,72 @@ class Lesson:
     correction: Correction
 
 
-def train_on(
+def finetune_net(
     net: Any,
     card: ModelCard,
-    lessons: Sequence[Lesson],
+    examples: Sequence[FinetuneExample],
     *,
     settings: FinetuneSettings,
     device: str,
     report: Report,
 ) -> Any:
-    """A copy of the net after the steps; the statistics of normalisation layers stay as they are.
+    """Return a copy of the net after the steps; normalisation layers keep their statistics.
 
-    Loss: what is thresholded, the cells' mean scores, and half as much that of their pixels; and
-    the distance of the weights from where they began.
+    The loss is that of training: the cross-entropy of the cells' mean scores, and half as much that
+    of their pixels. To it adds the distance of the weights from where they began.
     """
-    rng, side = np.random.default_rng(settings.seed), side_of(card)
+    rng, side = np.random.default_rng(settings.seed), crop_side(card)
     net = copy.deepcopy(net)
-    weights = [p for p in net.parameters() if p.requires_grad]
-    start = [p.detach().clone() for p in weights]
-    optimiser = torch.optim.Adam(weights, lr=settings.rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    queue: list[int] = []
-    for step in range(settings.steps):
-        while len(queue) < settings.batch:
-            queue += rng.permutation(len(lessons)).tolist()
-        chosen, queue = [lessons[k] for k in queue[: settings.batch]], queue[settings.batch :]
-        planes, stats, pixels = _batch([c.crop for c in chosen], card, side, rng)
-        logits = run(net, planes, stats, device)[:, 0]
-        lost = (side - logits.shape[1]) // 2
-        masks = torch.from_numpy(pixels[:, lost : side - lost, lost : side - lost].copy()).to(
-            device
-        )
-        pairs = torch.tensor([c.correction for c in chosen], dtype=torch.float32, device=device)
-        logits = logits / pairs[:, :1, None] + pairs[:, 1:, None]
-        soft = torch.tensor([c.target for c in chosen], dtype=torch.float32, device=device)
-        far = sum(((p - q) ** 2).sum() for p, q in zip(weights, start, strict=True))
-        loss = _loss(logits, masks, soft) + settings.pull * far
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        schedule.step()
-        report("train", "", step + 1, settings.steps)
+    optimiser = OptimiserConfig(kind="adam", rate=settings.rate, weight_decay=0.0)
+    learner = Learner(net, optimiser, Logits(net, narrow=False))
+    stages = StagesConfig(naive=settings.steps)
+    start = [p.detach().clone() for p in net.parameters()]
+    for chosen in _rounds(len(examples), settings, rng):
+        drawn = [examples[k] for k in chosen]
+        batch = collate([_item(example, card, side, rng) for example in drawn])
+        batch = batch.to(torch.device(device))
+        correction = torch.tensor([e.correction for e in drawn], device=device)[:, :, None, None]
+        logits = learner.model(batch.planes, batch.stats) / correction[:, :1] + correction[:, 1:]
+        losses = cell_losses(logits, batch.cells, batch.target)
+        total, crops = batch.weight.sum(), len(drawn)
+        loss = objective(losses, batch, batch.weight, LOSS, total=total, crops=crops)
+        far = sum(((p - q) ** 2).sum() for p, q in zip(net.parameters(), start, strict=True))
+        learner.update(loss + settings.pull * far, rate_at(learner.step, optimiser, stages))
+        report("train", "", learner.step, settings.steps)
     return net.eval()
 
 
-def _loss(logits: torch.Tensor, masks: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """(N, H, W) logits and masks, (N,) targets."""
-    area = masks.sum((1, 2)).clamp(min=1)
-    score = ((torch.sigmoid(logits) * masks).sum((1, 2)) / area).clamp(1e-4, 1 - 1e-4)
-    soft = target[:, None, None].expand_as(logits)
-    pixel = torch.nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")
-    whole = torch.nn.functional.binary_cross_entropy(score, target)
-    return whole + 0.5 * ((pixel * masks).sum((1, 2)) / area).mean()
+def _rounds(
+    count: int, settings: FinetuneSettings, rng: np.random.Generator
+) -> Iterator[list[int]]:
+    """The examples of each step: all of them in a random order, again and again."""
+    queue: list[int] = []
+    for _ in range(settings.steps):
+        while len(queue) < settings.batch:
+            queue += rng.permutation(count).tolist()
+        yield queue[: settings.batch]
+        del queue[: settings.batch]
 
 
-def _batch(
-    chosen: Sequence[Crop], card: ModelCard, side: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Planes (N, P, side, side), stats (N, S) and cell masks (N, side, side) of crops, each in a
-    random view and brightness.
-    """
-    planes = np.zeros((len(chosen), len(card.planes), side, side), np.float32)
-    pixels = np.zeros((len(chosen), side, side), np.float32)
-    stats = np.zeros((len(chosen), len(card.stats)), np.float32)
-    for n, crop in enumerate(chosen):
-        gain = float(np.exp(0.1 * rng.standard_normal()))
-        k = int(rng.integers(8))
-        h, w = crop.image.shape
-        full = np.zeros((len(card.planes) + 1, side, side), np.float32)
-        full[:-1, :h, :w], stats[n] = crop.inputs(card, gain=gain)
-        full[-1, :h, :w] = crop.pixels
-        turned = views(full, k)
-        planes[n], pixels[n] = turned[:-1], turned[-1]
-    return planes, stats, pixels
+def _item(example: FinetuneExample, card: ModelCard, side: int, rng: np.random.Generator) -> Item:
+    """What a net sees of a crop in a random view; only the annotated cell carries a loss."""
+    crop = example.crop
+    missing = [(0, side - n) for n in crop.image.shape]
+    view = augment(
+        np.pad(crop.image, missing),
+        np.pad(crop.pixels.astype(np.float32), missing)[None],
+        index=np.pad(crop.index, missing, constant_values=-1),
+        settings=AUGMENT,
+        size=side,
+        rng=rng,
+    )
+    planes, stats = net_inputs(card, view, crop.mean, crop.known)
+    inside = slice(card.margin, side - card.margin)
+    return Item(
+        planes=planes,
+        stats=stats,
+        cells=(view.extra[0, inside, inside] > 0.5).astype(np.int64),
+        target=np.array([example.target], np.float32),
+        weight=np.ones(1, np.float32),
+        group=np.zeros(1, np.int64),
+    )
