@@ -132,6 +132,16 @@ def test_no_link_of_the_readme_is_dead_on_pypi():
     assert all(target.startswith("https://") for target in targets)
 
 
+def test_the_steps_to_add_a_format_name_what_there_is():
+    section = (
+        text_of(ROOT / "CONTRIBUTING.md").partition("## Add a file format")[2].partition("## ")[0]
+    )
+    names = re.findall(r"`(Kind|SUPPORTED|sniff|read_metadata|ReadResult)`", section)
+    discover = text_of(ROOT / "src" / "panimbus" / "io" / "discover.py")
+    assert set(names) == {"Kind", "SUPPORTED", "sniff", "read_metadata", "ReadResult"}
+    assert [name for name in names if not re.search(rf"\b{name}\b", discover)] == []
+
+
 def test_every_page_is_in_the_contents():
     index = text_of(ROOT / "docs" / "index.md")
     listed = set(re.findall(r"^[\w/]+$", index, re.MULTILINE))
