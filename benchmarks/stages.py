@@ -54,7 +54,16 @@ def clocked_items(
 
 def wrap() -> None:
     """Put a clock around the functions of each stage."""
-    from panimbus.infer import backend, cell_sums, executor, output, passes, predict, score, store
+    from panimbus.infer import (
+        cell_sums,
+        executor,
+        openvino_backend,
+        output,
+        passes,
+        predict,
+        score,
+        store,
+    )
     from panimbus.io import fovs, tiff
 
     places = [
@@ -67,9 +76,9 @@ def wrap() -> None:
         ("which pixels belong to which cell", cell_sums.CellPixels, "of"),
         ("planes", score, "channel_planes"),
         ("planes", score, "label_planes"),
-        ("compile the net", backend.OpenVinoBackend, "_idle"),
-        ("copy planes to the net", backend.OpenVinoBackend, "_fill"),
-        ("net (waiting for it)", backend.OpenVinoBackend, "_finish"),
+        ("compile the net", openvino_backend.OpenVinoBackend, "_idle"),
+        ("copy planes to the net", openvino_backend.OpenVinoBackend, "_fill"),
+        ("net (waiting for it)", openvino_backend.OpenVinoBackend, "_finish"),
         ("sums per cell", cell_sums.CellPixels, "sums"),
         ("write", store.FolderStore, "save_scan"),
         ("write", store.FolderStore, "save_scores"),

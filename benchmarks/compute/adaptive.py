@@ -31,7 +31,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 from panimbus import open_fovs
-from panimbus.infer import backend, passes
+from panimbus.infer import openvino_backend, passes
 from panimbus.infer.blocks import BlockPart
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.infer.tta import VIEWS
@@ -168,7 +168,7 @@ def watched() -> Iterator[dict[str, Any]]:
     each FOV."""
     seen: dict[str, Any] = {"pixels": 0, "views": []}
     blocks: list[tuple[Any, Any, Any]] = []
-    fill, of, join = backend.OpenVinoBackend._fill, BlockPart.of, passes._join_scores
+    fill, of, join = openvino_backend.OpenVinoBackend._fill, BlockPart.of, passes._join_scores
 
     def counted(request: Any, port: int, values: Any) -> None:
         seen["pixels"] += values.shape[-1] * values.shape[-2] if port == 0 else 0
@@ -188,7 +188,7 @@ def watched() -> Iterator[dict[str, Any]]:
         seen["views"].append((total / np.maximum(count, 1)).astype(np.float32))
         return join(run, parts, scale)
 
-    backend.OpenVinoBackend._fill, BlockPart.of, passes._join_scores = (
+    openvino_backend.OpenVinoBackend._fill, BlockPart.of, passes._join_scores = (
         staticmethod(counted),
         kept,
         joined,
@@ -196,7 +196,7 @@ def watched() -> Iterator[dict[str, Any]]:
     try:
         yield seen
     finally:
-        backend.OpenVinoBackend._fill, BlockPart.of, passes._join_scores = (
+        openvino_backend.OpenVinoBackend._fill, BlockPart.of, passes._join_scores = (
             staticmethod(fill),
             of,
             join,

@@ -27,9 +27,9 @@ import numpy as np
 import openvino as ov
 
 from panimbus import open_fovs
-from panimbus.infer import backend
+from panimbus.infer import openvino_backend
 from panimbus.infer.backend import Job, cpu_count
-from panimbus.infer.executor import open_backend
+from panimbus.infer.devices import open_backend
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.model.weights import ModelFiles, resolve_model
 
@@ -156,14 +156,14 @@ def net_alone(model: ModelFiles, passes: int = 40) -> float:
 def prediction(channels: int) -> dict[str, float]:
     """The whole prediction: seconds, and pixels that went through the net."""
     pixels = 0
-    fill = backend.OpenVinoBackend._fill
+    fill = openvino_backend.OpenVinoBackend._fill
 
     def counted(request: Any, port: int, values: Any) -> None:
         nonlocal pixels
         pixels += values.shape[-1] * values.shape[-2] if port == 0 else 0
         fill(request, port, values)
 
-    backend.OpenVinoBackend._fill = staticmethod(counted)  # type: ignore[method-assign]
+    openvino_backend.OpenVinoBackend._fill = staticmethod(counted)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as scratch:
         make_dataset(Path(scratch), channels=channels)
         begin = time.perf_counter()

@@ -8,7 +8,7 @@ import pytest
 
 from panimbus.core.fov import Fov
 from panimbus.core.planes import PLANES
-from panimbus.infer import executor as module
+from panimbus.infer import devices as module
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.model.card import ModelCard
 

@@ -159,7 +159,7 @@ def test_progress_and_maps(model, fov, run, monkeypatch, tmp_path):
 def test_a_backend_that_has_no_queue(model, fov, run, monkeypatch):
     """Further views are asked for also where results come at once, and where nothing is in flight
     any more."""
-    from panimbus.infer import executor as module
+    from panimbus.infer import devices as module
 
     class Eager:
         name = "eager"

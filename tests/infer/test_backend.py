@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.infer import executor as module
-from panimbus.infer.backend import Job, make_backend
+from panimbus.infer import devices as module
+from panimbus.infer.backend import Job
+from panimbus.infer.devices import make_backend
 from panimbus.model.weights import resolve_model
 
 

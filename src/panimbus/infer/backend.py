@@ -1,22 +1,14 @@
-"""What runs the net: OpenVINO on the CPU, torch on CUDA and MPS."""
+"""Protocol of the backends that run the net, and what they share."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
-from panimbus.core.errors import InputError, ReadError
-from panimbus.core.guard import guarded
+from panimbus.core.errors import InputError
 from panimbus.core.types import Float32Array
-from panimbus.model.weights import ModelFiles
-
-PRECISIONS = ("auto", "float32")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass
@@ -57,61 +49,6 @@ def cpu_count() -> int:
     )
 
 
-def make_backend(
-    files: ModelFiles, *, device: str = "auto", precision: str = "auto", threads: int = 0
-) -> Backend:
-    """Load a model for a device.
-
-    Parameters
-    ----------
-    files
-        The model; the CPU needs its ONNX file.
-    device
-        ``auto`` takes a GPU if torch is installed and sees one, else the CPU.
-    precision
-        ``auto`` lets the device choose (bfloat16 where the CPU has it), ``float32`` is exact.
-    threads
-        CPU threads; 0 = all the cores this process may use.
-    """
-    if precision not in PRECISIONS:
-        raise InputError(f"Unknown precision {precision!r}.", available=PRECISIONS)
-    if device not in DEVICES:
-        raise InputError(f"Unknown device {device!r}.", available=DEVICES)
-    if device == "auto":
-        device = (
-            _accelerator() if files.safetensors or files.pt else None
-        ) or "cpu"  # torch reads no ONNX
-    if device == "cpu":
-        return OpenVinoBackend(files, precision=precision, threads=threads or cpu_count())
-    from panimbus.infer.torch_backend import TorchBackend
-
-    return TorchBackend(files, device=device, precision=precision)
-
-
-def _accelerator() -> str | None:
-    """A GPU, if one can be there at all.
-
-    Torch is imported only where the driver's device files exist.
-    """
-    import importlib.util
-    import platform
-    from pathlib import Path
-
-    mac = platform.system() == "Darwin" and platform.machine() == "arm64"
-    nvidia = (
-        Path("/dev/nvidiactl").exists()
-        or Path("/dev/dxg").exists()
-        or platform.system() == "Windows"
-    )
-    if not (mac or nvidia) or importlib.util.find_spec("torch") is None:
-        return None
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else None
-
-
 def check_scores(scores: Float32Array) -> None:
     """Refuse what cannot be scores: NaN never is between 0 and 1."""
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
@@ -123,136 +60,3 @@ def check_scores(scores: Float32Array) -> None:
                 " name another one (--model)"
             ),
         )
-
-
-def _check_net(net: Any, files: ModelFiles) -> None:
-    """Refuse a net whose inputs are not those of its card, and one with NaN in its weights."""
-    card = files.card
-    wanted = [
-        ("planes", len(card.planes), 4),
-        *([("stats", len(card.stats), 2)] if card.stats else []),
-    ]
-    shapes = [port.get_partial_shape() for port in net.inputs]
-    ranks = [shape.rank.get_length() if shape.rank.is_static else -1 for shape in shapes]
-    fits = ranks == [rank for _, _, rank in wanted] and len(net.outputs) == 1
-    if not fits or any(
-        s[1].is_static and s[1].get_length() != n
-        for s, (_, n, _) in zip(shapes, wanted, strict=True)
-    ):
-        raise ReadError(
-            f"{files.onnx}: the net is not the one that its card describes.",
-            expected=", ".join(f"{name} with {width} channels" for name, width, _ in wanted),
-            got=", ".join(str(shape) for shape in shapes),
-        )
-    for node in net.get_ops():
-        if (
-            node.get_type_name() == "Constant"
-            and node.get_element_type().is_real()
-            and not np.isfinite(node.data).all()
-        ):
-            raise ReadError(
-                f"{files.onnx}: the net holds NaN or infinite weights.",
-                got=f"in {node.get_friendly_name()}",
-                fix="copy or download the file again; a net whose training diverged cannot be used",
-            )
-
-
-class OpenVinoBackend:
-    """ONNX on the CPU, compiled for each shape of window.
-
-    That is 10 % faster than one net for any shape, and takes 0.2 s.
-
-    The compact nets have two passes in flight at once. The paper's net is so wide that it pays to
-    rewrite its convolutions (`with_winograd`, in float32); one pass at a time bounds its memory.
-    """
-
-    def __init__(self, files: ModelFiles, *, precision: str, threads: int) -> None:
-        import openvino as ov
-
-        self._core = ov.Core()
-        half = precision == "auto" and "BF16" in self._core.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        )
-        wide = files.card.architecture == "paper_unet"
-        self._rewrite = wide and not half
-        self._streams = 2 if threads > 1 and not self._rewrite else 1
-        self._config: dict[str, Any] = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": self._streams,
-            "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
-        }
-        self._stats = len(files.card.stats)
-        self._ready: dict[tuple[int, ...], list[Any]] = {}
-        with guarded(
-            files.onnx, "OpenVINO cannot read this net.", fix="copy or download the model again"
-        ):
-            self._model = self._core.read_model(files.onnx)
-            _check_net(self._model, files)
-        self.name = f"openvino-cpu-{'bfloat16' if half else 'float32'}"
-
-    def _idle(self, shape: tuple[int, ...]) -> list[Any]:
-        """The idle requests of the net compiled for a shape of planes.
-
-        Two shapes are kept, a window and its transpose.
-        """
-        if shape not in self._ready:
-            while len(self._ready) > 1:
-                self._ready.pop(next(iter(self._ready)))
-            model = self._model.clone()
-            model.reshape({0: list(shape), **({1: [shape[0], self._stats]} if self._stats else {})})
-            if self._rewrite:
-                from panimbus.model.winograd import with_winograd
-
-                model = with_winograd(model)
-            compiled = self._core.compile_model(model, "CPU", self._config)
-            self._ready[shape] = [compiled.create_infer_request() for _ in range(self._streams)]
-        return self._ready[shape]
-
-    def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, Float32Array]]:
-        """See `Backend`."""
-        busy = deque[_Pass]()
-        try:
-            for job in jobs:
-                if busy and (job is None or len(busy) == self._streams):
-                    yield self._finish(busy)
-                if job is None:
-                    continue
-                idle = self._idle(job.planes.shape)
-                request = idle.pop()
-                self._fill(request, 0, job.planes)
-                if self._stats:
-                    self._fill(request, 1, job.stats)
-                request.start_async()
-                busy.append(_Pass(request, idle, job.tag))
-            while busy:
-                yield self._finish(busy)
-        finally:
-            for one in busy:  # whoever stops listening leaves no pass running
-                one.request.wait()
-                one.idle.append(one.request)
-
-    @staticmethod
-    def _fill(request: Any, port: int, values: Float32Array) -> None:
-        """Copy an array, contiguous or not, straight into the request's own input."""
-        request.get_input_tensor(port).data[...] = values
-
-    @staticmethod
-    def _finish(busy: deque[_Pass]) -> tuple[Any, Float32Array]:
-        one = busy.popleft()
-        one.request.wait()
-        scores = np.array(
-            one.request.get_output_tensor().data
-        )  # the tensor is used again by the next pass
-        one.idle.append(one.request)
-        check_scores(scores)
-        return one.tag, scores
-
-
-@dataclass
-class _Pass:
-    """A pass that is running, and where its request goes afterwards."""
-
-    request: Any
-    idle: list[Any]
-    tag: Any

@@ -21,7 +21,7 @@ from panimbus.core.scan import FovCells, FovScan, bands
 from panimbus.core.table import EVIDENCE
 from panimbus.infer.backend import Backend
 from panimbus.infer.blocks import READ_SIDE, plan_blocks
-from panimbus.infer.executor import open_backend
+from panimbus.infer.devices import open_backend
 from panimbus.infer.score import Scoring, score_blocks
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.tta import VIEWS, expected_views, views

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from panimbus.core.band import BandScan
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells, scan_band
-from panimbus.infer.backend import Backend, make_backend
+from panimbus.infer.backend import Backend
 from panimbus.infer.blocks import Block, BlockPart
 from panimbus.infer.fault_tolerant import skip_unreadable
 from panimbus.infer.score import MapSink, Scoring, score_blocks
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.tta import View, stages, views
-from panimbus.model.weights import ModelFiles, with_onnx
+from panimbus.model.weights import ModelFiles
 
 Rows = tuple[int, int]
 
@@ -184,12 +183,3 @@ def scan_unit(fov: Fov, plan: Plan, rows: Rows) -> BandScan:
         on_error=plan.settings.on_error,
         reference=plan.reference,
     )
-
-
-def open_backend(files: ModelFiles, settings: PredictSettings) -> Backend:
-    """Load the net; a published .pt is turned into ONNX first."""
-    with tempfile.TemporaryDirectory(prefix="panimbus-") as folder:
-        files = files if files.onnx is not None else with_onnx(files, folder)
-        return make_backend(
-            files, device=settings.device, precision=settings.precision, threads=settings.threads
-        )

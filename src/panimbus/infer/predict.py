@@ -30,7 +30,8 @@ from panimbus.core.scale_checks import scales_in_words
 from panimbus.core.table import EVIDENCE, FovScores, to_anndata
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
-from panimbus.infer.executor import Executor, LocalExecutor, Plan, open_backend
+from panimbus.infer.devices import open_backend
+from panimbus.infer.executor import Executor, LocalExecutor, Plan
 from panimbus.infer.label_channels import label_channel_in_words, label_channels
 from panimbus.infer.maps import write_listing
 from panimbus.infer.passes import Run, Scores, report_changed_files, scan_all, score_all

@@ -22,12 +22,12 @@ from panimbus.core.errors import InputError, MissingExtraError, PanimbusError, R
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.backend import Backend, cpu_count
 from panimbus.infer.blocks import BlockPart
+from panimbus.infer.devices import open_backend
 from panimbus.infer.executor import (
     LocalExecutor,
     Plan,
     ScanWork,
     ScoreWork,
-    open_backend,
     scan_unit,
 )
 from panimbus.io.documents import read_json

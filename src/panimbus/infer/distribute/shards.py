@@ -19,6 +19,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import fov_bands
 from panimbus.infer.blocks import BlockPart
+from panimbus.infer.devices import open_backend
 from panimbus.infer.distribute.manifest import (
     Request,
     RunManifest,
@@ -26,7 +27,7 @@ from panimbus.infer.distribute.manifest import (
     claim_folder,
     read_manifest,
 )
-from panimbus.infer.executor import LocalExecutor, Plan, ScanWork, ScoreWork, open_backend
+from panimbus.infer.executor import LocalExecutor, Plan, ScanWork, ScoreWork
 from panimbus.infer.passes import Run, Shard, fov_blocks, report_changed_files, scan_all, score_all
 from panimbus.infer.predict import check_fovs, collect, make_plan, normaliser
 from panimbus.infer.settings import Progress
