@@ -133,7 +133,7 @@ def names_that_do_not_pair(folder):
             "--out", folder / "out"]  # fmt: skip
 
 
-@attack("--labels and --pairs do not go together")
+@attack("--labels and --pairs cannot be combined")
 def labels_and_pairs(folder):
     return folder.predict("--pairs", folder / "pairs.csv")
 
@@ -180,7 +180,7 @@ def print_pairs_of_nothing(folder):
     return ["inspect", folder.image(), "--print-pairs"]
 
 
-@attack("is a file", "a folder, new or of an earlier run")
+@attack("is a file", "a new folder, or the folder of an earlier run")
 def out_below_a_file(folder):
     (folder / "file").write_text("mine")
     return [
@@ -193,13 +193,13 @@ def out_below_a_file(folder):
     ]
 
 
-@attack("is a link to nothing")
+@attack("is a broken link")
 def out_is_a_dead_link(folder):
     (folder / "out").symlink_to(folder / "nowhere" / "at all")
     return folder.predict()
 
 
-@attack("--out", "calls.csv exists already", "--overwrite")
+@attack("--out", "calls.csv already exists", "--overwrite")
 def calls_of_another_reader(folder):
     (folder / "calls.csv").write_text("fov,cell_id,channel,call\nfov1,1,CD3,positive\n")
     return ["gold", "consensus", folder / "calls.csv", "--out", folder / "calls.csv"]
@@ -243,7 +243,7 @@ def shard_of_three_numbers(folder):
     return folder.predict("--shard", "1/2/3")
 
 
-@attack("belong to real files", "panimbus demo IMAGES")
+@attack("need images", "panimbus demo IMAGES")
 def demo_with_labels_alone(folder):
     return ["demo", "--labels", folder.labels(), "--out", folder / "out"]
 

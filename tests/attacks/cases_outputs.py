@@ -93,7 +93,7 @@ def out_is_a_pipe(folder):
     return folder.predict()
 
 
-@attack("link to nothing", "folder")
+@attack("broken link", "folder")
 def out_is_a_dead_link(folder):
     (folder / "out").symlink_to(folder / "nowhere" / "at" / "all")
     return folder.predict()

@@ -227,5 +227,5 @@ def test_a_folder_of_labels_given_like_images(panimbus, tmp_path, make_tissue, v
 def test_an_argument_given_like_an_option(panimbus, words, says):
     done = panimbus(*words)
     assert done.code == 2
-    assert "is given by its place" in done.err
+    assert "is not an option but an argument" in done.err
     assert says in done.err

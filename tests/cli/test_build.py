@@ -92,7 +92,7 @@ def test_build(simulated, tmp_path, run_cli):
     assert len(pd.read_csv(tmp_path / "store.report" / "simulated.csv")) == 11
     again = run_cli("build", simulated / "dataset.toml", "--out", out)
     assert again.exit_code == 2
-    assert "exists already" in again.output
+    assert "already exists" in again.output
 
 
 def test_assignment_matrix_and_exclusion(data, tmp_path, run_cli):
@@ -279,7 +279,7 @@ def test_patients_stay_together(data, tmp_path, run_cli):
 
 
 def test_simulate_refuses(simulated, tmp_path, run_cli):
-    assert "holds a dataset already" in run_cli("simulate", "--out", simulated).output
+    assert "already contains a dataset" in run_cli("simulate", "--out", simulated).output
     assert "'mibi'" in run_cli("simulate", "--out", tmp_path / "x", "--platform", "xray").output
     assert not (tmp_path / "x").exists()
 

@@ -78,7 +78,7 @@ def test_calls_that_mean_nothing(folder, arguments, panimbus, options):
         ({"cell_id": 999}, (), "has no cell 999"),
         ({"call": "maybe"}, (), "unknown calls: 'maybe'"),
         ({"cell_id": 2}, (), "called twice"),
-        ({}, ("--per-marker",), "--per-marker belongs to recalibration"),
+        ({}, ("--per-marker",), "--per-marker requires --recalibrate"),
         ({}, ("--steps", "0"), "steps"),
         ({}, ("--device", "tpu"), "'tpu'"),
         ({}, ("--model", "nimbuss"), "Unknown model 'nimbuss'"),

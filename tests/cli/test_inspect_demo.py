@@ -71,7 +71,7 @@ def test_inspect_errors_of_opening(folder, panimbus, model):
 
 @pytest.fixture
 def small_demo(monkeypatch):
-    monkeypatch.setattr("panimbus.demo.SHAPE", (160, 160))
+    monkeypatch.setattr("panimbus.cli.demo.SHAPE", (160, 160))
 
 
 def test_demo(panimbus, tmp_path, small_demo, model):

@@ -46,7 +46,7 @@ def test_shares_and_merge(folder, panimbus, model):
         in panimbus(*folder.arguments("--shard", "1/1", *model)).log
     )
     done = panimbus("merge", folder.out)
-    assert re.match(r"panimbus [\d.]+ merge, .*: 1 share in ", done.log)
+    assert re.match(r"panimbus [\d.]+ merge, .*: 1 shard in ", done.log)
     assert "next: panimbus phenotype run" in done.log
 
 

@@ -59,7 +59,7 @@ def test_run_and_apply(panimbus, scores):
     edits.write_text('{"op": "rename", "type": "T cell", "name": "lymphocyte"}\n', encoding="utf-8")
     done = panimbus("phenotype", "apply", edits, out)
     assert done.code == 0, done.err
-    assert "1 of 1 edits stand" in done.out
+    assert "applied 1 of 1 edits" in done.out
     first, out = out, out.with_name("out_edited")
     assert f"written: {out}" in done.out
     pd.testing.assert_frame_equal(pd.read_csv(first / "types.csv"), before)

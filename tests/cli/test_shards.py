@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from panimbus.cli.merge import _command, parse_shard
+from panimbus.cli.shard import command_without_shard, parse_shard
 from panimbus.core import scan
 from panimbus.core.errors import InputError
 from panimbus.infer import blocks
@@ -181,7 +181,7 @@ def test_unreadable_settings(dataset, panimbus):
         (("--shard", "4/3"), "from 1 to n"),
         (("--shard", "a"), "from 1 to n"),
         (("--shard", "1/0"), "from 1 to n"),
-        (("--stage", "scan"), "goes with --shard"),
+        (("--stage", "scan"), "requires --shard"),
         (("--shard", "1/2", "--stage", "score"), "'scan'"),
         (("--shard", "1/2", "--maps"), "--maps and --shard"),
         (("--shard", "1/2", "--dask", "local:2"), "--dask and --shard"),
@@ -221,7 +221,7 @@ def test_the_command_without_its_share():
         "all",
         "--shard=2/2",
     ]
-    assert _command(words) == ["panimbus", "predict", "a b", "--out", "x"]
+    assert command_without_shard(words) == ["panimbus", "predict", "a b", "--out", "x"]
 
 
 def test_shares_are_all_units():

@@ -59,7 +59,7 @@ def test_stopped_and_continued(name, dataset, panimbus):
     child.send_signal(getattr(signal, name))
     _, err = child.communicate(timeout=60)
     assert child.returncode == 128 + getattr(signal, name), err
-    assert f"Interrupted by {name}. What was finished is kept" in err
+    assert f"Interrupted by {name}. Finished parts are kept" in err
     assert "Traceback" not in err
     assert not list(dataset.out.rglob(".*"))
     assert not (dataset.out / "cells.csv").exists()
@@ -163,7 +163,7 @@ def test_our_own_fault(tmp_path):
         [sys.executable, "-c", FAULT], check=False, capture_output=True, text=True, env=env
     )  # noqa: RUF100, S603
     assert done.returncode == 1
-    assert "This is a fault of panimbus" in done.stderr
+    assert "This is a bug in panimbus" in done.stderr
     assert "AttributeError: 'NoneType' object" in done.stderr
     assert "Traceback" not in done.stderr
     (file,) = tmp_path.glob("panimbus-fault-*.txt")

@@ -1,12 +1,14 @@
-"""The command ``panimbus``: one thin file a verb; each parses, calls and saves."""
+"""The command ``panimbus``: one thin module per verb that parses, calls the library and saves."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +27,7 @@ from panimbus.core.errors import PanimbusError
 
 
 class _InterruptedError(Exception):
-    """Ctrl-C or another signal (its cause), under a name that typer does not swallow."""
+    """Ctrl-C or another signal (its cause), under a name that typer does not catch."""
 
 
 class _PipeError(Exception):
@@ -34,7 +36,7 @@ class _PipeError(Exception):
 
 class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; typer would end a Ctrl-C or a broken pipe without a word."""
+        """Run the verb; typer would end silently on Ctrl-C or a broken pipe."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
@@ -52,11 +54,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # "rich" would take [default: 1.0] and [[datasets]] for styles and show nothing
-    help=(
-        "Marker positivity for every cell and every marker of multiplexed tissue images, with no"
-        " retraining."
-    ),
+    rich_markup_mode="markdown",  # "rich" would hide [default: 1.0] and [[datasets]] as styles
+    help=("Marker positivity of every cell in multiplexed tissue images, without retraining."),
 )
 
 
@@ -78,58 +77,38 @@ def _root(
         raise typer.Exit
 
 
-def _register() -> None:
-    from panimbus.cli import (
-        ablate,
-        build,
-        compare,
-        demo,
-        evaluate,
-        fetch,
-        finetune,
-        gold,
-        inspect,
-        merge,
-        models,
-        phenotype,
-        predict,
-        simulate,
-        train,
-    )
+_COMMANDS = (
+    "predict", "merge", "inspect", "demo", "models", "fetch", "simulate", "build", "train",
+    "finetune", "ablate", "evaluate", "compare",
+)  # fmt: skip
+_GROUPS = ("gold", "phenotype")
+PLUGINS = "panimbus.commands"
+"""Entry points of this group, typer apps, become verbs: other packages add ``panimbus NAME``."""
 
-    app.command("predict")(predict.command)
-    app.command("merge")(merge.command)
-    app.command("inspect")(inspect.command)
-    app.command("demo")(demo.command)
-    app.command("models")(models.command)
-    app.command("fetch")(fetch.command)
-    app.command("simulate")(simulate.command)
-    app.command("build")(build.command)
-    app.command("train")(train.command)
-    app.command("finetune")(finetune.command)
-    app.command("ablate")(ablate.command)
-    app.command("evaluate")(evaluate.command)
-    app.command("compare")(compare.command)
-    app.add_typer(gold.app, name="gold")
-    app.add_typer(phenotype.app, name="phenotype")
+
+def _register() -> None:
+    for name in _COMMANDS:
+        app.command(name)(importlib.import_module(f"panimbus.cli.{name}").command)
+    for name in _GROUPS:
+        app.add_typer(importlib.import_module(f"panimbus.cli.{name}").app, name=name)
+    for plugin in entry_points(group=PLUGINS):
+        app.add_typer(plugin.load(), name=plugin.name)
 
 
 _register()
 
 
 def main() -> None:
-    """Entry point.
+    """Run the command line, without tracebacks.
 
-    A user's mistake is one message and exit code 2, a signal is 128 and its number, never a
-    traceback.
+    The exit code is 2 for an error that the user can fix, 1 for a bug, 128 plus its number for a
+    signal.
     """
     logging.basicConfig(
         format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr
     )
     logging.captureWarnings(capture=True)
-    warnings.formatwarning = lambda message, *_args, **_more: str(
-        message
-    )  # without lines of the source
+    warnings.formatwarning = lambda message, *_, **__: str(message)  # without source lines
     make_streams_lenient()
     catch_signals()
     try:
@@ -142,7 +121,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (the last line before a traceback)
         message, code = _ended_by(error)
         if isinstance(error, OSError):
-            silence(sys.stdout)  # it may be what failed, and would fail again at the end
+            silence(sys.stdout)  # it may have failed, and would fail again at exit
         _stop(message, code)
     else:
         if isinstance(code, int) and code:
@@ -151,19 +130,15 @@ def main() -> None:
 
 def _interrupted(error: BaseException | None) -> tuple[str, int]:
     by, code = (f" by {error}", error.code) if isinstance(error, Stopped) else ("", 130)
-    return (
-        f"Interrupted{by}. What was finished is kept: run the same command again to continue.",
-        code,
-    )
+    message = f"Interrupted{by}. Finished parts are kept: run the same command again to continue."
+    return message, code
 
 
 def _ended_by(error: Exception) -> tuple[str, int]:
-    """The message and the exit code of an exception: 2 if a user can mend it, 1 if it is ours."""
+    """The message and the exit code of an exception."""
     from panimbus.core.guard import out_of_memory
 
-    if not isinstance(error, PanimbusError) and out_of_memory(
-        error
-    ):  # libraries say so in errors of many kinds
+    if not isinstance(error, PanimbusError) and out_of_memory(error):
         return about_memory(error, _options()), 2
     ends: tuple[tuple[Any, Callable[[Any], tuple[str, int]]], ...] = (
         (PanimbusError, lambda e: (str(e), 2)),
@@ -185,22 +160,15 @@ def _options() -> set[str]:
 
 
 def _broken_pipe(error: Exception) -> tuple[str, int]:
-    if _nobody_reads():  # `| head` has seen enough
+    if _stdout_is_closed():  # as by `| head`
         silence(sys.stdout)
         return "", 141
-    return (
-        (
-            f"A connection broke: {error}\n  fix:       run the same command again; what was"
-            " finished is kept"
-        ),
-        2,
-    )
+    message = f"A connection broke: {error}\n  fix:       run the same command again; finished"
+    return f"{message} parts are kept", 2
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with the command line, in the words of the parser, and where its options are
-    listed.
-    """
+    """The message about a wrong command line, with a hint at its help."""
     command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "panimbus"
     if type(error).__name__ == "NoArgsIsHelpError":
         return str(error.format_message())
@@ -209,17 +177,14 @@ def _usage(error: Any) -> str:
     if positional is not None:
         given = f"{command} {positional} ..."
         return (
-            f"{command}: {error.option_name}: {positional} is not an option; it is given by its"
-            f" place.\n  fix:       {given}"
+            f"{command}: {error.option_name}: {positional} is not an option but an argument.\n"
+            f"  fix:       {given}"
         )
     return f"{command}: {message}\n  fix:       {command} --help lists arguments and options"
 
 
 def _positional(error: Any) -> str | None:
-    """The argument that was meant by an option that does not exist.
-
-    ``--images X`` where IMAGES is given by its place.
-    """
+    """The argument that an unknown option stands for, as in ``--images X`` for IMAGES."""
     name, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if type(error).__name__ != "NoSuchOption" or context is None or name is None:
         return None
@@ -231,17 +196,15 @@ def _positional(error: Any) -> str | None:
     )
 
 
-def _nobody_reads() -> bool:
-    """Whether standard output is a pipe whose reader is gone (else a broken connection is an error
-    like any other).
-    """
+def _stdout_is_closed() -> bool:
+    """Whether standard output is a pipe without a reader (else another connection broke)."""
     try:
         import select
 
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
         return bool(poll.poll(0))
-    except (AttributeError, OSError, ValueError):  # Windows; or no file at all
+    except (AttributeError, OSError, ValueError):  # Windows, or not a file
         return True
 
 

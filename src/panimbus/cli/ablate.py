@@ -1,4 +1,4 @@
-"""``panimbus ablate``: the same training with one thing changed at a time, as a table."""
+"""``panimbus ablate``: the same training with one setting changed at a time, as a table."""
 
 from __future__ import annotations
 
@@ -13,46 +13,37 @@ from panimbus.cli import options
 def command(
     sweep: Annotated[
         Path,
-        typer.Argument(
-            parser=options.path,
-            metavar="FILE",
-            help="TOML: base settings, seeds, and one [[arm]] a line of the table.",
+        options.files_argument(
+            "FILE", "TOML file: base settings, seeds, and one [[arm]] per row of the table."
         ),
     ],
     *,
     store: Annotated[
         Path,
-        typer.Option(
-            parser=options.path,
-            metavar="FOLDER",
-            help="Store of tiles that `panimbus build` wrote; an arm may name another.",
+        options.folder(
+            "--store", "Store of tiles written by `panimbus build`; an arm may name another one."
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder; the same command goes on there after an interruption.",
-        ),
+        options.folder("--out", "Folder; the same command continues an interrupted run."),
     ],
 ) -> None:
-    """Train every arm with every seed; write ablation.csv and ablation.md into --out."""
+    """Train every arm with every seed; write ablation.csv and ablation.md to --out."""
     from panimbus.core.errors import InputError, MissingExtraError
     from panimbus.data.store import Store
     from panimbus.train.examples import check_fits
     from panimbus.train.sweep import arm_config, load_sweep, markdown, run_sweep
 
-    found = load_sweep(sweep)
+    plan = load_sweep(sweep)
     stores = {
-        place: Store.open(store if place is None else place)
-        for place in {arm.store for arm in found.arm}
+        path: Store.open(store if path is None else path)
+        for path in {arm.store for arm in plan.arm}
     }
     problems = []
-    for arm in found.arm:
+    for arm in plan.arm:
         try:
-            check_fits(arm_config(found, arm, found.seeds[0]), stores[arm.store])
+            check_fits(arm_config(plan, arm, plan.seeds[0]), stores[arm.store])
         except InputError as error:
             problems.append(f"arm {arm.name!r}: {error}")
     if problems:
@@ -63,13 +54,13 @@ def command(
         if error.name != "torch":
             raise
         raise MissingExtraError("training", "train") from error
-    said: list[str] = []
+    running: list[str] = []
 
     def show(name: str, _: object) -> None:
-        if said[-1:] != [name]:
-            said.append(name)
+        if running[-1:] != [name]:
+            running.append(name)
             typer.echo(f"training: {name}", err=True)
 
-    table = run_sweep(found, stores, out, train=train, progress=show)
+    table = run_sweep(plan, stores, out, train=train, progress=show)
     typer.echo(markdown(table))
     typer.echo(f"tables: {out / 'ablation.csv'}, {out / 'ablation.md'}")

@@ -1,12 +1,9 @@
-"""``panimbus build``.
-
-Dataset files in, a report of their silver labels and a store of training examples out.
-"""
+"""``panimbus build``: from dataset files to silver labels, their report and a training store."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,62 +15,46 @@ if TYPE_CHECKING:
     from panimbus.data.store import Store
 
 
-def command(  # noqa: PLR0913 (one parameter an option)
+def command(  # noqa: PLR0913 (one parameter per option)
     files: Annotated[
         list[Path],
-        typer.Argument(
-            parser=options.path,
-            metavar="FILES",
-            help="Dataset files (TOML), or one file that names several ([[datasets]]).",
+        options.files_argument(
+            "FILES", "Dataset files (TOML), or one file that lists several ([[datasets]])."
         ),
     ],
     *,
     out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder of the store; an interrupted run goes on where it was.",
-        ),
+        Path, options.folder("--out", "Folder of the new store; an interrupted run continues.")
     ],
     root: Annotated[
         Path | None,
-        typer.Option(
-            parser=options.path,
-            metavar="FOLDER",
-            help="Where the data of a single dataset lie, instead of what its file says.",
-        ),
+        options.folder("--root", "Folder of the data of a single dataset, instead of its root."),
     ] = None,
     mpp: Annotated[
         float | None,
-        typer.Option(
-            "--mpp",
-            parser=options.positive("micrometres per pixel, above 0"),
-            metavar="NUMBER",
-            help="Resolution of the store, micrometres per pixel. [default: 1.0]",
+        options.positive(
+            "--mpp", "Resolution of the store in micrometres per pixel. [default: 1.0]", options.MPP
         ),
     ] = None,
     tile: Annotated[
-        int | None, typer.Option(help="Side of a tile in pixels. [default: 512]")
+        int | None, typer.Option(help="Width and height of a tile in pixels. [default: 512]")
     ] = None,
     overlap: Annotated[
-        int | None, typer.Option(help="Least overlap of tiles in pixels. [default: 16]")
+        int | None, typer.Option(help="Minimum overlap of tiles in pixels. [default: 16]")
     ] = None,
     percentile: Annotated[
-        float | None, typer.Option(help="Percentile of the pixels that becomes 1. [default: 99.9]")
+        float | None,
+        typer.Option(help="Percentile of the pixels that is scaled to 1. [default: 99.9]"),
     ] = None,
     extra: Annotated[
-        str | None, typer.Option(help="Shared planes to keep, comma-separated: nuclear, membrane.")
+        str | None,
+        typer.Option(help="Shared planes to store, comma-separated: nuclear, membrane."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the splits. [default: 0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed of the splits. [default: 0]")
+    ] = None,
     report: Annotated[
-        Path | None,
-        typer.Option(
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder of the reports. [default: OUT.report]",
-        ),
+        Path | None, options.folder("--report", "Folder for the reports. [default: OUT.report]")
     ] = None,
     only_report: Annotated[
         bool, typer.Option("--only-report", help="Stop after the reports.")
@@ -81,22 +62,26 @@ def command(  # noqa: PLR0913 (one parameter an option)
     exclude_proposed: Annotated[
         bool,
         typer.Option(
-            "--exclude-proposed", help="Leave away the markers that the report proposes to exclude."
+            "--exclude-proposed", help="Exclude the markers that the report proposes to exclude."
         ),
     ] = False,
     min_auc: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Least agreement of label and intensity before a marker is proposed."
+            min=0,
+            max=1,
+            help="Markers whose labels agree less with the intensity (AUC) are proposed for"
+            " exclusion.",
         ),
     ] = 0.7,
 ) -> None:
-    """Make silver labels, say how well they agree with the images, and write the store that
-    `panimbus train` reads.
+    """Make silver labels, check them against the images, and write a training store.
+
+    `panimbus train` reads the store.
     """
     from dataclasses import replace
 
-    from panimbus.cli.console import running, steps
+    from panimbus.cli.console import plural, running, steps
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.data.build import StoreSettings, write_store
@@ -107,22 +92,21 @@ def command(  # noqa: PLR0913 (one parameter an option)
     from panimbus.io.leftovers import remove_leftovers
 
     plan = _plan(files, root)
-    given: dict[str, Any] = {
+    changes = {
         "mpp": mpp,
         "tile": tile,
         "overlap": overlap,
         "percentile": percentile,
         "seed": seed,
+        "extra": options.names_in(extra),
     }
-    if extra is not None:
-        given["extra"] = options.names_in(extra)
-    plan = planned(plan, {k: v for k, v in given.items() if v is not None})
+    plan = planned(plan, {k: v for k, v in changes.items() if v is not None})
     roles = tuple(plan.extra)
     if out.exists() and not only_report:
         raise InputError(
-            f"--out {out} exists already.",
+            f"--out {out} already exists.",
             expected="a new folder",
-            fix="choose another name, or remove it",
+            fix="choose another name, or remove the folder",
         )
     if not only_report:
         prepare_out(out)
@@ -137,18 +121,21 @@ def command(  # noqa: PLR0913 (one parameter an option)
         plan.seed,
     )
     sources = []
-    with running("build", f"{len(plan.datasets)} dataset{'s' * (len(plan.datasets) != 1)}") as log:
+    reports = report or out.with_name(f"{out.name}.report")
+    with running("build", plural(len(plan.datasets), "dataset")) as log:
         show = steps(log)
-        for one in plan.datasets:
-            silver = build_silver_labels(one.file, settings, root=one.root, on_progress=show)
-            page = write_report(silver, report or out.with_name(f"{out.name}.report"))
-            typer.echo(_summary(silver, page))
-            log.line(f"{silver.source.name} is read and labelled")
+        for dataset in plan.datasets:
+            silver = build_silver_labels(
+                dataset.file, settings, root=dataset.root, on_progress=show
+            )
+            source = silver.source
+            typer.echo(_summary(silver, write_report(silver, reports)))
+            log.line(f"{source.name}: read and labelled")
             sources.append(
-                silver.source if one.share is None else replace(silver.source, share=one.share)
+                source if dataset.share is None else replace(source, share=dataset.share)
             )
         if only_report:
-            log.end(report or out.with_name(f"{out.name}.report"))
+            log.end(reports)
             return
         store = write_store(
             out, sources, StoreSettings(plan.tile, plan.overlap, roles, plan.seed), on_progress=show
@@ -158,38 +145,28 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
 
 def _plan(files: list[Path], root: Path | None) -> StoreFile:
-    """All datasets with paths that hold from here."""
+    """All datasets, with paths relative to the working directory."""
     from panimbus.core.errors import InputError
     from panimbus.data.dataset import StoreDataset, StoreFile, is_store_file, read_store_file
     from panimbus.io.place import resolve_path
 
     if len(files) == 1 and is_store_file(files[0]):
         plan = read_store_file(files[0])
-        here = files[0].parent
-        return plan.model_copy(
-            update={
-                "datasets": [
-                    d.model_copy(
-                        update={
-                            "file": str(resolve_path(here, d.file)),
-                            "root": None if d.root is None else str(resolve_path(here, d.root)),
-                        }
-                    )
-                    for d in plan.datasets
-                ]
-            }
-        )
+        folder = files[0].parent
+        datasets = []
+        for dataset in plan.datasets:
+            where = None if dataset.root is None else str(resolve_path(folder, dataset.root))
+            paths = {"file": str(resolve_path(folder, dataset.file)), "root": where}
+            datasets.append(dataset.model_copy(update=paths))
+        return plan.model_copy(update={"datasets": datasets})
     if root is not None and len(files) > 1:
         raise InputError(
-            "--root serves one dataset.",
+            "--root applies to a single dataset.",
             got=f"{len(files)} files",
-            fix="name the roots in a file with [[datasets]]",
+            fix="give the roots in a file with [[datasets]]",
         )
-    return StoreFile(
-        datasets=[
-            StoreDataset(file=str(f), root=None if root is None else str(root)) for f in files
-        ]
-    )
+    text = None if root is None else str(root)
+    return StoreFile(datasets=[StoreDataset(file=str(file), root=text) for file in files])
 
 
 def _summary(silver: SilverDataset, page: Path) -> str:

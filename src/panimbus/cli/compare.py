@@ -1,4 +1,4 @@
-"""``panimbus compare``: several evaluations side by side."""
+"""``panimbus compare``: several evaluations in one table."""
 
 from __future__ import annotations
 
@@ -14,24 +14,19 @@ def command(
     results: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of `panimbus evaluate`, as NAME=DIR or NAME=DIR,DIR,... or DIR."
+            metavar="RESULTS",
+            help=(
+                "Folders of `panimbus evaluate`, as DIR, NAME=DIR or NAME=DIR,DIR,...; folders of"
+                " one name are combined (leave one dataset out)."
+            ),
         ),
     ],
     *,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder for comparison.md and the tables.",
-        ),
+        Path | None, options.folder("--out", "Folder for comparison.md and the tables.")
     ] = None,
 ) -> None:
-    """Compare evaluations of the same calls; NAME=DIR,DIR,...
-
-    puts the datasets of several together (leave one dataset out).
-    """
+    """Compare evaluations of the same annotations."""
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.evaluate.compare import compare_evaluations, comparison_rows, write_comparison
@@ -45,7 +40,7 @@ def command(
         paths = [options.path(p) for p in folders.split(",") if p]
         name = name or ", ".join(p.name for p in paths)
         if name in columns or not paths:
-            raise InputError(f"{text!r} cannot be used.", expected="NAME=DIR, every name once")
+            raise InputError(f"{text!r} cannot be used.", expected="NAME=DIR, with unique names")
         columns[name] = paths
     result = compare_evaluations(columns)
     for note in result.notes:

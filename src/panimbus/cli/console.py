@@ -1,4 +1,4 @@
-"""What the terminal shows while a run goes on: bars, or lines where the output is no terminal."""
+"""Progress on the terminal: bars, or lines of a log where the output is no terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import typer
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from rich.progress import Progress as RichProgress
 
-    from panimbus.infer.predict import Progress
+    from panimbus.infer.settings import Progress
     from panimbus.train.loop import TrainProgress
 
 STAGES = {
@@ -27,24 +28,35 @@ STAGES = {
 }
 MINUTE = 60.0
 MANY = 30
-"""FOVs from which a log has a line a minute, not one a FOV."""
+"""From this number of FOVs on a log has one line per minute instead of one per FOV."""
 
 
 def echo_contradictions(table: AnnData) -> None:
-    """Say which markers contradict others by the shipped table of types, if any do."""
+    """Print the markers that contradict others according to the shipped table of cell types."""
     from panimbus.phenotype.assign import pairs_in_words
 
     if sentences := pairs_in_words(table):
         typer.echo(
-            "markers that contradict others (no cell type carries both; look at them before you"
-            " trust them):"
+            "markers that contradict others (no cell type carries both; check them before you trust"
+            " them):"
         )
         for sentence in sentences:
             typer.echo(f"  {sentence}")
 
 
+def plural(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> plural(1, "FOV"), plural(2000, "cell")
+    ('1 FOV', '2,000 cells')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
-    """Seconds in words.
+    """Seconds as a rounded number of seconds, minutes or hours.
 
     Examples
     --------
@@ -58,7 +70,7 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """Where a run is, as `panimbus.infer.predict.Progress`, for runs that do not predict."""
+    """Progress of a run that does not predict; fields as in `panimbus.Progress`."""
 
     stage: str
     fov_id: str
@@ -67,18 +79,18 @@ class Step:
 
 
 class RunLog:
-    """Lines about a run on standard error: at the start, for each FOV or minute, and at the end.
+    """Log of a run on standard error: its start, one line per FOV or minute, and its end.
 
     Parameters
     ----------
     verb
-        Of the command.
+        Name of the command.
     about
-        What it works on.
+        Description of the input.
     fovs
-        Number of FOVs; beyond `MANY` there is a line a minute only.
+        Number of FOVs; above `MANY` there is only one line per minute.
     quiet
-        Say nothing (bars are shown instead, or another process speaks).
+        Print nothing, because bars are shown instead or another process prints the log.
     """
 
     def __init__(self, verb: str, about: str = "", *, fovs: int = 0, quiet: bool = False) -> None:
@@ -94,7 +106,7 @@ class RunLog:
             )
 
     def __call__(self, progress: Progress | Step) -> None:
-        """Hear where the run is."""
+        """Log the progress, if a line is due."""
         now = time.monotonic()
         begin, seen = self._stages.setdefault(progress.stage, (now, set()))
         new = progress.fov_id not in seen
@@ -103,164 +115,113 @@ class RunLog:
         each = new and progress.stage != "scan" and 0 < self._fovs <= MANY
         if self._quiet or not (each or ended or now - self._last >= MINUTE):
             return
-        if ended and progress.stage + "/ended" in self._stages:
-            return
         if ended:
+            if progress.stage + "/ended" in self._stages:
+                return
             self._stages[progress.stage + "/ended"] = (now, set())
         share = progress.done / progress.total if progress.total else 0.0
-        left = (now - begin) * (1 - share) / share if share > 0 else math.nan
-        of = (
-            f" ({len(seen)} of {self._fovs} FOVs)"
-            if self._fovs and progress.stage == "score" and not ended
-            else ""
-        )
-        name = "all" if ended else progress.fov_id
-        self.line(
-            f"{STAGES.get(progress.stage, progress.stage)} {name}{of}, {100 * share:.0f} %"
-            + (
-                f", about {duration(left)} left"
-                if left == left and not ended and now - begin > 1  # noqa: PLR0124
-                else ""
-            )  # noqa: PLR0124, RUF100
-        )
+        text = f"{STAGES.get(progress.stage, progress.stage)} {'all' if ended else progress.fov_id}"
+        if self._fovs and progress.stage == "score" and not ended:
+            text += f" ({len(seen)} of {self._fovs} FOVs)"
+        text += f", {100 * share:.0f} %"
+        if share > 0 and not ended and now - begin > 1:
+            text += f", about {duration((now - begin) * (1 - share) / share)} left"
+        self.line(text)
 
     def line(self, text: str) -> None:
-        """A line, with the time since the start."""
+        """Print a line with the time since the start."""
         if not self._quiet:
             self._last = time.monotonic()
             seconds = int(self._last - self._begin)
-            typer.echo(
-                f"[{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}] {text}",
-                err=True,
-            )
+            at = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+            typer.echo(f"[{at}] {text}", err=True)
 
     def minute(self, text: str) -> None:
-        """A line, if the last one is a minute ago."""
+        """Print a line if the last one is a minute old."""
         if time.monotonic() - self._last >= MINUTE:
             self.line(text)
 
     def end(self, written: object = None, then: str | None = None) -> None:
-        """The last lines.
-
-        How long it took, what was written, and the command that comes next (the latter on a
-        terminal, too).
-        """
-        what = f"; written: {written}" if written is not None else ""
+        """Print the duration, what was written and, also on a terminal, the next command."""
         if not self._quiet:
-            typer.echo(
-                f"panimbus {self._verb}: done in {duration(time.monotonic() - self._begin)}{what}",
-                err=True,
-            )
+            outcome = f"; written: {written}" if written is not None else ""
+            took = duration(time.monotonic() - self._begin)
+            typer.echo(f"panimbus {self._verb}: done in {took}{outcome}", err=True)
         if then is not None:
             typer.echo(f"next: {then}", err=True)
 
 
+class _Bars(RunLog):
+    """Bars in place of the lines."""
+
+    def __init__(self, verb: str, bars: RichProgress) -> None:
+        super().__init__(verb, quiet=True)
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, progress: Progress | Step) -> None:
+        if progress.stage not in self._tasks:
+            name = STAGES.get(progress.stage, progress.stage)
+            self._tasks[progress.stage] = self._bars.add_task(name, total=progress.total, note="")
+        self._bars.update(
+            self._tasks[progress.stage],
+            completed=progress.done,
+            total=progress.total,
+            note=progress.fov_id,
+        )
+
+
 @contextmanager
-def running(verb: str, about: str = "", *, fovs: int = 0) -> Iterator[RunLog]:
+def running(verb: str, about: str = "", *, fovs: int = 0, quiet: bool = False) -> Iterator[RunLog]:
     """Bars on a terminal, else the lines of a `RunLog`.
 
     Call it with each progress, and its ``end`` after the block.
     """
     if not on_terminal():
-        yield RunLog(verb, about, fovs=fovs)
+        yield RunLog(verb, about, fovs=fovs, quiet=quiet)
         return
-    with progress_bar() as show:
-        yield _Bars(verb, show)
-
-
-class _Bars(RunLog):
-    def __init__(self, verb: str, show: Callable[[Progress | Step], None]) -> None:
-        super().__init__(verb, quiet=True)
-        self._show = show
-
-    def __call__(self, progress: Progress | Step) -> None:
-        self._show(progress)
+    with _rich_progress() as bars:
+        yield _Bars(verb, bars)
 
 
 def on_terminal() -> bool:
-    """Whether a person looks at standard error."""
+    """Whether standard error is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[Progress | Step], None]]:
-    """A bar a stage with an estimate of the time left; nothing where the output is no terminal."""
+def _rich_progress(*, count: bool = False, disable: bool = False) -> RichProgress:
+    """Bars with the elapsed and the remaining time; the steps as a percentage or a ``count``."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        TaskID,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
+
+    return progress.Progress(
+        progress.TextColumn("{task.description:8}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn() if count else progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        disable=disable,
     )
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description:8}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[fov]}"),
-    )
-    console = Console(stderr=True)
-    tasks: dict[str, TaskID] = {}
-    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
-
-        def show(progress: Progress | Step) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bars.add_task(
-                    STAGES.get(progress.stage, progress.stage), total=progress.total, fov=""
-                )
-            bars.update(
-                tasks[progress.stage],
-                completed=progress.done,
-                total=progress.total,
-                fov=progress.fov_id,
-            )
-
-        yield show
 
 
 @contextmanager
-def train_bar(
+def train_progress(
     about: str = "", *, show: bool = True
 ) -> Iterator[tuple[Callable[[TrainProgress], None], RunLog]]:
-    """Stage, step, loss and validation F1 of a training run.
-
-    A bar, or a line at each stage and minute.
-    """
+    """Stage, step, loss and validation F1 of a training run, as a bar or lines."""
     if not on_terminal():
         log = RunLog("train", about, quiet=not show)
         yield _train_lines(log), log
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description:6}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    with Bars(*columns, console=Console(stderr=True), disable=not show) as bars:
-        task = bars.add_task("naive", total=None, figures="")
+    with _rich_progress(count=True, disable=not show) as bars:
+        task = bars.add_task("naive", total=None, note="")
 
         def update(progress: TrainProgress) -> None:
             figures = _figures(progress)
-            more: dict[str, Any] = {"figures": figures} if figures else {}
+            more: dict[str, Any] = {"note": figures} if figures else {}
             bars.update(
                 task,
                 completed=progress.step,
@@ -279,10 +240,8 @@ def _train_lines(log: RunLog) -> Callable[[TrainProgress], None]:
     def update(progress: TrainProgress) -> None:
         nonlocal figures
         figures = _figures(progress) or figures
-        text = (
-            f"{progress.stage}: step {progress.step:,} of"
-            f" {progress.total:,}{f', {figures}' if figures else ''}"
-        )
+        text = f"{progress.stage}: step {progress.step:,} of {progress.total:,}"
+        text += f", {figures}" if figures else ""
         if progress.stage not in stages or progress.step >= progress.total:
             stages.append(progress.stage)
             log.line(text)
@@ -293,23 +252,16 @@ def _train_lines(log: RunLog) -> Callable[[TrainProgress], None]:
 
 
 def _figures(progress: TrainProgress) -> str:
-    """Loss and F1, where this step has them."""
+    """Loss and F1, at steps that have them."""
     if math.isnan(progress.loss):
         return ""
     text = (
         f"loss {progress.loss:.3f}  F1 {progress.val_f1:.3f}  best {max(progress.best_f1, 0):.3f}"
+        f"  {progress.tiles_per_s:.0f} tiles/s, {progress.waiting:.0%} waiting for data"
     )
-    text += f"  {progress.tiles_per_s:.0f} tiles/s, {progress.waiting:.0%} waiting for data"
     return text + (f", {progress.kept:.0%} of cells kept" if progress.stage == "robust" else "")
 
 
 def steps(log: RunLog) -> Callable[[str, str, int, int], None]:
-    """A log, or bars, for what reports (stage, FOV, done, of how many)."""
+    """A callback (stage, FOV, done, total) that passes its arguments to a log."""
     return lambda stage, fov_id, done, total: log(Step(stage, fov_id, done, total))
-
-
-@contextmanager
-def step_bar() -> Iterator[Callable[[str, str, int, int], None]]:
-    """As `progress_bar`, for what reports (stage, FOV, done, of how many)."""
-    with progress_bar() as show:
-        yield lambda stage, fov_id, done, total: show(Step(stage, fov_id, done, total))

@@ -1,10 +1,9 @@
-"""``panimbus demo``.
-
-Marker positivity on simulated tissue whose truth is known, or a picture of one's own files.
-"""
+"""``panimbus demo``: from simulated tissue with a known truth, or own files, to one picture."""
 
 from __future__ import annotations
 
+import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,16 +12,22 @@ import typer
 from panimbus.cli import options
 
 if TYPE_CHECKING:
-    from panimbus.demo import Demo
+    from anndata import AnnData
+
+    from panimbus.core.fov import Fov
+    from panimbus.core.types import Array
+    from panimbus.evaluate.metrics import Metrics
+
+SHAPE, MPP, PLATFORM = (700, 700), 0.5, "codex"
 
 
-def command(  # noqa: PLR0913 (one parameter an option)
+def command(  # noqa: PLR0913 (one parameter per option)
     images: Annotated[
         list[str] | None,
         typer.Argument(
             parser=options.word,
             metavar="[IMAGES]",
-            help="Make the picture of these images instead of simulated tissue.",
+            help="Images to show instead of simulated tissue.",
         ),
     ] = None,
     *,
@@ -33,91 +38,173 @@ def command(  # noqa: PLR0913 (one parameter an option)
     channel_names: options.ChannelNames = None,
     mpp: options.Mpp = None,
     fov: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which FOV of IMAGES. [default: the first]")
+        str | None,
+        typer.Option(metavar="NAME", help="The FOV of IMAGES to show. [default: the first]"),
     ] = None,
     model: options.Model = None,
     tta: options.Views = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Simulate tissue, predict, and show image, score and truth of every marker.
+    """Simulate tissue, score it, and show the image, the scores and the truth of every marker.
 
-    With IMAGES the picture of your files.
+    With IMAGES, show the scores of your own files.
     """
-    from panimbus.cli.console import running
-    from panimbus.cli.inputs import command_line, open_given, prepare_out, refuse_labels_among
+    from panimbus.cli.console import plural, running
+    from panimbus.cli.inputs import command_line, open_given, prepare_out
     from panimbus.core.errors import InputError
-    from panimbus.demo import DemoOptions, of_files, simulated
-    from panimbus.infer.predict import PredictSettings
+    from panimbus.infer.predict import PredictSettings, predict
     from panimbus.model.weights import resolve_model
 
     if not images and any((labels, pairs, channels, channel_names, mpp, fov)):
         raise InputError(
-            "--labels, --pairs, --channels, --channel-names, --mpp and --fov belong to real files.",
-            fix="name the images, too: panimbus demo IMAGES --labels LABELS",
+            "--labels, --pairs, --channels, --channel-names, --mpp and --fov need images.",
+            fix="pass the images too: panimbus demo IMAGES --labels LABELS",
         )
-    settings, line = (
-        PredictSettings(options.value(tta) or resolve_model(model).card.tta),
-        command_line(),
-    )
+    settings = PredictSettings(options.value(tta) or resolve_model(model).card.tta)
     prepare_out(out)
-    if not images:
-        typer.echo("simulating tissue ...", err=True)
-        with running("demo", "simulated tissue", fovs=1) as log:
-            demo = simulated(out, DemoOptions(model, settings, line, log), seed=seed)
-    else:
-        wanted = options.names_in(channels)
+    selected = options.names_in(channels)
+    if images:
         fovs = open_given(
             images,
             labels,
             pairs=pairs,
             mpp=mpp,
-            channels=wanted,
+            channels=selected,
             channel_names=channel_names,
             counterstains=True,
         )
-        if any(f.labels is None for f in fovs):
-            refuse_labels_among(images)
-        with running("demo", f"one of {len(fovs)} FOVs", fovs=1) as log:
-            demo = of_files(
-                fovs, out, DemoOptions(model, settings, line, log), name=fov, channels=wanted
-            )
-    typer.echo(_summary(demo, out))
+        about = f"one of {plural(len(fovs), 'FOV')}"
+    else:
+        typer.echo("simulating tissue ...", err=True)
+        about = "simulated tissue"
+    truth = None
+    with running("demo", about, fovs=1) as log:
+        if images:
+            chosen = _select(fovs, fov)
+            title = f"panimbus on {chosen.fov_id}"
+            dataset = str(chosen.source.get("image", chosen.fov_id))
+        else:
+            title = "panimbus on simulated tissue, truth known"
+            chosen, truth, dataset = _simulate(out, seed)
+        table = predict(chosen, model=model, channels=selected, settings=settings, progress=log)
+    head = {"title": title, "dataset": dataset, **_facts(table, chosen), "command": command_line()}
+    typer.echo(_save(table, chosen, out, head, truth))
+    if not images:
+        typer.echo("the same with separate commands, and for your own files:")
+        typer.echo(f"  {_predict_command(out, model)}")
     log.end(out)
 
 
-def _summary(demo: Demo, out: Path) -> str:
-    lines = _marks(demo) if demo.quality is not None else []
+def _select(fovs: list[Fov], name: str | None) -> Fov:
+    from panimbus.core.errors import InputError
+
+    chosen = next((f for f in fovs if name is None or f.fov_id == name), None)
+    if chosen is None:
+        raise InputError(f"There is no FOV {name!r}.", available=[f.fov_id for f in fovs])
+    return chosen
+
+
+def _simulate(out: Path, seed: int) -> tuple[Fov, dict[str, Array], str]:
+    """Write simulated tissue and open it: the FOV, marker -> truth of cells 1, 2, ..., a title."""
+    from panimbus.io import open_fovs, write_labels, write_ome_tiff
+    from panimbus.simulate import simulate_tissue
+
+    tissue = simulate_tissue(SHAPE, MPP, seed=seed, platform=PLATFORM)
+    out.mkdir(parents=True, exist_ok=True)
+    image, labels = _files(out)
+    write_ome_tiff(image, tissue.image, tissue.channels, tissue.mpp)
+    write_labels(labels, tissue.labels)
+    (fov,) = open_fovs(image, labels)
+    truth = {name: tissue.truth[:, k] for k, name in enumerate(tissue.channels)}
+    width = tissue.image.shape[2] * MPP
+    return fov, truth, f"simulated {PLATFORM.upper()} tissue, {width:.0f} µm wide, seed {seed}"
+
+
+def _files(out: Path) -> tuple[Path, Path]:
+    return out / "tissue.ome.tiff", out / "tissue_labels.tiff"
+
+
+def _predict_command(out: Path, model: str | None) -> str:
+    image, labels = _files(out)
+    words = ["panimbus", "predict", image, "--labels", labels, "--out", out / "predicted"]
+    return shlex.join(map(str, [*words, *(() if model is None else ("--model", model))]))
+
+
+def _facts(table: AnnData, fov: Fov) -> dict[str, str]:
+    """Size of the FOV, model and date, for the head of the picture."""
+    from panimbus.core.table import PROVENANCE
+
+    run = table.uns[PROVENANCE]
+    height, width = fov.shape_yx
+    return {
+        "FOV": (
+            f"{fov.fov_id}: {table.n_obs:,} cells, {height} x {width} pixels of {fov.mpp:g} µm"
+        ),
+        "model": (
+            f"{run['model']} (version {run['model_version']}, {str(run['model_sha256'])[:10]}),"
+            f" panimbus {run['version']}"
+        ),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _save(
+    table: AnnData, fov: Fov, out: Path, head: dict[str, str], truth: dict[str, Array] | None
+) -> str:
+    """Write the tables and the picture; the lines to print."""
+    import numpy as np
+
+    from panimbus.core.table import CELL
+    from panimbus.evaluate.page import write_picture
+    from panimbus.evaluate.picture import Subject
+    from panimbus.infer.output import save_run
+
+    save_run(table, out, ("h5ad", "csv"))
+    calls, lines = None, []
+    if truth is not None:
+        rows = table.obs[CELL].to_numpy() - 1
+        calls = np.stack([truth[c][rows] for c in table.var_names], axis=1)
+        lines = _comparison(table, calls)
+    picture, sheet = write_picture(Subject.from_table(table, fov, calls), out, head)
     lines += [
-        f"picture:  {demo.picture}  (and {demo.sheet.name})",
+        f"picture:  {picture}  (and {sheet.name})",
         (
-            f"tables:   {out / 'cells.h5ad'}, {out / 'cells.csv'}  ({demo.table.n_obs:,} cells,"
-            f" {demo.table.n_vars} markers)"
+            f"tables:   {out / 'cells.h5ad'}, {out / 'cells.csv'}  ({table.n_obs:,} cells,"
+            f" {table.n_vars} markers)"
         ),
     ]
-    if demo.command:
-        lines += ["the same by hand, and for your own files:", f"  {demo.command}"]
     return "\n".join(lines)
 
 
-def _marks(demo: Demo) -> list[str]:
-    """F1 of each marker against the truth, the baseline's beside."""
-    from panimbus.evaluate.metrics import mean_f1
+def _comparison(table: AnnData, truth: Array) -> list[str]:
+    """F1 per marker, of the scores and of Otsu's threshold on the mean intensity."""
+    import numpy as np
 
-    quality, baseline = demo.quality or {}, demo.baseline or {}
-    width = max(len(name) for name in [*quality, "mean"])
+    from panimbus.core.stats import otsu_positive
+    from panimbus.core.table import MEAN, PROVENANCE
+    from panimbus.evaluate.metrics import mean_f1, metrics_by_marker
+
+    markers = list(table.var_names)
+    threshold = float(table.uns[PROVENANCE]["threshold"])
+    metrics: dict[str, Metrics] = metrics_by_marker(
+        np.asarray(table.X), truth, markers, threshold=threshold
+    )
+    otsu = np.stack([otsu_positive(v) for v in np.asarray(table.layers[MEAN]).T], axis=1)
+    baseline = metrics_by_marker(otsu, truth, markers)
+    width = max(len(name) for name in [*markers, "mean"])
     lines = [
         (
             f"{'marker':<{width}}   F1    precision  recall  positive cells   F1 of Otsu on mean"
             " intensity"
         )
     ]
-    for name, mark in quality.items():
-        share = f"{mark.positives:,.0f} of {mark.judged:,}"
+    for name, m in metrics.items():
+        share = f"{m.positives:,.0f} of {m.judged:,}"
         lines.append(
-            f"{name:<{width}}  {_two(mark.f1)}     {_two(mark.precision)}    {_two(mark.recall)} "
+            f"{name:<{width}}  {_two(m.f1)}     {_two(m.precision)}    {_two(m.recall)} "
             f" {share:>14}   {_two(baseline[name].f1)}"
         )
-    lines.append(f"{'mean':<{width}}  {_two(mean_f1(quality))}{'':38}{_two(mean_f1(baseline))}")
+    lines.append(f"{'mean':<{width}}  {_two(mean_f1(metrics))}{'':38}{_two(mean_f1(baseline))}")
     return [*lines, ""]
 
 

@@ -1,7 +1,4 @@
-"""How a run ends: signals, faults, and streams that take no text.
-
-One message each, and an exit code.
-"""
+"""How a run ends: signals, faults and closed streams, each with one message and an exit code."""
 
 from __future__ import annotations
 
@@ -18,8 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from panimbus.cli.inputs import command_line
+
 DEBUG = "PANIMBUS_DEBUG"
-_THRIFTY = (
+_SAVINGS = (
     ("--tile", "a smaller --tile (e.g. 512)"),
     ("--threads", "fewer --threads"),
     ("--channels", "fewer --channels at a time"),
@@ -42,7 +41,7 @@ _PLAIN = {
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, which end a run as Ctrl-C does."""
+    """SIGTERM or SIGHUP; ends a run like Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -50,13 +49,14 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def code(self) -> int:
-        """The exit code: 128 and the signal's number, as shells have it."""
+        """The exit code: 128 plus the number of the signal, as in shells."""
         return 128 + self.number
 
 
 def catch_signals() -> None:
-    """End this process, not those it starts, by `Stopped` on SIGTERM and SIGHUP (unless it is
-    ignored, as under nohup).
+    """Raise `Stopped` on SIGTERM and SIGHUP in this process, but not in its children.
+
+    A signal that is ignored, as under nohup, stays ignored.
     """
     process = os.getpid()
 
@@ -65,7 +65,7 @@ def catch_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        signal.signal(number, signal.SIG_IGN)  # a second one must not disturb the tidying up
+        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
         raise Stopped(number)
 
     for name in ("SIGTERM", "SIGHUP"):
@@ -76,9 +76,7 @@ def catch_signals() -> None:
 
 
 def make_streams_lenient() -> None:
-    """Write what an ASCII or Windows terminal lacks in plain letters (µm as um), instead of failing
-    on it.
-    """
+    """Replace characters that the terminal cannot show (µm by um) instead of failing."""
     codecs.register_error("panimbus", _in_plain_letters)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -93,45 +91,40 @@ def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
 
 
 def about_os_error(error: OSError) -> str:
-    """One message about what the system refused."""
-    where = error.filename or "what was to be written"
+    """The message about an error of the operating system."""
+    where = error.filename or "the output"
     if error.errno == errno.ENOSPC:
         return (
             f"The disk is full: {where} could not be written.\n  fix:       free some space and run"
-            " the same command again; what was finished is kept"
+            " the same command again; finished parts are kept"
         )
     return f"{where}: {error.strerror or error}"
 
 
 def about_memory(error: Exception, options: Iterable[str] = ()) -> str:
-    """One message about memory that does not suffice.
-
-    Of a verb's options those that take less of it are named.
-    """
+    """The message about too little memory, with the options of the command that reduce its use."""
     from panimbus.core.guard import describe_error
 
-    ways = [way for option, way in _THRIFTY if option in options]
-    fix = (
-        f"{', '.join([*ways, 'or'])} more memory (other programs take some of it)"
-        if ways
-        else "free some memory"
-    )
-    estimate = "; `panimbus inspect` says how much is expected" if "--tile" in options else ""
+    savings = [saving for option, saving in _SAVINGS if option in options]
+    fix = "free some memory"
+    if savings:
+        fix = f"{', '.join([*savings, 'or'])} more memory (other programs use some of it)"
+    estimate = "; `panimbus inspect` estimates the memory" if "--tile" in options else ""
     return (
-        f"There is not enough memory. What was finished is kept.\n  got:       {describe_error(error)}\n "
-        f" fix:       {fix}{estimate}"
+        "There is not enough memory. Finished parts are kept.\n  got:       "
+        f"{describe_error(error)}\n  fix:       {fix}{estimate}"
     )
 
 
 def about_fault(error: Exception) -> str:
-    """One message about an exception that is the program's own.
+    """The message about a bug of panimbus.
 
-    The traceback goes to a file, or with PANIMBUS_DEBUG=1 here.
+    The traceback is written to a file, or with PANIMBUS_DEBUG=1 to the terminal.
     """
     from panimbus.core.guard import describe_error
 
     lines = [
-        "This is a fault of panimbus, not of your input.",
+        "This is a bug in panimbus, not a problem of your input.",
         f"  got:       {describe_error(error)}",
     ]
     text = "".join(traceback.format_exception(error))
@@ -141,15 +134,9 @@ def about_fault(error: Exception) -> str:
     with suppress(OSError):
         handle, name = tempfile.mkstemp(prefix="panimbus-fault-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{_command()}\n{_versions()}\n\n{text}")
-        fix = f"report it with the traceback in {name} ({DEBUG}=1 shows it here)"
+            file.write(f"{command_line()}\n{_versions()}\n\n{text}")
+        fix = f"report it with the traceback in {name} ({DEBUG}=1 prints it)"
     return "\n".join([*lines, f"  fix:       {fix}"])
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["panimbus", *sys.argv[1:]])
 
 
 def _versions() -> str:
@@ -164,9 +151,7 @@ def _versions() -> str:
 
 
 def silence(stream: Any) -> None:
-    """Let a stream that nobody reads take what is still to come, so that the interpreter does not
-    complain at its end.
-    """
+    """Discard further output of a closed stream, so that the interpreter does not complain."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

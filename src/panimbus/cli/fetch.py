@@ -11,25 +11,21 @@ from panimbus.cli import options
 
 
 def command(
-    name: Annotated[options.Collection, typer.Argument(help="What to fetch.")],
+    name: Annotated[options.Collection, typer.Argument(help="What to download.")],
     *,
     out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder; a second run continues there.",
-        ),
+        Path, options.folder("--out", "Folder for the files; an interrupted download continues.")
     ],
     datasets: Annotated[
         str | None,
-        typer.Option(help="Of pan-m: only these, comma-separated (codex_colon, mibi_breast, ...)."),
+        typer.Option(
+            help="With pan-m: only these datasets, comma-separated (codex_colon, mibi_breast, ...)."
+        ),
     ] = None,
 ) -> None:
-    """Download, check and unpack; an interrupted download goes on in the middle of a file.
+    """Download, verify and unpack public data or weights.
 
-    HF_ENDPOINT names a mirror.
+    An interrupted download continues in the middle of a file. HF_ENDPOINT sets a mirror.
     """
     from panimbus.cli.console import running, steps
     from panimbus.cli.inputs import prepare_out
@@ -37,11 +33,11 @@ def command(
 
     prepare_out(out)
     with running("fetch", name.value) as log:
-        place = fetch_panm(name.value, out, datasets=options.names_in(datasets), report=steps(log))
-    typer.echo(str(place))
+        folder = fetch_panm(name.value, out, datasets=options.names_in(datasets), report=steps(log))
+    typer.echo(str(folder))
     then = None
-    if name == options.Collection.WEIGHTS:
-        then = f"panimbus predict IMAGES --labels LABELS --model {place} --out RESULTS"
-    elif (place / EVALUATION).is_file():
-        then = f"panimbus evaluate {place / EVALUATION} --out REPORT"
+    if name == options.Collection["nimbus-weights"]:
+        then = f"panimbus predict IMAGES --labels LABELS --model {folder} --out RESULTS"
+    elif (folder / EVALUATION).is_file():
+        then = f"panimbus evaluate {folder / EVALUATION} --out REPORT"
     log.end(out, then)

@@ -1,4 +1,4 @@
-"""``panimbus finetune``: a model that agrees with your own calls, if it becomes better by it."""
+"""``panimbus finetune``: adapt a model to your own annotations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 from panimbus.cli import options
 
 
-def command(  # noqa: PLR0913 (one parameter an option)
+def command(  # noqa: PLR0913 (one parameter per option)
     images: Annotated[
         list[str],
         typer.Argument(
             parser=options.word,
             metavar="IMAGES",
-            help="All images of the dataset: the normaliser is fitted on them together.",
+            help="All images of the dataset; the normaliser is fitted to all of them.",
         ),
     ],
     *,
@@ -24,57 +24,50 @@ def command(  # noqa: PLR0913 (one parameter an option)
     pairs: options.Pairs = None,
     calls: Annotated[
         list[Path],
-        typer.Option(
+        options.file(
             "--calls",
-            parser=options.path,
-            metavar="FILE",
-            help=(
-                "CSV with fov, cell_id, channel, call (and annotator, sampling_weight); may be"
-                " given several times."
-            ),
+            "Annotations: CSV with fov, cell_id, channel, call (and annotator, sampling_weight);"
+            " repeatable.",
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="A new folder for the model and the report.",
-        ),
-    ],
+    out: Annotated[Path, options.folder("--out", "New folder for the model and the report.")],
     model: options.Model = None,
     recalibrate: Annotated[
         bool,
         typer.Option(
-            "--recalibrate", help="Only a temperature and an offset: tens of calls are enough."
+            "--recalibrate",
+            help="Fit only a temperature and an offset; tens of annotations are enough.",
         ),
     ] = False,
     per_marker: Annotated[
-        bool, typer.Option("--per-marker", help="With --recalibrate: a pair a marker.")
+        bool,
+        typer.Option(
+            "--per-marker", help="With --recalibrate: a temperature and an offset per marker."
+        ),
     ] = False,
     channel_names: options.ChannelNames = None,
     mpp: options.Mpp = None,
     normaliser: options.Normaliser = None,
     training_steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="NUMBER", help="Training steps. [default: 200]", min=1),
+        typer.Option(
+            "--steps", metavar="NUMBER", help="Number of training steps. [default: 200]", min=1
+        ),
     ] = None,
     seed: options.Seed = 0,
     device: Annotated[
         options.Device,
-        typer.Option(
-            "--device", case_sensitive=False, help="What runs the net: auto, cpu or cuda."
-        ),
-    ] = options.Device.AUTO,
+        options.choice("--device", "Device that runs the network: auto, cpu or cuda."),
+    ] = options.Device.auto,
 ) -> None:
-    """Change a model by your calls; it is kept only if it is better on held-out ones.
+    """Fine-tune a model on your annotations.
 
-    Writes report.md and the model.
+    The new model is kept only if it is better on held-out annotations. Writes report.md and the
+    model to --out.
     """
     from panimbus.annotations.table import read_annotations
-    from panimbus.cli.console import running, steps
-    from panimbus.cli.inputs import command_line, open_given, refuse_labels_among
+    from panimbus.cli.console import plural, running, steps
+    from panimbus.cli.inputs import command_line, open_given
     from panimbus.core.errors import InputError, MissingExtraError
     from panimbus.infer.output import load_scale
     from panimbus.model.weights import resolve_model
@@ -86,38 +79,28 @@ def command(  # noqa: PLR0913 (one parameter an option)
     except ImportError as error:
         raise MissingExtraError("fine-tuning", "train") from error
     if per_marker and not recalibrate:
-        raise InputError("--per-marker belongs to recalibration.", fix="pass --recalibrate too")
-    how = "markers" if per_marker else "recalibrate" if recalibrate else "weights"
-    settings = settings_of(
-        how=how,
-        seed=seed,
-        device=device.value,
-        **({} if training_steps is None else {"steps": training_steps}),
-    )
+        raise InputError("--per-marker requires --recalibrate.", fix="pass --recalibrate too")
+    mode = "markers" if per_marker else "recalibrate" if recalibrate else "weights"
+    number = {} if training_steps is None else {"steps": training_steps}
+    settings = settings_of(how=mode, seed=seed, device=device.value, **number)
     check_out(out)
-    resolve_model(model)  # an unknown model is said before the files are opened
+    resolve_model(model)  # an unknown model is an error before the images are opened
     table = read_annotations(calls)
-    check_count(table, settings)  # too few calls are said before the images are opened
+    check_count(table, settings)  # and so are too few annotations
     scale = load_scale(normaliser) if normaliser is not None else None
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
-    if any(fov.labels is None for fov in fovs):
-        refuse_labels_among(images)
-    with running(
-        "finetune", f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}, {len(table):,} calls", fovs=len(fovs)
-    ) as log:
-        found = finetune(
+    about = f"{plural(len(fovs), 'FOV')}, {plural(len(table), 'annotation')}"
+    with running("finetune", about, fovs=len(fovs)) as log:
+        result = finetune(
             fovs, table, model=model, scale=scale, settings=settings, report=steps(log)
         )
-    path = save(found, out, command=command_line())
-    for note in found.notes:
+    path = save(result, out, command=command_line())
+    for note in result.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(sentence(found))
-    typer.echo(f"report:  {out / 'report.md'}" + (f"\nmodel:   {path}" if path is not None else ""))
-    log.end(
-        out,
-        (
-            None
-            if path is None
-            else f"panimbus predict IMAGES --labels LABELS --model {path} --out RESULTS"
-        ),
-    )
+    typer.echo(sentence(result))
+    typer.echo(f"report:  {out / 'report.md'}")
+    then = None
+    if path is not None:
+        typer.echo(f"model:   {path}")
+        then = f"panimbus predict IMAGES --labels LABELS --model {path} --out RESULTS"
+    log.end(out, then)

@@ -1,4 +1,4 @@
-"""``panimbus gold``: calls made by eye, to QuPath and back, their agreement and their consensus."""
+"""``panimbus gold``: annotations to and from QuPath, their agreement and their consensus."""
 
 from __future__ import annotations
 
@@ -10,56 +10,45 @@ import typer
 from panimbus.cli import options
 
 app = typer.Typer(
-    no_args_is_help=True, help="Calls made by eye: to QuPath and back, agreement, consensus."
+    no_args_is_help=True, help="Annotations: to and from QuPath, agreement, consensus."
 )
-_CALLS = "CSV with fov, cell_id, channel, call (and annotator, time, dataset)."
-Calls = Annotated[list[Path], typer.Argument(parser=options.path, metavar="CALLS", help=_CALLS)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
+_COLUMNS = "CSV with fov, cell_id, channel, call (and annotator, time, dataset)"
+Calls = Annotated[list[Path], options.files_argument("CALLS", f"Annotations: {_COLUMNS}.")]
+NewFile = Annotated[Path, options.file("--out", "CSV file to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
-def _new_file(out: Path, *, overwrite: bool) -> None:
-    """Calls are people's work: a file of them is not replaced unasked."""
+def _check_new(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file of annotations, which is manual work, unless asked to."""
     from panimbus.core.errors import InputError
 
     if out.is_dir():
         raise InputError(f"--out {out} is a folder.", expected="the name of a CSV file")
     if out.exists() and not overwrite:
         raise InputError(
-            f"--out {out} exists already.", fix="choose another name; or --overwrite to replace it"
+            f"--out {out} already exists.", fix="choose another name, or pass --overwrite"
         )
 
 
 @app.command("export")
-def export(  # noqa: PLR0913 (one parameter an option)
+def export(  # noqa: PLR0913 (one parameter per option)
     images: options.Images,
     *,
     labels: options.Labels = None,
     pairs: options.Pairs = None,
-    calls: Annotated[
-        list[Path],
-        typer.Option(
-            "--calls",
-            parser=options.path,
-            metavar="FILE",
-            help=f"{_CALLS[:-1]}; may be given several times.",
-        ),
-    ],
+    calls: Annotated[list[Path], options.file("--calls", f"Annotations: {_COLUMNS}; repeatable.")],
     out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder for the GeoJSON files, one a FOV and channel.",
-        ),
+        Path, options.folder("--out", "Folder for the GeoJSON files, one per FOV and channel.")
     ],
     blind: Annotated[
-        bool, typer.Option("--blind", help="Leave the calls away, for a second reader.")
+        bool, typer.Option("--blind", help="Omit the calls, for a second annotator.")
     ] = False,
     draw: Annotated[
         int | None,
         typer.Option(
-            metavar="NUMBER", min=1, help="Only so many, drawn evenly over channels and calls."
+            metavar="NUMBER",
+            min=1,
+            help="Export only this many annotations, sampled evenly over channels and calls.",
         ),
     ] = None,
     seed: options.Seed = 0,
@@ -69,14 +58,14 @@ def export(  # noqa: PLR0913 (one parameter an option)
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace the files of an earlier export in --out, and the calls in them.",
+            help="Replace the files of an earlier export in --out, including the calls in them.",
         ),
     ] = False,
 ) -> None:
-    """Write calls as objects for QuPath: the outline of each cell, its class the call."""
+    """Write annotations as QuPath objects: the outline of each cell, with its call as the class."""
     from panimbus.annotations import qupath
     from panimbus.annotations.table import FOV, read_annotations, sample_annotations
-    from panimbus.cli.inputs import open_given, prepare_out, refuse_labels_among
+    from panimbus.cli.inputs import open_given, prepare_out
     from panimbus.core.errors import InputError, format_list
 
     prepare_out(out)
@@ -86,17 +75,12 @@ def export(  # noqa: PLR0913 (one parameter an option)
     earlier = qupath.exported_files(out, table)
     if earlier and not overwrite:
         raise InputError(
-            f"--out {out}: files of an earlier export are there; `gold import` would mix them with"
-            " those of this one.",
+            f"--out {out} contains files of an earlier export; `gold import` would mix them with"
+            " the new ones.",
             got=format_list([path.name for path in earlier], 5),
-            fix=(
-                "pass another --out; or --overwrite to replace them, with the calls that were made"
-                " in them"
-            ),
+            fix="pass another --out, or --overwrite to replace them and the calls in them",
         )
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
-    if any(fov.labels is None for fov in fovs):
-        refuse_labels_among(images)
     named = set(table[FOV])
     fovs = [f for f in fovs if f.fov_id in named] or fovs
     written = qupath.export_qupath(table, fovs, out, blind=blind)
@@ -109,32 +93,26 @@ def export(  # noqa: PLR0913 (one parameter an option)
 def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(
-            parser=options.path,
-            metavar="FILES",
-            help="GeoJSON files that QuPath saved (File > Export objects as GeoJSON).",
+        options.files_argument(
+            "FILES", "GeoJSON files saved by QuPath (File > Export objects as GeoJSON)."
         ),
     ],
     *,
-    out: Annotated[
-        Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")
-    ],
-    annotator: Annotated[str, typer.Option(help="Who made the calls.")],
+    out: NewFile,
+    annotator: Annotated[str, typer.Option(help="Name of the annotator.")],
     fov: Annotated[
-        str | None, typer.Option(help="FOV of objects that do not say it (QuPath before 0.5).")
+        str | None, typer.Option(help="FOV of objects without one (QuPath before 0.5).")
     ] = None,
-    channel: Annotated[
-        str | None, typer.Option(help="Channel of objects that do not say it.")
-    ] = None,
+    channel: Annotated[str | None, typer.Option(help="Channel of objects without one.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Read the calls that an annotator made in QuPath."""
+    """Read the annotations that were made in QuPath."""
     from datetime import UTC, datetime
 
     from panimbus.annotations.qupath import import_qupath
     from panimbus.annotations.table import write_annotations
 
-    _new_file(out, overwrite=overwrite)
+    _check_new(out, overwrite=overwrite)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     imported = import_qupath(files, annotator=annotator, time=now, fov=fov, channel=channel)
     write_annotations(imported.calls, out)
@@ -147,22 +125,19 @@ def agree(
     calls: Calls,
     *,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", parser=options.path, metavar="FILE", help="Also write the table as CSV."
-        ),
+        Path | None, options.file("--out", "Also write the table to this CSV file.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Cohen's kappa of every pair of annotators.
+    """Compute Cohen's kappa for each pair of annotators.
 
-    Of positive against negative, and weighted over the five calls.
+    Once for positive against negative, and once weighted over the five calls.
     """
     from panimbus.annotations.agreement import annotator_agreement
     from panimbus.annotations.table import read_annotations, write_annotations
 
     if out is not None:
-        _new_file(out, overwrite=overwrite)
+        _check_new(out, overwrite=overwrite)
     table = annotator_agreement(read_annotations(calls))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
@@ -170,19 +145,12 @@ def agree(
 
 
 @app.command("consensus")
-def consensus(
-    calls: Calls,
-    *,
-    out: Annotated[
-        Path, typer.Option("--out", parser=options.path, metavar="FILE", help="CSV to write.")
-    ],
-    overwrite: Overwrite = False,
-) -> None:
-    """One call a cell and channel: the majority of the annotators; ties are undetermined."""
+def consensus(calls: Calls, *, out: NewFile, overwrite: Overwrite = False) -> None:
+    """Write one call per cell and channel, by majority of the annotators; ties are undetermined."""
     from panimbus.annotations.agreement import consensus_annotations
     from panimbus.annotations.table import CALL, UNDETERMINED, read_annotations, write_annotations
 
-    _new_file(out, overwrite=overwrite)
+    _check_new(out, overwrite=overwrite)
     table = consensus_annotations(read_annotations(calls))
     write_annotations(table, out)
     split = int((table[CALL] == UNDETERMINED).sum())

@@ -1,8 +1,10 @@
-"""From arguments to FOVs, and to an output folder that can be used; the same in every verb."""
+"""FOVs and output folders from the arguments of a command; the same for every command."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from panimbus.core.fov import Fov
 
-
 _LABEL_ENDINGS = (".geojson", ".json", ".png", ".npy")
-_TRIED = 3  # files of a folder that are looked at
+_TRIED = 3  # files of a folder that are opened
 
 
 def open_given(  # noqa: PLR0913 (those of `open_fovs`)
@@ -26,15 +27,19 @@ def open_given(  # noqa: PLR0913 (those of `open_fovs`)
     channel_names: Path | None = None,
     channel_types: str | None = None,
     counterstains: bool = False,
+    images_only: bool = False,
 ) -> list[Fov]:
-    """`panimbus.io.open_fovs` for arguments: one path is a path, several are a list."""
+    """`panimbus.open_fovs` for arguments, where one path stands alone and several are a list.
+
+    Unless ``images_only``, label images that were passed as images are an error that says so.
+    """
     from panimbus.core.errors import InputError
     from panimbus.io import open_fovs
 
     if labels and pairs is not None:
-        raise InputError("--labels and --pairs do not go together.", fix="leave one of them away")
+        raise InputError("--labels and --pairs cannot be combined.", fix="omit one of them")
     try:
-        return open_fovs(
+        fovs = open_fovs(
             images[0] if len(images) == 1 else list(images),
             None if not labels else labels[0] if len(labels) == 1 else list(labels),
             pairs=pairs,
@@ -49,35 +54,32 @@ def open_given(  # noqa: PLR0913 (those of `open_fovs`)
         if not labels and pairs is None:
             refuse_labels_among(images)
         raise
+    if not images_only and any(fov.labels is None for fov in fovs):
+        refuse_labels_among(images)
+    return fovs
 
 
 def refuse_labels_among(images: Sequence[str]) -> None:
-    """Say so where label images were given like images, without --labels.
-
-    ``predict image.tif mask.tif``.
-    """
-    import shlex
-
+    """Raise an error if label images were passed as images: ``predict image.tif mask.tif``."""
     from panimbus.core.errors import InputError
 
     masks = [path for path in images if len(images) > 1 and _looks_like_labels(path)]
     if not masks or len(masks) == len(images):
         return
     rest = [path for path in images if path not in masks]
+    options = " ".join(f"--labels {shlex.quote(path)}" for path in masks[:5])
     raise InputError(
         f"{', '.join(masks[:5])}: {'this looks' if len(masks) == 1 else 'these look'} like label"
         " images, not like images.",
         expected="images, and their label images after --labels",
-        fix=(
-            f"{shlex.join(rest[:5])}"
-            f" {' '.join(f'--labels {shlex.quote(path)}' for path in masks[:5])}"
-        ),
+        fix=f"{shlex.join(rest[:5])} {options}",
     )
 
 
 def _looks_like_labels(path: str) -> bool:
-    """Whether a file has a label image's ending, or is one plane of few whole values in large
-    patches; or a folder of such.
+    """Whether a file, or a folder of files, seems to be a label image.
+
+    Either its ending says so, or it is one plane of few integers in large patches.
     """
     import numpy as np
 
@@ -86,15 +88,14 @@ def _looks_like_labels(path: str) -> bool:
     from panimbus.io.names import match_key, stem
     from panimbus.io.place import Url, parse_location
 
-    where = parse_location(path)
-    if isinstance(where, Url) or not where.is_file():
-        return (
-            not isinstance(where, Url)
-            and where.suffix.lower() != ".zarr"
-            and where.is_dir()
-            and _holds_labels(where)
-        )
-    if where.suffix.lower() in (".geojson", ".json") or match_key(stem(where)) != stem(where):
+    location = parse_location(path)
+    if isinstance(location, Url):
+        return False
+    if not location.is_file():
+        return location.suffix.lower() != ".zarr" and location.is_dir() and _holds_labels(location)
+    if location.suffix.lower() in (".geojson", ".json") or match_key(stem(location)) != stem(
+        location
+    ):
         return True
     try:
         (fov,) = open_fovs(path)
@@ -108,15 +109,12 @@ def _looks_like_labels(path: str) -> bool:
 
 
 def _holds_labels(folder: Path) -> bool:
-    """Whether the files of a folder have label images' endings.
-
-    Or its name is that of label images, and the first look so.
-    """
+    """Whether a folder seems to hold label images, by the names or the first few files."""
     from panimbus.core.errors import PanimbusError
     from panimbus.io.names import (
+        list_folder,
         is_label_name,
         is_tiff_name,
-        list_folder,
         match_key,
         may_be_label_name,
         stem,
@@ -137,31 +135,28 @@ def _holds_labels(folder: Path) -> bool:
 
 
 def prepare_out(out: Path, *, shared: bool = False) -> None:
-    """Refuse a folder that cannot be written to, before anything is computed.
+    """Refuse an output folder that cannot be written, before anything is computed.
 
-    Remove what a killed run left in it.
-
-    Where other processes may be making the folder (``shared``), it is not tried out.
+    Leftovers of a killed run are removed. A folder that other processes may be creating
+    (``shared``) is not tested for writing.
     """
     from panimbus.core.errors import InputError
     from panimbus.io.leftovers import remove_leftovers
     from panimbus.io.room import check_folder
 
-    there = next((p for p in (out, *out.parents) if os.path.lexists(p)), Path())
-    if not there.is_dir():
-        what = "is a link to nothing" if there.is_symlink() and not there.exists() else "is a file"
+    nearest = next((p for p in (out, *out.parents) if os.path.lexists(p)), Path())
+    if not nearest.is_dir():
+        broken = nearest.is_symlink() and not nearest.exists()
         raise InputError(
-            f"--out {out}: {there} {what}.", expected="a folder, new or of an earlier run"
+            f"--out {out}: {nearest} is a {'broken link' if broken else 'file'}.",
+            expected="a new folder, or the folder of an earlier run",
         )
     if not shared:
         check_folder(out)
-    if there == out:
+    if nearest == out:
         remove_leftovers(out)
 
 
 def command_line() -> str:
-    """The command as it was given, for reports."""
-    import shlex
-    import sys
-
+    """The command line as typed, for reports."""
     return shlex.join(["panimbus", *sys.argv[1:]])

@@ -1,7 +1,4 @@
-"""``panimbus inspect``.
-
-What was recognised, what looks wrong, and what ``panimbus predict`` would cost.
-"""
+"""``panimbus inspect``: what was read, what looks wrong, and the cost of ``panimbus predict``."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ import typer
 from panimbus.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from rich.console import Console
     from rich.table import Table
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 40
 
 
-def command(  # noqa: PLR0913 (one parameter an option)
+def command(  # noqa: PLR0913 (one parameter per option)
     images: options.Images,
     *,
     labels: options.Labels = None,
@@ -35,36 +34,39 @@ def command(  # noqa: PLR0913 (one parameter an option)
     min_area: options.MinArea = None,
     max_area: options.MaxArea = None,
     allow_odd_labels: options.AllowOddLabels = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON and nothing else.")
+    ] = False,
     print_pairs: Annotated[
         bool,
         typer.Option(
             "--print-pairs",
             help=(
-                "Print a draft of the file for --pairs (CSV), what is unsure marked, and nothing"
-                " else."
+                "Print a draft of the CSV file for --pairs, with uncertain pairs marked, and"
+                " nothing else."
             ),
         ),
     ] = False,
 ) -> None:
-    """Look at images and label images before anything runs.
+    """Check images and label images before anything is computed.
 
-    Exit code 2 if something would stop `panimbus predict`.
+    The exit code is 2 if a problem would stop `panimbus predict`.
 
-    Columns of the FOVs: **Y x X** size in pixels; **type** of a pixel; **µm/px** "?" if the file
-    does not say it; **cells** ids of the label image; **Ø µm** diameter of the circle with the
-    median cell's area; **covered** share of the image that is cell; **in pieces** ids whose pixels
-    are not connected; **small** cells below --min-area; **labels** their format and type.
+    Columns of the FOVs: **Y x X** size in pixels; **type** data type of the pixels; **µm/px** "?"
+    if the file does not give it; **cells** number of ids in the label image; **Ø µm** diameter of
+    a circle with the median cell area; **covered** share of the image covered by cells; **in
+    pieces** ids whose pixels are not connected; **small** cells below --min-area; **labels** format
+    and data type of the label image.
 
-    Columns of the channels: **min**, **max**; **p99.9** the normaliser, the intensity that becomes
-    1 (the model's percentile of the pixels of all FOVs; nothing for a blank channel); **not 0**
-    share of the pixels; **saturated** share of the pixels at the largest value there can be; then
-    what looks wrong.
+    Columns of the channels: **min**, **max**; **p99.9** the normaliser, i.e. the intensity that is
+    scaled to 1 (the percentile of the model, over the pixels of all FOVs; empty for a blank
+    channel); **not 0** share of pixels above 0; **saturated** share of pixels at the largest
+    possible value; and what looks wrong.
     """
     import json
 
-    from panimbus.cli.console import RunLog, on_terminal, progress_bar
-    from panimbus.cli.inputs import open_given, refuse_labels_among
+    from panimbus.cli.console import plural, running
+    from panimbus.cli.inputs import open_given
     from panimbus.core.errors import InputError
     from panimbus.infer.predict import PredictSettings
     from panimbus.infer.preflight import inspect_fovs
@@ -76,29 +78,30 @@ def command(  # noqa: PLR0913 (one parameter an option)
         options.value(tta), min_area=min_area, max_area=max_area, allow_odd_labels=allow_odd_labels
     )
     views(settings.tta_for(card))
-    wanted = options.names_in(channels)
+    selected = options.names_in(channels)
     if print_pairs:
         if not labels:
             raise InputError("--print-pairs needs the label images.", fix="pass --labels")
         from panimbus.io.fovs import draft_pairs
 
-        fovs = open_given(images, mpp=mpp, channels=wanted, channel_names=channel_names)
+        fovs = open_given(
+            images, mpp=mpp, channels=selected, channel_names=channel_names, images_only=True
+        )
         typer.echo(draft_pairs(fovs, labels), nl=False)
         return
     fovs = open_given(
-        images, labels, pairs=pairs, mpp=mpp, dark_level=dark_level, channels=wanted, channel_names=channel_names,
-        channel_types=channel_types, counterstains=True,
-    )  # fmt: skip
-    if any(fov.labels is None for fov in fovs):
-        refuse_labels_among(images)
-    if on_terminal():
-        with progress_bar() as show:
-            report = inspect_fovs(
-                fovs, channels=wanted, model=model, settings=settings, progress=show
-            )
-    else:
-        log = RunLog("inspect", f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}", quiet=as_json)
-        report = inspect_fovs(fovs, channels=wanted, model=model, settings=settings, progress=log)
+        images,
+        labels,
+        pairs=pairs,
+        mpp=mpp,
+        dark_level=dark_level,
+        channels=selected,
+        channel_names=channel_names,
+        channel_types=channel_types,
+        counterstains=True,
+    )
+    with running("inspect", plural(len(fovs), "FOV"), quiet=as_json) as log:
+        report = inspect_fovs(fovs, channels=selected, model=model, settings=settings, progress=log)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
     else:
@@ -121,13 +124,9 @@ def _show(report: Report) -> None:
     if odd := describe_object_shares(report.objects):
         console.print(odd, markup=False)
     console.print(_channel_table(report))
+    none = "no channel is named like one (DAPI, Hoechst, DNA, histone H3 ...)"
     stains = report.counterstains
-    said = (
-        format_list(stains)
-        if stains
-        else "no channel has the name of one (DAPI, Hoechst, DNA, histone H3 ...)"
-    )
-    console.print(f"counterstain: {said}", markup=False)
+    console.print(f"counterstain: {format_list(stains) if stains else none}", markup=False)
     for kind, style, lines in (
         ("warning", "yellow", report.warnings),
         ("problem", "bold red", report.problems),
@@ -141,46 +140,34 @@ def _show(report: Report) -> None:
 
 
 def _notes(console: Console, report: Report) -> None:
-    where: dict[str, list[str]] = {}
+    fovs_of: dict[str, list[str]] = {}
     for fov in report.fovs:
         for note in fov.notes:
-            where.setdefault(note, []).append(fov.fov_id)
-    for note, fovs in where.items():
-        console.print(
-            f"note ({fovs[0] if len(fovs) == 1 else f'{len(fovs)} FOVs'}): {note}",
-            markup=False,
-            style="dim",
-        )
+            fovs_of.setdefault(note, []).append(fov.fov_id)
+    for note, fovs in fovs_of.items():
+        subject = fovs[0] if len(fovs) == 1 else f"{len(fovs)} FOVs"
+        console.print(f"note ({subject}): {note}", markup=False, style="dim")
 
 
-def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
+def _table(title: str, columns: Sequence[str], left: Collection[str]) -> Table:
+    """An empty table; the columns that are not in ``left`` are right-aligned."""
     from rich import box
     from rich.table import Table
 
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"{len(fovs)} FOV{'s' * (len(fovs) != 1)}",
-        title_justify="left",
-        title_style="bold",
-    )
-    for name in (
-        "FOV",
-        "format",
-        "Y x X",
-        "type",
-        "µm/px",
-        "cells",
-        "Ø µm",
-        "covered",
-        "in pieces",
-        "small",
-        "labels",
-    ):
-        table.add_column(
-            name,
-            justify="left" if name in {"FOV", "format", "type", "labels"} else "right",
-            overflow="fold",
-        )
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
+    return table
+
+
+_FOV_COLUMNS = (
+    "FOV", "format", "Y x X", "type", "µm/px", "cells", "Ø µm", "covered", "in pieces", "small",
+    "labels",
+)  # fmt: skip
+
+
+def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
+    table = _table(_plural(fovs, "FOV"), _FOV_COLUMNS, {"FOV", "format", "type", "labels"})
     for fov in fovs[:_SHOWN]:
         size = "?" if fov.mpp is None else f"{fov.mpp:.4g}"
         row = [fov.fov_id, fov.format, f"{fov.shape[1]} x {fov.shape[2]}", fov.dtype, size]
@@ -188,62 +175,39 @@ def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
         if cells is None:
             row += ["", "", "", "", "", "none"]
         else:
-            wide = "" if cells.median_diameter_um is None else f"{cells.median_diameter_um:.1f}"
+            diameter = cells.median_diameter_um
             row += [
                 f"{cells.cells:,}",
-                wide,
+                "" if diameter is None else f"{diameter:.1f}",
                 f"{100 * cells.covered:.0f} %",
                 f"{cells.in_pieces:,}",
                 f"{cells.small:,}",
+                f"{cells.format}, {cells.dtype}",
             ]
-            row += [f"{cells.format}, {cells.dtype}"]
-        table.add_row(*_plain(row))
+        table.add_row(*_escaped(row))
     if len(fovs) > _SHOWN:
         table.caption = f"... and {len(fovs) - _SHOWN} more"
     return table
 
 
 def _channel_table(report: Report) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    title = f"{len(report.channels)} channel{'s' * (len(report.channels) != 1)}, all FOVs pooled"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for name in (
-        "channel",
-        "type",
-        "min",
-        "max",
-        f"p{report.percentile:g}",
-        "not 0",
-        "saturated",
-        "",
-    ):
-        table.add_column(
-            name, justify="left" if name in {"channel", "type", ""} else "right", overflow="fold"
-        )
+    title = f"{_plural(report.channels, 'channel')}, all FOVs pooled"
+    percentile = f"p{report.percentile:g}"
+    columns = ("channel", "type", "min", "max", percentile, "not 0", "saturated", "")
+    table = _table(title, columns, {"channel", "type", ""})
     for channel in report.channels:
-        table.add_row(
-            *_plain(
-                [
-                    channel.name,
-                    channel.dtype,
-                    _number(channel.min),
-                    _number(channel.max),
-                    _number(channel.normaliser),
-                    f"{100 * channel.nonzero:.1f} %",
-                    f"{100 * channel.saturated:.2f} %" if channel.saturated else "",
-                    _remark(channel),
-                ]
-            ),
-            style=(
-                "red"
-                if channel.not_finite
-                else "yellow"
-                if channel.blank or channel.same_as
-                else None
-            ),
-        )
+        row = [
+            channel.name,
+            channel.dtype,
+            _number(channel.min),
+            _number(channel.max),
+            _number(channel.normaliser),
+            f"{100 * channel.nonzero:.1f} %",
+            f"{100 * channel.saturated:.2f} %" if channel.saturated else "",
+            _remark(channel),
+        ]
+        style = "yellow" if channel.blank or channel.same_as else None
+        table.add_row(*_escaped(row), style="red" if channel.not_finite else style)
     return table
 
 
@@ -255,33 +219,33 @@ def _remark(channel: ChannelReport) -> str:
     return ", ".join(parts)
 
 
-def _plain(row: list[str]) -> list[str]:
-    """Names may hold square brackets, which are markup to rich."""
+def _escaped(row: list[str]) -> list[str]:
+    """Names may contain square brackets, which rich reads as markup."""
     from rich.markup import escape
 
     return [escape(cell) for cell in row]
 
 
 def _number(value: float | None) -> str:
-    return (
-        ""
-        if value is None
-        else f"{value:,.0f}"
-        if value == int(value) and abs(value) < 1e9
-        else f"{value:.4g}"
-    )
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
+
+
+def _plural(items: Sequence[object], noun: str) -> str:
+    from panimbus.cli.console import plural
+
+    return plural(len(items), noun)
 
 
 def _last_line(report: Report) -> str:
-    ends = (
-        f"{len(report.problems)} problem{'s' * (len(report.problems) != 1)} would stop `panimbus"
-        " predict`"
-    )
-    verdict = ends if report.problems else "ready for `panimbus predict`"
-    if report.cost is None:
-        return verdict
     from panimbus.cli.console import duration
 
+    verdict = "ready for `panimbus predict`"
+    if report.problems:
+        verdict = f"{_plural(report.problems, 'problem')} would stop `panimbus predict`"
+    if report.cost is None:
+        return verdict
     cost = report.cost
     return (
         f"{verdict}; expected with model {report.model} (tta {cost.tta}, {cost.backend}): about"

@@ -1,4 +1,4 @@
-"""``panimbus models``: what there is to choose from, and what each model's card says."""
+"""``panimbus models``: the models to choose from, and their cards."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def command(
             parser=options.word,
             metavar="NAME|FILE",
             autocompletion=options.models,
-            help="Show this model's card (a name, or a model file).",
+            help="Show the card of this model (a name or a model file).",
         ),
     ] = None,
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the card, or the list, as JSON and nothing else.")
+        bool, typer.Option("--json", help="Print the list or the card as JSON and nothing else.")
     ] = False,
 ) -> None:
-    """List the models that come with the package, or show a model's card."""
+    """List the models of the package, or show the card of one model."""
     import json
 
     from panimbus.model.weights import DEFAULT_MODEL, resolve_model, shipped_models
@@ -49,20 +49,17 @@ def command(
         title = f"{each} (default)" if each == DEFAULT_MODEL else each
         typer.echo(f"{title:<22}{card.mpp:<8g}{card.date:<10}{'–' if f1 is None else f'{f1:.2f}'}")
     typer.echo(
-        f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (extra"
-        " train)"
+        f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (needs"
+        " panimbus[train])"
     )
     typer.echo(
-        "`panimbus models NAME` shows a model's card: what it was trained on, how it was measured,"
-        " what it is not for."
+        "`panimbus models NAME` shows the card of a model: its training data, evaluation and"
+        " limits."
     )
 
 
 def card_in_words(card: ModelCard) -> str:
-    """A card as people read it.
-
-    What goes in and how it is run, then the texts, then the figures.
-    """
+    """A model card as text: inputs and settings, then the descriptions, then the figures."""
     net = ", ".join(f"{k} {_short(v)}" for k, v in card.settings.model_dump(mode="json").items())
     rows = [
         ("model", f"{card.name}, version {card.version}"),
@@ -110,7 +107,7 @@ def _row(title: str, text: str) -> str:
 
 
 def _figures(metrics: dict[str, Any], indent: str) -> list[str]:
-    """Numbers, a line each; nested ones indented."""
+    """One line per number; nested numbers are indented."""
     out = []
     for name, value in metrics.items():
         title = f"{indent}{name.replace('_', ' ')}"

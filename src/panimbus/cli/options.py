@@ -1,5 +1,6 @@
-"""Arguments and options that several verbs share, their choices, and how numbers and names are
-read. Imports nothing heavy.
+"""Arguments and options that several commands share, and how numbers, names and paths are parsed.
+
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,99 +10,22 @@ import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 TABLES = ("h5ad", "csv", "parquet", "spatialdata", "spatialdata+images")
-
-
-class Tta(StrEnum):
-    """Test-time views."""
-
-    FULL = "full"
-    AUTO = "auto"
-    NONE = "none"
-
-
-class Precision(StrEnum):
-    """Arithmetic of the net."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-
-
-class Device(StrEnum):
-    """What runs the net."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-
-class MapsFormat(StrEnum):
-    """Format of score maps."""
-
-    TIFF = "tiff"
-    ZARR = "zarr"
-
-
-class MapsGrid(StrEnum):
-    """Grid of score maps."""
-
-    MODEL = "model"
-    IMAGE = "image"
-
-
-class Layout(StrEnum):
-    """Names of the columns of plain tables."""
-
-    PANIMBUS = "panimbus"
-    ARK = "ark"
-    SCIMAP = "scimap"
-
-
-class OnError(StrEnum):
-    """What is done about pixels that cannot be read."""
-
-    RAISE = "raise"
-    SKIP = "skip"
-
-
-class Stage(StrEnum):
-    """How far a share goes."""
-
-    ALL = "all"
-    SCAN = "scan"
-
-
-class By(StrEnum):
-    """What gives a cell its type."""
-
-    TYPES = "types"
-    CLUSTERS = "clusters"
-
-
-class Platform(StrEnum):
-    """What simulated tissue looks like."""
-
-    RANDOM = "random"
-    CODEX = "codex"
-    MIBI = "mibi"
-    IMC = "imc"
-
-
-class Collection(StrEnum):
-    """What can be fetched."""
-
-    GOLD = "pan-m-gold"
-    ALL = "pan-m"
-    WEIGHTS = "nimbus-weights"
-
-
-# -- how values are read
-# ---------------------------------------------------------------------------------------------------------
+Tta = StrEnum("Tta", ["full", "auto", "none"])
+Precision = StrEnum("Precision", ["auto", "float32"])
+Device = StrEnum("Device", ["auto", "cpu", "cuda", "mps"])
+MapsFormat = StrEnum("MapsFormat", ["tiff", "zarr"])
+MapsGrid = StrEnum("MapsGrid", ["model", "image"])
+Layout = StrEnum("Layout", ["panimbus", "ark", "scimap"])
+OnError = StrEnum("OnError", ["raise", "skip"])
+Stage = StrEnum("Stage", ["all", "scan"])
+By = StrEnum("By", ["types", "clusters"])
+Platform = StrEnum("Platform", ["random", "codex", "mibi", "imc"])
+Collection = StrEnum("Collection", ["pan-m-gold", "pan-m", "nimbus-weights"])
 
 _UNIT = re.compile(r"([-+]?[0-9.,eE+-]*[0-9.])\s*([^\d\s.,].*)")
 
@@ -109,21 +33,21 @@ _UNIT = re.compile(r"([-+]?[0-9.,eE+-]*[0-9.])\s*([^\d\s.,].*)")
 def number(
     text: str, what: str = "a number", *, above: float | None = None, least: float | None = None
 ) -> float:
-    """A number of the command line, with a point and without a unit.
+    """Parse a number of the command line.
 
     Parameters
     ----------
     text
-        What was typed.
+        As typed; a decimal comma or a unit is an error.
     what
-        What is expected, in words.
+        Description of the expected value, for the message.
     above, least
-        It must be greater than ``above``, and at least ``least``.
+        Exclusive and inclusive lower limits.
 
     Raises
     ------
     typer.BadParameter
-        That says what was expected, and what may have been meant.
+        Says what was expected and what was probably meant.
 
     Examples
     --------
@@ -132,11 +56,11 @@ def number(
     """
     value = _float(text)
     if value is None:
-        raise _wrong(f"{text!r} is not a number.", f"{what}{_meant(text)}")
+        raise _bad(f"{text!r} is not a number.", f"{what}{_suggestion(text)}")
     if not math.isfinite(value):
-        raise _wrong(f"{text} cannot be used.", what)
+        raise _bad(f"{text} cannot be used.", what)
     if (above is not None and value <= above) or (least is not None and value < least):
-        raise _wrong(
+        raise _bad(
             f"{text} is not {f'above {above:g}' if above is not None else f'at least {least:g}'}.",
             what,
         )
@@ -144,7 +68,7 @@ def number(
 
 
 def whole(text: str, what: str = "a whole number", *, least: int = 0, most: int = 2**31 - 1) -> int:
-    """A whole number of the command line, likewise.
+    """Parse a whole number of the command line between ``least`` and ``most``.
 
     Examples
     --------
@@ -154,14 +78,14 @@ def whole(text: str, what: str = "a whole number", *, least: int = 0, most: int 
     try:
         value = int(text)
     except ValueError:
-        raise _wrong(f"{text!r} is not a whole number.", what) from None
+        raise _bad(f"{text!r} is not a whole number.", what) from None
     if not least <= value <= most:
-        raise _wrong(f"{text} is not between {least} and {most:,}.", what)
+        raise _bad(f"{text} is not between {least} and {most:,}.", what)
     return value
 
 
-def _wrong(what: str, expected: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{what}\n  expected:  {expected}")
+def _bad(problem: str, expected: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{problem}\n  expected:  {expected}")
 
 
 def _float(text: str) -> float | None:
@@ -171,8 +95,8 @@ def _float(text: str) -> float | None:
         return None
 
 
-def _meant(text: str) -> str:
-    """What a number with a decimal comma or a unit was meant to be."""
+def _suggestion(text: str) -> str:
+    """How to write a number that was given with a decimal comma or a unit."""
     bare = text.strip()
     if (match := _UNIT.fullmatch(bare)) and _float(match[1].replace(",", ".")) is not None:
         return f", without a unit, such as {match[1].replace(',', '.')}"
@@ -184,7 +108,7 @@ def _meant(text: str) -> str:
 
 
 def names_in(option: str | None) -> list[str] | None:
-    """The names of a comma-separated option, see `split_names`; None if it was not given.
+    """Names of a comma-separated option, see `split_names`; None if it was not given.
 
     Examples
     --------
@@ -197,33 +121,15 @@ def names_in(option: str | None) -> list[str] | None:
 
 
 def path(text: str) -> Path:
-    """A path of the command line.
-
-    The home folder for ``~``, and without quotes that the shell has left.
-    """
-    from panimbus.io.place import clean_path
-
-    return Path(clean_path(str(text)))
+    """Parse a path; ``~`` is the home folder, and quotes around it are removed."""
+    return Path(word(str(text)))
 
 
 def word(text: str) -> str:
-    """A path or an address of the command line, likewise, as text."""
+    """Parse a path or an address like `path`, as text."""
     from panimbus.io.place import clean_path
 
     return clean_path(str(text))
-
-
-def positive(what: str) -> Callable[[str], float]:
-    """A parser of numbers above 0."""
-    return lambda text: number(text, what, above=0)
-
-
-def _least(what: str) -> Callable[[str], float]:
-    return lambda text: number(text, what, least=0)
-
-
-def _count(what: str, least: int = 0) -> Callable[[str], int]:
-    return lambda text: whole(text, what, least=least)
 
 
 def value(choice: StrEnum | None) -> str | None:
@@ -231,12 +137,20 @@ def value(choice: StrEnum | None) -> str | None:
     return None if choice is None else str(choice)
 
 
-# -- what a shell proposes
-# -------------------------------------------------------------------------------------------------------
+def _above_zero(what: str) -> Callable[[str], float]:
+    return lambda text: number(text, what, above=0)
+
+
+def _at_least_zero(what: str) -> Callable[[str], float]:
+    return lambda text: number(text, what, least=0)
+
+
+def _count(what: str, least: int = 0) -> Callable[[str], int]:
+    return lambda text: whole(text, what, least=least)
 
 
 def models(incomplete: str) -> list[str]:
-    """Names of models that begin so."""
+    """Shell completion: names of models."""
     shipped = (Path(__file__).parent.parent / "model" / "shipped").glob("*.onnx")
     return [
         name for name in (*sorted(p.stem for p in shipped), "nimbus") if name.startswith(incomplete)
@@ -244,13 +158,13 @@ def models(incomplete: str) -> list[str]:
 
 
 def presets(incomplete: str) -> list[str]:
-    """Names of training presets that begin so."""
+    """Shell completion: names of training presets."""
     shipped = (Path(__file__).parent.parent / "train" / "presets").glob("*.toml")
     return [name for name in sorted(p.stem for p in shipped) if name.startswith(incomplete)]
 
 
 def tables(incomplete: str) -> list[str]:
-    """Kinds of tables, after those that are there already."""
+    """Shell completion: kinds of tables that are not in the list yet."""
     before, comma, last = incomplete.rpartition(",")
     return [
         f"{before}{comma}{kind}"
@@ -259,10 +173,47 @@ def tables(incomplete: str) -> list[str]:
     ]
 
 
-# -- arguments and options
-# -------------------------------------------------------------------------------------------------------
+def folder(name: str, text: str) -> Any:
+    """An option that takes a folder."""
+    return typer.Option(name, parser=path, metavar="FOLDER", help=text)
 
-_MPP = "micrometres per pixel, above 0"
+
+def file(name: str, text: str, metavar: str = "FILE") -> Any:
+    """An option that takes a file."""
+    return typer.Option(name, parser=path, metavar=metavar, help=text)
+
+
+def location(name: str, text: str, metavar: str = "PATH") -> Any:
+    """An option that takes a path or an address."""
+    return typer.Option(name, parser=word, metavar=metavar, help=text)
+
+
+def choice(name: str, text: str) -> Any:
+    """An option that takes one of a few words, in any case."""
+    return typer.Option(name, case_sensitive=False, help=text)
+
+
+def positive(name: str, text: str, expected: str) -> Any:
+    """An option that takes a number above 0."""
+    return typer.Option(name, parser=_above_zero(expected), metavar="NUMBER", help=text)
+
+
+def not_negative(name: str, text: str, expected: str) -> Any:
+    """An option that takes a number of at least 0."""
+    return typer.Option(name, parser=_at_least_zero(expected), metavar="NUMBER", help=text)
+
+
+def count(name: str, text: str, expected: str, least: int = 0) -> Any:
+    """An option that takes a whole number."""
+    return typer.Option(name, parser=_count(expected, least), metavar="NUMBER", help=text)
+
+
+def files_argument(metavar: str, text: str) -> Any:
+    """An argument that takes a file, or several."""
+    return typer.Argument(parser=path, metavar=metavar, help=text)
+
+
+MPP = "micrometres per pixel, above 0"
 _AREA = "an area in µm², at least 0"
 
 Images = Annotated[
@@ -271,30 +222,21 @@ Images = Annotated[
         parser=word,
         metavar="IMAGES",
         help=(
-            "Images: files or folders (TIFF, OME-TIFF, QPTIFF, OME-Zarr, SpatialData, IMC),"
-            " https:// or s3:// (Zarr)."
+            "Images: files or folders (TIFF, OME-TIFF, QPTIFF, OME-Zarr, SpatialData, IMC), or"
+            " https:// and s3:// addresses (Zarr)."
         ),
     ),
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option(
-        "--labels",
-        parser=word,
-        metavar="PATH",
-        help="Label images: a file, or a folder matched by name.",
-    ),
+    location("--labels", "Label images: a file, or a folder whose files are matched by name."),
 ]
 Pairs = Annotated[
     Path | None,
-    typer.Option(
+    file(
         "--pairs",
-        parser=path,
-        metavar="FILE",
-        help=(
-            "Instead of --labels where names do not pair: CSV with the columns image,labels."
-            " `panimbus inspect --print-pairs` writes one."
-        ),
+        "Instead of --labels, if the names do not match: CSV with the columns image,labels."
+        " `panimbus inspect --print-pairs` writes a draft.",
     ),
 ]
 Channels = Annotated[
@@ -303,41 +245,30 @@ Channels = Annotated[
 ]
 ChannelNames = Annotated[
     Path | None,
-    typer.Option(
+    file(
         "--channel-names",
-        parser=path,
-        metavar="FILE",
-        help="Text or CSV file of channel names, for images that do not name theirs.",
+        "Text or CSV file with the channel names, for images that do not store them.",
     ),
 ]
 Mpp = Annotated[
     float | None,
-    typer.Option(
-        "--mpp",
-        parser=positive(_MPP),
-        metavar="NUMBER",
-        help="Micrometres per pixel, if the files do not say or are wrong.",
-    ),
+    positive("--mpp", "Micrometres per pixel, if missing or wrong in the files.", MPP),
 ]
 ChannelTypes = Annotated[
     str | None,
-    typer.Option(
+    location(
         "--channel-types",
-        parser=word,
-        metavar="TEXT|FILE",
-        help=(
-            "What channels are: DNA1=counterstain,Blank1=blank (autofluorescence, isotype), or a"
-            " CSV (channel,type)."
-        ),
+        "Types of channels: DNA1=counterstain,Blank1=blank (or autofluorescence, isotype), or a CSV"
+        " file (channel,type).",
+        "TEXT|FILE",
     ),
 ]
 DarkLevel = Annotated[
     float | None,
-    typer.Option(
+    not_negative(
         "--dark-level",
-        parser=_least("an intensity, at least 0"),
-        metavar="NUMBER",
-        help="What the camera adds to every pixel; it is subtracted. `panimbus inspect` tells.",
+        "Camera offset to subtract from every pixel. `panimbus inspect` estimates it.",
+        "an intensity, at least 0",
     ),
 ]
 Model = Annotated[
@@ -347,81 +278,70 @@ Model = Annotated[
         parser=word,
         metavar="NAME|FILE",
         autocompletion=models,
-        help=(
-            "Name of a model (see `panimbus models`) or path of a model file. [default: the newest]"
-        ),
+        help="Model: a name (see `panimbus models`) or a model file. [default: the newest]",
     ),
 ]
 Views = Annotated[
     Tta | None,
-    typer.Option(
+    choice(
         "--tta",
-        case_sensitive=False,
-        help="Test-time views: full (8), auto (as many as needed), none. [default: the model's]",
+        "Test-time augmentation: full (8 views), auto (as many as needed) or none."
+        " [default: set by the model]",
     ),
 ]
-Seed = Annotated[
-    int,
-    typer.Option(
-        "--seed",
-        parser=_count("a whole number"),
-        metavar="NUMBER",
-        help="Of what is random: the same seed gives the same result.",
-    ),
-]
+Seed = Annotated[int, count("--seed", "Random seed.", "a whole number")]
 Normaliser = Annotated[
     Path | None,
-    typer.Option(
-        "--normaliser",
-        parser=path,
-        metavar="FILE",
-        help="normaliser.json of an earlier run on the same dataset, used as it is.",
-    ),
+    file("--normaliser", "normaliser.json of an earlier run on the same dataset, used unchanged."),
 ]
 MinArea = Annotated[
     float | None,
-    typer.Option(
-        "--min-area",
-        parser=_least(_AREA),
-        metavar="NUMBER",
-        help="Smallest area of a cell, in µm²; smaller objects are slivers. [default: 5]",
+    not_negative(
+        "--min-area", "Smallest cell area in µm²; smaller objects are slivers. [default: 5]", _AREA
     ),
 ]
 MaxArea = Annotated[
     float | None,
-    typer.Option(
+    positive(
         "--max-area",
-        parser=positive(_AREA),
-        metavar="NUMBER",
-        help=(
-            "Largest area of a cell, in µm²; larger objects are marked. [default: 1000, or 10 times"
-            " the median]"
-        ),
+        "Largest cell area in µm²; larger objects are marked. [default: 1000, or 10 times the"
+        " median]",
+        _AREA,
     ),
 ]
 AllowOddLabels = Annotated[
     bool,
     typer.Option(
         "--allow-odd-labels",
-        help="Go on, with a warning, where the objects of a label image cannot be cells.",
+        help="Warn instead of stopping if the objects of a label image cannot be cells.",
     ),
 ]
 Threads = Annotated[
     int,
-    typer.Option(
+    count(
         "--threads",
-        parser=_count("the number of CPU threads, 0 for all cores"),
-        metavar="NUMBER",
-        help="CPU threads; 0 takes all cores.",
+        "Number of CPU threads; 0 uses all cores.",
+        "the number of CPU threads, 0 for all cores",
     ),
 ]
 Tile = Annotated[
     int | None,
-    typer.Option(
+    count(
         "--tile",
-        parser=_count("the longest side of a tile in model pixels", 1),
-        metavar="NUMBER",
-        help="Longest side of a tile, in model pixels. [default: the model's]",
+        "Longest side of a tile in model pixels. [default: set by the model]",
+        "the longest side of a tile in model pixels",
+        1,
+    ),
+]
+Thresholds = Annotated[
+    str | None,
+    typer.Option(
+        "--thresholds",
+        metavar="TEXT|FILE",
+        help=(
+            "Score from which each marker is positive: CD20=0.7,CD4=0.6, or a CSV file"
+            " (marker,threshold). [default: set by the model]"
+        ),
     ),
 ]
 Tables = Annotated[
@@ -430,24 +350,18 @@ Tables = Annotated[
         "--tables",
         metavar="KINDS",
         autocompletion=tables,
-        help=f"Which tables to write, comma-separated: {', '.join(TABLES)}.",
+        help=f"Tables to write, comma-separated: {', '.join(TABLES)}.",
     ),
 ]
-Out = Annotated[
-    Path, typer.Option("--out", parser=path, metavar="FOLDER", help="Folder for the results.")
-]
+Out = Annotated[Path, folder("--out", "Folder for the results.")]
 Columns = Annotated[
     Layout,
-    typer.Option(
-        "--columns",
-        case_sensitive=False,
-        help="Names of the columns of plain tables: ark and scimap are in pixels.",
-    ),
+    choice("--columns", "Column names of the CSV and Parquet tables; ark and scimap use pixels."),
 ]
 Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace the results of another run in --out; what is the same is not computed again.",
+        help="Replace the results of another run in --out; unchanged parts are not computed again.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""``panimbus phenotype``: from scores to cell types, and adjustments by hand."""
+"""``panimbus phenotype``: from scores to cell types, and manual edits."""
 
 from __future__ import annotations
 
@@ -15,82 +15,66 @@ if TYPE_CHECKING:
     from panimbus.phenotype.rules import RuleTable
 
 app = typer.Typer(
-    no_args_is_help=True,
-    help=(
-        "Cell types from scores: a table of types, clusters, edits, and the way back to the tissue."
-    ),
+    no_args_is_help=True, help="Cell types from scores: rules, clusters, manual edits, reports."
 )
-_ADDED = (
-    "labels",
-    "images",
-    "pairs",
-    "mantis",
-    "spatialdata",
-    "with_images",
-)  # may be added to a run that was without
+# options that may be added when a run is repeated
+_ADDED = ("labels", "images", "pairs", "mantis", "spatialdata", "with_images")
 Images = Annotated[
     list[str] | None,
-    typer.Option(
-        "--images",
-        parser=options.word,
-        metavar="PATH",
-        help="Images: for GeoJSON labels, and the channels of a Mantis project.",
+    options.location(
+        "--images", "Images: for labels in GeoJSON files, and for the channels of a Mantis project."
     ),
 ]
 
 
 @app.command("run")
-def run(  # noqa: PLR0913 (one parameter an option)
+def run(  # noqa: PLR0913 (one parameter per option)
     table: Annotated[
         Path,
-        typer.Argument(
-            parser=options.path,
-            metavar="TABLE",
-            help="cells.h5ad of `panimbus predict`, any AnnData, or a CSV of scores.",
+        options.files_argument(
+            "TABLE", "cells.h5ad of `panimbus predict`, another AnnData file, or a CSV of scores."
         ),
     ],
     *,
     out: options.Out,
     rules: Annotated[
         Path | None,
-        typer.Option(
-            parser=options.path,
-            metavar="FILE",
-            help="CSV of cell types. [default: the shipped table]",
-        ),
+        options.file("--rules", "CSV table of cell types. [default: the shipped table]"),
     ] = None,
     by: Annotated[
         options.By,
-        typer.Option(
+        options.choice(
             "--by",
-            case_sensitive=False,
-            help="types (they compete for each cell) or clusters (a cell has its metacluster's).",
+            "types (they compete for each cell) or clusters (each metacluster has one type).",
         ),
-    ] = options.By.TYPES,
+    ] = options.By.types,
     thresholds: Annotated[
         str | None,
         typer.Option(
+            metavar="TEXT|FILE",
             help=(
-                "Scores from which markers are positive: CD20=0.7,CD4=0.6, or a CSV"
-                " (marker,threshold)."
-            )
+                "Score from which each marker is positive: CD20=0.7,CD4=0.6, or a CSV file"
+                " (marker,threshold). [default: those of the table]"
+            ),
         ),
     ] = None,
-    without: Annotated[
-        str | None, typer.Option(help="Markers to leave out (comma-separated): not trusted.")
-    ] = None,
+    without: Annotated[str | None, typer.Option(help="Markers to ignore, comma-separated.")] = None,
     min_area: options.MinArea = None,
     max_area: options.MaxArea = None,
     markers: Annotated[
         str | None,
-        typer.Option(help="Cluster on these (comma-separated). [default: those of the rules]"),
+        typer.Option(
+            help="Markers to cluster on, comma-separated. [default: the markers of the rules]"
+        ),
     ] = None,
     k: Annotated[
-        int | None, typer.Option(help="Number of metaclusters. [default: proposed]", min=2)
+        int | None, typer.Option(help="Number of metaclusters. [default: estimated]", min=2)
     ] = None,
-    grid: Annotated[str, typer.Option(help="Rows and columns of the map.")] = "15x15",
+    grid: Annotated[
+        str, typer.Option(help="Rows and columns of the self-organising map.")
+    ] = "15x15",
     seed: Annotated[
-        int, typer.Option(help="The same seed gives the same clusters.", min=0, max=2**31 - 1)
+        int, typer.Option(help="Random seed of the clustering.", min=0, max=2**31 - 1)
     ] = 0,
     labels: options.Labels = None,
     pairs: options.Pairs = None,
@@ -102,17 +86,17 @@ def run(  # noqa: PLR0913 (one parameter an option)
         bool, typer.Option("--spatialdata", help="Also write types.zarr (SpatialData).")
     ] = False,
     with_images: Annotated[
-        bool, typer.Option("--with-images", help="Copy the --images into types.zarr, too.")
+        bool, typer.Option("--with-images", help="Also copy the --images into types.zarr.")
     ] = False,
-    columns: options.Columns = options.Layout.PANIMBUS,
+    columns: options.Columns = options.Layout.panimbus,
     umap: Annotated[
-        bool, typer.Option("--umap", help="A UMAP in the report (extra umap).")
+        bool, typer.Option("--umap", help="Add a UMAP to the report (needs panimbus[umap]).")
     ] = False,
     report: Annotated[
         bool | None,
         typer.Option(
             "--report/--no-report",
-            help="report.html and figures. [default: report]",
+            help="Write report.html and figures. [default: if matplotlib is installed]",
         ),
     ] = None,
     threads: options.Threads = 0,
@@ -120,13 +104,13 @@ def run(  # noqa: PLR0913 (one parameter an option)
         bool, typer.Option("--overwrite", help="Replace the results of another run in --out.")
     ] = False,
 ) -> None:
-    """Give every cell a type, a confidence and a reason.
+    """Assign a type, a confidence and a reason to every cell.
 
-    Write tables, label images, QuPath objects and a report.
+    Writes tables, label images, QuPath objects and a report to --out.
     """
     from dataclasses import replace
 
-    from panimbus.cli.console import RunLog, on_terminal
+    from panimbus.cli.console import RunLog, on_terminal, plural
     from panimbus.cli.inputs import prepare_out
     from panimbus.clustering.cluster import ClusterSettings
     from panimbus.infer.record import RUN, absolute, check_same_request
@@ -138,87 +122,80 @@ def run(  # noqa: PLR0913 (one parameter an option)
 
     prepare_out(out)
     clustering = ClusterSettings(grid=_grid(grid), threads=threads)
-    clustered = options.names_in(markers)
-    settings = TypeSettings(
-        tuple(clustered) if clustered else None, k, seed, min_area, max_area, clustering
-    )
-    own = read_rules(rules) if rules is not None else None
-    scores = read_scores(
-        table, needed=_needed(own, [*(clustered or ())], options.names_in(without) or ())
-    )
-    limits = (
-        parse_thresholds(thresholds, list(map(str, scores.var_names)))
-        if thresholds is not None
-        else None
-    )
+    clustered, ignored = options.names_in(markers) or [], options.names_in(without) or []
+    settings = TypeSettings(tuple(clustered) or None, k, seed, min_area, max_area, clustering)
+    table_of_types = read_rules(rules) if rules is not None else None
+    scores = read_scores(table, needed=_needed(table_of_types, clustered, ignored))
+    limits = None
+    if thresholds is not None:
+        limits = parse_thresholds(thresholds, list(map(str, scores.var_names)))
     about = {"table": str(table), "rules": str(rules) if rules is not None else "the default rules"}
-    wanted = OutputOptions(
-        _kept(labels), _kept(images), mantis, spatialdata, report, umap, about,
-        pairs=_kept_file(pairs), columns=columns.value, with_images=with_images,
-    )  # fmt: skip
-    request = {
-        "table": absolute(table), "rules": absolute(rules), "by": by.value,
-        "thresholds": limits or {}, "without": options.names_in(without) or [],
-        "min_area": min_area, "max_area": max_area, "markers": clustered or [], "k": k,
-        "grid": list(clustering.grid), "seed": seed, "edits_file": None, **{name: getattr(wanted,
-        name) for name in _ADDED},
-    }  # fmt: skip
-    check_same_request(out / RUN, request, "cell types", overwrite=overwrite, may_add=_ADDED)
-    wanted = replace(wanted, request=request)
-    log = RunLog(
-        "phenotype run",
-        f"{table}, {scores.n_obs:,} cells, {scores.n_vars} markers",
-        quiet=on_terminal(),
+    output = OutputOptions(
+        _absolute(labels),
+        _absolute(images),
+        mantis,
+        spatialdata,
+        report,
+        umap,
+        about,
+        pairs=_absolute_file(pairs),
+        columns=columns.value,
+        with_images=with_images,
     )
-    segmented = find_segmented(scores, wanted)
+    request = {
+        "table": absolute(table),
+        "rules": absolute(rules),
+        "by": by.value,
+        "thresholds": limits or {},
+        "without": ignored,
+        "min_area": min_area,
+        "max_area": max_area,
+        "markers": clustered,
+        "k": k,
+        "grid": list(clustering.grid),
+        "seed": seed,
+        "edits_file": None,
+        **{name: getattr(output, name) for name in _ADDED},
+    }
+    check_same_request(out / RUN, request, "cell types", overwrite=overwrite, may_add=_ADDED)
+    output = replace(output, request=request)
+    about_run = f"{table}, {plural(scores.n_obs, 'cell')}, {plural(scores.n_vars, 'marker')}"
+    log = RunLog("phenotype run", about_run, quiet=on_terminal())
+    segmented = find_segmented(scores, output)
     typed = assign_types(
         scores,
-        own,
+        table_of_types,
         thresholds=limits,
-        without=options.names_in(without) or (),
+        without=ignored,
         by=by.value,
         settings=settings,
     )
     log.line("cell types are assigned")
-    typer.echo(text_summary(save(typed, out, segmented, wanted), out))
+    typer.echo(text_summary(save(typed, out, segmented, output), out))
     log.end(out)
 
 
 @app.command("apply")
 def apply(
-    edits: Annotated[
-        Path,
-        typer.Argument(
-            parser=options.path, metavar="EDITS", help="File of edits: JSON lines, or TOML."
-        ),
-    ],
+    edits: Annotated[Path, options.files_argument("EDITS", "File of edits: JSON lines, or TOML.")],
     folder: Annotated[
-        Path,
-        typer.Argument(
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder that `panimbus phenotype run` wrote.",
-        ),
+        Path, options.files_argument("FOLDER", "Folder written by `panimbus phenotype run`.")
     ],
     *,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder for the result. [default: FOLDER_edited, beside the first result]",
-        ),
+        Path | None, options.folder("--out", "Folder for the result. [default: FOLDER_edited]")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over FOLDER itself.")
+        bool, typer.Option("--overwrite", help="Replace the results in FOLDER itself.")
     ] = False,
     labels: options.Labels = None,
     pairs: options.Pairs = None,
     images: Images = None,
 ) -> None:
-    """Replay a file of edits (merge, split, rename, reassign, undo, redo) on the first result of a
-    run, which stays as it is.
+    """Apply a file of edits to the cell types of a run.
+
+    The edits are merge, split, rename, reassign, undo and redo. Without --overwrite the run itself
+    is not changed.
     """
     from dataclasses import replace
 
@@ -228,53 +205,50 @@ def apply(
     from panimbus.phenotype.assign import adjust
     from panimbus.phenotype.save import edited_folder, find_segmented, open_run, save, text_summary
 
-    read = read_edits(edits)
+    steps = read_edits(edits)
     if overwrite and out is not None:
-        raise InputError(
-            "--out and --overwrite are two places for one result.", fix="pass one of them"
-        )
+        raise InputError("--out and --overwrite cannot be combined.", fix="omit one of them")
     out = folder if overwrite else out or edited_folder(folder)
     prepare_out(out)
-    table, wanted = open_run(folder)
-    wanted = replace(
-        wanted,
-        labels=_kept(labels) or (() if pairs is not None else wanted.labels),
-        images=_kept(images) or wanted.images,
-        pairs=_kept_file(pairs) or (None if labels else wanted.pairs),
-        about=wanted.about | {"edits file": str(edits)},
-        request=wanted.request | {"edits_file": str(edits.absolute())},
+    table, output = open_run(folder)
+    output = replace(
+        output,
+        labels=_absolute(labels) or (() if pairs is not None else output.labels),
+        images=_absolute(images) or output.images,
+        pairs=_absolute_file(pairs) or (None if labels else output.pairs),
+        about=output.about | {"edits file": str(edits)},
+        request=output.request | {"edits_file": str(edits.absolute())},
     )
-    adjusted = adjust(table, read)
-    segmented = find_segmented(table, wanted)
-    typer.echo(f"{len(active_edits(read))} of {len(read)} edits stand")
-    typer.echo(text_summary(save(adjusted, out, segmented, wanted), out))
+    adjusted = adjust(table, steps)
+    segmented = find_segmented(table, output)
+    typer.echo(f"applied {len(active_edits(steps))} of {len(steps)} edits (the others are undone)")
+    typer.echo(text_summary(save(adjusted, out, segmented, output), out))
 
 
 @app.command("rules")
 def rules() -> None:
-    """Print the shipped table of cell types, to start one's own from."""
+    """Print the shipped table of cell types, as a start for your own."""
     from panimbus.phenotype.rules import default_rules_text
 
     typer.echo(default_rules_text(), nl=False)
 
 
 def _needed(rules: RuleTable | None, clustered: Sequence[str], without: Sequence[str]) -> list[str]:
-    """Markers that the rules or the clusters need."""
+    """Markers of the rules and the clustering, without the ignored ones."""
     from panimbus.core.markers import canonical
     from panimbus.phenotype.rules import default_rules
 
-    left_out = {canonical(m) for m in without}
-    return [
-        m for m in (*(rules or default_rules()).markers, *clustered) if canonical(m) not in left_out
-    ]
+    ignored = {canonical(m) for m in without}
+    markers = (*(rules or default_rules()).markers, *clustered)
+    return [m for m in markers if canonical(m) not in ignored]
 
 
-def _kept(paths: list[str] | None) -> tuple[str, ...]:
-    """As ``apply`` finds them later, from whatever folder."""
+def _absolute(paths: list[str] | None) -> tuple[str, ...]:
+    """Paths that ``apply`` can open from any working directory."""
     return tuple(p if "://" in p else str(Path(p).resolve()) for p in paths or ())
 
 
-def _kept_file(path: Path | None) -> str | None:
+def _absolute_file(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
 
 

@@ -1,7 +1,4 @@
-"""``panimbus simulate``.
-
-Fields of view of simulated tissue with their truth, and a dataset file that `panimbus build` takes.
-"""
+"""``panimbus simulate``: simulated tissue with its truth, as a dataset for `panimbus build`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ import typer
 from panimbus.cli import options
 
 _TOML = """\
-# Simulated tissue. The labels are the truth; cells.csv has the cell types, for an assignment matrix instead.
+# Simulated tissue. The labels are the truth; with the cell types in cells.csv an assignment matrix
+# can be used instead.
 name = "{name}"
 tissue = "simulated"
 images = "images"
@@ -30,41 +28,33 @@ labels = "truth.csv"
 
 def command(  # noqa: PLR0913 (one parameter an option)
     *,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder; must not hold a dataset yet.",
-        ),
-    ],
-    fovs: Annotated[
-        int, typer.Option("--fovs", min=1, max=100_000, help="Number of fields of view.")
-    ] = 10,
+    out: Annotated[Path, options.folder("--out", "New folder for the dataset.")],
+    fovs: Annotated[int, typer.Option("--fovs", min=1, max=100_000, help="Number of FOVs.")] = 10,
     seed: options.Seed = 0,
     side: Annotated[
-        int, typer.Option(min=64, max=16384, help="Side of a field of view in pixels.")
+        int, typer.Option(min=64, max=16384, help="Width and height of an FOV in pixels.")
     ] = 512,
     mpp: Annotated[
         float, typer.Option("--mpp", min=0.1, max=4.0, help="Micrometres per pixel.")
     ] = 0.5,
     markers: Annotated[
-        int, typer.Option(min=0, max=1000, help="Number of random markers; 0: the named panel.")
+        int,
+        typer.Option(min=0, max=1000, help="Number of random markers; 0 uses the named panel."),
     ] = 0,
     platform: Annotated[
-        options.Platform,
-        typer.Option("--platform", case_sensitive=False, help="One for all fields of view."),
-    ] = options.Platform.RANDOM,
+        options.Platform, options.choice("--platform", "Imaging platform of all FOVs.")
+    ] = options.Platform.random,
     errors: Annotated[
-        float, typer.Option(min=0, max=100, help="Factor on the frequency of segmentation errors.")
+        float,
+        typer.Option(min=0, max=100, help="Factor on the frequency of segmentation errors."),
     ] = 1.0,
-    name: Annotated[str, typer.Option(help="Of the dataset.")] = "simulated",
+    name: Annotated[str, typer.Option(help="Name of the dataset.")] = "simulated",
 ) -> None:
-    """Write images, label images, cells.csv, truth.csv and dataset.toml of simulated tissue.
+    """Simulate tissue and write it as a dataset with its truth.
 
-    truth.csv has 1 (positive), 0 (negative) or nothing (too dim to be seen, or a label on several
-    cells) a cell and marker.
+    Writes images, label images, cells.csv, truth.csv and dataset.toml to --out. truth.csv has one
+    value per cell and marker: 1 (positive), 0 (negative) or empty (too dim to be visible, or a
+    label that covers several cells).
     """
     import pandas as pd
 
@@ -75,9 +65,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     prepare_out(out)
     if (out / "dataset.toml").exists():
-        raise InputError(f"--out {out} holds a dataset already.", fix="choose a new folder")
+        raise InputError(f"--out {out} already contains a dataset.", fix="choose a new folder")
     if '"' in name or "\\" in name or "/" in name or not name.strip():
-        raise InputError("This cannot be the name of a dataset.", got=name)
+        raise InputError("This is not a valid name of a dataset.", got=name)
     cells, truth = [], []
     tissues = simulate_dataset(
         fovs,
@@ -96,8 +86,8 @@ def command(  # noqa: PLR0913 (one parameter an option)
         write_labels(out / "labels" / f"{fov}.tiff", tissue.labels)
         ids = pd.DataFrame({"fov": fov, "cell_id": range(1, len(tissue.truth) + 1)})
         cells.append(ids.assign(cell_type=tissue.cell_types))
-        known = pd.DataFrame(tissue.truth, columns=list(tissue.channels)).astype("Int8")
-        truth.append(pd.concat([ids, known.mask(known < 0)], axis=1))
+        calls = pd.DataFrame(tissue.truth, columns=list(tissue.channels)).astype("Int8")
+        truth.append(pd.concat([ids, calls.mask(calls < 0)], axis=1))
     for rows, path in ((cells, out / "cells.csv"), (truth, out / "truth.csv")):
         with atomic_path(path) as temporary:
             pd.concat(rows).to_csv(temporary, index=False)
@@ -105,7 +95,6 @@ def command(  # noqa: PLR0913 (one parameter an option)
         temporary.write_text(_TOML.format(name=name), encoding="utf-8")
     count = sum(len(t) for t in truth)
     typer.echo(
-        f"{out}: {fovs} fields of view ({tissue.platform}), {count:,} cells, {len(tissue.channels)}"
-        " markers"
+        f"{out}: {fovs} FOVs ({tissue.platform}), {count:,} cells, {len(tissue.channels)} markers"
     )
     typer.echo(f"next: panimbus build {out / 'dataset.toml'} --out STORE")

@@ -1,4 +1,4 @@
-"""``panimbus train``: a store of tiles in, a model out."""
+"""``panimbus train``: from a store of tiles to a model."""
 
 from __future__ import annotations
 
@@ -17,39 +17,35 @@ def command(
             parser=options.word,
             metavar="PRESET|FILE",
             autocompletion=options.presets,
-            help="Settings: a TOML file, or a preset (small, default, paper).",
+            help="Settings: a preset (small, default, paper) or a TOML file.",
         ),
     ],
     *,
     store: Annotated[
         Path | None,
-        typer.Option(
-            parser=options.path,
-            metavar="FOLDER",
-            help="Store that `panimbus build` wrote; not needed with simulated tissue.",
+        options.folder(
+            "--store", "Store written by `panimbus build`; not needed with simulated tissue."
         ),
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Folder of the run; the same command goes on there after an interruption.",
+        options.folder(
+            "--out", "Folder of the run; the same command continues an interrupted run."
         ),
     ],
     seed: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Seed; [default: that of the settings]")
+        int | None,
+        typer.Option(metavar="NUMBER", help="Random seed. [default: set by the settings]"),
     ] = None,
     device: Annotated[
         options.Device | None,
-        typer.Option(
-            "--device", case_sensitive=False, help="What runs the net. [default: the settings']"
-        ),
+        options.choice("--device", "Device that runs the network. [default: set by the settings]"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="NUMBER", min=0, help="Processes that prepare crops; 0 for a thread."),
+        typer.Option(
+            metavar="NUMBER", min=0, help="Processes that prepare crops; 0 uses a thread instead."
+        ),
     ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")
@@ -57,11 +53,11 @@ def command(
 ) -> None:
     """Train a model in two stages, naive and noise-robust.
 
-    Write model.safetensors and model.onnx into --out.
+    Writes model.safetensors and model.onnx to --out.
     """
     import os
 
-    from panimbus.cli.console import train_bar
+    from panimbus.cli.console import train_progress
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import MissingExtraError
     from panimbus.train.config import load_config, make_config
@@ -88,7 +84,7 @@ def command(
         raise MissingExtraError("training", "train") from error
     count = "" if examples is None else f"{len(examples.examples):,} examples, "
     about = f"{config}, {count}{settings.stages.total:,} steps"
-    with train_bar(about, show=is_main) as (show, log):
+    with train_progress(about, show=is_main) as (show, log):
         result = train(settings, examples, out, show)
     if result:
         typer.echo(
