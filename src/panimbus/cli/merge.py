@@ -22,10 +22,10 @@ def command(
     from panimbus.cli.console import RunLog, on_terminal, plural
     from panimbus.cli.predict import next_command, save_results
     from panimbus.core.layouts import check_layout
-    from panimbus.infer.output import check_kinds
-    from panimbus.infer.record import asked_for, check_same_run
     from panimbus.infer.distribute.manifest import read_manifest
     from panimbus.infer.distribute.shards import merge
+    from panimbus.infer.output import check_kinds
+    from panimbus.infer.record import asked_for, check_same_run
 
     kinds = check_kinds(tables)
     manifest = read_manifest(out)

@@ -13,8 +13,8 @@ import typer
 
 if TYPE_CHECKING:
     from panimbus.infer.distribute.manifest import Request
-    from panimbus.infer.settings import PredictSettings
     from panimbus.infer.passes import Shard
+    from panimbus.infer.settings import PredictSettings
 
 
 def run_shard(
@@ -30,8 +30,8 @@ def run_shard(
     from panimbus.cli.inputs import refuse_labels_among
     from panimbus.cli.predict import workload
     from panimbus.core.errors import InputError
-    from panimbus.infer.record import asked_for, check_same_run
     from panimbus.infer.distribute.shards import predict_shard
+    from panimbus.infer.record import asked_for, check_same_run
     from panimbus.io.thresholds import parse_thresholds
 
     if text is None:
