@@ -279,7 +279,7 @@ def type_of_an_unknown_channel(folder):
     return _types(folder, "DAPl=counterstain")
 
 
-@attack("'counterstian' is no type (did you mean 'counterstain'?)")
+@attack("'counterstian' is not a type (did you mean 'counterstain'?)")
 def unknown_type(folder):
     return _types(folder, "DAPI=counterstian")
 

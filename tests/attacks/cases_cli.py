@@ -238,7 +238,7 @@ def another_run_of_another_file(folder):
     return _another_run(folder, fovs={"fov1": {"image": "/elsewhere/fov1.tif"}})
 
 
-@attack("1/2", "which share of how many", "i/n with i from 1 to n")
+@attack("1/2", "is not a shard", "i/n with i from 1 to n")
 def shard_of_three_numbers(folder):
     return folder.predict("--shard", "1/2/3")
 

@@ -16,7 +16,7 @@ def test_objects(folder, panimbus, model):
     assert json.loads(panimbus(*inspect, *limits, "--json").out)["objects"]["large"]["count"] == 1
     done = panimbus(*folder.arguments(*model, *limits))
     assert done.code == 0
-    assert "objects that are no cells by their area: 1 large" in done.out
+    assert "objects that are not cells by their area: 1 large" in done.out
     table = anndata.read_h5ad(folder.out / "cells.h5ad")
     assert table.obs.loc["fov1:500", "object"] == "large"
     assert (table.obs["object"] == "cell").sum() == len(table) - 1
@@ -32,4 +32,4 @@ def test_limits_that_leave_no_cell(folder, panimbus, model):
     folder.add("fov1")
     done = panimbus(*folder.arguments(*model, "--min-area", "50", "--max-area", "5"))
     assert (done.code, folder.written()) == (2, [])
-    assert "leave no cell" in done.err
+    assert "exclude all cells" in done.err

@@ -99,12 +99,12 @@ def test_unknown_channels_and_types_in_one_message():
     with pytest.raises(
         ChannelError,
         match=(
-            r"(?s)no channel 'DAPI2' \(did you mean 'DAPI'\?\); CD3: 'blnk' is no type \(did you"
+            r"(?s)no channel 'DAPI2' \(did you mean 'DAPI'\?\); CD3: 'blnk' is not a type \(did you"
             r" mean"
         ),
     ):
         check_channel_types({"DAPI2": "blank", "CD3": "blnk"}, ["DAPI", "CD3"])
-    with pytest.raises(InputError, match="is no type"):
+    with pytest.raises(InputError, match="is not a type"):
         check_channel_types({"CD3": ""}, ["CD3"])
 
 

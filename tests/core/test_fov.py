@@ -49,12 +49,12 @@ def test_a_good_one():
         ({"image": IMAGE.astype(complex)}, ["complex128", "integer or float"]),
         ({"image": IMAGE.astype(bool)}, ["bool"]),
         ({"channels": ("a",)}, ["2 names", "1: a"]),
-        ({"image": IMAGE.tolist()}, ["image is no array", "(C, Y, X) array", "a list"]),
-        ({"image": None}, ["image is no array", "a NoneType"]),
+        ({"image": IMAGE.tolist()}, ["image is not an array", "(C, Y, X) array", "a list"]),
+        ({"image": None}, ["image is not an array", "a NoneType"]),
         ({"image": IMAGE[:, :0], "labels": LABELS[:0]}, ["has no pixels", "(2, 0, 4)"]),
-        ({"labels": LABELS.tolist()}, ["labels is no array", "a list"]),
+        ({"labels": LABELS.tolist()}, ["labels is not an array", "a list"]),
         ({"channels": (1, 2)}, ["no text", "[1, 2]"]),
-        ({"mpp": "0.5"}, ["the pixel size is no number", "'0.5'"]),
+        ({"mpp": "0.5"}, ["the pixel size is not a number", "'0.5'"]),
         ({"channels": ("a", "a")}, ["not unique", "a", "channel_names="]),
         ({"mpp": 0.0}, ["must be positive", "0.0 µm/px"]),
         ({"mpp": -1}, ["must be positive"]),
@@ -121,5 +121,5 @@ def test_messages():
 
 
 def test_a_name_that_is_no_text():
-    with pytest.raises(InputError, match="name of a FOV is no text"):
+    with pytest.raises(InputError, match="name of an FOV is not text"):
         fov(fov_id=3)

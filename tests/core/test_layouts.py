@@ -62,7 +62,7 @@ def test_tables_without_places():
 def test_what_cannot_be_is_refused():
     check_layout("panimbus", ["label"], {"a": None})
     check_layout("ark", MARKERS, MPP)
-    with pytest.raises(InputError, match=r"Unknown names of columns 'qupath'(.|\n)*scimap"):
+    with pytest.raises(InputError, match=r"Unknown column names 'qupath'(.|\n)*scimap"):
         check_layout("qupath", MARKERS, MPP)
     with pytest.raises(ChannelError, match="cell_size"):
         check_layout("ark", ["CD3", "cell_size"], MPP)

@@ -41,7 +41,7 @@ def test_without_objects_or_areas():
     [(-1, None), (100, 50), (50, 50), (np.nan, None), (None, np.nan), (None, 0), (np.inf, None)],
 )
 def test_limits_that_leave_no_cell(limits):
-    with pytest.raises(InputError, match="leave no cell"):
+    with pytest.raises(InputError, match="exclude all cells"):
         object_kinds([50], *limits)
 
 

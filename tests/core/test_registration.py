@@ -73,7 +73,7 @@ def test_a_turned_mask_off_the_middle():
 
 def test_the_mask_of_another_image():
     one, other = _tissue(3), _tissue(4)
-    assert "as if it were that of another image" in describe_misfit(one.with_(labels=other.labels))
+    assert "it may belong to another image" in describe_misfit(one.with_(labels=other.labels))
 
 
 def test_no_word_where_little_can_be_said():

@@ -55,7 +55,7 @@ def test_ids_among_the_channels_are_said(run, model, fov, caplog):
     image = np.asarray(one.image).astype(np.float32).copy()
     image[1] = one.labels
     run(one.with_(image=image), model("plain"))
-    assert "channel 'b' holds the ids of the cells" in caplog.text
+    assert "channel 'b' contains the ids of the cells" in caplog.text
 
 
 def _renumbered(labels):

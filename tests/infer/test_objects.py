@@ -40,7 +40,7 @@ def test_marked_and_scored(tissue, model, tmp_path):
     share = 100 * 1600 / table.obs["area_um2"].sum()
     text = summary(table, tmp_path, {"channels": {}})
     assert (
-        f"objects that are no cells by their area: 1 large ({share:.1f} % of the labelled area), 1"
+        f"objects that are not cells by their area: 1 large ({share:.1f} % of the labelled area), 1"
         " sliver (0.0 %)" in text
     )
 
@@ -54,7 +54,7 @@ def test_limits_of_ones_own(tissue, model, tmp_path):
     assert set(table.obs["object"]) == {"cell"}
     assert "no cells" not in summary(table, tmp_path, {"channels": {}})
     assert table.uns["panimbus"]["settings"]["max_area"] == 5000
-    with pytest.raises(InputError, match="leave no cell"):
+    with pytest.raises(InputError, match="exclude all cells"):
         PredictSettings(min_area=10, max_area=5)
     request = Request((), min_area=3.0, max_area=700.0)
     assert (request.settings().min_area, request.settings().max_area) == (3, 700)

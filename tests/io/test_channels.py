@@ -454,7 +454,7 @@ def test_file_names_that_are_no_utf8(tmp_path, stack):
     (fov,) = open_fovs(at)
     assert fov.fov_id == "Hüfte_1"
     assert fov.channels == ("CD3é", "DAPI", "channel_fov")
-    assert sum("characters that no file takes" in note for note in fov.notes) == 2
+    assert sum("characters that files cannot store" in note for note in fov.notes) == 2
 
 
 def test_channels_in_nfd_are_those_in_nfc(ome):

@@ -107,7 +107,7 @@ def _of_cells(path: str | Path, fov: str | None, *columns: Column) -> pd.DataFra
     try:
         frame = read_table(path, [fov_column(required=fov is None), *columns])
     except InputError as error:
-        if "columns are missing: fov" in error.what:
+        if "columns are missing: fov" in error.problem:
             raise InputError(f"{error}", fix="name the FOV with fov = ...") from None
         raise
     return frame if fov is None else frame.assign(fov=fov)

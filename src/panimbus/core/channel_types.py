@@ -1,4 +1,4 @@
-"""What a channel is: declared by the user, else told from its name."""
+"""Types of channels: declared by the user, or determined from the name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ CHANNEL_TYPES = MARKER, COUNTERSTAIN_TYPE, BLANK, AUTOFLUORESCENCE, ISOTYPE = (
     "autofluorescence",
     "isotype",
 )
-"""A stain of some cells; a stain of all nuclei; a channel without a stain; the tissue's own light; a control antibody."""
+"""A stain of some cells, of all nuclei, no stain, the light of the unstained tissue, a control."""
 
 
 def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> dict[str, str]:
-    """The declared types, in one spelling.
-
-    Unknown channels and types are refused, all in one message.
+    """Normalise the spelling of declared types, and refuse unknown channels and types.
 
     Examples
     --------
@@ -36,23 +34,21 @@ def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> 
     unknown = [c for c in types if c not in names]
     problems = [f"no channel {c!r}{did_you_mean(c, names)}" for c in unknown]
     problems += [
-        f"{c}: {types[c]!r} is no type{did_you_mean(t, CHANNEL_TYPES)}"
+        f"{c}: {types[c]!r} is not a type{did_you_mean(t, CHANNEL_TYPES)}"
         for c, t in out.items()
         if t not in CHANNEL_TYPES
     ]
     if problems:
-        what, expected = (
-            "Channel types that cannot be used.",
-            f"each channel is one of {', '.join(CHANNEL_TYPES)}",
-        )
+        problem, got = "Channel types that cannot be used.", "; ".join(problems)
+        expected = f"each channel is one of {', '.join(CHANNEL_TYPES)}"
         if unknown:
-            raise ChannelError(what, expected=expected, got="; ".join(problems), available=names)
-        raise InputError(what, expected=expected, got="; ".join(problems))
+            raise ChannelError(problem, expected=expected, got=got, available=names)
+        raise InputError(problem, expected=expected, got=got)
     return out
 
 
 def resolve_channel_types(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
-    """Type of each channel: the declared one, else counterstain by its name, else marker.
+    """Type of each channel: as declared, else counterstain or marker by its name.
 
     Examples
     --------
@@ -63,7 +59,7 @@ def resolve_channel_types(channels: Sequence[str], declared: Mapping[str, str]) 
 
 
 def find_counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
-    """Those of the channels that are counterstains, declared or by their names."""
+    """The channels that are counterstains, as declared or by their names."""
     return [
         c
         for c, t in zip(channels, resolve_channel_types(channels, declared), strict=True)
@@ -74,39 +70,41 @@ def find_counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> 
 def id_channels(
     mean: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.integer[Any]], channels: Sequence[str]
 ) -> list[str]:
-    """Channels that hold the cells' own ids: label images taken for markers.
+    """Channels that contain the cell ids, i.e. label images mistaken for markers.
 
     Parameters
     ----------
     mean : (n, C) float
-        Mean intensity of each cell; NaN where it is not known.
+        Mean intensity of each cell; NaN = unknown.
     ids : (n,) integer
-        Their ids.
+        Cell ids.
     channels
-        The C names.
+        The C channel names.
 
     Returns
     -------
     list
-        Those in which 19 of 20 cells are as bright as their id says; none for fewer than 5 cells.
+        Channels in which the intensity of at least 95 % of the cells equals their id; empty for
+        fewer than 5 cells.
 
     Examples
     --------
-    >>> id_channels(np.array([[7, i] for i in range(1, 9)], float), np.arange(1, 9), ["CD3", "cells"])
+    >>> mean = np.array([[7, i] for i in range(1, 9)], float)
+    >>> id_channels(mean, np.arange(1, 9), ["CD3", "cells"])
     ['cells']
     """
     out = []
     for k, channel in enumerate(channels):
-        known = np.isfinite(mean[:, k])
-        own = np.isclose(mean[known, k], ids[known], rtol=1e-5, atol=0.01)
-        if len(own) >= 5 and own.sum() >= 0.95 * len(own):
+        finite = np.isfinite(mean[:, k])
+        equal = np.isclose(mean[finite, k], ids[finite], rtol=1e-5, atol=0.01)
+        if len(equal) >= 5 and equal.sum() >= 0.95 * len(equal):
             out.append(channel)
     return out
 
 
 def describe_id_channel(channel: str) -> str:
-    """What to say of a channel that `id_channels` names."""
+    """The warning about a channel of `id_channels`."""
     return (
-        f"channel {channel!r} holds the ids of the cells: it is a label image, not a marker (choose"
-        " others with --channels)"
+        f"channel {channel!r} contains the ids of the cells: it is a label image, not a marker"
+        " (select the others with --channels)"
     )

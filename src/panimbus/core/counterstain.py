@@ -1,8 +1,8 @@
-"""Counterstains, which every cell carries, and how much the other channels look like them.
+"""Counterstains (stains of all nuclei), and the correlation of other channels with them.
 
-Fluorescence shows the nuclei in channels that do not stain them: bleed-through, and the tissue's
-own light. Nothing within such a channel tells whether its nuclei are stained. That the same cells
-are bright in it as in the counterstain does.
+In fluorescence, nuclei are visible in channels that do not stain them, through bleed-through and
+autofluorescence. A single channel does not show whether its nuclei are stained; its correlation
+with the counterstain does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import COUNTERSTAIN
 
 FEW = 20
-"""Cells, at least, of a correlation."""
+"""Minimum number of cells for a correlation."""
 _MOST = 100_000
-_ALMOST = 0.999  # 1 is the counterstain itself
+_ALMOST = 0.999  # 1.0 marks the counterstain itself
 _METALS = "ir|in|y|la|ce|pr|nd|sm|eu|gd|tb|dy|ho|er|tm|yb|lu|bi|pt|ta|os|rh|pd|ag|au|hf"
 _ISOTOPE = re.compile(rf"x?\d{{2,3}}({_METALS})(di)?|({_METALS})\d{{2,3}}(di)?")
 _IRIDIUM = re.compile(r"x?19[13]ir(di)?|ir19[13](di)?")
@@ -30,7 +30,7 @@ _ASIDE = re.compile(
 )
 _AF_ROUND = re.compile(
     r"(dapi|hoe?chst)[\W_]+af(?![a-z])"
-)  # COMET: the stain as seen in a round without antibodies
+)  # COMET: the counterstain in a round without antibodies
 _OTHER = re.compile(
     r"phospho|citr|acetyl|methyl|h3\.\d|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d"
 )
@@ -42,16 +42,15 @@ _STAIN = re.compile(
 
 
 def is_counterstain(channel: str) -> bool:
-    """Whether a channel's name is that of a stain of all nuclei.
+    """Whether a channel name is that of a counterstain: DAPI, Hoechst, DNA, histone H3 ...
 
-    DAPI, Hoechst, DNA, histone H3 and the like.
-
-    Isotopes, the numbers of cycles and channels, and brackets behind a name do not count; no other
-    word may be there.
+    Isotopes, cycle and channel numbers and trailing brackets are ignored; any other word makes the
+    answer False.
 
     Examples
     --------
-    >>> [is_counterstain(name) for name in ("DAPI", "Hoechst 2", "Ir191_DNA1", "cyc01_DAPI", "HH3", "Ki-67", "CD3_DAPI")]
+    >>> names = ("DAPI", "Hoechst 2", "Ir191_DNA1", "cyc01_DAPI", "HH3", "Ki-67", "CD3_DAPI")
+    >>> [is_counterstain(name) for name in names]
     [True, True, True, True, True, False, False]
     """
     name = _AF_ROUND.sub(r"\1", channel.strip().casefold())
@@ -60,10 +59,8 @@ def is_counterstain(channel: str) -> bool:
     words = [w for w in re.split(r"[\W_]+", re.sub(r"\(.*?\)", " ", name)) if w] or [
         w for w in re.split(r"[\W_]+", name) if w
     ]
-    left = [w for w in words if not _ISOTOPE.fullmatch(w) and not _ASIDE.fullmatch(w)]
-    return (
-        bool(_STAIN.fullmatch("".join(left))) if left else any(_IRIDIUM.fullmatch(w) for w in words)
-    )
+    stain = "".join(w for w in words if not _ISOTOPE.fullmatch(w) and not _ASIDE.fullmatch(w))
+    return bool(_STAIN.fullmatch(stain)) if stain else any(_IRIDIUM.fullmatch(w) for w in words)
 
 
 def counterstain_correlation(
@@ -71,23 +68,22 @@ def counterstain_correlation(
     channels: Sequence[str],
     counterstains: Collection[str] | None = None,
 ) -> list[float | None]:
-    """How much each channel's cells are bright where those of a counterstain are.
+    """Rank correlation of the cells' mean intensities with a counterstain, per channel.
 
     Parameters
     ----------
     mean : (n, C) float
-        Mean intensity of each cell; NaN where it is not known.
+        Mean intensity of each cell; NaN = unknown.
     channels
-        Their C names.
+        The C channel names.
     counterstains
-        Which of them are counterstains; None: those whose names say so.
+        Names of the counterstains. None: determined by `is_counterstain`.
 
     Returns
     -------
     list of float or None
-        The largest rank correlation (Spearman's) with a counterstain; 1 for a counterstain; None
-        where there is no counterstain that differs between cells, or there are fewer than `FEW`
-        cells known in both.
+        The largest Spearman correlation with a counterstain; 1 for a counterstain; None if no
+        counterstain varies between cells, or if fewer than `FEW` cells are known in both.
     """
     stains = [
         k
@@ -95,34 +91,27 @@ def counterstain_correlation(
         if (is_counterstain(c) if counterstains is None else c in counterstains)
     ]
     out: list[float | None] = [1.0 if k in stains else None for k in range(len(channels))]
-    seen = mean
-    if (
-        len(mean) > _MOST
-    ):  # every n-th by brightness, not by number: cells numbered in another way are the same
-        seen = mean[
-            np.argsort(np.nansum(mean, axis=1, dtype=np.float64), kind="stable")[
-                :: -(-len(mean) // _MOST)
-            ]
-        ]
-    known = np.isfinite(seen)
-    live = [k for k in stains if known[:, k].sum() >= FEW and _ranks(seen[known[:, k], k]).any()]
-    if not live:
+    if len(mean) > _MOST:  # every n-th by brightness, so that the order of the ids does not matter
+        order = np.argsort(np.nansum(mean, axis=1, dtype=np.float64), kind="stable")
+        mean = mean[order[:: -(-len(mean) // _MOST)]]
+    finite = np.isfinite(mean)
+    live = [k for k in stains if finite[:, k].sum() >= FEW and _ranks(mean[finite[:, k], k]).any()]
+    common = finite[:, live].all(axis=1)
+    if not live or common.sum() < FEW:
         return out
-    common = known[:, live].all(axis=1)
-    of_stains = np.stack([_ranks(seen[common, k]) for k in live]) if common.sum() >= FEW else None
+    all_ranks = np.stack([_ranks(mean[common, k]) for k in live])
     for k in sorted(set(range(len(channels))) - set(stains)):
-        rows = common & known[:, k]
-        if rows.sum() < FEW or of_stains is None:
+        rows = common & finite[:, k]
+        if rows.sum() < FEW:
             continue
-        beside_it = (
-            of_stains if (rows == common).all() else np.stack([_ranks(seen[rows, j]) for j in live])
-        )
-        out[k] = min(float((beside_it @ _ranks(seen[rows, k])).max()), _ALMOST)
+        whole = (rows == common).all()
+        ranks = all_ranks if whole else np.stack([_ranks(mean[rows, j]) for j in live])
+        out[k] = min(float((ranks @ _ranks(mean[rows, k])).max()), _ALMOST)
     return out
 
 
 def _ranks(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    """Ranks around their mean, of length 1; zeros where all values are equal."""
+    """Centred ranks, scaled to unit length; zeros if all values are equal."""
     ranks = np.asarray(rankdata(values), np.float64)
     ranks -= ranks.mean()
     length = float(np.sqrt((ranks**2).sum()))
@@ -132,8 +121,10 @@ def _ranks(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
 def reference_channels(
     channels: Iterable[str], fovs: Sequence[Fov], stats: Iterable[str]
 ) -> tuple[str, ...]:
-    """Counterstains of all FOVs, not among the channels, that a model which is told these
-    statistics wants to know of.
+    """Counterstains that all FOVs have and that a model needs besides ``channels``.
+
+    Empty unless ``stats``, the channel statistics of the model, include the correlation with a
+    counterstain.
     """
     if COUNTERSTAIN not in stats:
         return ()

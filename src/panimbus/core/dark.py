@@ -1,4 +1,4 @@
-"""The dark level: the offset that a camera adds to every pixel, which is light from nowhere."""
+"""The dark level: the constant offset that a camera adds to every pixel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from panimbus.core.fov import ArrayLike
 from panimbus.core.scale import Histogram
 from panimbus.core.types import Array
 
-_LOW, _TOP = 0.1, 99.9  # percentiles: below the first lie dead pixels, above the second hot ones
+_LOW, _TOP = 0.1, 99.9  # percentiles that exclude dead and hot pixels
 _NEAR = 1.25
-_ALONE, _TOGETHER = 0.1, 0.01  # of the bright pixels; one channel alone may be full of tissue
+_ALONE, _TOGETHER = 0.1, 0.01  # share of the bright pixels, for few and for many channels
 
 
 class DarkSubtracted:
-    """An image less its dark level; what is darker is 0.
+    """An image minus its dark level, clipped at 0.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class DarkSubtracted:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel, as stored."""
+        """Data type of the stored pixels."""
         return np.dtype(self.array.dtype)
 
     def __getitem__(self, key: Any, /) -> Array:
@@ -52,22 +52,22 @@ class DarkSubtracted:
 
 
 def check_dark_level(level: float | None) -> None:
-    """Refuse a dark level that is none."""
+    """Raise an error unless the dark level is None or a finite number of at least 0."""
     if level is not None and not (np.isfinite(level) and level >= 0):
         raise InputError(
             "the dark level must be 0 or more.",
-            expected="what the camera shows without light, in the image's units, such as 300",
+            expected="the intensity that the camera gives without light, such as 300",
             got=f"{level}",
         )
 
 
 def common_dark_level(pixels: Mapping[str, Histogram]) -> float | None:
-    """The dark level that the channels of a dataset seem to share.
+    """Estimate the dark level that the channels of a dataset share.
 
-    A camera's offset is the same in every channel, while the tissue's background is not. So the
-    darkest channel's low end (the 0.1st percentile) is taken for one if at least half of the
-    channels, and three, end within a quarter of it, and it is no less than 1 % of their bright
-    pixels; with fewer channels all must, and it must be 10 %.
+    A camera offset is the same in every channel, the background of the tissue is not. The lowest
+    0.1st percentile of all channels is accepted if that of at least half of the channels, and of at
+    least three, is at most 25 % higher, and if it is at least 1 % of their bright pixels. With one
+    or two channels, all of them must agree, and the level must be 10 % of the bright pixels.
 
     Parameters
     ----------
@@ -77,14 +77,16 @@ def common_dark_level(pixels: Mapping[str, Histogram]) -> float | None:
     Returns
     -------
     float or None
-        The level to three digits, None if there seems to be none.
+        The level to three digits, or None.
 
     Examples
     --------
-    >>> camera = {c: Histogram.of(np.arange(300, 300 + k).astype(np.uint16)) for c, k in (("a", 900), ("b", 500), ("c", 2000))}
+    >>> ranges = {"a": (300, 1200), "b": (300, 800), "c": (300, 2300)}
+    >>> camera = {c: Histogram.of(np.arange(*r, dtype=np.uint16)) for c, r in ranges.items()}
     >>> common_dark_level(camera)
     300.0
-    >>> common_dark_level({**camera, "d": Histogram.of(np.arange(50, 900, dtype=np.uint16))}) is None
+    >>> dark = Histogram.of(np.arange(50, 900, dtype=np.uint16))
+    >>> common_dark_level({**camera, "d": dark}) is None
     True
     """
     live = [h for h in pixels.values() if h.total and len(h.keys) > 1]
@@ -104,8 +106,8 @@ def common_dark_level(pixels: Mapping[str, Histogram]) -> float | None:
 
 
 def describe_dark_level(level: float) -> str:
-    """What to say of it."""
+    """The warning about a dark level."""
     return (
-        f"no pixel is much below {level:g} in most channels: a camera's dark level, it seems, which"
-        f" shifts scores; --dark-level {level:g} (Python: dark_level=) subtracts it"
+        f"most channels have no pixel much below {level:g}: probably the dark level of the camera,"
+        f" which shifts the scores; --dark-level {level:g} (Python: dark_level=) subtracts it"
     )

@@ -1,4 +1,4 @@
-"""Exceptions for bad input: one clear message that says expected, got, available, and the fix."""
+"""Exceptions for bad input, with messages that give expected, got, available and the fix."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _SHOWN = 30
 
 
 class PanimbusError(Exception):
-    """Base of every error a user can mend.
+    """Base class of all errors that the user can fix.
 
-    The command line prints it without a traceback and exits with 2.
+    The command line prints the message without a traceback and exits with code 2.
     """
 
 
@@ -19,26 +19,26 @@ class InputError(PanimbusError):
 
     Parameters
     ----------
-    what
+    problem
         One sentence: which input, and what is wrong with it.
     expected, got
-        What would be right, and the evidence found instead.
+        The valid input, and the actual one.
     available
-        The names that would have worked.
+        The valid names.
     fix
         What to type or change.
     """
 
     def __init__(
         self,
-        what: str,
+        problem: str,
         *,
         expected: str | None = None,
         got: str | None = None,
         available: Iterable[str] | None = None,
         fix: str | None = None,
     ) -> None:
-        lines = [what]
+        lines = [problem]
         if expected is not None:
             lines.append(f"  expected:  {expected}")
         if got is not None:
@@ -48,30 +48,27 @@ class InputError(PanimbusError):
         if fix is not None:
             lines.append(f"  fix:       {fix}")
         super().__init__("\n".join(lines))
-        self.what = what
+        self.problem = problem
 
 
 class ReadError(InputError):
-    """A file that is missing, truncated, or of a kind that is not recognised."""
+    """A file that is missing, damaged or of an unknown format."""
 
 
 class ServerError(InputError):
-    """A server that cannot be reached or fails again and again.
-
-    Unlike a `ReadError` it says nothing about the data.
-    """
+    """A server that cannot be reached or fails repeatedly; the data may be fine."""
 
 
 class MatchError(InputError):
-    """Images and label images (or tables) that do not pair up by name."""
+    """Images and label images (or tables) whose names do not match."""
 
 
 class ChannelError(InputError):
-    """A channel name that is not in the panel, or is ambiguous."""
+    """A channel name that is unknown or ambiguous."""
 
 
 class MissingExtraError(InputError):
-    """A feature that needs an optional dependency."""
+    """An optional dependency that is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
@@ -81,7 +78,7 @@ class MissingExtraError(InputError):
 
 
 def format_list(names: Sequence[str], limit: int = _SHOWN) -> str:
-    """Join ``names`` with commas; after ``limit`` of them say how many more there are."""
+    """Join names with commas; above ``limit``, give only the number of the others."""
     if not names:
         return "(none)"
     shown = ", ".join(names[:limit])

@@ -1,7 +1,4 @@
-"""Names from elsewhere in files that other programs interpret.
-
-Spreadsheets run formulas, Markdown renders markup.
-"""
+"""Escape text for spreadsheets, which run formulas, and for Markdown, which renders markup."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-# What a spreadsheet would compute; "-10_3" and "+ve" are names. Apostrophes in front count, too: so
-# the way back is exact.
+# Text that a spreadsheet would compute; "-10_3" and "+ve" are names. Leading apostrophes are
+# included so that the inverse is exact.
 _FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-].*[(|!=])", re.DOTALL)
 _MARKUP = str.maketrans(
     {
@@ -26,20 +23,18 @@ _MARKUP = str.maketrans(
 
 
 def escape_formula(text: str) -> str:
-    """Text that no spreadsheet takes for a formula.
-
-    An apostrophe goes in front of what begins like one.
+    """Prefix text that a spreadsheet would take for a formula with an apostrophe.
 
     Examples
     --------
-    >>> escape_formula("=1+1"), escape_formula("-10_3"), escape_formula("CD3+"), escape_formula("'=x")
-    ("'=1+1", '-10_3', 'CD3+', "''=x")
+    >>> [escape_formula(text) for text in ("=1+1", "-10_3", "CD3+", "'=x")]
+    ["'=1+1", '-10_3', 'CD3+', "''=x"]
     """
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def unescape_formula(text: str) -> str:
-    """The inverse of `escape_formula`; other text is left as it is.
+    """Inverse of `escape_formula`; other text is unchanged.
 
     Examples
     --------
@@ -50,15 +45,12 @@ def unescape_formula(text: str) -> str:
 
 
 def escape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with all its text, and the names of its columns, as `escape_formula` makes them.
-
-    Nothing is copied where none changes.
-    """
+    """Apply `escape_formula` to all text and column names of a table."""
     return _mapped(frame, escape_formula)
 
 
 def unescape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """The inverse of `escape_formulas`."""
+    """Inverse of `escape_formulas`."""
     return _mapped(frame, unescape_formula)
 
 
@@ -80,7 +72,7 @@ def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
 
 
 def escape_markdown(text: object) -> str:
-    r"""Text of a line or a table's cell of Markdown in which nothing is markup.
+    r"""Escape the markup of a Markdown line or table cell.
 
     Examples
     --------

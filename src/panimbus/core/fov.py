@@ -1,4 +1,4 @@
-"""`Fov`: the one thing that passes between the readers and everything else."""
+"""`Fov`: one field of view, the type that the readers return and all other rooms take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from panimbus.core.errors import ChannelError, InputError, ReadError
+from panimbus.core.errors import ChannelError, InputError, ReadError, format_list
 from panimbus.core.naming import did_you_mean
 from panimbus.core.reserved import name_problems
 from panimbus.core.types import Array
@@ -17,11 +17,10 @@ from panimbus.core.types import Array
 
 @runtime_checkable
 class ArrayLike(Protocol):
-    """What an image or a label image must offer: a NumPy array does, and so does a lazy reader.
+    """Interface of an image or a label image: a NumPy array or a lazy reader.
 
-    ``a[c, y0:y1, x0:x1]`` (image) or ``a[y0:y1, x0:x1]`` (labels) returns a NumPy array of just
-    that part; only what is asked is read. Steps other than 1 and negative indices need not be
-    supported.
+    ``a[c, y0:y1, x0:x1]`` (image) or ``a[y0:y1, x0:x1]`` (labels) reads and returns only this part
+    as a NumPy array. Steps other than 1 and negative indices need not be supported.
     """
 
     @property
@@ -31,7 +30,7 @@ class ArrayLike(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel."""
+        """Data type of the pixels."""
         ...
 
     def __getitem__(self, key: Any, /) -> Array: ...
@@ -39,32 +38,37 @@ class ArrayLike(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Fov:
-    """One field of view: an image, its channels, its segmentation.
+    """One field of view: an image, its channels and its segmentation.
 
     Parameters
     ----------
     fov_id
         Name, unique in a dataset.
     image : (C, Y, X), any integer or float dtype
-        Intensities as acquired. May be lazy (see `ArrayLike`).
+        Raw intensities. May be lazy (see `ArrayLike`).
     channels
-        C names, unique, in the order of the planes.
+        C unique names, in the order of the planes.
     labels : (Y, X) integer, 0 = background
-        Segmentation with one id a cell, or None.
+        Segmentation with one id per cell, or None.
     mpp
-        Micrometres per pixel of ``image``, or None where the file does not say.
+        Micrometres per pixel of ``image``; None = unknown.
     source
-        Where it came from, for provenance: JSON-able, e.g. ``{"image": path, "format": "OME-TIFF",
-        "bytes": 123, "mtime_ns": 1}``.
+        Provenance as JSON values, e.g. ``{"image": path, "format": "OME-TIFF", "bytes": 123,
+        "mtime_ns": 1}``.
     notes
-        What the reader had to decide or repair, one sentence each (renamed channels, a guessed
-        pixel size).
+        Decisions and repairs of the reader, one sentence each (renamed channels, a guessed pixel
+        size).
     stamp
-        Looks at the files again and gives the entries of ``source`` that tell one version of them
-        from another; None for arrays.
+        Function that reads those entries of ``source`` again that identify the version of the
+        files; None for arrays.
     channel_types
-        Channel -> type, where it is declared (`panimbus.core.channel_types`): marker, counterstain,
-        blank, autofluorescence or isotype. The others are counterstains by their names, or markers.
+        Channel -> declared type (`panimbus.core.channel_types`): marker, counterstain, blank,
+        autofluorescence or isotype. Other channels are counterstains or markers by their names.
+
+    Examples
+    --------
+    >>> Fov("fov1", np.zeros((2, 64, 48), np.uint16), ("DAPI", "CD3"), mpp=0.5)
+    <Fov 'fov1': 64 x 48 pixels of 0.5 µm, uint16, no labels, 2 channels: DAPI, CD3>
     """
 
     fov_id: str
@@ -76,6 +80,13 @@ class Fov:
     notes: tuple[str, ...] = ()
     stamp: Callable[[], Mapping[str, Any]] | None = None
     channel_types: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        height, width = self.shape_yx
+        size = f"{height} x {width} pixels" + (f" of {self.mpp:g} µm" if self.mpp else "")
+        labels = "no labels" if self.labels is None else f"{self.labels.dtype} labels"
+        channels = f"{len(self.channels)} channels: {format_list(self.channels, 5)}"
+        return f"<Fov {self.fov_id!r}: {size}, {self.image.dtype}, {labels}, {channels}>"
 
     def __post_init__(self) -> None:
         _check_kinds(self)
@@ -94,27 +105,27 @@ class Fov:
             )
         if self.image.dtype.kind not in "uif":
             raise InputError(
-                f"FOV {self.fov_id!r}: the image's pixels are not numbers that can be scored.",
+                f"FOV {self.fov_id!r}: pixels of this data type cannot be scored.",
                 expected="an integer or float dtype",
                 got=str(self.image.dtype),
             )
         if len(self.channels) != self.image.shape[0]:
             raise InputError(
-                f"FOV {self.fov_id!r}: the number of channel names is not the number of planes.",
+                f"FOV {self.fov_id!r}: the numbers of channel names and planes differ.",
                 expected=f"{self.image.shape[0]} names",
                 got=f"{len(self.channels)}: {', '.join(self.channels[:50])}",
             )
         if len(set(self.channels)) != len(self.channels):
-            twice = sorted({c for c in self.channels if self.channels.count(c) > 1})
+            repeated = sorted({c for c in self.channels if self.channels.count(c) > 1})
             raise ChannelError(
                 f"FOV {self.fov_id!r}: channel names are not unique.",
-                got=", ".join(twice),
-                fix="give each a name of its own: --channel-names FILE (Python: channel_names=)",
+                got=", ".join(repeated),
+                fix="give each a unique name: --channel-names FILE (Python: channel_names=)",
             )
-        if wrong := name_problems(self.channels):
+        if problems := name_problems(self.channels):
             raise ChannelError(
-                f"FOV {self.fov_id!r}: channels have names that the tables cannot hold.",
-                got="; ".join(wrong),
+                f"FOV {self.fov_id!r}: channels have names that the tables cannot store.",
+                got="; ".join(problems),
                 fix="rename them, e.g. with panimbus.core.reserved.legal_names(names)",
             )
         if self.mpp is not None and not (np.isfinite(self.mpp) and self.mpp > 0):
@@ -130,20 +141,21 @@ class Fov:
         return int(self.image.shape[1]), int(self.image.shape[2])
 
     def index(self, channel: str) -> int:
-        """Position of a channel's plane; an unknown name is an error that lists the known ones."""
+        """Position of a channel; an unknown name raises an error that lists the channels."""
         try:
             return self.channels.index(channel)
         except ValueError:
+            hint = did_you_mean(channel, self.channels)
             raise ChannelError(
-                f"FOV {self.fov_id!r} has no channel {channel!r}{did_you_mean(channel, self.channels)}.",
+                f"FOV {self.fov_id!r} has no channel {channel!r}{hint}.",
                 available=self.channels,
                 fix="check the spelling (names are case-sensitive)",
             ) from None
 
     def check_unchanged(self) -> None:
-        """Refuse files that were replaced or written to since they were opened.
+        """Raise an error if the files were changed after they were opened.
 
-        What was read of them may be of both versions.
+        Pixels of both versions may have been read.
         """
         if self.stamp is None:
             return
@@ -158,12 +170,12 @@ class Fov:
             )
 
     def with_(self, **changes: Any) -> Fov:
-        """A copy with some fields replaced."""
+        """A copy with some fields replaced, like `dataclasses.replace`."""
         return replace(self, **changes)
 
 
 def _check_kinds(fov: Fov) -> None:
-    """Refuse what is of another kind than a FOV is made of."""
+    """Refuse arguments of wrong types."""
     expected = {"image": "(C, Y, X) array", "labels": "(Y, X) array of integers"}
     for name, kind in expected.items():
         value = getattr(fov, name)
@@ -172,53 +184,53 @@ def _check_kinds(fov: Fov) -> None:
             or (value is None and name == "labels")
         ):
             raise InputError(
-                f"FOV {fov.fov_id!r}: {name} is no array.",
+                f"FOV {fov.fov_id!r}: {name} is not an array.",
                 expected=f"a {kind}",
                 got=f"a {type(value).__name__}",
-                fix="pass numpy.asarray(...) of it; files are opened by panimbus.open_fovs(path)",
+                fix="pass numpy.asarray(...); to open files use panimbus.open_fovs(path)",
             )
     if fov.mpp is not None and (isinstance(fov.mpp, bool) or not isinstance(fov.mpp, Real)):
         raise InputError(
-            f"FOV {fov.fov_id!r}: the pixel size is no number.",
+            f"FOV {fov.fov_id!r}: the pixel size is not a number.",
             expected="mpp=0.5 or the like",
             got=repr(fov.mpp),
         )
     wrong = [c for c in fov.channels if not isinstance(c, str)]
     if wrong:
         raise ChannelError(
-            f"FOV {fov.fov_id!r}: names of channels are no text.",
+            f"FOV {fov.fov_id!r}: channel names are not text.",
             expected='["CD3", "CD20"]',
             got=repr(wrong[:5]),
         )
     if not isinstance(fov.fov_id, str):
         raise InputError(
-            "The name of a FOV is no text.", expected='fov_id="fov1"', got=repr(fov.fov_id)
+            "The name of an FOV is not text.", expected='fov_id="fov1"', got=repr(fov.fov_id)
         )
 
 
 def check_labels(labels: ArrayLike, fov_id: str, shape_yx: tuple[int, int]) -> None:
-    """Refuse a label image that is not integer, or not of the image's size."""
+    """Refuse a label image that is not integer or differs from the image in size."""
     if labels.dtype.kind not in "ui":
         raise InputError(
             f"FOV {fov_id!r}: the label image is not integer.",
-            expected="(Y, X) integers, one id a cell, 0 = background",
+            expected="(Y, X) integers, one id per cell, 0 = background",
             got=f"dtype {labels.dtype}",
             fix=(
-                "save the segmentation as integer ids (a probability map or a boolean mask has no"
-                " cells in it)"
+                "save the segmentation as integer ids (a probability map or a boolean mask does not"
+                " separate cells)"
             ),
         )
     if tuple(labels.shape) != tuple(shape_yx):
         raise InputError(
-            f"FOV {fov_id!r}: the label image has another size than the image.",
-            expected=f"(Y, X) = {tuple(shape_yx)}, the image's size",
+            f"FOV {fov_id!r}: the label image and the image differ in size.",
+            expected=f"(Y, X) = {tuple(shape_yx)}, the size of the image",
             got=f"{tuple(labels.shape)}",
-            fix="use the segmentation of this very image, at its full resolution",
+            fix="use the segmentation of this image at full resolution",
         )
 
 
 def unique_names(names: Sequence[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make channel names unique, by position.
+    """Make channel names unique.
 
     An unnamed channel becomes ``channel_<position from 1>``; the second and later uses of a name
     get ``_2``, ``_3`` ...
@@ -226,7 +238,7 @@ def unique_names(names: Sequence[str | None]) -> tuple[tuple[str, ...], tuple[st
     Returns
     -------
     names, notes
-        The unique names, and one sentence for each that was changed.
+        The unique names, and a note for each change.
 
     Examples
     --------
@@ -243,8 +255,8 @@ def unique_names(names: Sequence[str | None]) -> tuple[tuple[str, ...], tuple[st
         while new in out or (new != clean and new in taken):
             new, k = f"{base}_{k}", k + 1
         if not clean:
-            notes.append(f"channel {position} has no name: called {new!r}")
+            notes.append(f"channel {position} has no name: named {new!r}")
         elif new != clean:
-            notes.append(f"channel {position} is another {clean!r}: called {new!r}")
+            notes.append(f"channel {position} is another {clean!r}: renamed to {new!r}")
         out.append(new)
     return tuple(out), tuple(notes)

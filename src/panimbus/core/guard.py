@@ -1,10 +1,7 @@
-"""The boundary for what comes from elsewhere.
+"""Turn the errors of third-party parsers and decoders into one `ReadError`.
 
-Whatever a parser or a decoder raises becomes one `ReadError`.
-
-Files of other programs are read by other people's parsers, which raise whatever they like on
-damaged or hostile bytes. Their calls stand inside `guarded`; an array that reads when it is sliced
-is wrapped in `GuardedArray`.
+On damaged or hostile files, parsers raise exceptions of any type. Calls to them stand inside
+`guarded`; an array that is read when it is sliced is wrapped in `GuardedArray`.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ from panimbus.core.types import Array
 
 logger = logging.getLogger(__name__)
 _LONGEST = 200
-# as C++, OpenVINO, torch (CPU and CUDA), Python's threads and the loader of libraries put it
+# messages of C++, OpenVINO, torch (CPU and CUDA), Python threads and the loader of libraries
 _NO_MEMORY = (
     "bad_alloc", "allocate memory", "can't alloc", "cannot alloc", "out of memory",
     "not enough memory", "failed to allocate", "insufficient memory", "start new thread",
@@ -36,23 +33,23 @@ _NO_MEMORY = (
 
 @contextmanager
 def guarded(
-    where: object, what: str = "the file cannot be read.", *, fix: str | None = None
+    source: object, problem: str = "the file cannot be read.", *, fix: str | None = None
 ) -> Iterator[None]:
-    """Turn any exception that is not ours into a `ReadError` about ``where``.
+    """Context manager that turns any foreign exception into a `ReadError` about ``source``.
 
     Parameters
     ----------
-    where
-        The file, folder or address, as the user knows it.
-    what
-        What cannot be done with it.
+    source
+        The file, folder or address, as the user gave it.
+    problem
+        What failed.
     fix
-        What to do about it.
+        How the user can fix it.
 
     Raises
     ------
     ReadError
-        With the kind of the exception and the first line of its message. The traceback is logged at
+        With the type of the exception and the first line of its message. The traceback is logged at
         level DEBUG.
 
     Examples
@@ -67,29 +64,25 @@ def guarded(
         yield
     except PanimbusError:
         raise
-    except (
-        Exception
-    ) as error:  # the one place: decoders raise errors of their own kinds (see above)
+    except Exception as error:  # decoders raise errors of any type (see above)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise  # a full disk is no fault of what is read
+            raise  # a full disk is not a problem of this file
         if out_of_memory(error):
-            what, fix = (
-                "it needs more memory than there is, or says that it does.",
-                "free some memory, or raise its limit",
-            )
-        logger.debug("%s", where, exc_info=True)
-        raise ReadError(f"{where}: {what}", got=describe_error(error), fix=fix) from error
+            problem = "it needs (or claims to need) more memory than there is."
+            fix = "free some memory, or raise its limit"
+        logger.debug("%s", source, exc_info=True)
+        raise ReadError(f"{source}: {problem}", got=describe_error(error), fix=fix) from error
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory did not suffice.
-
-    Libraries in C++ say it in an error of another kind.
+    """Whether an exception means that memory ran out, also in the wording of C++ libraries.
 
     Examples
     --------
-    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("std::bad_alloc")), out_of_memory(RuntimeError("no"))
-    (True, True, False)
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("std::bad_alloc"))
+    (True, True)
+    >>> out_of_memory(RuntimeError("no"))
+    False
     """
     error = _first_of(error)
     if isinstance(error, MemoryError) or (
@@ -104,9 +97,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _at_the_limit() -> bool:
-    """Whether the address space has been within a fifth of its limit (``ulimit -v``).
+    """Whether the peak address space exceeded 80 % of its limit (``ulimit -v``).
 
-    There, libraries fail with any message.
+    Near the limit, libraries fail with arbitrary messages.
     """
     try:
         import resource  # not on Windows
@@ -130,7 +123,7 @@ def _first_of(error: BaseException) -> BaseException:
 
 
 def describe_error(error: BaseException) -> str:
-    """Kind of an exception and the first line of its message, shortened.
+    """Type of an exception and the first line of its message, shortened.
 
     Examples
     --------
@@ -143,7 +136,7 @@ def describe_error(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = next(
         (line for line in lines if not line.startswith("Exception from ")), "".join(lines[:1])
-    )  # OpenVINO's places
+    )  # OpenVINO puts source locations first
     first = first if len(first) <= _LONGEST else f"{first[:_LONGEST]}..."
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
@@ -154,14 +147,14 @@ class GuardedArray:
     Parameters
     ----------
     array
-        What is read.
-    where
-        The file it lies in, as the user knows it.
+        The array to read from.
+    source
+        Its file, as the user gave it.
     """
 
-    def __init__(self, array: ArrayLike, where: object) -> None:
+    def __init__(self, array: ArrayLike, source: object) -> None:
         self.array = array
-        self._where = str(where)
+        self._source = str(source)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -170,14 +163,12 @@ class GuardedArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel."""
+        """Data type of the pixels."""
         return np.dtype(self.array.dtype)
 
     def __getitem__(self, key: Any, /) -> Array:
-        normalize_index(
-            key, self.shape
-        )  # an index that is the caller's mistake is an IndexError, as of any array
+        normalize_index(key, self.shape)  # a wrong index is an IndexError, as for any array
         with guarded(
-            self._where, "the pixels cannot be read.", fix="copy or export the file again"
+            self._source, "the pixels cannot be read.", fix="copy or export the file again"
         ):
             return np.asarray(self.array[key])

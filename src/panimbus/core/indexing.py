@@ -1,4 +1,4 @@
-"""NumPy-like indices for lazy arrays: integers and unit-step slices, nothing else."""
+"""Indices of lazy arrays: integers and slices of step 1."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 def normalize_index(key: Any, shape: tuple[int, ...]) -> tuple[Ranges, tuple[int, ...]]:
-    """Turn an index into half-open ranges.
+    """Convert an index to one half-open range per axis.
 
     Parameters
     ----------
     key
-        What stands between the brackets: integers, slices of step 1, an ellipsis; trailing axes may
-        be left out.
+        The index: integers, slices of step 1 and an ellipsis; trailing axes may be omitted.
     shape
         Shape of the array.
 
     Returns
     -------
     ranges, dropped
-        One (start, stop) an axis, and the axes that were indexed by an integer (and so leave the
-        result).
+        One (start, stop) per axis, and the axes that were indexed by an integer.
 
     Examples
     --------
@@ -46,16 +44,18 @@ def normalize_index(key: Any, shape: tuple[int, ...]) -> tuple[Ranges, tuple[int
             start, stop, step = part.indices(size)
             if step != 1:
                 raise InputError(
-                    "a lazy image is read in slices of step 1.",
+                    "a lazy image can only be sliced with step 1.",
                     got=f"{part}",
-                    fix="read, then stride",
+                    fix="read the pixels, then take every n-th",
                 )
             ranges.append((start, max(start, stop)))
             continue
         try:
             i = operator.index(part)
         except TypeError:
-            raise InputError("a lazy image takes integers and slices.", got=f"{part!r}") from None
+            raise InputError(
+                "a lazy image can only be indexed by integers and slices.", got=f"{part!r}"
+            ) from None
         if not -size <= i < size:
             raise IndexError(f"index {i} is out of bounds for axis {axis} of size {size}")
         ranges.append((i % size, i % size + 1))

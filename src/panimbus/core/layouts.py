@@ -1,7 +1,4 @@
-"""Column names of other programs for the plain tables.
-
-Ark (Nimbus's own pipeline) and scimap (MCMICRO).
-"""
+"""Column names of ark (the Nimbus pipeline) and scimap (MCMICRO) for CSV and Parquet tables."""
 
 from __future__ import annotations
 
@@ -19,64 +16,65 @@ if TYPE_CHECKING:
 LAYOUTS = ("panimbus", "ark", "scimap")
 _NAMES: dict[str, dict[str, str]] = {
     "panimbus": {},
-    "ark": {AREA: "cell_size", CSV_Y: "centroid-0", CSV_X: "centroid-1", CELL_TYPE: "cell_meta_cluster"},
+    "ark": {
+        AREA: "cell_size", CSV_Y: "centroid-0", CSV_X: "centroid-1", CELL_TYPE: "cell_meta_cluster",
+    },
     "scimap": {
-        CSV_LABEL: "CellID", CSV_X: "X_centroid", CSV_Y: "Y_centroid", AREA: "Area", CSV_FOV: "imageid", CELL_TYPE: "phenotype",
+        CSV_LABEL: "CellID", CSV_X: "X_centroid", CSV_Y: "Y_centroid", AREA: "Area",
+        CSV_FOV: "imageid", CELL_TYPE: "phenotype",
     },
 }  # fmt: skip
 
 
 def check_layout(layout: str, markers: Sequence[str], mpp: Mapping[str, float | None]) -> None:
-    """Refuse a layout that is not there or that the cells cannot be written in, before anything is
-    computed.
+    """Refuse an unknown or unsuitable layout before anything is computed.
 
     Parameters
     ----------
     layout
-        One of `LAYOUTS`; those of others have areas and centroids in pixels.
+        One of `LAYOUTS`; those of other programs have areas and centroids in pixels.
     markers
-        Their columns must not have names of the layout's.
+        Must not have the name of a column of the layout.
     mpp
-        Of each FOV, in µm per pixel; None where it is not known.
+        Micrometres per pixel of each FOV; None = unknown.
     """
     if layout not in LAYOUTS:
-        raise InputError(f"Unknown names of columns {layout!r}.", available=LAYOUTS)
+        raise InputError(f"Unknown column names {layout!r}.", available=LAYOUTS)
     if layout == "panimbus":
         return
     own = [_NAMES[layout].get(c, c) for c in (CSV_FOV, CSV_LABEL, AREA, CSV_X, CSV_Y)]
     if taken := [m for m in markers if m in own]:
         raise ChannelError(
-            f"Channels have names of columns of the layout {layout}: {format_list(taken)}.",
+            f"Channels have the names of columns of the layout {layout}: {format_list(taken)}.",
             fix="rename them",
         )
     if lacking := [fov for fov, size in mpp.items() if not size]:
         raise InputError(
-            f"The layout {layout} has centroids in pixels, and the table does not say how large a"
-            " pixel is.",
+            f"The layout {layout} has centroids in pixels, and the pixel size is unknown.",
             got=f"FOVs {format_list(lacking)}",
-            fix="leave --columns at panimbus (µm)",
+            fix="use --columns panimbus (µm)",
         )
 
 
 def to_layout(
     frame: pd.DataFrame, layout: str, markers: Sequence[str], mpp: Mapping[str, float | None]
 ) -> pd.DataFrame:
-    """A table of cells with the columns' names, order and units of another program.
+    """Convert a cell table to the column names, order and units of another program.
 
     Parameters
     ----------
     frame
-        As `panimbus.core.table.to_frame` makes it: ``fov``, ``label``, and some of markers, types,
+        Columns of `panimbus.core.table.to_frame`: ``fov``, ``label``, and some of markers, types,
         area and centroid.
     layout, markers, mpp
-        As `check_layout` takes them.
+        As for `check_layout`.
 
     Returns
     -------
     pandas.DataFrame
         ark: ``cell_size``, the markers, ``label``, ``centroid-0`` (y), ``centroid-1`` (x), others,
         ``fov``. scimap: ``CellID``, the markers, ``X_centroid``, ``Y_centroid``, ``Area``, others,
-        ``imageid``. In pixels; the centre of the first is 0.
+        ``imageid``. Units are pixels; the centre of the first pixel is 0.
     """
     if layout == "panimbus":
         return frame

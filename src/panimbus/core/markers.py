@@ -1,4 +1,4 @@
-"""Names of markers: which are the same marker under another name."""
+"""Synonyms of marker names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GREEK = {
 
 
 def marker_key(name: str) -> str:
-    """A marker's name without case, punctuation and Greek letters.
+    """A marker name in lower case, without punctuation and Greek letters.
 
     Examples
     --------
@@ -32,12 +32,14 @@ def marker_key(name: str) -> str:
     ('panck', 'alphasma', 'hladrdpdq')
     """
     spelt = "".join(_GREEK.get(c, c) for c in unicodedata.normalize("NFKC", name).lower())
-    return re.sub(r"[^a-z0-9]", "", spelt) or spelt.strip()  # a name in another script is itself
+    return (
+        re.sub(r"[^a-z0-9]", "", spelt) or spelt.strip()
+    )  # a name in another script stays as it is
 
 
 @lru_cache(maxsize=1)
 def _synonyms() -> dict[str, str]:
-    """Key of every name -> key of the marker's own name."""
+    """Key of every name -> key of the preferred name."""
     out: dict[str, str] = {}
     lines = (
         (resources.files("panimbus.core") / "markers.csv").read_text(encoding="utf-8").splitlines()
@@ -50,21 +52,18 @@ def _synonyms() -> dict[str, str]:
 
 
 def canonical(name: str) -> str:
-    """One key for all names of a marker.
-
-    Equal for ``PanKRT`` and ``pan-cytokeratin``, for ``CD8`` and ``CD8a``.
-    """
+    """One key for all synonyms of a marker, such as ``CD8`` and ``CD8a``."""
     key = marker_key(name)
     return _synonyms().get(key, key)
 
 
 def is_common_marker(name: str) -> bool:
-    """Whether the shipped list of markers has this name."""
+    """Whether the shipped list of markers contains this name."""
     return marker_key(name) in _synonyms()
 
 
 def channels_named(names: Sequence[str], channels: Sequence[str]) -> list[str]:
-    """Channels by their own names, or by any other name of the marker if one channel has it."""
+    """The channels with these names, or with a unique synonym of them."""
     out: list[str] = []
     missing = []
     for name in names:
@@ -73,15 +72,15 @@ def channels_named(names: Sequence[str], channels: Sequence[str]) -> list[str]:
         )
         if len(same) > 1:
             raise ChannelError(
-                f"{name!r} may be several channels.",
+                f"{name!r} is ambiguous.",
                 available=same,
-                fix="name one of them as the table does",
+                fix="use one of these names",
             )
         out += same
         missing += [] if same else [f"{name}{did_you_mean(name, channels)}"]
     if missing:
         raise ChannelError(
-            "Markers to leave out are not in the table.",
+            "Markers to ignore are not in the table.",
             got=format_list(missing),
             available=channels,
         )

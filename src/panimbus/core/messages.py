@@ -1,4 +1,4 @@
-"""Warnings of one kind as one line."""
+"""Merge similar messages into one line."""
 
 from __future__ import annotations
 
@@ -13,64 +13,51 @@ _NAMED = 8
 
 
 def group_messages(lines: Iterable[str]) -> list[str]:
-    """Put lines together that say the same of several channels or FOVs.
-
-    Numbers in which they differ become ranges.
+    """Merge lines that differ only in their channel or FOV and in numbers, which become ranges.
 
     Parameters
     ----------
     lines
-        Those to be grouped begin with ``channel 'name'`` or ``FOV 'name'``; the others stay as they
-        are.
+        Lines that start with ``channel 'name'`` or ``FOV 'name'`` are merged, others are kept.
 
     Returns
     -------
     list of str
-        In the order of the first of each kind.
+        In the order of the first line of each group.
 
     Examples
     --------
-    >>> group_messages(["channel 'CD3': 2.0 % are saturated", "no scale", "channel 'CD4': 0.5 % are saturated"])
-    ['2 channels (CD3, CD4): 0.5 to 2.0 % are saturated', 'no scale']
+    >>> lines = ["channel 'CD3': 2.0 % are saturated", "channel 'CD4': 0.5 % are saturated"]
+    >>> group_messages(lines)
+    ['2 channels (CD3, CD4): 0.5 to 2.0 % are saturated']
     """
-    groups: dict[tuple[str, ...], list[tuple[str, str, str]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {}
     for k, line in enumerate(lines):
         match = _SUBJECT.fullmatch(line)
         if match is None:
-            groups[str(k), ""] = [(line, "", "")]
+            groups[str(k), "", ""] = [(line, "", "")]
             continue
         kind, name, text = match[1], match[2], match[4]
         groups.setdefault((kind, match[3], _NUMBER.sub("#", text)), []).append((line, name, text))
-    return [
-        (
-            of[0][0]
-            if len(of) == 1
-            else (
-                f"{_subject(key[0], [name for _, name, _ in of])}{key[1]}{_joined([t for *_, t in of])}"
-            )
-        )
-        for key, of in groups.items()
-    ]
+    out = []
+    for (kind, colon, _), members in groups.items():
+        names, texts = [name for _, name, _ in members], [text for *_, text in members]
+        several = len(members) > 1
+        out.append(f"{_subject(kind, names)}{colon}{_joined(texts)}" if several else members[0][0])
+    return out
 
 
 def _subject(kind: str, names: list[str]) -> str:
     head, _, _ = kind.rpartition("channel")
-    what = "channels" if kind.endswith("channel") else "FOVs"
-    return f"{head}{len(names)} {what} ({format_list(names, _NAMED)})"
+    noun = "channels" if kind.endswith("channel") else "FOVs"
+    return f"{head}{len(names)} {noun} ({format_list(names, _NAMED)})"
 
 
 def _joined(texts: list[str]) -> str:
-    """One text of several that differ in their numbers."""
+    """One text for several that differ in their numbers."""
     columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
     ranges = iter(
-        [
-            (
-                min(c, key=_value)
-                if len(set(c)) == 1
-                else f"{min(c, key=_value)} to {max(c, key=_value)}"
-            )
-            for c in columns
-        ]
+        [" to ".join(dict.fromkeys((min(c, key=_value), max(c, key=_value)))) for c in columns]
     )
     return _NUMBER.sub(lambda _: next(ranges), texts[0])
 

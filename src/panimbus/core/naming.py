@@ -1,7 +1,4 @@
-"""Names as people type and read them.
-
-Lists with commas and quotes, and which name may have been meant.
-"""
+"""Comma-separated lists of names, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -13,9 +10,7 @@ _FIELD = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(?:,|$)')
 
 
 def split_names(text: str) -> list[str]:
-    """Names of a comma-separated list, without the spaces around them.
-
-    What is between quotation marks stays as it is.
+    """Split a comma-separated list and strip the names; quoted names are kept unchanged.
 
     Examples
     --------
@@ -25,9 +20,7 @@ def split_names(text: str) -> list[str]:
     out, at = [], 0
     while at < len(text):
         field = _FIELD.match(text, at)
-        if (
-            field is None
-        ):  # a quotation mark in the middle, or one that is never closed: an ordinary character
+        if field is None:  # a stray quotation mark is an ordinary character
             end = text.find(",", at)
             end = len(text) if end < 0 else end
             out.append(text[at:end].strip())
@@ -40,7 +33,7 @@ def split_names(text: str) -> list[str]:
 
 
 def join_names(names: Iterable[str]) -> str:
-    """The list that `split_names` takes apart.
+    """Join names to a list that `split_names` splits again.
 
     Examples
     --------
@@ -54,7 +47,7 @@ def join_names(names: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """`` (did you mean 'CD20'?)``, or nothing where no name is close."""
-    folded = {one.casefold(): one for one in names}
+    """`` (did you mean 'CD20'?)``, or an empty string if no name is similar."""
+    folded = {other.casefold(): other for other in names}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""

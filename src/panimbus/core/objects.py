@@ -1,7 +1,4 @@
-"""Objects of a label image that are no cells by their size.
-
-Vessels and merged clumps, and slivers.
-"""
+"""Objects of a label image that are too large (vessels, clumps) or too small to be cells."""
 
 from __future__ import annotations
 
@@ -14,41 +11,39 @@ from panimbus.core.errors import InputError
 
 CELL, LARGE, SLIVER = OBJECT_KINDS = ("cell", "large", "sliver")
 LARGE_UM2 = 1000.0
-"""No cell is larger, unless the others are large, too: the area of a circle 36 µm across."""
+"""Area limit of large objects: a circle of 36 µm diameter."""
 LARGE_MEDIANS = 10.0
-"""And so many times the median area."""
+"""Large objects also exceed this multiple of the median area."""
 SLIVER_UM2 = 5.0
-"""No cell is smaller: the area of a circle 2.5 µm across."""
+"""Area limit of slivers: a circle of 2.5 µm diameter."""
 
 
 def object_kinds(
     area_um2: npt.ArrayLike, min_area: float | None = None, max_area: float | None = None
 ) -> npt.NDArray[np.str_]:
-    """What each object of a label image is by its area.
+    """Classify the objects of a label image by their area: cell, large or sliver.
 
-    An object is ``large`` above 1000 µm² if it also has more than ten times the median area, and a
-    ``sliver`` below 5 µm². The limits were chosen on ten segmentations. Where the largest objects
-    are cells (CODEX of lymphoma and lymph node, MELC of lung, MIBI of brain and breast, Vectra)
-    they have 113 to 731 µm²: tumour cells, macrophages and neurons are not large. In imaging mass
-    cytometry of spleen, none of about 500 objects above 500 µm² is a cell by its authors' own
-    classes; they are lumina and stroma of up to 74,826 µm². In MIBI of lymphoid tissue, segmented
-    by a plain watershed, those above 1000 µm² are clumps of many nuclei. The median makes room for
-    tissue of large cells, such as fat; giant cells among small ones (megakaryocytes) need
-    ``max_area``. Cells in 1 µm pixels may have 10 µm² and less; below 5 µm² are 0.3 % of the
-    spleen's objects and 0.7 % of the lymph node's, fragments of a few pixels.
+    An object is ``large`` above 1000 µm² and ten times the median area, and a ``sliver`` below
+    5 µm². The limits were chosen on ten segmentations. The largest true cells (CODEX of lymphoma
+    and lymph node, MELC of lung, MIBI of brain and breast, Vectra) have 113 to 731 µm². In imaging
+    mass cytometry of spleen, none of about 500 objects above 500 µm² is a cell according to its
+    authors; they are lumina and stroma of up to 74,826 µm². In MIBI of lymphoid tissue, segmented
+    by a watershed, objects above 1000 µm² are clumps of nuclei. The median allows for tissue of
+    large cells, such as fat; giant cells among small ones (megakaryocytes) need ``max_area``.
+    Cells in 1 µm pixels may have 10 µm² or less; 0.3 % of the objects of the spleen and 0.7 % of
+    those of the lymph node are below 5 µm², fragments of a few pixels.
 
     Parameters
     ----------
     area_um2 : (n,) float
-        Of the objects of a whole dataset, in µm². NaN = unknown, taken for a cell's.
+        Areas of all objects of a dataset, in µm². NaN = unknown, treated as a cell.
     min_area, max_area
-        Areas of cells in µm², instead of the limits above (a maximum counts alone, whatever the
-        median is).
+        Limits in µm² instead of those above; ``max_area`` ignores the median.
 
     Returns
     -------
     (n,) str
-        Of `OBJECT_KINDS`.
+        Elements of `OBJECT_KINDS`.
 
     Examples
     --------
@@ -67,34 +62,30 @@ def object_kinds(
 
 
 def large_limit(area_um2: npt.ArrayLike) -> float:
-    """The area in µm² above which an object of a dataset is large.
-
-    1000, or ten times the median if that is more.
-    """
+    """Area in µm² above which objects are large: 1000 or ten times the median, if larger."""
     area = np.asarray(area_um2, np.float64)
     area = area[np.isfinite(area)]
     return max(LARGE_UM2, LARGE_MEDIANS * float(np.median(area))) if len(area) else LARGE_UM2
 
 
 def check_limits(min_area: float | None, max_area: float | None) -> None:
-    """Refuse limits that leave no cell."""
+    """Refuse area limits that exclude all cells."""
     low, high = 0.0 if min_area is None else min_area, np.inf if max_area is None else max_area
     if not (0 <= low < np.inf and low < high):
         raise InputError(
-            "The limits of a cell's area leave no cell.",
-            expected="a smallest area of at least 0 µm², and a largest one above it",
+            "The limits of the cell area exclude all cells.",
+            expected="a minimum of at least 0 µm², and a larger maximum",
             got=f"min_area {min_area}, max_area {max_area}",
         )
 
 
 def object_shares(kinds: npt.ArrayLike, area_um2: npt.ArrayLike) -> dict[str, dict[str, Any]]:
-    """How many objects are no cells, and how much of the labelled area they have.
+    """Number and area share of the objects that are not cells.
 
     Returns
     -------
     dict
-        ``large`` and ``sliver`` -> ``count``, ``area_share``; those of which there are none are
-        left out.
+        ``large`` and ``sliver`` -> ``count``, ``area_share``; empty kinds are omitted.
 
     Examples
     --------
@@ -104,25 +95,25 @@ def object_shares(kinds: npt.ArrayLike, area_um2: npt.ArrayLike) -> dict[str, di
     names, area = np.asarray(kinds), np.asarray(area_um2, np.float64)
     out = {}
     for kind in (LARGE, SLIVER):
-        if (these := names == kind).any():
+        if (rows := names == kind).any():
             out[kind] = {
-                "count": int(these.sum()),
-                "area_share": float(area[these].sum() / area.sum()),
+                "count": int(rows.sum()),
+                "area_share": float(area[rows].sum() / area.sum()),
             }
     return out
 
 
 def describe_object_shares(shares: dict[str, dict[str, Any]]) -> str:
-    """One sentence of `object_shares`; empty where all objects are cells.
+    """Describe the result of `object_shares`; empty if all objects are cells.
 
     Examples
     --------
-    >>> describe_object_shares({"large": {"count": 1, "area_share": 0.6}, "sliver": {"count": 1200, "area_share": 0.0004}})
-    'objects that are no cells by their area: 1 large (60.0 % of the labelled area), 1,200 slivers (0.0 %)'
+    >>> describe_object_shares({"large": {"count": 1, "area_share": 0.6}})
+    'objects that are not cells by their area: 1 large (60.0 % of the labelled area)'
     """
-    words: list[str] = []
+    parts: list[str] = []
     for kind, share in shares.items():
         name = f"{kind}s" if kind == SLIVER and share["count"] != 1 else kind
-        of = " of the labelled area" if not words else ""
-        words.append(f"{share['count']:,} {name} ({100 * share['area_share']:.1f} %{of})")
-    return f"objects that are no cells by their area: {', '.join(words)}" if words else ""
+        unit = "" if parts else " of the labelled area"
+        parts.append(f"{share['count']:,} {name} ({100 * share['area_share']:.1f} %{unit})")
+    return f"objects that are not cells by their area: {', '.join(parts)}" if parts else ""

@@ -1,17 +1,16 @@
-"""Does a label image lie on its image? Cells correlate with a nuclear stain where they are, and
-nowhere else.
+"""Test whether a label image matches the position of its image.
 
-The insides of the cells are correlated with a channel at all shifts at once. For the right mask the
-correlation has a sharp peak at no shift, 25 to 115 standard deviations above that of far shifts in
-the data that this was measured on (``benchmarks/results/mask_registration.md``), dense tissue in 1
-µm pixels included; a mask of another place has none. Its sign does not matter: where cells were
-found by their membranes, nuclei may be dark in the middle.
+The interiors of the cells are correlated with a channel, preferably a nuclear stain, at all shifts
+at once. A matching mask gives a sharp peak at shift 0, 25 to 115 standard deviations above far
+shifts in the measured data (``benchmarks/results/mask_registration.md``), also for dense tissue at
+1 µm per pixel; a mask of another position gives no peak. The sign is ignored, because nuclei may be
+dark in cells that were segmented by their membranes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,11 +22,12 @@ from panimbus.core.resample import Axis, shrink
 from panimbus.core.types import Array, Float32Array
 
 WINDOW = 512
-"""Pixels of about 1 µm a side that are looked at."""
+"""Width and height of the analysed window, in pixels of about 1 µm."""
 FITS, CLEAR, TIMES = 6.0, 12.0, 2.0
-"""Strength (in standard deviations) of a mask that fits, of one that clearly fits elsewhere, and how much better it must be."""
+"""Peak height, in standard deviations, of a mask that fits and of one that clearly fits elsewhere;
+and the minimum ratio of the two peaks."""
 CELLS = 100
-"""Fewer cells in the window say too little."""
+"""Minimum number of cells in the window."""
 _SMALLEST, _LOCAL, _NEAR, _APART, _FAR = 64, 31, 2.0, 4.0, 12.0
 _STRUCTURE = 0.25
 _OTHERS = 8
@@ -47,48 +47,47 @@ SQUARE: dict[str, Turn] = {
 
 @dataclass(frozen=True)
 class MaskFit:
-    """How well a mask lies on a plane.
+    """How well a mask matches a plane.
 
     Parameters
     ----------
-    there
-        Strength of the correlation without a shift (at most 2 pixels), in standard deviations of
-        that at far shifts.
+    in_place
+        Peak of the correlation at shifts of at most 2 pixels, in standard deviations at far shifts.
     elsewhere
-        The largest at a shift of more than 4 pixels.
+        Peak at shifts of more than 4 pixels.
     shift
-        (down, right) in pixels, by which the mask must be moved to get there.
+        (down, right) in pixels: the shift of the mask at that peak.
     """
 
-    there: float
+    in_place: float
     elsewhere: float
     shift: tuple[int, int]
 
     @property
     def good(self) -> bool:
-        """Whether the mask fits where it is."""
-        return self.there >= FITS and not self.moved
+        """Whether the mask fits without a shift."""
+        return self.in_place >= FITS and not self.moved
 
     @property
     def moved(self) -> bool:
-        """Whether it clearly fits better at another place."""
-        return self.elsewhere >= max(CLEAR, TIMES * self.there)
+        """Whether it clearly fits better at another position."""
+        return self.elsewhere >= max(CLEAR, TIMES * self.in_place)
 
 
 def correlate_mask(inside: Float32Array, plane: Float32Array) -> MaskFit:
-    """Correlate a mask with a plane.
+    """Correlate a mask with an image plane at all shifts.
 
     Parameters
     ----------
     inside : (h, w) float
-        Share of each pixel that is the inside of a cell.
+        Share of each pixel that is the interior of a cell.
     plane : (h, w) float
-        Intensities, not negative.
+        Intensities of at least 0.
 
     Returns
     -------
     Fit
-        All zeros where one of the two is constant.
+        All zeros if one of the two is constant.
     """
     from scipy import fft
 
@@ -108,24 +107,23 @@ def correlate_mask(inside: Float32Array, plane: Float32Array) -> MaskFit:
 
 
 def describe_misfit(fov: Fov, channels: Sequence[str] | None = None) -> str | None:
-    """Say so if the label image of a FOV does not lie on its image.
+    """Describe the mismatch if the label image of an FOV does not match the position of its image.
 
-    None where it does, or where nothing can be said.
-
-    A window of about 512 x 512 µm in the middle is read, of the labels and the counterstain, and of
-    up to eight other channels where these do not agree.
+    The result is None if it matches, or if that cannot be determined. A window of about 512 x 512
+    µm in the middle is read from the labels and the counterstain, and from up to eight other
+    channels if these do not match.
 
     Parameters
     ----------
     fov
     channels
-        Which channels may be read; all by default.
+        Channels that may be read. Default: all.
     """
     if fov.labels is None or fov.mpp is None:
         return None
     try:
         return _misfit(fov, fov.channels if channels is None else channels)
-    except PanimbusError:  # what cannot be read is another message
+    except PanimbusError:  # unreadable pixels are reported elsewhere
         return None
 
 
@@ -139,53 +137,49 @@ def _misfit(fov: Fov, channels: Sequence[str]) -> str | None:
     planes = {channel: view.plane(channel) for channel in stains or others[:1]}
     fits = {channel: correlate_mask(inside, plane) for channel, plane in planes.items()}
     moved = [
-        f"{channel} better {view.moved(one.shift)}{_numbers(one)}"
-        for channel, one in fits.items()
-        if one.moved
+        f"{channel} better {view.moved(fit.shift)}{_numbers(fit)}"
+        for channel, fit in fits.items()
+        if fit.moved
     ]
-    if any(one.good for one in fits.values()) or not planes:
+    if any(fit.good for fit in fits.values()) or not planes:
         return None
     first = next(iter(planes))
     if clear := moved or _turned(view, first, planes[first], fits[first]):
         return f"the label image fits {clear[0]}"
     if any(
-        correlate_mask(inside, view.plane(channel)).there >= FITS
+        correlate_mask(inside, view.plane(channel)).in_place >= FITS
         for channel in others
         if channel not in planes
     ):
         return None
     if stains and _structured(planes[first]):
         return (
-            f"the label image fits neither {' nor '.join([*stains, 'other channels'])}, as if it"
-            " were that of another image"
+            f"the label image fits neither {' nor '.join([*stains, 'other channels'])}; it may"
+            " belong to another image"
         )
     return None
 
 
 def _turned(view: _View, channel: str, plane: Float32Array, straight: MaskFit) -> list[str]:
-    """How the labels would have to be turned, if one way is clear."""
+    """How the labels would have to be flipped or rotated, if that is clear."""
     for name, turned in view.turns():
-        one = correlate_mask(turned, plane)
-        if max(one.there, one.elsewhere) >= CLEAR:
-            return [
-                (
-                    f"{channel} better"
-                    f" {name}{_numbers(MaskFit(straight.there, max(one.there, one.elsewhere), (0, 0)))}"
-                )
-            ]
+        fit = correlate_mask(turned, plane)
+        peak = max(fit.in_place, fit.elsewhere)
+        if peak >= CLEAR:
+            return [f"{channel} better {name}{_numbers(replace(straight, elsewhere=peak))}"]
     return []
 
 
-def _numbers(one: MaskFit) -> str:
+def _numbers(fit: MaskFit) -> str:
     return (
-        f" (correlation {one.elsewhere:.0f} standard deviations above chance, {one.there:.0f} as"
+        f" (correlation {fit.elsewhere:.0f} standard deviations above chance, {fit.in_place:.0f} as"
         " it is)"
     )
 
 
 @dataclass(frozen=True)
 class _View:
-    """A window of a FOV at about 1 µm a pixel.
+    """A window of an FOV at about 1 µm per pixel.
 
     Parameters
     ----------
@@ -193,9 +187,9 @@ class _View:
     y, x
         The axes.
     at
-        Place of the window, 0 to 1 along each axis: 0.5 is the middle.
+        Position of the window, 0 to 1 along each axis; 0.5 is the middle.
     cells
-        In the window.
+        Number of cells in the window.
     """
 
     fov: Fov
@@ -206,9 +200,7 @@ class _View:
 
     @classmethod
     def of(cls, fov: Fov) -> _View:
-        """The middle, or where that has few cells, the richest of the middles of the four
-        quarters.
-        """
+        """The window in the middle or, if it has few cells, that with most cells of five."""
         scale = max(1.0, 1 / (fov.mpp or 1.0))
         y, x = (Axis(n, scale) for n in fov.shape_yx)
         middle = cls(fov, y, x, (0.5, 0.5), 0)
@@ -226,7 +218,7 @@ class _View:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the window, in pixels."""
+        """Height and width in pixels."""
         return min(WINDOW, self.y.size), min(WINDOW, self.x.size)
 
     def _window(self, at: tuple[float, float]) -> tuple[int, int, int, int]:
@@ -243,29 +235,24 @@ class _View:
         return np.asarray(self.fov.labels[slice(*self.y.span(y0, y1)), slice(*self.x.span(x0, x1))])
 
     def inside(self, turn: Turn) -> Float32Array:
-        """The insides of the cells as a label image turned this way would show them there."""
-        corners = np.array(
-            [[0.0, 1.0], [2.0, 3.0]]
-        )  # where the window's place comes from: follow the corners
-        turned = turn(corners)
+        """Interiors of the cells in this window after turning the whole label image."""
+        turned = turn(np.array([[0.0, 1.0], [2.0, 3.0]]))  # shows where each corner comes from
         (p, q), at = self.at, self.at
         if (p, q) != (0.5, 0.5):
             weights = np.outer([1 - p, p], [1 - q, q])
-            place = {
-                float(c): float(v) for c, v in zip(turned.ravel(), weights.ravel(), strict=True)
-            }
-            at = place[2.0] + place[3.0], place[1.0] + place[3.0]
+            weight = dict(zip(turned.ravel(), weights.ravel(), strict=True))
+            at = float(weight[2.0] + weight[3.0]), float(weight[1.0] + weight[3.0])
         labels = self._labels(at)
         return turn(shrink(interior(labels).astype(np.float32), self.y, self.x, self._window(at)))
 
     def turns(self) -> Iterator[tuple[str, Float32Array]]:
-        """Every other way to turn the label image that has the image's size."""
+        """All other orientations of the label image that keep its size."""
         square = self.fov.shape_yx[0] == self.fov.shape_yx[1]
         for name, turn in {**TURNS, **(SQUARE if square else {})}.items():
             yield name, np.ascontiguousarray(self.inside(turn))
 
     def plane(self, channel: str) -> Float32Array:
-        """Intensities of a channel; what is not finite or below 0 is 0."""
+        """Intensities of a channel; negative and non-finite ones are 0."""
         y0, y1, x0, x1 = self._window(self.at)
         k = self.fov.index(channel)
         pixels = np.asarray(
@@ -276,18 +263,18 @@ class _View:
         return np.maximum(shrink(pixels, self.y, self.x, (y0, y1, x0, x1)), 0)
 
     def moved(self, shift: tuple[int, int]) -> str:
-        """A shift in words."""
+        """Description of a shift."""
         size = max(1.0, self.fov.mpp or 1.0)
         parts = [
             (abs(n) * size, words[n > 0])
             for n, words in zip(shift, (("up", "down"), ("left", "right")), strict=True)
             if n
         ]
-        return f"moved {' and '.join(f'{n:.0f} µm {way}' for n, way in parts)}"
+        return f"moved {' and '.join(f'{n:.0f} µm {direction}' for n, direction in parts)}"
 
 
 def _local(plane: Array) -> tuple[Float32Array, int]:
-    """What stands out of the surroundings."""
+    """A plane minus its local mean, and the side of the filter."""
     from scipy.ndimage import uniform_filter
 
     values = np.asarray(plane, np.float32)
@@ -296,10 +283,7 @@ def _local(plane: Array) -> tuple[Float32Array, int]:
 
 
 def _levelled(plane: Array) -> Float32Array:
-    """The square root of intensities, less its surroundings, divided by how much these vary.
-
-    Bright regions do not outweigh.
-    """
+    """The square root of the intensities, locally centred and scaled to equal variation."""
     from scipy.ndimage import uniform_filter
 
     values, side = _local(np.sqrt(np.maximum(plane, 0)))
@@ -309,10 +293,7 @@ def _levelled(plane: Array) -> Float32Array:
 
 
 def _structured(plane: Float32Array) -> bool:
-    """Whether a plane shows anything as large as a nucleus.
-
-    Neighbours two pixels apart are alike.
-    """
+    """Whether a plane shows structures as large as nuclei (autocorrelation at two pixels)."""
     values = _levelled(plane)
     power = float((values**2).mean())
     return power > 0 and float((values[:, 2:] * values[:, :-2]).mean()) > _STRUCTURE * power

@@ -1,6 +1,4 @@
-"""Names that a channel cannot have, because the tables have columns of that name, or no file takes
-them.
-"""
+"""Channel names that are reserved for columns of the tables, or that files cannot store."""
 
 from __future__ import annotations
 
@@ -9,23 +7,25 @@ import unicodedata
 from collections.abc import Sequence
 
 RESERVED = frozenset(
-    # the cell, under every name by which a table of scores is read again
     {
-        "fov", "fov id", "image", "image id", "imageid", "image name", "sample", "sample id", "cell id", "label", "cell",
-        "cellid", "cell label", "object", "object number", "objectnumber", "name", "index",
-        # its measures, as this program, ark and scimap call them
-        "area um2", "area µm^2", "area µm²", "cell: area µm^2", "cell: area µm²", "area", "cell size", "centroid x um",
-        "centroid y um", "centroid x µm", "centroid y µm", "centroid 0", "centroid 1", "x centroid", "y centroid",
+        # names of the cell, as recognised by the readers of score tables
+        "fov", "fov id", "image", "image id", "imageid", "image name", "sample", "sample id",
+        "cell id", "label", "cell", "cellid", "cell label", "object", "object number",
+        "objectnumber", "name", "index",
+        # its measurements, as named by panimbus, ark and scimap
+        "area um2", "area µm^2", "area µm²", "cell: area µm^2", "cell: area µm²", "area",
+        "cell size", "centroid x um", "centroid y um", "centroid x µm", "centroid y µm",
+        "centroid 0", "centroid 1", "x centroid", "y centroid",
         # its type
-        "som node", "metacluster", "cell type", "confidence", "reason", "contradiction", "mixed", "faint", "phenotype",
-        "metacluster first", "first type", "first reason",
+        "som node", "metacluster", "cell type", "confidence", "reason", "contradiction", "mixed",
+        "faint", "phenotype", "metacluster first", "first type", "first reason",
     }
 )  # fmt: skip
-"""In small letters, with a space for ``_``, ``-`` and ``.``."""
+"""In lower case, with spaces instead of ``_``, ``-`` and ``.``."""
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a column of the tables has this name, in any spelling.
+    """Whether a table column has this name, in any spelling.
 
     Examples
     --------
@@ -41,23 +41,25 @@ def is_reserved(name: str) -> bool:
 
 
 def is_writable(name: str) -> bool:
-    """Whether every file format takes a name: not empty, UTF-8, without control characters."""
+    """Whether every file format can store a name: not empty, UTF-8, no control characters."""
     return bool(name.strip()) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
 
 
 def name_problems(names: Sequence[str]) -> list[str]:
-    """What is wrong with names of channels, a phrase each."""
+    """Descriptions of what is wrong with channel names."""
     out = [f"{n!r} is the name of a column of the cell table" for n in names if is_reserved(n)]
     return out + [
-        f"{n!r} is empty, or has characters that no file takes" for n in names if not is_writable(n)
+        f"{n!r} is empty, or has characters that files cannot store"
+        for n in names
+        if not is_writable(n)
     ]
 
 
 def legal_names(names: Sequence[str | None]) -> tuple[list[str | None], tuple[str, ...]]:
-    r"""Names of channels that all tables take, and a sentence for each that was changed.
+    r"""Make channel names valid in all tables, with a note for each change.
 
-    Letters and accents are put together (NFC); bytes that are no UTF-8 are read as Latin-1; control
-    characters become ``_``; the name of a column of the tables gets ``channel_`` in front.
+    Accents are composed (NFC); invalid UTF-8 is decoded as Latin-1; control characters become
+    ``_``; reserved names get the prefix ``channel_``.
 
     Examples
     --------
@@ -74,20 +76,19 @@ def legal_names(names: Sequence[str | None]) -> tuple[list[str | None], tuple[st
         new = f"channel_{plain}" if is_reserved(plain) else plain
         if is_reserved(plain):
             notes.append(
-                f"channel {plain!r} has the name of a column of the cell table: called {new!r}"
+                f"channel {plain!r} has the name of a column of the cell table: renamed to {new!r}"
             )
         elif plain != unicodedata.normalize("NFC", name.strip()):
             notes.append(
-                f"channel {name.strip()!r} has characters that no file takes: called {new!r}"
+                f"channel {name.strip()!r} has characters that files cannot store: renamed to"
+                f" {new!r}"
             )
         out.append(new)
     return out, tuple(notes)
 
 
 def printable_name(name: str) -> str:
-    r"""A name that every file format takes.
-
-    Bytes that are no UTF-8 (which Python escapes) as Latin-1, no control characters.
+    r"""Make a name printable: decode escaped bytes as Latin-1, replace control characters by ``_``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Names of the cell table's columns, in one place, and the table as AnnData or as plain columns."""
+"""Column names of the cell table, and the table as AnnData or as plain columns."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", 
 CONTRADICTION, MIXED, FAINT = "contradiction", "mixed", "faint"
 UNASSIGNED, NOT_TYPED = "unassigned", "not typed"
 SPATIAL, NORMALISER, PROVENANCE = "spatial", "normaliser", "panimbus"
-X_NAME = "X_name"  # of what is in X, as zellkonverter reads it
+X_NAME = "X_name"  # the name of X, as zellkonverter reads it
 CSV_FOV, CSV_LABEL, CSV_Y, CSV_X = "fov", "label", "centroid_y_um", "centroid_x_um"
 
 
 @dataclass(frozen=True)
 class FovScores:
-    """The cells of one FOV, scored.
+    """Scores and measurements of the cells of one FOV.
 
     Parameters
     ----------
@@ -48,15 +48,14 @@ class FovScores:
         Label values, sorted.
     score, score_sd, intensity_mean : (n, C) float32
         Positivity score, its standard deviation over the TTA views, mean raw intensity. NaN =
-        missing (a part of the file could not be read), never negative; tables keep it, as NaN or as
-        an empty field.
+        missing (unreadable pixels), which tables store as NaN or an empty field.
     area_um2 : (n,) float64
     centroid_um : (n, 2) float64
-        x, y in µm from the image's corner (the centre of the first pixel is half a pixel in).
+        x, y in µm from the corner of the image; the centre of the first pixel is at 0.5 pixels.
     evidence
-        Name of `EVIDENCE` -> (n, C) float32: what was measured besides (`panimbus.core.evidence`).
+        Name of `EVIDENCE` -> (n, C) float32: further measurements (`panimbus.core.evidence`).
     mpp
-        Micrometres per pixel of the image, None if unknown.
+        Micrometres per pixel of the image; None = unknown.
     """
 
     fov_id: str
@@ -80,22 +79,22 @@ def to_anndata(
     area_limits: tuple[float | None, float | None] = (None, None),
     channel_types: Sequence[str] | None = None,
 ) -> AnnData:
-    """The cell table of one or many FOVs.
+    """Combine the cells of FOVs into one cell table.
 
     Parameters
     ----------
     parts
-        The FOVs.
+        One element per FOV.
     channels
-        Names of the columns.
+        Column names.
     normaliser
-        Of each channel.
+        Channel -> normaliser.
     provenance
-        For ``uns``.
+        Stored in ``uns``.
     thresholds
-        Of each channel: from which score a cell is positive. None makes no calls.
+        Channel -> score from which a cell is positive. None adds no layer ``positive``.
     area_limits
-        Smallest and largest area of a cell in µm², for `panimbus.core.objects.object_kinds`.
+        Minimum and maximum cell area in µm², for `panimbus.core.objects.object_kinds`.
     channel_types
         Type of each channel (`panimbus.core.channel_types`), for var ``channel_type``.
 
@@ -105,8 +104,8 @@ def to_anndata(
         X = score float32; layers ``intensity_mean``, ``score_sd`` and those of `EVIDENCE` that all
         parts have; obs ``fov_id``, ``cell_id``, ``area_um2``, ``object``; obsm ``spatial`` (x, y in
         µm); var ``normaliser``; uns ``panimbus`` = provenance, ``X_name`` = score, ``spatial`` =
-        what squidpy wants to know of each FOV (its library, ``library_key="fov_id"``). With
-        thresholds also layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
+        the libraries of squidpy (``library_key="fov_id"``). With thresholds also
+        layer ``positive`` (`panimbus.core.thresholds.calls`) and var ``threshold``.
     """
     import pandas as pd
     from anndata import AnnData
@@ -164,11 +163,11 @@ def to_anndata(
 
 
 def spatial_libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
-    """``uns["spatial"]`` as scanpy and squidpy know it: a library a FOV.
+    """``uns["spatial"]`` of scanpy and squidpy: one library per FOV.
 
-    ``tissue_hires_scalef`` turns coordinates (µm) into pixels of the image (1 where a pixel's size
-    is unknown); ``spot_diameter_fullres`` is the diameter of a circle of the cells' median area, in
-    µm. FOVs whose names cannot be keys of an HDF5 file are left out.
+    ``tissue_hires_scalef`` converts coordinates (µm) to image pixels (1 if the pixel size is
+    unknown); ``spot_diameter_fullres`` is the diameter in µm of a circle with the median cell area.
+    FOVs whose names cannot be keys of an HDF5 file are omitted.
     """
     out: dict[str, Any] = {}
     for part in parts:
@@ -188,10 +187,18 @@ def _stack(arrays: Sequence[Array], empty: tuple[int, ...], dtype: Any) -> Array
 
 
 def to_frame(table: AnnData) -> pd.DataFrame:
-    """Plain columns.
+    """Convert a cell table to plain columns, as in Nimbus-Inference.
 
-    Fov, label, one a marker (the score), then area and centroid, as Nimbus-Inference users know
-    them.
+    Parameters
+    ----------
+    table
+        Cell table of `panimbus.predict`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``fov``, ``label``, the scores (one column per marker), ``area_um2``, ``centroid_x_um`` and
+        ``centroid_y_um``.
     """
     import pandas as pd
 
@@ -205,23 +212,24 @@ def to_frame(table: AnnData) -> pd.DataFrame:
 
 
 def positive_frame(table: AnnData) -> pd.DataFrame:
-    """The calls as plain columns.
+    """Convert the layer ``positive`` to plain columns.
 
-    Fov, label, and one a marker: 1 = positive, 0 = negative, missing where the score is.
+    ``fov``, ``label``, and one column per marker: 1 = positive, 0 = negative, missing like the
+    score.
     """
     import pandas as pd
 
     values = np.asarray(table.layers[POSITIVE])
-    lost = np.isnan(values)
-    whole = np.where(lost, 0, values).astype(np.uint8)
+    missing = np.isnan(values)
+    whole = np.where(missing, 0, values).astype(np.uint8)
     columns: dict[str, Any] = {
         CSV_FOV: table.obs[FOV].astype(str).to_numpy(),
         CSV_LABEL: table.obs[CELL].to_numpy(),
     }
     frame = pd.DataFrame(columns)
     markers = {
-        name: pd.arrays.IntegerArray(whole[:, k].copy(), lost[:, k].copy())
-        if lost[:, k].any()
+        name: pd.arrays.IntegerArray(whole[:, k].copy(), missing[:, k].copy())
+        if missing[:, k].any()
         else whole[:, k]
         for k, name in enumerate(table.var_names)
     }

@@ -281,7 +281,7 @@ def _note_renaming(raw: ReadResult, name: str) -> ReadResult:
         raw,
         notes=(
             *raw.notes,
-            f"the FOV's name has characters that no file takes: called {printable_name(name)!r}",
+            f"the FOV's name has characters that files cannot store: renamed to {printable_name(name)!r}",
         ),
     )
 

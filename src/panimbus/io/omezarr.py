@@ -207,7 +207,7 @@ def labels_inside(
         except ServerError:
             raise
         except InputError as error:
-            notes += (f"the label image {name!r} cannot be used: {error.what}",)
+            notes += (f"the label image {name!r} cannot be used: {error.problem}",)
     return out, notes
 
 

@@ -65,7 +65,7 @@ def read_images(group: Any, path: Location) -> list[ReadResult]:
         except ServerError:
             raise
         except InputError as error:
-            volumes.append(f"{name} ({error.what})")
+            volumes.append(f"{name} ({error.problem})")
             if len(volumes) == len(elements):
                 raise
     keys = _fov_names([name for name, _, _ in flat])
@@ -133,7 +133,7 @@ def _labels(group: Any, path: Location) -> tuple[list[_Labels], list[str]]:
         except ServerError:
             raise
         except InputError as error:
-            unused.append(f"{name} ({error.what})")
+            unused.append(f"{name} ({error.problem})")
     return out, unused
 
 

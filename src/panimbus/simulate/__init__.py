@@ -1,7 +1,7 @@
-"""Simulated tissue with a known truth: for the demo, for tests, for benchmarks and for training.
+"""Simulated tissue with a known truth, for demos, tests, benchmarks and training.
 
-A layout of cells (`layout`), what a marker leaves in them (`stain`), and what an instrument makes
-of that (`optics`). NumPy and SciPy only; every random choice comes from the seed.
+Cells are laid out (`layout`), stained with each marker (`stain`) and imaged by an instrument
+(`optics`). All random choices are determined by the seed.
 """
 
 from panimbus.simulate.layout import Layout, make_layout, observe

@@ -1,7 +1,4 @@
-"""Cell layouts.
-
-Regions, cells with nuclei and types, and the imperfect segmentation that is observed of them.
-"""
+"""Cell layouts: tissue regions, cells with nuclei and types, and their imperfect segmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from skimage.segmentation import expand_labels
 from panimbus.core.types import Float32Array, Int64Array, UInt32Array
 
 REGIONS = ("empty", "follicle", "epithelium", "stroma", "mixed")
-# spacing of cells (µm), length of the seed's segment (µm), reach of a cell beyond its segment (µm)
+# spacing of cells (µm), length of the central segment (µm), extent of a cell beyond it (µm)
 _GEOMETRY = {
     "follicle": ((5.5, 8.5), (0.0, 1.5), (4.0, 9.0)),
     "epithelium": ((8.0, 13.0), (0.0, 3.0), (7.0, 14.0)),
@@ -29,21 +26,21 @@ OBSERVATIONS = ("exact", "full", "grown", "eroded", "nuclear", "nuclear_grown", 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The true cells of a piece of tissue.
+    """The true cells of simulated tissue.
 
     Attributes
     ----------
     cells : (Y, X) uint32, 0 = between cells
-        True territory of each cell, ids 1..n.
+        True area of each cell, ids 1..n.
     depth : (Y, X) float32, µm
-        Distance from the own cell's border, 0 outside.
+        Distance from the border of the cell, 0 outside.
     core : (Y, X) float32, 0..1
         Depth relative to the cell's deepest point.
     nuclei : (Y, X) bool
     types : (n + 1,) int64
         Type of each cell; entry 0 (no cell) is -1.
     regions : (Y, X) int64
-        Position in `REGIONS`.
+        Index in `REGIONS`.
     orientation : (Y, X) float32, radians
         Direction of fibres and of elongated cells.
     mpp : float
@@ -66,10 +63,9 @@ class Layout:
 
 
 def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Float32Array:
-    """Gaussian noise that varies over about ``scale`` pixels, of mean 0 and standard deviation
-    about 1.
+    """Smooth Gaussian noise of mean 0 and standard deviation 1 that varies over ``scale`` pixels.
 
-    Fine scales are filtered white noise; coarse ones are interpolated from a coarse grid.
+    Up to 4 pixels it is filtered white noise, above that it is interpolated from a coarse grid.
     """
     if scale <= 4:
         white = rng.standard_normal(shape, dtype=np.float32)
@@ -86,7 +82,7 @@ def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator)
 
 
 def _interpolate(a: Float32Array, at: npt.NDArray[np.float64]) -> Float32Array:
-    """Rows of ``a`` at fractional positions, by a quadratic B-spline."""
+    """Rows of ``a`` at fractional positions, by quadratic B-splines."""
     i = np.floor(at).astype(np.int64)
     t = (at - i).astype(np.float32)[:, None]
     out = 0.5 * (1 - t) ** 2 * a[i - 1] + (0.5 + t - t**2) * a[i] + 0.5 * t**2 * a[i + 1]
@@ -99,7 +95,7 @@ def draw_regions(
     rng: np.random.Generator,
     kinds: tuple[str, ...] | None = None,
 ) -> Int64Array:
-    """A map of tissue regions: positions in `REGIONS`, (Y, X)."""
+    """A random map of tissue regions: (Y, X) indices in `REGIONS`."""
     if kinds is None:
         n = int(rng.integers(1, 5))
         kinds = tuple(rng.choice(REGIONS[1:], size=n, replace=False, p=(0.3, 0.25, 0.15, 0.3)))
@@ -120,10 +116,7 @@ def draw_regions(
 def _seeds(
     regions: Int64Array, mpp: float, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], Int64Array, npt.NDArray[np.float64]]:
-    """Centres (n, 2) in pixels, region of each, and its size factor.
-
-    No two closer than their region's spacing.
-    """
+    """Centres (n, 2) in pixels, at least the spacing of their region apart; regions; sizes."""
     scale = rng.uniform(0.85, 1.2)
     spacing = np.full(len(REGIONS), 10.0)
     for name, (gap, _, _) in _GEOMETRY.items():
@@ -146,15 +139,15 @@ def _seeds(
 
 
 def _greedy(n: int, pairs: Int64Array, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """A maximal set of points no two of which are a pair, in random order of priority."""
+    """Mask of a maximal set of points without pairs, chosen in random order."""
     alive = np.ones(n, dtype=bool)
     chosen = np.zeros(n, dtype=bool)
     priority = rng.permutation(n)
     while alive.any():
-        beaten = np.zeros(n, dtype=bool)
+        excluded = np.zeros(n, dtype=bool)
         a, b = pairs[:, 0], pairs[:, 1]
-        beaten[np.where(priority[a] < priority[b], a, b)] = True
-        winners = alive & ~beaten
+        excluded[np.where(priority[a] < priority[b], a, b)] = True
+        winners = alive & ~excluded
         chosen |= winners
         alive &= ~winners
         alive[a[winners[b]]] = False
@@ -166,15 +159,15 @@ def _greedy(n: int, pairs: Int64Array, rng: np.random.Generator) -> npt.NDArray[
 def _territories(
     regions: Int64Array, orientation: Float32Array, mpp: float, rng: np.random.Generator
 ) -> UInt32Array:
-    """Grow a short segment per cell to a bounded, deformed Voronoi territory: (Y, X) uint32."""
+    """Grow each cell from a short segment to a bounded, deformed Voronoi region."""
     points, kind, size = _seeds(regions, mpp, rng)
     shape = regions.shape
     n = len(points)
-    length, reach = np.zeros(n), np.ones(n)
+    length, extent = np.zeros(n), np.ones(n)
     for name, (_, long_, far) in _GEOMETRY.items():
         is_kind = kind == REGIONS.index(name)
         length[is_kind] = rng.uniform(*long_, size=n)[is_kind] * rng.uniform(0.6, 1.0)
-        reach[is_kind] = rng.uniform(*far) * rng.lognormal(0, 0.1, n)[is_kind]
+        extent[is_kind] = rng.uniform(*far) * rng.lognormal(0, 0.1, n)[is_kind]
     angle = orientation[points[:, 0].astype(int), points[:, 1].astype(int)] + rng.normal(0, 0.25, n)
     seeds = np.zeros(shape, dtype=np.uint32)
     for t in np.linspace(-0.5, 0.5, 13):
@@ -185,15 +178,16 @@ def _territories(
         return seeds
     distance, (iy, ix) = ndi.distance_transform_edt(seeds == 0, return_indices=True)
     owner = seeds[iy, ix]
-    limit = np.concatenate([[0.0], reach * size]) / mpp
+    limit = np.concatenate([[0.0], extent * size]) / mpp
     wobble = 1 + 0.15 * smooth_noise(shape, 5 / mpp, rng)
     owner[distance > limit[owner] * wobble] = 0
     return _warp(owner, rng.uniform(0.4, 1.1) / mpp, 5 / mpp, rng)
 
 
 def border(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Pixels of a cell with a 4-neighbour of another label (``find_boundaries(mode='inner')``,
-    faster).
+    """Cell pixels with a 4-neighbour of another label.
+
+    The same as ``skimage.segmentation.find_boundaries(mode="inner")``, but faster.
     """
     out = np.zeros(labels.shape, dtype=bool)
     down = labels[1:] != labels[:-1]
@@ -212,8 +206,18 @@ def draw_types(
     clustering: float,
     rng: np.random.Generator,
 ) -> Int64Array:
-    """Type of each cell, from each region's composition (regions x types) and smooth random
-    preferences; entry 0 is -1.
+    """Draw the type of each cell from the composition of its region and smooth random fields.
+
+    Parameters
+    ----------
+    composition : (regions, types) float
+    clustering
+        Weight of the random fields.
+
+    Returns
+    -------
+    (n + 1,) int64
+        Entry 0 is -1.
     """
     n = int(cells.max())
     first = np.full(n + 1, -1, dtype=np.int64)
@@ -241,18 +245,18 @@ def make_layout(
     kinds: tuple[str, ...] | None = None,
     clustering: float = 1.0,
 ) -> Layout:
-    """Draw regions, cells, nuclei and types.
+    """Draw tissue regions, cells, nuclei and cell types.
 
     Parameters
     ----------
     shape, mpp
-        Size in pixels, µm per pixel.
+        Size in pixels, and µm per pixel.
     composition : (len(REGIONS), types) float
-        Frequency of each cell type in each kind of region.
+        Frequency of each cell type per kind of region.
     kinds
-        Regions to use; None draws them.
+        Kinds of regions; None draws them.
     clustering
-        How strongly cells of a type gather (0 = independent).
+        Strength of the spatial clustering of cell types; 0 = independent.
     """
     regions = draw_regions(shape, mpp, rng, kinds)
     orientation = np.asarray(np.pi * smooth_noise(shape, 120 / mpp, rng), dtype=np.float32)
@@ -279,23 +283,23 @@ def make_layout(
 def observe(
     layout: Layout, rng: np.random.Generator, mode: str | None = None, errors: float = 1.0
 ) -> UInt32Array:
-    """The segmentation somebody would have made.
+    """Simulate an imperfect segmentation of a layout.
 
-    Imperfect outlines, merged, split, lost, invented and tiny cells.
+    Outlines are inexact, and cells are merged, split, missed or invented.
 
     Parameters
     ----------
     layout
     rng
     mode
-        One of `OBSERVATIONS`; None draws one.
+        One of `OBSERVATIONS`: how outlines deviate; None draws one.
     errors
-        Factor on the frequency of merged, split, lost and invented cells and fragments; 0 = none.
+        Factor on the frequency of merged, split, missed and invented cells; 0 = none.
 
     Returns
     -------
     (Y, X) uint32
-        Observed labels, ids 1..m, not those of the truth.
+        Observed labels with ids 1..m, which differ from the true ids.
     """
     if mode is None:
         mode = str(rng.choice(OBSERVATIONS, p=(0.15, 0.2, 0.12, 0.08, 0.07, 0.2, 0.08, 0.1)))
@@ -305,14 +309,14 @@ def observe(
         )
     seen = _outline(layout, mode, rng)
     if errors > 0:
-        seen = _mistakes(seen, layout.mpp, errors, rng)
+        seen = _add_errors(seen, layout.mpp, errors, rng)
     ids, compact = np.unique(seen, return_inverse=True)
     out = compact.reshape(seen.shape).astype(np.uint32)
     return out if ids[0] == 0 else out + 1
 
 
 def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> UInt32Array:
-    """The cells' outlines as a segmentation of this kind draws them; ids are the true ones."""
+    """The outlines of one kind of segmentation, with the true ids."""
     cells, mpp = layout.cells, layout.mpp
     out = cells.copy()
     if mode == "grown":
@@ -339,7 +343,7 @@ def _grow(labels: UInt32Array, pixels: float) -> UInt32Array:
 
 
 def _shift(labels: UInt32Array, down: int, right: int) -> UInt32Array:
-    """Move labels; what leaves is lost, and what comes in is background."""
+    """Shift labels; new pixels are background."""
     out = np.zeros_like(labels)
     height, width = labels.shape
     rows, cols = (slice(max(0, k), n + min(0, k)) for k, n in ((down, height), (right, width)))
@@ -353,7 +357,7 @@ def _shift(labels: UInt32Array, down: int, right: int) -> UInt32Array:
 def _warp(
     labels: UInt32Array, amount: float, scale: float, rng: np.random.Generator
 ) -> UInt32Array:
-    """Move every pixel by smooth noise of ``amount`` pixels."""
+    """Displace pixels by smooth noise of ``amount`` pixels."""
     shape = (labels.shape[0], labels.shape[1])
     y, x = np.indices(shape)
     y = np.clip(y + amount * smooth_noise(shape, scale, rng), 0, shape[0] - 1).astype(np.int64)
@@ -361,10 +365,10 @@ def _warp(
     return np.asarray(labels[y, x])
 
 
-def _mistakes(
+def _add_errors(
     seen: UInt32Array, mpp: float, errors: float, rng: np.random.Generator
 ) -> UInt32Array:
-    """Merge, split, lose and invent cells, and leave tiny fragments."""
+    """Merge, split, remove and invent cells, and add tiny fragments."""
     n = int(seen.max())
     if n == 0:
         return seen

@@ -1,4 +1,4 @@
-"""From stain to pixels: blur, haze, counting noise and the quirks of three kinds of instrument."""
+"""Imaging of a stain: blur, haze, noise and artefacts of three kinds of instruments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLATFORMS = ("codex", "mibi", "imc")
 
 @dataclass(frozen=True)
 class Optics:
-    """One channel's path through an instrument.
+    """Imaging parameters of one channel.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ class Optics:
     blur
         Sigma of the point spread, µm.
     out_of_focus
-        Share of the light that is spread over ``focus_blur``.
+        Share of the light that is blurred by ``focus_blur``.
     focus_blur
         Sigma of the out-of-focus light, µm.
     counts
-        Counts (ions, photo-electrons) in a pixel of 0.25 µm2 at signal 1.
+        Counts (ions, photo-electrons) per pixel of 0.25 µm² at signal 1.
     dark
-        Counts a pixel of 0.25 µm2 that come from nothing.
+        Background counts per pixel of 0.25 µm².
     shading
         Strength of an illumination gradient, 0 = even.
     stripes
@@ -41,12 +41,12 @@ class Optics:
     hot
         Share of hot pixels.
     denoise
-        Remove lone counts, as MIBI pipelines do.
+        Remove isolated counts, as MIBI pipelines do.
     subtract
-        Quantile of the expected signal that is subtracted (clipped at 0), as CODEX pipelines do
-        with their background.
+        Quantile of the expected signal that is subtracted and clipped at 0, like the background
+        subtraction of CODEX pipelines.
     levels
-        Grey levels of the brightest pixels, 0 = not quantised (counts).
+        Grey levels of the brightest pixels; 0 = counts, not quantised.
     """
 
     platform: str = "codex"
@@ -64,7 +64,7 @@ class Optics:
 
 
 def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
-    """A random channel of a platform."""
+    """Draw the imaging parameters of a random channel."""
     hot = float(10 ** rng.uniform(-5.5, -3.3)) if rng.random() < 0.4 else 0.0
     if platform == "mibi":
         return Optics(
@@ -106,9 +106,12 @@ def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
 def expected_signal(
     stain: Stain, optics: Optics, mpp: float, rng: np.random.Generator
 ) -> tuple[Float32Array, Float32Array]:
-    """Expected signal without noise, in units of the stain.
+    """Noise-free signal in units of the stain.
 
-    (total, of which specific or stray), (Y, X) float32.
+    Returns
+    -------
+    total, specific : (Y, X) float32
+        All signal, and the specific and stray part of it.
     """
     specific = _blur(stain.own + stain.stray, optics, mpp)
     total = specific + _blur(stain.base, optics, mpp)
@@ -138,15 +141,15 @@ def _blur(signal: Float32Array, optics: Optics, mpp: float) -> Float32Array:
 def detect(
     total: Float32Array, optics: Optics, mpp: float, rng: np.random.Generator
 ) -> npt.NDArray[Any]:
-    """Draw the pixels: (Y, X) uint16 counts, or uint8 for a quantised platform.
+    """Draw the pixels: (Y, X) uint16 counts, or uint8 if the platform quantises.
 
     Parameters
     ----------
     total : (Y, X) float32
-        Expected signal at the resolution of the detector.
+        Expected signal at detector resolution.
     optics
     mpp
-        Of ``total``: counts scale with the area of a pixel.
+        µm per pixel of ``total``; counts scale with the pixel area.
     rng
     """
     area = mpp**2 / 0.25
@@ -159,7 +162,7 @@ def detect(
     else:
         counts = rng.poisson(rate).astype(np.float32)
     if optics.denoise:
-        counts = _drop_lone(counts)
+        counts = _remove_isolated(counts)
     top = float(np.percentile(counts[::2, ::2], 99.9)) + 1.0
     if optics.hot > 0:
         k = int(rng.poisson(optics.hot * counts.size))
@@ -170,10 +173,8 @@ def detect(
     return np.asarray(np.clip(counts, 0, 65535), dtype=np.uint16)
 
 
-def _drop_lone(counts: Float32Array) -> Float32Array:
-    """Keep counts that have company within 2 pixels (as k-nearest-neighbour denoising of MIBI
-    does).
-    """
-    company = ndi.uniform_filter(counts, 5) * 25 - counts
-    typical = float(company[counts > 0].mean()) if (counts > 0).any() else 0.0
-    return np.where(company >= max(1.5, 0.35 * typical), counts, 0).astype(np.float32)
+def _remove_isolated(counts: Float32Array) -> Float32Array:
+    """Remove counts without others within 2 pixels, like the kNN denoising of MIBI."""
+    nearby = ndi.uniform_filter(counts, 5) * 25 - counts
+    typical = float(nearby[counts > 0].mean()) if (counts > 0).any() else 0.0
+    return np.where(nearby >= max(1.5, 0.35 * typical), counts, 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Named panels on named cell types, for demonstrations and benchmarks."""
+"""Named panels with named cell types, for demos and benchmarks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from panimbus.simulate.stain import Marker
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Cell types, how frequent they are, and the markers they carry.
+    """Cell types, their frequencies and their markers.
 
     Attributes
     ----------
     types : T names
     frequency : region (`REGIONS`) -> T numbers
-        How frequent each type is there, relative to the others.
+        Relative frequency of each type in that region.
     stains : marker -> (pattern, level by type, fraction of those cells)
     """
 
@@ -36,7 +36,7 @@ class Panel:
         return np.asarray(share / share.sum(1, keepdims=True))
 
     def markers(self, platform: str, rng: np.random.Generator) -> tuple[Marker, ...]:
-        """The markers, with mild confounders that suit the platform."""
+        """Draw the markers, with mild confounders typical of the platform."""
         out = []
         for name, (pattern, levels, share) in self.stains.items():
             level = tuple(levels.get(t, 0.0) for t in self.types)
@@ -135,10 +135,7 @@ TWELVE_TYPES = Panel(
 
 
 def demo_optics(platform: str, rng: np.random.Generator) -> Optics:
-    """A channel of a well-run experiment.
-
-    Enough counts, little out-of-focus light, a modest subtraction.
-    """
+    """Draw a channel of good quality: enough counts, little out-of-focus light."""
     drawn = draw_optics(platform, rng)
     return replace(
         drawn,

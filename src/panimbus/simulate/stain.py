@@ -1,4 +1,4 @@
-"""Staining: what a marker's antibody leaves in the tissue, before the microscope sees it."""
+"""Staining: the distribution of a marker's antibody in the tissue, before imaging."""
 
 from __future__ import annotations
 
@@ -26,37 +26,36 @@ PATTERNS = (
 
 @dataclass(frozen=True)
 class Marker:
-    """How one marker stains.
+    """Staining parameters of one marker.
 
     Parameters
     ----------
     name
         Channel name.
-    level : one number a cell type
-        Expression of the type's positive cells relative to the brightest type (1.0); 0 = the type
-        does not carry it.
-    fraction : one number a cell type
-        Share of the type's cells that carry it.
+    level : one number per cell type
+        Expression of positive cells of the type, relative to the brightest type (1.0); 0 = not
+        expressed.
+    fraction : one number per cell type
+        Share of the cells of the type that express the marker.
     pattern
         One of `PATTERNS`.
     spread
-        Log-normal sigma of the expression from cell to cell.
+        Log-normal sigma of the expression between cells.
     baseline
-        Non-specific signal of every cell in the marker's own pattern, relative to a positive cell
-        (dim negatives).
-    crosstalk : one number a cell type
-        Signal of the type's cells that is not this marker (channel crosstalk, cross-reaction):
-        stays negative.
+        Non-specific signal of all cells in the pattern of the marker, relative to a positive cell.
+    crosstalk : one number per cell type
+        Signal in cells of the type from other markers (channel crosstalk, cross-reaction); these
+        cells stay negative.
     haze
         Non-specific signal of every nucleus.
     unevenness
-        Log-normal sigma, from cell to cell, of baseline, crosstalk and haze.
+        Log-normal sigma of baseline, crosstalk and haze between cells.
     background
-        Diffuse signal of the tissue, in cells and between them.
+        Diffuse signal of the tissue, inside and outside cells.
     fibres
-        Bright fibres that cross cells and belong to none.
+        Intensity of bright fibres that cross cells.
     blobs
-        Bright autofluorescent or sticky blobs a mm2; they belong to no cell.
+        Number of bright autofluorescent blobs per mm².
     """
 
     name: str
@@ -75,19 +74,18 @@ class Marker:
 
 @dataclass(frozen=True, eq=False)
 class Stain:
-    """What one marker leaves in the tissue; a typical positive cell's brightest parts are about 1.
+    """Distribution of one marker; the brightest parts of a typical positive cell are about 1.
 
     Attributes
     ----------
     own : (Y, X) float32
-        Specific signal of positive cells, on their own territory.
+        Specific signal of positive cells, inside the cell.
     stray : (Y, X) float32
-        Specific signal beyond the territory (processes), and fibres and blobs that belong to no
-        cell.
+        Specific signal outside the cell (processes), and fibres and blobs.
     base : (Y, X) float32
         Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background.
     positive : (n + 1,) bool
-        Cells that carry the marker, by true id; entry 0 is False.
+        Cells that express the marker, by true id; entry 0 is False.
     """
 
     own: Float32Array
@@ -99,10 +97,7 @@ class Stain:
 def ridges(
     shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator
 ) -> Float32Array:
-    """Thin wavy lines, 0..1.
-
-    The zero lines of smooth noise, thinned where a second noise is low.
-    """
+    """Thin wavy lines, 0..1: the zero lines of smooth noise, thinned by a second noise."""
     lines = np.exp(-((smooth_noise(shape, scale, rng) * scale / (2.2 * width)) ** 2))
     return np.asarray(
         lines * np.clip(smooth_noise(shape, 2 * scale, rng) + 0.3, 0, 1.2), dtype=np.float32
@@ -110,7 +105,7 @@ def ridges(
 
 
 def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float32Array:
-    """Where in its territory a positive cell would stain, about 0..1.5, for all cells at once."""
+    """Distribution of the stain within positive cells, about 0..1.5, for all cells."""
     if pattern not in PATTERNS:
         raise ValueError(f"pattern {pattern!r} is unknown; there are {', '.join(PATTERNS)}")
     shape, mpp = layout.cells.shape, layout.mpp
@@ -143,7 +138,7 @@ def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float
 
 
 def _polar(layout: Layout, rng: np.random.Generator) -> Float32Array:
-    """Brighter on one side of each cell, the side drawn per cell: 0..1.5."""
+    """0..1.5, brighter on one side of each cell, drawn per cell."""
     n = layout.n
     ids = np.arange(1, n + 1)
     centre = np.zeros((n + 1, 2))
@@ -171,7 +166,7 @@ def stain(layout: Layout, marker: Marker, rng: np.random.Generator) -> Stain:
     Returns
     -------
     Stain
-        Signals in units of a typical positive cell's brightest parts.
+        Signals in units of the brightest parts of a typical positive cell.
     """
     n, cells, mpp, shape = layout.n, layout.cells, layout.mpp, layout.cells.shape
     kind = layout.types
@@ -208,7 +203,7 @@ def stain(layout: Layout, marker: Marker, rng: np.random.Generator) -> Stain:
 def _blobs(
     shape: tuple[int, int], mpp: float, per_mm2: float, rng: np.random.Generator
 ) -> Float32Array:
-    """Bright spots and clumps anywhere, 0.5-5 µm."""
+    """Bright spots of 0.5 to 5 µm at random positions."""
     out = np.zeros(shape, dtype=np.float32)
     for _ in range(min(int(rng.poisson(per_mm2 * out.size * mpp**2 * 1e-6)), 400)):
         r = rng.uniform(0.5, 5.0) / mpp
@@ -254,9 +249,9 @@ def _base(
 def _carriers(
     n_types: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Which types carry a random marker: level and fraction of each.
+    """Draw the level and the fraction of a random marker per cell type.
 
-    10 % of markers are on none, 16 % on all.
+    10 % of the markers are on no type, 16 % on all.
     """
     u = rng.random()
     if u < 0.10:
@@ -279,35 +274,41 @@ def _carriers(
     return level, fraction
 
 
-DIRT = {"codex": (0.2, 0.5, 0.9, 1.4), "imc": (0.0, 0.25, 0.6, 1.0), "mibi": (0.0, 0.1, 0.3, 0.8)}
+CONTAMINATION = {
+    "codex": (0.2, 0.5, 0.9, 1.4),
+    "imc": (0.0, 0.25, 0.6, 1.0),
+    "mibi": (0.0, 0.1, 0.3, 0.8),
+}
 
 
 def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str = "imc") -> Marker:
-    """A random marker.
+    """Draw a marker with a random pattern, random cell types and random confounders.
 
-    Any pattern, 0 to 100 % of the types, with a random share of every confounder.
-
-    Structured non-specific signal is kept below what a positive cell has; in a channel without
-    positive cells it is also kept low against the diffuse background, or nobody could tell it from
-    a marker that all cells carry. In fluorescence the nuclei may shine through such a channel
-    (``codex``: haze), always on a diffuse background that their own stain lacks.
+    Structured non-specific signal is weaker than the signal of a positive cell. In a channel
+    without positive cells it is also weak relative to the diffuse background; otherwise it could
+    not be distinguished from a marker of all cells. In fluorescence (``codex``) nuclei may be
+    visible in such a channel (haze), but only on a diffuse background.
     """
     level, fraction = _carriers(n_types, rng)
     k = int((level > 0).sum())
     crosstalk = np.zeros(n_types)
-    dirt = rng.choice(DIRT[platform])
+    contamination = rng.choice(CONTAMINATION[platform])
     counterstain = k == n_types and rng.random() < 0.6
     if counterstain:
-        dirt = min(DIRT[platform])  # clean, and on every cell: mostly a stain of nuclei
+        contamination = min(
+            CONTAMINATION[platform]
+        )  # clean and on every cell: mostly a nuclear stain
     if rng.random() < 0.5:
         others = level == 0
         crosstalk[others] = (
-            rng.uniform(0, 0.4, int(others.sum())) * (rng.random(int(others.sum())) < 0.5) * dirt
+            rng.uniform(0, 0.4, int(others.sum()))
+            * (rng.random(int(others.sum())) < 0.5)
+            * contamination
         )
     floor = 0.35 if k == n_types else 1.0
-    background = float(dirt * floor * rng.uniform(0, 0.6) ** 1.5)
-    haze = float(dirt * floor * rng.uniform(0, 0.45) * (rng.random() < 0.6))
-    baseline = float(dirt * floor * rng.uniform(0, 0.35) * (rng.random() < 0.7))
+    background = float(contamination * floor * rng.uniform(0, 0.6) ** 1.5)
+    haze = float(contamination * floor * rng.uniform(0, 0.45) * (rng.random() < 0.6))
+    baseline = float(contamination * floor * rng.uniform(0, 0.35) * (rng.random() < 0.7))
     unevenness, spread = float(rng.uniform(0.2, 0.65)), float(rng.uniform(0.15, 0.65))
     if k == 0:
         background = (
@@ -321,7 +322,7 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
     elif k == n_types:
         spread = 0.6 * spread
     elif rng.random() < (0.45 if platform == "codex" else 0.2):
-        # a weak antibody: few positive cells above an uneven non-specific stain
+        # a weak antibody: few positive cells above an uneven non-specific signal
         fraction *= rng.uniform(0.05, 0.6)
         unevenness = float(rng.uniform(0.35, 0.65))
         strength = (

@@ -1,4 +1,4 @@
-"""`simulate_tissue`: one field of view of multiplexed tissue whose truth is known."""
+"""Simulated FOVs of multiplexed tissue with a known truth."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.errors import format_list
 from panimbus.core.types import Float32Array, UInt32Array
 from panimbus.simulate.layout import REGIONS, Layout, make_layout, observe
 from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expected_signal
@@ -20,29 +21,29 @@ POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 
 @dataclass(frozen=True, eq=False)
 class SimulatedTissue:
-    """A simulated field of view.
+    """A simulated FOV.
 
     Attributes
     ----------
     image : (C, Y, X) uint8 or uint16
     labels : (Y, X) uint32, 0 = background
-        The *observed* segmentation, with its errors; ids 1..m.
+        The observed segmentation, including its errors; ids 1..m.
     truth : (m, C) int8
-        For label i + 1: 1 positive, 0 negative, -1 uncertain (too dim to be seen, or the label lies
-        on several cells).
+        For label i + 1: 1 positive, 0 negative, -1 uncertain (too dim to be visible, or the label
+        covers several cells).
     carried : (m, C) bool
-        The cells under label i + 1 carry the marker, seen or not: ``truth`` is 1 or -1 where this
-        is True.
+        Whether the cells under label i + 1 express the marker, visible or not; ``truth`` is then 1
+        or -1.
     channels : C names
     cell_types : m names
-        Type of the true cell under each label; ``"none"`` where there is none.
+        Type of the true cell under each label; ``"none"`` if there is none.
     mixture : (m,) float64
-        Share of each label's cell pixels that belong to other true cells than that one.
+        Share of the cell pixels of each label that belong to other true cells.
     mpp : float
         µm per pixel.
     platform : str
     markers, optics
-        What each channel was drawn with.
+        Staining and imaging parameters of each channel.
     """
 
     image: npt.NDArray[Any]
@@ -57,21 +58,29 @@ class SimulatedTissue:
     markers: tuple[Marker, ...]
     optics: tuple[Optics, ...]
 
+    def __repr__(self) -> str:
+        _, height, width = self.image.shape
+        return (
+            f"<SimulatedTissue: {self.platform}, {height} x {width} pixels of {self.mpp:g} µm,"
+            f" {len(self.truth)} cells, {len(self.channels)} channels:"
+            f" {format_list(self.channels, 5)}>"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class LabelOverlap:
-    """Which true cells lie under each observed label (arrays over labels 0..m; 0 is background).
+    """Overlap of the observed labels with the true cells (arrays over labels 0..m).
 
     Attributes
     ----------
     owner : (m + 1,) int64
-        True cell that covers most of the label, 0 = none.
+        True cell that covers most of the label; 0 = none.
     purity : (m + 1,) float64
         Share of the label's pixels that the owner covers.
     pairs : (k, 2) int64
-        Every (label, true cell) that meet; true cell 0 = between cells.
+        Every overlapping (label, true cell); true cell 0 = between cells.
     pixels : (k,) int64
-        Pixels in which they meet.
+        Number of pixels of each overlap.
     area : (m + 1,) int64
     """
 
@@ -83,10 +92,7 @@ class LabelOverlap:
 
     @property
     def mixture(self) -> npt.NDArray[np.float64]:
-        """(m + 1,) share of the label's cell pixels that belong to other cells than its owner.
-
-        0 where there is no cell.
-        """
+        """(m + 1,) share of the label's cell pixels outside its owner; 0 without cell pixels."""
         covered = np.zeros(len(self.area))
         np.add.at(covered, self.pairs[:, 0], self.pixels * (self.pairs[:, 1] > 0))
         return 1 - np.divide(
@@ -95,7 +101,7 @@ class LabelOverlap:
 
 
 def overlap_with_cells(labels: UInt32Array, cells: UInt32Array) -> LabelOverlap:
-    """Match an observed segmentation to the true cells, by pixels."""
+    """Count the pixels that observed labels share with true cells."""
     m, n = int(labels.max()), int(cells.max())
     code, pixels = np.unique(labels.astype(np.int64) * (n + 1) + cells, return_counts=True)
     pairs = np.stack([code // (n + 1), code % (n + 1)], axis=1)
@@ -124,31 +130,31 @@ def label_truth(
     *,
     counts: float,
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-    """Decide what is known about each observed label: 1, 0, or -1 where nobody could say.
+    """Truth of each observed label: 1, 0, or -1 if it cannot be seen in the image.
 
     Parameters
     ----------
     owners
     positive : (n + 1,) bool
-        True cells that carry the marker.
+        True cells that express the marker.
     own, specific, total : (m + 1,) float64
-        Mean over each label's pixels of: its owner's own stain before blur, all specific and stray
-        signal, and everything.
+        Mean per label of the unblurred stain of its owner, of all specific and stray signal, and of
+        the total signal.
     counts
-        Counts a pixel at signal 1.
+        Counts per pixel at signal 1.
 
     Returns
     -------
     truth : (m + 1,) int8
         Entry 0 is -1.
     carried : (m + 1,) bool
-        Labels of which it is true, seen or not, that their cells carry the marker.
+        Labels whose cells express the marker, visible or not.
     """
     carried = np.zeros(len(owners.area))
     covered = np.zeros(len(owners.area))
-    of, cell = owners.pairs[:, 0], owners.pairs[:, 1]
-    np.add.at(carried, of, owners.pixels * positive[cell])
-    np.add.at(covered, of, owners.pixels * (cell > 0))
+    label, cell = owners.pairs[:, 0], owners.pairs[:, 1]
+    np.add.at(carried, label, owners.pixels * positive[cell])
+    np.add.at(covered, label, owners.pixels * (cell > 0))
     share = carried / np.maximum(covered, 1)
     is_positive = positive[owners.owner] & (share > 0.65) & (own > 0)
     is_negative = ~positive[owners.owner] & (share < 0.35)
@@ -182,10 +188,7 @@ def _shrink(a: Float32Array, k: int) -> Float32Array:
 
 
 def _blocks(labels: UInt32Array) -> UInt32Array:
-    """Labels that exist at the detector's resolution only.
-
-    Each 2 x 2 pixels of one label, ids 1..m again.
-    """
+    """Labels at detector resolution: blocks of 2 x 2 equal pixels, with new ids 1..m."""
     small = labels[1::2, 1::2]
     ids, compact = np.unique(small, return_inverse=True)
     small = (compact.reshape(small.shape) + (ids[0] != 0)).astype(np.uint32)
@@ -202,20 +205,18 @@ def render_channel(
     rng: np.random.Generator,
     shrink: int = 1,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-    """One channel.
-
-    Its pixels, the truth of every observed label, and which carry the marker, seen or not.
+    """Render one channel: its pixels, and the results of `label_truth`.
 
     Parameters
     ----------
     layout
         The true cells.
     labels, owners
-        The observed segmentation at the layout's resolution, and `overlap_with_cells` of it.
+        The observed segmentation at the resolution of the layout, and its `overlap_with_cells`.
     marker, optics
     rng
     shrink
-        Detector pixels are this many layout pixels wide.
+        Width of a detector pixel in layout pixels.
     """
     stained = stain(layout, marker, rng)
     total, specific = expected_signal(stained, optics, layout.mpp, rng)
@@ -225,7 +226,7 @@ def render_channel(
         _means(np.asarray(a, dtype=np.float32), labels, owners.area)
         for a in (own_only, specific, total)
     ]
-    means[0] = np.minimum(means[0], means[2])  # what a subtraction took is not seen
+    means[0] = np.minimum(means[0], means[2])  # subtracted signal is not visible
     counts = optics.counts * layout.mpp**2 / 0.25
     truth, carried = label_truth(owners, stained.positive, *means, counts=counts)
     return image, truth, carried
@@ -241,24 +242,22 @@ def simulate_tissue(
     observation: str | None = None,
     errors: float = 1.0,
 ) -> SimulatedTissue:
-    """Simulate a field of view with a known truth.
+    """Simulate an FOV of multiplexed tissue with a known truth.
 
     Parameters
     ----------
     shape, mpp
-        Pixels, and µm a pixel.
+        Size in pixels, and µm per pixel.
     panel
-        None: a named panel on named cell types (DAPI, CD3, CD8, CD20, CD68, PanCK, SMA, Ki67,
-        FoxP3, Vimentin, CD45). A number: that many random markers on random cell types, for
-        training. A `Panel` of other cell types and markers. Or markers for the default panel's cell
-        types.
+        None: a panel with named cell types (DAPI, CD3, CD8, CD20, CD68, PanCK, SMA, Ki67, FoxP3,
+        Vimentin, CD45). An integer: this number of random markers on random cell types, for
+        training. A `Panel`. Or markers for the cell types of the default panel.
     seed
-        A number or a generator; the same seed gives the same tissue.
+        An integer or a generator; the same seed gives the same tissue.
     platform
         ``codex``, ``mibi``, ``imc``, or ``random``.
     observation
-        One of `panimbus.simulate.layout.OBSERVATIONS`: how the cells were segmented; None draws
-        one.
+        Kind of segmentation, one of `panimbus.simulate.layout.OBSERVATIONS`; None draws one.
     errors
         Factor on the frequency of segmentation errors; 0 = none.
 
@@ -287,9 +286,9 @@ def simulate_dataset(
     platform: str = "random",
     errors: float = 1.0,
 ) -> Iterator[SimulatedTissue]:
-    """Fields of view of one dataset.
+    """Simulate FOVs of one dataset, with common platform, markers and optics.
 
-    The same platform, markers and optics, and each its own tissue; see `simulate_tissue`.
+    The parameters are those of `simulate_tissue`.
     """
     drawn = draw_panel(panel, platform, np.random.default_rng(seed))
     for k in range(count):
@@ -298,21 +297,21 @@ def simulate_dataset(
 
 @dataclass(frozen=True, eq=False)
 class DrawnPanel:
-    """What the fields of view of a dataset have in common.
+    """Common parameters of all FOVs of a dataset.
 
     Attributes
     ----------
     platform : str
     markers, optics
-        One each a channel.
+        One per channel.
     types
         Names of the cell types.
     composition : (R, T) float64
-        Share of each type in each kind of region.
+        Share of each type per kind of region.
     kinds
         Kinds of regions, or None to draw them.
     clustering : float
-        How much cells of a type lie together.
+        Strength of the spatial clustering of cell types.
     """
 
     platform: str
@@ -365,7 +364,7 @@ def render_tissue(
     observation: str | None = None,
     errors: float = 1.0,
 ) -> SimulatedTissue:
-    """Lay out a tissue and image it; the parameters are those of `simulate_tissue`."""
+    """Lay out, stain and image tissue; the parameters are those of `simulate_tissue`."""
     shrink = 2 if mpp > 0.75 else 1
     fine = (shape[0] * shrink, shape[1] * shrink)
     layout = make_layout(

@@ -353,7 +353,7 @@ def _scheduler_in(path: str) -> str:
         if isinstance(data, dict) and isinstance(data.get("address"), str):
             return str(data["address"])
     except ReadError as error:
-        got = error.what
+        got = error.problem
     raise ReadError(
         f"--dask {path}: not a scheduler file.",
         got=got,
