@@ -269,7 +269,7 @@ def test_a_table_that_panimbus_did_not_write(study, panimbus, tmp_path):
 
 def test_bad_comparisons(panimbus, tmp_path):
     for arguments, says in (
-        ([f"a={tmp_path}", f"a={tmp_path}"], "every name once"),
+        ([f"a={tmp_path}", f"a={tmp_path}"], "unique names"),
         ([f"a={tmp_path}", f"b={tmp_path}"], "no folder that panimbus evaluate wrote"),
         ([f"a={tmp_path}"], "nothing to compare"),
     ):
