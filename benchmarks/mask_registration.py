@@ -59,7 +59,7 @@ def strength(fov):
     view = _View.of(fov)
     inside = view.inside(lambda a: a)
     return max(
-        correlate_mask(inside, view.plane(c)).there for c in fov.channels if is_counterstain(c)
+        correlate_mask(inside, view.plane(c)).in_place for c in fov.channels if is_counterstain(c)
     )
 
 

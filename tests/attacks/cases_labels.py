@@ -153,7 +153,7 @@ def nucleus_and_cell_planes(folder):
     )
 
 
-@attack("another size")
+@attack("differ in size")
 def another_size(folder):
     return folder.predict(labels=_tiff(folder, folder.arrays()[1][:-1]))
 

@@ -93,7 +93,7 @@ def test_truncated_labels(folder, refused):
 def test_labels_of_another_size(folder, refused):
     labels = folder.add("fov1")
     folder.label("fov1", labels[:-1].astype(np.int32))
-    refused("another size", "(90, 80)", "(89, 80)", "fov1")
+    refused("differ in size", "(90, 80)", "(89, 80)", "fov1")
 
 
 def test_float_labels(folder, refused):

@@ -132,7 +132,7 @@ def test_home_and_quotes(folder, panimbus, model, monkeypatch):
 
 
 def test_home_in_toml(tmp_path, monkeypatch):
-    from panimbus.evaluate.config import load_config
+    from panimbus.evaluate.config import read_evaluation_file
 
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("images", "labels"):
@@ -142,7 +142,7 @@ def test_home_in_toml(tmp_path, monkeypatch):
         'root = "~/data"\n[[dataset]]\nname = "a"\nimages = "images"\nlabels ='
         ' "~/data/labels"\ncalls = "calls.csv"\n'
     )
-    (dataset,) = load_config(tmp_path / "e.toml").dataset
+    (dataset,) = read_evaluation_file(tmp_path / "e.toml").dataset
     assert str(tmp_path / "data" / "images") in str(dataset.images)
     assert str(tmp_path / "data" / "labels") in str(dataset.labels)
 

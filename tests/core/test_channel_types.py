@@ -75,7 +75,7 @@ def test_names_are_made_legal():
 
 @pytest.mark.parametrize("name", ["label", "FOV ID", "area_um2", " ", "a\nb", "x\udce9"])
 def test_a_fov_refuses_names_that_no_table_takes(name):
-    with pytest.raises(ChannelError, match="tables cannot hold"):
+    with pytest.raises(ChannelError, match="tables cannot store"):
         Fov("a", np.zeros((1, 4, 4)), (name,))
 
 

@@ -53,7 +53,7 @@ def test_a_good_one():
         ({"image": None}, ["image is not an array", "a NoneType"]),
         ({"image": IMAGE[:, :0], "labels": LABELS[:0]}, ["has no pixels", "(2, 0, 4)"]),
         ({"labels": LABELS.tolist()}, ["labels is not an array", "a list"]),
-        ({"channels": (1, 2)}, ["no text", "[1, 2]"]),
+        ({"channels": (1, 2)}, ["not text", "[1, 2]"]),
         ({"mpp": "0.5"}, ["the pixel size is not a number", "'0.5'"]),
         ({"channels": ("a", "a")}, ["not unique", "a", "channel_names="]),
         ({"mpp": 0.0}, ["must be positive", "0.0 µm/px"]),
@@ -62,8 +62,8 @@ def test_a_good_one():
         ({"mpp": float("inf")}, ["must be positive"]),
         ({"labels": LABELS.astype(float)}, ["not integer", "float64", "probability map"]),
         ({"labels": LABELS.astype(bool)}, ["not integer", "bool"]),
-        ({"labels": LABELS.T}, ["another size", "(3, 4)", "(4, 3)"]),
-        ({"labels": LABELS[None]}, ["another size", "(1, 3, 4)"]),
+        ({"labels": LABELS.T}, ["differ in size", "(3, 4)", "(4, 3)"]),
+        ({"labels": LABELS[None]}, ["differ in size", "(1, 3, 4)"]),
     ],
 )
 def test_refused(changes, words):
@@ -113,7 +113,7 @@ def test_messages():
         "  available: a, b",
         "  fix:       mend it",
     ]
-    assert error.what == "It is wrong."
+    assert error.problem == "It is wrong."
     assert isinstance(ReadError("x"), PanimbusError)
     assert 'pip install "panimbus[imc]"' in str(MissingExtraError("Reading .mcd", "imc"))
     assert format_list([]) == "(none)"

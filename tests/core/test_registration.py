@@ -115,7 +115,7 @@ def test_fit_of_constants_is_zero():
         (np.eye(80), np.zeros((80, 80))),
     ):
         one = correlate_mask(inside, plane)
-        assert (one.there, one.elsewhere) == (0, 0)
+        assert (one.in_place, one.elsewhere) == (0, 0)
         assert not one.good
         assert not one.moved
 

@@ -148,7 +148,7 @@ def test_arrays_in_memory(stack, labels):
     assert (fov.fov_id, fov.mpp, fov.source) == ("fov", 0.5, {"format": "array"})
     with pytest.raises(InputError, match="number of channel names"):
         from_array(stack, channels=["a"], mpp=None)
-    with pytest.raises(InputError, match="another size"):
+    with pytest.raises(InputError, match="differ in size"):
         from_array(stack, labels[:5], channels=["a", "b", "c"], mpp=None)
 
 

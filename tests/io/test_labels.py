@@ -52,7 +52,7 @@ def test_bad_types_and_sizes(tmp_path, ome, labels):
     for name, data, message in [
         ("float", labels.astype(np.float32), "not integer"),
         ("bool", labels > 0, "not integer"),
-        ("small", labels[:-1], "another size"),
+        ("small", labels[:-1], "differ in size"),
         ("planes", np.stack([labels, labels]), "several planes"),
     ]:
         tifffile.imwrite(tmp_path / f"{name}.tif", data, photometric="minisblack")

@@ -172,7 +172,7 @@ def test_doubt_lists_both_sides(store, labels):
         match=r"no label image fits(.|\n)*a \(70, 50\), b \(70, 50\)(.|\n)*cells \(9, 50\)",
     ):
         open_fovs(small)
-    with pytest.raises(InputError, match="another size"):
+    with pytest.raises(InputError, match="differ in size"):
         open_fovs(small / "images" / "a", small)
 
 
