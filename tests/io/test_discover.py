@@ -146,7 +146,7 @@ def test_given_names_replace_the_files_own(ome):
 def test_arrays_in_memory(stack, labels):
     fov = from_array(stack, labels, channels=["a", "b", "c"], mpp=0.5)
     assert (fov.fov_id, fov.mpp, fov.source) == ("fov", 0.5, {"format": "array"})
-    with pytest.raises(InputError, match="number of channel names"):
+    with pytest.raises(InputError, match="numbers of channel names"):
         from_array(stack, channels=["a"], mpp=None)
     with pytest.raises(InputError, match="differ in size"):
         from_array(stack, labels[:5], channels=["a", "b", "c"], mpp=None)
