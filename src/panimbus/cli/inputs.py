@@ -112,9 +112,9 @@ def _holds_labels(folder: Path) -> bool:
     """Whether a folder seems to hold label images, by the names or the first few files."""
     from panimbus.core.errors import PanimbusError
     from panimbus.io.names import (
-        list_folder,
         is_label_name,
         is_tiff_name,
+        list_folder,
         match_key,
         may_be_label_name,
         stem,
