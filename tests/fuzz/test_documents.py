@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from panimbus.core.errors import PanimbusError
 from panimbus.core.scale import ChannelScale
-from panimbus.evaluate.config import load_config as load_evaluation
+from panimbus.evaluate.config import read_evaluation_file as load_evaluation
 from panimbus.infer.distribute.manifest import read_manifest
 from panimbus.infer.output import load_scale
 from panimbus.io.hub import parse_listing
