@@ -297,6 +297,14 @@ def _nodes_at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _nodes_at_run_time(node)
 
 
+def _public_names(tree: Tree) -> list[str]:
+    root = next(module for module in tree.modules if "." not in module.name)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tree.root / 'src')!r}); import {root.name} as package"
+    )
+    return _run("-c", f"{code}; print(*package.__all__)").split()
+
+
 # -- the table -------------------------------------------------------------------------------------
 
 ROWS: dict[str, Callable[[Tree], object]] = {
@@ -305,6 +313,7 @@ ROWS: dict[str, Callable[[Tree], object]] = {
     "logical lines of tests": lambda tree: tree.logical_lines("tests"),
     "logical lines of benchmarks": lambda tree: tree.logical_lines("benchmarks"),
     "modules": lambda tree: len(tree.modules),
+    "names of `import panimbus`": lambda tree: len(_public_names(tree)),
     "exposed names": lambda tree: len(tree.exposed_names()),
     "commands": lambda tree: len(tree.commands()),
     "options of the commands": lambda tree: sum(len(options) for _, options in tree.options()),

@@ -71,10 +71,10 @@ class ModelFiles:
     @property
     def weights(self) -> Path:
         """The file that says which model this is: safetensors, else pt, else ONNX."""
-        found = self.safetensors or self.pt or self.onnx
-        if found is None:
+        path = self.safetensors or self.pt or self.onnx
+        if path is None:
             raise InputError(f"model {self.card.name!r} has no file.")
-        return found
+        return path
 
     @cached_property
     def sha256(self) -> str:

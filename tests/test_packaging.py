@@ -1,0 +1,37 @@
+"""What is shipped: one model, and extras that are named as they are called."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from panimbus.model.weights import DEFAULT_MODEL, SHIPPED, shipped_models
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FOR_DEVELOPERS = {"clients", "dev", "docs"}
+EXTRAS = set(PROJECT["optional-dependencies"]) - FOR_DEVELOPERS
+
+
+def test_the_default_model_is_the_only_one():
+    assert shipped_models() == [DEFAULT_MODEL]
+    assert {path.suffix for path in SHIPPED.iterdir()} == {".onnx", ".safetensors"}
+
+
+def test_the_package_stays_small():
+    files = [p for p in (ROOT / "src").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert sum(p.stat().st_size for p in files if p.suffix != ".py") < 3e6
+    assert not [p for p in files if p.stat().st_size > 1.5e6]
+
+
+@pytest.mark.parametrize("text", ["errors", "documentation"])
+def test_extras_are_named_as_they_are_called(text):
+    if text == "errors":
+        code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "src").rglob("*.py"))
+        names = set(re.findall(r'MissingExtraError\(\s*[^()]*?"(\w+)",?\s*\)', code))
+        assert names
+        assert names <= EXTRAS
+    else:
+        page = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+        assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == EXTRAS
