@@ -77,7 +77,7 @@ def test_overlap_says_all_at_once():
     rows = [("f", "CD3", 1), ("f", "CD4", 1), ("f", "CD3", 99), ("g", "CD3", 1)]
     calls = pd.DataFrame(rows, columns=["fov", "channel", "cell_id"])
     problems = "\n".join(mismatches(calls, {"f": np.array([1, 2])}, {"f": ["CD3"]}))
-    assert "FOVs that are not among the images: g (1 calls; there are: f)" in problems
+    assert "FOVs that are not among the images: g (1 call; there are: f)" in problems
     assert "CD4 (it has: CD3)" in problems
     assert "FOV 'f' has no cell 99 (1 of its 3 calls)" in problems
     shifted = pd.DataFrame(

@@ -29,9 +29,10 @@ def mismatches(
     problems = []
     if missing := [f for f in dict.fromkeys(annotations[FOV]) if f not in cells]:
         count = int(annotations[FOV].isin(missing).sum())
+        calls = f"{count:,} call" + "s" * (count != 1)
         problems.append(
-            f"FOVs that are not among the images: {format_list(missing, 8)} ({count:,} calls; there"
-            f" are: {format_list(list(cells), 8)})"
+            f"FOVs that are not among the images: {format_list(missing, 8)} ({calls}; there are:"
+            f" {format_list(list(cells), 8)})"
         )
     for fov, rows in annotations[annotations[FOV].isin(list(cells))].groupby(FOV, sort=False):
         name, ids = str(fov), rows[CELL].to_numpy()

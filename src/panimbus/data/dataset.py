@@ -7,23 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from panimbus.io.dataset import DatasetImages, Files, Model, Strict, Text
 from panimbus.io.documents import read_toml, validate
 
-Text = Annotated[str, Field(min_length=1)]
 Paths = Text | Annotated[list[Text], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class CellTable(_Strict):
+class CellTable(Strict):
     """``[cells]``: the table of cells (CSV or Parquet.
 
     Several files or a pattern such as ``class_*.csv`` are put together).
@@ -48,7 +43,7 @@ class CellTable(_Strict):
     patient: str | None = None
 
 
-class GateRule(_Strict):
+class GateRule(Strict):
     """``[silver.gates]``: two-component mixtures on the cells' mean intensity.
 
     See `panimbus.data.gates`.
@@ -79,7 +74,7 @@ class GateRule(_Strict):
         return self
 
 
-class SilverRule(_Strict):
+class SilverRule(Strict):
     """``[silver]``: where the labels come from, one of the first four, and what is left away.
 
     Parameters
@@ -126,21 +121,16 @@ class SilverRule(_Strict):
         return self
 
 
-class DatasetFile(_Strict):
-    """A dataset.
+class DatasetFile(DatasetImages):
+    """A dataset with the rule of its silver labels.
 
     Parameters
     ----------
-    name, tissue
     root
         Folder that the paths of images, labels and tables start from, relative to this file. Rules
-        (an assignment matrix, a CSV of thresholds) are found relative to the file itself.
-    images, labels
-        As `panimbus.io.open_fovs` takes them: a path, several, or a table FOV -> path.
-    mpp, channel_names
-        As for `open_fovs`.
-    fovs
-        Only these are labelled (the others' pixels still count for the normaliser); all by default.
+        (an assignment matrix, a CSV of thresholds) are relative to the file itself.
+    labels
+        Required.
     gold
         FOVs with gold calls: always test.
     patients
@@ -156,13 +146,8 @@ class DatasetFile(_Strict):
     """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
-    tissue: str = ""
     root: str = "."
-    images: Paths | dict[str, str]
-    labels: Paths | dict[str, str]
-    mpp: Annotated[float, Field(gt=0)] | None = None
-    channel_names: Paths | None = None
-    fovs: list[str] | None = None
+    labels: Files
     gold: list[str] = Field(default_factory=list)
     patients: dict[str, str] = Field(default_factory=dict)
     splits: dict[str, Literal["train", "val", "test"]] = Field(default_factory=dict)
@@ -179,7 +164,7 @@ class DatasetFile(_Strict):
         return self
 
 
-class StoreDataset(_Strict):
+class StoreDataset(Strict):
     """One dataset of a `StoreFile`.
 
     Its file, its proportion in the mix, and another root if need be.
@@ -190,7 +175,7 @@ class StoreDataset(_Strict):
     root: str | None = None
 
 
-class StoreFile(_Strict):
+class StoreFile(Strict):
     """A store of several datasets.
 
     Parameters

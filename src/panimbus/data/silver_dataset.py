@@ -33,7 +33,7 @@ from panimbus.data.tables import (
     read_tables,
     read_thresholds,
 )
-from panimbus.io import attach_labels, open_fovs
+from panimbus.io.dataset import resolve_paths
 from panimbus.io.place import resolve_path
 from panimbus.io.tables import Column
 
@@ -127,7 +127,7 @@ def build_silver_labels(
     path, settings = Path(path), settings or SilverSettings()
     file = read_dataset_file(path)
     base = Path(root) if root is not None else resolve_path(path.parent, file.root)
-    every = _open(file, base)
+    every = resolve_paths(file, base).open(all_labelled=True)
     fovs = [f for f in every if f.labels is not None]
     table = _cells(file.cells, base, fovs) if file.cells is not None else None
     rule = _rule(file, path.parent, base, fovs, table)
@@ -188,33 +188,6 @@ def without(source: Source, markers: Sequence[str]) -> Source:
     )
 
 
-def _open(file: DatasetFile, base: Path) -> list[Fov]:
-    """The FOVs.
-
-    Those that are not to be labelled have no label image, and count for the normaliser alone.
-    """
-    images, labels = _rooted(file.images, base), _rooted(file.labels, base)
-    names = file.channel_names
-    channel_names = names if names is None or isinstance(names, list) else resolve_path(base, names)
-    if file.fovs is None:
-        return open_fovs(images, labels, mpp=file.mpp, channel_names=channel_names)
-    every = [
-        f.with_(labels=None) for f in open_fovs(images, mpp=file.mpp, channel_names=channel_names)
-    ]
-    ids = [f.fov_id for f in every]
-    if unknown := [f for f in file.fovs if f not in ids]:
-        raise InputError(
-            f"Dataset {file.name!r} names FOVs that are not there.",
-            got=format_list(unknown),
-            available=ids,
-        )
-    opened = {f.fov_id: f for f in attach_labels(every, labels)}
-    if bare := [f for f in file.fovs if opened[f].labels is None]:
-        raise InputError(f"Dataset {file.name!r}: FOVs have no label image.", got=format_list(bare))
-    chosen = set(file.fovs)
-    return [opened[f.fov_id] if f.fov_id in chosen else f for f in every]
-
-
 def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
     """Role -> channel of the planes that the store will want; said before anything is scanned."""
     out: dict[str, str] = {role: channel for role, channel in file.extra.items() if role in wanted}
@@ -225,16 +198,6 @@ def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
             fix='name them in the dataset file: [extra] nuclear = "DAPI"',
         )
     return out
-
-
-def _rooted(paths: str | list[str] | dict[str, str], base: Path) -> Any:
-    if isinstance(paths, str):
-        return resolve_path(base, paths)
-    return (
-        [resolve_path(base, p) for p in paths]
-        if isinstance(paths, list)
-        else {k: resolve_path(base, p) for k, p in paths.items()}
-    )
 
 
 def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:

@@ -1,6 +1,4 @@
-"""The file that says what a model is evaluated on.
-
-Datasets with images, label images, calls, and what else is known (TOML).
+"""Evaluation files (TOML): datasets with images, label images and annotations.
 
 Paths are relative to ``root``, and ``root`` to the file.
 """
@@ -8,21 +6,18 @@ Paths are relative to ``root``, and ``root`` to the file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate.confounders import RADIUS_PX
+from panimbus.io.dataset import DatasetImages, File, Strict, paths_in, resolve_paths
 from panimbus.io.documents import read_toml, validate
 from panimbus.io.place import resolve_path
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SilverFile(_Frozen):
+class SilverFile(Strict):
     """Where silver labels are; see `panimbus.annotations.cells.read_silver`."""
 
     file: Path
@@ -30,7 +25,7 @@ class SilverFile(_Frozen):
     fov: str | None = None
 
 
-class TypesFile(_Frozen):
+class TypesFile(Strict):
     """Where cell types are; see `panimbus.annotations.cells.read_cell_types`."""
 
     file: Path
@@ -38,45 +33,27 @@ class TypesFile(_Frozen):
     fov: str | None = None
 
 
-class EvalDataset(_Frozen):
-    """One dataset.
+class EvalDataset(DatasetImages):
+    """One dataset; ``name`` as in the column ``dataset`` of the annotations.
 
     Parameters
     ----------
-    name
-        As the column ``dataset`` of the calls has it.
-    images, labels
-        Files or folders. All images make the normaliser; the FOVs with calls must have a label
-        image and are scored.
     calls
-        A table of calls of this dataset, if the file's own ``calls`` is not meant.
-    rename
-        FOV as the images name it -> as label images and calls name it.
-    mpp, channel_names
-        As for `panimbus predict`.
+        Table of annotations of this dataset, instead of the file's own ``calls``.
     normaliser
-        A normaliser.json to use instead.
-    tissue
-        Name of the tissue, for the table by tissue.
+        A normaliser.json, instead of fitting one to all images.
     cell_types, silver
         Cell types and silver labels, if there are any.
     """
 
-    name: Annotated[str, Field(min_length=1)]
-    images: Path | Annotated[tuple[Path, ...], Field(min_length=1)]
-    labels: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
-    calls: Path | None = None
-    rename: dict[str, str] = Field(default_factory=dict)
-    mpp: Annotated[float, Field(gt=0)] | None = None
-    channel_names: Path | None = None
-    normaliser: Path | None = None
-    tissue: str = ""
+    calls: File | None = None
+    normaliser: File | None = None
     cell_types: TypesFile | None = None
     silver: SilverFile | None = None
 
 
-class EvalConfig(_Frozen):
-    """What a model is evaluated on.
+class EvalConfig(Strict):
+    """Datasets and settings of an evaluation.
 
     Parameters
     ----------
@@ -156,23 +133,8 @@ def read_evaluation_file(path: Path, *, root: Path | None = None) -> EvalConfig:
     fix = "see examples/dev_gold.toml for a file that works"
     config = validate(EvalConfig, data, f"{path}: the file cannot be used.", fix=fix)
     base = root if root is not None else resolve_path(path.parent, config.root)
-    return _rooted(config, base)
-
-
-def _rooted(config: EvalConfig, base: Path) -> EvalConfig:
-    def under(value: Any) -> Any:
-        if isinstance(value, Path):
-            return resolve_path(base, value)
-        if isinstance(value, tuple):
-            return tuple(under(v) for v in value)
-        if isinstance(value, _Frozen):
-            return value.model_copy(
-                update={k: under(getattr(value, k)) for k in type(value).model_fields}
-            )
-        return value
-
-    rooted: EvalConfig = under(config.model_copy(update={"root": Path()}))
-    missing = sorted({str(p) for p in _paths(rooted) if not p.exists()} - {str(base)})
+    rooted = resolve_paths(config.model_copy(update={"root": Path()}), base)
+    missing = sorted({str(p) for p in paths_in(rooted) if not p.exists()} - {str(base)})
     if missing:
         raise ReadError(
             f"{len(missing)} of the paths do not exist.",
@@ -180,16 +142,3 @@ def _rooted(config: EvalConfig, base: Path) -> EvalConfig:
             fix="pass --root (Python: root=), or mend root in the file",
         )
     return rooted
-
-
-def _paths(value: Any) -> list[Path]:
-    if isinstance(value, Path):
-        return [value]
-    inner = (
-        value
-        if isinstance(value, tuple)
-        else [getattr(value, k) for k in type(value).model_fields]
-        if isinstance(value, _Frozen)
-        else []
-    )
-    return [p for v in inner for p in _paths(v)]

@@ -31,7 +31,6 @@ from panimbus.evaluate.misfit import doubts
 from panimbus.evaluate.scored import CellMetadata, match_scores
 from panimbus.infer.output import load_scale
 from panimbus.infer.predict import PredictSettings, predict
-from panimbus.io import attach_labels, open_fovs
 from panimbus.model.weights import resolve_model
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def from_config(
     settings = PredictSettings(tta or card.tta)
     out = EvaluationInputs()
     calls = _calls(config, out)
-    opened = {d.name: _open(d) for d in config.dataset}
+    opened = {d.name: d.open() for d in config.dataset}
     metadata = {d.name: _metadata(d, config) for d in config.dataset}
     raise_mismatches(
         [f"{n}: {p}" for n, fovs in opened.items() for p in _problems(calls[n], fovs)],
@@ -214,25 +213,6 @@ def _calls(config: EvalConfig, out: EvaluationInputs) -> dict[str, pd.DataFrame]
 
 def _read_truth(path: Path, config: EvalConfig) -> pd.DataFrame:
     return with_truth(read_annotations(path), likely=config.likely, source=str(path))
-
-
-def _open(dataset: EvalDataset) -> list[Fov]:
-    """All FOVs of a dataset under the names that the calls have.
-
-    Those without a label image stay without.
-    """
-    images, labels = (
-        p if p is None or isinstance(p, Path) else list(p) for p in (dataset.images, dataset.labels)
-    )
-    fovs = open_fovs(images or [], mpp=dataset.mpp, channel_names=dataset.channel_names)
-    if lost := [n for n in dataset.rename if n not in {f.fov_id for f in fovs}]:
-        raise InputError(
-            f"{dataset.name}: rename names FOVs that are not there.",
-            got=", ".join(lost),
-            available=[f.fov_id for f in fovs],
-        )
-    fovs = [f.with_(fov_id=dataset.rename.get(f.fov_id, f.fov_id)) for f in fovs]
-    return attach_labels(fovs, labels) if labels is not None else fovs
 
 
 def _problems(calls: pd.DataFrame, fovs: Sequence[Fov]) -> list[str]:
