@@ -440,3 +440,11 @@ def test_a_state_dict_of_absurd_size(tmp_path):
     )
     with pytest.raises(ReadError, match="root: Input should be less than or equal to 512"):
         load_torch(tmp_path / "huge.pt")
+
+
+def test_equal_models_are_equal_files(tmp_path):
+    net, card = load_torch(resolve_model().weights)
+    one, two = (save_model(tmp_path / name / "m", net, card) for name in ("a", "b"))
+    assert one.safetensors.read_bytes() == two.safetensors.read_bytes()
+    assert one.onnx.read_bytes() == two.onnx.read_bytes()
+    assert read_card(one.safetensors) == card

@@ -257,3 +257,40 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny, fake_store, tmp_path):
         InputError, match=r"not a number any more at step 6[^$]*a smaller optimiser.rate"
     ):
         train(tiny(optimiser={"rate": 1e30}), fake_store(), tmp_path)
+
+
+DEFAULT = {
+    "simulation": {"seeds": [[0, 1]], "held_out": [9, 1], "side_um": 140, "markers": 2},
+    "data": {"statistics": "tile", "by_fov": True, "hide_counterstain": 0.2},
+    "net": {"stats": ["q50", "counterstain"]},
+    "augment": {"zoom": 0.2, "normaliser": 0.6, "normaliser_limit": 0.9},
+    "loss": {"agreement": 0.3},
+    "optimiser": {"precision": "bfloat16"},
+    "stages": {"naive": 3, "robust": 0},
+    "check": {"every": 3, "pictures": 1},
+    "average": [{"seed": 5, "data": {"crop": 24}, "loss": {"f1": 3.0}}],
+    "logit_offset": -0.5,
+}
+
+
+def test_two_equal_trainings_by_the_default_recipe_give_equal_files(tiny, fake_store, tmp_path):
+    for name in ("one", "two"):
+        result = train(tiny(**DEFAULT), fake_store(), tmp_path / name)
+    for file in ("model.safetensors", "model.onnx", "markers.csv"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert set(pd.read_csv(tmp_path / "one" / "markers.csv")["dataset"]) <= {"d0", "simulated"}
+    card = read_card(tmp_path / "one" / "model.onnx")
+    assert card.trained_on.startswith("The mean of the weights of 2 runs.")
+    assert card.metrics["val_f1"] == result["val_f1"]
+    runs = [weights(tmp_path / "one" / f"run{k}") for k in (1, 2)]
+    mean = 0.5 * runs[0]["head.bias"] + 0.5 * runs[1]["head.bias"] - 0.5
+    torch.testing.assert_close(weights(tmp_path / "one")["head.bias"], mean)
+
+
+def test_simulated_tissue_alone_is_enough(tiny, tmp_path):
+    config = tiny(**DEFAULT | {"average": [], "logit_offset": 0.0})
+    train(config, None, tmp_path)
+    tables = pd.read_csv(tmp_path / "markers.csv")
+    assert set(tables["dataset"]) == {"simulated"}
+    with pytest.raises(InputError, match="There is nothing to train on"):
+        train(tiny(), None, tmp_path / "other")

@@ -27,6 +27,7 @@ from panimbus.model.headers import (
     graph_sha256,
     read_onnx_metadata,
     read_safetensors_metadata,
+    with_sorted_metadata,
     write_onnx_metadata,
 )
 from panimbus.model.state import check_state, need_torch, read_pt
@@ -336,7 +337,8 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
     try:
         state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
         # not save_file: its files only their owner may read
-        part.write_bytes(save(state, metadata={CARD_KEY: card.to_json(), "format": "pt"}))
+        metadata = {CARD_KEY: card.to_json(), "format": "pt"}
+        part.write_bytes(with_sorted_metadata(save(state, metadata=metadata)))
         export_onnx(net, card, onnx, weights_sha256=sha256_of(part))
         part.replace(safetensors)
     finally:
