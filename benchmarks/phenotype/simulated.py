@@ -134,10 +134,13 @@ def inputs(table: anndata.AnnData, seed: int) -> Iterator[dict]:
     """Scores and intensities, clustered in the same way."""
     markers = [m for m in table.var_names if m not in NOT_LINEAGE]
     truth = table.obs["truth"].astype(str).to_numpy()
-    for name, layer in (("scores", None), ("intensities", "intensity_mean")):
+    scaled = table.copy()
+    scaled.X = table.layers["intensity_mean"]
+    scaled.X = scaled.X / np.percentile(scaled.X, 99.9, axis=0)  # or the brightest decides alone
+    for name, cells in (("scores", table), ("intensities", scaled)):
         for k in (None, K):
-            cluster(table, markers, layer=layer, k=k, seed=seed)
-            found = measured(table.obs["metacluster"].astype(int).to_numpy(), truth)
+            cluster(cells, markers, k=k, seed=seed)
+            found = measured(cells.obs["metacluster"].astype(int).to_numpy(), truth)
             asked = "proposed" if k is None else str(k)
             yield {
                 "seed": seed,

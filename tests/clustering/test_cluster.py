@@ -69,14 +69,6 @@ def test_same_seed_same_columns_on_any_number_of_threads():
     pd.testing.assert_frame_equal(one.obs, two.obs)
 
 
-def test_a_layer_is_put_on_one_scale():
-    table = cell_table()
-    result = cluster(table, MARKERS[:4], layer="intensity_mean", k=4, settings=SMALL)
-    assert metrics.adjusted_rand_score(table.obs["truth"], table.obs["metacluster"]) > 0.95
-    np.testing.assert_allclose(result.scale / [3, 900, 40, 1e4], 1, atol=0.1)
-    assert table.uns["clustering"]["layer"] == "intensity_mean"
-
-
 def test_only_the_markers_that_were_asked_for():
     table = cell_table()
     cluster(table, ["CD3", "CD20"], k=3, settings=SMALL)
@@ -147,7 +139,6 @@ def same_rows(t):
             ChannelError,
             "does not have: x; repeated markers: CD3",
         ),
-        (None, {"layer": "raw"}, InputError, "no layer 'raw'"),
         (None, {"k": 99}, InputError, "k from 1 to 36"),
     ],
 )

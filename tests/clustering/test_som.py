@@ -42,7 +42,6 @@ def test_cells_go_to_their_nearest_node():
     x, _ = blobs(3000)
     result = fit_som(x, grid=(6, 7), seed=3)
     np.testing.assert_array_equal(result.nodes, brute_force(x, result.codes))
-    np.testing.assert_array_equal(result.assign(x), result.nodes)
     np.testing.assert_array_equal(result.sizes, np.bincount(result.nodes, minlength=42))
     assert result.quantisation_error == pytest.approx(
         np.linalg.norm(x - result.codes[result.nodes], axis=1).mean(), rel=1e-5
@@ -204,10 +203,3 @@ def test_bad_values_are_named(bad, row):
 def test_bad_input(x, options, message):
     with pytest.raises(InputError, match=message):
         fit_som(x, **options)
-
-
-def test_other_markers_than_the_map_has():
-    result = fit_som(blobs(100)[0], (2, 2))
-    with pytest.raises(InputError, match="6 columns"):
-        result.assign(np.zeros((3, 5)))
-    assert result.assign(np.zeros((0, 6))).shape == (0,)

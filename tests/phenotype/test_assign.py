@@ -12,7 +12,8 @@ import panimbus
 from panimbus.clustering.cluster import ClusterSettings
 from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.io.edits import Merge, Reassign, Rename, Undo
-from panimbus.phenotype.assign import TypeSettings, adjust, assign_types
+from panimbus.phenotype.adjust import adjust
+from panimbus.phenotype.assign import TypeSettings, assign_types
 from panimbus.phenotype.rules import parse_rules
 from panimbus.phenotype.summary import headline, summarise
 

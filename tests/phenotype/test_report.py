@@ -12,7 +12,8 @@ import pytest
 from panimbus.clustering.cluster import ClusterSettings
 from panimbus.io.edits import Rename, Undo
 from panimbus.phenotype import figures
-from panimbus.phenotype.assign import TypeSettings, adjust, assign_types
+from panimbus.phenotype.adjust import adjust
+from panimbus.phenotype.assign import TypeSettings, assign_types
 from panimbus.phenotype.report import html_report
 from panimbus.phenotype.summary import Shares, summarise
 from panimbus.render.palette import hex_colour

@@ -149,3 +149,11 @@ def test_a_folder_is_no_table(tmp_path):
 def test_names_in_other_scripts_are_themselves():
     assert marker_key("抗") != marker_key("体")
     assert marker_key("η") != ""
+
+
+def test_repr_is_short():
+    table = default_rules()
+    assert repr(table) == (
+        f"RuleTable({len(table.types)} types, {len(table.markers)} markers,"
+        " source='the default rules')"
+    )

@@ -12,7 +12,8 @@ from panimbus.clustering.cluster import ClusterSettings
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.core.labels import paint_labels
 from panimbus.io.segmented import find_label_images
-from panimbus.phenotype.assign import TypeSettings, adjust, assign_types
+from panimbus.phenotype.adjust import adjust
+from panimbus.phenotype.assign import TypeSettings, assign_types
 from panimbus.phenotype.save import OutputOptions, find_segmented, open_run, save, text_summary
 from panimbus.phenotype.summary import summarise
 

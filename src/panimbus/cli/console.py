@@ -33,9 +33,9 @@ MANY = 30
 
 def echo_contradictions(table: AnnData) -> None:
     """Print the markers that contradict others according to the shipped table of cell types."""
-    from panimbus.phenotype.assign import pairs_in_words
+    from panimbus.phenotype.assign import exclusive_pair_sentences
 
-    if sentences := pairs_in_words(table):
+    if sentences := exclusive_pair_sentences(table):
         typer.echo(
             "markers that contradict others (no cell type carries both; check them before you trust"
             " them):"

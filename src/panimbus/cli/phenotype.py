@@ -202,7 +202,7 @@ def apply(
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.io.edits import active_edits, read_edits
-    from panimbus.phenotype.assign import adjust
+    from panimbus.phenotype.adjust import adjust
     from panimbus.phenotype.save import edited_folder, find_segmented, open_run, save, text_summary
 
     steps = read_edits(edits)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BRIGHT = 99.9  # percentile that becomes 1 in a layer of intensities
-
 
 @dataclass(frozen=True)
 class ClusterSettings:
@@ -61,25 +59,20 @@ class Clustering:
     markers : C names
         The markers that were used; constant ones are left out.
     som
-        The map; its ``codes`` (n_nodes, C) are in the units of the table (of a layer: divided by
-        ``scale``).
+        The map of the cells.
     consensus
         Metaclusters of the nodes; cells of metacluster i have the category ``str(i + 1)``.
-    scale : (C,) float32
-        What each marker was divided by: 1 for scores.
     """
 
     markers: tuple[str, ...]
     som: Som
     consensus: Consensus
-    scale: Float32Array
 
 
 def cluster(
     table: AnnData,
     markers: Sequence[str] | None = None,
     *,
-    layer: str | None = None,
     k: int | None = None,
     seed: int = 0,
     settings: ClusterSettings | None = None,
@@ -94,9 +87,6 @@ def cluster(
         ``clustering``.
     markers
         Markers to cluster on; None for all of them. Constant markers are left out, with a warning.
-    layer
-        Default: the scores in X. The markers of a layer such as ``intensity_mean`` are divided by
-        their 99.9th percentile; otherwise the brightest would decide alone.
     k
         Number of metaclusters; None proposes one.
     seed
@@ -114,9 +104,8 @@ def cluster(
         that varies.
     """
     settings = settings or ClusterSettings()
-    names = _names(table, markers, layer)
-    values = _values(table, names, layer)
-    names, values, scale = _varying(names, values, scaled=layer is not None)
+    names = _names(table, markers)
+    names, values = _varying(names, _values(table, names))
     som = fit_som(
         values, settings.grid, seed=seed, epochs=settings.epochs, threads=settings.threads
     )
@@ -129,12 +118,12 @@ def cluster(
         runs=settings.runs,
         seed=seed,
     )
-    result = Clustering(names, som, metaclusters, scale)
-    _write(table, result, layer=layer, seed=seed, settings=settings)
+    result = Clustering(names, som, metaclusters)
+    _write(table, result, seed=seed, settings=settings)
     return result
 
 
-def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> tuple[str, ...]:
+def _names(table: AnnData, markers: Sequence[str] | None) -> tuple[str, ...]:
     """Check the markers' names and the cells' ids; all problems in one message."""
     available = [str(n) for n in table.var_names]
     wanted = (
@@ -157,8 +146,6 @@ def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> 
             got="; ".join(problems),
             available=available,
         )
-    if layer is not None and layer not in table.layers:
-        raise InputError(f"The table has no layer {layer!r}.", available=map(str, table.layers))
     ids = [c for c in (FOV, CELL) if c in table.obs]
     same = table.obs.duplicated(ids) if len(ids) == 2 else table.obs_names.duplicated()
     if same.any():
@@ -171,16 +158,12 @@ def _names(table: AnnData, markers: Sequence[str] | None, layer: str | None) -> 
     return tuple(wanted)
 
 
-def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Float32Array:
-    """(n, C) float32 scores or intensities, all of them finite."""
+def _values(table: AnnData, names: tuple[str, ...]) -> Float32Array:
+    """(n, C) float32 scores, all of them finite."""
     columns = [list(table.var_names).index(n) for n in names]
-    whole: Any = table.X if layer is None else table.layers[layer]
-    if whole is None:
-        raise InputError(
-            "The table has no scores in X.",
-            fix="pass a table with scores in X (Python: or name layer=)",
-        )
-    part = whole[:, columns]
+    if table.X is None:
+        raise InputError("The table has no scores in X.", fix="pass a table with scores in X")
+    part: Any = table.X[:, columns]
     values = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)
     bad = {n: int(c) for n, c in zip(names, (~np.isfinite(values)).sum(0), strict=True) if c}
     if bad:
@@ -195,10 +178,8 @@ def _values(table: AnnData, names: tuple[str, ...], layer: str | None) -> Float3
     return values
 
 
-def _varying(
-    names: tuple[str, ...], values: Float32Array, *, scaled: bool
-) -> tuple[tuple[str, ...], Float32Array, Float32Array]:
-    """Drop constant markers and scale those of a layer."""
+def _varying(names: tuple[str, ...], values: Float32Array) -> tuple[tuple[str, ...], Float32Array]:
+    """Drop constant markers."""
     if len(values) == 0:
         raise InputError("The table has no cells.")
     if len(values) == 1:
@@ -219,17 +200,10 @@ def _varying(
             "markers that are the same in all cells were left out: %s", format_list(constant)
         )
         names, values = tuple(n for n, v in zip(names, vary, strict=True) if v), values[:, vary]
-    scale = np.ones(len(names), np.float32)
-    if scaled:
-        top = np.percentile(values, _BRIGHT, axis=0)
-        scale = np.where(top > 0, top, np.abs(values).max(0)).astype(np.float32)
-        values = values / scale
-    return names, values, scale
+    return names, values
 
 
-def _write(
-    table: AnnData, result: Clustering, *, layer: str | None, seed: int, settings: ClusterSettings
-) -> None:
+def _write(table: AnnData, result: Clustering, *, seed: int, settings: ClusterSettings) -> None:
     """Write columns and provenance as types that .h5ad can store."""
     import pandas as pd
 
@@ -244,8 +218,8 @@ def _write(
     table.uns[CLUSTERING] = {
         "version": __version__,
         "markers": np.array(result.markers, dtype=object),
-        "layer": layer or "X",
-        "scale": result.scale,
+        "layer": "X",
+        "scale": np.ones(len(result.markers), np.float32),
         "seed": seed,
         "grid": np.array(settings.grid),
         "epochs": settings.epochs,

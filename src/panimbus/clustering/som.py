@@ -51,36 +51,11 @@ class Som:
     grid : (rows, columns)
     """
 
-    codes: Float32Array
-    sizes: Int64Array
-    nodes: Int32Array
+    codes: Float32Array = field(repr=False)
+    sizes: Int64Array = field(repr=False)
+    nodes: Int32Array = field(repr=False)
     quantisation_error: float
     grid: tuple[int, int]
-    _centre: Float32Array = field(repr=False)
-
-    def assign(self, x: npt.ArrayLike, *, threads: int = 0) -> Int32Array:
-        """Nearest node of each cell.
-
-        Parameters
-        ----------
-        x : (n, C) float
-        threads
-            0 = all cores; the result does not depend on it.
-
-        Returns
-        -------
-        (n,) int32
-            Of equally near nodes the first.
-        """
-        cells = _checked(x)
-        if cells.shape[1] != self.codes.shape[1]:
-            raise InputError(
-                "The cells do not have the map's markers.",
-                expected=f"{self.codes.shape[1]} columns",
-                got=str(cells.shape[1]),
-            )
-        with _workers(threads) as run:
-            return _nearest(cells, self._centre, self.codes - self._centre, run)[0]
 
 
 @dataclass
@@ -165,7 +140,7 @@ def fit_som(
                 codes = _revived(sums, codes, rng)
         nodes, error = _nearest(cells, centre, codes, run)
     sizes = np.bincount(nodes, minlength=n_nodes).astype(np.int64)
-    return Som(codes + centre, sizes, nodes, error, (int(grid[0]), int(grid[1])), centre)
+    return Som(codes + centre, sizes, nodes, error, (int(grid[0]), int(grid[1])))
 
 
 def _checked(x: npt.ArrayLike) -> npt.NDArray[Any]:

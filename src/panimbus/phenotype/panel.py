@@ -101,6 +101,12 @@ class Panel:
     notes: tuple[str, ...]
     source: str
 
+    def __repr__(self) -> str:
+        return (
+            f"Panel({len(self.types)} types, {len(self.markers)} of {len(self.channels)} channels,"
+            f" source={self.source!r})"
+        )
+
     def children(self, parent: int) -> tuple[int, ...]:
         """Types one step below; -1 is the root."""
         return tuple(i for i, t in enumerate(self.types) if t.parent == parent)

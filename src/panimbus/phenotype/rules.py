@@ -50,6 +50,12 @@ class RuleTable:
     types: tuple[CellType, ...]
     source: str
 
+    def __repr__(self) -> str:
+        return (
+            f"RuleTable({len(self.types)} types, {len(self.markers)} markers,"
+            f" source={self.source!r})"
+        )
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that a type has a mark in."""

@@ -26,7 +26,7 @@ from panimbus.core.table import (
     POSITIVE,
     UNASSIGNED,
 )
-from panimbus.phenotype.assign import FIRST, FIRST_TYPE
+from panimbus.phenotype.adjust import FIRST, FIRST_TYPE
 from panimbus.phenotype.contradictions import PAIR_COLUMNS
 from panimbus.phenotype.panel import CANNOT_TELL
 from panimbus.render.palette import Rgb
@@ -108,6 +108,9 @@ class Summary:
     batch: FovComparison
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Summary({self.shares.sentence()})"
 
     @property
     def cannot_tell(self) -> tuple[str, ...]:
