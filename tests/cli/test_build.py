@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from panimbus.core.errors import InputError
+from panimbus.data.datasets import build_dataset
 from panimbus.data.store import Store
 from panimbus.io import open_fovs
 
@@ -93,6 +95,17 @@ def test_build(simulated, tmp_path, run_cli):
     again = run_cli("build", simulated / "dataset.toml", "--out", out)
     assert again.exit_code == 2
     assert "already exists" in again.output
+
+
+def test_build_in_python_is_the_command(simulated, tmp_path, run_cli):
+    run_cli("build", simulated / "dataset.toml", "--out", tmp_path / "a", "--tile", 64)
+    command = Store.open(tmp_path / "a")
+    store = build_dataset(simulated / "dataset.toml", tmp_path / "b", settings={"tile": 64})
+    pd.testing.assert_frame_equal(store.examples, command.examples)
+    assert store.info == command.info
+    assert np.array_equal(store.read(3).image, command.read(3).image)
+    with pytest.raises(InputError, match="tiles: there is no such setting; did you mean tile"):
+        build_dataset(simulated / "dataset.toml", tmp_path / "c", settings={"tiles": 64})
 
 
 def test_assignment_matrix_and_exclusion(data, tmp_path, run_cli):

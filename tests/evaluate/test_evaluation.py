@@ -10,6 +10,7 @@ from panimbus.annotations.table import check_annotations, with_truth
 from panimbus.core.errors import InputError
 from panimbus.core.stats import otsu_positive
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
+from panimbus.evaluate.inputs import evaluate_scores
 from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.scored import CellMetadata, match_scores
 
@@ -190,3 +191,12 @@ def test_cell_types():
     assert groups.loc[("B", "model"), ["calls", "f1", "f1_low"]].tolist() == [12, 1, 1]
     assert math.isnan(groups.loc[("T", "model"), "f1_low"])  # four calls have no interval
     assert "" not in groups.index
+
+
+def test_evaluate_scores_is_the_evaluation_of_a_table(scene):
+    table, calls, _ = scene
+    result = evaluate_scores(table, check_annotations(calls))
+    expected = evaluate_calls(match_scores(table, with_truth(check_annotations(calls))))
+    pd.testing.assert_frame_equal(result.markers, expected.markers)
+    quick = evaluate_scores(table, check_annotations(calls), settings=EvaluateSettings(draws=2))
+    assert quick.settings.draws == 2

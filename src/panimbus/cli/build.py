@@ -10,7 +10,6 @@ import typer
 from panimbus.cli import options
 
 if TYPE_CHECKING:
-    from panimbus.data.dataset import StoreFile
     from panimbus.data.silver_dataset import SilverDataset
     from panimbus.data.store import Store
 
@@ -79,19 +78,15 @@ def command(  # noqa: PLR0913 (one parameter per option)
 
     `panimbus train` reads the store.
     """
-    from dataclasses import replace
-
     from panimbus.cli.console import plural, running, steps
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
-    from panimbus.data.build import StoreSettings, write_store
-    from panimbus.data.dataset import planned
+    from panimbus.data.build import write_store
+    from panimbus.data.datasets import label_datasets, plan_store, store_settings
     from panimbus.data.silver import ExclusionRule
-    from panimbus.data.silver_dataset import SilverSettings, build_silver_labels
     from panimbus.evaluate.silver_page import write_report
     from panimbus.io.leftovers import remove_leftovers
 
-    plan = _plan(files, root)
     changes = {
         "mpp": mpp,
         "tile": tile,
@@ -100,8 +95,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         "seed": seed,
         "extra": options.names_in(extra),
     }
-    plan = planned(plan, {k: v for k, v in changes.items() if v is not None})
-    roles = tuple(plan.extra)
+    plan = plan_store(files, root=root, **{k: v for k, v in changes.items() if v is not None})
     if out.exists() and not only_report:
         raise InputError(
             f"--out {out} already exists.",
@@ -111,62 +105,25 @@ def command(  # noqa: PLR0913 (one parameter per option)
     if not only_report:
         prepare_out(out)
         remove_leftovers(out.parent / f".{out.name}.partial")
-    settings = SilverSettings(
-        plan.mpp,
-        plan.percentile,
-        plan.percentile_over,
-        ExclusionRule(min_auc=min_auc),
-        exclude_proposed,
-        roles,
-        plan.seed,
-    )
     sources = []
     reports = report or out.with_name(f"{out.name}.report")
     with running("build", plural(len(plan.datasets), "dataset")) as log:
         show = steps(log)
-        for dataset in plan.datasets:
-            silver = build_silver_labels(
-                dataset.file, settings, root=dataset.root, on_progress=show
-            )
-            source = silver.source
+        for silver, source in label_datasets(
+            plan,
+            ExclusionRule(min_auc=min_auc),
+            exclude_proposed=exclude_proposed,
+            on_progress=show,
+        ):
             typer.echo(_summary(silver, write_report(silver, reports)))
             log.line(f"{source.name}: read and labelled")
-            sources.append(
-                source if dataset.share is None else replace(source, share=dataset.share)
-            )
+            sources.append(source)
         if only_report:
             log.end(reports)
             return
-        store = write_store(
-            out, sources, StoreSettings(plan.tile, plan.overlap, roles, plan.seed), on_progress=show
-        )
+        store = write_store(out, sources, store_settings(plan), on_progress=show)
     typer.echo(_store_summary(store))
     log.end(out, f"panimbus train small --store {out} --out RUN")
-
-
-def _plan(files: list[Path], root: Path | None) -> StoreFile:
-    """All datasets, with paths relative to the working directory."""
-    from panimbus.core.errors import InputError
-    from panimbus.data.dataset import StoreDataset, StoreFile, is_store_file, read_store_file
-    from panimbus.io.place import resolve_path
-
-    if len(files) == 1 and is_store_file(files[0]):
-        plan = read_store_file(files[0])
-        folder = files[0].parent
-        datasets = []
-        for dataset in plan.datasets:
-            where = None if dataset.root is None else str(resolve_path(folder, dataset.root))
-            paths = {"file": str(resolve_path(folder, dataset.file)), "root": where}
-            datasets.append(dataset.model_copy(update=paths))
-        return plan.model_copy(update={"datasets": datasets})
-    if root is not None and len(files) > 1:
-        raise InputError(
-            "--root applies to a single dataset.",
-            got=f"{len(files)} files",
-            fix="give the roots in a file with [[datasets]]",
-        )
-    text = None if root is None else str(root)
-    return StoreFile(datasets=[StoreDataset(file=str(file), root=text) for file in files])
 
 
 def _summary(silver: SilverDataset, page: Path) -> str:

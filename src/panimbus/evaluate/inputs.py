@@ -104,6 +104,40 @@ class EvaluationInputs:
         return head | ({"note": "; ".join(self.notes)} if self.notes else {})
 
 
+def evaluate_scores(
+    table: AnnData,
+    annotations: pd.DataFrame,
+    *,
+    likely: bool = True,
+    metadata: CellMetadata | None = None,
+    settings: EvaluateSettings | None = None,
+) -> Evaluation:
+    """Compare scores with annotations: F1 of each marker, baselines, calibration, confounders.
+
+    Parameters
+    ----------
+    table
+        Cell table of `panimbus.predict`.
+    annotations
+        From `panimbus.read_annotations`; one call per cell and channel.
+    likely
+        Whether "likely positive" counts as positive and "likely negative" as negative; otherwise
+        they are left out.
+    metadata
+        Tissue, cell types and silver labels, for tables by group.
+    settings
+        Default: all FOVs of a marker together, and the threshold of the scores.
+
+    Raises
+    ------
+    InputError
+        If annotations name FOVs, channels or cells that are not in the table, or none is positive
+        or negative.
+    """
+    inputs = from_table(with_truth(annotations, likely=likely), table, metadata or CellMetadata())
+    return inputs.evaluate() if settings is None else evaluate_calls(inputs.scored[0], settings)
+
+
 def from_table(
     calls: pd.DataFrame, table: AnnData, metadata: CellMetadata, fovs: Sequence[Fov] = ()
 ) -> EvaluationInputs:

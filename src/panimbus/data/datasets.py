@@ -1,0 +1,139 @@
+"""From dataset files to a training store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from panimbus.core.errors import InputError
+from panimbus.data.build import StoreSettings, write_store
+from panimbus.data.dataset import (
+    StoreDataset,
+    StoreFile,
+    is_store_file,
+    planned,
+    read_store_file,
+)
+from panimbus.data.silver import ExclusionRule
+from panimbus.data.silver_dataset import SilverDataset, SilverSettings, build_silver_labels
+from panimbus.data.source import OnProgress, Source, silent
+from panimbus.data.store import Store
+from panimbus.io.place import resolve_path
+
+
+def build_dataset(
+    files: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    exclusion: ExclusionRule | None = None,
+    on_progress: OnProgress = silent,
+) -> Store:
+    """Make silver labels of datasets and write them as a training store.
+
+    Parameters
+    ----------
+    files
+        Dataset files (TOML), or one file that names several (``[[datasets]]``).
+    out
+        New folder of the store. An interrupted run continues.
+    root
+        Folder of the data of a single dataset, instead of the one in its file.
+    settings
+        Settings of `panimbus.data.dataset.StoreFile`, e.g. ``{"mpp": 0.5, "tile": 256}``.
+    exclusion
+        Leave out the markers that this rule proposes to exclude; default: keep all.
+    on_progress
+        Called with stage, FOV, and the number of FOVs finished and in all.
+
+    Returns
+    -------
+    Store
+        For `panimbus.train_model`.
+
+    Raises
+    ------
+    InputError
+        If a file, table or image does not fit the others.
+    """
+    given = [files] if isinstance(files, str | Path) else files
+    plan = plan_store([Path(f) for f in given], root=root, **(settings or {}))
+    labelled = label_datasets(
+        plan, exclusion, exclude_proposed=exclusion is not None, on_progress=on_progress
+    )
+    return write_store(
+        out, [source for _, source in labelled], store_settings(plan), on_progress=on_progress
+    )
+
+
+def plan_store(
+    files: Sequence[Path], *, root: str | Path | None = None, **settings: Any
+) -> StoreFile:
+    """Collect dataset files into one plan with paths that hold from here.
+
+    Parameters
+    ----------
+    files, root
+        See `build_dataset`.
+    **settings
+        Fields of `StoreFile` that replace those of the file.
+    """
+    if len(files) == 1 and is_store_file(files[0]):
+        plan, folder = read_store_file(files[0]), files[0].parent
+        datasets = [
+            one.model_copy(
+                update={
+                    "file": str(resolve_path(folder, one.file)),
+                    "root": None if one.root is None else str(resolve_path(folder, one.root)),
+                }
+            )
+            for one in plan.datasets
+        ]
+        return planned(plan.model_copy(update={"datasets": datasets}), settings)
+    if root is not None and len(files) > 1:
+        raise InputError(
+            "--root applies to a single dataset.",
+            got=f"{len(files)} files",
+            fix="give the roots in a file with [[datasets]]",
+        )
+    folder_of_data = None if root is None else str(root)
+    datasets = [StoreDataset(file=str(f), root=folder_of_data) for f in files]
+    return planned(StoreFile(datasets=datasets), settings)
+
+
+def store_settings(plan: StoreFile) -> StoreSettings:
+    """Settings of the store that a plan describes."""
+    return StoreSettings(plan.tile, plan.overlap, tuple(plan.extra), plan.seed)
+
+
+def label_datasets(
+    plan: StoreFile,
+    exclusion: ExclusionRule | None = None,
+    *,
+    exclude_proposed: bool = False,
+    on_progress: OnProgress = silent,
+) -> Iterator[tuple[SilverDataset, Source]]:
+    """Make the silver labels of each dataset of a plan.
+
+    Yields
+    ------
+    silver : SilverDataset
+        Labels, and their agreement with the images.
+    source : Source
+        The dataset for `panimbus.data.build.write_store`.
+    """
+    settings = SilverSettings(
+        plan.mpp,
+        plan.percentile,
+        plan.percentile_over,
+        exclusion or ExclusionRule(),
+        exclude_proposed,
+        tuple(plan.extra),
+        plan.seed,
+    )
+    for one in plan.datasets:
+        silver = build_silver_labels(one.file, settings, root=one.root, on_progress=on_progress)
+        yield silver, replace(silver.source, share=one.share)
