@@ -310,7 +310,7 @@ def test_request(room, data):
         told = read_manifest(room)
         told.request.normaliser()
         assert told.shards >= 1
-        assert told.again(1)
+        assert told.shard_command(1)
 
 
 @MANY

@@ -68,12 +68,9 @@ def test_other_thresholds_score_nothing_again(files, model, tmp_path, monkeypatc
     request = Request(
         **files,
         model=str(model("plain")),
-        tta="none",
-        precision="float32",
-        device="cpu",
-        thresholds={"a": 0.4},
+        settings=PredictSettings(**SETTINGS, thresholds={"a": 0.4}),
     )
-    predict_shard(request, out=tmp_path / "out", shard=Shard(1, 1), threads=1)
+    predict_shard(request, out=tmp_path / "out", shard=Shard(1, 1))
     merged, _ = merge(tmp_path / "out")
     assert merged.var["threshold"].tolist() == [0.4, 0.5]
     thresholds = merged.var["threshold"].to_numpy(np.float32)

@@ -153,8 +153,9 @@ def test_shares_are_told(model, fov, tmp_path):
     write_labels(tmp_path / "labels.tiff", f.labels)
     files = {"images": (str(tmp_path / "f1.ome.tiff"),), "labels": (str(tmp_path / "labels.tiff"),)}
     for evidence in (True, False):
-        request = Request(**files, model=str(model("plain")), tta="none", evidence=evidence)
-        predict_shard(request, out=tmp_path / str(evidence), shard=Shard(1, 1), threads=1)
+        settings = PredictSettings(tta="none", evidence=evidence, threads=1)
+        request = Request(**files, model=str(model("plain")), settings=settings)
+        predict_shard(request, out=tmp_path / str(evidence), shard=Shard(1, 1))
         assert (set(EVIDENCE) <= set(merge(tmp_path / str(evidence))[0].layers)) == evidence
 
 

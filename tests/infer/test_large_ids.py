@@ -52,10 +52,10 @@ def test_from_files_to_tables(dtype, mpp, model, tmp_path, monkeypatch, same_tab
     )
     request = Request(
         (str(tmp_path / "f1.ome.tiff"),), (str(tmp_path / "labels.tiff"),),
-        model=str(model("plain")), tta="none", tile=112, precision="float32", device="cpu",
+        model=str(model("plain")), settings=PredictSettings(**SETTINGS),
     )  # fmt: skip
     for k in (2, 1):
-        predict_shard(request, out=tmp_path / "shards", shard=Shard(k, 2), threads=1)
+        predict_shard(request, out=tmp_path / "shards", shard=Shard(k, 2))
     same_table(merge(tmp_path / "shards")[0], table)
     save_run(table, tmp_path / "out", ("h5ad", "csv", "parquet", "spatialdata"), fovs)
     read = [pd.read_csv(tmp_path / "out" / name)["label"] for name in ("cells.csv", "positive.csv")]

@@ -56,8 +56,9 @@ def test_limits_of_ones_own(tissue, model, tmp_path):
     assert table.uns["panimbus"]["settings"]["max_area"] == 5000
     with pytest.raises(InputError, match="exclude all cells"):
         PredictSettings(min_area=10, max_area=5)
-    request = Request((), min_area=3.0, max_area=700.0)
-    assert (request.settings().min_area, request.settings().max_area) == (3, 700)
+    request = Request((), settings=PredictSettings(min_area=3.0, max_area=700.0, threads=4))
+    again = Request.from_dict(request.to_dict())
+    assert again == Request((), settings=PredictSettings(min_area=3.0, max_area=700.0))
 
 
 def test_the_median_is_that_of_all_fovs(model, make_tissue):

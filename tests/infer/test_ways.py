@@ -45,7 +45,7 @@ def _write(folder, make_tissue, *, shapes, radius, mpp, seed):
 
 def _in_shards(request, out, of, order):
     for turn in order:
-        predict_shard(request, out=out, shard=Shard(turn, of), threads=1)
+        predict_shard(request, out=out, shard=Shard(turn, of))
     return merge(out)[0]
 
 
@@ -69,17 +69,17 @@ def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address
         folder = Path(name)
         _write(folder, make_tissue, **case)
         paths = {"images": (str(folder / "images"),), "labels": (str(folder / "labels"),)}
+        options = {"tta": tta, "precision": "float32", "device": "cpu", "threads": 1}
         request = Request(
-            **paths, model=str(model("plain")), tta=tta, tile=112, precision="float32", device="cpu"
+            **paths, model=str(model("plain")), settings=PredictSettings(tile=112, **options)
         )
-        told = {"tta": tta, "precision": "float32", "device": "cpu", "threads": 1}
         whole = predict(
-            request.open(), model=model("plain"), settings=PredictSettings(tile=576, **told)
+            request.open(), model=model("plain"), settings=PredictSettings(tile=576, **options)
         )
         patch.setattr(blocks, "READ_SIDE", 1)
         patch.setattr(scan, "BAND_PIXELS", 32 * case["shapes"][0][1])
         cut = predict(
-            request.open(), model=model("plain"), settings=PredictSettings(tile=112, **told)
+            request.open(), model=model("plain"), settings=PredictSettings(tile=112, **options)
         )
         same_table(cut, _in_shards(request, folder / "out", len(order), order))
         same_table(
@@ -87,7 +87,7 @@ def test_every_way_gives_the_same_scores(model, make_tissue, same_table, address
             predict(
                 request.open(),
                 model=model("plain"),
-                settings=PredictSettings(tile=112, dask=address, **told),
+                settings=PredictSettings(tile=112, dask=address, **options),
             ),
         )
     if tta == "full":  # adaptive views are decided tile by tile
@@ -108,16 +108,14 @@ def test_a_counterstain_counts_whether_it_is_scored_or_not(
         "channel_names": str(tmp_path / "names.txt"),
     }
     (tmp_path / "names.txt").write_text("DAPI\nCD3\n")
+    options = {"tta": "none", "precision": "float32", "device": "cpu", "threads": 1}
     request = Request(
         **paths,
         model=str(model("compact")),
         channels=("CD3",),
-        tta="none",
-        precision="float32",
-        device="cpu",
+        settings=PredictSettings(**options),
     )
-    told = {"tta": "none", "precision": "float32", "device": "cpu", "threads": 1}
-    both = predict(request.open(), model=model("compact"), settings=PredictSettings(**told))
+    both = predict(request.open(), model=model("compact"), settings=PredictSettings(**options))
     alone = both[:, ["CD3"]]
     scale = json.loads(alone.uns["panimbus"]["scale"])
     assert 0 < abs(scale["channels"]["CD3"]["stats"]["counterstain"]) < 1
@@ -127,20 +125,20 @@ def test_a_counterstain_counts_whether_it_is_scored_or_not(
             model=model("compact"),
             channels=["CD3"],
             out=tmp_path / "out",
-            settings=PredictSettings(**told),
+            settings=PredictSettings(**options),
         ),
         predict(
             request.open(),
             model=model("compact"),
             channels=["CD3"],
             out=tmp_path / "out",
-            settings=PredictSettings(**told),
+            settings=PredictSettings(**options),
         ),
         predict(
             request.open(),
             model=model("compact"),
             channels=["CD3"],
-            settings=PredictSettings(dask=address, **told),
+            settings=PredictSettings(dask=address, **options),
         ),
         _in_shards(request, tmp_path / "shards", 2, (2, 1)),
     ):
@@ -148,7 +146,7 @@ def test_a_counterstain_counts_whether_it_is_scored_or_not(
     nameless = [f.with_(channels=("first", "CD3")) for f in request.open()]
     assert not np.array_equal(
         predict(
-            nameless, model=model("compact"), channels=["CD3"], settings=PredictSettings(**told)
+            nameless, model=model("compact"), channels=["CD3"], settings=PredictSettings(**options)
         ).X,
         alone.X,
     )

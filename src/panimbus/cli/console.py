@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from rich.progress import Progress as RichProgress
 
-    from panimbus.infer.settings import Progress
+    from panimbus.core.fov import Fov
+    from panimbus.infer.settings import PredictSettings, Progress
+    from panimbus.model.weights import ModelFiles
     from panimbus.train.loop import TrainProgress
 
 STAGES = {
@@ -265,3 +267,24 @@ def _figures(progress: TrainProgress) -> str:
 def steps(log: RunLog) -> Callable[[str, str, int, int], None]:
     """A callback (stage, FOV, done, total) that passes its arguments to a log."""
     return lambda stage, fov_id, done, total: log(Step(stage, fov_id, done, total))
+
+
+def workload(
+    fovs: Sequence[Fov],
+    files: ModelFiles,
+    settings: PredictSettings,
+    channels: Sequence[str] | None,
+) -> str:
+    """Description of the amount of work: FOVs, channels, model and pixels."""
+    from panimbus.cli.console import plural
+
+    card = files.card
+    count = len(fovs[0].channels if channels is None else channels)
+    area = sum(
+        fov.shape_yx[0] * fov.shape_yx[1] * ((fov.mpp or card.mpp) / card.mpp) ** 2 for fov in fovs
+    )
+    return (
+        f"{plural(len(fovs), 'FOV')}, {plural(count, 'channel')}, model {card.name}, tta"
+        f" {settings.tta_for(card)}; {area * count / 1e6:,.1f} million pixels to score (each line"
+        " gives the time left)"
+    )

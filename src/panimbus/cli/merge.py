@@ -33,7 +33,7 @@ def command(
     log = RunLog("merge", f"{plural(manifest.shards, 'shard')} in {out}", quiet=on_terminal())
     table, fovs = merge(out)
     asked = asked_for(
-        fovs, request.files(), request.settings(), request.channels, request.normaliser()
+        fovs, request.files(), request.settings, request.channels, request.normaliser()
     )
     check_same_run(out, asked, overwrite=overwrite)
     check_layout(columns.value, list(map(str, table.var_names)), {f.fov_id: f.mpp for f in fovs})

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from panimbus.core.fov import Fov
     from panimbus.infer.settings import PredictSettings
-    from panimbus.model.weights import ModelFiles
 
 
 def command(  # noqa: PLR0913 (one parameter per option)
@@ -120,7 +119,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     """
     from dataclasses import replace
 
-    from panimbus.cli.console import running
+    from panimbus.cli.console import running, workload
     from panimbus.cli.inputs import open_given, prepare_out
     from panimbus.core.layouts import check_layout
     from panimbus.infer.output import check_kinds, load_scale
@@ -153,29 +152,22 @@ def command(  # noqa: PLR0913 (one parameter per option)
     )
     if shard is not None or stage != options.Stage.all:
         from panimbus.cli.shard import run_shard
+        from panimbus.infer.distribute.manifest import Request
 
-        run_shard(
-            shard,
-            stage.value,
-            out,
-            settings,
-            {
-                "images": images,
-                "labels": labels or [],
-                "pairs": pairs,
-                "channel_names": channel_names,
-                "model": model,
-                "channel_types": channel_types,
-            },
-            {
-                "channels": selected,
-                "mpp": mpp,
-                "dark_level": dark_level,
-                "scale": scale,
-                "thresholds": thresholds,
-                "overwrite": overwrite,
-            },
+        request = Request(
+            images=tuple(images),
+            labels=tuple(labels or ()),
+            pairs=None if pairs is None else str(pairs),
+            channels=None if selected is None else tuple(selected),
+            channel_names=None if channel_names is None else str(channel_names),
+            channel_types=channel_types,
+            mpp=mpp,
+            dark_level=dark_level,
+            model=model,
+            scale=None if scale is None else scale.to_dict(),
+            settings=settings,
         )
+        run_shard(shard, stage.value, out, request, thresholds=thresholds, overwrite=overwrite)
         return
     fovs = open_given(
         images,
@@ -236,27 +228,6 @@ def save_results(
             map_note(out, fovs, settings.map_style, float(provenance["settings"]["model_mpp"]))
         )
     echo_contradictions(table)
-
-
-def workload(
-    fovs: Sequence[Fov],
-    files: ModelFiles,
-    settings: PredictSettings,
-    channels: Sequence[str] | None,
-) -> str:
-    """Description of the amount of work: FOVs, channels, model and pixels."""
-    from panimbus.cli.console import plural
-
-    card = files.card
-    count = len(fovs[0].channels if channels is None else channels)
-    area = sum(
-        fov.shape_yx[0] * fov.shape_yx[1] * ((fov.mpp or card.mpp) / card.mpp) ** 2 for fov in fovs
-    )
-    return (
-        f"{plural(len(fovs), 'FOV')}, {plural(count, 'channel')}, model {card.name}, tta"
-        f" {settings.tta_for(card)}; {area * count / 1e6:,.1f} million pixels to score (each line"
-        " gives the time left)"
-    )
 
 
 def next_command(out: Path, kinds: Sequence[str], labels: Sequence[str] | None) -> str | None:

@@ -5,30 +5,37 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from panimbus.infer.distribute.manifest import Request
     from panimbus.infer.passes import Shard
-    from panimbus.infer.settings import PredictSettings
 
 
 def run_shard(
     text: str | None,
     stage: str,
     out: Path,
-    settings: PredictSettings,
-    paths: dict[str, Any],
-    more: dict[str, Any],
+    request: Request,
+    *,
+    thresholds: str | None,
+    overwrite: bool,
 ) -> None:
-    """Compute one shard; ``paths`` and ``more`` are options of `panimbus predict`."""
-    from panimbus.cli.console import running
+    """Compute one shard.
+
+    Parameters
+    ----------
+    text, stage, out, thresholds, overwrite
+        Options of `panimbus predict`; ``text`` is that of ``--shard``.
+    request
+        The other options.
+    """
+    from panimbus.cli.console import running, workload
     from panimbus.cli.inputs import refuse_labels_among
-    from panimbus.cli.predict import workload
     from panimbus.core.errors import InputError
     from panimbus.infer.distribute.shards import predict_shard
     from panimbus.infer.record import asked_for, check_same_run
@@ -40,22 +47,21 @@ def run_shard(
             fix="pass --shard 1/1 --stage scan, or omit --stage",
         )
     shard = parse_shard(text)
-    if settings.maps or settings.dask is not None:
-        option = "--maps" if settings.maps else "--dask"
+    if request.settings.maps or request.settings.dask is not None:
+        option = "--maps" if request.settings.maps else "--dask"
         raise InputError(
             f"{option} and --shard cannot be combined.",
             fix=f"omit one of them ({option} needs one process)",
         )
-    thresholds, overwrite = more.pop("thresholds"), more.pop("overwrite")
-    request = _request(settings, paths, **more)
+    request = request.absolute()
     fovs = request.open()
     if any(fov.labels is None for fov in fovs):
-        refuse_labels_among(paths["images"])
+        refuse_labels_among(request.images)
     if thresholds is not None:
-        names = request.channels or fovs[0].channels
-        request = replace(request, thresholds=parse_thresholds(thresholds, names))
-    files, scale = request.files(), request.normaliser()
-    asked = asked_for(fovs, files, request.settings(), request.channels, scale)
+        parsed = parse_thresholds(thresholds, request.channels or fovs[0].channels)
+        request = replace(request, settings=replace(request.settings, thresholds=parsed))
+    files, settings, scale = request.files(), request.settings, request.normaliser()
+    asked = asked_for(fovs, files, settings, request.channels, scale)
     check_same_run(out, asked, overwrite=overwrite)
     name = f"shard {shard.number}/{shard.of}"
     about = f"{name} of {workload(fovs, files, settings, request.channels)}"
@@ -65,7 +71,6 @@ def run_shard(
             out=out,
             shard=shard,
             stage=stage,
-            threads=settings.threads,
             command=command_without_shard(sys.argv),
             progress=log,
         )
@@ -85,39 +90,6 @@ def parse_shard(text: str) -> Shard:
             f"--shard {text} is not a shard.", expected="i/n with i from 1 to n, e.g. 3/8"
         )
     return Shard(int(match[1]), int(match[2]))
-
-
-def _request(settings: PredictSettings, paths: dict[str, Any], **more: Any) -> Request:
-    """Everything that the shards share, with absolute paths."""
-    from panimbus.core.errors import InputError
-    from panimbus.infer.distribute.manifest import Request, absolute
-    from panimbus.model.weights import shipped_models
-
-    model, types = paths["model"], paths["channel_types"]
-    if paths["pairs"] is not None and paths["labels"]:
-        raise InputError("--labels and --pairs cannot be combined.", fix="omit one of them")
-    is_file = (
-        model is not None
-        and model not in {*shipped_models(), "default", "nimbus"}
-        and Path(model).expanduser().is_file()
-    )
-    channels, scale = more["channels"], more["scale"]
-    optional: dict[str, Any] = {
-        k: paths[k] and absolute(paths[k]) for k in ("pairs", "channel_names")
-    }
-    common = {f.name for f in fields(Request)} & {f.name for f in fields(settings)}
-    return Request(
-        **{name: getattr(settings, name) for name in common},
-        images=tuple(absolute(p) for p in paths["images"]),
-        labels=tuple(absolute(p) for p in paths["labels"]),
-        **optional,
-        channels=None if channels is None else tuple(channels),
-        channel_types=absolute(types) if types is not None and Path(types).is_file() else types,
-        mpp=more["mpp"],
-        dark_level=more["dark_level"],
-        model=absolute(Path(model).expanduser()) if is_file else model,
-        scale=None if scale is None else scale.to_dict(),
-    )
 
 
 def command_without_shard(argv: Sequence[str]) -> list[str]:

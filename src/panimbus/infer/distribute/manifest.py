@@ -1,7 +1,4 @@
-"""What several processes that share one output folder were told.
-
-It must be the same, and `merge` reads it back.
-"""
+"""The manifest of a run in shards: what all of them were asked for, and `merge` reads back."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,10 +22,23 @@ from panimbus.io.documents import format_problems, read_json, validate
 from panimbus.io.leftovers import release_temporary, temporary_name
 from panimbus.io.place import parse_location
 from panimbus.io.write import atomic_path
-from panimbus.model.weights import ModelFiles, resolve_model
+from panimbus.model.weights import ModelFiles, resolve_model, shipped_models
 
 REQUEST, BACKEND = "request.json", "backend.json"
 _FORMAT = 1
+_SETTINGS = (
+    "tta",
+    "tile",
+    "precision",
+    "device",
+    "on_error",
+    "evidence",
+    "thresholds",
+    "min_area",
+    "max_area",
+    "allow_odd_labels",
+)
+"""The settings that the result depends on: the same in all shards."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +48,17 @@ class Request:
     Parameters
     ----------
     images, labels
-        Absolute paths, or addresses; no labels: those inside the images.
+        Paths or addresses; without labels, those inside the images.
     channels
-        Names to score, None for all.
+        Names to score; default: all channels.
     pairs, channel_names, channel_types, mpp, dark_level
         As `open_fovs` takes them.
     model
-        Name or absolute path, None for the default model.
+        Name or path; default: the default model.
     scale
-        A given normaliser (`ChannelScale.to_dict`), None to fit one.
-    tta, tile, precision, device, on_error, evidence, thresholds, min_area, max_area,
-    allow_odd_labels
-        As in `PredictSettings`.
+        A given normaliser (`ChannelScale.to_dict`); default: fit one.
+    settings
+        How to run. Threads may differ between shards.
     """
 
     images: tuple[str, ...]
@@ -62,32 +71,38 @@ class Request:
     dark_level: float | None = None
     model: str | None = None
     scale: dict[str, Any] | None = None
-    tta: str | None = None
-    tile: int | None = None
-    precision: str = "auto"
-    device: str = "auto"
-    on_error: str = "raise"
-    evidence: bool = True
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    min_area: float | None = None
-    max_area: float | None = None
-    allow_odd_labels: bool = False
+    settings: PredictSettings = field(default_factory=PredictSettings)
 
-    def settings(self, threads: int = 0) -> PredictSettings:
-        """How to run."""
-        return PredictSettings(
-            tta=self.tta,
-            tile=self.tile,
-            precision=self.precision,
-            device=self.device,
-            threads=threads,
-            on_error=self.on_error,
-            evidence=self.evidence,
-            thresholds=self.thresholds,
-            min_area=self.min_area,
-            max_area=self.max_area,
-            allow_odd_labels=self.allow_odd_labels,
+    def absolute(self) -> Request:
+        """The same request from any working directory."""
+        if self.pairs is not None and self.labels:
+            raise InputError("--labels and --pairs cannot be combined.", fix="omit one of them")
+        types, model = self.channel_types, self.model
+        if model is not None and model not in {*shipped_models(), "default", "nimbus"}:
+            path = Path(model).expanduser()
+            model = absolute(path) if path.is_file() else model
+        return replace(
+            self,
+            images=tuple(map(absolute, self.images)),
+            labels=tuple(map(absolute, self.labels)),
+            pairs=self.pairs and absolute(self.pairs),
+            channel_names=self.channel_names and absolute(self.channel_names),
+            channel_types=absolute(types) if types and Path(types).is_file() else types,
+            model=model,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON gives it back."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
+        data |= {name: getattr(self.settings, name) for name in _SETTINGS}
+        return dict(json.loads(json.dumps(data, default=dict)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Request:
+        """Inverse of `to_dict`; raises pydantic's ``ValidationError`` or `InputError`."""
+        settings = {name: data[name] for name in _SETTINGS if name in data}
+        rest = {name: value for name, value in data.items() if name not in settings}
+        return TypeAdapter(Request).validate_python({**rest, "settings": settings})
 
     def normaliser(self) -> ChannelScale | None:
         """The given normaliser."""
@@ -135,7 +150,7 @@ def absolute(given: str | Path) -> str:
 def claim_folder(
     out: Path, request: Request, model: ModelFiles, shards: int, command: Sequence[str]
 ) -> None:
-    """Write down what this process was told, or refuse if another one was told something else.
+    """Write the request into the shared folder, or refuse if another one is there.
 
     Parameters
     ----------
@@ -144,51 +159,50 @@ def claim_folder(
     request
         What determines the result.
     model
-        As found on this machine.
+        The model's files on this machine.
     shards
-        In how many shards the work is cut; may differ from one start to the next.
+        Number of shards; may differ from one start to the next.
     command
-        The command line without its shard, to be shown where shards are missing.
+        The command line without its shard, shown where shards are missing.
     """
     from panimbus import __version__
 
-    mine = {**_plain(asdict(request)), "model_sha256": model.sha256, "version": __version__}
+    new = {**request.to_dict(), "model_sha256": model.sha256, "version": __version__}
     path = out / REQUEST
-    file = {
+    data = {
         "format": _FORMAT,
-        "request": mine,
+        "request": new,
         "shards": shards,
         "command": list(command),
         "folder": str(Path.cwd()),
     }
-    there = _create(path, file)
-    if there is None:
+    earlier = _create(path, data)
+    if earlier is None:
         return
-    theirs = there["request"]
-    differ = [
-        f"{k}: {_short(theirs.get(k))} there, {_short(mine.get(k))} here"
-        for k in mine
-        if mine[k] != theirs.get(k)
-    ]
-    if differ:
+    old = earlier["request"]
+    if differences := [
+        f"{k}: {_short(old.get(k))} there, {_short(v)} here"
+        for k, v in new.items()
+        if v != old.get(k)
+    ]:
         raise InputError(
             f"{path}: shards with other settings were started in this folder.",
             expected="the same images, labels, model and settings in every shard",
-            got="; ".join(differ),
-            fix=f"pass another --out, or remove {path} if those shards are not wanted any more",
+            got="; ".join(differences),
+            fix=f"pass another --out, or remove {path} if those shards are no longer wanted",
         )
-    if there["shards"] != shards:
-        _replace(path, file)
+    if earlier["shards"] != shards:
+        _replace(path, data)
 
 
 def claim_backend(out: Path, name: str) -> None:
-    """Likewise for what runs the net: machines may differ in it, and results would be mixed."""
+    """Write the name of the backend, or refuse if other shards have another: scores would mix."""
     path = out / BACKEND
-    there = _create(path, {"format": _FORMAT, "backend": name})
-    if there is not None and there["backend"] != name:
+    earlier = _create(path, {"format": _FORMAT, "backend": name})
+    if earlier is not None and earlier["backend"] != name:
         raise InputError(
-            f"{path}: other shards compute in another way.",
-            expected=str(there["backend"]),
+            f"{path}: other shards run on another backend.",
+            expected=str(earlier["backend"]),
             got=name,
             fix=(
                 "start all shards with --precision float32 (and --device cpu where only some"
@@ -199,7 +213,7 @@ def claim_backend(out: Path, name: str) -> None:
 
 @dataclass(frozen=True)
 class RunManifest:
-    """What `claim_folder` wrote.
+    """What `claim_folder` and `claim_backend` wrote.
 
     Parameters
     ----------
@@ -207,11 +221,11 @@ class RunManifest:
     model_sha256
         Of the model that the shards used.
     shards
-        In how many shards the work was cut.
+        Number of shards.
     command, folder
         A shard's command line without its shard, and the working directory.
     backend
-        What runs the net, None if no shard has scored yet.
+        Name of the backend; None if no shard has scored yet.
     """
 
     request: Request
@@ -221,18 +235,18 @@ class RunManifest:
     folder: str
     backend: str | None
 
-    def again(self, shard: int) -> str:
-        """The command that does a shard once more."""
-        return shlex.join([*self.command, "--shard", f"{shard}/{self.shards}"])
+    def shard_command(self, number: int) -> str:
+        """The command that runs a shard again."""
+        return shlex.join([*self.command, "--shard", f"{number}/{self.shards}"])
 
 
 def read_manifest(out: Path) -> RunManifest:
-    """Read what the shards in a folder were told.
+    """Read what the shards in a folder were asked for.
 
     Raises
     ------
     ReadError
-        If nothing was, or by another version.
+        If no shard ran there, or one of another version.
     """
     path = out / REQUEST
     if not path.is_file():
@@ -339,14 +353,16 @@ def _request_in(path: Path, data: dict[str, Any]) -> tuple[Request, str]:
     wrong = [
         f"{name}: there is no such setting"
         for name in asked
-        if name not in Request.__dataclass_fields__
+        if name not in Request.__dataclass_fields__ and name not in _SETTINGS
     ]
     wrong += [] if isinstance(sha, str) else ["model_sha256: there is none"]
     try:
-        request = TypeAdapter(Request).validate_python(asked)
+        request = Request.from_dict(asked)
         wrong += [] if request.images else ["images: there are none"]
     except ValidationError as error:
         wrong += format_problems(error)
+    except InputError as error:
+        wrong.append(str(error))
     if wrong or not isinstance(sha, str):
         got = "\n             ".join(wrong)
         raise ReadError(
@@ -355,11 +371,6 @@ def _request_in(path: Path, data: dict[str, Any]) -> tuple[Request, str]:
             fix="remove it and start the shards again",
         )
     return request, sha
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back."""
-    return dict(json.loads(json.dumps(data)))
 
 
 def _short(value: Any) -> str:

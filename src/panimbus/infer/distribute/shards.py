@@ -47,7 +47,6 @@ def predict_shard(
     out: str | Path,
     shard: Shard,
     stage: str = "all",
-    threads: int = 0,
     command: Sequence[str] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> None:
@@ -66,8 +65,6 @@ def predict_shard(
         Which.
     stage
         ``scan`` ends after the first pass.
-    threads
-        CPU threads, 0 = all.
     command
         The command line without its shard, for messages of `merge`.
     progress
@@ -81,7 +78,7 @@ def predict_shard(
     if stage not in STAGES:
         raise InputError(f"Unknown stage {stage!r}.", available=STAGES)
     folder, scale = Path(out), request.normaliser()
-    fovs, plan = _prepared(request, scale, threads)
+    fovs, plan = _prepared(request, scale)
     claim_folder(folder, request, plan.model, shard.of, command)
     check_folder(folder)
     store, report = FolderStore(folder, [f.fov_id for f in fovs]), progress or _silent
@@ -140,13 +137,9 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     return table, fovs
 
 
-def _prepared(
-    request: Request, scale: ChannelScale | None, threads: int = 0
-) -> tuple[list[Fov], Plan]:
+def _prepared(request: Request, scale: ChannelScale | None) -> tuple[list[Fov], Plan]:
     fovs = check_fovs(request.open(), request.channels)
-    return fovs, make_plan(
-        request.files(), request.settings(threads), fovs, request.channels, scale
-    )
+    return fovs, make_plan(request.files(), request.settings, fovs, request.channels, scale)
 
 
 def _scan_whole(run: Run) -> None:
@@ -223,7 +216,7 @@ class _MissingShards:
             for i in range(1, of + 1)
             if any(units[k] in missing for k in Shard(i, of).takes(len(units)))
         ]
-        commands = [self._told.again(i) for i in shards]
+        commands = [self._told.shard_command(i) for i in shards]
         raise InputError(
             f"{len(missing)} of {len(units)} {what} are missing: shard"
             f" {', '.join(f'{i}/{of}' for i in shards)}.",
