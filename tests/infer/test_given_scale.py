@@ -97,12 +97,12 @@ def test_no_normaliser_is_blamed_where_none_was_given(scanned, fov, caplog):
 
 
 def test_what_is_no_fov_and_no_scale(fov):
-    for wrong in ("folder", 3, None, ["folder"], np.zeros((2, 8, 9), np.uint16)):
+    for wrong in (3, None, [fov(), "folder"], np.zeros((2, 8, 9), np.uint16)):
         with pytest.raises(InputError, match="no FOV"):
             predict(wrong)
-    with pytest.raises(InputError, match="scale is no ChannelScale"):
+    with pytest.raises(InputError, match="scale is not a ChannelScale"):
         predict(fov(), scale={"a": 1.0})
-    with pytest.raises(InputError, match="settings is no PredictSettings"):
+    with pytest.raises(InputError, match="settings is not a PredictSettings"):
         predict(fov(), settings={"tta": "none"})
     for wrong in (3, [1, 2]):
         with pytest.raises(InputError, match="Names of channels are text"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from panimbus.infer.preflight import ChannelReport, FovReport, Report
+    from panimbus.infer.preflight import ChannelReport, FovReport, InspectionReport
 
 _SHOWN = 40
 
@@ -110,7 +110,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         raise typer.Exit(2)
 
 
-def _show(report: Report) -> None:
+def _show(report: InspectionReport) -> None:
     from rich.console import Console
 
     from panimbus.core.errors import format_list
@@ -139,7 +139,7 @@ def _show(report: Report) -> None:
     console.print(_last_line(report), markup=False)
 
 
-def _notes(console: Console, report: Report) -> None:
+def _notes(console: Console, report: InspectionReport) -> None:
     fovs_of: dict[str, list[str]] = {}
     for fov in report.fovs:
         for note in fov.notes:
@@ -190,7 +190,7 @@ def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
     return table
 
 
-def _channel_table(report: Report) -> Table:
+def _channel_table(report: InspectionReport) -> Table:
     title = f"{_plural(report.channels, 'channel')}, all FOVs pooled"
     percentile = f"p{report.percentile:g}"
     columns = ("channel", "type", "min", "max", percentile, "not 0", "saturated", "")
@@ -238,7 +238,7 @@ def _plural(items: Sequence[object], noun: str) -> str:
     return plural(len(items), noun)
 
 
-def _last_line(report: Report) -> str:
+def _last_line(report: InspectionReport) -> str:
     from panimbus.cli.console import duration
 
     verdict = "ready for `panimbus predict`"

@@ -339,7 +339,7 @@ def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
     return float(values[split] + values[split + 1]) / 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChannelScale:
     """One normaliser a channel for a whole dataset, and the distribution of its cells.
 
@@ -393,6 +393,14 @@ class ChannelScale:
                 notes[name] = note
             stats[name] = _cell_stats(channel)
         return cls(percentile, over, normaliser, stats, notes, tuple(fov_ids))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{c}: {v:.4g}" for c, v in list(self.normaliser.items())[:3])
+        more = ", ..." if len(self.normaliser) > 3 else ""
+        return (
+            f"ChannelScale({self.percentile:g}th percentile of {self.over} pixels,"
+            f" {len(self.normaliser)} channels: {{{values}{more}}})"
+        )
 
     def blank(self, channel: str) -> bool:
         """Whether the channel holds nothing to score."""

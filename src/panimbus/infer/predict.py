@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,28 +18,23 @@ from panimbus.core.channel_types import (
     id_channels,
     resolve_channel_types,
 )
-from panimbus.core.counterstain import reference_channels
 from panimbus.core.dark import common_dark_level, describe_dark_level
-from panimbus.core.errors import ChannelError, InputError, format_list
-from panimbus.core.fov import Fov
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.messages import group_messages
-from panimbus.core.normaliser import check_normaliser
-from panimbus.core.planes import check_given
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scale_checks import scales_in_words
 from panimbus.core.table import EVIDENCE, FovScores, to_anndata
-from panimbus.core.thresholds import check_thresholds
-from panimbus.core.tiles import plan_tiles
 from panimbus.infer.devices import open_backend
 from panimbus.infer.executor import Executor, LocalExecutor, Plan
+from panimbus.infer.inputs import Images, Labels, check_fovs, make_plan, resolve_fovs
 from panimbus.infer.label_channels import label_channel_in_words, label_channels
 from panimbus.infer.maps import write_listing
 from panimbus.infer.passes import Run, Scores, report_changed_files, scan_all, score_all
+from panimbus.infer.progress import default_progress
 from panimbus.infer.settings import PredictSettings, Progress
 from panimbus.infer.store import FolderStore
-from panimbus.infer.tta import views
-from panimbus.io.room import check_folder, check_names
-from panimbus.model.weights import ModelFiles, resolve_model
+from panimbus.io.room import check_folder
+from panimbus.model.weights import resolve_model
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -49,9 +44,11 @@ _LARGEST = 3.4e38  # of float32
 __all__ = ["PredictSettings", "Progress", "predict"]
 
 
-def predict(
-    fovs: Fov | Sequence[Fov],
+def predict(  # noqa: PLR0913 (one parameter per option)
+    fovs: Images,
     *,
+    labels: Labels | None = None,
+    mpp: float | None = None,
     model: str | Path | None = None,
     channels: Sequence[str] | None = None,
     scale: ChannelScale | None = None,
@@ -68,21 +65,22 @@ def predict(
     Parameters
     ----------
     fovs
-        What `open_fovs` or `from_array` gave; each needs a label image and a pixel size.
+        FOVs from `open_fovs` or `from_array`, or paths of images. Each FOV needs a label image and
+        a pixel size.
+    labels, mpp
+        Label images and µm per pixel of images given as paths, as `open_fovs` takes them.
     model
-        Name of a shipped model, path of a model file, or None for the default model.
+        Name of a shipped model or path of a model file; default: the default model.
     channels
-        Which channels to score (a string is one name); None for all of them.
+        Names of the channels to score (a string is one name); default: all channels.
     scale
-        The normaliser of an earlier run on the same dataset; None fits one on all of ``fovs``
-        together.
+        The normaliser of an earlier run on the same dataset; default: fit one on all FOVs together.
     out
-        A folder that keeps finished FOVs, so that a second run continues. Nothing is written
-        without it.
+        Folder that keeps finished FOVs, so that a second run continues; default: keep nothing.
     settings
         Test-time augmentation, tile size, device and the like.
     progress
-        Called now and then with a `Progress`.
+        Called with a `Progress` from time to time; default: a bar in a notebook, nothing elsewhere.
 
     Returns
     -------
@@ -105,13 +103,14 @@ def predict(
     ):
         if value is not None and not isinstance(value, kind):
             raise InputError(
-                f"{name} is no {kind.__name__}.",
+                f"{name} is not a {kind.__name__}.",
                 expected=f"a {kind.__name__}",
                 got=f"a {type(value).__name__}",
             )
     settings = settings or PredictSettings()
     channels = (channels,) if isinstance(channels, str) else channels
-    chosen = check_fovs(fovs, channels)
+    chosen = resolve_fovs(fovs, labels, mpp, channels)
+    check_fovs(chosen, channels)
     if settings.maps and out is None:
         raise InputError("Score maps need a folder to go to.", fix="pass out=")
     plan = make_plan(resolve_model(model), settings, chosen, channels, scale)
@@ -119,7 +118,7 @@ def predict(
         check_folder(Path(out))
     store = FolderStore(Path(out), [f.fov_id for f in chosen]) if out else None
     with _executor(plan) as executor, report_changed_files(chosen):
-        run = Run(chosen, plan, executor, store, progress or (lambda _: None))
+        run = Run(chosen, plan, executor, store, progress or default_progress())
         scan_all(run)
         _warn_of_ids(run)
         scale = normaliser(run, scale)
@@ -235,95 +234,6 @@ def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
         f"channel {channel!r}: {note}" for channel, note in notes.items() if note
     ):
         logger.warning("%s", line)
-
-
-def check_fovs(fovs: Fov | Sequence[Fov], channels: Sequence[str] | None) -> list[Fov]:
-    """All problems that can be seen before reading pixels, in one message."""
-    chosen = (
-        [fovs] if isinstance(fovs, Fov) else list(fovs) if isinstance(fovs, Iterable) else [fovs]
-    )
-    if wrong := [
-        f for f in ([fovs] if isinstance(fovs, str | Path) else chosen) if not isinstance(f, Fov)
-    ]:
-        raise InputError(
-            "What is to be scored is no FOV.",
-            expected="what panimbus.open_fovs or panimbus.from_array gave",
-            got=f"{type(wrong[0]).__name__} {wrong[0]!r}"[:200],
-            fix="open the files first: predict(panimbus.open_fovs(images, labels=labels))",
-        )
-    if channels is not None and not (
-        isinstance(channels, Iterable) and all(isinstance(c, str) for c in channels)
-    ):
-        raise ChannelError(
-            "Names of channels are text.",
-            got=repr(channels)[:200],
-            available=[c for f in chosen[:1] for c in f.channels],
-        )
-    if not chosen:
-        raise InputError("There is no FOV to score.")
-    ids = [f.fov_id for f in chosen]
-    if twice := sorted({i for i in ids if ids.count(i) > 1}):
-        raise InputError("FOV names are not unique.", got=format_list(twice))
-    if missing := [f.fov_id for f in chosen if f.labels is None]:
-        raise InputError(
-            "There are FOVs without a label image.",
-            got=format_list(missing),
-            fix="pass --labels (Python: labels=)",
-        )
-    if missing := [f.fov_id for f in chosen if f.mpp is None]:
-        raise InputError(
-            f"The files of {len(missing)} FOVs do not say how large a pixel is.",
-            got=format_list(missing),
-            fix=(
-                "pass --mpp (Python: mpp=) with the micrometres per pixel: about 0.5 for 20x, 0.25"
-                " for 40x, 1.0 for IMC"
-            ),
-        )
-    check_names(ids, "FOVs")
-    check_names(dict.fromkeys(channels if channels is not None else chosen[0].channels), "channels")
-    wanted = tuple(channels) if channels is not None else chosen[0].channels
-    if not wanted:
-        raise ChannelError("No channel was asked for.", available=chosen[0].channels)
-    if twice := sorted({c for c in wanted if wanted.count(c) > 1}):
-        raise ChannelError("A channel was asked for twice.", got=format_list(twice))
-    for fov in chosen:
-        for channel in wanted:
-            fov.index(channel)
-    return chosen
-
-
-def make_plan(
-    files: ModelFiles,
-    settings: PredictSettings,
-    fovs: Sequence[Fov],
-    channels: Sequence[str] | None,
-    scale: ChannelScale | None,
-) -> Plan:
-    """The plan.
-
-    Settings and a normaliser that the model cannot use are refused before any pixel is read.
-    """
-    card, wanted = files.card, tuple(fovs[0].channels if channels is None else channels)
-    plan = Plan(
-        files,
-        settings,
-        wanted,
-        reference_channels(wanted, fovs, card.stats) if scale is None else (),
-    )
-    check_thresholds(settings.thresholds, wanted)
-    check_given(card.planes)
-    views(settings.tta_for(card))
-    plan_tiles((1, 1), size=settings.tile_for(card), reach=card.reach + 1, stride=card.stride)
-    if scale is not None:
-        _check_scale(scale, plan)
-    return plan
-
-
-def _check_scale(scale: ChannelScale, plan: Plan) -> None:
-    for channel in plan.channels:
-        scale.value(channel)
-    card = plan.model.card
-    check_normaliser(scale, card, card.name)
 
 
 def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnData:

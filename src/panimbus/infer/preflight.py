@@ -26,6 +26,7 @@ from panimbus.core.registration import describe_misfit
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
 from panimbus.core.scan import scan_fov
 from panimbus.infer.cost import Cost, FovSize, estimate
+from panimbus.infer.inputs import Images, Labels, resolve_fovs
 from panimbus.infer.label_channels import label_channel_in_words, label_channels
 from panimbus.infer.label_report import (
     ALLOW,
@@ -35,7 +36,8 @@ from panimbus.infer.label_report import (
     problems_of,
     warnings_of,
 )
-from panimbus.infer.predict import PredictSettings, Progress
+from panimbus.infer.progress import default_progress
+from panimbus.infer.settings import PredictSettings, Progress
 from panimbus.infer.validating import EmptyLabels, ValidatingArray, clean_labels, count_pieces
 from panimbus.model.weights import ModelFiles, resolve_model
 
@@ -100,12 +102,24 @@ class ChannelReport:
     note: str
 
 
-@dataclass(frozen=True)
-class Report:
-    """What `inspect_fovs` found.
+@dataclass(frozen=True, repr=False)
+class InspectionReport:
+    """Result of `inspect_fovs`.
 
-    ``problems`` would stop `predict`, ``warnings`` would not; ``counterstains`` by name;
-    ``objects`` that are no cells by their area: `panimbus.core.objects.object_shares` of all FOVs.
+    Parameters
+    ----------
+    model, percentile
+        Name of the model, and the percentile of its normaliser.
+    fovs, channels
+        One report each.
+    counterstains
+        Names of the counterstains.
+    objects
+        Objects too small or too large for cells: `panimbus.core.objects.object_shares` of all FOVs.
+    problems, warnings
+        Problems would stop `predict`, warnings would not.
+    cost
+        Expected time and memory; None if no FOV can be scored.
     """
 
     model: str
@@ -124,8 +138,21 @@ class Report:
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The report as JSON."""
         return {"ok": self.ok, **asdict(self)}
+
+    def __repr__(self) -> str:
+        head = (
+            f"InspectionReport({len(self.fovs)} FOVs, {len(self.channels)} channels,"
+            f" {len(self.problems)} problems, {len(self.warnings)} warnings)"
+        )
+        return "\n  ".join(
+            [
+                head,
+                *(f"problem: {text}" for text in self.problems[:5]),
+                *(f"warning: {text}" for text in self.warnings[:5]),
+            ]
+        )
 
 
 @dataclass
@@ -149,13 +176,15 @@ class _Found:
 
 
 def inspect_fovs(
-    fovs: Fov | Sequence[Fov],
+    fovs: Images,
     *,
+    labels: Labels | None = None,
+    mpp: float | None = None,
     channels: Sequence[str] | None = None,
     model: str | Path | None = None,
     settings: PredictSettings | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Report:
+) -> InspectionReport:
     """Look at everything before anything runs.
 
     All pixels are read once, in bands, in bounded memory.
@@ -163,36 +192,37 @@ def inspect_fovs(
     Parameters
     ----------
     fovs
-        What `open_fovs` or `from_array` gave; label images and pixel sizes may be missing (which is
-        reported).
+        FOVs from `open_fovs` or `from_array`, or paths of images. Missing label images and pixel
+        sizes are reported as problems.
+    labels, mpp
+        Label images and µm per pixel of images given as paths, as `open_fovs` takes them.
     channels
-        Which channels; all by default. Counterstains are looked at besides.
+        Names of channels; default: all channels. Counterstains are looked at, too.
     model, settings
         As for `predict`: they decide the normaliser, the time, the memory, and which areas are a
         cell's.
     progress
-        Called now and then with a `Progress`.
+        Called with a `Progress` from time to time; default: a bar in a notebook, nothing elsewhere.
 
     Returns
     -------
-    Report
+    InspectionReport
         Problems of the input are listed there, not raised.
     """
-    chosen = [fovs] if isinstance(fovs, Fov) else list(fovs)
+    chosen = resolve_fovs(fovs, labels, mpp, channels)
     if not chosen:
         raise InputError("There is no FOV to look at.")
     settings, files = settings or PredictSettings(), resolve_model(model)
+    progress = progress or default_progress()
     wanted = chosen[0].channels if channels is None else tuple(channels)
     for channel in wanted:
         chosen[0].index(channel)
     found = _Found(files, wanted, reference_channels(wanted, chosen, [COUNTERSTAIN]), settings)
     found.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
-        if progress is not None:
-            progress(Progress("scan", fov.fov_id, k, len(chosen)))
+        progress(Progress("scan", fov.fov_id, k, len(chosen)))
         _look_at(fov, found)
-    if progress is not None:
-        progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
+    progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
     pooled = found.pooled.to_dict(found.channels)
     seen = _channels(found, pooled)
     _judge(found)
@@ -208,7 +238,7 @@ def inspect_fovs(
         found.warnings.append(describe_dark_level(level))
     live = sum(not c.blank for c in seen)
     cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
-    return Report(
+    return InspectionReport(
         model=files.card.name,
         percentile=files.card.percentile,
         fovs=tuple(found.fovs),

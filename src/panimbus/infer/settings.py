@@ -1,9 +1,9 @@
-"""How to run, as opposed to on what."""
+"""Settings of a prediction: everything except its input."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 
 from panimbus.core.errors import InputError
 from panimbus.core.objects import check_limits
@@ -16,7 +16,7 @@ MAP_GRIDS = ("model", "image")
 
 @dataclass(frozen=True)
 class MapStyle:
-    """How score maps are written; fields as ``maps_...`` of `PredictSettings`."""
+    """Format of score maps; fields as ``maps_...`` of `PredictSettings`."""
 
     format: str = "tiff"
     grid: str = "model"
@@ -24,20 +24,20 @@ class MapStyle:
 
     @property
     def pixels(self) -> str:
-        """What the pixels depend on, whatever the format."""
+        """Grid and background, on which the pixels depend."""
         return f"{self.grid} grid, {'everywhere' if self.background else 'cells only'}"
 
     @property
     def name(self) -> str:
-        """All of it in words."""
+        """Format, grid and background as one text."""
         return f"{self.format}, {self.pixels}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Progress:
-    """Where a run is: ``done`` of ``total`` units of a stage (``scan``: bands of rows.
+    """How far a run is: ``done`` of ``total`` units of a stage.
 
-    ``score``: model pixels).
+    The units of ``scan`` are bands of rows, those of ``score`` model pixels.
     """
 
     stage: str
@@ -45,57 +45,58 @@ class Progress:
     done: float
     total: float
 
+    def __repr__(self) -> str:
+        percent = 100 * self.done / self.total if self.total else 100.0
+        return f"Progress({self.stage} {self.fov_id}: {percent:.0f} %)"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class PredictSettings:
-    """How to run, as opposed to on what.
+    """Settings of `predict`: everything except its input.
 
     Parameters
     ----------
     tta
-        ``full``: the mean over the 8 flips and rotations. ``auto``: as many of them as a tile of a
-        channel needs (1, 2, 4 or 8; the mean and the spread are those of the views taken); with the
-        default model fewer than 1 in 200 calls come out other than with all
-        (``benchmarks/compute/adaptive.md``), with others that was not measured. ``none``: one pass.
-        None: what the model's card says.
+        Test-time augmentation. ``full``: mean over the 8 flips and rotations. ``auto``: as many of
+        these views as each tile of a channel needs (1, 2, 4 or 8); with the default model fewer
+        than 1 in 200 calls differ from those of all views (``benchmarks/compute/adaptive.md``),
+        other models were not measured. ``none``: one view. Default: what the model's card says.
     tile
-        Longest side of a window in model pixels, None for what suits the model; results do not
-        depend on it (float32: 1e-5), but for ``tta="auto"``, which decides tile by tile.
+        Longest side of a window in model pixels; default: what suits the model. Results do not
+        depend on it (float32: 1e-5), except with ``tta="auto"``, which decides tile by tile.
     precision
         ``auto`` or ``float32``.
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     threads
-        CPU threads, 0 = all.
+        CPU threads; 0: all cores.
     maps
         Write pixel score maps (needs an output folder).
     on_error
-        What to do where pixels of a channel cannot be read. ``raise``: say where. ``skip``: go on;
-        the scores and mean intensities of the cells that lie on such pixels are missing (NaN),
-        never negative.
+        Pixels of a channel that cannot be read. ``raise``: an error names the place. ``skip``: the
+        scores and mean intensities of cells on such pixels are missing (NaN), never negative.
     maps_format
         ``tiff`` (OME-TIFF) or ``zarr`` (OME-Zarr), both with a pyramid.
     maps_grid
-        ``model``: as the net gives them (1 µm/px); ``image``: each pixel of the image has the score
+        ``model``: the net's grid (1 µm/px). ``image``: the image's grid; each pixel has the score
         of the model pixel at its centre.
     maps_background
-        Keep what the net gives outside cells, for which it is not trained; else the maps are 0
-        there.
+        Keep the scores outside cells, for which the net is not trained; otherwise they are 0.
     dask
-        Address of a Dask scheduler, its scheduler file, or ``local:N`` for N processes here (extra
-        ``cluster``): its workers do the work. None does it in this process.
+        Address of a Dask scheduler, its scheduler file, or ``local:N`` for N local processes (extra
+        ``cluster``). Default: run in this process.
     evidence
-        Also measure, for each cell and channel, its rim, its inside and the cells that touch it
+        Also measure rim, inside and touching neighbours per cell and channel
         (`panimbus.core.evidence`).
     thresholds
-        Marker -> score from which a cell is positive; those that are left out have the card's.
-        Scores do not depend on them.
+        Marker -> score from which a cell is positive; default: the card's. Scores do not depend on
+        thresholds.
     min_area, max_area
-        Smallest and largest area of a cell in µm²: what is beyond is marked as ``sliver`` or
-        ``large`` in obs ``object``, and scored all the same. None: as in
+        Smallest and largest area of a cell in µm². Smaller and larger objects are scored, too, and
+        marked ``sliver`` or ``large`` in obs ``object``. Default: as in
         `panimbus.core.objects.object_kinds`.
     allow_odd_labels
-        Go on, with a warning, where the objects of a label image cannot be cells: one id in many
+        Continue with a warning where the objects of a label image cannot be cells: one id in many
         pieces far apart, specks of a pixel or two, a median width below 2 or above 60 µm.
     """
 
@@ -119,7 +120,7 @@ class PredictSettings:
     def __post_init__(self) -> None:
         check_limits(self.min_area, self.max_area)
         if self.on_error not in ON_ERROR:
-            raise InputError(f"Unknown way to meet errors {self.on_error!r}.", available=ON_ERROR)
+            raise InputError(f"Unknown value of on_error: {self.on_error!r}.", available=ON_ERROR)
         if self.maps_format not in MAP_FORMATS:
             raise InputError(
                 f"Unknown format of score maps {self.maps_format!r}.", available=MAP_FORMATS
@@ -128,7 +129,7 @@ class PredictSettings:
             raise InputError(f"Unknown grid of score maps {self.maps_grid!r}.", available=MAP_GRIDS)
         if not self.maps and (self.maps_grid, self.maps_background) != ("model", False):
             raise InputError(
-                "It was said how score maps are to be written, but not that they are.",
+                "There are options of score maps, but no score maps are asked for.",
                 fix="pass --maps (maps=True)",
             )
         if self.maps and self.dask is not None:
@@ -136,9 +137,19 @@ class PredictSettings:
                 "Score maps are written by one process.", fix="leave out the maps, or Dask"
             )
 
+    def __repr__(self) -> str:
+        """Only what differs from the defaults."""
+        changed = [
+            f"{f.name}={value!r}"
+            for f in fields(self)
+            if (value := getattr(self, f.name)) != (None if f.default is MISSING else f.default)
+            and value != {}
+        ]
+        return f"PredictSettings({', '.join(changed)})"
+
     @property
     def map_style(self) -> MapStyle | None:
-        """How score maps are written, None if there are to be none."""
+        """How score maps are written; None without maps."""
         return (
             MapStyle(self.maps_format, self.maps_grid, self.maps_background) if self.maps else None
         )
@@ -148,12 +159,12 @@ class PredictSettings:
         return {c: float(self.thresholds.get(c, card.threshold)) for c in channels}
 
     def tta_for(self, card: ModelCard) -> str:
-        """The test-time augmentation, or the card's."""
+        """The test-time augmentation; default: the card's."""
         return card.tta if self.tta is None else self.tta
 
     def tile_for(self, card: ModelCard) -> int:
-        """The tile, or what suits the model.
+        """Longest side of a window; default: what suits the model.
 
-        Large windows repeat less, but the paper's net takes 3 GB for one of 1024 px.
+        Large windows overlap less, but the paper's net takes 3 GB for one of 1024 px.
         """
         return self.tile or (1024 if card.architecture == "paper_unet" else 1536)

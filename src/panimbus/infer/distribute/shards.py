@@ -28,8 +28,9 @@ from panimbus.infer.distribute.manifest import (
     read_manifest,
 )
 from panimbus.infer.executor import LocalExecutor, Plan, ScanWork, ScoreWork
+from panimbus.infer.inputs import check_fovs, make_plan
 from panimbus.infer.passes import Run, Shard, fov_blocks, report_changed_files, scan_all, score_all
-from panimbus.infer.predict import check_fovs, collect, make_plan, normaliser
+from panimbus.infer.predict import collect, normaliser
 from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore
 from panimbus.io.room import check_folder
@@ -138,7 +139,8 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
 
 
 def _prepared(request: Request, scale: ChannelScale | None) -> tuple[list[Fov], Plan]:
-    fovs = check_fovs(request.open(), request.channels)
+    fovs = request.open()
+    check_fovs(fovs, request.channels)
     return fovs, make_plan(request.files(), request.settings, fovs, request.channels, scale)
 
 
