@@ -4,7 +4,7 @@ truth.
     python benchmarks/model/held_out.py --models compact-6 --out
     benchmarks/model/held_out.md
 
-The tissues are those of the recipe's ``simulation.held_out`` (tools/train_default.py), at their own
+The tissues are those of the preset `default`'s ``simulation.held_out``, at their own
 resolution and through the whole of `panimbus.predict`, one view a cell. F1 at each model's
 threshold: mean over the markers of a kind and a platform (the share of cells that carry them; at
 least `LEAST` cells where any do), then over platforms. Channels that no cell carries: the share of
@@ -14,7 +14,6 @@ cells called positive. Recipes are chosen by this table, so it is no unseen test
 from __future__ import annotations
 
 import argparse
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,9 +27,10 @@ from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
 from panimbus.io.write import atomic_path
 from panimbus.model.weights import resolve_model
+from panimbus.train.config import SimulationConfig, load_config
+from panimbus.train.simulation import draw_tissue
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import train_default as training
+SIMULATION = load_config("default").simulation or SimulationConfig()
 
 LEAST = 10
 KINDS = {"below 5 % of cells": (0, 0.05), "5 to 60 %": (0.05, 0.6), "above 60 %": (0.6, 1.01)}
@@ -41,7 +41,7 @@ Row = tuple[str, str, str, int, float]
 def tissue_rows(seed: int, models: list[str]) -> list[Row]:
     """(method, platform, kind of marker, seed, F1 or share of cells) for each marker of a held-out
     tissue."""
-    tissue = training.draw_tissue(seed)
+    tissue = draw_tissue(seed, SIMULATION)
     fov = from_array(tissue.image, tissue.labels, channels=tissue.channels, mpp=tissue.mpp)
     calls = {}
     for model in models:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="Markdown file")
     args = parser.parse_args()
-    first, many = training.SIMULATION["held_out"]
+    first, many = SIMULATION.held_out
     with ProcessPoolExecutor(args.jobs) as processes:
         found = processes.map(partial(tissue_rows, models=args.models), range(first, first + many))
         data = pd.DataFrame(
@@ -102,7 +102,7 @@ def main() -> None:
 
     for kind in KINDS:
         add(kind, some[some["kind"] == kind], ".3f")
-    for platform in training.SIMULATION["platforms"]:
+    for platform in SIMULATION.platforms:
         add(f"all: {platform}", some[some["platform"] == platform], ".3f")
     add("all", some, ".3f")
     add(NONE, data[data["kind"] == NONE], ".1%")
