@@ -27,9 +27,9 @@ def command(
 
     An interrupted download continues in the middle of a file. HF_ENDPOINT sets a mirror.
     """
+    from panimbus.annotations.panm import EVALUATION, fetch_panm
     from panimbus.cli.console import running, steps
     from panimbus.cli.inputs import prepare_out
-    from panimbus.data.panm import EVALUATION, fetch_panm
 
     prepare_out(out)
     with running("fetch", name.value) as log:

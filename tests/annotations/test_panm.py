@@ -12,9 +12,8 @@ import pytest
 import tifffile
 from servers import COMMIT, serve_hub
 
-from panimbus.core.errors import InputError, MatchError, ReadError
-from panimbus.data import panm
-from panimbus.data.panm import (
+from panimbus.annotations import panm
+from panimbus.annotations.panm import (
     DATASETS,
     SETS,
     TRUTH,
@@ -23,6 +22,7 @@ from panimbus.data.panm import (
     open_panm,
     read_gold_standard,
 )
+from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.io.archive import unpack
 from panimbus.io.hub import Repository, cached_file, download, endpoint, list_files
 from panimbus.simulate import simulate_tissue
