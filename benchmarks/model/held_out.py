@@ -25,7 +25,7 @@ from panimbus import PredictSettings, from_array, predict
 from panimbus.core.stats import otsu_positive
 from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.model.weights import resolve_model
 from panimbus.train.config import SimulationConfig, load_config
 from panimbus.train.simulation import draw_tissue

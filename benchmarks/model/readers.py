@@ -24,7 +24,7 @@ import pandas as pd
 
 from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 
 CELL = ["dataset", "fov", "channel", "cell_id"]
 

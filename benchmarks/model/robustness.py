@@ -23,7 +23,7 @@ from panimbus import PredictSettings, from_array, open_fovs, predict
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.normaliser import fit_normaliser
 from panimbus.evaluate.tables import table
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.model.weights import resolve_model
 
 FOVS = {

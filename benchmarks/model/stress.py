@@ -26,7 +26,7 @@ from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.stats import otsu_positive
 from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.model.weights import resolve_model
 from panimbus.simulate.optics import PLATFORMS
 from panimbus.simulate.tissue import DrawnPanel, draw_panel, render_tissue

@@ -153,7 +153,7 @@ def test_disk_full(folder, refused, panimbus, model, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("panimbus.io.write._sync", full)
+        patch.setattr("panimbus.io.files._sync", full)
         refused("The disk is full", "free some space")
     assert folder.written() == []
     assert panimbus(*folder.arguments(*model)).code == 0

@@ -92,7 +92,7 @@ def test_killed_then_tidied(dataset, panimbus):
         time.sleep(0.02)
     child.kill()
     child.communicate()
-    from panimbus.io.leftovers import temporary_name
+    from panimbus.io.files import temporary_name
 
     name = temporary_name(dataset.out / "cells.h5ad").name.replace(
         f"-{os.getpid()}-", f"-{child.pid}-"

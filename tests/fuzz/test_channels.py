@@ -17,10 +17,9 @@ from panimbus.core.fov import Fov, unique_names
 from panimbus.core.naming import did_you_mean, join_names, split_names
 from panimbus.core.reserved import legal_names, name_problems
 from panimbus.io import names
-from panimbus.io.channel_folder import _names, looks_like_ids
-from panimbus.io.channel_types import read_channel_types
-from panimbus.io.flat import refuse_mixed_fovs
-from panimbus.io.match import match_by_name
+from panimbus.io.assignments import read_channel_types
+from panimbus.io.channel_folder import _names, looks_like_ids, refuse_mixed_fovs
+from panimbus.io.label_matching import match_by_name
 from panimbus.io.panel import read_panel
 
 FUZZ = settings(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from panimbus.cli.options import names_in, number, whole
 from panimbus.core.errors import PanimbusError
-from panimbus.io.pairs import draft_pairs_csv, match_by_pairs, read_pairs
-from panimbus.io.place import clean_path, parse_location
+from panimbus.io.label_matching import draft_pairs_csv, match_by_pairs, read_pairs
+from panimbus.io.location import clean_path, parse_location
 
 typed = st.one_of(
     st.text(max_size=40),

@@ -14,10 +14,9 @@ from panimbus.core.errors import InputError
 from panimbus.core.escape import escape_markdown
 from panimbus.core.table import FovScores, to_anndata, to_frame
 from panimbus.infer.output import save_run
-from panimbus.io.h5ad import read_h5ad
+from panimbus.io.files import check_names
 from panimbus.io.names import safe_names
-from panimbus.io.room import check_names
-from panimbus.io.scores import read_scores
+from panimbus.io.scores import read_h5ad, read_scores
 from panimbus.io.tables import cell_column, fov_column, is_alias
 from panimbus.io.write_table import write_csv
 

@@ -21,9 +21,9 @@ from panimbus.annotations.cells import read_cell_types, read_silver
 from panimbus.annotations.qupath import import_qupath
 from panimbus.core.errors import PanimbusError
 from panimbus.data.tables import read_matrix, read_thresholds
+from panimbus.io.assignments import parse_thresholds
 from panimbus.io.edits import active_edits, read_edits
 from panimbus.io.scores import read_scores
-from panimbus.io.thresholds import parse_thresholds
 from panimbus.phenotype.rules import default_rules_text, read_rules
 
 pytestmark = pytest.mark.filterwarnings("ignore")

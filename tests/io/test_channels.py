@@ -17,10 +17,10 @@ from panimbus.core.naming import join_names, split_names
 from panimbus.core.reserved import printable_name
 from panimbus.io import from_array, open_fovs
 from panimbus.io.channel_folder import looks_like_ids
-from panimbus.io.match import match_by_name
+from panimbus.io.label_matching import match_by_name
 from panimbus.io.names import is_label_name, match_key, may_be_label_name, natural_key
 from panimbus.io.panel import read_panel
-from panimbus.io.sheet import parse_rows
+from panimbus.io.text import parse_rows
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import tifffile
 
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.io import open_fovs, validate_labels, write_labels
-from panimbus.io.geojson import GeoJsonLabels
+from panimbus.io.polygon_labels import GeoJsonLabels
 
 
 def _open(ome, path):
@@ -439,7 +439,7 @@ def test_filling_in_parts_is_filling_at_once(tmp_path, monkeypatch):
     features = [_feature((rng.random((8, 2)) * 60).tolist()) for _ in range(30)]
     (tmp_path / "x.geojson").write_text(json.dumps(features))
     whole = GeoJsonLabels(tmp_path / "x.geojson", (60, 60))[:]
-    monkeypatch.setattr("panimbus.io.polygons._AT_ONCE", 10)
+    monkeypatch.setattr("panimbus.io.polygon_labels._AT_ONCE", 10)
     np.testing.assert_array_equal(GeoJsonLabels(tmp_path / "x.geojson", (60, 60))[:], whole)
 
 

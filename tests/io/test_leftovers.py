@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from panimbus.io import leftovers
-from panimbus.io.leftovers import remove_leftovers, temporary_name
-from panimbus.io.write import atomic_path
+from panimbus.io import files
+from panimbus.io.files import atomic_path, remove_leftovers, temporary_name
 
 
 def _other(path, pid):
@@ -59,7 +58,7 @@ def test_what_this_process_is_writing_stays(tmp_path):
         path.write_text("whole")
         assert remove_leftovers(tmp_path) == 0
     assert [p.name for p in tmp_path.iterdir()] == ["cells.csv"]
-    leftovers.release_temporary(
+    files.release_temporary(
         _other(tmp_path / "cells.h5ad", os.getpid())
     )  # of an earlier process with the same number, as in a container
     assert remove_leftovers(tmp_path) == 1
@@ -67,9 +66,9 @@ def test_what_this_process_is_writing_stays(tmp_path):
 
 def test_of_another_computer(tmp_path, ended, monkeypatch):
     path = _other(tmp_path / "cells.h5ad", ended)
-    monkeypatch.setattr(leftovers, "_host", lambda: "00000000")
+    monkeypatch.setattr(files, "_host", lambda: "00000000")
     assert remove_leftovers(tmp_path) == 0
-    old = time.time() - leftovers.OLD_S - 60
+    old = time.time() - files.OLD_S - 60
     os.utime(path, (old, old))
     assert remove_leftovers(tmp_path) == 1
 

@@ -11,7 +11,7 @@ import tifffile
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.io import open_fovs
-from panimbus.io.ifd import MOST_PAGES
+from panimbus.io.tiff_checks import MOST_PAGES
 
 
 @pytest.fixture

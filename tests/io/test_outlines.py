@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from panimbus.core.errors import InputError
-from panimbus.io.geojson import GeoJsonLabels
 from panimbus.io.outlines import trace_outlines, trace_outlines_by_band
+from panimbus.io.polygon_labels import GeoJsonLabels
 from panimbus.io.qupath import CellObjects, write_qupath
 
 

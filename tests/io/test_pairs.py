@@ -9,9 +9,9 @@ import tifffile
 
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.io import open_fovs
-from panimbus.io.fovs import draft_pairs
-from panimbus.io.pairs import draft_pairs_csv, match_by_pairs, read_pairs
-from panimbus.io.place import parse_location
+from panimbus.io.attach import draft_pairs
+from panimbus.io.label_matching import draft_pairs_csv, match_by_pairs, read_pairs
+from panimbus.io.location import parse_location
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import zarr
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, ServerError
 from panimbus.io import open_fovs, write_labels, write_ome_zarr
-from panimbus.io.place import Url, parse_location
+from panimbus.io.location import Url, parse_location
 
 pytest.importorskip("aiohttp")
 from panimbus.io import remote

@@ -7,8 +7,8 @@ from collections import namedtuple
 import pytest
 
 from panimbus.core.errors import InputError
-from panimbus.io import room
-from panimbus.io.room import check_folder, check_names
+from panimbus.io import files
+from panimbus.io.files import check_folder, check_names
 
 
 def test_a_good_folder_is_left_as_it_is(tmp_path):
@@ -34,7 +34,7 @@ def test_read_only(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(room.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(files.tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(
         InputError,
         match=r"nothing can be written there(.|\n)*Permission denied(.|\n)*another folder",

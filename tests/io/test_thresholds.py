@@ -3,7 +3,7 @@
 import pytest
 
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.io.thresholds import parse_thresholds
+from panimbus.io.assignments import parse_thresholds
 
 PANEL = ("CD20", "CD4", "HLA-DR, DP", "a=b")
 

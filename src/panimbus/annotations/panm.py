@@ -30,9 +30,9 @@ from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import Fov
 from panimbus.io import open_fovs
 from panimbus.io.archive import archives, unpack
+from panimbus.io.files import atomic_path
 from panimbus.io.hub import ProgressReport, RemoteFile, Repository, download, list_files
 from panimbus.io.names import list_folder, match_key, stem
-from panimbus.io.write import atomic_path
 
 DATASETS = ("codex_colon", "mibi_breast", "mibi_decidua", "vectra_colon", "vectra_pancreas")
 TRUTH = "gold_standard_groundtruth.csv"

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, format_list
+from panimbus.io.files import atomic_path
 from panimbus.io.numbers import describe_lines, to_numbers, whole_numbers
 from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES, Column, read_table
-from panimbus.io.write import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.data.datasets import label_datasets, plan_store, store_settings
     from panimbus.data.silver import ExclusionRule
     from panimbus.evaluate.silver_page import write_report
-    from panimbus.io.leftovers import remove_leftovers
+    from panimbus.io.files import remove_leftovers
 
     changes = {
         "mpp": mpp,

@@ -81,8 +81,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.evaluate.config import read_evaluation_file
     from panimbus.evaluate.scored import CellMetadata
     from panimbus.infer.record import absolute, check_same_request
-    from panimbus.io.h5ad import read_h5ad
-    from panimbus.io.scores import check_cell_table
+    from panimbus.io.scores import check_cell_table, read_h5ad
 
     _check_options(
         {

@@ -85,8 +85,8 @@ def _looks_like_labels(path: str) -> bool:
 
     from panimbus.core.errors import PanimbusError
     from panimbus.io import open_fovs
+    from panimbus.io.location import Url, parse_location
     from panimbus.io.names import match_key, stem
-    from panimbus.io.place import Url, parse_location
 
     location = parse_location(path)
     if isinstance(location, Url):
@@ -141,8 +141,7 @@ def prepare_out(out: Path, *, shared: bool = False) -> None:
     (``shared``) is not tested for writing.
     """
     from panimbus.core.errors import InputError
-    from panimbus.io.leftovers import remove_leftovers
-    from panimbus.io.room import check_folder
+    from panimbus.io.files import check_folder, remove_leftovers
 
     nearest = next((p for p in (out, *out.parents) if os.path.lexists(p)), Path())
     if not nearest.is_dir():

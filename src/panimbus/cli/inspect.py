@@ -82,7 +82,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     if print_pairs:
         if not labels:
             raise InputError("--print-pairs needs the label images.", fix="pass --labels")
-        from panimbus.io.fovs import draft_pairs
+        from panimbus.io.attach import draft_pairs
 
         fovs = open_given(
             images, mpp=mpp, channels=selected, channel_names=channel_names, images_only=True

@@ -127,7 +127,7 @@ def path(text: str) -> Path:
 
 def word(text: str) -> str:
     """Parse a path or an address like `path`, as text."""
-    from panimbus.io.place import clean_path
+    from panimbus.io.location import clean_path
 
     return clean_path(str(text))
 

@@ -114,8 +114,8 @@ def run(  # noqa: PLR0913 (one parameter per option)
     from panimbus.cli.inputs import prepare_out
     from panimbus.clustering.cluster import ClusterSettings
     from panimbus.infer.record import RUN, absolute, check_same_request
+    from panimbus.io.assignments import parse_thresholds
     from panimbus.io.scores import read_scores
-    from panimbus.io.thresholds import parse_thresholds
     from panimbus.phenotype.assign import TypeSettings, assign_types
     from panimbus.phenotype.rules import read_rules
     from panimbus.phenotype.save import OutputOptions, find_segmented, save, text_summary

@@ -125,7 +125,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.infer.output import check_kinds, load_scale
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.infer.record import asked_for, check_same_run
-    from panimbus.io.thresholds import parse_thresholds
+    from panimbus.io.assignments import parse_thresholds
     from panimbus.model.weights import resolve_model
 
     kinds = check_kinds(tables)

@@ -39,7 +39,7 @@ def run_shard(
     from panimbus.core.errors import InputError
     from panimbus.infer.distribute.shards import predict_shard
     from panimbus.infer.record import asked_for, check_same_run
-    from panimbus.io.thresholds import parse_thresholds
+    from panimbus.io.assignments import parse_thresholds
 
     if text is None:
         raise InputError(

@@ -36,7 +36,7 @@ from panimbus.data.store import (
     StoreInfo,
 )
 from panimbus.io.documents import read_json
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 
 COUNT_SIDE = 2048
 

@@ -20,7 +20,7 @@ from panimbus.data.silver import ExclusionRule
 from panimbus.data.silver_dataset import SilverDataset, SilverSettings, build_silver_labels
 from panimbus.data.source import OnProgress, Source, silent
 from panimbus.data.store import Store
-from panimbus.io.place import resolve_path
+from panimbus.io.location import resolve_path
 
 
 def build_dataset(

@@ -34,7 +34,7 @@ from panimbus.data.tables import (
     read_thresholds,
 )
 from panimbus.io.dataset import resolve_paths
-from panimbus.io.place import resolve_path
+from panimbus.io.location import resolve_path
 from panimbus.io.tables import Column
 
 

@@ -18,7 +18,7 @@ from panimbus.core.types import Float32Array
 from panimbus.data.planes import open_planes
 from panimbus.data.split import SPLITS
 from panimbus.io.documents import read_json, validate
-from panimbus.io.members import name_problem
+from panimbus.io.names import name_problem
 
 if TYPE_CHECKING:
     import pandas as pd

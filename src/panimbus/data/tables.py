@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, format_list
+from panimbus.io.location import resolve_path
 from panimbus.io.numbers import MISSING_WORDS, cell_ids
-from panimbus.io.place import resolve_path
 from panimbus.io.tables import Column, read_table
 
 WORDS = {

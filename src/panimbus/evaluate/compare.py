@@ -18,7 +18,7 @@ from panimbus.core.escape import escape_markdown
 from panimbus.core.stats import interval
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
 from panimbus.evaluate.tables import gain, read_scored, two, with_interval
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.io.write_table import write_csv
 
 

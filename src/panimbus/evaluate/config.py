@@ -14,7 +14,7 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate.confounders import RADIUS_PX
 from panimbus.io.dataset import DatasetImages, File, Strict, paths_in, resolve_paths
 from panimbus.io.documents import read_toml, validate
-from panimbus.io.place import resolve_path
+from panimbus.io.location import resolve_path
 
 
 class SilverFile(Strict):

@@ -12,7 +12,7 @@ import numpy as np
 from panimbus.core.types import UInt8Array
 from panimbus.evaluate.metrics import mean_f1
 from panimbus.evaluate.picture import Drawn, MarkerPanel, Subject, choose_window, draw
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.render.images import encode_png, fit, font
 from panimbus.render.page import number, render_page
 from panimbus.render.paint import FALSE_NEGATIVE, FALSE_POSITIVE, SCALE, UNKNOWN, score_colours

@@ -11,7 +11,7 @@ import numpy as np
 from panimbus.evaluate import charts, tables
 from panimbus.evaluate.errors import ErrorPicture, Scene, draw_errors
 from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, SILVER, Evaluation
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.render.page import render_page
 from panimbus.render.paint import FALSE_NEGATIVE, FALSE_POSITIVE, SCALE
 from panimbus.render.palette import hex_colour

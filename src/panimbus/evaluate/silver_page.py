@@ -16,7 +16,7 @@ from panimbus.core.labels import unique_ids
 from panimbus.data.silver import MarkerAgreement
 from panimbus.data.silver_dataset import SilverDataset
 from panimbus.data.source import ScannedFov, Source
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.render.page import number, render_page
 from panimbus.render.paint import cell_rows, gray, outline_cells
 from panimbus.render.palette import Rgb, hex_colour

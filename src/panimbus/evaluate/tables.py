@@ -23,8 +23,8 @@ from panimbus.evaluate.evaluation import (
     Evaluation,
 )
 from panimbus.io.documents import read_json
+from panimbus.io.files import atomic_path
 from panimbus.io.tables import read_table
-from panimbus.io.write import atomic_path
 from panimbus.io.write_table import write_csv
 
 RULES = (

@@ -19,7 +19,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.escape import escape_markdown
 from panimbus.finetune.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
 from panimbus.finetune.guard import figures
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 from panimbus.io.write_table import write_csv
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import save_model

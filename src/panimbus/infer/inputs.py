@@ -18,7 +18,7 @@ from panimbus.infer.executor import Plan
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.tta import views
 from panimbus.io import open_fovs
-from panimbus.io.room import check_names
+from panimbus.io.files import check_names
 from panimbus.model.weights import ModelFiles
 
 Images = Fov | str | Path | Sequence[Fov] | Sequence[str | Path]

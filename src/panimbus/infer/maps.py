@@ -17,9 +17,10 @@ from panimbus.core.types import Float32Array
 from panimbus.core.window import read_index
 from panimbus.infer.executor import Plan
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
+from panimbus.io.files import atomic_path, remove_path
 from panimbus.io.names import safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec
-from panimbus.io.write import TileWriter, atomic_path, remove_path
+from panimbus.io.write import TileWriter
 
 Box = tuple[slice, slice]
 _KEPT = 1 << 26  # bytes of masks that are kept for the next channel

@@ -28,8 +28,8 @@ from panimbus.core.table import (
 from panimbus.infer.maps import remove_maps
 from panimbus.infer.record import RUN
 from panimbus.io.documents import read_json
+from panimbus.io.files import atomic_path, remove_path
 from panimbus.io.segmented import pixel_sizes
-from panimbus.io.write import atomic_path, remove_path
 from panimbus.io.write_table import write_csv, write_h5ad
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from panimbus.infer.passes import Run, Scores, report_changed_files, scan_all, s
 from panimbus.infer.progress import default_progress
 from panimbus.infer.settings import PredictSettings, Progress
 from panimbus.infer.store import FolderStore
-from panimbus.io.room import check_folder
+from panimbus.io.files import check_folder
 from panimbus.model.weights import resolve_model
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
 from panimbus.io.documents import read_json
-from panimbus.io.place import Url, parse_location
+from panimbus.io.location import Url, parse_location
 from panimbus.model.weights import ModelFiles
 
 RUN, REQUEST = "run.json", "request"

@@ -27,9 +27,10 @@ from panimbus.core.scan import FovCells, FovScan, model_axes
 from panimbus.core.table import EVIDENCE
 from panimbus.infer.blocks import BlockPart, Scored
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
+from panimbus.io.files import atomic_path, remove_path
 from panimbus.io.names import safe_name, safe_names
 from panimbus.io.pyramid import ImageSpec
-from panimbus.io.write import TileWriter, atomic_path, image_writer, remove_path
+from panimbus.io.write import TileWriter, image_writer
 
 Part = BlockPart | BandScan
 P = TypeVar("P", BlockPart, BandScan)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from panimbus.io.fovs import attach_labels, from_array, open_fovs
-from panimbus.io.geojson import GeoJsonLabels
+from panimbus.io.attach import attach_labels
+from panimbus.io.files import atomic_path
+from panimbus.io.fovs import from_array, open_fovs
 from panimbus.io.labels import validate_labels
-from panimbus.io.write import atomic_path, tile_writer, write_labels, write_ome_tiff, write_ome_zarr
+from panimbus.io.polygon_labels import GeoJsonLabels
+from panimbus.io.write import tile_writer, write_labels, write_ome_tiff, write_ome_zarr
 
 __all__ = [
     "GeoJsonLabels",

@@ -15,8 +15,8 @@ from typing import Any
 
 from panimbus.core.errors import ReadError
 from panimbus.core.guard import guarded
-from panimbus.io.members import find_clash, name_problem
-from panimbus.io.write import atomic_path, free_bytes
+from panimbus.io.files import atomic_path, free_bytes
+from panimbus.io.names import find_clash, name_problem
 
 _RATIO, _SLACK, _MOST = (
     100,

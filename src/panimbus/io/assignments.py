@@ -1,15 +1,16 @@
-"""A value for some channels, as it is written.
-
-In an option (``CD20=0.7,CD4=0.6``), or in a table of two columns.
-"""
+"""Values per channel as users write them: thresholds and channel types, inline or in a table."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from panimbus.core.errors import InputError, ReadError, format_list
-from panimbus.core.naming import split_names
+from panimbus.core.channel_types import CHANNEL_TYPES, check_channel_types
+from panimbus.core.errors import ChannelError, InputError, ReadError, format_list
+from panimbus.core.naming import did_you_mean, split_names
 from panimbus.io.tables import Column, read_table
 
 _PART = re.compile(r'(?:"(?:[^"]|"")*"|[^,])+')
@@ -18,6 +19,13 @@ _ALIASES = {
     "marker": ("channel",),
     "type": ("channel type", "kind"),
 }
+_THRESHOLDS_EXPECTED = (
+    "CD20=0.7,CD4=0.6, or a CSV file with the columns marker,threshold; each above 0 and below 1"
+)
+_TYPES_EXPECTED = (
+    "DNA1=counterstain,Blank1=blank, or a CSV file with the columns channel,type; types:"
+    f" {', '.join(CHANNEL_TYPES)}"
+)
 
 
 def read_assignments(
@@ -74,3 +82,96 @@ def _inline(text: str, kind: str, expected: str) -> list[tuple[str, str]]:
         ((split_names(name) if name.startswith('"') else [name.strip()])[0], value.strip())
         for name, _, value in parts
     ]
+
+
+def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, float]:
+    """Read thresholds of some markers.
+
+    Parameters
+    ----------
+    text_or_path
+        ``CD20=0.7,CD4=0.6``; or the path of a CSV file with the columns ``marker`` and
+        ``threshold`` (more columns do no harm), or ``"HLA-DR,DP"=0.5``: names with commas stand in
+        quotation marks.
+    channels
+        The markers of the panel.
+
+    Returns
+    -------
+    dict
+        Marker -> threshold, in the order of ``channels``.
+
+    Raises
+    ------
+    ChannelError
+        If a marker is not in the panel; it names the closest ones.
+    InputError
+        If a threshold is no number above 0 and below 1, or a marker has two. All problems are in
+        one message.
+
+    Examples
+    --------
+    >>> parse_thresholds("CD4=0.6, CD20=0.7", ["CD20", "CD3", "CD4"])
+    {'CD20': 0.7, 'CD4': 0.6}
+    """
+    pairs = read_assignments(
+        text_or_path, ("marker", "threshold"), kind="thresholds", expected=_THRESHOLDS_EXPECTED
+    )
+    problems = [
+        f"{name}: twice" for name, count in Counter(name for name, _ in pairs).items() if count > 1
+    ]
+    unknown = [name for name in dict.fromkeys(name for name, _ in pairs) if name not in channels]
+    problems += [f"no marker {name!r}{did_you_mean(name, channels)}" for name in unknown]
+    out: dict[str, float] = {}
+    for name, value in pairs:
+        number = _number(value)
+        if number is None or not 0 < number < 1:
+            problems.append(
+                f"{name}: {value!r} is"
+                f" {'not a number' if number is None else 'not above 0 and below 1'}"
+            )
+        else:
+            out[name] = number
+    if problems:
+        message = f"Thresholds that cannot be used ({text_or_path})."
+        if unknown:
+            raise ChannelError(message, got="; ".join(problems), available=channels)
+        raise InputError(message, expected=_THRESHOLDS_EXPECTED, got="; ".join(problems))
+    return {name: out[name] for name in channels if name in out}
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text.replace(",", "."))  # a threshold has no thousands
+    except ValueError:
+        return None
+    return None if math.isnan(number) else number
+
+
+def read_channel_types(
+    given: str | Path | Mapping[str, str], channels: Collection[str]
+) -> dict[str, str]:
+    """What the user says the channels are.
+
+    Parameters
+    ----------
+    given
+        Channel -> type; or ``DNA1=counterstain,Blank1=blank``; or the path of a CSV file with the
+        columns ``channel`` and ``type``.
+    channels
+        Those of the images.
+
+    Raises
+    ------
+    ChannelError, InputError
+        On channels that the images do not have, unknown types, and channels that are there twice;
+        all in one message.
+    """
+    if isinstance(given, Mapping):
+        return check_channel_types(given, channels)
+    pairs = read_assignments(
+        str(given), ("channel", "type"), kind="channel types", expected=_TYPES_EXPECTED
+    )
+    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise InputError("Channels have two types.", got=", ".join(twice), expected=_TYPES_EXPECTED)
+    return check_channel_types(dict(pairs), channels)

@@ -9,8 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
-from panimbus.io.fovs import attach_labels, open_fovs
-from panimbus.io.place import resolve_path
+from panimbus.io.attach import attach_labels
+from panimbus.io.fovs import open_fovs
+from panimbus.io.location import resolve_path
 
 
 def _not_empty(value: Any) -> Any:

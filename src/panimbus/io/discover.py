@@ -1,23 +1,25 @@
-"""What lies at a path.
-
-The format is told from evidence, then one reader is called, and no other is tried.
-"""
+"""Detection of image formats: what lies at a path, and which reader it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.guard import guarded
-from panimbus.io import imc, imc_text, names, ome_tiff, omezarr, plain_tiff
-from panimbus.io.channel_folder import SUBFOLDERS, is_single_plane, read_channel_folder, tiffs_in
-from panimbus.io.flat import refuse_mixed_fovs
-from panimbus.io.foreign import is_microscope_file, refuse_unsupported, unread_file_notes
-from panimbus.io.place import Location, Url
-from panimbus.io.raw import ReadResult
+from panimbus.io import imc, imc_text, names, ome_tiff, plain_tiff
+from panimbus.io.channel_folder import (
+    SUBFOLDERS,
+    is_single_plane,
+    read_channel_folder,
+    refuse_mixed_fovs,
+    tiffs_in,
+)
+from panimbus.io.location import Location, Url
+from panimbus.io.read_result import ReadResult
+from panimbus.io.spatialdata import read_zarr
 from panimbus.io.tiff import open_tiff
 from panimbus.io.zarr_planes import is_zarr
 
@@ -29,6 +31,17 @@ SUPPORTED = (
 )
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _SEG_MAPS = "_binary_seg_maps"
+_MICROSCOPES = {
+    ".czi": "Zeiss CZI", ".zvi": "Zeiss ZVI", ".lif": "Leica LIF", ".lof": "Leica LOF",
+    ".xlef": "Leica XLEF", ".scn": "Leica SCN", ".nd2": "Nikon ND2", ".vsi": "Olympus VSI",
+    ".ets": "Olympus VSI (its pixels)", ".oir": "Olympus OIR", ".oib": "Olympus OIB",
+    ".oif": "Olympus OIF", ".svs": "Aperio SVS", ".ndpi": "Hamamatsu NDPI",
+    ".ndpis": "Hamamatsu NDPIS", ".mrxs": "3DHISTECH MRXS", ".bif": "Ventana BIF",
+    ".ims": "Imaris IMS", ".dv": "DeltaVision", ".mvd2": "Volocity", ".afi": "Aperio AFI",
+}  # fmt: skip
+_ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".pt")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".webp")
+_PACKED = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ def read_metadata(image: DetectedImage, *, named: bool) -> list[ReadResult]:
     """Read the metadata of an image with the one reader of its format."""
     if isinstance(image.path, Url) or image.kind == "zarr":
         with guarded(image.path, "the Zarr store cannot be read."):
-            return omezarr.read_ome_zarr(image.path)
+            return read_zarr(image.path)
     readers: dict[Kind, Callable[[Path], list[ReadResult]]] = {
         "channels": read_channel_folder,
         "ome": lambda path: ome_tiff.read_ome_tiff(path, named=named),
@@ -305,3 +318,60 @@ def _name_begins(name: str, stem: str) -> bool:
 def _is_imc_text(path: Path) -> bool:
     with path.open("rb") as file:
         return imc_text.is_imc_text(file.read(16))
+
+
+def is_microscope_file(path: Path) -> bool:
+    """Whether the name ends like that of a microscope's own format, which is not read here."""
+    return path.suffix.lower() in _MICROSCOPES
+
+
+def refuse_unsupported(path: Path) -> None:
+    """Refuse a file whose ending is that of a known format which is not read here."""
+    ending = path.suffix.lower()
+    if ending in _MICROSCOPES:
+        raise ReadError(
+            f"{path}: {_MICROSCOPES[ending]} files are not read here.",
+            expected="an OME-TIFF or OME-Zarr of it",
+            fix=export_instructions(path),
+        )
+    if ending in _ARRAYS:
+        raise ReadError(
+            f"{path}: a file of arrays does not say which axis is what.",
+            fix=(
+                "save it as a multichannel OME-TIFF, or open it in Python and pass it to"
+                " panimbus.from_array"
+            ),
+        )
+    if ending in _PICTURES:
+        raise ReadError(
+            f"{path}: this is a picture for the eye, not the intensities that were measured.",
+            expected="a TIFF, OME-TIFF or OME-Zarr with one plane a channel",
+            fix="export the channels as TIFF from the program that made it",
+        )
+    if ending in _PACKED and not path.name.lower().endswith((".zarr.zip", ".geojson.gz")):
+        raise ReadError(
+            f"{path}: a packed file is not read.", fix="unpack it and pass what was in it"
+        )
+
+
+def export_instructions(path: Path) -> str:
+    """How to make an OME-TIFF of a microscope's file."""
+    name, stem = path.name, path.stem
+    return (
+        "export all channels as OME-TIFF at full resolution: in QuPath (File > Export images > OME"
+        " TIFF), in Fiji (File > Import > Bio-Formats, then File > Export > OME-TIFF), or on the"
+        f" command line with `bioformats2raw {name} {stem}.zarr` (this is read as it is) and"
+        f" `raw2ometiff {stem}.zarr {stem}.ome.tif`"
+    )
+
+
+def unread_file_notes(files: Sequence[Path]) -> tuple[str, ...]:
+    """A sentence on the microscope's files that lie beside images which are read."""
+    names = [p.name for p in files if is_microscope_file(p)]
+    return (
+        (
+            f"{len(names)} files of formats that are not read here are left out: {format_list(names, 5)}",
+        )
+        if names
+        else ()
+    )

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from panimbus.core.channel_types import check_channel_types
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.dark import DarkSubtracted, check_dark_level
-from panimbus.core.errors import ChannelError, InputError, MatchError, ReadError
+from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.fov import ArrayLike, Fov
-from panimbus.core.guard import GuardedArray, guarded
+from panimbus.core.guard import GuardedArray
 from panimbus.core.reserved import printable_name
 from panimbus.core.scale import COUNTERSTAIN
 from panimbus.io import names
-from panimbus.io.channel_types import read_channel_types
-from panimbus.io.discover import DetectedImage, check_exists, discover, read_metadata
-from panimbus.io.labels import SUPPORTED, label_locations, open_labels
-from panimbus.io.match import match_by_name, match_mapping
-from panimbus.io.pairs import draft_pairs_csv, match_by_pairs, read_pairs, shared_label_notes
+from panimbus.io.assignments import read_channel_types
+from panimbus.io.attach import (
+    attach_file,
+    attach_inner_labels,
+    choice_notes,
+    find_label_files,
+    pair_labels,
+)
+from panimbus.io.discover import DetectedImage, discover, read_metadata
+from panimbus.io.label_matching import match_by_pairs, read_pairs, shared_label_notes
+from panimbus.io.location import Location, Paths, parse_location, parse_locations
 from panimbus.io.panel import Panel, align, name_planes, read_panel, select
-from panimbus.io.place import Location, Url, parse_location, parse_locations
-from panimbus.io.raw import ChannelSubset, ReadResult, isotropic
-from panimbus.io.zarr_planes import ZarrPlanes, is_zarr
-
-PathLike = str | Path | Url
-Paths = PathLike | Sequence[PathLike] | Mapping[str, PathLike]
+from panimbus.io.read_result import ChannelSubset, FileStamp, ReadResult, isotropic
 
 
 def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
@@ -149,46 +147,6 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         )
         for fov in fovs
     ]
-
-
-def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
-    """The best guess which of some label images belongs to which FOV, as a CSV file for
-    ``open_fovs(pairs=...)``.
-    """
-    files: list[Location] = []
-    for path in parse_locations(list(labels.values()) if isinstance(labels, Mapping) else labels):
-        check_exists(path)
-        files += label_locations(path)
-    return draft_pairs_csv({fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}, files)
-
-
-def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
-    """Give each FOV the label image of its name; a FOV that has none stays without.
-
-    Parameters
-    ----------
-    fovs
-        Open FOVs.
-    labels
-        Files or folders, or a mapping from FOV ids to files, as for `open_fovs`.
-
-    Raises
-    ------
-    MatchError
-        If a label image belongs to none of the FOVs, or to several.
-    """
-    if isinstance(labels, Mapping):
-        given = {str(k): parse_location(v) for k, v in labels.items()}
-        match_mapping([fov.fov_id for fov in fovs if fov.fov_id in given], given)
-    else:
-        for path in parse_locations(labels):
-            check_exists(path)
-        files = [f for path in parse_locations(labels) for f in label_locations(path)]
-        keys = {names.match_key(names.stem(file)) for file in files}
-        given = match_by_name(
-            [fov.fov_id for fov in fovs if names.match_key(fov.fov_id) in keys], files, subset=False
-        )
-    return [attach_file(fov, given[fov.fov_id]) if fov.fov_id in given else fov for fov in fovs]
 
 
 def from_array(
@@ -314,212 +272,4 @@ def _subtracted(fov: Fov, level: float) -> Fov:
     image = DarkSubtracted(fov.image, level)
     return fov.with_(
         image=image, source={**fov.source, "dark_level": level}, notes=(*fov.notes, note)
-    )
-
-
-@dataclass(frozen=True)
-class FileStamp:
-    """Versions of files, read anew at each call.
-
-    Parameters
-    ----------
-    parts
-        Prefix of keys in `Fov.source` -> files of which `stamp_files` gives the values.
-    """
-
-    parts: tuple[tuple[str, tuple[Location, ...]], ...]
-
-    def __call__(self) -> dict[str, Any]:
-        """Entries of `Fov.source` for the files as they are now."""
-        out: dict[str, Any] = {}
-        for prefix, files in self.parts:
-            with guarded(
-                files[0] if files else "the image", "the file cannot be looked at any more."
-            ):
-                out |= {f"{prefix}{name}": value for name, value in stamp_files(files).items()}
-        return out
-
-
-def stamp_files(files: Sequence[Location]) -> dict[str, Any]:
-    """Bytes in all, the newest time of change, and a hash of every file's name, size and time.
-
-    For a store on a server only a hash of what the server says of its metadata; None where it says
-    nothing that would change.
-    """
-    remote = [file for file in files if isinstance(file, Url)]
-    if remote:
-        from panimbus.io.remote import server_stamp
-
-        return {"stamp": server_stamp(remote)}
-    entries = []
-    for path in files:
-        if isinstance(path, Url):
-            continue
-        inner = (
-            [Path(root) / f for root, _, fs in os.walk(path) for f in fs]
-            if path.is_dir()
-            else [path]
-        )
-        entries += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in inner]
-    digest = hashlib.blake2b(repr(sorted(entries)).encode(), digest_size=8).hexdigest()
-    return {
-        "bytes": sum(f[1] for f in entries),
-        "mtime_ns": max((f[2] for f in entries), default=0),
-        "stamp": digest,
-    }
-
-
-def attach_inner_labels(fov: Fov, raw: ReadResult) -> Fov:
-    """Labels stored with the image, if there is just one."""
-    if raw.doubt is not None:
-        raise MatchError(
-            raw.doubt,
-            fix=(
-                "pass one image (<store>/images/<name>) and its label image (--labels"
-                " <store>/labels/<name>)"
-            ),
-        )
-    if len(raw.labels) > 1:
-        paths = ", ".join(str(path) for _, path in raw.labels.values())
-        return fov.with_(
-            notes=(
-                *fov.notes,
-                f"the image has several label images, none is used; pass one as labels: {paths}",
-            )
-        )
-    if raw.masks and not raw.labels:
-        return _attach_neighbour(fov, raw.masks)
-    if not raw.labels:
-        return fov
-    ((name, (array, path)),) = raw.labels.items()
-    notes = (*getattr(array, "notes", ()), f"labels are the image's own, {name!r}")
-    return _attach_array(fov, array, path, "OME-Zarr labels", notes)
-
-
-def _attach_neighbour(fov: Fov, masks: Sequence[Path]) -> Fov:
-    """The label image that lies beside the channels, if it is clear which."""
-    several = ", ".join(p.name for p in masks)
-    masks = [
-        p for p in masks if names.match_key(names.stem(p)) not in fov.channels
-    ]  # CD3_mask is of one marker
-    named = [
-        p for p in masks if names.is_label_name(names.stem(p))
-    ]  # of others only the pixels say it
-    masks = named or masks
-    whole = [p for p in masks if names.stem(p).lower().endswith(("whole_cell", "feature_0"))]
-    chosen = masks if len(masks) == 1 else whole
-    if len(chosen) != 1:
-        note = (
-            "it is not clear which label image beside the channels is meant, none is used; pass"
-            f" one: {several}"
-        )
-        return fov.with_(notes=(*fov.notes, note))
-    return attach_file(
-        fov, chosen[0], (f"labels are {chosen[0].name}, which lies beside the channels",)
-    )
-
-
-def find_label_files(labels: Paths, images: Sequence[Location]) -> list[Location]:
-    """Label images at the paths given.
-
-    What is an image of this call, in a folder that holds both, is none of them.
-    """
-    files: list[Location] = []
-    for path in [] if isinstance(labels, Mapping) else parse_locations(labels):
-        check_exists(path)
-        places = label_locations(path)
-        files += [p for p in places if p == path or p not in images]
-    return files
-
-
-def pair_labels(
-    fov_ids: Sequence[str],
-    labels: Paths,
-    files: list[Location],
-    *,
-    images: Paths,
-    recognised: list[DetectedImage],
-) -> dict[str, Location]:
-    """The label file of each FOV."""
-    if isinstance(labels, Mapping):
-        return match_mapping(fov_ids, {str(k): parse_location(v) for k, v in labels.items()})
-    given = parse_locations(labels)
-    if not files:
-        raise ReadError(
-            f"{given[0] if given else 'labels'}: no label image was found.", expected=SUPPORTED
-        )
-    single = _is_single(images, recognised)
-    if len(fov_ids) == len(files) == 1 and single and _named_itself(given[0], files[0]):
-        return {fov_ids[0]: files[0]}
-    return match_by_name(fov_ids, files, subset=single or not isinstance(images, (str, Path, Url)))
-
-
-def choice_notes(fov: Fov, chosen: Location, labels: Paths) -> tuple[str, ...]:
-    """What to note where the label image was looked for in a folder.
-
-    Others of the same name, a name in another case.
-    """
-    if (
-        isinstance(labels, Mapping)
-        or isinstance(chosen, Url)
-        or chosen in parse_locations(labels)
-        or chosen.parent not in parse_locations(labels)
-    ):
-        return ()
-    key = names.match_key(names.stem(chosen))
-    others = [
-        p.name
-        for p in names.list_folder(chosen.parent)
-        if p != chosen
-        and names.is_tiff_name(p)
-        and names.match_key(names.stem(p)) == key
-        and names.stem(p) != names.stem(chosen)
-    ]
-    others = [
-        name
-        for name in others
-        if names.may_be_label_name(names.stem(name)) or names.is_label_name(names.stem(name))
-    ]
-    notes: tuple[str, ...] = (
-        (f"labels are {chosen.name}, not {', '.join(others)}",) if others else ()
-    )
-    if key != (own := names.match_key(fov.fov_id)) and key.casefold() == own.casefold():
-        notes += (
-            f"labels are {chosen.name}: its name differs from the FOV's in upper and lower case",
-        )
-    return notes
-
-
-def _is_single(images: Paths, recognised: list[DetectedImage]) -> bool:
-    """Whether the user named one image itself, not a folder that happens to hold one."""
-    if isinstance(images, Mapping):
-        return len(images) == 1
-    return len(recognised) == 1 and [recognised[0].path] == parse_locations(images)
-
-
-def _named_itself(given: Location, file: Location) -> bool:
-    """Whether a label image was named by the user, not found in a folder (a Zarr store is no
-    folder).
-    """
-    return given == file or isinstance(given, Url) or is_zarr(given)
-
-
-def attach_file(fov: Fov, path: Location, notes: tuple[str, ...] = ()) -> Fov:
-    """The FOV with the label image of a file; errors name the file."""
-    check_exists(path)
-    with guarded(path, "the label image cannot be read."):
-        opened = open_labels(path, fov.shape_yx)
-    try:
-        return _attach_array(fov, opened.labels, path, opened.fmt, notes + opened.notes)
-    except InputError as error:
-        raise type(error)(f"{error}\n  file:      {path}") from None
-
-
-def _attach_array(fov: Fov, array: Any, path: Location, fmt: str, notes: tuple[str, ...]) -> Fov:
-    files = tuple(array.files) if isinstance(array, ZarrPlanes) else (path,)
-    own = FileStamp((("labels_", files),))
-    source = {**fov.source, "labels": str(path), "labels_format": fmt, **own()}
-    stamp = FileStamp((*(fov.stamp.parts if isinstance(fov.stamp, FileStamp) else ()), *own.parts))
-    return fov.with_(
-        labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes), stamp=stamp
     )

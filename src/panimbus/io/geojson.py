@@ -1,203 +1,226 @@
-"""GeoJSON polygons (QuPath's export) as a label image, rasterised region by region."""
+"""Reader of GeoJSON features (QuPath's export) that are cells."""
 
 from __future__ import annotations
 
-import threading
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from panimbus.core.errors import ReadError
-from panimbus.core.indexing import normalize_index
+from panimbus.core.errors import ReadError, format_list
+from panimbus.core.guard import describe_error
 from panimbus.core.types import Array
-from panimbus.io.features import read_geojson_cells
-from panimbus.io.polygons import Edges, PolygonCell, areas, contains
+from panimbus.io.documents import read_text
 
-_STRIP = 1024
-_CROSSINGS = 1_000_000  # of outlines and rows, and four for each pixel of the image: far more than cells have
-_LARGER, _INSIDE = 10, 3  # times the median area; polygons inside
-_LOOKED_AT = 5, 100  # largest polygons, and polygons that may lie in each
+logger = logging.getLogger(__name__)
+LARGEST = 4 << 30
+"""Bytes of a file: ten times those of a slide of a million cells."""
+_FARTHEST = 1e9  # pixels; no image is wider
+_EXPECTED = "GeoJSON: a FeatureCollection or a list of features"
 
 
-class GeoJsonLabels:
-    """Polygons as a (Y, X) uint32 label image.
-
-    Ids from 1 in file order, later cells do not paint over earlier ones.
-
-    A pixel belongs to a cell if its centre lies inside. A cell that would get no pixel gets the
-    free one nearest to its centre, or one of a neighbour that has others, so that each keeps at
-    least one. A file without polygons, and one with a polygon around several others (the outline of
-    a tissue), is refused when pixels are first asked for.
+@dataclass(frozen=True, eq=False)
+class PolygonCell:
+    """A polygon or several, in pixels; pixel (y, x) covers y..y+1, x..x+1.
 
     Parameters
     ----------
-    path
-        The file; parsed when pixels are first asked for.
-    shape : (Y, X)
-        Size of the image.
+    polygons
+        Each a list of rings, (N, 2) float64 of x, y: the outline, then holes.
+    name
+        ``id`` of the feature, or its name, or empty.
+    box
+        y0, y1, x0, x1: pixels it may touch.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
-        self._path = path
-        self._shape = shape
-        self._lock = threading.Lock()
-        self._cells: list[PolygonCell] | None = None
-        self._boxes: Array = np.zeros((0, 4), np.int64)
-        self._edges: Edges | None = None
-        self._rescued: dict[tuple[int, int], int] = {}
+    polygons: list[list[Array]]
+    name: str
+    box: tuple[int, int, int, int]
 
-    def __reduce__(self) -> tuple[type[GeoJsonLabels], tuple[Path, tuple[int, int]]]:
-        return GeoJsonLabels, (self._path, self._shape)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(Y, X)."""
-        return self._shape
+def read_geojson_cells(path: Path) -> list[PolygonCell]:
+    """Polygons of a FeatureCollection, a bare list of features, or one feature.
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Ids as uint32."""
-        return np.dtype(np.uint32)
+    Where the file has cells, nothing else of QuPath's objects counts (detections in them are
+    spots); where it has detections, annotations and tiles do not. An outline that is there several
+    times counts once. Points and lines never count, beside polygons in a GeometryCollection either.
 
-    @property
-    def names(self) -> dict[int, str]:
-        """Name (or QuPath's id) of each label."""
-        return {i: cell.name for i, cell in enumerate(self._load(), 1)}
-
-    def __getitem__(self, key: Any, /) -> Array:
-        ((y0, y1), (x0, x1)), dropped = normalize_index(key, self._shape)
-        self._load()
-        out = self._draw(y0, y1, x0, x1)
-        for (y, x), label in self._rescued.items():
-            if y0 <= y < y1 and x0 <= x < x1:
-                out[y - y0, x - x0] = label
-        return out.squeeze(axis=dropped)
-
-    def _load(self) -> list[PolygonCell]:
-        with self._lock:
-            if self._cells is None:
-                cells = read_geojson_cells(self._path)
-                self._boxes = np.array([c.box for c in cells], np.int64).reshape(-1, 4)
-                self._check_inside(cells)
-                self._check_around(cells)
-                self._edges = Edges(cells)
-                self._check_length(self._edges)
-                self._cells = cells
-                self._rescued = self._rescue(cells)
-            return self._cells
-
-    def _check_inside(self, cells: list[PolygonCell]) -> None:
-        outside = (self._boxes[:, 0] >= self._shape[0]) | (self._boxes[:, 2] >= self._shape[1])
-        outside |= (self._boxes[:, 1] <= 0) | (self._boxes[:, 3] <= 0)
-        if outside.any():
-            i = int(np.flatnonzero(outside)[0])
+    Raises
+    ------
+    ReadError
+        If there is no polygon, or one that cannot be.
+    """
+    features = _select_cells(_features(path))
+    cells: dict[bytes, PolygonCell] = {}
+    polygons, without = 0, Counter[str]()
+    for number, (kind, feature) in enumerate(features, 1):
+        try:
+            cell = _cell(feature)
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise ReadError(
-                f"{self._path}: {int(outside.sum())} of {len(cells)} polygons lie outside the"
-                " image.",
-                expected=f"coordinates in pixels of the image, (Y, X) = {self._shape}",
-                got=(
-                    f"polygon {i + 1}: y {cells[i].box[0]} to {cells[i].box[1]}, x"
-                    f" {cells[i].box[2]} to {cells[i].box[3]}"
-                ),
-                fix="export the polygons of this very image, in pixels (not µm)",
-            )
-
-    def _check_around(self, cells: list[PolygonCell]) -> None:
-        """Refuse a polygon much larger than the others that has several of them inside.
-
-        It is no cell.
-        """
-        area = areas(cells)
-        b = self._boxes
-        middle = np.stack([b[:, 2] + b[:, 3], b[:, 0] + b[:, 1]], 1) / 2
-        largest = np.argsort(-area, kind="stable")[: _LOOKED_AT[0]]
-        for i in largest[area[largest] > _LARGER * np.median(area)].tolist():
-            boxed = (
-                (b[:, 0] >= b[i, 0])
-                & (b[:, 1] <= b[i, 1])
-                & (b[:, 2] >= b[i, 2])
-                & (b[:, 3] <= b[i, 3])
-            )
-            boxed[i] = False
-            some = np.flatnonzero(boxed & (area >= 1) & (area < area[i] / _LARGER))
-            some = some[:: -(-len(some) // _LOOKED_AT[1]) or 1]
-            if len(some) and sum(contains(cells[i], middle[k]) for k in some.tolist()) >= min(
-                _INSIDE, len(cells) - 1
-            ):
-                raise ReadError(
-                    f"{self._path}: polygon {i + 1} has other polygons inside, so it is no cell.",
-                    expected="the outlines of cells and nothing else",
-                    got=(
-                        f"{cells[i].name or 'a polygon'} of {area[i]:,.0f} pixels, the others have"
-                        f" {np.median(area):,.0f}"
-                    ),
-                    fix="export cells or detections without annotations, or delete this object",
-                )
-
-    def _check_length(self, edges: Edges) -> None:
-        """Refuse outlines that would take forever to fill."""
-        crossings, most = (
-            edges.crossings(self._shape[0]),
-            4 * self._shape[0] * self._shape[1] + _CROSSINGS,
+                f"{path}: the geometry of feature {number} is not a polygon's.",
+                got=f"{str(feature.get('id', 'no id'))[:80]}: {describe_error(error)}",
+                fix="export the objects again",
+            ) from None
+        if cell is None:
+            without[f"{kind or 'feature'} of type {_geometry_type(feature)}"] += 1
+        else:
+            cells.setdefault(_outline(cell), cell)
+            polygons += 1
+    lacking = format_list([f"{n} {kind}" for kind, n in without.most_common()], 5)
+    if not cells:
+        raise ReadError(
+            f"{path}: there is no polygon in this file.",
+            expected="the outline of each cell (Polygon or MultiPolygon)",
+            got=lacking if without else "no feature at all",
+            fix="export the cells as GeoJSON, or leave this image out if it has none",
         )
-        if crossings > most:
+    if unusual := sum(n for kind, n in without.items() if kind.startswith(("cell", "detection"))):
+        logger.warning("%s: %d cells without an outline are left out (%s)", path, unusual, lacking)
+    if doubled := polygons - len(cells):
+        logger.warning(
+            "%s: %d of %d outlines are there before, to the last digit: each counts once",
+            path,
+            doubled,
+            polygons,
+        )
+    return list(cells.values())
+
+
+def _outline(cell: PolygonCell) -> bytes:
+    """Digest of a cell's polygons: equal ones are one object that was written twice."""
+    digest = hashlib.blake2b(
+        repr([[len(ring) for ring in rings] for rings in cell.polygons]).encode(), digest_size=16
+    )
+    for rings in cell.polygons:
+        for ring in rings:
+            digest.update(np.ascontiguousarray(ring).data)
+    return digest.digest()
+
+
+def _features(path: Path) -> list[dict[str, Any]]:
+    """All features, those of collections in collections too."""
+    size = path.stat().st_size if path.is_file() else LARGEST
+    text = read_text(path, _EXPECTED, largest=min(size, LARGEST))
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReadError(
+            f"{path}: the GeoJSON cannot be parsed.", expected=_EXPECTED, got=describe_error(error)
+        ) from None
+    out: list[dict[str, Any]] = []
+    waiting: list[Any] = [data]
+    while waiting:
+        one = waiting.pop()
+        inner = one.get("features") if isinstance(one, dict) and "features" in one else one
+        if isinstance(inner, list):
+            waiting.extend(reversed(inner))
+        elif isinstance(inner, dict):
+            out.append(inner)
+        else:
             raise ReadError(
-                f"{self._path}: the outlines cross the rows of the image far more often than those"
-                " of cells.",
-                expected=f"at most {most:,} crossings for an image of (Y, X) = {self._shape}",
-                got=f"{crossings:,}",
-                fix="export the outlines of cells",
+                f"{path}: the JSON is not GeoJSON.",
+                expected=_EXPECTED,
+                got=f"{type(inner).__name__} among the features",
             )
+    return out
 
-    def _draw(self, y0: int, y1: int, x0: int, x1: int) -> Array:
-        """Labels of a region, rescued pixels aside."""
-        b = self._boxes
-        hit = np.flatnonzero((b[:, 0] < y1) & (b[:, 1] > y0) & (b[:, 2] < x1) & (b[:, 3] > x0))
-        if self._edges is None or not hit.size:
-            return np.zeros((y1 - y0, x1 - x0), np.uint32)
-        return self._edges.draw(hit, (y0, y1, x0, x1))
 
-    def _rescue(self, cells: list[PolygonCell]) -> dict[tuple[int, int], int]:
-        """A pixel for each cell that has none; two passes over the image in strips."""
-        sizes = np.zeros(len(cells) + 1, np.int64)
-        for y in range(0, self._shape[0], _STRIP):
-            part = self._draw(y, min(y + _STRIP, self._shape[0]), 0, self._shape[1])
-            sizes += np.bincount(part.ravel(), minlength=len(sizes))
-        taken: dict[tuple[int, int], int] = {}
-        for label in np.flatnonzero(sizes[1:] == 0) + 1:
-            y, x, owner = self._spare(cells[label - 1], sizes, taken)
-            sizes[owner] -= 1
-            taken[y, x] = int(label)
-        return taken
+def _select_cells(features: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Features that may be cells, with what QuPath calls them (empty if nothing)."""
+    kinds = [_kind(feature) for feature in features]
+    if "cell" in kinds:
+        wanted = {"cell", ""}
+    elif "detection" in kinds:
+        wanted = {"detection", ""}
+    else:
+        wanted = {*kinds} - {"tile", "root", "tmacore"}
+    return [
+        (kind, feature) for kind, feature in zip(kinds, features, strict=True) if kind in wanted
+    ]
 
-    def _spare(
-        self, cell: PolygonCell, sizes: Array, taken: dict[tuple[int, int], int]
-    ) -> tuple[int, int, int]:
-        """Pixel nearest to the cell's middle that is background or of a cell with more than one
-        pixel, and its owner.
-        """
-        ring = cell.polygons[0][0]
-        middle_x, middle_y = (ring.min(axis=0) + ring.max(axis=0)) / 2 - 0.5
-        height, width = self._shape
-        reach = 2
-        while True:
-            y0, y1 = max(int(middle_y) - reach, 0), min(int(middle_y) + reach + 2, height)
-            x0, x1 = max(int(middle_x) - reach, 0), min(int(middle_x) + reach + 2, width)
-            if y1 > y0 and x1 > x0:
-                owner = self._draw(y0, y1, x0, x1)
-                ys, xs = np.indices(owner.shape)
-                distance = (ys + y0 - middle_y) ** 2 + (xs + x0 - middle_x) ** 2
-                for at in np.argsort(distance, axis=None, kind="stable"):
-                    i, j = np.unravel_index(at, owner.shape)
-                    owner_id = int(owner[i, j])
-                    if (y0 + int(i), x0 + int(j)) not in taken and (
-                        owner_id == 0 or sizes[owner_id] > 1
-                    ):
-                        return y0 + int(i), x0 + int(j), owner_id
-            if y0 == 0 and x0 == 0 and y1 == height and x1 == width:
-                raise ReadError(
-                    f"{self._path}: there are more polygons than pixels.",
-                    got=f"image (Y, X) = {self._shape}",
-                )
-            reach *= 4
+
+def _kind(feature: dict[str, Any]) -> str:
+    """``cell``, ``detection``, ``annotation``, ``tile``, ....
+
+    ``objectType``, or in files of QuPath 0.2 the feature's id.
+    """
+    properties = feature.get("properties")
+    given = properties.get("objectType") if isinstance(properties, dict) else None
+    name = str(given if given is not None else feature.get("id") or "").lower().replace("_", "")
+    if given is None and not (name.startswith(("path", "tma")) and name.endswith("object")):
+        return ""
+    return name.removeprefix("path").removesuffix("object")
+
+
+def _geometry_type(feature: dict[str, Any]) -> str:
+    geometry = feature.get("geometry", feature)
+    return str(geometry.get("type"))[:40] if isinstance(geometry, dict) else "null"
+
+
+def _cell(feature: dict[str, Any]) -> PolygonCell | None:
+    polygons = [
+        rings
+        for coordinates in _polygons(feature.get("geometry", feature))
+        if (rings := _rings(coordinates))
+    ]
+    if not polygons:
+        return None
+    outer = np.concatenate([rings[0] for rings in polygons])
+    (x0, y0), (x1, y1) = np.floor(outer.min(axis=0)), np.ceil(outer.max(axis=0))
+    properties = feature.get("properties")
+    name = (
+        feature.get("id")
+        or (properties.get("name") if isinstance(properties, dict) else None)
+        or ""
+    )
+    return PolygonCell(
+        polygons,
+        str(name),
+        (int(y0), max(int(y1), int(y0) + 1), int(x0), max(int(x1), int(x0) + 1)),
+    )
+
+
+def _polygons(geometry: Any) -> Iterator[Any]:
+    """Coordinates of every polygon of a geometry, in order."""
+    waiting = [geometry]
+    while waiting:
+        one = waiting.pop()
+        kind = one.get("type") if isinstance(one, dict) else None
+        if kind == "Polygon":
+            yield one["coordinates"]
+        elif kind == "MultiPolygon":
+            yield from one["coordinates"]
+        elif kind == "GeometryCollection":
+            waiting.extend(reversed(one.get("geometries") or []))
+
+
+def _rings(coordinates: Any) -> list[Array]:
+    """The outline and the holes, (N, 2) float64 each.
+
+    Nothing if the outline has fewer than three points.
+    """
+    rings = [np.asarray(ring, np.float64) for ring in coordinates or [] if len(ring) >= 3]
+    if not rings or len(coordinates[0]) < 3:
+        return []
+    for ring in rings:
+        if ring.ndim != 2 or ring.shape[1] < 2:
+            raise ValueError(f"a ring is a list of points (x, y), not of shape {ring.shape}")
+        if not np.isfinite(ring[:, :2]).all() or np.abs(ring[:, :2]).max() > _FARTHEST:
+            raise ValueError(
+                "coordinates that are no pixels of an image: NaN, infinite, or beyond a billion"
+            )
+    return [ring[:, :2] for ring in rings]

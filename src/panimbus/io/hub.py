@@ -29,8 +29,8 @@ from pydantic import BaseModel, Field, field_validator
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import describe_error
 from panimbus.io.documents import parse_json, read_json, validate
-from panimbus.io.members import STATE_FOLDER, find_clash, name_problem
-from panimbus.io.write import atomic_path, free_bytes
+from panimbus.io.files import atomic_path, free_bytes
+from panimbus.io.names import STATE_FOLDER, find_clash, name_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

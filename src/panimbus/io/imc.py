@@ -17,7 +17,7 @@ from panimbus.core.errors import MissingExtraError, ReadError, format_list
 from panimbus.core.guard import guarded
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.raw import PixelSize, ReadResult
+from panimbus.io.read_result import PixelSize, ReadResult
 from panimbus.io.xmltext import children_named, local_name, parse_xml
 
 _SCHEMA = "<MCDSchema".encode("utf-16-le"), "</MCDSchema>".encode("utf-16-le")

@@ -19,7 +19,7 @@ from panimbus.core.errors import ReadError
 from panimbus.core.guard import describe_error, guarded
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.raw import PixelSize, ReadResult
+from panimbus.io.read_result import PixelSize, ReadResult
 
 _MICRON = PixelSize(1.0, 1.0)  # the laser ablates 1 µm steps, and the text says nothing else
 _START = ("Start_push", "End_push", "Pushes_duration", "X", "Y", "Z")

@@ -18,10 +18,10 @@ from panimbus.core.fov import ArrayLike
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
 from panimbus.io import names
-from panimbus.io.geojson import GeoJsonLabels
+from panimbus.io.location import Location, Url
 from panimbus.io.omezarr import read_zarr_labels
 from panimbus.io.page_text import page_description
-from panimbus.io.place import Location, Url
+from panimbus.io.polygon_labels import GeoJsonLabels
 from panimbus.io.spatialdata import label_elements
 from panimbus.io.tiff import (
     TiffImage,

@@ -16,9 +16,9 @@ import tifffile
 
 from panimbus.core.errors import InputError
 from panimbus.core.types import Array
+from panimbus.io.files import atomic_path
 from panimbus.io.names import fingerprint
 from panimbus.io.segmented import Segmented
-from panimbus.io.write import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

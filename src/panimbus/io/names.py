@@ -1,7 +1,4 @@
-"""Names of files.
-
-What is junk, what a file is called without its endings, natural order, unique ids.
-"""
+"""File names: endings, natural order, unique FOV ids, names that are safe on every system."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from panimbus.core.errors import ReadError
 from panimbus.core.reserved import printable_name
-from panimbus.io.place import Location, Url, folder_name
+from panimbus.io.location import Location, Url, folder_name
 
 _ENDINGS = (
     ".companion.ome", ".ome.tiff", ".ome.tif", ".ome.tf2", ".ome.tf8", ".ome.btf", ".ome.zarr",
@@ -66,6 +63,12 @@ _NO_DATA = (
     ".h5ad",
     ".toml",
 )
+_LONGEST_PATH, _LONGEST_PART = (
+    1024,
+    200,
+)  # bytes; systems allow 255, a temporary name takes some of it
+STATE_FOLDER = ".fetch"
+"""The folder in which a download keeps its state; nothing that is fetched may lie in it."""
 
 
 def natural_key(name: str | Path) -> tuple[tuple[int, int, str], ...]:
@@ -276,3 +279,61 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
 def fingerprint(name: str, size: int = 6) -> str:
     """A hash of a name, ``2 * size`` characters long; of any text, even what cannot be encoded."""
     return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=size).hexdigest()
+
+
+def name_problem(name: str) -> str | None:
+    """Why a file must not be written under this name, or None.
+
+    Examples
+    --------
+    >>> name_problem("a/b.tif")
+    >>> name_problem("a/../../b"), name_problem("/etc/passwd"), name_problem("c:b")
+    ('it leads out of the folder', 'it leads out of the folder', 'it has a colon')
+    """
+    if not name or name.endswith("/"):
+        return "it is empty"
+    if (
+        name.startswith("/")
+        or "\\" in name
+        or any(part in ("", ".", "..") for part in name.split("/"))
+    ):
+        return "it leads out of the folder"
+    if ":" in name:
+        return "it has a colon"  # a drive, or a second stream of a file, on Windows
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        return "it has characters that cannot be written"
+    parts = [part.encode() for part in name.split("/")]
+    if len(name.encode()) > _LONGEST_PATH or any(len(part) > _LONGEST_PART for part in parts):
+        return "it is too long"
+    return (
+        f"{STATE_FOLDER} is not its to write in"
+        if fold_name(name).split("/")[0] == STATE_FOLDER
+        else None
+    )
+
+
+def fold_name(name: str) -> str:
+    """What two names share that are one file on some systems.
+
+    Case and Unicode composition do not count.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that cannot lie beside each other.
+
+    The same but for case, or a file where another needs a folder.
+    """
+    files: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in names:
+        key = fold_name(name)
+        if key in files or key in folders:
+            return files.get(key) or folders[key], name
+        files[key] = name
+        for parent in PurePosixPath(key).parents:
+            if str(parent) in files:
+                return files[str(parent)], name
+            folders.setdefault(str(parent), name)
+    return None

@@ -17,7 +17,7 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.core.types import Array
 from panimbus.io.documents import validate
 from panimbus.io.ome import microns
-from panimbus.io.raw import PixelSize
+from panimbus.io.read_result import PixelSize
 
 _Steps = Annotated[list[dict[str, Any]], BeforeValidator(lambda given: given or [])]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from panimbus.core.errors import ReadError
-from panimbus.io.raw import PixelSize
+from panimbus.io.read_result import PixelSize
 from panimbus.io.xmltext import children_named, parse_xml, read_xml
 
 _LONGEST = (1 << 31) - 1

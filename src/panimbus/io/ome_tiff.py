@@ -11,7 +11,7 @@ from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.names import stem
 from panimbus.io.ome import Ome, OmeImage, TiffData, parse_ome, read_ome
 from panimbus.io.ome_images import FovImages, select_fovs
-from panimbus.io.raw import ReadResult
+from panimbus.io.read_result import ReadResult
 from panimbus.io.tiff import (
     TiffImage,
     TiffPlane,

@@ -11,28 +11,21 @@ from panimbus.core.errors import InputError, ReadError, ServerError, format_list
 from panimbus.core.fov import ArrayLike
 from panimbus.core.guard import guarded
 from panimbus.io.documents import read_text
+from panimbus.io.location import Location
 from panimbus.io.ngff import channel_names, first_multiscale, label_names, pixel_size
 from panimbus.io.ome import parse_ome
-from panimbus.io.place import Location
-from panimbus.io.raw import ReadResult
+from panimbus.io.read_result import ReadResult
 from panimbus.io.zarr_planes import ZarrPlanes, open_group, open_planes
 
 _MOST_CHANNELS = 10_000
 _ASIDE = ("thumbnail", "label", "macro", "overview", "preview")
 
 
-def read_ome_zarr(path: Location) -> list[ReadResult]:
-    """Read an OME-Zarr image, each image of a bioformats2raw container, or each image of a
-    SpatialData store.
-    """
-    from panimbus.io import spatialdata
-
-    group = open_group(path)
+def read_ome_zarr(group: Any, path: Location) -> list[ReadResult]:
+    """Read an OME-Zarr image, or each image of a bioformats2raw container."""
     meta = ome_metadata(group)
     if "multiscales" in meta:
         return [read_ome_image(group, path)]
-    if spatialdata.is_store(group):
-        return spatialdata.read_images(group, path)
     if "bioformats2raw.layout" in meta and (images := _series(group, path)):
         return images
     raise _not_image(group, path)

@@ -13,7 +13,7 @@ from typing import Any
 import tifffile
 
 from panimbus.io.ome import microns
-from panimbus.io.raw import PixelSize
+from panimbus.io.read_result import PixelSize
 
 Page = tifffile.TiffPage
 _MIBI = ("channel.", "mibi.", "image.", "raw_description")

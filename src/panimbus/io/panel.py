@@ -16,8 +16,8 @@ from panimbus.core.errors import ChannelError, InputError, ReadError, format_lis
 from panimbus.core.fov import Fov, unique_names
 from panimbus.core.naming import did_you_mean, join_names, split_names
 from panimbus.core.reserved import legal_names
-from panimbus.io.raw import ChannelSubset, ReadResult
-from panimbus.io.sheet import check_width, read_rows
+from panimbus.io.read_result import ChannelSubset, ReadResult
+from panimbus.io.text import check_width, read_rows
 
 _COLUMNS = (
     "name", "marker_name", "marker", "target", "target_name", "clean_target", "channel_name",

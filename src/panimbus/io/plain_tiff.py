@@ -23,7 +23,7 @@ from panimbus.io.page_text import (
     page_description,
     shaped_metadata,
 )
-from panimbus.io.raw import PixelSize, ReadResult
+from panimbus.io.read_result import PixelSize, ReadResult
 from panimbus.io.tiff import (
     TiffImage,
     TiffPlane,

@@ -16,8 +16,8 @@ import numpy as np
 
 from panimbus.core.errors import InputError
 from panimbus.core.types import Array
+from panimbus.io.files import atomic_path
 from panimbus.io.outlines import Polygons
-from panimbus.io.write import atomic_path
 
 _NAMESPACE = uuid.UUID("6f6b2f0e-31f5-5d0e-9d0e-0c5b0a7f2c11")  # ids are the same in every run
 Rgb = tuple[int, int, int]

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, ServerError
-from panimbus.io.place import Url
+from panimbus.io.location import Url
 from panimbus.io.zarr_limits import DOCUMENTS, StoreLimits
 
 if TYPE_CHECKING:

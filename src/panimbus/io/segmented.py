@@ -20,10 +20,9 @@ from panimbus.core.table import CELL, FOV, PROVENANCE
 from panimbus.core.types import Array
 from panimbus.io.documents import parse_json
 from panimbus.io.fovs import open_fovs
+from panimbus.io.label_matching import match_by_name, match_by_pairs, read_pairs
 from panimbus.io.labels import label_locations, open_labels
-from panimbus.io.match import match_by_name
-from panimbus.io.pairs import match_by_pairs, read_pairs
-from panimbus.io.place import Location
+from panimbus.io.location import Location
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -98,7 +97,7 @@ def find_label_images(
     images
         The same for the images, which GeoJSON labels and Mantis Viewer's channels need.
     pairs
-        Instead of ``labels``: a file of pairs (`panimbus.io.pairs`) that names the table's FOVs.
+        Instead of ``labels``: a file of pairs (`panimbus.io.label_matching`) that names the table's FOVs.
     """
     fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
     sizes = pixel_sizes(table)

@@ -11,9 +11,9 @@ from typing import Any
 from panimbus.core.errors import InputError, ServerError, format_list
 from panimbus.core.fov import ArrayLike
 from panimbus.io import names, omezarr
+from panimbus.io.location import Location
 from panimbus.io.ngff import Frame, coordinate_frames, first_multiscale
-from panimbus.io.place import Location
-from panimbus.io.raw import ReadResult
+from panimbus.io.read_result import ReadResult
 from panimbus.io.zarr_planes import ZarrPlanes, open_group
 
 FORMAT = "SpatialData"
@@ -32,6 +32,12 @@ class _Labels:
     array: ZarrPlanes
     frames: tuple[Frame, ...]
     annotated: bool
+
+
+def read_zarr(path: Location) -> list[ReadResult]:
+    """Read the images of an OME-Zarr or of a SpatialData store."""
+    group = open_group(path)
+    return read_images(group, path) if is_store(group) else omezarr.read_ome_zarr(group, path)
 
 
 def is_store(group: Any) -> bool:

@@ -25,7 +25,7 @@ from panimbus.core.guard import describe_error, guarded
 from panimbus.io.documents import check_regular
 from panimbus.io.names import stem
 from panimbus.io.numbers import LINE, MISSING_WORDS, cell_ids, is_numeric, to_numbers
-from panimbus.io.textfile import detect_encoding, open_text
+from panimbus.io.text import detect_encoding, open_text
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,8 +19,13 @@ from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.guard import describe_error, guarded
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.ifd import count_pages
-from panimbus.io.segments import check_complete, check_page, checked_segments, segment_shape
+from panimbus.io.tiff_checks import (
+    check_complete,
+    check_page,
+    checked_segments,
+    count_pages,
+    segment_shape,
+)
 
 _FIX = "copy or export the file again"
 _COLOUR_RATIO = 16

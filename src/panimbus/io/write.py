@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,81 +15,11 @@ import tifffile
 
 from panimbus.core.errors import InputError
 from panimbus.core.types import Array
-from panimbus.io.leftovers import release_temporary, temporary_name
+from panimbus.io.files import atomic_path
 from panimbus.io.pyramid import ImageSpec, ZarrCanvas, build_levels, iter_chunks, save_ome_tiff
 
 _TILE = 256
 _WAITING = 4
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Write under a temporary name in the same folder.
-
-    On success it takes the final name, on failure it is removed.
-
-    Parameters
-    ----------
-    path
-        Final name; a file that is there is replaced. A folder (a Zarr store) may be written too.
-
-    Yields
-    ------
-    Path
-        The name to write to; it ends like ``path`` and does not exist yet.
-    """
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    room = temporary_name(final)
-    try:
-        room.mkdir(mode=0o700)
-        temporary = room / final.name
-        yield temporary
-        if not temporary.is_dir():
-            _sync(temporary)
-        elif final.is_dir():
-            shutil.move(final, room / "replaced")
-        temporary.replace(final)
-        _sync_folder(final.parent)
-    except OSError as error:
-        if (
-            error.errno is not None and error.filename is None
-        ):  # a full disk is noticed in the middle of a file: say which
-            raise OSError(error.errno, error.strerror, str(final)) from error
-        raise
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-        release_temporary(room)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the new name last; not every system can open a folder."""
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def remove_path(path: Path) -> None:
-    """Remove a file or a folder (a Zarr store), if it is there; of a link only the link."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes where a folder is, or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 class TileWriter:

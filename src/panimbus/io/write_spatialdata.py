@@ -16,10 +16,10 @@ import numpy as np
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.table import CELL, FOV
+from panimbus.io.files import atomic_path
 from panimbus.io.names import fingerprint, safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec, halve
 from panimbus.io.spatialdata import IMAGE_TAIL
-from panimbus.io.write import atomic_path
 from panimbus.io.write_table import plain_text
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panimbus.core.escape import escape_formulas
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

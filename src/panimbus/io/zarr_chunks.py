@@ -18,7 +18,7 @@ from typing import Any
 import zarr
 
 from panimbus.core.errors import ReadError, format_list
-from panimbus.io.place import Location
+from panimbus.io.location import Location
 from panimbus.io.zarr_limits import DOCUMENTS, LimitedStore
 
 _COUNTED = 50_000

@@ -12,7 +12,7 @@ from panimbus.core.errors import PanimbusError, ReadError
 from panimbus.core.guard import describe_error
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.place import Location, Url
+from panimbus.io.location import Location, Url
 
 
 class ZarrPlanes:

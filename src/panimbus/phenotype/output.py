@@ -33,10 +33,11 @@ from panimbus.core.table import (
     positive_frame,
 )
 from panimbus.core.types import Array
+from panimbus.io.files import atomic_path
 from panimbus.io.outlines import trace_outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
 from panimbus.io.segmented import BAND, Segmented, check_cells
-from panimbus.io.write import atomic_path, tile_writer
+from panimbus.io.write import tile_writer
 from panimbus.io.write_table import write_csv, write_h5ad
 from panimbus.phenotype.summary import Summary
 from panimbus.render.palette import hex_colour

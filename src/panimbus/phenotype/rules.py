@@ -11,8 +11,7 @@ from pathlib import Path
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.markers import canonical
 from panimbus.core.table import NOT_TYPED, UNASSIGNED
-from panimbus.io.sheet import parse_rows
-from panimbus.io.textfile import read_encoded_text
+from panimbus.io.text import parse_rows, read_encoded_text
 
 PLUS, MINUS, ANY, MAYBE = "+", "-", "any", "o"
 _SIGNS = {"+": PLUS, "-": MINUS, "−": MINUS, "–": MINUS, "any": ANY, "o": MAYBE, "?": MAYBE}

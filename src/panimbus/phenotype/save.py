@@ -17,12 +17,12 @@ from panimbus.core.guard import guarded
 from panimbus.core.layouts import check_layout
 from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, NOT_TYPED, UNASSIGNED
 from panimbus.io.documents import read_json
-from panimbus.io.h5ad import read_h5ad
+from panimbus.io.files import atomic_path, remove_path
+from panimbus.io.location import parse_location
 from panimbus.io.mantis import write_mantis
 from panimbus.io.names import fingerprint, safe_names
-from panimbus.io.place import parse_location
+from panimbus.io.scores import read_h5ad
 from panimbus.io.segmented import Segmented, check_cells, find_label_images, pixel_sizes
-from panimbus.io.write import atomic_path, remove_path
 from panimbus.io.write_table import write_csv
 from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_tables
 from panimbus.phenotype.summary import Summary, summarise
@@ -56,7 +56,7 @@ class OutputOptions:
     umap
         A UMAP among the figures.
     pairs
-        Instead of ``labels``: a file of pairs (`panimbus.io.pairs`).
+        Instead of ``labels``: a file of pairs (`panimbus.io.label_matching`).
     columns
         Names of the columns of ``types.csv`` and ``positive.csv`` (`panimbus.core.layouts`).
     with_images

@@ -25,7 +25,7 @@ from panimbus.core.window import read_channels, read_index
 from panimbus.data.split import SPLITS
 from panimbus.data.store import CEILING, DatasetInfo, Example, ExampleTable, Store, StoreInfo
 from panimbus.io.documents import read_json, validate
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path
 
 if TYPE_CHECKING:
     from panimbus.data.source import ScannedDataset, ScannedFov

@@ -19,9 +19,8 @@ from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
 from panimbus.io import open_fovs
 from panimbus.io.documents import format_problems, read_json, validate
-from panimbus.io.leftovers import release_temporary, temporary_name
-from panimbus.io.place import parse_location
-from panimbus.io.write import atomic_path
+from panimbus.io.files import atomic_path, release_temporary, temporary_name
+from panimbus.io.location import parse_location
 from panimbus.model.weights import ModelFiles, resolve_model, shipped_models
 
 REQUEST, BACKEND = "request.json", "backend.json"

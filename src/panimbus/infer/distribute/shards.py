@@ -33,7 +33,7 @@ from panimbus.infer.passes import Run, Shard, fov_blocks, report_changed_files, 
 from panimbus.infer.predict import collect, normaliser
 from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore
-from panimbus.io.room import check_folder
+from panimbus.io.files import check_folder
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -1,9 +1,9 @@
-"""Where an input lies: a path, or the address of a Zarr store on a server."""
+"""Locations of inputs: paths, and addresses of Zarr stores on servers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,8 @@ class Url:
 
 
 Location = Path | Url
+PathLike = str | Path | Url
+Paths = PathLike | Sequence[PathLike] | Mapping[str, PathLike]
 
 
 def clean_path(text: str) -> str:

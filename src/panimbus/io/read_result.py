@@ -1,16 +1,20 @@
-"""What a format's reader hands back, before names, labels and pixel sizes are settled."""
+"""Results of the format readers, before names, labels and pixel sizes are settled."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import ArrayLike
+from panimbus.core.guard import guarded
 from panimbus.core.indexing import normalize_index
 from panimbus.core.types import Array
-from panimbus.io.place import Location
+from panimbus.io.location import Location, Url
 
 ANISOTROPY = 0.01
 PLAUSIBLE = (1e-3, 1e3)
@@ -144,3 +148,55 @@ def isotropic(
 
 def _shown(size: PixelSize) -> str:
     return " x ".join("?" if v is None else f"{v:g}" for v in (size.x, size.y))
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """Versions of files, read anew at each call.
+
+    Parameters
+    ----------
+    parts
+        Prefix of keys in `Fov.source` -> files of which `stamp_files` gives the values.
+    """
+
+    parts: tuple[tuple[str, tuple[Location, ...]], ...]
+
+    def __call__(self) -> dict[str, Any]:
+        """Entries of `Fov.source` for the files as they are now."""
+        out: dict[str, Any] = {}
+        for prefix, files in self.parts:
+            with guarded(
+                files[0] if files else "the image", "the file cannot be looked at any more."
+            ):
+                out |= {f"{prefix}{name}": value for name, value in stamp_files(files).items()}
+        return out
+
+
+def stamp_files(files: Sequence[Location]) -> dict[str, Any]:
+    """Bytes in all, the newest time of change, and a hash of every file's name, size and time.
+
+    For a store on a server only a hash of what the server says of its metadata; None where it says
+    nothing that would change.
+    """
+    remote = [file for file in files if isinstance(file, Url)]
+    if remote:
+        from panimbus.io.remote import server_stamp
+
+        return {"stamp": server_stamp(remote)}
+    entries = []
+    for path in files:
+        if isinstance(path, Url):
+            continue
+        inner = (
+            [Path(root) / f for root, _, fs in os.walk(path) for f in fs]
+            if path.is_dir()
+            else [path]
+        )
+        entries += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in inner]
+    digest = hashlib.blake2b(repr(sorted(entries)).encode(), digest_size=8).hexdigest()
+    return {
+        "bytes": sum(f[1] for f in entries),
+        "mtime_ns": max((f[2] for f in entries), default=0),
+        "stamp": digest,
+    }

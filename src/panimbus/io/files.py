@@ -1,0 +1,288 @@
+"""Files of results: written whole or not at all, leftovers of killed runs, free space."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from panimbus.core.errors import InputError, format_list
+
+OLD_S = 7 * 24 * 3600.0
+"""Seconds after which a temporary name of another computer, whose processes cannot be asked for, is a leftover."""
+_NAME = re.compile(r"\..+\.panimbus-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}", re.DOTALL)
+_in_use: set[str] = set()
+_LEAST = 1 << 20  # bytes without which nothing can be written
+_ILLEGAL = {*map(chr, range(32)), "\ufffe", "\uffff"} - {
+    "\t",
+    "\n",
+    "\r",
+}  # in XML; HDF5 ends text at a NUL
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside ``path``, taken by nobody, that says which process on which computer
+    uses it; see `released`.
+    """
+    room = path.with_name(
+        f".{path.name[:150]}.panimbus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    )
+    _in_use.add(room.name)
+    return room
+
+
+def release_temporary(path: Path) -> None:
+    """Say that a name of `temporary_beside` is no longer in use."""
+    _in_use.discard(path.name)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what processes that ended left below a folder.
+
+    Nothing of a live process, and nothing under a name not ours.
+
+    Parameters
+    ----------
+    folder
+        The ``--out`` of a run. Zarr stores in it are not searched.
+
+    Returns
+    -------
+    int
+        How many files and folders were removed.
+    """
+    count = 0
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(root) / name
+            if _is_leftover(path):
+                _remove_leftover(path)
+                count += not os.path.lexists(path)
+        folders[:] = [f for f in folders if not f.endswith(".zarr") and _NAME.fullmatch(f) is None]
+    return count
+
+
+def _is_leftover(path: Path) -> bool:
+    match = _NAME.fullmatch(path.name)
+    if match is None or path.name in _in_use:
+        return False
+    pid = int(match["pid"])
+    if match["host"] != _host():
+        with suppress(OSError):
+            return time.time() - path.lstat().st_mtime > OLD_S
+        return False
+    return pid == os.getpid() or not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill(pid, 0) would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it runs, as somebody else
+        return True
+    return True
+
+
+def _remove_leftover(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@cache
+def _host() -> str:
+    """A hash of the computer, and on Linux of the container.
+
+    Process numbers mean something within one only.
+    """
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.blake2b(f"{socket.gethostname()} {space}".encode(), digest_size=4).hexdigest()
+
+
+def check_folder(out: Path, need: int = 0, contents: str = "the results") -> None:
+    """Refuse a folder for results that cannot be written to.
+
+    Nothing is left in it, and it is not made if it is not there.
+
+    Parameters
+    ----------
+    out
+        The folder, or what is to become one.
+    need
+        Bytes that will be written at least.
+    contents
+        What will be written.
+
+    Raises
+    ------
+    InputError
+        If a file is in the way, writing is not allowed, or the disk has no room.
+    """
+    made: list[Path] = []
+    try:
+        for folder in reversed([out, *out.absolute().parents]):
+            if not folder.is_dir():
+                if folder.exists():
+                    where = (
+                        f"--out {out}"
+                        if folder == out.absolute() or folder == out
+                        else f"--out {out}: {folder}"
+                    )
+                    raise InputError(
+                        f"{where} is a file.", expected="a folder, new or of an earlier run"
+                    )
+                folder.mkdir(exist_ok=True)
+                made.append(folder)
+        with tempfile.TemporaryDirectory(prefix=".panimbus-", dir=out) as room:
+            (Path(room) / "a").write_bytes(b"a")
+        free = shutil.disk_usage(out).free
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: nothing can be written there.",
+            got=error.strerror or str(error),
+            fix="pass another folder",
+        ) from error
+    finally:
+        with suppress(OSError):
+            for folder in reversed(made):
+                folder.rmdir()
+    if free < max(need, _LEAST):
+        raise InputError(
+            f"--out {out}: there is no room for {contents}.",
+            expected=f"at least {format_bytes(max(need, _LEAST))}",
+            got=f"{format_bytes(free)} free",
+            fix="make room, or pass a folder on another disk",
+        )
+
+
+def format_bytes(count: int) -> str:
+    """A size in words.
+
+    Examples
+    --------
+    >>> in_bytes(1536), in_bytes(3 << 30)
+    ('1.5 KB', '3.0 GB')
+    """
+    size, unit = float(count), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def check_names(names: Iterable[str], kind: str) -> None:
+    """Refuse names that the files of results cannot hold.
+
+    Parameters
+    ----------
+    names
+    kind
+        What they name, in the plural: ``"FOVs"``.
+
+    Raises
+    ------
+    InputError
+        On names of files whose bytes are no text, and on control characters.
+    """
+    wrong = [name for name in names if not _is_text(name)]
+    if wrong:
+        raise InputError(
+            f"Names of {kind} cannot be written into tables: they are not text.",
+            got=format_list([ascii(name) for name in wrong]),
+            fix="rename them",
+        )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not _ILLEGAL & set(name)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Write under a temporary name in the same folder.
+
+    On success it takes the final name, on failure it is removed.
+
+    Parameters
+    ----------
+    path
+        Final name; a file that is there is replaced. A folder (a Zarr store) may be written too.
+
+    Yields
+    ------
+    Path
+        The name to write to; it ends like ``path`` and does not exist yet.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    room = temporary_name(final)
+    try:
+        room.mkdir(mode=0o700)
+        temporary = room / final.name
+        yield temporary
+        if not temporary.is_dir():
+            _sync(temporary)
+        elif final.is_dir():
+            shutil.move(final, room / "replaced")
+        temporary.replace(final)
+        _sync_folder(final.parent)
+    except OSError as error:
+        if (
+            error.errno is not None and error.filename is None
+        ):  # a full disk is noticed in the middle of a file: say which
+            raise OSError(error.errno, error.strerror, str(final)) from error
+        raise
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+        release_temporary(room)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the new name last; not every system can open a folder."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder (a Zarr store), if it is there; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes where a folder is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
