@@ -21,16 +21,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from panimbus import from_array, predict
-from panimbus.phenotype.compete import (
-    check_scores,
-    decide,
-    double_positives,
-    evidence,
-    reliability,
-    type_probabilities,
-    weighed,
-)
+from panimbus.phenotype.compete import decide, type_probabilities
 from panimbus.phenotype.contradictions import contradicting
+from panimbus.phenotype.evidence import double_positives, evidence, reliability, weighed
+from panimbus.phenotype.inputs import check_scores
 from panimbus.phenotype.mixed import mixed_features
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.rules import default_rules

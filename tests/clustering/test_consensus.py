@@ -254,7 +254,7 @@ def test_a_rare_population_survives(k, rare_maps):
     for seed, (som, of) in enumerate(rare_maps):
         result = consensus(som.codes, som.sizes, k, runs=40, seed=seed)
         groups, rare = result.labels[som.nodes], of == 8
-        mine = groups == np.bincount(groups[rare]).argmax()
-        both = (mine & rare).sum()
-        survived += both > 0.8 * rare.sum() and both > 0.5 * mine.sum()
+        own = groups == np.bincount(groups[rare]).argmax()
+        both = (own & rare).sum()
+        survived += both > 0.8 * rare.sum() and both > 0.5 * own.sum()
     assert survived >= 9

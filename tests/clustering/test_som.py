@@ -86,11 +86,11 @@ def test_not_far_from_k_means():
 def test_neighbours_on_the_map_are_alike():
     x = np.random.default_rng(0).random((20000, 2)).astype(np.float32)
     codes = fit_som(x, grid=(10, 10)).codes.reshape(10, 10, 2)
-    beside = (
+    steps = (
         np.linalg.norm(np.diff(codes, axis=0), axis=2).mean(),
         np.linalg.norm(np.diff(codes, axis=1), axis=2).mean(),
     )
-    assert max(beside) < 0.2  # a grid that covers the square has 0.1; nodes in random order 0.5
+    assert max(steps) < 0.2  # a grid that covers the square has 0.1; nodes in random order 0.5
 
 
 @pytest.mark.parametrize("n", [300, 70_000])

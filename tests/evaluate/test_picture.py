@@ -135,7 +135,8 @@ def test_from_a_cell_table(subject):
         )
 
     table = to_anndata(
-        [part("other", 4), part("f1", 2)], subject.channels, normaliser=dict.fromkeys(subject.channels, 1.0),
+        [part("other", 4), part("f1", 2)], subject.channels,
+        normaliser=dict.fromkeys(subject.channels, 1.0),
         provenance={"threshold": 0.4},
     )  # fmt: skip
     one = Subject.from_table(table, subject.fov)
@@ -161,11 +162,12 @@ def test_the_page_in_a_browser(subject, tmp_path):
         "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
         " --disable-component-update"
     )
-    done = subprocess.run(  # noqa: RUF100, S603
-        [browser, *flags.split(), "--disable-sync", "--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}",
-         "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+    process = subprocess.run(  # noqa: RUF100, S603
+        [browser, *flags.split(), "--disable-sync", "--window-size=500,900",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
+         page.as_uri()],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title, done.stderr
+    title = re.search(r"<title>(.*?)</title>", process.stdout, re.DOTALL)
+    assert title, process.stderr
     assert title.group(1).replace("&quot;", '"') == '{"images":9,"broken":0,"wide":false}'

@@ -94,13 +94,14 @@ def test_the_page_in_a_browser(evaluation, scene, tmp_path):
         "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
         " --disable-component-update"
     )
-    done = subprocess.run(  # noqa: RUF100, S603
-        [browser, *flags.split(), "--disable-sync", "--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}",
-         "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+    process = subprocess.run(  # noqa: RUF100, S603
+        [browser, *flags.split(), "--disable-sync", "--window-size=500,900",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
+         page.as_uri()],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title, done.stderr
+    title = re.search(r"<title>(.*?)</title>", process.stdout, re.DOTALL)
+    assert title, process.stderr
     assert title.group(1).replace("&quot;", '"') == '{"broken":0,"flat":0,"wide":false}'
 
 
@@ -117,8 +118,8 @@ def test_tables_come_back(evaluation, tmp_path):
     assert about == ABOUT
     again = evaluate_calls(frame, settings)
     pd.testing.assert_frame_equal(again.means, evaluation.means, rtol=1e-4, check_dtype=False)
-    said = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
-    assert said["calibration_error"][ALL] == pytest.approx(evaluation.curves[ALL].error)
+    saved = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert saved["calibration_error"][ALL] == pytest.approx(evaluation.curves[ALL].error)
     text = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert "| model |" in text
     assert "nan" not in text

@@ -108,7 +108,6 @@ def test_columns_that_are_no_scores(tissue, caplog):
 
 
 # -- thresholds, markers left out
-# ------------------------------------------------------------------------------------------------
 
 
 def test_calls_and_thresholds(tissue):
@@ -134,7 +133,6 @@ def test_a_marker_left_out(tissue):
 
 
 # -- contradictions
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_contradiction_is_named(tissue):
@@ -169,7 +167,6 @@ def test_pairs_with_many_double_positives(tissue):
 
 
 # -- objects that are no cells
-# ---------------------------------------------------------------------------------------------------
 
 
 def test_objects_that_are_no_cells_are_not_typed(tissue):
@@ -198,7 +195,6 @@ def test_limits_need_areas(tissue):
 
 
 # -- edits
-# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_edits_and_back(typed):
@@ -237,7 +233,6 @@ def test_a_table_without_types_cannot_be_adjusted(tissue):
 
 
 # -- summary
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_summary(typed, tissue):
@@ -300,7 +295,6 @@ def test_bad_scores(anndata_of):
 
 
 # -- what a fresh pair of eyes broke
-# ---------------------------------------------------------------------------------------------
 
 
 def cells_of(anndata_of, *rows, n=1, channels=("CD45", "CD3", "CD20", "CD68", "PanCK", "DAPI")):

@@ -7,17 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from panimbus.core.errors import InputError
-from panimbus.phenotype.compete import (
-    LIMIT,
-    check_scores,
-    decide,
-    double_positives,
-    evidence,
-    lineage_probabilities,
-    reliability,
-    type_probabilities,
-    weighed,
-)
+from panimbus.phenotype.compete import decide, lineage_probabilities, type_probabilities
+from panimbus.phenotype.evidence import LIMIT, double_positives, evidence, reliability, weighed
+from panimbus.phenotype.inputs import check_scores
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.rules import default_rules, parse_rules
 

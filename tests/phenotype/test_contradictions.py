@@ -51,8 +51,8 @@ def test_a_sentence_per_marker_that_contradicts():
     sentences = pair_sentences(exclusive_pairs(positive, PANEL, trust(CD20=0.4)))
     assert sentences == [
         (
-            "CD20 contradicts CD3 (20.0 % of all cells are positive for both: 40 % of CD20+, 100 % of"
-            " CD3+), and CD8 (10.0 %)"
+            "CD20 contradicts CD3 (20.0 % of all cells are positive for both: 40 % of CD20+, 100 %"
+            " of CD3+), and CD8 (10.0 %)"
         )
     ]
 

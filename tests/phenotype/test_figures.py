@@ -75,16 +75,16 @@ def test_metaclusters_by_marker(summary):
 def test_exclusive_pairs(summary):
     rows = [("CD3", "CD20", 30, 0.3, 0.6, 0.4, True), ("CD3", "CD68", 4, 0.04, 0.9, 0.8, False)]
     pairs = pd.DataFrame(rows, columns=summary.pairs.columns)
-    left, right = figures.pairs(replace(summary, pairs=pairs)).axes[:2]
-    rows, columns = texts(left)
-    shown = pd.DataFrame(np.ma.filled(left.images[0].get_array(), np.nan), rows, columns)
+    matrix, bars = figures.pairs(replace(summary, pairs=pairs)).axes[:2]
+    rows, columns = texts(matrix)
+    shown = pd.DataFrame(np.ma.filled(matrix.images[0].get_array(), np.nan), rows, columns)
     assert set(rows) == {"CD3", "CD20", "CD68"}
     assert (shown.loc["CD3", "CD20"], shown.loc["CD20", "CD3"]) == (0.6, 0.4)
     assert shown.loc["CD3", "CD68"] == 0  # of too few cells
     assert np.isnan(shown.loc["CD20", "CD68"])
-    assert [t.get_text() for t in left.texts] == ["60", "40"]
+    assert [t.get_text() for t in matrix.texts] == ["60", "40"]
     np.testing.assert_allclose(
-        [p.get_width() for p in right.patches],
+        [p.get_width() for p in bars.patches],
         summary.reliability.set_index("marker")["reliability"][rows],
     )
     assert figures.PAIRS not in figures.overview(replace(summary, pairs=pairs[:0]), MARKERS)

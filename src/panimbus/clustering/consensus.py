@@ -290,7 +290,7 @@ class _Runs:
         return groups
 
     def stability(self, groups: Int32Array, k: int) -> Float64Array:
-        """(k,) mean over the runs of each cluster's best Jaccard index with a cluster of the run."""
+        """(k,) mean over the runs of each cluster's best Jaccard index with one of the run."""
         own = np.eye(k)[groups] * self.weight[:, None]  # (n, k)
         total, seen = np.zeros(k), np.zeros(k)
         for drawn, cut in zip(self.drawn, self.cuts[:, k - 1], strict=True):

@@ -122,8 +122,9 @@ def densities(
     small
         One above the other, for many small charts; else side by side.
     """
-    figure = new_figure(2.4, 1.7) if small else new_figure(9.6, 2.2)
-    axes = figure.subplots(2, 1) if small else figure.subplots(1, 2)
+    figure = new_figure(2.4, 1.7, layout=None) if small else new_figure(9.6, 2.2)
+    margins = {"left": 0.03, "right": 0.97, "top": 0.96, "bottom": 0.1, "hspace": 0.35}
+    axes = figure.subplots(2, 1, gridspec_kw=margins) if small else figure.subplots(1, 2)
     _density(axes[0], score, positive, weight)
     axes[0].axvline(threshold, color=INK, linewidth=0.8, linestyle="--")
     axes[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -139,9 +140,10 @@ def densities(
 
 def _density(axes: Axes, values: Array, positive: BoolArray, weight: Array) -> None:
     """Two densities, each of area 1; square roots, so that both are seen."""
-    x = (np.arange(200) + 0.5) / 200
+    bins = 100
+    x = (np.arange(bins) + 0.5) / bins
     for rows, colour in ((~positive, NEGATIVE), (positive, POSITIVE)):
-        height = np.sqrt(density(values[rows], weight[rows]))
+        height = np.sqrt(density(values[rows], weight[rows], bins=bins))
         axes.fill_between(x, height, color=colour, alpha=0.25, linewidth=0)
         axes.plot(x, height, color=colour, linewidth=1.3)
     axes.set(xlim=(0, 1), yticks=[], ymargin=0.02)

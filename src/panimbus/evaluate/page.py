@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 SIDES = ((400.0, 420), (320.0, 330), (250.0, 255), (190.0, 190), (140.0, 140))
-"""Width of the window in µm and in pixels; smaller for many markers, so that the page stays light."""
+"""Width of the window in µm and in pixels: smaller for many markers, to keep the page light."""
 PAGE_BYTES = 4_500_000
 _KEYS: dict[str, tuple[Rgb, Rgb]] = {  # fill and edge
     "negative": (SCALE[0], SCALE[0]),

@@ -89,7 +89,7 @@ def _facts(silver: SilverDataset) -> dict[str, object]:
 
 def report_page(silver: SilverDataset) -> str:
     """The page, self-contained."""
-    source = silver.labelled
+    source, kept = silver.labelled, silver.source.markers
     order = sorted(
         silver.agreement, key=lambda a: (not a.reasons, math.inf if math.isnan(a.auc) else a.auc)
     )
@@ -107,7 +107,7 @@ def report_page(silver: SilverDataset) -> str:
         },
         excluded=[a.marker for a in order if a.reasons],
         rows=[
-            (_cells(a, silver.gates.get(a.marker)), "; ".join(a.reasons), a.marker in silver.source.markers)
+            (_cells(a, silver.gates.get(a.marker)), "; ".join(a.reasons), a.marker in kept)
             for a in order
         ],
         keys=[

@@ -33,22 +33,21 @@ from panimbus.core.types import Array, BoolArray, Float32Array, Int32Array
 from panimbus.io.edits import Edit
 from panimbus.io.scores import check_cell_table
 from panimbus.phenotype.adjust import FIRST, FIRST_REASON, FIRST_TYPE, PROBABILITY, apply_to
-from panimbus.phenotype.compete import (
-    check_scores,
-    decide,
-    double_positives,
-    evidence,
-    reliability,
-    type_probabilities,
-    weighed,
-)
+from panimbus.phenotype.compete import decide, type_probabilities
 from panimbus.phenotype.contradictions import (
     contradicting,
     exclusive_pairs,
     lacking,
     pair_sentences,
 )
-from panimbus.phenotype.inputs import channel_types_of, flag_objects, select_channels, thresholds_of
+from panimbus.phenotype.evidence import double_positives, evidence, reliability, weighed
+from panimbus.phenotype.inputs import (
+    channel_types_of,
+    check_scores,
+    flag_objects,
+    select_channels,
+    thresholds_of,
+)
 from panimbus.phenotype.mixed import mixed_probability
 from panimbus.phenotype.panel import Panel, fit_panel
 from panimbus.phenotype.reasons import contradiction_texts, reasons

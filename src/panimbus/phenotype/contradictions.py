@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAIR_COLUMNS = ("marker", "other", "cells", "share", "share_of_marker", "share_of_other", "many")
 SHARE, FEWEST = 0.2, 20
-"""Share of a marker's cells and number of cells (or 0.5 % of all) that make a pair worth reporting."""
+"""Least share of a marker's cells and number of cells (or 0.5 % of all) of a reported pair."""
 
 
 def exclusive_pairs(

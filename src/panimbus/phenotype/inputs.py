@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.markers import canonical
 from panimbus.core.objects import CELL, OBJECT_KINDS, object_kinds
 from panimbus.core.table import AREA, CHANNEL_TYPE, OBJECT, THRESHOLD
 from panimbus.core.thresholds import check_thresholds
-from panimbus.core.types import BoolArray
+from panimbus.core.types import BoolArray, Float32Array
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -96,3 +97,37 @@ def flag_objects(table: AnnData, min_area: float | None, max_area: float | None)
     elif not flagged:
         return np.zeros(table.n_obs, np.bool_)
     return np.asarray(table.obs[OBJECT].astype(str) != CELL)
+
+
+def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Float32Array:
+    """Scores as (n, C) float32.
+
+    NaN, infinite numbers and numbers outside 0..1 are an error that names the channels.
+    """
+    out = np.asarray(scores, np.float32)
+    if out.ndim != 2 or out.shape[1] != len(channels):
+        raise InputError(
+            "The scores are not cells by channels.",
+            expected=f"(n, {len(channels)})",
+            got=f"shape {out.shape}",
+        )
+    for bad, problem, fix in (
+        (np.isinf(out), "There are infinite scores.", "correct the values"),
+        (
+            np.isnan(out),
+            "Scores are not numbers (NaN), as `predict --on-error skip` leaves unreadable images.",
+            "leave these channels (--without; Python: without=) or cells out, or predict again",
+        ),
+    ):
+        if bad.any():
+            counts = zip(channels, bad.sum(0).tolist(), strict=True)
+            names = [f"{channel} ({count} cells)" for channel, count in counts if count]
+            raise InputError(problem, expected="from 0 to 1", got=format_list(names), fix=fix)
+    wrong = [channels[c] for c in np.flatnonzero(((out < 0) | (out > 1)).any(0)).tolist()]
+    if wrong:
+        raise InputError(
+            "Scores must lie between 0 and 1.",
+            got=f"{format_list(wrong)} (values from {out.min():g} to {out.max():g})",
+            fix="pass the table of scores that `panimbus predict` wrote, not intensities",
+        )
+    return out

@@ -230,7 +230,7 @@ def check_types(types: Sequence[CellType]) -> list[str]:
 
 
 def _covers(wide: CellType, narrow: CellType) -> bool:
-    """Whether every cell of the narrow type fits the wide one, so that they cannot be told apart."""
+    """Whether every cell of the narrow type fits the wide one: they cannot be told apart."""
     if wide is narrow or wide.marks == narrow.marks or wide.marked(MINUS):
         return False
     needs, some = ({column_key(m) for m in wide.marked(s)} for s in (PLUS, ANY))

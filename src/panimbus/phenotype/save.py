@@ -332,8 +332,6 @@ def text_summary(summary: Summary, out: Path) -> str:
         if row[CELL_TYPE] not in (UNASSIGNED, NOT_TYPED)
     ]
     if summary.cannot_tell:
-        lines.append(
-            f"this panel cannot tell: {format_list(summary.cannot_tell, len(summary.cannot_tell))} (why:"
-            " run.json)"
-        )
+        names = format_list(summary.cannot_tell, len(summary.cannot_tell))
+        lines.append(f"this panel cannot tell: {names} (why: run.json)")
     return "\n".join([summary.shares.sentence() + ":", *lines, f"written: {out}"])

@@ -17,7 +17,7 @@ SCALE: tuple[Rgb, ...] = (
     (126, 34, 104),
     (58, 15, 82),
 )
-"""Colours of 0 .. 1 at equal steps, interpolated linearly; lightness falls as in reversed *magma*."""
+"""Colours from 0 to 1 at equal steps, interpolated; lightness falls as in reversed *magma*."""
 GROUND: Rgb = (255, 255, 255)
 UNKNOWN: Rgb = (190, 203, 214)
 FALSE_POSITIVE: Rgb = (0, 136, 214)
