@@ -1,7 +1,4 @@
-"""What a net sees of called cells.
-
-Crops around them, and their scores exactly as prediction gives them.
-"""
+"""Crops around annotated cells, and the scores of these cells, exactly as prediction gives them."""
 
 from __future__ import annotations
 
@@ -81,19 +78,19 @@ def read_dataset(
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A called cell and what lies around it, in one channel.
+    """An annotated cell and its surroundings, in one channel.
 
     Parameters
     ----------
     row
-        Which call.
+        Of the annotation.
     image : (h, w) float32
         Intensity divided by the normaliser.
     index : (h, w) int32
         Cell of each pixel, -1 = background.
     mean : (n,) float32
         Mean normalised intensity of all the FOV's cells.
-    known
+    stats
         The channel's statistics in units of the normaliser.
     pixels : (h, w) bool
         The pixels whose mean score is the cell's score.
@@ -103,7 +100,7 @@ class Crop:
     image: Float32Array
     index: npt.NDArray[np.int32]
     mean: Float32Array
-    known: Mapping[str, float]
+    stats: Mapping[str, float]
     pixels: npt.NDArray[np.bool_]
 
     def inputs(self, card: ModelCard) -> tuple[Float32Array, Float32Array]:
@@ -114,9 +111,9 @@ class Crop:
             self.image,
             index=self.index,
             cell_mean=self.mean,
-            known=self.known,
+            known=self.stats,
         )
-        return planes, stat_vector(self.known, card.stats)
+        return planes, stat_vector(self.stats, card.stats)
 
     def part(self, side: int, stride: int) -> Crop:
         """The part of at most ``side`` x ``side`` pixels in which the cell is as central as it can
@@ -134,15 +131,14 @@ class Crop:
             self.index[rows, cols].copy(),
             self.pixels[rows, cols].copy(),
         )
-        return Crop(self.row, image, index, self.mean, self.known, pixels)
+        return Crop(self.row, image, index, self.mean, self.stats, pixels)
 
 
 def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Crop]:
-    """The crop of each called cell, in any order, large enough that the cell's score is what
-    `predict` gives.
+    """The crop of each annotated cell, so large that the cell's score is what `predict` gives.
 
-    Windows begin on the net's pooling stride and end at least its reach from the cell, or at the
-    image's own edges.
+    Windows begin on the net's pooling stride and end at least the radius of its receptive field
+    from the cell, or at the image's own edges. The order is any.
 
     Parameters
     ----------
@@ -155,10 +151,10 @@ def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Cr
     """
     halo = -(-(card.reach + 1) // card.stride) * card.stride
     for fov, cells, mean in zip(dataset.fovs, dataset.cells, dataset.means, strict=True):
-        mine = calls[calls[FOV] == fov.fov_id]
-        if not len(mine):
+        own = calls[calls[FOV] == fov.fov_id]
+        if not len(own):
             continue
-        index = cells.index(mine[CELL].to_numpy())
+        index = cells.index(own[CELL].to_numpy())
         centre = cells.geometry.centroids()[index]
         at = np.stack(
             [(centre[:, k] + 0.5) / axis.scale for k, axis in enumerate((cells.y, cells.x))], 1
@@ -166,8 +162,8 @@ def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Cr
         block = (at // BLOCK).astype(np.intp)
         where = _Where(fov, cells, mean, dataset, card, halo)
         for key in np.unique(block, axis=0):
-            here = (block == key).all(1)
-            yield from _block_crops(mine[here], index[here], at[here], where)
+            inside = (block == key).all(1)
+            yield from _block_crops(own[inside], index[inside], at[inside], where)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,14 +198,14 @@ def _block_crops(
 ) -> Iterator[Crop]:
     """Crops of the calls of one block: label image and channels are read once."""
     scale = where.dataset.scale
-    reach = 4 * where.halo  # so far may a cell lie around its centre
-    block = where.window(at.min(0) - reach, at.max(0) + reach)
+    radius = 4 * where.halo  # within which a cell lies around its centre
+    block = where.window(at.min(0) - radius, at.max(0) + radius)
     index = read_index(where.fov, where.cells, block)
     pixels = {}
     for cell, centre in zip(cells.tolist(), at, strict=True):
         if cell not in pixels:
             pixels[cell] = _pixels_of(
-                cell, where, index, block, np.stack([centre - reach, centre + reach])
+                cell, where, index, block, np.stack([centre - radius, centre + radius])
             )
     boxes = {
         c: (np.array([ys.min(), xs.min()]), np.array([ys.max(), xs.max()]) + 1)
@@ -222,7 +218,7 @@ def _block_crops(
     ):
         value = np.float32(scale.value(name))
         mean = where.mean[:, where.dataset.channels.index(name)] / value
-        known = scale.known(name)
+        stats = scale.known(name)
         image = raw / value
         for k in np.flatnonzero(channel_of == name):
             y0, y1, x0, x1 = where.window(*boxes[int(cells[k])])
@@ -230,7 +226,7 @@ def _block_crops(
             mask = np.zeros((y1 - y0, x1 - x0), np.bool_)
             ys, xs = pixels[int(cells[k])]
             mask[ys - y0, xs - x0] = True
-            yield Crop(int(rows[k]), image[cut].copy(), index[cut].copy(), mean, known, mask)
+            yield Crop(int(rows[k]), image[cut].copy(), index[cut].copy(), mean, stats, mask)
 
 
 def _pixels_of(
@@ -278,7 +274,7 @@ def views(array: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
 def pixel_logits(
     net: Any,
     card: ModelCard,
-    found: Sequence[Crop],
+    shown: Sequence[Crop],
     correction: Sequence[tuple[float, float]],
     device: str = "cpu",
 ) -> list[Float32Array]:
@@ -292,7 +288,7 @@ def pixel_logits(
         Torch module in evaluation mode, on ``device``.
     card
         Which planes it sees, and over which views it averages.
-    found
+    shown
         Crops.
     correction
         Of each crop.
@@ -302,22 +298,22 @@ def pixel_logits(
     numbers = range(8) if card.tta == "full" else range(1)
     out = []
     with torch.inference_mode():
-        for crop, (temperature, offset) in zip(found, correction, strict=True):
+        for crop, (temperature, offset) in zip(shown, correction, strict=True):
             planes, stats = crop.inputs(card)
             parts = []
             for group in (range(4), range(4, 8)):
-                mine = [k for k in numbers if k in group]
-                if not mine:
+                chosen = [k for k in numbers if k in group]
+                if not chosen:
                     continue
-                batch = np.stack([views(planes, k) for k in mine])
+                batch = np.stack([views(planes, k) for k in chosen])
                 logits = (
-                    run(net, batch, np.repeat(stats[None], len(mine), 0), device)
+                    run(net, batch, np.repeat(stats[None], len(chosen), 0), device)
                     .float()
                     .cpu()
                     .numpy()[:, 0]
                 )
                 lost = (batch.shape[2] - logits.shape[1]) // 2
-                for one, k in zip(logits, mine, strict=True):
+                for one, k in zip(logits, chosen, strict=True):
                     ys, xs = np.nonzero(views(crop.pixels, k))
                     parts.append(one[ys - lost, xs - lost])
             out.append((np.stack(parts) / temperature + offset).astype(np.float32))
@@ -341,9 +337,9 @@ def score_calls(
     device: str = "cpu",
     seen: Callable[[int], None] = lambda _done: None,
 ) -> CellLogits:
-    """Logits of the pixels of every called cell, in the order of ``calls`` (whose index is 0 ..
+    """Logits of the pixels of every annotated cell, in the order of ``calls``.
 
-    n-1).
+    The index of ``calls`` is 0 .. n-1.
     """
     parts: dict[int, Float32Array] = {}
     marker = calls[CHANNEL].to_numpy()

@@ -1,6 +1,6 @@
-"""Fine-tuning and recalibration on a user's own calls, with a guard.
+"""Fine-tuning and recalibration on a user's own annotations.
 
-What is not better on held-out cells is not kept.
+A changed model is kept only if it is better on held-out cells.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ HELD_OUT, OLD, NEW, TRUTH = "held_out", "score_before", "score_after", "positive
 
 @dataclass(frozen=True, eq=False)
 class Finetuned:
-    """What came of it.
+    """Result of fine-tuning.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Finetuned:
         ``score_before`` and ``score_after``, by a model that was not fitted to them.
     settings
     notes
-        What had to be decided.
+        Decisions worth knowing.
     """
 
     start: ModelFiles
@@ -81,7 +81,7 @@ class Finetuned:
 
 @dataclass
 class _Job:
-    """All that fitting needs."""
+    """Everything that fitting needs."""
 
     net: Any
     card: ModelCard
@@ -98,7 +98,7 @@ class _Job:
 
     @property
     def target(self) -> Float64Array:
-        """(n,) float64: what the scores are to become."""
+        """(n,) float64: the scores to aim at."""
         likely = self.calls[gold.CALL].isin((gold.LIKELY_POSITIVE, gold.LIKELY_NEGATIVE)).to_numpy()
         high = np.where(likely, self.settings.likely, self.settings.sure)
         return np.where(self.truth == 1, high, 1 - high)
@@ -109,13 +109,13 @@ class _Job:
         return [self.card.calibration.get(str(c), NONE) for c in self.calls[gold.CHANNEL]]
 
     def groups(self) -> npt.NDArray[np.intp]:
-        """What is held out together."""
+        """Groups that are held out together."""
         xy = np.zeros((len(self.calls), 2))
         fov = self.calls[gold.FOV].to_numpy()
         for one, cells in zip(self.dataset.fovs, self.dataset.cells, strict=True):
-            mine = fov == one.fov_id
-            index = cells.index(self.calls.loc[mine, gold.CELL].to_numpy())
-            xy[mine] = cells.geometry.centroids()[index, ::-1] * float(one.mpp or 1)
+            rows = fov == one.fov_id
+            index = cells.index(self.calls.loc[rows, gold.CELL].to_numpy())
+            xy[rows] = cells.geometry.centroids()[index, ::-1] * float(one.mpp or 1)
         return groups_of(fov, xy)
 
 
@@ -128,8 +128,7 @@ def finetune(
     settings: FinetuneSettings | None = None,
     report: Report = lambda _stage, _fov, _done, _total: None,
 ) -> Finetuned:
-    """Change a model so that it agrees with calls made by eye, and find out on held-out calls
-    whether it became better.
+    """Fit a model to a user's annotations, and test on held-out ones whether it became better.
 
     Parameters
     ----------
@@ -144,7 +143,7 @@ def finetune(
     scale
         The normaliser of an earlier run on the same dataset.
     settings, report
-        How, and who is told about the progress.
+        Settings, and progress callback.
 
     Raises
     ------
@@ -175,8 +174,8 @@ def finetune(
         notes.append(f"calls of blank channels are left out: {format_list(blank)}")
         _enough(used, settings)
     job = _Job(net.to(device), card, used, dataset, settings, device, report, notes)
-    found = _by_weights(job) if settings.how == "weights" else _by_correction(job)
-    return Finetuned(files, *found, settings, tuple(job.notes))
+    result = _by_weights(job) if settings.how == "weights" else _by_correction(job)
+    return Finetuned(files, *result, settings, tuple(job.notes))
 
 
 def check_count(calls: pd.DataFrame, settings: FinetuneSettings) -> None:
@@ -191,7 +190,7 @@ def check_count(calls: pd.DataFrame, settings: FinetuneSettings) -> None:
 
 
 def _determined(calls: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Determined calls, one a cell and channel; the index is 0 .. n-1."""
+    """Determined calls, one per cell and channel; the index is 0 .. n-1."""
     notes = []
     if gold.DATASET in calls.columns and calls[gold.DATASET].nunique() > 1:
         raise InputError(
@@ -249,8 +248,7 @@ def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:
     )
 
 
-# -- recalibration: each call's new score comes from a fit that did not see it
-# ------------------------------------------------
+# -- recalibration: each call's new score comes from a fit that did not see it ----------------------
 
 
 def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
@@ -267,9 +265,9 @@ def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     fold = folds(job.groups(), FOLDS, seed=job.settings.seed)
     new = np.zeros(n)
     for k in range(int(fold.max()) + 1):
-        rest, mine = fold != k, fold == k
-        new[mine] = _corrected(
-            logits.only(mine), marker[mine], _fitted(job, logits.only(rest), rest, marker)
+        rest, own = fold != k, fold == k
+        new[own] = _corrected(
+            logits.only(own), marker[own], _fitted(job, logits.only(rest), rest, marker)
         )
     verdict = _judge(job, logits.scores(), new, np.ones(n, np.bool_))
     best = _fitted(job, logits, np.ones(n, np.bool_), marker)
@@ -296,19 +294,18 @@ def _fitted(
 
 
 def _corrected(
-    logits: CellLogits, marker: npt.NDArray[Any], found: dict[str, Correction]
+    logits: CellLogits, marker: npt.NDArray[Any], corrections: dict[str, Correction]
 ) -> Float64Array:
     """New scores; a marker without calls in the fit keeps its own."""
-    if "" in found:
-        return logits.scores(found[""])
+    if "" in corrections:
+        return logits.scores(corrections[""])
     out = logits.scores()
-    for name, correction in found.items():
+    for name, correction in corrections.items():
         out = np.where(marker == name, logits.scores(correction), out)
     return out
 
 
-# -- weights
-# ------------------------------------------------------------------------------------------------------------------
+# -- weights ---------------------------------------------------------------------------------------
 
 
 def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
@@ -327,11 +324,11 @@ def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
 
 def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str) -> Float64Array:
     """(n,) scores of the held-out calls, NaN for the others."""
-    mine, n = job.calls[out].reset_index(drop=True), int(out.sum())
+    held, n = job.calls[out].reset_index(drop=True), int(out.sum())
     scores = np.full(len(out), np.nan)
     seen = lambda k: job.report(stage, "", k, n)  # noqa: E731
     scores[out] = score_calls(
-        net, job.card, mine, job.dataset, device=job.device, seen=seen
+        net, job.card, held, job.dataset, device=job.device, seen=seen
     ).scores()
     return scores
 

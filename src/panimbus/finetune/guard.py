@@ -45,14 +45,14 @@ def groups_of(fov: Array, xy_um: Float64Array) -> npt.NDArray[np.intp]:
         return np.asarray(number, np.intp)
     out = np.zeros(len(fov), np.intp)
     for k in range(len(names)):
-        mine = number == k
-        low, high = xy_um[mine].min(0), xy_um[mine].max(0)
+        own = number == k
+        low, high = xy_um[own].min(0), xy_um[own].max(0)
         block = (
-            np.floor(BLOCKS * (xy_um[mine] - low) / np.maximum(high - low, 1e-9))
+            np.floor(BLOCKS * (xy_um[own] - low) / np.maximum(high - low, 1e-9))
             .clip(0, BLOCKS - 1)
             .astype(np.intp)
         )
-        out[mine] = (k * BLOCKS + block[:, 0]) * BLOCKS + block[:, 1]
+        out[own] = (k * BLOCKS + block[:, 0]) * BLOCKS + block[:, 1]
     return np.asarray(np.unique(out, return_inverse=True)[1], np.intp)
 
 

@@ -108,8 +108,8 @@ def fit(logits: CellLogits, target: Float64Array, prior: Prior = GLOBAL) -> Corr
         return float(value), np.array([change @ by_temperature, change @ by_offset]) + step / width
 
     bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
-    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return float(np.exp(found[0])), float(found[1])
+    best = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(np.exp(best[0])), float(best[1])
 
 
 def fit_markers(logits: CellLogits, target: Float64Array, marker: Array) -> dict[str, Correction]:

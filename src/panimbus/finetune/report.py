@@ -42,7 +42,7 @@ def check_out(out: Path) -> None:
         raise InputError(f"--out {out} holds a model or a report already.", fix="name a new folder")
 
 
-def save(found: Finetuned, out: str | Path, *, command: str = "") -> Path | None:
+def save(result: Finetuned, out: str | Path, *, command: str = "") -> Path | None:
     """Write report.md, report.json, held_out.csv, and if the model was kept ``<name>.safetensors``
     and ``<name>.onnx``.
 
@@ -53,68 +53,68 @@ def save(found: Finetuned, out: str | Path, *, command: str = "") -> Path | None
     """
     out = Path(out)
     check_out(out)
-    card = new_card(found, command=command)
-    path = save_model(out / card.name, found.net, card).safetensors if found.kept else None
-    held = found.calls[found.calls[HELD_OUT]].drop(columns=HELD_OUT)
+    card = new_card(result, command=command)
+    path = save_model(out / card.name, result.net, card).safetensors if result.kept else None
+    held = result.calls[result.calls[HELD_OUT]].drop(columns=HELD_OUT)
     worst = (held[NEW] - held[TRUTH]).abs().sort_values(ascending=False, kind="stable").index
     write_csv(out / TABLE, held.loc[worst], float_format="%.6g")
     with atomic_path(out / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(to_dict(found, path), indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(to_dict(result, path), indent=1), encoding="utf-8")
     with atomic_path(out / REPORT) as temporary:
-        temporary.write_text(markdown(found, path, command=command), encoding="utf-8")
+        temporary.write_text(markdown(result, path, command=command), encoding="utf-8")
     return path
 
 
-def new_card(found: Finetuned, *, command: str = "") -> ModelCard:
+def new_card(result: Finetuned, *, command: str = "") -> ModelCard:
     """The changed model's card.
 
     Where it came from, on what it was changed, and how it did on held-out calls.
     """
-    old, verdict = found.start.card, found.verdict
-    what = (
-        f"{_HOW[found.settings.how].capitalize()} with panimbus {__version__} on {_calls(found)},"
-        f" starting from {old.name} (version {old.version}, sha256 {found.start.sha256})."
+    old, verdict = result.start.card, result.verdict
+    trained_on = (
+        f"{_HOW[result.settings.how].capitalize()} with panimbus {__version__} on {_calls(result)},"
+        f" starting from {old.name} (version {old.version}, sha256 {result.start.sha256})."
     )
-    said = (
-        f"On {int(found.calls[HELD_OUT].sum()):,} held-out calls of the same dataset: F1"
+    measured = (
+        f"On {int(result.calls[HELD_OUT].sum()):,} held-out calls of the same dataset: F1"
         f" {verdict.old.f1:.3f} before and {verdict.new.f1:.3f} after, balanced accuracy"
         f" {verdict.old.balanced_accuracy:.3f} and {verdict.new.balanced_accuracy:.3f}. Other"
         " datasets were not measured again."
     )
-    return found.card.model_copy(
+    return result.card.model_copy(
         update={
             "name": f"{old.name}-tuned",
-            "trained_on": f"{old.trained_on} {what}".strip(),
-            "measured": f"{said} The model it began with: {old.measured}".strip(),
+            "trained_on": f"{old.trained_on} {trained_on}".strip(),
+            "measured": f"{measured} The model it began with: {old.measured}".strip(),
             "metrics": {"finetune": verdict.to_dict()},
             "date": datetime.now(UTC).date().isoformat(),
             "commit": "",
-            "seed": found.settings.seed,
+            "seed": result.settings.seed,
             "command": command,
         }
     )
 
 
-def _calls(found: Finetuned) -> str:
-    calls = found.calls
+def _calls(result: Finetuned) -> str:
+    calls = result.calls
     return (
         f"{len(calls):,} calls ({int(calls[TRUTH].sum()):,} positive) of"
         f" {calls[gold.CHANNEL].nunique()} markers in {calls[gold.FOV].nunique()} FOVs"
     )
 
 
-def to_dict(found: Finetuned, path: Path | None) -> dict[str, Any]:
+def to_dict(result: Finetuned, path: Path | None) -> dict[str, Any]:
     """The report as JSON-able data."""
-    calls = found.calls
+    calls = result.calls
     return {
-        "kept": found.kept,
+        "kept": result.kept,
         "model": None if path is None else path.name,
         "start": {
-            "name": found.start.card.name,
-            "version": found.start.card.version,
-            "sha256": found.start.sha256,
+            "name": result.start.card.name,
+            "version": result.start.card.version,
+            "sha256": result.start.sha256,
         },
-        "settings": found.settings.model_dump(),
+        "settings": result.settings.model_dump(),
         "calls": {
             "used": len(calls),
             "positive": int(calls[TRUTH].sum()),
@@ -122,24 +122,24 @@ def to_dict(found: Finetuned, path: Path | None) -> dict[str, Any]:
             "markers": calls[gold.CHANNEL].nunique(),
             "fovs": calls[gold.FOV].nunique(),
         },
-        "verdict": found.verdict.to_dict(),
-        "calibration": {m: list(c) for m, c in found.card.calibration.items()},
+        "verdict": result.verdict.to_dict(),
+        "calibration": {m: list(c) for m, c in result.card.calibration.items()},
         "by_marker": [
             {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
-            for row in by_marker(found)
+            for row in by_marker(result)
         ],
-        "notes": list(found.notes),
+        "notes": list(result.notes),
         "panimbus": __version__,
     }
 
 
-def by_marker(found: Finetuned) -> list[dict[str, Any]]:
+def by_marker(result: Finetuned) -> list[dict[str, Any]]:
     """Held-out calls, positives, F1 before and after, a row a marker.
 
     NaN where nothing is or is called positive.
     """
-    held = found.calls[found.calls[HELD_OUT]]
-    threshold = found.start.card.threshold
+    held = result.calls[result.calls[HELD_OUT]]
+    threshold = result.start.card.threshold
     rows = []
     for marker, group in held.groupby(gold.CHANNEL, sort=True):
         weights = (
@@ -163,26 +163,26 @@ def by_marker(found: Finetuned) -> list[dict[str, Any]]:
     return rows
 
 
-def sentence(found: Finetuned) -> str:
+def sentence(result: Finetuned) -> str:
     """The decision in a sentence."""
-    verdict = found.verdict
+    verdict = result.verdict
     gains = ", ".join(
         f"{name.replace('_', ' ').replace('f1', 'F1')} {getattr(verdict.old, name):.3f} ->"
         f" {getattr(verdict.new, name):.3f} (95 % interval of the change {low:+.3f} to {high:+.3f})"
         for name, (low, high) in verdict.gain.items()
     )
-    n = int(found.calls[HELD_OUT].sum())
-    if found.kept:
+    n = int(result.calls[HELD_OUT].sum())
+    if result.kept:
         return f"The new model is kept: it is better on {n:,} held-out calls: {gains}."
     return (
-        f"The old model stays, {found.start.card.name}: the changed one is not clearly better on"
+        f"The old model stays, {result.start.card.name}: the changed one is not clearly better on"
         f" {n:,} held-out calls: {gains}. No model was written."
     )
 
 
-def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
+def markdown(result: Finetuned, path: Path | None, *, command: str = "") -> str:
     """The report as Markdown."""
-    calls, settings = found.calls, found.settings
+    calls, settings = result.calls, result.settings
     weighted = ", by their sampling weights" if gold.WEIGHT in calls.columns else ""
     how = (
         f"Each fifth of the calls ({FOLDS} folds of whole FOVs or blocks) was scored by a"
@@ -198,17 +198,17 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
         f" accuracy, from a paired bootstrap over the held-out cells{weighted}, lie above 0."
     )
     lines = [
-        f"# {escape_markdown(found.start.card.name)}, {_HOW[settings.how]}",
+        f"# {escape_markdown(result.start.card.name)}, {_HOW[settings.how]}",
         "",
-        f"**{sentence(found)}**",
+        f"**{sentence(result)}**",
         "",
-        f"{_calls(found)}. {how} {rule}",
+        f"{_calls(result)}. {how} {rule}",
         "",
         "| held-out calls | before | after |",
         "| --- | --: | --: |",
     ]
     names = ("f1", "precision", "recall", "specificity", "balanced_accuracy", "log_loss")
-    old, new = found.verdict.old, found.verdict.new
+    old, new = result.verdict.old, result.verdict.new
     lines += [
         f"| {n.replace('_', ' ')} | {_three(getattr(old, n))} | {_three(getattr(new, n))} |"
         for n in names
@@ -221,9 +221,9 @@ def markdown(found: Finetuned, path: Path | None, *, command: str = "") -> str:
     lines += [
         f"| {escape_markdown(r['marker'])} | {r['held_out']} | {r['positive']} |"
         f" {_three(r['f1_before'])} | {_three(r['f1_after'])} |"
-        for r in by_marker(found)
+        for r in by_marker(result)
     ]
-    lines += ["", *(f"- {escape_markdown(note)}" for note in found.notes)]
+    lines += ["", *(f"- {escape_markdown(note)}" for note in result.notes)]
     if path is not None:
         lines += ["", f"Use it: `panimbus predict ... --model {path.name}`"]
     lines += ["", f"Held-out calls, the most wrong first: {TABLE}. The same as data: {SUMMARY}."]

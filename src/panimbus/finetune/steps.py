@@ -27,17 +27,17 @@ from panimbus.train.step import Learner, objective, rate_at
 AUGMENT = AugmentSettings(probability=0.0, normaliser=0.1)
 LOSS = LossConfig(pixel=0.5, cell=1.0, smoothing=0.0)
 Report = Callable[[str, str, int, int], None]
-"""Called with (stage, FOV or "", how much is done, of how much)."""
+"""Called with (stage, FOV or "", done, total)."""
 
 
 class FinetuneSettings(BaseModel):
-    """How to change a model.
+    """Settings of fine-tuning.
 
     Attributes
     ----------
     how
         ``weights``: train the net on. ``recalibrate``: one temperature and offset for all markers,
-        folded into the net's last layer. ``markers``: one pair a marker, kept on the card.
+        folded into the net's last layer. ``markers``: one pair per marker, kept on the card.
     steps, batch, rate
         Of Adam with a cosine decay.
     pull
@@ -67,7 +67,7 @@ class FinetuneSettings(BaseModel):
 
 
 def settings_of(**values: Any) -> FinetuneSettings:
-    """Settings, or an `InputError` that says what is wrong with them."""
+    """Validated settings."""
     return validate(FinetuneSettings, values, "These settings of fine-tuning cannot be used.")
 
 
@@ -161,7 +161,7 @@ def _item(example: FinetuneExample, card: ModelCard, side: int, rng: np.random.G
         size=side,
         rng=rng,
     )
-    planes, stats = net_inputs(card, view, crop.mean, crop.known)
+    planes, stats = net_inputs(card, view, crop.mean, crop.stats)
     inside = slice(card.margin, side - card.margin)
     return Item(
         planes=planes,

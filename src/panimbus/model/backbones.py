@@ -93,11 +93,11 @@ def _encoder(name: str, planes: int, levels: int, *, pretrained: bool) -> Any:
             out_indices=tuple(range(levels)),
         )
     except (RuntimeError, ValueError, AttributeError, IndexError, AssertionError) as error:
-        known = timm.list_models(name.split("_", maxsplit=1)[0] + "*")
+        similar = timm.list_models(name.split("_", maxsplit=1)[0] + "*")
         raise InputError(
             f"The encoder {name!r} cannot be built with {levels} levels.",
             got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            available=known or ["resnet50", "tf_efficientnetv2_s", "nasnetalarge"],
+            available=similar or ["resnet50", "tf_efficientnetv2_s", "nasnetalarge"],
         ) from error
 
 

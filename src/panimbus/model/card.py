@@ -1,6 +1,6 @@
 """The card of a model.
 
-What it takes in, how it is run, what it was trained on and where not to use it. Needs no torch.
+Its inputs, how to run it, what it was trained on and where not to use it. Needs no torch.
 """
 
 from __future__ import annotations
@@ -281,13 +281,13 @@ def _settings_of(kind: type[Settings], data: Any) -> Settings:
 
 
 def _known(
-    names: tuple[str, ...], check: Callable[[Sequence[str]], None], what: str
+    names: tuple[str, ...], check: Callable[[Sequence[str]], None], kind: str
 ) -> tuple[str, ...]:
     try:
         check(names)
     except InputError as error:
         raise ValueError(str(error)) from None
     if len(set(names)) != len(names):
-        msg = f"{what} named twice in {format_list(names)}"
+        msg = f"{kind} named twice in {format_list(names)}"
         raise ValueError(msg)
     return names

@@ -85,7 +85,7 @@ def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path
         "unexpected": [key for key in state if key not in wanted],
         "of another shape": shape,
     }
-    got = "; ".join(f"{what}: {format_list(names, 6)}" for what, names in problems.items() if names)
+    got = "; ".join(f"{kind}: {format_list(names, 6)}" for kind, names in problems.items() if names)
     if got:
         raise ReadError(
             f"{path}: the weights do not fit the net.",
@@ -104,9 +104,9 @@ def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path
         )
 
 
-def need_torch(what: str) -> None:
+def need_torch(task: str) -> None:
     """Say which extra is missing where torch is."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(what, "train") from error
+        raise MissingExtraError(task, "train") from error

@@ -36,10 +36,10 @@ def identity(config: TrainConfig, store: StoreLike) -> dict[str, str]:
     counted = store.examples[["dataset", "fov", "marker", "split", "known", "positive"]].to_csv(
         index=False
     )
-    said = store.info.model_dump_json() + counted
+    description = store.info.model_dump_json() + counted
     return {
         "config": json.dumps(config.identity(), sort_keys=True),
-        "store": hashlib.sha256(said.encode()).hexdigest(),
+        "store": hashlib.sha256(description.encode()).hexdigest(),
     }
 
 
@@ -76,9 +76,9 @@ def load(path: Path) -> dict[str, Any]:
     return out
 
 
-def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def check_same(path: Path, saved: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     """Refuse a checkpoint of other settings or of another store, and say what differs."""
-    if (before := _filled(found["config"])) != wanted["config"]:
+    if (before := _filled(saved["config"])) != wanted["config"]:
         old, new = _flat(parse_json(before, path)), _flat(json.loads(wanted["config"]))
         changed = [
             f"{k}: {old.get(k)!r} -> {new.get(k)!r}"
@@ -93,7 +93,7 @@ def check_same(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) 
                 " --out"
             ),
         )
-    if found["store"] != wanted["store"]:
+    if saved["store"] != wanted["store"]:
         raise InputError(
             f"{path.parent} holds a run that was trained on another store.",
             expected="the store that the run began with",
@@ -118,8 +118,8 @@ def whole(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise _broken(path, f"parts are missing or of another shape ({told})") from error
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise _broken(path, f"parts are missing or of another shape ({message})") from error
 
 
 def _broken(path: Path, why: str) -> ReadError:

@@ -327,13 +327,11 @@ def validation_rows(
 
 
 def ahead(make: Any, keys: Sequence[Any]) -> Iterator[Any]:
-    """``make(key)`` for each key, in order, one of them prepared in a thread while the last one is
-    used.
-    """
+    """``make(key)`` for each key, in order; the next is made in a thread while one is used."""
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(make, key) for key in keys[:1]]
         for k in range(len(keys)):
-            done = waiting.pop()
+            current = waiting.pop()
             if k + 1 < len(keys):
                 waiting.append(pool.submit(make, keys[k + 1]))
-            yield done.result()
+            yield current.result()

@@ -167,10 +167,10 @@ class FovStore(ExampleTable):
         with self._open(file) as data:
             target, channels = data["target"], data["channels"].tolist()
         self._rows += [(file, k) for k in range(len(channels))]
-        known, positive = (target >= 0).sum(1).tolist(), (target == 1).sum(1).tolist()
+        labelled, positive = (target >= 0).sum(1).tolist(), (target == 1).sum(1).tolist()
         return [
             (dataset, file.stem, "", split, channel, "", k, p)
-            for channel, k, p in zip(channels, known, positive, strict=True)
+            for channel, k, p in zip(channels, labelled, positive, strict=True)
         ]
 
     def _dataset(self, name: str, share: float) -> DatasetInfo:

@@ -75,16 +75,16 @@ def load_sweep(path: str | Path) -> Sweep:
         a if a.store is None else a.model_copy(update={"store": source.parent / a.store})
         for a in sweep.arm
     ]
-    found = sweep.model_copy(update={"arm": tuple(arms)})
+    resolved = sweep.model_copy(update={"arm": tuple(arms)})
     problems = []
-    for arm in found.arm:
+    for arm in resolved.arm:
         try:
-            arm_config(found, arm, found.seeds[0])
+            arm_config(resolved, arm, resolved.seeds[0])
         except InputError as error:
             problems.append(str(error))
     if problems:
         raise ReadError("\n".join(problems))
-    return found
+    return resolved
 
 
 def arm_config(sweep: Sweep, arm: Arm, seed: int) -> TrainConfig:
@@ -190,10 +190,10 @@ def _silent(_name: str, _progress: TrainProgress) -> None:
 
 
 def _spread(values: pd.Series[Any]) -> str:
-    found = values.dropna().astype(float)
-    if not len(found):
+    figures = values.dropna().astype(float)
+    if not len(figures):
         return "–"
-    return f"{found.mean():.3f}" + (f" ± {found.std():.3f}" if len(found) > 1 else "")
+    return f"{figures.mean():.3f}" + (f" ± {figures.std():.3f}" if len(figures) > 1 else "")
 
 
 def _seconds(place: Path, begun: float) -> float:
