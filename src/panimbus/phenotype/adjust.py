@@ -87,7 +87,7 @@ def apply_to(out: AnnData, edits: Sequence[Edit]) -> AnnData:
         now.metacluster.astype(str), categories=[str(m) for m in np.unique(now.metacluster)]
     )
     out.obs[CONFIDENCE] = _confidence(out, types)
-    own, why = (out.obs[c].astype(object).to_numpy() for c in (FIRST_TYPE, FIRST_REASON))
+    own, why = (out.obs[c].astype(object).to_numpy(copy=True) for c in (FIRST_TYPE, FIRST_REASON))
     edited = types != own
     why[edited] = [
         f"by an edit, not as {o}; {w}" for o, w in zip(own[edited], why[edited], strict=True)
