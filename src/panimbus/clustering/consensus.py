@@ -215,7 +215,7 @@ def _profiles(codes: Float64Array, weight: Float64Array) -> Float32Array:
 
 
 def _taking_part(weight: Float64Array, k: int) -> npt.NDArray[np.intp]:
-    """Nodes whose groupings count: those with a handful of cells, unless too few have that many."""
+    """Nodes that take part: those with a handful of cells, unless too few have that many."""
     part = np.flatnonzero(weight >= _HANDFUL)
     live = np.flatnonzero(weight > 0)
     return part if len(part) >= max(k, len(live) / 2) else live

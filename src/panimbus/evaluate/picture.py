@@ -213,10 +213,7 @@ def _judged(subject: Subject, truth: Array) -> list[dict[str, Metrics] | None]:
 
 
 def _reference(subject: Subject, k: int, index: npt.NDArray[np.int32]) -> Array:
-    """Truth with the wrong calls outlined.
-
-    Without a truth the mean intensity, on the same colours.
-    """
+    """Truth with the errors outlined; without a truth, mean intensity in the same colours."""
     if subject.truth is None:
         value = subject.normaliser[k]
         share = (

@@ -28,7 +28,7 @@ CROP_UM, CROP_PX, PICTURES = 110.0, 330, 16
 
 @dataclass(frozen=True)
 class Crop:
-    """Where labels and image of a marker disagree most.
+    """Window in which labels and image of a marker disagree most.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""From scores to cell types: SOM, consensus, rules, edits, and the way back to the tissue."""
+"""Cell types from scores: rules, competition, edits, reports and outputs."""

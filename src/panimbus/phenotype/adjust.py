@@ -36,7 +36,7 @@ PROBABILITY = "type_probability"
 def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
     """Replay edits on the first result of a table that `assign_types` made.
 
-    What earlier edits did is forgotten.
+    Earlier edits are discarded.
 
     Returns
     -------

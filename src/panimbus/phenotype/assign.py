@@ -63,22 +63,22 @@ BY = ("types", "clusters")
 
 @dataclass(frozen=True)
 class TypeSettings:
-    """Settings of `assign_types` that are seldom changed.
+    """Less common settings of `assign_types`.
 
     Parameters
     ----------
     markers
-        What to cluster on; None for the markers that the rules name.
+        Markers to cluster on; None for those of the rules.
     k
-        Number of metaclusters; None proposes one, never below the number of types that the panel
-        can tell.
+        Number of metaclusters; None proposes one, at least the number of types that the panel
+        can distinguish.
     seed
         The same seed gives the same clusters.
     min_area, max_area
         Smallest and largest area of a cell in µm²; None for the limits of `panimbus.core.objects`.
-        What lies outside is kept, flagged and not typed.
+        Other objects are kept and flagged, but get no type.
     clustering
-        The map and the consensus.
+        Settings of the map and the consensus.
     """
 
     markers: tuple[str, ...] | None = None
@@ -101,8 +101,8 @@ def assign_types(
 ) -> AnnData:
     """Give every cell a type.
 
-    Types compete for each cell on the evidence of all lineage markers, each weighed by how reliable
-    it is in this dataset (`panimbus.phenotype.compete`).
+    Types compete for each cell on the evidence of all lineage markers, each weighed by its
+    reliability in this dataset (`panimbus.phenotype.compete`).
 
     Parameters
     ----------
@@ -115,10 +115,10 @@ def assign_types(
         Marker -> score from which a cell is positive. Default: var ``threshold`` where there is
         one, else 0.5.
     without
-        Markers to leave out: not trusted in this dataset.
+        Markers to leave out, for example because their stain failed.
     by
         ``types``: the competition decides. ``clusters``: a cell takes the type of its metacluster,
-        which is that of its mean probabilities. Both are computed either way.
+        which is that of its mean probabilities. Both are always computed.
     edits
         Adjustments by hand (`panimbus.phenotype.edits`).
     settings

@@ -147,7 +147,7 @@ def decide(probabilities: Array, panel: Panel) -> tuple[npt.NDArray[np.int32], F
 
 @dataclass(frozen=True)
 class _Contest:
-    """The children of one node, and what each may count on.
+    """Competition between the children of one node of the tree of types.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ class _Contest:
         return out
 
     def _value(self, k: int, evidence_of: Float32Array, without: frozenset[int]) -> Float32Array:
-        """(n,) worth of child k; markers that are left out do not vouch for it."""
+        """(n,) value of child k; markers that are left out are no evidence for it."""
         best = np.full(evidence_of.shape[1], _NOTHING)
         for levels in self.paths[k]:
             largest, total = np.full_like(best, _NOTHING), np.zeros_like(best)
@@ -238,7 +238,7 @@ class _Contest:
 
 @dataclass(frozen=True)
 class _Level:
-    """A type's own marks, without those of the levels above it."""
+    """A type's own marks, without those of its ancestors."""
 
     plus: tuple[int, ...]
     any_of: tuple[int, ...]
@@ -254,7 +254,7 @@ class _Level:
         return _Level(plus, any_of, () if carries and not plus + any_of else self.minus)
 
     def value(self, evidence_of: Float32Array) -> Float32Array | None:
-        """(n,) what the marks say; None if there are none."""
+        """(n,) value of the marks; None if there are none."""
         parts = [evidence_of[m] for m in self.plus] + [-evidence_of[m] for m in self.minus]
         if self.any_of:
             parts.append(np.maximum.reduce([evidence_of[m] for m in self.any_of]))

@@ -1,7 +1,4 @@
-"""Markers that exclude one another.
-
-Pairs with many double positives, and cells that carry what their type does not.
-"""
+"""Markers that exclude one another: double positives, and cells that contradict their type."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ The evidence of marker m in a cell is the logit of its score less the logit of i
     e = logit(score) - logit(threshold),    times r^2 of the marker where it is positive,
 
 with r, the *reliability*, measured on the dataset (`reliability`): a marker that contradicts many
-others speaks more softly for a type; that it is absent says as much as ever.
+others is weaker evidence for a type; its absence counts in full.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def double_positives(evidence_of: Float32Array) -> Float64Array:
 
 
 def reliability(both: Array, exclusive: BoolArray, cells: int) -> Float64Array:
-    """How far a marker can be trusted where it is positive.
+    """Reliability of each marker where it is positive.
 
-    1 = it never contradicts a marker that can be trusted itself.
+    1 = it never contradicts a reliable marker.
 
     A pair of exclusive markers contradicts itself in the share of the rarer one's cells that are
     positive for both. A marker's reliability is one minus the mean share over the markers that

@@ -48,11 +48,7 @@ if TYPE_CHECKING:
 
 
 def type_frame(table: AnnData) -> pd.DataFrame:
-    """Plain columns.
-
-    Fov, label, what is in obs of the cells' types, and area and centroid where they are in the
-    table.
-    """
+    """Cell types as plain columns, with area and centroid where the table has them."""
     import pandas as pd
 
     obs = table.obs
@@ -82,9 +78,7 @@ def type_frame(table: AnnData) -> pd.DataFrame:
 def write_tables(
     table: AnnData, summary: Summary, out: Path, *, layout: str, mpp: Mapping[str, float | None]
 ) -> None:
-    """``types.h5ad``, ``types.csv``, and small tables.
-
-    Types and their legend, metaclusters, FOVs, exclusive markers, calls.
+    """Write ``types.h5ad``, ``types.csv`` and the small tables.
 
     ``layout`` and ``mpp`` are those of `panimbus.core.layouts.to_layout`, for the tables of cells.
     """
@@ -170,7 +164,7 @@ def mantis_frames(table: AnnData) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def write_run(table: AnnData, out: Path, about: dict[str, Any]) -> None:
-    """``run.json``: version, settings, edits and what was asked, enough to do it again."""
+    """Write ``run.json``: version, settings, edits and options, enough to repeat the run."""
     from panimbus import __version__
 
     phenotype = table.uns[PHENOTYPE]

@@ -1,7 +1,4 @@
-"""A table of cell types fitted to a panel.
-
-Which types it can tell, and by which of its channels.
-"""
+"""A rule table fitted to a panel: the types that its channels can distinguish."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ CANNOT_TELL = " cannot be told: "
 
 @dataclass(frozen=True)
 class Marker:
-    """A column of the table that the panel has.
+    """A column of the rule table that the panel has.
 
     Parameters
     ----------
@@ -52,7 +49,7 @@ class Marker:
 
 @dataclass(frozen=True)
 class PanelType:
-    """A type that the panel can tell.
+    """A type that the panel can distinguish.
 
     Parameters
     ----------
@@ -78,7 +75,7 @@ class PanelType:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """What a panel can tell of a table of cell types.
+    """Types and markers of a rule table that a panel can distinguish.
 
     Parameters
     ----------
@@ -176,7 +173,7 @@ def fit_panel(
     left_out: Sequence[str] = (),
     channel_types: Mapping[str, str] | None = None,
 ) -> Panel:
-    """What a panel can tell of a rule table.
+    """Find the types of a rule table that a panel can distinguish.
 
     A type can be told if all its ``+`` markers are in the panel and, where it has ``any``, one of
     those; a type without either needs all its ``-``. Other markers that are missing are passed

@@ -33,7 +33,7 @@ _BARS_UM = (10, 20, 50, 100, 200, 500, 1000)
 def tissue(one: Segmented, ids: Array, types: Sequence[str], summary: Summary) -> Figure:
     """A FOV with its cells (n ids) in the colours of their n types.
 
-    Next to it, where there is an image, its most telling channels.
+    Next to it, where there is an image, its most informative channels.
     """
     labels, step = one.thinned(LARGEST)
     colours = np.array([summary.colours[t] for t in types], np.uint8).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""Why a cell has its type, in words."""
+"""Reasons for each cell's type, as text."""
 
 from __future__ import annotations
 

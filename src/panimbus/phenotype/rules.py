@@ -1,4 +1,4 @@
-"""The table of cell types: which markers each type carries, and which type it is a kind of."""
+"""The table of cell types: their markers and their parents."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
-_OURS = re.compile(
+_OUTPUTS = re.compile(
     r"(labels/[\w.-]+\.ome\.tiff|qupath/[\w.-]+\.geojson|report\.html|files\.csv|types\.zarr)"
     r"|figures/[^/\\]+\.png|mantis/(populations\.csv|segment_features\.csv|[^/\\]+/(cell_segmentation|markers/[^/\\]+)\.tiff)",
     re.ASCII,
@@ -122,7 +122,7 @@ def save(
 ) -> Summary:
     """Write everything; each file is there whole or not at all.
 
-    What only an earlier run wrote is removed; what no run wrote is never touched.
+    Files that only an earlier run wrote are removed; files that no run wrote are never touched.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file.", expected="a folder, new or of an earlier run")
@@ -168,7 +168,7 @@ def save(
 
 
 def _names(segmented: Sequence[Segmented], wanted: OutputOptions) -> set[str]:
-    """Files of a run beside its tables, but for those of Mantis Viewer and the report."""
+    """Files of a run besides its tables, except those of Mantis Viewer and the report."""
     names = safe_names([one.fov_id for one in segmented]).values()
     out = {f"labels/{n}.ome.tiff" for n in names} | {f"qupath/{n}.geojson" for n in names}
     return (
@@ -179,7 +179,7 @@ def _names(segmented: Sequence[Segmented], wanted: OutputOptions) -> set[str]:
 
 
 def _extras(out: Path) -> set[str]:
-    """What the run before says it wrote, as far as it is what a run may write.
+    """Files that the previous run lists, as far as a run may write them.
 
     Nothing else is ever removed.
     """
@@ -189,23 +189,13 @@ def _extras(out: Path) -> set[str]:
         return set()
     names = data.get("extras") if isinstance(data, dict) else None
     written = set(map(str, names)) if isinstance(names, list) else set()
-    for folder in written & {
-        "mantis",
-        "figures",
-    }:  # versions before this one did not list the files
-        written |= {
-            path.relative_to(out).as_posix() for path in (out / folder).rglob("*") if path.is_file()
-        }
-    return {name for name in written if _OURS.fullmatch(name) and ".." not in name.split("/")}
+    return {name for name in written if _OUTPUTS.fullmatch(name) and ".." not in name.split("/")}
 
 
 def _write_folder(
     out: Path, name: str, before: Collection[str], write: Callable[[Path], None]
 ) -> set[str]:
-    """Write a folder whole; files that are in it and that no run wrote are kept.
-
-    The names of those written.
-    """
+    """Write a folder atomically, keep files in it that no run wrote; names of the files written."""
     old = out / name
     with atomic_path(old) as folder:
         write(folder)
@@ -228,10 +218,7 @@ def _write_folder(
 
 
 def _remove(out: Path, name: str) -> bool:
-    """Remove a file or store, and folders that are empty then; nothing behind a link.
-
-    Whether it was there.
-    """
+    """Remove a file or store and emptied folders, nothing behind a link; whether it existed."""
     path = out / name
     if not os.path.lexists(path) or not path.parent.resolve().is_relative_to(out.resolve()):
         return False
@@ -282,10 +269,7 @@ def _write_figures(folder: Path, pictures: Mapping[str, bytes]) -> None:
 
 
 def edited_folder(folder: Path) -> Path:
-    """Where `phenotype apply` writes.
-
-    Beside the first result, or into a folder that holds an edited result already.
-    """
+    """Folder for `phenotype apply`: next to the first result, or that of an edited result."""
     about = (
         read_json(folder / "run.json", "run.json of `panimbus phenotype run`")
         if (folder / "run.json").is_file()
@@ -302,7 +286,7 @@ def edited_folder(folder: Path) -> Path:
 
 
 def open_run(folder: Path) -> tuple[AnnData, OutputOptions]:
-    """The table of an earlier run and what was asked for then."""
+    """Table and options of an earlier run."""
     expected = "what `panimbus phenotype run` wrote"
     if lost := [name for name in ("run.json", "types.h5ad") if not (folder / name).is_file()]:
         raise ReadError(
@@ -324,7 +308,7 @@ def open_run(folder: Path) -> tuple[AnnData, OutputOptions]:
 
 
 def text_summary(summary: Summary, out: Path) -> str:
-    """A few lines for the terminal."""
+    """Summary for the terminal."""
     width = max(len(n) for n in summary.types[CELL_TYPE])
     lines = [
         f"  {row[CELL_TYPE]:<{width}}  {row['cells']:>9,}  {row['percent']:5.1f} %"

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shares:
-    """The headline: percent of the cells (objects that are no cells not counted).
+    """Percentages of the cells; other objects are not counted.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Summary:
 
     @property
     def cannot_tell(self) -> tuple[str, ...]:
-        """Types of the rules that the panel cannot tell."""
+        """Types of the rules that the panel cannot distinguish."""
         return tuple(n.partition(CANNOT_TELL)[0] for n in self.notes if CANNOT_TELL in n)
 
     @property
@@ -124,7 +124,7 @@ class Summary:
 
 
 def summarise(table: AnnData) -> Summary:
-    """Numbers of a table that `assign_types` or `adjust` made."""
+    """Summarise a table of `assign_types` or `adjust`."""
     import pandas as pd
 
     about = table.uns[PHENOTYPE]

@@ -33,7 +33,7 @@ COLUMNS = (
 class Curves:
     """``curves.csv`` and, if asked, TensorBoard's files.
 
-    Rows after ``step`` are dropped when a run goes on.
+    Rows after ``step`` are dropped when a run resumes.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Curves:
         self._board = _board(folder / "tensorboard", step) if tensorboard else None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row; what it does not name stays empty."""
+        """Append a row; missing columns stay empty."""
         cells = [row.get(name, "") for name in COLUMNS]
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow([f"{c:.6g}" if isinstance(c, float) else c for c in cells])
