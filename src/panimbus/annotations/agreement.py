@@ -1,4 +1,4 @@
-"""Several annotators: which cells they both called, Cohen's kappa, and one consensus."""
+"""Agreement and consensus of several annotators."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONSENSUS = "consensus"
 
 
 def paired_calls(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """The cells and channels that two annotators called.
+    """Calls of the cells and channels that two annotators called.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def annotator_agreement(calls: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         annotator_1, annotator_2, channel ("all" first), cells (called by both), decided (neither
-        said undetermined), agree (share of those with the same sign), kappa (of those signs),
-        kappa_5 (linear weights over the five steps of `CALLS`).
+        undetermined), agree (share of those with the same sign), kappa (of those signs), kappa_5
+        (of all five calls, linear weights).
     """
     names = sorted(set(calls[ANNOTATOR]))
     if len(names) < 2:
@@ -93,18 +93,18 @@ def _agreement(pairs: pd.DataFrame) -> dict[str, float]:
 
 
 def consensus_annotations(calls: pd.DataFrame) -> pd.DataFrame:
-    """One call a cell and channel.
+    """Combine the annotators' calls to one per cell and channel.
 
-    Each annotator has one vote: positive or likely positive, negative or likely negative;
-    undetermined is no vote. The side with more votes wins; it is "likely" unless more than half of
-    its votes are plain. Equally many votes, or none, are undetermined.
+    Each annotator has one vote, positive or negative; undetermined calls are not counted. The
+    majority wins; the result is "likely" unless more than half of its votes are not. Ties are
+    undetermined.
 
     Returns
     -------
     DataFrame
-        As `calls`, one row a cell and channel in the order of their first call; annotator
-        "consensus" where several voted, else the one there was; the latest time; ``votes``:
-        "positive : negative : undetermined".
+        As ``calls``, one row per cell and channel in the order of their first call, with the
+        latest time, the annotator "consensus" where several voted, and ``votes``: "positive :
+        negative : undetermined".
     """
     keys = cell_keys(calls)
     votes = {

@@ -1,4 +1,4 @@
-"""What a table says of cells: silver labels and cell types."""
+"""Tables of cells: silver labels and cell types."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ def read_silver(
     Parameters
     ----------
     path
-        CSV in long form (``fov, cell_id, channel, label``) or wide (``fov, cell_id`` and a column a
-        marker); a label is 0..1, or empty where it is undefined.
+        CSV in long form (``fov, cell_id, channel, label``) or wide form (``fov, cell_id`` and one
+        column per marker); a label is 0..1, or empty if undefined.
     columns
-        Marker -> column, for a wide table whose columns have other names; the other columns are not
-        looked at.
+        Marker -> column, for a wide table with other column names; other columns are ignored.
     fov
-        Name of the FOV of all rows, for a table without that column.
+        FOV of all rows, for a table without that column.
 
     Returns
     -------
@@ -84,7 +83,7 @@ def read_silver(
 def read_cell_types(
     path: str | Path, *, column: str = "cell_type", fov: str | None = None
 ) -> pd.DataFrame:
-    """Read the cells' types from a CSV with ``fov``, ``cell_id`` and ``column``; empty is unknown.
+    """Read cell types from a CSV with ``fov``, ``cell_id`` and ``column``; empty is unknown.
 
     Returns
     -------
@@ -103,7 +102,7 @@ def read_cell_types(
 
 
 def _of_cells(path: str | Path, fov: str | None, *columns: Column) -> pd.DataFrame:
-    """A table of cells, whose FOV may be given instead."""
+    """Read a table of cells; ``fov`` replaces its column."""
     try:
         frame = read_table(path, [fov_column(required=fov is None), *columns])
     except InputError as error:

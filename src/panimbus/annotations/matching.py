@@ -46,7 +46,8 @@ def mismatches(
             shown = format_list([str(i) for i in dict.fromkeys(ids[absent].tolist())], 10)
             hint = off_by_one(ids, cells[name])
             problems.append(
-                f"FOV {name!r} has no cell {shown} ({int(absent.sum()):,} of its {len(ids):,} calls)"
+                f"FOV {name!r} has no cell {shown} ({int(absent.sum()):,} of its"
+                f" {len(ids):,} calls)"
                 f"{hint}"
             )
     return problems

@@ -1,6 +1,4 @@
-"""Pan-M, the dataset of the paper.
-
-Where it is on the hub, its archives, and its public layout as FOVs and a table of calls.
+"""Pan-M, the dataset of the paper: download, and its public layout as FOVs and annotations.
 
 The gold standard is ``<dataset>/fovs/<fov>/<marker>.ome.tif`` (or one file a FOV),
 ``<dataset>/masks/<fov>.ome.tif`` and one ``gold_standard_groundtruth.csv`` with the columns
@@ -52,16 +50,16 @@ _TAILS = (".tif", ".ome", "_image", "feature_0", "_feature", "_labels", "_labele
 
 @dataclass(frozen=True, eq=False)
 class PanM:
-    """What lies in a folder of Pan-M.
+    """A folder of Pan-M.
 
     Parameters
     ----------
     root
     datasets
-        Name -> FOVs with label images; their ids are those of the table of calls.
+        Name -> FOVs with label images, named as in ``calls``.
     calls
-        Table of calls (see `panimbus.annotations.table`) with the column dataset; None where there is no
-        gold standard.
+        Annotations (see `panimbus.annotations.table`) with the column dataset; None without a gold
+        standard.
     """
 
     root: Path
@@ -80,7 +78,7 @@ def open_panm(
         The folder that holds the datasets, or one above it (archives have a folder of their own
         inside).
     datasets
-        Which of `DATASETS`; all that are there by default.
+        Which of `DATASETS`; default: all that exist.
     mpp
         Micrometres per pixel, instead of what the files say.
 
@@ -105,7 +103,7 @@ def open_panm(
 
 
 def check_annotated_cells(panm: PanM) -> None:
-    """Refuse calls of channels and cells that are not there; reads every label image."""
+    """Refuse annotations of missing channels and cells; reads every label image."""
     from panimbus.core.labels import unique_ids
 
     for name, fovs in panm.datasets.items():
@@ -274,9 +272,7 @@ def fetch_panm(
 
 
 def write_evaluation(root: Path) -> Path:
-    """Write ``calls.csv`` and ``evaluate.toml``, so that `panimbus evaluate` runs on the gold
-    standard as it lies there.
-    """
+    """Write ``calls.csv`` and ``evaluate.toml``, the input of `panimbus evaluate`."""
     calls, parts = read_gold_standard(root / TRUTH), []
     renamed: dict[tuple[str, str], str] = {}
     for name in [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]:

@@ -1,6 +1,6 @@
-"""Calls in QuPath and back.
+"""Annotations to QuPath and back.
 
-GeoJSON in which each called cell is an object and its classification is the call.
+Each annotated cell is a GeoJSON object whose classification is the call.
 
 The format is what QuPath (0.2 to 0.6) reads and writes: geometry in pixels of the full resolution
 with the origin at the top left corner, ``properties.classification`` (the parts of a class are
@@ -63,19 +63,20 @@ _HEAD = 1 << 20  # characters of a file in which its first object ends
 def export_qupath(
     calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False
 ) -> list[Path]:
-    """Write a GeoJSON file a FOV and channel, which QuPath opens (drag it onto the image, or File >
-    Import objects from file).
+    """Write one GeoJSON file per FOV and channel.
+
+    In QuPath, drag it onto the image, or choose File > Import objects from file.
 
     Parameters
     ----------
     calls
-        What `panimbus.annotations.table.check_annotations` gave; one call a cell and channel.
+        From `panimbus.annotations.table.check_annotations`; one call per cell and channel.
     fovs
         FOVs with label images, for the outlines of the cells.
     out
         Folder.
     blind
-        Leave the calls away, for a second reader who shall not be led.
+        Leave out the calls, for an independent second reader.
 
     Returns
     -------
@@ -96,11 +97,11 @@ def export_qupath(
             got=f"{int(again.sum())} of {len(calls)} rows",
             fix="choose one annotator, or make a consensus first (panimbus gold consensus)",
         )
-    for kept in (DATASET, WEIGHT):
-        if kept in calls.columns and calls[kept].isna().any():
+    for column in (DATASET, WEIGHT):
+        if column in calls.columns and calls[column].isna().any():
             raise InputError(
-                f"Some calls have no {kept}, and others have one.",
-                got=f"{int(calls[kept].isna().sum())} without",
+                f"Some calls have no {column}, and others have one.",
+                got=f"{int(calls[column].isna().sum())} without",
             )
     wanted = {str(f): np.unique(g[CELL]) for f, g in calls.groupby(FOV, sort=False)}
     shapes = {f: cell_outlines(by_name[f], wanted[f]) if f in wanted else {} for f in by_name}
@@ -115,12 +116,17 @@ def export_qupath(
         file_names(calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)),
     )
     for (fov, channel), group in calls.groupby([FOV, CHANNEL], sort=False):
-        says = {FOV: [str(fov)] * len(group), CHANNEL: [str(channel)] * len(group)}
-        says |= {
-            kept: list(map(str, group[kept])) for kept in (DATASET, WEIGHT) if kept in group.columns
+        metadata = {FOV: [str(fov)] * len(group), CHANNEL: [str(channel)] * len(group)}
+        metadata |= {
+            column: list(map(str, group[column]))
+            for column in (DATASET, WEIGHT)
+            if column in group.columns
         }
         cells = CellObjects(
-            group[CELL].to_numpy(), () if blind else group[CALL].tolist(), COLOURS, metadata=says
+            group[CELL].to_numpy(),
+            () if blind else group[CALL].tolist(),
+            COLOURS,
+            metadata=metadata,
         )
         written.append(Path(out) / f"{names[str(fov), str(channel)]}.geojson")
         write_qupath(written[-1], shapes[str(fov)], cells, fov_id=f"{fov} {channel}")
@@ -128,9 +134,7 @@ def export_qupath(
 
 
 def exported_files(folder: Path, calls: pd.DataFrame) -> list[Path]:
-    """GeoJSON files of a folder that `export_qupath` wrote (named by the FOV and channel of their
-    objects), or would replace.
-    """
+    """GeoJSON files of a folder that `export_qupath` wrote or would replace."""
     pairs = calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)
     names = set(file_names(pairs).values())
     files = [path for path in sorted(folder.glob("*.geojson")) if path.is_file()]
@@ -138,9 +142,7 @@ def exported_files(folder: Path, calls: pd.DataFrame) -> list[Path]:
 
 
 def _is_exported(path: Path) -> bool:
-    """Whether a file's name is that of the FOV and channel of its first object, with or without a
-    hash.
-    """
+    """Whether a file is named by the FOV and channel of its first object."""
     with path.open(encoding="utf-8", errors="replace") as file:
         head = file.read(_HEAD)
     first = re.search(
@@ -185,10 +187,10 @@ def cell_outlines(fov: Fov, ids: Array) -> dict[int, Polygons]:
     ):
         if y1 > 0:
             corner = np.array([x0, y0])
-            mine = np.asarray(fov.labels[y0:y1, x0:x1]) == label
+            mask = np.asarray(fov.labels[y0:y1, x0:x1]) == label
             out[label] = [
                 [ring + corner for ring in rings]
-                for rings in trace_outlines(mine.astype(np.uint8))[1]
+                for rings in trace_outlines(mask.astype(np.uint8))[1]
             ]
     return out
 
@@ -221,14 +223,14 @@ def file_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 @dataclass
 class QuPathImport:
-    """What a GeoJSON held.
+    """Content of GeoJSON files.
 
     Parameters
     ----------
     calls
-        The calls found.
+        Annotations.
     unclassified
-        Objects without a classification: cells not called yet.
+        Number of objects without a classification: cells not called yet.
     """
 
     calls: pd.DataFrame
@@ -251,37 +253,36 @@ def import_qupath(
     fov: str | None = None,
     channel: str | None = None,
 ) -> QuPathImport:
-    """Read calls from GeoJSON files that QuPath saved from what `export_qupath` wrote.
+    """Read annotations from GeoJSON files of `export_qupath` that QuPath saved.
 
     Parameters
     ----------
     paths
         Files.
     annotator, time
-        Kept with every call.
+        Stored with every call.
     fov, channel
-        Of objects that do not say it themselves: QuPath before 0.5 keeps an object's name, the
-        cell's id, and nothing more.
+        Of objects without this metadata: QuPath before 0.5 keeps only an object's name (the
+        cell's id).
 
     Raises
     ------
     InputError
-        Objects that do not say which cell they are, and classes that are no calls, all of them in
-        one message.
+        With all objects that name no cell, and all classes that are not calls.
     """
-    found = _Parsed()
+    parsed = _Parsed()
     for path in paths:
         for feature in _features(Path(path)):
-            _take(feature, {FOV: fov, CHANNEL: channel}, found, Path(path).name)
+            _take(feature, {FOV: fov, CHANNEL: channel}, parsed, Path(path).name)
     problems = []
-    if found.nameless:
+    if parsed.nameless:
         problems.append(
-            f"{len(found.nameless)} classified objects do not say which cell they are:"
-            f" {format_list(found.nameless, 8)}"
+            f"{len(parsed.nameless)} classified objects do not say which cell they are:"
+            f" {format_list(parsed.nameless, 8)}"
         )
-    if found.unknown:
+    if parsed.unknown:
         problems.append(
-            f"classes that are no calls: {format_list(list(dict.fromkeys(found.unknown)), 12)}"
+            f"classes that are no calls: {format_list(list(dict.fromkeys(parsed.unknown)), 12)}"
         )
     if problems:
         raise InputError(
@@ -290,16 +291,16 @@ def import_qupath(
             got="\n             ".join(problems),
             fix=(
                 "files that QuPath before 0.5 saved need --fov and --channel"
-                if found.nameless
+                if parsed.nameless
                 else None
             ),
         )
-    if not found.rows:
+    if not parsed.rows:
         raise InputError(
             "No object has a classification: there are no calls.",
-            got=f"{found.unclassified} objects without one",
+            got=f"{parsed.unclassified} objects without one",
         )
-    frame = pd.DataFrame(found.rows).assign(**{ANNOTATOR: annotator, TIME: time})
+    frame = pd.DataFrame(parsed.rows).assign(**{ANNOTATOR: annotator, TIME: time})
     if DATASET in frame.columns:
         frame[DATASET] = frame[DATASET].fillna("")
     if WEIGHT in frame.columns and (without := int(frame[WEIGHT].isna().sum())):
@@ -310,7 +311,8 @@ def import_qupath(
         )
         frame = frame.drop(columns=WEIGHT)
     return QuPathImport(
-        check_annotations(frame, source=format_list([str(p) for p in paths], 3)), found.unclassified
+        check_annotations(frame, source=format_list([str(p) for p in paths], 3)),
+        parsed.unclassified,
     )
 
 
@@ -326,29 +328,29 @@ def _features(path: Path) -> list[dict[str, Any]]:
 
 
 def _take(
-    feature: Mapping[str, Any], default: Mapping[str, str | None], found: _Parsed, file: str
+    feature: Mapping[str, Any], default: Mapping[str, str | None], parsed: _Parsed, file: str
 ) -> None:
     properties = _mapping(feature.get("properties"))
-    said = _class(properties.get("classification"))
-    if not said:
-        found.unclassified += 1
+    parts = _class(properties.get("classification"))
+    if not parts:
+        parsed.unclassified += 1
         return
     name, metadata = str(properties.get("name") or ""), _mapping(properties.get("metadata"))
     cell = {k: str(metadata.get(k) or default[k] or "") for k in (FOV, CHANNEL)} | {CELL: name}
-    cell |= {kept: str(metadata[kept]) for kept in (DATASET, WEIGHT) if kept in metadata}
+    cell |= {column: str(metadata[column]) for column in (DATASET, WEIGHT) if column in metadata}
     if not (name.isdecimal() and cell[FOV] and cell[CHANNEL]):
-        found.nameless.append(f"{file}: {name or feature.get('id', 'no name')}")
+        parsed.nameless.append(f"{file}: {name or feature.get('id', 'no name')}")
         return
-    *before, last = said
+    *before, last = parts
     call = re.sub(r"[\s_-]+", " ", last.strip().lower())
     if call not in CALLS or (before and ": ".join(before) != cell[CHANNEL]):
-        found.unknown.append(repr(": ".join(said)))
+        parsed.unknown.append(repr(": ".join(parts)))
         return
-    found.rows.append({**cell, CALL: call})
+    parsed.rows.append({**cell, CALL: call})
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """What other programs write in an object's place says nothing of a call."""
+    """An empty mapping where other programs write something else."""
     return value if isinstance(value, Mapping) else {}
 
 

@@ -1,7 +1,4 @@
-"""The gold standard.
-
-Calls made by eye, one a cell and channel and annotator, as a table that is checked when it is read.
-"""
+"""Tables of annotations: calls made by eye, one per cell, channel and annotator."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE = (
     "positive", "likely positive", "undetermined", "likely negative", "negative",
 )  # fmt: skip
 CALLS = (POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE)
-"""What can be said of a cell and a marker, in order from the surest positive to the surest negative."""
+"""Calls of a cell and a marker, from the surest positive to the surest negative."""
 
 DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT = (
     "dataset", "fov", "cell_id", "channel", "call", "annotator", "time", "sampling_weight",
@@ -40,7 +37,7 @@ _COLUMNS = (
     *(Column(name, required=False) for name in (CALL, DATASET, ANNOTATOR, TIME, WEIGHT)),
 )
 ACTIVITY = {"0": NEGATIVE, "1": POSITIVE, "2": UNDETERMINED, "3": UNDETERMINED}
-"""What the column ``activity`` of the public gold standard (Pan-M) means; 2 and 3 are cells that could not be decided."""
+"""Column ``activity`` of the public gold standard (Pan-M); 2 and 3 are undecided cells."""
 
 
 def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
@@ -75,7 +72,7 @@ def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
 
 
 def read_unchecked(path: str | Path) -> pd.DataFrame:
-    """The table as it stands, under the names of this module; see `check_annotations`."""
+    """Read a table under the column names of this module; see `check_annotations`."""
     frame = read_table(path, _COLUMNS, expected="a table of calls (CSV)")
     if CALL not in frame and "activity" in frame:
         given = (
@@ -104,20 +101,20 @@ def read_unchecked(path: str | Path) -> pd.DataFrame:
 
 
 def write_annotations(calls: pd.DataFrame, path: str | Path) -> None:
-    """Write calls as CSV, whole or not at all."""
+    """Write annotations as CSV; the file appears only when it is complete."""
     with atomic_path(path) as temporary:
         calls.to_csv(temporary, index=False)
 
 
 def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:
-    """Check a table of calls and bring it into one form.
+    """Check a table of annotations and normalise its columns.
 
     Parameters
     ----------
     frame
         See `read_annotations`.
     source
-        Where it came from, for the message.
+        Its origin, for the error message.
 
     Returns
     -------
@@ -128,8 +125,7 @@ def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataF
     Raises
     ------
     InputError
-        One message with all problems: columns, ids, words, weights, cells called twice by one
-        annotator.
+        With all problems: columns, ids, calls, weights, cells called twice by one annotator.
     """
     if missing := [c for c in _NEEDED if c not in frame.columns]:
         raise InputError(
@@ -195,7 +191,7 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if WEIGHT in out.columns:
         try:
             weight = to_numbers(out, [WEIGHT], CALL)[0][WEIGHT]
-        except InputError:  # said below, with the other problems
+        except InputError:  # reported below, with the other problems
             weight = pd.to_numeric(out[WEIGHT], errors="coerce")
         wrong = ~(np.isfinite(weight) & (weight > 0))
         if wrong.any():
@@ -220,10 +216,7 @@ def _values(column: pd.Series[Any]) -> str:
 
 
 def cell_keys(calls: pd.DataFrame) -> list[str]:
-    """The columns that name a cell and a channel.
-
-    Dataset (if the table has one), fov, cell_id, channel.
-    """
+    """Columns that name a cell and a channel: dataset (if present), fov, cell_id, channel."""
     return [c for c in (DATASET, FOV, CELL, CHANNEL) if c in calls.columns]
 
 
@@ -233,15 +226,15 @@ def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64
     Parameters
     ----------
     calls
-        What `check_annotations` gave.
+        From `check_annotations`.
     likely
         Whether "likely positive" counts as positive and "likely negative" as negative; else they
         are undetermined.
     """
-    table = {POSITIVE: 1.0, NEGATIVE: 0.0}
+    values = {POSITIVE: 1.0, NEGATIVE: 0.0}
     if likely:
-        table |= {LIKELY_POSITIVE: 1.0, LIKELY_NEGATIVE: 0.0}
-    return np.asarray(calls[CALL].map(table), np.float64)
+        values |= {LIKELY_POSITIVE: 1.0, LIKELY_NEGATIVE: 0.0}
+    return np.asarray(calls[CALL].map(values), np.float64)
 
 
 def with_truth(
@@ -294,9 +287,7 @@ def with_truth(
 
 
 def silver_to_annotations(silver: pd.DataFrame) -> pd.DataFrame:
-    """Silver labels as calls that wait for an annotator.
-
-    Positive, negative, or undetermined where they are undefined.
+    """Silver labels as annotations for proofreading; undefined ones are undetermined.
 
     Parameters
     ----------
@@ -306,7 +297,7 @@ def silver_to_annotations(silver: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Calls of the annotator "silver".
+        Annotations of the annotator "silver".
     """
     if missing := [c for c in (FOV, CELL, CHANNEL, "label") if c not in silver.columns]:
         raise InputError(
@@ -320,14 +311,14 @@ def silver_to_annotations(silver: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_annotations(calls: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
-    """Choose calls for a second reader, evenly over channels and what the first reader said.
+    """Sample annotations for a second reader, evenly over channels and calls.
 
     Parameters
     ----------
     calls
-        What `check_annotations` gave.
+        From `check_annotations`.
     n
-        How many; all of them if there are fewer.
+        Number of rows; all if there are fewer.
     seed
         Of the choice.
 

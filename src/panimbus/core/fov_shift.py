@@ -1,9 +1,6 @@
-"""Do the FOVs agree? The share of positive cells of each marker, FOV by FOV.
+"""FOVs that differ from the others in their share of positive cells.
 
-Shown, never corrected.
-
-A FOV may differ because the tissue does, and no table can tell that from a stain that failed; so
-what stands out is named, and nothing is changed.
+They are reported and never corrected: tissue may differ as a failed stain does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Thresholds per marker, and the calls they give."""
+"""Thresholds per marker."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from panimbus.core.types import Array
 
 
 def check_thresholds(thresholds: Mapping[str, float], channels: Sequence[str]) -> None:
-    """Refuse thresholds of markers that are not scored, or that are not above 0 and below 1.
-
-    All problems in one message.
-    """
+    """Refuse thresholds of unknown markers, or outside 0 to 1; lists all problems."""
     unknown = [name for name in thresholds if name not in channels]
     wrong = {
         n: v

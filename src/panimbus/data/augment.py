@@ -1,7 +1,4 @@
-"""Random views of a tile for training.
-
-Geometry that keeps labels whole, intensities that keep the cells' statistics true.
-"""
+"""Augmentation of training tiles: geometry that keeps labels, linear intensity changes."""
 
 from __future__ import annotations
 
@@ -70,7 +67,7 @@ class AugmentSettings(BaseModel):
 
 @dataclass(frozen=True)
 class AugmentedTile:
-    """What became of a tile.
+    """An augmented tile.
 
     Parameters
     ----------
@@ -205,8 +202,12 @@ def crop_coordinates(
 def smooth_field(
     size: int, amount: float, scale: float, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """(2, s, s): random displacements (px) with standard deviation ``amount``, cubic between points
-    ``scale`` px apart.
+    """Random displacements (px), cubic between points ``scale`` px apart.
+
+    Returns
+    -------
+    (2, size, size) float64
+        With standard deviation ``amount`` at the points.
     """
     points = math.ceil(size / scale) + 3
     coarse = rng.normal(0, amount, (2, points, points))

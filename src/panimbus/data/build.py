@@ -1,7 +1,4 @@
-"""Write a store.
-
-Tiles at the model's resolution, FOV by FOV, in a folder that takes its name when all is there.
-"""
+"""Write a training store: tiles at the model's resolution, FOV by FOV."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ COUNT_SIDE = 2048
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """How a store is cut.
+    """Settings of a store.
 
     Parameters
     ----------
@@ -62,9 +59,7 @@ class StoreSettings:
 
 
 def origins(size: int, tile: int, overlap: int) -> list[int]:
-    """First pixels of the tiles along an axis.
-
-    As few as cover it with at least this overlap, spread evenly.
+    """First pixels of the fewest tiles that cover an axis with at least this overlap.
 
     Examples
     --------
@@ -86,14 +81,13 @@ def write_store(
 ) -> Store:
     """Write datasets into one store.
 
-    Tiles go to a hidden folder beside ``path``, which takes its name when everything is written. A
-    second run after an interrupt takes over the FOVs whose pixels, labels and settings are the
-    same.
+    Tiles go to a hidden folder next to ``path``, which is renamed when everything is written. After
+    an interrupt, a second run keeps the FOVs whose pixels, labels and settings are the same.
 
     Parameters
     ----------
     path
-        Folder that does not exist yet.
+        New folder.
     sources
         Labelled datasets, all scanned for the same resolution and percentile.
     settings
@@ -110,12 +104,12 @@ def write_store(
     work.mkdir(parents=True, exist_ok=True)
     frames: list[pd.DataFrame] = []
     digests: dict[str, str] = {}
-    total, done = sum(len(s.scanned.fovs) for s in sources), 0
+    total, finished = sum(len(s.scanned.fovs) for s in sources), 0
     folders: set[str] = set()
     for source in sources:
         keys = []
         for scanned in source.scanned.fovs:
-            on_progress("write", scanned.fov.fov_id, done, total)
+            on_progress("write", scanned.fov.fov_id, finished, total)
             folder = _folder_name(source.name, scanned.fov.fov_id)
             key = _key(source, scanned, settings)
             if _finished(work / folder) != key:
@@ -123,7 +117,7 @@ def write_store(
             frames.append(_rows(pd.read_csv(work / folder / "rows.csv"), source, scanned, folder))
             folders.add(folder)
             keys.append(key)
-            done += 1
+            finished += 1
         digests[source.name] = hashlib.blake2b(repr(keys).encode(), digest_size=16).hexdigest()
     on_progress("write", sources[-1].scanned.fovs[-1].fov.fov_id, total, total)
     _remove_others(work, folders)
@@ -352,12 +346,12 @@ def _row_table(
     rows = []
     for t, (window, cells) in enumerate(zip(windows, found, strict=True)):
         for plane, marker in enumerate(markers):
-            mine = target[plane][cells]
+            labels = target[plane][cells]
             rows.append(
                 (
                     marker,
-                    int((mine >= 0).sum()),
-                    int((mine >= 0.5).sum()),
+                    int((labels >= 0).sum()),
+                    int((labels >= 0.5).sum()),
                     t,
                     window[0],
                     window[2],

@@ -1,7 +1,4 @@
-"""Dataset files (TOML).
-
-Which FOVs, label images and tables a silver standard is made of, and by which rule.
-"""
+"""Dataset files (TOML): FOVs, tables, and the rule of the silver labels."""
 
 from __future__ import annotations
 
@@ -19,14 +16,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class CellTable(Strict):
-    """``[cells]``: the table of cells (CSV or Parquet.
-
-    Several files or a pattern such as ``class_*.csv`` are put together).
+    """``[cells]``: the table of cells (CSV or Parquet).
 
     Parameters
     ----------
     table
-        Files, relative to the dataset's root.
+        Files relative to the dataset's root; several, or a pattern such as ``class_*.csv``, are
+        put together.
     fov, cell
         Columns of the FOV's name and of the label value. A dataset of one FOV needs no column of
         FOVs.
@@ -75,27 +71,27 @@ class GateRule(Strict):
 
 
 class SilverRule(Strict):
-    """``[silver]``: where the labels come from, one of the first four, and what is left away.
+    """``[silver]``: the source of the labels (one of the first four), and exclusions.
 
     Parameters
     ----------
     assignment
-        CSV, one row a cell type, one column a marker: positive, negative or undefined. Needs
-        ``cells.type``.
+        CSV with one row per cell type and one column per marker: positive, negative or undefined.
+        Needs ``cells.type``.
     thresholds
         Channel -> threshold on the raw mean intensity, or (low, high): negative up to low, positive
         from high on, undefined between; or a CSV with the columns channel and threshold (or low,
         high).
     labels
         Ready labels, 0..1 or empty: a long table (fov, cell_id, channel, label) or a wide one (fov,
-        cell_id, a column a marker).
+        cell_id, one column per marker).
     gates
         Automatic gates.
     contradictions
         ``keep``; ``positives``: a positive cell below the 75th percentile of the negatives is
         undefined; ``both``: also a negative cell above the median of the positives.
     exclude
-        Markers left away.
+        Markers to leave out.
     """
 
     assignment: str | None = None
@@ -138,7 +134,7 @@ class DatasetFile(DatasetImages):
     splits
         FOV -> train, val or test, decided by hand.
     missing
-        What a cell of the label image that the tables do not name is: an error, or undefined.
+        Cells of the label image that the tables do not name: an error, or undefined.
     cells, silver
         See `CellTable`, `SilverRule`.
     extra
@@ -165,10 +161,7 @@ class DatasetFile(DatasetImages):
 
 
 class StoreDataset(Strict):
-    """One dataset of a `StoreFile`.
-
-    Its file, its proportion in the mix, and another root if need be.
-    """
+    """One dataset of a `StoreFile`: its file, proportion in the mix, and optionally root."""
 
     file: str
     share: Annotated[float, Field(gt=0)] | None = None
@@ -229,7 +222,7 @@ def read_store_file(path: str | Path) -> StoreFile:
 
 
 def planned(plan: StoreFile, changes: Mapping[str, Any]) -> StoreFile:
-    """The same store with other settings (of a command line), checked like those of a file."""
+    """A plan with changed settings, checked like those of a file."""
     return _checked({**plan.model_dump(), **changes}, StoreFile, "The settings of the store")
 
 

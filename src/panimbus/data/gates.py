@@ -1,7 +1,4 @@
-"""Automatic gates.
-
-Two Gaussians on the transformed mean intensities of a channel, and an undefined band between them.
-"""
+"""Automatic gates: two Gaussians on transformed intensities, and an undefined band between."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _ENOUGH = 20
 
 @dataclass(frozen=True)
 class Gate:
-    """A fitted channel.
+    """Gate of one channel.
 
     Parameters
     ----------
@@ -29,8 +26,7 @@ class Gate:
         Raw mean intensities: a cell is negative up to ``low``, positive from ``high`` on, undefined
         between. NaN without two populations.
     separation
-        Ashman's D: the distance of the two means in units of the root mean square spread; above 2 the
-        components are apart.
+        Ashman's D (see `panimbus.core.stats.Mixture`); above 2 the components are apart.
     reason
         Why there is no gate; empty if there is one.
     """
@@ -65,9 +61,9 @@ def fit_gate(
     Returns
     -------
     Gate
-        Fitted to the cells with any signal; a mean of 0 is negative. Its thresholds are where the
-        probability, which rises between the two centres, crosses ``undefined``, so a broad
-        component never claims the other's far side.
+        Fitted to the cells with any signal; a mean of 0 is negative. The thresholds are where the
+        probability crosses ``undefined`` between the two means, so a broad component never claims
+        the far side of the other.
     """
     values = np.asarray(mean, np.float64)
     values = values[np.isfinite(values)]
@@ -76,9 +72,8 @@ def fit_gate(
         return _none("too few cells with any signal, or all alike")
     unit = float(np.median(positive))
     forward, back = _transform(transform, unit)
-    x = forward(
-        positive
-    )  # a mean of exactly 0 is a clipped plane's, not the centre of a population: it is negative
+    # a mean of exactly 0 comes from a clipped plane: it is negative, and no population
+    x = forward(positive)
     mixture = fit_mixture(x)
     apart = mixture.separation
     if apart < separation:
@@ -94,8 +89,7 @@ def fit_gate(
         )
     grid = np.linspace(mixture.mean[0], mixture.mean[1], 2049)
     probability = mixture.posterior(grid)
-    # rising from the negative centre on: what is crossed first for the low bound, last for the high
-    # one
+    # the first crossing is the low bound, the last crossing the high one
     low = float(grid[np.argmax(probability > undefined[0])])
     high = float(grid[len(grid) - 1 - np.argmax(probability[::-1] < undefined[1])])
     return Gate(float(back(np.array(low))), float(back(np.array(high))), apart)

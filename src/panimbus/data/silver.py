@@ -1,7 +1,4 @@
-"""Silver labels: from cell types, thresholds, ready tables or automatic gates.
-
-And how well they agree with the images.
-"""
+"""Silver labels from cell types and thresholds, and their agreement with the images."""
 
 from __future__ import annotations
 
@@ -64,7 +61,7 @@ def by_threshold(mean: Float32Array, low: float, high: float) -> Float32Array:
 def drop_contradictions(
     target: Float32Array, mean: Float32Array, *, negatives: bool
 ) -> Float32Array:
-    """Make undefined the cells of which label and intensity contradict each other (one marker).
+    """Undefine labels that contradict the intensity (one marker).
 
     Parameters
     ----------
@@ -73,13 +70,14 @@ def drop_contradictions(
     mean : (n,) float32
         Mean intensity.
     negatives
-        Also the negative cells above the median of the positive ones, not only the positive cells
+        Also negative cells above the median of the positive ones; otherwise only positive cells
         below the 75th percentile of the negative ones.
 
     Examples
     --------
     >>> import numpy as np
-    >>> target, mean = np.array([0, 0, 0, 1, 1.0], np.float32), np.array([1, 2, 3, 2, 9.0], np.float32)
+    >>> target = np.array([0, 0, 0, 1, 1.0], np.float32)
+    >>> mean = np.array([1, 2, 3, 2, 9.0], np.float32)
     >>> drop_contradictions(target, mean, negatives=False).tolist()
     [0.0, 0.0, 0.0, -1.0, 1.0]
     """
@@ -163,7 +161,7 @@ def marker_agreement(
     rule: ExclusionRule | None = None,
     *,
     by_intensity: bool = False,
-    known: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
 ) -> list[MarkerAgreement]:
     """Compare labels and intensities of every marker.
 
@@ -173,8 +171,8 @@ def marker_agreement(
     rule
     by_intensity
         The labels were made of the intensities.
-    known
-        Marker -> a reason against it that was found before (no gate).
+    problems
+        Marker -> an earlier reason to exclude it (no gate).
 
     Returns
     -------
@@ -182,7 +180,7 @@ def marker_agreement(
         In the order of the source's markers.
     """
     return [
-        _agree(source, k, rule or ExclusionRule(), by_intensity, (known or {}).get(m))
+        _agree(source, k, rule or ExclusionRule(), by_intensity, (problems or {}).get(m))
         for k, m in enumerate(source.markers)
     ]
 
@@ -192,7 +190,7 @@ def _agree(
     k: int,
     rule: ExclusionRule,
     by_intensity: bool,  # noqa: FBT001
-    known: str | None,
+    problem: str | None,
 ) -> MarkerAgreement:
     marker = source.markers[k]
     column = source.scanned.channels.index(marker)
@@ -210,10 +208,10 @@ def _agree(
         else float(np.median(mean[positive])) / source.scanned.scale.value(marker)
     )
     p, q = int(positive.sum()), int(negative.sum())
-    reasons = [known] if known else []
+    reasons = [problem] if problem else []
     if blank:
         reasons.append("the channel is blank")
-    if not known:
+    if not problem:
         reasons += [
             (
                 f"only {n:,} {name} cells (at least {rule.min_cells} are needed)"

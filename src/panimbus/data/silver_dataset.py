@@ -1,4 +1,4 @@
-"""From a dataset file to a labelled dataset: open, check everything, scan, label."""
+"""From a dataset file to silver labels: open, check, scan, label."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from panimbus.io.tables import Column
 
 @dataclass(frozen=True, eq=False)
 class SilverDataset:
-    """A dataset with silver labels, and what is to be said of them.
+    """A dataset with silver labels, and their agreement with the images.
 
     Parameters
     ----------
     file
     labelled
-        All markers, with the labels as they came.
+        All markers, with all labels.
     source
         Ready for `panimbus.data.build.write_store`: without excluded markers and contradictory
         labels.
     agreement
-        One entry a marker of ``labelled``.
+        One entry per marker of ``labelled``.
     gates
         Marker -> (low, high) raw mean intensity, where the labels come from thresholds or gates.
     """
@@ -65,7 +65,7 @@ class SilverDataset:
 
 @dataclass(frozen=True)
 class SilverSettings:
-    """How datasets are prepared.
+    """Settings of `build_silver_labels`.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ class SilverSettings:
     exclusion
         When markers are proposed for exclusion.
     exclude_proposed
-        Leave these markers away.
+        Leave out these markers.
     extra
-        Roles of extra planes that the store will want, so that their channels are scanned.
+        Roles of the store's extra planes, whose channels are scanned too.
     seed
         Of the splits.
     """
@@ -92,7 +92,7 @@ class SilverSettings:
 
 @dataclass(frozen=True, eq=False)
 class _Rule:
-    """A silver rule with its tables read: the markers it labels, and what it needs to."""
+    """A silver rule with its tables read, and the markers it labels."""
 
     markers: tuple[str, ...]
     matrix: AssignmentMatrix | None = None
@@ -107,7 +107,7 @@ def build_silver_labels(
     root: str | Path | None = None,
     on_progress: OnProgress = silent,
 ) -> SilverDataset:
-    """Make the silver standard of a dataset.
+    """Make the silver labels of a dataset.
 
     Parameters
     ----------
@@ -115,14 +115,14 @@ def build_silver_labels(
         A dataset file; see `DatasetFile`.
     settings
     root
-        Where the paths of images, labels and tables start, instead of what the file says.
+        Folder of images, labels and tables, instead of the one in the file.
     report
         Progress.
 
     Raises
     ------
     InputError
-        With what does not fit: FOVs, cells, cell types, markers.
+        With all FOVs, cells, cell types or markers that do not fit.
     """
     path, settings = Path(path), settings or SilverSettings()
     file = read_dataset_file(path)
@@ -159,7 +159,7 @@ def build_silver_labels(
         labelled,
         settings.exclusion,
         by_intensity=rule.matrix is None and rule.labels is None,
-        known=reasons,
+        problems=reasons,
     )
     source = labelled
     if file.silver.contradictions != "keep":
@@ -189,7 +189,7 @@ def without(source: Source, markers: Sequence[str]) -> Source:
 
 
 def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
-    """Role -> channel of the planes that the store will want; said before anything is scanned."""
+    """Role -> channel of the store's extra planes; checked before anything is scanned."""
     out: dict[str, str] = {role: channel for role, channel in file.extra.items() if role in wanted}
     if missing := [r for r in wanted if r not in out]:
         raise InputError(
@@ -425,15 +425,15 @@ def _from_labels(
 ) -> Float32Array:
     out = np.full((len(one.cell_id), len(markers)), -1, np.float32)
     if frame is not None:
-        known = frame[frame["label"].notna() & frame["channel"].isin(markers)]
-        row = np.searchsorted(one.cell_id.astype(np.int64), known["cell_id"].to_numpy(np.int64))
-        column = known["channel"].map({m: k for k, m in enumerate(markers)}).to_numpy(np.intp)
-        out[row, column] = known["label"].to_numpy(np.float32)
+        rows = frame[frame["label"].notna() & frame["channel"].isin(markers)]
+        row = np.searchsorted(one.cell_id.astype(np.int64), rows["cell_id"].to_numpy(np.int64))
+        column = rows["channel"].map({m: k for k, m in enumerate(markers)}).to_numpy(np.intp)
+        out[row, column] = rows["label"].to_numpy(np.float32)
     return out
 
 
 def _drop(source: Source, *, negatives: bool) -> tuple[Source, dict[str, int]]:
-    """Without contradictory labels, over all FOVs together; and how many there were a marker."""
+    """Undefine contradictory labels over all FOVs together; returns their number per marker."""
     fovs, dropped = source.scanned.fovs, {}
     targets = {fov: target.copy() for fov, target in source.targets.items()}
     edges = np.cumsum([len(f.cell_id) for f in fovs])[:-1]

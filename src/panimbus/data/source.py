@@ -1,7 +1,4 @@
-"""A dataset in memory, ready to be labelled and stored.
-
-Its FOVs, their cells and mean intensities, and the normaliser.
-"""
+"""A dataset after the first pass: FOVs, cells, mean intensities, normaliser, labels."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
 
 OnProgress = Callable[[str, str, int, int], None]
-"""Called with (stage, FOV, how many are done, of how many)."""
+"""Called with stage, FOV, number of FOVs finished and number of all FOVs."""
 
 
 def silent(_stage: str, _fov_id: str, _done: int, _total: int) -> None:
@@ -79,7 +76,7 @@ class ScannedDataset:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A labelled dataset: what `panimbus.data.build.write_store` takes.
+    """A labelled dataset, the input of `panimbus.data.build.write_store`.
 
     Parameters
     ----------
@@ -98,7 +95,7 @@ class Source:
     share
         Wanted proportion in the mix; None: by the number of training examples.
     notes
-        What the file's reader wants to be known.
+        Remarks of the reader of the file.
     """
 
     scanned: ScannedDataset

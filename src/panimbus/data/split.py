@@ -1,7 +1,4 @@
-"""Which FOVs train, which validate, which test.
-
-By patient where known, gold FOVs always test, the same for the same seed.
-"""
+"""Splits of FOVs into train, val and test: by patient, gold FOVs always test."""
 
 from __future__ import annotations
 
@@ -24,10 +21,10 @@ def assign_splits(
 ) -> dict[str, str]:
     """Assign every FOV to train, val or test.
 
-    All FOVs of a group (a patient) go to one split. A group with a gold FOV is test; a FOV fixed by
-    hand takes its group along. The other groups are put in an order that depends on the seed and
-    their names alone; test and val are filled from its start, to the shares of the FOVs, and each
-    takes at least one group while one is left for training.
+    All FOVs of a group (a patient) go to one split: test if one is a gold FOV, or the split that
+    ``fixed`` gives one of them. The other groups are ordered by a hash of the seed and their names;
+    test and val take the first of them up to their shares, at least one group each while one
+    remains for training.
 
     Parameters
     ----------
@@ -104,5 +101,5 @@ def _check(
         )
     if lost := sorted(f for f in gold if fixed.get(f, "test") != "test"):
         raise InputError(
-            "Gold FOVs are always test.", got=format_list(lost), fix="leave them away from [splits]"
+            "Gold FOVs are always test.", got=format_list(lost), fix="remove them from [splits]"
         )

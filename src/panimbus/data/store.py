@@ -23,7 +23,7 @@ from panimbus.io.names import name_problem
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 2  # since 2 the statistics hold the likeness to the counterstain
+VERSION = 2  # since 2 the statistics hold the correlation with the counterstain
 INFO, EXAMPLES = "store.json", "examples.csv"
 EXAMPLE_COLUMNS = (
     "dataset",
@@ -68,7 +68,7 @@ class DatasetInfo(_Frozen):
     extra
         Role -> channel of the shared planes.
     notes
-        What was decided: blank markers left away, splits that could not be filled.
+        Decisions: blank markers left out, splits that could not be filled.
     """
 
     name: str
@@ -220,7 +220,7 @@ class Store(ExampleTable):
         Its folder.
     info
     examples
-        One row an example; see `EXAMPLE_COLUMNS`.
+        One row per example; see `EXAMPLE_COLUMNS`.
     scales
         Dataset -> its normalisers and statistics.
     """
@@ -326,13 +326,13 @@ class Store(ExampleTable):
         )
 
     def _folder(self, name: str) -> _FovFolder:
-        known = self._folders.pop(name, None)
-        if known is None:
-            known = _FovFolder(self.path / name)
+        fov = self._folders.pop(name, None)
+        if fov is None:
+            fov = _FovFolder(self.path / name)
             if len(self._folders) >= _OPEN:
                 self._folders.popitem(last=False)
-        self._folders[name] = known
-        return known
+        self._folders[name] = fov
+        return fov
 
 
 def _check_scales(folder: Path, info: StoreInfo, scales: dict[str, ChannelScale]) -> None:

@@ -1,7 +1,4 @@
-"""Tables that users bring.
-
-Cells, cell types, labels, thresholds and assignment matrices, read and checked.
-"""
+"""Tables of a dataset file: cells, labels, thresholds and assignment matrices."""
 
 from __future__ import annotations
 
@@ -111,9 +108,7 @@ def read_matrix(path: Path) -> AssignmentMatrix:
 def read_thresholds(
     given: str | Mapping[str, float | tuple[float, float]], folder: Path
 ) -> dict[str, tuple[float, float]]:
-    """Channel -> (low, high) from a mapping, or from a CSV with the columns channel and threshold,
-    or channel, low, high.
-    """
+    """Channel -> (low, high), from a mapping or a CSV (channel and threshold, or low and high)."""
     if isinstance(given, str):
         limits = [Column(name, "number", required=False) for name in ("threshold", "low", "high")]
         frame = read_table(folder / given, [Column("channel", aliases=("marker",)), *limits])

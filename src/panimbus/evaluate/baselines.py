@@ -1,7 +1,4 @@
-"""What the scores are compared with.
-
-Thresholds on the cells' mean intensity ("integrated expression").
-"""
+"""Baselines: thresholds on the cells' mean intensity ("integrated expression")."""
 
 from __future__ import annotations
 
@@ -18,12 +15,11 @@ _VARIANCE = 1e-4
 def mixture_posterior(
     values: Array, normaliser: float, *, iterations: int = 200, tolerance: float = 1e-6
 ) -> Array:
-    """Probability that a cell belongs to the brighter of two Gaussians on the logarithm of the mean
-    intensity.
+    """Probability of the brighter of two Gaussians on the logarithm of the mean intensity.
 
-    A wide Gaussian wins on both sides of a narrow one; here the probability does not turn back
-    below the dimmer mean or above the brighter one, so it is a threshold on the intensity, as
-    people use it.
+    The probability is made monotonic below the dimmer mean and above the brighter one, where a wide
+    Gaussian wins on both sides of a narrow one: it is a threshold on the intensity, as people use
+    it.
 
     Parameters
     ----------
@@ -33,8 +29,7 @@ def mixture_posterior(
         The intensity that becomes 1.0; a hundredth of it is added before the logarithm, so that
         cells without signal have one.
     iterations, tolerance
-        Of the expectation-maximisation, which starts from Otsu's split and ends when the mean
-        log-likelihood stands still.
+        Of the expectation-maximisation, which starts from Otsu's split.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Calibration: whether of the cells with a score of about 0.8 about 80 % are positive."""
+"""Calibration: whether about 80 % of the cells with a score of about 0.8 are positive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from panimbus.core.types import Array
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibration curve over equal bins of the score; one entry a bin that holds a cell.
+    """A calibration curve over equal bins of the score; one entry per bin that holds a cell.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def calibration(
             "Scores, truth and weights are not aligned.",
             got=f"{scores.shape}, {truth.shape}, {w.shape}",
         )
-    known = np.isin(truth, (0, 1))
-    scores, truth, w = scores[known], truth[known], w[known]
+    judged = np.isin(truth, (0, 1))
+    scores, truth, w = scores[judged], truth[judged], w[judged]
     if ((scores < 0) | (scores > 1) | np.isnan(scores)).any():
         raise InputError("Scores must lie between 0 and 1.")
     at = np.minimum((scores * bins).astype(np.intp), bins - 1)

@@ -1,7 +1,4 @@
-"""Several evaluations of the same calls side by side.
-
-Models, ablations, one dataset left out of the training at a time.
-"""
+"""Comparison of several evaluations of the same calls: models, ablations, left-out datasets."""
 
 from __future__ import annotations
 
@@ -24,17 +21,17 @@ from panimbus.io.write_table import write_csv
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out.
+    """Result of `compare_evaluations`.
 
     Parameters
     ----------
     names
-        The columns; the first is what the others are compared with.
+        The evaluations; the others are compared with the first.
     means
-        One row a dataset (and the mean over them) and column: F1, its interval, and ``gain``: F1
-        less the first column's, with the interval of the difference on the same cells.
+        One row per dataset (and the mean over them) and evaluation: F1, its interval, and ``gain``:
+        F1 minus that of the first, with the interval of the difference on the same cells.
     markers
-        One row a marker, one column a name: F1.
+        F1: one row per marker, one column per evaluation.
     notes
     """
 
@@ -50,9 +47,9 @@ def compare_evaluations(columns: Mapping[str, Sequence[Path]]) -> Comparison:
     Parameters
     ----------
     columns
-        Name -> folders that `panimbus evaluate` wrote. Several folders of one name are put together
-        and must be of different datasets: with models that were trained without one dataset each,
-        and evaluated on it, they are one leave-one-dataset-out column.
+        Name -> folders that `panimbus evaluate` wrote. Several folders of one name are combined and
+        must hold different datasets: models that were each trained without one dataset and
+        evaluated on it make one leave-one-dataset-out column.
 
     Raises
     ------
@@ -91,7 +88,7 @@ def compare_evaluations(columns: Mapping[str, Sequence[Path]]) -> Comparison:
 
 
 def _column(name: str, folders: Sequence[Path]) -> tuple[pd.DataFrame, EvaluateSettings]:
-    """The scored calls of some folders together, with what was called in the column ``called``."""
+    """Scored calls of several folders, with the predictions in the column ``predicted``."""
     frames: list[pd.DataFrame] = []
     for folder in folders:
         frame, settings, _ = read_scored(folder)
@@ -102,19 +99,21 @@ def _column(name: str, folders: Sequence[Path]) -> tuple[pd.DataFrame, EvaluateS
                 fix="evaluate each with --only and the dataset it was trained without",
             )
         frames.append(
-            frame.assign(called=(frame["score"] >= settings.threshold).astype(np.float64))
+            frame.assign(predicted=(frame["score"] >= settings.threshold).astype(np.float64))
         )
     return pd.concat(frames, ignore_index=True), settings
 
 
 def _joined(frames: Mapping[str, pd.DataFrame], settings: EvaluateSettings) -> pd.DataFrame:
-    """One row a call that all have with the same truth, one column a name."""
+    """One row per call that all evaluations share with the same truth, one column per name."""
     first, *others = frames
     keys = [*TRUTH_KEY, "truth"]
-    out = frames[first].rename(columns={"called": first})
+    out = frames[first].rename(columns={"predicted": first})
     out = out[[*keys, "weight", "tissue", first]]
     for name in others:
-        out = out.merge(frames[name][[*keys, "called"]].rename(columns={"called": name}), on=keys)
+        out = out.merge(
+            frames[name][[*keys, "predicted"]].rename(columns={"predicted": name}), on=keys
+        )
     unit = ["dataset", "channel", *(["fov"] if settings.unit == "fov" else [])]
     out = out.sort_values(list(TRUTH_KEY), kind="stable", ignore_index=True)
     return out.assign(unit=out.groupby(unit, sort=False).ngroup())
@@ -153,7 +152,7 @@ def _compare(
 
 
 def comparison_rows(result: Comparison) -> list[list[str]]:
-    """Datasets x names: F1 with its interval, then the difference to the first; head first."""
+    """Datasets x names: F1 with its interval, then the difference to the first; with headings."""
     first, *others = result.names
     rows = [["dataset", *result.names, *(f"{n} less {first}" for n in others)]]
     for dataset, part in result.means.groupby("dataset", sort=False):

@@ -1,11 +1,8 @@
-"""What makes calls go wrong.
-
-Mutual information between a cell's surroundings and the errors (definitions of the Nimbus paper).
+"""Confounders of errors, as the Nimbus paper defines them.
 
 Cell size: pixels of the cell. Marker heterogeneity: coefficient of variation of the mean
 intensities of a FOV's cells in a channel. Marker rarity: share of positive cells of a marker and
-FOV. Marker sparsity: positive cells within 120 px. Cell density: cells within 120 px. The estimator
-is that of Ross (PLoS One 9, e87357, 2014), as scikit-learn's ``mutual_info_classif`` has it.
+FOV. Marker sparsity: positive cells within 120 px. Cell density: cells within 120 px.
 """
 
 from __future__ import annotations
@@ -31,15 +28,16 @@ def heterogeneity(intensity: Array) -> float:
 def neighbours(
     xy: Array, rows: Array, positive: Array, radius: float = RADIUS_PX
 ) -> tuple[Array, Array]:
-    """Cells, and positive cells, whose centroid lies within ``radius`` of a cell's, the cell itself
-    not counted.
+    """Count the cells, and the positive cells, within ``radius`` of a cell's centroid.
+
+    The cell itself is not counted.
 
     Parameters
     ----------
     xy : (n, 2) number
         Centroids of all cells of a FOV in pixels.
     rows : (k,) integer
-        The cells to look at.
+        The cells in question.
     positive : (n,) bool
     radius
         Pixels.

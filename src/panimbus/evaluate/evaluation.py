@@ -1,6 +1,4 @@
-"""From scored calls to tables.
-
-Every method by marker, dataset, tissue and cell type, with intervals, calibration, confounders.
+"""From scored calls to tables: each method by marker, dataset, tissue and cell type.
 
 The mean over markers is taken first, then the mean over datasets, so that a dataset with many
 markers or calls counts as any other. F1 of markers without positive cells: see `panimbus.core.stats`.
@@ -59,20 +57,19 @@ RANKED = {
 }
 ALL = "mean"
 MIN_CALLS = 10
-"""A cell type with fewer calls has no interval: so few cells vary too little to say how much others would."""
+"""A cell type with fewer calls has no interval: so few cells do not show how much others vary."""
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """How calls are judged.
+    """Settings of an evaluation.
 
     Parameters
     ----------
     unit
-        ``marker``: a marker's calls of all FOVs of a dataset together; ``fov``: each FOV's marker
-        by itself.
+        ``marker``: all FOVs of a dataset together; ``fov``: each FOV by itself.
     threshold
-        A cell is called positive from this score on.
+        A cell is predicted positive from this score on.
     draws
         Of the bootstrap.
     seed
@@ -86,23 +83,24 @@ class EvaluateSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """Result of an evaluation.
 
     Parameters
     ----------
     calls
-        The scored calls, with ``unit`` (number of the unit) and one column a method: 1, 0 or NaN.
+        The scored calls, with ``unit`` (number of the unit) and one column per method: 1, 0 or
+        NaN.
     markers
-        One row a unit and method.
+        One row per unit and method.
     means
-        One row a dataset (and `ALL`: the mean over datasets) and method; ``gain`` is the model's F1
-        less the method's, on the same cells.
+        One row per dataset (and `ALL`: the mean over datasets) and method; ``gain`` is the F1 of
+        the model minus that of the method, on the same cells.
     groups
-        One row a tissue or cell type and method.
+        One row per tissue or cell type and method.
     curves
         Dataset, or `ALL` -> calibration of the scores, every unit with the same total weight.
     confounders
-        One row a confounder and method.
+        One row per confounder and method.
     settings
     """
 
@@ -122,13 +120,13 @@ class UnitScores:
     Parameters
     ----------
     units
-        One row a unit: dataset, tissue, channel, fov, unit, undetermined.
+        One row per unit: dataset, tissue, channel, fov, unit, undetermined.
     methods
         M names.
     draws : (draws, U, M) float64
         NaN where a method judged nothing.
     markers
-        One row a unit and method, with the figures of the calls themselves.
+        One row per unit and method, with the figures of the calls themselves.
     """
 
     units: pd.DataFrame
@@ -138,7 +136,7 @@ class UnitScores:
 
 
 def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = None) -> Evaluation:
-    """Judge scored calls.
+    """Evaluate scored calls.
 
     Parameters
     ----------
@@ -172,7 +170,7 @@ def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = Non
 
 
 def _answers(scored: pd.DataFrame, settings: EvaluateSettings) -> pd.DataFrame:
-    """Units, and what every method calls: 1, 0, NaN."""
+    """Units, and the predictions of each method: 1, 0, NaN."""
     keys = ["dataset", "channel", *(["fov"] if settings.unit == "fov" else [])]
     out = scored.sort_values(
         ["dataset", "fov", "channel", "cell_id"], kind="stable", ignore_index=True
@@ -199,12 +197,12 @@ def _answers(scored: pd.DataFrame, settings: EvaluateSettings) -> pd.DataFrame:
 
 
 def by_unit(calls: pd.DataFrame, methods: Sequence[str], settings: EvaluateSettings) -> UnitScores:
-    """Judge every unit.
+    """Evaluate each unit.
 
     Parameters
     ----------
     calls
-        Scored calls with a column ``unit`` and one column a method: 1, 0 or NaN.
+        Scored calls with a column ``unit`` and one column per method: 1, 0 or NaN.
     methods
     settings
     """
@@ -246,10 +244,7 @@ def _figures(codes: npt.NDArray[np.int8], weights: Array) -> dict[str, float]:
 
 
 def _ranking(judged: pd.DataFrame, method: str) -> dict[str, float]:
-    """What can be said of a method that ranks cells: AUC.
-
-    And of one that gives probabilities: bias and Brier score.
-    """
+    """AUC of a method that ranks cells; bias and Brier score of one that gives probabilities."""
     out = dict.fromkeys(("threshold", "auc", "bias", "brier"), float("nan"))
     column = {"mixture": "mixture_posterior"}.get(method, RANKED.get(method, ""))
     if not column or not len(judged):
@@ -275,11 +270,11 @@ def _means(drawn: UnitScores) -> pd.DataFrame:
     for d, dataset in enumerate([*datasets, ALL]):
         part = draws[:, d] if d < len(datasets) else nanmean(draws, 1)
         for m, method in enumerate(drawn.methods):
-            mine = drawn.markers[drawn.markers["method"] == method]
+            rows_of = drawn.markers[drawn.markers["method"] == method]
             row = {
                 "dataset": dataset,
                 "method": method,
-                **_mean_of(mine if dataset == ALL else mine[mine["dataset"] == dataset]),
+                **_mean_of(rows_of if dataset == ALL else rows_of[rows_of["dataset"] == dataset]),
             }
             row["f1_low"], row["f1_high"] = _bounds(part[:, m], method)
             rows.append(row)
@@ -288,7 +283,7 @@ def _means(drawn: UnitScores) -> pd.DataFrame:
 
 
 def _add_gains(rows: list[dict[str, Any]], draws: Array, methods: Sequence[str]) -> None:
-    """The model's F1 less each method's, paired.
+    """Add the F1 of the model minus that of each method, paired.
 
     Silver labels are compared on the cells that have one.
     """
@@ -349,8 +344,8 @@ def _cell_type(
         codes, weights = _codes(rows, methods), rows["weight"].to_numpy(np.float64)
         level = np.zeros(len(rows), np.intp)
         for unit in rows["unit"].unique():
-            mine = (rows["unit"] == unit).to_numpy()
-            level[mine] = level.max() + 1 + strata(weights[mine])
+            inside = (rows["unit"] == unit).to_numpy()
+            level[inside] = level.max() + 1 + strata(weights[inside])
         figures.append([_figures(codes[:, m], weights) for m in range(len(methods))])
         draws.append(
             f1_score(bootstrap_confusion(codes, weights, level, draws=settings.draws, seed=seed))
@@ -358,15 +353,15 @@ def _cell_type(
     mean = nanmean(np.stack(draws, 1), 1)
     out = []
     for m, method in enumerate(methods):
-        mine = pd.DataFrame([f[m] for f in figures])
+        frame = pd.DataFrame([f[m] for f in figures])
         row: dict[str, Any] = {
             "kind": "cell type",
             "group": name,
             "method": method,
             "datasets": len(figures),
         }
-        row |= {"markers": part["channel"].nunique(), "calls": int(mine["calls"].sum())}
-        row |= {k: float(mine[k].mean()) for k in ("precision", "recall", "specificity", "f1")}
+        row |= {"markers": part["channel"].nunique(), "calls": int(frame["calls"].sum())}
+        row |= {k: float(frame[k].mean()) for k in ("precision", "recall", "specificity", "f1")}
         bounds = _bounds(mean[:, m], method) if row["calls"] >= MIN_CALLS else (float("nan"),) * 2
         out.append(row | {"f1_low": bounds[0], "f1_high": bounds[1]})
     return out
@@ -377,28 +372,25 @@ def _curves(calls: pd.DataFrame) -> dict[str, Calibration]:
     weight = judged["weight"] / judged.groupby("unit")["weight"].transform("sum")
     out = {}
     for name in [ALL, *dict.fromkeys(judged["dataset"])]:
-        mine = (judged["dataset"] == name).to_numpy() if name != ALL else np.ones(len(judged), bool)
+        inside = judged["dataset"].isin([name]).to_numpy() | (name == ALL)
         out[name] = calibration(
-            judged["score"].to_numpy()[mine],
-            judged["truth"].to_numpy()[mine],
-            weight.to_numpy()[mine],
+            judged["score"].to_numpy()[inside],
+            judged["truth"].to_numpy()[inside],
+            weight.to_numpy()[inside],
         )
     return out
 
 
 def _confounders(calls: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Mutual information of each confounder with the errors of each method.
-
-    And the share of wrong calls in each third.
-    """
+    """Mutual information of confounders and errors, and the error rate in each third."""
     rows = []
     for method in [m for m in (MODEL, "otsu", SILVER) if m in methods]:
         part = calls[(calls["truth"] >= 0) & calls[method].notna()]
-        wrong = (part[method] != part["truth"]).to_numpy()
+        wrong_calls = (part[method] != part["truth"]).to_numpy()
         for name in CONFOUNDERS:
             values = part[name].to_numpy(np.float64)
             keep = np.isfinite(values)
-            values, errors = values[keep], wrong[keep]
+            values, errors = values[keep], wrong_calls[keep]
             row = {
                 "confounder": name,
                 "method": method,
@@ -422,15 +414,14 @@ def _share(values: Array) -> float:
 
 
 def _bounds(draws: Array, method: str) -> tuple[float, float]:
-    """Interval of the draws.
-
-    An oracle's threshold was fitted to these very calls, so it has none.
-    """
+    """Interval of the draws; none for an oracle, whose threshold was fitted to these calls."""
     return (float("nan"), float("nan")) if method in ORACLES else interval(draws)
 
 
 def nanmean(values: Array, axis: int) -> Array:
-    """The mean of what is not NaN, without a warning where all is."""
-    known = ~np.isnan(values)
-    count = known.sum(axis)
-    return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
+    """Mean of the values that are not NaN; NaN (without a warning) where all are."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis)
+    return np.where(
+        count > 0, np.where(defined, values, 0).sum(axis) / np.maximum(count, 1), np.nan
+    )

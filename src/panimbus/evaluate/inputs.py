@@ -1,7 +1,4 @@
-"""Calls and scores brought together.
-
-Of a table that was predicted, or of datasets that are predicted for it.
-"""
+"""Inputs of an evaluation: a scored table, or datasets that are scored for it."""
 
 from __future__ import annotations
 
@@ -45,18 +42,18 @@ Say = Callable[[str], None]
 
 @dataclass
 class EvaluationInputs:
-    """What an evaluation is made of, and what its report shows.
+    """Scored calls, and FOVs for the report.
 
     Parameters
     ----------
     scored
-        Scored calls, one table a FOV.
+        Scored calls, one table per FOV.
     scenes
         FOVs whose cells can be shown.
     model
         Provenance of the scores.
     notes
-        What a reader of the report should know.
+        Remarks for the reader of the report.
     """
 
     scored: list[pd.DataFrame] = field(default_factory=list)
@@ -66,18 +63,18 @@ class EvaluationInputs:
 
     @property
     def threshold(self) -> float:
-        """The score from which the model calls a cell positive."""
+        """Score from which the model predicts a cell positive."""
         return float(self.model.get("threshold", 0.5))
 
     def doubt(self, calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> None:
-        """Say if calls seem to be of other cells."""
+        """Note annotations that seem to belong to other cells."""
         for dataset, rows in calls.groupby("dataset", sort=False):
             for sentence in doubts(rows, tables):
                 self.notes.append(": ".join(filter(None, (str(dataset), sentence))))
                 logger.warning("%s", self.notes[-1])
 
     def evaluate(self, config: EvalConfig | None = None) -> Evaluation:
-        """Judge all the calls."""
+        """Evaluate all calls."""
         scored = pd.concat(self.scored, ignore_index=True)
         if config is None:
             return evaluate_calls(scored, EvaluateSettings(threshold=self.threshold))
@@ -141,7 +138,7 @@ def evaluate_scores(
 def from_table(
     calls: pd.DataFrame, table: AnnData, metadata: CellMetadata, fovs: Sequence[Fov] = ()
 ) -> EvaluationInputs:
-    """Judge a table that `panimbus predict` wrote.
+    """Inputs from a table of `panimbus predict`.
 
     Parameters
     ----------
@@ -150,7 +147,7 @@ def from_table(
     table
     beside
     fovs
-        Images with label images, for pictures; FOVs without calls or scores are not looked at.
+        Images with label images, for pictures; FOVs without calls or scores are ignored.
     """
     out = EvaluationInputs(
         [match_scores(table, calls, metadata)], model=dict(table.uns[PROVENANCE])
@@ -172,8 +169,7 @@ def from_table(
 def from_config(
     config: EvalConfig, *, model: str | None = None, tta: str | None = None, say: Say | None = None
 ) -> EvaluationInputs:
-    """Predict the FOVs that have calls, each dataset with the normaliser of all its FOVs, and look
-    the calls up.
+    """Predict the FOVs with calls, each dataset with the normaliser of all its FOVs.
 
     Parameters
     ----------
@@ -184,13 +180,12 @@ def from_config(
     tta
         Test-time augmentation; None for the model's.
     say
-        Told what is going on.
+        Called with messages on the progress.
 
     Raises
     ------
     InputError
-        Before anything is scored, if calls name FOVs, channels or cells that the files do not have:
-        all of them in one message.
+        Before anything is scored, with all FOVs, channels or cells that do not exist.
     """
     say = say or (lambda _: None)
     card = resolve_model(model).card
@@ -206,20 +201,22 @@ def from_config(
     for note in out.notes:
         say(f"note: {note}")
     for dataset in config.dataset:
-        mine, fovs = calls[dataset.name], {f.fov_id: f for f in opened[dataset.name]}
+        annotated, fovs = calls[dataset.name], {f.fov_id: f for f in opened[dataset.name]}
         say(
             f"{dataset.name}: normaliser of {len(fovs)} FOV{'s' * (len(fovs) != 1)},"
-            f" {mine['channel'].nunique()} markers ..."
+            f" {annotated['channel'].nunique()} markers ..."
         )
-        scale = _scale(dataset, list(fovs.values()), mine, card)
-        for fov_id, rows in mine.groupby("fov", sort=False):
+        scale = _scale(dataset, list(fovs.values()), annotated, card)
+        for fov_id, rows in annotated.groupby("fov", sort=False):
             fov, channels = fovs[str(fov_id)], list(dict.fromkeys(rows["channel"]))
             say(f"{dataset.name}: scoring {fov_id}, {len(channels)} markers ...")
             table = predict(fov, model=model, channels=channels, scale=scale, settings=settings)
             out.scored.append(match_scores(table, rows, metadata[dataset.name]))
             out.scenes.append(Scene(dataset.name, fov, table))
             out.model = dict(table.uns[PROVENANCE])
-        out.doubt(mine, {s.fov.fov_id: s.table for s in out.scenes if s.dataset == dataset.name})
+        out.doubt(
+            annotated, {s.fov.fov_id: s.table for s in out.scenes if s.dataset == dataset.name}
+        )
     return out
 
 
@@ -236,9 +233,9 @@ def _calls(config: EvalConfig, out: EvaluationInputs) -> dict[str, pd.DataFrame]
         elif shared is not None:
             calls[dataset.name] = shared[shared["dataset"] == dataset.name]
     if empty := [name for name, rows in calls.items() if not len(rows)]:
-        there = sorted(set(shared["dataset"])) if shared is not None else []
+        names = sorted(set(shared["dataset"])) if shared is not None else []
         raise InputError(
-            f"There are no calls of dataset {', '.join(map(repr, empty))}.", available=there
+            f"There are no calls of dataset {', '.join(map(repr, empty))}.", available=names
         )
     if shared is not None and (spare := sorted(set(shared["dataset"]) - set(calls))):
         out.notes.append(f"calls of other datasets are not looked at: {', '.join(spare)}")
@@ -250,14 +247,14 @@ def _read_truth(path: Path, config: EvalConfig) -> pd.DataFrame:
 
 
 def _problems(calls: pd.DataFrame, fovs: Sequence[Fov]) -> list[str]:
-    """What the calls name that the files do not have."""
-    wanted, nobody = set(calls["fov"]), np.zeros(0, np.int64)
-    known = {f.fov_id: f for f in fovs if f.labels is not None}
+    """FOVs, channels and cells of calls that the files do not have."""
+    wanted, empty = set(calls["fov"]), np.zeros(0, np.int64)
+    labelled = {f.fov_id: f for f in fovs if f.labels is not None}
     cells = {
-        k: scan_cells(f.with_(mpp=f.mpp or 1.0), 1.0).index.ids if k in wanted else nobody
-        for k, f in known.items()
+        k: scan_cells(f.with_(mpp=f.mpp or 1.0), 1.0).index.ids if k in wanted else empty
+        for k, f in labelled.items()
     }
-    return mismatches(calls, cells, {k: f.channels for k, f in known.items()})
+    return mismatches(calls, cells, {k: f.channels for k, f in labelled.items()})
 
 
 def _metadata(dataset: EvalDataset, config: EvalConfig) -> CellMetadata:

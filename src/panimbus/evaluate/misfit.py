@@ -1,4 +1,4 @@
-"""Calls that seem to be of other cells: ids that are off by one, FOVs that are swapped."""
+"""Annotations that seem to belong to other cells: ids off by one, swapped FOVs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 NEAR_CHANCE, CHANCE, GAIN, ERRORS = 0.85, 0.6, 0.15, 3.0
-"""Calls are doubted if the area under the ROC curve is below the first, and another reading gains the third and as many
-standard errors as the last; or if it is below the second. Calls made by eye on real tissue had areas of 0.96 to 0.99 per FOV, and
-0.50 to 0.79 with their ids off by one or their FOVs swapped."""
+"""Annotations are doubted if the area under the ROC curve is below the first, and another reading
+gains the third and as many standard errors as the last; or if it is below the second. Real
+annotations had areas of 0.96 to 0.99 per FOV, and 0.50 to 0.79 with ids off by one or FOVs
+swapped."""
 _CANDIDATES = 50
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """How well scores and intensities part positive from negative cells, and of how many of the
-    rarer kind that is known.
-    """
+    """Area under the ROC curve of scores and intensities, and number of cells of the rarer class."""
 
     model: float
     intensity: float
@@ -35,23 +34,21 @@ class _Fit:
 
     @property
     def area(self) -> float:
-        """Of the better one of the two."""
+        """The larger of the two areas."""
         return max(self.model, self.intensity)
 
     def much_better(self, other: _Fit) -> bool:
-        """Whether this is more than chance makes of the other."""
+        """Whether this gains more than chance would."""
         error = 0.5 / np.sqrt(max(1, min(self.cells, other.cells)))
         gain = min(self.model - other.model, self.intensity - other.intensity)
         return other.area < NEAR_CHANCE and gain > max(GAIN, ERRORS * error)
 
 
 def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
-    """What speaks against the ids or the FOVs of calls, a sentence each.
+    """Doubts about the ids or FOVs of annotations, one sentence each.
 
-    None where the calls fit as they stand.
-
-    Both the model and the mean intensity must separate the called cells better under the other
-    reading: a model that fails on a marker is no reason to doubt the calls.
+    Both the model and the mean intensity must separate the cells better under another reading: a
+    model that fails on a marker is no reason to doubt the annotations.
 
     Parameters
     ----------
@@ -75,8 +72,8 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
         best = max(better, key=lambda shift: shifted[shift].area)
         return [
             (
-                f"the calls fit better if {_off(best)} ({_areas(shifted[best], whole)}): their ids may"
-                " be off by one"
+                f"the calls fit better if {_off(best)} ({_areas(shifted[best], whole)}): their ids"
+                " may be off by one"
             )
         ]
     out, swapped = [], []
@@ -109,9 +106,9 @@ def doubts(calls: pd.DataFrame, tables: Mapping[str, AnnData]) -> list[str]:
 
 
 def _strangers(whole: _Fit) -> str:
-    what = "positive and negative calls cannot be told apart by score or by intensity"
+    problem = "positive and negative calls cannot be told apart by score or by intensity"
     return (
-        f"{what} (area under the ROC curve {whole.area:.2f}): they may have been made on other"
+        f"{problem} (area under the ROC curve {whole.area:.2f}): they may have been made on other"
         " label images"
     )
 
@@ -133,12 +130,12 @@ def _fit(parts: Sequence[tuple[pd.DataFrame, AnnData]], shift: int = 0) -> _Fit:
         wanted = rows["cell_id"].to_numpy(np.int64) + shift
         place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
         at = order[place]
-        there = ids[at] == wanted
-        if there.mean() < 0.8:  # other cells, whatever they look like
+        exists = ids[at] == wanted
+        if exists.mean() < 0.8:  # other cells, whatever they look like
             continue
         names = [str(c) for c in table.var_names]
         for channel in dict.fromkeys(rows["channel"]):
-            use = there & (rows["channel"] == channel).to_numpy()
+            use = exists & (rows["channel"] == channel).to_numpy()
             truth = rows["truth"].to_numpy()[use] == 1
             rarer = int(min(truth.sum(), (~truth).sum()))
             if channel not in names or not rarer:

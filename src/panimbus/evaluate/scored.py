@@ -1,7 +1,4 @@
-"""Calls beside scores.
-
-One row a call, with what every method says and what is known of the cell.
-"""
+"""Annotations joined with scores, baselines and confounders: one row per call."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellMetadata:
-    """What is known besides calls and scores.
+    """Metadata of cells beyond calls and scores.
 
     Parameters
     ----------
@@ -39,7 +36,7 @@ class CellMetadata:
     silver
         From `read_silver`.
     radius_px
-        Of a cell's surroundings, in pixels of the image.
+        Radius of a cell's surroundings, in pixels of the image.
     """
 
     tissue: str = ""
@@ -64,12 +61,12 @@ class _Cells:
 def match_scores(
     table: AnnData, calls: pd.DataFrame, metadata: CellMetadata | None = None
 ) -> pd.DataFrame:
-    """Look up what was predicted for each call, and compute the baselines on all cells of its FOV.
+    """Look up the score of each call, and compute the baselines on all cells of its FOV.
 
     Parameters
     ----------
     table
-        What `panimbus.predict` gave.
+        From `panimbus.predict`.
     calls
         From `panimbus.annotations.table.with_truth`.
     beside
@@ -77,7 +74,7 @@ def match_scores(
     Returns
     -------
     DataFrame
-        One row a call: dataset, fov, channel, cell_id, call, truth, weight, tissue, cell_type;
+        One row per call: dataset, fov, channel, cell_id, call, truth, weight, tissue, cell_type;
         score; intensity (mean intensity in units of the normaliser); otsu (0 or 1); mixture
         (posterior); silver (NaN = undefined); and the confounders cell_size, heterogeneity, rarity,
         sparsity, density. Positive neighbours are positive by their call, else by their silver
@@ -94,15 +91,15 @@ def match_scores(
     metadata = metadata or CellMetadata()
     fovs = table.obs[FOV].astype(str).to_numpy()
     ids = table.obs[CELL].to_numpy()
-    there = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
+    cells = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
     raise_mismatches(
-        mismatches(calls, there, {key: list(table.var_names) for key in there}), "the cell table"
+        mismatches(calls, cells, {key: list(table.var_names) for key in cells}), "the cell table"
     )
     sizes = pixel_sizes(table)
     parts = []
     for (_, fov, channel), rows in calls.groupby(["dataset", "fov", "channel"], sort=False):
-        cells = _cells(table, fovs == fov, str(channel), sizes.get(str(fov), 1.0))
-        parts.append(_one(rows, cells, metadata))
+        scored = _cells(table, fovs == fov, str(channel), sizes.get(str(fov), 1.0))
+        parts.append(_one(rows, scored, metadata))
     out = pd.concat(parts)
     return _with_types(out, metadata).sort_values(list(TRUTH_KEY), kind="stable", ignore_index=True)
 
@@ -120,14 +117,14 @@ def _check_table(table: AnnData) -> None:
         )
 
 
-def _cells(table: AnnData, mine: Array, channel: str, mpp: float) -> _Cells:
+def _cells(table: AnnData, rows: Array, channel: str, mpp: float) -> _Cells:
     k = list(table.var_names).index(channel)
     return _Cells(
-        table.obs[CELL].to_numpy()[mine],
-        np.asarray(table.obsm[SPATIAL])[mine] / mpp,
-        table.obs[AREA].to_numpy()[mine] / mpp**2,
-        np.asarray(table.X)[mine, k].astype(np.float64),
-        np.asarray(table.layers[MEAN])[mine, k].astype(np.float64),
+        table.obs[CELL].to_numpy()[rows],
+        np.asarray(table.obsm[SPATIAL])[rows] / mpp,
+        table.obs[AREA].to_numpy()[rows] / mpp**2,
+        np.asarray(table.X)[rows, k].astype(np.float64),
+        np.asarray(table.layers[MEAN])[rows, k].astype(np.float64),
         float(table.var[NORMALISER].to_numpy()[k]),
         float(table.uns[PROVENANCE].get("threshold", 0.5)),
     )
@@ -142,7 +139,7 @@ def _one(rows: pd.DataFrame, cells: _Cells, metadata: CellMetadata) -> pd.DataFr
     positive = np.where(np.isnan(silver), cells.score >= cells.threshold, silver >= 0.5)
     positive[at[truth >= 0]] = truth[truth >= 0] == 1
     density, sparsity = neighbours(cells.xy_px, at, positive, metadata.radius_px)
-    known = truth >= 0
+    judged = truth >= 0
     unit = cells.normaliser if cells.normaliser > 0 else float("nan")
     return rows.assign(
         tissue=metadata.tissue,
@@ -153,8 +150,8 @@ def _one(rows: pd.DataFrame, cells: _Cells, metadata: CellMetadata) -> pd.DataFr
         silver=silver[at],
         cell_size=cells.size_px[at],
         heterogeneity=heterogeneity(cells.intensity),
-        rarity=float(np.average(truth[known] == 1, weights=weight[known]))
-        if known.any()
+        rarity=float(np.average(truth[judged] == 1, weights=weight[judged]))
+        if judged.any()
         else float("nan"),
         sparsity=sparsity,
         density=density,
@@ -170,11 +167,11 @@ def _silver(cells: _Cells, fov: str, channel: str, metadata: CellMetadata) -> Ar
     """Silver label of each cell of a FOV, NaN where there is none."""
     out = np.full(len(cells.cell_id), np.nan)
     if metadata.silver is not None:
-        mine = metadata.silver[
+        labels = metadata.silver[
             (metadata.silver["fov"] == fov) & (metadata.silver["channel"] == channel)
         ]
-        mine = mine[mine["cell_id"].isin(cells.cell_id)]
-        out[_positions(cells.cell_id, mine["cell_id"].to_numpy())] = mine["label"].to_numpy()
+        labels = labels[labels["cell_id"].isin(cells.cell_id)]
+        out[_positions(cells.cell_id, labels["cell_id"].to_numpy())] = labels["label"].to_numpy()
     return out
 
 

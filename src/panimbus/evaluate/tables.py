@@ -84,10 +84,9 @@ def write_evaluation_tables(
     about: Mapping[str, str],
     request: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write every table as CSV, ``summary.md``, and ``evaluation.json`` (what was evaluated, and
-    the means).
+    """Write each table as CSV, ``summary.md``, and ``evaluation.json`` (settings and means).
 
-    ``request`` is what was asked for, by which a later evaluation knows whether it is the same.
+    A later evaluation compares ``request`` with its own, to know whether it is the same.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in evaluation_tables(evaluation).items():
@@ -97,10 +96,15 @@ def write_evaluation_tables(
     settings = {k: getattr(evaluation.settings, k) for k in ("unit", "threshold", "draws", "seed")}
     means = json.loads(evaluation.means.to_json(orient="records"))
     errors = {name: curve.error for name, curve in evaluation.curves.items()}
-    said = {"about": dict(about), "settings": settings, "means": means, "calibration_error": errors}
-    said |= {} if request is None else {"request": dict(request)}
+    document = {
+        "about": dict(about),
+        "settings": settings,
+        "means": means,
+        "calibration_error": errors,
+    }
+    document |= {} if request is None else {"request": dict(request)}
     with atomic_path(out / "evaluation.json") as path:
-        path.write_text(json.dumps(said, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str, str]]:
@@ -112,8 +116,8 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
         )
     frame = read_table(folder / SCORED)
     with guarded(folder, "this is no folder that panimbus evaluate wrote."):
-        said = read_json(folder / "evaluation.json")
-        settings = EvaluateSettings(**said["settings"])
+        document = read_json(folder / "evaluation.json")
+        settings = EvaluateSettings(**document["settings"])
         if lost := [c for c in (*_WORDS, "truth", "weight", "score") if c not in frame]:
             raise InputError(
                 f"{folder / SCORED}: columns are missing: {', '.join(lost)}.",
@@ -128,7 +132,7 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
         return (
             frame.assign(**{str(k): v for k, v in numbers.items()}),
             settings,
-            {str(k): str(v) for k, v in said["about"].items()},
+            {str(k): str(v) for k, v in document["about"].items()},
         )
 
 
@@ -168,9 +172,9 @@ CONFOUNDED = (
 
 
 def methods_of(evaluation: Evaluation) -> list[str]:
-    """The methods there are, in their order."""
-    there = set(evaluation.means["method"])
-    return [m for m in METHODS if m in there]
+    """The methods present, in order."""
+    present = set(evaluation.means["method"])
+    return [m for m in METHODS if m in present]
 
 
 def means_rows(evaluation: Evaluation) -> list[list[str]]:
@@ -199,18 +203,18 @@ def _datasets(evaluation: Evaluation) -> list[str]:
 
 
 def _heads(datasets: Sequence[str]) -> list[str]:
-    """What stands above the F1 of each dataset; calls need not name theirs."""
+    """Headings of the datasets' F1; annotations need not name their dataset."""
     return [name or "F1" for name in datasets]
 
 
 def gain_rows(evaluation: Evaluation) -> list[list[str]]:
-    """F1 of the model less that of each method."""
+    """F1 of the model minus that of each method."""
     means, datasets = evaluation.means, _datasets(evaluation)
     rows = [["F1 of the model less that of", *_heads(datasets)]]
     for method in methods_of(evaluation):
-        mine = means[means["method"] == method].set_index("dataset")
+        by_dataset = means[means["method"] == method].set_index("dataset")
         if method not in (MODEL, SILVER_CELLS, "model_best"):
-            rows.append([METHODS[method], *(gain(mine.loc[d]) for d in datasets)])
+            rows.append([METHODS[method], *(gain(by_dataset.loc[d]) for d in datasets)])
     return rows
 
 
@@ -227,7 +231,7 @@ def gain(row: Any) -> str:
 
 
 def group_rows(evaluation: Evaluation, kind: str) -> list[list[str]]:
-    """One row a tissue or cell type: F1 of each method that is no oracle."""
+    """One row per tissue or cell type: F1 of each method that is not an oracle."""
     groups = evaluation.groups
     methods = [m for m in methods_of(evaluation) if m not in ORACLES]
     rows = [
@@ -240,9 +244,9 @@ def group_rows(evaluation: Evaluation, kind: str) -> list[list[str]]:
             "recall (model)",
         ]
     ]
-    mine = groups[groups["kind"] == kind] if len(groups) else groups
-    for name in dict.fromkeys(mine["group"]) if len(mine) else ():
-        by = {r["method"]: r for r in mine[mine["group"] == name].to_dict("records")}
+    rows_of = groups[groups["kind"] == kind] if len(groups) else groups
+    for name in dict.fromkeys(rows_of["group"]) if len(rows_of) else ():
+        by = {r["method"]: r for r in rows_of[rows_of["group"] == name].to_dict("records")}
         model = by[MODEL]
         cells = [with_interval(by[m]) for m in methods]
         rows.append(
@@ -272,7 +276,7 @@ def calibration_lines(evaluation: Evaluation) -> list[str]:
 
 
 def confounder_rows(evaluation: Evaluation) -> list[list[str]]:
-    """One row a confounder and method."""
+    """One row per confounder and method."""
     rows = [
         [
             "confounder",
@@ -295,7 +299,7 @@ def confounder_rows(evaluation: Evaluation) -> list[list[str]]:
 
 
 def marker_rows(evaluation: Evaluation) -> list[list[str]]:
-    """One row a marker: the model's figures, and the F1 of the others."""
+    """One row per marker: figures of the model, and F1 of the others."""
     markers = evaluation.markers
     others = [m for m in methods_of(evaluation) if m not in (MODEL, SILVER_CELLS)]
     head = [

@@ -1,7 +1,4 @@
-"""The guard of fine-tuning.
-
-Which calls are held out, and whether a changed model is better on them.
-"""
+"""Guard of fine-tuning: held-out annotations, and whether a changed model is better on them."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.stats import confusion, interval, outcomes, rates, tally
 from panimbus.core.types import Array, Float64Array
 
-BLOCKS = 4  # a FOV is cut into so many blocks along each side, where there are too few FOVs to hold some out
+BLOCKS = 4  # blocks of a FOV along each side, where there are too few FOVs to hold some out
 FEW = 5  # fewest positive and fewest negative calls that training and held-out cells need each
 _TRIALS = 200
 _EPS = 1e-4
@@ -159,9 +156,7 @@ class Figures:
 def figures(
     scores: Float64Array, truth: Float64Array, weights: Float64Array, threshold: float
 ) -> Figures:
-    """Rates as `panimbus.core.stats.Rates`; balanced accuracy is the mean of recall and
-    specificity.
-    """
+    """Figures at one threshold; balanced accuracy is the mean of recall and specificity."""
     precision, recall, specificity, f1 = map(
         float, rates(confusion(scores >= threshold, truth, weights))
     )

@@ -13,8 +13,7 @@ from panimbus.core.types import Array
 
 
 def mutual_information(values: Array, errors: Array, *, k: int = 3, seed: int = 0) -> float:
-    """Mutual information (nats) of a continuous quantity and a class, here whether the call was
-    wrong.
+    """Mutual information (nats) of a continuous quantity and a class, such as errors.
 
     Parameters
     ----------
@@ -44,12 +43,12 @@ def mutual_information(values: Array, errors: Array, *, k: int = 3, seed: int = 
     x = x + 1e-10 * max(1.0, float(np.abs(x).mean()) if len(x) else 1.0) * noise
     radius, members, used = np.zeros(len(x)), np.zeros(len(x)), np.zeros(len(x), np.int64)
     for one in np.unique(classes):
-        members_of = classes == one
-        count = int(members_of.sum())
+        same = classes == one
+        count = int(same.sum())
         if count > 1:
-            used[members_of] = min(k, count - 1)
-            radius[members_of] = np.nextafter(_kth_distance(x[members_of], min(k, count - 1)), 0)
-            members[members_of] = count
+            used[same] = min(k, count - 1)
+            radius[same] = np.nextafter(_kth_distance(x[same], min(k, count - 1)), 0)
+            members[same] = count
     keep = members > 0
     if len(np.unique(classes[keep])) < 2:
         return 0.0
@@ -79,9 +78,7 @@ def _kth_distance(x: Array, k: int) -> Array:
 
 
 def permuted_information(values: Array, errors: Array, *, rounds: int = 50, seed: int = 0) -> float:
-    """The 95th percentile of the mutual information when the errors are dealt out anew, ``rounds``
-    times: what chance gives.
-    """
+    """95th percentile of the mutual information with shuffled errors: what chance gives."""
     rng = np.random.default_rng(seed)
     return float(
         np.percentile(
@@ -92,6 +89,6 @@ def permuted_information(values: Array, errors: Array, *, rounds: int = 50, seed
 
 
 def entropy(errors: Array) -> float:
-    """Entropy (nats) of right and wrong: no confounder can tell more."""
+    """Entropy (nats) of errors: the most that a confounder can explain."""
     p = float(np.mean(np.asarray(errors, bool))) if len(errors) else 0.0
     return 0.0 if p in (0.0, 1.0) else float(-(p * np.log(p) + (1 - p) * np.log(1 - p)))
