@@ -36,8 +36,18 @@ ODD = {
 
 def _tiff(plane):
     out = io.BytesIO()
-    tifffile.imwrite(out, plane, ome=True, metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm",
-                     "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"})  # fmt: skip
+    tifffile.imwrite(
+        out,
+        plane,
+        ome=True,
+        metadata={
+            "axes": "YX",
+            "PhysicalSizeX": 0.5,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": 0.5,
+            "PhysicalSizeYUnit": "µm",
+        },
+    )
     return out.getvalue()
 
 
@@ -74,13 +84,22 @@ def hub(layout, monkeypatch):
     large = _zip({k: v for k, v in layout.items() if k.startswith("codex_colon")}, "")
     other = _zip({k: v for k, v in layout.items() if k.startswith("mibi_decidua")}, "")
     files = {
-        ("datasets", SETS["pan-m-gold"].name): {"README.md": b"gold", ".gitattributes": b"", "gold_standard_labelled.zip": gold},
-        ("datasets", SETS["pan-m"].name): {
-            "codex_colon.zip.001": large[:1000], "codex_colon.zip.002": large[1000:], "mibi_decidua.zip": other,
+        ("datasets", SETS["pan-m-gold"].name): {
+            "README.md": b"gold",
+            ".gitattributes": b"",
+            "gold_standard_labelled.zip": gold,
         },
-        ("models", SETS["nimbus-weights"].name): {"V1.pt": bytes(range(256)) * 9,
-        "README.md": b"weights", "other.bin": b"x"},
-    }  # fmt: skip
+        ("datasets", SETS["pan-m"].name): {
+            "codex_colon.zip.001": large[:1000],
+            "codex_colon.zip.002": large[1000:],
+            "mibi_decidua.zip": other,
+        },
+        ("models", SETS["nimbus-weights"].name): {
+            "V1.pt": bytes(range(256)) * 9,
+            "README.md": b"weights",
+            "other.bin": b"x",
+        },
+    }
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with serve_hub(files) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -218,9 +237,9 @@ def test_never_ending_breaks(hub, tmp_path):
 def test_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with pytest.raises(ReadError, match="cannot be reached") as found:
+    with pytest.raises(ReadError, match="cannot be reached") as caught:
         fetch_panm("pan-m-gold", tmp_path)
-    assert "HF_ENDPOINT" in str(found.value)
+    assert "HF_ENDPOINT" in str(caught.value)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ReadError, match="HF_HUB_OFFLINE is set"):
         fetch_panm("pan-m-gold", tmp_path)
@@ -243,8 +262,8 @@ def test_the_server_speaks_the_hubs_protocol(hub, tmp_path):
     info = api.repo_info(SETS["pan-m-gold"].name, repo_type="dataset", files_metadata=True)
     commit, files = list_files(SETS["pan-m-gold"])
     assert info.sha == commit == COMMIT
-    theirs = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings}
-    assert {f.path: (f.size, f.sha256) for f in files} == theirs
+    expected = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings}
+    assert {f.path: (f.size, f.sha256) for f in files} == expected
     name = "gold_standard_labelled.zip"
     path = client.hf_hub_download(
         SETS["pan-m-gold"].name,
@@ -254,10 +273,10 @@ def test_the_server_speaks_the_hubs_protocol(hub, tmp_path):
         local_dir=tmp_path / "theirs",
         token=False,
     )
-    (ours,) = download(
+    (downloaded,) = download(
         SETS["pan-m-gold"], commit, [f for f in files if f.path == name], tmp_path / "ours"
     )
-    assert Path(path).read_bytes() == ours.read_bytes()
+    assert Path(path).read_bytes() == downloaded.read_bytes()
 
 
 def _listing(**changes):

@@ -71,9 +71,9 @@ def test_blind(fov, calls, tmp_path):
         "color": [1, 2, 3],
     }
     paths[0].write_text(json.dumps(data))
-    found = import_qupath(paths, annotator="bob", time="")
-    assert found.unclassified == 12
-    assert found.calls.loc[0, ["cell_id", "channel", "call"]].tolist() == [2, "CD3", "positive"]
+    imported = import_qupath(paths, annotator="bob", time="")
+    assert imported.unclassified == 12
+    assert imported.calls.loc[0, ["cell_id", "channel", "call"]].tolist() == [2, "CD3", "positive"]
 
 
 def test_old_qupath_keeps_the_name_only(fov, calls, tmp_path):

@@ -155,14 +155,14 @@ words = st.lists(st.tuples(st.sampled_from(CALLS), st.sampled_from(CALLS)), min_
 def test_kappa_is_scikit_learns(pairs, weights):
     metrics = pytest.importorskip("sklearn.metrics")
     one, other = zip(*pairs, strict=True)
-    mine = cohen_kappa(one, other, order=CALLS, weights=weights)
+    kappa = cohen_kappa(one, other, order=CALLS, weights=weights)
     if len(set(one) | set(other)) == 1:
-        assert np.isnan(mine)
+        assert np.isnan(kappa)
         return
-    theirs = metrics.cohen_kappa_score(
+    expected = metrics.cohen_kappa_score(
         one, other, labels=list(CALLS), weights=None if weights == "none" else weights
     )
-    assert mine == pytest.approx(theirs, abs=1e-12)
+    assert kappa == pytest.approx(expected, abs=1e-12)
 
 
 def test_kappa_says_what_is_wrong():
@@ -178,16 +178,16 @@ def test_kappa_says_what_is_wrong():
 @pytest.fixture
 def two():
     """Ann and Bob on three cells both saw and one that only Ann did."""
-    said = {
+    votes = {
         1: ("positive", "likely positive"),
         2: ("negative", "negative"),
         3: ("negative", "positive"),
         4: ("positive", None),
     }
     rows = [
-        ("a", k, "x", call, who)
-        for k, calls in said.items()
-        for who, call in zip(("ann", "bob"), calls, strict=True)
+        ("a", k, "x", call, annotator)
+        for k, calls in votes.items()
+        for annotator, call in zip(("ann", "bob"), calls, strict=True)
         if call
     ]
     return check_annotations(table(*rows))
@@ -197,11 +197,11 @@ def test_both_and_agreement(two):
     assert paired_calls(two, "ann", "bob")["cell_id"].tolist() == [1, 2, 3]
     with pytest.raises(InputError, match="eve"):
         paired_calls(two, "ann", "eve")
-    found = annotator_agreement(two)
-    assert found["channel"].tolist() == ["all", "x"]
-    assert found.loc[0, "cells"] == found.loc[0, "decided"] == 3
-    assert found.loc[0, "agree"] == pytest.approx(2 / 3)
-    assert found.loc[0, "kappa"] == pytest.approx(0.4)
+    agreed = annotator_agreement(two)
+    assert agreed["channel"].tolist() == ["all", "x"]
+    assert agreed.loc[0, "cells"] == agreed.loc[0, "decided"] == 3
+    assert agreed.loc[0, "agree"] == pytest.approx(2 / 3)
+    assert agreed.loc[0, "kappa"] == pytest.approx(0.4)
     with pytest.raises(InputError, match="two annotators"):
         annotator_agreement(two[two["annotator"] == "ann"])
     apart = two.assign(cell_id=range(1, len(two) + 1))
@@ -223,18 +223,18 @@ def test_consensus(two):
 
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from(CALLS), min_size=1, max_size=7))
-def test_consensus_rules(said):
+def test_consensus_rules(votes):
     calls = check_annotations(
-        table(*(("a", 1, "x", call, f"reader {k}") for k, call in enumerate(said)))
+        table(*(("a", 1, "x", call, f"reader {k}") for k, call in enumerate(votes)))
     )
     call = consensus_annotations(calls).loc[0, "call"]
-    plus, minus = (sum(side in word for word in said) for side in ("positive", "negative"))
+    plus, minus = (sum(side in word for word in votes) for side in ("positive", "negative"))
     assert (call == "undetermined") == (plus == minus)
     if plus != minus:
         assert ("positive" in call) == (plus > minus)
-    if len(set(said)) == 1:
-        assert call == said[0]
-    swapped = [CALLS[::-1][CALLS.index(word)] for word in said]
+    if len(set(votes)) == 1:
+        assert call == votes[0]
+    swapped = [CALLS[::-1][CALLS.index(word)] for word in votes]
     mirrored = check_annotations(
         table(*(("a", 1, "x", c, f"reader {k}") for k, c in enumerate(swapped[::-1])))
     )

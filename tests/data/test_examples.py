@@ -22,25 +22,25 @@ def test_examples_are_read(path):
 def test_noise_is_proposed_for_exclusion(shared_data):
     """CD11b is noise in spleen_imc; every marker that has positive and negative cells and is none
     is kept."""
-    found = build_silver_labels(
+    silver = build_silver_labels(
         EXAMPLES / "spleen_imc.toml", SilverSettings(), root=shared_data / "spleen_imc"
     )
-    reasons = {a.marker: a.reasons for a in found.agreement}
+    reasons = {a.marker: a.reasons for a in silver.agreement}
     assert "hardly agree" in reasons["CD11b"][0]
     assert reasons["alphaSMA"] == ("no positive cell",)
     assert not any(r for m, r in reasons.items() if m not in ("CD11b", "alphaSMA"))
-    auc = {a.marker: a.auc for a in found.agreement}
+    auc = {a.marker: a.auc for a in silver.agreement}
     assert auc["CD11b"] < 0.65
     assert min(v for m, v in auc.items() if m not in ("CD11b", "alphaSMA")) > 0.75
-    assert "CD11b" not in found.source.markers
-    assert found.source.splits["r10"] == "test"
+    assert "CD11b" not in silver.source.markers
+    assert silver.source.splits["r10"] == "test"
 
 
 def test_gates_of_a_lymphoma(shared_data):
-    found = build_silver_labels(
+    silver = build_silver_labels(
         EXAMPLES / "lymphoma_codex.toml", root=shared_data / "lymphoma_codex"
     )
-    assert {"CD3", "CD79a", "TCF1"} <= set(found.gates)
-    by = {a.marker: a for a in found.agreement}
+    assert {"CD3", "CD79a", "TCF1"} <= set(silver.gates)
+    by = {a.marker: a for a in silver.agreement}
     assert 0.5 < by["CD79a"].share < 0.95
     assert "no two populations" in by["DAPI"].reasons[0]

@@ -243,10 +243,10 @@ def test_blank_markers_are_left_away(make_source, tmp_path):
     [(1, 16, 0), (16, 16, 15), (17, 16, 15), (1000, 512, 16), (1008, 512, 16)],
 )
 def test_origins(size, tile, overlap):
-    found = origins(size, tile, overlap)
-    assert found[0] == 0
-    assert found[-1] + tile >= size
-    assert all(b - a <= tile - overlap for a, b in pairwise(found))
+    starts = origins(size, tile, overlap)
+    assert starts[0] == 0
+    assert starts[-1] + tile >= size
+    assert all(b - a <= tile - overlap for a, b in pairwise(starts))
 
 
 def test_a_field_of_view_without_cells(make_source, tmp_path):

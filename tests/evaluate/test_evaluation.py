@@ -36,9 +36,9 @@ def test_lookup_and_surroundings(scene):
     mean = table[table.obs["fov_id"] == "a", "CD3"].layers["intensity_mean"][:, 0].astype(float)
     assert one["heterogeneity"].iloc[0] == pytest.approx(mean.std() / mean.mean())
     np.testing.assert_array_equal(one.sort_values("cell_id")["otsu"], otsu_positive(mean))
-    known = one[one["truth"] >= 0]
+    judged = one[one["truth"] >= 0]
     assert one["rarity"].iloc[0] == pytest.approx(
-        np.average(known["truth"], weights=known["weight"])
+        np.average(judged["truth"], weights=judged["weight"])
     )
 
 

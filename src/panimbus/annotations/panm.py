@@ -88,11 +88,11 @@ def open_panm(
         If it is another layout, a mask is missing, or the table does not fit the images.
     """
     root = find_root(Path(path))
-    there = [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]
-    wanted = list(there if datasets is None else datasets)
-    if unknown := [d for d in wanted if d not in there]:
+    present = [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]
+    wanted = list(present if datasets is None else datasets)
+    if unknown := [d for d in wanted if d not in present]:
         raise InputError(
-            f"{root}: datasets are not there.", got=format_list(unknown), available=there
+            f"{root}: datasets are not there.", got=format_list(unknown), available=present
         )
     opened = {name: _open_dataset(root / name, mpp) for name in wanted}
     calls = None
@@ -107,14 +107,14 @@ def check_annotated_cells(panm: PanM) -> None:
     from panimbus.core.labels import unique_ids
 
     for name, fovs in panm.datasets.items():
-        mine = None if panm.calls is None else panm.calls[panm.calls["dataset"] == name]
-        if mine is not None and len(mine):
+        annotations_of = None if panm.calls is None else panm.calls[panm.calls["dataset"] == name]
+        if annotations_of is not None and len(annotations_of):
             ids = {
                 f.fov_id: unique_ids(f.labels[0 : f.shape_yx[0], 0 : f.shape_yx[1]])
                 for f in fovs
                 if f.labels is not None
             }
-            problems = mismatches(mine, ids, {f.fov_id: f.channels for f in fovs})
+            problems = mismatches(annotations_of, ids, {f.fov_id: f.channels for f in fovs})
             raise_mismatches(problems, "the images and label images")
 
 
@@ -127,13 +127,13 @@ def find_root(path: Path) -> Path:
         raise ReadError(f"{path}: no such folder.", fix="panimbus fetch pan-m-gold --out FOLDER")
     level = [path]
     for _ in range(3):
-        found = [
+        roots = [
             p
             for p in level
             if (p / TRUTH).is_file() or any(_inner(p / d, _IMAGES) is not None for d in DATASETS)
         ]
-        if found:
-            return found[0]
+        if roots:
+            return roots[0]
         level = [c for p in level for c in list_folder(p) if c.is_dir()]
     raise ReadError(
         f"{path}: this is not the layout of Pan-M.",
@@ -277,7 +277,7 @@ def write_evaluation(root: Path) -> Path:
     renamed: dict[tuple[str, str], str] = {}
     for name in [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]:
         pairs = _pairs(root / name)
-        # FOVs are called as their label images are, which is what label images and calls are
+        # FOVs are named as their label images, by which label images and annotations are
         # matched by
         called = {key: match_key(stem(mask)) for key, (_, mask) in pairs.items()}
         renamed |= {(name, key): new for key, new in called.items()}

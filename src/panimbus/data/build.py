@@ -160,8 +160,8 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
                 got=f"no {format_list(missing)}",
                 fix='name them in the dataset file: [extra] nuclear = "DAPI"',
             )
-        known = sum(int((source.targets[f.fov.fov_id] >= 0).sum()) for f in source.scanned.fovs)
-        if not known:
+        labelled = sum(int((source.targets[f.fov.fov_id] >= 0).sum()) for f in source.scanned.fovs)
+        if not labelled:
             raise InputError(f"Dataset {source.name!r} has no cell with a known label.")
     given = [s.share for s in sources if s.share is not None]
     if given and (len(given) < len(sources) or min(given) < 0 or not sum(given) > 0):
@@ -251,12 +251,12 @@ def _write_fov(
         )
         image = write_planes(work / "image", (len(windows), len(markers), side, side), "float16")
         pixels = _count_pixels(scanned)
-        found: list[Array] = []
+        tile_cells: list[Array] = []
         shares: list[Array] = []
         for t, window in enumerate(windows):
             local, inside = _local_index(scanned, window, side)
             index[t] = local
-            found.append(inside)
+            tile_cells.append(inside)
             shares.append(
                 np.bincount(local.ravel(), minlength=len(inside) + 1)[1:]
                 / np.maximum(pixels[inside], 1)
@@ -278,13 +278,13 @@ def _write_fov(
             "cell_id": scanned.cell_id.astype(np.int64),
             "target": target,
             "mean": (scanned.mean[:, columns] / value).T.astype(np.float32, order="C"),
-            "start": np.cumsum([0, *(len(f) for f in found)], dtype=np.int64),
-            "cells": np.concatenate(found).astype(np.int32),
+            "start": np.cumsum([0, *(len(f) for f in tile_cells)], dtype=np.int64),
+            "cells": np.concatenate(tile_cells).astype(np.int32),
             "share": np.concatenate(shares).astype(np.float32),
         }
         for name, array in arrays.items():
             np.save(work / f"{name}.npy", array, allow_pickle=False)
-        _row_table(windows, markers, target, found).to_csv(work / "rows.csv", index=False)
+        _row_table(windows, markers, target, tile_cells).to_csv(work / "rows.csv", index=False)
         (work / "key.json").write_text(json.dumps({"key": key}))
 
 
@@ -341,10 +341,10 @@ def _write_channels(
 
 
 def _row_table(
-    windows: Sequence[Window], markers: Sequence[str], target: Array, found: Sequence[Array]
+    windows: Sequence[Window], markers: Sequence[str], target: Array, tile_cells: Sequence[Array]
 ) -> pd.DataFrame:
     rows = []
-    for t, (window, cells) in enumerate(zip(windows, found, strict=True)):
+    for t, (window, cells) in enumerate(zip(windows, tile_cells, strict=True)):
         for plane, marker in enumerate(markers):
             labels = target[plane][cells]
             rows.append(

@@ -234,5 +234,5 @@ def _read(path: Path, model: type[Model]) -> Model:
     return _checked(_load(path), model, f"{path}: the file")
 
 
-def _checked(data: Mapping[str, Any], model: type[Model], what: str) -> Model:
-    return validate(model, data, f"{what} cannot be used.", available=model.model_fields)
+def _checked(data: Mapping[str, Any], model: type[Model], source: str) -> Model:
+    return validate(model, data, f"{source} cannot be used.", available=model.model_fields)

@@ -1,7 +1,8 @@
 """From scored calls to tables: each method by marker, dataset, tissue and cell type.
 
-The mean over markers is taken first, then the mean over datasets, so that a dataset with many
-markers or calls counts as any other. F1 of markers without positive cells: see `panimbus.core.stats`.
+The mean over markers is taken first, then the mean over datasets, so that datasets with many
+markers or calls do not count more. F1 of markers without positive cells: see
+`panimbus.core.stats`.
 """
 
 from __future__ import annotations

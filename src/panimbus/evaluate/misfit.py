@@ -26,7 +26,7 @@ _CANDIDATES = 50
 
 @dataclass(frozen=True)
 class _Fit:
-    """Area under the ROC curve of scores and intensities, and number of cells of the rarer class."""
+    """Areas under the ROC curve of scores and intensities, and size of the rarer class."""
 
     model: float
     intensity: float

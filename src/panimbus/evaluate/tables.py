@@ -269,8 +269,8 @@ def calibration_lines(evaluation: Evaluation) -> list[str]:
         if name != ALL or len(evaluation.curves) != 2:
             where = "all datasets" if name == ALL else name or "the calls"
             lines.append(
-                f"- {escape_markdown(where)}: expected calibration error {curve.error:.3f}, Brier score"
-                f" {curve.brier:.3f}"
+                f"- {escape_markdown(where)}: expected calibration error {curve.error:.3f}, Brier"
+                f" score {curve.brier:.3f}"
             )
     return lines
 
