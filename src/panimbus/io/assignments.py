@@ -31,7 +31,7 @@ _TYPES_EXPECTED = (
 def read_assignments(
     text_or_path: str, columns: tuple[str, str], *, kind: str, expected: str
 ) -> list[tuple[str, str]]:
-    """Pairs of a channel's name and its value, as they stand.
+    """Read pairs of a channel name and its value as text.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def _inline(text: str, kind: str, expected: str) -> list[tuple[str, str]]:
 
 
 def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, float]:
-    """Read thresholds of some markers.
+    """Read thresholds per marker.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _number(text: str) -> float | None:
 def read_channel_types(
     given: str | Path | Mapping[str, str], channels: Collection[str]
 ) -> dict[str, str]:
-    """What the user says the channels are.
+    """Read the types of channels declared by the user.
 
     Parameters
     ----------

@@ -19,9 +19,7 @@ from panimbus.io.zarr_planes import ZarrPlanes, is_zarr
 
 
 def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
-    """The best guess which of some label images belongs to which FOV, as a CSV file for
-    ``open_fovs(pairs=...)``.
-    """
+    """Draft a CSV file of pairs for ``open_fovs(pairs=...)``, by the likeness of names."""
     files: list[Location] = []
     for path in parse_locations(list(labels.values()) if isinstance(labels, Mapping) else labels):
         check_exists(path)
@@ -30,7 +28,7 @@ def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
 
 
 def attach_labels(fovs: Sequence[Fov], labels: Paths) -> list[Fov]:
-    """Give each FOV the label image of its name; a FOV that has none stays without.
+    """Attach label images to FOVs by name; a FOV without one stays as it is.
 
     Parameters
     ----------
@@ -86,7 +84,7 @@ def attach_inner_labels(fov: Fov, raw: ReadResult) -> Fov:
 
 
 def _attach_neighbour(fov: Fov, masks: Sequence[Path]) -> Fov:
-    """The label image that lies beside the channels, if it is clear which."""
+    """Attach the label image in the folder of the channels, if only one qualifies."""
     several = ", ".join(p.name for p in masks)
     masks = [
         p for p in masks if names.match_key(names.stem(p)) not in fov.channels
@@ -109,10 +107,7 @@ def _attach_neighbour(fov: Fov, masks: Sequence[Path]) -> Fov:
 
 
 def find_label_files(labels: Paths, images: Sequence[Location]) -> list[Location]:
-    """Label images at the paths given.
-
-    What is an image of this call, in a folder that holds both, is none of them.
-    """
+    """Label images at the given paths, without the images of the same call."""
     files: list[Location] = []
     for path in [] if isinstance(labels, Mapping) else parse_locations(labels):
         check_exists(path)
@@ -129,7 +124,7 @@ def pair_labels(
     images: Paths,
     recognised: list[DetectedImage],
 ) -> dict[str, Location]:
-    """The label file of each FOV."""
+    """Label file of each FOV."""
     if isinstance(labels, Mapping):
         return match_mapping(fov_ids, {str(k): parse_location(v) for k, v in labels.items()})
     given = parse_locations(labels)
@@ -144,10 +139,7 @@ def pair_labels(
 
 
 def choice_notes(fov: Fov, chosen: Location, labels: Paths) -> tuple[str, ...]:
-    """What to note where the label image was looked for in a folder.
-
-    Others of the same name, a name in another case.
-    """
+    """Notes on a label image chosen from a folder: rivals, or a name in another case."""
     if (
         isinstance(labels, Mapping)
         or isinstance(chosen, Url)
@@ -180,16 +172,14 @@ def choice_notes(fov: Fov, chosen: Location, labels: Paths) -> tuple[str, ...]:
 
 
 def _is_single(images: Paths, recognised: list[DetectedImage]) -> bool:
-    """Whether the user named one image itself, not a folder that happens to hold one."""
+    """Whether the user named a single image, not a folder that happens to hold one."""
     if isinstance(images, Mapping):
         return len(images) == 1
     return len(recognised) == 1 and [recognised[0].path] == parse_locations(images)
 
 
 def _named_itself(given: Location, file: Location) -> bool:
-    """Whether a label image was named by the user, not found in a folder (a Zarr store is no
-    folder).
-    """
+    """Whether the user named a label image itself (a Zarr store included), not its folder."""
     return given == file or isinstance(given, Url) or is_zarr(given)
 
 

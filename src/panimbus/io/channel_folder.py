@@ -60,9 +60,7 @@ def is_single_plane(path: Path) -> bool:
 
 
 def read_channel_folder(folder: Path) -> list[ReadResult]:
-    """Read a FOV whose channels are the TIFFs of a folder, or of its one subfolder with TIFFs
-    (``TIFs``, ``rescaled``).
-    """
+    """Read a FOV from the TIFFs of a folder, or of its only subfolder with TIFFs."""
     notes: tuple[str, ...] = ()
     tiffs = tiffs_in(folder)
     if not tiffs:
@@ -118,7 +116,7 @@ def read_channel_folder(folder: Path) -> list[ReadResult]:
 
 @dataclass(frozen=True)
 class _Channel:
-    """A file of one plane, its pixel size, and the name that its OME-XML gives it."""
+    """A file of one plane: its pixel size, and its channel name in the OME-XML."""
 
     plane: TiffPlane
     size: PixelSize
@@ -126,7 +124,7 @@ class _Channel:
 
 
 def _without_labels(files: Sequence[_Channel]) -> tuple[list[_Channel], list[Path]]:
-    """The channels, and the files that are label images: by their names, or by name and pixels."""
+    """Split files into channels and label images, by name and, if in doubt, by pixels."""
     masks: list[Path] = []
     whole = {match_key(stem(f.plane.path)) for f in files if is_label_name(stem(f.plane.path))}
     for file in files:
@@ -139,10 +137,7 @@ def _without_labels(files: Sequence[_Channel]) -> tuple[list[_Channel], list[Pat
 
 
 def _holds_ids(plane: TiffPlane) -> bool:
-    """Whether the middle of a plane looks like ids.
-
-    Integers, in pieces of one value each, several of them.
-    """
+    """Whether the centre of a plane looks like ids; see `looks_like_ids`."""
     if plane.dtype.kind not in "ui":
         return False
     height, width = plane.shape
@@ -153,8 +148,7 @@ def _holds_ids(plane: TiffPlane) -> bool:
 
 
 def looks_like_ids(part: Array) -> bool:
-    """Whether nearly all neighbours that are not 0 are equal, and there are several values of at
-    least ten pixels each.
+    """Whether pixels look like ids: few values, nearly all neighbours equal.
 
     Parameters
     ----------
@@ -169,10 +163,7 @@ def looks_like_ids(part: Array) -> bool:
 
 
 def _names(files: Sequence[_Channel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the channels and what to note.
-
-    MACSima's long file names hold them, others are them.
-    """
+    """Channel names and notes; MACSima's long file names contain them, others are them."""
     stems = tuple(stem(f.plane.path) for f in files)
     given = [f.name or "" for f in files]
     if len(set(given)) == len(files) and all(
@@ -200,7 +191,7 @@ def _names(files: Sequence[_Channel]) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _within(name: str, file: str) -> bool:
-    """Whether a file's name holds a channel's name, as a word or words of it."""
+    """Whether a file name contains a channel name as whole words."""
     words, text = (" ".join(re.split(r"[\W_]+", part.casefold())).strip() for part in (name, file))
     return bool(words) and f" {words} " in f" {text} "
 
@@ -229,11 +220,11 @@ def _described(tif: tifffile.TiffFile, page: tifffile.TiffPage, path: Path) -> i
 
 
 def refuse_mixed_fovs(folder: Path, stems: Sequence[str]) -> None:
-    """Refuse a folder in which each of several FOVs has the same channels as files of its own.
+    """Refuse a folder that mixes the channel files of several FOVs.
 
-    They are told by their names, all made of a FOV and a channel at the same break: each FOV has
-    each channel, and at least half of the channels are common markers or counterstains. Cycles and
-    channel numbers (cyc1_ch2) are no FOVs.
+    All names must split at the same break into a FOV and a channel, each FOV must have each
+    channel, and at least half of the channels must be common markers or counterstains. Cycles and
+    channel numbers (cyc1_ch2) are not FOVs.
     """
     fovs = _fov_names(stems)
     if fovs:
@@ -249,7 +240,7 @@ def refuse_mixed_fovs(folder: Path, stems: Sequence[str]) -> None:
 
 
 def _fov_names(stems: Sequence[str]) -> list[str]:
-    """Names of the FOVs, none if the files are not of several."""
+    """FOV names in the file names; none if the files belong to one FOV."""
     splits: Counter[int] = Counter()
     breaks = [[m.start() for m in re.finditer(r"[-_. ]+", s)] for s in stems]
     most = min((len(b) for b in breaks), default=0)

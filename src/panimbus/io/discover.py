@@ -46,18 +46,18 @@ _PACKED = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz")
 
 @dataclass(frozen=True)
 class DetectedImage:
-    """An image that was recognised but not opened.
+    """An image whose format is known but that is not open yet.
 
     Parameters
     ----------
     path
         File or folder, or the address of a Zarr store.
     kind
-        Format, which decides the reader.
+        Format; selects the reader.
     name
-        FOV id it suggests.
+        Suggested FOV id.
     notes
-        What was passed over to get here.
+        What was skipped on the way.
     """
 
     path: Location
@@ -67,7 +67,7 @@ class DetectedImage:
 
 
 def read_metadata(image: DetectedImage, *, named: bool) -> list[ReadResult]:
-    """Read the metadata of an image with the one reader of its format."""
+    """Read the metadata of an image with the reader of its format."""
     if isinstance(image.path, Url) or image.kind == "zarr":
         with guarded(image.path, "the Zarr store cannot be read."):
             return read_zarr(image.path)
@@ -85,7 +85,7 @@ def read_metadata(image: DetectedImage, *, named: bool) -> list[ReadResult]:
 
 
 def discover(path: Location) -> list[DetectedImage]:
-    """Find the images at a path, in natural order; at an address there is a Zarr store."""
+    """Detect the images at a path, in natural order; an address is a Zarr store."""
     if isinstance(path, Url):
         return [DetectedImage(path, "zarr", names.stem(path))]
     with guarded(path):
@@ -96,10 +96,7 @@ def discover(path: Location) -> list[DetectedImage]:
 
 
 def check_exists(path: Location) -> None:
-    """Refuse a path that is not there, and say what is beside it.
-
-    An address is asked when it is opened.
-    """
+    """Refuse a missing path and list its siblings; addresses are checked when opened."""
     if isinstance(path, Url):
         return
     names.check_kind(path)
@@ -119,7 +116,7 @@ def check_exists(path: Location) -> None:
 
 
 def sniff(path: Path) -> Kind:
-    """Format of a file (or Zarr folder), by its first bytes and its metadata."""
+    """Format of a file or Zarr folder, from its first bytes and its metadata."""
     if path.is_dir():
         return "zarr"
     refuse_unsupported(path)
@@ -166,7 +163,10 @@ def _folder(folder: Path) -> list[DetectedImage]:
     used, unused = _texts_apart(texts, mcds)
     notes = (
         (
-            f"{len(unused)} .txt of the .mcd are not used: {format_list([p.name for p in unused], 3)}",
+            (
+                f"{len(unused)} .txt of the .mcd are not used:"
+                f" {format_list([p.name for p in unused], 3)}"
+            ),
         )
         if unused
         else ()
@@ -198,10 +198,7 @@ def _folder(folder: Path) -> list[DetectedImage]:
 
 
 def _tiffs(folder: Path, tiffs: list[Path], others: list[DetectedImage]) -> list[DetectedImage]:
-    """A folder with TIFFs in it.
-
-    One FOV (each file a channel), or one FOV a file (or a set of files).
-    """
+    """Images in a folder with TIFFs: one FOV of channel files, or one FOV per file or set."""
     part_of: set[str] = set()
     for image in others:
         if image.kind == "companion" and isinstance(image.path, Path):
@@ -249,17 +246,14 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[DetectedImage]) -> list
 
 
 def add_notes(images: list[DetectedImage], notes: tuple[str, ...]) -> list[DetectedImage]:
-    """The same with further notes."""
+    """Images with further notes."""
     return [replace(one, notes=one.notes + notes) for one in images] if notes else images
 
 
 def _without_masks(
     roots: list[DetectedImage], sets: set[Path]
 ) -> tuple[list[DetectedImage], list[Path]]:
-    """Images, and the label images beside multichannel ones.
-
-    Beside channels, their reader tells.
-    """
+    """Separate label images from multichannel images; for channel files the reader does it."""
     masks = [
         f.path
         for f in roots
@@ -278,9 +272,7 @@ def _without_masks(
 
 
 def _channel_folders(folder: Path, folders: list[Path]) -> list[DetectedImage]:
-    """FOV folders of single-channel TIFFs, or the one FOV folder whose TIFFs lie in ark's
-    subfolder.
-    """
+    """FOV folders of single-channel TIFFs, or the folder itself if ark's subfolder is there."""
     if any(p.name.lower() in SUBFOLDERS and tiffs_in(p) for p in folders):
         return [DetectedImage(folder, "channels", folder.resolve().name)]
     images = []
@@ -298,19 +290,14 @@ def _channel_folders(folder: Path, folders: list[Path]) -> list[DetectedImage]:
 
 
 def _texts_apart(texts: list[Path], mcds: list[Path]) -> tuple[list[Path], list[Path]]:
-    """IMC texts that are FOVs, and those that an .mcd beside them holds, too.
-
-    Their names begin with its name.
-    """
+    """Separate IMC texts that are FOVs from exports of an .mcd, whose name they begin with."""
     stems = [names.stem(mcd).lower() for mcd in mcds]
     held = [p for p in texts if any(_name_begins(names.stem(p).lower(), stem) for stem in stems)]
     return [p for p in texts if p not in held], held
 
 
 def _name_begins(name: str, stem: str) -> bool:
-    """Whether a name begins with a stem, and not within a word or a number (``A1`` does not begin
-    ``A10_1``).
-    """
+    """Whether a name begins with a stem at a word boundary (``A1`` does not begin ``A10_1``)."""
     rest = name.removeprefix(stem)
     return name.startswith(stem) and not (rest[:1].isalnum())
 
@@ -321,12 +308,12 @@ def _is_imc_text(path: Path) -> bool:
 
 
 def is_microscope_file(path: Path) -> bool:
-    """Whether the name ends like that of a microscope's own format, which is not read here."""
+    """Whether the file has the extension of a proprietary microscope format."""
     return path.suffix.lower() in _MICROSCOPES
 
 
 def refuse_unsupported(path: Path) -> None:
-    """Refuse a file whose ending is that of a known format which is not read here."""
+    """Refuse a file whose extension is that of a known but unsupported format."""
     ending = path.suffix.lower()
     if ending in _MICROSCOPES:
         raise ReadError(
@@ -355,7 +342,7 @@ def refuse_unsupported(path: Path) -> None:
 
 
 def export_instructions(path: Path) -> str:
-    """How to make an OME-TIFF of a microscope's file."""
+    """Instructions to convert a microscope file to OME-TIFF."""
     name, stem = path.name, path.stem
     return (
         "export all channels as OME-TIFF at full resolution: in QuPath (File > Export images > OME"
@@ -366,11 +353,14 @@ def export_instructions(path: Path) -> str:
 
 
 def unread_file_notes(files: Sequence[Path]) -> tuple[str, ...]:
-    """A sentence on the microscope's files that lie beside images which are read."""
+    """A note on microscope files in a folder whose other images are read."""
     names = [p.name for p in files if is_microscope_file(p)]
     return (
         (
-            f"{len(names)} files of formats that are not read here are left out: {format_list(names, 5)}",
+            (
+                f"{len(names)} files of formats that are not read here are left out:"
+                f" {format_list(names, 5)}"
+            ),
         )
         if names
         else ()

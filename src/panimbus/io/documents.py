@@ -1,7 +1,4 @@
-"""JSON and TOML from elsewhere.
-
-Read with a limit, parsed under guard, then validated with pydantic.
-"""
+"""Readers of JSON and TOML: bounded size and depth, validated with pydantic."""
 
 from __future__ import annotations
 
@@ -18,19 +15,19 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import describe_error
 
 LARGEST = 256 << 20
-"""Bytes of a text file that is read whole; what people and programs write down is far below it."""
+"""Largest text file that is read, in bytes."""
 _DEEPEST = 100
 _SHOWN = 12
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def check_regular(path: Path, expected: str) -> None:
-    """Refuse what is no file: reading a pipe need never end.
+    """Refuse anything but a regular file: reading a pipe may never end.
 
     Raises
     ------
     ReadError
-        If nothing is there, or a folder, a pipe or a device.
+        If the path is missing, a folder, a pipe or a device.
     """
     try:
         kind = path.stat().st_mode
@@ -48,7 +45,7 @@ def check_regular(path: Path, expected: str) -> None:
 
 
 def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int = LARGEST) -> str:
-    """A text file, without a byte order mark.
+    """Read a UTF-8 text file, without the byte order mark.
 
     Raises
     ------
@@ -81,15 +78,12 @@ def read_text(path: Path, expected: str = "a text file (UTF-8)", *, largest: int
 def parse_json(
     text: str | bytes, where: object, expected: str = "JSON", *, unique: bool = False
 ) -> Any:
-    """What a JSON document says.
-
-    Numbers such as NaN are allowed, as Python and many programs write them.
+    """Parse a JSON document; NaN and Infinity are allowed.
 
     Parameters
     ----------
     unique
-        Refuse a table that has a key twice, of which JSON would keep the last: for files that
-        people edit.
+        Refuse duplicate keys (JSON keeps the last one): for files that people edit.
 
     Raises
     ------
@@ -118,7 +112,7 @@ def parse_json(
 
 
 def parse_toml(text: str, where: object, expected: str = "TOML") -> dict[str, Any]:
-    """Nested tables of a TOML document; raises as `parse_json`."""
+    """Parse a TOML document; raises as `parse_json`."""
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -147,9 +141,7 @@ def validate(
     available: Iterable[str] | None = None,
     kind: type[InputError] = InputError,
 ) -> Model:
-    """``data`` as a pydantic model, or an `InputError` that begins with ``what`` and lists every
-    problem.
-    """
+    """Validate ``data`` with a pydantic model; the `InputError` lists every problem."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -162,10 +154,7 @@ def validate(
 
 
 def format_problems(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
-    """What pydantic objects to, a sentence a problem, with the place it stands at.
-
-    At most 12 are named.
-    """
+    """Validation errors as sentences with their location, at most 12."""
     out = []
     for problem in error.errors(include_url=False, include_context=False):
         place = ".".join(map(str, problem["loc"])) or "the file"
@@ -177,7 +166,7 @@ def format_problems(error: ValidationError, model: type[BaseModel] | None = None
 
 
 def _did_you_mean(model: type[BaseModel] | None, place: Sequence[int | str]) -> str:
-    """The setting whose name is close to one that there is not, as a question."""
+    """Suggestion of a setting with a similar name."""
     from difflib import get_close_matches
 
     for key in place[:-1]:
@@ -194,7 +183,7 @@ def _did_you_mean(model: type[BaseModel] | None, place: Sequence[int | str]) -> 
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as ``tuple[Arm, ...]`` or ``Arm | None``."""
+    """Model inside an annotation such as ``tuple[Arm, ...]`` or ``Arm | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(
@@ -212,7 +201,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(data: Any, where: object) -> Any:
-    """Refuse what is nested so deep that those who look at it would fail."""
+    """Refuse data nested so deeply that recursive code would fail."""
     level = [data]
     for _ in range(_DEEPEST):
         level = [

@@ -1,11 +1,8 @@
-"""Adjustments by hand.
+"""Files of manual edits to cell types, replayed on the first result.
 
-A small file of edits, replayed on the first result, each of which can be undone.
-
-A file is JSON lines (one edit a line; a page or a script appends to it) or TOML (``[[edit]]``
-tables). An edit is never taken out of the file: ``undo`` takes the last one back (or number
-``edit``), ``redo`` brings back what was last undone. The same file on the same run gives the same
-result however often it is applied. Examples of all edits: docs/howto/cell_types.md.
+A file is JSON lines (one edit per line) or TOML (``[[edit]]`` tables). Edits are never deleted:
+``undo`` reverts the last one (or number ``edit``), ``redo`` restores the last undone one. Applying
+a file again gives the same result. Examples of all edits: docs/howto/cell_types.md.
 """
 
 from __future__ import annotations
@@ -33,9 +30,7 @@ class _Edit(BaseModel):
 
 
 class Merge(_Edit):
-    """Several metaclusters become the one with the lowest number, named after the largest that has
-    a name if none is given.
-    """
+    """Merge metaclusters into the lowest number, named after the largest that has a name."""
 
     op: Literal["merge"]
     metaclusters: Annotated[list[Number], Field(min_length=2)]
@@ -43,9 +38,9 @@ class Merge(_Edit):
 
 
 class Split(_Edit):
-    """Part of a metacluster becomes a new one, numbered one above the highest.
+    """Split nodes, or cells positive for a marker, off into a new metacluster.
 
-    Some nodes, or the cells positive for a marker.
+    Its number is one above the highest.
     """
 
     op: Literal["split"]
@@ -57,7 +52,7 @@ class Split(_Edit):
 
 
 class Rename(_Edit):
-    """A metacluster gets a name, or a cell type gets another one wherever it is."""
+    """Name a metacluster, or rename a cell type everywhere."""
 
     op: Literal["rename"]
     metacluster: Number | None = None
@@ -66,7 +61,7 @@ class Rename(_Edit):
 
 
 class Reassign(_Edit):
-    """Nodes go to another metacluster, or cells (by name, ``fov:cell_id``) get a type."""
+    """Move nodes to another metacluster, or give cells (``fov:cell_id``) a type."""
 
     op: Literal["reassign"]
     nodes: Annotated[list[Number], Field(min_length=1)] | None = None
@@ -76,14 +71,14 @@ class Reassign(_Edit):
 
 
 class Undo(_Edit):
-    """Take back the last edit that stands, or edit number ``edit`` (from 1, undos counted)."""
+    """Undo the last active edit, or edit number ``edit`` (from 1, undos counted)."""
 
     op: Literal["undo"]
     edit: int | None = Field(default=None, ge=1)
 
 
 class Redo(_Edit):
-    """Bring back what was last undone."""
+    """Redo the last undone edit."""
 
     op: Literal["redo"]
 
@@ -98,7 +93,7 @@ _WANTED = {
     "greater_than_equal": "a number from 0 on",
     "less_than": "smaller",
 }
-"""What a field must be, by how pydantic's names for problems begin."""
+"""What a field must be, by the prefix of pydantic's error type."""
 Edit = Merge | Split | Rename | Reassign | Undo | Redo
 _OPS = ("merge", "split", "rename", "reassign", "undo", "redo")
 _SHOWN = 12
@@ -111,7 +106,7 @@ def read_edits(path: str | Path) -> list[Edit]:
     Raises
     ------
     ReadError, InputError
-        All edits that are not understood, each with its number.
+        All edits that cannot be understood, each with its number.
     """
     file = Path(path)
     text = read_text(file, "a file of edits (JSON lines, or TOML)", largest=64 << 20)
@@ -140,7 +135,7 @@ def read_edits(path: str | Path) -> list[Edit]:
 
 
 def _in_words(problem: ErrorDetails, data: Any) -> str:
-    """What is wrong with an edit, for one who knows the file and not the program."""
+    """Validation error of an edit in plain words."""
     kind, given = problem["type"], problem["input"]
     shown = repr(given) if len(repr(given)) <= 60 else f"{repr(given)[:60]}..."
     if kind == "union_tag_not_found":
@@ -160,7 +155,7 @@ def _in_words(problem: ErrorDetails, data: Any) -> str:
 
 
 def _conflicts(edit: Edit) -> list[str]:
-    """Fields that do not go together."""
+    """Fields of an edit that exclude each other."""
     if isinstance(edit, Merge) and len(set(edit.metaclusters)) < 2:
         return ["merge takes two or more different metaclusters"]
     if isinstance(edit, Split) and (edit.nodes is None) == (edit.marker is None):
@@ -206,7 +201,7 @@ def _lines(text: str, path: Path) -> list[Any]:
 
 
 def active_edits(edits: Sequence[Edit]) -> list[int]:
-    """Which edits stand after all undos and redos: positions from 0, in order.
+    """Positions (from 0) of the edits that are active after all undos and redos.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from pathlib import Path
 from panimbus.core.errors import InputError, format_list
 
 OLD_S = 7 * 24 * 3600.0
-"""Seconds after which a temporary name of another computer, whose processes cannot be asked for, is a leftover."""
+"""Age in seconds after which a temporary file of another computer is a leftover."""
 _NAME = re.compile(r"\..+\.panimbus-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}", re.DOTALL)
 _in_use: set[str] = set()
 _LEAST = 1 << 20  # bytes without which nothing can be written
@@ -30,9 +30,7 @@ _ILLEGAL = {*map(chr, range(32)), "\ufffe", "\uffff"} - {
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden name beside ``path``, taken by nobody, that says which process on which computer
-    uses it; see `released`.
-    """
+    """A new hidden name next to ``path`` that encodes host and process; see `release_temporary`."""
     room = path.with_name(
         f".{path.name[:150]}.panimbus-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
     )
@@ -41,14 +39,14 @@ def temporary_name(path: Path) -> Path:
 
 
 def release_temporary(path: Path) -> None:
-    """Say that a name of `temporary_beside` is no longer in use."""
+    """Mark a name from `temporary_name` as no longer in use."""
     _in_use.discard(path.name)
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove what processes that ended left below a folder.
+    """Remove temporary files of ended processes below a folder.
 
-    Nothing of a live process, and nothing under a name not ours.
+    Files of live processes and files with other names are never touched.
 
     Parameters
     ----------
@@ -105,10 +103,7 @@ def _remove_leftover(path: Path) -> None:
 
 @cache
 def _host() -> str:
-    """A hash of the computer, and on Linux of the container.
-
-    Process numbers mean something within one only.
-    """
+    """Hash of the computer and, on Linux, the container: process ids are valid within one."""
     space = ""
     with suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -116,23 +111,21 @@ def _host() -> str:
 
 
 def check_folder(out: Path, need: int = 0, contents: str = "the results") -> None:
-    """Refuse a folder for results that cannot be written to.
-
-    Nothing is left in it, and it is not made if it is not there.
+    """Refuse an output folder that cannot be written to; nothing is left behind.
 
     Parameters
     ----------
     out
-        The folder, or what is to become one.
+        The folder; may not exist yet.
     need
-        Bytes that will be written at least.
+        Bytes that will be written, at least.
     contents
         What will be written.
 
     Raises
     ------
     InputError
-        If a file is in the way, writing is not allowed, or the disk has no room.
+        If a file is in the way, writing is not permitted, or the disk is full.
     """
     made: list[Path] = []
     try:
@@ -172,7 +165,7 @@ def check_folder(out: Path, need: int = 0, contents: str = "the results") -> Non
 
 
 def format_bytes(count: int) -> str:
-    """A size in words.
+    """A size in readable units.
 
     Examples
     --------
@@ -188,7 +181,7 @@ def format_bytes(count: int) -> str:
 
 
 def check_names(names: Iterable[str], kind: str) -> None:
-    """Refuse names that the files of results cannot hold.
+    """Refuse names that result files cannot store.
 
     Parameters
     ----------
@@ -199,7 +192,7 @@ def check_names(names: Iterable[str], kind: str) -> None:
     Raises
     ------
     InputError
-        On names of files whose bytes are no text, and on control characters.
+        On names that are not valid text, and on control characters.
     """
     wrong = [name for name in names if not _is_text(name)]
     if wrong:
@@ -220,19 +213,17 @@ def _is_text(name: str) -> bool:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Write under a temporary name in the same folder.
-
-    On success it takes the final name, on failure it is removed.
+    """Write to a temporary path that replaces ``path`` on success and is removed on failure.
 
     Parameters
     ----------
     path
-        Final name; a file that is there is replaced. A folder (a Zarr store) may be written too.
+        Final path; an existing file is replaced. May be a folder (a Zarr store).
 
     Yields
     ------
     Path
-        The name to write to; it ends like ``path`` and does not exist yet.
+        Path to write to; has the name of ``path`` and does not exist yet.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -264,7 +255,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make the new name last; not every system can open a folder."""
+    """Flush the new directory entry; not every system can open a folder."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -274,7 +265,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def remove_path(path: Path) -> None:
-    """Remove a file or a folder (a Zarr store), if it is there; of a link only the link."""
+    """Remove a file, a link or a folder (a Zarr store) if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -282,7 +273,7 @@ def remove_path(path: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes where a folder is, or will be."""
+    """Free bytes on the disk of a folder, which may not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -158,7 +158,7 @@ def from_array(
     fov_id: str = "fov",
     channel_types: Mapping[str, str] | None = None,
 ) -> Fov:
-    """Make a FOV of arrays in memory.
+    """Make a FOV from arrays in memory.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def from_array(
 
 
 def _locate(images: Paths) -> list[DetectedImage]:
-    """Everything the user named, recognised."""
+    """Detected images at the given paths."""
     if isinstance(images, Mapping):
         recognised = []
         for fov_id, path in images.items():
@@ -215,7 +215,7 @@ def _locate(images: Paths) -> list[DetectedImage]:
 def _open_all(
     recognised: list[DetectedImage], *, named: bool, fixed: bool
 ) -> list[tuple[str, Location, ReadResult]]:
-    """Metadata of every image, each under an id of its own."""
+    """Metadata of every image, with unique FOV ids."""
     read_ = [(one, read_metadata(one, named=named)) for one in recognised]
     suggested = [raw.name for _, raws in read_ for raw in raws]
     opened: list[tuple[str, Location, ReadResult]] = []
@@ -232,14 +232,17 @@ def _open_all(
 
 
 def _note_renaming(raw: ReadResult, name: str) -> ReadResult:
-    """With a note if the FOV cannot be called as its file is."""
+    """Add a note if the FOV cannot have the name of its file."""
     if printable_name(name) == name:
         return raw
     return replace(
         raw,
         notes=(
             *raw.notes,
-            f"the FOV's name has characters that files cannot store: renamed to {printable_name(name)!r}",
+            (
+                "the FOV's name has characters that files cannot store: renamed to"
+                f" {printable_name(name)!r}"
+            ),
         ),
     )
 

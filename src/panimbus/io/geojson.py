@@ -45,16 +45,16 @@ class PolygonCell:
 
 
 def read_geojson_cells(path: Path) -> list[PolygonCell]:
-    """Polygons of a FeatureCollection, a bare list of features, or one feature.
+    """Read the cells of a FeatureCollection, a list of features, or one feature.
 
-    Where the file has cells, nothing else of QuPath's objects counts (detections in them are
-    spots); where it has detections, annotations and tiles do not. An outline that is there several
-    times counts once. Points and lines never count, beside polygons in a GeometryCollection either.
+    If the file has QuPath cells, other objects are ignored (detections inside them are spots); if
+    it has detections, annotations and tiles are. Duplicate outlines count once. Points and lines
+    are ignored, also next to polygons in a GeometryCollection.
 
     Raises
     ------
     ReadError
-        If there is no polygon, or one that cannot be.
+        If there is no polygon, or an impossible one.
     """
     features = _select_cells(_features(path))
     cells: dict[bytes, PolygonCell] = {}
@@ -101,7 +101,7 @@ def read_geojson_cells(path: Path) -> list[PolygonCell]:
 
 
 def _outline(cell: PolygonCell) -> bytes:
-    """Digest of a cell's polygons: equal ones are one object that was written twice."""
+    """Digest of a cell's polygons, to recognise duplicates."""
     digest = hashlib.blake2b(
         repr([[len(ring) for ring in rings] for rings in cell.polygons]).encode(), digest_size=16
     )
@@ -112,7 +112,7 @@ def _outline(cell: PolygonCell) -> bytes:
 
 
 def _features(path: Path) -> list[dict[str, Any]]:
-    """All features, those of collections in collections too."""
+    """All features, including those of nested collections."""
     size = path.stat().st_size if path.is_file() else LARGEST
     text = read_text(path, _EXPECTED, largest=min(size, LARGEST))
     try:
@@ -140,7 +140,7 @@ def _features(path: Path) -> list[dict[str, Any]]:
 
 
 def _select_cells(features: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Features that may be cells, with what QuPath calls them (empty if nothing)."""
+    """Features that may be cells, each with its QuPath type or ""."""
     kinds = [_kind(feature) for feature in features]
     if "cell" in kinds:
         wanted = {"cell", ""}
@@ -154,10 +154,7 @@ def _select_cells(features: list[dict[str, Any]]) -> list[tuple[str, dict[str, A
 
 
 def _kind(feature: dict[str, Any]) -> str:
-    """``cell``, ``detection``, ``annotation``, ``tile``, ....
-
-    ``objectType``, or in files of QuPath 0.2 the feature's id.
-    """
+    """QuPath type (``cell``, ``detection`` ...): ``objectType``, or the id (QuPath 0.2)."""
     properties = feature.get("properties")
     given = properties.get("objectType") if isinstance(properties, dict) else None
     name = str(given if given is not None else feature.get("id") or "").lower().replace("_", "")
@@ -209,10 +206,7 @@ def _polygons(geometry: Any) -> Iterator[Any]:
 
 
 def _rings(coordinates: Any) -> list[Array]:
-    """The outline and the holes, (N, 2) float64 each.
-
-    Nothing if the outline has fewer than three points.
-    """
+    """Outline and holes, (N, 2) float64 each; empty if the outline has fewer than three points."""
     rings = [np.asarray(ring, np.float64) for ring in coordinates or [] if len(ring) >= 3]
     if not rings or len(coordinates[0]) < 3:
         return []

@@ -1,9 +1,7 @@
-"""Files of public repositories on the Hugging Face hub.
+"""Downloads from public repositories of the Hugging Face hub, resumable and checked by hash.
 
-Resumed in the middle of a file, and checked by their hashes.
-
-What the hub says is not believed: names must lie in the folder, hashes must be hashes, sizes are
-bounds. The hub's own client (2.4) takes the name of a file to write from the server's ETag,
+Answers of the hub are not trusted: names must lie in the folder, hashes must be hashes, sizes are
+upper bounds. The hub's own client (2.4) takes the name of a file to write from the server's ETag,
 compares sizes alone, and begins a file anew in every process; its three calls (list of files with
 hashes, redirect of a file, ranged download) are made here, with the standard library.
 """
@@ -63,7 +61,7 @@ class Repository:
     kind: str
 
     def url(self, endpoint: str, commit: str, path: str) -> str:
-        """Where a file is."""
+        """URL of a file."""
         head = "" if self.kind == "models" else f"/{self.kind}"
         return f"{endpoint}{head}/{self.name}/resolve/{commit}/{quote(path)}"
 
@@ -90,7 +88,7 @@ class RemoteFile:
 
     @property
     def digest(self) -> str:
-        """The hash that is checked."""
+        """Hash that is checked."""
         return self.sha256 or self.git_sha1 or ""
 
 
@@ -131,7 +129,7 @@ class _Listing(BaseModel):
 
 
 def endpoint() -> str:
-    """The hub's address: ``HF_ENDPOINT``, or huggingface.co."""
+    """Address of the hub: ``HF_ENDPOINT``, or huggingface.co."""
     url = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or ENDPOINT
     if urlsplit(url).scheme not in ("http", "https"):
         raise InputError("HF_ENDPOINT is not an address.", expected="https://...", got=url)
@@ -139,15 +137,16 @@ def endpoint() -> str:
 
 
 def list_files(repository: Repository, revision: str = "main") -> tuple[str, list[RemoteFile]]:
-    """The commit of a revision, and its files.
+    """Commit of a revision, and its files.
 
     Raises
     ------
     ReadError
-        If the hub cannot be reached, does not have the repository, or gives names, sizes or hashes
-        that cannot be.
+        If the hub cannot be reached, does not have the repository, or lists impossible names,
+        sizes or hashes.
     """
-    url = f"{endpoint()}/api/{repository.kind}/{repository.name}/revision/{quote(revision, safe='')}?blobs=true"
+    base = f"{endpoint()}/api/{repository.kind}/{repository.name}"
+    url = f"{base}/revision/{quote(revision, safe='')}?blobs=true"
     try:
         with _get(url) as answer:
             text = _bounded(answer)
@@ -163,7 +162,7 @@ def list_files(repository: Repository, revision: str = "main") -> tuple[str, lis
 
 
 def parse_listing(text: bytes, url: str) -> tuple[str, list[RemoteFile]]:
-    """What the hub's list of files says: commit and files."""
+    """Parse the hub's list of files into commit and files."""
     data = parse_json(text, url, "a list of files of the hub")
     listing = validate(
         _Listing,
@@ -176,7 +175,7 @@ def parse_listing(text: bytes, url: str) -> tuple[str, list[RemoteFile]]:
 
 
 def _bounded(answer: Any) -> bytes:
-    """The whole answer, if it ends in time and is not too large."""
+    """Read an answer of bounded size and duration."""
     text, until = b"", time.monotonic() + _LIST_SECONDS
     while block := answer.read1(_BLOCK):
         text += block
@@ -193,16 +192,16 @@ def download(
     *,
     report: ProgressReport = lambda *_: None,
 ) -> list[Path]:
-    """Download files; those that are there already are left alone, a half one is continued.
+    """Download files; complete ones are kept, partial ones are continued.
 
     Parameters
     ----------
     repository, commit, files
         What `list_files` gave.
     out
-        Folder. Half files and the list of finished ones are kept in its folder ``.fetch``.
+        Folder. Partial files and the list of complete ones are kept in its folder ``.fetch``.
     report
-        Called with ("fetch", file, bytes so far, bytes in all).
+        Called with ("fetch", file, bytes so far, total bytes).
 
     Returns
     -------
@@ -212,8 +211,8 @@ def download(
     Raises
     ------
     ReadError
-        If the connection cannot be had, a checksum is wrong or missing, more comes than was said,
-        or the disk has no room; what was finished stays.
+        If the connection fails, a checksum is wrong or missing, a file is longer than listed, or
+        the disk is full; complete files are kept.
     """
     state = out / STATE_FOLDER / _STATE
     finished = _read_finished(state)
@@ -240,10 +239,7 @@ def download(
 
 
 def cached_file(out: Path, name: str) -> Path | None:
-    """A file that an earlier `download` finished in this folder, if nothing touched it since.
-
-    Needs no network.
-    """
+    """A file that an earlier `download` completed, if it is unchanged; needs no network."""
     path, entry = out / name, _read_finished(out / STATE_FOLDER / _STATE).get(name)
     if entry is None or not path.is_file():
         return None
@@ -252,7 +248,7 @@ def cached_file(out: Path, name: str) -> Path | None:
 
 
 def _part(out: Path, file: RemoteFile) -> Path:
-    """Where a half file is kept; both halves of the name are hashes."""
+    """Path of a partial file, named by hashes of its path and contents."""
     return (
         out
         / STATE_FOLDER
@@ -264,10 +260,7 @@ def _part(out: Path, file: RemoteFile) -> Path:
 def _room_for(
     repository: Repository, files: Sequence[RemoteFile], out: Path, finished: dict[str, list[Any]]
 ) -> int:
-    """Bytes of all files.
-
-    Refused where one has no size or hash, or the disk cannot take what is missing.
-    """
+    """Total bytes; refuses files without size or hash, and a disk that is too small."""
     if lost := [f.path for f in files if f.size < 0 or not f.digest]:
         raise ReadError(
             f"The hub gives no size or no checksum for a file of {repository.name}.", got=lost[0]
@@ -288,7 +281,7 @@ def _room_for(
 
 
 def _is_finished(path: Path, file: RemoteFile, finished: dict[str, list[Any]]) -> bool:
-    """Known by size, time and hash; a file from elsewhere is hashed."""
+    """Whether a file is complete, by the recorded size and time, or else by its hash."""
     if not path.is_file():
         return False
     stat = path.stat()
@@ -300,9 +293,7 @@ def _is_finished(path: Path, file: RemoteFile, finished: dict[str, list[Any]]) -
 def _fetch(
     repository: Repository, url: str, file: RemoteFile, part: Path, on_bytes: Callable[[int], None]
 ) -> None:
-    """Bring ``part`` to the whole file, in several tries if the connection breaks, and check its
-    hash.
-    """
+    """Complete ``part`` in several tries if the connection breaks, and check its hash."""
     tries = 0
     while (have := part.stat().st_size if part.exists() else -1) != file.size:
         try:
@@ -389,7 +380,7 @@ def _hash(path: Path, file: RemoteFile) -> str:
 
 
 def _read_finished(path: Path) -> dict[str, list[Any]]:
-    """File -> size, time, hash of what is finished; whatever cannot be read is looked at again."""
+    """File -> [size, time, hash] of complete files; empty if unreadable."""
     try:
         data = read_json(path)
     except ReadError:

@@ -1,7 +1,4 @@
-"""Imaging mass cytometry, .mcd files.
-
-One FOV an acquisition, described in XML that readimc parses (the extra ``imc``).
-"""
+"""Reader of imaging mass cytometry .mcd files, one FOV per acquisition (extra ``imc``)."""
 
 from __future__ import annotations
 
@@ -37,9 +34,7 @@ def _parser() -> Any:
 
 
 class McdImage:
-    """One acquisition of an .mcd.
-
-    Float32 records (x, y, z, channels ...), one a pixel, in raster order.
+    """One lazy acquisition of an .mcd: float32 records (x, y, z, channels ...) in raster order.
 
     Parameters
     ----------
@@ -48,7 +43,7 @@ class McdImage:
     start
         Byte at which the records begin.
     records
-        How many there are (less than the area where the run was stopped).
+        Number of records (less than the area if the run was stopped).
     shape : (C, Y, X)
         Size of the acquisition.
     """
@@ -129,10 +124,7 @@ class McdImage:
 
 @dataclass(frozen=True)
 class _Block:
-    """An acquisition and its records.
-
-    Bytes ``start`` to ``end`` of the file, ``width`` x ``height`` pixels of ``channels``.
-    """
+    """An acquisition and its records: bytes ``start`` to ``end``, ``width`` x ``height`` pixels."""
 
     id: int
     title: str
@@ -150,12 +142,12 @@ class _Block:
 
 
 def read_mcd(path: Path) -> list[ReadResult]:
-    """Read an .mcd.
+    """Read an .mcd, one image per acquisition.
 
-    One image an acquisition, named ``<file>_<acquisition id, three digits>`` as steinbock does.
+    They are named ``<file>_<acquisition id, three digits>`` as steinbock does.
 
-    Regions that were planned but not measured are left out with a note, and so are acquisitions
-    that share data: whose they are cannot be told.
+    Regions that were planned but not measured, and acquisitions that share data, are left out with
+    a note.
     """
     blocks = [_block(path, one) for one in _acquisitions(path)]
     empty = [block for block in blocks if not block.records]

@@ -1,7 +1,4 @@
-"""Imaging mass cytometry, an acquisition exported as text.
-
-A line a pixel, of which the last may be missing.
-"""
+"""Reader of imaging mass cytometry acquisitions exported as text, one line per pixel."""
 
 from __future__ import annotations
 
@@ -35,10 +32,7 @@ def is_imc_text(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Extent:
-    """What a look at X and Y of all lines tells.
-
-    Complete lines, size in pixels, pixels without a line and with several.
-    """
+    """Complete lines, size in pixels, and pixels without a line or with several."""
 
     lines: int
     width: int
@@ -53,10 +47,7 @@ _last: dict[tuple[Path, int, int], Array] = {}
 
 
 class TxtImage:
-    """An acquisition as text.
-
-    It can only be parsed as a whole: the last one parsed stays in memory, no other.
-    """
+    """An acquisition as text, parsed as a whole; the last one parsed stays in memory."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], lines: int) -> None:
         self._path = path
@@ -122,7 +113,7 @@ class TxtImage:
 def read_imc_text(path: Path) -> list[ReadResult]:
     """Read an acquisition exported as text.
 
-    Last pixels without a line are 0 and counted in a note, others are an error.
+    Missing pixels at the end are 0, with a note; others are an error.
     """
     with path.open("rb") as file:
         names = _names(file.readline(_LONGEST_LINE), path)
@@ -182,10 +173,7 @@ def _names(header: bytes, path: Path) -> tuple[str | None, ...]:
 
 
 def _extent(file: Any, path: Path, columns: int) -> _Extent:
-    """Look at X and Y of all lines, without parsing the rest.
-
-    A last line that is not whole does not count.
-    """
+    """Parse X and Y of all lines; an incomplete last line does not count."""
     xs, ys = array("d"), array("d")
     cut, before = False, b""
     for number, line in enumerate(_lines(file), 2):

@@ -33,7 +33,7 @@ def match_by_name(
 ) -> dict[str, Location]:
     """Pair FOVs and label files whose names are equal once known suffixes are dropped.
 
-    In another case if nothing else fits.
+    Case is ignored where nothing else fits.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def match_by_name(
     files
         Label files.
     subset
-        Whether labels of FOVs that were not asked for are allowed.
+        Whether label files of other FOVs are allowed.
 
     Returns
     -------
     file of each FOV
-        All FOVs have one; anything else is a `MatchError`.
+        One for every FOV; anything else is a `MatchError`.
     """
     fovs: dict[str, list[str]] = {}
     for fov in fov_ids:
@@ -85,9 +85,7 @@ def match_by_name(
 def _ignoring_case(
     fovs: Mapping[str, object], labels: Mapping[str, list[Location]]
 ) -> dict[str, list[Location]]:
-    """Label files by key, a key that no FOV has replaced by that of the one FOV which differs from
-    it in case alone.
-    """
+    """Label files by key; keys without a FOV get that of the only FOV equal but for case."""
     lonely: dict[str, list[str]] = {}
     for key in fovs:
         if key not in labels:
@@ -102,7 +100,7 @@ def _ignoring_case(
 
 
 def _suggest(lonely: Sequence[str], spare: Sequence[str], total: int) -> str:
-    """What to do, with the pairs that look meant: one name begins with the other, at a break."""
+    """Suggested fix, with likely pairs: one name begins with the other."""
     if not lonely:
         return (
             "pass the files to score instead of their folder (Python: as a list) if label images of"
@@ -130,7 +128,7 @@ def _one_begins_other(one: str, other: str) -> bool:
 
 
 def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Location]) -> dict[str, Location]:
-    """Check a mapping fov_id -> label file: each FOV must be in it, and it may name no other."""
+    """Check that a mapping fov_id -> label file names each FOV and no others."""
     lonely = [fov for fov in fov_ids if fov not in labels]
     spare = [name for name in labels if name not in fov_ids]
     if lonely or spare:
@@ -145,7 +143,7 @@ def match_mapping(fov_ids: Sequence[str], labels: Mapping[str, Location]) -> dic
 
 @dataclass(frozen=True)
 class PairRow:
-    """A line of the file.
+    """A line of a file of pairs.
 
     Parameters
     ----------
@@ -168,8 +166,8 @@ def read_pairs(path: str | Path) -> list[PairRow]:
     Parameters
     ----------
     path
-        CSV (comma, semicolon or tab) with the columns ``image`` and ``labels``; further columns are
-        not looked at. Label images are relative to the file's folder.
+        CSV (comma, semicolon or tab) with the columns ``image`` and ``labels``; other columns
+        are ignored. Label images are relative to the file's folder.
 
     Raises
     ------
@@ -217,12 +215,12 @@ def read_pairs(path: str | Path) -> list[PairRow]:
 def match_by_pairs(
     rows: Sequence[PairRow], fovs: Mapping[str, str], where: object
 ) -> dict[str, Location]:
-    """The label image of each FOV.
+    """Label image of each FOV, from a file of pairs.
 
     Parameters
     ----------
     rows
-        From `read_pairs`. Lines about other images are left alone.
+        From `read_pairs`. Lines about other images are ignored.
     fovs
         FOV id -> path or address of its image; empty where there is none.
     where
@@ -243,7 +241,8 @@ def match_by_pairs(
         ]
         if len(fits) > 1:
             problems.append(
-                f"line {row.line}: {row.image!r} is {len(fits)} FOVs ({format_list(fits, 5)}): name one"
+                f"line {row.line}: {row.image!r} is {len(fits)} FOVs"
+                f" ({format_list(fits, 5)}): name one"
             )
         elif fits and out.get(fits[0], row.labels) != row.labels:
             problems.append(
@@ -267,7 +266,7 @@ def match_by_pairs(
 def shared_label_notes(
     paths: Mapping[str, Location], fovs: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """What to note for FOVs of different images that have the same label image.
+    """Notes for FOVs of different images that share a label image.
 
     Parameters
     ----------
@@ -288,15 +287,15 @@ def shared_label_notes(
         if others := [other for other in users[file] if other != fov and fovs[other] != fovs[fov]]:
             out[fov] = (
                 (
-                    f"its label image, {paths[fov].name}, is also that of FOV {format_list(others, 3)}:"
-                    " is the pair right?"
+                    f"its label image, {paths[fov].name}, is also that of FOV"
+                    f" {format_list(others, 3)}: is the pair right?"
                 ),
             )
     return out
 
 
 def draft_pairs_csv(fovs: Mapping[str, str], files: Sequence[Location]) -> str:
-    """The best guess which label image belongs to which FOV, as a CSV file to be corrected.
+    """Draft a CSV file of pairs by the likeness of names, to be corrected by hand.
 
     Parameters
     ----------
@@ -308,8 +307,8 @@ def draft_pairs_csv(fovs: Mapping[str, str], files: Sequence[Location]) -> str:
     Returns
     -------
     str
-        CSV with the columns image, labels, note. What is not sure, or was not guessed, is marked in
-        the note.
+        CSV with the columns image, labels, note. The note marks uncertain and missing
+        pairs.
     """
     names, free = list(fovs), list(dict.fromkeys(files))
     alike = [[_similarity(fov, file) for file in free] for fov in names]
@@ -350,7 +349,7 @@ def _names_of(fov: str, image: str) -> set[str]:
 
 
 def _normal_path(text: str) -> str:
-    """A name as it is; a path with folders in one spelling."""
+    """Absolute path of a path with folders; plain names are unchanged."""
     where = parse_location(text)
     if isinstance(where, Url) or (len(where.parts) < 2 and not where.is_absolute()):
         return str(where)
@@ -358,7 +357,7 @@ def _normal_path(text: str) -> str:
 
 
 def _similarity(fov: str, file: Location) -> float:
-    """How alike two names are, 0 to 1. Numbers count as wholes: fov1 is not nearly fov10."""
+    """Likeness of two names, 0 to 1; numbers are compared as a whole (fov1 is not near fov10)."""
     one, two = match_key(fov).lower(), match_key(stem(file)).lower()
     if one == two:
         return 1.0

@@ -18,8 +18,7 @@ _LOST_SLASH = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
 
 @dataclass(frozen=True)
 class Url:
-    """An address such as ``https://host/slide.zarr`` or ``s3://bucket/slide.zarr``, joined and
-    named as a path is.
+    """An address such as ``https://host/slide.zarr``, with the joining and naming of a path.
 
     Parameters
     ----------
@@ -39,24 +38,24 @@ class Url:
 
     @property
     def name(self) -> str:
-        """The last part, as a person would write it."""
+        """Last part of the path, unquoted."""
         return unquote(self.base.rpartition("/")[2])
 
     @property
     def parent(self) -> Url:
-        """The address above."""
+        """Address of the parent folder."""
         return Url(self.base.rpartition("/")[0], self.query)
 
     @property
     def full(self) -> str:
-        """What is asked of the server; may hold a password or a token."""
+        """Address as requested from the server; may contain a password or a token."""
         return self.base + self.query
 
     def __truediv__(self, name: str) -> Url:
         return Url(f"{self.base}/{name}", self.query)
 
     def __str__(self) -> str:
-        """The address without user, password and query: those are nobody else's business."""
+        """The address without user, password and query, for messages and records."""
         return re.sub(r"://[^/@]*@", "://", self.base)
 
 
@@ -66,9 +65,7 @@ Paths = PathLike | Sequence[PathLike] | Mapping[str, PathLike]
 
 
 def clean_path(text: str) -> str:
-    """A path as it was meant: the home folder for ``~``, and without quotes around it.
-
-    What is there under its name stays.
+    """Expand ``~`` and strip quotes around a path, unless a file of the literal name exists.
 
     Examples
     --------
@@ -89,12 +86,12 @@ def clean_path(text: str) -> str:
 
 
 def resolve_path(base: Path, text: str | Path) -> Path:
-    """A path that a file names, relative to a folder; the home folder for ``~``."""
+    """Resolve a path named in a file relative to a folder; ``~`` is the home folder."""
     return base / clean_path(str(text))
 
 
 def parse_location(given: str | Path | Url) -> Location:
-    """A path, or a `Url` where a text begins with ``https://``, ``s3://`` and the like.
+    """Parse a path, or a `Url` if the text begins with ``https://``, ``s3://`` and the like.
 
     Examples
     --------
@@ -125,18 +122,20 @@ def parse_location(given: str | Path | Url) -> Location:
 
 
 def folder_name(where: Location) -> str:
-    """Name of the folder something lies in."""
+    """Name of the parent folder."""
     return where.parent.name if isinstance(where, Url) else where.resolve().parent.name
 
 
 def parse_locations(paths: str | Path | Url | Sequence[str | Path | Url]) -> list[Location]:
-    """One path or several, each as a `Path` or a `Url`."""
+    """Parse one path or several, each as a `Path` or a `Url`."""
     if isinstance(paths, (str, Path, Url)):
         return [parse_location(paths)]
     given = list(paths) if isinstance(paths, Iterable) else [paths]
     if wrong := [p for p in given if not isinstance(p, (str, Path, Url))]:
         raise InputError(
-            "what is to be opened is no path.", expected="a path, or several",
-            got=f"a {type(wrong[0]).__name__}", fix="arrays become FOVs by panimbus.from_array(image, labels, channels=..., mpp=...)",
-        )  # fmt: skip
+            "the input is not a path.",
+            expected="a path, or several",
+            got=f"a {type(wrong[0]).__name__}",
+            fix="make FOVs of arrays: panimbus.from_array(image, labels, channels=..., mpp=...)",
+        )
     return [parse_location(p) for p in given]

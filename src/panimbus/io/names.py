@@ -24,7 +24,7 @@ _LABEL_TAILS = (
     "_whole_cell", "_nuclear", "_mask", "_masks", "_labels", "_label", "_segmentation",
     "_feature_0", "_binary_seg_maps", "_component_data", "_cp_masks", "_seg", ".ome",
 )  # fmt: skip
-_LONGEST = 120  # characters of a file name, with room for a hash and endings below the 255 bytes of most systems
+_LONGEST = 120  # characters; leaves room for a hash and endings (most systems allow 255 bytes)
 _RESERVED = {
     "CON",
     "PRN",
@@ -68,7 +68,7 @@ _LONGEST_PATH, _LONGEST_PART = (
     200,
 )  # bytes; systems allow 255, a temporary name takes some of it
 STATE_FOLDER = ".fetch"
-"""The folder in which a download keeps its state; nothing that is fetched may lie in it."""
+"""Folder in which a download keeps its state; no downloaded file may lie in it."""
 
 
 def natural_key(name: str | Path) -> tuple[tuple[int, int, str], ...]:
@@ -105,17 +105,14 @@ def stem(path: Location | str) -> str:
 
 
 def match_key(name: str) -> str:
-    """What a FOV's id and its label file's stem have in common.
+    """Name without known suffixes (in any case), under which FOVs and label files are matched.
 
-    The known suffixes dropped, in any case, nothing else.
-
-    A name is compared as it looks: that of a file from a Mac (letters and accents apart, NFD) is
-    that of any other (NFC).
+    Unicode is normalised: file names of a Mac (NFD) match those of other systems (NFC).
 
     Examples
     --------
-    >>> match_key("fov1_whole_cell"), match_key("fov10"), match_key("fov1_cp_masks"), match_key("fov1_Mask")
-    ('fov1', 'fov10', 'fov1', 'fov1')
+    >>> [match_key(name) for name in ("fov1_whole_cell", "fov10", "fov1_cp_masks", "fov1_Mask")]
+    ['fov1', 'fov10', 'fov1', 'fov1']
     """
     name = unicodedata.normalize("NFC", printable_name(name))
     changed = True
@@ -128,23 +125,23 @@ def match_key(name: str) -> str:
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a file's name (without its endings) says that it is a label image, not a channel.
+    """Whether a file name (without endings) is that of a label image, not a channel.
 
     Examples
     --------
-    >>> [is_label_name(name) for name in ("segmentation_whole_cell", "fov1_mask", "Labels", "Ki67_nuclear", "CD3")]
+    >>> [is_label_name(name) for name in ("fov1_whole_cell", "fov1_mask", "Labels", "Ki67", "CD3")]
     [True, True, True, False, False]
     """
     return _LABEL_NAME.fullmatch(name) is not None
 
 
 def may_be_label_name(name: str) -> bool:
-    """Whether a file of this name could be a label image: its pixels will tell."""
+    """Whether a file of this name could be a label image; its pixels must decide."""
     return _MAYBE_LABEL_NAME.fullmatch(name) is not None
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file is a system's or an editor's, never data."""
+    """Whether a file belongs to the system or an editor and is never data."""
     return path.name.startswith((".", "~", "__")) or path.name.lower() in {
         "thumbs.db",
         "desktop.ini",
@@ -152,19 +149,18 @@ def is_hidden(path: Path) -> bool:
 
 
 def is_tiff_name(path: Path) -> bool:
-    """Whether the name ends like a TIFF's."""
+    """Whether the file name has a TIFF extension."""
     return path.name.lower().endswith(TIFF_ENDINGS)
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What a folder holds, hidden things left out, in natural order.
+    """Contents of a folder without hidden files, in natural order.
 
     Raises
     ------
     ReadError
-        If a link leads out of the folder to what is not there, or something is neither a file nor a
-        folder: it would be missing without a word. A link to a name of the same folder that is not
-        there is an alias that nothing is behind.
+        If a link out of the folder is broken, or an entry is neither a file nor a folder: its data
+        would be missing silently. A broken link within the folder is a dead alias and no error.
     """
     out = sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural_key)
     for path in out:
@@ -174,10 +170,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def check_kind(path: Path) -> None:
-    """Refuse a link to what is not there, and what is neither a file nor a folder.
-
-    To read it may never end.
-    """
+    """Refuse broken links, and pipes and devices, whose reading may never end."""
     if path.is_file() or path.is_dir() or path.suffix.lower() in _NO_DATA:
         return
     if path.is_symlink() and not path.exists():
@@ -192,7 +185,7 @@ def check_kind(path: Path) -> None:
 
 
 def is_dead_alias(path: Path) -> bool:
-    """Whether this is a link to another name of its own folder that is not there."""
+    """Whether a path is a broken link to another name in its own folder."""
     if not path.is_symlink() or path.exists():
         return False
     target = os.path.normpath(path.parent.absolute() / path.readlink())
@@ -200,7 +193,7 @@ def is_dead_alias(path: Path) -> bool:
 
 
 def alias_notes(folder: Path) -> tuple[str, ...]:
-    """A sentence on the dead aliases among a folder's TIFFs."""
+    """Note on dead aliases among the TIFFs of a folder."""
     dead = [
         f"{p.name} -> {p.readlink()}"
         for p in list_folder(folder)
@@ -214,10 +207,7 @@ def alias_notes(folder: Path) -> tuple[str, ...]:
 
 
 def unique_ids(stems: Sequence[str], paths: Sequence[Location]) -> list[str]:
-    """FOV ids from names.
-
-    Where two are equal, the name of the folder above goes in front, then a number behind.
-    """
+    """FOV ids from file stems; duplicates get their folder as a prefix, then a number."""
     ids = list(stems)
     for repeated in _repeated(ids):
         for i in (i for i, name in enumerate(ids) if name == repeated):
@@ -243,7 +233,7 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 
 def safe_name(name: str) -> str:
-    """A file name for a FOV, the same on every system; a hash keeps changed names apart.
+    """File name for a FOV that every system allows; changed names get a hash.
 
     Examples
     --------
@@ -256,10 +246,9 @@ def safe_name(name: str) -> str:
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """Name -> `safe_name`, made longer by a hash where two would be the same file (on some systems
-    capitals do not count).
+    """File names for FOVs, unique even where the system ignores case.
 
-    A name's file depends on the names it would collide with, not on their order.
+    Colliding names get longer hashes; the result does not depend on their order.
 
     Examples
     --------
@@ -277,7 +266,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def fingerprint(name: str, size: int = 6) -> str:
-    """A hash of a name, ``2 * size`` characters long; of any text, even what cannot be encoded."""
+    """Hash of a name, ``2 * size`` characters; works for any text, even invalid Unicode."""
     return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=size).hexdigest()
 
 
@@ -313,18 +302,12 @@ def name_problem(name: str) -> str | None:
 
 
 def fold_name(name: str) -> str:
-    """What two names share that are one file on some systems.
-
-    Case and Unicode composition do not count.
-    """
+    """Key that is equal for names that are one file on some systems (case, composition)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that cannot lie beside each other.
-
-    The same but for case, or a file where another needs a folder.
-    """
+    """Two names that cannot coexist: equal but for case, or a file where a folder must be."""
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in names:

@@ -1,7 +1,4 @@
-"""The metadata of OME-Zarr and of SpatialData.
-
-Validated, then axes, pixel sizes and coordinate systems.
-"""
+"""Metadata of OME-Zarr and SpatialData: axes, pixel sizes, coordinate systems."""
 
 from __future__ import annotations
 
@@ -70,19 +67,19 @@ class _LabelList(BaseModel):
 
 
 def first_multiscale(meta: dict[str, Any], where: object) -> Multiscale:
-    """The first multiscale image that a group's metadata describes.
+    """First multiscale image in the metadata of a group.
 
     Raises
     ------
     ReadError
-        With all that is wrong with the metadata.
+        With all problems of the metadata.
     """
     message = f"{where}: the OME-Zarr's metadata is not as the format has it."
     return validate(_Multiscales, meta, message, kind=ReadError).multiscales[0]
 
 
 def channel_names(meta: dict[str, Any]) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
-    """Names of the channels, as ``omero`` has them, and what to note."""
+    """Channel names in ``omero``, and notes."""
     given = meta.get("omero")
     if given is None:
         return (), ()
@@ -93,7 +90,7 @@ def channel_names(meta: dict[str, Any]) -> tuple[tuple[str | None, ...], tuple[s
 
 
 def label_names(meta: dict[str, Any], where: object) -> list[str]:
-    """The label images that a ``labels`` group lists."""
+    """Label images listed by a ``labels`` group."""
     return validate(
         _LabelList,
         meta,
@@ -107,17 +104,16 @@ _NO_LENGTH = (None, "", "unit", "pixel", "pixels", "px")
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where an element of a SpatialData store lies in one of its coordinate systems.
+    """Position of a SpatialData element in one of its coordinate systems.
 
     Parameters
     ----------
     name
         The coordinate system.
     matrix : (3, 3) or None
-        Maps (y, x, 1) from pixels; None where the transformation is of a kind that is not
-        understood here.
+        Maps (y, x, 1) from pixels; None for an unsupported transformation.
     unit
-        Unit of the system's x axis, None where it names no length.
+        Unit of the x axis; None if it is not a length.
     """
 
     name: str
@@ -125,19 +121,14 @@ class Frame:
     unit: str | None
 
     def same(self, other: Frame) -> bool:
-        """Whether two elements lie on each other, pixel by pixel (as far as the transformations are
-        understood).
-        """
+        """Whether two elements coincide, as far as their transformations are understood."""
         if self.name != other.name or self.matrix is None or other.matrix is None:
             return self.name == other.name
         return bool(np.allclose(self.matrix, other.matrix, rtol=1e-6, atol=1e-9))
 
 
 def coordinate_frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ...]:
-    """The coordinate systems that a multiscale image of SpatialData is mapped to.
-
-    None in plain OME-Zarr.
-    """
+    """Coordinate systems that a SpatialData image is mapped to; none in plain OME-Zarr."""
     mapped = []
     for step in scale.coordinateTransformations:
         out = step.get("output")
@@ -157,7 +148,7 @@ def coordinate_frames(scale: Multiscale, axes: Sequence[str]) -> tuple[Frame, ..
 
 
 def pixel_size(scale: Multiscale, axes: tuple[str, ...]) -> tuple[PixelSize, tuple[str, ...]]:
-    """Pixel size of the first level, in µm, and what to note about it."""
+    """Pixel size of the first level in µm, and notes."""
     factor, scaled = [1.0] * len(axes), False
     for step in (*scale.coordinateTransformations, *scale.datasets[0].coordinateTransformations):
         if step.get("type") != "scale" or "output" in step:
@@ -196,10 +187,7 @@ def _numbers(given: Any) -> list[float] | None:
 
 
 def _mapped_size(mapped: Sequence[Frame], x: float, y: float) -> tuple[PixelSize, tuple[str, ...]]:
-    """From the first coordinate system with a unit of length.
-
-    Without a unit a scale may be anything, and is only noted.
-    """
+    """Pixel size in the first coordinate system with a unit; scales without unit are noted."""
     notes: tuple[str, ...] = ()
     for frame in sorted(mapped, key=lambda f: f.unit is None):
         if frame.matrix is None or not np.isfinite(frame.matrix).all():
@@ -221,7 +209,7 @@ def _mapped_size(mapped: Sequence[Frame], x: float, y: float) -> tuple[PixelSize
 
 
 def _affine(step: dict[str, Any], axes: Sequence[str]) -> Array | None:
-    """The part of a transformation that moves y and x: (3, 3), or None."""
+    """The y and x part of a transformation: (3, 3), or None if not understood."""
     try:
         inner = (
             [str(a["name"]).lower() for a in step["input"]["axes"]]

@@ -1,7 +1,4 @@
-"""Columns of a table as numbers.
-
-Decimal commas, words for nothing, and ids of cells that stay exact.
-"""
+"""Numbers in tables: decimal commas, words for missing values, exact cell ids."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ MISSING_WORDS = (
     "#NA",
     "#NV",
 )
-"""Words that stand for no number; ``#NV`` is what a German spreadsheet writes."""
+"""Words for a missing value; German spreadsheets write ``#NV``."""
 _COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _GROUPED = re.compile(r"[+-]?\d{1,3}([.,'’\s]\d{3})+([.,]\d+)?")
@@ -48,13 +45,15 @@ _SHOWN = 5
 
 
 def describe_lines(mask: pd.Series[bool], limit: int = 8) -> str:
-    """Where a mask is true: lines of the file, or rows of a table that comes from no text.
+    """Describe where a mask is true: lines of a text file, or rows of another table.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> lines_of(pd.Series([True, False, True])), lines_of(pd.Series([True], index=pd.Index([7], name="line")))
-    ('rows 1, 3', 'line 7')
+    >>> describe_lines(pd.Series([True, False, True]))
+    'rows 1, 3'
+    >>> describe_lines(pd.Series([True], index=pd.Index([7], name="line")))
+    'line 7'
     """
     at = np.flatnonzero(mask.to_numpy())
     word = LINE if mask.index.name == LINE else "row"
@@ -63,7 +62,7 @@ def describe_lines(mask: pd.Series[bool], limit: int = 8) -> str:
 
 
 def is_numeric(column: pd.Series[Any]) -> bool:
-    """Whether a column holds numbers already; true and false are none."""
+    """Whether a column is numeric; booleans are not."""
     import pandas as pd
 
     return bool(pd.api.types.is_numeric_dtype(column)) and not pd.api.types.is_bool_dtype(column)
@@ -75,7 +74,7 @@ def to_numbers(
     """Read columns of text as numbers.
 
     A decimal comma is understood where the table has no decimal point; with both, or where a comma
-    may as well part thousands, nothing is guessed.
+    may be a separator of thousands, the table is refused.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def to_numbers(
     where
         The file, for messages.
     perhaps
-        Columns that may be text: those in which more than half of the values are no numbers.
+        Columns that may be text: they are if more than half of the values are not numbers.
 
     Returns
     -------
@@ -98,7 +97,7 @@ def to_numbers(
     Raises
     ------
     InputError
-        With line, column and value of what is no number.
+        With line, column and value of anything that is not a number.
     """
     import pandas as pd
 
@@ -124,8 +123,8 @@ def to_numbers(
             continue
         if unparsed.any():
             wrong.append(
-                f"{describe_lines(unparsed, 3)}, {name}: {_shown_values(text[unparsed])} ({int(unparsed.sum()):,} of"
-                f" {len(frame):,})"
+                f"{describe_lines(unparsed, 3)}, {name}: {_shown_values(text[unparsed])}"
+                f" ({int(unparsed.sum()):,} of {len(frame):,})"
             )
         if comma.any():
             commas[name] = text[comma]
@@ -158,7 +157,7 @@ def to_numbers(
 
 
 def _check_commas(commas: dict[str, pd.Series[Any]], points: list[str], where: object) -> None:
-    """Refuse commas that cannot be told from separators of thousands."""
+    """Refuse commas that may be separators of thousands."""
     fix = (
         "write the numbers without separators of thousands, and all of them with a point or all"
         " with a comma"
@@ -186,23 +185,21 @@ def _shown_values(column: pd.Series[Any]) -> str:
 def cell_ids(
     column: pd.Series[Any], where: object, *, fix: str | None = None
 ) -> npt.NDArray[np.int64]:
-    """Ids of cells (values of a label image) as int64, exactly.
-
-    As floats those above 2^53 would be other cells'.
+    """Cell ids (values of a label image) as exact int64; floats are exact only below 2^53.
 
     Parameters
     ----------
     column : (n,)
-        Whole numbers, as numbers or as text; ``12.0`` will do.
+        Whole numbers, as numbers or as text; ``12.0`` is accepted.
     where
         File and column, for messages.
     fix
-        What to do about values that are none.
+        Fix for the error message.
 
     Raises
     ------
     InputError
-        On values that are no whole numbers, do not fit, or were rounded.
+        On values that are not whole numbers, are too large, or were rounded.
     """
     ids, whole = whole_numbers(column)
     if not whole.all():
@@ -217,14 +214,17 @@ def cell_ids(
         raise InputError(
             f"{where}: ids of cells that are no whole number below 2^63, as the values of a label"
             " image are.",
-            got=f"{_shown_values(wrong.astype(str))} in {describe_lines((~whole).set_axis(column.index))}",
+            got=(
+                f"{_shown_values(wrong.astype(str))} in"
+                f" {describe_lines((~whole).set_axis(column.index))}"
+            ),
             fix=fix,
         )
     return ids
 
 
 def whole_numbers(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], pd.Series[bool]]:
-    """Whole numbers exactly, and which of the values are such."""
+    """Exact int64 values, and a mask of the values that are whole numbers."""
     import pandas as pd
 
     given = column.to_numpy()

@@ -1,6 +1,4 @@
-"""Which of the images an OME-XML describes are FOVs, which are channels of one, and which stand
-beside them.
-"""
+"""Choice of the images in an OME-XML that are FOVs, or channels of one FOV."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ _LEVEL_PIXELS = 1
 
 @dataclass(frozen=True)
 class FovImages:
-    """Images that make up one FOV (their planes follow each other), each with its position from
-    1.
-    """
+    """Images that make up one FOV, each with its position in the file (from 1)."""
 
     images: tuple[tuple[int, OmeImage], ...]
     names: tuple[str | None, ...] | None = None
@@ -42,7 +38,7 @@ class FovImages:
 def select_fovs(
     images: Sequence[OmeImage], where: object, in_colour: Callable[[OmeImage], bool]
 ) -> tuple[list[FovImages], tuple[str, ...]]:
-    """The FOVs among the images of a file, and what to note.
+    """FOVs among the images of a file, and notes.
 
     Thumbnails, labels, photographs of the slide and smaller copies are left out. Images of one
     plane each, of one size, are channels of one FOV; images with the same channels are FOVs of
@@ -106,7 +102,7 @@ def select_fovs(
 def _fovs(
     proper: Sequence[tuple[int, OmeImage]], where: object
 ) -> tuple[list[FovImages], list[int]]:
-    """FOVs, and positions of small images of one plane beside images of several."""
+    """FOVs, and positions of small single-plane images that are left out."""
     if len(proper) > 1 and all(im.sizes[2:] == (1, 1, 1) for _, im in proper):
         names = _plane_names(proper)
         if names is not None:
@@ -147,7 +143,7 @@ def _refuse_differing(
 
 
 def _plane_names(proper: Sequence[tuple[int, OmeImage]]) -> tuple[str | None, ...] | None:
-    """Names of images of one plane as channels; None where they are FOVs of the same channel."""
+    """Channel names of single-plane images; None if they are FOVs of one channel."""
     names = [im.names[0] if im.names else None for _, im in proper]
     if any(names):
         return None if len(set(names)) == 1 else tuple(names)
@@ -164,9 +160,7 @@ def _plane_names(proper: Sequence[tuple[int, OmeImage]]) -> tuple[str | None, ..
 def _joined(
     proper: Sequence[tuple[int, OmeImage]], names: tuple[str | None, ...], where: object
 ) -> FovImages:
-    """One FOV of images of one plane, if they are of one size, and no name comes again for a second
-    FOV.
-    """
+    """Join images of one plane and of one size into a FOV, if their names do not repeat."""
     repeats = set(Counter(names).values())
     if len({(im.sizes[:2], im.size) for _, im in proper}) > 1 or (
         any(names) and repeats != {1} and len(repeats) == 1
@@ -176,10 +170,7 @@ def _joined(
 
 
 def _is_level(small: OmeImage, large: OmeImage) -> bool:
-    """Whether an image is a smaller copy of another.
-
-    Its sizes are the other's divided by one whole number.
-    """
+    """Whether an image is a smaller copy of another: its sizes divided by a whole number."""
     if small.sizes[2:] != large.sizes[2:] or (small.names != large.names and any(small.names)):
         return False
     factor = round(large.sizes[0] / small.sizes[0])

@@ -42,8 +42,7 @@ def read_ome_tiff(path: Path, *, named: bool = False) -> list[ReadResult]:
     path
         The file.
     named
-        Whether the user names the channels, and so vouches that samples are channels and not
-        colours.
+        Whether the user names the channels: samples are then channels, not colours.
     """
     with open_tiff(path) as tif:
         text = tif.pages.first.description
@@ -65,10 +64,7 @@ def read_ome_tiff(path: Path, *, named: bool = False) -> list[ReadResult]:
 
 
 def companion_files(path: Path) -> set[str]:
-    """Names of the files an OME-TIFF or companion file refers to, its own too.
-
-    Empty for anything else.
-    """
+    """Names of all files of an OME-TIFF or companion file; empty for other formats."""
     if path.name.lower().endswith(".ome"):
         return read_ome(path).filenames() | {path.name}
     with open_tiff(path) as tif:
@@ -82,7 +78,7 @@ def companion_files(path: Path) -> set[str]:
 
 
 def _beside(path: Path, name: str) -> Path:
-    """The file that metadata calls ``name``: it is looked for beside ``path`` and nowhere else."""
+    """Path of a file named in metadata; only the folder of ``path`` is searched."""
     return path.parent / (Path(name.replace("\\", "/")).name or name)
 
 
@@ -118,7 +114,7 @@ def _images(ome: Ome, path: Path, *, named: bool) -> list[ReadResult]:
 
 
 class _Pages:
-    """Pages of the files of a set, parsed when first asked for.
+    """Pages of the files of a set, parsed on first use.
 
     Parameters
     ----------
@@ -140,10 +136,7 @@ class _Pages:
         }
 
     def resolve(self, data: TiffData) -> Path:
-        """File of a TiffData element.
-
-        A single-file OME-TIFF may have been renamed since it was written.
-        """
+        """File of a TiffData element; a single-file OME-TIFF may have been renamed."""
         own = data.uuid is not None and data.uuid == self.ome.uuid
         if self.is_tiff and (data.filename is None or own or len(self._filenames) == 1):
             return self.path
@@ -171,13 +164,11 @@ class _Pages:
         return page_planes(self.of(path)[page], path, self._parsed[path][1])
 
     def placed(self, image: OmeImage) -> tuple[tuple[TiffData, ...], tuple[str, ...]]:
-        """TiffData elements of an image, made up where the XML has none and the pages leave no
-        doubt, and what to note.
-        """
+        """TiffData of an image (inferred from the pages if unambiguous), and notes."""
         return self._placed[id(image)]
 
     def in_colour(self, image: OmeImage) -> bool:
-        """Whether an image is a picture in colours, by its first page."""
+        """Whether an image is a colour image, by its first page."""
         if max(image.samples, default=1) not in (3, 4):
             return False
         first = next(_pages_in(image, self), None)
@@ -191,10 +182,7 @@ class _Pages:
 def _with_tiff_data(
     table: _Pages, images: Sequence[OmeImage]
 ) -> list[tuple[tuple[TiffData, ...], tuple[str, ...]]]:
-    """Each image's TiffData and notes.
-
-    Images without any lie in the file's pages one after the other, if these fit.
-    """
+    """TiffData and notes of each image; without any, the pages are taken in order if they fit."""
     if any(image.tiff_data for image in images) or not table.is_tiff:
         return [(image.tiff_data, ()) for image in images]
     whole = [i for i, page in enumerate(table.of(table.path)) if not is_reduced(page)]
@@ -324,7 +312,7 @@ def _pages_in(image: OmeImage, table: _Pages) -> Iterator[tuple[int, Path, int]]
 
 
 def _check_apart(planes: Sequence[TiffPlane]) -> None:
-    """Refuse channels, or FOVs, that are the same page."""
+    """Refuse two channels or FOVs on the same page."""
     seen: set[tuple[Path, int, int]] = set()
     for plane in planes:
         place = (plane.path, plane.page, plane.sample)
@@ -339,7 +327,7 @@ def _check_apart(planes: Sequence[TiffPlane]) -> None:
 
 
 def _names(image: OmeImage, count: int) -> tuple[str | None, ...]:
-    """One name a plane: a channel of several samples lends its name to none of them."""
+    """One name per plane; samples of a multi-sample channel have none."""
     names: list[str | None] = []
     for i, name in enumerate(image.names):
         samples = image.samples[i] if i < len(image.samples) else 1

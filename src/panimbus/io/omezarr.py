@@ -32,10 +32,7 @@ def read_ome_zarr(group: Any, path: Location) -> list[ReadResult]:
 
 
 def _series(group: Any, path: Location) -> list[ReadResult]:
-    """The images of a bioformats2raw container.
-
-    Macro and label photographs of the slide are left out with a note.
-    """
+    """Images of a bioformats2raw container; photographs of the slide are left out with a note."""
     listed_ = ome_metadata(group["OME"]).get("series") if "OME" in group else None
     if not (
         isinstance(listed_, list) and listed_ and all(isinstance(name, str) for name in listed_)
@@ -59,10 +56,7 @@ def _series(group: Any, path: Location) -> list[ReadResult]:
 
 
 def _titles(path: Location, series: list[str]) -> dict[str, str]:
-    """Names of the series, from the OME-XML that bioformats2raw keeps beside them.
-
-    On a server it is not looked at.
-    """
+    """Names of the series in bioformats2raw's OME-XML (local stores only)."""
     if not isinstance(path, Path):
         return {}
     document = path / "OME" / "METADATA.ome.xml"
@@ -73,9 +67,7 @@ def _titles(path: Location, series: list[str]) -> dict[str, str]:
 
 
 def read_zarr_labels(path: Location) -> ZarrPlanes:
-    """Read a label image kept as an OME-Zarr of its own, or the only one inside an image's
-    OME-Zarr.
-    """
+    """Read a label image: an OME-Zarr of its own, or the only one inside an image."""
     group = open_group(path)
     inner, notes = labels_inside(group, path)
     if len(inner) == 1:
@@ -97,7 +89,7 @@ def read_zarr_labels(path: Location) -> ZarrPlanes:
 
 
 def ome_metadata(group: Any) -> dict[str, Any]:
-    """The OME metadata: under ``ome`` from 0.5 on, at the top before."""
+    """OME metadata: under ``ome`` since 0.5, at the top level before."""
     attrs = dict(group.attrs)
     inner = attrs.get("ome")
     return dict(inner) if isinstance(inner, dict) else attrs
@@ -154,7 +146,7 @@ def _first(group: Any, inner: str, path: Location) -> Any:
 
 
 def read_ome_image(group: Any, path: Location) -> ReadResult:
-    """Read the metadata of one image, and of the label images inside it."""
+    """Read the metadata of an image and of the label images inside it."""
     image, meta = open_level0(group, path), ome_metadata(group)
     scale = first_multiscale(meta, path)
     size, notes = pixel_size(scale, image.axes)
@@ -183,7 +175,7 @@ def read_ome_image(group: Any, path: Location) -> ReadResult:
 def labels_inside(
     group: Any, path: Location
 ) -> tuple[dict[str, tuple[ZarrPlanes, Location]], tuple[str, ...]]:
-    """Label images inside an image's group, by name; and a note for each that cannot be used."""
+    """Label images inside an image by name, and notes on unusable ones."""
     if "labels" not in group:
         return {}, ()
     out: dict[str, tuple[ZarrPlanes, Location]] = {}

@@ -79,9 +79,7 @@ def trace_outlines(labels: Array) -> dict[int, Polygons]:
 
 
 def trace_outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Polygons]:
-    """`outlines` of an image that need not fit memory.
-
-    Cells are traced with those that begin in the same band.
+    """Trace the cells of an image that need not fit into memory, band by band.
 
     Parameters
     ----------
@@ -114,10 +112,7 @@ def trace_outlines_by_band(labels: ArrayLike, rows: int = 1024) -> dict[int, Pol
 
 
 def _edges(index: npt.NDArray[np.int32]) -> tuple[Array, Array, Array, int]:
-    """Cell, direction and first vertex of each pixel edge of a cell, the cell on its right.
-
-    Sorted within a direction.
-    """
+    """Cell, direction and first vertex of each pixel edge, the cell on its right; sorted."""
     padded = np.pad(index, 1, constant_values=-1)
     width = index.shape[1] + 1
     parts = []
@@ -130,10 +125,7 @@ def _edges(index: npt.NDArray[np.int32]) -> tuple[Array, Array, Array, int]:
 
 
 def _following(cell: Array, direction: Array, vertex: Array, width: int) -> Array:
-    """The edge that comes after each.
-
-    To the right if the cell has one there (so that corners do not join), ahead, or left.
-    """
+    """Next edge of each: right if the cell has one there (corners do not join), ahead or left."""
     bounds = np.searchsorted(direction, np.arange(5))
     out = np.full(len(cell), -1, np.int64)
     for d, (dy, dx) in enumerate(_STEP):
@@ -150,9 +142,7 @@ def _following(cell: Array, direction: Array, vertex: Array, width: int) -> Arra
 
 
 def _ranks(following: Array) -> tuple[Array, Array]:
-    """Place of each edge in the list of all rings, one after another.
-
-    And the first edge of each ring.
+    """Position of each edge in the concatenated rings, and the first edge of each ring.
 
     Cycles are numbered by pointer doubling, which needs as many rounds as the longest ring has
     binary digits.
@@ -180,9 +170,7 @@ def _ranks(following: Array) -> tuple[Array, Array]:
 def _rings(
     rank: Array, root: Array, direction: Array, vertex: Array, width: int
 ) -> tuple[Array, list[int]]:
-    """Corners (x, y) of all rings, one ring after another, and where each begins (with the end as
-    the last entry).
-    """
+    """Corners (x, y) of all rings, concatenated, and the offset of each ring and the end."""
     turn, corner = np.empty_like(direction), np.empty_like(vertex)
     turn[rank], corner[rank] = direction, vertex
     starts = rank[root]
@@ -196,7 +184,7 @@ def _rings(
 
 
 def _self_touching(points: Array, cuts: list[int], width: int) -> Array:
-    """Which rings pass a corner twice."""
+    """Mask of the rings that pass a corner twice."""
     ring = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
     key = points[:, 1] * width + points[:, 0]
     order = np.lexsort((key, ring))
@@ -234,10 +222,7 @@ def _simple(ring: Ring) -> list[Ring]:
 
 
 def _around(polygons: Polygons, hole: Ring) -> list[Ring]:
-    """The polygon that surrounds a hole.
-
-    Of those whose outer ring holds a point just outside the hole's edge, the smallest.
-    """
+    """The smallest polygon whose outer ring contains a point just outside the hole."""
     if len(polygons) == 1:
         return polygons[0]
     (x0, y0), (x1, y1) = hole[0], hole[1]  # the cell lies to the right of the edge

@@ -1,7 +1,4 @@
-"""What the descriptions of TIFF pages say.
-
-Names of channels, pixel sizes, the JSON of tifffile and of MIBItiff.
-"""
+"""Descriptions of TIFF pages: channel names and pixel sizes, JSON of tifffile and MIBItiff."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ def page_description(page: Page) -> str:
 def channel_names(
     pages: Sequence[Page], count: int, imagej: dict[str, Any]
 ) -> tuple[tuple[str | None, ...], str]:
-    """Channel names and the kind of file, from the first place that has them.
+    """Channel names and the file format, from the first source that has them.
 
     Parameters
     ----------
@@ -82,17 +79,12 @@ def shaped_metadata(page: Page) -> dict[str, Any]:
 
 
 def is_sims(page: Page) -> bool:
-    """Whether a page of a MIBItiff is an ion image (others are optical pictures, totals and
-    labels).
-    """
+    """Whether a page of a MIBItiff is an ion image, not an optical image, total or label."""
     return str(_json(page).get("image.type", "SIMS")).upper() == "SIMS"
 
 
 def described_size(page: Page) -> PixelSize:
-    """Pixel size from the JSON of a page.
-
-    PhysicalSizeX and Y, or the width of a MIBI's field of view.
-    """
+    """Pixel size from the JSON of a page: PhysicalSizeX and Y, or a MIBI's field of view."""
     meta = _json(page)
     x, y = (
         microns(str(meta.get(f"PhysicalSize{k}")), _text(meta.get(f"PhysicalSize{k}Unit")))
@@ -108,10 +100,7 @@ def described_size(page: Page) -> PixelSize:
 
 
 def _listed_names(meta: dict[str, Any]) -> list[str | None]:
-    """Channel names in the JSON that Python programs hand to tifffile.
-
-    OME's ``Channel``, or a list under a common key.
-    """
+    """Channel names in JSON metadata: OME's ``Channel``, or a list under a common key."""
     channel = meta.get("Channel")
     values = (
         [c.get("Name") for c in channel if isinstance(c, dict)]

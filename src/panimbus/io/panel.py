@@ -1,7 +1,4 @@
-"""Channel names.
-
-From a list or a file, made unique, chosen, and put into one order over the FOVs.
-"""
+"""Channel names: read from a list or a file, made unique, selected, aligned over FOVs."""
 
 from __future__ import annotations
 
@@ -42,10 +39,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Panel:
-    """Names of an image's planes, in order.
-
-    Which are kept (steinbock's column ``keep``); and what the reader decided.
-    """
+    """Names of planes in order, which of them are kept (steinbock's ``keep``), and notes."""
 
     names: tuple[str, ...]
     keep: tuple[bool, ...]
@@ -53,7 +47,7 @@ class Panel:
 
 
 def read_panel(source: str | Path | Sequence[str]) -> Panel:
-    """Channel names from a list, a text file (one a line, or all in one line) or a table.
+    """Read channel names from a list, a text file (one per line, or one line) or a table.
 
     A table is what steinbock, MCMICRO or a spreadsheet writes: the first column that names things
     counts (`_COLUMNS`, in that order), not one of mere numbers; its rows are put into the order of
@@ -101,7 +95,7 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
 
 
 def _without_header(path: Path, rows: list[list[str]]) -> Panel:
-    """Names without a header: one a line, or all in one line."""
+    """Names without a header: one per line, or all in one line."""
     if len(rows) == 1:
         rows = [[cell] for cell in rows[0] if cell]
     if max(len(row) for row in rows) > 1:
@@ -127,7 +121,7 @@ def _first_name(row: list[str], columns: Sequence[int]) -> str:
 def _in_order(
     path: Path, header: Sequence[str], body: list[list[str]]
 ) -> tuple[list[list[str]], tuple[str, ...]]:
-    """Rows in the order of their channel numbers, if a column counts them all, from 0 or from 1."""
+    """Sort rows by a column that numbers all channels from 0 or 1, if there is one."""
     for column in (header.index(c) for c in _NUMBERS if c in header):
         numbers = [
             int(row[column]) if re.fullmatch(r"[0-9]{1,6}", row[column]) else -1 for row in body
@@ -145,9 +139,7 @@ def _in_order(
 def name_planes(
     raw: ReadResult, panel: Panel | None, where: str
 ) -> tuple[ReadResult, tuple[str, ...], tuple[str, ...]]:
-    """The image (without planes the panel does not keep), its unique channel names, and what to
-    note.
-    """
+    """The image with only the kept planes, its unique channel names, and notes."""
     notes: tuple[str, ...] = panel.notes if panel is not None else ()
     names, image = raw.names, raw.image
     if panel is not None and raw.fmt == "single-channel TIFFs":
@@ -166,8 +158,8 @@ def name_planes(
         if any(names) and tuple(names) != tuple(kept):
             notes += (
                 (
-                    f"the file's own channel names ({format_list([n or '?' for n in names], 5)}) are"
-                    " replaced by the given ones"
+                    f"the file's own channel names ({format_list([n or '?' for n in names], 5)})"
+                    " are replaced by the given ones"
                 ),
             )
         if count == len(kept):
@@ -191,10 +183,7 @@ def name_planes(
 
 
 def select(fov: Fov, channels: Sequence[str]) -> Fov:
-    """The FOV with only these channels, in this order.
-
-    Unknown names are an error that lists the known ones.
-    """
+    """Select channels of a FOV, in this order; unknown names are an error."""
     channels = [c if c in fov.channels else unicodedata.normalize("NFC", c) for c in channels]
     unknown = [c for c in channels if c not in fov.channels]
     if unknown:
@@ -224,7 +213,7 @@ def select(fov: Fov, channels: Sequence[str]) -> Fov:
 
 
 def _spelling(unknown: Sequence[str], channels: Sequence[str]) -> str:
-    """What to do about unknown channels: names with commas need quotation marks."""
+    """Suggested fix for unknown channels: names with commas need quotation marks."""
     meant = [
         c
         for c in channels
@@ -239,17 +228,15 @@ def _spelling(unknown: Sequence[str], channels: Sequence[str]) -> str:
 
 
 def align(fovs: Sequence[Fov]) -> list[Fov]:
-    """Put all FOVs into the first one's channel order.
-
-    Panels that differ are an error that says how.
-    """
+    """Put all FOVs into the channel order of the first; differing panels are an error."""
     first = fovs[0].channels
     wrong = [fov for fov in fovs if set(fov.channels) != set(first)]
     if wrong:
         shared = [c for c in first if all(c in fov.channels for fov in fovs)]
         lines = [
-            f"{fov.fov_id}: lacks {format_list([c for c in first if c not in fov.channels], _SHOWN)}; "
-            f"has besides {format_list([c for c in fov.channels if c not in first], _SHOWN)}"
+            f"{fov.fov_id}: lacks"
+            f" {format_list([c for c in first if c not in fov.channels], _SHOWN)}; has besides"
+            f" {format_list([c for c in fov.channels if c not in first], _SHOWN)}"
             for fov in wrong[:_SHOWN]
         ]
         raise InputError(

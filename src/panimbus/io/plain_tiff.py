@@ -1,7 +1,4 @@
-"""TIFF without OME-XML.
-
-Plain stacks, ImageJ hyperstacks, MIBItiff, and Akoya's QPTIFF and inForm component files.
-"""
+"""Readers of TIFF without OME-XML: plain stacks, ImageJ, MIBItiff, QPTIFF, inForm components."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ from panimbus.io.xmltext import Element, local_name, parse_xml
 Page = tifffile.TiffPage
 _PLAUSIBLE = (0.02, 20.0)
 _NARROW = 64
-"""Pixels below which an image of very many pages is no image, but the rows of one."""
+"""Width below which many pages are the rows of one image."""
 _QPI = "PerkinElmer-QPI-ImageDescription"
 
 
@@ -50,11 +47,9 @@ def is_qptiff(tif: tifffile.TiffFile) -> bool:
 
 
 def read_qptiff(path: Path) -> list[ReadResult]:
-    """Read a QPTIFF or an inForm component_data.tif.
+    """Read the full-resolution pages of a QPTIFF or an inForm component_data.tif.
 
-    Pages of the first one's size that are full resolution.
-
-    Thumbnails, overviews, labels and pyramid levels are told apart by ``ImageType`` and by size.
+    Thumbnails, overviews, labels and pyramid levels are recognised by ``ImageType`` and size.
     """
     with open_tiff(path) as tif:
         kept: list[tuple[Page, Element]] = []
@@ -101,8 +96,7 @@ def read_plain(path: Path, *, named: bool = False) -> list[ReadResult]:
     path
         The file.
     named
-        Whether the user names the channels, and so vouches that samples are channels and not
-        colours.
+        Whether the user names the channels: samples are then channels, not colours.
     """
     with open_tiff(path) as tif:
         pages = read_pages(tif, path)
@@ -127,9 +121,7 @@ def read_plain(path: Path, *, named: bool = False) -> list[ReadResult]:
 
 
 def resolution(page: Page) -> PixelSize:
-    """Pixel size from the resolution tags, where it is one a microscope has (72 dpi is a
-    printer's).
-    """
+    """Pixel size from the resolution tags, if plausible for a microscope (72 dpi is not)."""
     unit = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}.get(int(page.tags.valueof(296, default=1) or 1))
     values = [_ratio(page.tags.valueof(code)) for code in (282, 283)]
     if unit is None:
@@ -140,10 +132,7 @@ def resolution(page: Page) -> PixelSize:
 
 
 def _main_pages(pages: Sequence[Page]) -> tuple[list[Page], tuple[str, ...]]:
-    """Pages of the largest one's size and samples.
-
-    Thumbnails, photographs beside the image, and pyramid levels go.
-    """
+    """Pages of the size and samples of the largest, without thumbnails, photographs and levels."""
     whole = [p for p in pages if not is_reduced(p)] or list(pages)
     grey = [p for p in whole if not is_colour(p)]
     if grey and not is_main_in_colour(
@@ -159,8 +148,8 @@ def _main_pages(pages: Sequence[Page]) -> tuple[list[Page], tuple[str, ...]]:
     return kept, (
         (
             (
-                f"{len(skipped)} other pages (thumbnails, photographs or pyramid levels; {sizes}) are"
-                " not used"
+                f"{len(skipped)} other pages (thumbnails, photographs or pyramid levels; {sizes})"
+                " are not used"
             ),
         )
         if skipped
@@ -173,7 +162,7 @@ def _sides(page: Page) -> tuple[int, int]:
 
 
 def _check_kind(tif: tifffile.TiffFile, path: Path) -> None:
-    """Refuse files whose pages are not what they seem."""
+    """Refuse cut OME-XML and MetaMorph stacks."""
     text = page_description(tif.pages.first)
     if "<OME" in text[:2000] and "openmicroscopy" in text[:2000].lower():
         raise ReadError(
@@ -189,7 +178,7 @@ def _check_kind(tif: tifffile.TiffFile, path: Path) -> None:
 
 
 def _check_not_last(path: Path, pages: Sequence[Page], described: dict[str, Any]) -> None:
-    """Refuse an array whose channels are its last axis: its rows became pages."""
+    """Refuse an array stored channels-last, whose rows became pages."""
     axes, shape = str(described.get("axes", "")), described.get("shape", [])
     page = pages[0]
     rows = (
@@ -217,9 +206,7 @@ def _check_not_last(path: Path, pages: Sequence[Page], described: dict[str, Any]
 
 
 def described_planes(page: Page, imagej: dict[str, Any], path: Path) -> int:
-    """How many pages' worth of pixels ImageJ's or tifffile's description speaks of, 1 where there
-    is none.
-    """
+    """Number of planes according to ImageJ's or tifffile's description; 1 without one."""
     if imagej:
         return _count(imagej, "images", path)
     shape = shaped_metadata(page).get("shape", [])
@@ -235,9 +222,7 @@ def described_planes(page: Page, imagej: dict[str, Any], path: Path) -> int:
 def _virtual(
     planes: list[TiffPlane], pages: Sequence[Page], imagej: dict[str, Any], path: Path, size: int
 ) -> list[TiffPlane]:
-    """Planes that lie behind the only page without pages of their own (ImageJ above 4 GB,
-    tifffile's truncated files).
-    """
+    """Planes stored after the only page (ImageJ above 4 GB, truncated tifffile pages)."""
     count = described_planes(pages[0], imagej, path)
     plane = planes[0]
     step = math.prod(plane.shape) * plane.raw_dtype.itemsize
@@ -260,7 +245,7 @@ def _lost(path: Path, count: int, present: int) -> ReadError:
 
 
 def _count(imagej: dict[str, Any], key: str, path: Path) -> int:
-    """A number among ImageJ's metadata, 1 where it says nothing."""
+    """A number in ImageJ's metadata, default: 1."""
     value = imagej.get(key, 1)
     if not isinstance(value, int) or not 0 < value < 1 << 31:
         raise ReadError(
@@ -272,10 +257,7 @@ def _count(imagej: dict[str, Any], key: str, path: Path) -> int:
 
 
 def _check_axes(path: Path, imagej: dict[str, Any], described: dict[str, Any]) -> tuple[str, ...]:
-    """Refuse volumes and time series.
-
-    A stack without channels is taken for channels, with a note.
-    """
+    """Refuse volumes and time series; a stack without channels is read as channels, with a note."""
     sizes = {
         axis: _count(imagej, key, path)
         for axis, key in (("C", "channels"), ("Z", "slices"), ("T", "frames"))
@@ -303,7 +285,7 @@ def _check_axes(path: Path, imagej: dict[str, Any], described: dict[str, Any]) -
 
 
 def _imagej_size(page: Page, imagej: dict[str, Any]) -> PixelSize:
-    """ImageJ: pixels a ``unit`` in the resolution tags."""
+    """Pixel size from ImageJ's ``unit`` and the resolution tags."""
     unit = (
         str(imagej.get("unit", "")).encode().decode("unicode_escape", errors="replace")
         if imagej.get("unit")

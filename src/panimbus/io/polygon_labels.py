@@ -16,7 +16,7 @@ from panimbus.io.geojson import PolygonCell, read_geojson_cells
 
 _AT_ONCE = 1 << 22  # crossings of outlines and rows
 _STRIP = 1024
-_CROSSINGS = 1_000_000  # of outlines and rows, and four for each pixel of the image: far more than cells have
+_CROSSINGS = 1_000_000  # of outlines and rows, plus four per pixel: far more than cells have
 _LARGER, _INSIDE = 10, 3  # times the median area; polygons inside
 _LOOKED_AT = 5, 100  # largest polygons, and polygons that may lie in each
 
@@ -48,8 +48,7 @@ def contains(cell: PolygonCell, point: Array) -> bool:
 
 
 class Edges:
-    """The edges of many cells as flat arrays, for filling by scan lines (even-odd within a polygon,
-    so holes are holes).
+    """Edges of many cells as flat arrays, for scan-line filling (even-odd within a polygon).
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ class Edges:
         self._first = np.concatenate([[0], np.cumsum(self._count)])[:-1].astype(np.int64)
 
     def crossings(self, height: int) -> int:
-        """How often outlines cross the rows of an image of this height: what filling them costs."""
+        """Number of crossings of outlines and rows, the cost of filling."""
         low, high = (
             np.minimum(self._from[:, 1], self._to[:, 1]),
             np.maximum(self._from[:, 1], self._to[:, 1]),
@@ -132,9 +131,9 @@ def _concatenated_ranges(first: Array, count: Array) -> Array:
 
 
 class GeoJsonLabels:
-    """Polygons as a (Y, X) uint32 label image.
+    """Polygons as a (Y, X) uint32 label image, ids from 1 in file order.
 
-    Ids from 1 in file order, later cells do not paint over earlier ones.
+    Earlier cells win where polygons overlap.
 
     A pixel belongs to a cell if its centre lies inside. A cell that would get no pixel gets the
     free one nearest to its centre, or one of a neighbour that has others, so that each keeps at
@@ -215,10 +214,7 @@ class GeoJsonLabels:
             )
 
     def _check_around(self, cells: list[PolygonCell]) -> None:
-        """Refuse a polygon much larger than the others that has several of them inside.
-
-        It is no cell.
-        """
+        """Refuse a polygon much larger than the others with several of them inside: no cell."""
         area = areas(cells)
         b = self._boxes
         middle = np.stack([b[:, 2] + b[:, 3], b[:, 0] + b[:, 1]], 1) / 2
@@ -247,7 +243,7 @@ class GeoJsonLabels:
                 )
 
     def _check_length(self, edges: Edges) -> None:
-        """Refuse outlines that would take forever to fill."""
+        """Refuse outlines that would take too long to fill."""
         crossings, most = (
             edges.crossings(self._shape[0]),
             4 * self._shape[0] * self._shape[1] + _CROSSINGS,
@@ -262,7 +258,7 @@ class GeoJsonLabels:
             )
 
     def _draw(self, y0: int, y1: int, x0: int, x1: int) -> Array:
-        """Labels of a region, rescued pixels aside."""
+        """Labels of a region, without rescued pixels."""
         b = self._boxes
         hit = np.flatnonzero((b[:, 0] < y1) & (b[:, 1] > y0) & (b[:, 2] < x1) & (b[:, 3] > x0))
         if self._edges is None or not hit.size:
@@ -270,7 +266,7 @@ class GeoJsonLabels:
         return self._edges.draw(hit, (y0, y1, x0, x1))
 
     def _rescue(self, cells: list[PolygonCell]) -> dict[tuple[int, int], int]:
-        """A pixel for each cell that has none; two passes over the image in strips."""
+        """A pixel for each cell without one; two passes over the image in strips."""
         sizes = np.zeros(len(cells) + 1, np.int64)
         for y in range(0, self._shape[0], _STRIP):
             part = self._draw(y, min(y + _STRIP, self._shape[0]), 0, self._shape[1])
@@ -285,9 +281,7 @@ class GeoJsonLabels:
     def _spare(
         self, cell: PolygonCell, sizes: Array, taken: dict[tuple[int, int], int]
     ) -> tuple[int, int, int]:
-        """Pixel nearest to the cell's middle that is background or of a cell with more than one
-        pixel, and its owner.
-        """
+        """Nearest pixel of background, or of a cell with others, to a cell's centre; its owner."""
         ring = cell.polygons[0][0]
         middle_x, middle_y = (ring.min(axis=0) + ring.max(axis=0)) / 2 - 0.5
         height, width = self._shape

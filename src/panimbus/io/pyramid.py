@@ -1,7 +1,4 @@
-"""Image pyramids on disk.
-
-The Zarr canvas that takes tiles in any order, its coarser levels, and the OME-TIFF made of them.
-"""
+"""Image pyramids on disk: a Zarr canvas for tiles in any order, and OME-TIFF made from it."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _TIFF_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32",
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What is written, apart from its pixels.
+    """Description of an image to write, apart from its pixels.
 
     Parameters
     ----------
@@ -65,7 +62,7 @@ class ImageSpec:
         *,
         labels: bool = False,
     ) -> ImageSpec:
-        """A spec from what a caller has, refused if it fits no image."""
+        """Make a checked specification."""
         dtype = np.dtype(dtype)
         if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "uif":
             raise InputError(
@@ -92,9 +89,7 @@ class ImageSpec:
 
     @property
     def levels(self) -> list[tuple[int, int, int]]:
-        """Shapes from full resolution down, each half the one before (rounded up), to a longest
-        side of at most 1024.
-        """
+        """Shapes of the levels, each half the one before, down to a side of at most 1024."""
         out = [self.shape]
         while max(out[-1][1:]) > _SMALLEST:
             c, y, x = out[-1]
@@ -103,9 +98,7 @@ class ImageSpec:
 
 
 def halve(plane: Array, *, labels: bool = False) -> Array:
-    """Half the size of a plane, rounded up.
-
-    The mean of 2 x 2 pixels (of those that exist at an odd edge), or the first of them.
+    """Halve a plane: the mean of 2 x 2 pixels (fewer at an odd edge), or the first of them.
 
     Parameters
     ----------
@@ -146,7 +139,7 @@ def halve(plane: Array, *, labels: bool = False) -> Array:
 
 
 def build_levels(image: Array, spec: ImageSpec) -> list[Array]:
-    """All levels of an image that is in memory."""
+    """All levels of an image in memory."""
     levels = [image]
     for shape in spec.levels[1:]:
         level = np.empty(shape, spec.dtype)
@@ -165,12 +158,10 @@ def iter_chunks(shape: tuple[int, int, int]) -> Iterator[tuple[int, slice, slice
 
 
 class ZarrCanvas:
-    """An OME-Zarr in the making.
+    """An unfinished OME-Zarr whose full resolution is written in any order.
 
-    Full resolution is written in any order, then `finish` adds the coarser levels and the metadata.
-
-    Chunks that are never written cost nothing and read as 0. A canvas that was left half-written is
-    opened again if it is of the same spec.
+    `finish` adds the coarser levels, `describe` the metadata. Chunks that are never written cost
+    nothing and read as 0. A half-written canvas of the same specification is resumed.
 
     Parameters
     ----------
@@ -184,7 +175,7 @@ class ZarrCanvas:
     Attributes
     ----------
     resumed
-        Whether it was there before, with what had been written.
+        Whether an earlier, half-written canvas was opened.
     """
 
     def __init__(self, folder: Path, spec: ImageSpec, version: str = "0.5") -> None:
@@ -234,14 +225,14 @@ class ZarrCanvas:
         self.levels[0][(channel, *where)] = values
 
     def finish(self) -> None:
-        """Write the coarser levels from the first, chunk by chunk, and say what the image is."""
+        """Write the coarser levels from the first, chunk by chunk."""
         for finer, coarser in pairwise(self.levels):
             for c, ys, xs in iter_chunks(coarser.shape):
                 part = np.asarray(finer[c, 2 * ys.start : 2 * ys.stop, 2 * xs.start : 2 * xs.stop])
                 coarser[c, ys, xs] = halve(part, labels=self.spec.labels)
 
     def describe(self, name: str) -> None:
-        """Write the OME metadata; from now on it is an image."""
+        """Write the OME metadata, which completes the image."""
         meta = _multiscale(self.spec, name)
         label = {"image-label": {"version": self._version}} if self.spec.labels else {}
         omero = {} if self.spec.labels else {"omero": {"channels": list(self._omero())}}
@@ -255,10 +246,7 @@ class ZarrCanvas:
             )
 
     def _omero(self) -> Iterator[dict[str, Any]]:
-        """Names, and the range a viewer first shows.
-
-        The spec's, or up to the brightest pixel of the overview.
-        """
+        """Channel names and display ranges: specified, or up to the brightest pixel."""
         whole = np.iinfo(self.spec.dtype) if self.spec.dtype.kind in "ui" else None
         for c, label in enumerate(self.spec.channels):
             top = float(np.max(self.levels[-1][c]))
@@ -299,7 +287,7 @@ def _multiscale(spec: ImageSpec, name: str) -> dict[str, Any]:
 
 
 def _display_tags(spec: ImageSpec) -> list[tuple[int, str, int, float, bool]]:
-    """SMinSampleValue and SMaxSampleValue: OME-XML has no display range."""
+    """SMinSampleValue and SMaxSampleValue, as OME-XML has no display range."""
     return [
         (tag, "f", 1, value, True)
         for tag, value in zip((340, 341), spec.display or (), strict=False)

@@ -1,7 +1,4 @@
-"""Cells as QuPath objects.
-
-GeoJSON with outline, class and measurements, in the format QuPath writes since 0.4.
-"""
+"""Writer of cells as QuPath objects: GeoJSON with outline, class and measurements (since 0.4)."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ Rgb = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class CellObjects:
-    """What QuPath is told about the cells of one FOV, beside their outlines.
+    """Classes and measurements of the cells of one FOV, for QuPath.
 
     Parameters
     ----------
@@ -51,8 +48,7 @@ class CellObjects:
 def write_qupath(
     path: str | Path, shapes: Mapping[int, Polygons], cells: CellObjects, *, fov_id: str
 ) -> None:
-    """Write cells as a FeatureCollection that QuPath opens (File > Import objects from file, or by
-    dragging).
+    """Write cells as a FeatureCollection for QuPath (File > Import objects from file).
 
     Geometry is in pixels of the full-resolution image; an object's name is its label, its id is the
     same in every run.
@@ -123,9 +119,7 @@ def _closed(ring: Array) -> list[list[int]]:
 
 
 def _measured(measurements: Mapping[str, Array], n: int) -> list[str]:
-    """The measurements of each cell as JSON, with six significant digits (what float32 holds),
-    without those not finite.
-    """
+    """Finite measurements of each cell as JSON, to six significant digits (as float32)."""
     for name, column in measurements.items():
         if np.shape(column) != (n,):
             raise InputError(

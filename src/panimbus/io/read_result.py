@@ -31,7 +31,7 @@ class PixelSize:
 
 @dataclass(frozen=True, eq=False)
 class ReadResult:
-    """One image as its file describes it.
+    """An image as described by its file.
 
     Parameters
     ----------
@@ -40,16 +40,15 @@ class ReadResult:
     names
         One name a plane, None where the file names none.
     fmt
-        Format, for people: "OME-TIFF".
+        Format name, such as "OME-TIFF".
     files
         Every file the pixels come from; of a store on a server, the documents that describe it.
     size
         Pixel size.
     part
-        What tells this image from others of the same file (an acquisition, a series); None if it is
-        the only one.
+        Acquisition or series within the file; None if it is the only image.
     notes
-        What the reader decided.
+        Decisions of the reader.
     labels
         Label images stored with the image, by name, each with the place it lies at.
     name
@@ -74,7 +73,7 @@ class ReadResult:
 
 
 class ChannelSubset:
-    """Some planes of a lazy image, in an order of their own.
+    """A subset of the channels of a lazy image, in any order.
 
     Parameters
     ----------
@@ -111,10 +110,7 @@ class ChannelSubset:
 def isotropic(
     size: PixelSize, override: float | None, where: str
 ) -> tuple[float | None, tuple[str, ...]]:
-    """One pixel size from two, and from the user's.
-
-    Micrometres per pixel (None = unknown), and what to note.
-    """
+    """Combine the pixel sizes along X and Y and the user's; micrometres per pixel, and notes."""
     sides = [v for v in (size.x, size.y) if v is not None]
     measured = sum(sides) / len(sides) if sides else None
     uneven = len(sides) == 2 and abs(sides[0] - sides[1]) > ANISOTROPY * max(sides)

@@ -142,8 +142,7 @@ def fetch(url: Url, part: ByteRequest | None = None, *, most: int = _LARGEST_PAG
     Raises
     ------
     ReadError, ServerError
-        With the address (of the chunk), and what the server said last: that it may not be read, or
-        that it is out of order.
+        With the address and the last answer of the server.
     """
     start, end = None, None
     if isinstance(part, RangeByteRequest):
@@ -173,15 +172,12 @@ def fetch(url: Url, part: ByteRequest | None = None, *, most: int = _LARGEST_PAG
 
 
 def exists(url: Url) -> bool:
-    """Whether the server has something at an address, without a download."""
+    """Whether something exists at an address, without downloading it."""
     return _with_retries(url, lambda fs: fs.info(url.full)) is not None
 
 
 def server_stamp(urls: Sequence[Url]) -> str | None:
-    """A hash that changes when these documents do, by the server's word (ETag, Last-Modified).
-
-    None if it gives none.
-    """
+    """Hash of the server's validators (ETag, Last-Modified) of documents; None without any."""
     entries = []
     for url in urls:
         info = _with_retries(url, lambda fs, url=url: fs.info(url.full)) or {}  # type: ignore[misc]
@@ -205,7 +201,7 @@ def list_names(url: Url) -> list[str]:
 
 
 def _links(page: str, url: Url) -> list[str]:
-    """Names of what the links of a page lead to, directly below its address."""
+    """Names directly below an address, from the links of its page."""
     base = urlsplit(url.base + "/")
     names = set()
     for link in _HREF.findall(page):
@@ -225,7 +221,7 @@ def _links(page: str, url: Url) -> list[str]:
 
 
 def missing_reason(url: Url) -> str:
-    """What the server says when asked for a store's metadata."""
+    """Answer of the server to a request for a store's metadata."""
     fs, (missing, faults) = _filesystem(url.scheme, os.getpid()), _client_errors()
     try:
         fs.cat_file((url / "zarr.json").full)
@@ -276,10 +272,7 @@ def _error_text(error: BaseException) -> str:
 
 @cache
 def _client_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    """What fsspec raises where nothing is there, and where something went wrong.
-
-    The clients' own errors among them.
-    """
+    """Exceptions of fsspec and its clients for missing files, and for other failures."""
     faults: list[type[Exception]] = [OSError, EOFError]
     try:
         from aiohttp import ClientError
@@ -340,7 +333,7 @@ def _bounded_response() -> Any:
     return Response
 
 
-@cache  # fsspec would make one a thread; one a process, since its event loop does not survive a fork
+@cache  # per process, since the event loop does not survive a fork; fsspec has one per thread
 def _filesystem(scheme: str, process: int) -> Any:  # noqa: ARG001
     try:
         import fsspec

@@ -39,7 +39,7 @@ _COLUMNS = (
     Column(CSV_Y, "number", ("centroid y µm",), required=False),
 )
 _TEXTS = ("object id", "object type", "classification", "class", "parent", "roi")
-"""Columns of text in an export of QuPath, which everybody knows to be no markers."""
+"""Text columns in exports of QuPath, never markers."""
 
 
 def read_h5ad(
@@ -83,7 +83,7 @@ def read_h5ad(
 
 
 def _check_hdf5(path: Path, file: Any, expected: str) -> None:
-    """Refuse links that lead elsewhere, trees without end, and arrays larger than memory."""
+    """Refuse external links, endless trees, and arrays larger than memory."""
     import h5py
 
     if "X" not in file and "obs" not in file:
@@ -129,7 +129,7 @@ def _check_hdf5(path: Path, file: Any, expected: str) -> None:
 
 
 def _memory_bytes() -> int:
-    """Bytes of memory of this machine."""
+    """Memory of this machine in bytes."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not every system says so
@@ -182,10 +182,7 @@ def read_scores(
 
 
 def check_cell_table(table: AnnData, source: str = "the table") -> AnnData:
-    """Check the cells of a table of scores and name them.
-
-    Returns it with float32 scores, int64 ids and a categorical FOV.
-    """
+    """Check a table of scores; returns it with float32 scores, int64 ids and named cells."""
     import pandas as pd
 
     if any(not hasattr(table, name) for name in ("obs", "var_names", "X", "isbacked")):
@@ -243,7 +240,7 @@ def check_cell_table(table: AnnData, source: str = "the table") -> AnnData:
 
 
 def to_dense(x: Any) -> Any:
-    """A layer or X as an array of float32, sparse or not."""
+    """A layer or X as a dense float32 array."""
     return np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
 
 
@@ -269,7 +266,7 @@ def _from_frame(path: Path, needed: Collection[str]) -> AnnData:
 
 
 def _check_ids(frame: pd.DataFrame, path: Path) -> None:
-    """Say where another column names the cells, too, and does not agree."""
+    """Warn about another id column that disagrees with the one used."""
     for name in map(str, frame.columns):
         if (
             name == CSV_LABEL
@@ -287,10 +284,7 @@ def _check_ids(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _markers(frame: pd.DataFrame, path: Path, needed: Collection[str]) -> list[str]:
-    """Columns of numbers that are no facts of the cell.
-
-    A marker that is needed and stands there as text is refused.
-    """
+    """Numeric columns that are markers; a needed marker that is text is refused."""
     columns = [
         str(c)
         for c in frame.columns

@@ -1,6 +1,4 @@
-"""Label images (and images) of a table's FOVs, found by name and checked against the table's
-cells.
-"""
+"""Label images and images of the FOVs in a cell table, checked against its cells."""
 
 from __future__ import annotations
 
@@ -62,7 +60,7 @@ class Segmented:
             yield rows, np.asarray(self.labels[rows, 0 : self.labels.shape[1]])
 
     def thinned(self, most: int) -> tuple[Array, int]:
-        """Every n-th pixel, so that at most ``most`` are left to a side; and n."""
+        """Every n-th pixel, at most ``most`` per side; and n."""
         step = max(1, -(-max(self.labels.shape) // most))
         return (
             np.concatenate(
@@ -85,7 +83,7 @@ def find_label_images(
     *,
     pairs: str | None = None,
 ) -> list[Segmented]:
-    """The label image of each FOV of a table, in the table's order.
+    """Find the label image of each FOV of a table, in the table's order.
 
     Parameters
     ----------
@@ -97,7 +95,7 @@ def find_label_images(
     images
         The same for the images, which GeoJSON labels and Mantis Viewer's channels need.
     pairs
-        Instead of ``labels``: a file of pairs (`panimbus.io.label_matching`) that names the table's FOVs.
+        Instead of ``labels``: a CSV file of pairs that names the table's FOVs.
     """
     fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
     sizes = pixel_sizes(table)
@@ -145,7 +143,7 @@ def _matched(fovs: Sequence[str], labels: Sequence[Location]) -> dict[str, Locat
 
 
 def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Rows of a FOV in the table and their ids; an error where ids are not in the label image."""
+    """Rows of a FOV in the table and their ids, which must be in the label image."""
     rows = np.flatnonzero((table.obs[FOV].astype(str) == one.fov_id).to_numpy())
     ids = table.obs[CELL].to_numpy(np.int64)[rows]
     missing = np.setdiff1d(ids, one.ids)
@@ -160,7 +158,7 @@ def check_cells(table: AnnData, one: Segmented) -> tuple[Array, npt.NDArray[np.i
 
 
 def pixel_sizes(table: AnnData) -> dict[str, float]:
-    """FOV -> µm per pixel, where the table says what it was made of."""
+    """FOV -> µm per pixel, from the provenance of the table."""
     provenance = table.uns.get(PROVENANCE, {})
     inputs = provenance.get("inputs") if isinstance(provenance, Mapping) else None
     if inputs is None:

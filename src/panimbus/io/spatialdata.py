@@ -1,7 +1,4 @@
-"""SpatialData stores as images and label images.
-
-Their elements are OME-Zarr, so no package of theirs is needed to read them.
-"""
+"""Reader of images and label images in SpatialData stores, whose elements are OME-Zarr."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ IMAGE_TAIL = "_image"
 
 @dataclass(frozen=True, eq=False)
 class _Labels:
-    """A label element.
-
-    Its lazy ids, where it lies on disk and in space, and whether a table annotates its cells.
-    """
+    """A label element: lazy ids, location, coordinate systems, whether a table annotates it."""
 
     name: str
     where: Location
@@ -46,8 +40,7 @@ def is_store(group: Any) -> bool:
 
 
 def read_images(group: Any, path: Location) -> list[ReadResult]:
-    """Read the metadata of a store's images, each with the label images that can be its
-    segmentation.
+    """Read the metadata of a store's images and of the label images that may segment them.
 
     A label image belongs to an image if it has its size and lies on it in a coordinate system that
     both have, and if it does not bear another image's name. Of several, the one of the image's own
@@ -98,7 +91,7 @@ def read_images(group: Any, path: Location) -> list[ReadResult]:
 
 
 def label_elements(path: Location) -> list[Location] | None:
-    """Where the label elements of a store lie; None where the path is not a whole store."""
+    """Locations of the label elements of a store; None if the path is not a whole store."""
     group = open_group(path)
     return [one.where for one in _labels(group, path)[0]] if is_store(group) else None
 
@@ -113,10 +106,7 @@ def _frames(element: Any) -> tuple[Frame, ...]:
 
 
 def _labels(group: Any, path: Location) -> tuple[list[_Labels], list[str]]:
-    """Label elements with two axes, and why others cannot be used.
-
-    A table's region tells which of them it annotates.
-    """
+    """Usable label elements, and the reasons why others are not."""
     if "labels" not in group:
         return [], []
     regions: set[str] = set()
@@ -171,9 +161,7 @@ def _fitting(
 def _doubt(
     raw: ReadResult, raws: list[ReadResult], labels: list[_Labels], path: Location
 ) -> str | None:
-    """What to tell a user who passes no label images and means this one, if there is not just
-    one.
-    """
+    """Message for a user who passes no label images, unless exactly one fits."""
     if len(raw.labels) == 1 or not labels:
         return None
     images = format_list([f"{r.part} {r.image.shape[1:]}" for r in raws], 10)

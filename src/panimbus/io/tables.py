@@ -1,10 +1,8 @@
-"""One reader for every table that people bring.
-
-CSV of any spreadsheet, TSV, Parquet, an export of QuPath.
+"""The reader of tables: CSV, TSV, Parquet, exports of QuPath and spreadsheets.
 
 Separators (comma, semicolon, tab, bar), decimal commas, encodings (UTF-8, UTF-16, Windows-1252),
-quotes, empty rows and columns are understood; what cannot be is refused with line, column and
-value. Names stay text (a FOV called 007), ids stay exact.
+quotes, empty rows and columns are understood; errors name line, column and value. Names
+stay text (a FOV called 007), ids stay exact.
 """
 
 from __future__ import annotations
@@ -39,19 +37,19 @@ _DELIMITERS = ",;\t|"
 
 @dataclass(frozen=True)
 class Column:
-    """A column that is asked for.
+    """A requested column.
 
     Parameters
     ----------
     name
-        As the result calls it, and the name it is looked for under first.
+        Name in the result, and the first one that is searched for.
     kind
         ``text``: as it stands, "" for nothing. ``number``: float64, NaN for nothing. ``id``: int64,
         exact.
     aliases
         Other names; case, spaces, ``_``, ``-`` and ``.`` do not count.
     required
-        Whether a table without it is refused.
+        Whether a missing column is an error.
     """
 
     name: str
@@ -61,7 +59,7 @@ class Column:
 
 
 FOV_ALIASES = ("fov", "fov id", "image", "image id", "imageid", "image name", "sample", "sample id")
-"""What other programs call the FOV; ``Image`` is QuPath's, and holds the name of a file."""
+"""Column names of the FOV; ``Image`` is QuPath's and holds a file name."""
 CELL_ALIASES = (
     "cell id",
     "label",
@@ -73,7 +71,7 @@ CELL_ALIASES = (
     "objectnumber",
     "name",
 )
-"""What other programs call the value of the label image; ``Name`` is QuPath's, for cells that panimbus wrote."""
+"""Column names of the label value; ``Name`` is QuPath's, for cells that panimbus wrote."""
 
 
 def fov_column(name: str = "fov", *, required: bool = True) -> Column:
@@ -134,7 +132,7 @@ def read_table(
 
 
 def is_alias(name: str, columns: Sequence[Column]) -> bool:
-    """Whether a column's name is one under which some column is looked for."""
+    """Whether a name is that of a requested column or one of its aliases."""
     return any(_key(name) in (_key(c.name), *map(_key, c.aliases)) for c in columns)
 
 
@@ -143,7 +141,7 @@ def _key(name: str) -> str:
 
 
 def _places(path: Path, names: list[str], columns: Sequence[Column]) -> dict[str, str]:
-    """Name that is asked for -> the column that has it."""
+    """Requested name -> name in the table."""
     keys = [_key(n) for n in names]
     out: dict[str, str] = {}
     for column in columns:
@@ -303,7 +301,7 @@ def _text(
 
 
 def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]) -> pd.DataFrame:
-    """The rows below the head; columns are called 0, 1, 2 ... and rows by their lines."""
+    """Rows below the header; columns are named 0, 1, 2 ..., rows by their lines."""
     import pandas as pd
 
     names = [str(i) for i in range(len(text))]
@@ -349,7 +347,7 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
 
 
 def _tokenising(path: Path, message: str, used: int, width: int) -> ReadError:
-    """What pandas says of rows that cannot be parted, with the line of the file."""
+    """Error for rows that pandas cannot split, with the line of the file."""
     if wide := re.search(r"in line (\d+), saw (\d+)", message):
         got = f"{wide[2]} in line {int(wide[1]) + used}, and a header of {width}"
         return ReadError(f"{path}: its rows have more fields than its header.", got=got)
@@ -382,7 +380,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int]:
-    """Names of the columns, the separator, and how many lines the header takes."""
+    """Column names, separator, and number of header lines."""
     with open_text(path, encoding) as stream:
         lines = list(islice(stream, 40))
     start = next((i for i, line in enumerate(lines) if line.strip(' ,;\t|"\n')), None)
@@ -413,10 +411,7 @@ def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """The separator of which the rows have as many as the header.
-
-    A comma in a decimal or in a name does not count.
-    """
+    """The separator that rows have as often as the header (decimal commas do not count)."""
 
     def fields(line: str, delimiter: str) -> int:
         try:

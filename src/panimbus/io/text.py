@@ -37,9 +37,7 @@ _NO_SEPARATOR = "\x1f"  # a single column: commas belong to its names
 
 
 def read_encoded_text(path: Path, expected: str, *, largest: int = 64 << 20) -> str:
-    """The text of a small file in any of the encodings that are understood, without a byte order
-    mark.
-    """
+    """Text of a small file in any supported encoding, without a byte order mark."""
     check_regular(path, expected)
     if path.stat().st_size > largest:
         raise ReadError(
@@ -51,7 +49,7 @@ def read_encoded_text(path: Path, expected: str, *, largest: int = 64 << 20) -> 
 
 
 def open_text(path: Path, encoding: str) -> TextIO:
-    """The text, every line ending in a newline."""
+    """Open a text file, compressed or not, with every line ending in a newline."""
     return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=None)
 
 
@@ -62,14 +60,14 @@ def _open_bytes(path: Path) -> IO[bytes]:
 
 
 def detect_encoding(path: Path, expected: str) -> tuple[str, str]:
-    """Read a file through once; refuse what is no text, and lines without end.
+    """Detect the encoding; refuse binary files and endless lines.
 
     Returns
     -------
     str
         Its encoding.
     str
-        Its last line if that has no end, shortened to 64 kB from behind.
+        Its last line if it has no newline, at most the last 64 kB of it.
     """
     with guarded(path, "the table cannot be read."), _open_bytes(path) as file:
         chunk = file.read(4096)
@@ -133,7 +131,7 @@ def _check_chunk(path: Path, *, since: int, size: int) -> None:
 
 
 def _encoding_of(head: bytes) -> str:
-    """The encoding by a byte order mark, or by where the zeros of UTF-16 lie."""
+    """Encoding by the byte order mark, or by the zero bytes of UTF-16."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) and len(head) >= 8:
         return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -148,13 +146,13 @@ def _encoding_of(head: bytes) -> str:
 
 
 def read_rows(path: Path, expected: str) -> list[list[str]]:
-    """Rows of a table of text, without empty ones; fields without the spaces around them.
+    """Read the non-empty rows of a small table of text, fields stripped.
 
     Parameters
     ----------
     path
-        In any of the encodings of `panimbus.io.text`. What separates the fields (tab, semicolon
-        or comma) is told from the first line; a line ``sep=;`` is understood.
+        In any supported encoding. The separator (tab, semicolon or comma) is detected in the first
+        line; a line ``sep=;`` is understood.
     expected
         What the file should be, for messages.
     """
@@ -162,7 +160,7 @@ def read_rows(path: Path, expected: str) -> list[list[str]]:
 
 
 def parse_rows(text: str, where: object, expected: str) -> list[list[str]]:
-    """Fields of each row of a table; see `read_sheet`."""
+    """Split the text of a table into rows and fields; see `read_rows`."""
     lines = re.split(r"\r\n|\r|\n", text)
     first = next((line for line in lines if line.strip()), "")
     if first.strip().strip('"').lower().startswith("sep=") and len(first.strip().strip('"')) <= len(
@@ -202,10 +200,7 @@ def parse_rows(text: str, where: object, expected: str) -> list[list[str]]:
 
 
 def check_width(table: list[list[str]], where: object) -> None:
-    """Refuse rows with more fields than the first.
-
-    A comma in a name that is not quoted moves all that follow.
-    """
+    """Refuse rows with more fields than the header: an unquoted comma shifts the others."""
     width = len(table[0])
     wide = [
         f"row {k + 1}: {format_list(row, 5)}" for k, row in enumerate(table) if any(row[width:])

@@ -1,7 +1,4 @@
-"""Pages of TIFF files as lazy planes.
-
-Metadata is parsed once, pixels are read segment by segment, no file stays open.
-"""
+"""TIFF pages as lazy planes: pixels are read segment by segment, no file stays open."""
 
 from __future__ import annotations
 
@@ -38,14 +35,14 @@ _LARGE_SEGMENT = 1 << 28
 class PageDecoder:
     """tifffile's decoder of a page, which needs no open file.
 
-    It is a closure, so another process that is sent this makes its own, from the page.
+    It is a closure and cannot be pickled: another process makes its own from the page.
 
     Parameters
     ----------
     path, page
         File, and page (IFD) counted from 0.
     decode
-        What tifffile gave, None to ask again at first use.
+        tifffile's decoder; None to create it on first use.
     """
 
     def __init__(self, path: Path, page: int, decode: Callable[..., Any] | None = None) -> None:
@@ -66,7 +63,7 @@ class PageDecoder:
 
 @dataclass(frozen=True, eq=False)
 class TiffPlane:
-    """One 2-D plane of a TIFF: where its segments (tiles or strips) lie, and how they are decoded.
+    """One 2-D plane of a TIFF: positions of its segments (tiles or strips) and their decoder.
 
     Parameters
     ----------
@@ -118,7 +115,7 @@ class TiffPlane:
 
     @property
     def unwritten(self) -> tuple[int, int]:
-        """How many of the plane's tiles were never written, and how many there are."""
+        """Number of tiles that were never written, and of all tiles."""
         run = math.prod(math.ceil(n / k) for n, k in zip(self.shape, self.segment, strict=True))
         own = slice(self.first, self.first + run)
         missing = (np.asarray(self.offsets[own]) == 0) | (np.asarray(self.bytecounts[own]) == 0)
@@ -126,7 +123,7 @@ class TiffPlane:
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes that are decoded for the smallest window; 0 where pixels are read as they lie."""
+        """Bytes decoded for the smallest window; 0 for uncompressed pixels."""
         return (
             0
             if self.raw is not None
@@ -154,10 +151,7 @@ class TiffPlane:
                 )
 
     def _tile(self, file: BinaryIO, index: int) -> Array | None:
-        """Read and decode segment ``index``.
-
-        (rows, columns), or None for a tile that was never written.
-        """
+        """Decode segment ``index`` to (rows, columns); None for a tile that was never written."""
         count, offset = int(self.bytecounts[index]), int(self.offsets[index])
         if count == 0 or offset == 0:
             return None
@@ -222,7 +216,7 @@ class TiffPlane:
 
 
 class TiffImage:
-    """A stack of TIFF planes that reads only what is asked for.
+    """A lazy stack of TIFF planes.
 
     Parameters
     ----------
@@ -247,7 +241,7 @@ class TiffImage:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must know of the pixels: tiles that were never written."""
+        """Notes for the user: missing tiles, huge segments."""
         sparse = [(plane, *plane.unwritten) for plane in self.planes]
         where = [f"{p.path.name} page {p.page + 1} ({n} of {total})" for p, n, total in sparse if n]
         notes = (
@@ -285,10 +279,7 @@ def _open(path: Path) -> BinaryIO:
 
 @contextmanager
 def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
-    """Open a TIFF to parse its metadata.
-
-    Whatever a damaged file makes tifffile raise becomes a `ReadError`.
-    """
+    """Open a TIFF to parse its metadata; any error of tifffile becomes a `ReadError`."""
     count_pages(path)
     with (
         guarded(
@@ -300,10 +291,7 @@ def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
 
 
 def read_pages(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
-    """All pages (IFDs) of the main chain.
-
-    A chain that leads out of the file is an error, not a shorter file.
-    """
+    """All pages (IFDs) of the main chain; a broken chain is an error, not a shorter file."""
     pages = [p for p in tif.pages if isinstance(p, tifffile.TiffPage)]
     if len(pages) != count_pages(path):
         raise ReadError(
@@ -317,11 +305,9 @@ def read_pages(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
 
 
 def page_planes(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlane]:
-    """Planes of a page, one a sample.
+    """Planes of a page, one per sample; usable after the file is closed.
 
-    A page whose segments do not lie in the file's ``size`` bytes is an error.
-
-    The page may be used after its file is closed: everything needed is taken here.
+    Segments outside the ``size`` bytes of the file are an error.
     """
     dtype = check_page(page, path, size)
     offsets, bytecounts = checked_segments(page, path, size)
@@ -365,30 +351,25 @@ def page_planes(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlan
 
 
 def is_colour(page: tifffile.TiffPage) -> bool:
-    """Whether a page is a picture in colours (RGB, YCbCr), not a stack of channels."""
+    """Whether a page is a colour image (RGB, YCbCr), not a stack of channels."""
     return page.samplesperpixel in (3, 4) and int(page.photometric) in (2, 6)
 
 
 def is_reduced(page: tifffile.TiffPage) -> bool:
-    """Whether a page calls itself a thumbnail or pyramid level (NewSubfileType bit 0, or the old
-    SubfileType 2).
-    """
+    """Whether a page is a thumbnail or pyramid level (NewSubfileType bit 0, or SubfileType 2)."""
     old = page.tags.valueof(255)
     return bool(page.subfiletype & 1) or old == 2
 
 
 def is_main_in_colour(colour: Sequence[tuple[int, int]], grey: Sequence[tuple[int, int]]) -> bool:
-    """Whether the pictures in colours are the image itself, not photographs beside it.
-
-    From the sizes (Y, X) of both kinds.
-    """
+    """Whether colour images are the image itself, not photographs, judged by sizes (Y, X)."""
     return bool(colour) and max(map(math.prod, colour)) >= _COLOUR_RATIO * max(
         map(math.prod, grey), default=0
     )
 
 
 def colour_error(path: Path, page: tifffile.TiffPage) -> InputError:
-    """What to say of a picture in colours."""
+    """Error for a colour image."""
     return InputError(
         f"{path}: the image is a picture in colours (RGB), as of H&E or IHC, not a stack of"
         " markers.",

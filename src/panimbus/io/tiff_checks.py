@@ -44,7 +44,7 @@ _LARGEST = 1 << 34
 _SMALL = 1 << 20
 _EXPANSION = {5: 2_000, 8: 1_100, 32946: 1_100, 32773: 130}
 _MOST_EXPANSION = 100_000
-"""Bytes that a byte of the file can stand for (deflate: 1,032; a blank tile in Zstandard: 33,000)."""
+"""Largest expansion of a byte (deflate: 1,032; a blank tile in Zstandard: 33,000)."""
 _FIX = "copy or export the file again"
 
 
@@ -102,9 +102,7 @@ def _count(path: Path, size: int, _: int) -> int:
 def _following(
     file: BinaryIO, at: int, order: str, *, big: bool, size: int, where: tuple[Path, int]
 ) -> tuple[int, int]:
-    """Offset of the page after the one at ``at``, and bytes of that one's tags' values, which must
-    lie in the file.
-    """
+    """Offset of the page after the one at ``at``, and the bytes of its tag values."""
     word, entry, head = (8, 20, 8) if big else (4, 12, 2)
     if at + head > size:
         raise _beyond_end(where, at, size)
@@ -146,10 +144,7 @@ def _broken(where: tuple[Path, int], problem: str) -> ReadError:
 
 
 def check_page(page: tifffile.TiffPage, path: Path, size: int) -> np.dtype[Any]:
-    """Type of a page's pixels.
-
-    Refuse a page whose tags make no picture, or one larger than a file of ``size`` bytes can hold.
-    """
+    """Pixel type of a page; refuses tags that are impossible for a file of ``size`` bytes."""
     sides = [page.imagelength, page.imagewidth, page.samplesperpixel]
     sides += [page.tilelength, page.tilewidth] if page.is_tiled else [page.rowsperstrip]
     if not all(isinstance(n, int) and 0 < n <= _LONGEST_SIDE for n in sides):
@@ -169,8 +164,8 @@ def check_page(page: tifffile.TiffPage, path: Path, size: int) -> np.dtype[Any]:
         raise ReadError(
             f"{path}: page {page.index + 1} is of a kind that is not supported.",
             got=(
-                f"{_shortened(page.bitspersample)} bits, sample format {_shortened(page.sampleformat)},"
-                f" depth {_shortened(page.imagedepth)}"
+                f"{_shortened(page.bitspersample)} bits, sample format"
+                f" {_shortened(page.sampleformat)}, depth {_shortened(page.imagedepth)}"
             ),
         )
     plane = page.imagelength * page.imagewidth * page.samplesperpixel * page.dtype.itemsize
@@ -254,10 +249,7 @@ def _check_written(page: tifffile.TiffPage, path: Path, offsets: Array, counts: 
 
 
 def _check_lengths(page: tifffile.TiffPage, path: Path, counts: Array, run: int) -> None:
-    """Refuse segments too short for their pixels.
-
-    Strips that are not compressed to the byte, others by what is possible.
-    """
+    """Refuse segments too short for their pixels: exactly if uncompressed, else by expansion."""
     rows, columns = segment_shape(page)
     samples = 1 if page.planarconfig == 2 else page.samplesperpixel
     row = columns * samples * page.bitspersample // 8
@@ -291,10 +283,7 @@ def _check_lengths(page: tifffile.TiffPage, path: Path, counts: Array, run: int)
 
 
 def check_complete(data: bytes, compression: int) -> str | None:
-    """What a JPEG or JPEG XR segment lacks, whose decoders fill the rest with grey.
-
-    None if it is whole, or of another kind.
-    """
+    """Defect of a cut JPEG or JPEG XR segment (decoders fill it with grey), or None."""
     if compression in (6, 7, 33007, 34892) and b"\xff\xd9" not in data[-4096:]:
         return "the JPEG data lack their end"
     if compression in (22610, 34934) and data[:3] == b"II\xbc":

@@ -1,4 +1,4 @@
-"""Writers: a file is there whole or not at all."""
+"""Writers of images and label images; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ _WAITING = 4
 
 
 class TileWriter:
-    """Takes tiles of an image in any order; made by `tile_writer`.
+    """Writer of tiles in any order; made by `tile_writer`.
 
-    Tiles are written by a thread of its own, so that computing goes on meanwhile; what fails there
-    is raised by the next call or by `flush`.
+    Tiles are written in a background thread, whose errors are raised by the next call or `flush`.
 
     Attributes
     ----------
     resumed
-        Whether the canvas was there before: tiles that an earlier run had flushed are in it.
+        Whether tiles of an interrupted run were there.
     """
 
     def __init__(self, canvas: ZarrCanvas, pool: ThreadPoolExecutor) -> None:
@@ -41,7 +40,7 @@ class TileWriter:
         self._waiting: deque[Future[None]] = deque()
 
     def __call__(self, channel: int, where: tuple[slice, slice], values: Array) -> None:
-        """Put a tile.
+        """Write a tile.
 
         Parameters
         ----------
@@ -74,7 +73,7 @@ class TileWriter:
         )
 
     def flush(self) -> None:
-        """Wait until every tile put so far is in its file."""
+        """Wait until every tile so far is written."""
         while self._waiting:
             self._waiting.popleft().result()
 
@@ -90,11 +89,10 @@ def tile_writer(
     labels: bool = False,
     canvas: str | Path | None = None,
 ) -> Iterator[TileWriter]:
-    """Write an image tile by tile, in any order, as a pyramidal OME-Zarr (``.zarr``) or tiled
-    OME-TIFF (``.ome.tiff``).
+    """Write a pyramidal OME-Zarr (``.zarr``) or OME-TIFF (``.ome.tiff``) tile by tile.
 
-    Memory holds a few tiles, whatever the image's size. Parts that no tile covers are 0 and cost
-    nothing in a Zarr. The name is there when the block ends without an exception, else not.
+    Tiles come in any order; only a few are in memory. Parts that no tile covers are 0. The file
+    exists only if the block ends without an exception.
 
     Parameters
     ----------
@@ -111,10 +109,9 @@ def tile_writer(
     labels
         Whether values are ids: coarser levels then take every second pixel, not means.
     canvas
-        A folder, on the disk of ``path``, that keeps the tiles when the block is left by an
-        exception or the program is killed: a later call with the same arguments takes them up
-        (`TileWriter.resumed`). Name it by all that the pixels depend on. Without it, a failure
-        leaves nothing.
+        Folder on the same disk that keeps the tiles of an interrupted run: a later call with the
+        same arguments resumes it (`TileWriter.resumed`). Its name should encode everything the
+        pixels depend on. Default: nothing is kept.
 
     Yields
     ------
@@ -139,7 +136,7 @@ def tile_writer(
 def image_writer(
     path: str | Path, spec: ImageSpec, *, canvas: str | Path | None = None
 ) -> Iterator[TileWriter]:
-    """`tile_writer` of an image that is described by an `ImageSpec`."""
+    """`tile_writer` for an image described by an `ImageSpec`."""
     as_tiff = _is_tiff(Path(path))
     if as_tiff:
         spec.check_tiff()
@@ -182,8 +179,7 @@ def write_ome_tiff(
     *,
     labels: bool = False,
 ) -> None:
-    """Write a stack as a tiled, deflate-compressed, pyramidal OME-TIFF that QuPath, ImageJ and
-    napari open.
+    """Write a stack as a tiled, deflate-compressed, pyramidal OME-TIFF (QuPath, ImageJ, napari).
 
     Parameters
     ----------
@@ -207,7 +203,7 @@ def write_ome_tiff(
 def write_labels(path: str | Path, labels: Array) -> None:
     """Write a label image as a tiled, deflate-compressed TIFF of the array's own integer type.
 
-    Ids of 64 bits become uint32 where they fit: Bio-Formats (QuPath, Fiji) reads none of 64 bits.
+    64-bit ids become uint32 if they fit: Bio-Formats (QuPath, Fiji) reads no 64-bit images.
 
     Parameters
     ----------

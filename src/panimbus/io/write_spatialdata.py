@@ -1,6 +1,4 @@
-"""A cell table, its label images and, if wanted, its images as one SpatialData store, written tile
-by tile (needs no package).
-"""
+"""Writer of a cell table, label images and images as a SpatialData store, tile by tile."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ _STORE, _RASTER, _TABLE, _OME = "0.2", "0.3", "0.2", "0.5-dev-spatialdata"
 
 
 class HasLabels(Protocol):
-    """What a FOV must have: an id, label image and pixel size (`Fov` does)."""
+    """Anything with an id, a label image and a pixel size, such as a `Fov`."""
 
     @property
     def fov_id(self) -> str:
@@ -55,7 +53,7 @@ class HasLabels(Protocol):
 def write_spatialdata(
     path: str | Path, table: AnnData, fovs: Sequence[HasLabels], images: Sequence[Fov] = ()
 ) -> None:
-    """Write a store that `spatialdata.read_zarr` opens; it is there whole or not at all.
+    """Write a store for `spatialdata.read_zarr`, whole or not at all.
 
     ``labels/<fov>_labels`` are the label images as pyramids; ``tables/cells`` is the table, each
     row linked to its cell by the keys ``region`` (the label element) and ``cell_id``;
@@ -111,7 +109,7 @@ def write_spatialdata(
 
 
 def _element_names(fov_ids: Sequence[str]) -> dict[str, str]:
-    """Names that SpatialData allows; they must differ in more than capitals."""
+    """Element names that SpatialData allows and that differ in more than case."""
     files = {fov_id: name.lstrip("_") or "fov" for fov_id, name in safe_names(fov_ids).items()}
     count = Counter(name.casefold() for name in files.values())
     return {f: n if count[n.casefold()] == 1 else f"{n}-{fingerprint(f)}" for f, n in files.items()}
@@ -149,10 +147,7 @@ class _Plane:
 def _pixels(
     group: Any, planes: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype[Any], *, labels: bool
 ) -> int:
-    """Write full resolution from lazy planes and each coarser level from the one before.
-
-    The number of levels.
-    """
+    """Write lazy planes and their coarser levels; returns the number of levels."""
     height, width = shape[-2:]
     spec = ImageSpec.of(
         (len(planes), height, width),

@@ -1,6 +1,4 @@
-"""Write cell tables so that every anndata since 0.10 reads them, whatever anndata and pandas write
-them.
-"""
+"""Writers of cell tables that every anndata since 0.10 can read."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_h5ad(path: str | Path, table: AnnData) -> None:
-    """Write a table as h5ad; it is there whole or not at all.
+    """Write a table as h5ad, whole or not at all.
 
     Parameters
     ----------
@@ -33,9 +31,7 @@ def write_h5ad(path: str | Path, table: AnnData) -> None:
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:
-    """Write plain columns as CSV, whole or not at all.
-
-    Text that a spreadsheet would compute gets an apostrophe in front.
+    """Write columns as CSV, whole or not at all; formulas get a leading apostrophe.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""XML that stands in image files: parsed without entities, found without namespaces."""
+"""Safe parsing of XML in image files: no entities, bounded size and depth, no namespaces."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from panimbus.core.guard import describe_error
 
 Element = ET.Element
 LARGEST = 64 << 20
-"""Bytes of XML that is parsed; a slide of a hundred channels with every plane described takes 100 kB."""
+"""Largest XML in bytes; that of a slide with a hundred channels takes 100 kB."""
 _DEEPEST = 100
 
 
 class _RootReached(Exception):  # noqa: N818  not an error: the prolog has been looked at
-    """The root element begins: what may declare a document type lies behind."""
+    """The root element begins, after which no document type can follow."""
 
 
 def parse_xml(text: str | bytes, where: object) -> Element:
@@ -53,9 +53,7 @@ def read_xml(path: Path) -> Element:
 
 
 def _check_prolog(text: str | bytes, where: object) -> None:
-    """Refuse a document type, which may stand before the root element only, behind comments of any
-    length.
-    """
+    """Refuse a document type, which can only precede the root element."""
 
     def refuse(*_: Any) -> None:
         raise ReadError(

@@ -1,7 +1,4 @@
-"""Which chunks of a Zarr array are in the store.
-
-One that is not there reads as the fill value, written or lost.
-"""
+"""Checks that the chunks of a Zarr array are present: missing ones read as the fill value."""
 
 from __future__ import annotations
 
@@ -30,19 +27,18 @@ _SPARSE = 1000
 
 @dataclass(frozen=True)
 class Presence:
-    """What is in the store of an array's chunks.
+    """Presence of an array's chunks in the store.
 
     Parameters
     ----------
     grid
         Chunks (of a sharded array: shards) along each axis.
     looked, there
-        Chunks looked for, and those that are there.
+        Number of chunks checked, and of those present.
     channels
-        Chunks that are there, by position along the channel axis.
+        Number of chunks present, by position along the channel axis.
     astray
-        A file that looks like a chunk and lies where none of the array's lies; None if there is
-        none.
+        A file that looks like a chunk of the array but has the wrong name, or None.
     """
 
     grid: tuple[int, ...]
@@ -60,11 +56,10 @@ def check_chunks(
     flat: bool,
     lower: Callable[[], Iterable[Any]] = tuple,
 ) -> tuple[Any, tuple[str, ...]]:
-    """Judge the chunks of an array on disk.
+    """Check the chunks of an array on disk.
 
-    Many writers leave out chunks of nothing but the fill value, so some that are missing are noted
-    only. None at all, or chunks under other names than the metadata gives them, are something else;
-    and so is a channel that the lower resolutions have.
+    Many writers omit chunks that hold only the fill value, so some missing chunks are only noted.
+    No chunk at all, misnamed chunks, or a channel that only lower resolutions have are errors.
 
     Parameters
     ----------
@@ -76,7 +71,7 @@ def check_chunks(
     Returns
     -------
     array, notes
-        The array; another one, if its chunks lie under the other separator of Zarr format 2.
+        The array, corrected if its chunks use the other separator of Zarr format 2.
 
     Raises
     ------
@@ -145,7 +140,7 @@ def _missing_notes(array: Any, presence: Presence, channels: list[int], of: str)
 
 
 def _missing_channels(array: Any, axes: tuple[str, ...], presence: Presence) -> list[int]:
-    """Channels, counted from 0, of which no chunk is there."""
+    """Channels (from 0) without any chunk."""
     if "c" not in axes:
         return []
     at = axes.index("c")
@@ -156,15 +151,15 @@ def _missing_channels(array: Any, axes: tuple[str, ...], presence: Presence) -> 
 def _check_lower(
     channels: list[int], axes: tuple[str, ...], where: Location, lower: Iterable[Any]
 ) -> None:
-    """Refuse channels without a chunk that a lower resolution has: they are not blank."""
+    """Refuse channels whose chunks exist only at a lower resolution: they are not blank."""
     for array in lower:
         if len(array.shape) != len(axes):
             continue
         without = _missing_channels(array, axes, count_chunks(array, axes))
         if lost := [c for c in channels if c not in without]:
             raise ReadError(
-                f"{where}: no chunk of channel {format_list([str(c + 1) for c in lost], 10)} is in the"
-                " store.",
+                f"{where}: no chunk of channel {format_list([str(c + 1) for c in lost], 10)} is in"
+                " the store.",
                 got=f"chunks of it in array {array.path!r}, a lower resolution: it is not blank",
                 fix="copy or write the store again (is the copy complete?)",
             )
@@ -189,7 +184,7 @@ def _no_chunks(array: Any, presence: Presence, where: Location) -> ReadError:
 
 
 def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
-    """Look for an array's chunks on disk: count them, or a sample of very many."""
+    """Count an array's chunks on disk, or a sample of very many."""
     per = array.shards or array.chunks
     grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
     total = math.prod(grid)
@@ -222,10 +217,7 @@ def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
 
 
 def all_missing(array: Any, exists: Any) -> bool:
-    """Whether none of a few chunks of an array on a server is there.
-
-    ``exists`` tells it of a key.
-    """
+    """Whether a server has none of a few chunks; ``exists`` checks a key."""
     per = array.shards or array.chunks
     grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
     total = math.prod(grid)
@@ -235,7 +227,7 @@ def all_missing(array: Any, exists: Any) -> bool:
 
 
 def chunk_boxes(array: Any, index: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """The parts of a selection that lie in one chunk each."""
+    """Split a selection into parts of one chunk each."""
     size = array.chunks
     for corner in product(
         *(range(s.start // n, -(-s.stop // n)) for s, n in zip(index, size, strict=True))
@@ -262,14 +254,14 @@ _CHUNK = re.compile(r"(?:c[./])?\d{1,20}(?:[./]\d{1,20})*")
 
 
 def _key_form(array: Any, dimensions: int) -> tuple[str, str]:
-    """What the keys of an array's chunks begin with, and what separates the numbers in them."""
+    """Prefix of an array's chunk keys, and the separator of their numbers."""
     key = _key(array, (0,) * dimensions)
     start = "" if key.startswith("0") else key[:2]
     return start, key[len(start) + 1 : len(start) + 2] or "/"
 
 
 def _numbers(parts: list[str]) -> tuple[int, ...] | None:
-    """The numbers that stand in a chunk's key; None where something else does."""
+    """Numbers in a chunk key; None if it has other parts."""
     return (
         tuple(map(int, parts))
         if all(part.isdecimal() and len(part) < 20 for part in parts)
@@ -278,7 +270,7 @@ def _numbers(parts: list[str]) -> tuple[int, ...] | None:
 
 
 def _files(root: Path, depth: int) -> Iterator[str]:
-    """Names of files below a folder, relative to it, without the metadata and what is hidden."""
+    """Relative names of files below a folder, without metadata and hidden files."""
     open_: list[tuple[str, str]] = [(str(root), "")]
     while open_:
         folder, prefix = open_.pop()

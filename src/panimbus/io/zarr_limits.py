@@ -1,10 +1,7 @@
-"""Zarr with limits.
+"""Zarr stores and codecs with limits on the size of documents, chunks and decoded chunks.
 
-Documents and chunks of bounded size, and codecs that stop where a chunk decodes to more than its
-size.
-
-Zarr takes an empty shard for one that was never written, reads pipes for ever, and believes what a
-compressed chunk says of its size. The stores and codecs here do not.
+Zarr takes an empty shard for a missing one, reads pipes forever, and trusts the size that a
+compressed chunk declares. The stores and codecs here do not.
 """
 
 from __future__ import annotations
@@ -39,9 +36,7 @@ _SPARE = 1 << 20
 
 @dataclass
 class StoreLimits:
-    """Bytes that the values of a store may have.
-
-    Documents, and chunks of the arrays that were looked at.
+    """Size limits of a store: documents, and chunks of opened arrays.
 
     Parameters
     ----------
@@ -59,10 +54,7 @@ class StoreLimits:
         return self.arrays[max(paths, key=len)] if paths else _LARGEST_CHUNK
 
     def check(self, data: Buffer | None, where: object, part: ByteRequest | None) -> Buffer | None:
-        """Refuse a value that is empty, or shorter than the part that was asked for.
-
-        Zarr takes it for one never written.
-        """
+        """Refuse a value shorter than requested, which Zarr would take for a missing one."""
         if data is None:
             return None
         asked = part.end - part.start if isinstance(part, RangeByteRequest) else 1
@@ -240,10 +232,7 @@ class BoundedCodec(BytesBytesCodec):
 
 
 def _check_decoded_size(codec: str, data: Any, most: int) -> bytes | None:
-    """The decoded bytes, if they have to be decoded to learn how many they are.
-
-    None where the codec may go on.
-    """
+    """Check the decoded size; returns the decoded bytes where they had to be decoded for it."""
     if codec in ("gzip", "zlib"):
         return _streamed(lambda: zlib.decompressobj(47), bytes(data), most)
     if codec == "bz2":
@@ -285,10 +274,7 @@ def _streamed(decoder: Any, data: bytes, most: int) -> bytes:
 
 
 def _zstd_size(head: bytes) -> int | None:
-    """Size of the content that a Zstandard frame declares (RFC 8878, 3.1.1.1).
-
-    None if it declares none.
-    """
+    """Content size declared by a Zstandard frame (RFC 8878, 3.1.1.1), or None."""
     if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 6:
         return None
     flags = head[4]

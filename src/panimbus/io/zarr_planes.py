@@ -1,4 +1,4 @@
-"""Zarr arrays as lazy planes, and how a Zarr group is opened, on disk or on a server."""
+"""Lazy planes of Zarr arrays, on disk or on a server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from panimbus.io.location import Location, Url
 
 
 class ZarrPlanes:
-    """A Zarr array of any subset of the axes t, c, z, y, x (t and z of length 1), seen as (C, Y, X)
-    or (Y, X).
+    """A lazy Zarr array with axes among t, c, z, y, x (t, z of length 1) as (C, Y, X) or (Y, X).
 
     Parameters
     ----------
@@ -30,7 +29,7 @@ class ZarrPlanes:
     flat
         Whether the channel axis, of length 1, is dropped too (labels).
     notes
-        What was found out about the chunks.
+        Notes on the chunks.
     """
 
     def __init__(
@@ -64,10 +63,7 @@ class ZarrPlanes:
 
     @property
     def files(self) -> tuple[Location, ...]:
-        """What tells these pixels from others: the whole folder.
-
-        On a server the metadata of the group and of the array.
-        """
+        """Files that identify the pixels: the folder, or on a server the metadata."""
         if not isinstance(self._where, Url):
             return (self._where,)
         new = self._array.metadata.zarr_format == 3
@@ -98,10 +94,7 @@ class ZarrPlanes:
         return np.ascontiguousarray(part.astype(self.dtype, copy=False)).squeeze(axis=dropped)
 
     def _check_there(self, part: Array) -> None:
-        """Refuse nothing but the fill value from a server that has no chunk of the array.
-
-        It reads like a black image.
-        """
+        """Refuse an array without any chunk on the server, which reads like a black image."""
         if self._there or not part.size:
             return
         fill = self._array.metadata.fill_value or 0
@@ -122,7 +115,7 @@ class ZarrPlanes:
         self._there = True
 
     def _broken(self, index: tuple[slice, ...], error: Exception) -> ReadError:
-        """Read chunk by chunk to say which one it is."""
+        """Error that names the broken chunk, which is searched for."""
         from panimbus.io.zarr_chunks import chunk_boxes
 
         for box in chunk_boxes(self._array, index):
@@ -157,7 +150,7 @@ def is_zarr(path: Location) -> bool:
 
 
 def open_group(where: Location) -> Any:
-    """Open a Zarr group to read; what is none is an error that says what was found."""
+    """Open a Zarr group for reading; anything else is an error that says what it is."""
     import zarr
 
     store = _store(where)
@@ -184,9 +177,7 @@ def open_group(where: Location) -> Any:
 def open_planes(
     group: Any, paths: list[str], axes: tuple[str, ...], where: Location, *, flat: bool
 ) -> ZarrPlanes:
-    """The first of a group's arrays as planes.
-
-    Within limits, its chunks looked for, its metadata that of its own documents.
+    """Open the finest array of a group as planes, with limits and checked chunks.
 
     Parameters
     ----------
