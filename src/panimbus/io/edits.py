@@ -206,7 +206,7 @@ def active_edits(edits: Sequence[Edit]) -> list[int]:
     Examples
     --------
     >>> edits = [Rename(op="rename", metacluster=k, name="x") for k in (1, 2)]
-    >>> standing([*edits, Undo(op="undo")]), standing([*edits, Undo(op="undo", edit=1)])
+    >>> active_edits([*edits, Undo(op="undo")]), active_edits([*edits, Undo(op="undo", edit=1)])
     ([0], [1])
     """
     applied: list[int] = []

@@ -169,7 +169,7 @@ def format_bytes(count: int) -> str:
 
     Examples
     --------
-    >>> in_bytes(1536), in_bytes(3 << 30)
+    >>> format_bytes(1536), format_bytes(3 << 30)
     ('1.5 KB', '3.0 GB')
     """
     size, unit = float(count), "B"

@@ -273,7 +273,7 @@ def shared_label_notes(
     paths
         FOV id -> its label image.
     fovs
-        As in `paired`.
+        As in `match_by_pairs`.
     """
     files = {
         fov: str(path) if isinstance(path, Url) else os.path.realpath(path)
@@ -300,7 +300,7 @@ def draft_pairs_csv(fovs: Mapping[str, str], files: Sequence[Location]) -> str:
     Parameters
     ----------
     fovs
-        As in `paired`.
+        As in `match_by_pairs`.
     files
         Label images.
 

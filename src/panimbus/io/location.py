@@ -69,7 +69,7 @@ def clean_path(text: str) -> str:
 
     Examples
     --------
-    >>> tidy("'my slide.tiff'"), tidy("fov1.tiff")
+    >>> clean_path("'my slide.tiff'"), clean_path("fov1.tiff")
     ('my slide.tiff', 'fov1.tiff')
     """
     if not text.strip(" \t").startswith((*_QUOTES, "~")):
@@ -95,8 +95,10 @@ def parse_location(given: str | Path | Url) -> Location:
 
     Examples
     --------
-    >>> str(place("https://me:secret@host/a/fov%201.zarr/?token=1")), place("s3://bucket/fov1.zarr").name
-    ('https://host/a/fov%201.zarr', 'fov1.zarr')
+    >>> str(parse_location("https://me:secret@host/a/fov%201.zarr/?token=1"))
+    'https://host/a/fov%201.zarr'
+    >>> parse_location("s3://bucket/fov1.zarr").name
+    'fov1.zarr'
     """
     if isinstance(given, Url):
         return given

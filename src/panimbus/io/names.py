@@ -76,7 +76,7 @@ def natural_key(name: str | Path) -> tuple[tuple[int, int, str], ...]:
 
     Examples
     --------
-    >>> sorted(["fov10", "fov2"], key=natural)
+    >>> sorted(["fov10", "fov2"], key=natural_key)
     ['fov2', 'fov10']
     """
     text = name.name if isinstance(name, Path) else name

@@ -79,7 +79,7 @@ def to_numbers(
     Parameters
     ----------
     frame
-        Its index may be the lines of the file (see `lines_of`).
+        Its index may be the lines of the file (see `describe_lines`).
     sure
         Columns that must be numbers.
     where

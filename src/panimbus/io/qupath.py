@@ -58,7 +58,7 @@ def write_qupath(
     path
         Name; should end in ``.geojson``.
     shapes
-        `panimbus.io.outlines.outlines` of the label image.
+        `panimbus.io.outlines.trace_outlines` of the label image.
     cells
         Classes and measurements; each id must have an outline.
     fov_id

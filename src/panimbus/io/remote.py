@@ -307,7 +307,7 @@ def _check_pace(url: object, received: int, most: int, seconds: float) -> None:
 
 @cache
 def _bounded_response() -> Any:
-    """A response that reads no more than `_most` bytes, and not for ever."""
+    """A response that reads no more than `_byte_limit` bytes, and not for ever."""
     import aiohttp
 
     class Response(aiohttp.ClientResponse):

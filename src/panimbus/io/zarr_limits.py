@@ -69,7 +69,7 @@ class StoreLimits:
 
 
 class LimitedStore(LocalStore):
-    """A Zarr store on disk, read only and within `Limits`."""
+    """A Zarr store on disk, read only and within `StoreLimits`."""
 
     def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
         super().__init__(root, read_only=read_only)
