@@ -4,7 +4,7 @@
     python benchmarks/before_after.py --before ../old --data ../shared/data \
         --out benchmarks/before_after.md
 
-Both trees run in this Python, in turn: one prediction of the lymphoma's field of view, its cell
+Both trees run in this Python, in turn: one prediction of a field of view of spleen, its cell
 types, and the start of the command, ``--pairs`` times; then once the evaluation of dev_gold. Time
 is wall time, memory the peak of the process (Linux). Tables are compared value by value.
 """
@@ -33,7 +33,7 @@ process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=qui
 _, status, usage = os.wait4(process, 0)
 print(time.perf_counter() - start, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
 """
-FIELD = ("lymphoma_codex/images/core.ome.tiff", "lymphoma_codex/labels/core.tiff")
+FIELD = ("spleen_imc/images/r10.ome.tiff", "spleen_imc/labels/r10.tiff")
 
 
 def run(tree: Path, *arguments: object) -> tuple[float, float]:
