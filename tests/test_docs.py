@@ -142,6 +142,19 @@ def test_the_steps_to_add_a_format_name_what_there_is():
     assert [name for name in names if not re.search(rf"\b{name}\b", discover)] == []
 
 
+def test_the_design_page_has_the_rooms_and_their_order():
+    text = text_of(ROOT / "docs" / "architecture.md")
+    rooms = {p.parent.name for p in (ROOT / "src" / "panimbus").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) == rooms
+    contracts = tomllib.loads(text_of(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (c["layers"] for c in contracts if c["type"] == "layers")
+    order = re.search(r"```text\n(core .*?)```", text, re.DOTALL)[1]
+    drawn = [set(re.findall(r"\w+", layer)) for layer in order.split("->")]
+    assert drawn[::-1] == [
+        set(re.findall(r"\w+", layer.replace("panimbus.", ""))) for layer in layers
+    ]
+
+
 def test_every_page_is_in_the_contents():
     index = text_of(ROOT / "docs" / "index.md")
     listed = set(re.findall(r"^[\w/]+$", index, re.MULTILINE))
