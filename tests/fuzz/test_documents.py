@@ -15,7 +15,7 @@ from panimbus.core.errors import PanimbusError
 from panimbus.core.scale import ChannelScale
 from panimbus.evaluate.config import read_evaluation_file as load_evaluation
 from panimbus.infer.distribute.manifest import read_manifest
-from panimbus.infer.output import load_scale
+from panimbus.infer.output import read_normaliser
 from panimbus.io.hub import parse_listing
 from panimbus.model.card import ModelCard
 from panimbus.model.headers import CARD_KEY, read_onnx_metadata, write_onnx_metadata
@@ -164,7 +164,7 @@ def test_normaliser(data):
 def test_normaliser_bytes(room, data):
     (room / "normaliser.json").write_bytes(data)
     with suppress(PanimbusError):
-        load_scale(room / "normaliser.json")
+        read_normaliser(room / "normaliser.json")
 
 
 CARD = {

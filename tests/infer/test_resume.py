@@ -15,7 +15,7 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.table import to_frame
 from panimbus.infer import executor as module
 from panimbus.infer import passes
-from panimbus.infer.output import check_kinds, load_scale, save_run, summary
+from panimbus.infer.output import check_kinds, read_normaliser, save_run, summary
 from panimbus.infer.store import FolderStore, fingerprint
 from panimbus.io import open_fovs
 from panimbus.io.names import safe_name
@@ -329,7 +329,7 @@ def test_files_of_a_run(files, run, model, tmp_path):
     ):
         assert list(frame.columns) == list(to_frame(adata).columns)
         np.testing.assert_allclose(frame[["a", "b"]], adata.X, atol=1e-6)
-    scale = load_scale(tmp_path / "out" / "normaliser.json")
+    scale = read_normaliser(tmp_path / "out" / "normaliser.json")
     assert [scale.value(c) for c in "ab"] == list(adata.var["normaliser"])
     np.testing.assert_array_equal(run(files(), model("compact"), scale=scale).X, adata.X)
     about = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -353,16 +353,16 @@ def test_not_a_normaliser_file(tmp_path):
     from panimbus.core.errors import InputError, ReadError
 
     with pytest.raises(ReadError, match="no such file"):
-        load_scale(tmp_path / "none.json")
+        read_normaliser(tmp_path / "none.json")
     (tmp_path / "bad.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(ReadError, match="not text in UTF-8"):
-        load_scale(tmp_path / "bad.json")
+        read_normaliser(tmp_path / "bad.json")
     (tmp_path / "bad.json").write_text('{"channels": {"a": {}, "a": {}}}')
     with pytest.raises(ReadError, match="'a' is there twice"):
-        load_scale(tmp_path / "bad.json")
+        read_normaliser(tmp_path / "bad.json")
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(InputError, match="not a normaliser"):
-        load_scale(tmp_path / "other.json")
+        read_normaliser(tmp_path / "other.json")
 
 
 def test_fingerprint():

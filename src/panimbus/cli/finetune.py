@@ -69,7 +69,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.cli.console import plural, running, steps
     from panimbus.cli.inputs import command_line, open_given
     from panimbus.core.errors import InputError, MissingExtraError
-    from panimbus.infer.output import load_scale
+    from panimbus.infer.output import read_normaliser
     from panimbus.model.weights import resolve_model
 
     try:
@@ -87,7 +87,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     resolve_model(model)  # an unknown model is an error before the images are opened
     table = read_annotations(calls)
     check_count(table, settings)  # and so are too few annotations
-    scale = load_scale(normaliser) if normaliser is not None else None
+    scale = read_normaliser(normaliser) if normaliser is not None else None
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
     about = f"{plural(len(fovs), 'FOV')}, {plural(len(table), 'annotation')}"
     with running("finetune", about, fovs=len(fovs)) as log:

@@ -122,14 +122,14 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.cli.console import running, workload
     from panimbus.cli.inputs import open_given, prepare_out
     from panimbus.core.layouts import check_layout
-    from panimbus.infer.output import check_kinds, load_scale
+    from panimbus.infer.output import check_kinds, read_normaliser
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.infer.record import asked_for, check_same_run
     from panimbus.io.assignments import parse_thresholds
     from panimbus.model.weights import resolve_model
 
     kinds = check_kinds(tables)
-    scale = load_scale(normaliser) if normaliser is not None else None
+    scale = read_normaliser(normaliser) if normaliser is not None else None
     files = resolve_model(model)  # an unknown model is an error before the images are opened
     selected = options.names_in(channels)
     prepare_out(out, shared=shard is not None)

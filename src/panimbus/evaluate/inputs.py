@@ -26,7 +26,7 @@ from panimbus.evaluate.errors import Scene
 from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
 from panimbus.evaluate.misfit import doubts
 from panimbus.evaluate.scored import CellMetadata, match_scores
-from panimbus.infer.output import load_scale
+from panimbus.infer.output import read_normaliser
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.model.weights import resolve_model
 
@@ -272,7 +272,7 @@ def _scale(
 ) -> ChannelScale:
     """The normaliser of the whole dataset."""
     if dataset.normaliser is not None:
-        return load_scale(dataset.normaliser)
+        return read_normaliser(dataset.normaliser)
     channels = list(dict.fromkeys(calls["channel"]))
     return fit_normaliser(
         fovs,

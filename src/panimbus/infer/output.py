@@ -64,7 +64,7 @@ def check_kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def load_scale(path: Path) -> ChannelScale:
+def read_normaliser(path: Path) -> ChannelScale:
     """Read a ``normaliser.json``."""
     data = read_json(path, "the normaliser.json of an earlier run", unique=True)
     try:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panimbus.core.errors import InputError
 from panimbus.core.escape import escape_formulas
+from panimbus.core.table import to_frame
 from panimbus.io.files import atomic_path
 
 if TYPE_CHECKING:
@@ -44,6 +46,38 @@ def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:
     """
     with atomic_path(path) as temporary:
         escape_formulas(frame).to_csv(temporary, index=False, **options)
+
+
+def write_scores(path: str | Path, table: AnnData) -> None:
+    """Write a cell table as ``.h5ad``, or its plain columns as ``.csv`` or ``.parquet``.
+
+    Parameters
+    ----------
+    path
+        The suffix determines the format.
+    table
+        Cell table of `panimbus.predict`.
+
+    Examples
+    --------
+    >>> write_scores("cells.xlsx", None)
+    Traceback (most recent call last):
+    panimbus.core.errors.InputError: cells.xlsx: unknown kind of table.
+      got:       .xlsx
+      available: .h5ad, .csv, .parquet
+    """
+    kind = Path(path).suffix.lower()
+    if kind == ".h5ad":
+        write_h5ad(path, table)
+    elif kind == ".csv":
+        write_csv(path, to_frame(table))
+    elif kind == ".parquet":
+        with atomic_path(path) as temporary:
+            to_frame(table).to_parquet(temporary, index=False)
+    else:
+        raise InputError(
+            f"{path}: unknown kind of table.", got=kind, available=(".h5ad", ".csv", ".parquet")
+        )
 
 
 def plain_text(table: AnnData) -> AnnData:

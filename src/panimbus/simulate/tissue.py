@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from panimbus.simulate.layout import REGIONS, Layout, make_layout, observe
 from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expected_signal
 from panimbus.simulate.panel import DEMO_PANEL, Panel, demo_optics
 from panimbus.simulate.stain import Marker, draw_marker, stain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 
@@ -65,6 +68,16 @@ class SimulatedTissue:
             f" {len(self.truth)} cells, {len(self.channels)} channels:"
             f" {format_list(self.channels, 5)}>"
         )
+
+    def annotations(self, fov_id: str = "fov") -> pd.DataFrame:
+        """The truth as annotations: one row per cell and channel, columns as in a file of calls."""
+        import pandas as pd
+
+        calls = np.array(["undetermined", "negative", "positive"])[self.truth + 1]
+        table = pd.DataFrame(calls, columns=list(self.channels)).assign(
+            fov=fov_id, cell_id=range(1, len(calls) + 1)
+        )
+        return table.melt(["fov", "cell_id"], var_name="channel", value_name="call")
 
 
 @dataclass(frozen=True, eq=False)
