@@ -170,6 +170,7 @@ def build_dataset(  # noqa: PLR0913 (the store, and what is done on the way)
     >>> panimbus.build_dataset("missing.toml", "store")
     Traceback (most recent call last):
     panimbus.core.errors.ReadError: missing.toml: there is no such file.
+      expected:  a dataset file (TOML)
     """
     from panimbus.data.build import StoreSettings, write_store
     from panimbus.data.dataset import StoreFile, planned, read_plan

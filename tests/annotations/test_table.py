@@ -36,7 +36,7 @@ def test_read_what_was_written(tmp_path):
         )
     )
     assert calls["call"].tolist() == ["likely positive", "negative"]
-    write_annotations(calls, tmp_path / "calls.csv")
+    write_annotations(tmp_path / "calls.csv", calls)
     pd.testing.assert_frame_equal(read_annotations(tmp_path / "calls.csv"), calls)
     assert calls.columns.tolist() == ["fov", "cell_id", "channel", "call", "annotator", "time"]
 

@@ -100,10 +100,18 @@ def read_unchecked(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def write_annotations(calls: pd.DataFrame, path: str | Path) -> None:
-    """Write annotations as CSV; the file appears only when it is complete."""
+def write_annotations(path: str | Path, annotations: pd.DataFrame) -> None:
+    """Write annotations as CSV, completely or not at all.
+
+    Parameters
+    ----------
+    path
+        Should end in ``.csv``.
+    annotations
+        Columns as for `read_annotations`.
+    """
     with atomic_path(path) as temporary:
-        calls.to_csv(temporary, index=False)
+        annotations.to_csv(temporary, index=False)
 
 
 def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:

@@ -115,7 +115,7 @@ def import_(
     _check_new(out, overwrite=overwrite)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     imported = import_qupath(files, annotator=annotator, time=now, fov=fov, channel=channel)
-    write_annotations(imported.calls, out)
+    write_annotations(out, imported.calls)
     rest = f"; {imported.unclassified:,} objects have no class yet" if imported.unclassified else ""
     typer.echo(f"{len(imported.calls):,} calls: {out}{rest}")
 
@@ -141,7 +141,7 @@ def agree(
     table = annotator_agreement(read_annotations(calls))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
-        write_annotations(table, out)
+        write_annotations(out, table)
 
 
 @app.command("consensus")
@@ -152,6 +152,6 @@ def consensus(calls: Calls, *, out: NewFile, overwrite: Overwrite = False) -> No
 
     _check_new(out, overwrite=overwrite)
     table = consensus_annotations(read_annotations(calls))
-    write_annotations(table, out)
+    write_annotations(out, table)
     split = int((table[CALL] == UNDETERMINED).sum())
     typer.echo(f"{len(table):,} calls, {split:,} undetermined: {out}")
