@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
+from anndata import AnnData  # type: ignore[import-untyped]
 
 import panimbus
 from panimbus import ChannelScale, Evaluation, Finetuned, Fov, ModelCard, Progress, SimulatedTissue
@@ -25,7 +25,7 @@ def opened(folder: Path) -> list[Fov]:
 def scored(folder: Path) -> AnnData:
     """Scores, with the normaliser of an earlier run."""
     fovs = opened(folder)
-    report = panimbus.inspect_fovs(fovs, progress=show)
+    report: panimbus.InspectionReport = panimbus.inspect_fovs(fovs, progress=show)
     if not report.ok:
         raise panimbus.InputError("; ".join(report.problems))
     scale: ChannelScale = panimbus.read_normaliser(folder / "normaliser.json")
@@ -50,12 +50,13 @@ def evaluated(folder: Path) -> Evaluation:
     """Scores compared with annotations."""
     annotations = panimbus.read_annotations(folder / "calls.csv")
     panimbus.write_annotations(folder / "copy.csv", annotations)
-    result = panimbus.evaluate_scores(
-        scored(folder),
-        annotations,
+    metadata = panimbus.CellMetadata(
         cell_types=panimbus.read_cell_types(folder / "types.csv"),
         silver=panimbus.read_silver(folder / "silver.csv"),
-        settings=panimbus.EvaluateSettings(draws=100),
+    )
+    settings = panimbus.EvaluateSettings(draws=100)
+    result = panimbus.evaluate_scores(
+        scored(folder), annotations, metadata=metadata, settings=settings
     )
     print(result.means)
     return result
@@ -64,17 +65,16 @@ def evaluated(folder: Path) -> Evaluation:
 def finetuned(folder: Path) -> ModelCard:
     """A model that was fine-tuned on annotations."""
     settings = panimbus.FinetuneSettings(how="recalibrate")
+    annotations = panimbus.read_annotations([folder / "calls.csv"])
     result: Finetuned = panimbus.finetune_model(
-        opened(folder), folder / "calls.csv", settings=settings, out=folder / "model", progress=show
+        opened(folder), annotations, settings=settings, out=folder / "model", progress=show
     )
     return result.card
 
 
 def trained(folder: Path) -> float:
     """A model that was trained on silver labels."""
-    store = panimbus.build_dataset(
-        folder / "dataset.toml", folder / "store", changes={"mpp": 0.5}, progress=show
-    )
+    store = panimbus.build_dataset(folder / "dataset.toml", folder / "store", settings={"mpp": 0.5})
     result = panimbus.train_model("small", store, folder / "run", changes={"seed": 1})
     return float(result["val_f1"])
 

@@ -24,15 +24,12 @@ TYPES = [n for n in panimbus.__all__ if inspect.isclass(getattr(panimbus, n))]
 
 def test_importing_is_fast_and_loads_nothing_else():
     code = (
-        "import sys, time; begin = time.perf_counter(); import panimbus;"
-        "print(time.perf_counter() - begin, [m for m in ('numpy', 'torch', 'pandas', 'zarr',"
-        " 'anndata') if m in sys.modules])"
+        "import sys, time; begin = time.process_time(); import panimbus;"
+        "print(time.process_time() - begin, *{'numpy', 'pandas', 'anndata'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    seconds, modules = done.stdout.split(maxsplit=1)
-    assert modules.strip() == "[]"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    (seconds,) = done.stdout.split()
     assert float(seconds) < 0.1
 
 
@@ -48,7 +45,7 @@ def test_the_names_for_type_checkers_are_the_lazy_ones():
     }
     assert imports == panimbus._MODULES
     assert set(panimbus.__all__) == {*imports, "__version__"}
-    assert dir(panimbus) == panimbus.__all__
+    assert dir(panimbus) == sorted(panimbus.__all__)
     with pytest.raises(AttributeError, match=r"no attribute 'Foo'; it has .*predict"):
         _ = panimbus.Foo
 
@@ -69,6 +66,7 @@ def test_every_function_documents_its_parameters(name):
         for word in re.findall(r"\w+", line)
     }
     assert set(inspect.signature(function).parameters) <= documented
+    assert ">>>" in function.__doc__
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -109,7 +107,7 @@ def test_what_a_user_holds_has_a_short_repr():
     assert re.fullmatch(
         rf"<SimulatedTissue: \w+, 64 x 64 pixels .*, \d+ cells, {names}>", repr(tissue)
     )
-    assert len(repr(panimbus.PredictSettings())) < 200
+    assert repr(panimbus.PredictSettings(threads=2)) == "PredictSettings(threads=2)"
 
 
 def test_truth_of_simulated_tissue_as_annotations(tmp_path):
@@ -174,9 +172,5 @@ def test_scores_compared_with_annotations(cell_table):
 def test_training_and_building_refuse_what_they_cannot_do(tmp_path):
     with pytest.raises(panimbus.InputError, match="Unknown preset"):
         panimbus.train_model("huge", None, tmp_path / "run")
-    (tmp_path / "store").mkdir()
-    (tmp_path / "d.toml").write_text(
-        'name = "a"\nimages = "images"\nlabels = "labels"\n[silver]\nlabels = "l.csv"\n'
-    )
-    with pytest.raises(panimbus.InputError, match="store already exists"):
+    with pytest.raises(panimbus.InputError, match="no such file"):
         panimbus.build_dataset(tmp_path / "d.toml", tmp_path / "store")

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.4.0"
 
 if TYPE_CHECKING:
-    from panimbus._api import build_dataset as build_dataset
-    from panimbus._api import evaluate_scores as evaluate_scores
     from panimbus._api import finetune_model as finetune_model
     from panimbus._api import train_model as train_model
     from panimbus.annotations.cells import read_cell_types as read_cell_types
@@ -29,12 +27,16 @@ if TYPE_CHECKING:
     from panimbus.core.fov import Fov as Fov
     from panimbus.core.scale import ChannelScale as ChannelScale
     from panimbus.core.table import to_frame as to_frame
+    from panimbus.data.datasets import build_dataset as build_dataset
     from panimbus.evaluate.evaluation import EvaluateSettings as EvaluateSettings
     from panimbus.evaluate.evaluation import Evaluation as Evaluation
+    from panimbus.evaluate.inputs import evaluate_scores as evaluate_scores
+    from panimbus.evaluate.scored import CellMetadata as CellMetadata
     from panimbus.finetune.finetune import Finetuned as Finetuned
     from panimbus.finetune.steps import FinetuneSettings as FinetuneSettings
     from panimbus.infer.output import read_normaliser as read_normaliser
     from panimbus.infer.predict import predict as predict
+    from panimbus.infer.preflight import InspectionReport as InspectionReport
     from panimbus.infer.preflight import inspect_fovs as inspect_fovs
     from panimbus.infer.settings import PredictSettings as PredictSettings
     from panimbus.infer.settings import Progress as Progress
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from panimbus.simulate.tissue import simulate_tissue as simulate_tissue
 
 _MODULES = {
+    "CellMetadata": "panimbus.evaluate.scored",
+    "InspectionReport": "panimbus.infer.preflight",
     "ChannelScale": "panimbus.core.scale",
     "EvaluateSettings": "panimbus.evaluate.evaluation",
     "Evaluation": "panimbus.evaluate.evaluation",
@@ -69,8 +73,8 @@ _MODULES = {
     "SimulatedTissue": "panimbus.simulate.tissue",
     "TypeSettings": "panimbus.phenotype.assign",
     "assign_types": "panimbus.phenotype.assign",
-    "build_dataset": "panimbus._api",
-    "evaluate_scores": "panimbus._api",
+    "build_dataset": "panimbus.data.datasets",
+    "evaluate_scores": "panimbus.evaluate.inputs",
     "finetune_model": "panimbus._api",
     "from_array": "panimbus.io.fovs",
     "inspect_fovs": "panimbus.infer.preflight",
@@ -105,4 +109,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)

@@ -21,7 +21,7 @@ _SHOWN = 8
 def read_silver(
     path: str | Path, *, columns: Mapping[str, str] | None = None, fov: str | None = None
 ) -> pd.DataFrame:
-    """Read silver labels.
+    r"""Read silver labels.
 
     Parameters
     ----------
@@ -37,6 +37,15 @@ def read_silver(
     -------
     DataFrame
         fov, channel : str; cell_id : int64; label : float64 (NaN = undefined).
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "silver.csv"
+    ...     _ = path.write_text("fov,cell_id,CD3\na,1,1\na,2,0\n")
+    ...     read_silver(path)["label"].tolist()
+    [1.0, 0.0]
     """
     frame = _of_cells(
         path,
@@ -83,12 +92,30 @@ def read_silver(
 def read_cell_types(
     path: str | Path, *, column: str = "cell_type", fov: str | None = None
 ) -> pd.DataFrame:
-    """Read cell types from a CSV with ``fov``, ``cell_id`` and ``column``; empty is unknown.
+    r"""Read a table of cell types.
+
+    Parameters
+    ----------
+    path
+        CSV with ``fov``, ``cell_id`` and the cell type; an empty type is unknown.
+    column
+        Column of the cell type.
+    fov
+        FOV of all rows, for a table without that column.
 
     Returns
     -------
     DataFrame
         fov, cell_type : str; cell_id : int64.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "types.csv"
+    ...     _ = path.write_text("fov,cell_id,cell_type\na,1,B cell\n")
+    ...     read_cell_types(path)["cell_type"].tolist()
+    ['B cell']
     """
     others = ("celltype", "classification", "class") if column == "cell_type" else ()
     frame = _of_cells(path, fov, cell_column(), Column(column, aliases=others))

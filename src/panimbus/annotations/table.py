@@ -41,7 +41,7 @@ ACTIVITY = {"0": NEGATIVE, "1": POSITIVE, "2": UNDETERMINED, "3": UNDETERMINED}
 
 
 def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
-    """Read one or several tables of annotations.
+    r"""Read one or several tables of annotations.
 
     Parameters
     ----------
@@ -61,6 +61,15 @@ def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
         If there is no such file, or it is not a table.
     InputError
         With every problem of a table.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "calls.csv"
+    ...     _ = path.write_text("fov,cell_id,channel,call\na,1,CD3,positive\n")
+    ...     read_annotations(path)["call"].tolist()
+    ['positive']
     """
     if isinstance(paths, str | Path):
         return check_annotations(read_unchecked(paths), source=str(paths))
@@ -109,6 +118,13 @@ def write_annotations(path: str | Path, annotations: pd.DataFrame) -> None:
         Should end in ``.csv``.
     annotations
         Columns as for `read_annotations`.
+
+    Examples
+    --------
+    >>> import pandas, tempfile
+    >>> row = {"fov": "a", "cell_id": 1, "channel": "CD3", "call": "positive"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_annotations(f"{folder}/calls.csv", pandas.DataFrame([row]))
     """
     with atomic_path(path) as temporary:
         annotations.to_csv(temporary, index=False)

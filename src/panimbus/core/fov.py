@@ -85,7 +85,8 @@ class Fov:
         height, width = self.shape_yx
         size = f"{height} x {width} pixels" + (f" of {self.mpp:g} µm" if self.mpp else "")
         labels = "no labels" if self.labels is None else f"{self.labels.dtype} labels"
-        channels = f"{len(self.channels)} channels: {format_list(self.channels, 5)}"
+        plural = "s" * (len(self.channels) != 1)
+        channels = f"{len(self.channels)} channel{plural}: {format_list(self.channels, 5)}"
         return f"<Fov {self.fov_id!r}: {size}, {self.image.dtype}, {labels}, {channels}>"
 
     def __post_init__(self) -> None:

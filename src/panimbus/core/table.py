@@ -199,6 +199,14 @@ def to_frame(table: AnnData) -> pd.DataFrame:
     pandas.DataFrame
         ``fov``, ``label``, the scores (one column per marker), ``area_um2``, ``centroid_x_um`` and
         ``centroid_y_um``.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.25]], np.float32)
+    >>> part = FovScores("a", np.array([7]), scores, scores, scores, np.ones(1), np.ones((1, 2)))
+    >>> to_frame(to_anndata([part], ["CD3"], normaliser={"CD3": 1.0}, provenance={}))
+      fov  label   CD3  area_um2  centroid_x_um  centroid_y_um
+    0   a      7  0.25       1.0            1.0            1.0
     """
     import pandas as pd
 

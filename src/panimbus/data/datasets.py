@@ -58,6 +58,13 @@ def build_dataset(
     ------
     InputError
         If a file, table or image does not fit the others.
+
+    Examples
+    --------
+    >>> build_dataset("missing.toml", "store")
+    Traceback (most recent call last):
+    panimbus.core.errors.ReadError: missing.toml: there is no such file.
+      expected:  a dataset file (TOML)
     """
     given = [files] if isinstance(files, str | Path) else files
     plan = plan_store([Path(f) for f in given], root=root, **(settings or {}))

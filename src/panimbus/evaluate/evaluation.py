@@ -113,6 +113,11 @@ class Evaluation:
     confounders: pd.DataFrame
     settings: EvaluateSettings
 
+    def __repr__(self) -> str:
+        model = self.means[(self.means["method"] == MODEL) & (self.means["dataset"] == ALL)]
+        f1 = ", ".join(f"{value:.3f}" for value in model["f1"])
+        return f"<Evaluation: mean F1 {f1}, {len(self.calls):,} annotations>"
+
 
 @dataclass(frozen=True)
 class UnitScores:

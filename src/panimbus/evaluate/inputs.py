@@ -130,6 +130,17 @@ def evaluate_scores(
     InputError
         If annotations name FOVs, channels or cells that are not in the table, or none is positive
         or negative.
+
+    Examples
+    --------
+    >>> import panimbus
+    >>> tissue = panimbus.simulate_tissue((96, 96), panel=1, seed=2)
+    >>> fov = panimbus.from_array(tissue.image, tissue.labels, channels=["marker_1"], mpp=0.5)
+    >>> table = panimbus.predict(fov)
+    >>> settings = panimbus.EvaluateSettings(draws=10)
+    >>> result = panimbus.evaluate_scores(table, tissue.annotations(), settings=settings)
+    >>> result.markers["method"].iloc[0]
+    'model'
     """
     inputs = from_table(with_truth(annotations, likely=likely), table, metadata or CellMetadata())
     return inputs.evaluate() if settings is None else evaluate_calls(inputs.scored[0], settings)

@@ -73,6 +73,10 @@ class Finetuned:
     settings: FinetuneSettings
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        outcome = "better, kept" if self.kept else "not better, not kept"
+        return f"<Finetuned {self.card.name!r}: {outcome}, {len(self.calls):,} annotations>"
+
     @property
     def kept(self) -> bool:
         """Whether the changed model is better and takes the old one's place."""

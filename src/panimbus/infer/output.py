@@ -64,9 +64,22 @@ def check_kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def read_normaliser(path: Path) -> ChannelScale:
-    """Read a ``normaliser.json``."""
-    data = read_json(path, "the normaliser.json of an earlier run", unique=True)
+def read_normaliser(path: str | Path) -> ChannelScale:
+    """Read the normaliser of an earlier run.
+
+    Parameters
+    ----------
+    path
+        ``normaliser.json``, which `panimbus predict` writes.
+
+    Examples
+    --------
+    >>> read_normaliser("missing.json")
+    Traceback (most recent call last):
+    panimbus.core.errors.ReadError: missing.json: there is no such file.
+      expected:  the normaliser.json of an earlier run
+    """
+    data = read_json(Path(path), "the normaliser.json of an earlier run", unique=True)
     try:
         return ChannelScale.from_dict(data)
     except InputError as error:

@@ -96,6 +96,18 @@ def predict(  # noqa: PLR0913 (one parameter per option)
     ------
     InputError
         On input that cannot be scored; the message says what to change.
+
+    Examples
+    --------
+    >>> import panimbus
+    >>> tissue = panimbus.simulate_tissue((96, 96), panel=2, seed=1)
+    >>> fov = panimbus.from_array(
+    ...     tissue.image, tissue.labels, channels=["CD3", "CD8"], mpp=tissue.mpp
+    ... )
+    >>> settings = panimbus.PredictSettings(tta="none")
+    >>> table = panimbus.predict(fov, channels=["CD3"], settings=settings)
+    >>> table.var_names.tolist(), table.n_obs == len(tissue.truth)
+    (['CD3'], True)
     """
     for name, value, kind in (
         ("scale", scale, ChannelScale),

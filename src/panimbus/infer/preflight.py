@@ -208,6 +208,14 @@ def inspect_fovs(
     -------
     InspectionReport
         Problems of the input are listed there, not raised.
+
+    Examples
+    --------
+    >>> import panimbus
+    >>> tissue = panimbus.simulate_tissue((96, 96), panel=1, seed=1)
+    >>> fov = panimbus.from_array(tissue.image, channels=["CD3"], mpp=tissue.mpp)
+    >>> panimbus.inspect_fovs(fov).ok  # without labels
+    False
     """
     chosen = resolve_fovs(fovs, labels, mpp, channels)
     if not chosen:

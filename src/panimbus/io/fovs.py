@@ -93,6 +93,15 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     ------
     ReadError, MatchError, ChannelError, InputError, MissingExtraError
         Each says what was expected and what was found.
+
+    Examples
+    --------
+    >>> import tempfile, numpy, panimbus
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = f"{folder}/tonsil.ome.tiff"
+    ...     panimbus.write_ome_tiff(file, numpy.zeros((1, 64, 48), "uint8"), ["CD3"], 0.5)
+    ...     panimbus.open_fovs(file)
+    [<Fov 'tonsil': 64 x 48 pixels of 0.5 µm, uint8, no labels, 1 channel: CD3>]
     """
     if mpp is not None and not (isinstance(mpp, Real) and np.isfinite(mpp) and mpp > 0):
         raise InputError(

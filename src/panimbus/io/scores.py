@@ -139,7 +139,7 @@ def _memory_bytes() -> int:
 def read_scores(
     path: str | Path, markers: Sequence[str] | None = None, *, needed: Collection[str] = ()
 ) -> AnnData:
-    """Read a table of scores and check its cells.
+    r"""Read a table of scores and check its cells.
 
     Parameters
     ----------
@@ -157,6 +157,15 @@ def read_scores(
     AnnData
         X = scores float32; obs ``fov_id`` (categorical), ``cell_id`` (int64); names
         ``fov:cell_id``.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "scores.csv"
+    ...     _ = path.write_text("fov,label,CD3\na,1,0.75\na,2,0.25\n")
+    ...     read_scores(path).to_df()["CD3"].tolist()
+    [0.75, 0.25]
     """
     file = Path(path)
     kind = file.suffix.lower()

@@ -193,6 +193,12 @@ def write_ome_tiff(
         Micrometres per pixel, None if unknown.
     labels
         Whether values are ids: coarser levels then take every second pixel, not means.
+
+    Examples
+    --------
+    >>> import tempfile, numpy
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_ome_tiff(f"{folder}/a.ome.tiff", numpy.zeros((1, 8, 8), "uint8"), ["CD3"], 0.5)
     """
     spec = ImageSpec.of(image.shape, image.dtype, channels, mpp, labels=labels)
     spec.check_tiff()
@@ -211,6 +217,12 @@ def write_labels(path: str | Path, labels: Array) -> None:
         Name; should end in ``.tiff``.
     labels : (Y, X) integer, 0 = background
         Segmentation.
+
+    Examples
+    --------
+    >>> import tempfile, numpy
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_labels(f"{folder}/a.tiff", numpy.zeros((8, 8), "uint32"))
     """
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise InputError(
@@ -256,6 +268,12 @@ def write_ome_zarr(
         Micrometres per pixel, None if unknown.
     version
         OME-Zarr version: "0.5" (Zarr 3) or "0.4" (Zarr 2).
+
+    Examples
+    --------
+    >>> import tempfile, numpy
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_ome_zarr(f"{folder}/a.zarr", numpy.zeros((1, 8, 8), "uint8"), ["CD3"], 0.5)
     """
     spec = ImageSpec.of(image.shape, image.dtype, channels, mpp)
     if version not in ("0.4", "0.5"):

@@ -192,6 +192,11 @@ class ModelCard(_Frozen):
     command: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<ModelCard {self.name!r}: version {self.version}, {self.mpp:g} µm/px, tta {self.tta}>"
+
+    __str__ = __repr__
+
     @model_validator(mode="before")
     @classmethod
     def _settings_by_architecture(cls, data: Any) -> Any:

@@ -139,6 +139,18 @@ def assign_types(
     ------
     InputError, ReadError
         On scores, rules, thresholds or edits that cannot be used.
+
+    Examples
+    --------
+    >>> import anndata, numpy, pandas, panimbus
+    >>> cells = pandas.DataFrame({"fov_id": ["a"] * 4, "cell_id": [1, 2, 3, 4]}).set_index(
+    ...     pandas.Index(["a:1", "a:2", "a:3", "a:4"])
+    ... )
+    >>> markers = pandas.DataFrame(index=["CD3", "CD20"])
+    >>> scores = numpy.array([[0.9, 0.1], [0.1, 0.9], [0.8, 0.2], [0.2, 0.8]], "float32")
+    >>> table = panimbus.assign_types(anndata.AnnData(scores, cells, markers))
+    >>> table.obs["cell_type"].tolist()
+    ['T cell', 'B cell', 'T cell', 'B cell']
     """
     settings = settings or TypeSettings()
     cells = check_cell_table(adata)

@@ -112,7 +112,7 @@ def default_rules_text() -> str:
 
 
 def read_rules(path: str | Path) -> RuleTable:
-    """Read a table of cell types.
+    r"""Read a table of cell types.
 
     Parameters
     ----------
@@ -125,6 +125,15 @@ def read_rules(path: str | Path) -> RuleTable:
     ------
     ReadError, InputError
         All problems of the table in one message.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "rules.csv"
+    ...     _ = path.write_text("cell_type,parent,CD3,CD20\nT cell,,+,-\nB cell,,-,+\n")
+    ...     read_rules(path).markers
+    ('CD3', 'CD20')
     """
     path = Path(path)
     if not path.exists():
