@@ -193,7 +193,9 @@ class ModelCard(_Frozen):
     metrics: dict[str, Any] = Field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<ModelCard {self.name!r}: version {self.version}, {self.mpp:g} µm/px, tta {self.tta}>"
+        return (
+            f"<ModelCard {self.name!r}: version {self.version}, {self.mpp:g} µm/px, tta {self.tta}>"
+        )
 
     __str__ = __repr__
 
