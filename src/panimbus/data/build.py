@@ -10,19 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.types import Array
-from panimbus.core.window import Window, read_channels, read_index
-from panimbus.data.planes import PLANES_PER_SHARD, write_planes
+from panimbus.core.window import Window
+from panimbus.data.planes import write_planes
 from panimbus.data.source import OnProgress, ScannedFov, Source, silent
 from panimbus.data.store import (
-    CEILING,
     EXAMPLE_COLUMNS,
     EXAMPLES,
     EXTRA_ROLES,
@@ -32,10 +29,9 @@ from panimbus.data.store import (
     Store,
     StoreInfo,
 )
+from panimbus.data.tiles import count_pixels, local_index, write_channels
 from panimbus.io.documents import read_json
 from panimbus.io.files import atomic_path
-
-COUNT_SIDE = 2048
 
 
 @dataclass(frozen=True)
@@ -250,23 +246,23 @@ def _write_fov(
             16,
         )
         image = write_planes(work / "image", (len(windows), len(markers), side, side), "float16")
-        pixels = _count_pixels(scanned)
+        pixels = count_pixels(scanned)
         tile_cells: list[Array] = []
         shares: list[Array] = []
         for t, window in enumerate(windows):
-            local, inside = _local_index(scanned, window, side)
+            local, inside = local_index(scanned, window, side)
             index[t] = local
             tile_cells.append(inside)
             shares.append(
                 np.bincount(local.ravel(), minlength=len(inside) + 1)[1:]
                 / np.maximum(pixels[inside], 1)
             )
-            _write_channels(image, t, scanned, window, markers, value)
+            write_channels(image, t, scanned, window, markers, value)
         if settings.extra:
             roles = [source.extra[r] for r in settings.extra]
             extra = write_planes(work / "extra", (len(windows), len(roles), side, side), "float16")
             for t, window in enumerate(windows):
-                _write_channels(
+                write_channels(
                     extra,
                     t,
                     scanned,
@@ -286,58 +282,6 @@ def _write_fov(
             np.save(work / f"{name}.npy", array, allow_pickle=False)
         _row_table(windows, markers, target, tile_cells).to_csv(work / "rows.csv", index=False)
         (work / "key.json").write_text(json.dumps({"key": key}))
-
-
-def _local_index(scanned: ScannedFov, window: Window, side: int) -> tuple[Array, Array]:
-    """(S, S) 0 = background, else 1 + the cell's number in this tile.
-
-    And the FOV's cells with those numbers.
-    """
-    cells = scanned.cells
-    inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
-    index = read_index(scanned.fov, cells, inside)
-    present = np.flatnonzero(np.bincount((index + 1).ravel(), minlength=cells.n + 1)[1:])
-    table = np.zeros(cells.n + 1, np.int64)
-    table[present] = np.arange(1, len(present) + 1)
-    out = np.zeros((side, side), np.int64)
-    out[: index.shape[0], : index.shape[1]] = table[index]  # -1 takes the table's last element, 0
-    return out, present
-
-
-def _count_pixels(scanned: ScannedFov) -> Array:
-    """(n,) pixels of each cell at the model's resolution."""
-    cells = scanned.cells
-    total = np.zeros(cells.n, np.int64)
-    ys, xs = range(0, cells.y.size, COUNT_SIDE), range(0, cells.x.size, COUNT_SIDE)
-    for y, x in product(ys, xs):
-        window = (y, min(y + COUNT_SIDE, cells.y.size), x, min(x + COUNT_SIDE, cells.x.size))
-        index = read_index(scanned.fov, cells, window)
-        total += np.bincount((index + 1).ravel(), minlength=cells.n + 1)[1:]
-    return total
-
-
-def _write_channels(
-    array: Any,
-    t: int,
-    scanned: ScannedFov,
-    window: Window,
-    channels: Sequence[str],
-    value: npt.NDArray[np.float32],
-) -> None:
-    """Normalised channels of a tile, one shard at a time.
-
-    0 where the tile reaches over the image.
-    """
-    cells, side = scanned.cells, window[1] - window[0]
-    inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
-    for first in range(0, len(channels), PLANES_PER_SHARD):
-        group = channels[first : first + PLANES_PER_SHARD]
-        block = np.zeros((len(group), side, side), np.float16)
-        for k, plane in enumerate(read_channels(scanned.fov, cells, inside, group)):
-            block[k, : plane.shape[0], : plane.shape[1]] = np.clip(
-                plane / value[first + k], -CEILING, CEILING
-            )
-        array[t, first : first + len(group)] = block
 
 
 def _row_table(

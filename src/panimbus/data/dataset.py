@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from panimbus.io.dataset import DatasetImages, Files, Model, Strict, Text
 from panimbus.io.documents import read_toml, validate
 
-Paths = Text | Annotated[list[Text], Field(min_length=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
+_Paths = Text | Annotated[list[Text], Field(min_length=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class CellTable(Strict):
@@ -32,7 +32,7 @@ class CellTable(Strict):
         Column of the patient: all FOVs of a patient go to one split.
     """
 
-    table: Paths
+    table: _Paths
     fov: str = "fov"
     cell: str = "cell_id"
     type: str | None = None
@@ -59,7 +59,7 @@ class GateRule(Strict):
 
     markers: list[str] | None = None
     transform: Literal["asinh", "log"] = "asinh"
-    undefined: tuple[Share, Share] = (0.1, 0.9)
+    undefined: tuple[_Share, _Share] = (0.1, 0.9)
     separation: Annotated[float, Field(ge=0)] = 2.0
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class SilverRule(Strict):
 
     assignment: str | None = None
     thresholds: str | dict[str, float | tuple[float, float]] | None = None
-    labels: Paths | None = None
+    labels: _Paths | None = None
     gates: GateRule | None = None
     contradictions: Literal["keep", "positives", "both"] = "keep"
     exclude: list[str] = Field(default_factory=list)

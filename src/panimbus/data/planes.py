@@ -42,7 +42,7 @@ def write_planes(
     )
 
 
-def open_planes(path: Path) -> GuardedArray:
+def open_store_planes(path: Path) -> GuardedArray:
     """Open an array that `write_planes` made."""
     import zarr
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.types import Float32Array
+from panimbus.data.checks import check_cells_match, check_channels, check_fovs
 from panimbus.data.dataset import CellTable, DatasetFile, read_dataset_file
 from panimbus.data.gates import fit_gate
 from panimbus.data.silver import (
@@ -133,8 +132,8 @@ def build_silver_labels(
     rule = _rule(file, path.parent, base, fovs, table)
     extra = _roles(file, settings.extra)
     wanted = tuple(dict.fromkeys([*rule.markers, *extra.values()]))
-    _check_channels(file.name, wanted, fovs[0].channels)
-    _check_table_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
+    check_channels(file.name, wanted, fovs[0].channels)
+    check_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
     groups = _patients(file, [f.fov_id for f in fovs], table)
     splits = assign_splits(
         {f.fov_id: groups.get(f.fov_id, f.fov_id) for f in fovs},
@@ -151,7 +150,7 @@ def build_silver_labels(
         over=settings.over,
         on_progress=on_progress,
     )
-    _check_cells(file, scanned, table, rule.labels)
+    check_cells_match(file, scanned, table, rule.labels)
     targets, gates, reasons = _label(file, scanned, rule, table)
     labelled = Source(scanned, rule.markers, targets, splits, groups, file.tissue, extra)
     # before contradictions go: afterwards every marker would agree with its image
@@ -258,33 +257,6 @@ def _rule(
     return rule
 
 
-def _check_channels(name: str, wanted: Sequence[str], channels: Sequence[str]) -> None:
-    if unknown := [m for m in wanted if m not in channels]:
-        raise ChannelError(
-            f"Dataset {name!r}: markers are named that the images do not have.",
-            got=format_list(unknown),
-            available=channels,
-            fix="correct the spelling (names are case-sensitive)",
-        )
-    if not wanted:
-        raise ChannelError(f"Dataset {name!r} has no marker to label.", available=channels)
-
-
-def _check_table_fovs(
-    file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None, labels: pd.DataFrame | None
-) -> None:
-    if file.fovs is not None:  # a table of more FOVs than are wanted is fine
-        return
-    for name, frame in (("cells", table), ("labels", labels)):
-        if frame is not None and (unknown := sorted(set(frame["fov"]) - set(fovs))):
-            raise InputError(
-                f"Dataset {file.name!r}: the table of {name} has FOVs that the images do not have.",
-                got=format_list(unknown),
-                available=fovs,
-                fix="name the FOVs that are wanted: fovs = [...]",
-            )
-
-
 def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None) -> dict[str, str]:
     if unknown := sorted(set(file.patients) - set(fovs)):
         raise InputError(
@@ -303,59 +275,6 @@ def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None
             if names:
                 out[str(fov)] = names[0]
     return out | file.patients
-
-
-def _check_cells(
-    file: DatasetFile,
-    scanned: ScannedDataset,
-    table: pd.DataFrame | None,
-    labels: pd.DataFrame | None,
-) -> None:
-    """Every problem between tables and label images, in one message."""
-    problems: list[str] = []
-    for name, frame in (("cells", table), ("labels", labels)):
-        if frame is None:
-            continue
-        if name == "cells" and (twice := frame.duplicated(["fov", "cell_id"])).any():
-            shown = [f"{f}:{c}" for f, c in frame.loc[twice, ["fov", "cell_id"]].head(5).to_numpy()]
-            problems.append(
-                f"{int(twice.sum()):,} cells are in the table twice: {format_list(shown)}"
-            )
-        groups = dict(tuple(frame.groupby("fov")["cell_id"]))
-        for one in scanned.fovs:
-            fov_id, ids = one.fov.fov_id, one.cell_id.astype(np.int64)
-            named = (
-                np.unique(groups[fov_id].to_numpy(np.int64))
-                if fov_id in groups
-                else np.zeros(0, np.int64)
-            )
-            lost, bare = np.setdiff1d(named, ids), np.setdiff1d(ids, named)
-            if len(lost):
-                problems.append(
-                    f"FOV {fov_id}: {len(lost):,} cells of the table are not in the label image:"
-                    f" {_few(lost)}"
-                )
-            if len(bare) and name == "cells" and file.missing == "error":
-                problems.append(
-                    f"FOV {fov_id}: {len(bare):,} cells of the label image are not in the table:"
-                    f" {_few(bare)}"
-                )
-    if problems:
-        shown = (
-            problems if len(problems) <= 10 else [*problems[:10], f"and {len(problems) - 10} more"]
-        )
-        raise InputError(
-            f"Dataset {file.name!r}: the tables and the label images do not hold the same cells.",
-            got="\n             ".join(shown),
-            fix=(
-                'use the segmentation that the table was made of; missing = "undefined" accepts'
-                " cells that no table names"
-            ),
-        )
-
-
-def _few(ids: npt.NDArray[Any]) -> str:
-    return format_list([str(i) for i in ids[:5]]) + (", ..." if len(ids) > 5 else "")
 
 
 def _label(

@@ -15,7 +15,7 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
 from panimbus.core.scale import ChannelScale, in_units
 from panimbus.core.types import Float32Array
-from panimbus.data.planes import open_planes
+from panimbus.data.planes import open_store_planes
 from panimbus.data.split import SPLITS
 from panimbus.io.documents import read_json, validate
 from panimbus.io.names import name_problem
@@ -156,8 +156,11 @@ class _FovFolder:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.image, self.index = open_planes(path / "image"), open_planes(path / "index")
-            self.extra = open_planes(path / "extra") if (path / "extra").exists() else None
+            self.image, self.index = (
+                open_store_planes(path / "image"),
+                open_store_planes(path / "index"),
+            )
+            self.extra = open_store_planes(path / "extra") if (path / "extra").exists() else None
             load = {
                 n: _load(path / f"{n}.npy")
                 for n in ("cell_id", "target", "mean", "start", "cells", "share")

@@ -7,8 +7,12 @@ FOV. Marker sparsity: positive cells within 120 px. Cell density: cells within 1
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+import pandas as pd
+
+from panimbus.core.stats import entropy, mutual_information, permuted_information
 from panimbus.core.types import Array
 
 RADIUS_PX = 120.0
@@ -69,3 +73,48 @@ def neighbours(
             - positive[rows]
         )
     return cells, plus
+
+
+def confounder_table(calls: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Mutual information of confounders and errors, and the error rate in each third.
+
+    Parameters
+    ----------
+    calls
+        Scored calls with one column per method: 1, 0 or NaN.
+    methods
+        Names of these columns.
+
+    Returns
+    -------
+    DataFrame
+        One row per confounder and method.
+    """
+    rows = []
+    for method in methods:
+        part = calls[(calls["truth"] >= 0) & calls[method].notna()]
+        wrong_calls = (part[method] != part["truth"]).to_numpy()
+        for name in CONFOUNDERS:
+            values = part[name].to_numpy(np.float64)
+            keep = np.isfinite(values)
+            values, errors = values[keep], wrong_calls[keep]
+            row = {
+                "confounder": name,
+                "method": method,
+                "calls": len(values),
+                "wrong": float(errors.mean()) if len(values) else 0.0,
+            }
+            row |= {"information": mutual_information(values, errors), "entropy": entropy(errors)}
+            row["chance"] = permuted_information(values, errors) if len(values) else 0.0
+            cuts = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else [0, 0]
+            third = np.digitize(values, cuts, right=True)
+            row |= {
+                f"wrong_{n}": _error_rate(errors[third == k])
+                for k, n in enumerate(("low", "middle", "high"))
+            }
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _error_rate(values: Array) -> float:
+    return float(values.mean()) if len(values) else float("nan")

@@ -23,12 +23,9 @@ from panimbus.core.stats import (
     auc,
     best_threshold,
     bootstrap_confusion,
-    entropy,
     f1_score,
     interval,
-    mutual_information,
     outcomes,
-    permuted_information,
     rates,
     ratio,
     strata,
@@ -36,7 +33,7 @@ from panimbus.core.stats import (
 )
 from panimbus.core.types import Array
 from panimbus.evaluate.calibration import Calibration, calibration
-from panimbus.evaluate.confounders import CONFOUNDERS
+from panimbus.evaluate.confounders import confounder_table
 
 MODEL, SILVER, SILVER_CELLS = "model", "silver", "model_silver"
 METHODS = {
@@ -170,7 +167,7 @@ def evaluate_calls(scored: pd.DataFrame, settings: EvaluateSettings | None = Non
         _means(drawn),
         _groups(calls, drawn, settings),
         _curves(calls),
-        _confounders(calls, methods),
+        confounder_table(calls, [m for m in (MODEL, "otsu", SILVER) if m in methods]),
         settings,
     )
 
@@ -385,38 +382,6 @@ def _curves(calls: pd.DataFrame) -> dict[str, Calibration]:
             weight.to_numpy()[inside],
         )
     return out
-
-
-def _confounders(calls: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Mutual information of confounders and errors, and the error rate in each third."""
-    rows = []
-    for method in [m for m in (MODEL, "otsu", SILVER) if m in methods]:
-        part = calls[(calls["truth"] >= 0) & calls[method].notna()]
-        wrong_calls = (part[method] != part["truth"]).to_numpy()
-        for name in CONFOUNDERS:
-            values = part[name].to_numpy(np.float64)
-            keep = np.isfinite(values)
-            values, errors = values[keep], wrong_calls[keep]
-            row = {
-                "confounder": name,
-                "method": method,
-                "calls": len(values),
-                "wrong": float(errors.mean()) if len(values) else 0.0,
-            }
-            row |= {"information": mutual_information(values, errors), "entropy": entropy(errors)}
-            row["chance"] = permuted_information(values, errors) if len(values) else 0.0
-            cuts = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else [0, 0]
-            third = np.digitize(values, cuts, right=True)
-            row |= {
-                f"wrong_{n}": _share(errors[third == k])
-                for k, n in enumerate(("low", "middle", "high"))
-            }
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _share(values: Array) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def _bounds(draws: Array, method: str) -> tuple[float, float]:

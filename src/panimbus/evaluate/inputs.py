@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from panimbus.model.card import ModelCard
 
 logger = logging.getLogger(__name__)
-Paths = Path | Sequence[Path]
 Say = Callable[[str], None]
 
 
