@@ -83,7 +83,7 @@ def read_matrix(path: Path) -> AssignmentMatrix:
     if frame.shape[1] < 2 or not len(frame):
         raise InputError(
             f"{path}: the assignment matrix is empty.",
-            expected="a column of cell types and one column a marker",
+            expected="a column of cell types and one column per marker",
         )
     types, markers = list(frame.iloc[:, 0]), [str(c) for c in frame.columns[1:]]
     words = frame.iloc[:, 1:].map(str.lower)
@@ -196,6 +196,6 @@ def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str
         raise InputError(
             f"{int(twice.sum()):,} cells have two labels of one channel.",
             got=f"FOV {first['fov']}, cell {first['cell_id']}, {first['channel']}",
-            fix="keep one row a cell and channel",
+            fix="keep one row per cell and channel",
         )
     return out

@@ -42,8 +42,8 @@ METHODS = {
     "mixture": "two-component mixture on log mean intensity",
     SILVER: "silver labels",
     SILVER_CELLS: "model, on the cells with silver labels",
-    "model_best": "model, best threshold a marker (oracle)",
-    "intensity_best": "mean intensity, best threshold a marker (oracle)",
+    "model_best": "model, best threshold per marker (oracle)",
+    "intensity_best": "mean intensity, best threshold per marker (oracle)",
 }
 ORACLES = ("model_best", "intensity_best")
 RANKED = {

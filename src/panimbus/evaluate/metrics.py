@@ -91,7 +91,7 @@ def metrics_by_marker(
     Parameters
     ----------
     scores, truth : (n, C)
-        One column a marker.
+        One column per marker.
     markers
         C names.
     threshold

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.labels import unique_ids
+from panimbus.core.stats import split_labels
 from panimbus.data.silver import MarkerAgreement
 from panimbus.data.silver_dataset import SilverDataset
 from panimbus.data.source import ScannedFov, Source
@@ -150,8 +151,9 @@ def worst_crop(source: Source, marker: str) -> Crop | None:
     mean = np.concatenate([f.mean[:, column] for f in source.scanned.fovs])
     if not (target >= 0).any():
         return None
-    low = np.median(mean[(target >= 0) & (target <= 0.5)]) if (target == 0).any() else -np.inf
-    high = np.median(mean[target > 0.5]) if (target > 0.5).any() else np.inf
+    positive, negative = split_labels(target)
+    low = np.median(mean[negative]) if negative.any() else -np.inf
+    high = np.median(mean[positive]) if positive.any() else np.inf
     best: tuple[float, ScannedFov | None, tuple[int, int]] = (-1.0, None, (0, 0))
     for one in source.scanned.fovs:
         score, at = _busiest(
@@ -170,9 +172,8 @@ def worst_crop(source: Source, marker: str) -> Crop | None:
 def _odd(
     target: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], middle: tuple[float, float]
 ) -> npt.NDArray[np.bool_]:
-    return ((target > 0.5) & (mean < middle[0])) | (
-        (target >= 0) & (target <= 0.5) & (mean > middle[1])
-    )
+    positive, negative = split_labels(target)
+    return (positive & (mean < middle[0])) | (negative & (mean > middle[1]))
 
 
 def _side(one: ScannedFov) -> int:
@@ -193,10 +194,7 @@ def _busiest(
         centroid[:, 1] // side, cols - 1
     ).astype(int)
     odd = np.bincount(at, _odd(target, mean, middle), rows * cols)
-    both = np.minimum(
-        np.bincount(at, target > 0.5, rows * cols),
-        np.bincount(at, (target >= 0) & (target <= 0.5), rows * cols),
-    )
+    both = np.minimum(*(np.bincount(at, label, rows * cols) for label in split_labels(target)))
     labelled = np.bincount(at, target >= 0, rows * cols)
     score = odd + 1e-2 * both + 1e-4 * labelled
     best = int(np.argmax(score))
@@ -224,10 +222,10 @@ def _paint(
     index = np.kron(cell_rows(labels, present), enlarge)
     ground = np.kron(gray(plane, source.scanned.scale.value(marker)), enlarge.astype(np.uint8))
     picture = np.repeat(ground[..., None], 3, 2)
-    negative = (target >= 0) & (target <= 0.5)
+    positive, negative = split_labels(target)
     outline_cells(picture, index, negative, NEGATIVE_EDGE)
-    outline_cells(picture, index, target > 0.5, POSITIVE_EDGE)
+    outline_cells(picture, index, positive, POSITIVE_EDGE)
     odd = int(_odd(target, mean, middle).sum())
     return Crop(
-        fov.fov_id, (y0, y1, x0, x1), picture, int((target > 0.5).sum()), int(negative.sum()), odd
+        fov.fov_id, (y0, y1, x0, x1), picture, int(positive.sum()), int(negative.sum()), odd
     )

@@ -33,8 +33,8 @@ RULES = (
         " markers, then over datasets."
     ),
     (
-        "Where a marker has no positive cell and none is called so, F1 is 1. Cells called"
-        " undetermined are left out."
+        "F1 of a marker without positive cells is 1 if none is predicted positive, else 0. Cells"
+        " called undetermined are left out."
     ),
     (
         "Cells count with their sampling weight. Intervals: 95 %, bootstrap of the calls within"
@@ -42,8 +42,8 @@ RULES = (
     ),
     "Otsu and the mixture see the mean intensities of all cells of the FOV.",
     (
-        "Oracle: the threshold is found with the truth at hand. It says what thresholds could do at"
-        " most, and has no interval."
+        "Oracle: the threshold is fitted to the truth. It bounds what thresholds can do, and has no"
+        " interval."
     ),
 )
 SCORED = "calls.csv"
@@ -166,8 +166,8 @@ def evaluation_markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str
 
 CONFOUNDED = (
     "Mutual information (nats) with right or wrong, as the paper defines it. Chance: what 95 % of"
-    " shuffled errors stay below; entropy: what it is at most. Heterogeneity and rarity are one"
-    " number a marker and FOV: they tell what its name does."
+    " shuffled errors stay below; entropy: its maximum. Heterogeneity and rarity are one number"
+    " per marker and FOV: they tell as much as its name."
 )
 
 

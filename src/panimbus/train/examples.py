@@ -187,7 +187,7 @@ class Examples:
 
     def _drawn_stats(self, example: Example, rng: np.random.Generator) -> Mapping[str, float]:
         """Statistics of a dataset that holds more, or fewer, of the tile's positive cells."""
-        odds = np.where(example.target > 0.5, np.exp(rng.normal(0, self.config.data.odds)), 1.0)
+        odds = np.where(example.target >= 0.5, np.exp(rng.normal(0, self.config.data.odds)), 1.0)
         if not len(odds):
             return example.stats
         drawn = example.mean[rng.choice(len(odds), _DRAWN, p=odds / odds.sum())]
@@ -215,7 +215,8 @@ class Examples:
             cells=number[self._centre(view.index)],
             target=target.astype(np.float32),
             weight=weight.astype(np.float32),
-            group=2 * self._pair[example.dataset, example.marker] + (target > 0.5).astype(np.int64),
+            group=2 * self._pair[example.dataset, example.marker]
+            + (target >= 0.5).astype(np.int64),
         )
 
     def _labelled(

@@ -98,7 +98,7 @@ def matched_confidence(
     >>> matched_confidence(np.array([0.95, 0.95, 0.05, 0.5]), np.array([1.0, 0.0, 0.0, 1.0])).tolist()
     [True, False, True, False]
     """
-    positive = target > 0.5
+    positive = target >= 0.5
     return np.asarray((positive & (score > high)) | (~positive & (score < low)))
 
 
