@@ -149,3 +149,7 @@ def test_bad_input(change, options, error, message):
     with pytest.raises(error, match=message):
         cluster(table, **{"settings": SMALL, **options})
     assert "metacluster" not in table.obs
+
+
+def test_repr_is_short():
+    assert len(repr(cluster(cell_table(), MARKERS[:4], k=4, settings=SMALL))) < 300

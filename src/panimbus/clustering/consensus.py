@@ -9,7 +9,7 @@ metacluster the mean Jaccard index of Hennig (2007).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -55,13 +55,13 @@ class Consensus:
         z-scores the grouping was done on: of `shrunken` codes.
     """
 
-    labels: Int32Array
+    labels: Int32Array = field(repr=False)
     k: int
     stability: Float64Array
-    co_association: Float32Array
-    pac: Mapping[int, float]
-    silhouette: Mapping[int, float]
-    profiles: Float32Array
+    co_association: Float32Array = field(repr=False)
+    pac: Mapping[int, float] = field(repr=False)
+    silhouette: Mapping[int, float] = field(repr=False)
+    profiles: Float32Array = field(repr=False)
 
 
 def node_profiles(codes: npt.ArrayLike, sizes: npt.ArrayLike, *, cap: float = 3.0) -> Float32Array:
