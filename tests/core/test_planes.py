@@ -17,7 +17,7 @@ from panimbus.core.planes import (
 )
 from panimbus.core.scale import stat_vector
 
-KNOWN = {f"q{q:02d}": q / 100 for q in range(1, 100)}  # Otsu's threshold is 0.495
+STATS = {f"q{q:02d}": q / 100 for q in range(1, 100)}  # Otsu's threshold is 0.495
 INDEX = np.array([[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, -1]], np.int32)
 
 
@@ -29,7 +29,7 @@ def test_literal_planes():
         image,
         index=INDEX,
         cell_mean=np.array([0.36, 9.0], np.float32),
-        known=KNOWN,
+        stats=STATS,
     )
     assert out.dtype == np.float32
     np.testing.assert_array_equal(
@@ -67,7 +67,7 @@ def test_ranks_where_percentiles_are_equal():
 def test_some_planes_and_statistics_do_not_hang_on_the_normaliser(factor, seed):
     rng = np.random.default_rng(seed)
     means = rng.gamma(0.5, 0.2, 400).astype(np.float32)
-    known = dict(zip(KNOWN, np.percentile(means, np.arange(1, 100)).tolist(), strict=True)) | {
+    known = dict(zip(STATS, np.percentile(means, np.arange(1, 100)).tolist(), strict=True)) | {
         "outside": 0.02
     }
     image, names = (
@@ -81,7 +81,7 @@ def test_some_planes_and_statistics_do_not_hang_on_the_normaliser(factor, seed):
         empty = label_planes(names, INDEX)
         norm = np.float32(norm)
         planes = channel_planes(
-            empty, names, image / norm, index=INDEX, cell_mean=means[:2] / norm, known=of
+            empty, names, image / norm, index=INDEX, cell_mean=means[:2] / norm, stats=of
         )
         return planes, stat_vector(of, told)
 
@@ -98,7 +98,7 @@ def test_order_is_that_of_the_names():
         image,
         index=INDEX,
         cell_mean=np.zeros(2, np.float32),
-        known=KNOWN,
+        stats=STATS,
     )
     np.testing.assert_array_equal(out[0], INDEX >= 0)
     np.testing.assert_array_equal(out[1], 0.25)
@@ -112,7 +112,7 @@ def test_a_channel_leaves_nothing_for_the_next():
         np.zeros(INDEX.shape, np.float32),
         index=INDEX,
         cell_mean=np.zeros(2, np.float32),
-        known=KNOWN,
+        stats=STATS,
     )
     channel_planes(
         fixed,
@@ -120,7 +120,7 @@ def test_a_channel_leaves_nothing_for_the_next():
         np.ones(INDEX.shape, np.float32),
         index=INDEX,
         cell_mean=np.ones(2, np.float32),
-        known=KNOWN,
+        stats=STATS,
     )
     again = channel_planes(
         fixed,
@@ -128,7 +128,7 @@ def test_a_channel_leaves_nothing_for_the_next():
         np.zeros(INDEX.shape, np.float32),
         index=INDEX,
         cell_mean=np.zeros(2, np.float32),
-        known=KNOWN,
+        stats=STATS,
     )
     np.testing.assert_array_equal(again, dark)
 
@@ -142,7 +142,7 @@ def test_no_cells():
         np.ones((3, 3), np.float32),
         index=index,
         cell_mean=nobody,
-        known={},
+        stats={},
     )
     np.testing.assert_array_equal(np.delete(out, (0, 1, PLANES.index("relative")), 0), 0)
 
@@ -155,7 +155,7 @@ def test_the_image_is_not_changed():
         image,
         index=INDEX,
         cell_mean=np.zeros(2, np.float32),
-        known=KNOWN,
+        stats=STATS,
     )
     np.testing.assert_array_equal(image, 3)
 

@@ -326,9 +326,9 @@ def _centres(
     y, x = axes
     rows, columns = y.centres(0, y.size), x.centres(0, x.size)
     if y.factor is not None and y.factor % 2 == 0:  # centres lie on corners: four pixels vote
-        mine = (rows[1] >= first_row) & (rows[1] < first_row + labels.shape[0])
-        later = y.later(0, y.size)[mine], x.later(0, x.size)
-        sampled = sample_at(labels, [r[mine] - first_row for r in rows], columns, later)
+        inside = (rows[1] >= first_row) & (rows[1] < first_row + labels.shape[0])
+        later = y.later(0, y.size)[inside], x.later(0, x.size)
+        sampled = sample_at(labels, [r[inside] - first_row for r in rows], columns, later)
         starts = _run_starts(sampled)
         cell = CellIndex(ids)(sampled.reshape(-1)[starts]) + np.int32(1)
         return _sum((cell, len(ids) + 1), np.diff(starts, append=sampled.size))

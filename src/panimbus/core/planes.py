@@ -109,7 +109,7 @@ def channel_planes(
     *,
     index: npt.NDArray[np.int32],
     cell_mean: Float32Array,
-    known: Mapping[str, float],
+    stats: Mapping[str, float],
 ) -> Float32Array:
     """Fill in the planes that depend on the channel.
 
@@ -125,11 +125,11 @@ def channel_planes(
         Cell index, -1 = background.
     cell_mean : (n,) float32
         Mean intensity of every cell, in units of the image.
-    known
-        The channel's statistics over the dataset (`ChannelScale.known`), in units of the image.
+    stats
+        The channel's statistics over the dataset (`ChannelScale.relative_stats`), in units of the image.
     """
     clipped = np.clip(image, 0, 1)
-    otsu = np.float32(max(statistic(known, "otsu"), _LEAST))
+    otsu = np.float32(max(statistic(stats, "otsu"), _LEAST))
     for k, name in enumerate(names):
         if name == "image":
             out[k] = clipped
@@ -146,7 +146,7 @@ def channel_planes(
         elif name == "cell_rank":
             _paint(
                 out[k],
-                rank_by_quantiles(cell_mean, [known.get(n, 0.0) for n in CELL_QUANTILES]),
+                rank_by_quantiles(cell_mean, [stats.get(n, 0.0) for n in CELL_QUANTILES]),
                 index,
             )
     return out

@@ -105,11 +105,11 @@ class Axis:
         j = np.arange(start, stop, dtype=np.float64)
         if self.scale < 1:
             centre = np.clip((j + 0.5) * self.scale - 0.5, 0, self.n - 1)
-            left = np.minimum(np.floor(centre).astype(np.intp), max(self.n - 2, 0))
-            frac = centre - left
-            right = np.minimum(left + 1, self.n - 1)
+            low = np.minimum(np.floor(centre).astype(np.intp), max(self.n - 2, 0))
+            frac = centre - low
+            high = np.minimum(low + 1, self.n - 1)
             rows = np.repeat(np.arange(len(j)), 2)
-            cols = np.stack([left, right], 1).ravel() - lo
+            cols = np.stack([low, high], 1).ravel() - lo
             values = np.stack([1 - frac, frac], 1).ravel()
         else:
             begin, end = j * self.scale, np.minimum((j + 1) * self.scale, self.n)

@@ -85,13 +85,13 @@ class Histogram:
 
         Where some are floats, a float one.
         """
-        known = [p for p in parts if len(p.keys)]
-        if len(known) < 2:
-            return known[0] if known else cls.empty()
-        if len({p.is_float for p in known}) > 1:
-            known = [p.as_float() for p in known]
+        filled = [p for p in parts if len(p.keys)]
+        if len(filled) < 2:
+            return filled[0] if filled else cls.empty()
+        if len({p.is_float for p in filled}) > 1:
+            filled = [p.as_float() for p in filled]
         return cls(
-            *_add_counts([p.keys for p in known], [p.counts for p in known]), known[0].is_float
+            *_add_counts([p.keys for p in filled], [p.counts for p in filled]), filled[0].is_float
         )
 
     @property
@@ -154,8 +154,8 @@ def _add_counts(
         dense = np.zeros(hi - lo + 1, np.int64)
         for key, count in zip(keys, counts, strict=True):
             dense[key - lo] += count
-        found = np.flatnonzero(dense)
-        return found + lo, dense[found]
+        present = np.flatnonzero(dense)
+        return present + lo, dense[present]
     every = np.concatenate(keys)
     order = np.argsort(every, kind="stable")  # joins the sorted parts
     every = every[order]
@@ -255,7 +255,7 @@ COUNTERSTAIN = "counterstain"
 _RELATIVE = "/otsu"
 
 
-def stat_names_known(names: Iterable[str]) -> None:
+def check_stat_names(names: Iterable[str]) -> None:
     """Refuse what is none of ``q01`` ..
 
     ``q99``, ``outside`` and ``otsu``, one of them and ``/otsu``, or ``counterstain``.
@@ -267,24 +267,24 @@ def stat_names_known(names: Iterable[str]) -> None:
         raise InputError(f"Unknown channel statistics: {', '.join(unknown)}.", available=listed)
 
 
-def stat_vector(known: Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
+def stat_vector(stats: Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
     """(S,) float32.
 
-    What a net is told of a channel whose statistics, in units of the normaliser, are ``known``.
+    What a net is told of a channel whose statistics, in units of the normaliser, are ``stats``.
 
     The square root of a statistic (see `statistic`), clipped; of ``q50/otsu`` and the like q / (q +
     Otsu's threshold), which does not hang on the normaliser; of ``counterstain`` twice its square,
     0 where it is not known, and -2 for the counterstain itself.
     """
-    stat_names_known(names)
-    otsu = statistic(known, "otsu")
+    check_stat_names(names)
+    otsu = statistic(stats, "otsu")
     out = []
     for name in names:
         if name == COUNTERSTAIN:
-            alike = min(max(known.get(name, 0.0), 0.0), 1.0)
-            out.append(-2.0 if alike == 1 else 2 * alike**2)
+            correlation = min(max(stats.get(name, 0.0), 0.0), 1.0)
+            out.append(-2.0 if correlation == 1 else 2 * correlation**2)
             continue
-        value = max(float(np.nan_to_num(statistic(known, name.removesuffix(_RELATIVE)))), 0.0)
+        value = max(float(np.nan_to_num(statistic(stats, name.removesuffix(_RELATIVE)))), 0.0)
         out.append(
             (value / (value + otsu) if value > 0 else 0.0)
             if name.endswith(_RELATIVE)
@@ -293,23 +293,23 @@ def stat_vector(known: Mapping[str, float], names: Sequence[str]) -> npt.NDArray
     return np.array(out, np.float32)
 
 
-def in_units(known: Mapping[str, float], value: float) -> dict[str, float]:
+def in_units(stats: Mapping[str, float], value: float) -> dict[str, float]:
     """Statistics divided by an intensity: those that have its unit."""
-    return {name: v if name == COUNTERSTAIN else v / value for name, v in known.items()}
+    return {name: v if name == COUNTERSTAIN else v / value for name, v in stats.items()}
 
 
-def statistic(known: Mapping[str, float], name: str) -> float:
+def statistic(stats: Mapping[str, float], name: str) -> float:
     """One statistic of those of `ChannelScale.stats`, or ``otsu`` (`otsu_of_quantiles` of them).
 
     0 where it is not known.
     """
     if name == "otsu":
         return (
-            otsu_of_quantiles([known[n] for n in CELL_QUANTILES])
-            if CELL_QUANTILES[0] in known
+            otsu_of_quantiles([stats[n] for n in CELL_QUANTILES])
+            if CELL_QUANTILES[0] in stats
             else 0.0
         )
-    return known.get(name, 0.0)
+    return stats.get(name, 0.0)
 
 
 def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
@@ -419,9 +419,9 @@ class ChannelScale:
 
     def vector(self, channel: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
         """(S,) float32: what a net is told of the channel (see `stat_vector`)."""
-        return stat_vector(self.known(channel), names)
+        return stat_vector(self.relative_stats(channel), names)
 
-    def known(self, channel: str) -> dict[str, float]:
+    def relative_stats(self, channel: str) -> dict[str, float]:
         """The channel's statistics in units of its normaliser."""
         return in_units(self.stats[channel], self.value(channel))
 

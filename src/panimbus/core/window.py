@@ -40,12 +40,12 @@ def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int3
     )
     index = cells.index(sample_labels(labels, cells.y, cells.x, inside))
     cell, y, x = cells.rescued.T
-    here = np.flatnonzero((y >= inside[0]) & (y < inside[1]) & (x >= inside[2]) & (x < inside[3]))[
+    shown = np.flatnonzero((y >= inside[0]) & (y < inside[1]) & (x >= inside[2]) & (x < inside[3]))[
         ::-1
     ]  # the first is put last
-    y, x = y[here] - inside[0], x[here] - inside[2]
+    y, x = y[shown] - inside[0], x[shown] - inside[2]
     free = index[y, x] < 0
-    index[y[free], x[free]] = cell[here][free]
+    index[y[free], x[free]] = cell[shown][free]
     return _pad(index, padding)
 
 

@@ -111,7 +111,7 @@ class Crop:
             self.image,
             index=self.index,
             cell_mean=self.mean,
-            known=self.stats,
+            stats=self.stats,
         )
         return planes, stat_vector(self.stats, card.stats)
 
@@ -218,7 +218,7 @@ def _block_crops(
     ):
         value = np.float32(scale.value(name))
         mean = where.mean[:, where.dataset.channels.index(name)] / value
-        stats = scale.known(name)
+        stats = scale.relative_stats(name)
         image = raw / value
         for k in np.flatnonzero(channel_of == name):
             y0, y1, x0, x1 = where.window(*boxes[int(cells[k])])

@@ -49,17 +49,22 @@ class CellPixels:
         y0, y1, x0, x1 = tile.core
         position = np.flatnonzero(core >= 0)
         owner = core.ravel()[position].astype(np.intp)
-        mine = cells.rescued
-        mine = mine[(mine[:, 1] >= y0) & (mine[:, 1] < y1) & (mine[:, 2] >= x0) & (mine[:, 2] < x1)]
-        if len(mine):
-            at = (mine[:, 1] - y0) * (x1 - x0) + mine[:, 2] - x0
+        rescued = cells.rescued
+        rescued = rescued[
+            (rescued[:, 1] >= y0)
+            & (rescued[:, 1] < y1)
+            & (rescued[:, 2] >= x0)
+            & (rescued[:, 2] < x1)
+        ]
+        if len(rescued):
+            at = (rescued[:, 1] - y0) * (x1 - x0) + rescued[:, 2] - x0
             shared = (
-                core.ravel()[at] != mine[:, 0]
+                core.ravel()[at] != rescued[:, 0]
             )  # its pixel went to another cell: both take the score
             position = np.concatenate([position, at[shared]])
-            owner = np.concatenate([owner, mine[shared, 0]])
+            owner = np.concatenate([owner, rescued[shared, 0]])
         order = np.argsort(owner, kind="stable")
-        found, begin, count = np.unique(owner[order], return_index=True, return_counts=True)
+        present, begin, count = np.unique(owner[order], return_index=True, return_counts=True)
         y, x = np.divmod(position[order], x1 - x0)
         height, width = (
             tile.window[1] - tile.window[0] - 2 * margin,
@@ -67,7 +72,7 @@ class CellPixels:
         )
         y += y0 - tile.window[0] - margin
         x += x0 - tile.window[2] - margin
-        return cls(found, count, begin, y * width + x, x * height + y)
+        return cls(present, count, begin, y * width + x, x * height + y)
 
     def among(self, cells: npt.NDArray[np.intp]) -> CellPixels:
         """The same, with ``cells`` as positions among these (ascending)."""

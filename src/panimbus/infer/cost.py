@@ -133,19 +133,19 @@ def _time(
     )
     _trial(small, model.card, backend, tile, passes=1)  # the first pass also sets the net up
     ready = time.perf_counter() - begin
-    done, seconds = _trial(small, model.card, backend, tile, passes=4)
-    rate = seconds / done
+    pixels, seconds = _trial(small, model.card, backend, tile, passes=4)
+    rate = seconds / pixels
     one = math.prod(window) * rate
     if small != window and max(one, ready) < 3 * _TRIAL_S:
         _trial(window, model.card, backend, tile, passes=1)
-        done, seconds = _trial(
+        pixels, seconds = _trial(
             window,
             model.card,
             backend,
             tile,
             passes=max(2, min(64, round(_TRIAL_S / max(one, 1e-4)))),
         )
-        rate = seconds / done
+        rate = seconds / pixels
     return backend.name, rate, ready
 
 
@@ -159,13 +159,13 @@ def _trial(
     _, cells, scan = scans[0]
     chosen = VIEWS["full"][: max(1, min(8, passes))]
     scoring = Scoring(card, backend, chosen, (len(chosen),), fov.channels, scale)
-    done: list[int] = []
+    pixels: list[int] = []
     begin = time.perf_counter()
     for _ in score_blocks(
-        fov, cells, scan.mean, scoring, plan_blocks(cells.shape, card, tile), on_pass=done.append
+        fov, cells, scan.mean, scoring, plan_blocks(cells.shape, card, tile), on_pass=pixels.append
     ):
         pass
-    return float(sum(done)), time.perf_counter() - begin
+    return float(sum(pixels)), time.perf_counter() - begin
 
 
 def _tissue(shape: tuple[int, int], mpp: float, channels: int) -> Fov:

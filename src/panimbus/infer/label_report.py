@@ -89,13 +89,15 @@ def describe(
         Of `count_pieces`.
     """
     area = cells.geometry.count * (fov.mpp or float("nan")) ** 2
-    known = fov.mpp is not None and cells.n > 0
+    measurable = fov.mpp is not None and cells.n > 0
     return LabelReport(
         dtype=str(fov.labels.dtype) if fov.labels is not None else "",
         format=str(fov.source.get("labels_format", "array")),
         cells=cells.n,
         in_pieces=int((pieces > 1).sum()),
-        small=int((area < (SLIVER_UM2 if min_area is None else min_area)).sum()) if known else 0,
+        small=int((area < (SLIVER_UM2 if min_area is None else min_area)).sum())
+        if measurable
+        else 0,
         negative=negative,
         covered=float(cells.geometry.count.sum() / max(1, fov.shape_yx[0] * fov.shape_yx[1])),
         median_diameter_um=_diameter(fov, cells),

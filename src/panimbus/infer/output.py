@@ -193,13 +193,13 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     share = np.nansum(positive, 0, dtype=np.int64) / np.maximum(len(positive) - lost, 1)
     width = max(len(c) for c in table.var_names)
     fovs = len(table.obs[FOV].cat.categories)
-    what = (
+    size = (
         f"{table.n_obs:,} cells in {fovs} FOV{'s' * (fovs != 1)}, {table.n_vars}"
         f" channel{'s' * (table.n_vars != 1)}"
     )
     lines = [
         (
-            f"{what}; positive (score >="
+            f"{size}; positive (score >="
             f" {usual:g}{', or the threshold shown' if (thresholds != usual).any() else ''}):"
         )
     ]
@@ -216,7 +216,7 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
             f"  {channel:<{width}}  {percent}  {'; '.join(n for n in notes if n)}".rstrip()
         )
     kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
-    if told := describe_object_shares(object_shares(kinds, area)):
-        lines.append(told)
+    if odd := describe_object_shares(object_shares(kinds, area)):
+        lines.append(odd)
     lines.append(f"written: {out}")
     return "\n".join(lines)

@@ -115,29 +115,31 @@ class _Parts(Generic[P]):
     kind: type[P]
     total: int
     part_key: str
-    here: dict[int, P] = field(default_factory=dict)
-    there: set[int] = field(default_factory=set)
+    in_memory: dict[int, P] = field(default_factory=dict)
+    stored_parts: set[int] = field(default_factory=set)
 
     def look(self) -> None:
         """See which parts the store has."""
         if self.store is not None and self.total > 1:
-            self.there = self.store.parts(self.fov, self.kind, self.part_key)
+            self.stored_parts = self.store.parts(self.fov, self.kind, self.part_key)
 
     @property
     def missing(self) -> list[int]:
-        return [k for k in range(self.total) if k not in self.here and k not in self.there]
+        return [
+            k for k in range(self.total) if k not in self.in_memory and k not in self.stored_parts
+        ]
 
     def put(self, number: int, part: P) -> None:
         if self.store is not None and self.total > 1:
             self.store.save_part(self.fov, self.part_key, number, part)
-            self.there.add(number)
+            self.stored_parts.add(number)
         else:
-            self.here[number] = part
+            self.in_memory[number] = part
 
     def __iter__(self) -> Iterator[P]:
         for k in range(self.total):
-            if k in self.here:
-                yield self.here[k]
+            if k in self.in_memory:
+                yield self.in_memory[k]
             elif self.store is not None:
                 yield self.store.load_part(self.fov, self.kind, self.part_key, k)
 
@@ -146,7 +148,7 @@ class _Parts(Generic[P]):
 
         One of several processes leaves them to `merge`, others may be reading or writing there.
         """
-        self.here.clear()
+        self.in_memory.clear()
         if self.store is not None and shard.of == 1:
             self.store.drop_parts(self.fov, self.kind)
 
@@ -176,17 +178,17 @@ def scan_all(run: Run, shard: Shard | None = None) -> bool:
         store = run.keeps(fov)
         if (
             store is not None
-            and (found := store.load_scan(fov, key, run.plan.model.card.mpp)) is not None
+            and (earlier := store.load_scan(fov, key, run.plan.model.card.mpp)) is not None
         ):
-            check_label_image(fov, found[0], run.plan.settings, fresh=False)
-            run.take(fov.fov_id, Scanned(*found))
+            check_label_image(fov, earlier[0], run.plan.settings, fresh=False)
+            run.take(fov.fov_id, Scanned(*earlier))
             continue
         queue[fov.fov_id] = _Parts(store, fov, key, BandScan, len(rows), key), rows
         queue[fov.fov_id][0].look()
-    mine = set(units) if shard is None else {units[k] for k in shard.takes(len(units))}
+    own_units = set(units) if shard is None else {units[k] for k in shard.takes(len(units))}
     work = []
     for fov_id, (parts, rows) in queue.items():
-        todo = {k: rows[k] for k in parts.missing if (fov_id, k) in mine}
+        todo = {k: rows[k] for k in parts.missing if (fov_id, k) in own_units}
         work.append(ScanWork(parts.fov, todo))
     _scan_units(run, queue, [w for w in work if w.bands])
     for fov_id, (parts, _) in list(queue.items()):
@@ -203,12 +205,12 @@ def _scan_units(
     total = sum(len(w.bands) for w in work)
     if work:
         run.report(Progress("scan", work[0].fov.fov_id, 0, total))
-    for done, (fov_id, number, band) in enumerate(run.executor.scan(run.plan, work), start=1):
+    for finished, (fov_id, number, band) in enumerate(run.executor.scan(run.plan, work), start=1):
         parts = queue[fov_id][0]
         parts.put(number, band)
         if not parts.missing:
             _join_scan(run, parts)
-        run.report(Progress("scan", fov_id, done, total))
+        run.report(Progress("scan", fov_id, finished, total))
 
 
 def _declared(fov: Fov) -> list[object]:
@@ -279,7 +281,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool =
         FOV -> its scores, of the FOVs that are whole.
     """
     settings = run.plan.settings
-    done: Scores = {}
+    finished: Scores = {}
     queue: dict[str, _Parts[BlockPart]] = {}
     blocks: dict[str, list[Block]] = {}
     units: list[tuple[str, int]] = []
@@ -295,7 +297,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool =
             else None
         )
         if stored is not None:
-            done[fov.fov_id] = stored
+            finished[fov.fov_id] = stored
             continue
         grid = [(b.window, len(b.tiles)) for b in plan]
         style = settings.map_style
@@ -307,19 +309,19 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool =
         if run.store is not None and not run.store.maps_kept(
             fov, key, style, whole=not parts.missing
         ):
-            parts.there.clear()
+            parts.stored_parts.clear()
         queue[fov.fov_id] = parts
-    mine = {units[k] for k in run.shard.takes(len(units))} if only_shard else set(units)
+    own_units = {units[k] for k in run.shard.takes(len(units))} if only_shard else set(units)
     work = []
     for fov_id, parts in queue.items():
-        todo = [k for k in parts.missing if (fov_id, k) in mine]
+        todo = [k for k in parts.missing if (fov_id, k) in own_units]
         work.append(_score_work(run, parts.fov, parts.key, tuple(blocks[fov_id][k] for k in todo)))
-    _score_units(run, scale, queue, [w for w in work if w.blocks], done)
+    _score_units(run, scale, queue, [w for w in work if w.blocks], finished)
     if not only_shard:
         for fov_id, parts in queue.items():
-            if fov_id not in done:  # all its parts were there
-                done[fov_id] = _join_scores(run, parts, scale)
-    return done
+            if fov_id not in finished:  # all its parts were there
+                finished[fov_id] = _join_scores(run, parts, scale)
+    return finished
 
 
 def _score_units(
@@ -327,7 +329,7 @@ def _score_units(
     scale: ChannelScale,
     queue: dict[str, _Parts[BlockPart]],
     work: list[ScoreWork],
-    done: Scores,
+    finished: Scores,
 ) -> None:
     live = sum(not scale.blank(c) for c in run.plan.channels)
     total = float(sum(b.pixels for w in work for b in w.blocks) * live * len(run.plan.views))
@@ -342,16 +344,16 @@ def _score_units(
         parts = queue[fov_id]
         parts.put(part.number, part)
         if not parts.missing:
-            done[fov_id] = _join_scores(run, parts, scale)
+            finished[fov_id] = _join_scores(run, parts, scale)
     run.report(Progress("score", run.fovs[-1].fov_id, total, total))
 
 
 def _score_work(run: Run, fov: Fov, key: str, blocks: tuple[Block, ...]) -> ScoreWork:
-    known = run.scanned[fov.fov_id]
-    mean = known.scan.mean
+    scanned = run.scanned[fov.fov_id]
+    mean = scanned.scan.mean
     if np.isnan(mean).any():  # cells on pixels that could not be read
         mean = np.nan_to_num(mean, nan=0.0)
-    return ScoreWork(fov, known.cells, mean, blocks, partial(_maps, run, fov, key))
+    return ScoreWork(fov, scanned.cells, mean, blocks, partial(_maps, run, fov, key))
 
 
 @contextmanager
@@ -368,11 +370,13 @@ def _maps(run: Run, fov: Fov, key: str) -> Iterator[MapSink | None]:
 def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
     card, settings, channels = run.plan.model.card, run.plan.settings, run.plan.channels
     live = [c for c in channels if not scale.blank(c)]
-    told = {
-        c: scale.known(c) if OF_DATASET & set(card.planes) else scale.vector(c, card.stats).tolist()
+    statistics = {
+        c: scale.relative_stats(c)
+        if OF_DATASET & set(card.planes)
+        else scale.vector(c, card.stats).tolist()
         for c in live
     }
-    numbers = {c: [scale.value(c), told[c]] for c in live}
+    numbers = {c: [scale.value(c), statistics[c]] for c in live}
     what = [
         run.plan.model.sha256,
         settings.tta_for(card),
@@ -385,18 +389,18 @@ def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
 
 
 def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Scored:
-    fov, known, channels = parts.fov, run.scanned[parts.fov.fov_id], run.plan.channels
-    joined = join_parts(known.cells.n, len(channels), parts)
+    fov, scanned, channels = parts.fov, run.scanned[parts.fov.fov_id], run.plan.channels
+    joined = join_parts(scanned.cells.n, len(channels), parts)
     fov.check_unchanged()
     score, score_sd = joined.score, joined.score_sd
-    lost = np.isnan(known.scan.mean)  # on pixels that could not be read: not known, not negative
+    lost = np.isnan(scanned.scan.mean)  # on pixels that could not be read: not known, not negative
     score[lost] = score_sd[lost] = np.nan
     evidence: Mapping[str, Float32Array] = {}
     if joined.rim is not None and joined.pairs is not None:
         blank = np.array([scale.blank(c) for c in channels], np.bool_)
-        rescued = known.cells.rescued[:, 0]
+        rescued = scanned.cells.rescued[:, 0]
         evidence = evidence_layers(
-            joined.rim, joined.pairs, known.scan.mean, rescued=rescued, blank=blank
+            joined.rim, joined.pairs, scanned.scan.mean, rescued=rescued, blank=blank
         )
     scored = Scored(score, score_sd, evidence)
     if run.store is not None:

@@ -194,9 +194,9 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
             logger.warning("%s", line)
     _check_range(scale, pooled, run.plan.channels)
     _warn(scale, run.plan.channels)
-    known = any(COUNTERSTAIN in of for of in scale.stats.values())
+    scanned = any(COUNTERSTAIN in of for of in scale.stats.values())
     stains = find_counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
-    if stains and not known and COUNTERSTAIN in card.stats and given is not None:
+    if stains and not scanned and COUNTERSTAIN in card.stats and given is not None:
         logger.warning(
             "the normaliser does not say what looks like the counterstain (%s): fit a new one",
             format_list(stains),
@@ -252,8 +252,8 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
     """The cell table of a finished run."""
     parts = []
     for fov in run.fovs:
-        known, mpp = run.scanned[fov.fov_id], float(fov.mpp or 0)
-        cells = known.cells
+        scanned, mpp = run.scanned[fov.fov_id], float(fov.mpp or 0)
+        cells = scanned.cells
         scored = scores[fov.fov_id]
         parts.append(
             FovScores(
@@ -261,7 +261,7 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
                 cells.index.ids,
                 scored.score,
                 scored.score_sd,
-                known.scan.mean,
+                scanned.scan.mean,
                 cells.geometry.count.astype(np.float64) * mpp**2,
                 (cells.geometry.centroids()[:, ::-1] + 0.5) * mpp,
                 scored.evidence,

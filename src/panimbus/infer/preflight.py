@@ -156,7 +156,7 @@ class InspectionReport:
 
 
 @dataclass
-class _Found:
+class _Inspection:
     """What is gathered while the FOVs are read one after the other."""
 
     model: ModelFiles
@@ -225,46 +225,52 @@ def inspect_fovs(
     wanted = chosen[0].channels if channels is None else tuple(channels)
     for channel in wanted:
         chosen[0].index(channel)
-    found = _Found(files, wanted, reference_channels(wanted, chosen, [COUNTERSTAIN]), settings)
-    found.problems.extend(_missing(chosen))
+    inspection = _Inspection(
+        files, wanted, reference_channels(wanted, chosen, [COUNTERSTAIN]), settings
+    )
+    inspection.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
         progress(Progress("scan", fov.fov_id, k, len(chosen)))
-        _look_at(fov, found)
+        _look_at(fov, inspection)
     progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
-    pooled = found.pooled.to_dict(found.channels)
-    seen = _channels(found, pooled)
-    _judge(found)
-    found.warnings += _other_labels(chosen, found, pooled)
-    stains = find_counterstains([*wanted, *found.reference], chosen[0].channel_types)
+    pooled = inspection.pooled.to_dict(inspection.channels)
+    seen = _channels(inspection, pooled)
+    _judge(inspection)
+    inspection.warnings += _other_labels(chosen, inspection, pooled)
+    stains = find_counterstains([*wanted, *inspection.reference], chosen[0].channel_types)
     if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
-        said = format_list([f"{c.name} ({c.counterstain:.2f})" for c in alike])
-        found.warnings.append(
+        names = format_list([f"{c.name} ({c.counterstain:.2f})" for c in alike])
+        inspection.warnings.append(
             "bright in the same cells as the counterstain, so stains of all nuclei, or nothing but"
-            f" their haze: {said} (rank correlation of the cells' mean intensities)"
+            f" their haze: {names} (rank correlation of the cells' mean intensities)"
         )
     if (level := common_dark_level({c: one.pixels for c, one in pooled.items()})) is not None:
-        found.warnings.append(describe_dark_level(level))
+        inspection.warnings.append(describe_dark_level(level))
     live = sum(not c.blank for c in seen)
-    cost = estimate(found.sizes, live, files, settings, found.scan_s) if found.sizes else None
+    cost = (
+        estimate(inspection.sizes, live, files, settings, inspection.scan_s)
+        if inspection.sizes
+        else None
+    )
     return InspectionReport(
         model=files.card.name,
         percentile=files.card.percentile,
-        fovs=tuple(found.fovs),
+        fovs=tuple(inspection.fovs),
         channels=tuple(seen),
         counterstains=tuple(stains),
-        objects=_objects(found),
-        problems=tuple(group_messages(found.problems)),
-        warnings=tuple(group_messages(found.warnings)),
+        objects=_objects(inspection),
+        problems=tuple(group_messages(inspection.problems)),
+        warnings=tuple(group_messages(inspection.warnings)),
         cost=cost,
     )
 
 
 def _other_labels(
-    chosen: Sequence[Fov], found: _Found, pooled: Mapping[str, ChannelStats]
+    chosen: Sequence[Fov], inspection: _Inspection, pooled: Mapping[str, ChannelStats]
 ) -> list[str]:
     """Channels that are label images, but not of these cells."""
-    left = [c for c in found.channels if describe_id_channel(c) not in found.warnings]
-    return [label_channel_in_words(c) for c in label_channels(chosen, left, pooled)]
+    rest = [c for c in inspection.channels if describe_id_channel(c) not in inspection.warnings]
+    return [label_channel_in_words(c) for c in label_channels(chosen, rest, pooled)]
 
 
 def _missing(chosen: Sequence[Fov]) -> list[str]:
@@ -297,14 +303,14 @@ def _fovs(names: Sequence[str]) -> str:
     return f"{len(names)} FOV{'s' * (len(names) != 1)} ({format_list(names, 5)})"
 
 
-def _look_at(fov: Fov, found: _Found) -> None:
+def _look_at(fov: Fov, inspection: _Inspection) -> None:
     """Read one FOV; whatever cannot be read becomes a problem."""
     name = f"FOV {fov.fov_id!r}"
-    if missing := [c for c in found.channels if c not in fov.channels]:
-        found.problems.append(
-            f"{name} lacks the channels {format_list(missing)}, which {found.fovs[0].fov_id!r} has"
+    if missing := [c for c in inspection.channels if c not in fov.channels]:
+        inspection.problems.append(
+            f"{name} lacks the channels {format_list(missing)}, which {inspection.fovs[0].fov_id!r} has"
         )
-    mpp, model_mpp = fov.mpp, found.model.card.mpp
+    mpp, model_mpp = fov.mpp, inspection.model.card.mpp
     labels: LabelReport | None = None
     watched = ValidatingArray(fov.image)
     try:
@@ -313,35 +319,39 @@ def _look_at(fov: Fov, found: _Found) -> None:
         )
         plain = fov.with_(image=watched, labels=clean, mpp=mpp or model_mpp)
         begin = time.perf_counter()
-        here = [c for c in found.channels if c in fov.channels]
-        cells, scan = scan_fov(plain, here, model_mpp, reference=found.reference)
-        found.scan_s += time.perf_counter() - begin
-        for line in map(describe_id_channel, id_channels(scan.mean, cells.index.ids, here)):
-            found.warnings += [line] if line not in found.warnings else []
-        for channel in here:
-            _pool(found, channel, scan.stats[channel], watched, fov)
+        channels = [c for c in inspection.channels if c in fov.channels]
+        cells, scan = scan_fov(plain, channels, model_mpp, reference=inspection.reference)
+        inspection.scan_s += time.perf_counter() - begin
+        for line in map(describe_id_channel, id_channels(scan.mean, cells.index.ids, channels)):
+            inspection.warnings += [line] if line not in inspection.warnings else []
+        for channel in channels:
+            _pool(inspection, channel, scan.stats[channel], watched, fov)
         lost = {channel for channel, _ in scan.skipped} | {
-            c for c in found.reference if watched.not_finite[fov.index(c)]
+            c for c in inspection.reference if watched.not_finite[fov.index(c)]
         }
         if lost:
-            found.warnings.append(
+            inspection.warnings.append(
                 f"{name}: parts of the counterstain {format_list(sorted(lost))} cannot be read: not"
                 " looked at"
             )
         if fov.labels is not None:
             pieces = count_pieces(clean, cells.index)
-            labels = describe(fov, cells, negative, found.settings.min_area, pieces)
+            labels = describe(fov, cells, negative, inspection.settings.min_area, pieces)
             if (odd := impossible(fov, cells, pieces)) is not None:
-                (found.warnings if found.settings.allow_odd_labels else found.problems).append(
-                    f"{name}: {odd} ({ALLOW} goes on)"
-                )
+                (
+                    inspection.warnings
+                    if inspection.settings.allow_odd_labels
+                    else inspection.problems
+                ).append(f"{name}: {odd} ({ALLOW} goes on)")
             if (
-                moved := describe_misfit(fov.with_(labels=clean), (*here, *found.reference))
+                moved := describe_misfit(
+                    fov.with_(labels=clean), (*channels, *inspection.reference)
+                )
             ) is not None:
-                found.warnings.append(f"{name}: {moved}")
+                inspection.warnings.append(f"{name}: {moved}")
             if fov.mpp is not None:
-                found.areas.append(np.asarray(cells.geometry.count * fov.mpp**2, np.float64))
-            found.sizes.append(
+                inspection.areas.append(np.asarray(cells.geometry.count * fov.mpp**2, np.float64))
+            inspection.sizes.append(
                 FovSize(
                     fov.shape_yx,
                     cells.y.scale,
@@ -352,14 +362,14 @@ def _look_at(fov: Fov, found: _Found) -> None:
             )
     except (PanimbusError, OSError) as error:
         text = str(error)
-        found.problems.append(text if fov.fov_id in text else f"{name}: {text}")
+        inspection.problems.append(text if fov.fov_id in text else f"{name}: {text}")
     if labels is not None:
-        found.problems += [f"{name}: {text}" for text in problems_of(labels)]
-        found.warnings += [
-            f"{name}: {text}" for text in warnings_of(labels, found.settings.min_area)
+        inspection.problems += [f"{name}: {text}" for text in problems_of(labels)]
+        inspection.warnings += [
+            f"{name}: {text}" for text in warnings_of(labels, inspection.settings.min_area)
         ]
     source = fov.source
-    found.fovs.append(
+    inspection.fovs.append(
         FovReport(
             fov.fov_id,
             str(source.get("format", "array")),
@@ -374,7 +384,7 @@ def _look_at(fov: Fov, found: _Found) -> None:
 
 
 def _pool(
-    found: _Found, channel: str, stats: ChannelStats, watched: ValidatingArray, fov: Fov
+    inspection: _Inspection, channel: str, stats: ChannelStats, watched: ValidatingArray, fov: Fov
 ) -> None:
     plane = fov.index(channel)
     bad = watched.not_finite[plane]
@@ -382,32 +392,34 @@ def _pool(
         pixels = stats.pixels
         counts = pixels.counts - np.where(pixels.keys == 0, bad, 0)
         stats.pixels = Histogram(pixels.keys, counts, pixels.is_float).where(counts > 0)
-        found.problems.append(
+        inspection.problems.append(
             f"FOV {fov.fov_id!r}, channel {channel!r}: {bad:,} pixels are NaN or infinite: replace"
             " them, e.g. with 0"
         )
-    found.bad[channel] = found.bad.get(channel, 0) + bad
-    found.pooled.add({channel: stats})
-    found.digests.setdefault(channel, []).append(watched.digest(plane))
-    found.dtypes.setdefault(channel, set()).add(str(fov.image.dtype))
+    inspection.bad[channel] = inspection.bad.get(channel, 0) + bad
+    inspection.pooled.add({channel: stats})
+    inspection.digests.setdefault(channel, []).append(watched.digest(plane))
+    inspection.dtypes.setdefault(channel, set()).add(str(fov.image.dtype))
 
 
-def _objects(found: _Found) -> dict[str, dict[str, Any]]:
-    area = np.concatenate([np.zeros(0), *found.areas])
-    return object_shares(object_kinds(area, found.settings.min_area, found.settings.max_area), area)
+def _objects(inspection: _Inspection) -> dict[str, dict[str, Any]]:
+    area = np.concatenate([np.zeros(0), *inspection.areas])
+    return object_shares(
+        object_kinds(area, inspection.settings.min_area, inspection.settings.max_area), area
+    )
 
 
-def _channels(found: _Found, pooled: Mapping[str, ChannelStats]) -> list[ChannelReport]:
-    card = found.model.card
+def _channels(inspection: _Inspection, pooled: Mapping[str, ChannelStats]) -> list[ChannelReport]:
+    card = inspection.model.card
     scale = ChannelScale.fit(pooled, percentile=card.percentile, over=card.percentile_over)
     out: list[ChannelReport] = []
     seen: dict[tuple[str, ...], str] = {}
-    for name in found.channels:
+    for name in inspection.channels:
         pixels, value = pooled[name].pixels, scale.value(name)
         values, total = pixels.values(), max(pixels.total, 1)
-        kinds = sorted(found.dtypes.get(name, ()))
+        kinds = sorted(inspection.dtypes.get(name, ()))
         blank = scale.blank(name)
-        key = tuple(found.digests.get(name, ()))
+        key = tuple(inspection.digests.get(name, ()))
         same = None if blank or not key else seen.setdefault(key, name)
         out.append(
             ChannelReport(
@@ -418,14 +430,14 @@ def _channels(found: _Found, pooled: Mapping[str, ChannelStats]) -> list[Channel
                 normaliser=None if blank else value,
                 blank=blank,
                 saturated=_saturated(pixels, kinds),
-                not_finite=found.bad.get(name, 0),
+                not_finite=inspection.bad.get(name, 0),
                 nonzero=1 - float(pixels.counts[pixels.keys == 0].sum()) / total,
                 same_as=None if same == name else same,
                 counterstain=scale.stats[name].get(COUNTERSTAIN),
                 note=scale.notes.get(name, ""),
             )
         )
-        _judge_channel(out[-1], found)
+        _judge_channel(out[-1], inspection)
     return out
 
 
@@ -443,38 +455,38 @@ def _saturated(pixels: Histogram, kinds: Sequence[str]) -> float:
     return share if spike or float(pixels.values()[-1]) in ceiling else 0.0
 
 
-def _judge_channel(channel: ChannelReport, found: _Found) -> None:
+def _judge_channel(channel: ChannelReport, inspection: _Inspection) -> None:
     name = f"channel {channel.name!r}"
     if channel.note:
-        found.warnings.append(f"{name}: {channel.note}")
+        inspection.warnings.append(f"{name}: {channel.note}")
     if channel.same_as is not None:
-        found.warnings.append(f"{name} has exactly the pixels of {channel.same_as!r}")
+        inspection.warnings.append(f"{name} has exactly the pixels of {channel.same_as!r}")
     if channel.saturated > SATURATED:
-        found.warnings.append(
+        inspection.warnings.append(
             f"{name}: {100 * channel.saturated:.1f} % of the pixels are saturated (at"
             f" {channel.max:g})"
         )
     if channel.min is not None and channel.min < 0:
-        found.warnings.append(
+        inspection.warnings.append(
             f"{name}: there are values below 0 (the lowest {channel.min:g}); they count as 0"
         )
     if ", " in channel.dtype:
-        found.warnings.append(
+        inspection.warnings.append(
             f"{name}: the FOVs have different pixel types ({channel.dtype}): one normaliser may not"
             " fit all"
         )
 
 
-def _judge(found: _Found) -> None:
+def _judge(inspection: _Inspection) -> None:
     """What only the whole dataset shows."""
-    sizes = sorted({f.mpp for f in found.fovs if f.mpp is not None})
+    sizes = sorted({f.mpp for f in inspection.fovs if f.mpp is not None})
     if len(sizes) > 1 and sizes[-1] > 1.02 * sizes[0]:
-        found.warnings.append(
+        inspection.warnings.append(
             f"the FOVs have different pixel sizes, {sizes[0]:g} to {sizes[-1]:g} µm/px"
         )
-    model_mpp = found.model.card.mpp
+    model_mpp = inspection.model.card.mpp
     if sizes and sizes[-1] > 1.5 * model_mpp:
-        found.warnings.append(
+        inspection.warnings.append(
             f"the images ({sizes[-1]:g} µm/px) are coarser than the model works at ({model_mpp:g}"
             " µm/px)"
         )

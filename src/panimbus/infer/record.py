@@ -90,7 +90,7 @@ def check_same_run(out: Path, asked: Mapping[str, Any], *, overwrite: bool = Fal
 def check_same_request(
     path: Path,
     asked: Mapping[str, Any],
-    what: str,
+    results: str,
     *,
     overwrite: bool = False,
     may_add: Sequence[str] = (),
@@ -130,7 +130,7 @@ def check_same_request(
         differ = ["the tables of `panimbus predict` are there"]
     if differ:
         raise InputError(
-            f"{path.parent}: {what} of another run are there, and this run would replace them.",
+            f"{path.parent}: {results} of another run are there, and this run would replace them.",
             expected="what that run was asked for; or a folder of its own",
             got="\n             ".join(differ),
             fix="pass another --out; or --overwrite to replace them",
@@ -183,17 +183,20 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         if moved:
             first = f"{old[moved[0]][key]} there, {new[moved[0]].get(key)} here"
             out.append(f"{name} of {format_list(moved, 3)}: {first}")
-    theirs, ours = before.get("channels"), now["channels"]
-    if theirs is not None and theirs != ours:
-        out.append(f"channels: {_channels(list(theirs), ours)}")
+    old_names, new_names = before.get("channels"), now["channels"]
+    if old_names is not None and old_names != new_names:
+        out.append(f"channels: {_channels(list(old_names), new_names)}")
     keys = [k for k in now if k in before and k not in ("fovs", "channels") and before[k] != now[k]]
     return out + [
         f"{k.replace('_', '-')}: {_short(before[k])} there, {_short(now[k])} here" for k in keys
     ]
 
 
-def _channels(theirs: list[str], ours: list[str]) -> str:
-    more, fewer = [c for c in ours if c not in theirs], [c for c in theirs if c not in ours]
+def _channels(old_names: list[str], new_names: list[str]) -> str:
+    more, fewer = (
+        [c for c in new_names if c not in old_names],
+        [c for c in old_names if c not in new_names],
+    )
     parts = [f"{format_list(more, 8)} only here"] * bool(more) + [
         f"{format_list(fewer, 8)} only there"
     ] * bool(fewer)

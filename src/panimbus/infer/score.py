@@ -89,7 +89,7 @@ class _Open:
     cells: npt.NDArray[np.intp]
     total: npt.NDArray[np.float64]
     count: npt.NDArray[np.int64]
-    left: int = 0
+    remaining: int = 0
     evidence: BlockEvidence | None = None
 
     def close(self, cells: FovCells) -> BlockPart:
@@ -108,11 +108,11 @@ class _Planes:
 
     values: Float32Array
     spare: list[Float32Array]
-    left: int
+    remaining: int
 
     def release(self) -> None:
-        self.left -= 1
-        if not self.left:
+        self.remaining -= 1
+        if not self.remaining:
             self.spare.append(self.values)
 
 
@@ -134,7 +134,7 @@ class _Work:
     inputs: Float32Array | None
     turned: Float32Array | None = None
     sent: int = 0
-    done: int = 0
+    finished: int = 0
     map: Float32Array | None = None
 
     @property
@@ -200,7 +200,7 @@ def score_blocks(
     passes = _Passes(fov, cells, mean, scoring, on_map, on_pass)
     for (work, view), scores in scoring.backend.run(passes.jobs(blocks)):
         passes.take(work, view, scores[0, 0])
-        while passes.waiting and not passes.waiting[0].left:
+        while passes.waiting and not passes.waiting[0].remaining:
             yield passes.waiting.popleft().close(cells)
     while passes.waiting:
         yield passes.waiting.popleft().close(cells)
@@ -222,12 +222,12 @@ def present(
     >>> present(np.array([[7, -1, 2]], np.int32), 9)
     (array([2, 7]), array([[ 1, -1,  0]], dtype=int32))
     """
-    seen = np.zeros(n + 1, np.bool_)  # the last element serves index -1
-    seen[index] = True
-    here = np.flatnonzero(seen[:n])
+    present_cells = np.zeros(n + 1, np.bool_)  # the last element serves index -1
+    present_cells[index] = True
+    block_cells = np.flatnonzero(present_cells[:n])
     position = np.full(n + 1, -1, np.int32)
-    position[here] = np.arange(len(here), dtype=np.int32)
-    return here, position[index]
+    position[block_cells] = np.arange(len(block_cells), dtype=np.int32)
+    return block_cells, position[index]
 
 
 @dataclass
@@ -265,7 +265,7 @@ class _Passes:
         while self.again:
             work = self.again.popleft()
             yield from work.jobs(
-                self.scoring.views, next(s for s in self.scoring.stages if s > work.done)
+                self.scoring.views, next(s for s in self.scoring.stages if s > work.finished)
             )
 
     def take(self, work: _Work, view: int, scores: Float32Array) -> None:
@@ -278,15 +278,17 @@ class _Passes:
             plain = corrected(plain, correction) if correction is not None else plain
             work.map = plain.copy() if work.map is None else work.map + plain
         self.on_pass(work.pixels)
-        work.done += 1
-        if work.done == len(scoring.views) or (work.done in scoring.stages and self._enough(work)):
+        work.finished += 1
+        if work.finished == len(scoring.views) or (
+            work.finished in scoring.stages and self._enough(work)
+        ):
             self._finish(work)
-        elif work.done in scoring.stages:
+        elif work.finished in scoring.stages:
             self.again.append(work)
 
     def _enough(self, work: _Work) -> bool:
-        mean = work.sums[: work.done].mean(0) / work.cells.count
-        return enough(mean, work.done, self.scoring.card.threshold)
+        mean = work.sums[: work.finished].mean(0) / work.cells.count
+        return enough(mean, work.finished, self.scoring.card.threshold)
 
     def _finish(self, work: _Work) -> None:
         """Views that were left out count as those there are, each equally often.
@@ -296,28 +298,30 @@ class _Passes:
         work.release()
         count = len(self.scoring.views)
         work.open_.total[work.channel][:, work.cells.cells] += work.sums[
-            np.arange(count) % work.done
+            np.arange(count) % work.finished
         ]
         if self.on_map is not None and work.map is not None:
             y0, y1, x0, x1 = work.tile.core
             self.on_map(
-                work.channel, (slice(y0, y1), slice(x0, x1)), work.map / np.float32(work.done)
+                work.channel, (slice(y0, y1), slice(x0, x1)), work.map / np.float32(work.finished)
             )
-        if count > work.done:
-            self.on_pass((count - work.done) * work.pixels)
-        work.open_.left -= 1
+        if count > work.finished:
+            self.on_pass((count - work.finished) * work.pixels)
+        work.open_.remaining -= 1
         self.busy -= 1
 
     def _works(self, block: Block) -> Iterator[_Work]:
         scoring, names, live = self.scoring, self.scoring.card.planes, self.scoring.live
         index = read_index(self.fov, self.cells, block.window)
-        open_, found = self._opened(block, index)
-        open_.left = len(found) * len(live)
+        open_, tiles = self._opened(block, index)
+        open_.remaining = len(tiles) * len(live)
         self.waiting.append(open_)
-        if not open_.left:
+        if not open_.remaining:
             return
         labels = label_planes(names, index)
-        here, index = present(index, len(self.mean))  # a slide has many more cells than a block
+        block_cells, index = present(
+            index, len(self.mean)
+        )  # a slide has many more cells than a block
         spare = [labels]
         channels = read_channels(self.fov, self.cells, block.window, [c for _, c in live])
         for (k, channel), image in zip(live, channels, strict=True):
@@ -330,12 +334,12 @@ class _Passes:
                 names,
                 image / value,
                 index=index,
-                cell_mean=self.mean[here, k] / value,
-                known=scoring.scale.known(channel),
+                cell_mean=self.mean[block_cells, k] / value,
+                stats=scoring.scale.relative_stats(channel),
             )
-            planes = _Planes(values, spare, len(found))
+            planes = _Planes(values, spare, len(tiles))
             stats = scoring.scale.vector(channel, scoring.card.stats)[None]
-            for tile, cells in found:
+            for tile, cells in tiles:
                 inputs = planes.values[(slice(None), *block.part(tile.window))]
                 sums = np.zeros((len(scoring.views), len(cells.cells)))
                 yield _Work(open_, k, tile, cells, planes, stats, sums, inputs)
@@ -350,18 +354,18 @@ class _Passes:
             self.scoring.card.margin,
             (len(self.scoring.channels), len(self.scoring.views)),
         )
-        found = [
+        tiles = [
             (t, CellPixels.of(t, index[block.part(t.core)], self.cells, margin))
             for t in block.tiles
         ]
-        cells = np.unique(np.concatenate([tile_cells.cells for _, tile_cells in found]))
+        cells = np.unique(np.concatenate([tile_cells.cells for _, tile_cells in tiles]))
         open_ = _Open(block, cells, np.zeros((*shape, len(cells))), np.zeros(len(cells), np.int64))
-        found = [
+        tiles = [
             (t, c.among(cells))
-            for t, c in found
+            for t, c in tiles
             if (self.on_map is not None and self.on_map.everywhere) or len(c.cells)
         ]
-        for _, tile_cells in found:
+        for _, tile_cells in tiles:
             open_.count[tile_cells.cells] += tile_cells.count
         if self.scoring.evidence:
             whole = open_.count == self.cells.pixels[cells]
@@ -373,4 +377,4 @@ class _Passes:
                 whole=whole,
                 channels=len(self.scoring.channels),
             )
-        return open_, found
+        return open_, tiles

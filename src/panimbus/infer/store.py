@@ -100,14 +100,14 @@ class FolderStore:
         for k, name in enumerate(json.loads(str(data["channels"]))):
             pixels, means = (
                 Histogram(
-                    data[f"{what}_keys_{k}"],
-                    data[f"{what}_counts_{k}"],
-                    _kind(data[f"{what}_kind_{k}"]),
+                    data[f"{prefix}_keys_{k}"],
+                    data[f"{prefix}_counts_{k}"],
+                    _kind(data[f"{prefix}_kind_{k}"]),
                 )
-                for what in ("pixels", "means")
+                for prefix in ("pixels", "means")
             )
             numbers = (
-                int(data[what][k]) for what in ("outside_count", "likeness", "likeness_cells")
+                int(data[prefix][k]) for prefix in ("outside_count", "likeness", "likeness_cells")
             )
             stats[name] = ChannelStats(pixels, means, float(data["outside_sum"][k]), *numbers)
         geometry = CellGeometry(data["count"], data["sum_y"], data["sum_x"])
@@ -144,12 +144,12 @@ class FolderStore:
             "skipped": json.dumps(scan.skipped),
         }
         for k, stats in enumerate(scan.stats.values()):
-            for what, histogram in (("pixels", stats.pixels), ("means", stats.cell_means)):
-                arrays[f"{what}_keys_{k}"], arrays[f"{what}_counts_{k}"] = (
+            for prefix, histogram in (("pixels", stats.pixels), ("means", stats.cell_means)):
+                arrays[f"{prefix}_keys_{k}"], arrays[f"{prefix}_counts_{k}"] = (
                     histogram.keys,
                     histogram.counts,
                 )
-                arrays[f"{what}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
+                arrays[f"{prefix}_kind_{k}"] = {None: -1, False: 0, True: 1}[histogram.is_float]
         self._save(self._path(fov, "scan"), key, arrays)
 
     def finished(self, fov: Fov) -> bool:
@@ -262,8 +262,8 @@ class FolderStore:
     def _folder(self, fov: Fov, kind: type[Part]) -> Path:
         return self.out / "fovs" / self._name(fov) / ("blocks" if kind is BlockPart else "bands")
 
-    def _path(self, fov: Fov, what: str) -> Path:
-        return self.out / "fovs" / self._name(fov) / f"{what}.npz"
+    def _path(self, fov: Fov, name: str) -> Path:
+        return self.out / "fovs" / self._name(fov) / f"{name}.npz"
 
     @staticmethod
     def _has(path: Path, key: str) -> bool:

@@ -61,12 +61,12 @@ class TorchBackend:
         planes, stats = self._send(job.planes), self._send(job.stats)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             scores = self._module(planes, stats) if stats.shape[1] else self._module(planes)
-        here = torch.empty(scores.shape, dtype=torch.float32, pin_memory=self._pinned)
-        here.copy_(scores, non_blocking=self._pinned)
+        copy = torch.empty(scores.shape, dtype=torch.float32, pin_memory=self._pinned)
+        copy.copy_(scores, non_blocking=self._pinned)
         event = torch.cuda.Event() if self._pinned else None  # type: ignore[no-untyped-call]
         if event is not None:
             event.record()
-        return _Pass(job.tag, here, event)
+        return _Pass(job.tag, copy, event)
 
     def _send(self, values: Float32Array) -> torch.Tensor:
         """A copy on the device: the sender may use its memory again at once."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.planes import check_planes
-from panimbus.core.scale import stat_names_known
+from panimbus.core.scale import check_stat_names
 from panimbus.io.documents import format_problems, parse_json, validate
 
 # bounds far above any net in use: a card that asks for more is damaged, or meant to take all the
@@ -220,7 +220,7 @@ class ModelCard(_Frozen):
     @field_validator("stats")
     @classmethod
     def _known_stats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, stat_names_known, "statistic")
+        return _known(names, check_stat_names, "statistic")
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelCard:

@@ -263,7 +263,7 @@ def net_inputs(
         view.image,
         index=view.index,
         cell_mean=view.level(mean).astype(np.float32),
-        known=changed,
+        stats=changed,
     )
     return planes, stat_vector(changed, card.stats)
 

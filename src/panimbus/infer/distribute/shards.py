@@ -116,17 +116,17 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
         If shards are missing: which, and the commands that do them.
     """
     folder = Path(out)
-    told = read_manifest(folder)
-    scale = told.request.normaliser()
-    fovs, plan = _prepared(told.request, scale)
-    if plan.model.sha256 != told.model_sha256:
+    manifest = read_manifest(folder)
+    scale = manifest.request.normaliser()
+    fovs, plan = _prepared(manifest.request, scale)
+    if plan.model.sha256 != manifest.model_sha256:
         where = plan.model.weights
         raise InputError(
             f"{where} is another model than that of the shards.",
-            expected=told.model_sha256,
+            expected=manifest.model_sha256,
             got=plan.model.sha256,
         )
-    executor = _MissingShards(told, fovs)
+    executor = _MissingShards(manifest, fovs)
     store = FolderStore(folder, [f.fov_id for f in fovs])
     run = Run(fovs, plan, executor, store, _silent)
     scan_all(run)
@@ -180,9 +180,9 @@ class _ScanOnly(LocalExecutor):
 class _MissingShards:
     """Does no work, but says whose is missing."""
 
-    def __init__(self, told: RunManifest, fovs: Sequence[Fov]) -> None:
-        self.name = told.backend or "none"
-        self._told = told
+    def __init__(self, manifest: RunManifest, fovs: Sequence[Fov]) -> None:
+        self.name = manifest.backend or "none"
+        self._manifest = manifest
         self._fovs = fovs
 
     def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
@@ -208,24 +208,24 @@ class _MissingShards:
         return iter(())
 
     def _check(
-        self, what: str, units: Sequence[tuple[str, int]], missing: set[tuple[str, int]]
+        self, name: str, units: Sequence[tuple[str, int]], missing: set[tuple[str, int]]
     ) -> None:
         if not missing:
             return
-        of = self._told.shards
+        of = self._manifest.shards
         shards = [
             i
             for i in range(1, of + 1)
             if any(units[k] in missing for k in Shard(i, of).takes(len(units)))
         ]
-        commands = [self._told.shard_command(i) for i in shards]
+        commands = [self._manifest.shard_command(i) for i in shards]
         raise InputError(
-            f"{len(missing)} of {len(units)} {what} are missing: shard"
+            f"{len(missing)} of {len(units)} {name} are missing: shard"
             f" {', '.join(f'{i}/{of}' for i in shards)}.",
             expected="all shards to have ended without an error",
             fix="\n             ".join(
                 [
-                    f"in {self._told.folder} run",
+                    f"in {self._manifest.folder} run",
                     *commands[:8],
                     *(["..."] if len(commands) > 8 else []),
                 ]
