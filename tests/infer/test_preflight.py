@@ -125,7 +125,7 @@ def test_a_channel_that_looks_like_the_counterstain(look, fov):
     assert by["PD-L1"].counterstain > 0.99
     assert by["CD3"].counterstain < 0.75
     (said,) = [w for w in report.warnings if "counterstain" in w]
-    assert "nothing but their haze: PD-L1 (1.00) (rank" in said
+    assert "only their haze: PD-L1 (1.00) (rank" in said
     assert report.counterstains == ("DAPI",)
     assert look(one).channels[0].counterstain is None
     assert look(one).counterstains == ()
@@ -139,7 +139,7 @@ def test_a_counterstain_that_is_not_asked_for_is_looked_at(look, fov):
     assert [c.name for c in report.channels] == ["PD-L1", "CD3"]
     assert report.counterstains == ("DAPI",)
     (said,) = report.warnings
-    assert "nothing but their haze: PD-L1 (1.00) (rank" in said
+    assert "only their haze: PD-L1 (1.00) (rank" in said
     image[0, 3, 4] = np.nan  # stops `predict` of DAPI alone
     damaged = look(one.with_(image=image), channels=["CD3"])
     assert damaged.ok

@@ -1,6 +1,4 @@
-"""How many views a tile of a channel needs.
-
-As many as it takes until hardly a cell's call could still change.
+"""How many test-time views a tile of a channel needs: until hardly any call could still change.
 
 After some views, a cell whose mean is ``d`` away from the threshold ends on the other side of it,
 once all 8 views are in, with a probability near ``Phi(-d / s)``, where ``s`` is how far the mean
@@ -18,33 +16,30 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 STAGES = (1, 2, 4, 8)
-"""After how many views to look; the views that are left out are replaced by the others, each equally often."""
+"""Numbers of views after which to test; the others stand for skipped views, equally often."""
 
 EXPECTED_VIEWS = 4.0
-"""Views a tile of a channel takes on dense tissue (measured on two real datasets); 1 to 2 where channels are clear."""
+"""Mean number of views on dense tissue (two real datasets); 1 to 2 where channels are clear."""
 
 _SPREAD = {1: 0.121, 2: 0.076, 4: 0.035}
 _LIMIT = {1: 0.0055, 2: 0.0078, 4: 0.0094}  # stricter where a further view is cheap
 
 
 def expected_changes(mean: npt.NDArray[np.float64], views: int, threshold: float) -> float:
-    """Share of calls that would be other with all views.
+    """Expected share of calls that would change with all views.
 
     Parameters
     ----------
     mean : (m,) float
         Each cell's score so far.
     views
-        Over how many views: 1, 2 or 4.
+        Number of views so far: 1, 2 or 4.
     threshold
-        From which score a cell is positive.
+        Score from which a cell is positive.
     """
     return float(ndtr(-np.abs(mean - threshold) / _SPREAD[views]).mean()) if len(mean) else 0.0
 
 
 def enough(mean: npt.NDArray[np.float64], views: int, threshold: float) -> bool:
-    """Whether the views so far will do.
-
-    A function of the scores alone, so that every run decides alike.
-    """
+    """Whether the views so far suffice; depends on the scores alone, so that runs decide alike."""
     return views not in _SPREAD or expected_changes(mean, views, threshold) < _LIMIT[views]

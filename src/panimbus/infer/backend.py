@@ -13,14 +13,14 @@ from panimbus.core.types import Float32Array
 
 @dataclass
 class Job:
-    """One pass of the net, and what to do with its result.
+    """One pass of the net.
 
     Parameters
     ----------
     planes : (N, P, H, W) float32
     stats : (N, S) float32
     tag
-        Whatever the sender needs to place the result.
+        Returned with the result.
     """
 
     planes: Float32Array
@@ -34,23 +34,23 @@ class Backend(Protocol):
     name: str
 
     def run(self, jobs: Iterable[Job | None]) -> Iterator[tuple[Any, Float32Array]]:
-        """For each job, in order, its tag and the scores (N, 1, H, W) float32.
+        """Yield the tag and the scores (N, 1, H, W) float32 of each job, in order.
 
-        The planes of a job are copied before the next job is asked for. None instead of a job: give
-        out the next result first.
+        The arrays of a job are copied before the next job is requested. None instead of a job asks
+        for the next result first.
         """
         ...
 
 
 def cpu_count() -> int:
-    """Cores this process may use."""
+    """Number of cores this process may use."""
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     )
 
 
 def check_scores(scores: Float32Array) -> None:
-    """Refuse what cannot be scores: NaN never is between 0 and 1."""
+    """Refuse values that are not between 0 and 1, NaN included."""
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
         raise InputError(
             "The net gives scores that are NaN, or not between 0 and 1.",

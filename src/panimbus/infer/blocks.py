@@ -1,7 +1,4 @@
-"""Blocks of tiles.
-
-The unit of the second pass that is computed, saved, spread over machines and joined.
-"""
+"""Blocks of tiles: the unit of the second pass that is computed, saved and distributed."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from panimbus.infer.evidence import EvidenceJoin, PartEvidence
 from panimbus.model.card import ModelCard
 
 READ_SIDE = 1536
-"""Longest side of a block in model pixels: what is read at a time, and what an interruption can cost."""
+"""Longest side of a block in model pixels: read at a time, and lost by an interruption."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +26,10 @@ class Block:
     Parameters
     ----------
     number
-        Its place in the FOV's plan.
+        Its position in the FOV's plan.
     tiles
     window
-        (y0, y1, x0, x1) in model pixels: all that the tiles read.
+        (y0, y1, x0, x1) in model pixels: everything that the tiles read.
     """
 
     number: int
@@ -46,7 +43,7 @@ class Block:
 
     @property
     def core(self) -> Window:
-        """(y0, y1, x0, x1) in model pixels: the pixels that are this block's alone."""
+        """(y0, y1, x0, x1) in model pixels: the pixels that belong to this block alone."""
         (y0, _, x0, _), (_, y1, _, x1) = self.tiles[0].core, self.tiles[-1].core
         return y0, y1, x0, x1
 
@@ -57,9 +54,7 @@ class Block:
 
 
 def plan_blocks(shape: tuple[int, int], card: ModelCard, tile: int) -> list[Block]:
-    """The blocks of a FOV, top to bottom and left to right.
-
-    A function of the FOV's size, the model and the tile alone.
+    """Blocks of a FOV, top to bottom and left to right.
 
     Parameters
     ----------
@@ -91,24 +86,24 @@ def plan_blocks(shape: tuple[int, int], card: ModelCard, tile: int) -> list[Bloc
 
 @dataclass(frozen=True)
 class BlockPart:
-    """What a block knows of its cells.
+    """Scores of the cells of a block.
 
     Parameters
     ----------
     number
-        The block's.
+        Number of the block.
     cells : (m,) intp
-        Positions of its cells among the FOV's, ascending.
+        Positions of the block's cells among the FOV's, ascending.
     whole : (m,) bool
         Cells that lie in this block alone: their scores are final.
     score, score_sd : (w, C) float32
         Of the whole cells.
     total : (C, V, m - w) float64
-        Of the others: the sum of the pixel scores a channel and view.
+        Of the others: the sum of the pixel scores per channel and view.
     count : (m - w,) int64
-        And their model pixels in this block.
+        Model pixels of the others in this block.
     evidence
-        What was measured beside the scores, where it is wanted.
+        None without evidence.
     """
 
     number: int
@@ -129,9 +124,7 @@ class BlockPart:
         count: npt.NDArray[np.int64],
         pixels: npt.NDArray[np.int64],
     ) -> BlockPart:
-        """From the sums (C, V, m) and pixel counts (m,) of all its cells, and how many pixels (m,)
-        each has in the whole FOV.
-        """
+        """The part from sums (C, V, m) and pixel counts (m,) in the block and in the FOV (m,)."""
         whole = count == pixels
         score, score_sd = mean_and_sd(total[:, :, whole], count[whole])
         return cls(number, cells, whole, score, score_sd, total[:, :, ~whole], count[~whole])
@@ -151,7 +144,7 @@ class BlockPart:
 
     @classmethod
     def from_arrays(cls, data: Mapping[str, Any]) -> BlockPart:
-        """The inverse of `to_arrays`."""
+        """Inverse of `to_arrays`."""
         names = ("cells", "whole", "score", "score_sd", "total", "count")
         arrays: dict[str, Any] = {name: np.asarray(data[name]) for name in names}
         return cls(int(data["number"]), **arrays, evidence=PartEvidence.from_arrays(data))
@@ -165,9 +158,9 @@ def mean_and_sd(
     Parameters
     ----------
     total : (C, V, n) float64
-        Sum of the pixel scores a channel, view and cell.
+        Sum of the pixel scores per channel, view and cell.
     count : (n,) int64
-        Model pixels a cell.
+        Model pixels per cell.
 
     Returns
     -------
@@ -182,13 +175,13 @@ def mean_and_sd(
 
 @dataclass(frozen=True)
 class Joined:
-    """What the blocks of a FOV give.
+    """The joined blocks of a FOV.
 
     Parameters
     ----------
     score, score_sd : (n, C) float32
     rim : (3, n, C) float32
-        ``rim_mean``, ``rim_low``, ``inside_mean``; None where no evidence was wanted.
+        ``rim_mean``, ``rim_low``, ``inside_mean``; None without evidence.
     pairs : (p, 2) int32
         Cells that touch.
     """
@@ -201,13 +194,13 @@ class Joined:
 
 @dataclass(frozen=True)
 class Scored:
-    """A FOV that is finished.
+    """Scores of a finished FOV.
 
     Parameters
     ----------
     score, score_sd : (n, C) float32
     evidence
-        Name (`panimbus.core.table.EVIDENCE`) -> (n, C) float32; empty where it was not wanted.
+        Name (`panimbus.core.table.EVIDENCE`) -> (n, C) float32; empty without evidence.
     """
 
     score: Float32Array

@@ -1,4 +1,4 @@
-"""From what the net returns for a tile to sums per cell, without turning the scores back first."""
+"""Sums per cell from the net's output for a tile, without undoing the view first."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from panimbus.infer.tta import View
 
 @dataclass(frozen=True)
 class CellPixels:
-    """The pixels of a tile's core that count for a cell.
-
-    A rescued cell's pixel may also belong to its neighbour.
+    """Pixels of a tile's core, cell by cell; a rescued cell may share its pixel with a neighbour.
 
     Parameters
     ----------
@@ -43,8 +41,9 @@ class CellPixels:
     def of(
         cls, tile: Tile, core: npt.NDArray[np.int32], cells: FovCells, margin: int
     ) -> CellPixels:
-        """The cells of a tile's core (Y, X), for a net whose output lacks ``margin`` pixels at each
-        side of the window.
+        """The cells of a tile's core (Y, X).
+
+        The net's output lacks ``margin`` pixels at each side of the window.
         """
         y0, y1, x0, x1 = tile.core
         position = np.flatnonzero(core >= 0)
@@ -60,7 +59,7 @@ class CellPixels:
             at = (rescued[:, 1] - y0) * (x1 - x0) + rescued[:, 2] - x0
             shared = (
                 core.ravel()[at] != rescued[:, 0]
-            )  # its pixel went to another cell: both take the score
+            )  # its pixel shows another cell: both take the score
             position = np.concatenate([position, at[shared]])
             owner = np.concatenate([owner, rescued[shared, 0]])
         order = np.argsort(owner, kind="stable")
@@ -75,7 +74,7 @@ class CellPixels:
         return cls(present, count, begin, y * width + x, x * height + y)
 
     def among(self, cells: npt.NDArray[np.intp]) -> CellPixels:
-        """The same, with ``cells`` as positions among these (ascending)."""
+        """The same with ``cells`` as positions among the given cells (ascending)."""
         return replace(self, cells=np.searchsorted(cells, self.cells))
 
     def sums(
@@ -93,7 +92,7 @@ class CellPixels:
 
 
 def core_scores(scores: Float32Array, view: View, tile: Tile, margin: int) -> Float32Array:
-    """The scores (H, W) of a view, turned back, of a tile's core."""
+    """Scores of a tile's core, from the net's output (H, W) for a view."""
     rows, cols = tile.core_in_window
     return view.undo(scores)[
         rows.start - margin : rows.stop - margin, cols.start - margin : cols.stop - margin

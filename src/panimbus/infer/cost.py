@@ -1,7 +1,4 @@
-"""How long `predict` will take on this machine, and how much memory.
-
-A second of real work, and a formula.
-"""
+"""Expected time and memory of `predict`, from a second of real work and a formula."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ _TRIAL_CELL = 12  # side of a trial's cells, in model pixels
 
 @dataclass(frozen=True)
 class Cost:
-    """What `predict` is expected to need.
+    """Expected time and memory of `predict`.
 
     Parameters
     ----------
@@ -44,11 +41,11 @@ class Cost:
     memory_bytes
         Peak memory of the process.
     passes
-        Passes of the net over a tile.
+        Number of passes of the net over a tile.
     seconds_per_megapixel
-        Measured: one channel, one view, one million model pixels.
+        Measured, for one channel and one view.
     backend, tta
-        What was timed.
+        What was measured.
     """
 
     seconds: float
@@ -65,10 +62,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class FovSize:
-    """What the cost of a FOV depends on.
-
-    Its shape, its scale to the model's grid, bytes a pixel, its cells.
-    """
+    """Shape of a FOV, its scale to the model's grid, bytes per pixel and number of cells."""
 
     shape_yx: tuple[int, int]
     scale: float
@@ -84,18 +78,18 @@ def estimate(
     settings: PredictSettings,
     scan_s: float,
 ) -> Cost:
-    """Time the model and add everything up.
+    """Estimate the cost of a run.
 
     Parameters
     ----------
     sizes
-        One a FOV.
+        One per FOV.
     channels
-        Channels that are not blank.
+        Number of channels that are not blank.
     model, settings
         As `predict` takes them.
     scan_s
-        What the first pass took.
+        Seconds of the first pass.
     """
     card, tile = model.card, settings.tile_for(model.card)
     pixels, passes, window = 0, 0, (0, 0)
@@ -122,9 +116,7 @@ def estimate(
 def _time(
     model: ModelFiles, settings: PredictSettings, window: tuple[int, int], tile: int
 ) -> tuple[str, float, float]:
-    """Name of the backend, seconds a model pixel and pass, and seconds until the net is ready, on
-    made-up tissue.
-    """
+    """Name of the backend, seconds per model pixel and pass, and seconds until it is ready."""
     begin = time.perf_counter()
     backend = open_backend(model, settings)
     small = (
@@ -152,7 +144,7 @@ def _time(
 def _trial(
     shape: tuple[int, int], card: ModelCard, backend: Backend, tile: int, *, passes: int
 ) -> tuple[float, float]:
-    """Score made-up tissue; model pixels passed through the net, and the seconds it took."""
+    """Score artificial tissue; return the model pixels processed and the seconds."""
     fov = _tissue(shape, card.mpp, max(1, math.ceil(passes / 8)))
     scans: list[tuple[Fov, FovCells, FovScan]] = []
     scale = fit_normaliser([fov], fov.channels, card, on_scan=lambda *scan: scans.append(scan))
@@ -169,10 +161,7 @@ def _trial(
 
 
 def _tissue(shape: tuple[int, int], mpp: float, channels: int) -> Fov:
-    """Square cells, and pixels that all differ a little.
-
-    As much work for the net as real tissue.
-    """
+    """Square cells with noise: as much work for the net as real tissue."""
     rows, cols = (np.arange(n) // _TRIAL_CELL for n in shape)
     labels = (rows[:, None] * (cols[-1] + 1) + cols[None] + 1).astype(np.uint32)
     image = np.random.default_rng(0).integers(0, 4096, (channels, *shape)).astype(np.uint16)
@@ -186,10 +175,7 @@ def _memory(
     window: tuple[int, int],
     settings: PredictSettings,
 ) -> int:
-    """Peak bytes.
-
-    The process, the largest of what the passes hold at a time, and what is kept of all FOVs.
-    """
+    """Peak bytes: the process, the larger of both passes, and the tables of all FOVs."""
     scan = read = sums = 0
     n_views = len(views(settings.tta_for(model.card)))
     layers = 3 + len(EVIDENCE) * settings.evidence
@@ -216,9 +202,7 @@ def _memory(
 
 
 def _net(model: ModelFiles, window: tuple[int, int]) -> int:
-    """Bytes of the weights (as read, as compiled) and of the activations of the passes in flight
-    (measured).
-    """
+    """Bytes of the weights, as read and as compiled, and of activations in flight (measured)."""
     settings, area = model.card.settings, math.prod(window)
     weights = Path(model.onnx or model.weights).stat().st_size
     if isinstance(settings, CompactSettings):  # two passes at once

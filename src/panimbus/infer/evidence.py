@@ -1,8 +1,4 @@
-"""Evidence of blocks.
-
-Measured channel by channel while the net's planes are read, kept in parts, joined in the plan's
-order.
-"""
+"""Evidence per block: measured channel by channel, saved in parts, joined in the plan's order."""
 
 from __future__ import annotations
 
@@ -25,18 +21,18 @@ _ARRAYS = ("value", "total", "count", "pairs")
 
 @dataclass(frozen=True)
 class PartEvidence:
-    """What a block's part knows of the evidence of its cells.
+    """Evidence of the cells of a block.
 
     Parameters
     ----------
     value : (3, w, C) float32
         ``rim_mean``, ``rim_low``, ``inside_mean`` of the cells that lie in the block alone.
     total : (C, BINS, m - w) float64
-        Of the others: the sum of the intensities a channel and bin (`panimbus.core.evidence`).
+        Of the others: the sum of the intensities per channel and bin (`panimbus.core.evidence`).
     count : (BINS, m - w) int64
-        And their pixels.
+        Pixels of the others.
     pairs : (p, 2) int32
-        Cells that touch, as positions among the FOV's.
+        Cells that touch, as positions among the FOV's cells.
     """
 
     value: Float32Array
@@ -50,14 +46,14 @@ class PartEvidence:
 
     @classmethod
     def from_arrays(cls, data: Mapping[str, Any]) -> PartEvidence | None:
-        """The inverse of `to_arrays`; None where there was none."""
+        """Inverse of `to_arrays`; None without evidence."""
         if "evidence_value" not in data:
             return None
         return cls(*(np.asarray(data[f"evidence_{name}"]) for name in _ARRAYS))
 
 
 class BlockEvidence:
-    """The evidence of a block that is being read. Channels that are never added stay 0.
+    """Evidence of a block, filled channel by channel; missing channels stay 0.
 
     Parameters
     ----------
@@ -65,13 +61,13 @@ class BlockEvidence:
     index : (h, w) int32
         Cell of each pixel of the block's window, as `read_index` gives it.
     fov_cells
-        What the first pass knows of the FOV's cells.
+        The FOV's cells from the first pass.
     cells : (m,) intp
         The block's cells, ascending.
     whole : (m,) bool
         Which of them lie in this block alone.
     channels
-        How many are scored.
+        Number of channels to score.
     """
 
     def __init__(
@@ -88,7 +84,7 @@ class BlockEvidence:
         top, left = (
             max(y0 - 1, 0),
             max(x0 - 1, 0),
-        )  # a pixel beyond the core, but not beyond the image
+        )  # a pixel beyond the core, but inside the image
         self._part = block.part(
             (top, min(y1 + 1, fov_cells.shape[0]), left, min(x1 + 1, fov_cells.shape[1]))
         )
@@ -110,7 +106,7 @@ class BlockEvidence:
         self._total[channel] = total[:, ~self._whole]
 
     def part(self) -> PartEvidence:
-        """What is kept of it."""
+        """The result."""
         return PartEvidence(
             self._value, self._total, self._bins.count[:, ~self._whole], self._pairs
         )
@@ -131,10 +127,7 @@ def _on_others(
     core: tuple[int, int, int, int],
     corner: tuple[int, int],
 ) -> npt.NDArray[np.int32]:
-    """Pairs of cells without a model pixel of their own and the cells that have theirs.
-
-    They touch.
-    """
+    """Pairs of rescued cells and the cells whose pixel they share: these touch."""
     cell, y, x = (
         fov_cells.rescued[:, 0],
         fov_cells.rescued[:, 1] - corner[0],
@@ -147,12 +140,12 @@ def _on_others(
 
 
 class EvidenceJoin:
-    """Puts the parts of a FOV together.
+    """Joins the evidence of the blocks of a FOV.
 
     Parameters
     ----------
     n, channels
-        Cells of the FOV, channels scored.
+        Number of cells of the FOV and of channels.
     """
 
     def __init__(self, n: int, channels: int) -> None:
@@ -165,16 +158,14 @@ class EvidenceJoin:
     def take(
         self, cells: npt.NDArray[np.intp], whole: npt.NDArray[np.bool_], part: PartEvidence
     ) -> None:
-        """Add a part, **in the plan's order**; ``cells`` and ``whole`` are its block's."""
+        """Add the part of a block, **in the plan's order**, with the block's ``cells`` and ``whole``."""
         self.rim[:, cells[whole]] = part.value
         self._pairs.append(part.pairs)
         if not whole.all():
             self._shared.append((cells[~whole], part.total, part.count))
 
     def close(self) -> tuple[Float32Array, npt.NDArray[np.int32]]:
-        """``rim_mean``, ``rim_low``, ``inside_mean`` as (3, n, C) float32, and the pairs of cells
-        that touch (p, 2).
-        """
+        """Layers (3, n, C): rim_mean, rim_low, inside_mean; and pairs (p, 2) of touching cells."""
         if self._shared:
             cells = np.unique(np.concatenate([one for one, _, _ in self._shared]))
             total = np.zeros((self.rim.shape[2], BINS, len(cells)))

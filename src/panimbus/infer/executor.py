@@ -1,4 +1,4 @@
-"""Who does the work: units of both passes in, their parts out, in any order."""
+"""Executors: they turn units of work of both passes into parts, in any order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rows = tuple[int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for every unit; can be sent to another machine.
+    """Everything that all units of work share; can be sent to another machine.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Plan:
     channels
         Names of the channels to score.
     reference
-        Counterstains that are not to be scored, but that the model wants to know of
+        Counterstains that are not scored, but that the model compares channels with
         (`panimbus.core.counterstain`).
     """
 
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def looked_at(self) -> tuple[str, ...]:
-        """The channels of the first pass; those to score come first."""
+        """Channels of the first pass; the channels to score come first."""
         return self.channels + self.reference
 
     @property
@@ -55,7 +55,7 @@ class Plan:
         return views(self.settings.tta_for(self.model.card))
 
     def scoring(self, backend: Backend, scale: ChannelScale) -> Scoring:
-        """Everything the second pass needs besides the FOV."""
+        """Parameters of the second pass."""
         looks = stages(self.settings.tta_for(self.model.card))
         return Scoring(
             self.model.card,
@@ -70,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class ScanWork:
-    """Bands of a FOV that are to be read: number -> rows."""
+    """Bands of a FOV to read: number -> rows."""
 
     fov: Fov
     bands: dict[int, Rows]
@@ -78,7 +78,7 @@ class ScanWork:
 
 @dataclass(frozen=True)
 class ScoreWork:
-    """Blocks of a FOV that are to be scored.
+    """Blocks of a FOV to score.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class ScoreWork:
         Mean raw intensity of each cell.
     blocks
     maps
-        Opens what takes the score maps (nothing, if none are wanted).
+        Context manager of the `MapSink`, or of None without maps.
     """
 
     fov: Fov
@@ -98,13 +98,10 @@ class ScoreWork:
 
 
 class Executor(Protocol):
-    """Does units of work, here or elsewhere.
-
-    Parts may come in any order: what is made of them is the same.
-    """
+    """Executes units of work; the order of the parts does not change the result."""
 
     name: str
-    """Of what runs the net: scores belong to it."""
+    """Name of the backend, to which scores belong."""
 
     def scan(self, plan: Plan, work: Sequence[ScanWork]) -> Iterator[tuple[str, int, BandScan]]:
         """First pass: (FOV, number of the band, its part)."""
@@ -119,13 +116,13 @@ class Executor(Protocol):
     ) -> Iterator[tuple[str, BlockPart]]:
         """Second pass: (FOV, part of a block).
 
-        ``on_pixels`` hears how many model pixels of a FOV went through the net.
+        ``on_pixels`` receives the FOV and the number of model pixels that the net processed.
         """
         ...
 
 
 class LocalExecutor:
-    """Does the work in this process, on its backend."""
+    """Executes the work in this process, on its backend."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -163,13 +160,11 @@ class LocalExecutor:
                     if on_map is None:
                         yield fov_id, part
                         continue
-                    on_map.flush()  # a part that is kept has its share of the map on disk
+                    on_map.flush()  # a finished part has its pixels of the map on disk
                     if last is not None:
                         yield fov_id, last
                     last = part
-            if (
-                last is not None
-            ):  # the last block ends the FOV: its maps are written before it is said to be done
+            if last is not None:  # the last block completes the FOV: its maps are written first
                 yield fov_id, last
 
 

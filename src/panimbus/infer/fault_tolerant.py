@@ -1,7 +1,4 @@
-"""Images some of whose pixels cannot be read: they are taken as 0.
-
-The first pass has noted which cells lie on them.
-"""
+"""Reading images with damaged parts; the first pass notes which cells lie on them."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ _SMALLEST = 64
 
 
 class FaultTolerantArray:
-    """A (C, Y, X) image of which what can be read is read.
+    """Array wrapper (C, Y, X) that returns 0 for unreadable pixels.
 
-    A window that cannot be read is halved until the unreadable pieces are at most 64 pixels wide.
+    An unreadable window is halved until the unreadable pieces are at most 64 pixels wide.
     """
 
     def __init__(self, image: ArrayLike) -> None:
@@ -64,5 +61,5 @@ def _halves(begin: int, end: int) -> list[tuple[int, int]]:
 
 
 def skip_unreadable(fov: Fov) -> Fov:
-    """The FOV with an image of which what can be read is read."""
+    """The FOV with a `FaultTolerantArray` as its image."""
     return fov.with_(image=FaultTolerantArray(fov.image))

@@ -1,6 +1,4 @@
-"""Label images of other segmentations (nuclei, regions, another program's cells) that were taken
-for markers.
-"""
+"""Label images of other segmentations (nuclei, regions) among the channels."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ def label_channels(
 ) -> list[str]:
     """Channels whose pixels are ids: each value in one place, in one piece.
 
-    Histograms sort out nearly all markers; of the others a few windows are read.
+    Histograms exclude nearly all markers; a few windows of the others are read.
 
     Parameters
     ----------
@@ -58,7 +56,7 @@ def label_channels(
 
 
 def label_channel_in_words(channel: str) -> str:
-    """What to say of a channel that `label_channels` names."""
+    """Message for a channel that `label_channels` returns."""
     return (
         f"channel {channel!r} looks like a label image (each value is in one place), not a marker:"
         " leave it out with --channels"
@@ -66,10 +64,7 @@ def label_channel_in_words(channel: str) -> str:
 
 
 def _may_be_ids(pixels: Histogram) -> bool:
-    """Whether nearly every value has the pixels of an object.
-
-    The highest values of a marker have few.
-    """
+    """Whether nearly every value has as many pixels as an object; high values of markers do not."""
     values = pixels.values()
     counts = pixels.counts[values > 0]
     whole = values[values < 64]
@@ -93,7 +88,7 @@ def _of_ids(fov: Fov, channel: str) -> bool:
                 return True
             if np.count_nonzero(part) > _SEEN * part.size:
                 return False
-    except PanimbusError:  # what cannot be read is another message
+    except PanimbusError:  # unreadable pixels have a message of their own
         return False
     return False
 

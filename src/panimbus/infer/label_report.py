@@ -1,4 +1,4 @@
-"""What is odd about a label image: what `inspect_fovs` reports, and what stops `predict`."""
+"""Checks of label images: what `inspect_fovs` reports, and what stops `predict`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from panimbus.infer.validating import count_pieces
 
 logger = logging.getLogger(__name__)
 DIAMETER_UM = (3.0, 40.0)
-"""Median widths of cells; beyond them something may be wrong."""
+"""Usual median widths of cells; a warning beyond them."""
 NO_CELL_UM = (2.0, 60.0)
-"""Beyond these it is."""
+"""Possible median widths of cells; an error beyond them."""
 PIECES = 0.02
 APART = 30.0
-"""Spread (`FovCells.spread`) of an id whose pieces lie far apart; cells of real segmentations have up to 7."""
+"""`FovCells.spread` of an id whose pieces lie far apart; real segmentations have up to 7."""
 MANY, MUCH = 10, 0.2
-"""Pieces of one id, and its share of the labelled area, that no cell has; vessels of real segmentations have up to 0.3."""
+"""Pieces of an id, and its share of the labelled area, that no cell has (vessels: up to 0.3)."""
 _TOPS = (127, 255, 4095, 32767, 65535)  # largest numbers of types of pixels
 _HUGE, _PART = (
     10.0,
     0.05,
-)  # times the median area, and share of the labelled area, of an id that is looked at
+)  # multiple of the median area, and share of the labelled area, of a suspicious id
 _LONG = 2.0
 _FEW = 5  # too few for a median
 _SEVERAL = 10  # too few for shares of the area
@@ -53,13 +53,13 @@ class LabelReport:
         Ids whose pixels are not connected (8-neighbourhood): fragments, or an id used for two
         cells.
     small
-        Cells below the smallest area of one.
+        Cells below the smallest area of a cell.
     negative
         Pixels below 0.
     covered
-        Share of the image that is cell.
+        Share of the image covered by cells.
     median_diameter_um
-        Of the circle with the cell's area; None without cells or pixel size.
+        Of circles with the cells' areas; None without cells or pixel size.
     """
 
     dtype: str
@@ -75,7 +75,7 @@ class LabelReport:
 def describe(
     fov: Fov, cells: FovCells, negative: int, min_area: float | None, pieces: npt.NDArray[np.int64]
 ) -> LabelReport:
-    """Look at a label image.
+    """Describe a label image.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def describe(
     negative
         Pixels below 0.
     min_area
-        Smallest area of a cell in µm², None for the usual one.
+        Smallest area of a cell in µm²; default: the usual one.
     pieces : (n,) int64
-        Of `count_pieces`.
+        From `count_pieces`.
     """
     area = cells.geometry.count * (fov.mpp or float("nan")) ** 2
     measurable = fov.mpp is not None and cells.n > 0
@@ -114,17 +114,16 @@ def _diameter(fov: Fov, cells: FovCells) -> float | None:
 def impossible(
     fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64] | None = None
 ) -> str | None:
-    """Why the objects of a label image cannot be cells, None if they may be.
+    """Why the objects of a label image cannot be cells; None if they can.
 
-    Judged by what the first pass found; only where that is suspicious the labels are read again, to
-    count pieces.
+    Uses the first pass; only suspicious label images are read again, to count pieces.
 
     Parameters
     ----------
     fov, cells
         The FOV and its cells.
     pieces : (n,) int64
-        Of `count_pieces`, if it is there already.
+        From `count_pieces`, if already counted.
     """
     if not cells.n or fov.labels is None:
         return None
@@ -147,9 +146,7 @@ def _suspicious(fov: Fov, cells: FovCells) -> bool:
 
 
 def _dominant(cells: FovCells) -> npt.NDArray[np.bool_]:
-    """Ids that are far larger than the others and have a part of the labelled area that is worth a
-    look.
-    """
+    """Ids far larger than the others, with a relevant part of the labelled area."""
     count = cells.geometry.count
     return np.asarray(
         (count > _HUGE * np.median(count)) & (count > _PART * count.sum()) & (cells.n >= _SEVERAL)
@@ -163,7 +160,7 @@ def _cut_off(cells: FovCells) -> bool:
 
 
 def _one_for_many(cells: FovCells, pieces: npt.NDArray[np.int64]) -> str | None:
-    """An id that stands for many cells, while the others stand for one."""
+    """An id that stands for many cells, while the others stand for one each."""
     ids, share = cells.index.ids, cells.geometry.count / cells.geometry.count.sum()
     last = _cut_off(cells) and bool(pieces[-1] > 2 or (share[-1] > MUCH and cells.n >= _SEVERAL))
     many = (pieces > MANY) & ((cells.spread > APART) | _dominant(cells))
@@ -183,9 +180,7 @@ def _one_for_many(cells: FovCells, pieces: npt.NDArray[np.int64]) -> str | None:
 
 
 def _background(fov: Fov, cells: FovCells) -> str | None:
-    """An id with a large share of the area, at all four edges of the image, is what lies between
-    the cells; no vessel does.
-    """
+    """An id with a large share of the area that reaches all edges is the background, no vessel."""
     share = cells.geometry.count / cells.geometry.count.sum()
     k = int(share.argmax())
     if fov.labels is None or cells.n < _SEVERAL or share[k] <= MUCH:
@@ -215,7 +210,7 @@ def _in_pieces(fov: Fov, cells: FovCells, pieces: npt.NDArray[np.int64]) -> str 
         )
         return (
             f"{n:,} id{'s' * (n != 1)} for {total:,} separate pieces: the label image looks like"
-            f" {kind}, not one id a cell"
+            f" {kind}, not one id per cell"
         )
     apart = int(((pieces > 1) & (cells.spread > APART)).sum())
     top = int(np.iinfo(fov.labels.dtype).max) if fov.labels is not None else 0
@@ -263,7 +258,7 @@ def _no_cells_size(fov: Fov, cells: FovCells) -> str | None:
 
 
 def problems_of(labels: LabelReport) -> list[str]:
-    """What would stop `predict`."""
+    """Problems that stop `predict`."""
     return (
         [f"{labels.negative:,} pixels of the label image are below 0: set what is not a cell to 0"]
         if labels.negative
@@ -272,7 +267,7 @@ def problems_of(labels: LabelReport) -> list[str]:
 
 
 def warnings_of(labels: LabelReport, min_area: float | None) -> list[str]:
-    """What looks wrong; ``min_area`` as in `describe`."""
+    """Warnings about a label image; ``min_area`` as in `describe`."""
     if not labels.cells:
         return ["there are no cells in the label image"]
     out = []
@@ -310,10 +305,9 @@ def check_label_image(
     settings
         ``allow_odd_labels`` turns the refusal into a warning.
     channels
-        Those that are looked at, the labels may be compared with them.
+        Channels to compare the label image with.
     fresh
-        Whether the FOV was just read; of one that is taken up again a few pixels would have to be
-        read anew to compare the labels with the image.
+        Whether the FOV was just read. One from the store is not compared with its image again.
 
     Raises
     ------
@@ -322,15 +316,15 @@ def check_label_image(
     name = f"FOV {fov.fov_id!r}"
     try:
         odd = impossible(fov, cells)
-    except PanimbusError:  # pieces of what can no longer be read
+    except PanimbusError:  # the pieces can no longer be read
         odd = None
     if odd is not None and not settings.allow_odd_labels:
         raise InputError(
             f"{name}: {odd}.",
-            expected="one id a cell, 0 = background, and the right size of a pixel",
+            expected="one id per cell, 0 = background, and the right pixel size",
             fix=(
-                f"pass --mpp if the pixel size is wrong, or the right label image; {ALLOW} goes on"
-                " all the same"
+                f"pass --mpp if the pixel size is wrong, or the right label image; {ALLOW} continues"
+                " anyway"
             ),
         )
     diameter = _diameter(fov, cells)

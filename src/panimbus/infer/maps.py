@@ -1,4 +1,4 @@
-"""Score maps: on which grid they lie, what of them is shown, and where they go."""
+"""Score maps: their grid, their background, and their files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LISTING = "files.csv"
 
 
 def map_image(fov: Fov, cells: FovCells, plan: Plan, style: MapStyle) -> ImageSpec:
-    """What a FOV's map file is."""
+    """Shape, channels and description of the map file of a FOV."""
     own = style.grid == "image"
     channels, mpp = plan.channels, fov.mpp if own else plan.model.card.mpp
     return ImageSpec(
@@ -43,8 +43,7 @@ def map_image(fov: Fov, cells: FovCells, plan: Plan, style: MapStyle) -> ImageSp
 
 
 class MapSheet:
-    """Takes scores tile by tile from the model's grid, and writes them on the grid that is wanted,
-    empty outside cells.
+    """`MapSink` that writes scores on the grid of a `MapStyle`, by default 0 outside cells.
 
     Parameters
     ----------
@@ -80,16 +79,13 @@ class MapSheet:
                 self._put(channel, box, np.where(inside, part(), np.float32(0)))
 
     def flush(self) -> None:
-        """Return when all that was taken is on disk."""
+        """Write everything received so far to disk."""
         self._put.flush()
 
     def _placed(
         self, where: Box, values: Float32Array
     ) -> Iterator[tuple[Box, Callable[[], Float32Array]]]:
-        """Boxes of the file and what goes there.
-
-        On the image's grid in strips of a chunk's rows, which bounds the memory.
-        """
+        """Boxes of the file and their values, on the image's grid in strips to bound memory."""
         if self._style.grid == "model":
             yield where, lambda: values
             return
@@ -104,10 +100,7 @@ class MapSheet:
                 yield (slice(a, b), slice(x0, x1)), lambda a=a, b=b: values[rows[a:b, None], cols]  # type: ignore[misc]
 
     def _inside(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Which pixels of a box of the file lie in a cell.
-
-        Read once for all channels, as long as the memory allows.
-        """
+        """Which pixels of a box lie in a cell; cached for the next channel within limits."""
         window = (box[0].start, box[0].stop, box[1].start, box[1].stop)
         shape = window[1] - window[0], window[3] - window[2]
         packed = self._masks.get(window)
@@ -129,10 +122,7 @@ class MapSheet:
 
 
 def write_listing(out: Path, files: Mapping[str, Path]) -> None:
-    """``files.csv``: which map file a FOV has.
-
-    Names of files are made of what every system allows.
-    """
+    """Write ``files.csv``: FOV -> its map file, whose name every file system allows."""
     with atomic_path(out / LISTING) as path, path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["fov", "map"])
@@ -189,7 +179,7 @@ def _is_listing(path: Path) -> bool:
 
 
 def map_note(out: Path, fovs: Sequence[Fov], style: MapStyle, mpp: float) -> str:
-    """What the user is told of the maps at the end of a run; ``mpp`` is the model's."""
+    """Message about the maps at the end of a run; ``mpp`` is the model's."""
     own = sorted({f"{float(f.mpp):g}" for f in fovs if f.mpp is not None})
     where = f"the images' own grid ({', '.join(own[:3])}{', ...' * (len(own) > 3)} µm/px)"
     if style.grid == "model":

@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_kinds(text: str) -> tuple[str, ...]:
-    """Split ``"h5ad,csv"`` and refuse what is not one of `KINDS`, or cannot be written here."""
+    """Split ``"h5ad,csv"``; refuse kinds that are unknown or cannot be written."""
     kinds = tuple(dict.fromkeys(k.strip() for k in text.split(",") if k.strip()))
     unknown = [k for k in kinds if k not in KINDS]
     if unknown or not kinds:
@@ -97,26 +97,24 @@ def save_run(
 ) -> None:
     """Write ``cells.*``, ``normaliser.json`` and ``run.json``, each complete or not at all.
 
-    Tables and maps of an earlier run that are not written again stay only if they belong to this
-    run, too.
+    Tables and maps of another run are removed.
 
     Parameters
     ----------
     table
-        What `predict` gave.
+        From `predict`.
     out
         Folder.
     kinds
-        Some of `KINDS`. With ``csv`` come the calls, ``positive.csv``. ``spatialdata`` is
-        ``cells.zarr`` with the label images and the table; ``spatialdata+images`` copies the scored
-        channels of the images into it, too.
+        Some of `KINDS`. ``csv`` includes the calls, ``positive.csv``. ``spatialdata`` is
+        ``cells.zarr`` with the label images and the table; ``spatialdata+images`` also copies the
+        scored channels of the images.
     fovs
-        What was scored; SpatialData needs the label images.
+        The scored FOVs; SpatialData needs their label images.
     asked
-        What was asked for (`panimbus.infer.record.asked_for`), by which a later run knows whether
-        it is the same.
+        The request (`panimbus.infer.record.asked_for`), with which a later run compares its own.
     layout
-        Names of columns of the CSV and parquet tables (`panimbus.core.layouts`).
+        Column names of the CSV and parquet tables (`panimbus.core.layouts`).
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance = table.uns[PROVENANCE]
@@ -147,10 +145,9 @@ def save_run(
 
 
 def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> None:
-    """Remove the tables of another run that this run does not write, and the maps of FOVs that it
-    does not have.
+    """Remove tables of another run that this run does not write, and maps of its other FOVs.
 
-    The earlier `run.json` is replaced last, so that what a killed run left is not taken for its
+    The earlier `run.json` is replaced last, so that a killed run's files are not mistaken for its
     own.
     """
     try:
@@ -184,12 +181,10 @@ def _write_json(path: Path, data: Any) -> None:
 
 
 def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
-    """A few lines for the terminal: how many cells, and the share of positive cells a marker."""
+    """Summary for the terminal: number of cells, and share of positive cells per marker."""
     usual, thresholds = float(table.uns[PROVENANCE]["threshold"]), table.var[THRESHOLD]
     positive = np.asarray(table.layers[POSITIVE])
-    lost = np.isnan(positive).sum(
-        0
-    )  # on pixels that could not be read: neither positive nor negative
+    lost = np.isnan(positive).sum(0)  # unreadable pixels: neither positive nor negative
     share = np.nansum(positive, 0, dtype=np.int64) / np.maximum(len(positive) - lost, 1)
     width = max(len(c) for c in table.var_names)
     fovs = len(table.obs[FOV].cat.categories)

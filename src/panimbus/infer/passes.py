@@ -1,7 +1,4 @@
-"""The two passes over a dataset.
-
-Which units are still to be done, and what is made of their parts.
-"""
+"""The two passes over a dataset: which bands and blocks are missing, and how they are joined."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ class Shard:
     of: int = 1
 
     def takes(self, total: int) -> range:
-        """Positions of its units among ``total``."""
+        """Positions of the shard's units among ``total``."""
         return range((self.number - 1) * total // self.of, self.number * total // self.of)
 
 
@@ -57,20 +54,20 @@ class Scanned:
 
 @dataclass
 class Run:
-    """A prediction on its way.
+    """State of a prediction.
 
     Parameters
     ----------
     fovs, plan
-        On what, and how.
+        Input and plan.
     executor
-        Who does the work.
+        Scans and scores the units of work.
     store
-        What is kept of it; None keeps nothing.
+        Keeps results; None keeps nothing.
     report
-        Hears how far it is.
+        Progress callback.
     shard
-        What this process does of it.
+        Part of the work of this process.
     """
 
     fovs: Sequence[Fov]
@@ -85,12 +82,12 @@ class Run:
 
     @cached_property
     def own(self) -> set[str]:
-        """FOVs of which this process scores something: of no other it holds the cells."""
+        """FOVs with blocks of this shard; only their cells are kept in memory."""
         units = [f.fov_id for f in self.fovs for _ in fov_blocks(f, self.plan)]
         return {units[k] for k in self.shard.takes(len(units))}
 
     def take(self, fov_id: str, scanned: Scanned) -> None:
-        """Remember a FOV's first pass."""
+        """Keep the first pass of a FOV."""
         self.pooled.add(scanned.scan.stats)
         self.seen.add(fov_id)
         if self.shard.of == 1 or fov_id in self.own:
@@ -98,16 +95,13 @@ class Run:
             self.scanned[fov_id] = replace(scanned, scan=replace(scanned.scan, stats={}, mean=mean))
 
     def keeps(self, fov: Fov) -> FolderStore | None:
-        """Where the first pass of a FOV is kept.
-
-        Arrays in memory cannot be told apart next time.
-        """
+        """The store for the first pass of a FOV; arrays in memory cannot be recognised later."""
         return self.store if source_key(fov) is not None else None
 
 
 @dataclass
 class _Parts(Generic[P]):
-    """Parts of a FOV, in memory or in the store, until it is whole."""
+    """Parts of a FOV, in memory or in the store, until the FOV is complete."""
 
     store: FolderStore | None
     fov: Fov
@@ -119,7 +113,7 @@ class _Parts(Generic[P]):
     stored_parts: set[int] = field(default_factory=set)
 
     def look(self) -> None:
-        """See which parts the store has."""
+        """Find out which parts the store has."""
         if self.store is not None and self.total > 1:
             self.stored_parts = self.store.parts(self.fov, self.kind, self.part_key)
 
@@ -144,10 +138,7 @@ class _Parts(Generic[P]):
                 yield self.store.load_part(self.fov, self.kind, self.part_key, k)
 
     def drop(self, shard: Shard) -> None:
-        """Forget the parts.
-
-        One of several processes leaves them to `merge`, others may be reading or writing there.
-        """
+        """Remove the parts; a shard leaves them to `merge`, as others may be reading them."""
         self.in_memory.clear()
         if self.store is not None and shard.of == 1:
             self.store.drop_parts(self.fov, self.kind)
@@ -155,7 +146,7 @@ class _Parts(Generic[P]):
 
 @contextmanager
 def report_changed_files(fovs: Sequence[Fov]) -> Iterator[None]:
-    """Where a file cannot be read because it changed meanwhile, say that."""
+    """Turn read errors of files that changed during the run into errors that say so."""
     try:
         yield
     except ReadError:
@@ -166,7 +157,7 @@ def report_changed_files(fovs: Sequence[Fov]) -> Iterator[None]:
 
 # ---------------------------------------------------------------- first pass
 def scan_all(run: Run, shard: Shard | None = None) -> bool:
-    """Scan all FOVs that were not yet, or a shard of all bands; whether all FOVs are known now."""
+    """Scan all missing bands, or those of a shard; return whether all FOVs are complete now."""
     queue: dict[str, tuple[_Parts[BandScan], list[tuple[int, int]]]] = {}
     units: list[tuple[str, int]] = []
     for fov in run.fovs:
@@ -193,7 +184,7 @@ def scan_all(run: Run, shard: Shard | None = None) -> bool:
     _scan_units(run, queue, [w for w in work if w.bands])
     for fov_id, (parts, _) in list(queue.items()):
         if fov_id not in run.seen:
-            parts.look()  # others may have finished theirs meanwhile
+            parts.look()  # other shards may have finished meanwhile
             if not parts.missing:
                 _join_scan(run, parts)
     return len(run.seen) == len(run.fovs)
@@ -214,14 +205,14 @@ def _scan_units(
 
 
 def _declared(fov: Fov) -> list[object]:
-    """What the likeness to the counterstain depends on besides the pixels."""
+    """Channel types, on which the correlation with the counterstain depends."""
     return [sorted(fov.channel_types.items())] if fov.channel_types else []
 
 
 def _scan_key(run: Run, fov: Fov) -> str:
     planes = [
         fov.index(c) for c in run.plan.looked_at
-    ]  # a corrected panel gives a name another plane
+    ]  # a corrected panel may give a name to another plane
     return fingerprint(
         [
             source_key(fov),
@@ -257,14 +248,14 @@ Scores = dict[str, Scored]
 
 
 def fov_blocks(fov: Fov, plan: Plan) -> list[Block]:
-    """The blocks of a FOV: a function of its shape, the pixel sizes, the model and the tile."""
+    """Blocks of a FOV; they depend on its shape, the pixel sizes, the model and the tile alone."""
     card = plan.model.card
     y, x = model_axes(fov, card.mpp)
     return plan_blocks((y.size, x.size), card, plan.settings.tile_for(card))
 
 
 def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool = False) -> Scores:
-    """Score all FOVs, or with ``only_shard`` what is this process's of them.
+    """Score all FOVs, or only the blocks of the run's shard.
 
     Parameters
     ----------
@@ -273,12 +264,12 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool =
     scale
         The normalisers.
     backend
-        Name of what runs the net: results belong to it.
+        Name of the backend, to which scores belong.
 
     Returns
     -------
     dict
-        FOV -> its scores, of the FOVs that are whole.
+        FOV -> scores, for the FOVs that are complete.
     """
     settings = run.plan.settings
     finished: Scores = {}
@@ -303,7 +294,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool =
         style = settings.map_style
         part_key = fingerprint(
             [key, grid, *([style.pixels] if style else [])]
-        )  # a part may have its share of the map, or not
+        )  # parts with and without maps differ
         parts = _Parts(run.store, fov, key, BlockPart, len(plan), part_key)
         parts.look()
         if run.store is not None and not run.store.maps_kept(
@@ -319,7 +310,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool =
     _score_units(run, scale, queue, [w for w in work if w.blocks], finished)
     if not only_shard:
         for fov_id, parts in queue.items():
-            if fov_id not in finished:  # all its parts were there
+            if fov_id not in finished:  # all parts were in the store
                 finished[fov_id] = _join_scores(run, parts, scale)
     return finished
 
@@ -393,7 +384,7 @@ def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Sco
     joined = join_parts(scanned.cells.n, len(channels), parts)
     fov.check_unchanged()
     score, score_sd = joined.score, joined.score_sd
-    lost = np.isnan(scanned.scan.mean)  # on pixels that could not be read: not known, not negative
+    lost = np.isnan(scanned.scan.mean)  # pixels that could not be read: missing, not negative
     score[lost] = score_sd[lost] = np.nan
     evidence: Mapping[str, Float32Array] = {}
     if joined.rim is not None and joined.pairs is not None:

@@ -1,4 +1,4 @@
-"""From FOVs to a cell table: scan all, fit the normaliser, score each, collect."""
+"""From FOVs to a cell table: scan all FOVs, fit the normaliser, score, collect."""
 
 from __future__ import annotations
 
@@ -132,10 +132,10 @@ def predict(  # noqa: PLR0913 (one parameter per option)
     with _executor(plan) as executor, report_changed_files(chosen):
         run = Run(chosen, plan, executor, store, progress or default_progress())
         scan_all(run)
-        _warn_of_ids(run)
+        _warn_of_label_channels(run)
         scale = normaliser(run, scale)
         if store is not None:
-            check_folder(store.out, _bytes_to_come(run, store), "the scores")
+            check_folder(store.out, _bytes_needed(run, store), "the scores")
         scores = score_all(run, scale, executor.name)
         if store is not None and settings.map_style is not None:
             write_listing(
@@ -144,11 +144,8 @@ def predict(  # noqa: PLR0913 (one parameter per option)
         return collect(run, scale, scores, executor.name)
 
 
-def _bytes_to_come(run: Run, store: FolderStore) -> int:
-    """What the disk must hold at least.
-
-    Scores that are not there yet, a quarter of the maps' pixels (they are compressed).
-    """
+def _bytes_needed(run: Run, store: FolderStore) -> int:
+    """Least disk space needed: missing scores, and a quarter of the (compressed) maps."""
     settings, channels = run.plan.settings, len(run.plan.channels)
     layers = 2 + len(EVIDENCE) * settings.evidence
     out = 0
@@ -177,7 +174,7 @@ def _executor(plan: Plan) -> Iterator[Executor]:
 
 
 def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
-    """The given normaliser, or that of the pooled FOVs; what is odd about it is said."""
+    """The given normaliser, or one fitted to the pooled FOVs; log warnings about it."""
     card = run.plan.model.card
     ids = [f.fov_id for f in run.fovs]
     pooled = run.pooled.to_dict()
@@ -193,7 +190,7 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
         if line := scales_in_words({c: scale.value(c) for c in run.plan.channels}, own.normaliser):
             logger.warning("%s", line)
     _check_range(scale, pooled, run.plan.channels)
-    _warn(scale, run.plan.channels)
+    _log_notes(scale, run.plan.channels)
     scanned = any(COUNTERSTAIN in of for of in scale.stats.values())
     stains = find_counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
     if stains and not scanned and COUNTERSTAIN in card.stats and given is not None:
@@ -207,7 +204,7 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
 def _check_range(
     scale: ChannelScale, pooled: Mapping[str, ChannelStats], channels: Sequence[str]
 ) -> None:
-    """Refuse normalisers that the brightest pixels cannot be divided by in float32."""
+    """Refuse normalisers so small that the brightest pixels overflow float32."""
     wrong = []
     for channel in channels:
         values, value = pooled[channel].pixels.values(), scale.value(channel)
@@ -220,11 +217,11 @@ def _check_range(
         raise InputError(
             "Intensities divided by their normaliser are too large for float32.",
             got=format_list(wrong, 10),
-            fix="leave --normaliser away (Python: scale=None), or these channels out (--channels)",
+            fix="omit --normaliser (Python: scale=None), or these channels (--channels)",
         )
 
 
-def _warn_of_ids(run: Run) -> None:
+def _warn_of_label_channels(run: Run) -> None:
     channels = run.plan.channels
     of_fovs = (
         id_channels(seen.scan.mean, seen.cells.index.ids, channels) for seen in run.scanned.values()
@@ -238,7 +235,7 @@ def _warn_of_ids(run: Run) -> None:
         logger.warning("%s", label_channel_in_words(channel))
 
 
-def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
+def _log_notes(scale: ChannelScale, channels: Sequence[str]) -> None:
     notes = {
         c: scale.notes.get(c, "blank; every score is 0" if scale.blank(c) else "") for c in channels
     }
@@ -249,7 +246,7 @@ def _warn(scale: ChannelScale, channels: Sequence[str]) -> None:
 
 
 def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnData:
-    """The cell table of a finished run."""
+    """Collect the cell table of a finished run."""
     parts = []
     for fov in run.fovs:
         scanned, mpp = run.scanned[fov.fov_id], float(fov.mpp or 0)

@@ -1,7 +1,4 @@
-"""`inspect_fovs`.
-
-What was recognised, what would stop `predict`, what looks wrong, and what `predict` will cost.
-"""
+"""`inspect_fovs`: what was recognised, problems, warnings, and the cost of `predict`."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ ALIKE = 0.75
 
 @dataclass(frozen=True)
 class FovReport:
-    """One FOV: where it came from, its size in channels, rows and columns, and µm a pixel."""
+    """One FOV: its source, its shape (channels, rows, columns) and its µm per pixel."""
 
     fov_id: str
     format: str
@@ -61,31 +58,30 @@ class FovReport:
 
 @dataclass(frozen=True)
 class ChannelReport:
-    """One channel, its pixels of all FOVs pooled.
+    """One channel, with the pixels of all FOVs pooled.
 
     Parameters
     ----------
     name, dtype
     min, max
-        Of the finite pixels.
+        Smallest and largest finite pixel.
     normaliser
-        The intensity that becomes 1.0 (by the model's percentile); None for a blank channel.
+        Intensity that becomes 1.0 (the model's percentile); None for a blank channel.
     blank
-        Nothing to score: every score is 0.
+        Whether there is nothing to score: every score is 0.
     saturated
-        Share of pixels at the type's largest value, or at a largest value that far too many pixels
-        share.
+        Share of pixels at the largest value of the type, or at a suspiciously frequent maximum.
     not_finite
-        Pixels that are NaN or infinite.
+        Number of pixels that are NaN or infinite.
     nonzero
-        Share of pixels that are not 0.
+        Share of pixels other than 0.
     same_as
-        An earlier channel with exactly the same pixels in all FOVs.
+        Earlier channel with the same pixels in all FOVs.
     counterstain
-        Rank correlation of the cells' mean intensities with the counterstain's (1 for a
-        counterstain); None where there is none.
+        Rank correlation of the cells' mean intensities with the counterstain (1 for a
+        counterstain); None without one.
     note
-        What the normaliser had to decide.
+        Note of the normaliser.
     """
 
     name: str
@@ -157,7 +153,7 @@ class InspectionReport:
 
 @dataclass
 class _Inspection:
-    """What is gathered while the FOVs are read one after the other."""
+    """Results collected FOV by FOV."""
 
     model: ModelFiles
     channels: tuple[str, ...]
@@ -185,9 +181,7 @@ def inspect_fovs(
     settings: PredictSettings | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> InspectionReport:
-    """Look at everything before anything runs.
-
-    All pixels are read once, in bands, in bounded memory.
+    """Inspect the input of `predict`: read all pixels once, in bounded memory.
 
     Parameters
     ----------
@@ -199,15 +193,14 @@ def inspect_fovs(
     channels
         Names of channels; default: all channels. Counterstains are looked at, too.
     model, settings
-        As for `predict`: they decide the normaliser, the time, the memory, and which areas are a
-        cell's.
+        As for `predict`; they determine the normaliser, the cost, and the limits of cell areas.
     progress
         Called with a `Progress` from time to time; default: a bar in a notebook, nothing elsewhere.
 
     Returns
     -------
     InspectionReport
-        Problems of the input are listed there, not raised.
+        Problems of the input are listed in it, not raised.
 
     Examples
     --------
@@ -231,17 +224,17 @@ def inspect_fovs(
     inspection.problems.extend(_missing(chosen))
     for k, fov in enumerate(chosen):
         progress(Progress("scan", fov.fov_id, k, len(chosen)))
-        _look_at(fov, inspection)
+        _inspect_fov(fov, inspection)
     progress(Progress("scan", chosen[-1].fov_id, len(chosen), len(chosen)))
     pooled = inspection.pooled.to_dict(inspection.channels)
     seen = _channels(inspection, pooled)
-    _judge(inspection)
+    _check_dataset(inspection)
     inspection.warnings += _other_labels(chosen, inspection, pooled)
     stains = find_counterstains([*wanted, *inspection.reference], chosen[0].channel_types)
-    if alike := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
-        names = format_list([f"{c.name} ({c.counterstain:.2f})" for c in alike])
+    if correlated := [c for c in seen if c.name not in stains and (c.counterstain or 0.0) > ALIKE]:
+        names = format_list([f"{c.name} ({c.counterstain:.2f})" for c in correlated])
         inspection.warnings.append(
-            "bright in the same cells as the counterstain, so stains of all nuclei, or nothing but"
+            "bright in the same cells as the counterstain, so stains of all nuclei, or only"
             f" their haze: {names} (rank correlation of the cells' mean intensities)"
         )
     if (level := common_dark_level({c: one.pixels for c, one in pooled.items()})) is not None:
@@ -268,13 +261,13 @@ def inspect_fovs(
 def _other_labels(
     chosen: Sequence[Fov], inspection: _Inspection, pooled: Mapping[str, ChannelStats]
 ) -> list[str]:
-    """Channels that are label images, but not of these cells."""
+    """Warnings about channels that are label images of other objects."""
     rest = [c for c in inspection.channels if describe_id_channel(c) not in inspection.warnings]
     return [label_channel_in_words(c) for c in label_channels(chosen, rest, pooled)]
 
 
 def _missing(chosen: Sequence[Fov]) -> list[str]:
-    """What can be said before any pixel is read."""
+    """Problems that show before any pixel is read."""
     ids = [f.fov_id for f in chosen]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     bare = [f.fov_id for f in chosen if f.labels is None]
@@ -289,8 +282,8 @@ def _missing(chosen: Sequence[Fov]) -> list[str]:
         *(
             [
                 (
-                    f"{_fovs(unsized)} whose files do not say how large a pixel is: pass --mpp (Python:"
-                    " mpp=)"
+                    f"{_fovs(unsized)} whose files do not say how large a pixel is: pass --mpp"
+                    " (Python: mpp=)"
                 )
             ]
             if unsized
@@ -303,8 +296,8 @@ def _fovs(names: Sequence[str]) -> str:
     return f"{len(names)} FOV{'s' * (len(names) != 1)} ({format_list(names, 5)})"
 
 
-def _look_at(fov: Fov, inspection: _Inspection) -> None:
-    """Read one FOV; whatever cannot be read becomes a problem."""
+def _inspect_fov(fov: Fov, inspection: _Inspection) -> None:
+    """Read one FOV; errors become problems."""
     name = f"FOV {fov.fov_id!r}"
     if missing := [c for c in inspection.channels if c not in fov.channels]:
         inspection.problems.append(
@@ -312,12 +305,12 @@ def _look_at(fov: Fov, inspection: _Inspection) -> None:
         )
     mpp, model_mpp = fov.mpp, inspection.model.card.mpp
     labels: LabelReport | None = None
-    watched = ValidatingArray(fov.image)
+    image = ValidatingArray(fov.image)
     try:
         negative, clean = (
             clean_labels(fov.labels) if fov.labels is not None else (0, EmptyLabels(fov.shape_yx))
         )
-        plain = fov.with_(image=watched, labels=clean, mpp=mpp or model_mpp)
+        plain = fov.with_(image=image, labels=clean, mpp=mpp or model_mpp)
         begin = time.perf_counter()
         channels = [c for c in inspection.channels if c in fov.channels]
         cells, scan = scan_fov(plain, channels, model_mpp, reference=inspection.reference)
@@ -325,9 +318,9 @@ def _look_at(fov: Fov, inspection: _Inspection) -> None:
         for line in map(describe_id_channel, id_channels(scan.mean, cells.index.ids, channels)):
             inspection.warnings += [line] if line not in inspection.warnings else []
         for channel in channels:
-            _pool(inspection, channel, scan.stats[channel], watched, fov)
+            _pool(inspection, channel, scan.stats[channel], image, fov)
         lost = {channel for channel, _ in scan.skipped} | {
-            c for c in inspection.reference if watched.not_finite[fov.index(c)]
+            c for c in inspection.reference if image.not_finite[fov.index(c)]
         }
         if lost:
             inspection.warnings.append(
@@ -342,7 +335,7 @@ def _look_at(fov: Fov, inspection: _Inspection) -> None:
                     inspection.warnings
                     if inspection.settings.allow_odd_labels
                     else inspection.problems
-                ).append(f"{name}: {odd} ({ALLOW} goes on)")
+                ).append(f"{name}: {odd} ({ALLOW} continues anyway)")
             if (
                 moved := describe_misfit(
                     fov.with_(labels=clean), (*channels, *inspection.reference)
@@ -384,10 +377,10 @@ def _look_at(fov: Fov, inspection: _Inspection) -> None:
 
 
 def _pool(
-    inspection: _Inspection, channel: str, stats: ChannelStats, watched: ValidatingArray, fov: Fov
+    inspection: _Inspection, channel: str, stats: ChannelStats, image: ValidatingArray, fov: Fov
 ) -> None:
     plane = fov.index(channel)
-    bad = watched.not_finite[plane]
+    bad = image.not_finite[plane]
     if bad:  # they were read as 0
         pixels = stats.pixels
         counts = pixels.counts - np.where(pixels.keys == 0, bad, 0)
@@ -398,7 +391,7 @@ def _pool(
         )
     inspection.bad[channel] = inspection.bad.get(channel, 0) + bad
     inspection.pooled.add({channel: stats})
-    inspection.digests.setdefault(channel, []).append(watched.digest(plane))
+    inspection.digests.setdefault(channel, []).append(image.digest(plane))
     inspection.dtypes.setdefault(channel, set()).add(str(fov.image.dtype))
 
 
@@ -437,15 +430,12 @@ def _channels(inspection: _Inspection, pooled: Mapping[str, ChannelStats]) -> li
                 note=scale.notes.get(name, ""),
             )
         )
-        _judge_channel(out[-1], inspection)
+        _check_channel(out[-1], inspection)
     return out
 
 
 def _saturated(pixels: Histogram, kinds: Sequence[str]) -> float:
-    """Share of the pixels at the top, if the top is a ceiling.
-
-    The type's, or a spike above the values just below it.
-    """
+    """Share of pixels at the maximum, if that is the type's largest value or a spike."""
     if len(pixels.keys) < 3:
         return 0.0
     share = float(pixels.counts[-1] / pixels.total)
@@ -455,7 +445,7 @@ def _saturated(pixels: Histogram, kinds: Sequence[str]) -> float:
     return share if spike or float(pixels.values()[-1]) in ceiling else 0.0
 
 
-def _judge_channel(channel: ChannelReport, inspection: _Inspection) -> None:
+def _check_channel(channel: ChannelReport, inspection: _Inspection) -> None:
     name = f"channel {channel.name!r}"
     if channel.note:
         inspection.warnings.append(f"{name}: {channel.note}")
@@ -477,8 +467,8 @@ def _judge_channel(channel: ChannelReport, inspection: _Inspection) -> None:
         )
 
 
-def _judge(inspection: _Inspection) -> None:
-    """What only the whole dataset shows."""
+def _check_dataset(inspection: _Inspection) -> None:
+    """Warnings about the dataset as a whole."""
     sizes = sorted({f.mpp for f in inspection.fovs if f.mpp is not None})
     if len(sizes) > 1 and sizes[-1] > 1.02 * sizes[0]:
         inspection.warnings.append(

@@ -1,7 +1,4 @@
-"""Whether the results in a folder are of the same run.
-
-What `run.json` says was asked for, against what is asked for now.
-"""
+"""Whether a folder's results belong to the same run: `run.json` compared with the request."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def asked_for(
     channels: Sequence[str] | None = None,
     scale: ChannelScale | None = None,
 ) -> dict[str, Any]:
-    """All that the tables depend on but the bytes of the files, as JSON has it.
+    """Everything that the tables depend on except the bytes of the files, as JSON.
 
     Parameters as those of `predict`.
     """
@@ -58,16 +55,16 @@ def check_same_run(out: Path, asked: Mapping[str, Any], *, overwrite: bool = Fal
     Parameters
     ----------
     out
-        Folder. Without a `run.json` in it no run has ended there, and there is nothing to replace.
+        Folder. Without `run.json` in it no run has ended there, and nothing is replaced.
     asked
         From `asked_for`.
     overwrite
-        Whether the user wants just that.
+        Whether to replace them anyway.
 
     Raises
     ------
     InputError
-        That says what differs.
+        With the differences.
     """
     before = _earlier(out / RUN)
     if overwrite or before is None:
@@ -78,10 +75,10 @@ def check_same_run(out: Path, asked: Mapping[str, Any], *, overwrite: bool = Fal
     if differ:
         raise InputError(
             f"{out}: the tables of another run are there, and this run would replace them.",
-            expected="the FOVs, channels, model and settings of that run; or a folder of its own",
+            expected="the FOVs, channels, model and settings of that run, or another folder",
             got="\n             ".join(differ),
             fix=(
-                "pass another --out; or --overwrite to replace them (what is the same is not"
+                "pass another --out, or --overwrite to replace them (unchanged parts are not"
                 " computed again)"
             ),
         )
@@ -100,20 +97,20 @@ def check_same_request(
     Parameters
     ----------
     path
-        The file in the folder of the results that has what was asked for, under `REQUEST`.
+        File of the results with the earlier request, under the key `REQUEST`.
     asked
-        What is asked for now: option -> value.
+        The request: option -> value.
     what
-        What would be replaced, for the message.
+        Name of the results, for the message.
     overwrite
-        Whether the user wants just that.
+        Whether to replace them anyway.
     may_add
-        Options that may be added to a run that was without them.
+        Options that may be added to a run without them.
 
     Raises
     ------
     InputError
-        That says what differs.
+        With the differences.
     """
     try:
         before = read_json(path)[REQUEST]
@@ -131,9 +128,9 @@ def check_same_request(
     if differ:
         raise InputError(
             f"{path.parent}: {results} of another run are there, and this run would replace them.",
-            expected="what that run was asked for; or a folder of its own",
+            expected="the options of that run, or another folder",
             got="\n             ".join(differ),
-            fix="pass another --out; or --overwrite to replace them",
+            fix="pass another --out, or --overwrite to replace them",
         )
 
 
@@ -143,7 +140,7 @@ def absolute(path: str | Path | None) -> str | None:
 
 
 def _earlier(path: Path) -> dict[str, Any] | None:
-    """What an earlier run was asked for, as far as can be told."""
+    """The request of an earlier run, as far as it is recorded."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(data.get(REQUEST), dict):
@@ -160,7 +157,7 @@ def _earlier(path: Path) -> dict[str, Any] | None:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A sentence for each kind of difference in what both say."""
+    """One sentence per kind of difference."""
     old, new = _mapping(before.get("fovs")), _mapping(now["fovs"])
     more, fewer = [f for f in new if f not in old], [f for f in old if f not in new]
     out = []

@@ -1,4 +1,4 @@
-"""Second pass over a FOV: the net on every tile, channel and view, and the sums per cell."""
+"""Second pass over a FOV: run the net on every tile, channel and view, and sum per cell."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from panimbus.model.card import ModelCard
 
 
 class MapSink(Protocol):
-    """Receives the pixel scores of each finished tile."""
+    """Receives the pixel scores of finished tiles."""
 
     @property
     def everywhere(self) -> bool:
-        """Whether tiles without cells are wanted, too."""
+        """Whether tiles without cells are needed, too."""
         ...
 
     def __call__(self, channel: int, where: tuple[slice, slice], values: Float32Array) -> None:
@@ -40,25 +40,25 @@ class MapSink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Return when all that was taken is on disk."""
+        """Write everything received so far to disk."""
         ...
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What does not change from FOV to FOV.
+    """Everything for the second pass besides the FOV.
 
     Parameters
     ----------
     card, backend
         The model and what runs it.
     views, stages
-        TTA views, and after how many of them to look whether they will do
-        (`panimbus.infer.adaptive`); the last is all of them.
+        TTA views, and the numbers of views after which to test whether they suffice
+        (`panimbus.infer.adaptive`); the last is all views.
     channels, scale
-        What to score, and the dataset's normalisers.
+        Channels to score, and the dataset's normalisers.
     evidence
-        Whether to measure the cells' rims and insides, too.
+        Whether to measure the rims and insides of cells, too.
     """
 
     card: ModelCard
@@ -76,13 +76,11 @@ class Scoring:
 
 
 @dataclass
-class _Open:
-    """A block that is being scored: per channel, view and cell the sum of the pixel scores.
+class _OpenBlock:
+    """A block in progress.
 
-    Per cell the number of pixels.
-
-    ``left`` counts the tiles of channels that are not finished; ``evidence`` is measured besides,
-    where it is wanted.
+    ``total`` is the sum of the pixel scores per channel, view and cell, ``count`` the number of
+    pixels per cell. ``remaining`` counts the unfinished tiles, once per channel.
     """
 
     block: Block
@@ -101,10 +99,7 @@ class _Open:
 
 @dataclass
 class _Planes:
-    """The planes (P, H, W) of a channel of a block.
-
-    The memory goes back to ``spare`` when the last tile needs it no more.
-    """
+    """Input channels (P, H, W) of a block; after the last tile the memory returns to ``spare``."""
 
     values: Float32Array
     spare: list[Float32Array]
@@ -118,13 +113,12 @@ class _Planes:
 
 @dataclass
 class _Work:
-    """A tile of a channel on its way through the net.
+    """A tile of a channel in progress.
 
-    ``sums`` are (V, m): of each view and cell. ``map`` is the sum of the pixel scores over the
-    views, where maps are wanted.
+    ``sums`` (V, m) are per view and cell; ``map`` is the sum of the pixel scores over the views.
     """
 
-    open_: _Open
+    open_: _OpenBlock
     channel: int
     tile: Tile
     cells: CellPixels
@@ -144,7 +138,7 @@ class _Work:
         return (y1 - y0) * (x1 - x0)
 
     def jobs(self, views: Sequence[View], until: int) -> Iterator[Job]:
-        """The passes of the next views. A job's planes are copied before the next is asked for."""
+        """Passes of the next views; the backend copies a job's planes before it asks for another."""
         inputs = self.inputs
         if inputs is None:
             return
@@ -158,7 +152,7 @@ class _Work:
             self.release()
 
     def release(self) -> None:
-        """No further pass is needed."""
+        """Free the input channels."""
         if self.inputs is not None:
             self.inputs = self.turned = None
             self.planes.release()
@@ -185,17 +179,17 @@ def score_blocks(
     scoring
         The model, how it runs, and the channels with their normalisers.
     blocks
-        Some of `plan_blocks`. The next is read while the net still works on the one before.
+        Some of `plan_blocks`. The next one is read while the net works on the one before.
     on_map
         Receives the pixel scores of each finished tile, averaged over the views.
     on_pass
-        Receives the number of model pixels of each pass that finished, and of those that proved
-        needless.
+        Receives the number of model pixels of each finished pass, and of passes that adaptive TTA
+        skips.
 
     Yields
     ------
     BlockPart
-        One a block, in their order. Blank channels score 0.
+        One per block, in order. Blank channels score 0.
     """
     passes = _Passes(fov, cells, mean, scoring, on_map, on_pass)
     for (work, view), scores in scoring.backend.run(passes.jobs(blocks)):
@@ -209,13 +203,12 @@ def score_blocks(
 def present(
     index: npt.NDArray[np.int32], n: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
-    """Which of ``n`` cells a window shows, rising, and the window with their positions among these
-    instead.
+    """Cells that a window shows, and the window with positions among these cells.
 
     Parameters
     ----------
     index : (h, w) int32
-        -1 = background, which stays.
+        Position among ``n`` cells, -1 = background.
 
     Examples
     --------
@@ -232,10 +225,10 @@ def present(
 
 @dataclass
 class _Passes:
-    """What goes to the net and what becomes of it.
+    """Jobs for the net and their results.
 
-    Jobs and results take turns: a result may call for further views of its tile, which go before
-    new tiles, so that only the planes of tiles in flight are kept.
+    Jobs and results alternate: a result may require further views of its tile, which precede new
+    tiles, so that only the input channels of tiles in flight are kept.
     """
 
     fov: Fov
@@ -244,12 +237,12 @@ class _Passes:
     scoring: Scoring
     on_map: MapSink | None
     on_pass: Callable[[int], None]
-    waiting: deque[_Open] = field(default_factory=deque)
+    waiting: deque[_OpenBlock] = field(default_factory=deque)
     again: deque[_Work] = field(default_factory=deque)
     busy: int = 0
 
     def jobs(self, blocks: Sequence[Block]) -> Iterator[Job | None]:
-        """All passes; None where a result must come before it is known what is next."""
+        """All passes; None asks for a result first, on which the next job depends."""
         views, first = self.scoring.views, self.scoring.stages[0]
         for block in blocks:
             for work in self._works(block):
@@ -269,7 +262,7 @@ class _Passes:
             )
 
     def take(self, work: _Work, view: int, scores: Float32Array) -> None:
-        """Add up what the net returned (H, W) for a view."""
+        """Add the net's output (H, W) for a view."""
         scoring, margin = self.scoring, self.scoring.card.margin
         correction = scoring.card.calibration.get(scoring.channels[work.channel])
         work.sums[view] = work.cells.sums(scores, scoring.views[view], correction)
@@ -291,10 +284,7 @@ class _Passes:
         return enough(mean, work.finished, self.scoring.card.threshold)
 
     def _finish(self, work: _Work) -> None:
-        """Views that were left out count as those there are, each equally often.
-
-        Mean and spread are those of the latter.
-        """
+        """Add a tile to its block; skipped views are replaced by the others, equally often."""
         work.release()
         count = len(self.scoring.views)
         work.open_.total[work.channel][:, work.cells.cells] += work.sums[
@@ -346,10 +336,8 @@ class _Passes:
 
     def _opened(
         self, block: Block, index: npt.NDArray[np.int32]
-    ) -> tuple[_Open, list[tuple[Tile, CellPixels]]]:
-        """The block's sums, all zero, and the tiles to score, with their cells as positions among
-        the block's.
-        """
+    ) -> tuple[_OpenBlock, list[tuple[Tile, CellPixels]]]:
+        """Empty sums of a block, and its tiles with their cells as positions among the block's."""
         margin, shape = (
             self.scoring.card.margin,
             (len(self.scoring.channels), len(self.scoring.views)),
@@ -359,7 +347,9 @@ class _Passes:
             for t in block.tiles
         ]
         cells = np.unique(np.concatenate([tile_cells.cells for _, tile_cells in tiles]))
-        open_ = _Open(block, cells, np.zeros((*shape, len(cells))), np.zeros(len(cells), np.int64))
+        open_ = _OpenBlock(
+            block, cells, np.zeros((*shape, len(cells))), np.zeros(len(cells), np.int64)
+        )
         tiles = [
             (t, c.among(cells))
             for t, c in tiles

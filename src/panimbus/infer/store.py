@@ -1,8 +1,4 @@
-"""The output folder.
-
-What is finished stays finished, and a second run takes it up where its inputs and settings are the
-same.
-"""
+"""The output folder: finished parts are kept, and a run with the same input continues there."""
 
 from __future__ import annotations
 
@@ -45,12 +41,9 @@ def fingerprint(data: Any) -> str:
 
 
 def source_key(fov: Fov) -> Any:
-    """What tells one input from another without reading its pixels.
+    """Identity of a FOV's files without reading pixels: path, size and time, or a server's tag.
 
-    Path, size and time, or a server's word.
-
-    None for arrays in memory, and where a server says nothing that would change with its files:
-    those are read again.
+    None for arrays in memory and for servers without tags: these are read again.
     """
     unknown = "image" not in fov.source or None in (
         fov.source.get("stamp", ""),
@@ -60,19 +53,19 @@ def source_key(fov: Fov) -> Any:
 
 
 class FolderStore:
-    """Results a FOV, each in one file written at once.
+    """Results per FOV, each in a file that is complete or absent.
 
     ``fovs/<fov>/scan.npz`` is the first pass, ``fovs/<fov>/scores.npz`` the second;
-    ``maps/<fov>.ome.tiff`` the score maps. Until a FOV is whole its parts are kept in
+    ``maps/<fov>.ome.tiff`` the score maps. Until a FOV is complete its parts are kept in
     ``fovs/<fov>/bands`` and ``fovs/<fov>/blocks``, its maps in ``fovs/<fov>/maps-<key>``. Each file
-    carries a key of all that it depends on.
+    carries a key of everything that it depends on.
 
     Parameters
     ----------
     out
         The folder.
     fov_ids
-        All FOVs of the run: names of files are unique among them (`safe_names`).
+        All FOVs of the run, whose file names must differ (`safe_names`).
     """
 
     def __init__(self, out: Path, fov_ids: Sequence[str] = ()) -> None:
@@ -90,7 +83,7 @@ class FolderStore:
         with (
             suppress(ReadError),
             guarded(self._path(fov, "scan")),
-        ):  # what cannot be used is computed anew
+        ):  # unusable files are computed again
             return self._scan_in(data, fov, mpp)
         return None
 
@@ -153,13 +146,11 @@ class FolderStore:
         self._save(self._path(fov, "scan"), key, arrays)
 
     def finished(self, fov: Fov) -> bool:
-        """Whether scores of a FOV are there, of whatever run."""
+        """Whether scores of a FOV exist, of any run."""
         return self._path(fov, "scores").exists()
 
     def load_scores(self, fov: Fov, key: str, *, maps: MapStyle | None) -> Scored | None:
-        """The stored scores and evidence, if they have this key (and maps of this style, if
-        asked).
-        """
+        """The stored scores and evidence, if they have this key, and maps of this style."""
         data = self._load(self._path(fov, "scores"), key)
         if data is None or not {"score", "score_sd", "maps"} <= set(data):
             return None
@@ -174,10 +165,7 @@ class FolderStore:
         )
 
     def save_scores(self, fov: Fov, key: str, scored: Scored, *, maps: MapStyle | None) -> None:
-        """Keep the scores of a FOV: from now on it is finished.
-
-        Maps that belong to other scores are removed.
-        """
+        """Keep the scores of a FOV, which is finished now; remove maps of other scores."""
         kept = maps.format if maps else None
         _remove(
             *(self.map_path(fov, kind) for kind in MAP_FORMATS if kind != kept),
@@ -192,14 +180,11 @@ class FolderStore:
         self._save(self._path(fov, "scores"), key, arrays)
 
     def map_path(self, fov: Fov, kind: str) -> Path:
-        """Where the score maps of a FOV go."""
+        """Path of the score maps of a FOV."""
         return self.out / "maps" / f"{self._name(fov)}.ome.{kind}"
 
     def maps_kept(self, fov: Fov, key: str, style: MapStyle | None, *, whole: bool) -> bool:
-        """Whether what finished parts gave to the score maps is still there.
-
-        On the canvas, or if all are done in the file.
-        """
+        """Whether the maps of finished parts still exist: on the canvas, or all in the file."""
         return (
             style is None
             or (
@@ -217,10 +202,7 @@ class FolderStore:
     def map_sink(
         self, fov: Fov, key: str, image: ImageSpec, style: MapStyle
     ) -> Iterator[TileWriter]:
-        """Collect score maps tile by tile, in any order.
-
-        A run that is cut off takes them up again.
-        """
+        """Collect score maps tile by tile, in any order; an interrupted run continues them."""
         canvas = self._canvas(fov, key, style)
         old = [self.map_path(fov, k) for k in MAP_FORMATS] + [
             c for c in self._canvases(fov) if c != canvas
@@ -232,7 +214,7 @@ class FolderStore:
             yield put
 
     def parts(self, fov: Fov, kind: type[Part], key: str) -> set[int]:
-        """Numbers of the parts of a FOV that are there with this key."""
+        """Numbers of the parts of a FOV that exist with this key."""
         return {
             int(path.stem)
             for path in self._folder(fov, kind).glob("*.npz")
@@ -256,7 +238,7 @@ class FolderStore:
         )
 
     def drop_parts(self, fov: Fov, kind: type[Part]) -> None:
-        """Remove the parts of a FOV that is whole."""
+        """Remove the parts of a complete FOV."""
         shutil.rmtree(self._folder(fov, kind), ignore_errors=True)
 
     def _folder(self, fov: Fov, kind: type[Part]) -> Path:
@@ -267,7 +249,7 @@ class FolderStore:
 
     @staticmethod
     def _has(path: Path, key: str) -> bool:
-        """Whether a file has this key, and all of it is as it was written."""
+        """Whether a file has this key and is undamaged."""
         with (
             suppress(ReadError),
             guarded(path),
@@ -286,7 +268,7 @@ class FolderStore:
             np.load(file, allow_pickle=False) as data,
         ):
             return dict(data) if str(data["key"]) == key else None
-        return None  # not there, damaged, or from another version: computed anew
+        return None  # absent, damaged, or of another version: computed again
 
     @staticmethod
     def _save(path: Path, key: str, arrays: Mapping[str, Any]) -> None:

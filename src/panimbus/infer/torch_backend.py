@@ -14,17 +14,13 @@ from panimbus.core.types import Float32Array
 from panimbus.infer.backend import Job, check_scores
 from panimbus.model.weights import ModelFiles, load_torch
 
-_IN_FLIGHT = (
-    3  # passes whose results are not fetched yet: enough to prepare the next while the GPU works
-)
+_IN_FLIGHT = 3  # passes whose results are not fetched yet: the next is prepared while the GPU works
 
 
 class TorchBackend:
-    """The torch module on a GPU, bfloat16 autocast where the precision is ``auto`` and the device
-    is CUDA.
+    """The torch module on a GPU; on CUDA with bfloat16 autocast where the precision is ``auto``.
 
-    On CUDA, planes and scores go through page-locked memory without anybody waiting for them; an
-    event says when they are there.
+    On CUDA, transfers use page-locked memory and do not block; an event marks their end.
     """
 
     def __init__(self, files: ModelFiles, *, device: str, precision: str) -> None:
@@ -69,7 +65,7 @@ class TorchBackend:
         return _Pass(job.tag, copy, event)
 
     def _send(self, values: Float32Array) -> torch.Tensor:
-        """A copy on the device: the sender may use its memory again at once."""
+        """A copy on the device, so that the caller may reuse its memory."""
         copy = torch.empty(values.shape, dtype=torch.float32, pin_memory=self._pinned)
         copy.numpy()[...] = values
         return copy.to(self._device, non_blocking=self._pinned)
@@ -77,7 +73,7 @@ class TorchBackend:
 
 @dataclass
 class _Pass:
-    """A pass that is running, and where its scores will be."""
+    """A running pass, and the memory of its scores."""
 
     tag: Any
     scores: torch.Tensor

@@ -30,7 +30,7 @@ class View:
         return self.flip(array.swapaxes(-2, -1) if self.transpose else array)
 
     def flip(self, array: Array) -> Array:
-        """Only the reversals, for an array that is transposed already; their own inverse."""
+        """Only the reversals, for an array that is already transposed; their own inverse."""
         return array[..., :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
     def undo(self, array: Array) -> Array:
@@ -46,11 +46,11 @@ def _views(*codes: int) -> tuple[View, ...]:
 
 _ALL = _views(0, 5, 3, 6, 1, 2, 4, 7)
 VIEWS = {"none": _ALL[:1], "full": _ALL, "auto": _ALL}
-"""Name of a TTA setting -> its views; the first is always the image as it is. The rotations come first: of all sets of 4 views,
-theirs has the mean closest to that of all 8 (``benchmarks/compute/adaptive.md``)."""
+"""Name of a TTA setting -> its views, the unchanged image first. The rotations come first: of all
+sets of 4 views their mean is closest to that of all 8 (``benchmarks/compute/adaptive.md``)."""
 
 
-_STRIP = 8  # rows: three times as fast as one copy of the whole, whose jumps miss the cache
+_STRIP = 8  # rows per copy: three times as fast as one copy, whose strides miss the cache
 
 
 def transposed(planes: Array) -> Array:
@@ -71,10 +71,10 @@ def views(tta: str) -> tuple[View, ...]:
 
 
 def stages(tta: str) -> tuple[int, ...]:
-    """After how many views to look whether they will do; the last stage is all views."""
+    """Numbers of views after which to test whether they suffice; the last is all views."""
     return STAGES if tta == "auto" else (len(views(tta)),)
 
 
 def expected_views(tta: str) -> float:
-    """How many views a tile of a channel will take on average."""
+    """Mean number of views per tile of a channel."""
     return EXPECTED_VIEWS if tta == "auto" else len(views(tta))

@@ -1,6 +1,4 @@
-"""Stand-ins that let the first pass read input that it would refuse, and say what was wrong with
-it.
-"""
+"""Arrays that let the first pass read invalid input, and count what is invalid."""
 
 from __future__ import annotations
 
@@ -19,10 +17,9 @@ from panimbus.core.types import Array
 
 
 class ValidatingArray:
-    """An image that counts its NaN and infinite pixels (and returns 0 there), with a digest of each
-    plane as it is read.
+    """Image that returns 0 for NaN and infinite pixels, counts them, and hashes each plane.
 
-    Made for one reading of each plane from top to bottom.
+    Each plane must be read once, from top to bottom.
     """
 
     def __init__(self, image: ArrayLike) -> None:
@@ -42,7 +39,7 @@ class ValidatingArray:
         return self._image.dtype
 
     def digest(self, plane: int) -> str:
-        """Hash of what was read of a plane."""
+        """Hash of the pixels read so far."""
         return self._digests[plane].hexdigest()
 
     def __getitem__(self, key: Any, /) -> Array:
@@ -60,7 +57,7 @@ class ValidatingArray:
 
 
 class EmptyLabels:
-    """The label image of a FOV that has none: background."""
+    """Label image without cells, for a FOV that has none."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint8)
 
@@ -78,7 +75,7 @@ class EmptyLabels:
 
 
 class _NotNegative:
-    """Labels whose negative pixels are background."""
+    """Label image whose negative pixels become background."""
 
     def __init__(self, labels: ArrayLike) -> None:
         self._labels = labels
@@ -89,7 +86,7 @@ class _NotNegative:
 
 
 def clean_labels(labels: ArrayLike) -> tuple[int, ArrayLike]:
-    """The number of pixels below 0, and the labels without them."""
+    """Number of pixels below 0, and the label image with 0 there."""
     if labels.dtype.kind != "i":
         return 0, labels
     width = labels.shape[1]
@@ -106,7 +103,7 @@ def count_pieces(labels: ArrayLike, index: CellIndex) -> npt.NDArray[np.int64]:
     Parameters
     ----------
     labels : (Y, X) integer, not negative
-        Read in bands; pieces that go on across a seam are joined.
+        Read in bands; pieces that continue across a seam are joined.
     index
         Its cells.
 
@@ -145,9 +142,7 @@ def _seam(
     above: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     below: tuple[npt.NDArray[Any], npt.NDArray[Any]],
 ) -> npt.NDArray[np.intp]:
-    """Pairs of pieces (numbered from 0) of one cell that touch across a seam, diagonals
-    included.
-    """
+    """Pairs of pieces of one cell, numbered from 0, that touch across a seam or diagonally."""
     width = len(above[0])
     pairs = []
     for shift in (-1, 0, 1):

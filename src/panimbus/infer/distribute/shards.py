@@ -1,9 +1,7 @@
-"""Predicting in shards, each a process of its own on any machine, in one output folder.
+"""Prediction in shards: independent processes with a common output folder, and their merge.
 
-And putting them together.
-
-Nothing runs but the shards: they speak through the folder, where each band and block is a file that
-is there whole or not at all.
+The processes communicate through the folder alone, where each band and block is a file that is
+complete or absent.
 """
 
 from __future__ import annotations
@@ -51,30 +49,30 @@ def predict_shard(
     command: Sequence[str] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Do one of n shards of a prediction; `merge` makes the table when all are done.
+    """Run one of n shards of a prediction; `merge` makes the table when all are finished.
 
-    First its bands of the first pass. What other shards have not read by then it reads itself,
-    because nothing can be scored before everything was seen. Then its blocks.
+    A shard scans its bands, then the bands that other shards have not scanned by then (scoring
+    needs the normaliser of all FOVs), and scores its blocks.
 
     Parameters
     ----------
     request
-        What is to be predicted; the same in all shards.
+        What to predict; the same in all shards.
     out
-        A folder that all shards see.
+        Folder that all shards can reach.
     shard
-        Which.
+        Which shard.
     stage
         ``scan`` ends after the first pass.
     command
-        The command line without its shard, for messages of `merge`.
+        Command line without its shard, for messages of `merge`.
     progress
-        Called now and then.
+        Progress callback.
 
     Raises
     ------
     InputError
-        On input that cannot be scored, or if another shard was told something else.
+        On input that cannot be scored, or if another shard had another request.
     """
     if stage not in STAGES:
         raise InputError(f"Unknown stage {stage!r}.", available=STAGES)
@@ -96,9 +94,7 @@ def predict_shard(
 
 
 def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
-    """The table of all shards, the same as that of one process.
-
-    No pixel is read, nothing is computed but sums.
+    """Merge all shards to the table that one process would have made, without reading pixels.
 
     Parameters
     ----------
@@ -108,12 +104,12 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     Returns
     -------
     table, fovs
-        As `predict` returns it, and the FOVs it is of.
+        As from `predict`, and its FOVs.
 
     Raises
     ------
     InputError
-        If shards are missing: which, and the commands that do them.
+        If shards are missing; names them and their commands.
     """
     folder = Path(out)
     manifest = read_manifest(folder)
@@ -122,7 +118,7 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     if plan.model.sha256 != manifest.model_sha256:
         where = plan.model.weights
         raise InputError(
-            f"{where} is another model than that of the shards.",
+            f"{where} is not the model of the shards.",
             expected=manifest.model_sha256,
             got=plan.model.sha256,
         )
@@ -132,7 +128,7 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
     scan_all(run)
     scale = normaliser(run, scale)
     table = collect(run, scale, score_all(run, scale, executor.name), executor.name)
-    for fov in fovs:  # every FOV is whole now, and each shard had left its parts to the others
+    for fov in fovs:  # every FOV is complete now
         store.drop_parts(fov, BandScan)
         store.drop_parts(fov, BlockPart)
     return table, fovs
@@ -145,22 +141,19 @@ def _prepared(request: Request, scale: ChannelScale | None) -> tuple[list[Fov], 
 
 
 def _scan_whole(run: Run) -> None:
-    """The first pass of all FOVs.
-
-    This process's shard, then, one by one, those that no other has done by then.
-    """
+    """Complete the first pass: this shard, then one by one those that are still missing."""
     number, of = run.shard.number, run.shard.of
     for turn in [*range(number, of + 1), *range(1, number)]:
         if turn != number:
             logger.warning(
-                "The first pass is not complete: doing what is missing of shard %d/%d, too.",
+                "The first pass is not complete: scanning what is missing of shard %d/%d, too.",
                 turn,
                 of,
             )
         if scan_all(run, Shard(turn, of)):
             return
     raise InputError(
-        "The first pass is not complete, though all of it was done.",
+        "The first pass is not complete, although all of it was scanned.",
         got="files of the first pass were removed, or images changed, while this shard ran",
         fix="run the same command again",
     )
@@ -171,14 +164,14 @@ def _silent(_progress: Progress) -> None:
 
 
 class _ScanOnly(LocalExecutor):
-    """Reads bands; has no net."""
+    """Executor of the first pass, without a net."""
 
     def __init__(self) -> None:
         self.name = "none"
 
 
 class _MissingShards:
-    """Does no work, but says whose is missing."""
+    """Executor for `merge`: reports missing shards."""
 
     def __init__(self, manifest: RunManifest, fovs: Sequence[Fov]) -> None:
         self.name = manifest.backend or "none"
@@ -222,7 +215,7 @@ class _MissingShards:
         raise InputError(
             f"{len(missing)} of {len(units)} {name} are missing: shard"
             f" {', '.join(f'{i}/{of}' for i in shards)}.",
-            expected="all shards to have ended without an error",
+            expected="all shards finished without an error",
             fix="\n             ".join(
                 [
                     f"in {self._manifest.folder} run",
