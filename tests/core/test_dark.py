@@ -5,7 +5,7 @@ import pytest
 
 from panimbus.core.dark import DarkSubtracted, check_dark_level, common_dark_level
 from panimbus.core.errors import InputError
-from panimbus.core.scale import Histogram
+from panimbus.core.histogram import Histogram
 
 
 @pytest.mark.parametrize(

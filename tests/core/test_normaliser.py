@@ -5,8 +5,9 @@ import pytest
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
+from panimbus.core.histogram import Histogram
 from panimbus.core.normaliser import Normalisation, PooledStats, check_normaliser, fit_normaliser
-from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
+from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import scan_fov
 
 

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from panimbus.core import scale
 from panimbus.core.errors import ChannelError, InputError
-from panimbus.core.scale import ChannelScale, ChannelStats, Histogram, otsu_of_quantiles
+from panimbus.core.histogram import Histogram
+from panimbus.core.scale import ChannelScale, ChannelStats, otsu_of_quantiles
 from panimbus.core.stats import otsu_positive
 
 QS = (0, 1, 25, 50, 75, 99, 99.9, 99.99, 100)

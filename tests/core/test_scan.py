@@ -13,8 +13,8 @@ from panimbus.core import band, scan
 from panimbus.core.band import BandScan, look_at_labels, nearest_pixels
 from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.core.fov import Fov
+from panimbus.core.histogram import Histogram
 from panimbus.core.resample import Axis
-from panimbus.core.scale import Histogram
 from panimbus.core.scan import fov_bands, join_bands, scan_band, scan_cells, scan_fov
 from panimbus.core.window import read_index
 

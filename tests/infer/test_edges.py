@@ -153,7 +153,7 @@ def test_histograms_are_pooled_as_they_come(model, fov, run, monkeypatch):
     """Memory does not grow with the number of FOVs by more than their cells."""
     import gc
 
-    from panimbus.core.scale import Histogram
+    from panimbus.core.histogram import Histogram
     from panimbus.infer import executor as module
 
     alive, real = [], module.score_blocks

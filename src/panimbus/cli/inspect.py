@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from panimbus.infer.preflight import ChannelReport, FovReport, InspectionReport
+    from panimbus.infer.inspection_report import ChannelReport, FovReport, InspectionReport
 
 _SHOWN = 40
 

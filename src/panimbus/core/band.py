@@ -1,9 +1,7 @@
-"""A band of rows of a FOV, summed up: the unit of the first pass.
+"""Sums over a band of rows, the unit of the first pass; they are small and join exactly.
 
-Small, saved as arrays, and joined exactly.
-
-Cells are wide compared with a pixel, so everything that is counted per cell is counted per run of
-equal labels along a row first: a tenth as many items as there are pixels.
+Cells are wide compared with a pixel, so everything is first counted per run of equal labels along a
+row: a tenth as many items as pixels.
 """
 
 from __future__ import annotations
@@ -16,9 +14,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.histogram import Histogram
 from panimbus.core.labels import CellIndex, changes, sample_at, unique_ids
 from panimbus.core.resample import Axis
-from panimbus.core.scale import Histogram
 from panimbus.core.types import Array, Float64Array, Int64Array
 
 _PART = 1 << 17
@@ -27,7 +25,7 @@ _KINDS: tuple[bool | None, ...] = (None, False, True)
 
 @dataclass(frozen=True, eq=False)
 class BandScan:
-    """What the first pass learned from the rows of one band.
+    """Result of the first pass for one band.
 
     Parameters
     ----------
@@ -40,10 +38,10 @@ class BandScan:
     sum_square : (m,) float64
         Sum of the squares of both coordinates.
     centres : (m,) int64
-        Model pixels whose centre each label holds.
+        Model pixels whose centre each label contains.
     lost : (k, 4) int32
-        Runs of pixels of the labels that hold no centre in this band: position in ``ids``, row,
-        first column, behind the last.
+        Runs of labels without a centre in this band: position in ``ids``, row, first column, behind
+        the last.
     sums : (C, m) float64
         Sum of each channel's intensities over each label; NaN where a pixel could not be read.
     outside_sum, outside_count : (C,) float64, (C,) int64
@@ -53,8 +51,8 @@ class BandScan:
     digests : C + 1 texts
         Hash of the labels, then of each channel.
     holes : (s, 5) int64
-        What could not be read: position of the channel, first row, behind the last, first column,
-        behind the last.
+        Unreadable parts: position of the channel, first row, behind the last, first column, behind
+        the last.
     """
 
     rows: tuple[int, int]
@@ -221,7 +219,7 @@ def look_at_plane(
     ----------
     plane : (h, w), any number
     labels
-        What `look_at_labels` found there.
+        From `look_at_labels`.
     first_row
         Of the band, in the whole image.
     holes
@@ -256,9 +254,7 @@ def look_at_plane(
 
 
 def pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ()) -> str:
-    """SHA-256 (which processors have instructions for) of the bytes of an array, and of what is
-    missing in it.
-    """
+    """SHA-256 (fast in hardware) of the bytes of an array and the places of its holes."""
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
     if holes:
         digest.update(repr(sorted(holes)).encode())
@@ -266,9 +262,7 @@ def pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ())
 
 
 def nearest_pixels(runs: Int64Array, centroid_yx: Float64Array) -> tuple[Int64Array, Int64Array]:
-    """For each cell its own pixel nearest to its centroid.
-
-    Of equally near ones the upper, then the left.
+    """Pixel of each cell nearest to its centroid; of equally near ones the upper, then the left.
 
     Parameters
     ----------
@@ -349,7 +343,7 @@ def _run_sums(flat: Array, labels: LabelBand) -> Float64Array:
     )
     for a, b in pairwise(
         [*cuts.tolist(), len(per_run)]
-    ):  # some at a time: the wider copy stays in the processor's cache
+    ):  # in parts, so that the wider copy stays in the processor's cache
         first, behind = labels.starts[a], labels.starts[b] if b < len(per_run) else flat.size
         np.add.reduceat(
             flat[first:behind].astype(per_run.dtype), labels.starts[a:b] - first, out=per_run[a:b]

@@ -9,7 +9,7 @@ import numpy as np
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import ArrayLike
-from panimbus.core.scale import Histogram
+from panimbus.core.histogram import Histogram
 from panimbus.core.types import Array
 
 _LOW, _TOP = 0.1, 99.9  # percentiles that exclude dead and hot pixels

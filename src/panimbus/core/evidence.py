@@ -1,10 +1,8 @@
-"""What tells a cell's own stain from a neighbour's.
-
-Intensities of its rim, of its inside, and of the cells that touch it.
+"""Evidence whether a stain is a cell's own: its rim, its inside and the cells that touch it.
 
 A cell's pixels fall into bins: its rim by the direction in which a pixel lies from the centroid,
 and its inside. Sums and counts of bins add up over tiles and blocks, exactly; quantiles of pixels
-would not. All windows are of the model's grid.
+do not. All windows are of the model's grid.
 """
 
 from __future__ import annotations
@@ -23,16 +21,14 @@ Window = tuple[int, int, int, int]
 Corner = tuple[int, int]
 
 BINS = 10
-"""Bins of a cell: nine of the rim, row by row of a compass (NW N NE, W centre E, SW S SE), and the inside."""
+"""Bins of a cell: nine of the rim (NW N NE, W centre E, SW S SE), and the inside."""
 _CENTRE, _INSIDE = 4, 9
 _SECTORS = [0, 1, 2, 3, 5, 6, 7, 8]
 _SLOPE = float(np.tan(np.pi / 8))
 
 
 def compass(dy: Array, dx: Array) -> npt.NDArray[np.int8]:
-    """The compass direction of an offset.
-
-    Eight sectors of 45 degrees around N, NE, E ..., and the centre.
+    """Compass direction of an offset: eight sectors of 45 degrees, and the centre.
 
     No pixel lies on a border between sectors (its slope is irrational), and mirroring an image
     permutes them.
@@ -138,15 +134,15 @@ def rim_and_inside(total: Float64Array, count: npt.NDArray[np.int64]) -> npt.NDA
     A signal that one neighbour lends is bright on one side of the rim only. So ``rim_low`` is the
     lower quartile (linear interpolation, as ``numpy.percentile(..., 25)``) of the sectors' means,
     of those sectors that have rim pixels. It is a quartile of at most eight means and not of the
-    pixels, because sums a sector add up over the pieces of a cell that lies across tiles, and
+    pixels, because sums per sector add up over the pieces of a cell that lies across tiles, and
     quantiles do not.
 
     Parameters
     ----------
     total : (..., `BINS`, m) float64
-        Sum of the intensities a bin and cell.
+        Sum of the intensities per bin and cell.
     count : (`BINS`, m) int64
-        Pixels a bin and cell.
+        Pixels per bin and cell.
 
     Returns
     -------
@@ -160,7 +156,7 @@ def rim_and_inside(total: Float64Array, count: npt.NDArray[np.int64]) -> npt.NDA
     --------
     >>> count = np.array([[0, 4, 0, 2, 1, 0, 0, 2, 0, 5]]).T  # N, W, centre, S and the inside
     >>> total = np.array([[0, 4, 0, 4, 8, 0, 0, 18, 0, 5.0]]).T  # means 1, 2, 8, 9 and 1
-    >>> rim_and_inside(total, count)[:, 0].tolist()  # 34 / 9; a quarter of the way from 1 to 9 by 2; 1
+    >>> rim_and_inside(total, count)[:, 0].tolist()  # 34 / 9; lower quartile of 1, 2, 9; 1
     [3.777777671813965, 1.5, 1.0]
     """
     inner, rim = count[_INSIDE], count[:_INSIDE].sum(0)
@@ -186,8 +182,7 @@ def rim_and_inside(total: Float64Array, count: npt.NDArray[np.int64]) -> npt.NDA
 
 
 def touching(index: npt.NDArray[np.int32], core: Window) -> npt.NDArray[np.int32]:
-    """Pairs of cells that share a pixel's edge, of which the upper or left pixel lies in the core
-    of a window.
+    """Pairs of cells that share a pixel edge whose upper or left pixel lies in a window's core.
 
     Parameters
     ----------
@@ -237,7 +232,8 @@ def neighbour_max(
 
     Examples
     --------
-    >>> neighbour_max(np.array([[1], [5], [3], [9]], np.float32), np.array([[0, 1], [0, 2]], np.int32)).ravel().tolist()
+    >>> mean = np.array([[1], [5], [3], [9]], np.float32)
+    >>> neighbour_max(mean, np.array([[0, 1], [0, 2]], np.int32)).ravel().tolist()
     [5.0, 1.0, 1.0, 0.0]
     """
     out = np.zeros_like(mean)
@@ -268,7 +264,7 @@ def evidence_layers(
     Parameters
     ----------
     rim : (3, n, C) float32
-        What `rim_and_inside` gave; changed in place.
+        From `rim_and_inside`; changed in place.
     pairs : (p, 2) int32
         Cells that touch.
     mean : (n, C) float32

@@ -1,7 +1,4 @@
-"""Label images at the model's resolution.
-
-Sampling, cell interiors, and the rescue of cells too small to be sampled.
-"""
+"""Label images: sampling at the model's resolution, interiors of cells, and painting."""
 
 from __future__ import annotations
 
@@ -131,7 +128,8 @@ def vote(
     --------
     >>> import numpy as np
     >>> no, yes = np.array([False]), np.array([True])
-    >>> [int(vote(np.array(values).reshape(4, 1, 1), no, yes)[0, 0]) for values in ([7, 0, 0, 0], [7, 0, 7, 0], [7, 5, 7, 5])]
+    >>> fours = [7, 0, 0, 0], [7, 0, 7, 0], [7, 5, 7, 5]
+    >>> [int(vote(np.array(four).reshape(4, 1, 1), no, yes)[0, 0]) for four in fours]
     [0, 7, 5]
     """
     a, b, c, d = four
@@ -161,9 +159,8 @@ class CellIndex:
     ids : (n,) integer, sorted, unique, positive
     """
 
-    _FREE = (
-        1 << 18
-    )  # a direct table (4 bytes an id) is used up to this id, for dense ids, and up to 128 MB for others
+    # a direct table (4 bytes per id) serves ids up to this, dense ids, and others up to 128 MB
+    _FREE = 1 << 18
     _DENSE, _LOOSE, _LARGEST = 8, 64, 1 << 25
 
     def __init__(self, ids: Array) -> None:
@@ -180,7 +177,7 @@ class CellIndex:
         return len(self.ids)
 
     def __call__(self, labels: Array) -> npt.NDArray[np.int32]:
-        """Index of each label, -1 for background; the labels must all be known."""
+        """Index of each label, -1 for background; all labels must be among the ids."""
         if not len(self.ids) or not labels.size:
             return np.full(labels.shape, -1, np.int32)
         if self._table is not None:

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.core.scale import ChannelScale, ChannelStats, Histogram
+from panimbus.core.histogram import Histogram
+from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, bands, prefetched, scan_fov
 
 
@@ -135,7 +136,7 @@ def check_normaliser(scale: ChannelScale, spec: NormaliserSpec, model: str) -> N
                 f" {model!r} was trained"
             ),
             got=f"the {scale.percentile:g}th percentile of {scale.over} pixels",
-            fix="leave --normaliser away (Python: scale=None), or name the model it was made with",
+            fix="omit --normaliser (Python: scale=None), or name the model it was made with",
         )
 
 

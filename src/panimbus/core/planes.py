@@ -1,7 +1,4 @@
-"""The planes and the numbers a net sees.
-
-One channel, the segmentation, and how the channel's cells are distributed.
-"""
+"""Input channels of a net: the channel, the segmentation, and statistics of the channel's cells."""
 
 from __future__ import annotations
 
@@ -25,29 +22,31 @@ PLANES = (
     "cell_relative",
     "cell_rank",
 )
-"""Names of input planes: the normalised channel clipped to [0, 1]; its square root; label > 0 and not on an inner boundary;
-label > 0; the square root of each cell's mean normalised intensity, painted on its pixels, clipped to [0, 1]. And what does not
-hang on the normaliser: v / (v + Otsu's threshold of the dataset's cells) of the channel, and of each cell's mean intensity; the
-share of the dataset's cells that have a lower mean."""
+"""Names of input channels. ``image``: the normalised channel clipped to [0, 1]; ``sqrt``: its
+square root; ``interior``: label > 0 and not on an inner boundary; ``cell``: label > 0;
+``cell_mean``: square root of each cell's mean normalised intensity, on its pixels, clipped to
+[0, 1]. Independent of the normaliser are ``relative``: v / (v + Otsu's threshold of the dataset's
+cells) of the channel, ``cell_relative``: the same of each cell's mean intensity, and ``cell_rank``:
+the share of the dataset's cells with a lower mean."""
 
 OF_DATASET = frozenset({"relative", "cell_relative", "cell_rank"})
-"""Those that hang on the statistics of the dataset."""
+"""Input channels that depend on the statistics of the dataset."""
 
 _LEAST = 1e-6  # where no cell has any intensity
 
 EXTRA = ("nuclear", "membrane")
-"""Names of input planes that show another channel of the same tissue: its normalised intensity, clipped to [0, 1]."""
+"""Input channels that show another channel of the tissue, normalised and clipped to [0, 1]."""
 
 
 def check_planes(names: Sequence[str]) -> None:
-    """Refuse a plane that is in neither `PLANES` nor `EXTRA`."""
+    """Refuse an input channel that is in neither `PLANES` nor `EXTRA`."""
     unknown = [n for n in names if n not in PLANES + EXTRA]
     if unknown:
         raise InputError(f"Unknown input planes: {', '.join(unknown)}.", available=PLANES + EXTRA)
 
 
 def check_given(names: Sequence[str], given: Iterable[str] = ()) -> None:
-    """Refuse to run a net that sees planes of `EXTRA` which are not given."""
+    """Refuse a net with input channels of `EXTRA` that are not given."""
     missing = [n for n in names if n in EXTRA and n not in given]
     if missing:
         raise InputError(
@@ -60,7 +59,7 @@ def check_given(names: Sequence[str], given: Iterable[str] = ()) -> None:
 def extra_planes(
     out: Float32Array, names: Sequence[str], extra: Mapping[str, Float32Array]
 ) -> Float32Array:
-    """Fill in the planes of `EXTRA`; ``out`` (P, h, w) is changed in place and returned.
+    """Fill in the input channels of `EXTRA`; ``out`` (P, h, w) is changed in place and returned.
 
     Parameters
     ----------
@@ -126,7 +125,8 @@ def channel_planes(
     cell_mean : (n,) float32
         Mean intensity of every cell, in units of the image.
     stats
-        The channel's statistics over the dataset (`ChannelScale.relative_stats`), in units of the image.
+        The channel's statistics over the dataset (`ChannelScale.relative_stats`), in the unit of
+        the image.
     """
     clipped = np.clip(image, 0, 1)
     otsu = np.float32(max(statistic(stats, "otsu"), _LEAST))

@@ -1,11 +1,4 @@
-"""The normaliser.
-
-Pooled percentiles of a whole dataset from histograms that merge exactly, in any order.
-
-Integer pixels are counted exactly. Float pixels are rounded to 13 significant bits (a bin is one
-4096th of its value wide), so a percentile is within 0.013 % of the exact one, and exact for whole
-numbers up to 8192.
-"""
+"""The normaliser of a dataset: one intensity per channel, and the distribution of its cells."""
 
 from __future__ import annotations
 
@@ -17,205 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ChannelError, InputError
+from panimbus.core.histogram import Histogram
 from panimbus.core.scale_checks import (
     CELL_QUANTILES as CELL_QUANTILES,  # noqa: PLC0414
 )  # noqa: PLC0414, RUF100
 from panimbus.core.scale_checks import OVER, scale_problems
-from panimbus.core.types import Array
 
-_SHIFT = 11  # float32 keeps 23 bits of mantissa; 12 are kept here
-_TOP = 0x7F7FFFFF >> _SHIFT  # the bin of the largest float32
-_TINY_BITS = np.float32(2.0**-64).view(np.int32)
-_SPARSE = 8  # keys at most this far apart, on average, are counted in a table of their whole range
-_PART = 1 << 20
 _LISTED = 12
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Exact counts of values, sparse, mergeable.
-
-    Parameters
-    ----------
-    keys : (k,) int64, sorted, unique
-        Integer values, or the rounded upper bits of float values.
-    counts : (k,) int64
-    is_float
-        What the keys mean; None for an empty histogram of unknown kind.
-    """
-
-    keys: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-    is_float: bool | None = None
-
-    @classmethod
-    def empty(cls) -> Histogram:
-        """Nothing counted: the neutral element of `merge`."""
-        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), None)
-
-    @classmethod
-    def of(cls, values: Array) -> Histogram:
-        """Count an array of integers or finite floats.
-
-        Raises
-        ------
-        InputError
-            If a value is NaN or infinite.
-        """
-        if values.size == 0:
-            return cls.empty()
-        flat, is_float = values.reshape(-1), values.dtype.kind == "f"
-        if is_float:
-            _check_floats(flat)
-        elif values.dtype.kind not in "ui":
-            raise InputError("Only integers and floats have a histogram.", got=str(values.dtype))
-        elif values.dtype == np.uint64 and int(values.max()) > np.iinfo(np.int64).max:
-            raise InputError(
-                "Pixel values above 2^63 cannot be counted.", got=str(int(values.max()))
-            )
-        # a part at a time: the wider copies that counting makes stay in the processor's cache
-        parts = (flat[k : k + _PART] for k in range(0, flat.size, _PART))
-        return cls.pool(
-            [cls(*_count_integers(_float_keys(p) if is_float else p), is_float) for p in parts]
-        )
-
-    @classmethod
-    def pool(cls, parts: Sequence[Histogram]) -> Histogram:
-        """The histogram of all the values together, whatever their order.
-
-        Where some are floats, a float one.
-        """
-        filled = [p for p in parts if len(p.keys)]
-        if len(filled) < 2:
-            return filled[0] if filled else cls.empty()
-        if len({p.is_float for p in filled}) > 1:
-            filled = [p.as_float() for p in filled]
-        return cls(
-            *_add_counts([p.keys for p in filled], [p.counts for p in filled]), filled[0].is_float
-        )
-
-    @property
-    def total(self) -> int:
-        """Number of values counted."""
-        return int(self.counts.sum())
-
-    def merge(self, other: Histogram) -> Histogram:
-        """The histogram of both sets of values together; associative and commutative, exactly.
-
-        An integer and a float histogram merge to a float one.
-        """
-        return Histogram.pool([self, other])
-
-    def as_float(self) -> Histogram:
-        """The same values in float bins."""
-        if self.is_float is not False:
-            return self
-        keys = _float_keys(self.keys.astype(np.float32)).astype(np.int64)
-        merged, inverse = np.unique(keys, return_inverse=True)
-        return Histogram(merged, np.bincount(inverse, self.counts).astype(np.int64), is_float=True)
-
-    def values(self) -> npt.NDArray[np.float64]:
-        """(k,) the value each key stands for.
-
-        The integer itself, or the float it was rounded to.
-        """
-        return _key_values(self.keys) if self.is_float else self.keys.astype(np.float64)
-
-    def percentile(self, q: float) -> float:
-        """Linear-interpolated percentile, as ``numpy.percentile`` of all values.
-
-        NaN if there are none.
-        """
-        n = self.total
-        if n == 0:
-            return float("nan")
-        values, cumulative = self.values(), np.cumsum(self.counts)
-        rank = q / 100 * (n - 1)
-        low = int(rank)
-        a, b = (
-            values[np.searchsorted(cumulative, r, side="right")] for r in (low, min(low + 1, n - 1))
-        )
-        return float(a + (b - a) * (rank - low))
-
-    def where(self, keep: npt.NDArray[np.bool_]) -> Histogram:
-        """Only the keys that ``keep`` marks."""
-        return Histogram(self.keys[keep], self.counts[keep], self.is_float)
-
-
-def _add_counts(
-    keys: Sequence[Array], counts: Sequence[Array]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Sorted, unique keys and the sums of their counts.
-
-    Linear in the number of keys where they lie densely.
-    """
-    lo, hi = min(int(k[0]) for k in keys), max(int(k[-1]) for k in keys)
-    if hi - lo < _SPARSE * sum(len(k) for k in keys):
-        dense = np.zeros(hi - lo + 1, np.int64)
-        for key, count in zip(keys, counts, strict=True):
-            dense[key - lo] += count
-        present = np.flatnonzero(dense)
-        return present + lo, dense[present]
-    every = np.concatenate(keys)
-    order = np.argsort(every, kind="stable")  # joins the sorted parts
-    every = every[order]
-    first = np.flatnonzero(np.append(True, every[1:] != every[:-1]))
-    return every[first], np.add.reduceat(np.concatenate(counts)[order], first)
-
-
-def _count_integers(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    lo, hi = int(values.min()), int(values.max())
-    if hi - lo < _SPARSE * values.size:
-        start = 0 if 0 <= lo <= hi - lo else lo
-        shifted = values.astype(np.int64)
-        shifted -= start
-        counts = np.bincount(shifted)
-        keys = np.flatnonzero(counts)
-        return keys + start, counts[keys].astype(np.int64)
-    keys, counts = np.unique(values, return_counts=True)
-    return keys.astype(np.int64), counts.astype(np.int64)
-
-
-def _float_keys(values: Array) -> Array:
-    """Order-preserving integer keys: sign and rounded upper bits of the float32.
-
-    Values below 2^-64 in size count as 0.
-    """
-    v = values.astype(np.float32)
-    keys = v.view(np.int32) & np.int32(0x7FFFFFFF)
-    tiny = keys < _TINY_BITS
-    keys += np.int32(1 << (_SHIFT - 1))
-    keys >>= _SHIFT
-    np.minimum(keys, _TOP, out=keys)
-    keys[tiny] = 0
-    np.negative(keys, out=keys, where=v < 0)
-    return keys
-
-
-def _key_values(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    size = (np.abs(keys) << _SHIFT).astype(np.int32).view(np.float32).astype(np.float64)
-    return np.where(keys < 0, -size, size)
-
-
-def _check_floats(values: Array) -> None:
-    bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-    if bad:
-        raise InputError(
-            f"{bad:,} of {values.size:,} pixels are NaN or infinite.",
-            expected="finite intensities",
-            fix=(
-                "replace them before scoring, e.g. with 0 (registration and stitching often leave"
-                " NaN outside the tissue)"
-            ),
-        )
-    top = max(float(values.max()), -float(values.min()))
-    if top > float(np.finfo(np.float32).max):
-        raise InputError("Pixel values do not fit float32.", got=f"{top:.3g}")
 
 
 @dataclass
 class ChannelStats:
-    """What one channel's normaliser is computed from; `merge` pools FOVs.
+    """Statistics of a channel, from which its normaliser is computed; `merge` pools FOVs.
 
     Parameters
     ----------
@@ -227,8 +33,8 @@ class ChannelStats:
     outside_sum, outside_count
         Sum and number of the pixels outside cells.
     likeness, likeness_cells
-        Likeness to the counterstain (`panimbus.core.counterstain`) in thousandths, summed over
-        cells, and their number.
+        Correlation with the counterstain (`panimbus.core.counterstain`) in thousandths, summed over
+        cells, and the number of cells.
     """
 
     pixels: Histogram = field(default_factory=Histogram.empty)
@@ -251,14 +57,14 @@ class ChannelStats:
 
 
 COUNTERSTAIN = "counterstain"
-"""The statistic that says how much a channel looks like the counterstain; it has no unit."""
+"""The statistic for the correlation of a channel with the counterstain; it has no unit."""
 _RELATIVE = "/otsu"
 
 
 def check_stat_names(names: Iterable[str]) -> None:
-    """Refuse what is none of ``q01`` ..
+    """Refuse unknown statistics.
 
-    ``q99``, ``outside`` and ``otsu``, one of them and ``/otsu``, or ``counterstain``.
+    Valid are ``q01`` .. ``q99``, ``outside``, ``otsu``, these with ``/otsu``, and ``counterstain``.
     """
     plain = {"outside", "otsu", *CELL_QUANTILES}
     unknown = [n for n in names if n.removesuffix(_RELATIVE) not in plain and n != COUNTERSTAIN]
@@ -268,13 +74,11 @@ def check_stat_names(names: Iterable[str]) -> None:
 
 
 def stat_vector(stats: Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(S,) float32.
+    """Input of a net (S,) float32 from a channel's statistics in units of the normaliser.
 
-    What a net is told of a channel whose statistics, in units of the normaliser, are ``stats``.
-
-    The square root of a statistic (see `statistic`), clipped; of ``q50/otsu`` and the like q / (q +
-    Otsu's threshold), which does not hang on the normaliser; of ``counterstain`` twice its square,
-    0 where it is not known, and -2 for the counterstain itself.
+    The clipped square root of a statistic (see `statistic`); for ``q50/otsu`` and the like q / (q +
+    Otsu's threshold), which is independent of the normaliser; for ``counterstain`` twice its
+    square, 0 if unknown, and -2 for the counterstain itself.
     """
     check_stat_names(names)
     otsu = statistic(stats, "otsu")
@@ -294,15 +98,12 @@ def stat_vector(stats: Mapping[str, float], names: Sequence[str]) -> npt.NDArray
 
 
 def in_units(stats: Mapping[str, float], value: float) -> dict[str, float]:
-    """Statistics divided by an intensity: those that have its unit."""
+    """Divide the statistics that are intensities by an intensity."""
     return {name: v if name == COUNTERSTAIN else v / value for name, v in stats.items()}
 
 
 def statistic(stats: Mapping[str, float], name: str) -> float:
-    """One statistic of those of `ChannelScale.stats`, or ``otsu`` (`otsu_of_quantiles` of them).
-
-    0 where it is not known.
-    """
+    """A statistic of `ChannelScale.stats`, or ``otsu`` (`otsu_of_quantiles`); 0 if unknown."""
     if name == "otsu":
         return (
             otsu_of_quantiles([stats[n] for n in CELL_QUANTILES])
@@ -313,8 +114,7 @@ def statistic(stats: Mapping[str, float], name: str) -> float:
 
 
 def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
-    """Otsu's threshold (largest variance between two classes) of a distribution given by evenly
-    spaced quantiles.
+    """Otsu's threshold of a distribution given by evenly spaced quantiles.
 
     Parameters
     ----------
@@ -324,7 +124,7 @@ def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
     Returns
     -------
     float
-        Half way between the two classes; the value itself where all are equal.
+        Half way between the two classes with the largest variance between them.
 
     Examples
     --------
@@ -341,7 +141,7 @@ def otsu_of_quantiles(quantiles: npt.ArrayLike) -> float:
 
 @dataclass(frozen=True, repr=False)
 class ChannelScale:
-    """One normaliser a channel for a whole dataset, and the distribution of its cells.
+    """One normaliser per channel for a whole dataset, and the distribution of its cells.
 
     Parameters
     ----------
@@ -356,7 +156,7 @@ class ChannelScale:
         intensities, ``outside`` the mean outside cells; and ``counterstain``, the rank correlation
         with the counterstain, where there is one.
     notes
-        Channel -> what had to be decided (blank, percentile 0).
+        Channel -> remark (blank, percentile 0).
     fov_ids
         The FOVs that were pooled.
     """
@@ -403,7 +203,7 @@ class ChannelScale:
         )
 
     def blank(self, channel: str) -> bool:
-        """Whether the channel holds nothing to score."""
+        """Whether there is nothing to score in the channel."""
         return not self.value(channel) > 0
 
     def value(self, channel: str) -> float:
@@ -414,11 +214,11 @@ class ChannelScale:
             raise ChannelError(
                 f"The normaliser knows no channel {channel!r}.",
                 available=self.normaliser,
-                fix="fit a normaliser on these FOVs (leave --normaliser away; Python: scale=None)",
+                fix="fit a normaliser on these FOVs (omit --normaliser; Python: scale=None)",
             ) from None
 
     def vector(self, channel: str, names: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(S,) float32: what a net is told of the channel (see `stat_vector`)."""
+        """Statistics (S,) float32 as input of a net (see `stat_vector`)."""
         return stat_vector(self.relative_stats(channel), names)
 
     def relative_stats(self, channel: str) -> dict[str, float]:
@@ -426,7 +226,7 @@ class ChannelScale:
         return in_units(self.stats[channel], self.value(channel))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The normaliser as JSON."""
         return {
             "percentile": self.percentile,
             "over": self.over,

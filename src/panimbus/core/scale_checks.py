@@ -1,4 +1,4 @@
-"""What is wrong with a normaliser that was read from elsewhere; pure Python, no files."""
+"""Validation of normalisers that were read from files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from panimbus.core.errors import format_list
 
 CELL_QUANTILES = tuple(f"q{q:02d}" for q in range(1, 100))
 OVER = ("all", "nonzero")
-_LARGEST = 3.4e38  # of float32, which intensities are divided in
+_LARGEST = 3.4e38  # of float32, the type of normalised intensities
 _FAR = 10
 _SMALLEST = 1e-30  # an intensity divided by less may be too large for float32
 _KEYS = ("percentile", "over", "fov_ids", "channels")
 
 
 def scale_problems(data: Any) -> list[str]:
-    """Everything that keeps `panimbus.core.scale.ChannelScale.from_dict` from using ``data``, a
-    sentence each.
+    """Problems of ``data`` for `panimbus.core.scale.ChannelScale.from_dict`, one sentence each.
 
     Examples
     --------
-    >>> channels = {"CD3": {"normaliser": -1, "stats": {}}, "CD4": {"normaliser": None, "stats": {"outside": 2.0}}}
+    >>> channels = {"CD3": {"normaliser": -1, "stats": {}}}
     >>> scale_problems({"percentile": 99.9, "over": "all", "fov_ids": [], "channels": channels})
     ['CD3: normaliser is -1, not a number above 0 (null: a blank channel)']
     """
@@ -47,13 +46,13 @@ def scale_problems(data: Any) -> list[str]:
     return out
 
 
-def scales_in_words(given: Mapping[str, float], own: Mapping[str, float]) -> str:
-    """One line on the normalisers that are far from the images' own; nothing where none is.
+def describe_far_scales(given: Mapping[str, float], own: Mapping[str, float]) -> str:
+    """Warning about normalisers far from the images' own; empty if there are none.
 
     Examples
     --------
-    >>> scales_in_words({"CD3": 300.0, "CD4": 12.0}, {"CD3": 10.0, "CD4": 10.0})
-    'the normaliser is far from these images: CD3 (30 times their own): was it made of another dataset?'
+    >>> describe_far_scales({"CD3": 300.0, "CD4": 12.0}, {"CD3": 10.0, "CD4": 10.0})
+    'the normaliser is far from these images: CD3 (30 times their own): is it of another dataset?'
     """
     odd = []
     for name, value in given.items():
@@ -64,7 +63,7 @@ def scales_in_words(given: Mapping[str, float], own: Mapping[str, float]) -> str
                 " own)"
             )
     return (
-        f"the normaliser is far from these images: {format_list(odd, 10)}: was it made of another"
+        f"the normaliser is far from these images: {format_list(odd, 10)}: is it of another"
         " dataset?"
         if odd
         else ""

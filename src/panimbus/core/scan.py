@@ -1,10 +1,8 @@
-"""First pass over a FOV.
+"""First pass over a FOV: its cells, their mean intensities, and histograms for the normaliser.
 
-Which cells there are, where, how bright, and the histograms the normaliser is made of.
-
-A FOV is read in bands of rows (`scan_band`). What a band gives is small, does not depend on the
-other bands and can be kept, so the bands may be scanned one after the other, on several machines,
-or in several runs: `join_bands` makes the same of them.
+A FOV is read in bands of rows (`scan_band`). The result of a band is small, independent of the
+other bands and can be saved, so bands may be scanned in sequence, on several machines or in several
+runs; `join_bands` gives the same result.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,36 +21,29 @@ import numpy.typing as npt
 
 from panimbus.core.band import (
     BandScan,
-    LabelBand,
-    PlaneBand,
-    look_at_labels,
-    look_at_plane,
     nearest_pixels,
 )
+from panimbus.core.band_reader import scan_labels, scan_plane
 from panimbus.core.channel_types import find_counterstains
 from panimbus.core.counterstain import counterstain_correlation
-from panimbus.core.errors import InputError, ReadError
-from panimbus.core.fov import ArrayLike, Fov
+from panimbus.core.errors import InputError
+from panimbus.core.fov import Fov
+from panimbus.core.histogram import Histogram
 from panimbus.core.labels import CellIndex, unique_ids
 from panimbus.core.regions import CellGeometry
 from panimbus.core.resample import Axis
-from panimbus.core.scale import ChannelStats, Histogram
+from panimbus.core.scale import ChannelStats
 from panimbus.core.types import Array
 
 Box = tuple[int, int, int, int]
 BAND_PIXELS = 1 << 23
-SKIP = (
-    "`panimbus predict --on-error skip` leaves these pixels out (Python:"
-    ' PredictSettings(on_error="skip"))'
-)
 ON_ERROR = ("raise", "skip")
-_PATCH = 256  # rows and columns of the squares in which an unreadable part is looked for
 _THREADS = 2  # channels of a band at a time: one is read while the other is counted
 
 
 @dataclass(frozen=True)
 class FovCells:
-    """The cells of a FOV and how they lie on the model's grid.
+    """The cells of a FOV and their position on the model's grid.
 
     Parameters
     ----------
@@ -63,10 +54,10 @@ class FovCells:
     y, x
         The two axes.
     rescued : (k, 3) intp
-        Cells too small to hold the centre of any model pixel, with the model pixel (y, x) that
-        stands for them; of several in one model pixel the first is shown there.
+        Cells too small to contain the centre of a model pixel, each with the model pixel (y, x)
+        that stands for it. Of several cells in one model pixel the first is shown there.
     pixels : (n,) int64
-        Model pixels of each cell: those whose centre it holds, or the one that stands for it.
+        Model pixels of each cell: those whose centre it contains, or the one that stands for it.
     spread : (n,) float64
         Mean squared distance of each cell's pixels from its centroid, over that of a disc of its
         area: 1 for a disc, about 5 for one ten times as long as wide, hundreds for pixels in places
@@ -93,7 +84,7 @@ class FovCells:
 
 
 def model_axes(fov: Fov, mpp: float) -> tuple[Axis, Axis]:
-    """The axes of a FOV between its own pixels and the model's."""
+    """Both axes between a FOV's pixels and the model's grid."""
     if fov.mpp is None:
         raise InputError(
             f"FOV {fov.fov_id!r}: the file does not say how large a pixel is.",
@@ -109,16 +100,16 @@ def model_axes(fov: Fov, mpp: float) -> tuple[Axis, Axis]:
 def bands(shape_yx: tuple[int, int], multiple: int = 1) -> list[tuple[int, int]]:
     """Row ranges of about 8 million pixels.
 
-    They begin on a power of two, as the tiles and chunks of files do (none is decoded for two
-    bands).
+    Their height is a power of two, like the tiles and chunks of files, so that none is decoded for
+    two bands.
 
     Parameters
     ----------
     shape_yx
         Of the image.
     multiple
-        Pixels of the image in one of the model: where it is even, four pixels at the corner of
-        which a model pixel's centre lies vote, and no band parts them.
+        Image pixels per model pixel. Where it is even, the centre of a model pixel lies at the
+        corner of four image pixels, which must be in one band.
     """
     height, width = shape_yx
     even = multiple & -multiple  # rows that are multiples of this lie on no centre
@@ -130,12 +121,12 @@ def bands(shape_yx: tuple[int, int], multiple: int = 1) -> list[tuple[int, int]]
 
 
 def fov_bands(fov: Fov, mpp: float) -> list[tuple[int, int]]:
-    """The bands of a FOV: a function of its shape and of the two pixel sizes."""
+    """Bands of a FOV; they depend on its shape and the two pixel sizes alone."""
     return bands(fov.shape_yx, model_axes(fov, mpp)[0].factor or 1)
 
 
 def prefetched(image: Any, keys: Sequence[tuple[int, slice, slice]]) -> Iterator[Array]:
-    """Planes of an image in order; the next is read while the caller works on this one."""
+    """Parts of an image in order; the next is read while the caller works on this one."""
     with ThreadPoolExecutor(1) as pool:
         coming = deque(pool.submit(image.__getitem__, key) for key in keys[:1])
         for key in [*keys[1:], None] if keys else []:
@@ -147,7 +138,7 @@ def prefetched(image: Any, keys: Sequence[tuple[int, slice, slice]]) -> Iterator
 
 @dataclass(frozen=True)
 class FovScan:
-    """What the first pass learned of the channels of a FOV.
+    """The channels of a FOV after the first pass.
 
     Parameters
     ----------
@@ -157,7 +148,7 @@ class FovScan:
         Mean raw intensity of each cell, at the image's own resolution; NaN where one of its pixels
         could not be read.
     digest
-        Hash of the pixels of the channels and of the label image, whatever file they came from.
+        Hash of the pixels of the channels and the label image, independent of file formats.
     skipped
         (channel, (first row, behind the last, first column, behind the last)) of the parts that
         could not be read.
@@ -178,13 +169,13 @@ def scan_band(
     on_error: str = "raise",
     reference: Sequence[str] = (),
 ) -> BandScan:
-    """Read the rows of a band, the labels once and each channel once.
+    """Read a band: the labels once and each channel once.
 
     Parameters
     ----------
     fov
     channels
-        Which to read; none for the cells alone.
+        Channels to read; empty for the cells alone.
     mpp
         The model's µm per pixel.
     rows
@@ -192,7 +183,7 @@ def scan_band(
     on_error
         ``skip``: pixels of a channel that cannot be read are missing (the labels must be readable).
     reference
-        Those of the channels that are only looked at: what is wrong with them is missing.
+        Those of the channels that are only compared with; their invalid pixels are missing.
 
     Raises
     ------
@@ -214,10 +205,10 @@ def scan_band(
     for channel in channels:
         fov.index(channel)
     with ThreadPoolExecutor(_THREADS) as pool:
-        finding = pool.submit(_scan_labels, image, fov, axes, rows)
+        finding = pool.submit(scan_labels, image, fov, axes, rows)
         planes = list(
             pool.map(
-                lambda c: _scan_plane(
+                lambda c: scan_plane(
                     fov, c, rows, on_error, finding.result, lenient=c in reference
                 ),
                 channels,
@@ -247,7 +238,7 @@ def scan_band(
 def join_bands(
     fov: Fov, channels: Sequence[str], mpp: float, parts: Iterable[BandScan]
 ) -> tuple[FovCells, FovScan]:
-    """The cells and channels of a FOV from all of its bands, in any order."""
+    """Join all bands of a FOV, given in any order, to its cells and channels."""
     axes = model_axes(fov, mpp)
     parts = sorted(parts, key=lambda p: p.rows)
     if [p.rows for p in parts] != fov_bands(fov, mpp) or any(
@@ -283,10 +274,7 @@ def scan_fov(
     on_error: str = "raise",
     reference: Sequence[str] = (),
 ) -> tuple[FovCells, FovScan]:
-    """Scan all bands of a FOV, one after the other.
-
-    The channels, and behind them those that are only looked at.
-    """
+    """Scan all bands of a FOV in sequence: ``channels``, then ``reference``."""
     looked_at = (*channels, *reference)
     parts = [
         scan_band(fov, looked_at, mpp, rows, on_error=on_error, reference=reference)
@@ -296,7 +284,7 @@ def scan_fov(
 
 
 def scan_cells(fov: Fov, mpp: float) -> FovCells:
-    """Find the cells of a FOV, without looking at its channels.
+    """Find the cells of a FOV without reading its channels.
 
     Raises
     ------
@@ -304,86 +292,6 @@ def scan_cells(fov: Fov, mpp: float) -> FovCells:
         If the FOV has no pixel size or no label image, or labels are negative.
     """
     return scan_fov(fov, (), mpp)[0]
-
-
-def _scan_labels(
-    image: ArrayLike, fov: Fov, axes: tuple[Axis, Axis], rows: tuple[int, int]
-) -> LabelBand:
-    try:
-        labels = np.asarray(image[rows[0] : rows[1], 0 : fov.shape_yx[1]])
-    except ReadError as error:
-        raise ReadError(
-            f"FOV {fov.fov_id!r}, label image, rows {rows[0]} to {rows[1] - 1}: {error}"
-        ) from error
-    _check_values(labels, fov.fov_id)
-    return look_at_labels(labels, *axes, rows[0])
-
-
-def _scan_plane(
-    fov: Fov,
-    channel: str,
-    rows: tuple[int, int],
-    on_error: str,
-    labels: Callable[[], LabelBand],
-    *,
-    lenient: bool,
-) -> tuple[PlaneBand, list[Box]]:
-    plane, width = fov.index(channel), fov.shape_yx[1]
-    holes: list[Box] = []
-    try:
-        pixels = np.asarray(fov.image[plane, rows[0] : rows[1], 0:width])
-    except ReadError as error:
-        if on_error == "raise" and not lenient:
-            where = f"FOV {fov.fov_id!r}, channel {channel!r}, rows {rows[0]} to {rows[1] - 1}"
-            raise ReadError(f"{where}: {error}\n  or:        {SKIP}") from error
-        pixels, holes = _read_around(fov, plane, rows)
-    found = labels()
-    try:
-        return look_at_plane(pixels, found, rows[0], holes), holes
-    except InputError as error:
-        if lenient:
-            holes = [(*rows, 0, width)]
-            return look_at_plane(np.zeros_like(pixels), found, rows[0], holes), holes
-        raise InputError(f"FOV {fov.fov_id!r}, channel {channel!r}: {error}") from None
-
-
-def _read_around(fov: Fov, plane: int, rows: tuple[int, int]) -> tuple[Array, list[Box]]:
-    """What can be read of a band, 0 elsewhere; and the squares that cannot."""
-    width = fov.shape_yx[1]
-    out = np.zeros((rows[1] - rows[0], width), fov.image.dtype)
-    holes: list[Box] = []
-
-    def read(y0: int, y1: int, x0: int, x1: int) -> bool:
-        try:
-            out[y0 - rows[0] : y1 - rows[0], x0:x1] = fov.image[plane, y0:y1, x0:x1]
-        except ReadError:
-            return False
-        return True
-
-    for y0, y1 in _steps(*rows):
-        if not read(y0, y1, 0, width):
-            holes += [(y0, y1, x0, x1) for x0, x1 in _steps(0, width) if not read(y0, y1, x0, x1)]
-    return out, holes
-
-
-def _steps(start: int, stop: int) -> list[tuple[int, int]]:
-    """A range cut at the multiples of `_PATCH`."""
-    return list(pairwise([start, *range((start // _PATCH + 1) * _PATCH, stop, _PATCH), stop]))
-
-
-def _check_values(labels: Array, fov_id: str) -> None:
-    if labels.dtype.kind == "i" and labels.size and int(labels.min()) < 0:
-        raise InputError(
-            f"FOV {fov_id!r}: the label image has negative ids.",
-            expected="0 for background and positive ids",
-            got=f"{int((labels < 0).sum()):,} pixels below 0, the lowest {int(labels.min())}",
-            fix="set what is not a cell to 0",
-        )
-    if labels.dtype == np.uint64 and labels.size and int(labels.max()) > np.iinfo(np.int64).max:
-        raise InputError(
-            f"FOV {fov_id!r}: label ids above 2^63 - 1 do not fit the cell table.",
-            got=str(int(labels.max())),
-        )
 
 
 def _join_channels(
@@ -432,11 +340,10 @@ def _rescue(
     pixels: npt.NDArray[np.int64],
     axes: tuple[Axis, Axis],
 ) -> npt.NDArray[np.intp]:
-    """For each cell without a model pixel, the one that holds its own pixel nearest to its
-    centroid.
+    """Model pixel of each cell without one: that of the cell's pixel nearest to its centroid.
 
-    Cells that lie nearest to the middle of their model pixel come first: of several that share it
-    one is shown, whatever their numbers are.
+    Cells nearest to the middle of their model pixel come first: they are shown where several share
+    it, whatever their ids.
     """
     runs = [
         np.concatenate([at[p.lost[:, :1]], p.lost[:, 1:]], 1)

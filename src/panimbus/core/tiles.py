@@ -1,6 +1,7 @@
-"""The tile plan: windows whose kept parts cover every pixel once, far enough from every cut.
+"""Tile plans: windows whose cores cover every pixel once, far enough from every cut.
 
-A net sees ``reach`` pixels around each output pixel, and pools on a grid of ``stride``. If every
+A net has a receptive field of ``reach`` pixels around each output pixel, and pools on a grid of
+``stride``. If every
 window begins on that grid and keeps only pixels at least ``reach`` away from a cut, the tiled
 result is the whole-image result. A window's side that lies on the image's own edge is no cut: there
 the whole-image run sees the same edge.
@@ -16,7 +17,7 @@ from panimbus.core.errors import InputError
 
 @dataclass(frozen=True)
 class Tile:
-    """A window the net runs on, and the part of it that is kept.
+    """A window for the net, and its core, the part that is kept.
 
     Both as (y0, y1, x0, x1) of the model grid.
 
@@ -79,7 +80,7 @@ def plan_tiles(
     size
         Longest side of a window, in pixels.
     reach
-        Pixels around an output pixel that can influence it.
+        Receptive-field radius: pixels around an output pixel that can influence it.
     stride
         Windows begin and end on multiples of this.
     open_edges
@@ -99,7 +100,7 @@ def plan_tiles(
     size = size // stride * stride
     if size < 2 * halo + stride:
         raise InputError(
-            "The tile is smaller than what the net must see around a pixel.",
+            "The tile is smaller than the receptive field of the net.",
             expected=(
                 f"at least {2 * halo + stride} px (2 x reach {reach} px, on the stride of"
                 f" {stride} px)"

@@ -1,7 +1,4 @@
-"""Windows of the model's grid.
-
-The segmentation and the channels under them, as prediction and training read them.
-"""
+"""Windows of the model's grid: reading labels and channels for prediction and training."""
 
 from __future__ import annotations
 
@@ -18,14 +15,11 @@ from panimbus.core.scan import FovCells, prefetched
 from panimbus.core.types import Float32Array
 
 Window = tuple[int, int, int, int]
-"""(y0, y1, x0, x1) in model pixels; it may reach over the image's edges, where the image is reflected."""
+"""(y0, y1, x0, x1) in model pixels; beyond the image's edges the image is reflected."""
 
 
 def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int32]:
-    """Cell of each model pixel of a window.
-
-    A cell too small to hold a pixel's centre takes the pixel that stands for it, where that is no
-    other cell's.
+    """Cell of each model pixel of a window; rescued cells take their pixel if no other cell has it.
 
     Returns
     -------
@@ -42,7 +36,7 @@ def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int3
     cell, y, x = cells.rescued.T
     shown = np.flatnonzero((y >= inside[0]) & (y < inside[1]) & (x >= inside[2]) & (x < inside[3]))[
         ::-1
-    ]  # the first is put last
+    ]  # the first overwrites the others
     y, x = y[shown] - inside[0], x[shown] - inside[2]
     free = index[y, x] < 0
     index[y[free], x[free]] = cell[shown][free]
@@ -52,10 +46,7 @@ def read_index(fov: Fov, cells: FovCells, window: Window) -> npt.NDArray[np.int3
 def read_channels(
     fov: Fov, cells: FovCells, window: Window, channels: Sequence[str]
 ) -> Iterator[Float32Array]:
-    """Intensities of a window at the model's resolution, one channel after the other.
-
-    (y1 - y0, x1 - x0) float32 each.
-    """
+    """Yield the channels of a window at the model's resolution, (y1 - y0, x1 - x0) float32 each."""
     inside, padding = _clip(window, cells)
     rows, cols = _slices(inside, cells)
     for plane in prefetched(fov.image, [(fov.index(c), rows, cols) for c in channels]):
@@ -65,7 +56,7 @@ def read_channels(
 def _clip(
     window: Window, cells: FovCells
 ) -> tuple[Window, tuple[tuple[int, int], tuple[int, int]]]:
-    """The part of a window inside the image, and the padding that makes up for the rest."""
+    """The part of a window inside the image, and the padding for the rest."""
     y0, y1, x0, x1 = window
     h, w = cells.y.size, cells.x.size
     inside = (max(y0, 0), min(y1, h), max(x0, 0), min(x1, w))

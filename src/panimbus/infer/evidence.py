@@ -158,7 +158,7 @@ class EvidenceJoin:
     def take(
         self, cells: npt.NDArray[np.intp], whole: npt.NDArray[np.bool_], part: PartEvidence
     ) -> None:
-        """Add the part of a block, **in the plan's order**, with the block's ``cells`` and ``whole``."""
+        """Add the part of a block, in the plan's order; ``cells`` and ``whole`` are the block's."""
         self.rim[:, cells[whole]] = part.value
         self._pairs.append(part.pairs)
         if not whole.all():

@@ -9,7 +9,8 @@ import numpy as np
 
 from panimbus.core.errors import PanimbusError
 from panimbus.core.fov import Fov
-from panimbus.core.scale import ChannelStats, Histogram
+from panimbus.core.histogram import Histogram
+from panimbus.core.scale import ChannelStats
 from panimbus.core.types import Array
 
 _WINDOW = 512  # pixels to a side that are looked at
@@ -55,7 +56,7 @@ def label_channels(
     ]
 
 
-def label_channel_in_words(channel: str) -> str:
+def describe_label_channel(channel: str) -> str:
     """Message for a channel that `label_channels` returns."""
     return (
         f"channel {channel!r} looks like a label image (each value is in one place), not a marker:"

@@ -323,8 +323,8 @@ def check_label_image(
             f"{name}: {odd}.",
             expected="one id per cell, 0 = background, and the right pixel size",
             fix=(
-                f"pass --mpp if the pixel size is wrong, or the right label image; {ALLOW} continues"
-                " anyway"
+                "pass --mpp if the pixel size is wrong, or the right label image;"
+                f" {ALLOW} continues anyway"
             ),
         )
     diameter = _diameter(fov, cells)

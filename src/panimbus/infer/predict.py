@@ -22,12 +22,12 @@ from panimbus.core.dark import common_dark_level, describe_dark_level
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.messages import group_messages
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
-from panimbus.core.scale_checks import scales_in_words
+from panimbus.core.scale_checks import describe_far_scales
 from panimbus.core.table import EVIDENCE, FovScores, to_anndata
 from panimbus.infer.devices import open_backend
 from panimbus.infer.executor import Executor, LocalExecutor, Plan
 from panimbus.infer.inputs import Images, Labels, check_fovs, make_plan, resolve_fovs
-from panimbus.infer.label_channels import label_channel_in_words, label_channels
+from panimbus.infer.label_channels import describe_label_channel, label_channels
 from panimbus.infer.maps import write_listing
 from panimbus.infer.passes import Run, Scores, report_changed_files, scan_all, score_all
 from panimbus.infer.progress import default_progress
@@ -187,7 +187,9 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
         own = ChannelScale.fit(
             {c: pooled[c] for c in run.plan.channels}, percentile=scale.percentile, over=scale.over
         )
-        if line := scales_in_words({c: scale.value(c) for c in run.plan.channels}, own.normaliser):
+        if line := describe_far_scales(
+            {c: scale.value(c) for c in run.plan.channels}, own.normaliser
+        ):
             logger.warning("%s", line)
     _check_range(scale, pooled, run.plan.channels)
     _log_notes(scale, run.plan.channels)
@@ -232,7 +234,7 @@ def _warn_of_label_channels(run: Run) -> None:
     for channel in label_channels(
         run.fovs, [c for c in channels if c not in own], run.pooled.to_dict()
     ):
-        logger.warning("%s", label_channel_in_words(channel))
+        logger.warning("%s", describe_label_channel(channel))
 
 
 def _log_notes(scale: ChannelScale, channels: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from panimbus.core.counterstain import reference_channels
 from panimbus.core.dark import common_dark_level, describe_dark_level
 from panimbus.core.errors import InputError, PanimbusError, format_list
 from panimbus.core.fov import Fov
+from panimbus.core.histogram import Histogram
 from panimbus.core.messages import group_messages
 from panimbus.core.normaliser import PooledStats
 from panimbus.core.objects import object_kinds, object_shares
 from panimbus.core.registration import describe_misfit
-from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats, Histogram
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scan import scan_fov
-from panimbus.infer.cost import Cost, FovSize, estimate
+from panimbus.infer.cost import FovSize, estimate
 from panimbus.infer.inputs import Images, Labels, resolve_fovs
-from panimbus.infer.label_channels import label_channel_in_words, label_channels
+from panimbus.infer.inspection_report import ChannelReport, FovReport, InspectionReport
+from panimbus.infer.label_channels import describe_label_channel, label_channels
 from panimbus.infer.label_report import (
     ALLOW,
     LabelReport,
@@ -40,115 +42,6 @@ from panimbus.model.weights import ModelFiles, resolve_model
 
 SATURATED = 0.005
 ALIKE = 0.75
-
-
-@dataclass(frozen=True)
-class FovReport:
-    """One FOV: its source, its shape (channels, rows, columns) and its µm per pixel."""
-
-    fov_id: str
-    format: str
-    path: str
-    shape: tuple[int, int, int]
-    dtype: str
-    mpp: float | None
-    labels: LabelReport | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ChannelReport:
-    """One channel, with the pixels of all FOVs pooled.
-
-    Parameters
-    ----------
-    name, dtype
-    min, max
-        Smallest and largest finite pixel.
-    normaliser
-        Intensity that becomes 1.0 (the model's percentile); None for a blank channel.
-    blank
-        Whether there is nothing to score: every score is 0.
-    saturated
-        Share of pixels at the largest value of the type, or at a suspiciously frequent maximum.
-    not_finite
-        Number of pixels that are NaN or infinite.
-    nonzero
-        Share of pixels other than 0.
-    same_as
-        Earlier channel with the same pixels in all FOVs.
-    counterstain
-        Rank correlation of the cells' mean intensities with the counterstain (1 for a
-        counterstain); None without one.
-    note
-        Note of the normaliser.
-    """
-
-    name: str
-    dtype: str
-    min: float | None
-    max: float | None
-    normaliser: float | None
-    blank: bool
-    saturated: float
-    not_finite: int
-    nonzero: float
-    same_as: str | None
-    counterstain: float | None
-    note: str
-
-
-@dataclass(frozen=True, repr=False)
-class InspectionReport:
-    """Result of `inspect_fovs`.
-
-    Parameters
-    ----------
-    model, percentile
-        Name of the model, and the percentile of its normaliser.
-    fovs, channels
-        One report each.
-    counterstains
-        Names of the counterstains.
-    objects
-        Objects too small or too large for cells: `panimbus.core.objects.object_shares` of all FOVs.
-    problems, warnings
-        Problems would stop `predict`, warnings would not.
-    cost
-        Expected time and memory; None if no FOV can be scored.
-    """
-
-    model: str
-    percentile: float
-    fovs: tuple[FovReport, ...]
-    channels: tuple[ChannelReport, ...]
-    counterstains: tuple[str, ...]
-    objects: dict[str, dict[str, Any]]
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
-    cost: Cost | None
-
-    @property
-    def ok(self) -> bool:
-        """Whether `predict` would run."""
-        return not self.problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON."""
-        return {"ok": self.ok, **asdict(self)}
-
-    def __repr__(self) -> str:
-        head = (
-            f"InspectionReport({len(self.fovs)} FOVs, {len(self.channels)} channels,"
-            f" {len(self.problems)} problems, {len(self.warnings)} warnings)"
-        )
-        return "\n  ".join(
-            [
-                head,
-                *(f"problem: {text}" for text in self.problems[:5]),
-                *(f"warning: {text}" for text in self.warnings[:5]),
-            ]
-        )
 
 
 @dataclass
@@ -263,7 +156,7 @@ def _other_labels(
 ) -> list[str]:
     """Warnings about channels that are label images of other objects."""
     rest = [c for c in inspection.channels if describe_id_channel(c) not in inspection.warnings]
-    return [label_channel_in_words(c) for c in label_channels(chosen, rest, pooled)]
+    return [describe_label_channel(c) for c in label_channels(chosen, rest, pooled)]
 
 
 def _missing(chosen: Sequence[Fov]) -> list[str]:
@@ -301,7 +194,8 @@ def _inspect_fov(fov: Fov, inspection: _Inspection) -> None:
     name = f"FOV {fov.fov_id!r}"
     if missing := [c for c in inspection.channels if c not in fov.channels]:
         inspection.problems.append(
-            f"{name} lacks the channels {format_list(missing)}, which {inspection.fovs[0].fov_id!r} has"
+            f"{name} lacks the channels {format_list(missing)}, which"
+            f" {inspection.fovs[0].fov_id!r} has"
         )
     mpp, model_mpp = fov.mpp, inspection.model.card.mpp
     labels: LabelReport | None = None

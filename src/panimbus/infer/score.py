@@ -138,7 +138,7 @@ class _Work:
         return (y1 - y0) * (x1 - x0)
 
     def jobs(self, views: Sequence[View], until: int) -> Iterator[Job]:
-        """Passes of the next views; the backend copies a job's planes before it asks for another."""
+        """Passes of the next views; the backend copies a job's arrays before asking for more."""
         inputs = self.inputs
         if inputs is None:
             return

@@ -16,9 +16,10 @@ from panimbus.core.band import BandScan
 from panimbus.core.errors import ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.guard import guarded
+from panimbus.core.histogram import Histogram
 from panimbus.core.labels import CellIndex
 from panimbus.core.regions import CellGeometry
-from panimbus.core.scale import ChannelStats, Histogram
+from panimbus.core.scale import ChannelStats
 from panimbus.core.scan import FovCells, FovScan, model_axes
 from panimbus.core.table import EVIDENCE
 from panimbus.infer.blocks import BlockPart, Scored
