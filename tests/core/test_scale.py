@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from panimbus.core import scale
+from panimbus.core import histogram
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.histogram import Histogram
 from panimbus.core.scale import ChannelScale, ChannelStats, otsu_of_quantiles
@@ -200,7 +200,7 @@ def test_pooled_at_once_or_one_by_one(parts):
 def test_counting_part_by_part(values, part):
     whole = Histogram.of(values)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scale, "_PART", part)
+        patch.setattr(histogram, "_PART", part)
         assert equal(Histogram.of(values), whole)
 
 
