@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from panimbus.finetune.steps import FinetuneSettings as FinetuneSettings
     from panimbus.infer.output import read_normaliser as read_normaliser
     from panimbus.infer.predict import predict as predict
-    from panimbus.infer.preflight import InspectionReport as InspectionReport
+    from panimbus.infer.inspection_report import InspectionReport as InspectionReport
     from panimbus.infer.preflight import inspect_fovs as inspect_fovs
     from panimbus.infer.settings import PredictSettings as PredictSettings
     from panimbus.infer.settings import Progress as Progress
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "CellMetadata": "panimbus.evaluate.scored",
-    "InspectionReport": "panimbus.infer.preflight",
+    "InspectionReport": "panimbus.infer.inspection_report",
     "ChannelScale": "panimbus.core.scale",
     "EvaluateSettings": "panimbus.evaluate.evaluation",
     "Evaluation": "panimbus.evaluate.evaluation",
