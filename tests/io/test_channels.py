@@ -526,7 +526,7 @@ def test_arguments_of_other_kinds(ome, stack):
         with pytest.raises(ChannelError, match="channels are no names"):
             from_array(stack, channels=wrong, mpp=0.5)
     for wrong in (3, None, [3], stack):
-        with pytest.raises(InputError, match=r"no path(.|\n)*from_array"):
+        with pytest.raises(InputError, match=r"not a path(.|\n)*from_array"):
             open_fovs(wrong)
     with pytest.raises(InputError, match=r"pixel size must be positive(.|\n)*'0.5'"):
         open_fovs(ome(), mpp="0.5")

@@ -522,7 +522,7 @@ def test_unrecognised_files_show_evidence(tmp_path):
 
 def test_bool_images_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((2, 16, 16), bool), photometric="minisblack")
-    with pytest.raises(InputError, match="not numbers"):
+    with pytest.raises(InputError, match="cannot be scored"):
         open_fovs([tmp_path / "b.tif"])
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from panimbus.core.errors import MissingExtraError, ReadError, format_list
 from panimbus.core.guard import guarded
-from panimbus.core.indexing import normalize_index
+from panimbus.core.indexing import Ranges
+from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io.read_result import PixelSize, ReadResult
 from panimbus.io.xmltext import children_named, local_name, parse_xml
@@ -33,7 +34,7 @@ def _parser() -> Any:
     return MCDParser
 
 
-class McdImage:
+class McdImage(LazyArray):
     """One lazy acquisition of an .mcd: float32 records (x, y, z, channels ...) in raster order.
 
     Parameters
@@ -49,23 +50,14 @@ class McdImage:
     """
 
     def __init__(self, path: Path, start: int, records: int, shape: tuple[int, int, int]) -> None:
+        super().__init__(shape, np.float32)
         self._path = path
         self._start = start
         self._records = records
-        self._shape = shape
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Ion counts as float32."""
-        return np.dtype(np.float32)
-
-    def __getitem__(self, key: Any, /) -> Array:
-        ((c0, c1), (y0, y1), (x0, x1)), dropped = normalize_index(key, self._shape)
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read channels, rows and columns."""
+        (c0, c1), (y0, y1), (x0, x1) = ranges
         width = self._shape[2]
         out = np.zeros((c1 - c0, y1 - y0, x1 - x0), np.float32)
         first, last = min(y0 * width, self._records), min(y1 * width, self._records)
@@ -93,7 +85,7 @@ class McdImage:
                     )
             inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
             out[:, y[inside] - y0, x[inside] - x0] = table[inside, 3 + c0 : 3 + c1].T
-        return out.squeeze(axis=dropped)
+        return out
 
     def _positions(self, table: Array) -> tuple[Array, Array]:
         """Row and column of each record."""

@@ -14,7 +14,8 @@ import numpy as np
 
 from panimbus.core.errors import ReadError
 from panimbus.core.guard import describe_error, guarded
-from panimbus.core.indexing import normalize_index
+from panimbus.core.indexing import Ranges
+from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io.read_result import PixelSize, ReadResult
 
@@ -46,26 +47,16 @@ _lock = threading.Lock()
 _last: dict[tuple[Path, int, int], Array] = {}
 
 
-class TxtImage:
+class TxtImage(LazyArray):
     """An acquisition as text, parsed as a whole; the last one parsed stays in memory."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], lines: int) -> None:
+        super().__init__(shape, np.float32)
         self._path = path
-        self._shape = shape
         self._lines = lines
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Ion counts as float32."""
-        return np.dtype(np.float32)
-
-    def __getitem__(self, key: Any, /) -> Array:
-        ranges, dropped = normalize_index(key, self._shape)
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read channels, rows and columns."""
         info = self._path.stat()
         version = (
             self._path,
@@ -77,7 +68,7 @@ class TxtImage:
                 _last.clear()
                 _last[version] = self._parse()
             stack = _last[version]
-        return stack[tuple(slice(*r) for r in ranges)].squeeze(axis=dropped).copy()
+        return stack[tuple(slice(*r) for r in ranges)].copy()
 
     def _parse(self) -> Array:
         import pandas as pd

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.fov import ArrayLike
-from panimbus.core.indexing import normalize_index
+from panimbus.core.indexing import Ranges
+from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io import names
 from panimbus.io.location import Location, Url
@@ -78,44 +79,33 @@ class LabelFile:
     notes: tuple[str, ...] = ()
 
 
-class FlatLabels:
+class FlatLabels(LazyArray):
     """The only plane of a TIFF as (Y, X)."""
 
-    def __init__(self, planes: Sequence[TiffPlane]) -> None:
+    def __init__(self, planes: Sequence[TiffPlane], dtype: npt.DTypeLike | None = None) -> None:
         self._stack = TiffImage(planes)
+        super().__init__(self._stack.shape[1:], self._stack.dtype if dtype is None else dtype)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must know of the pixels."""
+        """Notes for the user on the pixels."""
         return self._stack.notes
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(Y, X)."""
-        return self._stack.shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the ids."""
-        return self._stack.dtype
-
-    def __getitem__(self, key: Any, /) -> Array:
-        ((y0, y1), (x0, x1)), dropped = normalize_index(key, self.shape)
-        return self._compose(y0, y1, x0, x1).squeeze(axis=dropped)
-
-    def _compose(self, y0: int, y1: int, x0: int, x1: int) -> Array:
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read rows and columns."""
+        (y0, y1), (x0, x1) = ranges
         return self._stack[0, y0:y1, x0:x1]
 
 
 class RgbLabels(FlatLabels):
-    """QuPath's packed labels: id = red * 65536 + green * 256 + blue."""
+    """QuPath's packed labels of 24 bits: id = red * 65536 + green * 256 + blue."""
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """24-bit ids as uint32."""
-        return np.dtype(np.uint32)
+    def __init__(self, planes: Sequence[TiffPlane]) -> None:
+        super().__init__(planes, np.uint32)
 
-    def _compose(self, y0: int, y1: int, x0: int, x1: int) -> Array:
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read rows and columns."""
+        (y0, y1), (x0, x1) = ranges
         red, green, blue = (self._stack[c, y0:y1, x0:x1].astype(np.uint32) for c in range(3))
         return np.asarray(red << 16 | green << 8 | blue)
 
@@ -130,7 +120,9 @@ class InformLabels(FlatLabels):
 
     _HALO = 2
 
-    def _compose(self, y0: int, y1: int, x0: int, x1: int) -> Array:
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read rows and columns."""
+        (y0, y1), (x0, x1) = ranges
         height, width = self.shape
         a, b = max(y0 - self._HALO, 0), min(y1 + self._HALO, height)
         c, d = max(x0 - self._HALO, 0), min(x1 + self._HALO, width)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from panimbus.core.errors import ReadError
-from panimbus.core.indexing import normalize_index
+from panimbus.core.indexing import Ranges
+from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io.geojson import PolygonCell, read_geojson_cells
 
@@ -130,7 +130,7 @@ def _concatenated_ranges(first: Array, count: Array) -> Array:
     return np.asarray(np.arange(total) + np.repeat(first - (ends - count), count))
 
 
-class GeoJsonLabels:
+class GeoJsonLabels(LazyArray):
     """Polygons as a (Y, X) uint32 label image, ids from 1 in file order.
 
     Earlier cells win where polygons overlap.
@@ -149,8 +149,8 @@ class GeoJsonLabels:
     """
 
     def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        super().__init__(shape, np.uint32)
         self._path = path
-        self._shape = shape
         self._lock = threading.Lock()
         self._cells: list[PolygonCell] | None = None
         self._boxes: Array = np.zeros((0, 4), np.int64)
@@ -158,31 +158,22 @@ class GeoJsonLabels:
         self._rescued: dict[tuple[int, int], int] = {}
 
     def __reduce__(self) -> tuple[type[GeoJsonLabels], tuple[Path, tuple[int, int]]]:
-        return GeoJsonLabels, (self._path, self._shape)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(Y, X)."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Ids as uint32."""
-        return np.dtype(np.uint32)
+        return GeoJsonLabels, (self._path, (self._shape[0], self._shape[1]))
 
     @property
     def names(self) -> dict[int, str]:
         """Name (or QuPath's id) of each label."""
         return {i: cell.name for i, cell in enumerate(self._load(), 1)}
 
-    def __getitem__(self, key: Any, /) -> Array:
-        ((y0, y1), (x0, x1)), dropped = normalize_index(key, self._shape)
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read rows and columns."""
+        (y0, y1), (x0, x1) = ranges
         self._load()
         out = self._draw(y0, y1, x0, x1)
         for (y, x), label in self._rescued.items():
             if y0 <= y < y1 and x0 <= x < x1:
                 out[y - y0, x - x0] = label
-        return out.squeeze(axis=dropped)
+        return out
 
     def _load(self) -> list[PolygonCell]:
         with self._lock:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from panimbus.core.errors import InputError
 from panimbus.core.fov import ArrayLike
 from panimbus.core.guard import guarded
-from panimbus.core.indexing import normalize_index
+from panimbus.core.indexing import Ranges
+from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io.location import Location, Url
 
@@ -72,7 +75,7 @@ class ReadResult:
     masks: tuple[Path, ...] = ()
 
 
-class ChannelSubset:
+class ChannelSubset(LazyArray):
     """A subset of the channels of a lazy image, in any order.
 
     Parameters
@@ -84,27 +87,17 @@ class ChannelSubset:
     """
 
     def __init__(self, image: ArrayLike, order: tuple[int, ...]) -> None:
+        super().__init__((len(order), *image.shape[1:]), image.dtype)
         self._image = image
         self.order = order
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return (len(self.order), *self._image.shape[1:])
-
-    @property
-    def dtype(self) -> Any:
-        """Type of the pixels."""
-        return self._image.dtype
-
-    def __getitem__(self, key: Any, /) -> Array:
-        import numpy as np
-
-        ((c0, c1), (y0, y1), (x0, x1)), dropped = normalize_index(key, self.shape)
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read channels, rows and columns."""
+        (c0, c1), (y0, y1), (x0, x1) = ranges
         out = np.empty((c1 - c0, y1 - y0, x1 - x0), self.dtype)
         for i, c in enumerate(self.order[c0:c1]):
             out[i] = self._image[c, y0:y1, x0:x1]
-        return out.squeeze(axis=dropped)
+        return out
 
 
 def isotropic(

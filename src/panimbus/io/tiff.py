@@ -14,7 +14,8 @@ import tifffile
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.guard import describe_error, guarded
-from panimbus.core.indexing import normalize_index
+from panimbus.core.indexing import Ranges
+from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io.tiff_checks import (
     check_complete,
@@ -215,7 +216,7 @@ class TiffPlane:
         )
 
 
-class TiffImage:
+class TiffImage(LazyArray):
     """A lazy stack of TIFF planes.
 
     Parameters
@@ -226,18 +227,8 @@ class TiffImage:
 
     def __init__(self, planes: Sequence[TiffPlane]) -> None:
         self.planes = tuple(planes)
-        self._shape = (len(self.planes), *self.planes[0].shape)
-        self._dtype = np.result_type(*(p.dtype for p in self.planes))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
-        return self._dtype
+        dtype = np.result_type(*(p.dtype for p in self.planes))
+        super().__init__((len(self.planes), *self.planes[0].shape), dtype)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -255,8 +246,9 @@ class TiffImage:
             )
         return tuple(notes)
 
-    def __getitem__(self, key: Any, /) -> Array:
-        ((c0, c1), (y0, y1), (x0, x1)), dropped = normalize_index(key, self._shape)
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read channels, rows and columns."""
+        (c0, c1), (y0, y1), (x0, x1) = ranges
         out = np.empty((c1 - c0, y1 - y0, x1 - x0), self._dtype)
         if out.size:
             with ExitStack() as stack:
@@ -265,7 +257,7 @@ class TiffImage:
                     if plane.path not in files:
                         files[plane.path] = stack.enter_context(_open(plane.path))
                     plane.read(files[plane.path], (y0, y1, x0, x1), out[i])
-        return out.squeeze(axis=dropped)
+        return out
 
 
 def _open(path: Path) -> BinaryIO:
