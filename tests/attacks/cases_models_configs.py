@@ -344,12 +344,12 @@ def _shards(folder, name, change):
     return ["merge", folder / "out"]
 
 
-@attack("shards", "start the shares again")
+@attack("shards", "start the shards again")
 def request_of_no_shares(folder):
     return _shards(folder, "request.json", lambda data: {**data, "shards": 0})
 
 
-@attack("request.json: not what the shares wrote", "tile", "there is no such setting")
+@attack("request.json: not what the shards wrote", "tile", "there is no such setting")
 def request_of_other_types(folder):
     wrong = {"tile": "large", "colour": 1}
     return _shards(
@@ -357,12 +357,12 @@ def request_of_other_types(folder):
     )
 
 
-@attack("backend.json: not what the shares wrote")
+@attack("backend.json: not what the shards wrote")
 def backend_of_another_type(folder):
     return _shards(folder, "backend.json", lambda _: {"format": 1, "backend": {"a": 1}})
 
 
-@attack("backend.json: not what the shares wrote")
+@attack("backend.json: not what the shards wrote")
 def backend_that_is_a_list(folder):
     return _shards(folder, "backend.json", lambda _: [1])
 

@@ -23,12 +23,12 @@ def maps_on_a_grid_of_numbers(folder):
     return folder.predict("--maps", "--maps-grid", "0.25")
 
 
-@attack("not that they are", "--maps")
+@attack("no score maps are asked for", "--maps")
 def grid_of_maps_that_are_not_wanted(folder):
     return folder.predict("--maps-grid", "image")
 
 
-@attack("not that they are", "--maps")
+@attack("no score maps are asked for", "--maps")
 def background_of_maps_that_are_not_wanted(folder):
     return folder.predict("--maps-background")
 
