@@ -245,7 +245,6 @@ def _write_fov(
             "uint16" if cells.n < 65535 else "uint32",
             16,
         )
-        image = write_planes(work / "image", (len(windows), len(markers), side, side), "float16")
         pixels = count_pixels(scanned)
         tile_cells: list[Array] = []
         shares: list[Array] = []
@@ -253,23 +252,13 @@ def _write_fov(
             local, inside = local_index(scanned, window, side)
             index[t] = local
             tile_cells.append(inside)
-            shares.append(
-                np.bincount(local.ravel(), minlength=len(inside) + 1)[1:]
-                / np.maximum(pixels[inside], 1)
-            )
-            write_channels(image, t, scanned, window, markers, value)
+            counts = np.bincount(local.ravel(), minlength=len(inside) + 1)[1:]
+            shares.append(counts / np.maximum(pixels[inside], 1))
+        write_channels(work / "image", scanned, windows, markers, value)
         if settings.extra:
             roles = [source.extra[r] for r in settings.extra]
-            extra = write_planes(work / "extra", (len(windows), len(roles), side, side), "float16")
-            for t, window in enumerate(windows):
-                write_channels(
-                    extra,
-                    t,
-                    scanned,
-                    window,
-                    roles,
-                    np.array([scale.value(c) for c in roles], np.float32),
-                )
+            units = np.array([scale.value(c) for c in roles], np.float32)
+            write_channels(work / "extra", scanned, windows, roles, units)
         arrays: dict[str, Array] = {
             "cell_id": scanned.cell_id.astype(np.int64),
             "target": target,

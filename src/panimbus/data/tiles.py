@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from panimbus.core.types import Array, Float32Array
 from panimbus.core.window import Window, read_channels, read_index
-from panimbus.data.planes import PLANES_PER_SHARD
+from panimbus.data.planes import PLANES_PER_SHARD, write_planes
 from panimbus.data.source import ScannedFov
 from panimbus.data.store import CEILING
 
@@ -51,17 +51,29 @@ def count_pixels(scanned: ScannedFov) -> Array:
 
 
 def write_channels(
-    array: Any,
-    t: int,
+    path: Path,
     scanned: ScannedFov,
-    window: Window,
+    windows: Sequence[Window],
     channels: Sequence[str],
     value: Float32Array,
 ) -> None:
-    """Write the normalised channels of a tile, one shard at a time; 0 outside the image."""
-    cells, side = scanned.cells, window[1] - window[0]
-    inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
-    for first in range(0, len(channels), PLANES_PER_SHARD):
+    """Write the normalised channels of all tiles, one shard at a time; 0 outside the image.
+
+    Parameters
+    ----------
+    path
+        New folder of the array (T, C, S, S) float16.
+    scanned, windows, channels
+        FOV, T tiles of side S, and C channels.
+    value : (C,) float32
+        Normaliser of each channel.
+    """
+    cells, side = scanned.cells, windows[0][1] - windows[0][0]
+    array = write_planes(path, (len(windows), len(channels), side, side), "float16")
+    for (t, window), first in product(
+        enumerate(windows), range(0, len(channels), PLANES_PER_SHARD)
+    ):
+        inside = (window[0], min(window[1], cells.y.size), window[2], min(window[3], cells.x.size))
         group = channels[first : first + PLANES_PER_SHARD]
         block = np.zeros((len(group), side, side), np.float16)
         for k, plane in enumerate(read_channels(scanned.fov, cells, inside, group)):
