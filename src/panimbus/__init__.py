@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from panimbus.evaluate.scored import CellMetadata as CellMetadata
     from panimbus.finetune.finetune import Finetuned as Finetuned
     from panimbus.finetune.steps import FinetuneSettings as FinetuneSettings
+    from panimbus.infer.inspection_report import InspectionReport as InspectionReport
     from panimbus.infer.output import read_normaliser as read_normaliser
     from panimbus.infer.predict import predict as predict
-    from panimbus.infer.inspection_report import InspectionReport as InspectionReport
     from panimbus.infer.preflight import inspect_fovs as inspect_fovs
     from panimbus.infer.settings import PredictSettings as PredictSettings
     from panimbus.infer.settings import Progress as Progress

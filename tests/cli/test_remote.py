@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from panimbus.io import open_fovs, write_ome_zarr
-from panimbus.io.write_spatialdata import write_spatialdata
+from panimbus.io.spatialdata_writer import write_spatialdata
 
 CHANNELS = ("CD3", "CD20", "DAPI")
 

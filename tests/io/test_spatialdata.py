@@ -11,7 +11,7 @@ from panimbus.core.errors import InputError, MatchError
 from panimbus.core.fov import Fov
 from panimbus.core.table import FovScores, to_anndata
 from panimbus.io import open_fovs, write_labels, write_ome_zarr
-from panimbus.io.write_spatialdata import write_spatialdata
+from panimbus.io.spatialdata_writer import write_spatialdata
 
 theirs = pytest.mark.filterwarnings("ignore")  # of their package's own dependencies
 

@@ -134,7 +134,7 @@ def save_run(
         with atomic_path(out / "cells.parquet") as path:
             laid_out(to_frame(table)).to_parquet(path, index=False)
     if any(kind.startswith("spatialdata") for kind in kinds):
-        from panimbus.io.write_spatialdata import write_spatialdata
+        from panimbus.io.spatialdata_writer import write_spatialdata
 
         write_spatialdata(
             out / "cells.zarr", table, fovs, fovs if "spatialdata+images" in kinds else ()

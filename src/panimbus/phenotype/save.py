@@ -145,7 +145,7 @@ def save(
             out, "mantis", before, lambda to: write_mantis(to, segmented, *mantis_frames(table))
         )
     if wanted.spatialdata:
-        from panimbus.io.write_spatialdata import write_spatialdata
+        from panimbus.io.spatialdata_writer import write_spatialdata
 
         images = (
             [one.image for one in segmented if one.image is not None] if wanted.with_images else []
