@@ -58,13 +58,13 @@ def scan_plane(
             where = f"FOV {fov.fov_id!r}, channel {channel!r}, rows {rows[0]} to {rows[1] - 1}"
             raise ReadError(f"{where}: {error}\n  or:        {SKIP}") from error
         pixels, holes = _read_around(fov, plane, rows)
-    found = labels()
+    label_band = labels()
     try:
-        return look_at_plane(pixels, found, rows[0], holes), holes
+        return look_at_plane(pixels, label_band, rows[0], holes), holes
     except InputError as error:
         if lenient:
             holes = [(*rows, 0, width)]
-            return look_at_plane(np.zeros_like(pixels), found, rows[0], holes), holes
+            return look_at_plane(np.zeros_like(pixels), label_band, rows[0], holes), holes
         raise InputError(f"FOV {fov.fov_id!r}, channel {channel!r}: {error}") from None
 
 

@@ -216,7 +216,7 @@ def scan_band(
         )
         labels = finding.result()
     sums = np.stack([p.sums for p, _ in planes]) if planes else np.zeros((0, len(labels.ids)))
-    holes = [(k, *hole) for k, (_, found) in enumerate(planes) for hole in found]
+    holes = [(k, *hole) for k, (_, parts) in enumerate(planes) for hole in parts]
     return BandScan(
         rows=rows,
         ids=labels.ids,
@@ -349,8 +349,8 @@ def _rescue(
         np.concatenate([at[p.lost[:, :1]], p.lost[:, 1:]], 1)
         for p, at in zip(parts, where, strict=True)
     ]
-    found = np.concatenate(runs).astype(np.int64)
-    cells, chosen = nearest_pixels(found[pixels[found[:, 0]] == 0], geometry.centroids())
+    lost = np.concatenate(runs).astype(np.int64)
+    cells, chosen = nearest_pixels(lost[pixels[lost[:, 0]] == 0], geometry.centroids())
     out = np.empty((len(cells), 3), np.intp)
     out[:, 0] = cells
     aside = np.zeros(len(cells))

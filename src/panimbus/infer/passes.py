@@ -368,7 +368,7 @@ def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
         for c in live
     }
     numbers = {c: [scale.value(c), statistics[c]] for c in live}
-    what = [
+    inputs = [
         run.plan.model.sha256,
         settings.tta_for(card),
         backend,
@@ -376,7 +376,7 @@ def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
         numbers,
         settings.evidence,
     ]
-    return fingerprint([what, run.scanned[fov.fov_id].scan.digest, fov.mpp])
+    return fingerprint([inputs, run.scanned[fov.fov_id].scan.digest, fov.mpp])
 
 
 def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Scored:
