@@ -60,9 +60,7 @@ def read_dataset(
     scale: ChannelScale | None = None,
     seen: Callable[[str, int], None] = lambda _fov, _done: None,
 ) -> Dataset:
-    """Find the cells of every FOV, and fit the normaliser of all of them together, if none is
-    given.
-    """
+    """Find the cells of every FOV; fit the normaliser of all of them together if none is given."""
     scans: list[tuple[Fov, FovCells, Float32Array]] = []
     fitted = fit_normaliser(
         fovs,
@@ -116,9 +114,7 @@ class Crop:
         return planes, stat_vector(self.stats, card.stats)
 
     def part(self, side: int, stride: int) -> Crop:
-        """The part of at most ``side`` x ``side`` pixels in which the cell is as central as it can
-        be.
-        """
+        """The part of at most ``side`` x ``side`` pixels with the cell as central as possible."""
         cuts = []
         for axis in (0, 1):
             n, where = self.image.shape[axis], np.flatnonzero(self.pixels.any(1 - axis))
@@ -176,9 +172,7 @@ class _Where:
     halo: int
 
     def window(self, low: npt.NDArray[Any], high: npt.NDArray[Any]) -> Window:
-        """The window around a box (y, x), a halo larger, on the stride, and inside what prediction
-        reads of the image.
-        """
+        """The window around a box (y, x): a halo larger, on the stride, inside the padded image."""
         card, out = self.card, []
         margin = self.halo if card.padding == "valid" else 0
         for k, axis in enumerate((self.cells.y, self.cells.x)):

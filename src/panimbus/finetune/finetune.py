@@ -140,8 +140,8 @@ def finetune(
         All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all
         of them.
     calls
-        What `panimbus.annotations.table.read_annotations` gave. Undetermined calls are left out; several
-        annotators are brought to a consensus.
+        Annotations (`panimbus.annotations.table.read_annotations`). Undetermined ones are left out;
+        several annotators are brought to a consensus.
     model
         The model to begin with, as for `predict`.
     scale
@@ -252,7 +252,7 @@ def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:
     )
 
 
-# -- recalibration: each call's new score comes from a fit that did not see it ----------------------
+# -- recalibration: each call's new score comes from a fit that did not see it --------------------
 
 
 def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:

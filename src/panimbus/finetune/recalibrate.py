@@ -113,9 +113,7 @@ def fit(logits: CellLogits, target: Float64Array, prior: Prior = GLOBAL) -> Corr
 
 
 def fit_markers(logits: CellLogits, target: Float64Array, marker: Array) -> dict[str, Correction]:
-    """A correction for each marker, drawn towards that of all markers together by as much as its
-    calls are few.
-    """
+    """A correction per marker; the fewer its annotations, the nearer to that of all markers."""
     common = fit(logits, target)
     near = Prior(MARKER.log_temperature, MARKER.offset, common)
     return {
@@ -129,8 +127,9 @@ def combined(old: dict[str, Correction], new: dict[str, Correction]) -> dict[str
 
 
 def behind(old: dict[str, Correction], folded: Correction) -> dict[str, Correction]:
-    """What corrections a marker become once a common correction, meant to follow them, is in the
-    net, which runs before them.
+    """Corrections per marker that give the same scores once a common one is in the net.
+
+    The common one was meant to follow them; the net runs before them.
 
     ``z / T1 + b1`` and then ``/ T + b`` is to equal ``z / T + b`` and then ``/ T1 + b1'``.
     """

@@ -43,8 +43,7 @@ def check_out(out: Path) -> None:
 
 
 def save(result: Finetuned, out: str | Path, *, command: str = "") -> Path | None:
-    """Write report.md, report.json, held_out.csv, and if the model was kept ``<name>.safetensors``
-    and ``<name>.onnx``.
+    """Write report.md, report.json, held_out.csv, and the model if it was kept.
 
     Returns
     -------

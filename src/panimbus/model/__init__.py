@@ -28,8 +28,8 @@ _HOME = {
     **dict.fromkeys(("CompactSettings", "ModelCard", "PaperSettings"), "card"),
     **dict.fromkeys(("CompactUNet", "PaperUNet", "build"), "unet"),
     **dict.fromkeys(
-        ("DEFAULT_MODEL", "ModelFiles", "convert_pt", "export_onnx", "load_torch", "read_card", "resolve_model", "save_model",
-         "shipped_models", "with_onnx"),
+        ("DEFAULT_MODEL", "ModelFiles", "convert_pt", "export_onnx", "load_torch", "read_card",
+         "resolve_model", "save_model", "shipped_models", "with_onnx"),
         "weights",
     ),
 }  # fmt: skip

@@ -43,8 +43,7 @@ class CompactSettings(_Frozen):
 
     @property
     def reach(self) -> int:
-        """Upper bound of the distance (px) between an input pixel and the output pixels that it can
-        change.
+        """Radius of the receptive field (px): an upper bound.
 
         A 3x3 convolution at pitch ``f`` adds ``f``; pooling and folding move a pixel inside its
         block, ``stride - 1`` in all. The longest way goes through the deepest level: ``1 + blocks``
@@ -80,8 +79,7 @@ class PaperSettings(_Frozen):
 
     @property
     def reach(self) -> int:
-        """Upper bound of the distance (px) between an input pixel and the output pixels that it can
-        change.
+        """Radius of the receptive field (px): an upper bound.
 
         What the unpadded net loses at a side, and moves inside pooling blocks (``stride - 1`` in
         all).
@@ -89,9 +87,7 @@ class PaperSettings(_Frozen):
         return self.margin("valid") + self.stride - 1
 
     def margin(self, padding: str) -> int:
-        """Pixels that the output lacks at each side of an input whose sides are multiples of
-        ``stride``.
-        """
+        """Pixels that the output lacks at each side of an input of whole strides."""
         if padding == "same":
             return 0
         big = 64 * self.stride
@@ -253,8 +249,9 @@ class ModelCard(_Frozen):
         return self.settings.margin(self.padding)
 
     def to_json(self) -> str:
-        """Return the card as JSON, with ``stride``, ``reach`` and ``margin`` for readers that do
-        not know the architecture.
+        """Return the card as JSON.
+
+        It has ``stride``, ``reach`` and ``margin`` for readers that do not know the architecture.
         """
         derived = {"stride": self.stride, "reach": self.reach, "margin": self.margin}
         return json.dumps({**self.model_dump(mode="json"), **derived})

@@ -23,7 +23,7 @@ WEIGHTS_KEY = "panimbus_weights"
 GRAPH_KEY = "panimbus_graph"
 """SHA-256 of an ONNX file without the metadata that `write_onnx_metadata` added."""
 _MAX_HEADER = 8 << 20  # names and shapes of some thousand tensors, and the card, take a tenth of it
-_MAX_FIELDS = 10_000  # of a protobuf message that is walked over; ONNX has about ten, and one for each entry of metadata
+_MAX_FIELDS = 10_000  # of a protobuf message; ONNX has about ten, and one per entry of metadata
 _METADATA_PROPS, _GRAPH = 14, 7  # fields of ONNX's ModelProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
 _AGAIN = "copy or download the file again"
@@ -137,9 +137,7 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
 
 
 def write_onnx_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Append entries to the ``metadata_props`` of an ONNX file (protobuf's repeated fields may be
-    appended).
-    """
+    """Append entries to the ``metadata_props`` of an ONNX file, as protobuf allows."""
     with path.open("ab") as file:
         for key, text in metadata.items():
             entry = _tagged(1, key.encode()) + _tagged(2, text.encode())

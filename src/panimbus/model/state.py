@@ -65,8 +65,9 @@ def _refuse_packed(path: Path) -> None:
 
 
 def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that do not fit the net, with what is missing, unexpected and of another
-    shape; and those with NaN.
+    """Refuse weights with NaN, and those that do not fit the net.
+
+    The message names missing and unexpected ones, and those of another shape.
     """
     import torch
 

@@ -188,7 +188,7 @@ def _belong_together(onnx: Path, safetensors: Path) -> bool:
     if ModelCard.from_json(metadata[CARD_KEY], source=str(onnx)) != read_card(safetensors):
         return False
     if WEIGHTS_KEY not in metadata:
-        return False  # written before files said what they belong to: the one that was named is used alone
+        return False  # an older file, which does not say what it belongs to: it is used alone
     if metadata[WEIGHTS_KEY] != sha256_of(safetensors):
         raise ReadError(
             f"{onnx} lies beside {safetensors.name}, but was not made from it.",
@@ -209,8 +209,9 @@ def sha256_of(path: Path) -> str:
 
 
 def _from_hub() -> Path:
-    """The published weights, fetched once into the user's cache (``XDG_CACHE_HOME``, or
-    ``~/.cache``).
+    """The published weights, fetched once into the user's cache.
+
+    ``XDG_CACHE_HOME``, or ``~/.cache``.
     """
     from panimbus.io.hub import Repository, cached_file, download, list_files
 
@@ -380,8 +381,8 @@ def export_onnx(
             )  # the new exporter needs onnxscript
             warnings.filterwarnings("ignore", message="Constant folding")  # left to the runtime
             torch.onnx.export(
-                folded(net).cpu(), tuple(example), str(part), input_names=names, output_names=["scores"],
-                dynamic_axes=axes, opset_version=_OPSET, dynamo=False,
+                folded(net).cpu(), tuple(example), str(part), input_names=names,
+                output_names=["scores"], dynamic_axes=axes, opset_version=_OPSET, dynamo=False,
             )  # fmt: skip
         about = {CARD_KEY: card.to_json(), GRAPH_KEY: graph_sha256(part)}
         write_onnx_metadata(
@@ -404,9 +405,7 @@ def convert_pt(
 
 
 def with_onnx(files: ModelFiles, folder: str | Path) -> ModelFiles:
-    """Return the files of the model with an ONNX file, which is written into ``folder`` when there
-    is none yet.
-    """
+    """Return the files of the model with an ONNX file, written into ``folder`` if missing."""
     if files.onnx is not None:
         return files
     onnx = Path(folder) / f"{files.card.name}-{files.sha256[:12]}.onnx"

@@ -1,4 +1,4 @@
-"""Training examples that are whole FOVs: simulated tissue, or real tissue with targets from elsewhere.
+"""Whole FOVs as training examples: simulated tissue, or real tissue that was labelled before.
 
 A store (`panimbus.data.store`) describes each channel by its whole dataset. Here each FOV is a
 dataset of its own, in units of its own normaliser, and its channels may differ from those of the
@@ -98,7 +98,7 @@ class LabelledFov:
 
 
 def counterstain_of(mean: Array, channels: Sequence[str]) -> Float32Array:
-    """(C,) rank correlation of the cells' means (C, n) with the counterstain's; NaN if there is none."""
+    """(C,) rank correlation of the cells' means (C, n) with the counterstain's; NaN without one."""
     values = counterstain_correlation(mean.T.astype(np.float32), channels)
     return np.array([np.nan if v is None else v for v in values], np.float32)
 

@@ -58,7 +58,8 @@ def moved_thresholds(
     --------
     >>> import numpy as np
     >>> old = np.array([1.0, np.nan, 3.0])
-    >>> moved_thresholds(old, np.array([0, 0, 1]), np.array([2.0, 2.0, 5.0]), percentile=85, keep=0.9)
+    >>> group, loss = np.array([0, 0, 1]), np.array([2.0, 2.0, 5.0])
+    >>> moved_thresholds(old, group, loss, percentile=85, keep=0.9)
     array([1.1, 5. , 3. ])
     """
     out = threshold.copy()
@@ -95,7 +96,8 @@ def matched_confidence(
     Examples
     --------
     >>> import numpy as np
-    >>> matched_confidence(np.array([0.95, 0.95, 0.05, 0.5]), np.array([1.0, 0.0, 0.0, 1.0])).tolist()
+    >>> score, target = np.array([0.95, 0.95, 0.05, 0.5]), np.array([1.0, 0.0, 0.0, 1.0])
+    >>> matched_confidence(score, target).tolist()
     [True, False, True, False]
     """
     positive = target >= 0.5

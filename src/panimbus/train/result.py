@@ -1,4 +1,4 @@
-"""What a run leaves: pictures of predictions as it proceeds, the model and its figures at the end."""
+"""Output of a run: pictures of predictions on the way, the model and its figures at the end."""
 
 from __future__ import annotations
 

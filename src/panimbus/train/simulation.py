@@ -71,7 +71,7 @@ def simulated_store(
 def _simulate(
     job: tuple[int, Path], settings: SimulationConfig, *, mpp: float, percentile: float
 ) -> None:
-    """Write one tissue, in units of each channel's normaliser; channels are named by the platform."""
+    """Write one tissue, in units of each channel's normaliser; the platform names its channels."""
     seed, path = job
     tissue = draw_tissue(seed, settings)
     fov = from_array(tissue.image, tissue.labels, channels=tissue.channels, mpp=tissue.mpp)
@@ -89,7 +89,7 @@ def _simulate(
 
 
 def likely_counterstain(target: npt.NDArray[np.int8], rng: np.random.Generator) -> float:
-    """A correlation that a simulated channel (n,) may have with a counterstain; its FOV has none."""
+    """A correlation with a counterstain for a simulated channel (n,), whose FOV has none."""
     share = (target == 1).sum() / max((target >= 0).sum(), 1)
     if share > 0.9:
         return 1.0

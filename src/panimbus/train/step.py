@@ -86,7 +86,7 @@ class Learner:
 
 
 def rate_at(step: int, optimiser: OptimiserConfig, stages: StagesConfig) -> float:
-    """Learning rate of a step: a cosine over each stage, after a linear warm-up at the very beginning.
+    """Learning rate of a step: a cosine over each stage, after a linear warm-up.
 
     Examples
     --------

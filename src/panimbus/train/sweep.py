@@ -164,7 +164,8 @@ def markdown(table: pd.DataFrame) -> str:
     Examples
     --------
     >>> import pandas as pd
-    >>> run = {"group": "g", "arm": "a", "val_f1": 0.5, "test_f1": 0.25, "parameters": 1200, "seconds": 3}
+    >>> run = {"group": "g", "arm": "a", "parameters": 1200, "seconds": 3}
+    >>> run |= {"val_f1": 0.5, "test_f1": 0.25}
     >>> print(markdown(pd.DataFrame([run | {"seed": 0}, run | {"seed": 1, "val_f1": 0.7}])))
     | group | arm | seeds | F1 validation | F1 test | parameters | seconds |
     | --- | --- | --- | --- | --- | --- | --- |
