@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panimbus.io.attach import attach_labels as attach_labels
+    from panimbus.io.attach import validate_labels as validate_labels
     from panimbus.io.files import atomic_path as atomic_path
     from panimbus.io.fovs import from_array as from_array
     from panimbus.io.fovs import open_fovs as open_fovs
     from panimbus.io.labels import open_labels as open_labels
-    from panimbus.io.labels import validate_labels as validate_labels
     from panimbus.io.polygon_labels import GeoJsonLabels as GeoJsonLabels
     from panimbus.io.scores import read_h5ad as read_h5ad
     from panimbus.io.scores import read_scores as read_scores
@@ -35,7 +35,7 @@ _MODULES = {
     "read_h5ad": "scores",
     "read_scores": "scores",
     "tile_writer": "write",
-    "validate_labels": "labels",
+    "validate_labels": "attach",
     "write_h5ad": "write_table",
     "write_labels": "write",
     "write_ome_tiff": "write",

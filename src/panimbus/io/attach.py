@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from panimbus.core.errors import InputError, MatchError, ReadError
-from panimbus.core.fov import Fov
+from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.guard import GuardedArray, guarded
 from panimbus.io import names
 from panimbus.io.discover import DetectedImage, check_exists
@@ -16,6 +18,8 @@ from panimbus.io.labels import SUPPORTED, label_locations, open_labels
 from panimbus.io.location import Location, Paths, Url, parse_location, parse_locations
 from panimbus.io.read_result import FileStamp, ReadResult
 from panimbus.io.zarr_planes import ZarrPlanes, is_zarr
+
+_STRIP_PIXELS = 1 << 24  # of a label image that are read at once
 
 
 def draft_pairs(fovs: Sequence[Fov], labels: Paths) -> str:
@@ -202,3 +206,36 @@ def _attach_array(fov: Fov, array: Any, path: Location, fmt: str, notes: tuple[s
     return fov.with_(
         labels=GuardedArray(array, path), source=source, notes=(*fov.notes, *notes), stamp=stamp
     )
+
+
+def validate_labels(labels: ArrayLike, fov_id: str) -> None:
+    """Read a label image in strips and refuse negative ids.
+
+    Parameters
+    ----------
+    labels : (Y, X) integer
+        May be lazy. Unsigned types are not read: they cannot be negative.
+    fov_id
+        For the message.
+    """
+    if labels.dtype.kind != "i":
+        return
+    height, width = labels.shape
+    rows = max(1, _STRIP_PIXELS // max(width, 1))
+    count, lowest, where = 0, 0, (0, 0)
+    for y in range(0, height, rows):
+        strip = labels[y : min(y + rows, height), 0:width]
+        if int(strip.min(initial=0)) < 0:
+            ys, xs = np.nonzero(strip < 0)
+            where = where if count else (y + int(ys[0]), int(xs[0]))
+            count, lowest = count + len(ys), min(lowest, int(strip.min()))
+    if count:
+        raise InputError(
+            f"FOV {fov_id!r}: the label image has negative ids.",
+            expected="ids from 1, 0 = background",
+            got=f"{count} pixels below 0 (lowest {lowest}, first at y={where[0]}, x={where[1]})",
+            fix=(
+                "save it with an unsigned type that is wide enough (uint32): ids above 32,767 wrap"
+                " in int16"
+            ),
+        )

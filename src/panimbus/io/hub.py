@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 ENDPOINT = "https://huggingface.co"
 _BLOCK, _TIMEOUT, _TRIES = 1 << 20, 30, 5
 _LIST_MOST, _LIST_SECONDS = 64 << 20, 300
-_SLOWEST, _WINDOW = (
-    512,
-    120,
-)  # bytes a second, over so many seconds: what comes more slowly never ends
+_SLOWEST, _WINDOW = 512, 120  # bytes per second, over so many seconds
 _STATE, _PARTS = "fetched.json", "parts"
 ProgressReport = Callable[[str, str, int, int], None]
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
@@ -249,12 +246,8 @@ def cached_file(out: Path, name: str) -> Path | None:
 
 def _part(out: Path, file: RemoteFile) -> Path:
     """Path of a partial file, named by hashes of its path and contents."""
-    return (
-        out
-        / STATE_FOLDER
-        / _PARTS
-        / f"{hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest()}-{file.digest[:16]}"
-    )
+    name = hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest()
+    return out / STATE_FOLDER / _PARTS / f"{name}-{file.digest[:16]}"
 
 
 def _room_for(
@@ -385,11 +378,8 @@ def _read_finished(path: Path) -> dict[str, list[Any]]:
         data = read_json(path)
     except ReadError:
         return {}
-    return (
-        {k: v for k, v in data.items() if isinstance(v, list) and len(v) == 3}
-        if isinstance(data, dict)
-        else {}
-    )
+    entries = data.items() if isinstance(data, dict) else ()
+    return {k: v for k, v in entries if isinstance(v, list) and len(v) == 3}
 
 
 def _unreachable(repository: Repository, error: Exception) -> ReadError:

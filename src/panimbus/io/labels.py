@@ -66,7 +66,7 @@ _OTHERS = {
         "export the label image as TIFF or PNG",
     ),
 }
-_STRIP_PIXELS = 1 << 24
+_STRIP_PIXELS = 1 << 22
 _LARGEST = 1 << 31  # pixels of an image that is decoded whole
 
 
@@ -313,7 +313,7 @@ def _is_grey(read: Callable[[int, int], Sequence[Array]], height: int, width: in
 
     Of other images only as much is read as it takes to see it.
     """
-    rows = max(1, (_STRIP_PIXELS >> 2) // max(width, 1))
+    rows = max(1, _STRIP_PIXELS // max(width, 1))
     for y in range(0, height, rows):
         red, green, blue = read(y, min(y + rows, height))
         if not (np.array_equal(red, green) and np.array_equal(green, blue)):
@@ -380,36 +380,3 @@ def _head(path: Path) -> bytes:
             return file.read(8)
     except OSError as error:
         raise ReadError(f"{path}: the label image cannot be opened.", got=str(error)) from error
-
-
-def validate_labels(labels: ArrayLike, fov_id: str) -> None:
-    """Read a label image in strips and refuse negative ids.
-
-    Parameters
-    ----------
-    labels : (Y, X) integer
-        May be lazy. Unsigned types are not read: they cannot be negative.
-    fov_id
-        For the message.
-    """
-    if labels.dtype.kind != "i":
-        return
-    height, width = labels.shape
-    rows = max(1, _STRIP_PIXELS // max(width, 1))
-    count, lowest, where = 0, 0, (0, 0)
-    for y in range(0, height, rows):
-        strip = labels[y : min(y + rows, height), 0:width]
-        if int(strip.min(initial=0)) < 0:
-            ys, xs = np.nonzero(strip < 0)
-            where = where if count else (y + int(ys[0]), int(xs[0]))
-            count, lowest = count + len(ys), min(lowest, int(strip.min()))
-    if count:
-        raise InputError(
-            f"FOV {fov_id!r}: the label image has negative ids.",
-            expected="ids from 1, 0 = background",
-            got=f"{count} pixels below 0 (lowest {lowest}, first at y={where[0]}, x={where[1]})",
-            fix=(
-                "save it with an unsigned type that is wide enough (uint32): ids above 32,767 wrap"
-                " in int16"
-            ),
-        )

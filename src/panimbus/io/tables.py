@@ -7,32 +7,28 @@ stay text (a FOV called 007), ids stay exact.
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from panimbus.core.errors import InputError, MissingExtraError, ReadError, format_list
 from panimbus.core.escape import unescape_formula
-from panimbus.core.guard import describe_error, guarded
+from panimbus.core.guard import guarded
 from panimbus.io.documents import check_regular
 from panimbus.io.names import stem
 from panimbus.io.numbers import LINE, MISSING_WORDS, cell_ids, is_numeric, to_numbers
-from panimbus.io.text import detect_encoding, open_text
+from panimbus.io.text import MOST_COLUMNS, detect_encoding, open_text, read_header
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
-MOST_COLUMNS = 20_000
 _MOST_VALUES = 1 << 31
-_DELIMITERS = ",;\t|"
 
 
 @dataclass(frozen=True)
@@ -264,7 +260,7 @@ def _text(
     path: Path, columns: Sequence[Column], rest: str, first: str | None, expected: str
 ) -> pd.DataFrame:
     encoding, last = detect_encoding(path, expected)
-    names, delimiter, used = _head(path, encoding, expected)
+    names, delimiter, used = read_header(path, encoding, expected)
     names = [unescape_formula(name) for name in names]
     if last and last.count(delimiter) < len(names) - 1:
         raise ReadError(
@@ -377,52 +373,3 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
             f"{path}: names of columns hold control characters.",
             got=format_list([repr(n) for n in odd], 5),
         )
-
-
-def _head(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int]:
-    """Column names, separator, and number of header lines."""
-    with open_text(path, encoding) as stream:
-        lines = list(islice(stream, 40))
-    start = next((i for i, line in enumerate(lines) if line.strip(' ,;\t|"\n')), None)
-    declared = (
-        re.fullmatch(r'"?sep=([,;\t|])"?', lines[start].rstrip("\n"), re.IGNORECASE)
-        if start is not None
-        else None
-    )
-    if declared and start is not None:  # for spreadsheets alone
-        start = next((i for i in range(start + 1, len(lines)) if lines[i].strip()), None)
-    if start is None:
-        raise ReadError(f"{path} is not a table that can be read: it is empty.", expected=expected)
-    delimiter = declared[1] if declared else _delimiter(lines[start:])
-    if (count := lines[start].count(delimiter)) > MOST_COLUMNS:
-        raise ReadError(
-            f"{path}: the table has {count + 1:,} columns.", expected=f"at most {MOST_COLUMNS:,}"
-        )
-    reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=True)
-    try:
-        names = [
-            " ".join(n.split()) if re.search(r"[\r\n\t]", n) else n.strip() for n in next(reader)
-        ]
-    except csv.Error as error:
-        raise ReadError(
-            f"{path}: the header of the table cannot be read.", got=describe_error(error)
-        ) from None
-    return names, delimiter, start + reader.line_num
-
-
-def _delimiter(lines: Sequence[str]) -> str:
-    """The separator that rows have as often as the header (decimal commas do not count)."""
-
-    def fields(line: str, delimiter: str) -> int:
-        try:
-            return len(next(csv.reader([line], delimiter=delimiter)))
-        except (csv.Error, StopIteration):
-            return 1
-
-    def fit(delimiter: str) -> tuple[float, int]:
-        width = fields(lines[0], delimiter)
-        rows = [n for n in (fields(line, delimiter) for line in lines[1:] if line.strip()) if n > 1]
-        share = sum(n == width for n in rows) / len(rows) if rows else 0.5
-        return (share if width > 1 else -1, width)
-
-    return max(_DELIMITERS, key=fit)

@@ -8,6 +8,8 @@ import gzip
 import io
 import logging
 import re
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -20,6 +22,8 @@ from panimbus.io.documents import check_regular
 logger = logging.getLogger(__name__)
 LONGEST_LINE = 8 << 20
 """Bytes; a longer line is no row of a table."""
+MOST_COLUMNS = 20_000
+_DELIMITERS = ",;\t|"
 _CHUNK = 1 << 20
 _OTHER_KINDS = {
     b"PK\x03\x04": "a spreadsheet or another zip archive",
@@ -212,3 +216,52 @@ def check_width(table: list[list[str]], where: object) -> None:
             got="; ".join(wide[:3]),
             fix='put names that hold a comma into quotation marks: "HLA-DR,DP"',
         )
+
+
+def read_header(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int]:
+    """Column names, separator, and number of header lines."""
+    with open_text(path, encoding) as stream:
+        lines = list(islice(stream, 40))
+    start = next((i for i, line in enumerate(lines) if line.strip(' ,;\t|"\n')), None)
+    declared = (
+        re.fullmatch(r'"?sep=([,;\t|])"?', lines[start].rstrip("\n"), re.IGNORECASE)
+        if start is not None
+        else None
+    )
+    if declared and start is not None:  # for spreadsheets alone
+        start = next((i for i in range(start + 1, len(lines)) if lines[i].strip()), None)
+    if start is None:
+        raise ReadError(f"{path} is not a table that can be read: it is empty.", expected=expected)
+    delimiter = declared[1] if declared else _delimiter(lines[start:])
+    if (count := lines[start].count(delimiter)) > MOST_COLUMNS:
+        raise ReadError(
+            f"{path}: the table has {count + 1:,} columns.", expected=f"at most {MOST_COLUMNS:,}"
+        )
+    reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=True)
+    try:
+        names = [
+            " ".join(n.split()) if re.search(r"[\r\n\t]", n) else n.strip() for n in next(reader)
+        ]
+    except csv.Error as error:
+        raise ReadError(
+            f"{path}: the header of the table cannot be read.", got=describe_error(error)
+        ) from None
+    return names, delimiter, start + reader.line_num
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The separator that rows have as often as the header (decimal commas do not count)."""
+
+    def fields(line: str, delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([line], delimiter=delimiter)))
+        except (csv.Error, StopIteration):
+            return 1
+
+    def fit(delimiter: str) -> tuple[float, int]:
+        width = fields(lines[0], delimiter)
+        rows = [n for n in (fields(line, delimiter) for line in lines[1:] if line.strip()) if n > 1]
+        share = sum(n == width for n in rows) / len(rows) if rows else 0.5
+        return (share if width > 1 else -1, width)
+
+    return max(_DELIMITERS, key=fit)
