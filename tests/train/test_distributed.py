@@ -96,7 +96,7 @@ def test_a_device_that_is_not_there():
 
 def test_alone():
     with process_group("cpu") as group:
-        assert group.leads
+        assert group.is_main
         assert group.total(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
         assert group.gathered(torch.tensor([3.0])).tolist() == [3]
         group.wait()
