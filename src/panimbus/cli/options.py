@@ -31,7 +31,7 @@ _UNIT = re.compile(r"([-+]?[0-9.,eE+-]*[0-9.])\s*([^\d\s.,].*)")
 
 
 def number(
-    text: str, what: str = "a number", *, above: float | None = None, least: float | None = None
+    text: str, expected: str = "a number", *, above: float | None = None, least: float | None = None
 ) -> float:
     """Parse a number of the command line.
 
@@ -39,7 +39,7 @@ def number(
     ----------
     text
         As typed; a decimal comma or a unit is an error.
-    what
+    expected
         Description of the expected value, for the message.
     above, least
         Exclusive and inclusive lower limits.
@@ -56,18 +56,20 @@ def number(
     """
     value = _float(text)
     if value is None:
-        raise _bad(f"{text!r} is not a number.", f"{what}{_suggestion(text)}")
+        raise _bad(f"{text!r} is not a number.", f"{expected}{_suggestion(text)}")
     if not math.isfinite(value):
-        raise _bad(f"{text} cannot be used.", what)
+        raise _bad(f"{text} cannot be used.", expected)
     if (above is not None and value <= above) or (least is not None and value < least):
         raise _bad(
             f"{text} is not {f'above {above:g}' if above is not None else f'at least {least:g}'}.",
-            what,
+            expected,
         )
     return value
 
 
-def whole(text: str, what: str = "a whole number", *, least: int = 0, most: int = 2**31 - 1) -> int:
+def whole(
+    text: str, expected: str = "a whole number", *, least: int = 0, most: int = 2**31 - 1
+) -> int:
     """Parse a whole number of the command line between ``least`` and ``most``.
 
     Examples
@@ -78,9 +80,9 @@ def whole(text: str, what: str = "a whole number", *, least: int = 0, most: int 
     try:
         value = int(text)
     except ValueError:
-        raise _bad(f"{text!r} is not a whole number.", what) from None
+        raise _bad(f"{text!r} is not a whole number.", expected) from None
     if not least <= value <= most:
-        raise _bad(f"{text} is not between {least} and {most:,}.", what)
+        raise _bad(f"{text} is not between {least} and {most:,}.", expected)
     return value
 
 
@@ -137,16 +139,16 @@ def value(choice: StrEnum | None) -> str | None:
     return None if choice is None else str(choice)
 
 
-def _above_zero(what: str) -> Callable[[str], float]:
-    return lambda text: number(text, what, above=0)
+def _above_zero(expected: str) -> Callable[[str], float]:
+    return lambda text: number(text, expected, above=0)
 
 
-def _at_least_zero(what: str) -> Callable[[str], float]:
-    return lambda text: number(text, what, least=0)
+def _at_least_zero(expected: str) -> Callable[[str], float]:
+    return lambda text: number(text, expected, least=0)
 
 
-def _count(what: str, least: int = 0) -> Callable[[str], int]:
-    return lambda text: whole(text, what, least=least)
+def _count(expected: str, least: int = 0) -> Callable[[str], int]:
+    return lambda text: whole(text, expected, least=least)
 
 
 def models(incomplete: str) -> list[str]:
