@@ -319,7 +319,7 @@ def empty_image(folder):
     return folder.predict(image=folder / "a.tif")
 
 
-@attack("of no format that is read", "first bytes")
+@attack("unsupported file format", "first bytes")
 def text_called_tif(folder):
     (folder / "a.tif").write_text("<html>404 Not Found</html>")
     return folder.predict(image=folder / "a.tif")

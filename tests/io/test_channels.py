@@ -400,7 +400,7 @@ def test_microscopes_own_formats(tmp_path, ome, ending):
     for path in (tmp_path / "raw", tmp_path / "raw" / f"slide.{ending}"):
         with pytest.raises(
             ReadError,
-            match=r"(?s)files are not read here.*QuPath.*Fiji.*bioformats2raw.*raw2ometiff",
+            match=r"(?s)files are not supported.*QuPath.*Fiji.*bioformats2raw.*raw2ometiff",
         ):
             open_fovs(path)
     ome("raw/fov1.ome.tif")

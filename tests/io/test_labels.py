@@ -60,7 +60,7 @@ def test_bad_types_and_sizes(tmp_path, ome, labels):
             _open(ome, tmp_path / f"{name}.tif")
         assert name in str(error.value)
     (tmp_path / "x.tif").write_bytes(b"not a tiff")
-    with pytest.raises(ReadError, match="not a label image"):
+    with pytest.raises(ReadError, match="unsupported label image format"):
         _open(ome, tmp_path / "x.tif")
 
 

@@ -145,7 +145,7 @@ def sniff(path: Path) -> Kind:
             fix="unzip it; of a zipped OME-Zarr (.zarr.zip, .ozx) pass the folder that comes out",
         )
     raise ReadError(
-        f"{path}: the file is of no format that is read here.",
+        f"{path}: unsupported file format.",
         expected=SUPPORTED,
         got=f"an empty file ({path.stat().st_size} bytes)" if not head else f"first bytes {head!r}",
     )
@@ -317,7 +317,7 @@ def refuse_unsupported(path: Path) -> None:
     ending = path.suffix.lower()
     if ending in _MICROSCOPES:
         raise ReadError(
-            f"{path}: {_MICROSCOPES[ending]} files are not read here.",
+            f"{path}: {_MICROSCOPES[ending]} files are not supported.",
             expected="an OME-TIFF or OME-Zarr of it",
             fix=export_instructions(path),
         )
@@ -356,12 +356,7 @@ def unread_file_notes(files: Sequence[Path]) -> tuple[str, ...]:
     """A note on microscope files in a folder whose other images are read."""
     names = [p.name for p in files if is_microscope_file(p)]
     return (
-        (
-            (
-                f"{len(names)} files of formats that are not read here are left out:"
-                f" {format_list(names, 5)}"
-            ),
-        )
+        ((f"{len(names)} files in unsupported formats are left out: {format_list(names, 5)}"),)
         if names
         else ()
     )

@@ -246,7 +246,7 @@ def open_labels(path: Location, shape_yx: tuple[int, int]) -> LabelFile:
         (entry for magic, entry in _OTHERS.items() if head.startswith(magic)), ("", None)
     )
     raise ReadError(
-        f"{path}: not a label image of a kind that is read here.",
+        f"{path}: unsupported label image format.",
         expected=SUPPORTED,
         got=kind or f"first bytes {head!r}",
         fix=fix,

@@ -172,7 +172,7 @@ def _check_kind(tif: tifffile.TiffFile, path: Path) -> None:
         )
     if tif.is_stk:
         raise ReadError(
-            f"{path}: a MetaMorph stack (STK), whose planes are not pages, is not read here.",
+            f"{path}: a MetaMorph stack (STK), whose planes are not pages, is not supported.",
             fix="export it as OME-TIFF",
         )
 

@@ -176,7 +176,7 @@ def read_scores(
     else:
         check_regular(file, _EXPECTED)
         raise ReadError(
-            f"{path}: not a table of a kind that is read here.",
+            f"{path}: unsupported table format.",
             got=kind or "no suffix",
             available=[".h5ad", ".csv", ".tsv", ".txt", ".parquet"],
         )
