@@ -6,7 +6,7 @@
 # make test-minimum  the same with the lowest versions that pyproject.toml admits
 # make test-newest  the same with the newest versions; NEWEST=python3.14 chooses the Python
 # make coverage  the fast tests with a coverage report in htmlcov/
-# make lint   style, types, layers
+# make lint   style, types, layers, names that say nothing
 # make house  size and order of the code, beside those of the commit BEFORE
 # make docs   the documentation as a site in docs/_build/html; every warning is an error
 # make clients  set up scanpy, squidpy, spatialdata-plot, napari, Bio-Formats and others beside it, and open our outputs in them
@@ -90,6 +90,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/house.py --check
 
 BEFORE ?= b93b24c
 house: $(VENV)/.dev
