@@ -325,16 +325,20 @@ def draft_pairs_csv(fovs: Mapping[str, str], files: Sequence[Location]) -> str:
         rivals = sum(s > score - 0.02 for s in (*alike[i], *(row[k] for row in alike))) > 2
         note = f"unsure: the names are {100 * score:.0f} % alike" if score < _SURE or rivals else ""
         rows[names[i]] = (_path_text(free[k]), note)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")  # so that a carriage return in a name is quoted
-    writer.writerow(COLUMNS)
-    writer.writerows((fov, *row) for fov, row in rows.items())
-    writer.writerows(
+    table = [COLUMNS, *((fov, *row) for fov, row in rows.items())]
+    table += [
         ("", _path_text(file), "no FOV left: take the line out, or name its FOV")
         for k, file in enumerate(free)
         if k not in taken
-    )
-    return out.getvalue().replace("\r\n", "\n")
+    ]
+    return "".join(map(_csv_line, table))
+
+
+def _csv_line(fields: Sequence[str]) -> str:
+    """A line of CSV; with this terminator, the writer also quotes carriage returns in names."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerow(fields)
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _path_text(file: Location) -> str:
