@@ -234,8 +234,8 @@ def test_what_a_map_says_of_itself(f, model, tmp_path):
     [
         ({"maps": True, "maps_format": "png"}, "Unknown format of score maps 'png'"),
         ({"maps": True, "maps_grid": "mine"}, "Unknown grid of score maps 'mine'"),
-        ({"maps_grid": "image"}, "but not that they are"),
-        ({"maps_background": True}, "but not that they are"),
+        ({"maps_grid": "image"}, "no score maps are asked for"),
+        ({"maps_background": True}, "no score maps are asked for"),
     ],
 )
 def test_unknown_styles(style, message):
