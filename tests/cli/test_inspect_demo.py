@@ -118,6 +118,13 @@ def test_demo_of_real_files(panimbus, tmp_path, make_tissue, model):
     wrong = panimbus(*given, "--fov", "r7", "--out", tmp_path / "b")
     assert wrong.code == 2
     assert "r0, r1" in wrong.err
+    options = ("--labels", tmp_path / "labels", "--tta", "none", *model)
+    assert panimbus("predict", tmp_path / "images", *options, "--out", tmp_path / "p").code == 0
+    predicted = anndata.read_h5ad(tmp_path / "p" / "cells.h5ad")
+    np.testing.assert_array_equal(all_.X, predicted[predicted.obs["fov_id"] == "r1"].X)
+    used = ("--normaliser", tmp_path / "p" / "normaliser.json", "--out", tmp_path / "n")
+    assert panimbus(*given, "--fov", "r1", *used).code == 0
+    np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "n" / "cells.h5ad").X, all_.X)
     alone = panimbus("demo", "--labels", tmp_path / "labels", "--out", tmp_path / "b")
     assert alone.code == 2
     assert "panimbus demo IMAGES" in alone.err

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from panimbus.core.fov import Fov
+    from panimbus.core.scale import ChannelScale
     from panimbus.core.types import Array
     from panimbus.evaluate.metrics import Metrics
+    from panimbus.model.card import ModelCard
 
 SHAPE, MPP, PLATFORM = (700, 700), 0.5, "codex"
 
@@ -36,31 +38,50 @@ def command(  # noqa: PLR0913 (one parameter per option)
     out: options.Out = Path("panimbus-demo"),
     channels: options.Channels = None,
     channel_names: options.ChannelNames = None,
+    channel_types: options.ChannelTypes = None,
     mpp: options.Mpp = None,
+    dark_level: options.DarkLevel = None,
     fov: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The FOV of IMAGES to show. [default: the first]"),
     ] = None,
+    normaliser: options.Normaliser = None,
     model: options.Model = None,
     tta: options.Views = None,
     seed: options.Seed = 0,
 ) -> None:
     """Simulate tissue, score it, and show the image, the scores and the truth of every marker.
 
-    With IMAGES, show the scores of your own files.
+    With IMAGES, show one FOV of your own files with the scores that `panimbus predict` gives it: the
+    normaliser is fitted to all FOVs.
     """
     from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given, prepare_out
     from panimbus.core.errors import InputError
+    from panimbus.infer.output import read_normaliser
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.model.weights import resolve_model
 
-    if not images and any((labels, pairs, channels, channel_names, mpp, fov)):
+    own = {
+        "--labels": labels,
+        "--pairs": pairs,
+        "--channels": channels,
+        "--channel-names": channel_names,
+        "--channel-types": channel_types,
+        "--mpp": mpp,
+        "--dark-level": dark_level,
+        "--fov": fov,
+        "--normaliser": normaliser,
+    }
+    if not images and any(own.values()):
         raise InputError(
-            "--labels, --pairs, --channels, --channel-names, --mpp and --fov need images.",
+            f"{', '.join(own)} need images.",
+            got=", ".join(option for option, value in own.items() if value),
             fix="pass the images too: panimbus demo IMAGES --labels LABELS",
         )
-    settings = PredictSettings(options.value(tta) or resolve_model(model).card.tta)
+    card = resolve_model(model).card
+    settings = PredictSettings(options.value(tta) or card.tta)
+    scale = read_normaliser(normaliser) if normaliser is not None else None
     prepare_out(out)
     selected = options.names_in(channels)
     if images:
@@ -69,8 +90,10 @@ def command(  # noqa: PLR0913 (one parameter per option)
             labels,
             pairs=pairs,
             mpp=mpp,
+            dark_level=dark_level,
             channels=selected,
             channel_names=channel_names,
+            channel_types=channel_types,
             counterstains=True,
         )
         about = f"one of {plural(len(fovs), 'FOV')}"
@@ -83,10 +106,18 @@ def command(  # noqa: PLR0913 (one parameter per option)
             chosen = _select(fovs, fov)
             title = f"panimbus on {chosen.fov_id}"
             dataset = str(chosen.source.get("image", chosen.fov_id))
+            scale = scale or _fit(chosen, fovs, selected, card)
         else:
             title = "panimbus on simulated tissue, truth known"
             chosen, truth, dataset = _simulate(out, seed)
-        table = predict(chosen, model=model, channels=selected, settings=settings, progress=log)
+        table = predict(
+            chosen,
+            model=model,
+            channels=selected,
+            scale=scale,
+            settings=settings,
+            progress=log,
+        )
     head = {"title": title, "dataset": dataset, **_facts(table, chosen), "command": command_line()}
     typer.echo(_save(table, chosen, out, head, truth))
     if not images:
@@ -102,6 +133,21 @@ def _select(fovs: list[Fov], name: str | None) -> Fov:
     if chosen is None:
         raise InputError(f"There is no FOV {name!r}.", available=[f.fov_id for f in fovs])
     return chosen
+
+
+def _fit(
+    chosen: Fov, fovs: list[Fov], selected: list[str] | None, card: ModelCard
+) -> ChannelScale | None:
+    """Fit the normaliser to all FOVs that have the channels; None if there is only one."""
+    from panimbus.core.counterstain import reference_channels
+    from panimbus.core.normaliser import fit_normaliser
+
+    channels = selected or list(chosen.channels)
+    alike = [f for f in fovs if f.mpp is not None and set(channels) <= set(f.channels)]
+    if len(alike) < 2:
+        return None  # `predict` fits it, and reports what is wrong with the FOV
+    reference = reference_channels(channels, alike, card.stats)
+    return fit_normaliser(alike, channels, card, reference=reference)
 
 
 def _simulate(out: Path, seed: int) -> tuple[Fov, dict[str, Array], str]:
