@@ -92,7 +92,7 @@ def _refused_or_read(path):
         labels = GuardedArray(open_labels(path, SHAPE).labels, path)
         whole = labels[0 : labels.shape[0], 0 : labels.shape[1]]
     assert whole.shape == tuple(labels.shape)
-    assert whole.dtype.kind in "uif"
+    assert whole.dtype.kind in "uifb"  # `Fov` refuses floats and masks
     return whole
 
 
