@@ -65,7 +65,7 @@ def taken(monkeypatch):
     real = score._Passes._finish
 
     def finish(self, work):
-        seen.append((work.channel, work.tile.core, work.done))
+        seen.append((work.channel, work.tile.core, work.finished))
         real(self, work)
 
     monkeypatch.setattr(score._Passes, "_finish", finish)

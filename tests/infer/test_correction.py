@@ -21,8 +21,10 @@ def test_correction_laws(scores, one, two):
     np.testing.assert_allclose(corrected(p, NONE), p, atol=1e-6)
     logit = np.log(p / (1 - p)) / one[0] + one[1]
     np.testing.assert_allclose(corrected(p, one), 1 / (1 + np.exp(-logit)), atol=1e-6)
+    first = corrected(p, one).astype(float)
+    inside = (first > 1e-4) & (first < 1 - 1e-4)  # nearer to the ends, float32 has lost the logit
     np.testing.assert_allclose(
-        corrected(corrected(p, one).astype(float), two), corrected(p, after(one, two)), atol=2e-3
+        corrected(first[inside], two), corrected(p[inside], after(one, two)), atol=2e-3
     )
     assert (np.diff(corrected(np.sort(p), one)) >= 0).all()
 
