@@ -14,6 +14,7 @@ import zarr
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.io import open_fovs
+from panimbus.io.zarr_limits import BoundedNumcodec
 
 sys.path.insert(0, str(Path(__file__).parent))
 from zarr_files import axes, edit, stack, write
@@ -357,3 +358,18 @@ def test_a_zip_archive_says_what_to_do(tmp_path):
     (tmp_path / "a.zarr.zip").write_bytes(b"PK\x03\x04" + bytes(30))
     with pytest.raises(ReadError, match="unzip it"):
         open_fovs(tmp_path / "a.zarr.zip")
+
+
+@pytest.mark.parametrize(
+    ("at", "new"),
+    [(12, b"\xff\0\0\0"), (16, b"\xff\xff\0\0"), (8, b"\0\0\0\0"), (3, b"\0")],
+    ids=["size", "offset", "block", "type"],
+)
+def test_damaged_blosc_headers(at, new):
+    """Blosc reads beyond the end of such a buffer, and crashes."""
+    codec = numcodecs.Blosc(cname="lz4")
+    good = bytes(codec.encode(np.zeros(512, np.uint16)))
+    bounded = BoundedNumcodec(codec, 2048)
+    assert bytes(bounded.decode(good)) == bytes(1024)
+    with pytest.raises(ValueError, match="cut short"):
+        bounded.decode(good[:at] + new + good[at + len(new) :])

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.abc.store import RangeByteRequest
@@ -243,7 +244,7 @@ def _check_decoded_size(codec: str, data: Any, most: int) -> bytes | None:
         if size is None:
             return _zstd(bytes(data), most)
     elif codec == "blosc":
-        size = int.from_bytes(head[4:8], "little") if len(head) >= 16 else _refuse_cut()
+        size = _blosc_size(bytes(memoryview(data).cast("B")))
     elif codec == "lz4":
         size = int.from_bytes(head[:4], "little") if len(head) >= 4 else _refuse_cut()
     else:
@@ -271,6 +272,28 @@ def _streamed(decoder: Any, data: bytes, most: int) -> bytes:
             _refuse_cut()
         data = member.unused_data.lstrip(b"\0")
     return bytes(out)
+
+
+def _blosc_size(data: bytes) -> int:
+    """Decoded size of a Blosc 1 buffer whose header and block offsets lie within it.
+
+    The library reads beyond the end of a buffer with a damaged header, and crashes.
+    """
+    if len(data) < 16:
+        _refuse_cut()
+    typesize = data[3]
+    size, block, stored = (int.from_bytes(data[k : k + 4], "little") for k in (4, 8, 12))
+    if stored > len(data) or not typesize or not 0 < block <= max(size, 1):
+        _refuse_cut()
+    if data[2] & 2:  # copied without compression
+        return size if size + 16 <= stored else _refuse_cut()
+    first = 16 + 4 * -(-size // block)
+    if first > stored:
+        _refuse_cut()
+    starts = np.frombuffer(data[16:first], "<u4")
+    if starts.size and not first <= starts.min() <= starts.max() <= stored - 4:
+        _refuse_cut()
+    return size
 
 
 def _zstd_size(head: bytes) -> int | None:
