@@ -35,7 +35,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_prompt_text = "$ "
 
-# The tutorial's cells run in a folder of their own, with the commands of this environment first on the path.
+# The tutorial's cells run in a folder of their own, with the commands of this environment first on
+# the path.
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
@@ -57,7 +58,8 @@ autodoc_member_order = "bysource"
 autosummary_generate = [str(HERE / "reference" / "_names.md")]
 napoleon_google_docstring = False
 
-# No build depends on a server: links to other packages are made only where their inventories are at hand.
+# No build depends on a server: links to other packages are made only where their inventories are at
+# hand.
 intersphinx_mapping = {}
 
 html_theme = "sphinx_book_theme"

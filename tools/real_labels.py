@@ -22,8 +22,8 @@ of them right, the model 79 %. A logistic regression (`chances`) gives the chanc
 be called positive (93 % right on calls that it did not see), and the chance the targets: positive
 from `HIGH` on, negative up to `LOW`, undefined between; a call itself is the target. The borders
 were set by cells called by other readers on two fields of view that are not trained on
-(``benchmarks/model/spleen_calls.csv.gz``): of 588 of them with a call and a target 15 differ, as many
-as with the ladders alone.
+(``benchmarks/model/spleen_calls.csv.gz``): of 588 of them with a call and a target 15 differ, as
+many as with the ladders alone.
 
 Datasets (`DATASETS`): none of their fields of view is one of dev_gold's (the spleen's r10 is left
 out, also of the normaliser). Two have no segmentation: theirs is a watershed of the nuclear
@@ -514,8 +514,9 @@ def _mean_of(field: LabelledFov) -> Callable[[Array], Floats]:
 def hazed(
     field: LabelledFov, nuclear: tuple[str, ...], rng: np.random.Generator
 ) -> LabelledFov | None:
-    """The field with nuclear haze and diffuse background in the channels where some, not most,
-    cells are positive.
+    """The field with haze in some channels.
+
+    Nuclear haze and diffuse background are added where some, not most, cells are positive.
     """
     index, n, of_cells = field.index, field.mean.shape[1], _mean_of(field)
     stains = [k for k, c in enumerate(field.channels) if c in nuclear]
@@ -715,8 +716,9 @@ def drawn(
 
 
 def _haze(index: Array, nuclei_at: Array, rng: np.random.Generator, *, alone: bool) -> Floats:
-    """(Y, X) nuclear haze, uneven from cell to cell, and background, in units of a positive cell's
-    stain; bright specks.
+    """(Y, X) nuclear haze, uneven from cell to cell, background and bright specks.
+
+    In units of a positive cell's stain.
     """
     haze = np.exp(rng.uniform(np.log(0.1), np.log(1.2))) * (alone or rng.random() < 0.8)
     even = np.exp(rng.uniform(np.log(0.05), np.log(2))) * (rng.random() < 0.6)

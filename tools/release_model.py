@@ -1,12 +1,11 @@
 """A model of `panimbus train` with the card that it is shipped with.
 
-    panimbus train default --store /tmp/run/real --out /tmp/run/model
-    panimbus evaluate examples/dev_gold.toml --model /tmp/run/model/model.safetensors --out /tmp/gold
-    python tools/release_model.py --run /tmp/run/model --name compact-7 --card card.toml \
-        --evaluation /tmp/gold
+    panimbus train default --store STORE --out RUN
+    panimbus evaluate examples/dev_gold.toml --model RUN/model.safetensors --out GOLD
+    python tools/release_model.py --run RUN --name compact-7 --card card.toml --evaluation GOLD
 
-``card.toml``: texts of the card (``trained_on``, ``measured``, ``not_for``, ``licence``); those left
-out are kept from the run. The figures of the evaluation become the card's ``metrics``.
+``card.toml``: texts of the card (``trained_on``, ``measured``, ``not_for``, ``licence``); those
+left out are kept from the run. The figures of the evaluation become the card's ``metrics``.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ table sheet,place,call.
 Of the fields that are trained on, 14 of 48 cells are such that an earlier model
 (`real_labels.JUDGED_BY`) and the ladders disagree, 14 lie where the ladders are not sure, 6 are
 among the brightest, the rest are drawn by chance; three sheets a channel of the spleen, one of the
-others. The readers of ``cell_calls.csv.gz`` were machine vision (seven, who each saw a seventh of the
-sheets in random order), not pathologists; calls in the fields that training holds out were dropped.
-Of the spleen's held-out fields, and of the markers that dev_gold has not in its fields, 48 cells a
-marker are drawn by intensity as dev_gold's, none of them called before
+others. The readers of ``cell_calls.csv.gz`` were machine vision (seven, who each saw a seventh of
+the sheets in random order), not pathologists; calls in the fields that training holds out were
+dropped. Of the spleen's held-out fields, and of the markers that dev_gold has not in its fields, 48
+cells a marker are drawn by intensity as dev_gold's, none of them called before
 (benchmarks/model/spleen*_calls.csv.gz).
 """
 
@@ -75,8 +75,9 @@ GOLD = {  # dev_gold's fields of view
 
 @dataclass(frozen=True)
 class Place:
-    """A cell: image and label image it lies in, µm a pixel of them, its id, and its centre (y, x)
-    in pixels.
+    """A cell.
+
+    Image and label image it lies in, µm per pixel of them, its id, and its centre (y, x) in pixels.
     """
 
     plane: Array

@@ -26,18 +26,23 @@ _METALS = "ir|in|y|la|ce|pr|nd|sm|eu|gd|tb|dy|ho|er|tm|yb|lu|bi|pt|ta|os|rh|pd|a
 _ISOTOPE = re.compile(rf"x?\d{{2,3}}({_METALS})(di)?|({_METALS})\d{{2,3}}(di)?")
 _IRIDIUM = re.compile(r"x?19[13]ir(di)?|ir19[13](di)?")
 _ASIDE = re.compile(
-    r"\d+(nm)?|(cycle|cyc|cy|c|round|rd|r|channel|ch|reg|t|z|a|s)\d*|stain|msi|mean|marker|na|spectral|opal|cell|id|ir"
+    r"\d+(nm)?|(cycle|cyc|cy|c|round|rd|r|channel|ch|reg|t|z|a|s)\d*"
+    r"|stain|msi|mean|marker|na|spectral|opal|cell|id|ir"
 )
 _AF_ROUND = re.compile(
     r"(dapi|hoe?chst)[\W_]+af(?![a-z])"
 )  # COMET: the counterstain in a round without antibodies
 _OTHER = re.compile(
-    r"phospho|citr|acetyl|methyl|h3\.\d|background|blank|empty|bleed|autofl|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d"
+    r"phospho|citr|acetyl|methyl|h3\.\d|background|blank|empty|bleed|autofl"
+    r"|(?<![a-z])(af|neg|negative)(?![a-z])|p[st]\d"
 )
 _STAIN = re.compile(
-    r"(nuclei|nucleus|nuclear)?(dapi|hoe?chst|hoescht|(ds|ss|sir)?dna(intercalator)?|draq|sytox(green|orange|red|blue|deepred)?|syto|topro|toto|yoyo|7?aad"
-    r"|propidiumiodide|nuc(blue|red|green|spot)|intercalator|iridium|histone|(histone|h)?h3|nuc|nuclei|nucleus|nuclear"
-    r"|ha?ematoxylin|(nuclear)?counterstain)((cyc|cycle|c|r|nuc)?\d*|nuc|nuclei|nucleus|nuclear|(nuclear)?counterstain)"
+    r"(nuclei|nucleus|nuclear)?"
+    r"(dapi|hoe?chst|hoescht|(ds|ss|sir)?dna(intercalator)?|draq"
+    r"|sytox(green|orange|red|blue|deepred)?|syto|topro|toto|yoyo|7?aad"
+    r"|propidiumiodide|nuc(blue|red|green|spot)|intercalator|iridium|histone|(histone|h)?h3"
+    r"|nuc|nuclei|nucleus|nuclear|ha?ematoxylin|(nuclear)?counterstain)"
+    r"((cyc|cycle|c|r|nuc)?\d*|nuc|nuclei|nucleus|nuclear|(nuclear)?counterstain)"
 )
 
 

@@ -34,8 +34,8 @@ def read_companion(path: Path, *, named: bool = False) -> list[ReadResult]:
 def read_ome_tiff(path: Path, *, named: bool = False) -> list[ReadResult]:
     """Read an OME-TIFF; a binary-only part leads to the file that holds the metadata.
 
-    One file may hold several images (see `select_fovs`): FOVs, or channels of one FOV, and others that
-    are left out with a note.
+    One file may hold several images (see `select_fovs`): FOVs, or channels of one FOV, and others
+    that are left out with a note.
 
     Parameters
     ----------

@@ -43,7 +43,8 @@ def trace_outlines(labels: Array) -> dict[int, Polygons]:
     Examples
     --------
     >>> import numpy as np
-    >>> [[ring.tolist() for ring in polygon] for polygon in trace_outlines(np.array([[0, 7, 7]]))[7]]
+    >>> outlines = trace_outlines(np.array([[0, 7, 7]]))
+    >>> [[ring.tolist() for ring in polygon] for polygon in outlines[7]]
     [[[[1, 0], [3, 0], [3, 1], [1, 1]]]]
     """
     if labels.ndim != 2 or labels.dtype.kind not in "ui":

@@ -45,7 +45,7 @@ def parse_xml(text: str | bytes, where: object) -> Element:
 
 
 def read_xml(path: Path) -> Element:
-    """Root element of an XML file; raises as `parse_xml`, also where the path is no regular file."""
+    """Root element of an XML file; raises as `parse_xml`, also if the path is no regular file."""
     if not path.is_file():
         raise ReadError(f"{path}: this is no regular file.", expected="an XML file")
     with path.open("rb") as file:
