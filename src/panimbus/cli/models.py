@@ -33,7 +33,8 @@ def command(
     """List the models of the package, or show the card of one model."""
     import json
 
-    from panimbus.model.weights import DEFAULT_MODEL, resolve_model, shipped_models
+    from panimbus.model import DEFAULT_MODEL
+    from panimbus.model.weights import resolve_model, shipped_models
 
     if name is not None:
         card = resolve_model(name).card

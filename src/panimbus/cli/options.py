@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from panimbus.model import DEFAULT_MODEL
+
 TABLES = ("h5ad", "csv", "parquet", "spatialdata", "spatialdata+images")
 Tta = StrEnum("Tta", ["full", "auto", "none"])
 Precision = StrEnum("Precision", ["auto", "float32"])
@@ -280,7 +282,10 @@ Model = Annotated[
         parser=word,
         metavar="NAME|FILE",
         autocompletion=models,
-        help="Model: a name (see `panimbus models`) or a model file. [default: the newest]",
+        help=(
+            "Model: a name (see `panimbus models`) or a model file."
+            f" [default: {DEFAULT_MODEL}, which comes with panimbus]"
+        ),
     ),
 ]
 Views = Annotated[

@@ -51,7 +51,7 @@ def command(
         bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")
     ] = False,
 ) -> None:
-    """Train a model in two stages, naive and noise-robust.
+    """Train a model; presets `small` and `paper` add a noise-robust stage.
 
     Writes model.safetensors and model.onnx to --out.
     """

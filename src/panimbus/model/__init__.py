@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from panimbus.model.card import CompactSettings, ModelCard, PaperSettings
     from panimbus.model.unet import CompactUNet, PaperUNet, build
     from panimbus.model.weights import (
-        DEFAULT_MODEL,
         ModelFiles,
         convert_pt,
         export_onnx,
@@ -24,11 +23,13 @@ if TYPE_CHECKING:
         with_onnx,
     )
 
+DEFAULT_MODEL = "compact-6"
+
 _HOME = {
     **dict.fromkeys(("CompactSettings", "ModelCard", "PaperSettings"), "card"),
     **dict.fromkeys(("CompactUNet", "PaperUNet", "build"), "unet"),
     **dict.fromkeys(
-        ("DEFAULT_MODEL", "ModelFiles", "convert_pt", "export_onnx", "load_torch", "read_card",
+        ("ModelFiles", "convert_pt", "export_onnx", "load_torch", "read_card",
          "resolve_model", "save_model", "shipped_models", "with_onnx"),
         "weights",
     ),

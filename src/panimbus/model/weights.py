@@ -19,6 +19,7 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
 from panimbus.core.naming import did_you_mean
 from panimbus.io.documents import validate
+from panimbus.model import DEFAULT_MODEL
 from panimbus.model.card import ModelCard, PaperSettings
 from panimbus.model.headers import (
     CARD_KEY,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from panimbus.model.unet import Net, PaperUNet
 
-DEFAULT_MODEL = "compact-6"
 SHIPPED = Path(__file__).parent / "shipped"
 NIMBUS_REPO, NIMBUS_FILE = "JLrumberger/Nimbus-Inference", "V1.pt"
 _RELEASED = 'panimbus 0.4.0 has it (pip install "panimbus==0.4.0")'
