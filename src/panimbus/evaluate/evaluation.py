@@ -67,10 +67,11 @@ class EvaluateSettings:
     unit
         ``marker``: all FOVs of a dataset together; ``fov``: each FOV by itself.
     threshold
-        A cell is predicted positive from this score on.
+        Lowest score at which a cell is predicted positive.
     draws
-        Of the bootstrap.
+        Number of bootstrap draws.
     seed
+        Random seed of the bootstrap.
     """
 
     unit: Literal["marker", "fov"] = "marker"
@@ -100,6 +101,7 @@ class Evaluation:
     confounders
         One row per confounder and method.
     settings
+        Settings with which it was computed.
     """
 
     calls: pd.DataFrame

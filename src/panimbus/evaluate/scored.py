@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellMetadata:
-    """Metadata of cells beyond calls and scores.
+    """What is known of a dataset's cells besides annotations and scores, for tables by group.
 
     Parameters
     ----------

@@ -61,6 +61,7 @@ class Finetuned:
         The calls that were used: their columns, ``positive``, ``held_out``, and of those held out
         ``score_before`` and ``score_after``, by a model that was not fitted to them.
     settings
+        Settings with which it was made.
     notes
         Decisions worth knowing.
     """

@@ -36,20 +36,22 @@ class FinetuneSettings(BaseModel):
     Attributes
     ----------
     how
-        ``weights``: train the net on. ``recalibrate``: one temperature and offset for all markers,
-        folded into the net's last layer. ``markers``: one pair per marker, kept on the card.
+        ``weights``: train the net further. ``recalibrate``: one temperature and offset for all
+        markers, folded into the net's last layer. ``markers``: one pair per marker, kept on the
+        card.
     steps, batch, rate
-        Of Adam with a cosine decay.
+        Number of steps, batch size and learning rate of Adam (cosine decay).
     pull
         Strength with which the weights are drawn back to where they began (L2-SP, Li et al. 2018).
     share
         Share of the calls that is held out; recalibration holds out each fifth in turn.
     sure, likely
-        Targets of plain and of "likely" positive calls; negative ones mirror them.
+        Training targets of certain and of "likely" positive annotations; negative ones are 1 minus
+        these.
     seed
-        Of the split and of the training.
+        Random seed of the split and of the training.
     device
-        Of torch; ``auto`` takes CUDA where there is some.
+        PyTorch device; ``auto`` uses CUDA if present.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -59,10 +59,11 @@ class PredictSettings:
     tta
         Test-time augmentation. ``full``: mean over the 8 flips and rotations. ``auto``: as many of
         these views as each tile of a channel needs (1, 2, 4 or 8); with the default model fewer
-        than 1 in 200 calls differ from those of all views (``benchmarks/compute/adaptive.md``),
-        other models were not measured. ``none``: one view. Default: what the model's card says.
+        than 1 in 200 decisions (positive or not) differ from those of all views
+        (``benchmarks/compute/adaptive.md``); other models were not measured. ``none``: one view.
+        Default: what the model's card says.
     tile
-        Longest side of a window in model pixels; default: what suits the model. Results do not
+        Longest side of a tile in model pixels; default: what suits the model. Results do not
         depend on it (float32: 1e-5), except with ``tta="auto"``, which decides tile by tile.
     precision
         ``auto`` or ``float32``.
@@ -89,8 +90,8 @@ class PredictSettings:
         Also measure rim, inside and touching neighbours per cell and channel
         (`panimbus.core.evidence`).
     thresholds
-        Marker -> score from which a cell is positive; default: the card's. Scores do not depend on
-        thresholds.
+        Marker -> lowest score at which a cell is positive; default: the card's. Scores do not
+        depend on thresholds.
     min_area, max_area
         Smallest and largest area of a cell in µm². Smaller and larger objects are scored, too, and
         marked ``sliver`` or ``large`` in obs ``object``. Default: as in

@@ -77,8 +77,7 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     counterstains
         Keep the counterstains that all FOVs have, after the channels wanted.
     dark_level
-        What the camera adds to every pixel, in the images' units: it is subtracted, and what is
-        darker is 0.
+        Camera offset, in the images' units: subtracted from every pixel; lower values become 0.
     channel_types
         What channels are, where their names do not say it: a mapping to marker, counterstain,
         blank, autofluorescence or isotype; a text such as ``DNA1=counterstain,Blank1=blank``; or a

@@ -150,7 +150,8 @@ def read_scores(
     markers
         Take these only, in this order.
     needed
-        Markers, by any of their names, that must not be left out as a column of text.
+        Markers, by any of their names, that must be read as scores; one that holds text is an error
+        instead of being skipped.
 
     Returns
     -------

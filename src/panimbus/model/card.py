@@ -145,7 +145,7 @@ class ModelCard(_Frozen):
         the second input vector (S of them, may be empty; see
         ``panimbus.core.scale.ChannelScale.vector``).
     mpp
-        Micrometres a pixel at which the net works.
+        Micrometres per pixel at which the net works.
     percentile, percentile_over
         The normaliser: this percentile of the dataset's pooled pixels (all, or those above 0)
         becomes 1.0.
@@ -155,7 +155,8 @@ class ModelCard(_Frozen):
         Derived from the architecture: sides must be multiples of ``stride``; no input pixel changes
         an output pixel farther away than ``reach`` px.
     tta, threshold
-        Test-time augmentation that suits the model, and the score from which a cell is positive.
+        Test-time augmentation that suits the model, and the lowest score at which a cell is
+        positive.
     calibration
         Marker -> (temperature, offset): prediction divides the logit of each of its pixel scores by
         the one and adds the other.

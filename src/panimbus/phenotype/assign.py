@@ -112,28 +112,29 @@ def assign_types(
     rules
         Table of cell types: read, or the path of a CSV; None for the shipped one.
     thresholds
-        Marker -> score from which a cell is positive. Default: var ``threshold`` where there is
-        one, else 0.5.
+        Marker -> lowest score at which a cell is positive. Default: var ``threshold`` where
+        there is one, else 0.5.
     without
         Markers to leave out, for example because their stain failed.
     by
         ``types``: the competition decides. ``clusters``: a cell takes the type of its metacluster,
         which is that of its mean probabilities. Both are always computed.
     edits
-        Adjustments by hand (`panimbus.phenotype.edits`).
+        Adjustments by hand, as `panimbus.io.edits.read_edits` reads them.
     settings
+        Clustering and limits of a cell's area; default: `TypeSettings`.
 
     Returns
     -------
     AnnData
         A copy with obs ``cell_type``, ``confidence`` (probability of the type and those below it),
         ``reason``, ``contradiction`` (positive markers that the type does not carry), ``faint`` (no
-        marker of the type itself is above its threshold: it is the likeliest), ``mixed``
+        marker of the type itself reaches its threshold: the type is only the likeliest), ``mixed``
         (probability that the object is two cells or badly cut), ``object``, ``som_node``,
         ``metacluster``; layer ``positive`` (0/1); var ``threshold``; obsm ``type_probability`` (a
         column per type of uns ``phenotype`` ``types``, then "none"; rows sum to 1); uns
-        ``cell_type_colors``, ``clustering``, ``phenotype``. ``contradiction`` and ``mixed`` are of
-        the type before edits.
+        ``cell_type_colors``, ``clustering``, ``phenotype``. ``contradiction`` and ``mixed``
+        describe the type before edits.
 
     Raises
     ------

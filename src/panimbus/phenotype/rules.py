@@ -44,7 +44,15 @@ class CellType:
 
 @dataclass(frozen=True)
 class RuleTable:
-    """All types, checked: see `read_rules` and `default_rules`."""
+    """All types, checked: see `read_rules` and `default_rules`.
+
+    Parameters
+    ----------
+    types
+        The types, in the order of the table.
+    source
+        Where the table comes from, for messages: its path, or "the default rules".
+    """
 
     types: tuple[CellType, ...]
     source: str
