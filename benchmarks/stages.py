@@ -123,7 +123,7 @@ def main() -> None:
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     box = machine()
-    lines = ["# Where the time goes", ""]
+    lines = ["# Where the time goes", "", "    python benchmarks/stages.py", ""]
     lines += [
         f"{datetime.now(UTC):%Y-%m-%d}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}."
     ]

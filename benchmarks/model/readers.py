@@ -1,12 +1,12 @@
 """How well readers who see nothing but the pictures reproduce dev_gold: what a model can be
 expected to reach there.
 
-    panimbus evaluate examples/dev_gold.toml --model compact-6 --out runs/dev_gold python
-    benchmarks/model/readers.py --model runs/dev_gold/calls.csv --data ../shared/data --out
-    benchmarks/model/readers.md
+    panimbus evaluate examples/dev_gold.toml --model compact-6 --out runs/dev_gold
+    python benchmarks/model/readers.py --model runs/dev_gold/calls.csv --data ../shared/data \\
+        --out benchmarks/model/readers.md
 
-``gold_readers.csv.gz`` holds the calls of two further readers (machine vision, as dev_gold's own; they
-saw the sheets of `tools/sheets.py` in different orders, and neither dev_gold's calls nor each
+``gold_readers.csv.gz`` holds the calls of two further readers (machine vision, as dev_gold's own;
+they saw the sheets of `tools/sheets.py` in different orders, and neither dev_gold's calls nor each
 other's). Each is measured as a model is: F1 against dev_gold with its sampling weights, mean over
 markers, then datasets. What either called undetermined is left out, and these are the harder cells:
 beside it stand the model on the same cells, and the reader whose undetermined cells count as

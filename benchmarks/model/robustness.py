@@ -1,8 +1,8 @@
 """What a model must not do: call noise or haze, miss what all cells carry, or change its mind when
 the normaliser is off.
 
-    python benchmarks/model/robustness.py --model compact-6 --data ../shared/data --out
-    benchmarks/model/robustness.md
+    python benchmarks/model/robustness.py --model compact-6 --data ../shared/data \\
+        --out benchmarks/model/robustness.md
 
 Each FOV is its own dataset here: real label images, with the real channels that every cell carries
 (histone, DNA), with Poisson noise in the place of a channel, and with the normaliser of the real

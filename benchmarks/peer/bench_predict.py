@@ -219,6 +219,7 @@ def report(result: dict) -> str:
     """The same numbers as a page."""
     box = result["machine"]
     lines = ["# panimbus and Nimbus-Inference 0.0.5", ""]
+    lines += ["    python benchmarks/peer/bench_predict.py --peer-python .venv-peer/bin/python", ""]
     lines += [
         (
             f"{result['date']}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}. Python"
