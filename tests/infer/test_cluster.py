@@ -4,6 +4,7 @@ the way."""
 import json
 import os
 import signal
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -23,10 +24,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 @pytest.fixture(scope="module")
 def cluster():
     """Two worker processes; a test may ask for more."""
-    with distributed.LocalCluster(
+    made = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-    ) as made:
-        yield made
+    )
+    yield made
+    with suppress(TimeoutError):  # on a busy machine the nannies of killed workers take their time
+        made.close(timeout=60)
 
 
 @pytest.fixture
