@@ -27,7 +27,7 @@ class Done:
 
 
 LOG = re.compile(
-    r"panimbus [\d.]+ [\w ]+, \d{4}-|\[\d\d:\d\d:\d\d\] |panimbus [\w ]+: done in |next: "
+    r"panimbus [\w.]+ [\w ]+, \d{4}-|\[\d\d:\d\d:\d\d\] |panimbus [\w ]+: done in |next: "
 )
 
 

@@ -12,7 +12,7 @@ def test_predict_and_the_next_command(folder, panimbus, model):
     done = panimbus(*folder.arguments("--threads", "1", *model))
     lines = done.log.splitlines()
     assert re.match(
-        r"panimbus [\d.]+ predict, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: 3 FOVs, 3 channels, model ",
+        r"panimbus [\w.]+ predict, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: 3 FOVs, 3 channels, model ",
         lines[0],
     )
     assert [w.split()[2] for w in lines if "scoring" in w and "FOVs)" in w] == [
@@ -46,7 +46,7 @@ def test_shares_and_merge(folder, panimbus, model):
         in panimbus(*folder.arguments("--shard", "1/1", *model)).log
     )
     done = panimbus("merge", folder.out)
-    assert re.match(r"panimbus [\d.]+ merge, .*: 1 shard in ", done.log)
+    assert re.match(r"panimbus [\w.]+ merge, .*: 1 shard in ", done.log)
     assert "next: panimbus phenotype run" in done.log
 
 
