@@ -52,8 +52,8 @@ def command(  # noqa: PLR0913 (one parameter per option)
 ) -> None:
     """Simulate tissue, score it, and show the image, the scores and the truth of every marker.
 
-    With IMAGES, show one FOV of your own files with the scores that `panimbus predict` gives it: the
-    normaliser is fitted to all FOVs.
+    With IMAGES, show one FOV of your own files with the scores that `panimbus predict` gives it.
+    The normaliser is fitted to all FOVs.
     """
     from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given, prepare_out
