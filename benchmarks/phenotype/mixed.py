@@ -24,7 +24,7 @@ from panimbus import from_array, predict
 from panimbus.phenotype.compete import decide, type_probabilities
 from panimbus.phenotype.contradictions import contradicting
 from panimbus.phenotype.evidence import double_positives, evidence, reliability, weighed
-from panimbus.phenotype.inputs import check_scores
+from panimbus.phenotype.inputs import check_score_table
 from panimbus.phenotype.mixed import mixed_features
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.rules import default_rules
@@ -60,7 +60,7 @@ def made(seed, cache):
 def features(table):
     channels = list(map(str, table.var_names))
     panel = fit_panel(default_rules(), channels)
-    signs = evidence(check_scores(table.X, channels), panel)
+    signs = evidence(check_score_table(table.X, channels), panel)
     trust = reliability(double_positives(signs), panel.exclusive, len(signs))
     kind, _ = decide(type_probabilities(weighed(signs, trust), panel), panel)
     return mixed_features(table, contradicting(signs >= 0, kind, panel), kind, panel)

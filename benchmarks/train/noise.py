@@ -173,7 +173,7 @@ def run(work: Path, condition: str, arm: str, seed: int) -> dict[str, Any]:
         state = checkpoint.load(shared / "last.pt") | {
             "identity": checkpoint.identity(config, store)
         }
-        checkpoint.save(place / "last.pt", state)
+        checkpoint.save_checkpoint(place / "last.pt", state)
     result = train(config, store, place)
     line = {
         "condition": condition,
@@ -195,14 +195,14 @@ def last_f1(place: Path, config: TrainConfig, store: Store) -> float:
     from panimbus.model.unet import build
     from panimbus.train.distributed import process_group
     from panimbus.train.examples import validation_rows
-    from panimbus.train.validate import validate
+    from panimbus.train.validate import validation_figures
 
     card = load_torch(place / "model.safetensors")[1]
     net = build(card)
     net.load_state_dict(checkpoint.load(place / "last.pt")["ema"])
     with process_group("cpu") as group:
         rows = validation_rows(store, "test", leave_out=None, tiles=config.check.tiles)
-        return validate(
+        return validation_figures(
             Examples(config, card, store), rows, lambda b: net.logits(b.planes, b.stats), group
         ).f1
 

@@ -154,7 +154,7 @@ def finetune_model(
 
     try:
         from panimbus.finetune.finetune import finetune
-        from panimbus.finetune.report import check_out, save
+        from panimbus.finetune.report import check_out, save_finetuned
     except ImportError as error:
         raise MissingExtraError("fine-tuning", "train") from error
     if out is not None:
@@ -164,5 +164,5 @@ def finetune_model(
         fovs, checked, model=model, scale=scale, settings=settings, report=_steps(progress)
     )
     if out is not None:
-        save(result, out)
+        save_finetuned(result, out)
     return result

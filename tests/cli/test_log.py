@@ -111,7 +111,7 @@ def test_choices_are_those_of_the_library():
     assert tuple(options.By) == tuple(BY)
     assert all(views(name.value) for name in options.Tta)
     assert options.models("") == [*shipped_models(), "nimbus"]
-    assert options.presets("") == sorted(presets())
+    assert options.complete_presets("") == sorted(presets())
     assert options.tables("h5ad,spat") == ["h5ad,spatialdata", "h5ad,spatialdata+images"]
 
 

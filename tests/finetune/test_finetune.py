@@ -14,7 +14,7 @@ from panimbus.core.errors import InputError  # noqa: E402
 from panimbus.core.fov import Fov  # noqa: E402
 from panimbus.core.scale import ChannelScale  # noqa: E402
 from panimbus.finetune.finetune import finetune  # noqa: E402
-from panimbus.finetune.report import check_out, markdown, save, sentence  # noqa: E402
+from panimbus.finetune.report import check_out, report_markdown, save_finetuned, sentence  # noqa: E402
 from panimbus.finetune.steps import FinetuneSettings, pick_device, settings_of  # noqa: E402
 from panimbus.infer.predict import PredictSettings, predict  # noqa: E402
 from panimbus.model.card import ModelCard  # noqa: E402
@@ -92,7 +92,7 @@ def test_a_shifted_operating_point_is_learned(model, data, tmp_path, how):
     )
     assert found.kept, found.verdict
     assert found.verdict.new.f1 > found.verdict.old.f1 + 0.1
-    path = save(found, tmp_path / "out", command="panimbus finetune")
+    path = save_finetuned(found, tmp_path / "out", command="panimbus finetune")
     card = read_card(path)
     assert card.name == "simple-tuned"
     assert "calls" in card.trained_on
@@ -120,7 +120,7 @@ def test_random_calls_leave_the_old_model(model, data, tmp_path, how):
         fovs, calls, model=model, settings=FinetuneSettings(how=how, steps=20, rate=0.01)
     )
     assert not found.kept
-    assert save(found, tmp_path / "out") is None
+    assert save_finetuned(found, tmp_path / "out") is None
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "held_out.csv",
         "report.json",
@@ -152,7 +152,7 @@ def test_markers_of_opposite_shifts(model, data):
 def test_a_recalibrated_model_can_be_recalibrated(model, data, tmp_path):
     fovs, calls = data({"a": 0.6, "b": 0.5})
     first = finetune(fovs, calls, model=model, settings=FinetuneSettings(how="markers"))
-    path = save(first, tmp_path / "first")
+    path = save_finetuned(first, tmp_path / "first")
     again = finetune(fovs, calls, model=path, settings=FinetuneSettings(how="recalibrate"))
     assert again.verdict.old.f1 == pytest.approx(first.verdict.new.f1, abs=0.03)
     assert not again.kept
@@ -216,7 +216,7 @@ def test_likely_undetermined_and_several_annotators(model, data):
         "several annotators: their consensus was used",
         "10 undetermined calls are left out",
     }
-    assert "undetermined" in markdown(found, None)
+    assert "undetermined" in report_markdown(found, None)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ from scipy.special import expit, logit
 from panimbus.core.correction import after
 from panimbus.core.errors import InputError
 from panimbus.finetune.guard import compare_scores, figures, folds, groups_of, hold_out
-from panimbus.finetune.recalibrate import CellLogits, Prior, behind, combined, fit, fit_markers
+from panimbus.finetune.recalibrate import (
+    CellLogits,
+    Prior,
+    behind,
+    combined,
+    fit_corrections,
+    fit_markers,
+)
 
 
 def test_groups_are_fovs_or_blocks():
@@ -144,7 +151,7 @@ def test_fit_finds_the_correction():
     rng = np.random.default_rng(0)
     logits = cells(rng, 4000)
     truth = (rng.random(4000) < logits.scores((2.0, -1.5))).astype(float)
-    found = fit(logits, truth)
+    found = fit_corrections(logits, truth)
     assert found == pytest.approx((2.0, -1.5), rel=0.15)
 
 
@@ -154,7 +161,9 @@ def test_fit_is_logistic_regression_where_cells_are_pixels():
     z = 2 * rng.standard_normal(300)
     truth = (rng.random(300) < expit(0.7 * z - 1)).astype(float)
     oracle = linear.LogisticRegression(C=1e6, tol=1e-8).fit(z[:, None], truth)
-    temperature, offset = fit(CellLogits.of([np.array([v]) for v in z]), truth, Prior(100, 100))
+    temperature, offset = fit_corrections(
+        CellLogits.of([np.array([v]) for v in z]), truth, Prior(100, 100)
+    )
     assert 1 / temperature == pytest.approx(oracle.coef_[0, 0], rel=1e-3)
     assert offset == pytest.approx(oracle.intercept_[0], rel=1e-3)
 
@@ -163,8 +172,8 @@ def test_few_calls_move_little_and_one_sign_stays_finite():
     rng = np.random.default_rng(0)
     logits = cells(rng, 3)
     narrow = Prior(0.01, 0.01)
-    assert fit(logits, np.ones(3), narrow) == pytest.approx((1, 0), abs=0.02)
-    temperature, offset = fit(logits, np.ones(3))
+    assert fit_corrections(logits, np.ones(3), narrow) == pytest.approx((1, 0), abs=0.02)
+    temperature, offset = fit_corrections(logits, np.ones(3))
     assert 0 < temperature < 8
     assert 0 < offset < 12
 
@@ -178,10 +187,10 @@ def test_markers_are_drawn_towards_the_common_correction():
     found = fit_markers(logits, truth, marker)
     assert found["a"][1] < -1
     assert found["b"][1] > -0.7
-    common = fit(logits, truth)
-    assert fit(logits.only(marker == "c"), np.zeros(0), Prior(1, 1, common)) == pytest.approx(
-        common
-    )
+    common = fit_corrections(logits, truth)
+    assert fit_corrections(
+        logits.only(marker == "c"), np.zeros(0), Prior(1, 1, common)
+    ) == pytest.approx(common)
 
 
 corrections = st.tuples(st.floats(0.3, 3), st.floats(-2, 2))

@@ -16,7 +16,7 @@ from panimbus.core.table import to_frame
 from panimbus.infer import executor as module
 from panimbus.infer import passes
 from panimbus.infer.output import check_kinds, read_normaliser, save_run, summary
-from panimbus.infer.store import FolderStore, fingerprint
+from panimbus.infer.store import FolderStore, input_fingerprint
 from panimbus.io import open_fovs
 from panimbus.io.names import safe_name
 from panimbus.io.write import write_labels, write_ome_tiff
@@ -366,8 +366,8 @@ def test_not_a_normaliser_file(tmp_path):
 
 
 def test_fingerprint():
-    assert fingerprint({"a": 1, "b": (1, 2)}) == fingerprint({"b": [1, 2], "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert input_fingerprint({"a": 1, "b": (1, 2)}) == input_fingerprint({"b": [1, 2], "a": 1})
+    assert input_fingerprint({"a": 1}) != input_fingerprint({"a": 2})
 
 
 def test_scan_round_trip(fov, tmp_path):

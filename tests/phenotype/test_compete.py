@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from panimbus.core.errors import InputError
 from panimbus.phenotype.compete import decide, lineage_probabilities, type_probabilities
 from panimbus.phenotype.evidence import LIMIT, double_positives, evidence, reliability, weighed
-from panimbus.phenotype.inputs import check_scores
+from panimbus.phenotype.inputs import check_score_table
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.rules import default_rules, parse_rules
 
@@ -248,7 +248,7 @@ def test_rare_markers_say_little():
 )
 def test_scores_that_cannot_be_used(scores, says):
     with pytest.raises(InputError, match=says):
-        check_scores(scores, ["CD3"])
+        check_score_table(scores, ["CD3"])
 
 
 def test_types_that_may_carry_each_others_marker_do_not_explain_each_other_away():

@@ -5,7 +5,7 @@ import math
 import jinja2
 import pytest
 
-from panimbus.render.page import number, render_page
+from panimbus.render.page import format_number, render_page
 
 EVIL = "<script>alert('1')</script>"
 
@@ -24,4 +24,8 @@ def test_a_missing_value_is_an_error():
 
 
 def test_numbers():
-    assert (number(1234.5), number(0.12345, 3), number(math.nan)) == ("1,234.50", "0.123", "–")
+    assert (format_number(1234.5), format_number(0.12345, 3), format_number(math.nan)) == (
+        "1,234.50",
+        "0.123",
+        "–",
+    )

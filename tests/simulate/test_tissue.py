@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from panimbus.simulate import CELL_TYPES, Marker, Optics, draw_marker, draw_optics, simulate_tissue
+from panimbus.simulate import (
+    CELL_TYPES,
+    Optics,
+    StainMarker,
+    draw_marker,
+    draw_optics,
+    simulate_tissue,
+)
 from panimbus.simulate.layout import REGIONS, make_layout
 from panimbus.simulate.optics import PLATFORMS, detect, expected_signal
 from panimbus.simulate.stain import PATTERNS, pattern_map, stain
@@ -26,7 +33,7 @@ def layout():
     )
 
 
-PLAIN = Marker("m", (1.0, 0.0), (1.0, 0.0), "membrane", spread=0.2)
+PLAIN = StainMarker("m", (1.0, 0.0), (1.0, 0.0), "membrane", spread=0.2)
 
 
 def cell_means(tissue):
@@ -86,7 +93,7 @@ def test_types_explain_the_truth_of_the_named_panel():
 
 
 def test_nothing_is_positive_in_a_channel_nobody_carries():
-    nobody = Marker("none", (0.0,) * 8, (0.0,) * 8, background=0.2, haze=0.2)
+    nobody = StainMarker("none", (0.0,) * 8, (0.0,) * 8, background=0.2, haze=0.2)
     t = simulate_tissue((160, 160), panel=[nobody], seed=0, platform="codex")
     assert not (t.truth == POSITIVE).any()
     assert t.image.any()

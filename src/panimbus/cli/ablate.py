@@ -33,7 +33,7 @@ def command(
     from panimbus.core.errors import InputError, MissingExtraError
     from panimbus.data.store import Store
     from panimbus.train.examples import check_fits
-    from panimbus.train.sweep import arm_config, load_sweep, markdown, run_sweep
+    from panimbus.train.sweep import arm_config, load_sweep, run_sweep, sweep_markdown
 
     plan = load_sweep(sweep)
     stores = {
@@ -62,5 +62,5 @@ def command(
             typer.echo(f"training: {name}", err=True)
 
     table = run_sweep(plan, stores, out, train=train, progress=show)
-    typer.echo(markdown(table))
+    typer.echo(sweep_markdown(table))
     typer.echo(f"tables: {out / 'ablation.csv'}, {out / 'ablation.md'}")

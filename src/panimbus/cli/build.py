@@ -84,7 +84,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.data.build import write_store
     from panimbus.data.datasets import label_datasets, plan_store, store_settings
     from panimbus.data.silver import ExclusionRule
-    from panimbus.evaluate.silver_page import write_report
+    from panimbus.evaluate.silver_page import write_silver_report
     from panimbus.io.files import remove_leftovers
 
     changes = {
@@ -115,7 +115,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
             exclude_proposed=exclude_proposed,
             on_progress=show,
         ):
-            typer.echo(_summary(silver, write_report(silver, reports)))
+            typer.echo(_summary(silver, write_silver_report(silver, reports)))
             log.line(f"{source.name}: read and labelled")
             sources.append(source)
         if only_report:

@@ -80,7 +80,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.evaluate import inputs
     from panimbus.evaluate.config import read_evaluation_file
     from panimbus.evaluate.scored import CellMetadata
-    from panimbus.infer.record import absolute, check_same_request
+    from panimbus.infer.record import check_same_request, comparable_path
     from panimbus.io.scores import check_cell_table, read_h5ad
 
     _check_options(
@@ -103,18 +103,18 @@ def command(  # noqa: PLR0913 (one parameter per option)
         )
     prepare_out(out)
     request = {
-        "calls_or_TOML": absolute(source),
-        "table": absolute(table),
-        "images": list(map(absolute, images or [])),
-        "labels": list(map(absolute, labels or [])),
-        "pairs": absolute(pairs),
+        "calls_or_TOML": comparable_path(source),
+        "table": comparable_path(table),
+        "images": list(map(comparable_path, images or [])),
+        "labels": list(map(comparable_path, labels or [])),
+        "pairs": comparable_path(pairs),
         "mpp": mpp,
-        "silver": absolute(silver),
-        "cell_types": absolute(cell_types),
+        "silver": comparable_path(silver),
+        "cell_types": comparable_path(cell_types),
         "likely": likely is not False,
         "model": model,
         "only": options.names_in(only),
-        "root": absolute(root),
+        "root": comparable_path(root),
         "tta": options.value(tta),
     }
     check_same_request(

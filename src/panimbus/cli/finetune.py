@@ -74,7 +74,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
 
     try:
         from panimbus.finetune.finetune import check_count, finetune
-        from panimbus.finetune.report import check_out, save, sentence
+        from panimbus.finetune.report import check_out, save_finetuned, sentence
         from panimbus.finetune.steps import settings_of
     except ImportError as error:
         raise MissingExtraError("fine-tuning", "train") from error
@@ -94,7 +94,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         result = finetune(
             fovs, table, model=model, scale=scale, settings=settings, report=steps(log)
         )
-    path = save(result, out, command=command_line())
+    path = save_finetuned(result, out, command=command_line())
     for note in result.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(sentence(result))

@@ -145,7 +145,7 @@ def agree(
 
 
 @app.command("consensus")
-def consensus(calls: Calls, *, out: NewFile, overwrite: Overwrite = False) -> None:
+def consensus_command(calls: Calls, *, out: NewFile, overwrite: Overwrite = False) -> None:
     """Write one call per cell and channel, by majority of the annotators; ties are undetermined."""
     from panimbus.annotations.agreement import consensus_annotations
     from panimbus.annotations.table import CALL, UNDETERMINED, read_annotations, write_annotations

@@ -161,7 +161,7 @@ def models(incomplete: str) -> list[str]:
     ]
 
 
-def presets(incomplete: str) -> list[str]:
+def complete_presets(incomplete: str) -> list[str]:
     """Shell completion: names of training presets."""
     shipped = (Path(__file__).parent.parent / "train" / "presets").glob("*.toml")
     return [name for name in sorted(p.stem for p in shipped) if name.startswith(incomplete)]

@@ -113,7 +113,7 @@ def run(  # noqa: PLR0913 (one parameter per option)
     from panimbus.cli.console import RunLog, on_terminal, plural
     from panimbus.cli.inputs import prepare_out
     from panimbus.clustering.cluster import ClusterSettings
-    from panimbus.infer.record import RUN, absolute, check_same_request
+    from panimbus.infer.record import RUN, check_same_request, comparable_path
     from panimbus.io.assignments import parse_thresholds
     from panimbus.io.scores import read_scores
     from panimbus.phenotype.assign import TypeSettings, assign_types
@@ -143,8 +143,8 @@ def run(  # noqa: PLR0913 (one parameter per option)
         with_images=with_images,
     )
     request = {
-        "table": absolute(table),
-        "rules": absolute(rules),
+        "table": comparable_path(table),
+        "rules": comparable_path(rules),
         "by": by.value,
         "thresholds": limits or {},
         "without": ignored,

@@ -16,7 +16,7 @@ def command(
         typer.Argument(
             parser=options.word,
             metavar="PRESET|FILE",
-            autocompletion=options.presets,
+            autocompletion=options.complete_presets,
             help="Settings: a preset (small, default, paper) or a TOML file.",
         ),
     ],

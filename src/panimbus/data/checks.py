@@ -27,7 +27,7 @@ def check_channels(name: str, wanted: Sequence[str], channels: Sequence[str]) ->
         raise ChannelError(f"Dataset {name!r} has no marker to label.", available=channels)
 
 
-def check_fovs(
+def check_tables_fovs(
     file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None, labels: pd.DataFrame | None
 ) -> None:
     """Refuse FOVs of tables that the images do not have."""

@@ -12,7 +12,7 @@ import pandas as pd
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.types import Float32Array
-from panimbus.data.checks import check_cells_match, check_channels, check_fovs
+from panimbus.data.checks import check_cells_match, check_channels, check_tables_fovs
 from panimbus.data.dataset import CellTable, DatasetFile, read_dataset_file
 from panimbus.data.gates import fit_gate
 from panimbus.data.silver import (
@@ -133,7 +133,7 @@ def build_silver_labels(
     extra = _roles(file, settings.extra)
     wanted = tuple(dict.fromkeys([*rule.markers, *extra.values()]))
     check_channels(file.name, wanted, fovs[0].channels)
-    check_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
+    check_tables_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
     groups = _patients(file, [f.fov_id for f in fovs], table)
     splits = assign_splits(
         {f.fov_id: groups.get(f.fov_id, f.fov_id) for f in fovs},

@@ -14,7 +14,7 @@ from panimbus.evaluate.metrics import mean_f1
 from panimbus.evaluate.picture import Drawn, MarkerPanel, Subject, choose_window, draw
 from panimbus.io.files import atomic_path
 from panimbus.render.images import encode_png, fit, font
-from panimbus.render.page import number, render_page
+from panimbus.render.page import format_number, render_page
 from panimbus.render.paint import FALSE_NEGATIVE, FALSE_POSITIVE, SCALE, UNKNOWN, score_colours
 from panimbus.render.palette import Rgb, hex_colour
 
@@ -115,7 +115,7 @@ def _head(sheet: Image, pen: ImageDraw, drawn: Drawn, about: Mapping[str, str]) 
     reference = "truth" if drawn.truth else "mean intensity"
     line = f"image | score | {reference}, {drawn.width_um:.0f} µm wide"
     if mean is not None:
-        line += f"     mean F1 {number(mean)} (Otsu {number(otsu)})"
+        line += f"     mean F1 {format_number(mean)} (Otsu {format_number(otsu)})"
     pen.text((_BETWEEN, 50), line, _SOFT, font(14))
     x = _BETWEEN + _write(pen, (_BETWEEN, 80), "score 0") + 8
     scale = Image.fromarray(np.repeat(score_colours(np.linspace(0, 1, 160))[None], 14, 0))
@@ -142,7 +142,7 @@ def _tile(panel: MarkerPanel, side: int) -> Image:
     pen = ImageDraw.Draw(tile)
     facts = "blank" if panel.blank else f"{100 * panel.share:.1f} % positive"
     if panel.quality is not None and panel.baseline is not None:
-        f1, otsu = number(panel.quality.f1), number(panel.baseline.f1)
+        f1, otsu = format_number(panel.quality.f1), format_number(panel.baseline.f1)
         facts = f"F1 {f1} (Otsu {otsu})   {facts}"
     pen.text((0, 2), panel.name, _INK, font(18))
     pen.text((font(18).getlength(panel.name) + 14, 6), facts, _SOFT, font(13))

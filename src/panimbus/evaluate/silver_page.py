@@ -18,7 +18,7 @@ from panimbus.data.silver import MarkerAgreement
 from panimbus.data.silver_dataset import SilverDataset
 from panimbus.data.source import ScannedFov, Source
 from panimbus.io.files import atomic_path
-from panimbus.render.page import number, render_page
+from panimbus.render.page import format_number, render_page
 from panimbus.render.paint import cell_rows, gray, outline_cells
 from panimbus.render.palette import Rgb, hex_colour
 
@@ -28,7 +28,7 @@ CROP_UM, CROP_PX, PICTURES = 110.0, 330, 16
 
 
 @dataclass(frozen=True)
-class Crop:
+class DisagreementCrop:
     """Window in which labels and image of a marker disagree most.
 
     Parameters
@@ -51,7 +51,7 @@ class Crop:
     odd: int
 
 
-def write_report(silver: SilverDataset, folder: str | Path) -> Path:
+def write_silver_report(silver: SilverDataset, folder: str | Path) -> Path:
     """Write ``<dataset>.html``, ``.csv`` and ``.json`` into a folder.
 
     Returns the path of the page.
@@ -64,7 +64,7 @@ def write_report(silver: SilverDataset, folder: str | Path) -> Path:
     with atomic_path(out / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(_facts(silver), indent=1))
     with atomic_path(out / f"{name}.html") as temporary:
-        temporary.write_text(report_page(silver), encoding="utf-8")
+        temporary.write_text(silver_report_page(silver), encoding="utf-8")
     return out / f"{name}.html"
 
 
@@ -88,7 +88,7 @@ def _facts(silver: SilverDataset) -> dict[str, object]:
     }
 
 
-def report_page(silver: SilverDataset) -> str:
+def silver_report_page(silver: SilverDataset) -> str:
     """The page, self-contained."""
     source, kept = silver.labelled, silver.source.markers
     order = sorted(
@@ -123,7 +123,7 @@ def _cells(a: MarkerAgreement, gate: tuple[float, float] | None) -> list[str]:
     auc = ["–"] * 3
     if not a.by_intensity:
         interval = "–" if math.isnan(a.low) else f"{a.low:.3f}–{a.high:.3f}"
-        auc = [number(a.auc, 3), interval, number(a.auc_within, 3)]
+        auc = [format_number(a.auc, 3), interval, format_number(a.auc_within, 3)]
     return [
         a.marker, f"{a.known:,}", f"{a.positive:,}", _percent(a.share), *auc, a.worst_fov,
         _percent(a.signal), f"{a.contradictory:,}",
@@ -135,7 +135,7 @@ def _percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
-def worst_crop(source: Source, marker: str) -> Crop | None:
+def worst_crop(source: Source, marker: str) -> DisagreementCrop | None:
     """The window of a marker with the most cells at odds with the intensity.
 
     None without labels or signal.
@@ -203,7 +203,7 @@ def _busiest(
 
 def _paint(
     source: Source, one: ScannedFov, marker: str, at: tuple[int, int], middle: tuple[float, float]
-) -> Crop:
+) -> DisagreementCrop:
     fov, side = one.fov, _side(one)
     y0, x0 = at
     y1, x1 = min(y0 + side, fov.shape_yx[0]), min(x0 + side, fov.shape_yx[1])
@@ -226,6 +226,6 @@ def _paint(
     outline_cells(picture, index, negative, NEGATIVE_EDGE)
     outline_cells(picture, index, positive, POSITIVE_EDGE)
     odd = int(_odd(target, mean, middle).sum())
-    return Crop(
+    return DisagreementCrop(
         fov.fov_id, (y0, y1, x0, x1), picture, int(positive.sum()), int(negative.sum()), odd
     )

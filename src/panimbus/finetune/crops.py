@@ -256,7 +256,7 @@ def _pixels_of(
     return ys + y0, xs + x0
 
 
-def views(array: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
+def view(array: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
     """View ``k`` (0..7) of an array (..., Y, X).
 
     Transposed if 4 or more, then rows, then columns reversed.
@@ -299,22 +299,22 @@ def pixel_logits(
                 chosen = [k for k in numbers if k in group]
                 if not chosen:
                     continue
-                batch = np.stack([views(planes, k) for k in chosen])
+                batch = np.stack([view(planes, k) for k in chosen])
                 logits = (
-                    run(net, batch, np.repeat(stats[None], len(chosen), 0), device)
+                    run_net(net, batch, np.repeat(stats[None], len(chosen), 0), device)
                     .float()
                     .cpu()
                     .numpy()[:, 0]
                 )
                 lost = (batch.shape[2] - logits.shape[1]) // 2
                 for one, k in zip(logits, chosen, strict=True):
-                    ys, xs = np.nonzero(views(crop.pixels, k))
+                    ys, xs = np.nonzero(view(crop.pixels, k))
                     parts.append(one[ys - lost, xs - lost])
             out.append((np.stack(parts) / temperature + offset).astype(np.float32))
     return out
 
 
-def run(net: Any, planes: Float32Array, stats: Float32Array, device: str) -> torch.Tensor:
+def run_net(net: Any, planes: Float32Array, stats: Float32Array, device: str) -> torch.Tensor:
     """(N, P, H, W) and (N, S) -> logits (N, 1, H', W')."""
     x = torch.from_numpy(np.ascontiguousarray(planes)).to(device)
     s = torch.from_numpy(np.ascontiguousarray(stats)).to(device)

@@ -27,7 +27,7 @@ from panimbus.core.scan import scan_cells
 from panimbus.core.types import Float64Array
 from panimbus.finetune.crops import Dataset, crops, read_dataset, score_calls
 from panimbus.finetune.guard import FEW, Verdict, compare_scores, folds, groups_of, hold_out
-from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit, fit_markers
+from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit_corrections, fit_markers
 from panimbus.finetune.steps import (
     FinetuneExample,
     FinetuneSettings,
@@ -295,7 +295,7 @@ def _fitted(
     """Correction of each marker, or of "" for all together."""
     if job.settings.how == "markers":
         return fit_markers(logits, job.target[rows], marker[rows])
-    return {"": fit(logits, job.target[rows])}
+    return {"": fit_corrections(logits, job.target[rows])}
 
 
 def _corrected(

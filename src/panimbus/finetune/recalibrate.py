@@ -76,7 +76,7 @@ class CellLogits:
         return self.mean(expit(self.values / correction[0] + correction[1]))
 
 
-def fit(logits: CellLogits, target: Float64Array, prior: Prior = GLOBAL) -> Correction:
+def fit_corrections(logits: CellLogits, target: Float64Array, prior: Prior = GLOBAL) -> Correction:
     """The correction under which the calls are most likely.
 
     The cells' scores are means over pixels, so this is no logistic regression; the function is
@@ -114,10 +114,11 @@ def fit(logits: CellLogits, target: Float64Array, prior: Prior = GLOBAL) -> Corr
 
 def fit_markers(logits: CellLogits, target: Float64Array, marker: Array) -> dict[str, Correction]:
     """A correction per marker; the fewer its annotations, the nearer to that of all markers."""
-    common = fit(logits, target)
+    common = fit_corrections(logits, target)
     near = Prior(MARKER.log_temperature, MARKER.offset, common)
     return {
-        str(m): fit(logits.only(marker == m), target[marker == m], near) for m in np.unique(marker)
+        str(m): fit_corrections(logits.only(marker == m), target[marker == m], near)
+        for m in np.unique(marker)
     }
 
 

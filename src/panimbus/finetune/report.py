@@ -42,7 +42,7 @@ def check_out(out: Path) -> None:
         raise InputError(f"--out {out} holds a model or a report already.", fix="name a new folder")
 
 
-def save(result: Finetuned, out: str | Path, *, command: str = "") -> Path | None:
+def save_finetuned(result: Finetuned, out: str | Path, *, command: str = "") -> Path | None:
     """Write report.md, report.json, held_out.csv, and the model if it was kept.
 
     Returns
@@ -60,7 +60,7 @@ def save(result: Finetuned, out: str | Path, *, command: str = "") -> Path | Non
     with atomic_path(out / SUMMARY) as temporary:
         temporary.write_text(json.dumps(to_dict(result, path), indent=1), encoding="utf-8")
     with atomic_path(out / REPORT) as temporary:
-        temporary.write_text(markdown(result, path, command=command), encoding="utf-8")
+        temporary.write_text(report_markdown(result, path, command=command), encoding="utf-8")
     return path
 
 
@@ -179,7 +179,7 @@ def sentence(result: Finetuned) -> str:
     )
 
 
-def markdown(result: Finetuned, path: Path | None, *, command: str = "") -> str:
+def report_markdown(result: Finetuned, path: Path | None, *, command: str = "") -> str:
     """The report as Markdown."""
     calls, settings = result.calls, result.settings
     weighted = ", by their sampling weights" if gold.WEIGHT in calls.columns else ""

@@ -26,7 +26,7 @@ from panimbus.infer.label_report import check_label_image
 from panimbus.infer.maps import MapSheet, map_image
 from panimbus.infer.score import MapSink
 from panimbus.infer.settings import Progress
-from panimbus.infer.store import FolderStore, fingerprint, source_key
+from panimbus.infer.store import FolderStore, input_fingerprint, source_key
 
 logger = logging.getLogger(__name__)
 P = TypeVar("P", BlockPart, BandScan)
@@ -213,7 +213,7 @@ def _scan_key(run: Run, fov: Fov) -> str:
     planes = [
         fov.index(c) for c in run.plan.looked_at
     ]  # a corrected panel may give a name to another plane
-    return fingerprint(
+    return input_fingerprint(
         [
             source_key(fov),
             *_declared(fov),
@@ -292,7 +292,7 @@ def score_all(run: Run, scale: ChannelScale, backend: str, *, only_shard: bool =
             continue
         grid = [(b.window, len(b.tiles)) for b in plan]
         style = settings.map_style
-        part_key = fingerprint(
+        part_key = input_fingerprint(
             [key, grid, *([style.pixels] if style else [])]
         )  # parts with and without maps differ
         parts = _Parts(run.store, fov, key, BlockPart, len(plan), part_key)
@@ -376,7 +376,7 @@ def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
         numbers,
         settings.evidence,
     ]
-    return fingerprint([inputs, run.scanned[fov.fov_id].scan.digest, fov.mpp])
+    return input_fingerprint([inputs, run.scanned[fov.fov_id].scan.digest, fov.mpp])
 
 
 def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Scored:

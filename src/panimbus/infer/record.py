@@ -134,7 +134,7 @@ def check_same_request(
         )
 
 
-def absolute(path: str | Path | None) -> str | None:
+def comparable_path(path: str | Path | None) -> str | None:
     """A path as `check_same_request` compares it, from whatever folder the command is run."""
     return None if path is None else _absolute(str(path))
 

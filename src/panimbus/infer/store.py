@@ -34,7 +34,7 @@ P = TypeVar("P", BlockPart, BandScan)
 _FORMAT = 8  # raise it when the meaning of what is stored changes
 
 
-def fingerprint(data: Any) -> str:
+def input_fingerprint(data: Any) -> str:
     """A short hash of anything JSON-able."""
     return hashlib.blake2b(
         json.dumps([_FORMAT, data], sort_keys=True, default=str).encode(), digest_size=16
@@ -194,7 +194,12 @@ class FolderStore:
         )
 
     def _canvas(self, fov: Fov, key: str, style: MapStyle) -> Path:
-        return self.out / "fovs" / self._name(fov) / f"maps-{fingerprint([key, style.pixels])[:16]}"
+        return (
+            self.out
+            / "fovs"
+            / self._name(fov)
+            / f"maps-{input_fingerprint([key, style.pixels])[:16]}"
+        )
 
     def _canvases(self, fov: Fov) -> list[Path]:
         return list((self.out / "fovs" / self._name(fov)).glob("maps-*"))

@@ -29,7 +29,7 @@ from panimbus.io.attach import (
 from panimbus.io.discover import DetectedImage, discover, read_metadata
 from panimbus.io.label_matching import match_by_pairs, read_pairs, shared_label_notes
 from panimbus.io.location import Location, Paths, parse_location, parse_locations
-from panimbus.io.panel import Panel, align, name_planes, read_panel, select
+from panimbus.io.panel import PanelFile, align, name_planes, read_panel, select
 from panimbus.io.read_result import ChannelSubset, FileStamp, ReadResult, isotropic
 
 
@@ -235,7 +235,7 @@ def _open_all(
                 name = raw.name
             opened.append((name, one.path, replace(raw, notes=one.notes + raw.notes)))
     opened = [(printable_name(name), path, _note_renaming(raw, name)) for name, path, raw in opened]
-    ids = names.unique_ids([name for name, _, _ in opened], [path for _, path, _ in opened])
+    ids = names.unique_fov_ids([name for name, _, _ in opened], [path for _, path, _ in opened])
     return [(fov_id, path, raw) for fov_id, (_, path, raw) in zip(ids, opened, strict=True)]
 
 
@@ -256,7 +256,7 @@ def _note_renaming(raw: ReadResult, name: str) -> ReadResult:
 
 
 def _fov(
-    fov_id: str, path: Location, raw: ReadResult, panel: Panel | None, mpp: float | None
+    fov_id: str, path: Location, raw: ReadResult, panel: PanelFile | None, mpp: float | None
 ) -> Fov:
     raw, channel_ids, renamed = name_planes(raw, panel, f"FOV {fov_id!r}")
     size, sized = isotropic(raw.size, mpp, f"FOV {fov_id!r}")

@@ -206,7 +206,7 @@ def alias_notes(folder: Path) -> tuple[str, ...]:
     )
 
 
-def unique_ids(stems: Sequence[str], paths: Sequence[Location]) -> list[str]:
+def unique_fov_ids(stems: Sequence[str], paths: Sequence[Location]) -> list[str]:
     """FOV ids from file stems; duplicates get their folder as a prefix, then a number."""
     ids = list(stems)
     for repeated in _repeated(ids):

@@ -38,7 +38,7 @@ def page_description(page: Page) -> str:
     return value if isinstance(value, str) else ""
 
 
-def channel_names(
+def page_channel_names(
     pages: Sequence[Page], count: int, imagej: dict[str, Any]
 ) -> tuple[tuple[str | None, ...], str]:
     """Channel names and the file format, from the first source that has them.

@@ -38,7 +38,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Panel:
+class PanelFile:
     """Names of planes in order, which of them are kept (steinbock's ``keep``), and notes."""
 
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ class Panel:
     notes: tuple[str, ...] = ()
 
 
-def read_panel(source: str | Path | Sequence[str]) -> Panel:
+def read_panel(source: str | Path | Sequence[str]) -> PanelFile:
     """Read channel names from a list, a text file (one per line, or one line) or a table.
 
     A table is what steinbock, MCMICRO or a spreadsheet writes: the first column that names things
@@ -55,7 +55,7 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
     """
     if not isinstance(source, (str, Path)):
         given = tuple(str(n) for n in source)
-        return Panel(given, (True,) * len(given))
+        return PanelFile(given, (True,) * len(given))
     path = Path(source)
     rows = read_rows(path, _EXPECTED)
     if not rows:
@@ -91,10 +91,10 @@ def read_panel(source: str | Path | Sequence[str]) -> Panel:
             f"{path}: the panel keeps no channel.",
             expected="1 or true in the column keep of some rows",
         )
-    return Panel(tuple(_first_name(row, named) for row in body), kept, notes)
+    return PanelFile(tuple(_first_name(row, named) for row in body), kept, notes)
 
 
-def _without_header(path: Path, rows: list[list[str]]) -> Panel:
+def _without_header(path: Path, rows: list[list[str]]) -> PanelFile:
     """Names without a header: one per line, or all in one line."""
     if len(rows) == 1:
         rows = [[cell] for cell in rows[0] if cell]
@@ -105,7 +105,7 @@ def _without_header(path: Path, rows: list[list[str]]) -> Panel:
             available=rows[0],
             fix="give the column of the names one of these headers",
         )
-    return Panel(tuple(row[0] for row in rows), (True,) * len(rows))
+    return PanelFile(tuple(row[0] for row in rows), (True,) * len(rows))
 
 
 def _is_number(text: str) -> bool:
@@ -137,7 +137,7 @@ def _in_order(
 
 
 def name_planes(
-    raw: ReadResult, panel: Panel | None, where: str
+    raw: ReadResult, panel: PanelFile | None, where: str
 ) -> tuple[ReadResult, tuple[str, ...], tuple[str, ...]]:
     """The image with only the kept planes, its unique channel names, and notes."""
     notes: tuple[str, ...] = panel.notes if panel is not None else ()

@@ -14,9 +14,9 @@ import tifffile
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.ome import microns
 from panimbus.io.page_text import (
-    channel_names,
     described_size,
     is_sims,
+    page_channel_names,
     page_description,
     shaped_metadata,
 )
@@ -110,7 +110,7 @@ def read_plain(path: Path, *, named: bool = False) -> list[ReadResult]:
         notes += _check_axes(path, imagej, shaped_metadata(kept[0]))
         planes = [plane for page in kept for plane in page_planes(page, path, size)]
         planes = _virtual(planes, kept, imagej, path, size)
-        names, fmt = channel_names(kept, len(planes), imagej)
+        names, fmt = page_channel_names(kept, len(planes), imagej)
         if fmt == "MIBItiff":
             planes = [p for page in kept if is_sims(page) for p in page_planes(page, path, size)]
         pixel = _imagej_size(kept[0], imagej) if imagej else resolution(kept[0])

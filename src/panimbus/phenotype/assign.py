@@ -43,7 +43,7 @@ from panimbus.phenotype.contradictions import (
 from panimbus.phenotype.evidence import double_positives, evidence, reliability, weighed
 from panimbus.phenotype.inputs import (
     channel_types_of,
-    check_scores,
+    check_score_table,
     flag_objects,
     select_channels,
     thresholds_of,
@@ -163,7 +163,7 @@ def assign_types(
     table = own or default_rules()
     out = select_channels(cells, (*table.markers, *(settings.markers or ())), without)
     channels = [str(c) for c in out.var_names]
-    scores = check_scores(out.X, channels)
+    scores = check_score_table(out.X, channels)
     limits = thresholds_of(out, {c: t for c, t in (thresholds or {}).items() if c not in without})
     types = channel_types_of(out)
     panel = fit_panel(

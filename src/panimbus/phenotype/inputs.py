@@ -99,7 +99,7 @@ def flag_objects(table: AnnData, min_area: float | None, max_area: float | None)
     return np.asarray(table.obs[OBJECT].astype(str) != CELL)
 
 
-def check_scores(scores: npt.ArrayLike, channels: Sequence[str]) -> Float32Array:
+def check_score_table(scores: npt.ArrayLike, channels: Sequence[str]) -> Float32Array:
     """Scores as (n, C) float32.
 
     NaN, infinite numbers and numbers outside 0..1 are an error that names the channels.

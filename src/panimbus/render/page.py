@@ -27,7 +27,7 @@ def render_page(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values) + "\n"
 
 
-def number(value: float, digits: int = 2) -> str:
+def format_number(value: float, digits: int = 2) -> str:
     """A number with fixed decimals; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"
 
@@ -40,5 +40,5 @@ def _environment() -> Environment:
         loader=PackageLoader("panimbus.render"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"png": data_uri, "hex": hex_colour, "number": number}
+    environment.filters |= {"png": data_uri, "hex": hex_colour, "number": format_number}
     return environment

@@ -6,8 +6,8 @@ Cells are laid out (`layout`), stained with each marker (`stain`) and imaged by 
 
 from panimbus.simulate.layout import Layout, make_layout, observe
 from panimbus.simulate.optics import Optics, draw_optics
-from panimbus.simulate.panel import CELL_TYPES, DEMO_PANEL, TWELVE_TYPES, Panel
-from panimbus.simulate.stain import Marker, draw_marker
+from panimbus.simulate.panel import CELL_TYPES, DEMO_PANEL, TWELVE_TYPES, TissuePanel
+from panimbus.simulate.stain import StainMarker, draw_marker
 from panimbus.simulate.tissue import SimulatedTissue, simulate_dataset, simulate_tissue
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "DEMO_PANEL",
     "TWELVE_TYPES",
     "Layout",
-    "Marker",
     "Optics",
-    "Panel",
     "SimulatedTissue",
+    "StainMarker",
+    "TissuePanel",
     "draw_marker",
     "draw_optics",
     "make_layout",

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from panimbus.simulate.layout import REGIONS
 from panimbus.simulate.optics import Optics, draw_optics
-from panimbus.simulate.stain import Marker
+from panimbus.simulate.stain import StainMarker
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class TissuePanel:
     """Cell types, their frequencies and their markers.
 
     Attributes
@@ -35,12 +35,14 @@ class Panel:
         share = np.array([self.frequency[name] for name in REGIONS], dtype=np.float64)
         return np.asarray(share / share.sum(1, keepdims=True))
 
-    def markers(self, platform: str, rng: np.random.Generator) -> tuple[Marker, ...]:
+    def markers(self, platform: str, rng: np.random.Generator) -> tuple[StainMarker, ...]:
         """Draw the markers, with mild confounders typical of the platform."""
         out = []
         for name, (pattern, levels, share) in self.stains.items():
             level = tuple(levels.get(t, 0.0) for t in self.types)
-            marker = Marker(name, level, tuple(share * (v > 0) for v in level), pattern, spread=0.3)
+            marker = StainMarker(
+                name, level, tuple(share * (v > 0) for v in level), pattern, spread=0.3
+            )
             out.append(
                 replace(
                     marker,
@@ -66,7 +68,7 @@ CELL_TYPES = (
     "smooth muscle",
 )
 _LYMPHOID = dict.fromkeys(CELL_TYPES[:4], 1.0)
-DEMO_PANEL = Panel(
+DEMO_PANEL = TissuePanel(
     CELL_TYPES,
     {
         "empty": (1, 1, 1, 1, 1, 1, 1, 1),
@@ -103,7 +105,7 @@ _TWELVE = (
     *CELL_TYPES[5:],
     "endothelial",
 )
-TWELVE_TYPES = Panel(
+TWELVE_TYPES = TissuePanel(
     _TWELVE,
     {
         "empty": (1,) * 12,

@@ -25,7 +25,7 @@ PATTERNS = (
 
 
 @dataclass(frozen=True)
-class Marker:
+class StainMarker:
     """Staining parameters of one marker.
 
     Parameters
@@ -154,7 +154,7 @@ def _polar(layout: Layout, rng: np.random.Generator) -> Float32Array:
     return np.asarray(1.5 / (1 + np.exp(-steep)), dtype=np.float32)
 
 
-def stain(layout: Layout, marker: Marker, rng: np.random.Generator) -> Stain:
+def stain(layout: Layout, marker: StainMarker, rng: np.random.Generator) -> Stain:
     """Stain a layout with one marker.
 
     Parameters
@@ -219,7 +219,7 @@ def _blobs(
 
 
 def _base(
-    layout: Layout, marker: Marker, where: Float32Array, rng: np.random.Generator
+    layout: Layout, marker: StainMarker, where: Float32Array, rng: np.random.Generator
 ) -> Float32Array:
     """Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background."""
     n, cells, mpp, shape = layout.n, layout.cells, layout.mpp, layout.cells.shape
@@ -281,7 +281,9 @@ CONTAMINATION = {
 }
 
 
-def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str = "imc") -> Marker:
+def draw_marker(
+    name: str, n_types: int, rng: np.random.Generator, platform: str = "imc"
+) -> StainMarker:
     """Draw a marker with a random pattern, random cell types and random confounders.
 
     Structured non-specific signal is weaker than the signal of a positive cell. In a channel
@@ -332,7 +334,7 @@ def draw_marker(name: str, n_types: int, rng: np.random.Generator, platform: str
         )
         haze, baseline = float(strength[0]), float(strength[1])
     pattern = str(rng.choice(PATTERNS, p=(0.33, 0.12, 0.14, 0.07, 0.08, 0.08, 0.05, 0.08, 0.05)))
-    return Marker(
+    return StainMarker(
         name,
         tuple(level),
         tuple(fraction),

@@ -13,8 +13,8 @@ from panimbus.core.errors import format_list
 from panimbus.core.types import Float32Array, UInt32Array
 from panimbus.simulate.layout import REGIONS, Layout, make_layout, observe
 from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expected_signal
-from panimbus.simulate.panel import DEMO_PANEL, Panel, demo_optics
-from panimbus.simulate.stain import Marker, draw_marker, stain
+from panimbus.simulate.panel import DEMO_PANEL, TissuePanel, demo_optics
+from panimbus.simulate.stain import StainMarker, draw_marker, stain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ class SimulatedTissue:
     mixture: npt.NDArray[np.float64]
     mpp: float
     platform: str
-    markers: tuple[Marker, ...]
+    markers: tuple[StainMarker, ...]
     optics: tuple[Optics, ...]
 
     def __repr__(self) -> str:
@@ -212,7 +212,7 @@ def render_channel(
     layout: Layout,
     labels: UInt32Array,
     owners: LabelOverlap,
-    marker: Marker,
+    marker: StainMarker,
     optics: Optics,
     *,
     rng: np.random.Generator,
@@ -249,7 +249,7 @@ def simulate_tissue(
     shape: tuple[int, int] = (512, 512),
     mpp: float = 0.5,
     *,
-    panel: Panel | Sequence[Marker] | int | None = None,
+    panel: TissuePanel | Sequence[StainMarker] | int | None = None,
     seed: int | np.random.Generator = 0,
     platform: str = "random",
     observation: str | None = None,
@@ -264,7 +264,7 @@ def simulate_tissue(
     panel
         None: a panel with named cell types (DAPI, CD3, CD8, CD20, CD68, PanCK, SMA, Ki67, FoxP3,
         Vimentin, CD45). An integer: this number of random markers on random cell types, for
-        training. A `Panel`. Or markers for the cell types of the default panel.
+        training. A `TissuePanel`. Or markers for the cell types of the default panel.
     seed
         An integer or a generator; the same seed gives the same tissue.
     platform
@@ -294,7 +294,7 @@ def simulate_dataset(
     shape: tuple[int, int] = (512, 512),
     *,
     mpp: float = 0.5,
-    panel: Panel | Sequence[Marker] | int | None = None,
+    panel: TissuePanel | Sequence[StainMarker] | int | None = None,
     seed: int = 0,
     platform: str = "random",
     errors: float = 1.0,
@@ -328,7 +328,7 @@ class DrawnPanel:
     """
 
     platform: str
-    markers: tuple[Marker, ...]
+    markers: tuple[StainMarker, ...]
     optics: tuple[Optics, ...]
     types: tuple[str, ...]
     composition: npt.NDArray[np.float64]
@@ -337,7 +337,7 @@ class DrawnPanel:
 
 
 def draw_panel(
-    panel: Panel | Sequence[Marker] | int | None, platform: str, rng: np.random.Generator
+    panel: TissuePanel | Sequence[StainMarker] | int | None, platform: str, rng: np.random.Generator
 ) -> DrawnPanel:
     """Draw platform, markers, cell types and optics.
 
@@ -359,9 +359,11 @@ def draw_panel(
         clustering = float(rng.uniform(0, 1.5))
         optics = tuple(draw_optics(platform, rng) for _ in markers)
         return DrawnPanel(platform, markers, optics, types, composition, None, clustering)
-    named = panel if isinstance(panel, Panel) else DEMO_PANEL
+    named = panel if isinstance(panel, TissuePanel) else DEMO_PANEL
     markers = (
-        named.markers(platform, rng) if panel is None or isinstance(panel, Panel) else tuple(panel)
+        named.markers(platform, rng)
+        if panel is None or isinstance(panel, TissuePanel)
+        else tuple(panel)
     )
     optics = tuple(demo_optics(platform, rng) for _ in markers)
     kinds = ("follicle", "epithelium", "stroma", "mixed")

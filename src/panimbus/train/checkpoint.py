@@ -43,7 +43,7 @@ def identity(config: TrainConfig, store: StoreLike) -> dict[str, str]:
     }
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a state; the old file is replaced at the very end."""
     with atomic_path(path) as temporary:
         torch.save(dict(state), temporary)
@@ -113,7 +113,7 @@ def _filled(config: str) -> str:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[None]:
+def complete_state(path: Path) -> Iterator[None]:
     """Tell a state that lacks parts, or has them in other shapes, as a damaged file."""
     try:
         yield

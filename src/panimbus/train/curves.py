@@ -104,7 +104,7 @@ def picture(
     return np.concatenate(rows, axis=0)
 
 
-def write_picture(path: Path, image: UInt8Array) -> None:
+def write_prediction_picture(path: Path, image: UInt8Array) -> None:
     """Write an image, (h, w, 3) uint8, as PNG."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(encode_png(image))

@@ -31,12 +31,12 @@ from panimbus.train.curves import Curves
 from panimbus.train.distributed import ProcessGroup, process_group
 from panimbus.train.examples import StoreLike, check_fits, validation_rows
 from panimbus.train.fovs import MixedStore
-from panimbus.train.result import RESULT, Trained, draw, finish, read_result
+from panimbus.train.result import RESULT, Trained, draw_predictions, finish, read_result
 from panimbus.train.simulation import simulated_store
 from panimbus.train.start import mean_weights
-from panimbus.train.state import Logits, Run, begin, is_narrow, save, training_mode
+from panimbus.train.state import Logits, TrainingRun, begin, is_narrow, save_state, training_mode
 from panimbus.train.step import objective, rate_at
-from panimbus.train.validate import Validation, validate
+from panimbus.train.validate import Validation, validation_figures
 
 if TYPE_CHECKING:
     from panimbus.train.config import TrainConfig
@@ -169,7 +169,9 @@ def _train(
     return result
 
 
-def _steps(run: Run, rows: npt.NDArray[np.intp], progress: Callable[[TrainProgress], None]) -> None:
+def _steps(
+    run: TrainingRun, rows: npt.NDArray[np.intp], progress: Callable[[TrainProgress], None]
+) -> None:
     """All remaining steps."""
     config, group, total = run.config, run.group, run.config.stages.total
     if run.step >= total:
@@ -208,12 +210,12 @@ def _steps(run: Run, rows: npt.NDArray[np.intp], progress: Callable[[TrainProgre
         if line:
             tally = _tally(group)
         if group.is_main and (check or run.step % config.check.save == 0):
-            save(run)
+            save_state(run)
     if curves is not None:
         curves.close()
 
 
-def _step(run: Run, batch: Batch, tally: _Tally) -> None:
+def _step(run: TrainingRun, batch: Batch, tally: _Tally) -> None:
     """One step of the optimiser; in the robust stage only trusted cells count."""
     config, learner, group = run.config, run.learner, run.group
     logits = learner.model(batch.planes, batch.stats)  # (N, 1, s', s')
@@ -233,7 +235,7 @@ def _step(run: Run, batch: Batch, tally: _Tally) -> None:
     tally.steps += 1
 
 
-def _trusted(run: Run, batch: Batch, losses: CellLosses) -> Tensor:
+def _trusted(run: TrainingRun, batch: Batch, losses: CellLosses) -> Tensor:
     """(K + 1,) 1 for the cells that the noise rules take.
 
     Their thresholds move by the cells of all processes.
@@ -261,13 +263,13 @@ def _trusted(run: Run, batch: Batch, losses: CellLosses) -> Tensor:
     return keep.to(loss)
 
 
-def _check(run: Run, rows: npt.NDArray[np.intp]) -> Validation:
+def _check(run: TrainingRun, rows: npt.NDArray[np.intp]) -> Validation:
     """Validate; keep the weights if they are the best so far; draw the first tiles."""
     learner, group = run.learner, run.group
     net = (learner.ema or learner.net).eval()
     group.share_buffers(net)
     forward = Logits(net, narrow=is_narrow(run.config.optimiser, group.device))
-    validation = validate(run.examples, rows, lambda b: forward(b.planes, b.stats), group)
+    validation = validation_figures(run.examples, rows, lambda b: forward(b.planes, b.stats), group)
     run.validated = validation.f1
     # Without a positive cell there is no F1, and any checkpoint beats none.
     score = -0.5 if math.isnan(validation.f1) else validation.f1
@@ -276,14 +278,14 @@ def _check(run: Run, rows: npt.NDArray[np.intp]) -> Validation:
         if group.is_main:
             state: dict[str, Any] = {"identity": run.identity, "net": net.state_dict()}
             state |= {"step": run.step, "f1": validation.f1}
-            checkpoint.save(run.out / checkpoint.BEST, state)
+            checkpoint.save_checkpoint(run.out / checkpoint.BEST, state)
     if group.is_main and run.config.check.pictures:
-        draw(run, rows, forward)
+        draw_predictions(run, rows, forward)
     training_mode(run)
     return validation
 
 
-def _stage(run: Run) -> str:
+def _stage(run: TrainingRun) -> str:
     return "naive" if run.step <= run.config.stages.naive else "robust"
 
 
@@ -291,7 +293,7 @@ def _tally(group: ProcessGroup) -> _Tally:
     return _Tally(torch.zeros((), device=group.device), torch.zeros((), device=group.device))
 
 
-def _line(run: Run, tally: _Tally) -> dict[str, Any]:
+def _line(run: TrainingRun, tally: _Tally) -> dict[str, Any]:
     """One line of the curves."""
     spent = max(time.perf_counter() - tally.since, 1e-9)
     loss, kept, cells = run.group.total(
@@ -308,7 +310,7 @@ def _line(run: Run, tally: _Tally) -> dict[str, Any]:
     }
 
 
-def _progress(run: Run, line: dict[str, Any]) -> TrainProgress:
+def _progress(run: TrainingRun, line: dict[str, Any]) -> TrainProgress:
     """What is reported of a step; ``line`` is its line of the curves, or empty."""
     figures = {k: line[k] for k in ("loss", "kept", "tiles_per_s", "waiting") if k in line}
     return TrainProgress(

@@ -22,17 +22,17 @@ from panimbus.model.unet import build
 from panimbus.model.weights import save_model
 from panimbus.train.batches import collate
 from panimbus.train.config import TrainConfig
-from panimbus.train.curves import picture, write_picture
+from panimbus.train.curves import picture, write_prediction_picture
 from panimbus.train.distributed import ProcessGroup
 from panimbus.train.examples import Examples, StoreLike, validation_rows
 from panimbus.train.start import with_correction
-from panimbus.train.state import Logits, Run
-from panimbus.train.validate import validate
+from panimbus.train.state import Logits, TrainingRun
+from panimbus.train.validate import validation_figures
 
 RESULT = "result.json"
 
 
-def draw(run: Run, rows: npt.NDArray[np.intp], forward: nn.Module) -> None:
+def draw_predictions(run: TrainingRun, rows: npt.NDArray[np.intp], forward: nn.Module) -> None:
     """``epochs/step_*.png``: channel, labels and scores of a few validation tiles."""
     count = run.config.check.pictures
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.intp))]
@@ -53,7 +53,7 @@ def draw(run: Run, rows: npt.NDArray[np.intp], forward: nn.Module) -> None:
         side = min(min(score.shape) for score in scores)
         images, labels, scores = ([a[:side, :side] for a in v] for v in (images, labels, scores))
         path = run.out / "epochs" / f"step_{run.step:07d}.png"
-        write_picture(path, picture(images, labels, scores))
+        write_prediction_picture(path, picture(images, labels, scores))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def finish(
             store, split, leave_out=config.data.leave_out, tiles=config.check.tiles
         )
         if len(rows):
-            figures = validate(examples, rows, lambda b: forward(b.planes, b.stats), group)
+            figures = validation_figures(
+                examples, rows, lambda b: forward(b.planes, b.stats), group
+            )
             result |= {f"{split}_f1": figures.f1, f"{split}_loss": figures.loss}
             tables.append(figures.table().assign(split=split))
     result["parameters"] = sum(p.numel() for p in net.parameters())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """Everything a run needs to continue."""
 
     config: TrainConfig
@@ -63,7 +63,7 @@ def is_narrow(settings: OptimiserConfig, device: torch.device) -> bool:
     return on_gpu or settings.precision == "bfloat16"
 
 
-def begin(config: TrainConfig, store: StoreLike, out: Path, group: ProcessGroup) -> Run:
+def begin(config: TrainConfig, store: StoreLike, out: Path, group: ProcessGroup) -> TrainingRun:
     """Return a new run, or the one that ``out`` holds."""
     if config.machine.threads:
         torch.set_num_threads(config.machine.threads)
@@ -87,14 +87,14 @@ def begin(config: TrainConfig, store: StoreLike, out: Path, group: ProcessGroup)
     learner = Learner(net, config.optimiser, model)
     identity = checkpoint.identity(config, store)
     threshold = noise.unseen(2 * len(examples.pairs))
-    run = Run(config, examples, out, group, learner, identity, threshold)
+    run = TrainingRun(config, examples, out, group, learner, identity, threshold)
     if (out / checkpoint.LAST).exists():
         _restore(run)
     out.mkdir(parents=True, exist_ok=True)
     return run
 
 
-def training_mode(run: Run) -> None:
+def training_mode(run: TrainingRun) -> None:
     """Training mode; frozen batch norms keep their statistics."""
     run.learner.model.train()
     for module in run.learner.net.modules():
@@ -102,22 +102,22 @@ def training_mode(run: Run) -> None:
             module.eval()
 
 
-def save(run: Run) -> None:
+def save_state(run: TrainingRun) -> None:
     """Replace ``last.pt``."""
     state: dict[str, Any] = run.learner.state_dict()
     state |= {"identity": run.identity, "best": run.best, "validated": run.validated}
     state |= {"threshold": torch.from_numpy(run.threshold), "random": torch.get_rng_state()}
     if run.group.device.type == "cuda":
         state["random_cuda"] = torch.cuda.get_rng_state(run.group.device)
-    checkpoint.save(run.out / checkpoint.LAST, state)
+    checkpoint.save_checkpoint(run.out / checkpoint.LAST, state)
 
 
-def _restore(run: Run) -> None:
+def _restore(run: TrainingRun) -> None:
     """Take over ``last.pt``."""
     path = run.out / checkpoint.LAST
     state = checkpoint.load(path)
     checkpoint.check_same(path, state["identity"], run.identity)
-    with checkpoint.whole(path):
+    with checkpoint.complete_state(path):
         run.learner.load_state_dict(state)
         run.threshold, run.best = state["threshold"].numpy(), tuple(state["best"])
         run.validated = state["validated"]

@@ -149,14 +149,14 @@ def run_sweep(
             table = pd.DataFrame(rows)
             for file, text in (
                 ("ablation.csv", table.to_csv(index=False)),
-                ("ablation.md", markdown(table)),
+                ("ablation.md", sweep_markdown(table)),
             ):
                 with atomic_path(folder / file) as temporary:
                     temporary.write_text(text)
     return pd.DataFrame(rows)
 
 
-def markdown(table: pd.DataFrame) -> str:
+def sweep_markdown(table: pd.DataFrame) -> str:
     """The runs as a Markdown table.
 
     Mean over the seeds, and the standard deviation where there are several.

@@ -71,7 +71,7 @@ class Validation:
         return labelled
 
 
-def validate(
+def validation_figures(
     examples: Examples, rows: npt.NDArray[np.intp], forward: Forward, group: ProcessGroup
 ) -> Validation:
     """Score whole tiles, unchanged, and compare with their labels; the processes share the rows.

@@ -79,14 +79,14 @@ class Request:
         types, model = self.channel_types, self.model
         if model is not None and model not in {*shipped_models(), "default", "nimbus"}:
             path = Path(model).expanduser()
-            model = absolute(path) if path.is_file() else model
+            model = shared_path(path) if path.is_file() else model
         return replace(
             self,
-            images=tuple(map(absolute, self.images)),
-            labels=tuple(map(absolute, self.labels)),
-            pairs=self.pairs and absolute(self.pairs),
-            channel_names=self.channel_names and absolute(self.channel_names),
-            channel_types=absolute(types) if types and Path(types).is_file() else types,
+            images=tuple(map(shared_path, self.images)),
+            labels=tuple(map(shared_path, self.labels)),
+            pairs=self.pairs and shared_path(self.pairs),
+            channel_names=self.channel_names and shared_path(self.channel_names),
+            channel_types=shared_path(types) if types and Path(types).is_file() else types,
             model=model,
         )
 
@@ -132,7 +132,7 @@ class Request:
         return resolve_model(self.model)
 
 
-def absolute(given: str | Path) -> str:
+def shared_path(given: str | Path) -> str:
     """A path that means the same in every working directory; an address as it is."""
     where = parse_location(given)
     if isinstance(where, Path):
