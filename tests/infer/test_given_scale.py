@@ -9,10 +9,12 @@ import pytest
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
+from panimbus.infer.collect import normaliser
 from panimbus.infer.devices import open_backend
 from panimbus.infer.executor import LocalExecutor
+from panimbus.infer.inputs import make_plan
 from panimbus.infer.passes import Run, scan_all
-from panimbus.infer.predict import PredictSettings, make_plan, normaliser, predict
+from panimbus.infer.predict import PredictSettings, predict
 from panimbus.model.weights import resolve_model
 
 

@@ -17,6 +17,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import fov_bands
 from panimbus.infer.blocks import BlockPart
+from panimbus.infer.collect import collect, normaliser
 from panimbus.infer.devices import open_backend
 from panimbus.infer.distribute.manifest import (
     Request,
@@ -28,7 +29,6 @@ from panimbus.infer.distribute.manifest import (
 from panimbus.infer.executor import LocalExecutor, Plan, ScanWork, ScoreWork
 from panimbus.infer.inputs import check_fovs, make_plan
 from panimbus.infer.passes import Run, Shard, fov_blocks, report_changed_files, scan_all, score_all
-from panimbus.infer.predict import collect, normaliser
 from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore
 from panimbus.io.files import check_folder
