@@ -166,7 +166,7 @@ def sweep_markdown(table: pd.DataFrame) -> str:
     >>> import pandas as pd
     >>> run = {"group": "g", "arm": "a", "parameters": 1200, "seconds": 3}
     >>> run |= {"val_f1": 0.5, "test_f1": 0.25}
-    >>> print(markdown(pd.DataFrame([run | {"seed": 0}, run | {"seed": 1, "val_f1": 0.7}])))
+    >>> print(sweep_markdown(pd.DataFrame([run | {"seed": 0}, run | {"seed": 1, "val_f1": 0.7}])))
     | group | arm | seeds | F1 validation | F1 test | parameters | seconds |
     | --- | --- | --- | --- | --- | --- | --- |
     | g | a | 2 | 0.600 ± 0.141 | 0.250 ± 0.000 | 1,200 | 3 |
