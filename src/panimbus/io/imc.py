@@ -295,7 +295,7 @@ def _image(path: Path, block: _Block, notes: tuple[str, ...]) -> ReadResult:
 
 
 def _step(text: str | None) -> float:
-    """Micrometres between two shots of the laser: 1 where nothing else is said."""
+    """Micrometres between two shots of the laser: 1 unless the file has another value."""
     try:
         step = float(text or 1)
     except ValueError:
