@@ -1,0 +1,1 @@
+"""The viewer: see results in the browser, correct them, annotate cells."""
