@@ -35,9 +35,10 @@ MANY = 30
 
 def echo_contradictions(table: AnnData) -> None:
     """Print the markers that contradict others according to the shipped table of cell types."""
-    from panimbus.phenotype.assign import exclusive_pair_sentences
+    from panimbus.phenotype.assign import exclusive_pairs_of
+    from panimbus.phenotype.contradictions import pair_sentences
 
-    if sentences := exclusive_pair_sentences(table):
+    if sentences := pair_sentences(exclusive_pairs_of(table)):
         typer.echo(
             "markers that contradict others (no cell type carries both; check them before you trust"
             " them):"

@@ -20,6 +20,8 @@ from panimbus.core.scale import COUNTERSTAIN
 
 FEW = 20
 """Minimum number of cells for a correlation."""
+ALIKE = 0.75
+"""Rank correlation above which a channel is bright in the same cells as a counterstain."""
 _MOST = 100_000
 _ALMOST = 0.999  # 1.0 marks the counterstain itself
 _METALS = "ir|in|y|la|ce|pr|nd|sm|eu|gd|tb|dy|ho|er|tm|yb|lu|bi|pt|ta|os|rh|pd|ag|au|hf"

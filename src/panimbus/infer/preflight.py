@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.channel_types import describe_id_channel, find_counterstains, id_channels
-from panimbus.core.counterstain import reference_channels
+from panimbus.core.counterstain import ALIKE, reference_channels
 from panimbus.core.dark import common_dark_level, describe_dark_level
 from panimbus.core.errors import InputError, PanimbusError, format_list
 from panimbus.core.fov import Fov
@@ -41,7 +41,6 @@ from panimbus.infer.validating import EmptyLabels, ValidatingArray, clean_labels
 from panimbus.model.weights import ModelFiles, resolve_model
 
 SATURATED = 0.005
-ALIKE = 0.75
 
 
 @dataclass

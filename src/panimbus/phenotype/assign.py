@@ -35,6 +35,7 @@ from panimbus.io.scores import check_cell_table
 from panimbus.phenotype.adjust import FIRST, FIRST_REASON, FIRST_TYPE, PROBABILITY, apply_to
 from panimbus.phenotype.compete import decide, type_probabilities
 from panimbus.phenotype.contradictions import (
+    PAIR_COLUMNS,
     contradicting,
     exclusive_pairs,
     lacking,
@@ -236,19 +237,21 @@ def _measure(
     return signs, trust, exclusive_pairs(signs[cells] >= 0, panel, trust)
 
 
-def exclusive_pair_sentences(table: AnnData) -> list[str]:
-    """Sentences on markers of a cell table that contradict others by the shipped rules.
+def exclusive_pairs_of(table: AnnData) -> pd.DataFrame:
+    """`panimbus.phenotype.contradictions.exclusive_pairs` of a cell table by the shipped rules.
 
-    Empty if the rules know too few of its markers.
+    Empty if the rules know too few of its markers; a missing score counts as 0.
     """
+    import pandas as pd
+
     channels = [str(c) for c in table.var_names]
     try:
         panel = fit_panel(default_rules(), channels, channel_types=channel_types_of(table))
     except InputError:
-        return []
+        return pd.DataFrame(columns=list(PAIR_COLUMNS)).astype({"many": bool})
     scores = np.nan_to_num(np.asarray(table.X, np.float32))
     every = np.ones(len(scores), np.bool_)
-    return pair_sentences(_measure(scores, panel, thresholds_of(table, {}), every)[2])
+    return _measure(scores, panel, thresholds_of(table, {}), every)[2]
 
 
 def _check_levels(panel: Panel, limits: Mapping[str, float]) -> None:

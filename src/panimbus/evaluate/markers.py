@@ -1,0 +1,367 @@
+"""The markers of a result without annotations: what their scores look like, the worst first.
+
+Nothing here tells right from wrong calls: it orders the markers by how much there is to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from panimbus.core.channel_types import COUNTERSTAIN_TYPE, MARKER, resolve_channel_types
+from panimbus.core.counterstain import ALIKE
+from panimbus.core.errors import format_list
+from panimbus.core.fov_shift import compare_fovs
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale
+from panimbus.core.table import FOV, NORMALISER, POSITIVE, PROVENANCE, SD
+from panimbus.core.thresholds import calls
+from panimbus.core.types import Array, BoolArray, Float64Array, Int64Array
+from panimbus.io.documents import parse_json
+from panimbus.phenotype.assign import exclusive_pairs_of
+from panimbus.phenotype.inputs import channel_types_of, thresholds_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+BINS = 50
+"""Bins of a score histogram; every threshold of two digits that is even lies between two."""
+NEAR = 0.1
+"""Scores this close to the threshold are near it."""
+_DOUBTFUL, _SPREAD, _MOST_CELLS, _FEW = 0.35, 0.08, 0.9, 20
+
+
+class Concern(NamedTuple):
+    """A reason to look at a marker: how much it weighs, from 0 to 1, and in words."""
+
+    weight: float
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class MarkerSummary:
+    """One marker of a result.
+
+    Parameters
+    ----------
+    marker, channel_type
+        Name, and one of `panimbus.core.channel_types.CHANNEL_TYPES`.
+    threshold
+        Score from which a cell is positive.
+    cells, positive
+        Number of cells that have a score, and of positive ones.
+    share_by_fov : (F,) float64
+        Share of positive cells in each FOV; NaN where no cell has a score.
+    histogram : (BINS,) int64
+        Number of cells by score, in equal bins from 0 to 1.
+    near, doubtful
+        Share of cells with a score within `NEAR` of the threshold: of all cells, and of the cells
+        in question, which are positive or near the threshold.
+    spread
+        Mean standard deviation of the score between views, of the cells in question (of all cells
+        where there is none); NaN if the table does not have it.
+    concerns
+        The heaviest first.
+    """
+
+    marker: str
+    channel_type: str
+    threshold: float
+    cells: int
+    positive: int
+    share_by_fov: Float64Array
+    histogram: Int64Array
+    near: float
+    doubtful: float
+    spread: float
+    concerns: tuple[Concern, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of positive cells; NaN without cells."""
+        return self.positive / self.cells if self.cells else float("nan")
+
+    @property
+    def worry(self) -> float:
+        """From 0 (nothing to see) to 1: all concerns together, as if independent."""
+        return 1 - float(np.prod([1 - c.weight for c in self.concerns]))
+
+
+@dataclass(frozen=True, eq=False)
+class ResultSummary:
+    """Result of `summarise_markers`.
+
+    Parameters
+    ----------
+    fovs
+        F names, in the order of the table.
+    fov_cells : (F,) int64
+    markers
+        The worst first; counterstains last.
+    """
+
+    fovs: tuple[str, ...]
+    fov_cells: Int64Array
+    markers: tuple[MarkerSummary, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """A row per marker, the worst first, with a column ``positive FOV`` for each FOV."""
+        import pandas as pd
+
+        rows = [
+            {
+                "marker": m.marker,
+                "worry": m.worry,
+                "threshold": m.threshold,
+                "positive": m.share,
+                "near": m.near,
+                "spread": m.spread,
+                "concerns": "; ".join(c.text for c in m.concerns),
+                **{f"positive {f}": s for f, s in zip(self.fovs, m.share_by_fov, strict=True)},
+            }
+            for m in self.markers
+        ]
+        return pd.DataFrame(rows)
+
+
+def fov_codes(table: AnnData) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
+    """The FOVs of a table in its order, and (n,) the position of each cell's FOV among them."""
+    import pandas as pd
+
+    fov = table.obs[FOV].astype(str)
+    names = tuple(dict.fromkeys(fov))
+    return names, pd.Index(names).get_indexer(pd.Index(fov))
+
+
+def share_by_fov(positive: Array, fov: npt.NDArray[np.integer], fovs: int) -> Float64Array:
+    """Share of positive cells in each FOV.
+
+    Parameters
+    ----------
+    positive : (n,) number
+        1 positive, 0 negative, NaN missing.
+    fov : (n,) integer
+        Position of each cell's FOV.
+    fovs
+        Number of FOVs.
+
+    Returns
+    -------
+    (fovs,) float64
+        NaN for a FOV without scores.
+
+    Examples
+    --------
+    >>> share_by_fov(np.array([1, 0, 1, np.nan]), np.array([0, 0, 1, 1]), 3)
+    array([0.5, 1. , nan])
+    """
+    scored = ~np.isnan(positive)
+    cells = np.bincount(fov[scored], minlength=fovs).astype(np.float64)
+    count = np.bincount(fov[scored], positive[scored], fovs)
+    out = np.full(fovs, np.nan)
+    np.divide(count, cells, out=out, where=cells > 0)
+    return out
+
+
+def score_histogram(scores: Array, bins: int = BINS) -> Int64Array:
+    """(bins,) number of scores in equal bins from 0 to 1; missing ones are not counted.
+
+    Examples
+    --------
+    >>> score_histogram(np.array([0.0, 0.24, 0.25, 1.0, np.nan]), 4)
+    array([2, 1, 0, 1])
+    """
+    scored = scores[~np.isnan(scores)]
+    at = np.clip((scored * scored.dtype.type(bins)).astype(np.int64), 0, bins - 1)
+    return np.bincount(at, minlength=bins).astype(np.int64)
+
+
+def near_threshold(scores: Array, threshold: float, within: float = NEAR) -> BoolArray:
+    """(n,) whether a score is less than ``within`` away from the threshold.
+
+    Examples
+    --------
+    >>> near_threshold(np.array([0.39, 0.45, 0.55, 0.61, np.nan]), 0.5).tolist()
+    [False, True, True, False, False]
+    """
+    return np.asarray(np.abs(scores - threshold) < within)
+
+
+def positive_calls(table: AnnData) -> Array:
+    """(n, C) calls of a table: its layer ``positive``, else its scores at its thresholds."""
+    if POSITIVE in table.layers:
+        return np.asarray(table.layers[POSITIVE])
+    limits = thresholds_of(table, {})
+    return calls(np.asarray(table.X), [limits[c] for c in map(str, table.var_names)])
+
+
+def summarise_markers(table: AnnData) -> ResultSummary:
+    """Summarise the markers of a cell table, the worst first.
+
+    Parameters
+    ----------
+    table
+        Of `panimbus.predict`, or another one with scores in X and obs ``fov_id``. Its calls are
+        taken as they are (`positive_calls`).
+
+    Returns
+    -------
+    ResultSummary
+    """
+    fovs, fov = fov_codes(table)
+    channels = [str(c) for c in table.var_names]
+    limits, positive = thresholds_of(table, {}), positive_calls(table)
+    types = resolve_channel_types(channels, channel_types_of(table))
+    concerns = _of_dataset(table, channels, types, positive)
+    out = []
+    for k, (name, kind) in enumerate(zip(channels, types, strict=True)):
+        scores, called, limit = np.asarray(table.X[:, k]), positive[:, k], limits[name]
+        near = near_threshold(scores, limit)
+        asked = near | (called == 1)
+        varies = np.asarray(table.layers[SD][:, k]) if SD in table.layers else None
+        one = MarkerSummary(
+            name,
+            kind,
+            limit,
+            int(np.count_nonzero(~np.isnan(called))),
+            int(np.nansum(called, dtype=np.int64)),
+            share_by_fov(called, fov, len(fovs)),
+            score_histogram(scores),
+            float(near.sum() / max(np.count_nonzero(~np.isnan(scores)), 1)),
+            float(near.sum() / max(asked.sum(), 1)),
+            _mean(varies, asked),
+            (),
+        )
+        own = [*_of_scores(one, int(asked.sum()), len(scores)), *concerns[name]]
+        if (blank := _blank(table, k)) is not None:
+            own = [blank]
+        out.append(replace(one, concerns=tuple(sorted(own, key=lambda c: -c.weight))))
+    cells = np.bincount(fov, minlength=len(fovs)).astype(np.int64)
+    return ResultSummary(fovs, cells, tuple(sorted(out, key=_order)))
+
+
+def _order(one: MarkerSummary) -> tuple[bool, float, float]:
+    return one.channel_type == COUNTERSTAIN_TYPE, -round(one.worry, 2), -one.doubtful
+
+
+def _mean(varies: Array | None, asked: BoolArray) -> float:
+    """Mean over the cells in question, over all where there is none; NaN without values."""
+    if varies is None:
+        return float("nan")
+    values = varies[asked] if asked.any() else varies
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _blank(table: AnnData, k: int) -> Concern | None:
+    """A channel without a normaliser has nothing to score."""
+    if NORMALISER not in table.var or not np.isnan(table.var[NORMALISER].to_numpy(float)[k]):
+        return None
+    return Concern(0.0, "blank: nothing to score")
+
+
+def _of_scores(one: MarkerSummary, asked: int, rows: int) -> list[Concern]:
+    """Concerns that a marker's own scores raise.
+
+    Parameters
+    ----------
+    one
+    asked
+        Number of cells that are positive or near the threshold.
+    rows
+        Number of cells, with and without a score.
+    """
+    out = []
+    if one.cells < rows:
+        out.append(Concern(0.3, f"{rows - one.cells:,} cells have no score"))
+    if one.channel_type == COUNTERSTAIN_TYPE or not one.cells:
+        return out
+    if one.channel_type != MARKER and one.positive:
+        weight = min(1.0, 0.2 + 5 * one.share)
+        text = (
+            f"a control ({one.channel_type}), yet {_percent(one.share)} of its cells are positive"
+        )
+        out.append(Concern(weight, text))
+    if not one.positive and one.channel_type == MARKER:
+        out.append(Concern(0.2, "no cell is positive: not in this tissue, too dim, or missed"))
+    if one.share > _MOST_CELLS:
+        out.append(Concern(0.5, f"{_percent(one.share)} of the cells are positive"))
+    if one.doubtful > _DOUBTFUL and asked >= _FEW:
+        text = (
+            f"{_percent(one.near)} of the cells score within {NEAR:g} of the threshold, while"
+            f" {_percent(one.share)} are positive"
+        )
+        out.append(Concern(0.6 * one.doubtful * min(1.0, asked / 50), text))
+    if one.spread > _SPREAD and asked >= _FEW:
+        text = (
+            f"views disagree: in cells that are positive or near the threshold, scores vary by"
+            f" {one.spread:.2f} (standard deviation)"
+        )
+        out.append(Concern(min(0.5, 3 * one.spread), text))
+    return out
+
+
+def _of_dataset(
+    table: AnnData, channels: Sequence[str], types: Sequence[str], positive: Array
+) -> dict[str, list[Concern]]:
+    """Concerns that come from other markers, from the pixels and from other FOVs."""
+    out: dict[str, list[Concern]] = {c: [] for c in channels}
+    scale, called = scale_of(table), np.nan_to_num(positive) > 0
+    pairs = exclusive_pairs_of(table)
+    pairs = pairs[pairs["many"]]
+    compared = compare_fovs(called, table.obs[FOV].astype(str).to_numpy(), tuple(channels))
+    for k, (name, kind) in enumerate(zip(channels, types, strict=True)):
+        if scale is not None and name in scale.notes:
+            out[name].append(Concern(0.4, scale.notes[name]))
+        alike = 0.0 if scale is None else scale.stats.get(name, {}).get(COUNTERSTAIN, 0.0)
+        if kind == MARKER and alike > ALIKE:
+            out[name].append(_haze(alike, float(called[:, k].mean())))
+        against = pairs[(pairs["marker"] == name) | (pairs["other"] == name)]
+        if len(against):
+            out[name].append(_contradiction(name, against))
+        odd = compared.fraction[name][compared.outlying[name]]
+        if len(odd) and kind != COUNTERSTAIN_TYPE:
+            out[name].append(_odd_fovs(odd, float(compared.fraction[name].median())))
+    return out
+
+
+def _haze(alike: float, share: float) -> Concern:
+    """Haze without positive cells does little harm."""
+    text = (
+        f"bright in the same cells as the counterstain (rank correlation {alike:.2f}): a stain of"
+        " all nuclei, or only their haze"
+    )
+    return Concern(alike * (0.4 + 0.6 * min(1.0, share / 0.05)), text)
+
+
+def _contradiction(name: str, pairs: pd.DataFrame) -> Concern:
+    """Pairs of exclusive markers, from the side of one; it weighs less if more reliable."""
+    first = (pairs["marker"] == name).to_numpy()
+    shares = np.where(first, pairs["share_of_marker"], pairs["share_of_other"])
+    others = np.where(first, pairs["other"], pairs["marker"])
+    order = np.argsort(-shares, kind="stable")
+    names = format_list([f"{others[k]} {_percent(shares[k])}" for k in order], 3)
+    weight = float((shares * np.where(first, 1.0, 0.5)).max())
+    return Concern(weight, f"its positive cells carry markers that exclude it: {names}")
+
+
+def _odd_fovs(odd: pd.Series[float], median: float) -> Concern:
+    fovs = format_list([f"{f} {_percent(share)}" for f, share in odd.items()], 3)
+    text = f"FOVs differ in their share of positive cells: {fovs} (median {_percent(median)})"
+    return Concern(min(0.4, 0.15 + 0.05 * len(odd)), text)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def scale_of(table: AnnData) -> ChannelScale | None:
+    """The normaliser in a table's provenance; None if there is none."""
+    about = table.uns.get(PROVENANCE)
+    if not isinstance(about, Mapping) or "scale" not in about:
+        return None
+    return ChannelScale.from_dict(parse_json(str(about["scale"]), "the normaliser of the table"))
