@@ -258,6 +258,7 @@ def test_a_tile_that_cannot_be_decoded(kind, panimbus, model, make_tissue, tmp_p
 def test_a_label_image_of_many_cells(cells, model, peak, tmp_path):
     """Cells of 3 x 3 pixels that all touch: memory and time in proportion, every cell with a
     score."""
+    pytest.importorskip("pyarrow")
     side = int(np.ceil(np.sqrt(cells)))
     grid = np.arange(1, side * side + 1, dtype=np.uint32).reshape(side, side)
     labels = np.kron(grid, np.ones((3, 3), np.uint32))

@@ -51,6 +51,7 @@ def test_no_field_of_view_of_dev_gold(real: ModuleType) -> None:
 
 
 def test_shares_are_the_readers_mean_made_to_fall(real: ModuleType, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
     first = ["13/13"] * 6 + ["6/12"] + ["0/13"] * 11
     second = ["13/13"] * 5 + ["0/13", "6.5/13"] + ["0/13"] * 11
     path = tmp_path / "readings.csv"
@@ -115,6 +116,7 @@ def known(
 def test_labels_follow_the_calls(
     real: ModuleType, known: tuple[pd.DataFrame, np.ndarray], tmp_path: Path
 ) -> None:
+    pytest.importorskip("sklearn")
     every, positive = known
     found = real.targets("vectra_inform", real.chances(real.read(tmp_path, tmp_path)))
     assert list(found) == ["CD3", "DAPI"]
