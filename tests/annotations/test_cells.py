@@ -41,7 +41,7 @@ def test_the_layout_of_pan_m(tmp_path, caplog):
     )
     path = written(tmp_path, "dataset,fov,cell_id,channel,activity\n" + rows)
     assert read_truth(path)["truth"].tolist() == [1, 0, -1, -1, 1]
-    assert "1 calls have activity 3, which is taken as undetermined" in caplog.text
+    assert "1 annotations have activity 3, which is taken as undetermined" in caplog.text
     with pytest.raises(InputError, match=r"unknown activity(.|\n)*'4' in line 2"):
         read_truth(written(tmp_path, "dataset,fov,cell_id,channel,activity\nm,f,1,CD3,4\n"))
 
@@ -54,10 +54,10 @@ def test_the_layout_of_pan_m(tmp_path, caplog):
         ("fov,cell_id,channel,call\nf,1,CD3,maybe\nf,x,CD3,positive\n", "maybe"),
         ("fov,cell_id,channel,call\nf,1,CD3,maybe\nf,x,CD3,positive\n", "cell_id"),
         ("fov,cell_id,channel,call,sampling_weight\nf,1,CD3,positive,-1\n", "sampling_weight"),
-        ("fov,cell_id,channel,call\nf,1,CD3,positive\nf,1,CD3,negative\n", "called twice"),
+        ("fov,cell_id,channel,call\nf,1,CD3,positive\nf,1,CD3,negative\n", "annotated twice"),
         (
             "fov,cell_id,channel,call,annotator\nf,1,CD3,positive,x\nf,1,CD3,positive,y\n",
-            "panimbus gold consensus",
+            "panimbus annotate consensus",
         ),
     ],
 )
@@ -77,15 +77,15 @@ def test_overlap_says_all_at_once():
     rows = [("f", "CD3", 1), ("f", "CD4", 1), ("f", "CD3", 99), ("g", "CD3", 1)]
     calls = pd.DataFrame(rows, columns=["fov", "channel", "cell_id"])
     problems = "\n".join(mismatches(calls, {"f": np.array([1, 2])}, {"f": ["CD3"]}))
-    assert "FOVs that are not among the images: g (1 call; there are: f)" in problems
+    assert "FOVs that are not among the images: g (1 annotation; there are: f)" in problems
     assert "CD4 (it has: CD3)" in problems
-    assert "FOV 'f' has no cell 99 (1 of its 3 calls)" in problems
+    assert "FOV 'f' has no cell 99 (1 of its 3 annotations)" in problems
     shifted = pd.DataFrame(
         [("f", "CD3", 2), ("f", "CD3", 3)], columns=["fov", "channel", "cell_id"]
     )
     (problem,) = mismatches(shifted, {"f": np.array([1, 2])}, {"f": ["CD3"]})
     assert problem.endswith(
-        "has no cell 3 (1 of its 2 calls); all are there if every cell_id is one lower"
+        "has no cell 3 (1 of its 2 annotations); all are there if every cell_id is one lower"
     )
     assert mismatches(calls[:1], {"f": np.array([1, 2])}, {"f": ["CD3"]}) == []
 

@@ -42,9 +42,9 @@ def test_round_trip(fov, calls, tmp_path):
     back = import_qupath(paths, annotator="ann", time="2026-01-02")
     keys = ["fov", "cell_id", "channel", "call"]
     assert back.unclassified == 0
-    assert back.calls[keys].to_dict("list") == calls[keys].to_dict("list")
-    assert set(back.calls["annotator"]) == {"ann"}
-    assert set(back.calls["time"]) == {"2026-01-02"}
+    assert back.annotations[keys].to_dict("list") == calls[keys].to_dict("list")
+    assert set(back.annotations["annotator"]) == {"ann"}
+    assert set(back.annotations["time"]) == {"2026-01-02"}
     drawn = GeoJsonLabels(paths[0], fov.shape_yx)
     assert np.array_equal(np.asarray(drawn[:, :]), fov.labels)
 
@@ -73,7 +73,11 @@ def test_blind(fov, calls, tmp_path):
     paths[0].write_text(json.dumps(data))
     imported = import_qupath(paths, annotator="bob", time="")
     assert imported.unclassified == 12
-    assert imported.calls.loc[0, ["cell_id", "channel", "call"]].tolist() == [2, "CD3", "positive"]
+    assert imported.annotations.loc[0, ["cell_id", "channel", "call"]].tolist() == [
+        2,
+        "CD3",
+        "positive",
+    ]
 
 
 def test_old_qupath_keeps_the_name_only(fov, calls, tmp_path):
@@ -85,7 +89,10 @@ def test_old_qupath_keeps_the_name_only(fov, calls, tmp_path):
     with pytest.raises(InputError, match="12 classified objects do not say which cell") as caught:
         import_qupath([path], annotator="", time="")
     assert "--fov" in str(caught.value)
-    assert len(import_qupath([path], annotator="", time="", fov="f 1/a", channel="CD3").calls) == 12
+    assert (
+        len(import_qupath([path], annotator="", time="", fov="f 1/a", channel="CD3").annotations)
+        == 12
+    )
 
 
 def test_classes_that_are_no_calls(fov, calls, tmp_path):
@@ -96,7 +103,7 @@ def test_classes_that_are_no_calls(fov, calls, tmp_path):
         .replace('"name": "negative"', '"name": "CD8: negative"')
     )
     path.write_text(text)
-    with pytest.raises(InputError, match=r"classes that are no calls: .*'Tumor'") as caught:
+    with pytest.raises(InputError, match=r"classes that are no answers: .*'Tumor'") as caught:
         import_qupath([path], annotator="", time="")
     assert "'CD8: negative'" in str(caught.value)
 
@@ -122,7 +129,7 @@ def test_objects_of_other_programs_hold_no_calls(tmp_path):
 
 
 def test_export_refuses(fov, calls, tmp_path):
-    with pytest.raises(InputError, match="several calls"):
+    with pytest.raises(InputError, match="several annotations"):
         export_qupath(
             check_annotations(calls.assign(annotator="x").merge(calls, how="outer")),
             [fov],
@@ -160,7 +167,7 @@ def test_any_names_come_back(fov, entries, weighed):
     with tempfile.TemporaryDirectory() as folder:
         paths = export_qupath(calls, [with_channels(fov, calls["channel"])], folder)
         assert len({p.name.casefold() for p in paths}) == calls["channel"].nunique()
-        back = import_qupath(paths, annotator="", time="").calls
+        back = import_qupath(paths, annotator="", time="").annotations
     key = ["channel", "cell_id"]
     pd.testing.assert_frame_equal(
         back.sort_values(key, ignore_index=True),
@@ -175,12 +182,12 @@ def test_names_that_looked_alike(fov, tmp_path):
     calls = check_annotations(pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]))
     paths = export_qupath(calls, [with_channels(fov, channels)], tmp_path)
     assert len(set(paths)) == 6
-    assert import_qupath(paths, annotator="", time="").calls["channel"].tolist() == channels
+    assert import_qupath(paths, annotator="", time="").annotations["channel"].tolist() == channels
 
 
 def test_weights_that_only_some_have(fov, calls, tmp_path, caplog):
     paths = export_qupath(calls.assign(sampling_weight=2.5), [fov], tmp_path)
-    assert set(import_qupath(paths, annotator="", time="").calls["sampling_weight"]) == {2.5}
+    assert set(import_qupath(paths, annotator="", time="").annotations["sampling_weight"]) == {2.5}
     paths[0].write_text(paths[0].read_text().replace('"sampling_weight": "2.5"', '"x": "y"', 1))
-    assert "sampling_weight" not in import_qupath(paths, annotator="", time="").calls
+    assert "sampling_weight" not in import_qupath(paths, annotator="", time="").annotations
     assert "dropped: 1 of 13 objects have none" in caplog.text

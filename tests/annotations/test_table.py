@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from panimbus.annotations.agreement import (
     annotator_agreement,
     consensus_annotations,
-    paired_calls,
+    paired_annotations,
 )
 from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.annotations.table import (
@@ -85,7 +85,9 @@ def test_called_twice():
         ("a", 1, "y", "positive", "ann"),
     ]
     check_annotations(table(*rows))
-    with pytest.raises(InputError, match="1 cells are called twice by the same annotator: a 1 x"):
+    with pytest.raises(
+        InputError, match="1 cells are annotated twice by the same annotator: a 1 x"
+    ):
         check_annotations(table(*rows, ("a", 1, "x", "negative", "ann")))
 
 
@@ -194,9 +196,9 @@ def two():
 
 
 def test_both_and_agreement(two):
-    assert paired_calls(two, "ann", "bob")["cell_id"].tolist() == [1, 2, 3]
+    assert paired_annotations(two, "ann", "bob")["cell_id"].tolist() == [1, 2, 3]
     with pytest.raises(InputError, match="eve"):
-        paired_calls(two, "ann", "eve")
+        paired_annotations(two, "ann", "eve")
     agreed = annotator_agreement(two)
     assert agreed["channel"].tolist() == ["all", "x"]
     assert agreed.loc[0, "cells"] == agreed.loc[0, "decided"] == 3

@@ -202,10 +202,10 @@ def out_is_a_dead_link(folder):
 @attack("--out", "calls.csv already exists", "--overwrite")
 def calls_of_another_reader(folder):
     (folder / "calls.csv").write_text("fov,cell_id,channel,call\nfov1,1,CD3,positive\n")
-    return ["gold", "consensus", folder / "calls.csv", "--out", folder / "calls.csv"]
+    return ["annotate", "consensus", folder / "calls.csv", "--out", folder / "calls.csv"]
 
 
-@attack("--calls")
+@attack("--annotations")
 def finetune_without_calls(folder):
     return ["finetune", folder.image(), "--labels", folder.labels(), "--out", folder / "out"]
 

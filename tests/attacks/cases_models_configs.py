@@ -372,7 +372,7 @@ def finetune_of_absurd_length(folder):
     return [
         "finetune",
         folder.image(),
-        "--calls",
+        "--annotations",
         folder / "c.csv",
         "--out",
         folder / "out",

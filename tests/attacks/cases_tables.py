@@ -47,10 +47,10 @@ def damaged(folder, change):
 
 
 def calls(folder, text):
-    """Arguments of ``gold export``."""
+    """Arguments of ``annotate export``."""
     (folder / "calls.csv").write_bytes(text.encode() if isinstance(text, str) else text)
-    more = ["--calls", folder / "calls.csv", "--out", folder / "q"]
-    return ["gold", "export", folder.image(), "--labels", folder.labels(), *more]
+    more = ["--annotations", folder / "calls.csv", "--out", folder / "q"]
+    return ["annotate", "export", folder.image(), "--labels", folder.labels(), *more]
 
 
 @attack("decimal comma", "decimal point")
@@ -251,7 +251,7 @@ def h5ad_without_scores(folder):
 
 
 @attack(
-    "unknown calls: 'yes'",
+    "unknown answers in the column call: 'yes'",
     "rows without a fov: line 3",
     "cell_id is not a positive whole number",
     "lines 2, 4",
@@ -264,7 +264,9 @@ def calls_with_every_fault(folder):
 
 
 @attack(
-    "'fov1' has no cell 99, 98 (2 of its 3 calls)", "not among the images: fov7", "no channel CD33"
+    "'fov1' has no cell 99, 98 (2 of its 3 annotations)",
+    "not among the images: fov7",
+    "no channel CD33",
 )
 def calls_of_what_is_not_there(folder):
     return calls(
@@ -279,7 +281,7 @@ def an_activity_that_means_nothing(folder):
     return calls(folder, "fov,cell_id,channel,activity\nfov1,1,CD3,3\nfov1,2,CD3,7\n")
 
 
-@attack("called twice by the same annotator")
+@attack("annotated twice by the same annotator")
 def calls_twice(folder):
     return calls(folder, CALLS + "fov1,1,CD3,positive\nfov1,1,CD3,negative\n")
 
@@ -362,7 +364,7 @@ def apply_to_a_damaged_run(folder):
 def geojson(folder, text):
     (folder / "a.geojson").write_text(text)
     return [
-        "gold",
+        "annotate",
         "import",
         folder / "a.geojson",
         "--annotator",
@@ -377,7 +379,7 @@ def geojson_without_a_bottom(folder):
     return geojson(folder, "[" * 500 + "]" * 500)
 
 
-@attack("do not say which cell", "classes that are no calls", "'Tumor'")
+@attack("do not say which cell", "classes that are no answers", "'Tumor'")
 def geojson_of_other_objects(folder):
     named = {
         "name": "3",

@@ -220,7 +220,7 @@ def test_a_folder_of_labels_given_like_images(panimbus, tmp_path, make_tissue, v
     ("words", "says"),
     [
         (("predict", "--images", "x", "--out", "y"), "panimbus predict IMAGES ..."),
-        (("gold", "export", "--image", "x"), "panimbus gold export IMAGES ..."),
+        (("annotate", "export", "--image", "x"), "panimbus annotate export IMAGES ..."),
         (("phenotype", "run", "--table", "x"), "panimbus phenotype run TABLE ..."),
     ],
 )

@@ -41,7 +41,7 @@ def arguments(folder, small):
     calls = folder.root / "calls.csv"
     pd.DataFrame(rows, columns=["fov", "cell_id", "channel", "call"]).to_csv(calls, index=False)
     options = (
-        "--calls",
+        "--annotations",
         calls,
         "--labels",
         folder.labels,
@@ -76,8 +76,8 @@ def test_calls_that_mean_nothing(folder, arguments, panimbus, options):
         ({"fov": "fov9"}, (), "not among the images: fov9"),
         ({"channel": "CD4"}, (), "has no channel CD4"),
         ({"cell_id": 999}, (), "has no cell 999"),
-        ({"call": "maybe"}, (), "unknown calls: 'maybe'"),
-        ({"cell_id": 2}, (), "called twice"),
+        ({"call": "maybe"}, (), "unknown answers in the column call: 'maybe'"),
+        ({"cell_id": 2}, (), "annotated twice"),
         ({}, ("--per-marker",), "--per-marker requires --recalibrate"),
         ({}, ("--steps", "0"), "steps"),
         ({}, ("--device", "tpu"), "'tpu'"),

@@ -1,1 +1,1 @@
-"""Annotations: which cells are positive for which markers, as people or models called them."""
+"""Annotations: answers of people (or vision models) on which cells are positive for a marker."""

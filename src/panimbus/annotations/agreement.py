@@ -27,33 +27,33 @@ from panimbus.core.stats import cohen_kappa
 CONSENSUS = "consensus"
 
 
-def paired_calls(calls: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """Calls of the cells and channels that two annotators called.
+def paired_annotations(annotations: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """Annotations of the cells and channels that two annotators judged.
 
     Returns
     -------
     DataFrame
         The columns that name a cell and channel, and ``call_1``, ``call_2``.
     """
-    names = sorted(set(calls[ANNOTATOR]))
+    names = sorted(set(annotations[ANNOTATOR]))
     if unknown := [a for a in (one, other) if a not in names]:
-        raise InputError(f"No calls of annotator {format_list(unknown)}.", available=names)
-    keys = cell_keys(calls)
-    sides = [calls.loc[calls[ANNOTATOR] == a, [*keys, CALL]] for a in (one, other)]
+        raise InputError(f"No annotations of annotator {format_list(unknown)}.", available=names)
+    keys = cell_keys(annotations)
+    sides = [annotations.loc[annotations[ANNOTATOR] == a, [*keys, CALL]] for a in (one, other)]
     return sides[0].merge(sides[1], on=keys, suffixes=("_1", "_2"))
 
 
-def annotator_agreement(calls: pd.DataFrame) -> pd.DataFrame:
+def annotator_agreement(annotations: pd.DataFrame) -> pd.DataFrame:
     """Kappa of every pair of annotators, over all channels and channel by channel.
 
     Returns
     -------
     DataFrame
-        annotator_1, annotator_2, channel ("all" first), cells (called by both), decided (neither
+        annotator_1, annotator_2, channel ("all" first), cells (judged by both), decided (neither
         undetermined), agree (share of those with the same sign), kappa (of those signs), kappa_5
-        (of all five calls, linear weights).
+        (of all five answers, linear weights).
     """
-    names = sorted(set(calls[ANNOTATOR]))
+    names = sorted(set(annotations[ANNOTATOR]))
     if len(names) < 2:
         raise InputError(
             "Agreement needs two annotators.",
@@ -62,7 +62,7 @@ def annotator_agreement(calls: pd.DataFrame) -> pd.DataFrame:
         )
     rows = []
     for one, other in combinations(names, 2):
-        pairs = paired_calls(calls, one, other)
+        pairs = paired_annotations(annotations, one, other)
         groups = [("all", pairs), *((str(c), g) for c, g in pairs.groupby(CHANNEL, sort=True))]
         rows += [
             {"annotator_1": one, "annotator_2": other, "channel": c, **_agreement(g)}
@@ -71,7 +71,7 @@ def annotator_agreement(calls: pd.DataFrame) -> pd.DataFrame:
         ]
     if not rows:
         raise InputError(
-            "No cell and channel was called by two annotators.",
+            "No cell and channel was annotated by two annotators.",
             got=f"annotators {format_list(names)}",
         )
     return pd.DataFrame(rows)
@@ -92,28 +92,30 @@ def _agreement(pairs: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def consensus_annotations(calls: pd.DataFrame) -> pd.DataFrame:
-    """Combine the annotators' calls to one per cell and channel.
+def consensus_annotations(annotations: pd.DataFrame) -> pd.DataFrame:
+    """Combine the annotations of several annotators to one per cell and channel.
 
-    Each annotator has one vote, positive or negative; undetermined calls are not counted. The
-    majority wins; the result is "likely" unless more than half of its votes are not. Ties are
+    Each annotator has one vote, positive or negative; undetermined is not counted. The majority
+    wins; the result is "likely" unless more than half of its votes are not. Ties are
     undetermined.
 
     Returns
     -------
     DataFrame
-        As ``calls``, one row per cell and channel in the order of their first call, with the
-        latest time, the annotator "consensus" where several voted, and ``votes``: "positive :
-        negative : undetermined".
+        As ``annotations``, one row per cell and channel in the order of their first annotation,
+        with the latest time, the annotator "consensus" where several voted, and ``votes``:
+        "positive : negative : undetermined".
     """
-    keys = cell_keys(calls)
+    keys = cell_keys(annotations)
     votes = {
-        "plus": calls[CALL].isin((POSITIVE, LIKELY_POSITIVE)),
-        "minus": calls[CALL].isin((NEGATIVE, LIKELY_NEGATIVE)),
-        "plain_plus": calls[CALL] == POSITIVE,
-        "plain_minus": calls[CALL] == NEGATIVE,
+        "plus": annotations[CALL].isin((POSITIVE, LIKELY_POSITIVE)),
+        "minus": annotations[CALL].isin((NEGATIVE, LIKELY_NEGATIVE)),
+        "plain_plus": annotations[CALL] == POSITIVE,
+        "plain_minus": annotations[CALL] == NEGATIVE,
     }
-    groups = calls.assign(**{k: v.astype(int) for k, v in votes.items()}).groupby(keys, sort=False)
+    groups = annotations.assign(**{k: v.astype(int) for k, v in votes.items()}).groupby(
+        keys, sort=False
+    )
     n, latest = groups[list(votes)].sum(), groups[TIME].max()
     size, one = groups.size(), groups[ANNOTATOR].first()
     out = groups.first().drop(columns=list(votes))
@@ -130,4 +132,4 @@ def consensus_annotations(calls: pd.DataFrame) -> pd.DataFrame:
     out[TIME] = latest
     none = size - n["plus"] - n["minus"]
     out["votes"] = [f"{a} : {b} : {c}" for a, b, c in zip(n["plus"], n["minus"], none, strict=True)]
-    return out.reset_index()[[*dict.fromkeys([*calls.columns, "votes"])]]
+    return out.reset_index()[[*dict.fromkeys([*annotations.columns, "votes"])]]

@@ -29,9 +29,9 @@ def mismatches(
     problems = []
     if missing := [f for f in dict.fromkeys(annotations[FOV]) if f not in cells]:
         count = int(annotations[FOV].isin(missing).sum())
-        calls = f"{count:,} call" + "s" * (count != 1)
+        counted = f"{count:,} annotation" + "s" * (count != 1)
         problems.append(
-            f"FOVs that are not among the images: {format_list(missing, 8)} ({calls}; there are:"
+            f"FOVs that are not among the images: {format_list(missing, 8)} ({counted}; there are:"
             f" {format_list(list(cells), 8)})"
         )
     for fov, rows in annotations[annotations[FOV].isin(list(cells))].groupby(FOV, sort=False):
@@ -47,7 +47,7 @@ def mismatches(
             hint = off_by_one(ids, cells[name])
             problems.append(
                 f"FOV {name!r} has no cell {shown} ({int(absent.sum()):,} of its"
-                f" {len(ids):,} calls)"
+                f" {len(ids):,} annotations)"
                 f"{hint}"
             )
     return problems
@@ -66,8 +66,8 @@ def raise_mismatches(problems: Sequence[str], target: str) -> None:
             f"The annotations do not fit {target}.",
             got="\n             ".join(problems),
             fix=(
-                "use the label images on which the calls were made, and the FOVs' and channels'"
-                " own names"
+                "use the label images on which the annotations were made, and the FOVs' and"
+                " channels' own names"
             ),
         )
 

@@ -144,7 +144,7 @@ def find_root(path: Path) -> Path:
 
 
 def read_gold_standard(path: Path) -> pd.DataFrame:
-    """The public table as calls: activity 0 is negative, 1 positive, 2 (and 3) undetermined."""
+    """The public table as annotations; activity 0 negative, 1 positive, 2 and 3 undetermined."""
     frame = read_unchecked(path)
     if missing := [c for c in (DATASET, FOV, CELL, CHANNEL, CALL) if c not in frame]:
         missing = ["activity" if c == CALL else c for c in missing]
@@ -213,7 +213,7 @@ def _by_key(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _rename(calls: pd.DataFrame, opened: dict[str, list[Fov]]) -> pd.DataFrame:
-    """Give the calls the ids of the FOVs; a FOV that is not there is an error."""
+    """Give the annotations the ids of the FOVs; a FOV that is not there is an error."""
     keys = {(name, f.fov_id) for name, fovs in opened.items() for f in fovs}
     ids = [_key(fov) for fov in calls["fov"]]
     if lost := sorted(

@@ -1,6 +1,6 @@
 """Annotations to QuPath and back.
 
-Each annotated cell is a GeoJSON object whose classification is the call.
+Each annotated cell is a GeoJSON object whose classification is the answer.
 
 The format is what QuPath (0.2 to 0.6) reads and writes: geometry in pixels of the full resolution
 with the origin at the top left corner, ``properties.classification`` (the parts of a class are
@@ -61,7 +61,7 @@ _HEAD = 1 << 20  # characters of a file in which its first object ends
 
 
 def export_qupath(
-    calls: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False
+    annotations: pd.DataFrame, fovs: Sequence[Fov], out: str | Path, *, blind: bool = False
 ) -> list[Path]:
     """Write one GeoJSON file per FOV and channel.
 
@@ -69,14 +69,14 @@ def export_qupath(
 
     Parameters
     ----------
-    calls
-        From `panimbus.annotations.table.check_annotations`; one call per cell and channel.
+    annotations
+        From `panimbus.annotations.table.check_annotations`; one annotation per cell and channel.
     fovs
         FOVs with label images, for the outlines of the cells.
     out
         Folder.
     blind
-        Leave out the calls, for an independent second reader.
+        Leave out the annotations, for an independent second reader.
 
     Returns
     -------
@@ -91,31 +91,33 @@ def export_qupath(
             got=format_list(without),
             fix="pass --labels (Python: labels=)",
         )
-    if (again := calls.duplicated([FOV, CELL, CHANNEL])).any():
+    if (again := annotations.duplicated([FOV, CELL, CHANNEL])).any():
         raise InputError(
-            "There are cells with several calls, and an object in QuPath has one class.",
-            got=f"{int(again.sum())} of {len(calls)} rows",
-            fix="choose one annotator, or make a consensus first (panimbus gold consensus)",
+            "There are cells with several annotations, and an object in QuPath has one class.",
+            got=f"{int(again.sum())} of {len(annotations)} rows",
+            fix="choose one annotator, or make a consensus first (panimbus annotate consensus)",
         )
     for column in (DATASET, WEIGHT):
-        if column in calls.columns and calls[column].isna().any():
+        if column in annotations.columns and annotations[column].isna().any():
             raise InputError(
-                f"Some calls have no {column}, and others have one.",
-                got=f"{int(calls[column].isna().sum())} without",
+                f"Some annotations have no {column}, and others have one.",
+                got=f"{int(annotations[column].isna().sum())} without",
             )
-    wanted = {str(f): np.unique(g[CELL]) for f, g in calls.groupby(FOV, sort=False)}
+    wanted = {str(f): np.unique(g[CELL]) for f, g in annotations.groupby(FOV, sort=False)}
     shapes = {f: cell_outlines(by_name[f], wanted[f]) if f in wanted else {} for f in by_name}
     problems = mismatches(
-        calls,
+        annotations,
         {f: np.array(list(s), np.int64) for f, s in shapes.items()},
         {f: by_name[f].channels for f in by_name},
     )
     raise_mismatches(problems, "the label images")
     written, names = (
         [],
-        file_names(calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)),
+        file_names(
+            annotations[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)
+        ),
     )
-    for (fov, channel), group in calls.groupby([FOV, CHANNEL], sort=False):
+    for (fov, channel), group in annotations.groupby([FOV, CHANNEL], sort=False):
         metadata = {FOV: [str(fov)] * len(group), CHANNEL: [str(channel)] * len(group)}
         metadata |= {
             column: list(map(str, group[column]))
@@ -133,9 +135,9 @@ def export_qupath(
     return written
 
 
-def exported_files(folder: Path, calls: pd.DataFrame) -> list[Path]:
+def exported_files(folder: Path, annotations: pd.DataFrame) -> list[Path]:
     """GeoJSON files of a folder that `export_qupath` wrote or would replace."""
-    pairs = calls[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)
+    pairs = annotations[[FOV, CHANNEL]].drop_duplicates().itertuples(index=False, name=None)
     names = set(file_names(pairs).values())
     files = [path for path in sorted(folder.glob("*.geojson")) if path.is_file()]
     return [path for path in files if path.stem in names or _is_exported(path)]
@@ -147,7 +149,7 @@ def _is_exported(path: Path) -> bool:
         head = file.read(_HEAD)
     first = re.search(
         r'"metadata"\s*:\s*(\{[^{}]*\})', head
-    )  # QuPath, which saves the calls, has other spaces
+    )  # QuPath, which saves the annotations, has other spaces
     if first is None:
         return False
     try:
@@ -227,13 +229,13 @@ class QuPathImport:
 
     Parameters
     ----------
-    calls
+    annotations
         Annotations.
     unclassified
-        Number of objects without a classification: cells not called yet.
+        Number of objects without a classification: cells not annotated yet.
     """
 
-    calls: pd.DataFrame
+    annotations: pd.DataFrame
     unclassified: int = 0
 
 
@@ -260,7 +262,7 @@ def import_qupath(
     paths
         Files.
     annotator, time
-        Stored with every call.
+        Stored with every annotation.
     fov, channel
         Of objects without this metadata: QuPath before 0.5 keeps only an object's name (the
         cell's id).
@@ -268,7 +270,7 @@ def import_qupath(
     Raises
     ------
     InputError
-        With all objects that name no cell, and all classes that are not calls.
+        With all objects that name no cell, and all classes that are not answers.
     """
     parsed = _Parsed()
     for path in paths:
@@ -282,12 +284,14 @@ def import_qupath(
         )
     if parsed.unknown:
         problems.append(
-            f"classes that are no calls: {format_list(list(dict.fromkeys(parsed.unknown)), 12)}"
+            f"classes that are no answers: {format_list(list(dict.fromkeys(parsed.unknown)), 12)}"
         )
     if problems:
         raise InputError(
-            "There are objects that cannot be read as calls.",
-            expected=f"objects of `panimbus gold export` whose class is one of {', '.join(CALLS)}",
+            "There are objects that cannot be read as annotations.",
+            expected=(
+                f"objects of `panimbus annotate export` whose class is one of {', '.join(CALLS)}"
+            ),
             got="\n             ".join(problems),
             fix=(
                 "files that QuPath before 0.5 saved need --fov and --channel"
@@ -297,7 +301,7 @@ def import_qupath(
         )
     if not parsed.rows:
         raise InputError(
-            "No object has a classification: there are no calls.",
+            "No object has a classification: there are no annotations.",
             got=f"{parsed.unclassified} objects without one",
         )
     frame = pd.DataFrame(parsed.rows).assign(**{ANNOTATOR: annotator, TIME: time})

@@ -1,4 +1,4 @@
-"""Tables of annotations: calls made by eye, one per cell, channel and annotator."""
+"""Tables of annotations: answers of people who looked, one per cell, channel and annotator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE = (
     "positive", "likely positive", "undetermined", "likely negative", "negative",
 )  # fmt: skip
 CALLS = (POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE)
-"""Calls of a cell and a marker, from the surest positive to the surest negative."""
+"""Answers for a cell and a marker, from the surest positive to the surest negative."""
 
 DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT = (
     "dataset", "fov", "cell_id", "channel", "call", "annotator", "time", "sampling_weight",
@@ -82,7 +82,7 @@ def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
 
 def read_unchecked(path: str | Path) -> pd.DataFrame:
     """Read a table under the column names of this module; see `check_annotations`."""
-    frame = read_table(path, _COLUMNS, expected="a table of calls (CSV)")
+    frame = read_table(path, _COLUMNS, expected="a table of annotations (CSV)")
     if CALL not in frame and "activity" in frame:
         given = (
             frame["activity"]
@@ -101,7 +101,7 @@ def read_unchecked(path: str | Path) -> pd.DataFrame:
             )
         if other := int((given == "3").sum()):
             logger.warning(
-                "%s: %s calls have activity 3, which is taken as undetermined, as 2 is",
+                "%s: %s annotations have activity 3, which is taken as undetermined, as 2 is",
                 path,
                 f"{other:,}",
             )
@@ -130,7 +130,7 @@ def write_annotations(path: str | Path, annotations: pd.DataFrame) -> None:
         annotations.to_csv(temporary, index=False)
 
 
-def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataFrame:
+def check_annotations(frame: pd.DataFrame, *, source: str = "annotations") -> pd.DataFrame:
     """Check a table of annotations and normalise its columns.
 
     Parameters
@@ -149,11 +149,11 @@ def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataF
     Raises
     ------
     InputError
-        With all problems: columns, ids, calls, weights, cells called twice by one annotator.
+        With all problems: columns, ids, answers, weights, cells annotated twice by one annotator.
     """
     if missing := [c for c in _NEEDED if c not in frame.columns]:
         raise InputError(
-            f"{source}: the table of calls lacks columns.",
+            f"{source}: the table of annotations lacks columns.",
             expected=(
                 "fov, cell_id, channel, call; if known annotator, time, dataset, sampling_weight"
             ),
@@ -165,7 +165,8 @@ def check_annotations(frame: pd.DataFrame, *, source: str = "calls") -> pd.DataF
         problems += _twice(out)
     if problems:
         raise InputError(
-            f"{source}: the table of calls cannot be used.", got="\n             ".join(problems)
+            f"{source}: the table of annotations cannot be used.",
+            got="\n             ".join(problems),
         )
     first = [c for c in _ORDER if c in out.columns]
     return out[[*first, *(c for c in out.columns if c not in first)]].reset_index(drop=True)
@@ -208,8 +209,8 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     unknown = ~words.isin(CALLS)
     if unknown.any():
         problems.append(
-            f"unknown calls: {_values(out[CALL][unknown])} in {describe_lines(unknown)}; known are"
-            f" {', '.join(CALLS)}"
+            f"unknown answers in the column call: {_values(out[CALL][unknown])} in"
+            f" {describe_lines(unknown)}; known are {', '.join(CALLS)}"
         )
     out[CALL] = words
     if WEIGHT in out.columns:
@@ -224,32 +225,31 @@ def _typed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return out, problems
 
 
-def _twice(calls: pd.DataFrame) -> list[str]:
-    keys = [*cell_keys(calls), ANNOTATOR]
-    again = calls.duplicated(keys, keep="first")
+def _twice(annotations: pd.DataFrame) -> list[str]:
+    keys = [*cell_keys(annotations), ANNOTATOR]
+    again = annotations.duplicated(keys, keep="first")
     if not again.any():
         return []
-    shown = [f"{r[FOV]} {r[CELL]} {r[CHANNEL]}" for r in calls[again].to_dict("records")]
-    return [
-        f"{int(again.sum())} cells are called twice by the same annotator: {format_list(shown, 10)}"
-    ]
+    shown = [f"{r[FOV]} {r[CELL]} {r[CHANNEL]}" for r in annotations[again].to_dict("records")]
+    number = int(again.sum())
+    return [f"{number} cells are annotated twice by the same annotator: {format_list(shown, 10)}"]
 
 
 def _values(column: pd.Series[Any]) -> str:
     return format_list([repr(v) for v in dict.fromkeys(column.tolist())], 8)
 
 
-def cell_keys(calls: pd.DataFrame) -> list[str]:
+def cell_keys(annotations: pd.DataFrame) -> list[str]:
     """Columns that name a cell and a channel: dataset (if present), fov, cell_id, channel."""
-    return [c for c in (DATASET, FOV, CELL, CHANNEL) if c in calls.columns]
+    return [c for c in (DATASET, FOV, CELL, CHANNEL) if c in annotations.columns]
 
 
-def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64]:
+def truth(annotations: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64]:
     """(n,) 1 positive, 0 negative, NaN undetermined.
 
     Parameters
     ----------
-    calls
+    annotations
         From `check_annotations`.
     likely
         Whether "likely positive" counts as positive and "likely negative" as negative; else they
@@ -258,13 +258,13 @@ def truth(calls: pd.DataFrame, *, likely: bool = True) -> npt.NDArray[np.float64
     values = {POSITIVE: 1.0, NEGATIVE: 0.0}
     if likely:
         values |= {LIKELY_POSITIVE: 1.0, LIKELY_NEGATIVE: 0.0}
-    return np.asarray(calls[CALL].map(values), np.float64)
+    return np.asarray(annotations[CALL].map(values), np.float64)
 
 
 def with_truth(
     annotations: pd.DataFrame, *, likely: bool = True, source: str = "annotations"
 ) -> pd.DataFrame:
-    """Annotations as the truth of an evaluation: one call per cell and channel.
+    """Annotations as the truth of an evaluation: one annotation per cell and channel.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def with_truth(
     Raises
     ------
     InputError
-        If there are no rows, or several annotators called a cell.
+        If there are no rows, or several annotators judged a cell.
     """
     if not len(annotations):
         raise InputError(f"{source}: the table of annotations has no rows.")
@@ -302,10 +302,10 @@ def with_truth(
     repeated = out[out.duplicated(list(TRUTH_KEY), keep=False)].drop_duplicates(list(TRUTH_KEY))
     if len(repeated):
         raise InputError(
-            f"{source}: {len(repeated):,} cells are called more than once for a channel.",
-            expected="one call per cell and channel",
+            f"{source}: {len(repeated):,} cells are annotated more than once for a channel.",
+            expected="one annotation per cell and channel",
             got=format_list([f"{r.fov}:{r.cell_id} {r.channel}" for r in repeated.itertuples()], 8),
-            fix="make a consensus of the annotators first: panimbus gold consensus",
+            fix="make a consensus of the annotators first: panimbus annotate consensus",
         )
     return out
 
@@ -334,12 +334,12 @@ def silver_to_annotations(silver: pd.DataFrame) -> pd.DataFrame:
     return check_annotations(out, source="silver labels")
 
 
-def sample_annotations(calls: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
-    """Sample annotations for a second reader, evenly over channels and calls.
+def sample_annotations(annotations: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
+    """Sample annotations for a second reader, evenly over channels and answers.
 
     Parameters
     ----------
-    calls
+    annotations
         From `check_annotations`.
     n
         Number of rows; all if there are fewer.
@@ -349,15 +349,15 @@ def sample_annotations(calls: pd.DataFrame, n: int, *, seed: int = 0) -> pd.Data
     Returns
     -------
     DataFrame
-        Rows of ``calls`` in their order.
+        Rows of ``annotations`` in their order.
     """
     if n < 1:
-        raise InputError("The number of calls to draw must be positive.", got=str(n))
+        raise InputError("The number of annotations to draw must be positive.", got=str(n))
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(calls))
-    shuffled = calls.iloc[order]
+    order = rng.permutation(len(annotations))
+    shuffled = annotations.iloc[order]
     turn = shuffled.groupby([CHANNEL, CALL], sort=False).cumcount().to_numpy()
-    first = np.lexsort((rng.random(len(calls)), turn))[
+    first = np.lexsort((rng.random(len(annotations)), turn))[
         :n
     ]  # the first of every stratum, then the second of every stratum, ...
-    return calls.iloc[np.sort(order[first])].reset_index(drop=True)
+    return annotations.iloc[np.sort(order[first])].reset_index(drop=True)

@@ -81,9 +81,22 @@ _COMMANDS = (
     "predict", "merge", "inspect", "demo", "models", "fetch", "simulate", "build", "train",
     "finetune", "ablate", "evaluate", "compare",
 )  # fmt: skip
-_GROUPS = ("gold", "phenotype")
+_GROUPS = ("annotate", "phenotype")
+_FORMER = {"gold": "annotate"}
+"""Former names of groups: they work with a warning for two minor releases."""
 PLUGINS = "panimbus.commands"
 """Entry points of this group, typer apps, become verbs: other packages add ``panimbus NAME``."""
+
+
+def _warn_of_former(former: str, name: str) -> Callable[[], None]:
+    def warn() -> None:
+        typer.echo(
+            f"`panimbus {former}` is now `panimbus {name}`, with the same commands; the former name"
+            " will be removed.",
+            err=True,
+        )
+
+    return warn
 
 
 def _register() -> None:
@@ -91,6 +104,12 @@ def _register() -> None:
         app.command(name)(importlib.import_module(f"panimbus.cli.{name}").command)
     for name in _GROUPS:
         app.add_typer(importlib.import_module(f"panimbus.cli.{name}").app, name=name)
+    for former, name in _FORMER.items():
+        group = importlib.import_module(f"panimbus.cli.{name}").app
+        note = f"The former name of `panimbus {name}`, which replaces it."
+        app.add_typer(
+            group, name=former, hidden=True, help=note, callback=_warn_of_former(former, name)
+        )
     for plugin in entry_points(group=PLUGINS):
         app.add_typer(plugin.load(), name=plugin.name)
 

@@ -22,10 +22,10 @@ def command(  # noqa: PLR0913 (one parameter per option)
     *,
     labels: options.Labels = None,
     pairs: options.Pairs = None,
-    calls: Annotated[
+    annotations: Annotated[
         list[Path],
         options.file(
-            "--calls",
+            "--annotations",
             "Annotations: CSV with fov, cell_id, channel, call (and annotator, sampling_weight);"
             " repeatable.",
         ),
@@ -85,7 +85,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     settings = settings_of(how=mode, seed=seed, device=device.value, **number)
     check_out(out)
     resolve_model(model)  # an unknown model is an error before the images are opened
-    table = read_annotations(calls)
+    table = read_annotations(annotations)
     check_count(table, settings)  # and so are too few annotations
     scale = read_normaliser(normaliser) if normaliser is not None else None
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)

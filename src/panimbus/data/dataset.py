@@ -128,7 +128,7 @@ class DatasetFile(DatasetImages):
     labels
         Required.
     gold
-        FOVs with gold calls: always test.
+        FOVs with annotations: always test.
     patients
         FOV -> patient, where the table of cells does not say.
     splits

@@ -31,7 +31,7 @@ def assign_splits(
     fovs
         FOV -> group (its patient, or its own name).
     gold
-        FOVs with gold calls.
+        FOVs with annotations.
     fixed
         FOV -> split, decided by hand.
     shares

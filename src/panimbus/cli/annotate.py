@@ -1,4 +1,4 @@
-"""``panimbus gold``: annotations to and from QuPath, their agreement and their consensus."""
+"""``panimbus annotate``: annotations to and from QuPath, their agreement and their consensus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ app = typer.Typer(
     no_args_is_help=True, help="Annotations: to and from QuPath, agreement, consensus."
 )
 _COLUMNS = "CSV with fov, cell_id, channel, call (and annotator, time, dataset)"
-Calls = Annotated[list[Path], options.files_argument("CALLS", f"Annotations: {_COLUMNS}.")]
+Annotations = Annotated[
+    list[Path], options.files_argument("ANNOTATIONS", f"Annotations: {_COLUMNS}.")
+]
 NewFile = Annotated[Path, options.file("--out", "CSV file to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
@@ -36,19 +38,21 @@ def export(  # noqa: PLR0913 (one parameter per option)
     *,
     labels: options.Labels = None,
     pairs: options.Pairs = None,
-    calls: Annotated[list[Path], options.file("--calls", f"Annotations: {_COLUMNS}; repeatable.")],
+    annotations: Annotated[
+        list[Path], options.file("--annotations", f"Annotations: {_COLUMNS}; repeatable.")
+    ],
     out: Annotated[
         Path, options.folder("--out", "Folder for the GeoJSON files, one per FOV and channel.")
     ],
     blind: Annotated[
-        bool, typer.Option("--blind", help="Omit the calls, for a second annotator.")
+        bool, typer.Option("--blind", help="Omit the answers, for a second annotator.")
     ] = False,
     draw: Annotated[
         int | None,
         typer.Option(
             metavar="NUMBER",
             min=1,
-            help="Export only this many annotations, sampled evenly over channels and calls.",
+            help="Export only this many annotations, sampled evenly over channels and answers.",
         ),
     ] = None,
     seed: options.Seed = 0,
@@ -58,27 +62,27 @@ def export(  # noqa: PLR0913 (one parameter per option)
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace the files of an earlier export in --out, including the calls in them.",
+            help="Replace the files of an earlier export in --out, including the answers in them.",
         ),
     ] = False,
 ) -> None:
-    """Write annotations as QuPath objects: the outline of each cell, with its call as the class."""
+    """Write annotations as QuPath objects: the outline of each cell, its class the answer."""
     from panimbus.annotations import qupath
     from panimbus.annotations.table import FOV, read_annotations, sample_annotations
     from panimbus.cli.inputs import open_given, prepare_out
     from panimbus.core.errors import InputError, format_list
 
     prepare_out(out)
-    table = read_annotations(calls)
+    table = read_annotations(annotations)
     if draw is not None:
         table = sample_annotations(table, draw, seed=seed)
     earlier = qupath.exported_files(out, table)
     if earlier and not overwrite:
         raise InputError(
-            f"--out {out} contains files of an earlier export; `gold import` would mix them with"
-            " the new ones.",
+            f"--out {out} contains files of an earlier export; `annotate import` would mix them"
+            " with the new ones.",
             got=format_list([path.name for path in earlier], 5),
-            fix="pass another --out, or --overwrite to replace them and the calls in them",
+            fix="pass another --out, or --overwrite to replace them and the answers in them",
         )
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
     named = set(table[FOV])
@@ -86,7 +90,7 @@ def export(  # noqa: PLR0913 (one parameter per option)
     written = qupath.export_qupath(table, fovs, out, blind=blind)
     for path in set(earlier) - set(written):
         path.unlink()
-    typer.echo(f"{len(table):,} calls in {len(written)} files: {out}")
+    typer.echo(f"{len(table):,} annotations in {len(written)} files: {out}")
 
 
 @app.command("import")
@@ -115,14 +119,14 @@ def import_(
     _check_new(out, overwrite=overwrite)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     imported = import_qupath(files, annotator=annotator, time=now, fov=fov, channel=channel)
-    write_annotations(out, imported.calls)
+    write_annotations(out, imported.annotations)
     rest = f"; {imported.unclassified:,} objects have no class yet" if imported.unclassified else ""
-    typer.echo(f"{len(imported.calls):,} calls: {out}{rest}")
+    typer.echo(f"{len(imported.annotations):,} annotations: {out}{rest}")
 
 
 @app.command("agree")
 def agree(
-    calls: Calls,
+    annotations: Annotations,
     *,
     out: Annotated[
         Path | None, options.file("--out", "Also write the table to this CSV file.")
@@ -131,27 +135,29 @@ def agree(
 ) -> None:
     """Compute Cohen's kappa for each pair of annotators.
 
-    Once for positive against negative, and once weighted over the five calls.
+    Once for positive against negative, and once weighted over the five answers.
     """
     from panimbus.annotations.agreement import annotator_agreement
     from panimbus.annotations.table import read_annotations, write_annotations
 
     if out is not None:
         _check_new(out, overwrite=overwrite)
-    table = annotator_agreement(read_annotations(calls))
+    table = annotator_agreement(read_annotations(annotations))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
         write_annotations(out, table)
 
 
 @app.command("consensus")
-def consensus_command(calls: Calls, *, out: NewFile, overwrite: Overwrite = False) -> None:
-    """Write one call per cell and channel, by majority of the annotators; ties are undetermined."""
+def consensus_command(
+    annotations: Annotations, *, out: NewFile, overwrite: Overwrite = False
+) -> None:
+    """Combine the annotators to one annotation per cell by majority; ties are undetermined."""
     from panimbus.annotations.agreement import consensus_annotations
     from panimbus.annotations.table import CALL, UNDETERMINED, read_annotations, write_annotations
 
     _check_new(out, overwrite=overwrite)
-    table = consensus_annotations(read_annotations(calls))
+    table = consensus_annotations(read_annotations(annotations))
     write_annotations(out, table)
     split = int((table[CALL] == UNDETERMINED).sum())
-    typer.echo(f"{len(table):,} calls, {split:,} undetermined: {out}")
+    typer.echo(f"{len(table):,} annotations, {split:,} undetermined: {out}")

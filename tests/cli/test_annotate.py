@@ -1,4 +1,4 @@
-"""`panimbus gold` as a user runs it."""
+"""`panimbus annotate` as a user runs it."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def calls(folder):
-    """A CSV of calls on two FOVs, by one annotator."""
+    """A CSV of annotations of two FOVs, by one annotator."""
     for k, fov in enumerate(("fov1", "fov10")):
         folder.add(fov, seed=k)
     rows = [
@@ -24,19 +24,19 @@ def calls(folder):
 
 
 def test_help(panimbus):
-    text = panimbus("gold", "--help").out
+    text = panimbus("annotate", "--help").out
     for verb in ("export", "import", "agree", "consensus"):
         assert verb in text
-        assert panimbus("gold", verb, "--help").code == 0
+        assert panimbus("annotate", verb, "--help").code == 0
 
 
 def test_to_qupath_and_back(folder, calls, panimbus):
     out = folder.root / "qupath"
     done = panimbus(
-        "gold",
+        "annotate",
         "export",
         folder.images,
-        "--calls",
+        "--annotations",
         calls,
         "--labels",
         folder.labels,
@@ -53,23 +53,23 @@ def test_to_qupath_and_back(folder, calls, panimbus):
             feature["properties"]["classification"] = {"name": "Positive", "color": [200, 0, 0]}
         file.write_text(json.dumps(data))
     second, both = folder.root / "second.csv", folder.root / "both.csv"
-    done = panimbus("gold", "import", *files, "--annotator", "bob", "--out", second)
+    done = panimbus("annotate", "import", *files, "--annotator", "bob", "--out", second)
     assert (done.code, done.err) == (0, "")
-    assert "16 calls" in done.out
-    done = panimbus("gold", "agree", calls, second, "--out", folder.root / "kappa.csv")
+    assert "16 annotations" in done.out
+    done = panimbus("annotate", "agree", calls, second, "--out", folder.root / "kappa.csv")
     assert "0.500" in done.out
     assert pd.read_csv(folder.root / "kappa.csv").loc[0, "kappa"] == 0
-    assert "8 undetermined" in panimbus("gold", "consensus", calls, second, "--out", both).out
+    assert "8 undetermined" in panimbus("annotate", "consensus", calls, second, "--out", both).out
     assert pd.read_csv(both)["call"].value_counts().to_dict() == {"positive": 8, "undetermined": 8}
 
 
 def test_draw(folder, calls, panimbus):
     out = folder.root / "qupath"
     done = panimbus(
-        "gold",
+        "annotate",
         "export",
         folder.images,
-        "--calls",
+        "--annotations",
         calls,
         "--labels",
         folder.labels,
@@ -78,14 +78,14 @@ def test_draw(folder, calls, panimbus):
         "--draw",
         "5",
     )
-    assert "5 calls" in done.out
+    assert "5 annotations" in done.out
 
 
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        ("call", "yes", "unknown calls: 'yes'"),
-        ("cell_id", 2, "called twice by the same annotator: fov1 2 CD3"),
+        ("call", "yes", "unknown answers in the column call: 'yes'"),
+        ("cell_id", 2, "annotated twice by the same annotator: fov1 2 CD3"),
         ("fov", "fov2", "not among the images: fov2"),
         ("channel", "CD99", "no channel CD99"),
         ("cell_id", 999, "no cell 999"),
@@ -97,7 +97,15 @@ def test_bad_calls(folder, calls, panimbus, column, value, says):
     frame.to_csv(calls, index=False)
     out = folder.root / "qupath"
     done = panimbus(
-        "gold", "export", folder.images, "--calls", calls, "--labels", folder.labels, "--out", out
+        "annotate",
+        "export",
+        folder.images,
+        "--annotations",
+        calls,
+        "--labels",
+        folder.labels,
+        "--out",
+        out,
     )
     assert done.code == 2
     assert says in done.err
@@ -108,10 +116,10 @@ def test_bad_calls(folder, calls, panimbus, column, value, says):
 def test_an_earlier_export_is_not_mixed_with_this_one(folder, calls, panimbus):
     out = folder.root / "qupath"
     export = (
-        "gold",
+        "annotate",
         "export",
         folder.images,
-        "--calls",
+        "--annotations",
         calls,
         "--labels",
         folder.labels,
@@ -138,3 +146,11 @@ def test_an_earlier_export_is_not_mixed_with_this_one(folder, calls, panimbus):
         "fov10.notes.geojson",
         "own.geojson",
     ]
+
+
+def test_the_former_name_works_and_names_the_new_one(calls, panimbus):
+    former, new = panimbus("gold", "agree", calls), panimbus("annotate", "agree", calls)
+    assert former.err.startswith("`panimbus gold` is now `panimbus annotate`")
+    assert (former.code, former.err.split("\n", 1)[1]) == (new.code, new.err)
+    assert "panimbus annotate" in panimbus("gold").out
+    assert " gold " not in panimbus("--help").out
