@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from panimbus.core.errors import InputError
 from panimbus.core.stats import entropy, mutual_information, permuted_information
+from panimbus.core.stats.information import _count_within
 
 
 def by_brute_force(x, classes, k=3):
@@ -79,6 +84,34 @@ def test_chance_is_small_and_the_same_each_time():
     values, wrong = rng.random(500), rng.random(500) < 0.1
     assert 0 < permuted_information(values, wrong) < 0.05
     assert permuted_information(values, wrong) == permuted_information(values, wrong)
+
+
+@given(
+    arrays(np.float64, 12, elements=st.floats(-9, 9)),
+    arrays(np.float64, 12, elements=st.floats(0, 5)),
+)
+def test_counts_are_those_of_a_tree(x, radius):
+    x, points = np.sort(x), np.sort(x)[:, None]
+    tree = cKDTree(points).query_ball_point(points, radius, p=np.inf, return_length=True)
+    assert _count_within(x, radius).tolist() == tree.tolist()
+
+
+def test_numbers_at_the_radius_itself_are_counted():
+    """0.3 - 0.2 and 0.3 - 0.1 are a little less than 0.1 and a little more than 0.2."""
+    x = np.array([0.1, 0.2, 0.3, 0.4])
+    gaps = np.abs(x[:, None] - x)
+    for radius in np.unique(gaps):
+        expected = (gaps <= radius).sum(1).tolist()
+        assert _count_within(x, np.full(4, radius)).tolist() == expected
+
+
+def test_chance_of_a_subsample_is_that_of_all():
+    rng = np.random.default_rng(0)
+    values, wrong = rng.random(8000), rng.random(8000) < 0.1
+    every = np.mean([permuted_information(values, wrong, seed=s) for s in range(4)])
+    some = np.mean([permuted_information(values, wrong, seed=s, most=2000) for s in range(4)])
+    assert some == pytest.approx(every, rel=0.35)
+    assert permuted_information(values, wrong, most=8000) == permuted_information(values, wrong)
 
 
 def test_entropy():
