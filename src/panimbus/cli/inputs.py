@@ -137,11 +137,12 @@ def _holds_labels(folder: Path) -> bool:
 def prepare_out(out: Path, *, shared: bool = False) -> None:
     """Refuse an output folder that cannot be written, before anything is computed.
 
-    Leftovers of a killed run are removed. A folder that other processes may be creating
-    (``shared``) is not tested for writing.
+    Leftovers of a killed run are removed, and a replacement that it began is ended. A folder that
+    other processes may be creating (``shared``) is not tested for writing.
     """
     from panimbus.core.errors import InputError
     from panimbus.io.files import check_folder, remove_leftovers
+    from panimbus.io.replace import finish_replacing
 
     nearest = next((p for p in (out, *out.parents) if os.path.lexists(p)), Path())
     if not nearest.is_dir():
@@ -154,6 +155,8 @@ def prepare_out(out: Path, *, shared: bool = False) -> None:
         check_folder(out)
     if nearest == out:
         remove_leftovers(out)
+        if not shared:
+            finish_replacing(out)
 
 
 def command_line() -> str:

@@ -122,9 +122,25 @@ def save_run(
     request = {} if asked is None else {"request": dict(asked)}
     about = {**run, **request, "inputs": json.loads(str(provenance["inputs"]))}
     _remove_stale(out, about, kinds)
-    laid_out = partial(
-        to_layout, layout=layout, markers=list(map(str, table.var_names)), mpp=pixel_sizes(table)
-    )
+    write_tables(table, out, kinds, layout=layout)
+    if any(kind.startswith("spatialdata") for kind in kinds):
+        from panimbus.io.spatialdata_writer import write_spatialdata
+
+        write_spatialdata(
+            out / "cells.zarr", table, fovs, fovs if "spatialdata+images" in kinds else ()
+        )
+    scale = json.loads(str(provenance["scale"]))
+    write_json(out / "normaliser.json", scale)
+    write_json(out / RUN, about)
+
+
+def write_tables(table: AnnData, out: Path, kinds: Sequence[str], *, layout: str) -> None:
+    """Write ``cells.h5ad``, ``cells.csv`` with ``positive.csv``, and ``cells.parquet``.
+
+    Parameters as those of `save_run`; other kinds are left out.
+    """
+    markers = list(map(str, table.var_names))
+    laid_out = partial(to_layout, layout=layout, markers=markers, mpp=pixel_sizes(table))
     if "h5ad" in kinds:
         write_h5ad(out / "cells.h5ad", table)
     if "csv" in kinds:
@@ -133,15 +149,6 @@ def save_run(
     if "parquet" in kinds:
         with atomic_path(out / "cells.parquet") as path:
             laid_out(to_frame(table)).to_parquet(path, index=False)
-    if any(kind.startswith("spatialdata") for kind in kinds):
-        from panimbus.io.spatialdata_writer import write_spatialdata
-
-        write_spatialdata(
-            out / "cells.zarr", table, fovs, fovs if "spatialdata+images" in kinds else ()
-        )
-    scale = json.loads(str(provenance["scale"]))
-    _write_json(out / "normaliser.json", scale)
-    _write_json(out / RUN, about)
 
 
 def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> None:
@@ -175,7 +182,8 @@ def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> 
         )
 
 
-def _write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any) -> None:
+    """Write a document that people may read, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
 

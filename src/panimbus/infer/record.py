@@ -17,6 +17,7 @@ from panimbus.io.location import Url, parse_location
 from panimbus.model.weights import ModelFiles
 
 RUN, REQUEST = "run.json", "request"
+RECALIBRATED = "recalibrated"  # key of the request: the markers
 _PLACES = {"image": "image", "labels": "label image"}
 
 
@@ -183,6 +184,11 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     old_names, new_names = before.get("channels"), now["channels"]
     if old_names is not None and old_names != new_names:
         out.append(f"channels: {_channels(list(old_names), new_names)}")
+    if markers := before.get(RECALIBRATED):
+        out.append(
+            f"recalibrated markers: {format_list(list(markers), 8)}; this run would write the"
+            " model's own scores"
+        )
     keys = [k for k in now if k in before and k not in ("fovs", "channels") and before[k] != now[k]]
     return out + [
         f"{k.replace('_', '-')}: {_short(before[k])} there, {_short(now[k])} here" for k in keys

@@ -134,6 +134,11 @@ def read_edits(path: str | Path) -> list[Edit]:
     return out
 
 
+def edits_of(data: Sequence[Any]) -> list[Edit]:
+    """Edits as a result keeps them: what ``model_dump`` gave for each."""
+    return [_ADAPTER.validate_python(one) for one in data]
+
+
 def _in_words(problem: ErrorDetails, data: Any) -> str:
     """Validation error of an edit in plain words."""
     kind, given = problem["type"], problem["input"]

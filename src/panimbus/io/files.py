@@ -237,7 +237,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         elif final.is_dir():
             shutil.move(final, room / "replaced")
         temporary.replace(final)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
     except OSError as error:
         if (
             error.errno is not None and error.filename is None
@@ -254,7 +254,7 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Flush the new directory entry; not every system can open a folder."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)

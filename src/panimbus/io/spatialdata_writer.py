@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,7 +26,7 @@ from panimbus.io.write_table import plain_text
 if TYPE_CHECKING:
     from anndata import AnnData
 
-REGION, TABLE = "region", "cells"
+REGION, TABLE, TABLES = "region", "cells", "tables"
 LABELS_TAIL = "_labels"
 GLOBAL = "global"  # the coordinate system that SpatialData's functions take unasked
 _WIDE = 16 * CHUNK  # columns at a time: a strip of a TIFF is decoded once for each
@@ -104,8 +107,46 @@ def write_spatialdata(
         regions = {fov_id: names[fov_id] + LABELS_TAIL for fov_id in labelled}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Zarr and anndata, on what is not final in format 3
-            _write_table(root.create_group("tables"), table, regions)
+            _write_table(root.create_group(TABLES), table, regions)
             zarr.consolidate_metadata(str(temporary))
+
+
+def replace_table(old: Path, new: Path, table: AnnData) -> None:
+    """Write a copy of a store of `write_spatialdata` that holds another table of the same cells.
+
+    Parameters
+    ----------
+    old
+        The store; it is not changed. Its images and labels are linked, or copied where the disk
+        knows no links.
+    new
+        Name of the copy; does not exist yet.
+    table
+        As for `write_spatialdata`.
+    """
+    import zarr
+
+    def copy(source: str, target: str) -> str:
+        if Path(source).name != "zarr.json":  # those are written to, and a link is the same file
+            with suppress(OSError):
+                os.link(source, target)
+                return target
+        return str(shutil.copy2(source, target))
+
+    shutil.copytree(
+        old,
+        new,
+        copy_function=copy,
+        ignore=lambda folder, _: [TABLES] if Path(folder) == old else [],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `write_spatialdata`
+        root = zarr.open_group(store=str(new), mode="r+", use_consolidated=False)
+        fovs = list(dict.fromkeys(table.obs[FOV].astype(str)))
+        names = _element_names(fovs)
+        regions = {fov_id: names[fov_id] + LABELS_TAIL for fov_id in fovs}
+        _write_table(root.create_group(TABLES), table, regions)
+        zarr.consolidate_metadata(str(new))
 
 
 def _element_names(fov_ids: Sequence[str]) -> dict[str, str]:

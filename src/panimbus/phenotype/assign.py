@@ -154,6 +154,23 @@ def assign_types(
     >>> table.obs["cell_type"].tolist()
     ['T cell', 'B cell', 'T cell', 'B cell']
     """
+    first = first_result(
+        adata, rules, thresholds=thresholds, without=without, by=by, settings=settings
+    )
+    return apply_to(first, edits)
+
+
+def first_result(
+    adata: AnnData,
+    rules: RuleTable | str | Path | None = None,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    without: Sequence[str] = (),
+    by: str = "types",
+    settings: TypeSettings | None = None,
+    clusters: AnnData | None = None,
+) -> AnnData:
+    """`assign_types` before edits; ``clusters`` is an earlier result whose clusters are kept."""
     settings = settings or TypeSettings()
     cells = check_cell_table(adata)
     without = [without] if isinstance(without, str) else without
@@ -175,7 +192,12 @@ def assign_types(
     result = _compete(scores, panel, limits, ~flagged)
     named = {canonical(m) for m in table.markers}
     markers = [c for c in channels if canonical(c) in named and types.get(c, MARKER) == MARKER]
-    _cluster(out, settings.markers or markers, panel, settings)
+    if clusters is None:
+        _cluster(out, settings.markers or markers, panel, settings)
+    else:
+        out.obs[SOM_NODE] = clusters.obs[SOM_NODE].to_numpy()
+        out.obs[METACLUSTER] = clusters.obs[FIRST].astype(str).to_numpy()
+        out.uns[CLUSTERING] = clusters.uns[CLUSTERING]
     metacluster = out.obs[METACLUSTER].astype(int).to_numpy(np.int32)
     proposals = _proposals(result, panel, metacluster, ~flagged)
     kind = result.kind
@@ -192,7 +214,7 @@ def assign_types(
         "thresholds": json.dumps({c: t for c, t in limits.items() if t != 0.5}),
         "without": list(without),
     }
-    return apply_to(out, edits)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
