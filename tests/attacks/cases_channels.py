@@ -151,7 +151,7 @@ def panel_of_numbers(folder):
     return _panel(folder, b"channel,exposure\n1,10\n2,10\n3,10\n")
 
 
-@attack("more fields than the header", "HLA-DR", "quotation marks")
+@attack("more fields than its header", "line 3", "quotation marks")
 def panel_with_an_unquoted_comma(folder):
     return _panel(folder, b"channel,marker\n1,CD3\n2,HLA-DR,DP\n3,DAPI\n")
 
@@ -171,7 +171,7 @@ def panel_without_a_column_of_names(folder):
     return _panel(folder, b"cycle,exposure\n1,2\n2,3\n3,4\n")
 
 
-@attack("quotation mark that is never closed")
+@attack("a quotation mark is never closed", "line 2")
 def panel_with_an_open_quotation_mark(folder):
     return _panel(folder, b'name\n"CD3\n' + b"CD20\n" * 5000)
 

@@ -153,12 +153,12 @@ def pairs_with_an_empty_field(folder):
     return _pairs(folder, b"image,labels\nfov1,\n")
 
 
-@attack("pairs.csv", "image,labels")
+@attack("pairs.csv", "missing: image, labels", "--print-pairs")
 def pairs_without_head(folder):
     return _pairs(folder, b"fov1,fov1_whole_cell.tif\n")
 
 
-@attack("pairs.csv", "not text")
+@attack("pairs.csv", "NUL bytes")
 def pairs_that_are_an_image(folder):
     path = folder.image()
     return ["inspect", path, "--pairs", _pairs(folder, path.read_bytes())[3]]

@@ -20,7 +20,6 @@ from panimbus.io.channel_folder import looks_like_ids
 from panimbus.io.label_matching import match_by_name
 from panimbus.io.names import is_label_name, match_key, may_be_label_name, natural_key
 from panimbus.io.panel import read_panel
-from panimbus.io.text import parse_rows
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ def test_rows_put_into_order_are_announced(tmp_path, plain):
     ("data", "words"),
     [
         (b"channel,exposure\n1,2\n2,2\n3,2\n", "numbers the channels but does not name them"),
-        (b"channel,marker\n1,HLA-DR,DP\n2,b\n3,c\n", "more fields than the header"),
+        (b"channel,marker\n1,HLA-DR,DP\n2,b\n3,c\n", "more fields than its header"),
         (b"x,y\n1,2\n", "no column"),
         (b"", "empty"),
         (b"channel,marker\n", "empty"),
@@ -110,7 +109,7 @@ def test_rows_put_into_order_are_announced(tmp_path, plain):
         (b"a\0b\0\0\0\0c", "NUL bytes"),
         (b"\xff\xfea", "damaged"),
         (b'name\n"a\n' + b"x" * 20_000, "quotation mark"),
-        (b"name\n" + b"x" * 200_000, "no table"),
+        (b"name\n" + b"x" * 200_000, "no list"),
     ],
 )
 def test_panels_that_cannot_be_used(tmp_path, plain, data, words):
@@ -130,8 +129,9 @@ def test_panels_that_are_no_files(tmp_path):
             read_panel(path)
 
 
-def test_text_of_a_table():
-    assert parse_rows('a,"b ""c"", d"\n\n', "f", "") == [["a", 'b "c", d']]
+def test_names_in_quotation_marks(tmp_path):
+    (tmp_path / "names.csv").write_text('a,"b ""c"", d"\n\n')
+    assert read_panel(tmp_path / "names.csv").names == ("a", 'b "c", d')
 
 
 def test_dead_link_of_a_channel(tmp_path, folder):

@@ -131,8 +131,8 @@ def test_the_home_folder(dataset, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        ("", ReadError, "an empty file"),
-        ("a,b\n1,2\n", ReadError, "image,labels"),
+        ("", ReadError, "it is empty"),
+        ("a,b\n1,2\n", InputError, "(?s)missing: image, labels.*--print-pairs"),
         ("image,labels\nROI01,\n,cells_1.tiff\n", ReadError, "line 2, line 3"),
         ("image,labels\nROI01,masks/cells_1.tiff\n", MatchError, "FOV 'ROI02' has no line"),
         (

@@ -181,3 +181,21 @@ def test_ids_as_they_come():
     assert cell_ids(pd.Series([1.0, 2.0**53]), "t").tolist() == [1, 2**53]
     with pytest.raises(InputError, match="no whole number"):
         cell_ids(pd.Series([2**63], dtype=np.uint64), "t")
+
+
+def test_a_table_without_a_header(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b;c\n\n=1+1;'=2\n")
+    frame = read_table(tmp_path / "t.csv", header=False)
+    assert frame.to_numpy().tolist() == [["a", "b", "c"], ["=1+1", "=2", ""]]
+    assert (list(frame.columns), list(frame.index)) == (["0", "1", "2"], [1, 3])
+
+
+def test_commas_in_a_table_of_one_column(tmp_path):
+    (tmp_path / "t.csv").write_text("name\nHLA-DR,DP\n")
+    assert read_table(tmp_path / "t.csv")["name"].tolist() == ["HLA-DR,DP"]
+
+
+def test_comments_are_no_rows(tmp_path):
+    (tmp_path / "t.csv").write_text('# a, b\na,b\n"# c, d",\n1,#2\n')
+    frame = read_table(tmp_path / "t.csv", comment="#")
+    assert (frame.to_numpy().tolist(), list(frame.index)) == ([["1", "#2"]], [4])

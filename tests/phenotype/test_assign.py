@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from rule_tables import parse_rules
 
 import panimbus
 from panimbus.clustering.cluster import ClusterSettings
@@ -14,7 +15,6 @@ from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.io.edits import Merge, Reassign, Rename, Undo
 from panimbus.phenotype.adjust import adjust
 from panimbus.phenotype.assign import TypeSettings, assign_types
-from panimbus.phenotype.rules import parse_rules
 from panimbus.phenotype.summary import headline, summarise
 
 

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rule_tables import parse_rules
 
 from panimbus.core.errors import InputError
 from panimbus.phenotype.compete import decide, lineage_probabilities, type_probabilities
 from panimbus.phenotype.evidence import LIMIT, double_positives, evidence, reliability, weighed
 from panimbus.phenotype.inputs import check_score_table
 from panimbus.phenotype.panel import fit_panel
-from panimbus.phenotype.rules import default_rules, parse_rules
+from panimbus.phenotype.rules import default_rules
 
 IMMUNE = (
     "CD45",

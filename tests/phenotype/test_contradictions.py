@@ -1,6 +1,7 @@
 """Pairs of exclusive markers, and cells that carry what their type does not: literal cases."""
 
 import numpy as np
+from rule_tables import parse_rules
 
 from panimbus.phenotype.contradictions import (
     PAIR_COLUMNS,
@@ -12,7 +13,7 @@ from panimbus.phenotype.contradictions import (
 )
 from panimbus.phenotype.panel import fit_panel
 from panimbus.phenotype.reasons import contradiction_texts, reasons
-from panimbus.phenotype.rules import default_rules, parse_rules
+from panimbus.phenotype.rules import default_rules
 
 PANEL = fit_panel(default_rules(), ["CD3", "CD20", "CD8"])
 AT = {m.name: i for i, m in enumerate(PANEL.markers)}

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from rule_tables import parse_rules
 
 from panimbus.core.errors import InputError
 from panimbus.phenotype.panel import fit_panel
-from panimbus.phenotype.rules import default_rules, parse_rules
+from panimbus.phenotype.rules import default_rules
 
 
 def fitted(text, channels, **options):

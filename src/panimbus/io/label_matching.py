@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from panimbus.core.errors import MatchError, ReadError, format_list
-from panimbus.io.documents import read_text
+from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.io.location import Location, Url, clean_path, parse_location
 from panimbus.io.names import MATCH_RULE, match_key, stem
+from panimbus.io.tables import Column, read_table
 
 PAIRS_FIX = (
     "let `panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv` propose the pairs,"
@@ -25,7 +25,6 @@ _PAIRS_EXPECTED = (
     "a CSV file with the columns image,labels: a FOV (its name, or its file) and its label image"
 )
 _SURE, _LEAST = 0.9, 0.2
-_LARGEST_PAIRS = 16 << 20
 
 
 def match_by_name(
@@ -166,8 +165,8 @@ def read_pairs(path: str | Path) -> list[PairRow]:
     Parameters
     ----------
     path
-        CSV (comma, semicolon or tab) with the columns ``image`` and ``labels``; other columns
-        are ignored. Label images are relative to the file's folder.
+        Table with the columns ``image`` and ``labels``; others are ignored. Label images are
+        relative to the file's folder.
 
     Raises
     ------
@@ -175,29 +174,14 @@ def read_pairs(path: str | Path) -> list[PairRow]:
         If it cannot be read as such a table; the message names the lines.
     """
     file = Path(clean_path(str(path)))
-    text = read_text(file, _PAIRS_EXPECTED, largest=_LARGEST_PAIRS)
-    head = next((line for line in text[:10_000].splitlines() if line.strip()), "")
-    mark = max(",;\t", key=head.count)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
-        rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
-    except csv.Error as error:
-        raise ReadError(
-            f"{file}: the table cannot be read.", expected=_PAIRS_EXPECTED, got=str(error)
-        ) from None
-    names = [name.strip().lower() for name in rows[0][1]] if rows else []
-    if IMAGE not in names or LABELS not in names:
-        raise ReadError(
-            f"{file}: not a table of pairs.",
-            expected=_PAIRS_EXPECTED,
-            got=f"the columns {format_list(names)}" if names else "an empty file",
-            fix="panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv",
-        )
-    where = names.index(IMAGE), names.index(LABELS)
+        table = read_table(file, [Column(IMAGE), Column(LABELS)], expected=_PAIRS_EXPECTED)
+    except InputError as error:
+        fix = "panimbus inspect IMAGES --labels LABELS --print-pairs > pairs.csv"
+        raise type(error)(str(error), fix=fix) from None
     out, bare = [], []
-    for number, row in rows[1:]:
-        image, labels = (row[k].strip() if k < len(row) else "" for k in where)
-        if not image or not labels or "\0" in image + labels:
+    for number, image, labels in table[[IMAGE, LABELS]].itertuples():
+        if not image or not labels:
             bare.append(f"line {number}")
             continue
         there = parse_location(labels)

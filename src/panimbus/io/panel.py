@@ -14,7 +14,8 @@ from panimbus.core.fov import Fov, unique_names
 from panimbus.core.naming import did_you_mean, join_names, split_names
 from panimbus.core.reserved import legal_names
 from panimbus.io.read_result import ChannelSubset, ReadResult
-from panimbus.io.text import check_width, read_rows
+from panimbus.io.tables import read_table
+from panimbus.io.text import one_line
 
 _COLUMNS = (
     "name", "marker_name", "marker", "target", "target_name", "clean_target", "channel_name",
@@ -35,6 +36,7 @@ _EXPECTED = (
     " channel"
 )
 _SHOWN = 10
+_LONGEST = 10_000  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ def read_panel(source: str | Path | Sequence[str]) -> PanelFile:
         given = tuple(str(n) for n in source)
         return PanelFile(given, (True,) * len(given))
     path = Path(source)
-    rows = read_rows(path, _EXPECTED)
-    if not rows:
-        raise ReadError(f"{path}: the list of channel names is empty.", expected=_EXPECTED)
+    rows = read_table(path, expected=_EXPECTED, header=False).to_numpy().tolist()
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    if any(len(cell) > _LONGEST for row in rows for cell in row):
+        raise ReadError(f"{path}: this is no list of channel names.", expected=_EXPECTED)
     header = [re.sub(r"[\W_]+", "_", cell.casefold()).strip("_") for cell in rows[0]]
     if not set(header) & set(_COLUMNS):
         return _without_header(path, rows)
-    check_width(rows, path)
-    body = [row + [""] * (len(header) - len(row)) for row in rows[1:]]
+    body = rows[1:]
     if not body:
         raise ReadError(
             f"{path}: the list of channel names is empty.",

@@ -87,6 +87,8 @@ def read_table(
     expected: str = "a table (CSV, TSV or Parquet)",
     rest: Literal["text", "any"] = "text",
     first: str | None = None,
+    header: bool = True,
+    comment: str | None = None,
 ) -> pd.DataFrame:
     """Read a table.
 
@@ -102,6 +104,10 @@ def read_table(
         Other columns: ``text``, or ``any`` (numbers where the column holds numbers).
     first
         Name that a first column without one gets; None drops it (row numbers that programs write).
+    header
+        Whether the first row names the columns; else they are called ``0``, ``1`` ...
+    comment
+        What lines that are no rows begin with.
 
     Returns
     -------
@@ -119,8 +125,8 @@ def read_table(
     check_regular(path, expected)
     frame = (
         _parquet(path)
-        if path.suffix.lower() == ".parquet"
-        else _text(path, columns, rest, first, expected)
+        if path.suffix.lower() == ".parquet" and header
+        else _text(path, columns, rest, first, expected, header=header, comment=comment)
     )
     places = _places(path, [str(c) for c in frame.columns], columns)
     frame = frame.rename(columns={given: name for name, given in places.items()})
@@ -257,11 +263,20 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _text(
-    path: Path, columns: Sequence[Column], rest: str, first: str | None, expected: str
+    path: Path,
+    columns: Sequence[Column],
+    rest: str,
+    first: str | None,
+    expected: str,
+    *,
+    header: bool,
+    comment: str | None,
 ) -> pd.DataFrame:
     encoding, last = detect_encoding(path, expected)
-    names, delimiter, used = read_header(path, encoding, expected)
+    names, delimiter, start, used = read_header(path, encoding, expected, comment)
     names = [unescape_formula(name) for name in names]
+    if not header:
+        names, used = [str(i) for i in range(len(names))], start
     if last and last.count(delimiter) < len(names) - 1:
         raise ReadError(
             f"{path}: its last line is cut.",
@@ -277,6 +292,7 @@ def _text(
         delimiter,
         used,
         [rest == "text" or is_alias(n, columns) or not n for n in names],
+        comment,
     )
     nameless = [i for i, n in enumerate(names) if not n]
     for i in nameless:
@@ -296,14 +312,16 @@ def _text(
     return frame.set_axis([n for n in names if n], axis=1)
 
 
-def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]) -> pd.DataFrame:
+def _rows(
+    path: Path, encoding: str, delimiter: str, used: int, text: list[bool], comment: str | None
+) -> pd.DataFrame:
     """Rows below the header; columns are named 0, 1, 2 ..., rows by their lines."""
     import pandas as pd
 
     names = [str(i) for i in range(len(text))]
     with (
         guarded(path, "the table cannot be read."),
-        open_text(path, encoding) as stream,
+        open_text(path, encoding, comment) as stream,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter(
@@ -332,10 +350,7 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
         except pd.errors.EmptyDataError:
             return pd.DataFrame({n: pd.Series(dtype=object) for n in names})
         except pd.errors.ParserWarning:
-            raise ReadError(
-                f"{path}: its rows have more fields than its header.",
-                got=f"a header of {len(text)}",
-            ) from None
+            raise _too_wide(path, f"a header of {len(text)}") from None
         except pd.errors.ParserError as error:
             raise _tokenising(path, str(error), used, len(text)) from None
     frame.index = pd.RangeIndex(used + 1, used + 1 + len(frame))
@@ -345,8 +360,7 @@ def _rows(path: Path, encoding: str, delimiter: str, used: int, text: list[bool]
 def _tokenising(path: Path, message: str, used: int, width: int) -> ReadError:
     """Error for rows that pandas cannot split, with the line of the file."""
     if wide := re.search(r"in line (\d+), saw (\d+)", message):
-        got = f"{wide[2]} in line {int(wide[1]) + used}, and a header of {width}"
-        return ReadError(f"{path}: its rows have more fields than its header.", got=got)
+        return _too_wide(path, f"{wide[2]} in line {int(wide[1]) + used}, and a header of {width}")
     if quote := re.search(r"EOF inside string starting at row (\d+)", message):
         line = int(quote[1]) + used + 1
         return ReadError(
@@ -354,6 +368,14 @@ def _tokenising(path: Path, message: str, used: int, width: int) -> ReadError:
         )
     return ReadError(
         f"{path}: the table cannot be read.", got=message.strip().splitlines()[0][:200]
+    )
+
+
+def _too_wide(path: Path, got: str) -> ReadError:
+    return ReadError(
+        f"{path}: its rows have more fields than its header.",
+        got=got,
+        fix='put text that holds a comma into quotation marks: "HLA-DR,DP"',
     )
 
 

@@ -1,4 +1,4 @@
-"""Text of other programs: encodings, compression, and rows of small tables."""
+"""Text of other programs: encodings, compression, and headers of tables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from typing import IO, TextIO
 
 import numpy as np
 
-from panimbus.core.errors import ReadError, format_list
+from panimbus.core.errors import ReadError
 from panimbus.core.guard import describe_error, guarded
-from panimbus.io.documents import check_regular
 
 logger = logging.getLogger(__name__)
 LONGEST_LINE = 8 << 20
@@ -34,27 +33,20 @@ _OTHER_KINDS = {
     b"BZh": "compressed with bzip2",
     b"\xfd7zXZ": "compressed with xz",
 }
-_LARGEST_TABLE = 16 << 20
-"""Bytes of such a table; those of real panels are a few thousand."""
-_LONGEST_FIELD = 10_000
-_NO_SEPARATOR = "\x1f"  # a single column: commas belong to its names
+_ONE_COLUMN = "\x1f"  # a single column: commas belong to its values
 
 
-def read_encoded_text(path: Path, expected: str, *, largest: int = 64 << 20) -> str:
-    """Text of a small file in any supported encoding, without a byte order mark."""
-    check_regular(path, expected)
-    if path.stat().st_size > largest:
-        raise ReadError(
-            f"{path}: the file is too large.", expected=f"{expected}, at most {largest:,} bytes"
-        )
-    encoding, _ = detect_encoding(path, expected)
-    with open_text(path, encoding) as stream:
-        return stream.read().removeprefix("\ufeff")
+def open_text(path: Path, encoding: str, comment: str | None = None) -> TextIO:
+    """Open a text file, compressed or not, with every line ending in a newline.
 
-
-def open_text(path: Path, encoding: str) -> TextIO:
-    """Open a text file, compressed or not, with every line ending in a newline."""
-    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=None)
+    Lines that begin with ``comment``, perhaps after a quotation mark, are empty.
+    """
+    stream = io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=None)
+    if comment is None:
+        return stream
+    with stream:
+        lines = ("\n" if line.lstrip(' "').startswith(comment) else line for line in stream)
+        return io.StringIO("".join(lines))
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
@@ -149,78 +141,11 @@ def _encoding_of(head: bytes) -> str:
     return "utf-8-sig"
 
 
-def read_rows(path: Path, expected: str) -> list[list[str]]:
-    """Read the non-empty rows of a small table of text, fields stripped.
-
-    Parameters
-    ----------
-    path
-        In any supported encoding. The separator (tab, semicolon or comma) is detected in the first
-        line; a line ``sep=;`` is understood.
-    expected
-        What the file should be, for messages.
-    """
-    return parse_rows(read_encoded_text(path, expected, largest=_LARGEST_TABLE), path, expected)
-
-
-def parse_rows(text: str, where: object, expected: str) -> list[list[str]]:
-    """Split the text of a table into rows and fields; see `read_rows`."""
-    lines = re.split(r"\r\n|\r|\n", text)
-    first = next((line for line in lines if line.strip()), "")
-    if first.strip().strip('"').lower().startswith("sep=") and len(first.strip().strip('"')) <= len(
-        "sep=x"
-    ):
-        at = lines.index(first)
-        separator, lines = first.strip().strip('"')[len("sep=") :] or "\t", lines[at + 1 :]
-        if separator == '"':
-            raise ReadError(f"{where}: this is no table.", expected=expected, got=first)
-    else:
-        separator = (
-            "\t"
-            if "\t" in first
-            else ";"
-            if first.count(";") > first.count(",")
-            else ","
-            if "," in first
-            else _NO_SEPARATOR
-        )
-    try:
-        table = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=False))
-    except csv.Error as error:
-        raise ReadError(
-            f"{where}: this is no table.", expected=expected, got=describe_error(error)
-        ) from None
-    table = [
-        [" ".join(field.split()) if "\n" in field else field.strip() for field in row]
-        for row in table
-    ]
-    if any(len(field) > _LONGEST_FIELD for row in table for field in row):
-        raise ReadError(
-            f"{where}: a field of the table is longer than {_LONGEST_FIELD:,} characters.",
-            expected=expected,
-            fix="look for a quotation mark that is never closed",
-        )
-    return [row for row in table if any(row)]
-
-
-def check_width(table: list[list[str]], where: object) -> None:
-    """Refuse rows with more fields than the header: an unquoted comma shifts the others."""
-    width = len(table[0])
-    wide = [
-        f"row {k + 1}: {format_list(row, 5)}" for k, row in enumerate(table) if any(row[width:])
-    ]
-    if wide:
-        raise ReadError(
-            f"{where}: {len(wide)} rows have more fields than the header.",
-            expected=f"at most {width} fields, as in the header: {format_list(table[0], 8)}",
-            got="; ".join(wide[:3]),
-            fix='put names that hold a comma into quotation marks: "HLA-DR,DP"',
-        )
-
-
-def read_header(path: Path, encoding: str, expected: str) -> tuple[list[str], str, int]:
-    """Column names, separator, and number of header lines."""
-    with open_text(path, encoding) as stream:
+def read_header(
+    path: Path, encoding: str, expected: str, comment: str | None = None
+) -> tuple[list[str], str, int, int]:
+    """Column names, separator, and numbers of lines before and up to the end of the header."""
+    with open_text(path, encoding, comment) as stream:
         lines = list(islice(stream, 40))
     start = next((i for i, line in enumerate(lines) if line.strip(' ,;\t|"\n')), None)
     declared = (
@@ -239,14 +164,17 @@ def read_header(path: Path, encoding: str, expected: str) -> tuple[list[str], st
         )
     reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=True)
     try:
-        names = [
-            " ".join(n.split()) if re.search(r"[\r\n\t]", n) else n.strip() for n in next(reader)
-        ]
+        names = [one_line(name) for name in next(reader)]
     except csv.Error as error:
         raise ReadError(
             f"{path}: the header of the table cannot be read.", got=describe_error(error)
         ) from None
-    return names, delimiter, start + reader.line_num
+    return names, delimiter, start, start + reader.line_num
+
+
+def one_line(field: str) -> str:
+    """A field without its line breaks and tabs, and without spaces around it."""
+    return " ".join(field.split()) if re.search(r"[\r\n\t]", field) else field.strip()
 
 
 def _delimiter(lines: Sequence[str]) -> str:
@@ -264,4 +192,5 @@ def _delimiter(lines: Sequence[str]) -> str:
         share = sum(n == width for n in rows) / len(rows) if rows else 0.5
         return (share if width > 1 else -1, width)
 
-    return max(_DELIMITERS, key=fit)
+    best = max(_DELIMITERS, key=fit)
+    return best if fields(lines[0], best) > 1 else _ONE_COLUMN

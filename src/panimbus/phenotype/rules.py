@@ -11,10 +11,13 @@ from pathlib import Path
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.markers import canonical
 from panimbus.core.table import NOT_TYPED, UNASSIGNED
-from panimbus.io.text import parse_rows, read_encoded_text
+from panimbus.io.tables import Column, read_table
+from panimbus.io.text import one_line
 
 PLUS, MINUS, ANY, MAYBE = "+", "-", "any", "o"
 _SIGNS = {"+": PLUS, "-": MINUS, "−": MINUS, "–": MINUS, "any": ANY, "o": MAYBE, "?": MAYBE}
+_DEFAULT = resources.files("panimbus.phenotype") / "defaults" / "rules.csv"
+_EXPECTED = "cell_type,parent,<marker>,... and one row per type"
 _LEVEL = re.compile(r"(?P<marker>.*?)\s*>\s*(?P<level>[0-9.]+)\s*")
 
 
@@ -109,14 +112,13 @@ def default_rules() -> RuleTable:
 
     Immune, epithelial, endothelial and stromal types by common lineage markers.
     """
-    return parse_rules(default_rules_text(), "the default rules")
+    with resources.as_file(_DEFAULT) as path:
+        return _read(path, "the default rules")
 
 
 def default_rules_text() -> str:
     """The shipped table as text, to start your own from."""
-    return (resources.files("panimbus.phenotype") / "defaults" / "rules.csv").read_text(
-        encoding="utf-8"
-    )
+    return _DEFAULT.read_text(encoding="utf-8")
 
 
 def read_rules(path: str | Path) -> RuleTable:
@@ -149,40 +151,32 @@ def read_rules(path: str | Path) -> RuleTable:
             f"{path}: no such rule table.",
             fix="`panimbus phenotype rules` prints one to start from",
         )
-    return parse_rules(read_encoded_text(path, "a rule table (CSV)"), str(path))
+    return _read(path, str(path))
 
 
-def parse_rules(text: str, source: str) -> RuleTable:
-    """Parse and check a table; see `read_rules`."""
-    rows = _rows(text, source)
+def _read(path: Path, source: str) -> RuleTable:
+    """Read and check a table; see `read_rules`."""
+    columns = [Column("cell_type"), Column("parent")]
+    table = read_table(path, columns, expected=_EXPECTED, comment="#")
+    rows: list[dict[str, str]] = [dict(row) for _, row in table.iterrows()]
     if not rows:
         raise InputError(
             f"{source}: the rule table has no cell type.",
-            expected="cell_type,parent,<marker>,... and one row per type",
+            expected=_EXPECTED,
         )
-    names = [str(n).strip() for n in rows[0]]
-    problems = [
-        f"there is no column {need!r}" for need in ("cell_type", "parent") if need not in names
-    ]
-    if problems:
-        raise InputError(
-            f"{source}: {problems[0]}.",
-            got=", ".join(names[:12]),
-            expected="cell_type, parent, then one column per marker",
-        )
-    problems += _levels(names)
+    problems = _levels(list(rows[0]))
     types = []
     for row in rows:
         marks = {}
         for column, sign in row.items():
-            if column in ("cell_type", "parent") or not (sign or "").strip():
+            if column in ("cell_type", "parent") or not sign:
                 continue
-            mark = _SIGNS.get(sign.strip().lower())
+            mark = _SIGNS.get(sign.lower())
             if mark is None:
-                problems.append(f"{row['cell_type']!r}, {column}: {sign.strip()!r} is not a mark")
+                problems.append(f"{row['cell_type']!r}, {column}: {sign!r} is not a mark")
             else:
                 marks[column] = mark
-        types.append(CellType(row["cell_type"].strip(), row["parent"].strip(), marks))
+        types.append(CellType(one_line(row["cell_type"]), one_line(row["parent"]), marks))
     problems += check_types(types)
     if problems:
         raise InputError(
@@ -303,23 +297,3 @@ def parents_first(types: Iterable[CellType]) -> list[CellType]:
         placed |= {t.name for t in ready}
         remaining = [t for t in remaining if t.name not in placed]
     return out
-
-
-def _rows(text: str, source: str) -> list[dict[str, str]]:
-    """Rows as spreadsheets write them: perhaps padded with separators, or shorter than the head."""
-    lines = [line for line in text.splitlines() if not line.lstrip(' "\ufeff').startswith("#")]
-    table = parse_rows("\n".join(lines), source, "a rule table (CSV)")
-    if not table:
-        return []
-    head = table[0]
-    if len(set(head)) != len(head):
-        twice = sorted({h for h in head if head.count(h) > 1})
-        raise InputError(
-            f"{source}: columns occur twice.", got=format_list([h or "(no name)" for h in twice])
-        )
-    ragged = [row[0] for row in table[1:] if len(row) > len(head) and any(row[len(head) :])]
-    if ragged:
-        raise InputError(
-            f"{source}: rows have more cells than the head has columns.", got=format_list(ragged)
-        )
-    return [dict(zip(head, [*row, *[""] * len(head)], strict=False)) for row in table[1:]]
