@@ -201,7 +201,10 @@ def change_table(data, name, change):
             lambda d: change_table(d, "cells.csv", lambda f: f.replace({"fov001": "fov1"})),
             "FOVs that the images do not have",
         ),
-        (lambda d: change_table(d, "truth.csv", lambda f: f.assign(CD3=2)), "are no label"),
+        (
+            lambda d: change_table(d, "truth.csv", lambda f: f.assign(CD3=2)),
+            "neither 0 to 1 nor empty",
+        ),
         (
             lambda d: change_table(d, "truth.csv", lambda f: f.rename(columns={"CD3": "CD33"})),
             "CD33",

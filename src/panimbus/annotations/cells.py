@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from panimbus.core.errors import InputError, format_list
-from panimbus.io.numbers import to_numbers
+from panimbus.io.silver import long_labels
 from panimbus.io.tables import Column, cell_column, fov_column, read_table
 
 if TYPE_CHECKING:
@@ -54,39 +52,7 @@ def read_silver(
             "cell_id", "id", ("cell", "cellid", "cell label", "object", "object number", "label")
         ),
     )
-    if "channel" in frame and "label" in frame:
-        values, _ = to_numbers(frame, ["label"], path)
-        out = frame[["fov", "cell_id", "channel"]].assign(label=values["label"])
-    else:
-        markers = (
-            dict(columns)
-            if columns
-            else {c: c for c in frame.columns if c not in {"fov", "cell_id", "dataset"}}
-        )
-        if lost := [c for c in markers.values() if c not in frame]:
-            raise InputError(
-                f"{path}: columns are missing: {', '.join(lost)}.", available=list(frame.columns)
-            )
-        values, _ = to_numbers(frame, dict.fromkeys(markers.values()), path)
-        wide = frame[["fov", "cell_id"]].assign(**{m: values[c] for m, c in markers.items()})
-        out = wide.melt(id_vars=["fov", "cell_id"], var_name="channel", value_name="label")
-    bad = (out["label"] < 0) | (out["label"] > 1)
-    twice = out.duplicated(["fov", "cell_id", "channel"])
-    if bad.any() or twice.any():
-        got = (
-            [f"{int(bad.sum()):,} labels are neither 0 to 1 nor empty: {_some(out['label'][bad])}"]
-            if bad.any()
-            else []
-        )
-        got += (
-            [f"{int(twice.sum()):,} labels are there more than once: {_cells(out[twice])}"]
-            if twice.any()
-            else []
-        )
-        raise InputError(
-            f"{path}: the silver labels cannot be used.", got="\n             ".join(got)
-        )
-    return out.astype({"label": np.float64}).reset_index(drop=True)
+    return long_labels(frame, path, columns)
 
 
 def read_cell_types(
@@ -123,7 +89,7 @@ def read_cell_types(
     if (twice := out.duplicated(["fov", "cell_id"])).any():
         raise InputError(
             f"{path}: {int(twice.sum()):,} cells are there more than once.",
-            got=_some(out["cell_id"][twice]),
+            got=format_list(out["cell_id"][twice].drop_duplicates().map(str).tolist(), _SHOWN),
         )
     return out
 
@@ -137,11 +103,3 @@ def _of_cells(path: str | Path, fov: str | None, *columns: Column) -> pd.DataFra
             raise InputError(f"{error}", fix="name the FOV with fov = ...") from None
         raise
     return frame if fov is None else frame.assign(fov=fov)
-
-
-def _some(values: Any) -> str:
-    return format_list(list(dict.fromkeys(repr(str(v)) for v in values)), _SHOWN)
-
-
-def _cells(rows: pd.DataFrame) -> str:
-    return format_list([f"{r.fov}:{r.cell_id:g} {r.channel}" for r in rows.itertuples()], _SHOWN)

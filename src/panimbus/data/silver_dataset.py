@@ -27,13 +27,13 @@ from panimbus.data.source import OnProgress, ScannedDataset, ScannedFov, Source,
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import (
     AssignmentMatrix,
-    long_labels,
     read_matrix,
     read_tables,
     read_thresholds,
 )
 from panimbus.io.dataset import resolve_paths
 from panimbus.io.location import resolve_path
+from panimbus.io.silver import long_labels
 from panimbus.io.tables import Column
 
 
@@ -243,7 +243,15 @@ def _rule(
         frame = read_tables(silver.labels, base, columns)
         if given.fov not in frame and len(fovs) == 1:
             frame = frame.assign(**{given.fov: fovs[0].fov_id})
-        labels = long_labels(frame, given.fov, given.cell, channels)
+        names = {given.fov: "fov", given.cell: "cell_id"}
+        frame = frame.drop(columns={"fov", "cell_id"} - set(names), errors="ignore")
+        labels = long_labels(frame.rename(columns=names), silver.labels)
+        if unknown := sorted(set(labels["channel"]) - set(channels)):
+            raise ChannelError(
+                f"Dataset {file.name!r} has labels of channels that it does not have.",
+                got=format_list(unknown),
+                available=channels,
+            )
         rule = _Rule(tuple(c for c in channels if c in set(labels["channel"])), labels=labels)
     else:
         gated = silver.gates.markers if silver.gates is not None else None

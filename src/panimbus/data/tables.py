@@ -12,7 +12,6 @@ import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.io.location import resolve_path
-from panimbus.io.numbers import MISSING_WORDS, cell_ids
 from panimbus.io.tables import Column, read_table
 
 WORDS = {
@@ -140,62 +139,5 @@ def read_thresholds(
     ]:
         raise InputError(
             "Thresholds are not numbers, or low is above high.", got=format_list(wrong)
-        )
-    return out
-
-
-def long_labels(frame: pd.DataFrame, fov: str, cell: str, channels: Sequence[str]) -> pd.DataFrame:
-    """Labels in long form.
-
-    The columns fov, cell_id, channel, label (float, NaN = undefined), from a long or a wide table.
-    """
-    missing = [c for c in (fov, cell) if c not in frame.columns]
-    if missing:
-        raise InputError(
-            "The table of labels lacks columns.",
-            got=f"no {format_list(missing)}",
-            available=[str(c) for c in frame.columns],
-        )
-    if {"channel", "label"} <= set(frame.columns):
-        out = frame[[fov, cell, "channel", "label"]]
-    else:
-        wide = [c for c in frame.columns if c not in (fov, cell)]
-        if unknown := [str(c) for c in wide if c not in channels]:
-            raise InputError(
-                "The table of labels names channels that the images do not have.",
-                got=format_list(unknown),
-                available=channels,
-            )
-        out = frame.melt([fov, cell], wide, "channel", "label")
-    out = out.set_axis(["fov", "cell_id", "channel", "label"], axis=1)
-    if unknown := sorted(set(out["channel"].astype(str)) - set(channels)):
-        raise InputError(
-            "The table of labels names channels that the images do not have.",
-            got=format_list(unknown),
-            available=channels,
-        )
-    values = pd.to_numeric(out["label"], errors="coerce")
-    given = ~out["label"].astype(object).where(out["label"].notna(), "").astype(
-        str
-    ).str.strip().isin(MISSING_WORDS)
-    bad = given & (values.isna() | (values < 0) | (values > 1))
-    if bad.any():
-        shown = out[bad].head(5).to_dict("records")
-        raise InputError(
-            f"{int(bad.sum()):,} labels are no label.",
-            expected="0 .. 1, or nothing for undefined",
-            got=str(shown),
-        )
-    ids = cell_ids(out["cell_id"], "The table of labels")
-    out = out.assign(
-        fov=out["fov"].astype(str), cell_id=ids, channel=out["channel"].astype(str), label=values
-    )
-    twice = out.duplicated(["fov", "cell_id", "channel"])
-    if twice.any():
-        first = out[twice].iloc[0]
-        raise InputError(
-            f"{int(twice.sum()):,} cells have two labels of one channel.",
-            got=f"FOV {first['fov']}, cell {first['cell_id']}, {first['channel']}",
-            fix="keep one row per cell and channel",
         )
     return out
