@@ -185,17 +185,13 @@ def passes(args: argparse.Namespace, folder: Path, weights: Path, net: Path) -> 
             str(weights),
             str(args.repeats),
         ],
-        **{
-            kind: [
-                sys.executable,
-                str(HERE / "run_ours.py"),
-                str(source),
-                str(net),
-                str(args.repeats),
-                kind,
-            ]
-            for kind in ("direct", "winograd")
-        },
+        "direct": [
+            sys.executable,
+            str(HERE / "run_ours.py"),
+            str(source),
+            str(net),
+            str(args.repeats),
+        ],
     }
     for name, command in commands.items():
         run = timed(command)
@@ -206,12 +202,12 @@ def passes(args: argparse.Namespace, folder: Path, weights: Path, net: Path) -> 
         cpu = min(one["cpu_s"] for one in run["result"]["runs"])
         found[name] = {**run, "best_wall_s": best["wall_s"], "best_cpu_s": cpu}
     reference = source.with_name("planes_peer.npy")
-    for kind in ("direct", "winograd"):
-        got = source.with_name(f"planes_{kind}.npy")
-        if reference.exists() and got.exists():
-            found[kind]["max_difference"] = float(np.abs(np.load(got) - np.load(reference)).max())
-            found[kind]["times_faster"] = found["peer"]["best_wall_s"] / found[kind]["best_wall_s"]
-            found[kind]["times_less_cpu"] = found["peer"]["best_cpu_s"] / found[kind]["best_cpu_s"]
+    got = source.with_name("planes_direct.npy")
+    if reference.exists() and got.exists():
+        ours, peer = found["direct"], found["peer"]
+        ours["max_difference"] = float(np.abs(np.load(got) - np.load(reference)).max())
+        ours["times_faster"] = peer["best_wall_s"] / ours["best_wall_s"]
+        ours["times_less_cpu"] = peer["best_cpu_s"] / ours["best_cpu_s"]
     return found
 
 
@@ -324,7 +320,6 @@ def passes_table(found: dict) -> list[str]:
     names = {
         "peer": "Nimbus-Inference (torch)",
         "direct": "OpenVINO, folded",
-        "winograd": "OpenVINO, folded, Winograd",
     }
     for key, name in names.items():
         run = found[key]

@@ -1,6 +1,6 @@
 """Single passes of the paper's net in OpenVINO with the same weights and input as the peer.
 
-python run_ours.py INPUT.npy NET.onnx REPEATS direct|winograd
+python run_ours.py INPUT.npy NET.onnx REPEATS
 """
 
 import json
@@ -12,16 +12,12 @@ import numpy as np
 import openvino as ov
 
 
-def main(source, net, repeats, kind):
+def main(source, net, repeats):
     planes = np.load(source)
     start = time.perf_counter()
     core = ov.Core()
     model = core.read_model(net)
     model.reshape({"planes": list(planes.shape)})
-    if kind == "winograd":
-        from panimbus.model.winograd import with_winograd
-
-        model = with_winograd(model)
     config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(model, "CPU", config).create_infer_request()
     del model
@@ -31,7 +27,7 @@ def main(source, net, repeats, kind):
         wall, cpu = time.perf_counter(), time.process_time()
         request.infer({"planes": planes})
         runs.append({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu})
-    np.save(source.replace(".npy", f"_{kind}.npy"), request.get_output_tensor().data)
+    np.save(source.replace(".npy", "_direct.npy"), request.get_output_tensor().data)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         json.dumps(
@@ -46,4 +42,4 @@ def main(source, net, repeats, kind):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -51,8 +51,7 @@ def _check_net(net: Any, files: ModelFiles) -> None:
 class OpenVinoBackend:
     """ONNX on the CPU, compiled per shape of window: 10 % faster than a dynamic shape, for 0.2 s.
 
-    Compact nets have two passes in flight. The paper's net is so wide that rewriting its
-    convolutions pays (`with_winograd`, in float32); one pass at a time bounds its memory.
+    Two passes are in flight.
     """
 
     def __init__(self, files: ModelFiles, *, precision: str, threads: int) -> None:
@@ -62,9 +61,7 @@ class OpenVinoBackend:
         half = precision == "auto" and "BF16" in self._core.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
         )
-        wide = files.card.architecture == "paper_unet"
-        self._rewrite = wide and not half
-        self._streams = 2 if threads > 1 and not self._rewrite else 1
+        self._streams = 2 if threads > 1 else 1
         self._config: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": self._streams,
@@ -87,10 +84,6 @@ class OpenVinoBackend:
                 self._ready.pop(next(iter(self._ready)))
             model = self._model.clone()
             model.reshape({0: list(shape), **({1: [shape[0], self._stats]} if self._stats else {})})
-            if self._rewrite:
-                from panimbus.model.winograd import with_winograd
-
-                model = with_winograd(model)
             compiled = self._core.compile_model(model, "CPU", self._config)
             self._ready[shape] = [compiled.create_infer_request() for _ in range(self._streams)]
         return self._ready[shape]
