@@ -30,7 +30,6 @@ from scipy import ndimage as ndi
 
 from panimbus.annotations.table import check_annotations
 from panimbus.core.fov import Fov
-from panimbus.core.regions import cell_sums
 from panimbus.core.scale import ChannelScale
 from panimbus.finetune.finetune import finetune
 from panimbus.finetune.guard import figures
@@ -57,7 +56,7 @@ def dataset(seed: int, reader: str) -> tuple[list[Fov], pd.DataFrame]:
         if reader == "shifted":
             image = np.stack([shift(p) for p in image])
         mean = np.stack(
-            [cell_sums(p, t.labels.astype(np.int32) - 1, len(truth))[1:] for p in image], 1
+            [np.bincount(t.labels.ravel(), p.ravel(), len(truth) + 1)[1:] for p in image], 1
         )
         mean /= np.maximum(np.bincount(t.labels.ravel())[1:, None], 1)
         if reader == "strict":

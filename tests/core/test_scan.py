@@ -15,7 +15,14 @@ from panimbus.core.errors import ChannelError, InputError, ReadError
 from panimbus.core.fov import Fov
 from panimbus.core.histogram import Histogram
 from panimbus.core.resample import Axis
-from panimbus.core.scan import fov_bands, join_bands, scan_band, scan_cells, scan_fov
+from panimbus.core.scan import (
+    CellGeometry,
+    fov_bands,
+    join_bands,
+    scan_band,
+    scan_cells,
+    scan_fov,
+)
 from panimbus.core.window import read_index
 
 
@@ -426,3 +433,12 @@ def test_two_million_cells():
     np.testing.assert_array_equal(
         coarse.rescued[:, 2], ((3 * (coarse.rescued[:, 0] % side) + 1.5) / 4).astype(int)
     )
+
+
+def test_centroids_of_a_geometry():
+    geometry = CellGeometry(
+        np.array([2, 0, 3]), np.array([5.0, 0.0, 3.0]), np.array([1.0, 0.0, 6.0])
+    )
+    np.testing.assert_array_equal(geometry.centroids(), [[2.5, 0.5], [0, 0], [1, 2]])
+    empty = CellGeometry(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    assert empty.centroids().shape == (0, 2)

@@ -10,7 +10,7 @@ import tifffile
 
 from panimbus.clustering.cluster import ClusterSettings
 from panimbus.core.errors import InputError, MatchError, ReadError
-from panimbus.core.labels import paint_labels
+from panimbus.core.labels import label_painter
 from panimbus.io.segmented import find_label_images
 from panimbus.phenotype.adjust import adjust
 from panimbus.phenotype.assign import TypeSettings, assign_types
@@ -176,10 +176,8 @@ def test_spatialdata_round_trip(typed, tissue, tmp_path):
 
 def test_painting():
     labels = np.array([[0, 5, 5], [70000, 9, 0]], np.uint32)
-    assert paint_labels(labels, np.array([5, 70000]), np.array([2, 300])).tolist() == [
-        [0, 2, 2],
-        [300, 0, 0],
-    ]
+    paint = label_painter(np.array([5, 9, 70000]), np.array([5, 70000]), np.array([2, 300]))
+    assert paint(labels).tolist() == [[0, 2, 2], [300, 0, 0]]
 
 
 def test_the_colours_are_the_same_everywhere(typed, tissue, tmp_path):

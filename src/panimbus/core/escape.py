@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,15 +46,6 @@ def unescape_formula(text: str) -> str:
 
 def escape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     """Apply `escape_formula` to all text and column names of a table."""
-    return _mapped(frame, escape_formula)
-
-
-def unescape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """Inverse of `escape_formulas`."""
-    return _mapped(frame, unescape_formula)
-
-
-def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
     import pandas as pd
 
     out = frame.copy(deep=False)
@@ -63,11 +54,13 @@ def _mapped(frame: pd.DataFrame, change: Any) -> pd.DataFrame:
         if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
             continue
         changed = {
-            v: new for v in column.unique() if isinstance(v, str) and (new := change(v)) != v
+            v: new
+            for v in column.unique()
+            if isinstance(v, str) and (new := escape_formula(v)) != v
         }
         if changed:
             out[name] = [changed.get(v, v) if isinstance(v, str) else v for v in column]
-    out.columns = pd.Index([change(c) if isinstance(c, str) else c for c in frame.columns])
+    out.columns = pd.Index([escape_formula(c) if isinstance(c, str) else c for c in frame.columns])
     return out
 
 

@@ -216,30 +216,28 @@ def unique_ids(labels: Array) -> Array:
     return np.asarray(ids[changes(ids) & (ids > 0)])
 
 
-def paint_labels(labels: Array, ids: Array, codes: Array) -> Array:
-    """Each label filled with a code.
+def label_painter(present: Array, ids: Array, codes: Array) -> Callable[[Array], Array]:
+    """A function that fills each label of (a part of) a label image with a code.
 
     Parameters
     ----------
-    labels : (Y, X) integer, 0 = background
+    present : (m,) integer, sorted
+        The labels of the image.
     ids : (n,) integer
         Labels that have a code; others are painted 0.
     codes : (n,) integer from 1
 
     Returns
     -------
-    (Y, X) uint8, or uint16 if there are more than 255 codes
+    function
+        (Y, X) labels -> (Y, X) uint8, or uint16 if there are more than 255 codes.
 
     Examples
     --------
-    >>> paint_labels(np.array([[0, 5], [9, 5]]), np.array([5]), np.array([2])).tolist()
+    >>> paint = label_painter(np.array([5, 9]), np.array([5]), np.array([2]))
+    >>> paint(np.array([[0, 5], [9, 5]])).tolist()
     [[0, 2], [0, 2]]
     """
-    return label_painter(unique_ids(labels), ids, codes)(labels)
-
-
-def label_painter(present: Array, ids: Array, codes: Array) -> Callable[[Array], Array]:
-    """`paint_labels` for parts of a label image whose labels are ``present`` (sorted)."""
     value = np.zeros(
         len(present) + 1, np.uint8 if int(np.max(codes, initial=0)) <= 255 else np.uint16
     )  # the last serves -1

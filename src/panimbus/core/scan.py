@@ -30,15 +30,27 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.histogram import Histogram
 from panimbus.core.labels import CellIndex, unique_ids
-from panimbus.core.regions import CellGeometry
 from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelStats
-from panimbus.core.types import Array
+from panimbus.core.types import Array, Float64Array
 
 Box = tuple[int, int, int, int]
 BAND_PIXELS = 1 << 23
 ON_ERROR = ("raise", "skip")
 _THREADS = 2  # channels of a band at a time: one is read while the other is counted
+
+
+@dataclass(frozen=True)
+class CellGeometry:
+    """Pixel counts and coordinate sums of n cells, in pixels of the whole image."""
+
+    count: npt.NDArray[np.int64]
+    sum_y: Float64Array
+    sum_x: Float64Array
+
+    def centroids(self) -> Float64Array:
+        """(n, 2) y, x in pixels; the centre of the first pixel is (0, 0)."""
+        return np.stack([self.sum_y, self.sum_x], 1) / np.maximum(self.count, 1)[:, None]
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from panimbus.core.fov import Fov
 from panimbus.core.guard import guarded
 from panimbus.core.histogram import Histogram
 from panimbus.core.labels import CellIndex
-from panimbus.core.regions import CellGeometry
 from panimbus.core.scale import ChannelStats
-from panimbus.core.scan import FovCells, FovScan, model_axes
+from panimbus.core.scan import CellGeometry, FovCells, FovScan, model_axes
 from panimbus.core.table import EVIDENCE
 from panimbus.infer.blocks import BlockPart, Scored
 from panimbus.infer.settings import MAP_FORMATS, MapStyle
