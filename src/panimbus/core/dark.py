@@ -10,6 +10,7 @@ import numpy as np
 from panimbus.core.errors import InputError
 from panimbus.core.fov import ArrayLike
 from panimbus.core.histogram import Histogram
+from panimbus.core.lazy import ArrayWrapper
 from panimbus.core.types import Array
 
 _LOW, _TOP = 0.1, 99.9  # percentiles that exclude dead and hot pixels
@@ -17,7 +18,7 @@ _NEAR = 1.25
 _ALONE, _TOGETHER = 0.1, 0.01  # share of the bright pixels, for few and for many channels
 
 
-class DarkSubtracted:
+class DarkSubtracted(ArrayWrapper):
     """An image minus its dark level, clipped at 0.
 
     Parameters
@@ -28,18 +29,8 @@ class DarkSubtracted:
     """
 
     def __init__(self, image: ArrayLike, level: float) -> None:
-        self.array = image
+        super().__init__(image)
         self.level = level
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the stored pixels."""
-        return np.dtype(self.array.dtype)
 
     def __getitem__(self, key: Any, /) -> Array:
         pixels = np.asarray(self.array[key])

@@ -19,6 +19,7 @@ import numpy as np
 from panimbus.core.errors import PanimbusError, ReadError
 from panimbus.core.fov import ArrayLike
 from panimbus.core.indexing import normalize_index
+from panimbus.core.lazy import ArrayWrapper
 from panimbus.core.types import Array
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-class GuardedArray:
+class GuardedArray(ArrayWrapper):
     """A lazy array whose reading is `guarded`.
 
     Parameters
@@ -153,18 +154,8 @@ class GuardedArray:
     """
 
     def __init__(self, array: ArrayLike, source: object) -> None:
-        self.array = array
+        super().__init__(array)
         self._source = str(source)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the pixels."""
-        return np.dtype(self.array.dtype)
 
     def __getitem__(self, key: Any, /) -> Array:
         normalize_index(key, self.shape)  # a wrong index is an IndexError, as for any array

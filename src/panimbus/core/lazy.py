@@ -1,4 +1,4 @@
-"""Base class of lazy arrays that read only what is indexed."""
+"""Base classes of lazy arrays: those that read only what is indexed, and wrappers of others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.fov import ArrayLike
 from panimbus.core.indexing import Ranges, normalize_index
 from panimbus.core.types import Array
 
@@ -52,3 +53,26 @@ class LazyArray(ABC):
     @abstractmethod
     def read_ranges(self, ranges: Ranges) -> Array:
         """Read one (start, stop) per axis; every axis is kept."""
+
+
+class ArrayWrapper:
+    """An array of the shape and type of another one; subclasses say what an index reads.
+
+    Parameters
+    ----------
+    array
+        The array to read from.
+    """
+
+    def __init__(self, array: ArrayLike) -> None:
+        self.array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return np.dtype(self.array.dtype)

@@ -9,29 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.errors import ReadError
-from panimbus.core.fov import ArrayLike, Fov
+from panimbus.core.fov import Fov
+from panimbus.core.lazy import ArrayWrapper
 
 _SMALLEST = 64
 
 
-class FaultTolerantArray:
+class FaultTolerantArray(ArrayWrapper):
     """Array wrapper (C, Y, X) that returns 0 for unreadable pixels.
 
     An unreadable window is halved until the unreadable pieces are at most 64 pixels wide.
     """
-
-    def __init__(self, image: ArrayLike) -> None:
-        self._image = image
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return tuple(self._image.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
-        return np.dtype(self._image.dtype)
 
     def __getitem__(self, key: Any, /) -> npt.NDArray[Any]:
         """A window of one plane: ``image[plane, y0:y1, x0:x1]``."""
@@ -42,7 +30,7 @@ class FaultTolerantArray:
 
     def _read(self, plane: int, rows: tuple[int, int], cols: tuple[int, int]) -> npt.NDArray[Any]:
         try:
-            return np.asarray(self._image[plane, slice(*rows), slice(*cols)])
+            return np.asarray(self.array[plane, slice(*rows), slice(*cols)])
         except ReadError:
             shape = (rows[1] - rows[0], cols[1] - cols[0])
             if max(shape) <= _SMALLEST:

@@ -12,38 +12,29 @@ from scipy.sparse.csgraph import connected_components
 
 from panimbus.core.fov import ArrayLike
 from panimbus.core.labels import CellIndex
+from panimbus.core.lazy import ArrayWrapper
 from panimbus.core.scan import bands
 from panimbus.core.types import Array
 
 
-class ValidatingArray:
+class ValidatingArray(ArrayWrapper):
     """Image that returns 0 for NaN and infinite pixels, counts them, and hashes each plane.
 
     Each plane must be read once, from top to bottom.
     """
 
     def __init__(self, image: ArrayLike) -> None:
-        self._image = image
+        super().__init__(image)
         count = image.shape[0]
         self.not_finite = [0] * count
         self._digests = [hashlib.blake2b(digest_size=16) for _ in range(count)]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
-        return tuple(self._image.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel."""
-        return self._image.dtype
 
     def digest(self, plane: int) -> str:
         """Hash of the pixels read so far."""
         return self._digests[plane].hexdigest()
 
     def __getitem__(self, key: Any, /) -> Array:
-        values = np.asarray(self._image[key])
+        values = np.asarray(self.array[key])
         plane = int(key[0])
         self._digests[plane].update(np.ascontiguousarray(values).data)
         if values.dtype.kind != "f":

@@ -10,12 +10,13 @@ import numpy as np
 
 from panimbus.core.errors import PanimbusError, ReadError
 from panimbus.core.guard import describe_error
-from panimbus.core.indexing import normalize_index
+from panimbus.core.indexing import Ranges
+from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io.location import Location, Url
 
 
-class ZarrPlanes:
+class ZarrPlanes(LazyArray):
     """A lazy Zarr array with axes among t, c, z, y, x (t, z of length 1) as (C, Y, X) or (Y, X).
 
     Parameters
@@ -48,18 +49,10 @@ class ZarrPlanes:
         self._where = where
         self._order = ("y", "x") if flat else ("c", "y", "x")
         sizes = dict(zip(axes, array.shape, strict=True))
-        self._shape = tuple(int(sizes.get(axis, 1)) for axis in self._order)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, Y, X), or (Y, X) for labels."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
-        dtype: np.dtype[Any] = np.dtype(self._array.dtype).newbyteorder("=")
-        return dtype
+        super().__init__(
+            [int(sizes.get(axis, 1)) for axis in self._order],
+            np.dtype(array.dtype).newbyteorder("="),
+        )
 
     @property
     def files(self) -> tuple[Location, ...]:
@@ -73,8 +66,8 @@ class ZarrPlanes:
             self._where / name / ("zarr.json" if new else ".zarray"),
         )
 
-    def __getitem__(self, key: Any, /) -> Array:
-        ranges, dropped = normalize_index(key, self._shape)
+    def read_ranges(self, ranges: Ranges) -> Array:
+        """Read channels, rows and columns."""
         wanted = dict(zip(self._order, ranges, strict=True))
         index = tuple(slice(*wanted[a]) if a in wanted else slice(0, 1) for a in self.axes)
         try:
@@ -91,7 +84,7 @@ class ZarrPlanes:
         if "c" in wanted and "c" not in kept:
             part, kept = part[np.newaxis], ["c", *kept]
         part = part.transpose([kept.index(axis) for axis in self._order])
-        return np.ascontiguousarray(part.astype(self.dtype, copy=False)).squeeze(axis=dropped)
+        return np.ascontiguousarray(part.astype(self.dtype, copy=False))
 
     def _check_there(self, part: Array) -> None:
         """Refuse an array without any chunk on the server, which reads like a black image."""
