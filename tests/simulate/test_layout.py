@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.segmentation import find_boundaries
 
 from panimbus.simulate.layout import (
     OBSERVATIONS,
     REGIONS,
     _shift,
-    border,
     make_layout,
     observe,
     smooth_noise,
@@ -54,13 +52,6 @@ def test_empty_region_has_no_cells():
     a = layout(kinds=("empty",))
     assert a.n == 0
     assert observe(a, np.random.default_rng(0)).max() == 0
-
-
-def test_border_is_skimages_inner_boundary():
-    cells = layout().cells
-    np.testing.assert_array_equal(
-        border(cells), find_boundaries(cells, mode="inner", connectivity=1)
-    )
 
 
 @pytest.mark.parametrize("mode", OBSERVATIONS)

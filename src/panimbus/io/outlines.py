@@ -229,13 +229,12 @@ def _around(polygons: Polygons, hole: Ring) -> list[Ring]:
     (x0, y0), (x1, y1) = hole[0], hole[1]  # the cell lies to the right of the edge
     dx, dy = np.sign(x1 - x0), np.sign(y1 - y0)
     px, py = x0 + 0.5 * dx - 0.25 * dy, y0 + 0.5 * dy + 0.25 * dx
-    inside = [p for p in polygons if _contains(p[0], float(px), float(py))]
+    inside = [p for p in polygons if is_inside(p[0], px, py)]
     return min(inside, key=lambda p: float(_areas(p[0], [0])[0]))
 
 
-def _contains(ring: Ring, px: float, py: float) -> bool:
-    x, y = ring[:, 0], ring[:, 1]
-    nx, ny = np.roll(x, -1), np.roll(y, -1)
-    upright = x == nx
-    crossed = upright & (x > px) & ((y > py) != (ny > py))
-    return bool(np.count_nonzero(crossed) % 2)
+def is_inside(ring: Array, x: float, y: float) -> bool:
+    """Whether a point lies inside a ring of points (x, y)."""
+    from skimage.measure import points_in_poly
+
+    return bool(points_in_poly([(x, y)], ring)[0])  # type: ignore[no-untyped-call]

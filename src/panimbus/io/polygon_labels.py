@@ -13,6 +13,7 @@ from panimbus.core.indexing import Ranges
 from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
 from panimbus.io.geojson import PolygonCell, read_geojson_cells
+from panimbus.io.outlines import is_inside
 
 _AT_ONCE = 1 << 22  # crossings of outlines and rows
 _STRIP = 1024
@@ -21,7 +22,7 @@ _LARGER, _INSIDE = 10, 3  # times the median area; polygons inside
 _LOOKED_AT = 5, 100  # largest polygons, and polygons that may lie in each
 
 
-def areas(cells: Sequence[PolygonCell]) -> Array:
+def _cell_areas(cells: Sequence[PolygonCell]) -> Array:
     """(n,) area of each cell's outlines in square pixels; holes are not taken off."""
     out = np.zeros(len(cells))
     for i, cell in enumerate(cells):
@@ -31,20 +32,9 @@ def areas(cells: Sequence[PolygonCell]) -> Array:
     return out
 
 
-def contains(cell: PolygonCell, point: Array) -> bool:
+def _contains(cell: PolygonCell, point: Array) -> bool:
     """Whether a point (x, y) lies inside a cell (even-odd)."""
-    px, py = point
-    for rings in cell.polygons:
-        crossed = 0
-        for ring in rings:
-            (x, y), (nx, ny) = ring.T, np.roll(ring, -1, axis=0).T
-            over = (y > py) != (ny > py)
-            crossed += int(
-                (x[over] + (py - y[over]) * (nx[over] - x[over]) / (ny[over] - y[over]) > px).sum()
-            )
-        if crossed % 2:
-            return True
-    return False
+    return any(sum(is_inside(ring, *point) for ring in rings) % 2 for rings in cell.polygons)
 
 
 class Edges:
@@ -206,7 +196,7 @@ class GeoJsonLabels(LazyArray):
 
     def _check_around(self, cells: list[PolygonCell]) -> None:
         """Refuse a polygon much larger than the others with several of them inside: no cell."""
-        area = areas(cells)
+        area = _cell_areas(cells)
         b = self._boxes
         middle = np.stack([b[:, 2] + b[:, 3], b[:, 0] + b[:, 1]], 1) / 2
         largest = np.argsort(-area, kind="stable")[: _LOOKED_AT[0]]
@@ -220,7 +210,7 @@ class GeoJsonLabels(LazyArray):
             boxed[i] = False
             some = np.flatnonzero(boxed & (area >= 1) & (area < area[i] / _LARGER))
             some = some[:: -(-len(some) // _LOOKED_AT[1]) or 1]
-            if len(some) and sum(contains(cells[i], middle[k]) for k in some.tolist()) >= min(
+            if len(some) and sum(_contains(cells[i], middle[k]) for k in some.tolist()) >= min(
                 _INSIDE, len(cells) - 1
             ):
                 raise ReadError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 from skimage.segmentation import expand_labels
 
+from panimbus.core.labels import interior
 from panimbus.core.types import Float32Array, Int64Array, UInt32Array
 
 REGIONS = ("empty", "follicle", "epithelium", "stroma", "mixed")
@@ -184,21 +184,6 @@ def _territories(
     return _warp(owner, rng.uniform(0.4, 1.1) / mpp, 5 / mpp, rng)
 
 
-def border(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Cell pixels with a 4-neighbour of another label.
-
-    The same as ``skimage.segmentation.find_boundaries(mode="inner")``, but faster.
-    """
-    out = np.zeros(labels.shape, dtype=bool)
-    down = labels[1:] != labels[:-1]
-    right = labels[:, 1:] != labels[:, :-1]
-    out[1:] |= down
-    out[:-1] |= down
-    out[:, 1:] |= right
-    out[:, :-1] |= right
-    return out & (labels > 0)
-
-
 def draw_types(
     cells: UInt32Array,
     regions: Int64Array,
@@ -267,7 +252,7 @@ def make_layout(
         cells += 1
     n = int(cells.max())
     depth = np.asarray(
-        ndi.distance_transform_edt((cells > 0) & ~border(cells)) + 0.5, dtype=np.float32
+        ndi.distance_transform_edt(interior(cells)) + 0.5, dtype=np.float32
     ) * np.float32(mpp)
     depth[cells == 0] = 0
     deepest = np.zeros(n + 1, dtype=np.float32)
@@ -344,14 +329,7 @@ def _grow(labels: UInt32Array, pixels: float) -> UInt32Array:
 
 def _shift(labels: UInt32Array, down: int, right: int) -> UInt32Array:
     """Shift labels; new pixels are background."""
-    out = np.zeros_like(labels)
-    height, width = labels.shape
-    rows, cols = (slice(max(0, k), n + min(0, k)) for k, n in ((down, height), (right, width)))
-    from_rows, from_cols = (
-        slice(max(0, -k), n - max(0, k)) for k, n in ((down, height), (right, width))
-    )
-    out[rows, cols] = labels[from_rows, from_cols]
-    return out
+    return np.asarray(ndi.shift(labels, (down, right), order=0), dtype=np.uint32)
 
 
 def _warp(
