@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
@@ -21,16 +21,15 @@ from panimbus.core.types import Array, Float64Array, Int64Array
 
 _PART = 1 << 17
 _KINDS: tuple[bool | None, ...] = (None, False, True)
+_CHANNELS = ("sums", "outside_sum", "outside_count", "holes")
 
 
 @dataclass(frozen=True, eq=False)
-class BandScan:
-    """Result of the first pass for one band.
+class BandCells:
+    """The cells of a band.
 
     Parameters
     ----------
-    rows
-        (first, behind the last) row of the image.
     ids : (m,) integer, sorted
         Labels that occur in the band.
     count, sum_y, sum_x : (m,) int64
@@ -42,6 +41,29 @@ class BandScan:
     lost : (k, 4) int32
         Runs of labels without a centre in this band: position in ``ids``, row, first column, behind
         the last.
+    """
+
+    ids: Array
+    count: Int64Array
+    sum_y: Int64Array
+    sum_x: Int64Array
+    sum_square: Float64Array
+    centres: Int64Array
+    lost: npt.NDArray[np.int32]
+
+    def cells(self) -> dict[str, Array]:
+        """The fields of `BandCells` by name."""
+        return {field.name: getattr(self, field.name) for field in fields(BandCells)}
+
+
+@dataclass(frozen=True, eq=False)
+class BandScan(BandCells):
+    """Result of the first pass for one band: its cells, and their channels.
+
+    Parameters
+    ----------
+    rows
+        (first, behind the last) row of the image.
     sums : (C, m) float64
         Sum of each channel's intensities over each label; NaN where a pixel could not be read.
     outside_sum, outside_count : (C,) float64, (C,) int64
@@ -56,13 +78,6 @@ class BandScan:
     """
 
     rows: tuple[int, int]
-    ids: Array
-    count: Int64Array
-    sum_y: Int64Array
-    sum_x: Int64Array
-    sum_square: Float64Array
-    centres: Int64Array
-    lost: npt.NDArray[np.int32]
     sums: Float64Array
     outside_sum: Float64Array
     outside_count: Int64Array
@@ -72,22 +87,10 @@ class BandScan:
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays, for ``numpy.savez``; `from_arrays` gives back the same."""
-        plain = (
-            "ids",
-            "count",
-            "sum_y",
-            "sum_x",
-            "sum_square",
-            "centres",
-            "lost",
-            "sums",
-            "outside_sum",
-            "outside_count",
-            "holes",
-        )
         empty = [np.zeros(0, np.int64)]
         return {
-            **{name: getattr(self, name) for name in plain},
+            **self.cells(),
+            **{name: getattr(self, name) for name in _CHANNELS},
             "rows": np.array(self.rows, np.int64),
             "digests": np.array(self.digests),
             "keys": np.concatenate([h.keys for h in self.pixels] or empty),
@@ -107,52 +110,32 @@ class BandScan:
             strict=False,
         )
         return cls(
+            **{field.name: data[field.name] for field in fields(BandCells)},
+            **{name: data[name] for name in _CHANNELS},
             rows=(int(data["rows"][0]), int(data["rows"][1])),
-            ids=data["ids"],
-            count=data["count"],
-            sum_y=data["sum_y"],
-            sum_x=data["sum_x"],
-            sum_square=data["sum_square"],
-            centres=data["centres"],
-            lost=data["lost"],
-            sums=data["sums"],
-            outside_sum=data["outside_sum"],
-            outside_count=data["outside_count"],
             pixels=tuple(
                 Histogram(keys, counts, _KINDS[int(kind)]) for keys, counts, kind in parts
             ),
             digests=tuple(str(d) for d in data["digests"]),
-            holes=data["holes"],
         )
 
 
 @dataclass(frozen=True, eq=False)
-class LabelBand:
+class LabelBand(BandCells):
     """The labels of a band, as runs of equal labels along rows.
 
     Parameters
     ----------
-    ids : (m,) integer, sorted
-        The labels.
     starts : (k,) intp
         First pixel of each run, counted through the band row by row.
     cell : (k,) int32
         Position in ``ids`` of each run's label plus one, 0 = background.
-    count, sum_y, sum_x, sum_square, centres, lost
-        As in `BandScan`.
     digest
         Hash of the pixels.
     """
 
-    ids: Array
     starts: npt.NDArray[np.intp]
     cell: npt.NDArray[np.int32]
-    count: Int64Array
-    sum_y: Int64Array
-    sum_x: Int64Array
-    sum_square: Float64Array
-    centres: Int64Array
-    lost: npt.NDArray[np.int32]
     digest: str
 
 

@@ -230,14 +230,8 @@ def scan_band(
     sums = np.stack([p.sums for p, _ in planes]) if planes else np.zeros((0, len(labels.ids)))
     holes = [(k, *hole) for k, (_, parts) in enumerate(planes) for hole in parts]
     return BandScan(
+        **labels.cells(),
         rows=rows,
-        ids=labels.ids,
-        count=labels.count,
-        sum_y=labels.sum_y,
-        sum_x=labels.sum_x,
-        sum_square=labels.sum_square,
-        centres=labels.centres,
-        lost=labels.lost,
         sums=sums,
         outside_sum=np.array([p.outside_sum for p, _ in planes], np.float64),
         outside_count=np.array([p.outside_count for p, _ in planes], np.int64),
