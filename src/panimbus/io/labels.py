@@ -83,18 +83,23 @@ class FlatLabels(LazyArray):
     """The only plane of a TIFF as (Y, X)."""
 
     def __init__(self, planes: Sequence[TiffPlane], dtype: npt.DTypeLike | None = None) -> None:
-        self._stack = TiffImage(planes)
-        super().__init__(self._stack.shape[1:], self._stack.dtype if dtype is None else dtype)
+        self.stack = TiffImage(planes)
+        super().__init__(self.stack.shape[1:], self.stack.dtype if dtype is None else dtype)
+
+    @property
+    def planes(self) -> tuple[TiffPlane, ...]:
+        """The plane, alone."""
+        return self.stack.planes
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user on the pixels."""
-        return self._stack.notes
+        return self.stack.notes
 
     def read_ranges(self, ranges: Ranges) -> Array:
         """Read rows and columns."""
         (y0, y1), (x0, x1) = ranges
-        return self._stack[0, y0:y1, x0:x1]
+        return self.stack[0, y0:y1, x0:x1]
 
 
 class RgbLabels(FlatLabels):
@@ -106,7 +111,7 @@ class RgbLabels(FlatLabels):
     def read_ranges(self, ranges: Ranges) -> Array:
         """Read rows and columns."""
         (y0, y1), (x0, x1) = ranges
-        red, green, blue = (self._stack[c, y0:y1, x0:x1].astype(np.uint32) for c in range(3))
+        red, green, blue = (self.stack[c, y0:y1, x0:x1].astype(np.uint32) for c in range(3))
         return np.asarray(red << 16 | green << 8 | blue)
 
 
@@ -126,7 +131,7 @@ class InformLabels(FlatLabels):
         height, width = self.shape
         a, b = max(y0 - self._HALO, 0), min(y1 + self._HALO, height)
         c, d = max(x0 - self._HALO, 0), min(x1 + self._HALO, width)
-        maps = self._stack[:, a:b, c:d]
+        maps = self.stack[:, a:b, c:d]
         out = maps[0].copy()
         for plane in maps[1:-1]:
             np.copyto(out, plane, where=out == 0)

@@ -88,7 +88,7 @@ class ChannelSubset(LazyArray):
 
     def __init__(self, image: ArrayLike, order: tuple[int, ...]) -> None:
         super().__init__((len(order), *image.shape[1:]), image.dtype)
-        self._image = image
+        self.image = image
         self.order = order
 
     def read_ranges(self, ranges: Ranges) -> Array:
@@ -96,7 +96,7 @@ class ChannelSubset(LazyArray):
         (c0, c1), (y0, y1), (x0, x1) = ranges
         out = np.empty((c1 - c0, y1 - y0, x1 - x0), self.dtype)
         for i, c in enumerate(self.order[c0:c1]):
-            out[i] = self._image[c, y0:y1, x0:x1]
+            out[i] = self.image[c, y0:y1, x0:x1]
         return out
 
 

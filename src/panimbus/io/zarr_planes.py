@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class ZarrPlanes(LazyArray):
         Whether the channel axis, of length 1, is dropped too (labels).
     notes
         Notes on the chunks.
+    coarser
+        Paths in the store of the arrays of lower resolution, the finest first.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class ZarrPlanes(LazyArray):
         *,
         flat: bool = False,
         notes: tuple[str, ...] = (),
+        coarser: tuple[str, ...] = (),
     ) -> None:
         self._array = array
+        self._coarser, self._flat = coarser, flat
         self.notes = notes
         self._there = not isinstance(where, Url)
         self.axes = axes
@@ -85,6 +90,26 @@ class ZarrPlanes(LazyArray):
             part, kept = part[np.newaxis], ["c", *kept]
         part = part.transpose([kept.index(axis) for axis in self._order])
         return np.ascontiguousarray(part.astype(self.dtype, copy=False))
+
+    def coarser(self) -> list[ZarrPlanes]:
+        """The arrays of lower resolution, the finest first."""
+        import zarr
+
+        from panimbus.io.zarr_limits import limit_array
+
+        store = self._array.store_path.store
+        arrays = [zarr.open_array(store=store, path=path, mode="r") for path in self._coarser]
+        return [
+            ZarrPlanes(limit_array(array, self._where), self.axes, self._where, flat=self._flat)
+            for array in arrays
+            if len(array.shape) == len(self.axes)
+        ]
+
+    def bytes_for(self, side: int) -> int:
+        """Bytes decoded to read a square of ``side`` pixels of one plane."""
+        chunks = dict(zip(self.axes, self._array.chunks, strict=True))
+        pieces = [-(-side // chunks[axis]) for axis in "yx"]
+        return int(math.prod(pieces) * math.prod(chunks.values()) * self.dtype.itemsize)
 
     def _check_there(self, part: Array) -> None:
         """Refuse an array without any chunk on the server, which reads like a black image."""
@@ -209,7 +234,8 @@ def open_planes(
                 yield limit_array(other, where)
 
     array, notes = check_chunks(limit_array(array, where), axes, where, flat=flat, lower=lower)
-    return ZarrPlanes(array, axes, where, flat=flat, notes=notes)
+    below = tuple(f"{group.path}/{path}".lstrip("/") for path in paths[1:])
+    return ZarrPlanes(array, axes, where, flat=flat, notes=notes, coarser=below)
 
 
 def _is_array(store: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from panimbus.core.labels import CellIndex, interior, unique_ids
@@ -25,10 +27,10 @@ FALSE_NEGATIVE: Rgb = (104, 190, 30)
 _EDGE, _EDGE_SMALL, _SMALL_PX = 0.82, 0.93, 90
 
 
-def score_colours(values: Array) -> UInt8Array:
+def score_colours(values: Array, scale: Sequence[Rgb] = SCALE) -> UInt8Array:
     """(..., 3) uint8 colour of each value from 0 to 1; NaN is `UNKNOWN`."""
     values = np.asarray(values, np.float64)
-    table = np.array(SCALE, np.float64)
+    table = np.array(scale, np.float64)
     at = np.clip(np.nan_to_num(values), 0, 1) * (len(table) - 1)
     low = np.minimum(at.astype(np.intp), len(table) - 2)
     out = table[low] + (table[low + 1] - table[low]) * (at - low)[..., None]

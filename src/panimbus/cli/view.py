@@ -1,0 +1,99 @@
+"""``panimbus view``: a result in the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panimbus.cli import options
+
+
+def command(  # noqa: PLR0913 (one parameter an option)
+    results: Annotated[
+        Path, options.files_argument("RESULTS", "The --out folder of `panimbus predict`.")
+    ],
+    *,
+    types: Annotated[
+        Path | None,
+        options.folder(
+            "--types",
+            "The --out folder of `panimbus phenotype run`; default: types_edited or types in"
+            " RESULTS.",
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        options.location("--images", "Images, if they are not where they were scored."),
+    ] = None,
+    labels: options.Labels = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen at.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, help="Port; default: the first free from 8765."),
+    ] = None,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="Print the address, but open no browser.")
+    ] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Show only: nothing in RESULTS is changed.")
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        options.folder(
+            "--cache",
+            "Folder for overviews of large files without a pyramid; default: viewer-cache in"
+            " RESULTS.",
+        ),
+    ] = None,
+) -> None:
+    """Look at a result in the browser.
+
+    The server listens on this machine only, and its address holds a token. Ctrl-C ends it.
+    """
+    import importlib.util
+
+    from panimbus.core.errors import InputError, MissingExtraError
+
+    if importlib.util.find_spec("nicegui") is None:
+        raise MissingExtraError("The viewer", "viewer")
+    if labels and not images:
+        raise InputError("--labels needs --images.", fix="pass both, where they are now")
+    from panimbus.viewer.result import Result
+    from panimbus.viewer.state import Viewer
+
+    result = Result(results, types=types, images=images or (), labels=labels or ())
+    from panimbus.viewer.server import serve
+
+    viewer = Viewer(result, read_only=read_only, cache=cache)
+    typer.echo(
+        f"{result.tables.cells.n_obs:,} cells, {len(result.tables.markers)} markers,"
+        f" {len(result.fovs)} FOV{'s' * (len(result.fovs) != 1)}"
+        + (f", types from {result.types_folder}" if result.types_folder else ", no types")
+    )
+
+    def started(address: str) -> None:
+        typer.echo(f"panimbus view: {address}\n(Ctrl-C ends it)")
+        if not no_open:
+            _open(address)
+
+    try:
+        serve(viewer, host=host, port=port, started=started)
+    except KeyboardInterrupt:
+        typer.echo("panimbus view: ended", err=True)
+
+
+def _open(address: str) -> None:
+    """Open a browser where there is a screen."""
+    import os
+    import sys
+    import webbrowser
+
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return
+    webbrowser.open(address)

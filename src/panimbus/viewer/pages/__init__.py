@@ -1,0 +1,4 @@
+"""The viewer's pages: each a module with ``TITLE`` and ``build(page)``."""
+
+PAGES = ("tissue",)
+"""Modules of this package, in the order of the navigation; the first one is shown first."""

@@ -1,0 +1,186 @@
+"""Pictures of channels and cells: pure functions on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from panimbus.core.types import Array, BoolArray, Float32Array, Int32Array, UInt8Array
+from panimbus.render.paint import score_colours
+from panimbus.render.palette import Rgb
+from panimbus.viewer.style import NEGATIVE_RGB, NO_CALL, POSITIVE_RGB, ChannelStyle
+
+VIRIDIS: tuple[Rgb, ...] = (
+    (68, 1, 84), (70, 50, 127), (54, 92, 141), (39, 127, 142), (31, 161, 135), (74, 194, 109),
+    (159, 218, 58), (253, 231, 37),
+)  # fmt: skip
+"""Colours of scores from 0 to 1 at equal steps (*viridis*): lighter is higher."""
+COARSE = 8
+"""Pixels per screen pixel from which cells are drawn filled: outlines would cover them."""
+
+
+def blend(planes: Sequence[Float32Array], styles: Sequence[ChannelStyle]) -> UInt8Array:
+    """Add up channels, each in its colour.
+
+    Parameters
+    ----------
+    planes : (h, w) float32 each
+        Intensities.
+    styles
+        Colour, contrast and gamma of each.
+
+    Returns
+    -------
+    (h, w, 3) uint8
+    """
+    if not planes:
+        return np.zeros((0, 0, 3), np.uint8)
+    total = np.zeros((*planes[0].shape, 3), np.float32)
+    for plane, style in zip(planes, styles, strict=True):
+        value = stretch(plane, style.low, style.high, style.gamma)
+        for k in range(3):
+            if style.colour[k]:
+                total[..., k] += value * np.float32(style.colour[k])
+    return np.minimum(total + 0.5, 255).astype(np.uint8)
+
+
+def stretch(plane: Array, low: float, high: float, gamma: float = 1.0) -> Float32Array:
+    """Intensities as 0 to 1: ``low`` is 0, ``high`` is 1; missing ones (NaN) are 0.
+
+    Examples
+    --------
+    >>> stretch(np.array([0, 50, 100, 200]), 0, 100, 0.5).round(2)
+    array([0.  , 0.71, 1.  , 1.  ], dtype=float32)
+    """
+    width = np.float32(max(high - low, 1e-12))
+    value = np.clip((np.asarray(plane, np.float32) - np.float32(low)) / width, 0, 1)
+    value = np.nan_to_num(value, copy=False)
+    return np.asarray(value if gamma == 1 else value ** np.float32(gamma), np.float32)
+
+
+def percentile_limits(plane: Array) -> tuple[float, float]:
+    """Automatic contrast: the 1st and 99.8th percentile of a thinned plane.
+
+    The upper one is at least a little above the lower one.
+
+    Examples
+    --------
+    >>> percentile_limits(np.arange(1001).reshape(7, 143))
+    (10.0, 998.0)
+    """
+    values = np.asarray(plane, np.float32).ravel()
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = np.percentile(values, (1, 99.8))
+    return float(low), float(max(high, low + max(abs(low) * 1e-3, 1e-6)))
+
+
+def paint_overlay(
+    rows: Int32Array, colours: UInt8Array, *, fill: float, solid: bool = False
+) -> UInt8Array:
+    """Outlines of cells on a transparent ground, perhaps filled.
+
+    Parameters
+    ----------
+    rows : (h + 2, w + 2) int32
+        Row of each pixel's cell, -1 for none, with one pixel around the picture.
+    colours : (n, 3) uint8
+        Colour of each row.
+    fill
+        Opacity of the inside, 0 to 1.
+    solid
+        Cells without outlines, at least half opaque: for pictures too coarse for outlines.
+
+    Returns
+    -------
+    (h, w, 4) uint8
+        RGB and opacity.
+    """
+    inner = rows[1:-1, 1:-1]
+    cell = inner >= 0
+    out = np.zeros((*inner.shape, 4), np.uint8)
+    if not cell.any():
+        return out
+    out[..., :3] = np.concatenate([colours, np.zeros((1, 3), np.uint8)])[inner]
+    opacity = round(255 * (max(fill, 0.6) if solid else fill))
+    out[..., 3] = np.where(cell, np.uint8(opacity), np.uint8(0))
+    if not solid:
+        out[edges(rows), 3] = 255
+    return out
+
+
+def edges(rows: Int32Array) -> BoolArray:
+    """Pixels of cells that touch another cell or none to the left, right, above or below.
+
+    Parameters
+    ----------
+    rows : (h + 2, w + 2) int32
+        -1 for none; one pixel around the picture.
+
+    Returns
+    -------
+    (h, w) bool
+    """
+    inner = rows[1:-1, 1:-1]
+    out = (rows[:-2, 1:-1] != inner) | (rows[2:, 1:-1] != inner)
+    out |= (rows[1:-1, :-2] != inner) | (rows[1:-1, 2:] != inner)
+    return np.asarray(out & (inner >= 0), np.bool_)
+
+
+def call_colours(scores: Array, threshold: float) -> UInt8Array:
+    """(n, 3) uint8: orange for positive cells, blue for negative ones, grey for missing scores."""
+    out = np.where((scores >= threshold)[:, np.newaxis], POSITIVE_RGB, NEGATIVE_RGB)
+    out[np.isnan(scores)] = NO_CALL
+    return np.asarray(out, np.uint8)
+
+
+def viridis(scores: Array) -> UInt8Array:
+    """(n, 3) uint8: scores from 0 to 1 in the colours of *viridis*, grey for missing ones."""
+    out = score_colours(scores, VIRIDIS)
+    out[np.isnan(scores)] = NO_CALL
+    return out
+
+
+def over(picture: UInt8Array, overlay: UInt8Array) -> UInt8Array:
+    """Lay a picture with opacity, (h, w, 4), over another, (h, w, 3)."""
+    opacity = overlay[..., 3:].astype(np.float32) / 255
+    mixed = picture * (1 - opacity) + overlay[..., :3] * opacity
+    return np.asarray(np.round(mixed), np.uint8)
+
+
+def enlarge(plane: Array, times: int) -> Array:
+    """Repeat each pixel ``times`` times along both axes.
+
+    Examples
+    --------
+    >>> enlarge(np.array([[1, 2]]), 2).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    return plane if times == 1 else plane.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def scale_bar(um_per_pixel: float, most: float) -> tuple[float, float]:
+    """A round length that fits ``most`` screen pixels.
+
+    Parameters
+    ----------
+    um_per_pixel
+        µm per screen pixel.
+    most
+        Longest bar in screen pixels.
+
+    Returns
+    -------
+    (µm, screen pixels)
+
+    Examples
+    --------
+    >>> scale_bar(0.5, 150)
+    (50.0, 100.0)
+    """
+    longest = um_per_pixel * most
+    power = 10.0 ** np.floor(np.log10(longest))
+    length = next(k * power for k in (5, 2, 1) if k * power <= longest * (1 + 1e-9))
+    return float(length), float(length / um_per_pixel)
