@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from panimbus.core.errors import InputError as InputError
     from panimbus.core.errors import PanimbusError as PanimbusError
     from panimbus.core.fov import Fov as Fov
+    from panimbus.core.progress import Progress as Progress
     from panimbus.core.scale import ChannelScale as ChannelScale
     from panimbus.core.table import to_frame as to_frame
     from panimbus.data.datasets import build_dataset as build_dataset
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from panimbus.infer.predict import predict as predict
     from panimbus.infer.preflight import inspect_fovs as inspect_fovs
     from panimbus.infer.settings import PredictSettings as PredictSettings
-    from panimbus.infer.settings import Progress as Progress
     from panimbus.io.fovs import from_array as from_array
     from panimbus.io.fovs import open_fovs as open_fovs
     from panimbus.io.scores import read_scores as read_scores
@@ -68,7 +68,7 @@ _MODULES = {
     "ModelCard": "panimbus.model.card",
     "PanimbusError": "panimbus.core.errors",
     "PredictSettings": "panimbus.infer.settings",
-    "Progress": "panimbus.infer.settings",
+    "Progress": "panimbus.core.progress",
     "RuleTable": "panimbus.phenotype.rules",
     "SimulatedTissue": "panimbus.simulate.tissue",
     "TypeSettings": "panimbus.phenotype.assign",

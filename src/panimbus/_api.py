@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panimbus.core.errors import MissingExtraError
-from panimbus.infer.settings import Progress
+from panimbus.core.progress import OnProgress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from panimbus.finetune.steps import FinetuneSettings
     from panimbus.train.config import TrainConfig
     from panimbus.train.loop import TrainProgress
-
-OnProgress = Callable[[Progress], None]
-
-
-def _steps(progress: OnProgress | None) -> Callable[[str, str, int, int], None]:
-    """A callback (stage, FOV, done, total) that makes a `Progress` of its arguments."""
-
-    def report(stage: str, fov_id: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(Progress(stage, fov_id, done, total))
-
-    return report
 
 
 def train_model(
@@ -104,7 +92,7 @@ def finetune_model(
     scale: ChannelScale | None = None,
     settings: FinetuneSettings | None = None,
     out: str | Path | None = None,
-    progress: OnProgress | None = None,
+    progress: OnProgress = silent,
 ) -> Finetuned:
     """Fine-tune a model on annotations and compare it with the old model on held-out ones.
 
@@ -123,7 +111,7 @@ def finetune_model(
     out
         New folder for the report and, if it is better, the model; None writes nothing.
     progress
-        Called with a `Progress`.
+        Called with a `panimbus.Progress`.
 
     Returns
     -------
@@ -160,9 +148,7 @@ def finetune_model(
     if out is not None:
         check_out(Path(out))
     checked = check_annotations(annotations)
-    result = finetune(
-        fovs, checked, model=model, scale=scale, settings=settings, report=_steps(progress)
-    )
+    result = finetune(fovs, checked, model=model, scale=scale, settings=settings, progress=progress)
     if out is not None:
         save_finetuned(result, out)
     return result

@@ -202,7 +202,7 @@ def test_interrupted_and_continued(hub, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        download(repository, commit, weights, tmp_path, report=stop)
+        download(repository, commit, weights, tmp_path, progress=stop)
     assert not (tmp_path / "V1.pt").exists()
     (part,) = (tmp_path / ".fetch" / "parts").iterdir()
     assert part.stat().st_size == 900

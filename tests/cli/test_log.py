@@ -3,7 +3,8 @@
 import json
 import re
 
-from panimbus.cli.console import RunLog, Step
+from panimbus.cli.console import RunLog
+from panimbus.core.progress import Progress
 
 
 def test_predict_and_the_next_command(folder, panimbus, model):
@@ -56,8 +57,8 @@ def test_a_thousand_fovs_are_not_a_thousand_lines(capsys, monkeypatch):
     log = RunLog("predict", fovs=1000)
     for k in range(1000):
         clock[0] = 0.5 * k
-        log(Step("score", f"fov{k}", k, 1000))
-    log(Step("score", "fov999", 1000, 1000))
+        log(Progress("score", f"fov{k}", k, 1000))
+    log(Progress("score", "fov999", 1000, 1000))
     lines = capsys.readouterr().err.splitlines()
     assert 8 <= len(lines) <= 11
     assert "left" in lines[1]

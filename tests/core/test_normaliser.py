@@ -7,6 +7,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.histogram import Histogram
 from panimbus.core.normaliser import Normalisation, PooledStats, check_normaliser, fit_normaliser
+from panimbus.core.progress import Progress
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import scan_fov
 
@@ -23,10 +24,10 @@ def test_fovs_without_labels_count_with_their_pixels(make_tissue):
     scale = _fit(
         fovs,
         ("y",),
-        on_progress=lambda *args: progress.append(args),
+        progress=progress.append,
         on_scan=lambda fov, cells, scan: scans.append((fov.fov_id, cells.n, scan.mean.shape)),
     )
-    assert progress == [("a", 0), ("b", 1)]
+    assert progress == [Progress("scan", "a", 0, 2), Progress("scan", "b", 1, 2)]
     assert scans == [("a", len(np.unique(labels)) - 1, (len(np.unique(labels)) - 1, 1))]
     both = np.concatenate([image[1].ravel(), other[1].ravel()])
     assert scale.value("y") == pytest.approx(np.percentile(both, 99))

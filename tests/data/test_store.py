@@ -156,7 +156,7 @@ def test_interrupted_and_continued(source, tmp_path, monkeypatch):
     written.clear()
     store = write_store(tmp_path / "s", [source], SMALL)
     assert written == ["one2"]
-    whole = write_store(tmp_path / "t", [source], SMALL, on_progress=lambda *_: written.clear())
+    whole = write_store(tmp_path / "t", [source], SMALL, progress=lambda _: written.clear())
     assert store.info == whole.info
     assert store.examples.equals(whole.examples)
     np.testing.assert_array_equal(store.read(0).image, whole.read(0).image)

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from panimbus.core.progress import silent  # noqa: E402
 from panimbus.finetune.crops import Crop  # noqa: E402
 from panimbus.finetune.steps import (  # noqa: E402
     LOSS,
@@ -72,9 +73,7 @@ def test_the_pull_keeps_the_weights_near_their_start():
 
     def moved(pull):
         settings = FinetuneSettings(steps=8, batch=2, rate=1e-2, pull=pull)
-        new = finetune_net(
-            net, CARD, examples, settings=settings, device="cpu", report=lambda *_: None
-        )
+        new = finetune_net(net, CARD, examples, settings=settings, device="cpu", progress=silent)
         pairs = zip(net.parameters(), new.parameters(), strict=True)
         return sum(float(((p - q) ** 2).sum().detach()) for p, q in pairs)
 

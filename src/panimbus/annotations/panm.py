@@ -26,10 +26,11 @@ from panimbus.annotations.table import (
 )
 from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import Fov
+from panimbus.core.progress import OnProgress, silent
 from panimbus.io import open_fovs
 from panimbus.io.archive import archives, unpack
 from panimbus.io.files import atomic_path
-from panimbus.io.hub import ProgressReport, RemoteFile, Repository, download, list_files
+from panimbus.io.hub import RemoteFile, Repository, download, list_files
 from panimbus.io.names import list_folder, match_key, stem
 
 DATASETS = ("codex_colon", "mibi_breast", "mibi_decidua", "vectra_colon", "vectra_pancreas")
@@ -232,7 +233,7 @@ def fetch_panm(
     out: str | Path,
     *,
     datasets: Sequence[str] | None = None,
-    report: ProgressReport = lambda *_: None,
+    progress: OnProgress = silent,
 ) -> Path:
     """Download and unpack one of `SETS`; a second run continues.
 
@@ -244,8 +245,8 @@ def fetch_panm(
         Folder.
     datasets
         Of ``pan-m``: only these (the archives are large).
-    report
-        Progress.
+    progress
+        Progress callback.
 
     Returns
     -------
@@ -260,11 +261,11 @@ def fetch_panm(
     out = Path(out)
     commit, files = list_files(SETS[name])
     files = _chosen(name, files, datasets)
-    paths = download(SETS[name], commit, files, out, report=report)
+    paths = download(SETS[name], commit, files, out, progress=progress)
     if name == "nimbus-weights":
         return next(p for p in paths if p.suffix == ".pt")
     for archive in archives(paths):
-        unpack(archive, out, report=report)
+        unpack(archive, out, progress=progress)
     root = find_root(out)
     if (root / TRUTH).is_file():
         write_evaluation(root)

@@ -78,7 +78,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
 
     `panimbus train` reads the store.
     """
-    from panimbus.cli.console import plural, running, steps
+    from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.data.build import write_store
@@ -108,12 +108,11 @@ def command(  # noqa: PLR0913 (one parameter per option)
     sources = []
     reports = report or out.with_name(f"{out.name}.report")
     with running("build", plural(len(plan.datasets), "dataset")) as log:
-        show = steps(log)
         for silver, source in label_datasets(
             plan,
             ExclusionRule(min_auc=min_auc),
             exclude_proposed=exclude_proposed,
-            on_progress=show,
+            progress=log,
         ):
             typer.echo(_summary(silver, write_silver_report(silver, reports)))
             log.line(f"{source.name}: read and labelled")
@@ -121,7 +120,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         if only_report:
             log.end(reports)
             return
-        store = write_store(out, sources, store_settings(plan), on_progress=show)
+        store = write_store(out, sources, store_settings(plan), progress=log)
     typer.echo(_store_summary(store))
     log.end(out, f"panimbus train small --store {out} --out RUN")
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
     from panimbus.core.fov import Fov
-    from panimbus.infer.settings import PredictSettings, Progress
+    from panimbus.core.progress import Progress
+    from panimbus.infer.settings import PredictSettings
     from panimbus.model.weights import ModelFiles
     from panimbus.train.loop import TrainProgress
 
@@ -71,16 +71,6 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-@dataclass(frozen=True)
-class Step:
-    """Progress of a run that does not predict; fields as in `panimbus.Progress`."""
-
-    stage: str
-    fov_id: str
-    done: float
-    total: float
-
-
 class RunLog:
     """Log of a run on standard error: its start, one line per FOV or minute, and its end.
 
@@ -108,7 +98,7 @@ class RunLog:
                 f"panimbus {__version__} {verb}, {at}{': ' if about else ''}{about}", err=True
             )
 
-    def __call__(self, progress: Progress | Step) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Log the progress, if a line is due."""
         now = time.monotonic()
         begin, seen = self._stages.setdefault(progress.stage, (now, set()))
@@ -162,7 +152,7 @@ class _Bars(RunLog):
         self._bars = bars
         self._tasks: dict[str, Any] = {}
 
-    def __call__(self, progress: Progress | Step) -> None:
+    def __call__(self, progress: Progress) -> None:
         if progress.stage not in self._tasks:
             name = STAGES.get(progress.stage, progress.stage)
             self._tasks[progress.stage] = self._bars.add_task(name, total=progress.total, note="")
@@ -263,11 +253,6 @@ def _figures(progress: TrainProgress) -> str:
         f"  {progress.tiles_per_s:.0f} tiles/s, {progress.waiting:.0%} waiting for data"
     )
     return text + (f", {progress.kept:.0%} of cells kept" if progress.stage == "robust" else "")
-
-
-def steps(log: RunLog) -> Callable[[str, str, int, int], None]:
-    """A callback (stage, FOV, done, total) that passes its arguments to a log."""
-    return lambda stage, fov_id, done, total: log(Step(stage, fov_id, done, total))
 
 
 def workload(

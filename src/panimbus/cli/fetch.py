@@ -28,12 +28,12 @@ def command(
     An interrupted download continues in the middle of a file. HF_ENDPOINT sets a mirror.
     """
     from panimbus.annotations.panm import EVALUATION, fetch_panm
-    from panimbus.cli.console import running, steps
+    from panimbus.cli.console import running
     from panimbus.cli.inputs import prepare_out
 
     prepare_out(out)
     with running("fetch", name.value) as log:
-        folder = fetch_panm(name.value, out, datasets=options.names_in(datasets), report=steps(log))
+        folder = fetch_panm(name.value, out, datasets=options.names_in(datasets), progress=log)
     typer.echo(str(folder))
     then = None
     if name == options.Collection["nimbus-weights"]:

@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     model to --out.
     """
     from panimbus.annotations.table import read_annotations
-    from panimbus.cli.console import plural, running, steps
+    from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given
     from panimbus.core.errors import InputError, MissingExtraError
     from panimbus.infer.output import read_normaliser
@@ -91,9 +91,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
     about = f"{plural(len(fovs), 'FOV')}, {plural(len(table), 'annotation')}"
     with running("finetune", about, fovs=len(fovs)) as log:
-        result = finetune(
-            fovs, table, model=model, scale=scale, settings=settings, report=steps(log)
-        )
+        result = finetune(fovs, table, model=model, scale=scale, settings=settings, progress=log)
     path = save_finetuned(result, out, command=command_line())
     for note in result.notes:
         typer.echo(f"note: {note}", err=True)

@@ -10,6 +10,7 @@ from typing import Protocol
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.histogram import Histogram
+from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.core.scale import ChannelScale, ChannelStats
 from panimbus.core.scan import FovCells, FovScan, bands, prefetched, scan_fov
 
@@ -76,7 +77,7 @@ def fit_normaliser(
     *,
     reference: Sequence[str] = (),
     on_scan: Callable[[Fov, FovCells, FovScan], None] | None = None,
-    on_progress: Callable[[str, int], None] | None = None,
+    progress: OnProgress = silent,
 ) -> ChannelScale:
     """Scan all FOVs of a dataset and fit one normaliser per channel to their pooled pixels.
 
@@ -94,8 +95,8 @@ def fit_normaliser(
         that cannot be read are missing.
     on_scan
         Called with each FOV that has a label image, its cells and its scan.
-    on_progress
-        Called with the name of each FOV and the number of FOVs finished before it.
+    progress
+        Called before each FOV.
 
     Raises
     ------
@@ -104,8 +105,7 @@ def fit_normaliser(
     """
     pooled = PooledStats()
     for k, fov in enumerate(fovs):
-        if on_progress is not None:
-            on_progress(fov.fov_id, k)
+        progress(Progress("scan", fov.fov_id, k, len(fovs)))
         if fov.labels is None:
             pooled.add({c: ChannelStats(pixels=_pixels(fov, c)) for c in channels})
             continue

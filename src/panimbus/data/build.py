@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from panimbus.core.errors import InputError, ReadError, format_list
+from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.core.types import Array
 from panimbus.core.window import Window
 from panimbus.data.planes import write_planes
-from panimbus.data.source import OnProgress, ScannedFov, Source, silent
+from panimbus.data.source import ScannedFov, Source
 from panimbus.data.store import (
     EXAMPLE_COLUMNS,
     EXAMPLES,
@@ -73,7 +74,7 @@ def write_store(
     sources: Sequence[Source],
     settings: StoreSettings | None = None,
     *,
-    on_progress: OnProgress = silent,
+    progress: OnProgress = silent,
 ) -> Store:
     """Write datasets into one store.
 
@@ -87,8 +88,8 @@ def write_store(
     sources
         Labelled datasets, all scanned for the same resolution and percentile.
     settings
-    report
-        Progress.
+    progress
+        Progress callback.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def write_store(
     for source in sources:
         keys = []
         for scanned in source.scanned.fovs:
-            on_progress("write", scanned.fov.fov_id, finished, total)
+            progress(Progress("write", scanned.fov.fov_id, finished, total))
             folder = _folder_name(source.name, scanned.fov.fov_id)
             key = _key(source, scanned, settings)
             if _finished(work / folder) != key:
@@ -115,7 +116,7 @@ def write_store(
             keys.append(key)
             finished += 1
         digests[source.name] = hashlib.blake2b(repr(keys).encode(), digest_size=16).hexdigest()
-    on_progress("write", sources[-1].scanned.fovs[-1].fov.fov_id, total, total)
+    progress(Progress("write", sources[-1].scanned.fovs[-1].fov.fov_id, total, total))
     _remove_others(work, folders)
     examples = pd.concat(frames, ignore_index=True)[list(EXAMPLE_COLUMNS)]
     _write_tables(work, sources, settings, examples, digests)

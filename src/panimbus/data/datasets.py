@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from panimbus.core.errors import InputError
+from panimbus.core.progress import OnProgress, silent
 from panimbus.data.build import StoreSettings, write_store
 from panimbus.data.dataset import (
     StoreDataset,
@@ -18,7 +19,7 @@ from panimbus.data.dataset import (
 )
 from panimbus.data.silver import ExclusionRule
 from panimbus.data.silver_dataset import SilverDataset, SilverSettings, build_silver_labels
-from panimbus.data.source import OnProgress, Source, silent
+from panimbus.data.source import Source
 from panimbus.data.store import Store
 from panimbus.io.location import resolve_path
 
@@ -30,7 +31,7 @@ def build_dataset(
     root: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     exclusion: ExclusionRule | None = None,
-    on_progress: OnProgress = silent,
+    progress: OnProgress = silent,
 ) -> Store:
     """Make silver labels of datasets and write them as a training store.
 
@@ -46,7 +47,7 @@ def build_dataset(
         Settings of `panimbus.data.dataset.StoreFile`, e.g. ``{"mpp": 0.5, "tile": 256}``.
     exclusion
         Leave out the markers that this rule proposes to exclude; default: keep all.
-    on_progress
+    progress
         Called with stage, FOV, and the number of FOVs finished and in all.
 
     Returns
@@ -69,10 +70,10 @@ def build_dataset(
     given = [files] if isinstance(files, str | Path) else files
     plan = plan_store([Path(f) for f in given], root=root, **(settings or {}))
     labelled = label_datasets(
-        plan, exclusion, exclude_proposed=exclusion is not None, on_progress=on_progress
+        plan, exclusion, exclude_proposed=exclusion is not None, progress=progress
     )
     return write_store(
-        out, [source for _, source in labelled], store_settings(plan), on_progress=on_progress
+        out, [source for _, source in labelled], store_settings(plan), progress=progress
     )
 
 
@@ -121,7 +122,7 @@ def label_datasets(
     exclusion: ExclusionRule | None = None,
     *,
     exclude_proposed: bool = False,
-    on_progress: OnProgress = silent,
+    progress: OnProgress = silent,
 ) -> Iterator[tuple[SilverDataset, Source]]:
     """Make the silver labels of each dataset of a plan.
 
@@ -142,5 +143,5 @@ def label_datasets(
         plan.seed,
     )
     for one in plan.datasets:
-        silver = build_silver_labels(one.file, settings, root=one.root, on_progress=on_progress)
+        silver = build_silver_labels(one.file, settings, root=one.root, progress=progress)
         yield silver, replace(silver.source, share=one.share)

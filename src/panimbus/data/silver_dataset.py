@@ -11,6 +11,7 @@ import pandas as pd
 
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
+from panimbus.core.progress import OnProgress, silent
 from panimbus.core.types import Float32Array
 from panimbus.data.checks import check_cells_match, check_channels, check_tables_fovs
 from panimbus.data.dataset import CellTable, DatasetFile, read_dataset_file
@@ -23,7 +24,7 @@ from panimbus.data.silver import (
     drop_contradictions,
     marker_agreement,
 )
-from panimbus.data.source import OnProgress, ScannedDataset, ScannedFov, Source, scan_fovs, silent
+from panimbus.data.source import ScannedDataset, ScannedFov, Source, scan_fovs
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import (
     AssignmentMatrix,
@@ -104,7 +105,7 @@ def build_silver_labels(
     settings: SilverSettings | None = None,
     *,
     root: str | Path | None = None,
-    on_progress: OnProgress = silent,
+    progress: OnProgress = silent,
 ) -> SilverDataset:
     """Make the silver labels of a dataset.
 
@@ -115,8 +116,8 @@ def build_silver_labels(
     settings
     root
         Folder of images, labels and tables, instead of the one in the file.
-    report
-        Progress.
+    progress
+        Progress callback.
 
     Raises
     ------
@@ -148,7 +149,7 @@ def build_silver_labels(
         mpp=settings.mpp,
         percentile=settings.percentile,
         over=settings.over,
-        on_progress=on_progress,
+        progress=progress,
     )
     check_cells_match(file, scanned, table, rule.labels)
     targets, gates, reasons = _label(file, scanned, rule, table)

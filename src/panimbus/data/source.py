@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +12,10 @@ from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import Normalisation, fit_normaliser
+from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
-
-OnProgress = Callable[[str, str, int, int], None]
-"""Called with stage, FOV, number of FOVs finished and number of all FOVs."""
-
-
-def silent(_stage: str, _fov_id: str, _done: int, _total: int) -> None:
-    """No progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +116,7 @@ def scan_fovs(
     mpp: float = 1.0,
     percentile: float = 99.9,
     over: str = "all",
-    on_progress: OnProgress = silent,
+    progress: OnProgress = silent,
 ) -> ScannedDataset:
     """Read every FOV once: cells, mean intensities, and the normaliser of the pooled pixels.
 
@@ -139,8 +133,8 @@ def scan_fovs(
         Resolution of the model, µm per pixel.
     percentile, over
         Which percentile of which pixels becomes 1.0; see `ChannelScale`.
-    report
-        Progress.
+    progress
+        Progress callback.
     """
     if not any(f.labels is not None for f in fovs):
         raise InputError(
@@ -159,7 +153,7 @@ def scan_fovs(
         Normalisation(mpp, percentile, over),
         reference=reference_channels(wanted, fovs, [COUNTERSTAIN]),
         on_scan=on_scan,
-        on_progress=lambda fov_id, k: on_progress("scan", fov_id, k, len(fovs)),
+        progress=progress,
     )
-    on_progress("scan", fovs[-1].fov_id, len(fovs), len(fovs))
+    progress(Progress("scan", fovs[-1].fov_id, len(fovs), len(fovs)))
     return ScannedDataset(name, wanted, tuple(scanned), scale, mpp)

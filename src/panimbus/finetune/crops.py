@@ -18,6 +18,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.planes import channel_planes, label_planes
+from panimbus.core.progress import OnProgress, silent
 from panimbus.core.scale import ChannelScale, stat_vector
 from panimbus.core.scan import FovCells
 from panimbus.core.types import Float32Array
@@ -58,7 +59,7 @@ def read_dataset(
     card: ModelCard,
     *,
     scale: ChannelScale | None = None,
-    seen: Callable[[str, int], None] = lambda _fov, _done: None,
+    progress: OnProgress = silent,
 ) -> Dataset:
     """Find the cells of every FOV; fit the normaliser of all of them together if none is given."""
     scans: list[tuple[Fov, FovCells, Float32Array]] = []
@@ -68,7 +69,7 @@ def read_dataset(
         card,
         reference=reference_channels(channels, fovs, card.stats),
         on_scan=lambda fov, cells, scan: scans.append((fov, cells, scan.mean[:, : len(channels)])),
-        on_progress=seen,
+        progress=progress,
     )
     labelled, cells, means = zip(*scans, strict=True)
     return Dataset(labelled, cells, means, tuple(channels), scale or fitted)

@@ -22,6 +22,7 @@ from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import check_normaliser
 from panimbus.core.planes import PLANES
+from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
 from panimbus.core.types import Float64Array
@@ -31,7 +32,6 @@ from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit_corr
 from panimbus.finetune.steps import (
     FinetuneExample,
     FinetuneSettings,
-    Report,
     crop_side,
     finetune_net,
     pick_device,
@@ -94,7 +94,7 @@ class _Job:
     dataset: Dataset
     settings: FinetuneSettings
     device: str
-    report: Report
+    progress: OnProgress
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -131,7 +131,7 @@ def finetune(
     model: str | Path | None = None,
     scale: ChannelScale | None = None,
     settings: FinetuneSettings | None = None,
-    report: Report = lambda _stage, _fov, _done, _total: None,
+    progress: OnProgress = silent,
 ) -> Finetuned:
     """Fit a model to a user's annotations, and test on held-out ones whether it became better.
 
@@ -147,7 +147,7 @@ def finetune(
         The model to begin with, as for `predict`.
     scale
         The normaliser of an earlier run on the same dataset.
-    settings, report
+    settings, progress
         Settings, and progress callback.
 
     Raises
@@ -170,15 +170,12 @@ def finetune(
     _enough(used, settings)
     _check_cells(calls, fovs, card)
     channels = list(dict.fromkeys(used[gold.CHANNEL]))
-    n = len(fovs)
-    dataset = read_dataset(
-        fovs, channels, card, scale=scale, seen=lambda fov, done: report("scan", fov, done, n)
-    )
+    dataset = read_dataset(fovs, channels, card, scale=scale, progress=progress)
     if blank := [c for c in channels if dataset.scale.blank(c)]:
         used = used[~used[gold.CHANNEL].isin(blank)].reset_index(drop=True)
         notes.append(f"calls of blank channels are left out: {format_list(blank)}")
         _enough(used, settings)
-    job = _Job(net.to(device), card, used, dataset, settings, device, report, notes)
+    job = _Job(net.to(device), card, used, dataset, settings, device, progress, notes)
     result = _by_weights(job) if settings.how == "weights" else _by_correction(job)
     return Finetuned(files, *result, settings, tuple(job.notes))
 
@@ -264,7 +261,7 @@ def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
         job.calls,
         job.dataset,
         device=job.device,
-        seen=lambda k: job.report("score", "", k, n),
+        seen=lambda k: job.progress(Progress("score", "", k, n)),
     )
     marker = job.calls[gold.CHANNEL].to_numpy().astype(str)
     fold = folds(job.groups(), FOLDS, seed=job.settings.seed)
@@ -321,7 +318,7 @@ def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     target, correction = job.target, job.correction
     examples = [FinetuneExample(c, float(target[c.row]), correction[c.row]) for c in parts]
     net = finetune_net(
-        job.net, job.card, examples, settings=job.settings, device=job.device, report=job.report
+        job.net, job.card, examples, settings=job.settings, device=job.device, progress=job.progress
     )
     new = _held_out_scores(job, net, out, "after")
     return net.cpu(), job.card, _judge(job, old, new, out), _table(job, out, old, new)
@@ -331,7 +328,7 @@ def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str
     """(n,) scores of the held-out calls, NaN for the others."""
     held, n = job.calls[out].reset_index(drop=True), int(out.sum())
     scores = np.full(len(out), np.nan)
-    seen = lambda k: job.report(stage, "", k, n)  # noqa: E731
+    seen = lambda k: job.progress(Progress(stage, "", k, n))  # noqa: E731
     scores[out] = score_calls(
         net, job.card, held, job.dataset, device=job.device, seen=seen
     ).scores()

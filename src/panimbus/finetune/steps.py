@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from panimbus.core.correction import Correction
 from panimbus.core.errors import InputError
+from panimbus.core.progress import OnProgress, Progress
 from panimbus.data.augment import AugmentSettings, augment
 from panimbus.finetune.crops import SIDE, Crop
 from panimbus.io.documents import validate
@@ -26,8 +27,6 @@ from panimbus.train.step import Learner, objective, rate_at
 
 AUGMENT = AugmentSettings(probability=0.0, normaliser=0.1)
 LOSS = LossConfig(pixel=0.5, cell=1.0, smoothing=0.0)
-Report = Callable[[str, str, int, int], None]
-"""Called with (stage, FOV or "", done, total)."""
 
 
 class FinetuneSettings(BaseModel):
@@ -111,7 +110,7 @@ def finetune_net(
     *,
     settings: FinetuneSettings,
     device: str,
-    report: Report,
+    progress: OnProgress,
 ) -> Any:
     """Return a copy of the net after the steps; normalisation layers keep their statistics.
 
@@ -135,7 +134,7 @@ def finetune_net(
         loss = objective(losses, batch, batch.weight, LOSS, total=total, crops=crops)
         far = sum(((p - q) ** 2).sum() for p, q in zip(net.parameters(), start, strict=True))
         learner.update(loss + settings.pull * far, rate_at(learner.step, optimiser, stages))
-        report("train", "", learner.step, settings.steps)
+        progress(Progress("train", "", learner.step, settings.steps))
     return net.eval()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -17,6 +17,7 @@ from panimbus.core.evidence import evidence_layers
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import PooledStats
 from panimbus.core.planes import OF_DATASET
+from panimbus.core.progress import OnProgress, Progress
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.core.types import Float32Array
@@ -25,7 +26,6 @@ from panimbus.infer.executor import Executor, Plan, ScanWork, ScoreWork
 from panimbus.infer.label_report import check_label_image
 from panimbus.infer.maps import MapSheet, map_image
 from panimbus.infer.score import MapSink
-from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore, input_fingerprint, source_key
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Run:
     plan: Plan
     executor: Executor
     store: FolderStore | None
-    report: Callable[[Progress], None]
+    report: OnProgress
     shard: Shard = field(default_factory=Shard)
     seen: set[str] = field(default_factory=set)
     scanned: dict[str, Scanned] = field(default_factory=dict)

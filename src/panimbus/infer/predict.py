@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from panimbus.core.channel_types import (
     id_channels,
 )
 from panimbus.core.errors import InputError
+from panimbus.core.progress import OnProgress
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import EVIDENCE
 from panimbus.infer.collect import collect, normaliser
@@ -24,7 +25,7 @@ from panimbus.infer.label_channels import describe_label_channel, label_channels
 from panimbus.infer.maps import write_listing
 from panimbus.infer.passes import Run, report_changed_files, scan_all, score_all
 from panimbus.infer.progress import default_progress
-from panimbus.infer.settings import PredictSettings, Progress
+from panimbus.infer.settings import PredictSettings
 from panimbus.infer.store import FolderStore
 from panimbus.io.files import check_folder
 from panimbus.model.weights import resolve_model
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
-__all__ = ["PredictSettings", "Progress", "predict"]
+__all__ = ["PredictSettings", "predict"]
 
 
 def predict(  # noqa: PLR0913 (one parameter per option)
@@ -46,7 +47,7 @@ def predict(  # noqa: PLR0913 (one parameter per option)
     scale: ChannelScale | None = None,
     out: str | Path | None = None,
     settings: PredictSettings | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> AnnData:
     """Score every cell and every channel.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from panimbus.core.histogram import Histogram
 from panimbus.core.messages import group_messages
 from panimbus.core.normaliser import PooledStats
 from panimbus.core.objects import object_kinds, object_shares
+from panimbus.core.progress import OnProgress, Progress
 from panimbus.core.registration import describe_misfit
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scan import scan_fov
@@ -36,7 +37,7 @@ from panimbus.infer.label_report import (
     warnings_of,
 )
 from panimbus.infer.progress import default_progress
-from panimbus.infer.settings import PredictSettings, Progress
+from panimbus.infer.settings import PredictSettings
 from panimbus.infer.validating import EmptyLabels, ValidatingArray, clean_labels, count_pieces
 from panimbus.model.weights import ModelFiles, resolve_model
 
@@ -71,7 +72,7 @@ def inspect_fovs(
     channels: Sequence[str] | None = None,
     model: str | Path | None = None,
     settings: PredictSettings | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> InspectionReport:
     """Inspect the input of `predict`: read all pixels once, in bounded memory.
 

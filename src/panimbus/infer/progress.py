@@ -8,23 +8,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from panimbus.infer.settings import Progress
+from panimbus.core.progress import OnProgress, Progress, silent
 
 _EVERY_S = 0.2
 _STAGES = {"scan": "reading", "score": "scoring"}
 
 
-def default_progress() -> Callable[[Progress], None]:
+def default_progress() -> OnProgress:
     """A bar below the cell of a notebook; outside notebooks, nothing."""
     ipython: Any = sys.modules.get("IPython")
     if "ipykernel" not in sys.modules or ipython is None:
-        return _silent
+        return silent
     shell = ipython.get_ipython()
-    return NotebookProgress(ipython.display.display) if hasattr(shell, "kernel") else _silent
-
-
-def _silent(_progress: Progress) -> None:
-    pass
+    return NotebookProgress(ipython.display.display) if hasattr(shell, "kernel") else silent
 
 
 class NotebookProgress:

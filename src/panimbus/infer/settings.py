@@ -34,23 +34,6 @@ class MapStyle:
 
 
 @dataclass(frozen=True, repr=False)
-class Progress:
-    """How far a run is: ``done`` of ``total`` units of a stage.
-
-    The units of ``scan`` are bands of rows, those of ``score`` model pixels.
-    """
-
-    stage: str
-    fov_id: str
-    done: float
-    total: float
-
-    def __repr__(self) -> str:
-        percent = 100 * self.done / self.total if self.total else 100.0
-        return f"Progress({self.stage} {self.fov_id}: {percent:.0f} %)"
-
-
-@dataclass(frozen=True, repr=False)
 class PredictSettings:
     """Settings of `predict`: everything except its input.
 

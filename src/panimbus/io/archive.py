@@ -9,12 +9,13 @@ import io
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from panimbus.core.errors import ReadError
 from panimbus.core.guard import guarded
+from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.io.files import atomic_path, free_bytes
 from panimbus.io.names import find_clash, name_problem
 
@@ -25,7 +26,6 @@ _RATIO, _SLACK, _MOST = (
 )  # images shrink to a tenth, label images to a fiftieth; files
 _BLOCK = 1 << 20
 _AGAIN = "remove it and fetch it again"
-ProgressReport = Callable[[str, str, int, int], None]
 
 
 def archives(paths: Sequence[Path]) -> list[list[Path]]:
@@ -40,7 +40,7 @@ def archives(paths: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def unpack(parts: Sequence[Path], out: Path, *, report: ProgressReport = lambda *_: None) -> None:
+def unpack(parts: Sequence[Path], out: Path, *, progress: OnProgress = silent) -> None:
     """Unpack a zip (or one in parts) into a folder.
 
     Members that are there with their size are left alone.
@@ -66,7 +66,7 @@ def unpack(parts: Sequence[Path], out: Path, *, report: ProgressReport = lambda 
         ]
         _check(members, name, size, room)
         for k, member in enumerate(members):
-            report("unpack", member.filename, k, len(members))
+            progress(Progress("unpack", member.filename, k, len(members)))
             target = (room / member.filename).resolve()  # a link that lies there may lead elsewhere
             if not target.is_relative_to(room):
                 raise ReadError(
@@ -82,7 +82,7 @@ def unpack(parts: Sequence[Path], out: Path, *, report: ProgressReport = lambda 
                 shutil.copyfileobj(
                     data, file, _BLOCK
                 )  # no more than `file_size` bytes, and their checksum is compared
-        report("unpack", name, len(members), len(members))
+        progress(Progress("unpack", name, len(members), len(members)))
 
 
 def _check(members: Sequence[zipfile.ZipInfo], name: str, size: int, room: Path) -> None:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import describe_error
+from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.io.documents import parse_json, read_json, validate
 from panimbus.io.files import atomic_path, free_bytes
 from panimbus.io.names import STATE_FOLDER, find_clash, name_problem
@@ -38,7 +39,6 @@ _BLOCK, _TIMEOUT, _TRIES = 1 << 20, 30, 5
 _LIST_MOST, _LIST_SECONDS = 64 << 20, 300
 _SLOWEST, _WINDOW = 512, 120  # bytes per second, over so many seconds
 _STATE, _PARTS = "fetched.json", "parts"
-ProgressReport = Callable[[str, str, int, int], None]
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 
 
@@ -187,7 +187,7 @@ def download(
     files: Sequence[RemoteFile],
     out: Path,
     *,
-    report: ProgressReport = lambda *_: None,
+    progress: OnProgress = silent,
 ) -> list[Path]:
     """Download files; complete ones are kept, partial ones are continued.
 
@@ -197,8 +197,8 @@ def download(
         What `list_files` gave.
     out
         Folder. Partial files and the list of complete ones are kept in its folder ``.fetch``.
-    report
-        Called with ("fetch", file, bytes so far, total bytes).
+    progress
+        Called with the name of a file as its FOV, and bytes.
 
     Returns
     -------
@@ -219,7 +219,7 @@ def download(
         if not _is_finished(path, file, finished):
 
             def on_bytes(count: int, before: int = before, name: str = file.path) -> None:
-                report("fetch", name, before + count, total)
+                progress(Progress("fetch", name, before + count, total))
 
             part = _part(out, file)
             part.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,7 @@ def download(
         with atomic_path(state) as temporary:
             temporary.write_text(json.dumps(finished, indent=1))
         before += file.size
-        report("fetch", file.path, before, total)
+        progress(Progress("fetch", file.path, before, total))
     return [out / f.path for f in files]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from panimbus.core.band import BandScan
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
+from panimbus.core.progress import OnProgress, silent
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import fov_bands
 from panimbus.infer.blocks import BlockPart
@@ -29,7 +30,6 @@ from panimbus.infer.distribute.manifest import (
 from panimbus.infer.executor import LocalExecutor, Plan, ScanWork, ScoreWork
 from panimbus.infer.inputs import check_fovs, make_plan
 from panimbus.infer.passes import Run, Shard, fov_blocks, report_changed_files, scan_all, score_all
-from panimbus.infer.settings import Progress
 from panimbus.infer.store import FolderStore
 from panimbus.io.files import check_folder
 
@@ -47,7 +47,7 @@ def predict_shard(
     shard: Shard,
     stage: str = "all",
     command: Sequence[str] = (),
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress = silent,
 ) -> None:
     """Run one of n shards of a prediction; `merge` makes the table when all are finished.
 
@@ -80,7 +80,7 @@ def predict_shard(
     fovs, plan = _prepared(request, scale)
     claim_folder(folder, request, plan.model, shard.of, command)
     check_folder(folder)
-    store, report = FolderStore(folder, [f.fov_id for f in fovs]), progress or _silent
+    store, report = FolderStore(folder, [f.fov_id for f in fovs]), progress
     if stage == "scan":
         with report_changed_files(fovs):
             scan_all(Run(fovs, plan, _ScanOnly(), store, report, shard), shard)
@@ -124,7 +124,7 @@ def merge(out: str | Path) -> tuple[AnnData, list[Fov]]:
         )
     executor = _MissingShards(manifest, fovs)
     store = FolderStore(folder, [f.fov_id for f in fovs])
-    run = Run(fovs, plan, executor, store, _silent)
+    run = Run(fovs, plan, executor, store, silent)
     scan_all(run)
     scale = normaliser(run, scale)
     table = collect(run, scale, score_all(run, scale, executor.name), executor.name)
@@ -157,10 +157,6 @@ def _scan_whole(run: Run) -> None:
         got="files of the first pass were removed, or images changed, while this shard ran",
         fix="run the same command again",
     )
-
-
-def _silent(_progress: Progress) -> None:
-    pass
 
 
 class _ScanOnly(LocalExecutor):
