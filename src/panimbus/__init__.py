@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from panimbus._api import train_model as train_model
     from panimbus.annotations.cells import read_cell_types as read_cell_types
     from panimbus.annotations.cells import read_silver as read_silver
-    from panimbus.annotations.table import read_annotations as read_annotations
+    from panimbus.annotations.read import read_annotations as read_annotations
     from panimbus.annotations.table import write_annotations as write_annotations
     from panimbus.core.errors import InputError as InputError
     from panimbus.core.errors import PanimbusError as PanimbusError
@@ -80,7 +80,7 @@ _MODULES = {
     "inspect_fovs": "panimbus.infer.preflight",
     "open_fovs": "panimbus.io.fovs",
     "predict": "panimbus.infer.predict",
-    "read_annotations": "panimbus.annotations.table",
+    "read_annotations": "panimbus.annotations.read",
     "read_cell_types": "panimbus.annotations.cells",
     "read_normaliser": "panimbus.infer.output",
     "read_rules": "panimbus.phenotype.rules",

@@ -6,7 +6,8 @@ import pytest
 
 from panimbus.annotations.cells import read_cell_types, read_silver
 from panimbus.annotations.matching import mismatches
-from panimbus.annotations.table import read_annotations, with_truth
+from panimbus.annotations.read import read_annotations
+from panimbus.annotations.table import with_truth
 from panimbus.core.errors import InputError, ReadError
 
 

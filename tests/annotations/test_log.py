@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panimbus.annotations.log import AnnotationLog, LoggedAnnotation, current_answers
-from panimbus.annotations.table import CALLS, read_annotations, write_annotations
+from panimbus.annotations.read import read_annotations
+from panimbus.annotations.table import CALLS, write_annotations
 from panimbus.core.errors import InputError
 
 WRITER = """

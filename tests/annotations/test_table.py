@@ -12,10 +12,10 @@ from panimbus.annotations.agreement import (
     paired_annotations,
 )
 from panimbus.annotations.matching import mismatches, raise_mismatches
+from panimbus.annotations.read import read_annotations
 from panimbus.annotations.table import (
     CALLS,
     check_annotations,
-    read_annotations,
     sample_annotations,
     silver_to_annotations,
     truth,

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from panimbus.annotations import table as gold
 from panimbus.annotations.cells import read_cell_types, read_silver
 from panimbus.annotations.qupath import import_qupath
+from panimbus.annotations.read import read_annotations
 from panimbus.core.errors import PanimbusError
 from panimbus.data.tables import read_matrix, read_thresholds
 from panimbus.io.assignments import parse_thresholds
@@ -163,7 +164,7 @@ def test_scores(data):
 @FIVE_HUNDRED
 @given(st.one_of(spoilt(CALLS), spoilt(PAN_M)))
 def test_calls(data):
-    survives(lambda path: gold.with_truth(gold.read_annotations([path])), data, "calls.csv")
+    survives(lambda path: gold.with_truth(read_annotations([path])), data, "calls.csv")
 
 
 @FIVE_HUNDRED

@@ -25,6 +25,7 @@ from panimbus.annotations.table import (
     CELL,
     CHANNEL,
     FOV,
+    SAMPLING,
     TIME,
     WEIGHT,
     check_annotations,
@@ -38,7 +39,7 @@ LOG = Path("annotations") / "log.jsonl"
 """Place of the log in a folder of results."""
 FIRST, SECOND, DISCUSSION = ROUNDS = (1, 2, 3)
 """Rounds: first reader, blind second reader, discussion of the cells they disagree on."""
-ROUND, SAMPLING = "round", "sampling"
+ROUND = "round"
 _Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 _Answer = Literal[
     "positive", "likely positive", "undetermined", "likely negative", "negative"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from panimbus.annotations.matching import mismatches, raise_mismatches
+from panimbus.annotations.read import read_unchecked
 from panimbus.annotations.table import (
     CALL,
     CELL,
@@ -22,7 +23,6 @@ from panimbus.annotations.table import (
     DATASET,
     FOV,
     check_annotations,
-    read_unchecked,
 )
 from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import Fov

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,6 @@ import pandas as pd
 from panimbus.core.errors import InputError, format_list
 from panimbus.io.files import atomic_path
 from panimbus.io.numbers import describe_lines, to_numbers, whole_numbers
-from panimbus.io.tables import CELL_ALIASES, FOV_ALIASES, Column, read_table
-
-logger = logging.getLogger(__name__)
 
 POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE = (
     "positive", "likely positive", "undetermined", "likely negative", "negative",
@@ -27,86 +22,11 @@ CALLS = (POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE)
 DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT = (
     "dataset", "fov", "cell_id", "channel", "call", "annotator", "time", "sampling_weight",
 )  # fmt: skip
+SAMPLING = "sampling"
+"""Column that says why a cell was asked; see `panimbus.annotations.choose.REASONS`."""
 TRUTH_KEY = ("dataset", "fov", "channel", "cell_id")
 _NEEDED = (FOV, CELL, CHANNEL, CALL)
 _ORDER = (DATASET, FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT)
-_COLUMNS = (
-    Column(FOV, aliases=FOV_ALIASES, required=False),
-    Column(CELL, aliases=CELL_ALIASES, required=False),
-    Column(CHANNEL, aliases=("marker",), required=False),
-    *(Column(name, required=False) for name in (CALL, DATASET, ANNOTATOR, TIME, WEIGHT)),
-)
-ACTIVITY = {"0": NEGATIVE, "1": POSITIVE, "2": UNDETERMINED, "3": UNDETERMINED}
-"""Column ``activity`` of the public gold standard (Pan-M); 2 and 3 are undecided cells."""
-
-
-def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
-    r"""Read one or several tables of annotations.
-
-    Parameters
-    ----------
-    paths
-        Columns fov, cell_id, channel, call (one of `CALLS` in any case), and optionally annotator,
-        time, dataset, sampling_weight; others are kept. The column ``activity`` of Pan-M may
-        replace ``call`` (`ACTIVITY`). Sampling weights are dropped unless all tables have them.
-
-    Returns
-    -------
-    DataFrame
-        See `check_annotations`.
-
-    Raises
-    ------
-    ReadError
-        If there is no such file, or it is not a table.
-    InputError
-        With every problem of a table.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder) / "calls.csv"
-    ...     _ = path.write_text("fov,cell_id,channel,call\na,1,CD3,positive\n")
-    ...     read_annotations(path)["call"].tolist()
-    ['positive']
-    """
-    if isinstance(paths, str | Path):
-        return check_annotations(read_unchecked(paths), source=str(paths))
-    tables = [read_annotations(path) for path in paths]
-    if len({WEIGHT in table.columns for table in tables}) > 1:
-        logger.warning("sampling weights are dropped: only some of the tables have them")
-        tables = [table.drop(columns=WEIGHT, errors="ignore") for table in tables]
-    return check_annotations(pd.concat(tables), source=", ".join(map(str, paths)))
-
-
-def read_unchecked(path: str | Path) -> pd.DataFrame:
-    """Read a table under the column names of this module; see `check_annotations`."""
-    frame = read_table(path, _COLUMNS, expected="a table of annotations (CSV)")
-    if CALL not in frame and "activity" in frame:
-        given = (
-            frame["activity"]
-            .astype(object)
-            .fillna("")
-            .astype(str)
-            .str.replace(r"[.,]0+$", "", regex=True)
-        )
-        if wrong := [
-            repr(v) for v in dict.fromkeys(frame["activity"][~given.isin(list(ACTIVITY))].tolist())
-        ]:
-            raise InputError(
-                f"{path}: rows have an unknown activity.",
-                expected="0 negative, 1 positive, 2 or 3 undetermined",
-                got=f"{format_list(wrong, 5)} in {describe_lines(~given.isin(list(ACTIVITY)))}",
-            )
-        if other := int((given == "3").sum()):
-            logger.warning(
-                "%s: %s annotations have activity 3, which is taken as undetermined, as 2 is",
-                path,
-                f"{other:,}",
-            )
-        frame = frame.assign(**{CALL: given.map(ACTIVITY)})
-    return frame
 
 
 def write_annotations(path: str | Path, annotations: pd.DataFrame) -> None:
@@ -117,7 +37,7 @@ def write_annotations(path: str | Path, annotations: pd.DataFrame) -> None:
     path
         Should end in ``.csv``.
     annotations
-        Columns as for `read_annotations`.
+        Columns as for `panimbus.read_annotations`.
 
     Examples
     --------
@@ -136,7 +56,7 @@ def check_annotations(frame: pd.DataFrame, *, source: str = "annotations") -> pd
     Parameters
     ----------
     frame
-        See `read_annotations`.
+        See `panimbus.read_annotations`.
     source
         Its origin, for the error message.
 

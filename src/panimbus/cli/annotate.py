@@ -68,7 +68,8 @@ def export(  # noqa: PLR0913 (one parameter per option)
 ) -> None:
     """Write annotations as QuPath objects: the outline of each cell, its class the answer."""
     from panimbus.annotations import qupath
-    from panimbus.annotations.table import FOV, read_annotations, sample_annotations
+    from panimbus.annotations.read import read_annotations
+    from panimbus.annotations.table import FOV, sample_annotations
     from panimbus.cli.inputs import open_given, prepare_out
     from panimbus.core.errors import InputError, format_list
 
@@ -138,7 +139,8 @@ def agree(
     Once for positive against negative, and once weighted over the five answers.
     """
     from panimbus.annotations.agreement import annotator_agreement
-    from panimbus.annotations.table import read_annotations, write_annotations
+    from panimbus.annotations.read import read_annotations
+    from panimbus.annotations.table import write_annotations
 
     if out is not None:
         _check_new(out, overwrite=overwrite)
@@ -154,7 +156,8 @@ def consensus_command(
 ) -> None:
     """Combine the annotators to one annotation per cell by majority; ties are undetermined."""
     from panimbus.annotations.agreement import consensus_annotations
-    from panimbus.annotations.table import CALL, UNDETERMINED, read_annotations, write_annotations
+    from panimbus.annotations.read import read_annotations
+    from panimbus.annotations.table import CALL, UNDETERMINED, write_annotations
 
     _check_new(out, overwrite=overwrite)
     table = consensus_annotations(read_annotations(annotations))

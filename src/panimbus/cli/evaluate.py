@@ -73,7 +73,8 @@ def command(  # noqa: PLR0913 (one parameter per option)
     Writes one HTML page with baselines, calibration and confounders, and tables.
     """
     from panimbus.annotations.cells import read_cell_types, read_silver
-    from panimbus.annotations.table import read_annotations, with_truth
+    from panimbus.annotations.read import read_annotations
+    from panimbus.annotations.table import with_truth
     from panimbus.cli.console import RunLog, on_terminal
     from panimbus.cli.inputs import open_given, prepare_out
     from panimbus.core.errors import InputError

@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     The new model is kept only if it is better on held-out annotations. Writes report.md and the
     model to --out.
     """
-    from panimbus.annotations.table import read_annotations
+    from panimbus.annotations.read import read_annotations
     from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given
     from panimbus.core.errors import InputError, MissingExtraError

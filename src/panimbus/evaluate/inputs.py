@@ -13,7 +13,8 @@ import pandas as pd
 
 from panimbus.annotations.cells import read_cell_types, read_silver
 from panimbus.annotations.matching import mismatches, raise_mismatches
-from panimbus.annotations.table import read_annotations, with_truth
+from panimbus.annotations.read import read_annotations
+from panimbus.annotations.table import with_truth
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov

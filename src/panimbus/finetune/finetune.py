@@ -141,7 +141,7 @@ def finetune(
         All FOVs of the dataset, with label images and pixel sizes: the normaliser is fitted on all
         of them.
     calls
-        Annotations (`panimbus.annotations.table.read_annotations`). Undetermined ones are left out;
+        Annotations (`panimbus.read_annotations`). Undetermined ones are left out;
         several annotators are brought to a consensus.
     model
         The model to begin with, as for `predict`.
