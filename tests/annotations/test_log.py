@@ -100,15 +100,16 @@ def test_undo_of_the_answer_of_this_tab(log):
     assert [a.id for a in log.answers()] == [second.id]
 
 
-def test_rounds_are_kept_apart_and_the_last_counts_in_the_table(log):
+def test_rounds_are_kept_apart_and_a_discussion_replaces_them_in_the_table(log):
     answer(log, 1, "positive")
     answer(log, 1, "negative", annotator="bob", round=2)
     answer(log, 1, "likely negative", round=3)
     assert calls(log, rounds=(1,)) == [("ann", 1, "positive")]
     assert calls(log, rounds=(1, 2)) == [("ann", 1, "positive"), ("bob", 1, "negative")]
-    assert sorted(map(tuple, log.table()[["annotator", "call", "round"]].to_numpy().tolist())) == [
-        ("ann", "likely negative", 3),
-        ("bob", "negative", 2),
+    answer(log, 2, "negative", annotator="bob", round=2)
+    assert log.table()[["annotator", "cell_id", "call", "round"]].to_numpy().tolist() == [
+        ["bob", 2, "negative", 2],
+        ["ann", 1, "likely negative", 3],
     ]
 
 

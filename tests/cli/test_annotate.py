@@ -154,3 +154,158 @@ def test_the_former_name_works_and_names_the_new_one(calls, panimbus):
     assert (former.code, former.err.split("\n", 1)[1]) == (new.code, new.err)
     assert "panimbus annotate" in panimbus("gold").out
     assert " gold " not in panimbus("--help").out
+
+
+# -- draw, answer, estimate ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(folder, panimbus, model):
+    """Two FOVs scored by `panimbus predict`."""
+    for k, fov in enumerate(("fov1", "fov10")):
+        folder.add(fov, seed=k)
+    done = panimbus(*folder.arguments(*model))
+    assert done.code == 0, done.err
+    return folder.out
+
+
+def filled(path, call="positive", rows=None):
+    """Answer the questions of a list, or some of its rows."""
+    frame = pd.read_csv(path)
+    frame["call"] = frame["call"].astype(object)
+    frame.loc[frame.index[:rows], "call"] = call
+    frame.to_csv(path, index=False)
+    return frame
+
+
+def test_draw_answer_and_estimate(results, panimbus):
+    done = panimbus("annotate", "draw", results, "--marker", "CD20", "--n", "12")
+    assert (done.code, done.err) == (0, "")
+    place = results / "annotations" / "CD20"
+    assert "12 cells of CD20" in done.out
+    assert f"--results {results}" in done.out
+    table = pd.read_csv(place / "questions.csv")
+    assert set(table["channel"]) == {"CD20"}
+    assert table["call"].isna().all()
+    assert (table["sampling_weight"].notna() == (table["sampling"] == "random")).all()
+    objects = [f for p in place.glob("*.geojson") for f in json.loads(p.read_text())["features"]]
+    assert len(objects) == 12
+    assert not any("classification" in o["properties"] for o in objects)
+    assert not any("sampling" in json.dumps(o["properties"]) for o in objects)
+
+    again = panimbus("annotate", "draw", results, "--marker", "CD20")
+    assert again.code == 2
+    assert "a list is there already" in again.err
+
+    read = ("annotate", "import", place / "questions.csv", "--results", results)
+    assert "no row has an answer" in panimbus(*read, "--annotator", "ann").err
+    filled(place / "questions.csv")
+    done = panimbus(*read, "--annotator", "ann")
+    assert "12 annotations, 12 of them new" in done.out
+    assert "12 annotations, 0 of them new" in panimbus(*read, "--annotator", "ann").out
+    done = panimbus(*read, "--annotator", "bob", "--second")
+    assert (done.code, done.err) == (0, "")
+
+    done = panimbus("annotate", "agree", results)
+    assert "ann" in done.out
+    assert "12" in done.out
+    done = panimbus("annotate", "consensus", results, "--out", results / "both.csv")
+    assert "12 annotations, 0 undetermined" in done.out
+
+    done = panimbus("annotate", "estimate", results, "--out", results / "rates.csv")
+    assert done.code == 0, done.err
+    (row,) = pd.read_csv(results / "rates.csv").to_dict("records")
+    assert row["marker"] == "CD20"
+    assert row["random answers"] == (table["sampling"] == "random").sum() > 0
+    assert row["share"] == 1
+    assert row["share_low"] < 1
+
+    done = panimbus("annotate", "draw", results, "--marker", "CD20", "--overwrite", "--n", "8")
+    assert (done.code, done.err) == (0, "")
+    second = pd.read_csv(place / "questions.csv")
+    chosen = second[second["sampling"] != "random"]
+    keys = ["fov", "cell_id"]
+    assert not len(chosen.merge(table, on=keys))
+    assert sum(len(json.loads(p.read_text())["features"]) for p in place.glob("*.geojson")) == 8
+
+
+def test_answers_given_in_qupath_keep_why_they_were_asked(results, panimbus, folder):
+    place = folder.root / "asked"
+    panimbus("annotate", "draw", results, "--marker", "CD3", "--n", "9", "--out", place)
+    files = sorted(place.glob("*.geojson"))
+    for file in files:
+        data = json.loads(file.read_text())
+        data["features"][0]["properties"]["classification"] = {"name": "Likely negative"}
+        file.write_text(json.dumps(data))
+    out = folder.root / "answers.csv"
+    done = panimbus("annotate", "import", *files, "--annotator", "bob", "--out", out)
+    assert done.code == 0, done.err
+    assert f"{len(files)} annotations: {out}; {9 - len(files)} have no answer yet" in done.out
+    asked = pd.read_csv(place / "questions.csv").set_index(["fov", "cell_id"])["sampling"]
+    for row in pd.read_csv(out).itertuples():
+        assert row.sampling == asked[row.fov, row.cell_id]
+        assert (row.call, row.annotator) == ("likely negative", "bob")
+
+
+def test_where_images_moved(results, panimbus, folder):
+    moved = folder.images.rename(folder.root / "elsewhere")
+    draw = ("annotate", "draw", results, "--marker", "CD3", "--n", "4")
+    done = panimbus(*draw)
+    assert done.code == 2
+    assert "--images" in done.err
+    assert not (results / "annotations").exists()
+    done = panimbus(*draw, "--images", moved, "--labels", folder.labels)
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("draw", "nowhere", "--marker", "CD3"), "there is no cells.h5ad"),
+        (("estimate", "nowhere"), "there is no cells.h5ad"),
+        (("import", "a.csv", "--annotator", "x"), "--out or --results"),
+        (("agree", "."), "there is no log of annotations"),
+    ],
+)
+def test_wrong_use_of_the_new_commands(arguments, message, panimbus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = panimbus("annotate", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_marker_names_the_markers(results, panimbus):
+    done = panimbus("annotate", "draw", results, "--marker", "CD99")
+    assert done.code == 2
+    assert "available: CD3, CD20, DAPI" in done.err
+    assert not (results / "annotations").exists()
+
+
+def test_silver_labels_are_proofread_like_scores(tmp_path, panimbus):
+    """`draw` on the dataset file of `build`, answers, and precision and recall of the labels."""
+    from panimbus.cli.simulate import command
+
+    data = tmp_path / "sim"
+    command(out=data, fovs=2, side=96, platform="codex", seed=3)
+    source = data / "dataset.toml"
+    without = panimbus("annotate", "draw", source, "--marker", "CD20")
+    assert without.code == 2
+    assert "--out" in without.err
+    out = tmp_path / "proofread"
+    done = panimbus("annotate", "draw", source, "--marker", "CD20", "--n", "10", "--out", out)
+    assert done.code == 0, done.err
+    frame = pd.read_csv(out / "questions.csv")
+    assert set(frame["sampling"]) <= {"random", "intensity"}
+    truth = pd.read_csv(data / "truth.csv").set_index(["fov", "cell_id"])["CD20"]
+    answers = [truth[row.fov, row.cell_id] for row in frame.itertuples()]
+    frame["call"] = ["positive" if a else "negative" for a in answers]
+    frame.to_csv(out / "questions.csv", index=False)
+    answers = tmp_path / "answers.csv"
+    read = ("annotate", "import", out / "questions.csv", "--annotator", "ann", "--out", answers)
+    assert panimbus(*read).code == 0
+    done = panimbus("annotate", "estimate", source, answers, "--out", tmp_path / "rates.csv")
+    assert done.code == 0, done.err
+    (row,) = pd.read_csv(tmp_path / "rates.csv").to_dict("records")
+    assert row["random answers"] == (frame["sampling"] == "random").sum()
+    assert 0 <= row["precision_low"] <= row["precision"] <= row["precision_high"] <= 1

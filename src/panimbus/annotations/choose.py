@@ -9,7 +9,7 @@ weight.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,12 +30,12 @@ from panimbus.core.types import Array, BoolArray, Float64Array
 if TYPE_CHECKING:
     from anndata import AnnData
 
-BOUNDARY, NEIGHBOURS, TYPES, VIEWS, INTENSITY, RANDOM = REASONS = (
-    "boundary", "neighbours", "types", "views", "intensity", "random",
+BOUNDARY, NEIGHBOURS, TYPES, VIEWS, INTENSITY, RANDOM, BY_HAND = REASONS = (
+    "boundary", "neighbours", "types", "views", "intensity", "random", "by hand",
 )  # fmt: skip
 """Why a cell is asked: its score is next to the boundary; it is positive, but dimmer than a
 neighbour; it is positive against its cell type; its views differ; its silver label and its
-intensity differ; it was drawn at random."""
+intensity differ; it was drawn at random; somebody picked it."""
 SHARE = 0.25
 """Share of the questions that is drawn at random."""
 _WINDOW, _LEAST = 5, 20  # cells of highest doubt among which FOVs are evened out, per cell wanted
@@ -71,7 +71,9 @@ class Candidates:
     threshold: float
     doubts: Mapping[str, Float64Array]
 
-    def rows(self, fovs: Array, cells: Array) -> npt.NDArray[np.intp]:
+    def rows(
+        self, fovs: Sequence[str] | Array, cells: Sequence[int] | Array
+    ) -> npt.NDArray[np.intp]:
         """Row of each cell given by FOV and id; -1 where there is none."""
         own = pd.MultiIndex.from_arrays([self.fov, self.cell_id])
         wanted = pd.MultiIndex.from_arrays([np.asarray(fovs, object), np.asarray(cells, np.int64)])
@@ -145,7 +147,7 @@ def candidates_of(
 
 def nearness(score: Array, boundary: float) -> Float64Array:
     """(n,) from 0 to 1: how near scores are to a boundary, by their logits; 1 = upon it."""
-    distance = np.abs(_logit(np.asarray(score, np.float64)) - _logit(np.float64(boundary)))
+    distance = np.abs(_logit(score) - _logit(boundary))
     return np.asarray(1 / (1 + distance))
 
 
@@ -228,7 +230,8 @@ def _choose(
     """The cells of highest doubt, evened out over FOVs; they are marked as taken."""
     rows = rng.permutation(np.flatnonzero((doubt > 0) & ~taken))  # equal doubts in random order
     rows = rows[np.argsort(-doubt[rows], kind="stable")][: max(_WINDOW * n, _LEAST)]
-    waiting, per_fov, out = rows.tolist(), Counter[str](), []
+    waiting, out = rows.tolist(), list[int]()
+    per_fov: Counter[str] = Counter()
     while waiting and len(out) < n:
         at = min(range(len(waiting)), key=lambda i: (per_fov[fov[waiting[i]]], i))
         row = waiting.pop(at)
@@ -263,9 +266,9 @@ def moved_boundary(score: Array, answer: Array, threshold: float, *, spread: flo
     >>> moved_boundary([0.5, 0.45], [1, 1], 0.5) < 0.4
     True
     """
-    start = _logit(np.float64(threshold))
+    start = _logit(threshold)
     grid = start + np.linspace(-_REACH, _REACH, 801)
-    x, y = _logit(np.asarray(score, np.float64)), np.asarray(answer, np.float64)
+    x, y = _logit(score), np.asarray(answer, np.float64)
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
     above = x[:, None] - grid
     log = -0.5 * ((grid - start) / spread) ** 2
@@ -325,6 +328,6 @@ def list_questions(candidates: Candidates, questions: list[Question]) -> pd.Data
     )
 
 
-def _logit(values: Array) -> Float64Array:
-    clipped = np.clip(values, _CLIP, 1 - _CLIP)
+def _logit(values: npt.ArrayLike) -> Float64Array:
+    clipped = np.clip(np.asarray(values, np.float64), _CLIP, 1 - _CLIP)
     return np.asarray(np.log(clipped / (1 - clipped)))

@@ -53,6 +53,14 @@ class RateEstimates(NamedTuple):
     f1: Estimate
     share: Estimate
 
+    def columns(self) -> dict[str, float]:
+        """The figures as columns: ``precision``, ``precision_low``, ``precision_high``, ..."""
+        return {
+            f"{name}{end}": value
+            for name in ("precision", "recall", "f1", "share")
+            for end, value in zip(("", "_low", "_high"), getattr(self, name), strict=True)
+        }
+
 
 def estimate_rates(
     predicted: BoolArray,

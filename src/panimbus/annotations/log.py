@@ -287,7 +287,8 @@ def to_table(answers: Sequence[LoggedAnnotation]) -> pd.DataFrame:
     Parameters
     ----------
     answers
-        From `current_answers`. Of an annotator's answers in several rounds the last round counts.
+        From `current_answers`. The discussion of a cell replaces what was answered before it; else
+        an annotator's last round counts.
 
     Returns
     -------
@@ -296,9 +297,11 @@ def to_table(answers: Sequence[LoggedAnnotation]) -> pd.DataFrame:
         round; with sampling_weight only if every cell has one: cells that were chosen have none,
         and figures that mix them with cells drawn at random cannot be weighed.
     """
+    discussed = {(a.fov, a.cell_id, a.channel) for a in answers if a.round == DISCUSSION}
     rows = {
         (a.annotator, a.fov, a.cell_id, a.channel): a
         for a in sorted(answers, key=lambda a: a.round)  # stable: in the order of the log
+        if a.round == DISCUSSION or (a.fov, a.cell_id, a.channel) not in discussed
     }
     columns = [FOV, CELL, CHANNEL, CALL, ANNOTATOR, TIME, WEIGHT, SAMPLING, ROUND]
     table = pd.DataFrame([[getattr(a, c) for c in columns] for a in rows.values()], columns=columns)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from panimbus.annotations.log import LOG, AnnotationLog
+from panimbus.annotations.log import LOG, ROUNDS, AnnotationLog
 from panimbus.annotations.table import (
     ANNOTATOR,
     CALL,
@@ -38,7 +38,9 @@ ACTIVITY = {"0": NEGATIVE, "1": POSITIVE, "2": UNDETERMINED, "3": UNDETERMINED}
 """Column ``activity`` of the public gold standard (Pan-M); 2 and 3 are undecided cells."""
 
 
-def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+def read_annotations(
+    paths: str | Path | Sequence[str | Path], *, rounds: Collection[int] = ROUNDS
+) -> pd.DataFrame:
     r"""Read one or several tables of annotations, or logs of the viewer.
 
     Parameters
@@ -49,6 +51,8 @@ def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
         any case), and optionally annotator, time, dataset, sampling_weight; others are kept. The
         column ``activity`` of Pan-M may replace ``call`` (`ACTIVITY`). Sampling weights are
         dropped unless all tables have them.
+    rounds
+        Of a log: 1 first reader, 2 blind second reader, 3 discussion, which replaces the others.
 
     Returns
     -------
@@ -74,9 +78,9 @@ def read_annotations(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     if isinstance(paths, str | Path):
         path = Path(paths)
         if path.is_dir() or path.suffix.lower() == ".jsonl":
-            return open_log(path).table()
+            return open_log(path).table(rounds)
         return check_annotations(read_unchecked(path), source=str(path))
-    tables = [read_annotations(path) for path in paths]
+    tables = [read_annotations(path, rounds=rounds) for path in paths]
     if len({WEIGHT in table.columns for table in tables}) > 1:
         logger.warning("sampling weights are dropped: only some of the tables have them")
         tables = [table.drop(columns=WEIGHT, errors="ignore") for table in tables]

@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-from panimbus.cli import options
+from panimbus.cli import options, questions
 
 app = typer.Typer(
-    no_args_is_help=True, help="Annotations: to and from QuPath, agreement, consensus."
+    no_args_is_help=True,
+    help="Annotations: which cells to ask, QuPath, agreement, estimates.",
 )
 _COLUMNS = "CSV with fov, cell_id, channel, call (and annotator, time, dataset)"
 Annotations = Annotated[
-    list[Path], options.files_argument("ANNOTATIONS", f"Annotations: {_COLUMNS}.")
+    list[Path],
+    options.files_argument(
+        "ANNOTATIONS", f"Annotations: {_COLUMNS}; or a folder of results, of which the log is read."
+    ),
 ]
 NewFile = Annotated[Path, options.file("--out", "CSV file to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
@@ -95,34 +99,66 @@ def export(  # noqa: PLR0913 (one parameter per option)
 
 
 @app.command("import")
-def import_(
+def import_(  # noqa: PLR0913 (one parameter per option)
     files: Annotated[
         list[Path],
         options.files_argument(
-            "FILES", "GeoJSON files saved by QuPath (File > Export objects as GeoJSON)."
+            "FILES",
+            "GeoJSON files saved by QuPath (File > Export objects as GeoJSON), or lists of"
+            " `panimbus annotate draw` whose column call was filled in (CSV).",
         ),
     ],
     *,
-    out: NewFile,
+    out: Annotated[Path | None, options.file("--out", "CSV file to write.")] = None,
+    results: Annotated[
+        Path | None,
+        options.folder(
+            "--results", "Instead of --out: folder of `panimbus predict` whose log they join."
+        ),
+    ] = None,
     annotator: Annotated[str, typer.Option(help="Name of the annotator.")],
+    second: Annotated[
+        bool, typer.Option("--second", help="With --results: of a second, blind reader.")
+    ] = False,
     fov: Annotated[
         str | None, typer.Option(help="FOV of objects without one (QuPath before 0.5).")
     ] = None,
     channel: Annotated[str | None, typer.Option(help="Channel of objects without one.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Read the annotations that were made in QuPath."""
+    """Read the annotations that were made in QuPath or in a list."""
     from datetime import UTC, datetime
 
-    from panimbus.annotations.qupath import import_qupath
-    from panimbus.annotations.table import write_annotations
+    from panimbus.annotations.log import FIRST, LOG, SECOND, AnnotationLog
+    from panimbus.annotations.questions import append_new, lists_of, read_answers
+    from panimbus.annotations.table import WEIGHT, write_annotations
+    from panimbus.core.errors import InputError
 
-    _check_new(out, overwrite=overwrite)
+    if (out is None) == (results is None):
+        raise InputError("Say where the annotations go: --out or --results, one of them.")
+    if out is not None:
+        _check_new(out, overwrite=overwrite)
+    if results is not None and not results.is_dir():
+        raise InputError(
+            f"--results {results}: there is no such folder.", expected="that of `panimbus predict`"
+        )
+    lists = [] if results is None else lists_of(results)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    imported = import_qupath(files, annotator=annotator, time=now, fov=fov, channel=channel)
-    write_annotations(out, imported.annotations)
-    rest = f"; {imported.unclassified:,} objects have no class yet" if imported.unclassified else ""
-    typer.echo(f"{len(imported.annotations):,} annotations: {out}{rest}")
+    read = read_answers(files, lists, annotator=annotator, time=now, fov=fov, channel=channel)
+    rows = read.annotations
+    rest = f"; {read.unclassified:,} have no answer yet" if read.unclassified else ""
+    if results is not None:
+        log = AnnotationLog(results / LOG)
+        new = append_new(log, rows, round=SECOND if second else FIRST)
+        typer.echo(f"{len(rows):,} annotations, {new:,} of them new: {log.path}{rest}")
+    elif out is not None:
+        drop = WEIGHT in rows and rows[WEIGHT].isna().any()
+        write_annotations(out, rows.drop(columns=WEIGHT) if drop else rows)
+        typer.echo(f"{len(rows):,} annotations: {out}{rest}")
+
+
+app.command("draw")(questions.draw)
+app.command("estimate")(questions.estimate)
 
 
 @app.command("agree")
@@ -139,12 +175,13 @@ def agree(
     Once for positive against negative, and once weighted over the five answers.
     """
     from panimbus.annotations.agreement import annotator_agreement
+    from panimbus.annotations.log import FIRST, SECOND
     from panimbus.annotations.read import read_annotations
     from panimbus.annotations.table import write_annotations
 
     if out is not None:
         _check_new(out, overwrite=overwrite)
-    table = annotator_agreement(read_annotations(annotations))
+    table = annotator_agreement(read_annotations(annotations, rounds=(FIRST, SECOND)))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
         write_annotations(out, table)
