@@ -1,4 +1,4 @@
-# make demo   set up and run the demonstration: simulated tissue in, cell table and picture out
+# make demo   set up and run the demonstration: simulated tissue in, cell table and page out
 # make test   set up and run all tests
 # make quick  a selection of fast tests (under 90 s)
 # make quick-core  make quick, with the core install alone

@@ -10,16 +10,16 @@ wrong calls outlined.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from stress import MARKERS, SIDE_UM, changed
 
 from panimbus import PredictSettings, from_array, predict
+from panimbus.evaluate.marker_pictures import MarkerCells, draw_marker, rows_by_fov
+from panimbus.evaluate.markers import positive_calls
 from panimbus.evaluate.metrics import metrics_by_marker
-from panimbus.evaluate.page import write_picture
-from panimbus.evaluate.picture import Subject
+from panimbus.render.charts import new_figure, png_chart
 from panimbus.simulate.tissue import draw_panel, render_tissue
 
 HARD = {
@@ -58,37 +58,31 @@ def main():
     parser.add_argument("--model")
     parser.add_argument("--out", type=Path, required=True, help="PNG")
     args = parser.parse_args()
-    rows = [(name, *worst(*how, args.model)) for name, how in HARD.items()]
-    _, tissue, scored, _ = rows[0]  # the cells are the same everywhere
-    names = tuple(f"{name}: {t.channels[k].removeprefix('marker_')}" for name, t, _, k in rows)
-    image = np.stack([t.image[k] for _, t, _, k in rows])
-    scores = np.stack([np.asarray(s.X)[:, k] for _, _, s, k in rows], axis=1)
-    intensity = np.stack(
-        [np.asarray(s.layers["intensity_mean"])[:, k] for _, _, s, k in rows], axis=1
-    )
-    normaliser = np.array([s.var["normaliser"].iloc[k] for _, _, s, k in rows])
-    truth = np.stack([t.truth[:, k] for _, t, _, k in rows], axis=1)
-    subject = Subject(
-        from_array(image, tissue.labels, channels=names, mpp=MPP),
-        names,
-        scored.obs["cell_id"].to_numpy(),
-        np.asarray(scored.obsm["spatial"]),
-        scores,
-        intensity,
-        normaliser,
-        float(scored.uns["panimbus"]["threshold"]),
-        truth,
-    )
-    model = scored.uns["panimbus"]["model"]
-    about = {
-        "title": f"Where {model} fails: simulated tissue, truth known",
-        "dataset": f"simulated {PLATFORM.upper()}, seed {SEED}",
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        _, sheet = write_picture(subject, Path(folder), about)
-        args.out.write_bytes(sheet.read_bytes())
-    for name, one in metrics_by_marker(scores, truth, names).items():
-        print(f"{name}: F1 {one.f1:.2f}, precision {one.precision:.2f}, recall {one.recall:.2f}")
+    figure = new_figure(7.4, 2.5 * len(HARD))
+    all_axes = figure.subplots(len(HARD), 3)
+    for axes, (name, how) in zip(all_axes, HARD.items(), strict=True):
+        tissue, scored, k = worst(*how, args.model)
+        marker, truth = tissue.channels[k], tissue.truth[:, k]
+        fov = from_array(tissue.image, tissue.labels, channels=tissue.channels, mpp=MPP)
+        (cells,) = rows_by_fov(scored)
+        called = positive_calls(scored)[:, k] == 1
+        score, black = np.asarray(scored.X[:, k]), float(scored.var["normaliser"].iloc[k])
+        side = (SIDE_UM, int(SIDE_UM / MPP))
+        plain, judged = (
+            draw_marker(fov, cells, MarkerCells(marker, score, called, black, t), (0, 0), side)
+            for t in (None, truth)
+        )
+        one = metrics_by_marker(called[:, None], truth[:, None], [marker])[marker]
+        text = f"F1 {one.f1:.2f}, precision {one.precision:.2f}, recall {one.recall:.2f}"
+        print(f"{name}: {marker}: {text}")
+        shown = (plain.image, plain.painted, judged.painted)
+        for axis, picture, title in zip(
+            axes, shown, (f"{name}: {marker}", "score", text), strict=True
+        ):
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+            axis.set_title(title.removeprefix("marker_"), fontsize=8, loc="left")
+            axis.set(xticks=[], yticks=[])
+    args.out.write_bytes(png_chart(figure))
 
 
 if __name__ == "__main__":

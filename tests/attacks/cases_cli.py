@@ -243,9 +243,9 @@ def shard_of_three_numbers(folder):
     return folder.predict("--shard", "1/2/3")
 
 
-@attack("need images", "panimbus demo IMAGES")
-def demo_with_labels_alone(folder):
-    return ["demo", "--labels", folder.labels(), "--out", folder / "out"]
+@attack("cells.h5ad", "panimbus predict")
+def report_of_a_folder_without_a_table(folder):
+    return ["report", folder.root]
 
 
 @attack("--root", "cannot be used with --table")

@@ -2,13 +2,11 @@
 
 import json
 
-import anndata
 import numpy as np
 import pandas as pd
 import pytest
 
-from panimbus.io import write_ome_tiff
-from panimbus.io.write import write_labels
+from panimbus.cli.console import open_page
 from panimbus.model.weights import DEFAULT_MODEL, resolve_model, shipped_models
 
 
@@ -80,55 +78,50 @@ def test_demo(panimbus, tmp_path, small_demo, model):
     assert done.code == 0
     assert "mean" in done.out
     assert "CD3" in done.out
-    files = {
-        "cells.h5ad",
-        "cells.csv",
-        "normaliser.json",
-        "picture.html",
-        "picture.png",
-        "tissue.ome.tiff",
-        "tissue_labels.tiff",
-    }
-    assert files <= {p.name for p in out.iterdir()}
-    page = (out / "picture.html").read_text(encoding="utf-8")
+    files = {"cells.h5ad", "cells.csv", "normaliser.json", "report.html"}
+    assert files | {"tissue.ome.tiff", "tissue_labels.tiff"} <= {p.name for p in out.iterdir()}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "truth, errors outlined" in page
     assert "http:" not in page
     assert "https:" not in page
-    assert len(page) < 5_000_000
-    command = next(
-        line for line in done.out.splitlines() if line.startswith("  panimbus predict")
-    ).split()[1:]
-    assert panimbus(*command, "--tta", "none").code == 0
+    assert len(page) < 8_500_000
+    predict, report = (
+        line.split()[1:] for line in done.out.splitlines() if line.startswith("  panimbus ")
+    )
+    assert panimbus(*predict, "--tta", "none").code == 0
     again = pd.read_csv(out / "predicted" / "cells.csv")
     pd.testing.assert_frame_equal(again, pd.read_csv(out / "cells.csv"))
+    assert panimbus(*report).code == 0
+    assert "score of each cell" in (out / "predicted" / "report.html").read_text(encoding="utf-8")
 
 
-def test_demo_of_real_files(panimbus, tmp_path, make_tissue, model):
-    for k in range(2):
-        image, labels = make_tissue((80, 70), 30, seed=k, channels=3)
-        write_ome_tiff(tmp_path / "images" / f"r{k}.ome.tiff", image, ("CD3", "x<y>", "DAPI"), 1.0)
-        write_labels(tmp_path / "labels" / f"r{k}.tiff", labels)
-    given = ("demo", tmp_path / "images", "--labels", tmp_path / "labels", "--tta", "none", *model)
-    assert panimbus(*given, "--fov", "r1", "--out", tmp_path / "a").code == 0
-    assert set(anndata.read_h5ad(tmp_path / "a" / "cells.h5ad").obs["fov_id"]) == {"r1"}
-    assert "x&lt;y&gt;" in (tmp_path / "a" / "picture.html").read_text(encoding="utf-8")
-    assert panimbus(*given, "--fov", "r1", "--channels", "CD3", "--out", tmp_path / "c").code == 0
-    few, all_ = (anndata.read_h5ad(tmp_path / name / "cells.h5ad") for name in "ca")
-    assert list(few.var_names) == ["CD3"]
-    np.testing.assert_array_equal(few.X, all_[:, "CD3"].X)  # DAPI is looked at all the same
-    wrong = panimbus(*given, "--fov", "r7", "--out", tmp_path / "b")
-    assert wrong.code == 2
-    assert "r0, r1" in wrong.err
-    options = ("--labels", tmp_path / "labels", "--tta", "none", *model)
-    assert panimbus("predict", tmp_path / "images", *options, "--out", tmp_path / "p").code == 0
-    predicted = anndata.read_h5ad(tmp_path / "p" / "cells.h5ad")
-    np.testing.assert_array_equal(all_.X, predicted[predicted.obs["fov_id"] == "r1"].X)
-    used = ("--normaliser", tmp_path / "p" / "normaliser.json", "--out", tmp_path / "n")
-    assert panimbus(*given, "--fov", "r1", *used).code == 0
-    np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "n" / "cells.h5ad").X, all_.X)
-    alone = panimbus("demo", "--labels", tmp_path / "labels", "--out", tmp_path / "b")
-    assert alone.code == 2
-    assert "panimbus demo IMAGES" in alone.err
-    assert not (tmp_path / "b").exists()
+def test_demo_takes_no_images(panimbus, tmp_path, model):
+    done = panimbus("demo", tmp_path / "image.tiff", "--out", tmp_path / "demo", *model)
+    assert done.code == 2
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "opened"),
+    [
+        (True, {"DISPLAY": ":0"}, True),
+        (True, {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        (False, {"DISPLAY": ":0"}, False),
+        (True, {}, False),
+        (True, {"DISPLAY": ":0", "CI": "true"}, False),
+    ],
+)
+def test_a_page_opens_only_before_a_screen(monkeypatch, tmp_path, terminal, environment, opened):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("sys.stdout", type("Out", (), {"isatty": lambda _: terminal})())
+    addresses = []
+    monkeypatch.setattr("webbrowser.open", addresses.append)
+    open_page(tmp_path / "a page.html")
+    assert addresses == [(tmp_path / "a page.html").as_uri()] * opened
 
 
 def test_models(panimbus, model):

@@ -98,9 +98,7 @@ def test_what_is_wrong_comes_first_and_in_words():
         "bright in the same cells as the counterstain (rank correlation 0.82)"
     )
     assert texts["IgG"] == "a control (isotype), yet 10.0 % of its cells are positive"
-    assert texts["vague"] == (
-        "60.0 % of the cells score within 0.1 of the threshold, while 30.0 % are positive"
-    )
+    assert texts["vague"] == "60.0 % of the cells are near the threshold, 30.0 % positive"
     assert texts["all"] == "95.0 % of the cells are positive"
     assert texts["none"].startswith("no cell is positive")
     assert texts["clear"] == texts["DAPI"] == ""

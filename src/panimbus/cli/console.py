@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -180,6 +182,20 @@ def running(verb: str, about: str = "", *, fovs: int = 0, quiet: bool = False) -
 def on_terminal() -> bool:
     """Whether standard error is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def open_page(path: Path) -> None:
+    """Open a page in the browser where somebody sits before a screen.
+
+    Not where the output goes to a file or a pipe, over SSH without a display, or in CI.
+    """
+    seen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("CI") or not seen:
+        return
+    import webbrowser
+
+    with suppress(OSError, webbrowser.Error):
+        webbrowser.open(path.absolute().as_uri())
 
 
 def _rich_progress(*, count: bool = False, disable: bool = False) -> RichProgress:

@@ -11,6 +11,7 @@ import numpy as np
 from panimbus.core.fov import Fov
 from panimbus.core.table import CELL, NORMALISER, SPATIAL
 from panimbus.core.types import UInt8Array
+from panimbus.render.images import enlarge
 from panimbus.render.paint import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -91,12 +92,11 @@ def _draw(scene: Scene, row: dict[str, Any]) -> ErrorPicture:
     )
     window = tuple(slice(s, min(s + side, n)) for s, n in zip(start, fov.shape_yx, strict=True))
     zoom = max(1, SIDE_PX // side)
-    enlarge = np.ones((zoom, zoom), np.uint8)
     plane = np.asarray(fov.image[fov.index(marker), *window])
     labels = np.zeros(plane.shape, int) if fov.labels is None else np.asarray(fov.labels[window])
-    labels = np.kron(labels, enlarge.astype(labels.dtype))
+    labels = enlarge(labels, zoom)
     k = list(table.var_names).index(marker)
-    grey = np.kron(gray(plane, float(table.var[NORMALISER].iloc[k])), enlarge)
+    grey = enlarge(gray(plane, float(table.var[NORMALISER].iloc[k])), zoom)
     channel = np.repeat(grey[..., None], 3, 2)
     scores = paint_cells(cell_rows(labels, ids), score_colours(np.asarray(table.X)[:, k]))
     # from outside, so that all pixels of the cell can be seen

@@ -291,16 +291,11 @@ def _of_scores(one: MarkerSummary, asked: int, rows: int) -> list[Concern]:
     if one.share > _MOST_CELLS:
         out.append(Concern(0.5, f"{_percent(one.share)} of the cells are positive"))
     if one.doubtful > _DOUBTFUL and asked >= _FEW:
-        text = (
-            f"{_percent(one.near)} of the cells score within {NEAR:g} of the threshold, while"
-            f" {_percent(one.share)} are positive"
-        )
+        near, share = _percent(one.near), _percent(one.share)
+        text = f"{near} of the cells are near the threshold, {share} positive"
         out.append(Concern(0.6 * one.doubtful * min(1.0, asked / 50), text))
     if one.spread > _SPREAD and asked >= _FEW:
-        text = (
-            f"views disagree: in cells that are positive or near the threshold, scores vary by"
-            f" {one.spread:.2f} (standard deviation)"
-        )
+        text = f"scores vary between views (standard deviation {one.spread:.2f})"
         out.append(Concern(min(0.5, 3 * one.spread), text))
     return out
 

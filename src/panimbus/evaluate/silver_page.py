@@ -18,12 +18,17 @@ from panimbus.data.silver import MarkerAgreement
 from panimbus.data.silver_dataset import SilverDataset
 from panimbus.data.source import ScannedFov, Source
 from panimbus.io.files import atomic_path
+from panimbus.render.images import enlarge
 from panimbus.render.page import format_number, render_page
-from panimbus.render.paint import cell_rows, gray, outline_cells
-from panimbus.render.palette import Rgb, hex_colour
+from panimbus.render.paint import (
+    NEGATIVE_EDGE,
+    POSITIVE_EDGE,
+    cell_rows,
+    gray,
+    outline_cells,
+)
+from panimbus.render.palette import hex_colour
 
-POSITIVE_EDGE: Rgb = (216, 40, 40)
-NEGATIVE_EDGE: Rgb = (0, 110, 214)
 CROP_UM, CROP_PX, PICTURES = 110.0, 330, 16
 
 
@@ -218,9 +223,8 @@ def _paint(
     k, column = source.markers.index(marker), source.scanned.channels.index(marker)
     target, mean = source.targets[fov.fov_id][row, k], one.mean[row, column]
     zoom = max(1, round(CROP_PX / side))
-    enlarge = np.ones((zoom, zoom), np.int32)
-    index = np.kron(cell_rows(labels, present), enlarge)
-    ground = np.kron(gray(plane, source.scanned.scale.value(marker)), enlarge.astype(np.uint8))
+    index = enlarge(cell_rows(labels, present), zoom)
+    ground = enlarge(gray(plane, source.scanned.scale.value(marker)), zoom)
     picture = np.repeat(ground[..., None], 3, 2)
     positive, negative = split_labels(target)
     outline_cells(picture, index, negative, NEGATIVE_EDGE)

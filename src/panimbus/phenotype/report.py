@@ -50,25 +50,37 @@ def html_report(
 
     Titles of ``figures`` (PNG) of the tissue begin with ``FOV``.
     """
+    sections = type_sections(table, summary, figures)
+    return render_page("types.html", title="Cell types", about=about, t=sections)
+
+
+def type_sections(table: AnnData, summary: Summary, figures: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the sections of a page about cell types show (``type_sections.html``)."""
     tissue = [t for t in figures if t.startswith("FOV")]
     others = [t for t in figures if t not in (*tissue, TYPES, METACLUSTERS, PAIRS, FOVS, POSITIVE)]
     many = summary.pairs[summary.pairs["many"]]
     shares = ["share", "share_of_marker", "share_of_other"]
     pairs = many[:_MOST].assign(**{s: 100 * many[s] for s in shares})
-    return render_page(
-        "types.html", title="Cell types", about=about, summary=summary,
-        colours=summary.colours, types=_rows(summary.types, _TYPES),
-        pairs=_rows(pairs, _PAIRS), hidden_pairs=max(len(many) - _MOST, 0),
-        reliability=summary.reliability.sort_values("reliability").itertuples(index=False),
-        metaclusters=_rows(summary.metaclusters, _METACLUSTERS), reasons=_reasons(table),
-        edits=_edits(table), hidden_fovs=len(summary.composition) - len(tissue),
-        figures={
-            "types": _images(figures, [TYPES]), "pairs": _images(figures, [PAIRS]),
-            "fovs": _images(figures, [FOVS, POSITIVE]), "tissue": _images(figures, tissue),
+    trust = summary.reliability.sort_values("reliability")
+    return {
+        "summary": summary,
+        "types": _rows(summary.types, _TYPES),
+        "pairs": _rows(pairs, _PAIRS),
+        "hidden_pairs": max(len(many) - _MOST, 0),
+        "reliability": list(trust.itertuples(index=False)),
+        "metaclusters": _rows(summary.metaclusters, _METACLUSTERS),
+        "reasons": _reasons(table),
+        "edits": _edits(table),
+        "hidden_fovs": len(summary.composition) - len(tissue),
+        "figures": {
+            "types": _images(figures, [TYPES]),
+            "pairs": _images(figures, [PAIRS]),
+            "fovs": _images(figures, [FOVS, POSITIVE]),
+            "tissue": _images(figures, tissue),
             "metaclusters": _images(figures, [METACLUSTERS, *others]),
         },
         **_settings(table),
-    )  # fmt: skip
+    }
 
 
 def _rows(frame: pd.DataFrame, heads: Mapping[str, str]) -> list[list[Any]]:

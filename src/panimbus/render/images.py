@@ -1,29 +1,45 @@
-"""Images as PNG files, as addresses inside a page, and with labels."""
+"""Images as PNG files, and as addresses inside a page."""
 
 from __future__ import annotations
 
 import base64
 import io
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panimbus.core.types import UInt8Array
+from panimbus.core.types import Array, UInt8Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont
 
 
 def encode_png(image: UInt8Array, *, level: int = 6) -> bytes:
-    """Encode an image, (h, w) grey or (h, w, 3) RGB, as the bytes of a PNG file."""
+    """Encode an image, (h, w) grey or (h, w, 3) RGB, as the bytes of a PNG file.
+
+    Up to 256 colours are stored as a palette, in a third of the bytes.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", compress_level=level)
+    picture = _with_palette(image) if image.ndim == 3 else None
+    picture = picture or Image.fromarray(np.ascontiguousarray(image))
+    picture.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()
+
+
+def _with_palette(image: UInt8Array) -> Image | None:
+    """A picture of few colours; None if there are more than 256."""
+    from PIL import Image
+
+    packed = image.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colours, index = np.unique(packed, return_inverse=True)
+    if len(colours) > 256:
+        return None
+    out = Image.fromarray(index.reshape(packed.shape).astype(np.uint8), "P")
+    rgb = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1)
+    out.putpalette(rgb.astype(np.uint8).tobytes(), "RGB")
+    return out
 
 
 def data_uri(image: UInt8Array | bytes) -> str:
@@ -32,21 +48,12 @@ def data_uri(image: UInt8Array | bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def fit(image: UInt8Array, side: int) -> Image:
-    """Scale an image, (h, w) or (h, w, 3), to ``side`` pixels on its longer axis."""
-    from PIL import Image
+def enlarge(image: Array, zoom: int) -> Array:
+    """Each pixel of an image (h, w) as a square of ``zoom`` pixels.
 
-    scale = side / max(image.shape[:2])
-    height, width = (max(1, round(n * scale)) for n in image.shape[:2])
-    picture = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
-
-
-@lru_cache
-def font(size: int) -> FreeTypeFont:
-    """The font of labels, which is that of the charts, in pixels."""
-    import matplotlib as mpl
-    from PIL import ImageFont
-
-    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(path, size)
+    Examples
+    --------
+    >>> enlarge(np.array([[1, 2]]), 2).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    return np.repeat(np.repeat(image, zoom, 0), zoom, 1)

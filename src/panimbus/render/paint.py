@@ -22,6 +22,8 @@ SCALE: tuple[Rgb, ...] = (
 """Colours from 0 to 1 at equal steps, interpolated; lightness falls as in reversed *magma*."""
 GROUND: Rgb = (255, 255, 255)
 UNKNOWN: Rgb = (190, 203, 214)
+POSITIVE_EDGE: Rgb = (216, 40, 40)
+NEGATIVE_EDGE: Rgb = (0, 110, 214)
 FALSE_POSITIVE: Rgb = (0, 136, 214)
 FALSE_NEGATIVE: Rgb = (104, 190, 30)
 _EDGE, _EDGE_SMALL, _SMALL_PX = 0.82, 0.93, 90
@@ -89,8 +91,10 @@ def paint_cells(index: Int32Array, colours: UInt8Array, *, borders: bool = True)
     return np.asarray(out, np.uint8)
 
 
-def outline_cells(image: UInt8Array, index: Int32Array, marked: BoolArray, colour: Rgb) -> None:
-    """Draw the boundary, two pixels wide, of the marked cells into an image.
+def outline_cells(
+    image: UInt8Array, index: Int32Array, marked: BoolArray, colour: Rgb, *, width: int = 2
+) -> None:
+    """Draw the boundary of the marked cells into an image.
 
     Parameters
     ----------
@@ -100,11 +104,14 @@ def outline_cells(image: UInt8Array, index: Int32Array, marked: BoolArray, colou
         Row of each pixel's cell, -1 = none.
     marked : (n,) bool
     colour
+    width
+        Of the boundary, in pixels of the cell itself.
     """
     inside = np.append(marked, False)[index]
-    own = np.where(inside, index + 1, 0)
-    core = interior(own)
-    image[inside & ~interior(np.where(core, own, 0))] = colour
+    core = np.where(inside, index + 1, 0)
+    for _ in range(width):
+        core = np.where(interior(core), core, 0)
+    image[inside & (core == 0)] = colour
 
 
 def gray(plane: Array, black: float) -> UInt8Array:

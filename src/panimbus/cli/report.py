@@ -1,0 +1,53 @@
+"""``panimbus report``: one page of a finished result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panimbus.cli import options
+
+
+def command(
+    results: Annotated[
+        Path, options.files_argument("RESULTS", "The --out folder of `panimbus predict`.")
+    ],
+    *,
+    types: Annotated[
+        Path | None,
+        options.folder(
+            "--types",
+            "The --out folder of `panimbus phenotype run`. [default: types in RESULTS, if there]",
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        options.location("--images", "Where the images are now, if they were moved."),
+    ] = None,
+    labels: options.Labels = None,
+    out: Annotated[
+        Path | None, options.file("--out", "The page. [default: report.html in RESULTS]")
+    ] = None,
+) -> None:
+    """Write one page about a result: every marker, the worst first, and the cell types.
+
+    Scores and calls are those of the table; nothing is scored again. The page needs no other file.
+    """
+    from panimbus.cli.console import open_page
+    from panimbus.evaluate.result_page import Subject, facts, write_result_page
+    from panimbus.infer.repeat import predict_command
+    from panimbus.phenotype.save import open_run
+    from panimbus.viewer.result import Result
+
+    result = Result(results, types=types, images=images or (), labels=labels or ())
+    typed = None if result.types_folder is None else open_run(result.types_folder)[0]
+    table = result.tables.cells
+    path = out or results / "report.html"
+    about = {"title": f"Result {result.name}", "result": str(results), **facts(table)}
+    if words := predict_command(results, result.tables.thresholds):
+        about["command"] = words
+    write_result_page(path, Subject(table, result.fov, typed=typed), about)
+    typer.echo(f"written: {path}")
+    open_page(path)
