@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def encode_png(image: UInt8Array, *, level: int = 6) -> bytes:
+def encode_png(image: UInt8Array, *, level: int = 6, palette: bool = False) -> bytes:
     """Encode an image, (h, w) grey or (h, w, 3) RGB, as the bytes of a PNG file.
 
-    Up to 256 colours are stored as a palette, in a third of the bytes.
+    With ``palette`` an RGB image of up to 256 colours takes a third of the bytes, and longer.
     """
     from PIL import Image
 
     buffer = io.BytesIO()
-    picture = _with_palette(image) if image.ndim == 3 else None
+    picture = _with_palette(image) if palette and image.ndim == 3 else None
     picture = picture or Image.fromarray(np.ascontiguousarray(image))
     picture.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()
@@ -44,12 +44,22 @@ def _with_palette(image: UInt8Array) -> Image | None:
 
 def data_uri(image: UInt8Array | bytes) -> str:
     """A ``data:`` address that holds an image (an array, or the bytes of a PNG file)."""
-    data = image if isinstance(image, bytes) else encode_png(image)
+    data = image if isinstance(image, bytes) else encode_png(image, palette=True)
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
+def fit(image: UInt8Array, side: int) -> Image:
+    """Scale an image, (h, w) or (h, w, 3), to ``side`` pixels on its longer axis."""
+    from PIL import Image
+
+    scale = side / max(image.shape[:2])
+    height, width = (max(1, round(n * scale)) for n in image.shape[:2])
+    picture = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
 def enlarge(image: Array, zoom: int) -> Array:
-    """Each pixel of an image (h, w) as a square of ``zoom`` pixels.
+    """Each pixel of an image, (h, w) or (h, w, 3), as a square of ``zoom`` pixels.
 
     Examples
     --------
