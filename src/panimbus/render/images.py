@@ -66,4 +66,4 @@ def enlarge(image: Array, zoom: int) -> Array:
     >>> enlarge(np.array([[1, 2]]), 2).tolist()
     [[1, 1, 2, 2], [1, 1, 2, 2]]
     """
-    return np.repeat(np.repeat(image, zoom, 0), zoom, 1)
+    return image if zoom == 1 else np.repeat(np.repeat(image, zoom, 0), zoom, 1)

@@ -13,6 +13,7 @@ from panimbus.core.channel_types import COUNTERSTAIN_TYPE
 from panimbus.core.errors import InputError
 from panimbus.core.table import CELL_TYPE, CHANNEL_TYPE, METACLUSTER, NORMALISER
 from panimbus.core.types import Array, Int32Array, UInt8Array
+from panimbus.render.images import enlarge
 from panimbus.render.palette import Rgb
 from panimbus.viewer.pixels import PlaneCache, Pyramid
 from panimbus.viewer.result import Result, Tables
@@ -21,7 +22,6 @@ from panimbus.viewer.tiles import (
     COARSE,
     blend,
     call_colours,
-    enlarge,
     over,
     paint_overlay,
     percentile_limits,

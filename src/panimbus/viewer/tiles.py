@@ -150,17 +150,6 @@ def over(picture: UInt8Array, overlay: UInt8Array) -> UInt8Array:
     return np.asarray(np.round(mixed), np.uint8)
 
 
-def enlarge(plane: Array, times: int) -> Array:
-    """Repeat each pixel ``times`` times along both axes.
-
-    Examples
-    --------
-    >>> enlarge(np.array([[1, 2]]), 2).tolist()
-    [[1, 1, 2, 2], [1, 1, 2, 2]]
-    """
-    return plane if times == 1 else plane.repeat(times, axis=0).repeat(times, axis=1)
-
-
 def scale_bar(um_per_pixel: float, most: float) -> tuple[float, float]:
     """A round length that fits ``most`` screen pixels.
 
