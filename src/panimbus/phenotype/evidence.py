@@ -47,11 +47,23 @@ def evidence(
         m.level if m.level is not None else (thresholds or {}).get(panel.channels[m.channel], 0.5)
         for m in panel.markers
     ]
-    clipped = np.clip(scores[:, columns], 1e-6, 1 - 1e-6)
-    logit = np.log(clipped) - np.log1p(-clipped) - np.float32(np.log(at) - np.log1p(-np.array(at)))
-    below = scores[:, columns] < np.array(
-        at, np.float32
-    )  # as `panimbus.core.thresholds.calls` has it, to the last bit
+    return evidence_at(scores[:, columns], np.array(at))
+
+
+def evidence_at(scores: Float32Array, at: Array) -> Float32Array:
+    """Evidence of scores (n, M) against thresholds (M,).
+
+    Logit of the score less that of the threshold, within ``LIMIT``.
+
+    Examples
+    --------
+    >>> evidence_at(np.array([[0.5, 0.9]], np.float32), np.array([0.5, 0.5])).round(1).tolist()
+    [[0.0, 2.200000047683716]]
+    """
+    clipped = np.clip(scores, 1e-6, 1 - 1e-6)
+    logit = np.log(clipped) - np.log1p(-clipped) - np.float32(np.log(at) - np.log1p(-at))
+    # below as `panimbus.core.thresholds.calls` has it, to the last bit
+    below = scores < np.asarray(at, np.float32)
     logit = np.where(below, np.minimum(logit, -1e-6), np.maximum(logit, 0))
     return np.asarray(np.clip(logit, -LIMIT, LIMIT), np.float32)
 

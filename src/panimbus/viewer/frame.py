@@ -25,6 +25,23 @@ a:focus-visible, button:focus-visible, input:focus-visible, [tabindex]:focus-vis
   outline: 2px solid #ffb000 !important; outline-offset: 1px; }
 .leaflet-container { background: #000 !important; font: inherit; }
 .leaflet-container:focus-visible { outline-offset: -2px; }
+.pn-left { width: 300px; min-width: 300px; border-right: 1px solid #3a424d; }
+.pn-right { width: 380px; min-width: 380px; border-left: 1px solid #3a424d; }
+.pn-scale { z-index: 500; pointer-events: none; color: #fff; font-size: 13px; text-align: center;
+  text-shadow: 0 0 3px #000, 0 0 3px #000; }
+.pn-scale > * { border-bottom: 3px solid #fff; }
+.pn-legend { display: flex; flex-wrap: wrap; align-items: center; gap: 2px 6px; }
+.pn-swatch { width: 14px; height: 14px; border-radius: 3px; flex: none; }
+.pn-crops { width: 100%; display: grid; gap: 6px;
+  grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
+.pn-crop { margin: 0; font-size: 12px; color: #c3c9d1; min-width: 0; }
+.pn-crop img, .pn-thumb img { image-rendering: pixelated; background: #000; border-radius: 3px; }
+.pn-thumb { display: flex; gap: 8px; align-items: center; padding: 4px 8px; color: #e8eaed;
+  text-decoration: none; }
+.pn-thumb:hover { background: #2b323c; }
+.pn-left .q-expansion-item__content > * { padding: 0 8px 8px; }
+.pn-table { background: transparent; }
+.pn-table th, .pn-table td { padding: 2px 6px !important; }
 .pn-pixels { image-rendering: pixelated; }
 """
 

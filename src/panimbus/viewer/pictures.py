@@ -315,13 +315,13 @@ def group_colours(tables: Tables, mode: str) -> dict[str, Rgb]:
     return {name: on_dark(colour) for name, colour in type_colours(names).items()}
 
 
-def on_dark(colour: Rgb, least: float = 70.0) -> Rgb:
+def on_dark(colour: Rgb, least: float = 100.0) -> Rgb:
     """A colour mixed with white until it is seen on black.
 
     Examples
     --------
     >>> on_dark((0, 0, 217)), on_dark((255, 176, 0))
-    ((50, 50, 224), (255, 176, 0))
+    ((85, 85, 228), (255, 176, 0))
     """
     light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     share = max(0.0, (least - light) / (255 - light))

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Path, Query, Response
 from panimbus.core.errors import InputError, PanimbusError
 from panimbus.core.types import UInt8Array
 from panimbus.render.images import encode_png
+from panimbus.viewer.map import CRS, CRS_SCRIPT
 from panimbus.viewer.pictures import TILE
 from panimbus.viewer.state import Viewer
 from panimbus.viewer.style import parse_cells, parse_channels
@@ -76,6 +77,10 @@ def picture_routes(viewer: Viewer) -> APIRouter:
             f"attachment; filename*=UTF-8''{quote(name, '')}.png"
         )
         return answer
+
+    @router.get(CRS)
+    def crs() -> Response:
+        return Response(CRS_SCRIPT, media_type="text/javascript", headers=_KEEP)
 
     return router
 

@@ -13,7 +13,7 @@ MODES = ("call", "score", "type", "cluster")
 """What the colour of a cell shows."""
 MOST_CHANNELS = 12
 PALETTE: tuple[Rgb, ...] = (
-    (86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0),
+    (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (213, 94, 0), (230, 159, 0),
     (255, 255, 255), (0, 114, 178),
 )  # fmt: skip
 """Colours of channels: those of Okabe and Ito (2008), which colour-blind readers tell apart."""
