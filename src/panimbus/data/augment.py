@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import ndimage
 
 from panimbus.core.types import Float32Array, Int32Array
+from panimbus.io.documents import Strict
 
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class AugmentSettings(BaseModel):
+class AugmentSettings(Strict):
     """How much a tile is changed; 0 (or False) leaves that change away.
 
     Attributes
@@ -44,8 +45,6 @@ class AugmentSettings(BaseModel):
         Standard deviation and largest value of the log of the factor by which the normaliser is off
         (0.7: a factor of 2). Always drawn.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     flips: bool = True

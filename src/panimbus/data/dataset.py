@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from panimbus.io.dataset import DatasetImages, Files, Model, Strict, Text
-from panimbus.io.documents import read_toml, validate
+from panimbus.io.dataset import DatasetImages, Files, Model, Text
+from panimbus.io.documents import Strict, read_toml, validate
 
 _Paths = Text | Annotated[list[Text], Field(min_length=1)]
 _Share = Annotated[float, Field(ge=0, le=1)]

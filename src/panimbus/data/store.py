@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
@@ -17,7 +17,7 @@ from panimbus.core.scale import ChannelScale, in_units
 from panimbus.core.types import Float32Array
 from panimbus.data.planes import open_store_planes
 from panimbus.data.split import SPLITS
-from panimbus.io.documents import read_json, validate
+from panimbus.io.documents import Strict, read_json, validate
 from panimbus.io.names import name_problem
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ _OPEN = 64
 _WIDE = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DatasetInfo(_Frozen):
+class DatasetInfo(Strict):
     """One dataset of a store.
 
     Parameters
@@ -81,7 +77,7 @@ class DatasetInfo(_Frozen):
     notes: tuple[str, ...] = ()
 
 
-class StoreInfo(_Frozen):
+class StoreInfo(Strict):
     """What a store holds.
 
     Parameters

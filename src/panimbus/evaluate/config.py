@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate.confounders import RADIUS_PX
-from panimbus.io.dataset import DatasetImages, File, Strict, paths_in, resolve_paths
-from panimbus.io.documents import read_toml, validate
+from panimbus.io.dataset import DatasetImages, File, paths_in, resolve_paths
+from panimbus.io.documents import Strict, read_toml, validate
 from panimbus.io.location import resolve_path
 
 

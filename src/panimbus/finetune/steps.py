@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from panimbus.core.correction import Correction
 from panimbus.core.errors import InputError
 from panimbus.core.progress import OnProgress, Progress
 from panimbus.data.augment import AugmentSettings, augment
 from panimbus.finetune.crops import SIDE, Crop
-from panimbus.io.documents import validate
+from panimbus.io.documents import Strict, validate
 from panimbus.model.card import ModelCard
 from panimbus.model.loss import cell_losses
 from panimbus.train.batches import collate
@@ -29,7 +29,7 @@ AUGMENT = AugmentSettings(probability=0.0, normaliser=0.1)
 LOSS = LossConfig(pixel=0.5, cell=1.0, smoothing=0.0)
 
 
-class FinetuneSettings(BaseModel):
+class FinetuneSettings(Strict):
     """Settings of fine-tuning.
 
     Attributes
@@ -52,8 +52,6 @@ class FinetuneSettings(BaseModel):
     device
         PyTorch device; ``auto`` uses CUDA if present.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     how: Literal["weights", "recalibrate", "markers"] = "weights"
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 200

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.io.attach import attach_labels
+from panimbus.io.documents import Strict
 from panimbus.io.fovs import open_fovs
 from panimbus.io.location import resolve_path
 
@@ -25,12 +26,6 @@ Text = Annotated[str, Field(min_length=1)]
 File = Annotated[Path, BeforeValidator(_not_empty)]
 Files = File | Annotated[tuple[File, ...], Field(min_length=1)] | dict[str, File]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class Strict(BaseModel):
-    """Frozen settings that refuse unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetImages(Strict):

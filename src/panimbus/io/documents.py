@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import describe_error
@@ -19,6 +19,12 @@ LARGEST = 256 << 20
 _DEEPEST = 100
 _SHOWN = 12
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Frozen settings that refuse unknown keys, NaN and infinite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def check_regular(path: Path, expected: str) -> None:

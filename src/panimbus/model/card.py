@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.planes import check_planes
 from panimbus.core.scale import check_stat_names
-from panimbus.io.documents import format_problems, parse_json, validate
+from panimbus.io.documents import Strict, format_problems, parse_json, validate
 
 # bounds far above any net in use: a card that asks for more is damaged, or meant to take all the
 # memory there is
@@ -24,11 +24,7 @@ Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
 Offset = Annotated[float, Field(ge=-1000, le=1000)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class CompactSettings(_Frozen):
+class CompactSettings(Strict):
     """Settings of ``CompactUNet``; the number of planes and statistics comes from the card."""
 
     widths: Widths = (24, 48, 96)
@@ -63,7 +59,7 @@ class CompactSettings(_Frozen):
         return 0
 
 
-class PaperSettings(_Frozen):
+class PaperSettings(Strict):
     """Settings of ``PaperUNet``.
 
     Number of levels and filters of the first level (doubled at each deeper level).
@@ -100,7 +96,7 @@ class PaperSettings(_Frozen):
         return (big - size) // 2
 
 
-class BackboneSettings(_Frozen):
+class BackboneSettings(Strict):
     """Settings of ``BackboneUNet``.
 
     A timm encoder by name, and the widths of the decoder, deepest first.
@@ -135,7 +131,7 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 
 
-class ModelCard(_Frozen):
+class ModelCard(Strict):
     """What a model is and how it must be run; frozen, written into both of its files as JSON.
 
     Attributes

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.naming import did_you_mean
 from panimbus.data.augment import AugmentSettings
-from panimbus.io.documents import read_toml, validate
+from panimbus.io.documents import Strict, read_toml, validate
 from panimbus.model.card import ModelCard
 
 PRESETS = Path(__file__).parent / "presets"
@@ -27,11 +27,7 @@ Platform = Literal["codex", "mibi", "imc"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class NetConfig(_Part):
+class NetConfig(Strict):
     """The net. ``settings``, ``planes``, ``stats`` and ``padding`` are those of its card.
 
     ``frozen_norm`` keeps batch norms at their stored statistics; ``pretrained`` starts a backbone
@@ -48,7 +44,7 @@ class NetConfig(_Part):
     start: str = ""
 
 
-class SimulationConfig(_Part):
+class SimulationConfig(Strict):
     """Simulated tissue, mixed with the store's examples (see `panimbus.simulate`).
 
     Attributes
@@ -68,14 +64,10 @@ class SimulationConfig(_Part):
     held_out: tuple[Seed, Count] = (1_000_000, 24)
     side_um: Annotated[int, Field(ge=64, le=4096)] = 384
     markers: Annotated[int, Field(ge=1, le=100)] = 12
-    platforms: Annotated[dict[Platform, float], Field(min_length=1)] = {
-        "codex": 0.4,
-        "mibi": 0.3,
-        "imc": 0.3,
-    }
+    platforms: dict[Platform, float] = Field({"codex": 0.4, "mibi": 0.3, "imc": 0.3}, min_length=1)
 
 
-class DataConfig(_Part):
+class DataConfig(Strict):
     """What a step sees.
 
     Attributes
@@ -112,7 +104,7 @@ class DataConfig(_Part):
     leave_out: str | None = None
 
 
-class LossConfig(_Part):
+class LossConfig(Strict):
     """Weights of the parts of the loss, and what a target is.
 
     Attributes
@@ -139,7 +131,7 @@ class LossConfig(_Part):
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
 
 
-class OptimiserConfig(_Part):
+class OptimiserConfig(Strict):
     """``adam`` adds the weight decay to the gradient (L2), ``adamw`` to the step.
 
     Both reach every parameter.
@@ -159,7 +151,7 @@ class OptimiserConfig(_Part):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
-class StagesConfig(_Part):
+class StagesConfig(Strict):
     """Steps of the two stages, and the rules of the second one (see `panimbus.train.noise`).
 
     ``robust_rate`` is the learning rate with which the second stage begins; None takes the first
@@ -180,7 +172,7 @@ class StagesConfig(_Part):
         return self.naive + self.robust
 
 
-class CheckConfig(_Part):
+class CheckConfig(Strict):
     """How often (steps) the net is validated and saved.
 
     How many validation tiles a marker and dataset at most, and pictures.
@@ -192,7 +184,7 @@ class CheckConfig(_Part):
     pictures: Annotated[int, Field(ge=0)] = 8
 
 
-class MachineConfig(_Part):
+class MachineConfig(Strict):
     """What changes the speed, never the result: none of it is compared on resume.
 
     ``workers`` processes prepare crops (0: a thread of this one); ``cache_mb`` of decoded tiles are
@@ -206,7 +198,7 @@ class MachineConfig(_Part):
     tensorboard: bool = False
 
 
-class TrainConfig(_Part):
+class TrainConfig(Strict):
     """All settings of a run.
 
     Attributes

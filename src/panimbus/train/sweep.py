@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.escape import escape_markdown
 from panimbus.io import atomic_path
-from panimbus.io.documents import read_json, read_toml, validate
+from panimbus.io.documents import Strict, read_json, read_toml, validate
 from panimbus.train.config import Seed, TrainConfig, make_config, overlaid
 
 if TYPE_CHECKING:
@@ -33,11 +33,7 @@ Train = Callable[
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Arm(_Part):
+class Arm(Strict):
     """One line of the table: ``settings`` are laid over the base.
 
     ``store`` is another store than the sweep's.
@@ -49,7 +45,7 @@ class Arm(_Part):
     store: Path | None = None
 
 
-class Sweep(_Part):
+class Sweep(Strict):
     """What is trained: every arm with every seed. ``base`` is a config, and may say ``extends``."""
 
     base: dict[str, Any] = Field(default_factory=dict)
