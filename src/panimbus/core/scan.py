@@ -23,7 +23,7 @@ from panimbus.core.band import (
     BandScan,
     nearest_pixels,
 )
-from panimbus.core.band_reader import scan_labels, scan_plane
+from panimbus.core.band_reader import Box, scan_labels, scan_plane
 from panimbus.core.channel_types import find_counterstains
 from panimbus.core.counterstain import counterstain_correlation
 from panimbus.core.errors import InputError
@@ -34,7 +34,6 @@ from panimbus.core.resample import Axis
 from panimbus.core.scale import ChannelStats
 from panimbus.core.types import Array, Float64Array
 
-Box = tuple[int, int, int, int]
 BAND_PIXELS = 1 << 23
 ON_ERROR = ("raise", "skip")
 _THREADS = 2  # channels of a band at a time: one is read while the other is counted

@@ -63,7 +63,8 @@ def remove_leftovers(folder: Path) -> int:
         for name in (*folders, *files):
             path = Path(root) / name
             if _is_leftover(path):
-                _remove_leftover(path)
+                with suppress(OSError):
+                    remove_path(path)
                 count += not os.path.lexists(path)
         folders[:] = [f for f in folders if not f.endswith(".zarr") and _NAME.fullmatch(f) is None]
     return count
@@ -91,14 +92,6 @@ def _runs(pid: int) -> bool:
     except OSError:  # it runs, as somebody else
         return True
     return True
-
-
-def _remove_leftover(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
 
 
 @cache

@@ -208,10 +208,11 @@ def alias_notes(folder: Path) -> tuple[str, ...]:
 
 def unique_fov_ids(stems: Sequence[str], paths: Sequence[Location]) -> list[str]:
     """FOV ids from file stems; duplicates get their folder as a prefix, then a number."""
-    ids = list(stems)
-    for repeated in _repeated(ids):
-        for i in (i for i, name in enumerate(ids) if name == repeated):
-            ids[i] = f"{folder_name(paths[i])}_{repeated}"
+    count = Counter(stems)
+    ids = [
+        f"{folder_name(path)}_{name}" if count[name] > 1 else name
+        for name, path in zip(stems, paths, strict=True)
+    ]
     seen: set[str] = set()
     for i, name in enumerate(ids):
         new, k = name, 2
@@ -220,16 +221,6 @@ def unique_fov_ids(stems: Sequence[str], paths: Sequence[Location]) -> list[str]
         ids[i] = new
         seen.add(new)
     return ids
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    twice: list[str] = []
-    for name in names:
-        if name in seen and name not in twice:
-            twice.append(name)
-        seen.add(name)
-    return twice
 
 
 def safe_name(name: str) -> str:

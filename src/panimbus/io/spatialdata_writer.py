@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from panimbus.core.table import CELL, FOV
 from panimbus.io.files import atomic_path
 from panimbus.io.names import fingerprint, safe_names
 from panimbus.io.pyramid import CHUNK, ImageSpec, halve
+from panimbus.io.segmented import Segmented
 from panimbus.io.spatialdata import IMAGE_TAIL
 from panimbus.io.write_table import plain_text
 
@@ -34,27 +35,8 @@ _WIDE = 16 * CHUNK  # columns at a time: a strip of a TIFF is decoded once for e
 _STORE, _RASTER, _TABLE, _OME = "0.2", "0.3", "0.2", "0.5-dev-spatialdata"
 
 
-class HasLabels(Protocol):
-    """Anything with an id, a label image and a pixel size, such as a `Fov`."""
-
-    @property
-    def fov_id(self) -> str:
-        """Id, as in the table."""
-        ...
-
-    @property
-    def labels(self) -> ArrayLike | None:
-        """(Y, X) integer, lazy."""
-        ...
-
-    @property
-    def mpp(self) -> float | None:
-        """Micrometres per pixel."""
-        ...
-
-
 def write_spatialdata(
-    path: str | Path, table: AnnData, fovs: Sequence[HasLabels], images: Sequence[Fov] = ()
+    path: str | Path, table: AnnData, fovs: Sequence[Fov | Segmented], images: Sequence[Fov] = ()
 ) -> None:
     """Write a store for `spatialdata.read_zarr`, whole or not at all.
 
@@ -71,7 +53,7 @@ def write_spatialdata(
     table
         Cell table with obs ``fov_id`` and ``cell_id``.
     fovs
-        A label image for each FOV of the table.
+        Label images: one for each FOV of the table.
     images
         FOVs whose images are copied too: those channels that the table has (all, if it has none of
         them), at full resolution.
@@ -156,7 +138,7 @@ def _element_names(fov_ids: Sequence[str]) -> dict[str, str]:
     return {f: n if count[n.casefold()] == 1 else f"{n}-{fingerprint(f)}" for f, n in files.items()}
 
 
-def _write_labels(group: Any, fov: HasLabels, labels: ArrayLike) -> None:
+def _write_labels(group: Any, fov: Fov | Segmented, labels: ArrayLike) -> None:
     dtype = np.dtype(
         np.uint32 if labels.dtype.itemsize <= 4 else np.int64
     )  # int64, as the table's ids are
@@ -226,7 +208,7 @@ def _boxes(height: int, width: int, wide: int) -> Iterator[tuple[slice, slice]]:
             yield slice(y, min(y + CHUNK, height)), slice(x, min(x + wide, width))
 
 
-def _multiscale(group: Any, axes: str, fov: HasLabels, levels: int) -> dict[str, Any]:
+def _multiscale(group: Any, axes: str, fov: Fov | Segmented, levels: int) -> dict[str, Any]:
     """OME metadata with SpatialData's transformation to the FOV's coordinate system."""
     kinds = {"c": "channel", "y": "space", "x": "space"}
     plain = [{"name": a, "type": kinds[a]} for a in axes]

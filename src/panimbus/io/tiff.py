@@ -22,6 +22,7 @@ from panimbus.io.tiff_checks import (
     check_page,
     checked_segments,
     count_pages,
+    damaged_page,
     segment_shape,
 )
 
@@ -209,11 +210,7 @@ class TiffPlane:
             ]
 
     def _broken(self, problem: str) -> ReadError:
-        return ReadError(
-            f"{self.path}: the file is damaged or truncated, page {self.page + 1}.",
-            got=problem,
-            fix=_FIX,
-        )
+        return damaged_page(self.path, self.page + 1, problem)
 
 
 class TiffImage(LazyArray):

@@ -82,7 +82,7 @@ def _count(path: Path, size: int, _: int) -> int:
         while at:
             where = (path, len(seen) + 1)
             if at in seen:
-                raise _broken(where, "the chain of pages leads back to an earlier page")
+                raise damaged_page(*where, "the chain of pages leads back to an earlier page")
             if len(seen) >= MOST_PAGES:
                 raise ReadError(
                     f"{path}: the TIFF has more than {MOST_PAGES:,} pages.",
@@ -93,8 +93,8 @@ def _count(path: Path, size: int, _: int) -> int:
             at, length = _following(file, at, order, big=big, size=size, where=where)
             claimed += length
             if length > size or claimed > size + _SLACK:
-                raise _broken(
-                    where, f"the page's tags claim {length:,} bytes, the file has {size:,}"
+                raise damaged_page(
+                    *where, f"the page's tags claim {length:,} bytes, the file has {size:,}"
                 )
     return len(seen)
 
@@ -129,17 +129,15 @@ def _number(order: str, data: bytes) -> int:
 
 
 def _beyond_end(where: tuple[Path, int], needed: int, size: int) -> ReadError:
-    return _broken(
-        where, f"the page's description reaches to byte {needed}, the file has {size} bytes"
+    return damaged_page(
+        *where, f"the page's description reaches to byte {needed}, the file has {size} bytes"
     )
 
 
-def _broken(where: tuple[Path, int], problem: str) -> ReadError:
-    path, page = where
+def damaged_page(path: Path, page: int, problem: str) -> ReadError:
+    """Error for a page (counted from 1) of a damaged file."""
     return ReadError(
-        f"{path}: the file is damaged or truncated, page {page}.",
-        got=problem,
-        fix="copy or export the file again",
+        f"{path}: the file is damaged or truncated, page {page}.", got=problem, fix=_FIX
     )
 
 
@@ -313,6 +311,4 @@ def _shortened(value: Any) -> str:
 
 
 def _damaged(path: Path, page: tifffile.TiffPage, problem: str) -> ReadError:
-    return ReadError(
-        f"{path}: the file is damaged or truncated, page {page.index + 1}.", got=problem, fix=_FIX
-    )
+    return damaged_page(path, page.index + 1, problem)

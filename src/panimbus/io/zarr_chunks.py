@@ -185,8 +185,7 @@ def _no_chunks(array: Any, presence: Presence, where: Location) -> ReadError:
 
 def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
     """Count an array's chunks on disk, or a sample of very many."""
-    per = array.shards or array.chunks
-    grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
+    grid = _grid(array)
     total = math.prod(grid)
     root = array.store_path.store.root / array.path
     channel = axes.index("c") if "c" in axes else None
@@ -218,8 +217,7 @@ def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
 
 def all_missing(array: Any, exists: Any) -> bool:
     """Whether a server has none of a few chunks; ``exists`` checks a key."""
-    per = array.shards or array.chunks
-    grid = tuple(-(-n // k) for n, k in zip(array.shape, per, strict=True))
+    grid = _grid(array)
     total = math.prod(grid)
     count = min(_PROBED, total)
     places = {_unravel(total * i // count if i else total // 2, grid) for i in range(count)}
@@ -236,6 +234,11 @@ def chunk_boxes(array: Any, index: tuple[slice, ...]) -> Iterator[tuple[slice, .
             slice(max(s.start, k * n), min(s.stop, (k + 1) * n))
             for s, k, n in zip(index, corner, size, strict=True)
         )
+
+
+def _grid(array: Any) -> tuple[int, ...]:
+    """Chunks (of a sharded array: shards) along each axis."""
+    return tuple(-(-n // k) for n, k in zip(array.shape, array.shards or array.chunks, strict=True))
 
 
 def _key(array: Any, at: tuple[int, ...]) -> str:
