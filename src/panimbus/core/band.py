@@ -189,7 +189,7 @@ def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand
         lost=np.stack(
             [cell[lost] - 1, row[lost], column[lost], column[lost] + length[lost]], 1
         ).astype(np.int32),
-        digest=pixel_digest(labels),
+        digest=_pixel_digest(labels),
     )
 
 
@@ -232,11 +232,11 @@ def look_at_plane(
         outside_sum=float(sums[0]),
         outside_count=outside_count,
         pixels=Histogram.of(readable),
-        digest=pixel_digest(plane, holes),
+        digest=_pixel_digest(plane, holes),
     )
 
 
-def pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ()) -> str:
+def _pixel_digest(pixels: Array, holes: Sequence[tuple[int, int, int, int]] = ()) -> str:
     """SHA-256 (fast in hardware) of the bytes of an array and the places of its holes."""
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
     if holes:

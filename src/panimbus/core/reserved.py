@@ -40,7 +40,7 @@ def is_reserved(name: str) -> bool:
     )
 
 
-def is_writable(name: str) -> bool:
+def _is_writable(name: str) -> bool:
     """Whether every file format can store a name: not empty, UTF-8, no control characters."""
     return bool(name.strip()) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
 
@@ -51,7 +51,7 @@ def name_problems(names: Sequence[str]) -> list[str]:
     return out + [
         f"{n!r} is empty, or has characters that files cannot store"
         for n in names
-        if not is_writable(n)
+        if not _is_writable(n)
     ]
 
 

@@ -159,11 +159,11 @@ def to_anndata(
             **called,
         },
         obsm={SPATIAL: _stack([p.centroid_um for p in parts], (0, 2), np.float64)},
-        uns={PROVENANCE: dict(provenance), X_NAME: "score", SPATIAL: spatial_libraries(parts)},
+        uns={PROVENANCE: dict(provenance), X_NAME: "score", SPATIAL: _spatial_libraries(parts)},
     )
 
 
-def spatial_libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
+def _spatial_libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
     """``uns["spatial"]`` of scanpy and squidpy: one library per FOV.
 
     ``tissue_hires_scalef`` converts coordinates (µm) to image pixels (1 if the pixel size is

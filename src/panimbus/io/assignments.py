@@ -28,7 +28,7 @@ _TYPES_EXPECTED = (
 )
 
 
-def read_assignments(
+def _read_assignments(
     text_or_path: str, columns: tuple[str, str], *, kind: str, expected: str
 ) -> list[tuple[str, str]]:
     """Read pairs of a channel name and its value as text.
@@ -114,7 +114,7 @@ def parse_thresholds(text_or_path: str, channels: Sequence[str]) -> dict[str, fl
     >>> parse_thresholds("CD4=0.6, CD20=0.7", ["CD20", "CD3", "CD4"])
     {'CD20': 0.7, 'CD4': 0.6}
     """
-    pairs = read_assignments(
+    pairs = _read_assignments(
         text_or_path, ("marker", "threshold"), kind="thresholds", expected=_THRESHOLDS_EXPECTED
     )
     problems = [
@@ -169,7 +169,7 @@ def read_channel_types(
     """
     if isinstance(given, Mapping):
         return check_channel_types(given, channels)
-    pairs = read_assignments(
+    pairs = _read_assignments(
         str(given), ("channel", "type"), kind="channel types", expected=_TYPES_EXPECTED
     )
     if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:

@@ -119,7 +119,7 @@ def sniff(path: Path) -> Kind:
     """Format of a file or Zarr folder, from its first bytes and its metadata."""
     if path.is_dir():
         return "zarr"
-    refuse_unsupported(path)
+    _refuse_unsupported(path)
     lower = path.name.lower()
     if lower.endswith(".companion.ome"):
         return "companion"
@@ -176,16 +176,16 @@ def _folder(folder: Path) -> list[DetectedImage]:
     alone = ("the text is a FOV of its own: no .mcd beside it begins its name",) if mcds else ()
     others += [DetectedImage(p, "imc-text", names.stem(p), alone) for p in used]
     if tiffs:
-        return add_notes(_tiffs(folder, tiffs, others), unread_file_notes(files))
+        return _add_notes(_tiffs(folder, tiffs, others), _unread_file_notes(files))
     if others:
-        return add_notes(
+        return _add_notes(
             sorted(others, key=lambda image: names.natural_key(image.path.name)),
-            unread_file_notes(files),
+            _unread_file_notes(files),
         )
-    images = add_notes(_channel_folders(folder, folders), unread_file_notes(files))
+    images = _add_notes(_channel_folders(folder, folders), _unread_file_notes(files))
     if not images:
-        if foreign := [p for p in files if is_microscope_file(p)]:
-            refuse_unsupported(foreign[0])
+        if foreign := [p for p in files if _is_microscope_file(p)]:
+            _refuse_unsupported(foreign[0])
         raise ReadError(
             f"{folder}: no image was found in the folder.",
             expected=SUPPORTED,
@@ -240,12 +240,12 @@ def _tiffs(folder: Path, tiffs: list[Path], others: list[DetectedImage]) -> list
         if masks
         else ()
     )
-    return add_notes(
+    return _add_notes(
         sorted([*others, *roots], key=lambda image: names.natural_key(image.path.name)), notes
     )
 
 
-def add_notes(images: list[DetectedImage], notes: tuple[str, ...]) -> list[DetectedImage]:
+def _add_notes(images: list[DetectedImage], notes: tuple[str, ...]) -> list[DetectedImage]:
     """Images with further notes."""
     return [replace(one, notes=one.notes + notes) for one in images] if notes else images
 
@@ -307,19 +307,19 @@ def _is_imc_text(path: Path) -> bool:
         return imc_text.is_imc_text(file.read(16))
 
 
-def is_microscope_file(path: Path) -> bool:
+def _is_microscope_file(path: Path) -> bool:
     """Whether the file has the extension of a proprietary microscope format."""
     return path.suffix.lower() in _MICROSCOPES
 
 
-def refuse_unsupported(path: Path) -> None:
+def _refuse_unsupported(path: Path) -> None:
     """Refuse a file whose extension is that of a known but unsupported format."""
     ending = path.suffix.lower()
     if ending in _MICROSCOPES:
         raise ReadError(
             f"{path}: {_MICROSCOPES[ending]} files are not supported.",
             expected="an OME-TIFF or OME-Zarr of it",
-            fix=export_instructions(path),
+            fix=_export_instructions(path),
         )
     if ending in _ARRAYS:
         raise ReadError(
@@ -341,7 +341,7 @@ def refuse_unsupported(path: Path) -> None:
         )
 
 
-def export_instructions(path: Path) -> str:
+def _export_instructions(path: Path) -> str:
     """Instructions to convert a microscope file to OME-TIFF."""
     name, stem = path.name, path.stem
     return (
@@ -352,9 +352,9 @@ def export_instructions(path: Path) -> str:
     )
 
 
-def unread_file_notes(files: Sequence[Path]) -> tuple[str, ...]:
+def _unread_file_notes(files: Sequence[Path]) -> tuple[str, ...]:
     """A note on microscope files in a folder whose other images are read."""
-    names = [p.name for p in files if is_microscope_file(p)]
+    names = [p.name for p in files if _is_microscope_file(p)]
     return (
         ((f"{len(names)} files in unsupported formats are left out: {format_list(names, 5)}"),)
         if names

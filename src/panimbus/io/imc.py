@@ -34,7 +34,7 @@ def _parser() -> Any:
     return MCDParser
 
 
-class McdImage(LazyArray):
+class _McdImage(LazyArray):
     """One lazy acquisition of an .mcd: float32 records (x, y, z, channels ...) in raster order.
 
     Parameters
@@ -288,7 +288,7 @@ def _image(path: Path, block: _Block, notes: tuple[str, ...]) -> ReadResult:
         notes += (
             f"the acquisition was stopped: {records} of {area} pixels were measured, the rest is 0",
         )
-    image = McdImage(path, block.start, records, (len(block.names), block.height, block.width))
+    image = _McdImage(path, block.start, records, (len(block.names), block.height, block.width))
     return ReadResult(
         image, block.names, "IMC .mcd", (path,), block.size, part=f"{block.id:03d}", notes=notes
     )

@@ -47,7 +47,7 @@ _lock = threading.Lock()
 _last: dict[tuple[Path, int, int], Array] = {}
 
 
-class TxtImage(LazyArray):
+class _TxtImage(LazyArray):
     """An acquisition as text, parsed as a whole; the last one parsed stays in memory."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], lines: int) -> None:
@@ -133,7 +133,7 @@ def read_imc_text(path: Path) -> list[ReadResult]:
                 " last one counts"
             ),
         )
-    image = TxtImage(path, (len(names), extent.height, extent.width), extent.lines)
+    image = _TxtImage(path, (len(names), extent.height, extent.width), extent.lines)
     return [ReadResult(image, names, "IMC .txt", (path,), _MICRON, notes=notes)]
 
 

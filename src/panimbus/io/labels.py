@@ -102,7 +102,7 @@ class FlatLabels(LazyArray):
         return self.stack[0, y0:y1, x0:x1]
 
 
-class RgbLabels(FlatLabels):
+class _RgbLabels(FlatLabels):
     """QuPath's packed labels of 24 bits: id = red * 65536 + green * 256 + blue."""
 
     def __init__(self, planes: Sequence[TiffPlane]) -> None:
@@ -115,7 +115,7 @@ class RgbLabels(FlatLabels):
         return np.asarray(red << 16 | green << 8 | blue)
 
 
-class InformLabels(FlatLabels):
+class _InformLabels(FlatLabels):
     """inForm's nucleus, cytoplasm and membrane maps as one label image of whole cells.
 
     Nucleus and cytoplasm carry ids; the membrane map is an outline without ids (or with): a pixel
@@ -338,7 +338,7 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
             )
         planes = [page_planes(maps[kind], path, size)[0] for kind in order]
         return LabelFile(
-            InformLabels(planes),
+            _InformLabels(planes),
             "inForm segmentation maps",
             (f"cells are made of inForm's {format_list(order)} maps",),
         )
@@ -363,7 +363,7 @@ def _label_tiff(path: Path, pages: list[tifffile.TiffPage], size: int) -> LabelF
         height, width = stack.shape[1:]
         if _is_grey(lambda a, b: [stack[c, a:b, 0:width] for c in range(3)], height, width):
             return LabelFile(FlatLabels(planes[:1]), "grey RGB labels", (_GREY,))
-        return LabelFile(RgbLabels(planes[:3]), "QuPath RGB labels", (_PACKED,))
+        return LabelFile(_RgbLabels(planes[:3]), "QuPath RGB labels", (_PACKED,))
     raise InputError(
         f"{path}: the label image has several samples a pixel.",
         expected="one plane of integer ids, or QuPath's RGB of 8 bits",

@@ -164,7 +164,7 @@ def list_folder(folder: Path) -> list[Path]:
     """
     out = sorted((p for p in folder.iterdir() if not is_hidden(p)), key=natural_key)
     for path in out:
-        if not is_dead_alias(path):
+        if not _is_dead_alias(path):
             check_kind(path)
     return out
 
@@ -184,7 +184,7 @@ def check_kind(path: Path) -> None:
         )
 
 
-def is_dead_alias(path: Path) -> bool:
+def _is_dead_alias(path: Path) -> bool:
     """Whether a path is a broken link to another name in its own folder."""
     if not path.is_symlink() or path.exists():
         return False
@@ -197,7 +197,7 @@ def alias_notes(folder: Path) -> tuple[str, ...]:
     dead = [
         f"{p.name} -> {p.readlink()}"
         for p in list_folder(folder)
-        if is_tiff_name(p) and is_dead_alias(p)
+        if is_tiff_name(p) and _is_dead_alias(p)
     ]
     return (
         (f"links to files that are not in the folder are left out: {', '.join(dead)}",)
@@ -287,12 +287,12 @@ def name_problem(name: str) -> str | None:
         return "it is too long"
     return (
         f"{STATE_FOLDER} is not its to write in"
-        if fold_name(name).split("/")[0] == STATE_FOLDER
+        if _fold_name(name).split("/")[0] == STATE_FOLDER
         else None
     )
 
 
-def fold_name(name: str) -> str:
+def _fold_name(name: str) -> str:
     """Key that is equal for names that are one file on some systems (case, composition)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
@@ -302,7 +302,7 @@ def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in names:
-        key = fold_name(name)
+        key = _fold_name(name)
         if key in files or key in folders:
             return files.get(key) or folders[key], name
         files[key] = name

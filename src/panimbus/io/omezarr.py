@@ -69,7 +69,7 @@ def _titles(path: Location, series: list[str]) -> dict[str, str]:
 def read_zarr_labels(path: Location) -> ZarrPlanes:
     """Read a label image: an OME-Zarr of its own, or the only one inside an image."""
     group = open_group(path)
-    inner, notes = labels_inside(group, path)
+    inner, notes = _labels_inside(group, path)
     if len(inner) == 1:
         ((only, _),) = inner.values()
         return only
@@ -159,7 +159,7 @@ def read_ome_image(group: Any, path: Location) -> ReadResult:
         )
         names = ()
     version = meta.get("version") or scale.version or "0.4"
-    inside, left_out = labels_inside(group, path)
+    inside, left_out = _labels_inside(group, path)
     labels: dict[str, tuple[ArrayLike, Location]] = {**inside}
     return ReadResult(
         image,
@@ -172,7 +172,7 @@ def read_ome_image(group: Any, path: Location) -> ReadResult:
     )
 
 
-def labels_inside(
+def _labels_inside(
     group: Any, path: Location
 ) -> tuple[dict[str, tuple[ZarrPlanes, Location]], tuple[str, ...]]:
     """Label images inside an image by name, and notes on unusable ones."""

@@ -146,7 +146,7 @@ class FileStamp:
     Parameters
     ----------
     parts
-        Prefix of keys in `Fov.source` -> files of which `stamp_files` gives the values.
+        Prefix of keys in `Fov.source` -> files of which `_stamp_files` gives the values.
     """
 
     parts: tuple[tuple[str, tuple[Location, ...]], ...]
@@ -158,11 +158,11 @@ class FileStamp:
             with guarded(
                 files[0] if files else "the image", "the file cannot be looked at any more."
             ):
-                out |= {f"{prefix}{name}": value for name, value in stamp_files(files).items()}
+                out |= {f"{prefix}{name}": value for name, value in _stamp_files(files).items()}
         return out
 
 
-def stamp_files(files: Sequence[Location]) -> dict[str, Any]:
+def _stamp_files(files: Sequence[Location]) -> dict[str, Any]:
     """Bytes in all, the newest time of change, and a hash of every file's name, size and time.
 
     For a store on a server only a hash of what the server says of its metadata; None where it says

@@ -102,7 +102,7 @@ class RemoteStore(Store):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Names in a folder, as far as the server lists them."""
-        for name in await asyncio.to_thread(list_names, self.url / prefix if prefix else self.url):
+        for name in await asyncio.to_thread(_list_names, self.url / prefix if prefix else self.url):
             yield name
 
     def list_prefix(self, prefix: str) -> AsyncIterator[str]:
@@ -188,7 +188,7 @@ def server_stamp(urls: Sequence[Url]) -> str | None:
     return hashlib.blake2b(repr(sorted(entries)).encode(), digest_size=8).hexdigest()
 
 
-def list_names(url: Url) -> list[str]:
+def _list_names(url: Url) -> list[str]:
     """Names in a folder of a server."""
     if url.scheme in ("http", "https"):
         page = _with_retries(url, lambda fs: bytes(fs.cat_file(url.full))) or b""

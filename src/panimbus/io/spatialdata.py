@@ -31,15 +31,15 @@ class _Labels:
 def read_zarr(path: Location) -> list[ReadResult]:
     """Read the images of an OME-Zarr or of a SpatialData store."""
     group = open_group(path)
-    return read_images(group, path) if is_store(group) else omezarr.read_ome_zarr(group, path)
+    return _read_images(group, path) if _is_store(group) else omezarr.read_ome_zarr(group, path)
 
 
-def is_store(group: Any) -> bool:
+def _is_store(group: Any) -> bool:
     """Whether a group is a whole SpatialData store, not one of its elements."""
     return "spatialdata_attrs" in group.attrs and "multiscales" not in omezarr.ome_metadata(group)
 
 
-def read_images(group: Any, path: Location) -> list[ReadResult]:
+def _read_images(group: Any, path: Location) -> list[ReadResult]:
     """Read the metadata of a store's images and of the label images that may segment them.
 
     A label image belongs to an image if it has its size and lies on it in a coordinate system that
@@ -93,7 +93,7 @@ def read_images(group: Any, path: Location) -> list[ReadResult]:
 def label_elements(path: Location) -> list[Location] | None:
     """Locations of the label elements of a store; None if the path is not a whole store."""
     group = open_group(path)
-    return [one.where for one in _labels(group, path)[0]] if is_store(group) else None
+    return [one.where for one in _labels(group, path)[0]] if _is_store(group) else None
 
 
 def _members(group: Any) -> list[str]:

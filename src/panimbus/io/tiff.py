@@ -34,7 +34,7 @@ _AT_ONCE = (
 _LARGE_SEGMENT = 1 << 28
 
 
-class PageDecoder:
+class _PageDecoder:
     """tifffile's decoder of a page, which needs no open file.
 
     It is a closure and cannot be pickled: another process makes its own from the page.
@@ -52,8 +52,8 @@ class PageDecoder:
         self._page = page
         self._decode = decode
 
-    def __reduce__(self) -> tuple[type[PageDecoder], tuple[Path, int]]:
-        return PageDecoder, (self._path, self._page)
+    def __reduce__(self) -> tuple[type[_PageDecoder], tuple[Path, int]]:
+        return _PageDecoder, (self._path, self._page)
 
     def __call__(self, data: bytes, index: int, jpegtables: bytes | None) -> Array:
         """Decode segment ``index`` of the page: (depth, rows, columns, samples)."""
@@ -107,7 +107,7 @@ class TiffPlane:
     first: int
     offsets: Array
     bytecounts: Array
-    decode: PageDecoder
+    decode: _PageDecoder
     planar: bool
     raw: int | None
     raw_dtype: np.dtype[Any]
@@ -311,7 +311,7 @@ def page_planes(page: tifffile.TiffPage, path: Path, size: int) -> list[TiffPlan
         and bool(np.all(np.diff(offsets) == bytecounts[:-1]))
     )
     raw_dtype = dtype.newbyteorder(page.parent.byteorder)
-    decode = PageDecoder(path, page.index, page.decode)
+    decode = _PageDecoder(path, page.index, page.decode)
     return [
         TiffPlane(
             path=path,

@@ -26,7 +26,7 @@ _SPARSE = 1000
 
 
 @dataclass(frozen=True)
-class Presence:
+class _Presence:
     """Presence of an array's chunks in the store.
 
     Parameters
@@ -81,7 +81,7 @@ def check_chunks(
     """
     if not isinstance(array.store_path.store, LimitedStore):
         return array, ()
-    presence = count_chunks(array, axes)
+    presence = _count_chunks(array, axes)
     notes: tuple[str, ...] = ()
     if not presence.there and presence.astray and array.metadata.zarr_format == 2:
         other = "/" if array.metadata.dimension_separator == "." else "."
@@ -91,7 +91,7 @@ def check_chunks(
                 store_path=array.store_path,
             )
         )
-        again = count_chunks(moved, axes)
+        again = _count_chunks(moved, axes)
         if again.there:
             array, presence = moved, again
             notes = (
@@ -118,7 +118,9 @@ def check_chunks(
     )
 
 
-def _missing_notes(array: Any, presence: Presence, channels: list[int], of: str) -> tuple[str, ...]:
+def _missing_notes(
+    array: Any, presence: _Presence, channels: list[int], of: str
+) -> tuple[str, ...]:
     lost, fill = presence.looked - presence.there, array.metadata.fill_value
     about = (
         f"of {math.prod(presence.grid):,} sampled"
@@ -139,7 +141,7 @@ def _missing_notes(array: Any, presence: Presence, channels: list[int], of: str)
     return tuple(notes)
 
 
-def _missing_channels(array: Any, axes: tuple[str, ...], presence: Presence) -> list[int]:
+def _missing_channels(array: Any, axes: tuple[str, ...], presence: _Presence) -> list[int]:
     """Channels (from 0) without any chunk."""
     if "c" not in axes:
         return []
@@ -155,7 +157,7 @@ def _check_lower(
     for array in lower:
         if len(array.shape) != len(axes):
             continue
-        without = _missing_channels(array, axes, count_chunks(array, axes))
+        without = _missing_channels(array, axes, _count_chunks(array, axes))
         if lost := [c for c in channels if c not in without]:
             raise ReadError(
                 f"{where}: no chunk of channel {format_list([str(c + 1) for c in lost], 10)} is in"
@@ -165,7 +167,7 @@ def _check_lower(
             )
 
 
-def _no_chunks(array: Any, presence: Presence, where: Location) -> ReadError:
+def _no_chunks(array: Any, presence: _Presence, where: Location) -> ReadError:
     there = (
         "none of them"
         if not presence.there
@@ -183,7 +185,7 @@ def _no_chunks(array: Any, presence: Presence, where: Location) -> ReadError:
     )
 
 
-def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
+def _count_chunks(array: Any, axes: tuple[str, ...]) -> _Presence:
     """Count an array's chunks on disk, or a sample of very many."""
     grid = _grid(array)
     total = math.prod(grid)
@@ -197,7 +199,7 @@ def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
         if channel is not None:
             channels.update(at[channel] for at in hits)
             channels.update(range(grid[channel]))  # a sample does not tell that a channel has none
-        return Presence(grid, _SAMPLE, len(hits), channels, None)
+        return _Presence(grid, _SAMPLE, len(hits), channels, None)
     there, astray = 0, None
     start, separator = _key_form(array, len(grid))
     for name in _files(root, len(grid) + 2):
@@ -212,7 +214,7 @@ def count_chunks(array: Any, axes: tuple[str, ...]) -> Presence:
                 channels[at[channel]] += 1
         elif astray is None and _CHUNK.fullmatch(name):
             astray = name
-    return Presence(grid, total, there, channels, astray)
+    return _Presence(grid, total, there, channels, astray)
 
 
 def all_missing(array: Any, exists: Any) -> bool:

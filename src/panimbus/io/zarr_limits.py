@@ -166,7 +166,7 @@ def _codecs(codecs: Iterable[Any], most: int) -> list[Any]:
         if isinstance(codec, ShardingCodec):
             out.append(replace(codec, codecs=tuple(_codecs(codec.codecs, most))))
         elif isinstance(codec, BytesBytesCodec):
-            out.append(BoundedCodec(codec, most))
+            out.append(_BoundedCodec(codec, most))
         else:
             out.append(codec)
     return out
@@ -200,7 +200,7 @@ class BoundedNumcodec:
 
 
 @dataclass(frozen=True)
-class BoundedCodec(BytesBytesCodec):
+class _BoundedCodec(BytesBytesCodec):
     """A compressor of Zarr format 3 that decodes to ``most`` bytes at most."""
 
     inner: Any
@@ -215,7 +215,7 @@ class BoundedCodec(BytesBytesCodec):
         """As the array's metadata has it."""
         return self.inner.to_dict()
 
-    def evolve_from_array_spec(self, array_spec: ArraySpec) -> BoundedCodec:
+    def evolve_from_array_spec(self, array_spec: ArraySpec) -> _BoundedCodec:
         """The same for an array."""
         return replace(self, inner=self.inner.evolve_from_array_spec(array_spec))
 

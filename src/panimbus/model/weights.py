@@ -80,7 +80,7 @@ class ModelFiles:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of ``weights``, for the provenance of a result."""
-        return sha256_of(self.weights)
+        return _sha256_of(self.weights)
 
 
 # -- finding models (no torch)
@@ -189,11 +189,11 @@ def _belong_together(onnx: Path, safetensors: Path) -> bool:
         return False
     if WEIGHTS_KEY not in metadata:
         return False  # an older file, which does not say what it belongs to: it is used alone
-    if metadata[WEIGHTS_KEY] != sha256_of(safetensors):
+    if metadata[WEIGHTS_KEY] != _sha256_of(safetensors):
         raise ReadError(
             f"{onnx} lies beside {safetensors.name}, but was not made from it.",
             expected=f"{safetensors.name} of SHA-256 {metadata[WEIGHTS_KEY]}",
-            got=sha256_of(safetensors),
+            got=_sha256_of(safetensors),
             fix=(
                 "copy both files of the model again, or move the one that is not meant into another"
                 " folder"
@@ -202,7 +202,7 @@ def _belong_together(onnx: Path, safetensors: Path) -> bool:
     return True
 
 
-def sha256_of(path: Path) -> str:
+def _sha256_of(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -257,7 +257,7 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     """
     path = Path(path)
     if path.suffix.lower() == ".pt":
-        return load_pt(path)
+        return _load_pt(path)
     need_torch(f"reading {path.name} into torch")
     from safetensors.torch import load_file
 
@@ -277,7 +277,7 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     return net, card
 
 
-def load_pt(
+def _load_pt(
     path: str | Path, *, padding: Literal["same", "valid"] = "same"
 ) -> tuple[PaperUNet, ModelCard]:
     """Read a state dict in the layout of the published ``V1.pt``.
@@ -340,7 +340,7 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
         # not save_file: its files only their owner may read
         metadata = {CARD_KEY: card.to_json(), "format": "pt"}
         part.write_bytes(with_sorted_metadata(save(state, metadata=metadata)))
-        export_onnx(net, card, onnx, weights_sha256=sha256_of(part))
+        export_onnx(net, card, onnx, weights_sha256=_sha256_of(part))
         part.replace(safetensors)
     finally:
         part.unlink(missing_ok=True)
@@ -400,7 +400,7 @@ def convert_pt(
 
     See ``save_model``.
     """
-    net, card = load_pt(path, padding=padding)
+    net, card = _load_pt(path, padding=padding)
     return save_model(stem, net, card)
 
 

@@ -89,7 +89,7 @@ def _interpolate(a: Float32Array, at: npt.NDArray[np.float64]) -> Float32Array:
     return np.asarray(out, dtype=np.float32)
 
 
-def draw_regions(
+def _draw_regions(
     shape: tuple[int, int],
     mpp: float,
     rng: np.random.Generator,
@@ -184,7 +184,7 @@ def _territories(
     return _warp(owner, rng.uniform(0.4, 1.1) / mpp, 5 / mpp, rng)
 
 
-def draw_types(
+def _draw_types(
     cells: UInt32Array,
     regions: Int64Array,
     composition: npt.NDArray[np.float64],
@@ -243,7 +243,7 @@ def make_layout(
     clustering
         Strength of the spatial clustering of cell types; 0 = independent.
     """
-    regions = draw_regions(shape, mpp, rng, kinds)
+    regions = _draw_regions(shape, mpp, rng, kinds)
     orientation = np.asarray(np.pi * smooth_noise(shape, 120 / mpp, rng), dtype=np.float32)
     cells = _territories(regions, orientation, mpp, rng)
     ids, compact = np.unique(cells, return_inverse=True)
@@ -261,7 +261,7 @@ def make_layout(
     core = np.asarray(depth / np.maximum(deepest, 1e-3)[cells], dtype=np.float32)
     threshold = rng.normal(rng.uniform(0.2, 0.4), 0.05, n + 1).astype(np.float32)
     nuclei = (cells > 0) & (core > threshold[cells])
-    types = draw_types(cells, regions, composition, clustering, rng)
+    types = _draw_types(cells, regions, composition, clustering, rng)
     return Layout(cells, depth, core, nuclei, types, regions, orientation, mpp)
 
 

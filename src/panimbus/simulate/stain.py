@@ -94,7 +94,7 @@ class Stain:
     positive: npt.NDArray[np.bool_]
 
 
-def ridges(
+def _ridges(
     shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator
 ) -> Float32Array:
     """Thin wavy lines, 0..1: the zero lines of smooth noise, thinned by a second noise."""
@@ -128,7 +128,7 @@ def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float
     elif pattern == "polarised":
         out = (membrane if rng.random() < 0.5 else cytoplasm) * _polar(layout, rng)
     elif pattern == "fibrous":
-        out = 0.35 * cytoplasm + 1.2 * ridges(
+        out = 0.35 * cytoplasm + 1.2 * _ridges(
             shape, rng.uniform(6, 12) / mpp, rng.uniform(0.7, 1.5) / mpp, rng
         )
     else:  # cytoplasm, processes
@@ -182,7 +182,7 @@ def stain(layout: Layout, marker: StainMarker, rng: np.random.Generator) -> Stai
         reach = ndi.gaussian_filter(
             (expression[cells] > 0).astype(np.float32), rng.uniform(1.5, 5.0) / mpp, truncate=2.5
         )
-        stray += np.clip(1.5 * reach, 0, 1) * ridges(
+        stray += np.clip(1.5 * reach, 0, 1) * _ridges(
             shape, rng.uniform(5, 12) / mpp, rng.uniform(0.5, 1.0) / mpp, rng
         )
         stray *= np.float32(rng.uniform(0.2, 1.2)) * (expression[cells] == 0)
@@ -193,7 +193,7 @@ def stain(layout: Layout, marker: StainMarker, rng: np.random.Generator) -> Stai
         stray += (
             marker.fibres
             * at
-            * ridges(shape, rng.uniform(8, 20) / mpp, rng.uniform(0.5, 1.5) / mpp, rng)
+            * _ridges(shape, rng.uniform(8, 20) / mpp, rng.uniform(0.5, 1.5) / mpp, rng)
         )
     if marker.blobs > 0:
         stray += _blobs(shape, mpp, marker.blobs, rng)

@@ -134,7 +134,7 @@ def _means(
     return np.bincount(labels.ravel(), values.ravel(), len(area)) / np.maximum(area, 1)
 
 
-def label_truth(
+def _label_truth(
     owners: LabelOverlap,
     positive: npt.NDArray[np.bool_],
     own: npt.NDArray[np.float64],
@@ -218,7 +218,7 @@ def render_channel(
     rng: np.random.Generator,
     shrink: int = 1,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-    """Render one channel: its pixels, and the results of `label_truth`.
+    """Render one channel: its pixels, and the results of `_label_truth`.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def render_channel(
     ]
     means[0] = np.minimum(means[0], means[2])  # subtracted signal is not visible
     counts = optics.counts * layout.mpp**2 / 0.25
-    truth, carried = label_truth(owners, stained.positive, *means, counts=counts)
+    truth, carried = _label_truth(owners, stained.positive, *means, counts=counts)
     return image, truth, carried
 
 
