@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from panimbus.io.files import sync_folder
+
 logger = logging.getLogger(__name__)
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _LOCKED_BYTE = 1 << 30  # on Windows a lock blocks reading too: lock a byte that no log reaches
@@ -45,7 +47,7 @@ def locked(path: str | Path, *, write: bool) -> Iterator[int]:
     handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if made:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         _lock(handle, path, shared=not write)
         yield handle
     finally:
@@ -80,15 +82,6 @@ def read_from(handle: int, offset: int) -> bytes:
     while part := os.read(handle, 1 << 20):
         parts.append(part)
     return b"".join(parts)
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every system can open a folder
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _lock(handle: int, path: Path, *, shared: bool) -> None:
