@@ -321,7 +321,7 @@ def on_dark(colour: Rgb, least: float = 100.0) -> Rgb:
     Examples
     --------
     >>> on_dark((0, 0, 217)), on_dark((255, 176, 0))
-    ((85, 85, 228), (255, 176, 0))
+    ((83, 83, 229), (255, 176, 0))
     """
     light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     share = max(0.0, (least - light) / (255 - light))
