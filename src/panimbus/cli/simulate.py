@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from panimbus.cli import options
+from panimbus.io.files import write_text
 
 _TOML = """\
 # Simulated tissue. The labels are the truth; with the cell types in cells.csv an assignment matrix
@@ -91,8 +92,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     for rows, path in ((cells, out / "cells.csv"), (truth, out / "truth.csv")):
         with atomic_path(path) as temporary:
             pd.concat(rows).to_csv(temporary, index=False)
-    with atomic_path(out / "dataset.toml") as temporary:
-        temporary.write_text(_TOML.format(name=name), encoding="utf-8")
+    write_text(out / "dataset.toml", _TOML.format(name=name))
     count = sum(len(t) for t in truth)
     typer.echo(
         f"{out}: {fovs} FOVs ({tissue.platform}), {count:,} cells, {len(tissue.channels)} markers"

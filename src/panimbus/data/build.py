@@ -32,7 +32,7 @@ from panimbus.data.store import (
 )
 from panimbus.data.tiles import count_pixels, local_index, write_channels
 from panimbus.io.documents import read_json
-from panimbus.io.files import atomic_path
+from panimbus.io.files import atomic_path, write_text
 
 
 @dataclass(frozen=True)
@@ -360,8 +360,7 @@ def _write_tables(
     }
     with atomic_path(work / EXAMPLES) as temporary:
         examples.to_csv(temporary, index=False)
-    with atomic_path(work / INFO) as temporary:
-        temporary.write_text(json.dumps(data))
+    write_text(work / INFO, json.dumps(data))
 
 
 def _notes(source: Source) -> list[str]:

@@ -15,7 +15,7 @@ from panimbus.core.escape import escape_markdown
 from panimbus.core.stats import interval
 from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
 from panimbus.evaluate.tables import gain, read_scored, two, with_interval
-from panimbus.io.files import atomic_path
+from panimbus.io.files import write_text
 from panimbus.io.write_table import write_csv
 
 
@@ -183,7 +183,6 @@ def write_comparison(result: Comparison, out: Path) -> None:
         *map(escape_markdown, result.notes),
     ]
     parts += ["## By marker", table(marker_rows)]
-    with atomic_path(out / "comparison.md") as path:
-        path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_text(out / "comparison.md", "\n\n".join(parts) + "\n")
     for name, frame in (("comparison", result.means), ("comparison_markers", result.markers)):
         write_csv(out / f"{name}.csv", frame, float_format="%.6g")

@@ -11,7 +11,7 @@ import numpy as np
 from panimbus.evaluate import charts, tables
 from panimbus.evaluate.errors import ErrorPicture, Scene, draw_errors
 from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, SILVER, Evaluation
-from panimbus.io.files import atomic_path
+from panimbus.io.files import write_text
 from panimbus.render.page import render_page
 from panimbus.render.paint import FALSE_NEGATIVE, FALSE_POSITIVE, SCALE
 from panimbus.render.palette import hex_colour
@@ -52,8 +52,7 @@ def write_report(
     Path
     """
     errors = draw_errors(evaluation.calls, scenes) if scenes else None
-    with atomic_path(out / "report.html") as path:
-        path.write_text(report_page(evaluation, about, errors), encoding="utf-8")
+    write_text(out / "report.html", report_page(evaluation, about, errors))
     return out / "report.html"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from panimbus.core.stats import split_labels
 from panimbus.data.silver import MarkerAgreement
 from panimbus.data.silver_dataset import SilverDataset
 from panimbus.data.source import ScannedFov, Source
-from panimbus.io.files import atomic_path
+from panimbus.io.files import atomic_path, write_json, write_text
 from panimbus.render.images import enlarge
 from panimbus.render.page import format_number, render_page
 from panimbus.render.paint import (
@@ -66,10 +65,8 @@ def write_silver_report(silver: SilverDataset, folder: str | Path) -> Path:
     frame = agreement_table(silver.agreement)
     with atomic_path(out / f"{name}.csv") as temporary:
         frame.to_csv(temporary, index=False)
-    with atomic_path(out / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(_facts(silver), indent=1))
-    with atomic_path(out / f"{name}.html") as temporary:
-        temporary.write_text(silver_report_page(silver), encoding="utf-8")
+    write_json(out / f"{name}.json", _facts(silver))
+    write_text(out / f"{name}.html", silver_report_page(silver))
     return out / f"{name}.html"
 
 

@@ -23,7 +23,7 @@ from panimbus.evaluate.evaluation import (
     Evaluation,
 )
 from panimbus.io.documents import read_json
-from panimbus.io.files import atomic_path
+from panimbus.io.files import write_json, write_text
 from panimbus.io.tables import read_table
 from panimbus.io.write_table import write_csv
 
@@ -91,8 +91,7 @@ def write_evaluation_tables(
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in evaluation_tables(evaluation).items():
         write_csv(out / f"{name}.csv", frame, float_format="%.6g")
-    with atomic_path(out / "summary.md") as path:
-        path.write_text(evaluation_markdown(evaluation, about), encoding="utf-8")
+    write_text(out / "summary.md", evaluation_markdown(evaluation, about))
     settings = {k: getattr(evaluation.settings, k) for k in ("unit", "threshold", "draws", "seed")}
     means = json.loads(evaluation.means.to_json(orient="records"))
     errors = {name: curve.error for name, curve in evaluation.curves.items()}
@@ -103,8 +102,7 @@ def write_evaluation_tables(
         "calibration_error": errors,
     }
     document |= {} if request is None else {"request": dict(request)}
-    with atomic_path(out / "evaluation.json") as path:
-        path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    write_json(out / "evaluation.json", document)
 
 
 def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str, str]]:
@@ -138,8 +136,7 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
 
 def write_summary(evaluation: Evaluation, stem: Path, about: Mapping[str, str]) -> None:
     """Write ``<stem>.md`` and the table by marker as ``<stem>.csv``."""
-    with atomic_path(stem.with_name(f"{stem.name}.md")) as path:
-        path.write_text(evaluation_markdown(evaluation, about), encoding="utf-8")
+    write_text(stem.with_name(f"{stem.name}.md"), evaluation_markdown(evaluation, about))
     write_csv(
         stem.with_name(f"{stem.name}.csv"),
         evaluation.markers.drop(columns="unit"),

@@ -5,7 +5,6 @@ The model if it was kept, and a report that says why or why not.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.escape import escape_markdown
 from panimbus.finetune.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
 from panimbus.finetune.guard import figures
-from panimbus.io.files import atomic_path
+from panimbus.io.files import write_json, write_text
 from panimbus.io.write_table import write_csv
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import save_model
@@ -57,10 +56,8 @@ def save_finetuned(result: Finetuned, out: str | Path, *, command: str = "") -> 
     held = result.calls[result.calls[HELD_OUT]].drop(columns=HELD_OUT)
     worst = (held[NEW] - held[TRUTH]).abs().sort_values(ascending=False, kind="stable").index
     write_csv(out / TABLE, held.loc[worst], float_format="%.6g")
-    with atomic_path(out / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(to_dict(result, path), indent=1), encoding="utf-8")
-    with atomic_path(out / REPORT) as temporary:
-        temporary.write_text(report_markdown(result, path, command=command), encoding="utf-8")
+    write_json(out / SUMMARY, to_dict(result, path))
+    write_text(out / REPORT, report_markdown(result, path, command=command))
     return path
 
 

@@ -28,7 +28,7 @@ from panimbus.core.table import (
 from panimbus.infer.maps import remove_maps
 from panimbus.infer.record import RUN
 from panimbus.io.documents import read_json
-from panimbus.io.files import atomic_path, remove_path
+from panimbus.io.files import atomic_path, remove_path, write_json
 from panimbus.io.segmented import pixel_sizes
 from panimbus.io.write_table import write_csv, write_h5ad
 
@@ -180,12 +180,6 @@ def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> 
             out,
             format_list(sorted(stale), 10),
         )
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write a document that people may read, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:

@@ -22,9 +22,10 @@ from panimbus.core.table import (
 )
 from panimbus.core.thresholds import calls, check_thresholds
 from panimbus.core.types import Array
-from panimbus.infer.output import write_json, write_tables
+from panimbus.infer.output import write_tables
 from panimbus.infer.record import RECALIBRATED, REQUEST, RUN
 from panimbus.io.documents import parse_json, read_json
+from panimbus.io.files import write_json
 from panimbus.io.replace import finish_replacing, replace_together
 from panimbus.io.scores import read_h5ad
 from panimbus.io.segmented import pixel_sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from panimbus.core.errors import InputError, format_list
 
@@ -240,6 +242,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(room, ignore_errors=True)
         release_temporary(room)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text in UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write a document that people may read, whole or not at all."""
+    write_text(path, json.dumps(data, indent=1))
 
 
 def _sync(path: Path) -> None:

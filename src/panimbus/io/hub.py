@@ -9,7 +9,6 @@ hashes, redirect of a file, ranged download) are made here, with the standard li
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 import urllib.error
@@ -28,7 +27,7 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import describe_error
 from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.io.documents import parse_json, read_json, validate
-from panimbus.io.files import atomic_path, free_bytes
+from panimbus.io.files import free_bytes, write_json
 from panimbus.io.names import STATE_FOLDER, find_clash, name_problem
 
 if TYPE_CHECKING:
@@ -228,8 +227,7 @@ def download(
             part.replace(path)
         stat = path.stat()
         finished[file.path] = [stat.st_size, stat.st_mtime_ns, file.digest]
-        with atomic_path(state) as temporary:
-            temporary.write_text(json.dumps(finished, indent=1))
+        write_json(state, finished)
         before += file.size
         progress(Progress("fetch", file.path, before, total))
     return [out / f.path for f in files]

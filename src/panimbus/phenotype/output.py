@@ -33,7 +33,7 @@ from panimbus.core.table import (
     positive_frame,
 )
 from panimbus.core.types import Array
-from panimbus.io.files import atomic_path
+from panimbus.io.files import write_json
 from panimbus.io.outlines import trace_outlines_by_band
 from panimbus.io.qupath import CellObjects, write_qupath
 from panimbus.io.segmented import BAND, Segmented, check_cells
@@ -180,5 +180,4 @@ def write_run(table: AnnData, out: Path, about: dict[str, Any]) -> None:
         "edits": json.loads(str(phenotype["edits"])),
         "standing": [int(i) + 1 for i in np.asarray(phenotype["standing"]).ravel()],
     }
-    with atomic_path(out / "run.json") as path:
-        path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    write_json(out / "run.json", data)

@@ -17,7 +17,7 @@ from panimbus.core.guard import guarded
 from panimbus.core.layouts import check_layout
 from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, NOT_TYPED, UNASSIGNED
 from panimbus.io.documents import read_json
-from panimbus.io.files import atomic_path, remove_path
+from panimbus.io.files import atomic_path, remove_path, write_text
 from panimbus.io.location import parse_location
 from panimbus.io.mantis import write_mantis
 from panimbus.io.names import fingerprint, safe_names
@@ -251,8 +251,7 @@ def _report(
         rows, ids = check_cells(table, one)
         pictures[f"FOV {one.fov_id}"] = png_chart(tissue(one, ids, types[rows].tolist(), summary))
     written = _write_folder(out, "figures", before, lambda to: _write_figures(to, pictures))
-    with atomic_path(out / "report.html") as page:
-        page.write_text(html_report(table, summary, pictures, wanted.about), encoding="utf-8")
+    write_text(out / "report.html", html_report(table, summary, pictures, wanted.about))
     return written | {"report.html"}
 
 

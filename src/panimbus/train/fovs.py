@@ -7,7 +7,6 @@ next one: random markers in simulation, copies with added background in real tis
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from panimbus.core.window import read_channels, read_index
 from panimbus.data.split import SPLITS
 from panimbus.data.store import CEILING, DatasetInfo, Example, ExampleTable, Store, StoreInfo
 from panimbus.io.documents import read_json, validate
-from panimbus.io.files import atomic_path
+from panimbus.io.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from panimbus.data.source import ScannedDataset, ScannedFov
@@ -113,8 +112,7 @@ def outside_means(image: Array, index: Array) -> Float32Array:
 def write_info(folder: Path, shares: Mapping[str, float], *, mpp: float, percentile: float) -> None:
     """Write ``fovs.json``: resolution, normaliser, and the share of each dataset in the mix."""
     data = {"mpp": mpp, "percentile": percentile, "shares": dict(shares)}
-    with atomic_path(folder / INFO) as temporary:
-        temporary.write_text(json.dumps(data, indent=1))
+    write_json(folder / INFO, data)
 
 
 class FovStore(ExampleTable):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from panimbus.core.errors import ReadError
-from panimbus.io import atomic_path
 from panimbus.io.documents import read_json
+from panimbus.io.files import write_text
 from panimbus.model.unet import build
 from panimbus.model.weights import save_model
 from panimbus.train.batches import collate
@@ -111,8 +111,7 @@ def finish(
     texts = {RESULT: json.dumps(_plain(result), indent=1)}
     texts["markers.csv"] = pd.concat(tables).to_csv(index=False)
     for name, text in texts.items():
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(text)
+        write_text(out / name, text)
     return result
 
 

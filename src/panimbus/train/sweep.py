@@ -17,8 +17,8 @@ from pydantic import Field
 
 from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.escape import escape_markdown
-from panimbus.io import atomic_path
 from panimbus.io.documents import Strict, read_json, read_toml, validate
+from panimbus.io.files import write_text
 from panimbus.train.config import Seed, TrainConfig, make_config, overlaid
 
 if TYPE_CHECKING:
@@ -147,8 +147,7 @@ def run_sweep(
                 ("ablation.csv", table.to_csv(index=False)),
                 ("ablation.md", sweep_markdown(table)),
             ):
-                with atomic_path(folder / file) as temporary:
-                    temporary.write_text(text)
+                write_text(folder / file, text)
     return pd.DataFrame(rows)
 
 
@@ -202,6 +201,5 @@ def _seconds(place: Path, begun: float) -> float:
             if isinstance(spent, int | float):
                 return float(spent)
     spent = round(time.perf_counter() - begun, 1)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(spent))
+    write_text(path, json.dumps(spent))
     return spent

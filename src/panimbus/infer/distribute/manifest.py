@@ -19,7 +19,7 @@ from panimbus.core.scale import ChannelScale
 from panimbus.infer.settings import PredictSettings
 from panimbus.io import open_fovs
 from panimbus.io.documents import format_problems, read_json, validate
-from panimbus.io.files import atomic_path, release_temporary, temporary_name
+from panimbus.io.files import release_temporary, temporary_name, write_json
 from panimbus.io.location import parse_location
 from panimbus.model.weights import ModelFiles, resolve_model, shipped_models
 
@@ -191,7 +191,7 @@ def claim_folder(
             fix=f"pass another --out, or remove {path} if those shards are no longer wanted",
         )
     if earlier["shards"] != shards:
-        _replace(path, data)
+        write_json(path, data)
 
 
 def claim_backend(out: Path, name: str) -> None:
@@ -302,11 +302,6 @@ def _create(path: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
 def _exclusive(path: Path, data: Mapping[str, Any]) -> None:
     with path.open("x", encoding="utf-8") as file:
         json.dump(data, file, indent=1)
-
-
-def _replace(path: Path, data: Mapping[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 class _RequestFile(BaseModel):
