@@ -38,7 +38,7 @@ from panimbus.infer.label_report import (
 )
 from panimbus.infer.progress import default_progress
 from panimbus.infer.settings import PredictSettings
-from panimbus.infer.validating import EmptyLabels, ValidatingArray, clean_labels, count_pieces
+from panimbus.infer.validating import ValidatingArray, clean_labels, count_pieces
 from panimbus.model.weights import ModelFiles, resolve_model
 
 SATURATED = 0.005
@@ -201,9 +201,8 @@ def _inspect_fov(fov: Fov, inspection: _Inspection) -> None:
     labels: LabelReport | None = None
     image = ValidatingArray(fov.image)
     try:
-        negative, clean = (
-            clean_labels(fov.labels) if fov.labels is not None else (0, EmptyLabels(fov.shape_yx))
-        )
+        none = np.broadcast_to(np.uint8(0), fov.shape_yx)
+        negative, clean = clean_labels(none if fov.labels is None else fov.labels)
         plain = fov.with_(image=image, labels=clean, mpp=mpp or model_mpp)
         begin = time.perf_counter()
         channels = [c for c in inspection.channels if c in fov.channels]

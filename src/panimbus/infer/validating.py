@@ -47,33 +47,11 @@ class ValidatingArray(ArrayWrapper):
         return np.where(finite, values, np.zeros((), values.dtype))
 
 
-class EmptyLabels:
-    """Label image without cells, for a FOV that has none."""
-
-    dtype: np.dtype[Any] = np.dtype(np.uint8)
-
-    def __init__(self, shape_yx: tuple[int, int]) -> None:
-        self.shape: tuple[int, ...] = shape_yx
-
-    def __getitem__(self, key: Any, /) -> Array:
-        return np.zeros(
-            [
-                part.indices(n)[1] - part.indices(n)[0]
-                for part, n in zip(key, self.shape, strict=True)
-            ],
-            np.uint8,
-        )
-
-
-class _NotNegative:
+class _NotNegative(ArrayWrapper):
     """Label image whose negative pixels become background."""
 
-    def __init__(self, labels: ArrayLike) -> None:
-        self._labels = labels
-        self.shape, self.dtype = tuple(labels.shape), labels.dtype
-
     def __getitem__(self, key: Any, /) -> Array:
-        return np.asarray(np.maximum(self._labels[key], 0))
+        return np.asarray(np.maximum(self.array[key], 0))
 
 
 def clean_labels(labels: ArrayLike) -> tuple[int, ArrayLike]:
