@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from panimbus.core.fov import Fov
+from panimbus.core.normaliser import Normalisation
 from panimbus.data.source import Source, scan_fovs
 
 
@@ -23,7 +24,7 @@ def _source(
     for k in range(fovs):
         image, labels = make_tissue(shape, n, seed=k, channels=len(channels))
         made.append(Fov(f"{name}{k}", image, channels, labels, mpp))
-    scanned = scan_fovs(name, made, percentile=99.0)
+    scanned = scan_fovs(name, made, spec=Normalisation(1.0, 99.0))
     rng = np.random.default_rng(0)
     targets = {
         f.fov.fov_id: rng.choice([-1, 0, 1], (f.cells.n, len(channels))).astype(np.float32)

@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from panimbus.core.fov import Fov  # noqa: E402
-from panimbus.finetune.crops import crops, read_dataset, score_calls  # noqa: E402
+from panimbus.data.source import scan_fovs  # noqa: E402
+from panimbus.finetune.crops import crops, score_calls  # noqa: E402
 from panimbus.infer.predict import PredictSettings, predict  # noqa: E402
 from panimbus.model.card import ModelCard  # noqa: E402
 from panimbus.model.unet import build  # noqa: E402
@@ -72,7 +73,7 @@ def test_scores_are_those_of_predict(files, make_tissue, shape, mpp, monkeypatch
     )
     calls = calls.rename(columns={"fov_id": "fov"}).assign(fov=lambda t: t["fov"].astype(str))
     net, card = load_torch(files.safetensors)
-    dataset = read_dataset(fovs, ("a", "b"), card)
+    dataset = scan_fovs("two", fovs, ("a", "b"), card)
     scores = score_calls(net, card, calls, dataset).scores()
     expected = [
         table.X[

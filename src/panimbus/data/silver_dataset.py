@@ -11,6 +11,7 @@ import pandas as pd
 
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
+from panimbus.core.normaliser import Normalisation
 from panimbus.core.progress import OnProgress, silent
 from panimbus.core.types import Float32Array
 from panimbus.data.checks import check_cells_match, check_channels, check_tables_fovs
@@ -146,9 +147,7 @@ def build_silver_labels(
         file.name,
         every,
         wanted,
-        mpp=settings.mpp,
-        percentile=settings.percentile,
-        over=settings.over,
+        Normalisation(settings.mpp, settings.percentile, settings.over),
         progress=progress,
     )
     check_cells_match(file, scanned, table, rule.labels)

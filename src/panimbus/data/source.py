@@ -11,11 +11,13 @@ import numpy.typing as npt
 from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
-from panimbus.core.normaliser import Normalisation, fit_normaliser
+from panimbus.core.normaliser import Normalisation, NormaliserSpec, fit_normaliser
 from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
+
+_SPEC = Normalisation(1.0, 99.9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +114,8 @@ def scan_fovs(
     name: str,
     fovs: Sequence[Fov],
     channels: Sequence[str] | None = None,
+    spec: NormaliserSpec = _SPEC,
     *,
-    mpp: float = 1.0,
-    percentile: float = 99.9,
-    over: str = "all",
     progress: OnProgress = silent,
 ) -> ScannedDataset:
     """Read every FOV once: cells, mean intensities, and the normaliser of the pooled pixels.
@@ -129,10 +129,9 @@ def scan_fovs(
         and is not in the result.
     channels
         Which channels; all by default.
-    mpp
-        Resolution of the model, µm per pixel.
-    percentile, over
-        Which percentile of which pixels becomes 1.0; see `ChannelScale`.
+    spec
+        Pixel size of the model's grid, and which percentile of which pixels becomes 1.0: a model's
+        card, or a `Normalisation`.
     progress
         Progress callback.
     """
@@ -150,10 +149,10 @@ def scan_fovs(
     scale = fit_normaliser(
         fovs,
         wanted,
-        Normalisation(mpp, percentile, over),
+        spec,
         reference=reference_channels(wanted, fovs, [COUNTERSTAIN]),
         on_scan=on_scan,
         progress=progress,
     )
     progress(Progress("scan", fovs[-1].fov_id, len(fovs), len(fovs)))
-    return ScannedDataset(name, wanted, tuple(scanned), scale, mpp)
+    return ScannedDataset(name, wanted, tuple(scanned), scale, spec.mpp)

@@ -13,66 +13,19 @@ import torch
 
 from panimbus.annotations.table import CELL, CHANNEL, FOV
 from panimbus.core.correction import NONE
-from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
-from panimbus.core.normaliser import fit_normaliser
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.progress import OnProgress, silent
-from panimbus.core.scale import ChannelScale, stat_vector
+from panimbus.core.scale import stat_vector
 from panimbus.core.scan import FovCells
 from panimbus.core.types import Float32Array
 from panimbus.core.window import Window, read_channels, read_index
+from panimbus.data.source import ScannedDataset
 from panimbus.finetune.recalibrate import CellLogits
 from panimbus.model.card import ModelCard
 
 BLOCK = 1536  # model pixels that are read at once
 SIDE = 96  # of the square crops that are trained on, in model pixels
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A dataset after its first pass.
-
-    Parameters
-    ----------
-    fovs, cells
-        FOVs and their cells, in one order.
-    means
-        (n, C) float32 mean raw intensities of each FOV's cells.
-    channels
-        C names.
-    scale
-        Normalisers and statistics.
-    """
-
-    fovs: tuple[Fov, ...]
-    cells: tuple[FovCells, ...]
-    means: tuple[Float32Array, ...]
-    channels: tuple[str, ...]
-    scale: ChannelScale
-
-
-def read_dataset(
-    fovs: Sequence[Fov],
-    channels: Sequence[str],
-    card: ModelCard,
-    *,
-    scale: ChannelScale | None = None,
-    progress: OnProgress = silent,
-) -> Dataset:
-    """Find the cells of every FOV; fit the normaliser of all of them together if none is given."""
-    scans: list[tuple[Fov, FovCells, Float32Array]] = []
-    fitted = fit_normaliser(
-        fovs,
-        channels,
-        card,
-        reference=reference_channels(channels, fovs, card.stats),
-        on_scan=lambda fov, cells, scan: scans.append((fov, cells, scan.mean[:, : len(channels)])),
-        progress=progress,
-    )
-    labelled, cells, means = zip(*scans, strict=True)
-    return Dataset(labelled, cells, means, tuple(channels), scale or fitted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +84,7 @@ class Crop:
         return Crop(self.row, image, index, self.mean, self.stats, pixels)
 
 
-def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Crop]:
+def crops(calls: pd.DataFrame, dataset: ScannedDataset, card: ModelCard) -> Iterator[Crop]:
     """The crop of each annotated cell, so large that the cell's score is what `predict` gives.
 
     Windows begin on the net's pooling stride and end at least the radius of its receptive field
@@ -147,7 +100,8 @@ def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Cr
         Of the model.
     """
     halo = -(-(card.reach + 1) // card.stride) * card.stride
-    for fov, cells, mean in zip(dataset.fovs, dataset.cells, dataset.means, strict=True):
+    for one in dataset.fovs:
+        fov, cells = one.fov, one.cells
         own = calls[calls[FOV] == fov.fov_id]
         if not len(own):
             continue
@@ -157,7 +111,7 @@ def crops(calls: pd.DataFrame, dataset: Dataset, card: ModelCard) -> Iterator[Cr
             [(centre[:, k] + 0.5) / axis.scale for k, axis in enumerate((cells.y, cells.x))], 1
         )
         block = (at // BLOCK).astype(np.intp)
-        where = _Where(fov, cells, mean, dataset, card, halo)
+        where = _Where(fov, cells, one.mean, dataset, card, halo)
         for key in np.unique(block, axis=0):
             inside = (block == key).all(1)
             yield from _block_crops(own[inside], index[inside], at[inside], where)
@@ -168,7 +122,7 @@ class _Where:
     fov: Fov
     cells: FovCells
     mean: Float32Array
-    dataset: Dataset
+    dataset: ScannedDataset
     card: ModelCard
     halo: int
 
@@ -327,7 +281,7 @@ def score_calls(
     net: Any,
     card: ModelCard,
     calls: pd.DataFrame,
-    dataset: Dataset,
+    dataset: ScannedDataset,
     *,
     device: str = "cpu",
     seen: Callable[[int], None] = lambda _done: None,

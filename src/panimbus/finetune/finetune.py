@@ -6,7 +6,7 @@ A changed model is kept only if it is better on held-out cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from panimbus.core.progress import OnProgress, Progress, silent
 from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
 from panimbus.core.types import Float64Array
-from panimbus.finetune.crops import Dataset, crops, read_dataset, score_calls
+from panimbus.data.source import ScannedDataset, scan_fovs
+from panimbus.finetune.crops import crops, score_calls
 from panimbus.finetune.guard import FEW, Verdict, compare_scores, folds, groups_of, hold_out
 from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit_corrections, fit_markers
 from panimbus.finetune.steps import (
@@ -91,7 +92,7 @@ class _Job:
     net: Any
     card: ModelCard
     calls: pd.DataFrame
-    dataset: Dataset
+    dataset: ScannedDataset
     settings: FinetuneSettings
     device: str
     progress: OnProgress
@@ -117,10 +118,10 @@ class _Job:
         """Groups that are held out together."""
         xy = np.zeros((len(self.calls), 2))
         fov = self.calls[gold.FOV].to_numpy()
-        for one, cells in zip(self.dataset.fovs, self.dataset.cells, strict=True):
-            rows = fov == one.fov_id
-            index = cells.index(self.calls.loc[rows, gold.CELL].to_numpy())
-            xy[rows] = cells.geometry.centroids()[index, ::-1] * float(one.mpp or 1)
+        for one in self.dataset.fovs:
+            rows = fov == one.fov.fov_id
+            index = one.cells.index(self.calls.loc[rows, gold.CELL].to_numpy())
+            xy[rows] = one.cells.geometry.centroids()[index, ::-1] * float(one.fov.mpp or 1)
         return groups_of(fov, xy)
 
 
@@ -170,7 +171,8 @@ def finetune(
     _enough(used, settings)
     _check_cells(calls, fovs, card)
     channels = list(dict.fromkeys(used[gold.CHANNEL]))
-    dataset = read_dataset(fovs, channels, card, scale=scale, progress=progress)
+    dataset = scan_fovs("the images", fovs, channels, card, progress=progress)
+    dataset = replace(dataset, scale=scale or dataset.scale)
     if blank := [c for c in channels if dataset.scale.blank(c)]:
         used = used[~used[gold.CHANNEL].isin(blank)].reset_index(drop=True)
         notes.append(f"calls of blank channels are left out: {format_list(blank)}")

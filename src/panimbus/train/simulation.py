@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.core.normaliser import Normalisation
 from panimbus.data.source import scan_fovs
 from panimbus.io import from_array
 from panimbus.simulate import SimulatedTissue, simulate_tissue
@@ -75,7 +76,7 @@ def _simulate(
     seed, path = job
     tissue = draw_tissue(seed, settings)
     fov = from_array(tissue.image, tissue.labels, channels=tissue.channels, mpp=tissue.mpp)
-    scanned = scan_fovs(SIMULATED, [fov], mpp=mpp, percentile=percentile)
+    scanned = scan_fovs(SIMULATED, [fov], spec=Normalisation(mpp, percentile))
     one = scanned.fovs[0]
     channels = [c for c in scanned.channels if not scanned.scale.blank(c)]
     if not channels or one.cells.n < _FEWEST:
