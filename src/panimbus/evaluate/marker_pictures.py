@@ -176,7 +176,7 @@ def draw_marker(
     """
     if fov.labels is None:
         raise InputError(f"FOV {fov.fov_id!r} has no label image to outline cells with.")
-    rows, cols = _slices(fov, corner_um, side[0])
+    rows, cols = window_in(fov, corner_um, side[0])
     plane = np.asarray(fov.image[fov.index(one.marker), rows, cols])
     labels = np.asarray(fov.labels[rows, cols])
     plane, labels = _fitted(plane, labels, side[1])
@@ -190,7 +190,8 @@ def draw_marker(
     return MarkerPicture(cells.fov_id, width, image, outlined, _painted(one, index))
 
 
-def _slices(fov: Fov, corner_um: tuple[float, float], side_um: float) -> tuple[slice, slice]:
+def window_in(fov: Fov, corner_um: tuple[float, float], side_um: float) -> tuple[slice, slice]:
+    """Rows and columns of a square window, moved into the image."""
     mpp = fov.mpp or 1.0
     side = max(1, round(side_um / mpp))
     starts = [

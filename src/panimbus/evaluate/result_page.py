@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,7 +15,7 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.stats import otsu_positive
 from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, MEAN, NORMALISER, PROVENANCE
-from panimbus.core.types import Array
+from panimbus.core.types import Array, Int64Array
 from panimbus.evaluate.marker_pictures import (
     NEGATIVE_CALL,
     FovRows,
@@ -25,7 +25,7 @@ from panimbus.evaluate.marker_pictures import (
     draw_marker,
     rows_by_fov,
 )
-from panimbus.evaluate.markers import MarkerSummary, positive_calls, summarise_markers
+from panimbus.evaluate.markers import positive_calls, summarise_markers
 from panimbus.evaluate.metrics import Metrics, mean_f1, metrics_by_marker
 from panimbus.io.files import atomic_path
 from panimbus.io.segmented import Segmented, check_cells
@@ -130,8 +130,8 @@ def result_page(subject: Subject, about: Mapping[str, str]) -> str:
             "summary": one,
             "picture": pictures[one.marker],
             "bar_um": _bar(pictures[one.marker].width_um),
-            "heights": _heights(one),
-            "fovs": _extremes(one, summary.fovs),
+            "heights": heights(one.histogram, one.threshold),
+            "fovs": extremes(one.share_by_fov, summary.fovs),
             "quality": quality.get(one.marker),
             "baseline": baseline.get(one.marker),
         }
@@ -165,17 +165,16 @@ def _bar(width_um: float) -> int:
     return max((um for um in _BARS_UM if um <= width_um / 4), default=1)
 
 
-def _heights(one: MarkerSummary) -> list[tuple[float, bool]]:
-    """Height of each bar of the histogram, a square root; and whether it is above the threshold."""
-    counts = one.histogram
-    heights = np.sqrt(counts / max(counts.max(), 1))
-    middle = (np.arange(len(counts)) + 0.5) / len(counts)
-    return list(zip(heights.tolist(), (middle >= one.threshold).tolist(), strict=True))
+def heights(histogram: Int64Array, threshold: float) -> list[tuple[float, bool]]:
+    """Height of each bar of a score histogram, a square root; and whether it is above."""
+    tall = np.sqrt(histogram / max(histogram.max(), 1))
+    middle = (np.arange(len(tall)) + 0.5) / len(tall)
+    return list(zip(tall.tolist(), (middle >= threshold).tolist(), strict=True))
 
 
-def _extremes(one: MarkerSummary, fovs: tuple[str, ...], most: int = 12) -> list[tuple[str, float]]:
+def extremes(shares: Array, fovs: Sequence[str], most: int = 12) -> list[tuple[str, float]]:
     """FOVs with their shares of positive cells: all, or the lowest and the highest."""
-    pairs = [(f, s) for f, s in zip(fovs, one.share_by_fov.tolist(), strict=True) if s == s]  # noqa: PLR0124
+    pairs = [(f, s) for f, s in zip(fovs, shares.tolist(), strict=True) if not np.isnan(s)]
     if len(pairs) <= most:
         return pairs
     ordered = sorted(pairs, key=lambda pair: pair[1])

@@ -27,6 +27,11 @@ def render_page(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values) + "\n"
 
 
+def render_part(name: str, *values: Any) -> str:
+    """One piece of a page: a macro of ``parts.html``, escaped as in `render_page`."""
+    return str(getattr(_environment().get_template("parts.html").module, name)(*values))
+
+
 def format_number(value: float, digits: int = 2) -> str:
     """A number with fixed decimals; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"

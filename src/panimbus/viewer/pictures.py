@@ -12,7 +12,8 @@ import numpy as np
 from panimbus.core.channel_types import COUNTERSTAIN_TYPE
 from panimbus.core.errors import InputError
 from panimbus.core.table import CELL_TYPE, CHANNEL_TYPE, METACLUSTER, NORMALISER
-from panimbus.core.types import Array, Int32Array, UInt8Array
+from panimbus.core.thresholds import calls
+from panimbus.core.types import Array, BoolArray, Int32Array, UInt8Array
 from panimbus.render.images import enlarge
 from panimbus.render.palette import Rgb
 from panimbus.viewer.pixels import PlaneCache, Pyramid
@@ -123,6 +124,8 @@ class Pictures:
         colours = _colours(tables, style)
         with self._busy:
             rows = self._rows(fov_id, box, step, times)
+            if style.mode == "positive":
+                rows = np.where(np.append(_positive(tables, style), False)[rows], rows, -1)
             return paint_overlay(rows, colours, fill=style.fill, solid=step >= COARSE)
 
     def tile(self, fov_id: str, place: tuple[int, int, int]) -> tuple[Box, int, int] | None:
@@ -278,17 +281,23 @@ def _colours(tables: Tables, style: CellStyle) -> UInt8Array:
     return cell_colours(tables, style)
 
 
+def _positive(tables: Tables, style: CellStyle) -> BoolArray:
+    """(n,) whether each cell of a result is positive for the marker of a style."""
+    own = tables.thresholds[tables.markers[style.marker]]
+    limit = own if style.threshold is None else style.threshold
+    return np.asarray(calls(np.asarray(tables.cells.X)[:, [style.marker]], [limit])[:, 0] == 1)
+
+
 def cell_colours(tables: Tables, style: CellStyle) -> UInt8Array:
     """(n, 3) uint8 colour of each cell of a result.
 
     Cells of a result without types are grey in the modes ``type`` and ``cluster``.
     """
-    if style.mode in ("call", "score"):
-        scores = np.asarray(tables.cells.X)[:, style.marker]
-        if style.mode == "score":
-            return viridis(scores)
-        own = tables.thresholds[tables.markers[style.marker]]
-        return call_colours(scores, own if style.threshold is None else style.threshold)
+    if style.mode == "score":
+        return viridis(np.asarray(tables.cells.X)[:, style.marker])
+    if style.mode in ("call", "positive"):
+        missing = np.isnan(np.asarray(tables.cells.X)[:, style.marker])
+        return call_colours(_positive(tables, style), missing)
     column = CELL_TYPE if style.mode == "type" else METACLUSTER
     out = np.full((tables.cells.n_obs, 3), NO_CALL, np.uint8)
     if tables.types is None or column not in tables.types:

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlencode
 from panimbus.viewer.overview import Overviews
 from panimbus.viewer.pictures import Pictures
 from panimbus.viewer.result import Result, Tables
+from panimbus.viewer.thresholds import Thresholds
 
 NAME_COOKIE = "panimbus_name"
 _LONGEST_NAME = 40
@@ -35,10 +36,12 @@ class Viewer:
     run: str = field(default_factory=lambda: secrets.token_hex(4))
     pictures: Pictures = field(init=False)
     overviews: Overviews = field(init=False)
+    thresholds: Thresholds = field(init=False)
 
     def __post_init__(self) -> None:
         own = None if self.read_only else self.result.folder / "viewer-cache"
         self.pictures = Pictures(self.result)
+        self.thresholds = Thresholds(self.result)
         self.overviews = Overviews(self.pictures, self.cache or own)
 
     @property

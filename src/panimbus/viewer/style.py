@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from panimbus.core.errors import InputError
 from panimbus.render.palette import Rgb
 
-MODES = ("call", "score", "type", "cluster")
-"""What the colour of a cell shows."""
+MODES = ("call", "positive", "score", "type", "cluster")
+"""What the colour of a cell shows; ``positive`` is ``call`` without the negative cells."""
 MOST_CHANNELS = 12
 PALETTE: tuple[Rgb, ...] = (
     (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (213, 94, 0), (230, 159, 0),
@@ -57,9 +57,9 @@ class CellStyle:
     mode
         One of `MODES`.
     marker
-        Position among the scored markers, for ``call`` and ``score``.
+        Position among the scored markers, for ``call``, ``positive`` and ``score``.
     threshold
-        Instead of the marker's own, for ``call``; None: its own.
+        Instead of the marker's own, for ``call`` and ``positive``; None: its own.
     fill
         Opacity of the inside, 0 to 1; outlines are opaque.
     """

@@ -129,10 +129,10 @@ def edges(rows: Int32Array) -> BoolArray:
     return np.asarray(out & (inner >= 0), np.bool_)
 
 
-def call_colours(scores: Array, threshold: float) -> UInt8Array:
+def call_colours(positive: BoolArray, missing: BoolArray) -> UInt8Array:
     """(n, 3) uint8: orange for positive cells, blue for negative ones, grey for missing scores."""
-    out = np.where((scores >= threshold)[:, np.newaxis], POSITIVE_RGB, NEGATIVE_RGB)
-    out[np.isnan(scores)] = NO_CALL
+    out = np.where(positive[:, np.newaxis], POSITIVE_RGB, NEGATIVE_RGB)
+    out[missing] = NO_CALL
     return np.asarray(out, np.uint8)
 
 
