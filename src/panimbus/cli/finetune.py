@@ -68,16 +68,15 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.annotations.read import read_annotations
     from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given
-    from panimbus.core.errors import InputError, MissingExtraError
+    from panimbus.core.errors import InputError, need_extra
     from panimbus.infer.output import read_normaliser
     from panimbus.model.weights import resolve_model
 
-    try:
-        from panimbus.finetune.finetune import check_count, finetune
-        from panimbus.finetune.report import check_out, save_finetuned, sentence
-        from panimbus.finetune.steps import settings_of
-    except ImportError as error:
-        raise MissingExtraError("fine-tuning", "train") from error
+    need_extra("fine-tuning", "train", "torch")
+    from panimbus.finetune.finetune import check_count, finetune
+    from panimbus.finetune.report import check_out, save_finetuned, sentence
+    from panimbus.finetune.steps import settings_of
+
     if per_marker and not recalibrate:
         raise InputError("--per-marker requires --recalibrate.", fix="pass --recalibrate too")
     mode = "markers" if per_marker else "recalibrate" if recalibrate else "weights"
