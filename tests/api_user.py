@@ -7,7 +7,16 @@ import pandas as pd
 from anndata import AnnData  # type: ignore[import-untyped]
 
 import panimbus
-from panimbus import ChannelScale, Evaluation, Finetuned, Fov, ModelCard, Progress, SimulatedTissue
+from panimbus import (
+    ChannelScale,
+    Evaluation,
+    Finetuned,
+    Fov,
+    ModelCard,
+    Progress,
+    Recalibrated,
+    SimulatedTissue,
+)
 
 
 def show(progress: Progress) -> None:
@@ -64,12 +73,21 @@ def evaluated(folder: Path) -> Evaluation:
 
 def finetuned(folder: Path) -> ModelCard:
     """A model that was fine-tuned on annotations."""
-    settings = panimbus.FinetuneSettings(how="recalibrate")
+    settings = panimbus.FinetuneSettings(steps=100)
     annotations = panimbus.read_annotations([folder / "calls.csv"])
     result: Finetuned = panimbus.finetune_model(
         opened(folder), annotations, settings=settings, out=folder / "model", progress=show
     )
     return result.card
+
+
+def recalibrated(folder: Path) -> list[str]:
+    """Markers of a result that have new scores, and then have their own again."""
+    result: Recalibrated = panimbus.recalibrate(
+        folder / "results", panimbus.read_annotations(folder / "calls.csv")
+    )
+    panimbus.take_back(folder / "results")
+    return [str(m) for m in result.markers["marker"]]
 
 
 def trained(folder: Path) -> float:

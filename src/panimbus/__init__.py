@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from panimbus.evaluate.inputs import evaluate_scores as evaluate_scores
     from panimbus.evaluate.scored import CellMetadata as CellMetadata
     from panimbus.finetune.finetune import Finetuned as Finetuned
+    from panimbus.finetune.recalibrate import Recalibrated as Recalibrated
+    from panimbus.finetune.recalibrate import recalibrate as recalibrate
+    from panimbus.finetune.recalibrate import take_back as take_back
     from panimbus.finetune.steps import FinetuneSettings as FinetuneSettings
     from panimbus.infer.inspection_report import InspectionReport as InspectionReport
     from panimbus.infer.output import read_normaliser as read_normaliser
@@ -69,6 +72,7 @@ _MODULES = {
     "PanimbusError": "panimbus.core.errors",
     "PredictSettings": "panimbus.infer.settings",
     "Progress": "panimbus.core.progress",
+    "Recalibrated": "panimbus.finetune.recalibrate",
     "RuleTable": "panimbus.phenotype.rules",
     "SimulatedTissue": "panimbus.simulate.tissue",
     "TypeSettings": "panimbus.phenotype.assign",
@@ -86,7 +90,9 @@ _MODULES = {
     "read_rules": "panimbus.phenotype.rules",
     "read_scores": "panimbus.io.scores",
     "read_silver": "panimbus.annotations.cells",
+    "recalibrate": "panimbus.finetune.recalibrate",
     "simulate_tissue": "panimbus.simulate.tissue",
+    "take_back": "panimbus.finetune.recalibrate",
     "to_frame": "panimbus.core.table",
     "train_model": "panimbus._api",
     "write_annotations": "panimbus.annotations.table",

@@ -74,7 +74,7 @@ def test_scores_are_those_of_predict(files, make_tissue, shape, mpp, monkeypatch
     calls = calls.rename(columns={"fov_id": "fov"}).assign(fov=lambda t: t["fov"].astype(str))
     net, card = load_torch(files.safetensors)
     dataset = scan_fovs("two", fovs, ("a", "b"), card)
-    scores = score_calls(net, card, calls, dataset).scores()
+    scores = score_calls(net, card, calls, dataset)
     expected = [
         table.X[
             (table.obs["fov_id"] == r.fov) & (table.obs["cell_id"] == r.cell_id),

@@ -1,5 +1,5 @@
-"""Fine-tuning and recalibration on calls: they help where the operating point is wrong, and are
-refused where calls are noise."""
+"""Fine-tuning on calls: it helps where the operating point is wrong, and is refused where calls are
+noise."""
 
 import json
 
@@ -80,16 +80,10 @@ def judged(table, calls):
     return float(((np.array(scores) >= 0.5) == (calls["call"] == "positive")).mean())
 
 
-@pytest.mark.parametrize("how", ["weights", "recalibrate", "markers"])
-def test_a_shifted_operating_point_is_learned(model, data, tmp_path, how):
-    fovs, calls = data({"a": 0.6, "b": 0.55}, n=120 if how == "weights" else 80)
-    settings = FinetuneSettings(how=how, steps=60, rate=0.03, pull=0.001)
-    found = finetune(
-        fovs,
-        calls.iloc[:: 1 if how == "weights" else 3].reset_index(drop=True),
-        model=model,
-        settings=settings,
-    )
+def test_a_shifted_operating_point_is_learned(model, data, tmp_path):
+    fovs, calls = data({"a": 0.6, "b": 0.55}, n=120)
+    settings = FinetuneSettings(steps=60, rate=0.03, pull=0.001)
+    found = finetune(fovs, calls, model=model, settings=settings)
     assert found.kept, found.verdict
     assert found.verdict.new.f1 > found.verdict.old.f1 + 0.1
     path = save_finetuned(found, tmp_path / "out", command="panimbus finetune")
@@ -98,7 +92,7 @@ def test_a_shifted_operating_point_is_learned(model, data, tmp_path, how):
     assert "calls" in card.trained_on
     assert card.trained_on.startswith("Nothing.")
     assert "held-out" in card.measured
-    assert bool(card.calibration) == (how == "markers")
+    assert not card.calibration
     quick = PredictSettings(threads=1, precision="float32")
     before, after = (judged(predict(fovs, model=m, settings=quick), calls) for m in (model, path))
     assert after > before + 0.1
@@ -113,12 +107,9 @@ def test_a_shifted_operating_point_is_learned(model, data, tmp_path, how):
     assert "The new model is kept" in (tmp_path / "out" / "report.md").read_text()
 
 
-@pytest.mark.parametrize("how", ["weights", "recalibrate", "markers"])
-def test_random_calls_leave_the_old_model(model, data, tmp_path, how):
+def test_random_calls_leave_the_old_model(model, data, tmp_path):
     fovs, calls = data({"a": 0.5}, random=True)
-    found = finetune(
-        fovs, calls, model=model, settings=FinetuneSettings(how=how, steps=20, rate=0.01)
-    )
+    found = finetune(fovs, calls, model=model, settings=FinetuneSettings(steps=20, rate=0.01))
     assert not found.kept
     assert save_finetuned(found, tmp_path / "out") is None
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -131,48 +122,9 @@ def test_random_calls_leave_the_old_model(model, data, tmp_path, how):
     assert json.loads((tmp_path / "out" / "report.json").read_text())["model"] is None
 
 
-def test_nothing_to_gain_leaves_the_old_model(model, data):
-    fovs, calls = data({"a": THRESHOLD})
-    found = finetune(fovs, calls, model=model, settings=FinetuneSettings(how="recalibrate"))
-    assert not found.kept
-    assert found.verdict.old.f1 > 0.95
-
-
-def test_markers_of_opposite_shifts(model, data):
-    fovs, calls = data({"a": 0.55, "b": 0.1})
-    one = finetune(fovs, calls, model=model, settings=FinetuneSettings(how="recalibrate"))
-    each = finetune(fovs, calls, model=model, settings=FinetuneSettings(how="markers"))
-    assert each.verdict.new.f1 > one.verdict.new.f1 + 0.05
-    (_, up), (_, down) = each.card.calibration["a"], each.card.calibration["b"]
-    assert up < -1
-    assert down > 1
-    assert any("a: temperature" in note for note in each.notes)
-
-
-def test_a_recalibrated_model_can_be_recalibrated(model, data, tmp_path):
-    fovs, calls = data({"a": 0.6, "b": 0.5})
-    first = finetune(fovs, calls, model=model, settings=FinetuneSettings(how="markers"))
-    path = save_finetuned(first, tmp_path / "first")
-    again = finetune(fovs, calls, model=path, settings=FinetuneSettings(how="recalibrate"))
-    assert again.verdict.old.f1 == pytest.approx(first.verdict.new.f1, abs=0.03)
-    assert not again.kept
-    net, card = again.net, again.card
-    new = save_model(tmp_path / "again", net, card).safetensors
-    quick = PredictSettings(threads=1, precision="float32")
-    table = predict(fovs, model=new, settings=quick)
-    at = [f"{r.fov}:{r.cell_id}" for r in calls.itertuples()]
-    scores = np.array(
-        [table[name, c].X[0, 0] for name, c in zip(at[:30], calls["channel"][:30], strict=True)]
-    )
-    fitted = again.calls[["score_after"]].to_numpy()[:30, 0]
-    np.testing.assert_allclose(
-        scores, fitted, atol=0.08
-    )  # the held-out scores are of fits to four fifths
-
-
 def test_the_same_twice(model, data):
     fovs, calls = data({"a": 0.5})
-    settings = FinetuneSettings(how="weights", steps=5)
+    settings = FinetuneSettings(steps=5)
     one, two = (finetune(fovs, calls, model=model, settings=settings) for _ in range(2))
     for a, b in zip(one.net.parameters(), two.net.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -209,12 +161,12 @@ def test_likely_undetermined_and_several_annotators(model, data):
         fovs,
         check_annotations(pd.concat([calls, second])),
         model=model,
-        settings=FinetuneSettings(how="recalibrate"),
+        settings=FinetuneSettings(steps=2),
     )
     assert len(found.calls) == len(calls) - 10
     assert set(found.notes) >= {
         "several annotators: their consensus was used",
-        "10 undetermined calls are left out",
+        "10 undetermined annotations are left out",
     }
     assert "undetermined" in report_markdown(found, None)
 
@@ -225,9 +177,9 @@ def test_likely_undetermined_and_several_annotators(model, data):
         (lambda c: c.assign(fov="f9"), "not among the images: f9"),
         (lambda c: c.assign(channel="z"), "no channel z"),
         (lambda c: c.assign(cell_id=c["cell_id"] + 1000), "no cell 1001"),
-        (lambda c: c.head(12), "too few calls"),
-        (lambda c: c.assign(call="positive"), "All calls are of one kind"),
-        (lambda c: c.assign(call="undetermined"), "too few calls"),
+        (lambda c: c.head(12), "too few annotations"),
+        (lambda c: c.assign(call="positive"), "All annotations are of one kind"),
+        (lambda c: c.assign(call="undetermined"), "too few annotations"),
         (lambda c: c.assign(dataset=["x", "y"] * (len(c) // 2)), "several datasets"),
     ],
 )
@@ -241,7 +193,7 @@ def test_calls_that_cannot_be_used(model, data, change, says):
 def test_blank_channels_and_wrong_settings(model, data, tmp_path):
     fovs, calls = data({"a": 0.6, "b": 0.6})
     blank = [f.with_(image=f.image * np.array([1, 0], np.float32)[:, None, None]) for f in fovs]
-    found = finetune(blank, calls, model=model, settings=FinetuneSettings(how="recalibrate"))
+    found = finetune(blank, calls, model=model, settings=FinetuneSettings(steps=2))
     assert set(found.calls["channel"]) == {"a"}
     assert "calls of blank channels are left out: b" in found.notes
     other = ChannelScale(50.0, "all", {"a": 1.0}, {"a": {}})

@@ -32,19 +32,6 @@ def command(  # noqa: PLR0913 (one parameter per option)
     ],
     out: Annotated[Path, options.folder("--out", "New folder for the model and the report.")],
     model: options.Model = None,
-    recalibrate: Annotated[
-        bool,
-        typer.Option(
-            "--recalibrate",
-            help="Fit only a temperature and an offset; tens of annotations are enough.",
-        ),
-    ] = False,
-    per_marker: Annotated[
-        bool,
-        typer.Option(
-            "--per-marker", help="With --recalibrate: a temperature and an offset per marker."
-        ),
-    ] = False,
     channel_names: options.ChannelNames = None,
     mpp: options.Mpp = None,
     normaliser: options.Normaliser = None,
@@ -68,24 +55,22 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.annotations.read import read_annotations
     from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given
-    from panimbus.core.errors import InputError, need_extra
+    from panimbus.core.errors import MissingExtraError
     from panimbus.infer.output import read_normaliser
     from panimbus.model.weights import resolve_model
 
-    need_extra("fine-tuning", "train", "torch")
-    from panimbus.finetune.finetune import check_count, finetune
-    from panimbus.finetune.report import check_out, save_finetuned, sentence
-    from panimbus.finetune.steps import settings_of
-
-    if per_marker and not recalibrate:
-        raise InputError("--per-marker requires --recalibrate.", fix="pass --recalibrate too")
-    mode = "markers" if per_marker else "recalibrate" if recalibrate else "weights"
+    try:
+        from panimbus.finetune.finetune import check_count, finetune
+        from panimbus.finetune.report import check_out, save_finetuned, sentence
+        from panimbus.finetune.steps import settings_of
+    except ImportError as error:
+        raise MissingExtraError("fine-tuning", "train") from error
     number = {} if training_steps is None else {"steps": training_steps}
-    settings = settings_of(how=mode, seed=seed, device=device.value, **number)
+    settings = settings_of(seed=seed, device=device.value, **number)
     check_out(out)
     resolve_model(model)  # an unknown model is an error before the images are opened
     table = read_annotations(annotations)
-    check_count(table, settings)  # and so are too few annotations
+    check_count(table)  # and so are too few annotations
     scale = read_normaliser(normaliser) if normaliser is not None else None
     fovs = open_given(images, labels, pairs=pairs, mpp=mpp, channel_names=channel_names)
     about = f"{plural(len(fovs), 'FOV')}, {plural(len(table), 'annotation')}"

@@ -39,14 +39,3 @@ def corrected(scores: Array, correction: Correction) -> npt.NDArray[np.float32]:
     temperature, offset = correction
     p = np.clip(np.asarray(scores, np.float64), _EDGE, 1 - _EDGE)
     return np.asarray(expit(logit(p) / temperature + offset), np.float32)
-
-
-def after(first: Correction, second: Correction) -> Correction:
-    """The one correction that equals ``first``, then ``second``.
-
-    Examples
-    --------
-    >>> after((2.0, 1.0), (0.5, 3.0))
-    (1.0, 5.0)
-    """
-    return first[0] * second[0], first[1] / second[0] + second[1]

@@ -17,8 +17,7 @@ from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
 
-SPEC = Normalisation(1.0, 99.9)
-"""Of the shipped models."""
+_SPEC = Normalisation(1.0, 99.9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ def scan_fovs(
     name: str,
     fovs: Sequence[Fov],
     channels: Sequence[str] | None = None,
-    spec: NormaliserSpec = SPEC,
+    spec: NormaliserSpec = _SPEC,
     *,
     progress: OnProgress = silent,
 ) -> ScannedDataset:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from scipy.special import expit
 
 from panimbus.annotations.table import CELL, CHANNEL, FOV
 from panimbus.core.correction import NONE
@@ -21,7 +22,6 @@ from panimbus.core.scan import FovCells
 from panimbus.core.types import Float32Array
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.source import ScannedDataset
-from panimbus.finetune.recalibrate import CellLogits
 from panimbus.model.card import ModelCard
 
 BLOCK = 1536  # model pixels that are read at once
@@ -285,16 +285,17 @@ def score_calls(
     *,
     device: str = "cpu",
     seen: Callable[[int], None] = lambda _done: None,
-) -> CellLogits:
-    """Logits of the pixels of every annotated cell, in the order of ``calls``.
+) -> npt.NDArray[np.float64]:
+    """(n,) score of every annotated cell, in the order of ``calls``: mean over pixels and views.
 
     The index of ``calls`` is 0 .. n-1.
     """
-    parts: dict[int, Float32Array] = {}
+    out = np.full(len(calls), np.nan)
     marker = calls[CHANNEL].to_numpy()
     for crop in crops(calls, dataset, card):
-        (parts[crop.row],) = pixel_logits(
+        (logits,) = pixel_logits(
             net, card, [crop], [card.calibration.get(str(marker[crop.row]), NONE)], device
         )
-        seen(len(parts))
-    return CellLogits.of([parts[k] for k in range(len(calls))])
+        out[crop.row] = expit(logits.astype(np.float64)).mean()
+        seen(int(np.count_nonzero(~np.isnan(out))))
+    return out

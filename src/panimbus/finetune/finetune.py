@@ -1,4 +1,4 @@
-"""Fine-tuning and recalibration on a user's own annotations.
+"""Fine-tuning on a user's own annotations.
 
 A changed model is kept only if it is better on held-out cells.
 """
@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.annotations import table as gold
-from panimbus.annotations.agreement import consensus_annotations
 from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.core.correction import NONE, Correction
 from panimbus.core.errors import InputError, format_list
@@ -27,9 +26,9 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import scan_cells
 from panimbus.core.types import Float64Array
 from panimbus.data.source import ScannedDataset, scan_fovs
+from panimbus.finetune.annotated import TRUTH, determined, likely
 from panimbus.finetune.crops import crops, score_calls
-from panimbus.finetune.guard import FEW, Verdict, compare_scores, folds, groups_of, hold_out
-from panimbus.finetune.recalibrate import CellLogits, behind, combined, fit_corrections, fit_markers
+from panimbus.finetune.guard import FEW, Verdict, compare_scores, groups_of, hold_out
 from panimbus.finetune.steps import (
     FinetuneExample,
     FinetuneSettings,
@@ -39,11 +38,9 @@ from panimbus.finetune.steps import (
 )
 from panimbus.model.card import ModelCard
 from panimbus.model.weights import ModelFiles, load_torch, resolve_model
-from panimbus.train.start import with_correction
 
-FEWEST = {"weights": 60, "recalibrate": 20, "markers": 20}
-FOLDS = 5
-HELD_OUT, OLD, NEW, TRUTH = "held_out", "score_before", "score_after", "positive"
+FEWEST = 60
+HELD_OUT, OLD, NEW = "held_out", "score_before", "score_after"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +102,7 @@ class _Job:
     @property
     def target(self) -> Float64Array:
         """(n,) float64: the scores to aim at."""
-        likely = self.calls[gold.CALL].isin((gold.LIKELY_POSITIVE, gold.LIKELY_NEGATIVE)).to_numpy()
-        high = np.where(likely, self.settings.likely, self.settings.sure)
+        high = np.where(likely(self.calls), self.settings.likely, self.settings.sure)
         return np.where(self.truth == 1, high, 1 - high)
 
     @property
@@ -167,8 +163,8 @@ def finetune(
     device = pick_device(settings.device)
     if scale is not None:
         check_normaliser(scale, card, card.name)
-    used, notes = _determined(calls)
-    _enough(used, settings)
+    used, notes = determined(calls)
+    _enough(used)
     _check_cells(calls, fovs, card)
     channels = list(dict.fromkeys(used[gold.CHANNEL]))
     dataset = scan_fovs("the images", fovs, channels, card, progress=progress)
@@ -176,40 +172,20 @@ def finetune(
     if blank := [c for c in channels if dataset.scale.blank(c)]:
         used = used[~used[gold.CHANNEL].isin(blank)].reset_index(drop=True)
         notes.append(f"calls of blank channels are left out: {format_list(blank)}")
-        _enough(used, settings)
+        _enough(used)
     job = _Job(net.to(device), card, used, dataset, settings, device, progress, notes)
-    result = _by_weights(job) if settings.how == "weights" else _by_correction(job)
-    return Finetuned(files, *result, settings, tuple(job.notes))
+    return Finetuned(files, *_fit(job), settings, tuple(job.notes))
 
 
-def check_count(calls: pd.DataFrame, settings: FinetuneSettings) -> None:
+def check_count(calls: pd.DataFrame) -> None:
     """Refuse too few calls, before any image is read.
 
     Parameters
     ----------
-    calls, settings
+    calls
         As for `finetune`.
     """
-    _enough(_determined(calls)[0], settings)
-
-
-def _determined(calls: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Determined calls, one per cell and channel; the index is 0 .. n-1."""
-    notes = []
-    if gold.DATASET in calls.columns and calls[gold.DATASET].nunique() > 1:
-        raise InputError(
-            "The calls are of several datasets, and each has a normaliser of its own.",
-            available=sorted(calls[gold.DATASET].unique()),
-            fix="pass the calls of one dataset, with its images",
-        )
-    if calls[gold.ANNOTATOR].nunique() > 1:
-        calls = consensus_annotations(calls)
-        notes.append("several annotators: their consensus was used")
-    truth = gold.truth(calls)
-    if (open_ := int(np.isnan(truth).sum())) > 0:
-        notes.append(f"{open_:,} undetermined calls are left out")
-    used = calls.assign(**{TRUTH: truth})[~np.isnan(truth)].reset_index(drop=True)
-    return used, notes
+    _enough(determined(calls)[0])
 
 
 def _check_cells(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> None:
@@ -223,96 +199,30 @@ def _check_cells(calls: pd.DataFrame, fovs: Sequence[Fov], card: ModelCard) -> N
     raise_mismatches(problems, "the label images")
 
 
-def _enough(used: pd.DataFrame, settings: FinetuneSettings) -> None:
+def _enough(used: pd.DataFrame) -> None:
     positive = int(used[TRUTH].sum())
-    negative, fewest = len(used) - positive, FEWEST[settings.how]
-    of_each = 2 * FEW if settings.how == "weights" else FEW
-    if len(used) >= fewest and min(positive, negative) >= of_each:
+    negative = len(used) - positive
+    if len(used) >= FEWEST and min(positive, negative) >= 2 * FEW:
         return
-    lesser = (
-        settings.how == "weights"
-        and len(used) >= FEWEST["recalibrate"]
-        and min(positive, negative) >= FEW
-    )
     raise InputError(
         (
-            "All calls are of one kind."
+            "All annotations are of one kind."
             if len(used) and not min(positive, negative)
-            else "There are too few calls."
+            else "There are too few annotations."
         ),
         expected=(
-            f"at least {fewest} determined calls, {of_each} of them positive and {of_each} negative"
+            f"at least {FEWEST} determined annotations, {2 * FEW} of them positive and {2 * FEW}"
+            " negative"
         ),
         got=f"{positive} positive and {negative} negative",
         fix=(
-            "recalibrate instead (--recalibrate), or call more cells"
-            if lesser
-            else "call more cells"
+            "annotate more cells, or recalibrate the results, for which a few suffice: panimbus"
+            " recalibrate RESULTS ANNOTATIONS"
         ),
     )
 
 
-# -- recalibration: each call's new score comes from a fit that did not see it --------------------
-
-
-def _by_correction(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
-    n = len(job.calls)
-    logits = score_calls(
-        job.net,
-        job.card,
-        job.calls,
-        job.dataset,
-        device=job.device,
-        seen=lambda k: job.progress(Progress("score", "", k, n)),
-    )
-    marker = job.calls[gold.CHANNEL].to_numpy().astype(str)
-    fold = folds(job.groups(), FOLDS, seed=job.settings.seed)
-    new = np.zeros(n)
-    for k in range(int(fold.max()) + 1):
-        rest, own = fold != k, fold == k
-        new[own] = _corrected(
-            logits.only(own), marker[own], _fitted(job, logits.only(rest), rest, marker)
-        )
-    verdict = _judge(job, logits.scores(), new, np.ones(n, np.bool_))
-    best = _fitted(job, logits, np.ones(n, np.bool_), marker)
-    net, calibration = job.net, job.card.calibration
-    if job.settings.how == "markers":
-        calibration = combined(calibration, best)
-    else:
-        net, calibration = with_correction(net, best[""]), behind(calibration, best[""])
-    card = job.card.model_copy(update={"calibration": calibration})
-    job.notes += [
-        f"{m or 'all markers'}: temperature {t:.3g}, offset {b:+.3g}" for m, (t, b) in best.items()
-    ]
-    table = _table(job, np.ones(n, np.bool_), logits.scores(), new)
-    return net.cpu(), card, verdict, table
-
-
-def _fitted(
-    job: _Job, logits: CellLogits, rows: npt.NDArray[np.bool_], marker: npt.NDArray[Any]
-) -> dict[str, Correction]:
-    """Correction of each marker, or of "" for all together."""
-    if job.settings.how == "markers":
-        return fit_markers(logits, job.target[rows], marker[rows])
-    return {"": fit_corrections(logits, job.target[rows])}
-
-
-def _corrected(
-    logits: CellLogits, marker: npt.NDArray[Any], corrections: dict[str, Correction]
-) -> Float64Array:
-    """New scores; a marker without calls in the fit keeps its own."""
-    if "" in corrections:
-        return logits.scores(corrections[""])
-    out = logits.scores()
-    for name, correction in corrections.items():
-        out = np.where(marker == name, logits.scores(correction), out)
-    return out
-
-
-# -- weights ---------------------------------------------------------------------------------------
-
-
-def _by_weights(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
+def _fit(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     out = hold_out(job.groups(), job.truth, share=job.settings.share, seed=job.settings.seed)
     old = _held_out_scores(job, job.net, out, "before")
     side = crop_side(job.card)
@@ -331,9 +241,7 @@ def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str
     held, n = job.calls[out].reset_index(drop=True), int(out.sum())
     scores = np.full(len(out), np.nan)
     seen = lambda k: job.progress(Progress(stage, "", k, n))  # noqa: E731
-    scores[out] = score_calls(
-        net, job.card, held, job.dataset, device=job.device, seen=seen
-    ).scores()
+    scores[out] = score_calls(net, job.card, held, job.dataset, device=job.device, seen=seen)
     return scores
 
 

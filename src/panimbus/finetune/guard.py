@@ -111,32 +111,6 @@ def hold_out(
     return chosen[groups]
 
 
-def folds(groups: npt.NDArray[np.intp], k: int, *, seed: int) -> npt.NDArray[np.intp]:
-    """Deal groups out to ``k`` folds of about equally many calls.
-
-    Fewer folds where there are fewer groups.
-
-    Returns
-    -------
-    (n,) intp
-        Fold of each call.
-    """
-    size = np.bincount(groups)
-    k = min(k, len(size))
-    if k < 2:
-        raise InputError(
-            "The calls lie in one place: no cells can be held out.",
-            fix="call cells in several places or FOVs",
-        )
-    order = np.random.default_rng(seed).permutation(len(size))
-    order = order[np.argsort(-size[order], kind="stable")]
-    filled, fold = np.zeros(k), np.zeros(len(size), np.intp)
-    for group in order:
-        fold[group] = int(np.argmin(filled))
-        filled[fold[group]] += size[group]
-    return fold[groups]
-
-
 @dataclass(frozen=True)
 class Figures:
     """How good scores are at one threshold, over all calls together; NaN where undefined."""

@@ -1,138 +1,329 @@
-"""Recalibration.
-
-Temperature and offset on the logits of a model's pixel scores, fitted to tens of calls.
-"""
+"""A result recalibrated by answers: new scores where they are better, tables, types."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import expit
+import pandas as pd
+from scipy.special import expit, logit
 
-from panimbus.core.correction import NONE, Correction, after
+from panimbus.annotations import table as gold
+from panimbus.annotations.matching import mismatches, raise_mismatches
+from panimbus.core.errors import InputError, format_list
+from panimbus.core.table import CELL, EVIDENCE, FOV, MEAN, PROVENANCE, SD
+from panimbus.core.table import THRESHOLD as LIMIT
+from panimbus.core.table import THRESHOLD_BEFORE as LIMIT_BEFORE
 from panimbus.core.types import Array, Float64Array
+from panimbus.finetune.annotated import TRUTH, determined, likely
+from panimbus.finetune.guard import Verdict, compare_scores, figures
+from panimbus.finetune.marker_model import (
+    Answers,
+    Prior,
+    cell_features,
+    clearly_worse,
+    fit_markers,
+    held_out_logits,
+    prior_for,
+)
+from panimbus.finetune.rewrite import rewrite
+from panimbus.infer.rewrite import Changes, model_scores, open_result, recalibrated_markers
+from panimbus.io.write_table import write_csv
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+FILE = "recalibration.csv"
+LIKELY = 0.85  # target of an annotation "likely positive"
 _EDGE = 1e-6
 
 
-@dataclass(frozen=True)
-class Prior:
-    """How far a correction may go.
-
-    Standard deviations of log(temperature) and of the offset, around ``centre``.
-    """
-
-    log_temperature: float
-    offset: float
-    centre: Correction = NONE
-
-
-GLOBAL = Prior(0.5, 3.0)
-MARKER = Prior(0.25, 1.5)
-
-
-@dataclass(frozen=True)
-class CellLogits:
-    """The logits of the pixels of n cells, from all views, one after another.
+@dataclass(frozen=True, eq=False)
+class Recalibrated:
+    """Result of a recalibration.
 
     Parameters
     ----------
-    values : (m,) float64
-    cell : (m,) intp
-        To which cell each belongs.
-    n
-        Number of cells.
-    """
-
-    values: Float64Array
-    cell: npt.NDArray[np.intp]
-    n: int
-
-    @classmethod
-    def of(cls, parts: Sequence[Array]) -> CellLogits:
-        """From one array a cell, of any shape, none of them empty."""
-        sizes = [p.size for p in parts]
-        flat = (
-            np.concatenate([p.ravel() for p in parts]).astype(np.float64) if parts else np.zeros(0)
-        )
-        return cls(flat, np.repeat(np.arange(len(parts)), sizes), len(parts))
-
-    def only(self, keep: npt.NDArray[np.bool_]) -> CellLogits:
-        """Some of the cells, (n,) bool."""
-        pixels, number = keep[self.cell], np.cumsum(keep) - 1
-        return CellLogits(self.values[pixels], number[self.cell[pixels]], int(keep.sum()))
-
-    def mean(self, values: Float64Array) -> Float64Array:
-        """(n,) mean over each cell's pixels."""
-        size = np.bincount(self.cell, minlength=self.n)
-        return np.asarray(np.bincount(self.cell, values, self.n) / np.maximum(size, 1))
-
-    def scores(self, correction: Correction = NONE) -> Float64Array:
-        """(n,) the cells' scores under a correction: the mean over their pixels and views."""
-        return self.mean(expit(self.values / correction[0] + correction[1]))
-
-
-def fit_corrections(logits: CellLogits, target: Float64Array, prior: Prior = GLOBAL) -> Correction:
-    """The correction under which the calls are most likely.
-
-    The cells' scores are means over pixels, so this is no logistic regression; the function is
-    smooth and has two unknowns.
-
-    Parameters
-    ----------
-    logits
-        Of the n called cells.
-    target : (n,) float64
-        0..1.
+    table
+        The cell table as written.
+    markers
+        A row per marker with answers: answers, positive, f1_before, f1_after, log_loss_before,
+        log_loss_after (all on held-out answers, by their sampling weights), f1_gain_low,
+        f1_gain_high (95 %), changed (cells whose call changed), kept (``new`` or ``old``).
+    verdict
+        All held-out answers together, with those of markers that keep their old scores.
     prior
-        Gaussian; with few calls, or calls of one sign only, it keeps the correction near its
-        centre.
+        ``evidence``, ``plain`` or ``offset`` (`panimbus.finetune.marker_model.prior_for`).
+    notes
+        Decisions worth knowing.
     """
-    centre = np.array([np.log(prior.centre[0]), prior.centre[1]])
-    width = np.array([prior.log_temperature, prior.offset])
 
-    def loss(x: Float64Array) -> tuple[float, Float64Array]:
-        slope = np.exp(-x[0])
-        p = expit(logits.values * slope + x[1])
-        s = np.clip(logits.mean(p), _EDGE, 1 - _EDGE)
-        change = (s - target) / (s * (1 - s))
-        steep = p * (1 - p)
-        by_offset = logits.mean(steep)
-        by_temperature = logits.mean(-steep * logits.values * slope)
-        step = (x - centre) / width
-        value = -(target * np.log(s) + (1 - target) * np.log1p(-s)).sum() + (step**2).sum() / 2
-        return float(value), np.array([change @ by_temperature, change @ by_offset]) + step / width
+    table: AnnData
+    markers: pd.DataFrame
+    verdict: Verdict
+    prior: str
+    notes: tuple[str, ...] = ()
 
-    bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
-    best = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return float(np.exp(best[0])), float(best[1])
+    def __repr__(self) -> str:
+        kept = int((self.markers["kept"] == "new").sum())
+        answers = int(self.markers["answers"].sum())
+        return f"<Recalibrated: {kept} of {len(self.markers)} markers, {answers:,} answers>"
 
 
-def fit_markers(logits: CellLogits, target: Float64Array, marker: Array) -> dict[str, Correction]:
-    """A correction per marker; the fewer its annotations, the nearer to that of all markers."""
-    common = fit_corrections(logits, target)
-    near = Prior(MARKER.log_temperature, MARKER.offset, common)
-    return {
-        str(m): fit_corrections(logits.only(marker == m), target[marker == m], near)
-        for m in np.unique(marker)
-    }
+@dataclass(frozen=True, eq=False)
+class _Marker:
+    """A marker with answers."""
+
+    name: str
+    rows: Array
+    design: Float64Array
+    answers: Answers
+    old: Float64Array  # (cells,) logits of the model's own scores; 0 is the threshold
+    calls: pd.DataFrame
+
+    @property
+    def weights(self) -> Float64Array:
+        if gold.WEIGHT not in self.calls.columns:
+            return np.ones(len(self.calls))
+        return np.asarray(self.calls[gold.WEIGHT], np.float64)
 
 
-def combined(old: dict[str, Correction], new: dict[str, Correction]) -> dict[str, Correction]:
-    """Corrections a marker of a card, and then new ones on top."""
-    return {**old, **{m: after(old.get(m, NONE), c) for m, c in new.items()}}
+def recalibrate(
+    results: str | Path,
+    annotations: pd.DataFrame,
+    *,
+    types: Sequence[str | Path] | None = None,
+) -> Recalibrated:
+    """Refit the markers of a result to annotations, and write its tables and types again.
 
+    Nothing is scored. A marker's new scores are probabilities, judged at the model's threshold. A
+    marker whose new scores are clearly worse on held-out answers keeps its old ones. The model's
+    own scores stay in the layer ``score_before``; the next recalibration begins with them, and
+    `panimbus.take_back` restores them.
 
-def behind(old: dict[str, Correction], folded: Correction) -> dict[str, Correction]:
-    """Corrections per marker that give the same scores once a common one is in the net.
+    Parameters
+    ----------
+    results
+        Folder of `panimbus predict`.
+    annotations
+        From `panimbus.read_annotations`: all answers so far, not only the latest. Undetermined ones
+        are left out; several annotators are brought to a consensus.
+    types
+        Folders of `panimbus phenotype run`; default: those in ``results`` that were made from it.
 
-    The common one was meant to follow them; the net runs before them.
+    Raises
+    ------
+    InputError
+        Before anything is written, on annotations that do not fit the result or decide nothing.
 
-    ``z / T1 + b1`` and then ``/ T + b`` is to equal ``z / T + b`` and then ``/ T1 + b1'``.
+    Examples
+    --------
+    >>> import panimbus
+    >>> panimbus.recalibrate("missing", None)
+    Traceback (most recent call last):
+    panimbus.core.errors.ReadError: missing: there is no such folder.
+      expected:  what `panimbus predict` wrote
     """
-    temperature, offset = folded
-    return {m: (t, b / temperature + offset - offset / t) for m, (t, b) in old.items()}
+    results = Path(results)
+    table = open_result(results)
+    used, notes = determined(annotations)
+    _check_cells(table, used)
+    name, prior = prior_for(str(table.uns[PROVENANCE].get("model")), list(table.layers))
+    if name == "offset":
+        notes.append(
+            "scores of another model than the shipped priors know: only offsets are fitted"
+        )
+    if name == "plain":
+        notes.append("the table has no evidence layers: scores, ranks and spread are used")
+    markers = _markers(table, used, prior, notes)
+    if not markers:
+        raise InputError(
+            "There is no annotation to recalibrate by.",
+            expected="positive or negative annotations of cells that have a score",
+            got=format_list(notes) or "none",
+        )
+    out, changes, verdict = _judge(table, markers, prior, name)
+    written = rewrite(results, changes, types=types, table=table)
+    out["changed"] = [
+        int((np.asarray(written.layers["positive"])[:, k] != _calls_before(table, k)).sum())
+        for k in (list(table.var_names).index(m) for m in out["marker"])
+    ]
+    write_csv(results / FILE, out, float_format="%.4g")
+    return Recalibrated(written, out, verdict, name, tuple(notes))
+
+
+def take_back(
+    results: str | Path,
+    markers: Sequence[str] | None = None,
+    *,
+    types: Sequence[str | Path] | None = None,
+) -> AnnData:
+    """Give recalibrated markers back the model's own scores and their earlier thresholds, exactly.
+
+    Parameters
+    ----------
+    results
+        Folder of `panimbus predict`.
+    markers
+        Default: all that are recalibrated.
+    types
+        As for `recalibrate`.
+
+    Returns
+    -------
+    AnnData
+        The table as written.
+
+    Examples
+    --------
+    >>> import panimbus
+    >>> panimbus.take_back("missing")
+    Traceback (most recent call last):
+    panimbus.core.errors.ReadError: missing: there is no such folder.
+      expected:  what `panimbus predict` wrote
+    """
+    table = open_result(results)
+    done = recalibrated_markers(table)
+    if markers is None and not done:
+        raise InputError(f"{results}: no marker is recalibrated.")
+    changes = Changes(take_back=done if markers is None else list(markers))
+    return rewrite(results, changes, types=types, table=table)
+
+
+def _check_cells(table: AnnData, used: pd.DataFrame) -> None:
+    fovs, ids = table.obs[FOV].astype(str).to_numpy(), table.obs[CELL].to_numpy()
+    cells = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
+    channels = [str(m) for m in table.var_names]
+    raise_mismatches(mismatches(used, cells, dict.fromkeys(cells, channels)), "the result")
+
+
+def _calls_before(table: AnnData, k: int) -> Array:
+    return np.asarray(table.layers["positive"])[:, k]
+
+
+def _markers(table: AnnData, used: pd.DataFrame, prior: Prior, notes: list[str]) -> list[_Marker]:
+    """Markers with answers, each with the evidence of all cells."""
+    names = [str(m) for m in table.var_names]
+    own = model_scores(table)
+    limits = table.var[LIMIT].to_numpy(np.float64)
+    if LIMIT_BEFORE in table.var:
+        before = table.var[LIMIT_BEFORE].to_numpy(np.float64)
+        limits = np.where(np.isnan(before), limits, before)
+    keys = pd.MultiIndex.from_arrays([table.obs[FOV].astype(str), table.obs[CELL]])
+    out, blank, lost = [], [], 0
+    for name, group in used.groupby(gold.CHANNEL, sort=False):
+        k = names.index(str(name))
+        layer = {n: np.asarray(x[:, k]) for n, x in table.layers.items() if n in (MEAN, SD)}
+        if not np.nanmax(layer[MEAN], initial=0) > np.nanmin(layer[MEAN], initial=np.inf):
+            blank.append(str(name))
+            continue
+        evidence = {n: np.asarray(table.layers[n][:, k]) for n in EVIDENCE if n in table.layers}
+        design = prior.design(cell_features(own[:, k], layer[SD], layer[MEAN], evidence))
+        rows = keys.get_indexer(pd.MultiIndex.from_frame(group[[gold.FOV, gold.CELL]]))
+        usable = np.asarray(np.isfinite(design[rows]).all(1))
+        lost += int((~usable).sum())
+        if not usable.any():
+            continue
+        rows, calls = rows[usable], group.iloc[np.flatnonzero(usable)].reset_index(drop=True)
+        high = np.where(likely(calls), LIKELY, 1.0)
+        target = np.where(calls[TRUTH] == 1, high, 1 - high)
+        old = logit(np.clip(own[:, k].astype(np.float64), _EDGE, 1 - _EDGE)) - logit(limits[k])
+        out.append(_Marker(str(name), rows, design, Answers(design[rows], target), old, calls))
+    if blank:
+        notes.append(f"annotations of blank channels are left out: {format_list(blank)}")
+    if lost:
+        notes.append(f"{lost:,} annotations of cells without a score are left out")
+    return out
+
+
+def _judge(
+    table: AnnData, markers: Sequence[_Marker], prior: Prior, name: str
+) -> tuple[pd.DataFrame, Changes, Verdict]:
+    """Which markers get new scores, and how they did on held-out answers."""
+    answers = [m.answers for m in markers]
+    held, fits = held_out_logits(answers, prior), fit_markers(answers, prior)
+    usual = float(logit(float(table.uns[PROVENANCE]["threshold"])))
+    done = set(recalibrated_markers(table))
+    rows, parts = [], []
+    scores: dict[str, Array] = {}
+    how: dict[str, Any] = {}
+    back = []
+    for marker, new, b in zip(markers, held, fits, strict=True):
+        old = marker.old[marker.rows]
+        worse = clearly_worse(old, new, marker.answers.target)
+        part = _Held(marker, old, new)
+        rows.append(part.row() | {"kept": "old" if worse else "new"})
+        parts.append(_Held(marker, old, old if worse else new))
+        if not worse:
+            scores[marker.name] = expit(marker.design @ b + usual).astype(np.float32)
+            how[marker.name] = {
+                "prior": name,
+                "answers": len(marker.calls),
+                "coefficients": [float(f"{x:.6g}") for x in b],
+            }
+        elif marker.name in done:
+            back.append(marker.name)
+    verdict = _together(parts)
+    return pd.DataFrame(rows), Changes(scores=scores, how=how, take_back=back), verdict
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Held-out answers of a marker with their old and new logits."""
+
+    marker: _Marker
+    old: Float64Array
+    new: Float64Array
+
+    @property
+    def truth(self) -> Float64Array:
+        return self.marker.calls[TRUTH].to_numpy(np.float64)
+
+    @property
+    def units(self) -> list[str]:
+        calls = self.marker.calls
+        return (calls[gold.FOV] + "\n" + calls[gold.CELL].astype(str)).tolist()
+
+    def row(self) -> dict[str, Any]:
+        weights = self.marker.weights
+        before, after = (figures(expit(x), self.truth, weights, 0.5) for x in (self.old, self.new))
+        low, high = _together([self]).gain["f1"]
+        return {
+            "marker": self.marker.name,
+            "answers": len(self.truth),
+            "positive": int(self.truth.sum()),
+            "f1_before": before.f1,
+            "f1_after": after.f1,
+            "f1_gain_low": low,
+            "f1_gain_high": high,
+            "log_loss_before": before.log_loss,
+            "log_loss_after": after.log_loss,
+        }
+
+
+def _together(parts: Sequence[_Held]) -> Verdict:
+    return compare_scores(
+        np.concatenate([expit(p.old) for p in parts]),
+        np.concatenate([expit(p.new) for p in parts]),
+        np.concatenate([p.truth for p in parts]),
+        units=np.array([u for p in parts for u in p.units]),
+        weights=np.concatenate([p.marker.weights for p in parts]),
+    )
+
+
+def sentence(result: Recalibrated) -> str:
+    """The outcome in a sentence."""
+    old, new = result.verdict.old, result.verdict.new
+    low, high = result.verdict.gain["f1"]
+    table = result.markers
+    kept = [str(m) for m in table.loc[table["kept"] == "old", "marker"]]
+    stay = f"; {format_list(kept, 8)} keep their scores" if kept else ""
+    return (
+        f"{int(table['answers'].sum()):,} answers, {len(table) - len(kept)} of {len(table)} markers"
+        f" recalibrated{stay}. On held-out answers, all markers together: F1 {old.f1:.3f} before,"
+        f" {new.f1:.3f} after (95 % interval of the change {low:+.3f} to {high:+.3f}); log loss"
+        f" {old.log_loss:.3f} before, {new.log_loss:.3f} after."
+    )

@@ -16,7 +16,8 @@ from panimbus import __version__
 from panimbus.annotations import table as gold
 from panimbus.core.errors import InputError
 from panimbus.core.escape import escape_markdown
-from panimbus.finetune.finetune import FOLDS, HELD_OUT, NEW, OLD, TRUTH, Finetuned
+from panimbus.finetune.annotated import TRUTH
+from panimbus.finetune.finetune import HELD_OUT, NEW, OLD, Finetuned
 from panimbus.finetune.guard import figures
 from panimbus.io.files import write_json, write_text
 from panimbus.io.write_table import write_csv
@@ -24,13 +25,6 @@ from panimbus.model.card import ModelCard
 from panimbus.model.weights import save_model
 
 REPORT, TABLE, SUMMARY = "report.md", "held_out.csv", "report.json"
-_HOW = {
-    "weights": "fine-tuned",
-    "recalibrate": (
-        "recalibrated (one temperature and offset for all markers, in the net's last layer)"
-    ),
-    "markers": "recalibrated (a temperature and an offset a marker, on the card)",
-}
 
 
 def check_out(out: Path) -> None:
@@ -68,7 +62,7 @@ def new_card(result: Finetuned, *, command: str = "") -> ModelCard:
     """
     old, verdict = result.start.card, result.verdict
     trained_on = (
-        f"{_HOW[result.settings.how].capitalize()} with panimbus {__version__} on {_calls(result)},"
+        f"Fine-tuned with panimbus {__version__} on {_calls(result)},"
         f" starting from {old.name} (version {old.version}, sha256 {result.start.sha256})."
     )
     measured = (
@@ -181,20 +175,15 @@ def report_markdown(result: Finetuned, path: Path | None, *, command: str = "") 
     calls, settings = result.calls, result.settings
     weighted = ", by their sampling weights" if gold.WEIGHT in calls.columns else ""
     how = (
-        f"Each fifth of the calls ({FOLDS} folds of whole FOVs or blocks) was scored by a"
-        " correction fitted to the others; the correction in the model is fitted to all of them."
-        if settings.how != "weights"
-        else (
-            f"About {settings.share:.0%} of the calls, whole FOVs or blocks of them, were held out"
-            " and never trained on."
-        )
+        f"About {settings.share:.0%} of the calls, whole FOVs or blocks of them, were held out and"
+        " never trained on."
     )
     rule = (
         "A changed model is kept only if the 95 % intervals of its gain in F1 and in balanced"
         f" accuracy, from a paired bootstrap over the held-out cells{weighted}, lie above 0."
     )
     lines = [
-        f"# {escape_markdown(result.start.card.name)}, {_HOW[settings.how]}",
+        f"# {escape_markdown(result.start.card.name)}, fine-tuned",
         "",
         f"**{sentence(result)}**",
         "",

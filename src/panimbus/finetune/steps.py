@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -34,16 +34,12 @@ class FinetuneSettings(Strict):
 
     Attributes
     ----------
-    how
-        ``weights``: train the net further. ``recalibrate``: one temperature and offset for all
-        markers, folded into the net's last layer. ``markers``: one pair per marker, kept on the
-        card.
     steps, batch, rate
         Number of steps, batch size and learning rate of Adam (cosine decay).
     pull
         Strength with which the weights are drawn back to where they began (L2-SP, Li et al. 2018).
     share
-        Share of the calls that is held out; recalibration holds out each fifth in turn.
+        Share of the annotations that is held out.
     sure, likely
         Training targets of certain and of "likely" positive annotations; negative ones are 1 minus
         these.
@@ -53,7 +49,6 @@ class FinetuneSettings(Strict):
         PyTorch device; ``auto`` uses CUDA if present.
     """
 
-    how: Literal["weights", "recalibrate", "markers"] = "weights"
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 200
     batch: Annotated[int, Field(ge=1, le=65536)] = 16
     rate: Annotated[float, Field(gt=0, le=1)] = 3e-4

@@ -37,7 +37,8 @@ class Thresholds:
         self._before: list[dict[str, float]] = []
         self._summary: tuple[int, ResultSummary] | None = None
 
-    def summarise(self) -> ResultSummary:
+    @property
+    def summary(self) -> ResultSummary:
         """The markers of the tables as they are now, the worst first."""
         tables, last = self._result.tables, self._summary
         if last is None or last[0] != tables.version:
