@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panimbus.core.errors import MissingExtraError
+from panimbus.core.errors import need_extra
 from panimbus.core.progress import OnProgress, silent
 
 if TYPE_CHECKING:
@@ -75,12 +75,9 @@ def train_model(
         whole = overlaid(config.model_dump(), changes)
         config = make_config(whole, source="the changed settings")
     examples = open_store(store) if isinstance(store, str | Path) else store
-    try:
-        from panimbus.train.loop import train
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtraError("training", "train") from error
+    need_extra("training", "train", "torch")
+    from panimbus.train.loop import train
+
     return train(config, examples, out, progress)
 
 
@@ -140,11 +137,10 @@ def finetune_model(
     """
     from panimbus.annotations.table import check_annotations
 
-    try:
-        from panimbus.finetune.finetune import finetune
-        from panimbus.finetune.report import check_out, save_finetuned
-    except ImportError as error:
-        raise MissingExtraError("fine-tuning", "train") from error
+    need_extra("fine-tuning", "train", "torch")
+    from panimbus.finetune.finetune import finetune
+    from panimbus.finetune.report import check_out, save_finetuned
+
     if out is not None:
         check_out(Path(out))
     checked = check_annotations(annotations)

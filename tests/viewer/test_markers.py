@@ -41,9 +41,9 @@ def test_thresholds_are_stored_and_taken_back(result_folder):
     types = (result_folder / "types" / "types.csv").read_bytes()
     with pytest.raises(InputError, match="left to take back"):
         thresholds.undo()
-    first = thresholds.summary
+    first = thresholds.summarise()
     thresholds.store({"CD3": 0.9, "CD20": 0.3})
-    assert thresholds.summary is not first
+    assert thresholds.summarise() is not first
     now, changed = stored(result_folder)
     assert now == before | {"CD3": 0.9, "CD20": 0.3}
     assert changed["CD3"] < counts["CD3"]

@@ -30,7 +30,7 @@ def command(
     ],
 ) -> None:
     """Train every arm with every seed; write ablation.csv and ablation.md to --out."""
-    from panimbus.core.errors import InputError, MissingExtraError
+    from panimbus.core.errors import InputError, need_extra
     from panimbus.data.store import Store
     from panimbus.train.examples import check_fits
     from panimbus.train.sweep import arm_config, load_sweep, run_sweep, sweep_markdown
@@ -48,12 +48,9 @@ def command(
             problems.append(f"arm {arm.name!r}: {error}")
     if problems:
         raise InputError("\n".join(problems))
-    try:
-        from panimbus.train.loop import train
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtraError("training", "train") from error
+    need_extra("training", "train", "torch")
+    from panimbus.train.loop import train
+
     running: list[str] = []
 
     def show(name: str, _: object) -> None:

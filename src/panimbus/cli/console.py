@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -184,7 +183,7 @@ def on_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def open_page(path: Path) -> None:
+def open_page(address: str) -> None:
     """Open a page in the browser where somebody sits before a screen.
 
     Not where the output goes to a file or a pipe, over SSH without a display, or in CI.
@@ -195,7 +194,7 @@ def open_page(path: Path) -> None:
     import webbrowser
 
     with suppress(OSError, webbrowser.Error):
-        webbrowser.open(path.absolute().as_uri())
+        webbrowser.open(address)
 
 
 def _rich_progress(*, count: bool = False, disable: bool = False) -> RichProgress:

@@ -48,7 +48,7 @@ def command(
     for line in _commands(out, model):
         typer.echo(f"  {line}")
     log.end(out)
-    open_page(out / "report.html")
+    open_page((out / "report.html").absolute().as_uri())
 
 
 def _simulate(out: Path, seed: int) -> tuple[Fov, dict[str, Array], str]:

@@ -55,16 +55,15 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.annotations.read import read_annotations
     from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given
-    from panimbus.core.errors import MissingExtraError
+    from panimbus.core.errors import need_extra
     from panimbus.infer.output import read_normaliser
     from panimbus.model.weights import resolve_model
 
-    try:
-        from panimbus.finetune.finetune import check_count, finetune
-        from panimbus.finetune.report import check_out, save_finetuned, sentence
-        from panimbus.finetune.steps import settings_of
-    except ImportError as error:
-        raise MissingExtraError("fine-tuning", "train") from error
+    need_extra("fine-tuning", "train", "torch")
+    from panimbus.finetune.finetune import check_count, finetune
+    from panimbus.finetune.report import check_out, save_finetuned, sentence
+    from panimbus.finetune.steps import settings_of
+
     number = {} if training_steps is None else {"steps": training_steps}
     settings = settings_of(seed=seed, device=device.value, **number)
     check_out(out)

@@ -38,9 +38,11 @@ def command(
     from panimbus.cli.console import open_page
     from panimbus.evaluate.result_page import Subject, facts, write_result_page
     from panimbus.infer.repeat import predict_command
+    from panimbus.io.replace import finish_replacing
     from panimbus.phenotype.save import open_run
     from panimbus.viewer.result import Result
 
+    finish_replacing(results)
     result = Result(results, types=types, images=images or (), labels=labels or ())
     typed = None if result.types_folder is None else open_run(result.types_folder)[0]
     table = result.tables.cells
@@ -50,4 +52,4 @@ def command(
         about["command"] = words
     write_result_page(path, Subject(table, result.fov, typed=typed), about)
     typer.echo(f"written: {path}")
-    open_page(path)
+    open_page(path.absolute().as_uri())

@@ -59,7 +59,7 @@ def command(
 
     from panimbus.cli.console import train_progress
     from panimbus.cli.inputs import prepare_out
-    from panimbus.core.errors import MissingExtraError
+    from panimbus.core.errors import need_extra
     from panimbus.train.config import load_config, make_config
     from panimbus.train.fovs import open_store
 
@@ -76,12 +76,9 @@ def command(
     if is_main:
         prepare_out(out)
     examples = None if store is None else open_store(store)
-    try:
-        from panimbus.train.loop import train
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtraError("training", "train") from error
+    need_extra("training", "train", "torch")
+    from panimbus.train.loop import train
+
     count = "" if examples is None else f"{len(examples.examples):,} examples, "
     about = f"{config}, {count}{settings.stages.total:,} steps"
     with train_progress(about, show=is_main) as (show, log):

@@ -56,6 +56,7 @@ def command(  # noqa: PLR0913 (one parameter an option)
     """
     import importlib.util
 
+    from panimbus.cli.console import open_page
     from panimbus.core.errors import InputError, MissingExtraError
 
     if importlib.util.find_spec("nicegui") is None:
@@ -78,22 +79,9 @@ def command(  # noqa: PLR0913 (one parameter an option)
     def started(address: str) -> None:
         typer.echo(f"panimbus view: {address}\n(Ctrl-C ends it)")
         if not no_open:
-            _open(address)
+            open_page(address)
 
     try:
         serve(viewer, host=host, port=port, started=started)
     except KeyboardInterrupt:
         typer.echo("panimbus view: ended", err=True)
-
-
-def _open(address: str) -> None:
-    """Open a browser where there is a screen."""
-    import os
-    import sys
-    import webbrowser
-
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        return
-    webbrowser.open(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Sequence
 
 _SHOWN = 30
@@ -75,6 +76,14 @@ class MissingExtraError(InputError):
             f"{feature} needs an optional dependency that is not installed.",
             fix=f'pip install "panimbus[{extra}]"',
         )
+
+
+def need_extra(feature: str, extra: str, module: str) -> None:
+    """Import a module of an optional dependency, or raise a `MissingExtraError`."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(feature, extra) from error
 
 
 def format_list(names: Sequence[str], limit: int = _SHOWN) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from panimbus.core.errors import InputError
+from panimbus.core.normaliser import Normalisation
 from panimbus.core.progress import OnProgress, silent
 from panimbus.data.build import StoreSettings, write_store
 from panimbus.data.dataset import (
@@ -134,9 +135,7 @@ def label_datasets(
         The dataset for `panimbus.data.build.write_store`.
     """
     settings = SilverSettings(
-        plan.mpp,
-        plan.percentile,
-        plan.percentile_over,
+        Normalisation(plan.mpp, plan.percentile, plan.percentile_over),
         exclusion or ExclusionRule(),
         exclude_proposed,
         tuple(plan.extra),

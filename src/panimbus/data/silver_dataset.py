@@ -11,7 +11,7 @@ import pandas as pd
 
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
-from panimbus.core.normaliser import Normalisation
+from panimbus.core.normaliser import NormaliserSpec
 from panimbus.core.progress import OnProgress, silent
 from panimbus.core.types import Float32Array
 from panimbus.data.checks import check_cells_match, check_channels, check_tables_fovs
@@ -25,7 +25,7 @@ from panimbus.data.silver import (
     drop_contradictions,
     marker_agreement,
 )
-from panimbus.data.source import ScannedDataset, ScannedFov, Source, scan_fovs
+from panimbus.data.source import SPEC, ScannedDataset, ScannedFov, Source, scan_fovs
 from panimbus.data.split import assign_splits
 from panimbus.data.tables import (
     AssignmentMatrix,
@@ -70,7 +70,7 @@ class SilverSettings:
 
     Parameters
     ----------
-    mpp, percentile, over
+    spec
         Resolution and normaliser; see `scan_fovs`.
     exclusion
         When markers are proposed for exclusion.
@@ -82,9 +82,7 @@ class SilverSettings:
         Of the splits.
     """
 
-    mpp: float = 1.0
-    percentile: float = 99.9
-    over: str = "all"
+    spec: NormaliserSpec = SPEC
     exclusion: ExclusionRule = field(default_factory=ExclusionRule)
     exclude_proposed: bool = False
     extra: tuple[str, ...] = ()
@@ -147,7 +145,7 @@ def build_silver_labels(
         file.name,
         every,
         wanted,
-        Normalisation(settings.mpp, settings.percentile, settings.over),
+        settings.spec,
         progress=progress,
     )
     check_cells_match(file, scanned, table, rule.labels)

@@ -17,7 +17,8 @@ from panimbus.core.scale import COUNTERSTAIN, ChannelScale
 from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
 
-_SPEC = Normalisation(1.0, 99.9)
+SPEC = Normalisation(1.0, 99.9)
+"""Of the shipped models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def scan_fovs(
     name: str,
     fovs: Sequence[Fov],
     channels: Sequence[str] | None = None,
-    spec: NormaliserSpec = _SPEC,
+    spec: NormaliserSpec = SPEC,
     *,
     progress: OnProgress = silent,
 ) -> ScannedDataset:

@@ -11,8 +11,9 @@ from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.labels import sample_labels
 from panimbus.core.resample import Axis, shrink
-from panimbus.core.table import CELL, FOV, SPATIAL
+from panimbus.core.table import CELL, SPATIAL
 from panimbus.core.types import Array, Float64Array, Int32Array, UInt8Array
+from panimbus.evaluate.markers import fov_codes
 from panimbus.render.images import enlarge
 from panimbus.render.paint import (
     FALSE_NEGATIVE,
@@ -102,18 +103,19 @@ class MarkerPicture:
 
 def rows_by_fov(table: AnnData) -> list[FovRows]:
     """The cells of each FOV of a table, in its order."""
-    fov, ids = table.obs[FOV].astype(str).to_numpy(), table.obs[CELL].to_numpy()
     if SPATIAL not in table.obsm:
         raise InputError(
             "The table does not say where its cells are.",
             expected=f"obsm {SPATIAL}: centroids x, y in µm, as `panimbus predict` writes them",
         )
-    xy = np.asarray(table.obsm[SPATIAL], np.float64)
-    out = []
-    for name in dict.fromkeys(fov.tolist()):
-        rows = np.flatnonzero(fov == name)
-        out.append(FovRows(name, rows, ids[rows], xy[rows]))
-    return out
+    fovs, codes = fov_codes(table)
+    ids, xy = table.obs[CELL].to_numpy(), np.asarray(table.obsm[SPATIAL], np.float64)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(fovs)))
+    return [
+        FovRows(name, rows, ids[rows], xy[rows])
+        for name, rows in zip(fovs, np.split(order, ends[:-1]), strict=True)
+    ]
 
 
 def choose_window(xy_um: Array, positive: Array, side_um: float) -> tuple[float, float, float]:

@@ -130,11 +130,11 @@ class ResultSummary:
 
 def fov_codes(table: AnnData) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
     """The FOVs of a table in its order, and (n,) the position of each cell's FOV among them."""
-    import pandas as pd
-
-    fov = table.obs[FOV].astype(str)
-    names = tuple(dict.fromkeys(fov))
-    return names, pd.Index(names).get_indexer(pd.Index(fov))
+    column = table.obs[FOV].astype("category").cat
+    order = column.codes.drop_duplicates().to_numpy()  # as they first appear
+    position = np.zeros(len(column.categories), np.intp)
+    position[order] = np.arange(len(order))
+    return tuple(str(column.categories[k]) for k in order), position[column.codes]
 
 
 def share_by_fov(positive: Array, fov: npt.NDArray[np.integer], fovs: int) -> Float64Array:
@@ -308,7 +308,8 @@ def _of_dataset(
     scale, called = scale_of(table), np.nan_to_num(positive) > 0
     pairs = exclusive_pairs_of(table)
     pairs = pairs[pairs["many"]]
-    compared = compare_fovs(called, table.obs[FOV].astype(str).to_numpy(), tuple(channels))
+    fovs, codes = fov_codes(table)
+    compared = compare_fovs(called, np.array(fovs, object)[codes], tuple(channels))
     for k, (name, kind) in enumerate(zip(channels, types, strict=True)):
         if scale is not None and name in scale.notes:
             out[name].append(Concern(0.4, scale.notes[name]))

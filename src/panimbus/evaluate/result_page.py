@@ -27,6 +27,7 @@ from panimbus.evaluate.marker_pictures import (
 )
 from panimbus.evaluate.markers import positive_calls, summarise_markers
 from panimbus.evaluate.metrics import Metrics, mean_f1, metrics_by_marker
+from panimbus.infer.rewrite import recalibrated_markers
 from panimbus.io.files import atomic_path
 from panimbus.io.segmented import Segmented, check_cells
 from panimbus.phenotype.report import type_sections
@@ -51,6 +52,7 @@ PICTURE_BYTES = 6_000_000
 """Of the pictures of all markers, encoded."""
 _TISSUES = 4  # FOVs that are shown by cell type
 _BARS_UM = (10, 20, 25, 50)
+_LOOKED_AT = 8  # FOVs with most positive cells, among which a marker's window is chosen
 _OPEN = 4  # FOVs that are kept open
 
 
@@ -100,6 +102,8 @@ def facts(table: AnnData) -> dict[str, str]:
     if "settings" in run:
         size, views = float(run["settings"]["model_mpp"]), run["settings"]["tta"]
         out["settings"] = f"tta {views}, {size:g} µm/px; panimbus {run['version']}"
+    if changed := recalibrated_markers(table):
+        out["recalibrated"] = ", ".join(changed)
     return out | {"page": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
@@ -202,15 +206,15 @@ def _pictures(
     parts, calls = rows_by_fov(subject.table), positive_calls(subject.table) == 1
     drawn: dict[str, MarkerPicture] = {}
     for side in SIDES:
-        size, places = 0, _places(subject, parts, calls, side[0])
+        size, drawn, places = 0, {}, _places(subject, parts, calls, side[0])
         for marker in sorted(markers, key=lambda m: places[m][0]):  # FOV by FOV
             fov, corner = places[marker]
             one = _cells(subject, calls, parts[fov], marker)
             name = parts[fov].fov_id
             drawn[marker] = draw_marker(opened(name), parts[fov], one, corner, side)
             size += _encoded(drawn[marker])
-            if size > PICTURE_BYTES and side != SIDES[-1]:
-                break
+            if size * len(markers) > PICTURE_BYTES * max(len(drawn), 5) and side != SIDES[-1]:
+                break  # as many as these, all would be too large
         else:
             return drawn
     return drawn
@@ -225,10 +229,14 @@ def _places(
 ) -> dict[str, tuple[int, tuple[float, float]]]:
     """Marker -> position of its FOV in ``parts``, and the corner of its window in µm."""
     out = {}
+    codes = np.empty(subject.table.n_obs, np.intp)
+    for k, part in enumerate(parts):
+        codes[part.rows] = k
     for marker, called in zip(map(str, subject.table.var_names), calls.T, strict=True):
         best, out[marker] = -1.0, (0, (0.0, 0.0))
-        for k, part in enumerate(parts):
-            merit, y, x = choose_window(part.xy_um, called[part.rows], side_um)
+        count = np.bincount(codes, called, len(parts))
+        for k in np.argsort(-count, kind="stable")[:_LOOKED_AT].tolist():
+            merit, y, x = choose_window(parts[k].xy_um, called[parts[k].rows], side_um)
             if merit > best + 1e-9:
                 best, out[marker] = merit, (k, (y, x))
     return out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError, format_list
+from panimbus.core.errors import InputError, ReadError, format_list, need_extra
 from panimbus.core.layouts import to_layout
 from panimbus.core.objects import describe_object_shares, object_shares
 from panimbus.core.scale import ChannelScale
@@ -57,10 +57,7 @@ def check_kinds(text: str) -> tuple[str, ...]:
             f"Unknown kind of table: {', '.join(unknown) or '(none given)'}.", available=KINDS
         )
     if "parquet" in kinds:
-        import importlib.util
-
-        if importlib.util.find_spec("pyarrow") is None:
-            raise MissingExtraError("A parquet table", "parquet")
+        need_extra("A parquet table", "parquet", "pyarrow")
     return kinds
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError, format_list
+from panimbus.core.errors import InputError, ReadError, format_list, need_extra
 from panimbus.core.escape import unescape_formula
 from panimbus.core.guard import guarded
 from panimbus.io.documents import check_regular
@@ -234,12 +234,10 @@ def _image_stem(name: str) -> str:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
+    need_extra("Reading a Parquet table", "parquet", "pyarrow")
     import pandas as pd
+    import pyarrow.parquet as pq
 
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtraError("Reading a Parquet table", "parquet") from None
     with guarded(path, "the table cannot be read."), pq.ParquetFile(path) as file:
         meta = file.metadata
         if (

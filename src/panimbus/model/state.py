@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panimbus.core.errors import MissingExtraError, ReadError, format_list
+from panimbus.core.errors import ReadError, format_list
 from panimbus.core.guard import guarded
 
 if TYPE_CHECKING:
@@ -103,11 +103,3 @@ def check_state(make: Callable[[], nn.Module], state: Mapping[str, Tensor], path
             got=format_list(sick, 6),
             fix="copy or download the file again; a net whose training diverged cannot be used",
         )
-
-
-def need_torch(task: str) -> None:
-    """Say which extra is missing where torch is."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(task, "train") from error

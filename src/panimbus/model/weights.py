@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from panimbus.core.errors import InputError, ReadError
+from panimbus.core.errors import InputError, ReadError, need_extra
 from panimbus.core.guard import guarded
 from panimbus.core.naming import did_you_mean
 from panimbus.io.documents import validate
@@ -31,7 +31,7 @@ from panimbus.model.headers import (
     with_sorted_metadata,
     write_onnx_metadata,
 )
-from panimbus.model.state import check_state, need_torch, read_pt
+from panimbus.model.state import check_state, read_pt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -258,7 +258,7 @@ def load_torch(path: str | Path) -> tuple[Net, ModelCard]:
     path = Path(path)
     if path.suffix.lower() == ".pt":
         return _load_pt(path)
-    need_torch(f"reading {path.name} into torch")
+    need_extra(f"reading {path.name} into torch", "train", "torch")
     from safetensors.torch import load_file
 
     from panimbus.model.unet import build
@@ -287,7 +287,7 @@ def _load_pt(
     Only tensors are read: pickled code in the file is refused, never run.
     """
     path = Path(path)
-    need_torch(f"reading {path.name}")
+    need_extra(f"reading {path.name}", "train", "torch")
     from panimbus.model.unet import PaperUNet
 
     state = read_pt(path)
@@ -328,7 +328,7 @@ def save_model(stem: str | Path, net: nn.Module, card: ModelCard) -> ModelFiles:
     stem
         Path without a suffix (a dot in the name is kept as it is).
     """
-    need_torch("writing a model")
+    need_extra("writing a model", "train", "torch")
     from safetensors.torch import save
 
     stem = Path(stem)
@@ -358,7 +358,7 @@ def export_onnx(
     ``weights_sha256``, of the file of weights that lies beside it, is written into it, so that
     another net of the same name is noticed.
     """
-    need_torch("exporting to ONNX")
+    need_extra("exporting to ONNX", "train", "torch")
     import warnings
 
     import torch

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panimbus.core.errors import MissingExtraError
 from panimbus.core.table import CELL_TYPE, METACLUSTER
 from panimbus.core.types import Array
 from panimbus.render.charts import INK, SOFT, chart_style, legend, new_figure, png_chart
@@ -155,10 +154,8 @@ def shifts(summary: Summary) -> Figure:
 @chart_style()
 def umap(table: AnnData, markers: Sequence[str], *, seed: int = 0, most: int = 20_000) -> Figure:
     """Cells by their scores in two dimensions, for an impression only (extra ``umap``)."""
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise MissingExtraError("A UMAP", "umap") from None
+    from umap import UMAP
+
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(table.n_obs, min(most, table.n_obs), replace=False))
     neighbours = min(15, max(2, len(rows) - 1))

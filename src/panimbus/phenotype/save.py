@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panimbus.core.errors import InputError, MissingExtraError, ReadError, format_list
+from panimbus.core.errors import InputError, ReadError, format_list, need_extra
 from panimbus.core.guard import guarded
 from panimbus.core.layouts import check_layout
 from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, NOT_TYPED, UNASSIGNED
@@ -93,8 +92,8 @@ class OutputOptions:
                 "Images can be copied into a SpatialData store only.",
                 fix="pass --images and --spatialdata, too",
             )
-        if self.umap and importlib.util.find_spec("umap") is None:
-            raise MissingExtraError("A UMAP", "umap")
+        if self.umap:
+            need_extra("A UMAP", "umap", "umap")
 
 
 def find_segmented(table: AnnData, wanted: OutputOptions) -> list[Segmented]:

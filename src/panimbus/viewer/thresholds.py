@@ -37,8 +37,7 @@ class Thresholds:
         self._before: list[dict[str, float]] = []
         self._summary: tuple[int, ResultSummary] | None = None
 
-    @property
-    def summary(self) -> ResultSummary:
+    def summarise(self) -> ResultSummary:
         """The markers of the tables as they are now, the worst first."""
         tables, last = self._result.tables, self._summary
         if last is None or last[0] != tables.version:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panimbus.core.band import BandScan
-from panimbus.core.errors import InputError, MissingExtraError, PanimbusError, ReadError
+from panimbus.core.errors import InputError, PanimbusError, ReadError, need_extra
 from panimbus.core.scale import ChannelScale
 from panimbus.infer.backend import Backend, cpu_count
 from panimbus.infer.blocks import BlockPart
@@ -292,10 +292,7 @@ def dask_executor(address: str, plan: Plan) -> Iterator[DaskExecutor]:
     InputError
         If nothing answers, or workers cannot do the work or would not all give the same result.
     """
-    try:
-        import distributed  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("Spreading the work over a Dask cluster", "cluster") from None
+    need_extra("Spreading the work over a Dask cluster", "cluster", "distributed")
     with ExitStack() as stack:
         threads = 1  # a worker's threads are its part of the machine: each works on its own task
         if address.startswith("local:"):

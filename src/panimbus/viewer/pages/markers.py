@@ -60,7 +60,6 @@ class _Board:
         self.mode = "positive"
 
     def build(self) -> None:
-        summary = self.viewer.thresholds.summary
         with ui.column().classes("w-full h-full no-wrap gap-0"):
             with ui.row().classes("pn-panel w-full items-center px-4 py-2 gap-3"):
                 self.state = ui.label().classes("pn-soft text-sm").props('data-test="state"')
@@ -69,10 +68,17 @@ class _Board:
                 negative.props('dense data-test="negative"').classes("text-sm mr-3")
                 if not self.viewer.read_only:
                     self._buttons()
-            area = ui.element("div").classes("w-full grow overflow-auto")
-            with area, ui.element("div").classes("pn-markers"):
-                for one in summary.markers:
-                    self.cards[one.marker] = _Card(self, one, summary.fovs)
+            self.area = ui.element("div").classes("w-full grow overflow-auto")
+        self.state.set_text("Reading the table ...")
+        ui.timer(0, self._fill, once=True)  # a million cells take some seconds
+
+    async def _fill(self) -> None:
+        summary = await run.io_bound(self.viewer.thresholds.summarise)
+        if summary is None:  # the server is being stopped
+            return
+        with self.area, ui.element("div").classes("pn-markers"):
+            for one in summary.markers:
+                self.cards[one.marker] = _Card(self, one, summary.fovs)
         self.show_state()
 
     def _buttons(self) -> None:
