@@ -59,13 +59,13 @@ def test_there_and_back(results, panimbus):
     ],
 )
 def test_bad_input(results, panimbus, options, words):
-    before = {p.name: p.stat().st_mtime_ns for p in results.iterdir()}
+    before = {p.name: p.stat().st_mtime_ns for p in results.glob("[!.]*")}
     here = [results.parent / o if o.endswith(".csv") else o for o in options]
     done = panimbus("recalibrate", results, *here)
     assert done.code == 2, done.out
     assert words in done.err
     assert "Traceback" not in done.err
-    assert {p.name: p.stat().st_mtime_ns for p in results.iterdir()} == before
+    assert {p.name: p.stat().st_mtime_ns for p in results.glob("[!.]*")} == before
 
 
 def test_no_result(tmp_path, panimbus):

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import anndata
 import numpy as np
@@ -247,3 +249,18 @@ def test_the_table_in_a_spatialdata_store_follows(tmp_path):
     np.testing.assert_array_equal(store["labels/a_labels/0"][:], labels)
     assert dict(store["tables/cells"].attrs)["region_key"] == "region"
     assert {p: (folder / p).stat().st_mtime_ns for p in old} == old
+
+
+def test_two_processes_lose_none_of_each_others_changes(results):
+    limits = {"CD3": [0.6, 0.61, 0.62], "CD20": [0.7, 0.71, 0.72]}
+    code = (
+        "import sys; from panimbus.finetune.rewrite import rewrite;"
+        " from panimbus.infer.rewrite import Changes;"
+        " [rewrite(sys.argv[1], Changes({sys.argv[2]: float(t)})) for t in sys.argv[3:]]"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, str(results), m, *map(str, values)])
+        for m, values in limits.items()
+    ]
+    assert [one.wait(60) for one in running] == [0, 0]
+    assert open_result(results).var["threshold"].tolist() == [0.62, 0.72, 0.5]

@@ -92,7 +92,7 @@ def _set_thresholds(results: Path, text: str, types: list[Path] | None) -> None:
 
     table = open_result(results)
     limits = parse_thresholds(text, list(map(str, table.var_names)))
-    rewrite(results, Changes(thresholds=limits), types=types, table=table)
+    rewrite(results, Changes(thresholds=limits), types=types)
 
 
 def _echo(result: Recalibrated) -> None:

@@ -86,9 +86,10 @@ class _Marker:
 
     @property
     def weights(self) -> Float64Array:
+        """Sampling weights; a cell that was chosen, not drawn, has none and stands for itself."""
         if gold.WEIGHT not in self.calls.columns:
             return np.ones(len(self.calls))
-        return np.asarray(self.calls[gold.WEIGHT], np.float64)
+        return np.nan_to_num(self.calls[gold.WEIGHT].to_numpy(np.float64), nan=1.0)
 
 
 def recalibrate(
@@ -146,7 +147,7 @@ def recalibrate(
             got=format_list(notes) or "none",
         )
     out, changes, verdict = _judge(table, markers, prior, name)
-    written = rewrite(results, changes, types=types, table=table)
+    written = rewrite(results, changes, types=types)
     out["changed"] = [
         int((np.asarray(written.layers["positive"])[:, k] != _calls_before(table, k)).sum())
         for k in (list(table.var_names).index(m) for m in out["marker"])
@@ -190,7 +191,7 @@ def take_back(
     if markers is None and not done:
         raise InputError(f"{results}: no marker is recalibrated.")
     changes = Changes(take_back=done if markers is None else list(markers))
-    return rewrite(results, changes, types=types, table=table)
+    return rewrite(results, changes, types=types)
 
 
 def _check_cells(table: AnnData, used: pd.DataFrame) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from panimbus.io.append import locked
 from panimbus.io.files import release_temporary, remove_path, sync_folder, temporary_name
 
 _READY = ".replacing"
 """Folder of files that are complete and on the disk, but not yet all in their places."""
+_LOCK = ".replacing.lock"
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def replace_together(folder: str | Path) -> Iterator[Path]:
     ...         _ = (room / "a.txt").write_text("new")
     ...         _ = (room / "b.txt").write_text("new")
     ...     sorted(path.name for path in Path(folder).iterdir())
-    ['a.txt', 'b.txt']
+    ['.replacing.lock', 'a.txt', 'b.txt']
     """
     folder = Path(folder)
     finish_replacing(folder)
@@ -47,12 +49,14 @@ def replace_together(folder: str | Path) -> Iterator[Path]:
         room.mkdir(mode=0o700)
         yield room
         sync_folder(room)
-        room.replace(folder / _READY)  # from now on the new files count
-        sync_folder(folder)
+        with locked(folder / _LOCK, write=True):
+            _move_all(folder)  # of a process that ended meanwhile
+            room.replace(folder / _READY)  # from now on the new files count
+            sync_folder(folder)
+            _move_all(folder)
     finally:
         shutil.rmtree(room, ignore_errors=True)
         release_temporary(room)
-    finish_replacing(folder)
 
 
 def finish_replacing(folder: str | Path) -> bool:
@@ -64,6 +68,13 @@ def finish_replacing(folder: str | Path) -> bool:
         Whether there were any.
     """
     folder = Path(folder)
+    if not (folder / _READY).is_dir():
+        return False
+    with locked(folder / _LOCK, write=True):
+        return _move_all(folder)
+
+
+def _move_all(folder: Path) -> bool:
     ready = folder / _READY
     if not ready.is_dir():
         return False

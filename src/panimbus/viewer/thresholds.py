@@ -85,7 +85,7 @@ class Thresholds:
         table = open_result(folder)
         before = {m: float(table.var[THRESHOLD][m]) for m in thresholds}
         types = {path.resolve(): path for path in [*runs_of(folder), *([own] if own else [])]}
-        rewrite(folder, Changes(thresholds), types=list(types.values()), table=table)
+        rewrite(folder, Changes(thresholds), types=list(types.values()))
         self._result.reload()
         return before
 
