@@ -162,11 +162,13 @@ def test_block_means_keep_the_sum(height, width, step):
     assert means.ravel().tolist() == pytest.approx(expected)
 
 
-@pytest.fixture(params=["tiff", "zarr", "array"])
+@pytest.fixture(params=["tiff", "zarr", "array", "kept"])
 def wide(request, tmp_path, monkeypatch):
-    """An image in a file with a pyramid (or an array) as a `Pyramid` that keeps no plane."""
+    """An image in a file with a pyramid, or an array, as a `Pyramid` that keeps no plane; or does."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 4000, (2, 1500, 2100)).astype(np.uint16)
+    if request.param == "kept":
+        return image, Pyramid.of(image, "x", PlaneCache())
     monkeypatch.setattr("panimbus.viewer.pixels.SMALL_PLANE", 0)
     if request.param == "array":
         return image, Pyramid.of(image, "x", PlaneCache())
@@ -200,16 +202,12 @@ def test_labels_are_sampled_never_averaged(monkeypatch):
 
 
 def test_the_cache_of_planes_is_bounded():
-    reads = []
+    reads, cache = [], PlaneCache(250)
 
-    class Counting:
-        shape, dtype = (4, 10, 10), np.dtype(np.uint8)
+    def read(channel):
+        reads.append(channel)
+        return np.full((10, 10), channel, np.uint8)
 
-        def __getitem__(self, key):
-            reads.append(key[0])
-            return np.full((10, 10), key[0], np.uint8)
-
-    cache = PlaneCache(250)
     for channel in (0, 1, 0, 2, 0, 1):
-        assert cache.get(("k", channel), Counting(), channel)[0, 0] == channel
+        assert cache.get(("k", channel), lambda c=channel: read(c))[0, 0] == channel
     assert reads == [0, 1, 2, 1]

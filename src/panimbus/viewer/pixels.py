@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ SLOW_PIECE = 8 << 20
 MOST_STEP = 4
 """Full-resolution pixels per screen pixel, along a side, that are averaged while one waits."""
 _AT_ONCE = 1 << 22
+_THIN = 4
 
 
 class PlaneCache:
@@ -37,16 +38,14 @@ class PlaneCache:
         self._planes: OrderedDict[Hashable, Array] = OrderedDict()
         self._lock, self._reading = threading.Lock(), threading.Lock()
 
-    def get(self, key: Hashable, array: ArrayLike, channel: int | None) -> Array:
-        """A plane of a lazy array, read at the first call."""
+    def get(self, key: Hashable, read: Callable[[], Array]) -> Array:
+        """A plane, read at the first call."""
         if (plane := self._look(key)) is not None:
             return plane
         with self._reading:  # one at a time: several tiles want the same plane
             if (plane := self._look(key)) is not None:
                 return plane
-            rows, columns = (slice(0, n) for n in array.shape[-2:])
-            index = (rows, columns) if channel is None else (channel, rows, columns)
-            plane = np.asarray(array[index])
+            plane = read()
             with self._lock:
                 self._planes[key] = plane
                 self._bytes += plane.nbytes
@@ -134,18 +133,35 @@ class Pyramid:
         if y0 >= y1 or x0 >= x1:
             empty = (max(0, -(-(y1 - y0) // rest)), max(0, -(-(x1 - x0) // rest)))
             return np.zeros(empty, np.float32 if channel is not None else array.dtype)
-        source: ArrayLike = array
+        source, plane = array, channel
         if _plane_bytes(array) <= SMALL_PLANE:
-            source, plane = self.planes.get((self.key, factor, channel), array, channel), None
-        else:
-            plane = channel
+            source, plane, thinned = self._whole(factor, array, channel, rest), None, 1
+            if rest >= _THIN:
+                thinned, rest = _THIN, rest // _THIN
+            y0, y1, x0, x1 = y0 // thinned, -(-y1 // thinned), x0 // thinned, -(-x1 // thinned)
         parts = []
         rows = max(rest, _AT_ONCE // (x1 - x0) // rest * rest)
         for a in range(y0, y1, rows):
             where = (slice(a, min(a + rows, y1)), slice(x0, x1))
             part = np.asarray(source[where if plane is None else (plane, *where)])
-            parts.append(part[::rest, ::rest] if channel is None else block_mean(part, rest))
+            parts.append(_thin(part, rest, labels=channel is None))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _whole(self, factor: int, array: ArrayLike, channel: int | None, rest: int) -> Array:
+        """A plane in memory, thinned by `_THIN` if ``rest`` is at least that."""
+
+        def read() -> Array:
+            box = tuple(slice(0, n) for n in array.shape[-2:])
+            return np.asarray(array[box if channel is None else (channel, *box)])
+
+        key = self.key, factor, channel
+        if rest < _THIN:
+            return self.planes.get(key, read)
+        return self.planes.get((*key, _THIN), lambda: _thin(read(), _THIN, labels=channel is None))
+
+
+def _thin(plane: Array, step: int, *, labels: bool) -> Array:
+    return np.ascontiguousarray(plane[::step, ::step]) if labels else block_mean(plane, step)
 
 
 def block_mean(plane: Array, step: int) -> Float32Array:
