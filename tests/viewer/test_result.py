@@ -60,15 +60,16 @@ def test_a_cell_in_words(made_result):
 
 def test_colours_follow_calls_and_types(made_result):
     tables = Result(made_result).tables
-    calls = cell_colours(tables, CellStyle("call", 2, threshold=0.9))
+    rows = np.arange(tables.cells.n_obs)
+    calls = cell_colours(tables, CellStyle("call", 2, threshold=0.9), rows)
     positive = np.asarray(tables.cells.X)[:, 2] >= 0.9
     assert len(np.unique(calls[positive], axis=0)) == 1
     assert not (calls[positive][0] == calls[~positive][0]).all()
     colours = group_colours(tables, "type")
     assert set(colours) == set(tables.types.cell_type.astype(str))
-    kinds = cell_colours(tables, CellStyle("type"))
+    kinds = cell_colours(tables, CellStyle("type"), rows)
     assert tuple(kinds[5]) == colours[str(tables.types.cell_type.iloc[5])]
-    assert len(set(map(tuple, cell_colours(tables, CellStyle("cluster"))))) > 2
+    assert len(set(map(tuple, cell_colours(tables, CellStyle("cluster"), rows)))) > 2
 
 
 def test_moved_images_are_an_error_that_names_the_options(made_result, tmp_path):

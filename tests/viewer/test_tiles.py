@@ -75,19 +75,19 @@ def test_outlines_are_pixels_that_touch_something_else():
 
 
 def test_cells_are_outlined_filled_or_solid():
-    colours = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    colours = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)[ROWS[1:-1, 1:-1]]
     outlined = paint_overlay(ROWS, colours, fill=0)
     assert outlined[1, 1].tolist() == [1, 2, 3, 0]
     assert outlined[1, 2].tolist() == [1, 2, 3, 255]
     assert outlined[0, 3].tolist() == [4, 5, 6, 255]
     assert paint_overlay(ROWS, colours, fill=0.4)[1, 1, 3] == 102
     assert set(paint_overlay(ROWS, colours, fill=0, solid=True)[..., 3].ravel()) == {153}
-    assert not paint_overlay(np.full((5, 6), -1, np.int32), colours, fill=1).any()
+    assert not paint_overlay(np.full((5, 6), -1, np.int32), colours + 9, fill=1).any()
 
 
 def test_colours_of_calls_and_scores():
     scores = np.array([0.2, 0.5, np.nan], np.float32)
-    assert call_colours(scores, 0.5).tolist() == [
+    assert call_colours(scores >= 0.5, np.isnan(scores)).tolist() == [
         list(NEGATIVE_RGB), list(POSITIVE_RGB), list(NO_CALL),
     ]  # fmt: skip
     light = viridis(np.linspace(0, 1, 11)).astype(float) @ (0.299, 0.587, 0.114)

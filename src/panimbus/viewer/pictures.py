@@ -34,6 +34,7 @@ ENLARGED = 4
 """Zoom levels beyond one image pixel per screen pixel."""
 _AT_ONCE = 4
 _LARGEST_VIEW = 4096
+_COLUMNS = {"type": CELL_TYPE, "cluster": METACLUSTER}
 Box = tuple[int, int, int, int]
 """(y0, y1, x0, x1) in pixels of the image."""
 
@@ -120,12 +121,11 @@ class Pictures:
 
     def cells(self, fov_id: str, box: Box, step: int, style: CellStyle, times: int = 1) -> Array:
         """Cells of a box as (h, w, 4) uint8, thinned by ``step`` or enlarged ``times``."""
-        tables = self.result.tables
-        colours = _colours(tables, style)
         with self._busy:
             rows = self._rows(fov_id, box, step, times)
+            colours = cell_colours(self.result.tables, style, rows[1:-1, 1:-1])
             if style.mode == "positive":
-                rows = np.where(np.append(_positive(tables, style), False)[rows], rows, -1)
+                rows = np.where(_positive(self.result.tables, style, rows), rows, -1)
             return paint_overlay(rows, colours, fill=style.fill, solid=step >= COARSE)
 
     def tile(self, fov_id: str, place: tuple[int, int, int]) -> tuple[Box, int, int] | None:
@@ -275,37 +275,45 @@ def _filled(part: Array, shape: tuple[int, ...]) -> UInt8Array:
     return out
 
 
-@lru_cache(maxsize=8)
-def _colours(tables: Tables, style: CellStyle) -> UInt8Array:
-    """(n, 3) colour of each row of the table."""
-    return cell_colours(tables, style)
+def cell_colours(tables: Tables, style: CellStyle, rows: Array) -> UInt8Array:
+    """Colours of cells of a result.
+
+    Parameters
+    ----------
+    rows : (...) integer
+        Rows of the table; any, as of pixels.
+
+    Returns
+    -------
+    (..., 3) uint8
+        Grey in the modes ``type`` and ``cluster`` where the result has no types.
+    """
+    if style.mode in ("call", "positive", "score"):
+        scores = np.asarray(tables.cells.X)[rows, style.marker]
+        if style.mode == "score":
+            return viridis(scores)
+        return call_colours(_positive(tables, style, rows), np.isnan(scores))
+    codes, colours = _groups(tables, style.mode)
+    return colours[codes[rows]]
 
 
-def _positive(tables: Tables, style: CellStyle) -> BoolArray:
-    """(n,) whether each cell of a result is positive for the marker of a style."""
+def _positive(tables: Tables, style: CellStyle, rows: Array) -> BoolArray:
+    """Whether the cells in rows (any shape) are positive for the marker of a style."""
     own = tables.thresholds[tables.markers[style.marker]]
     limit = own if style.threshold is None else style.threshold
-    return np.asarray(calls(np.asarray(tables.cells.X)[:, [style.marker]], [limit])[:, 0] == 1)
+    scores = np.asarray(tables.cells.X)[rows.reshape(-1, 1), style.marker]
+    return np.asarray(calls(scores, [limit]).reshape(rows.shape) == 1)
 
 
-def cell_colours(tables: Tables, style: CellStyle) -> UInt8Array:
-    """(n, 3) uint8 colour of each cell of a result.
-
-    Cells of a result without types are grey in the modes ``type`` and ``cluster``.
-    """
-    if style.mode == "score":
-        return viridis(np.asarray(tables.cells.X)[:, style.marker])
-    if style.mode in ("call", "positive"):
-        missing = np.isnan(np.asarray(tables.cells.X)[:, style.marker])
-        return call_colours(_positive(tables, style), missing)
-    column = CELL_TYPE if style.mode == "type" else METACLUSTER
-    out = np.full((tables.cells.n_obs, 3), NO_CALL, np.uint8)
-    if tables.types is None or column not in tables.types:
-        return out
-    values = tables.types[column]
-    for name, colour in group_colours(tables, style.mode).items():
-        out[(values.astype(str) == name).to_numpy()] = colour
-    return out
+@lru_cache(maxsize=4)
+def _groups(tables: Tables, mode: str) -> tuple[Array, UInt8Array]:
+    """(n,) group of each row, and (g, 3) the groups' colours."""
+    if tables.types is None or (column := _COLUMNS[mode]) not in tables.types:
+        return np.zeros(tables.cells.n_obs, np.int8), np.array([NO_CALL], np.uint8)
+    colours = group_colours(tables, mode)
+    values = tables.types[column].astype(str).astype("category")
+    table = [colours[str(name)] for name in values.cat.categories]
+    return np.asarray(values.cat.codes), np.array(table, np.uint8)
 
 
 def group_colours(tables: Tables, mode: str) -> dict[str, Rgb]:

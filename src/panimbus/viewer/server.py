@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import uvicorn
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
@@ -24,6 +25,8 @@ from panimbus.viewer.state import NAME_COOKIE, Page, Viewer, name_from_cookie
 
 PORT = 8765
 _PORTS_TRIED = 50
+_THREADS = 6
+"""Pictures drawn at a time; each thread keeps some memory."""
 _ANY = ("0.0.0.0", "::", "")  # noqa: S104 (recognised, not bound)
 
 
@@ -76,6 +79,10 @@ def create_app(viewer: Viewer, *, token: str, host: str, port: int) -> Guard:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(picture_routes(viewer))
     app.add_exception_handler(PanimbusError, refusal)
+
+    @app.on_event("startup")
+    async def limit_threads() -> None:
+        to_thread.current_default_thread_limiter().total_tokens = _THREADS
 
     @app.get("/")
     def start() -> RedirectResponse:

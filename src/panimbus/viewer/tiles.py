@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -86,8 +87,8 @@ def paint_overlay(
     ----------
     rows : (h + 2, w + 2) int32
         Row of each pixel's cell, -1 for none, with one pixel around the picture.
-    colours : (n, 3) uint8
-        Colour of each row.
+    colours : (h, w, 3) uint8
+        Colour of each pixel's cell; anything where there is none.
     fill
         Opacity of the inside, 0 to 1.
     solid
@@ -103,7 +104,7 @@ def paint_overlay(
     out = np.zeros((*inner.shape, 4), np.uint8)
     if not cell.any():
         return out
-    out[..., :3] = np.concatenate([colours, np.zeros((1, 3), np.uint8)])[inner]
+    out[..., :3][cell] = colours[cell]
     opacity = round(255 * (max(fill, 0.6) if solid else fill))
     out[..., 3] = np.where(cell, np.uint8(opacity), np.uint8(0))
     if not solid:
@@ -130,17 +131,23 @@ def edges(rows: Int32Array) -> BoolArray:
 
 
 def call_colours(positive: BoolArray, missing: BoolArray) -> UInt8Array:
-    """(n, 3) uint8: orange for positive cells, blue for negative ones, grey for missing scores."""
-    out = np.where(positive[:, np.newaxis], POSITIVE_RGB, NEGATIVE_RGB)
+    """(..., 3) uint8: orange for positive cells, blue for negative ones, grey without a score."""
+    kind = np.where(missing, 2, positive)
+    return np.array([NEGATIVE_RGB, POSITIVE_RGB, NO_CALL], np.uint8)[kind]
+
+
+def viridis(scores: Array) -> UInt8Array:
+    """(..., 3) uint8: scores from 0 to 1 in the colours of *viridis*, grey for missing ones."""
+    missing = np.isnan(scores)
+    out = _viridis()[(np.clip(np.where(missing, 0, scores), 0, 1) * 255 + 0.5).astype(np.uint8)]
     out[missing] = NO_CALL
     return np.asarray(out, np.uint8)
 
 
-def viridis(scores: Array) -> UInt8Array:
-    """(n, 3) uint8: scores from 0 to 1 in the colours of *viridis*, grey for missing ones."""
-    out = score_colours(scores, VIRIDIS)
-    out[np.isnan(scores)] = NO_CALL
-    return out
+@lru_cache
+def _viridis() -> UInt8Array:
+    """(256, 3) colours of *viridis*."""
+    return score_colours(np.linspace(0, 1, 256), VIRIDIS)
 
 
 def over(picture: UInt8Array, overlay: UInt8Array) -> UInt8Array:
