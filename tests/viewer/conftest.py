@@ -81,8 +81,11 @@ def serving(folder, *options, port="0"):
         yield Served(match[0], process)
     finally:
         process.terminate()
-        process.wait(WAIT)
-        process.stdout.close()
+        try:
+            process.wait(WAIT)
+        finally:
+            process.kill()
+            process.stdout.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ from panimbus.viewer.channels import ChannelPanel
 from panimbus.viewer.map import TissueMap
 from panimbus.viewer.pictures import group_colours
 from panimbus.viewer.state import Page
-from panimbus.viewer.style import MODES, NEGATIVE_RGB, POSITIVE_RGB, CellStyle, format_channels
+from panimbus.viewer.style import NEGATIVE_RGB, POSITIVE_RGB, CellStyle, format_channels
 from panimbus.viewer.tiles import VIRIDIS
 
 TITLE = "Tissue"
-_MODE_NAMES = {"call": "call", "score": "score", "type": "type", "cluster": "cluster"}
+_ALWAYS, _TYPED = ("call", "score"), ("type", "cluster")
 _FILL = 0.35
 _THUMBS = 200
 
@@ -105,13 +105,12 @@ class _Tissue:
 
     def _cells_section(self) -> None:
         tables = self._page.viewer.tables
-        modes = [m for m in MODES if tables.types is not None or m in ("call", "score")]
+        modes = [*_ALWAYS, *(_TYPED if tables.types is not None else ())]
         with ui.column().classes("w-full gap-2 p-2"):
             ui.label("Cells").classes("text-sm font-bold")
             toggle = ui.toggle(
-                {m: _MODE_NAMES[m] for m in modes}, value="call",
-                on_change=lambda e: self._restyle(mode=e.value),
-            )  # fmt: skip
+                modes, value="call", on_change=lambda e: self._restyle(mode=e.value)
+            )
             toggle.props('dense no-caps unelevated spread data-test="mode"').classes("w-full")
             self._marker = ui.select(
                 list(tables.markers), value=tables.markers[self._choice.style.marker],
@@ -129,7 +128,7 @@ class _Tissue:
 
     def _restyle(self, **changes: Any) -> None:
         self._choice.style = replace(self._choice.style, **changes)
-        self._marker.set_visibility(self._choice.style.mode in ("call", "score"))
+        self._marker.set_visibility(self._choice.style.mode in _ALWAYS)
         self._legend()
         self._show_cells()
 
