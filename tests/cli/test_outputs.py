@@ -30,6 +30,8 @@ def _pandas_3():
 @pytest.mark.usefixtures("_pandas_3")
 def test_tables_open_in_anndata_010(folder, panimbus, model, tmp_path):
     """Predict, merge and phenotype, where pandas makes strings of text as version 3 does."""
+    if not pd.__version__.startswith(("2.3", "3.")):
+        pytest.importorskip("pyarrow")  # earlier, pandas has such strings with it only
     folder.add("fov1")
     assert panimbus(*folder.arguments(*model)).code == 0
     shared = tmp_path / "shared"
