@@ -106,7 +106,7 @@ def test_a_marker_that_is_clearly_worse_keeps_its_own_scores(tmp_path, monkeypat
         "CD20": "old",
         "CD3": "new",
     }
-    assert "CD20 keep their scores" in sentence(result)
+    assert "unchanged: CD20" in sentence(result)
     after = open_result(tmp_path)
     assert recalibrated_markers(after) == ["CD3"]  # the earlier one of CD20 is taken back
     np.testing.assert_array_equal(after.X[:, 1], first[:, 1])

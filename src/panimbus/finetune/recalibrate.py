@@ -89,7 +89,7 @@ class _Marker:
         """Sampling weights; a cell that was chosen, not drawn, has none and stands for itself."""
         if gold.WEIGHT not in self.calls.columns:
             return np.ones(len(self.calls))
-        return np.nan_to_num(self.calls[gold.WEIGHT].to_numpy(np.float64), nan=1.0)
+        return np.asarray(self.calls[gold.WEIGHT].fillna(1.0), np.float64)
 
 
 def recalibrate(
@@ -321,7 +321,7 @@ def sentence(result: Recalibrated) -> str:
     low, high = result.verdict.gain["f1"]
     table = result.markers
     kept = [str(m) for m in table.loc[table["kept"] == "old", "marker"]]
-    stay = f"; {format_list(kept, 8)} keep their scores" if kept else ""
+    stay = f", and unchanged: {format_list(kept, 8)}" if kept else ""
     return (
         f"{int(table['answers'].sum()):,} answers, {len(table) - len(kept)} of {len(table)} markers"
         f" recalibrated{stay}. On held-out answers, all markers together: F1 {old.f1:.3f} before,"
