@@ -30,7 +30,7 @@ from panimbus.render.palette import Rgb
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_ENOUGH = 60  # positive, or negative, cells that a window shows; more make it no better
+_ENOUGH = 150, 60  # positive and negative cells that a window shows; more make it no better
 _STEPS = 60
 NEGATIVE_CALL: Rgb = (150, 190, 226)
 
@@ -145,13 +145,12 @@ def choose_window(xy_um: Array, positive: Array, side_um: float) -> tuple[float,
     step = side_um / 2
     at = np.maximum(xy_um // step, 0).astype(np.int64)
     across, down = (at.max(0) + 1).tolist()
-    counts = []
-    for chosen in (positive, ~positive):
+    total = np.zeros((down, across))
+    for chosen, most, weight in zip((positive, ~positive), _ENOUGH, (1.0, 0.5), strict=True):
         grid = np.bincount(at[chosen, 1] * across + at[chosen, 0], minlength=across * down)
         padded = np.pad(grid.reshape(down, across), ((0, 1), (0, 1)))
-        counts.append(padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:])
-    merit = np.log1p(np.minimum(counts, _ENOUGH)) * np.array([1.0, 0.5])[:, None, None]
-    total = merit.sum(0)
+        count = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
+        total += weight * np.log1p(np.minimum(count, most))
     y, x = np.unravel_index(int(np.argmax(np.round(total, 9))), total.shape)
     return float(total[y, x]), float(y * step), float(x * step)
 

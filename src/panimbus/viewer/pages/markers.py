@@ -36,8 +36,9 @@ svg.bars { display: block; width: 100%; height: 52px; }
 .bars rect { fill: #5f8fc4; } .bars rect.above { fill: #ffb000; }
 .bars line { stroke: #fff; stroke-width: 1.4; vector-effect: non-scaling-stroke; }
 .ticks { display: flex; justify-content: space-between; font-size: 12px; color: #aeb6c0; }
-.shares { display: grid; grid-template-columns: minmax(30px, max-content) 1fr max-content;
-  gap: 1px 8px; align-items: center; font-size: 12px; color: #c3c9d1; margin-top: 4px; }
+.shares { display: grid; grid-template-columns: fit-content(50%) 1fr max-content;
+  gap: 1px 8px; align-items: center; font-size: 12px; color: #c3c9d1; margin-top: 4px;
+  overflow-wrap: anywhere; }
 .shares i { height: 8px; min-width: 1px; background: #ffb000; }
 .pn-why { border-left: 3px solid #d08a1d; padding: 2px 8px; margin: 4px 0; font-size: 12.5px;
   line-height: 1.35; background: #2a2620; }
