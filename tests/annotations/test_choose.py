@@ -168,6 +168,17 @@ def test_the_next_cell_comes_from_the_fov_asked_least():
     assert next_at_boundary(candidates, answer, np.ones(3, bool)) is None
 
 
+def test_answers_move_the_boundary_of_the_next_draw():
+    """Three positive answers upon the threshold: the next draw asks lower scores."""
+    candidates = made(np.linspace(0.001, 0.999, 2000))
+    answer, asked = np.full(2000, np.nan), np.full(2000, "", object)
+    answer[998:1001], asked[998:1001] = 1, "boundary"
+    moved = candidates.with_answers(answer)
+    rows = [q.row for q in draw_questions(moved, 10, asked=asked, share=0)]
+    assert candidates.score[rows].max() < 0.4
+    assert not {998, 999, 1000} & set(rows)
+
+
 # -- from a cell table ----------------------------------------------------------------------------
 
 

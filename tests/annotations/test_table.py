@@ -10,6 +10,7 @@ from panimbus.annotations.agreement import (
     annotator_agreement,
     consensus_annotations,
     paired_annotations,
+    split_cells,
 )
 from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.annotations.read import read_annotations
@@ -248,3 +249,22 @@ def test_a_head_without_calls(tmp_path, encoding):
     """Columns of an empty table have no text in them."""
     (tmp_path / "gold.csv").write_bytes("dataset,fov,cell_id,channel,activity\n".encode(encoding))
     assert len(read_annotations(tmp_path / "gold.csv")) == 0
+
+
+def test_split_cells_are_those_whose_signs_differ():
+    calls = check_annotations(
+        table(
+            ("a", 1, "x", "positive", "ann"),
+            ("a", 1, "x", "likely positive", "bob"),  # as positive, if less sure
+            ("a", 2, "x", "positive", "ann"),
+            ("a", 2, "x", "likely negative", "bob"),
+            ("a", 2, "y", "negative", "ann"),
+            ("a", 2, "y", "negative", "bob"),
+            ("a", 3, "x", "undetermined", "ann"),
+            ("a", 3, "x", "negative", "bob"),
+            ("a", 4, "x", "positive", "ann"),  # by one only
+        )
+    )
+    rows = split_cells(calls)[["fov", "cell_id", "channel"]].to_numpy().tolist()
+    assert rows == [["a", 2, "x"], ["a", 3, "x"]]
+    assert not len(split_cells(calls.iloc[:0]))

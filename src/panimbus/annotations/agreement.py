@@ -133,3 +133,20 @@ def consensus_annotations(annotations: pd.DataFrame) -> pd.DataFrame:
     none = size - n["plus"] - n["minus"]
     out["votes"] = [f"{a} : {b} : {c}" for a, b, c in zip(n["plus"], n["minus"], none, strict=True)]
     return out.reset_index()[[*dict.fromkeys([*annotations.columns, "votes"])]]
+
+
+def split_cells(annotations: pd.DataFrame) -> pd.DataFrame:
+    """Cells on which annotators differ in sign, for a discussion.
+
+    Positive, negative and undetermined are the signs; how sure somebody is does not count.
+
+    Returns
+    -------
+    DataFrame
+        The columns that name a cell and channel, one row per cell, in the order of the first
+        annotation.
+    """
+    keys = cell_keys(annotations)
+    sign = pd.Series(truth(annotations), annotations.index).fillna(-1)
+    signs = annotations.assign(sign=sign).groupby(keys, sort=False)["sign"].nunique()
+    return signs[signs > 1].reset_index()[keys]

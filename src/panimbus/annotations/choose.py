@@ -9,8 +9,9 @@ weight.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -69,15 +70,25 @@ class Candidates:
     score: Float64Array
     positive: BoolArray
     threshold: float
-    doubts: Mapping[str, Float64Array]
+    doubts: dict[str, Float64Array]
 
     def rows(
         self, fovs: Sequence[str] | Array, cells: Sequence[int] | Array
     ) -> npt.NDArray[np.intp]:
         """Row of each cell given by FOV and id; -1 where there is none."""
-        own = pd.MultiIndex.from_arrays([self.fov, self.cell_id])
         wanted = pd.MultiIndex.from_arrays([np.asarray(fovs, object), np.asarray(cells, np.int64)])
-        return np.asarray(own.get_indexer(wanted), np.intp)
+        return np.asarray(self._keys.get_indexer(wanted), np.intp)
+
+    @cached_property
+    def _keys(self) -> pd.MultiIndex:
+        return pd.MultiIndex.from_arrays([self.fov, self.cell_id])
+
+    def with_answers(self, answer: Array) -> Candidates:
+        """The same cells, their boundary moved by answers, as for `next_at_boundary`."""
+        if BOUNDARY not in self.doubts:
+            return self
+        boundary = _boundary(self, answer)
+        return replace(self, doubts=self.doubts | {BOUNDARY: nearness(self.score, boundary)})
 
 
 class Question(NamedTuple):
@@ -278,6 +289,11 @@ def moved_boundary(score: Array, answer: Array, threshold: float, *, spread: flo
     return float(1 / (1 + np.exp(-(grid @ weight) / weight.sum())))
 
 
+def _boundary(candidates: Candidates, answer: Array) -> float:
+    given = ~np.isnan(answer)
+    return moved_boundary(candidates.score[given], answer[given], candidates.threshold)
+
+
 def next_at_boundary(
     candidates: Candidates, answer: Array, asked: BoolArray, *, seed: int = 0
 ) -> int | None:
@@ -298,10 +314,8 @@ def next_at_boundary(
         Row; None if every cell was asked. Among the cells nearest to the boundary it comes from
         the FOV that was asked least.
     """
-    given = ~np.isnan(answer)
-    boundary = moved_boundary(candidates.score[given], answer[given], candidates.threshold)
-    near = np.where(asked, 0.0, nearness(candidates.score, boundary))
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(near > 0))
+    near = nearness(candidates.score, _boundary(candidates, answer))
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(~asked))
     rows = rows[np.argsort(-near[rows], kind="stable")][:_LEAST]
     per_fov = Counter(candidates.fov[asked].tolist())
     return min(rows.tolist(), key=lambda row: per_fov[candidates.fov[row]], default=None)

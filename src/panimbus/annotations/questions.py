@@ -25,6 +25,10 @@ from panimbus.annotations.table import (
     CELL,
     CHANNEL,
     FOV,
+    LIKELY_NEGATIVE,
+    LIKELY_POSITIVE,
+    NEGATIVE,
+    POSITIVE,
     SAMPLING,
     TIME,
     WEIGHT,
@@ -33,9 +37,11 @@ from panimbus.annotations.table import (
 )
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
+from panimbus.core.types import Float64Array
 
 LIST = "questions.csv"
 _KEYS = [FOV, CELL, CHANNEL]
+_VALUES = {POSITIVE: 1.0, LIKELY_POSITIVE: 0.75, LIKELY_NEGATIVE: 0.25, NEGATIVE: 0.0}
 
 
 def write_questions(out: Path, questions: pd.DataFrame, fovs: Sequence[Fov]) -> list[Path]:
@@ -84,6 +90,21 @@ def asked_before(log: AnnotationLog, candidates: Candidates) -> npt.NDArray[np.o
         if row >= 0 and out[row] != RANDOM:
             out[row] = answer.sampling or BY_HAND
     return out
+
+
+def answers_of(log: AnnotationLog, candidates: Candidates) -> Float64Array:
+    """(n,) what each candidate was answered: 1 positive, 0 negative, NaN not (clearly) answered.
+
+    Likely answers lie a quarter from the sure ones; of several people the mean counts.
+    """
+    table = log.table()
+    own = table[table[CHANNEL] == candidates.channel]
+    value = own[CALL].map(_VALUES)
+    rows = candidates.rows(own[FOV].to_numpy(), own[CELL].to_numpy())
+    use = (rows >= 0) & value.notna().to_numpy()
+    count = np.bincount(rows[use], minlength=len(candidates.cell_id))
+    total = np.bincount(rows[use], value[use], minlength=len(candidates.cell_id))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def read_answers(

@@ -64,12 +64,13 @@ def draw(  # noqa: PLR0913 (one parameter per option)
     """Choose cells of a marker to annotate; write the list and its QuPath objects.
 
     Three quarters are chosen where an answer teaches most (next to the boundary; where neighbours,
-    types or views disagree), the rest at random, for an estimate of precision and recall. Cells
-    that were answered before are not chosen again.
+    types or views disagree), the rest at random, for an estimate of precision and recall. Answers
+    that are in the log already move the boundary, and their cells are not chosen again.
     """
     from panimbus.annotations.choose import draw_questions, list_questions
     from panimbus.annotations.questions import (
         LIST,
+        answers_of,
         asked_before,
         list_folder,
         write_questions,
@@ -87,7 +88,10 @@ def draw(  # noqa: PLR0913 (one parameter per option)
             fix="import its answers and pass --overwrite, or pass another --out",
         )
     candidates = opened.candidates(marker)
-    asked = None if opened.log is None else asked_before(opened.log, candidates)
+    asked = None
+    if opened.log is not None:
+        asked = asked_before(opened.log, candidates)
+        candidates = candidates.with_answers(answers_of(opened.log, candidates))
     table = list_questions(candidates, draw_questions(candidates, n, asked=asked, seed=seed))
     if not len(table):
         raise InputError(f"Every cell of {marker} was answered: none is left to ask.")
