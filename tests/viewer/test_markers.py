@@ -126,6 +126,34 @@ def test_move_store_and_undo(server, browser, result_folder):
     browser.until_text(f'[data-test="share-{k}"]', "from 0.50")
 
 
+def test_two_people_lose_nothing(server, browser, result_folder):
+    """What one stores the other sees, and keeps what is moved."""
+    from selenium.webdriver.common.keys import Keys
+
+    markers = list(anndata.read_h5ad(result_folder / "cells.h5ad").var_names)
+    a, b = markers.index("CD3"), markers.index("CD20")
+    browser.open(server, "/markers")
+    browser.test("share-0")
+    first = browser.driver.current_window_handle
+    move(browser, a, [Keys.ARROW_RIGHT] * 4)
+    browser.until_text(f'[data-test="share-{a}"]', "from 0.54")
+    browser.driver.switch_to.new_window("tab")
+    browser.open(server, "/markers")
+    browser.test("share-0")
+    move(browser, b, [Keys.ARROW_LEFT] * 7)
+    browser.until_text(f'[data-test="share-{b}"]', "from 0.43")
+    browser.click("store")
+    browser.until_text('[data-test="state"]', "The worst first")
+    browser.driver.close()
+    browser.driver.switch_to.window(first)
+    browser.until_text(f'[data-test="share-{b}"]', "from 0.43")
+    browser.until_text(f'[data-test="share-{a}"]', "from 0.54")
+    browser.click("store")
+    browser.until_text('[data-test="state"]', "The worst first")
+    limits = stored(result_folder)[0]
+    assert (limits["CD3"], limits["CD20"]) == (0.54, 0.43)
+
+
 def test_every_marker_has_its_card_and_its_picture(shared_server, browser, made_result):
     markers = anndata.read_h5ad(made_result / "cells.h5ad").var_names
     browser.open(shared_server, "/markers")

@@ -11,6 +11,7 @@ import numpy as np
 from panimbus.core.fov import Fov
 from panimbus.core.table import CELL, NORMALISER, SPATIAL
 from panimbus.core.types import UInt8Array
+from panimbus.evaluate.marker_pictures import window_in
 from panimbus.render.images import enlarge
 from panimbus.render.paint import (
     FALSE_NEGATIVE,
@@ -82,16 +83,11 @@ def draw_errors(calls: pd.DataFrame, scenes: Sequence[Scene]) -> list[ErrorPictu
 def _draw(scene: Scene, row: dict[str, Any]) -> ErrorPicture:
     from scipy import ndimage
 
-    fov, table, mpp = scene.fov, scene.table, scene.fov.mpp or 1.0
+    fov, table = scene.fov, scene.table
     ids, cell, marker = table.obs[CELL].to_numpy(), int(row["cell_id"]), row["channel"]
-    centre = np.asarray(table.obsm[SPATIAL])[np.flatnonzero(ids == cell)[0], ::-1] / mpp
-    side = max(8, round(SIDE_UM / mpp))
-    start = (
-        max(0, min(round(float(c) - side / 2), n - side))
-        for c, n in zip(centre, fov.shape_yx, strict=True)
-    )
-    window = tuple(slice(s, min(s + side, n)) for s, n in zip(start, fov.shape_yx, strict=True))
-    zoom = max(1, SIDE_PX // side)
+    x, y = np.asarray(table.obsm[SPATIAL])[np.flatnonzero(ids == cell)[0], :2]
+    window = window_in(fov, (y - SIDE_UM / 2, x - SIDE_UM / 2), SIDE_UM)
+    zoom = max(1, SIDE_PX // max(s.stop - s.start for s in window))
     plane = np.asarray(fov.image[fov.index(marker), *window])
     labels = np.zeros(plane.shape, int) if fov.labels is None else np.asarray(fov.labels[window])
     labels = enlarge(labels, zoom)
@@ -103,4 +99,5 @@ def _draw(scene: Scene, row: dict[str, Any]) -> ErrorPicture:
     edge = ndimage.binary_dilation(labels == cell, iterations=2) & (labels != cell)
     for image in (channel, scores):
         image[edge] = FALSE_POSITIVE if row["truth"] == 0 else FALSE_NEGATIVE
-    return ErrorPicture(row, channel, scores, side * mpp)
+    width = (window[1].stop - window[1].start) * (fov.mpp or 1.0)
+    return ErrorPicture(row, channel, scores, width)

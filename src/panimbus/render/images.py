@@ -36,7 +36,7 @@ def _with_palette(image: UInt8Array) -> Image | None:
     colours, index = np.unique(packed, return_inverse=True)
     if len(colours) > 256:
         return None
-    out = Image.fromarray(index.reshape(packed.shape).astype(np.uint8), "P")
+    out = Image.fromarray(index.reshape(packed.shape).astype(np.uint8))
     rgb = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1)
     out.putpalette(rgb.astype(np.uint8).tobytes(), "RGB")
     return out

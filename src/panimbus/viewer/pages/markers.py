@@ -58,7 +58,7 @@ class _Board:
         self.page, self.viewer = page, page.viewer
         self.moved: dict[str, float] = {}
         self.cards: dict[str, _Card] = {}
-        self.mode = "positive"
+        self.mode, self.version = "positive", self.viewer.version
 
     def build(self) -> None:
         with ui.column().classes("w-full h-full no-wrap gap-0"):
@@ -80,6 +80,23 @@ class _Board:
         with self.area, ui.element("div").classes("pn-markers"):
             for one in summary.markers:
                 self.cards[one.marker] = _Card(self, one, summary.fovs)
+        self.show_state()
+        ui.timer(1.0, self._follow)
+
+    async def _follow(self) -> None:
+        """Show what was stored or recalibrated meanwhile; what is moved on this page stays."""
+        version = self.viewer.version
+        if self.version == version:
+            return
+        self.version = version
+        summary = await run.io_bound(self.viewer.thresholds.summarise)
+        for one in summary.markers if summary is not None else ():
+            card = self.cards[one.marker]
+            rescored = (one.histogram != card.one.histogram).any()
+            card.one = one
+            at = self.moved.get(one.marker, one.threshold)
+            if rescored or abs(float(card.slider.value) - at) > _STEP / 2:
+                card.reset(at)
         self.show_state()
 
     def _buttons(self) -> None:
@@ -189,7 +206,7 @@ class _Card:
         self._draw(one.threshold)
 
     def reset(self, threshold: float) -> None:
-        """Show a threshold that is stored."""
+        """Move the slider to a threshold, and draw."""
         self.slider.set_value(threshold)
         self._draw(threshold)
 

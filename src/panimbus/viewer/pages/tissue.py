@@ -108,9 +108,7 @@ class _Tissue:
         modes = [*_ALWAYS, *(_TYPED if tables.types is not None else ())]
         with ui.column().classes("w-full gap-2 p-2"):
             ui.label("Cells").classes("text-sm font-bold")
-            toggle = ui.toggle(
-                modes, value="call", on_change=lambda e: self._restyle(mode=e.value)
-            )
+            toggle = ui.toggle(modes, value="call", on_change=lambda e: self._restyle(mode=e.value))
             toggle.props('dense no-caps unelevated spread data-test="mode"').classes("w-full")
             self._marker = ui.select(
                 list(tables.markers), value=tables.markers[self._choice.style.marker],
