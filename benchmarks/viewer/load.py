@@ -159,6 +159,11 @@ def memory_mb(pid: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
 
 
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Client(threading.Thread):
     """Asks for one tile after the other over one connection."""
 
@@ -248,7 +253,7 @@ def measure(result: Path, args) -> dict:
             raise RuntimeError(f"the page: {status}")
         lock, out, rss = threading.Lock(), [], []
         todo = iter(list(walk(args.side, args.tiles))[: args.tiles])
-        load = os.getloadavg()[0]
+        load, cpu = os.getloadavg()[0], cpu_seconds(process.pid)
         begin = time.perf_counter()
         clients = [Client(place, cookie, todo, lock, out) for _ in repeat(None, args.in_flight)]
         for client in clients:
@@ -257,6 +262,7 @@ def measure(result: Path, args) -> dict:
             rss.append(memory_mb(process.pid))
             time.sleep(0.25)
         seconds = time.perf_counter() - begin
+        cpu = cpu_seconds(process.pid) - cpu
         if len(out) != args.tiles:
             raise RuntimeError(f"{len(out)} of {args.tiles} tiles came")
         crop = [
@@ -266,7 +272,6 @@ def measure(result: Path, args) -> dict:
     finally:
         process.terminate()
         process.wait(30)
-    fifth = len(rss) // 5
     native = max(z for z, _, _ in out)
     return {
         "machine": machine(),
@@ -277,12 +282,13 @@ def measure(result: Path, args) -> dict:
         "first_page_s": round(took, 2),
         "in_flight": args.in_flight,
         "seconds": round(seconds, 1),
+        "cpu_ms_per_tile": round(1000 * cpu / args.tiles, 1),
         "all": quantiles([t for _, _, t in out]),
         "image": quantiles([t for _, k, t in out if k == "image"]),
         "cells": quantiles([t for _, k, t in out if k == "cells"]),
         "by_zoom": {f"{z}": quantiles([t for y, _, t in out if y == z]) for z in range(native + 1)},
         "crops_of_cells": quantiles(crop),
-        "memory_mb": {"table_open": round(opened_mb), "peak_in_pass": round(peak), "first_fifth": round(float(np.mean(rss[:fifth]))), "last_fifth": round(float(np.mean(rss[-fifth:]))), "peak": round(max(rss))},
+        "memory_mb": {"table_open": round(opened_mb), "peak_in_pass": round(peak), "fifths_of_the_tiles": [round(float(np.mean(part))) for part in np.array_split(rss, 5)], "peak": round(max(rss))},
     }  # fmt: skip
 
 

@@ -129,6 +129,10 @@ class Browser:
         self.until("return window.socket && window.socket.connected")
         return self
 
+    def leave(self):
+        """Leave the server, before it ends."""
+        self.driver.get("about:blank")
+
     def css(self, selector):
         """The first element of a selector, once it is there and shown."""
         from selenium.webdriver.common.by import By
@@ -212,6 +216,6 @@ def browser(driver):
     one.size(1280, 800)
     one.problems()
     yield one
-    driver.get("about:blank")
+    one.leave()
     assert one.problems() == []
     driver.execute_cdp_cmd("Network.clearBrowserCookies", {})  # of every page, not of this one

@@ -54,13 +54,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
 
     The server listens on this machine only, and its address holds a token. Ctrl-C ends it.
     """
-    import importlib.util
-
     from panimbus.cli.console import open_page
-    from panimbus.core.errors import InputError, MissingExtraError
+    from panimbus.core.errors import InputError, need_extra
 
-    if importlib.util.find_spec("nicegui") is None:
-        raise MissingExtraError("The viewer", "viewer")
+    need_extra("The viewer", "viewer", "nicegui")
     if labels and not images:
         raise InputError("--labels needs --images.", fix="pass both, where they are now")
     from panimbus.viewer.result import Result

@@ -13,9 +13,9 @@ from panimbus.core.fov import ArrayLike
 from panimbus.core.types import Array, Float32Array
 from panimbus.io.levels import coarser_levels, level_factor, whole_pieces
 
-SMALL_PLANE = 48 << 20
+SMALL_PLANE = 40 << 20
 """Bytes of a plane that is kept in memory whole."""
-KEPT = 512 << 20
+KEPT = 384 << 20
 SLOW_PIECE = 8 << 20
 """Bytes decoded for one tile above which a file is copied into the cache first."""
 MOST_STEP = 4
