@@ -204,3 +204,17 @@ def test_the_native_zoom_fits_the_image_into_one_tile():
         1,
         7,
     ]
+
+
+def test_a_crop_has_the_outline_of_its_own_cell_only(made_result):
+    result = Result(made_result)
+    pictures = Pictures(result)
+    ids = np.asarray(result.fov("fov002").labels[:, :])
+    row = result.index("fov002").row(int(ids[128, 128] or ids[ids > 0][0]))
+    y, x = result.centre("fov002", row)
+    plain = pictures.crop("fov002", row, 0, side=60)
+    drawn = pictures.crop("fov002", row, 0, side=60, style=CellStyle("call", 0))
+    changed = np.argwhere((plain != drawn).any(-1)) + (round(y - 30), round(x - 30))
+    cell = result.tables.cells.obs.cell_id.iloc[row]
+    assert len(changed)
+    assert set(ids[tuple(changed.T)]) == {cell}

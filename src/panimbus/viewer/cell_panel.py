@@ -24,7 +24,7 @@ class CellPanel:
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._box = ui.column().classes("w-full gap-2 p-3").props('data-test="cell"')
+        self._box = ui.column().classes("w-full gap-2 p-2").props('data-test="cell"')
         with self._box:
             ui.label("Click a cell to see its scores.").classes("pn-soft")
 

@@ -41,7 +41,7 @@ a:focus-visible, button:focus-visible, input:focus-visible, [tabindex]:focus-vis
 .pn-thumb:hover { background: #2b323c; }
 .pn-left .q-expansion-item__content > * { padding: 0 8px 8px; }
 .pn-table { background: transparent; }
-.pn-table th, .pn-table td { padding: 2px 6px !important; }
+.pn-table th, .pn-table td { padding: 2px 4px !important; }
 .pn-pixels { image-rendering: pixelated; }
 """
 

@@ -119,11 +119,19 @@ class Pictures:
             shape = tuple(max(0, -(-(b - a) // step)) for a, b in (box[:2], box[2:]))
             return blend(planes, styles) if planes else np.zeros((*shape, 3), np.uint8)
 
-    def cells(self, fov_id: str, box: Box, step: int, style: CellStyle, times: int = 1) -> Array:
-        """Cells of a box as (h, w, 4) uint8, thinned by ``step`` or enlarged ``times``."""
+    def cells(
+        self, fov_id: str, box: Box, step: int, style: CellStyle, times: int = 1, *,
+        only: int | None = None,
+    ) -> Array:  # fmt: skip
+        """Cells of a box as (h, w, 4) uint8, thinned by ``step`` or enlarged ``times``.
+
+        With ``only``, just the cell in that row of the table.
+        """
         with self._busy:
             rows = self._rows(fov_id, box, step, times)
             colours = cell_colours(self.result.tables, style, rows[1:-1, 1:-1])
+            if only is not None:
+                rows = np.where(rows == only, rows, -1)
             if style.mode == "positive":
                 rows = np.where(_positive(self.result.tables, style, rows), rows, -1)
             return paint_overlay(rows, colours, fill=style.fill, solid=step >= COARSE)
@@ -178,7 +186,7 @@ class Pictures:
         side
             Side in image pixels, at most 1024.
         style
-            How outlines are coloured; None draws none.
+            How its outline is coloured; None draws none.
         limits
             Contrast; default: automatic.
 
@@ -197,7 +205,7 @@ class Pictures:
         low, high = limits or self.limits(fov_id, channel)
         part = self.channels(fov_id, box, 1, [ChannelStyle(channel, colour, low, high)])
         if style is not None:
-            part = over(part, self.cells(fov_id, box, 1, style))
+            part = over(part, self.cells(fov_id, box, 1, style, only=row))
         out = np.zeros((side, side, 3), np.uint8)
         top, first = box[0] - y0, box[2] - x0
         out[top : top + part.shape[0], first : first + part.shape[1]] = part

@@ -13,10 +13,11 @@ from panimbus.render.palette import Rgb
 from panimbus.viewer.style import NEGATIVE_RGB, NO_CALL, POSITIVE_RGB, ChannelStyle
 
 VIRIDIS: tuple[Rgb, ...] = (
-    (68, 1, 84), (70, 50, 127), (54, 92, 141), (39, 127, 142), (31, 161, 135), (74, 194, 109),
-    (159, 218, 58), (253, 231, 37),
+    (53, 95, 141), (42, 120, 142), (33, 145, 140), (34, 168, 132), (68, 191, 112), (122, 209, 81),
+    (189, 223, 38), (253, 231, 37),
 )  # fmt: skip
-"""Colours of scores from 0 to 1 at equal steps (*viridis*): lighter is higher."""
+"""Colours of scores from 0 to 1 at equal steps: *viridis* without its darkest 30 %, which are not
+seen on black. Lighter is higher."""
 COARSE = 8
 """Pixels per screen pixel from which cells are drawn filled: outlines would cover them."""
 
