@@ -195,7 +195,7 @@ def test_bad_calls_of_a_table(study, scored_table, panimbus, tmp_path):
         "evaluate", tmp_path / "bad.csv", "--table", scored_table, "--out", tmp_path / "t"
     )
     assert done.code == 2
-    for words in ("FOVs that are not among the images: fov9 (2 calls", "CD8", "9999", "fix:"):
+    for words in ("FOVs that are not among the images: fov9 (2 annotations", "CD8", "9999", "fix:"):
         assert words in done.err
     assert not (tmp_path / "t").exists()
 
@@ -209,7 +209,7 @@ def test_bad_calls_of_datasets_are_said_before_anything_is_scored(study, panimbu
     pd.concat([study, *more]).to_csv(tmp_path / "calls.csv", index=False)
     done = panimbus("evaluate", tmp_path / "eval.toml", "--out", tmp_path / "e", *model)
     assert done.code == 2
-    for words in ("toy: FOVs that are not among the images: fov3 (1 call", "CD8", "9999"):
+    for words in ("toy: FOVs that are not among the images: fov3 (1 annotation", "CD8", "9999"):
         assert words in done.err
     assert "scoring" not in done.err
     assert not (tmp_path / "e").exists()
@@ -218,7 +218,7 @@ def test_bad_calls_of_datasets_are_said_before_anything_is_scored(study, panimbu
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("toy", "other"), "no calls of dataset 'other'"),
+        (("toy", "other"), "no annotations of dataset 'other'"),
         (
             ("mpp = 0.5", "mpp = 0.5\nrename = { nobody = 'x' }"),
             "rename names FOVs that are not there",

@@ -57,6 +57,7 @@ def make_table(seed=0):
 
 @pytest.fixture
 def results(tmp_path):
+    pytest.importorskip("pyarrow")
     folder = tmp_path / "results"
     asked = {"fovs": {}, "channels": MARKERS, "thresholds": {}}
     save_run(make_table(), folder, ("h5ad", "csv", "parquet"), asked=asked)

@@ -246,7 +246,7 @@ def _calls(config: EvalConfig, out: EvaluationInputs) -> dict[str, pd.DataFrame]
     if empty := [name for name, rows in calls.items() if not len(rows)]:
         names = sorted(set(shared["dataset"])) if shared is not None else []
         raise InputError(
-            f"There are no calls of dataset {', '.join(map(repr, empty))}.", available=names
+            f"There are no annotations of dataset {', '.join(map(repr, empty))}.", available=names
         )
     if shared is not None and (spare := sorted(set(shared["dataset"]) - set(calls))):
         out.notes.append(f"calls of other datasets are not looked at: {', '.join(spare)}")
