@@ -214,7 +214,8 @@ def test_a_crop_has_the_outline_of_its_own_cell_only(made_result):
     y, x = result.centre("fov002", row)
     plain = pictures.crop("fov002", row, 0, side=60)
     drawn = pictures.crop("fov002", row, 0, side=60, style=CellStyle("call", 0))
-    changed = np.argwhere((plain != drawn).any(-1)) + (round(y - 30), round(x - 30))
+    corner = np.array([round(y - 30), round(x - 30)])
+    changed = np.argwhere((plain != drawn).any(-1)) + corner
     cell = result.tables.cells.obs.cell_id.iloc[row]
     assert len(changed)
     assert set(ids[tuple(changed.T)]) == {cell}
