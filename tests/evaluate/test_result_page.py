@@ -61,8 +61,10 @@ def test_the_window_shows_positive_cells_and_is_the_same_each_time(subject):
     positive = subject.truth[:, 0] == 1
     merit, y, x = choose_window(cells.xy_um, positive, 100.0)
     assert merit > 0
-    assert (y, x) == (100.0, 100.0)
+    assert (y, x) == (115.0, 115.0)  # the middle of the positive cells is the window's
     assert choose_window(cells.xy_um, positive, 100.0) == (merit, y, x)
+    corner = choose_window(np.array([[90.0, 5.0], [95.0, 5.0]]), np.array([True, False]), 60.0)
+    assert corner[1:] == (0.0, 60.0)
     assert choose_window(np.zeros((0, 2)), np.zeros(0, bool), 100.0)[0] == 0
 
 

@@ -12,7 +12,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.labels import sample_labels
 from panimbus.core.resample import Axis, shrink
 from panimbus.core.table import CELL, SPATIAL
-from panimbus.core.types import Array, Float64Array, Int32Array, UInt8Array
+from panimbus.core.types import Array, BoolArray, Float64Array, Int32Array, UInt8Array
 from panimbus.evaluate.markers import fov_codes
 from panimbus.render.images import enlarge
 from panimbus.render.paint import (
@@ -132,13 +132,14 @@ def choose_window(xy_um: Array, positive: Array, side_um: float) -> tuple[float,
     -------
     merit, y, x
         How good it is (0 without cells), and its upper left corner in µm. The first of equally good
-        squares on a grid of half a side, so that the same table gives the same picture.
+        squares on a grid of half a side, so that the same table gives the same picture; moved so
+        that its positive cells lie in the middle, if none is lost.
 
     Examples
     --------
     >>> xy = np.array([[10, 10], [110, 10], [120, 20.0]])
     >>> choose_window(xy, np.array([False, True, False]), 60)[1:]
-    (0.0, 90.0)
+    (0.0, 80.0)
     """
     if not len(xy_um):
         return 0.0, 0.0, 0.0
@@ -152,7 +153,17 @@ def choose_window(xy_um: Array, positive: Array, side_um: float) -> tuple[float,
         count = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
         total += weight * np.log1p(np.minimum(count, most))
     y, x = np.unravel_index(int(np.argmax(np.round(total, 9))), total.shape)
-    return float(total[y, x]), float(y * step), float(x * step)
+    corner = np.array([x, y], np.float64) * step
+    shown = _inside(xy_um[positive], corner, side_um)
+    if shown.any():
+        centred = np.maximum(xy_um[positive][shown].mean(0) - step, 0)
+        if _inside(xy_um[positive], centred, side_um).sum() >= shown.sum():
+            corner = centred
+    return float(total[y, x]), float(corner[1]), float(corner[0])
+
+
+def _inside(xy: Array, corner: Array, side: float) -> BoolArray:
+    return np.asarray(((xy >= corner) & (xy < corner + side)).all(1))
 
 
 def draw_marker(

@@ -312,10 +312,10 @@ def _of_dataset(
     compared = compare_fovs(called, np.array(fovs, object)[codes], tuple(channels))
     for k, (name, kind) in enumerate(zip(channels, types, strict=True)):
         if scale is not None and name in scale.notes:
-            out[name].append(Concern(0.4, scale.notes[name]))
+            out[name].append(Concern(0.4 * _harm(called[:, k]), scale.notes[name]))
         alike = 0.0 if scale is None else scale.stats.get(name, {}).get(COUNTERSTAIN, 0.0)
         if kind == MARKER and alike > ALIKE:
-            out[name].append(_haze(alike, float(called[:, k].mean())))
+            out[name].append(_haze(alike, called[:, k]))
         against = pairs[(pairs["marker"] == name) | (pairs["other"] == name)]
         if len(against):
             out[name].append(_contradiction(name, against))
@@ -325,13 +325,17 @@ def _of_dataset(
     return out
 
 
-def _haze(alike: float, share: float) -> Concern:
-    """Haze without positive cells does little harm."""
+def _harm(called: BoolArray) -> float:
+    """Weight, from 0.4 to 1, of what makes cells falsely positive: little where hardly any is."""
+    return 0.4 + 0.6 * min(1.0, float(called.mean()) / 0.05)
+
+
+def _haze(alike: float, called: BoolArray) -> Concern:
     text = (
         f"bright in the same cells as the counterstain (rank correlation {alike:.2f}): a stain of"
         " all nuclei, or only their haze"
     )
-    return Concern(alike * (0.4 + 0.6 * min(1.0, share / 0.05)), text)
+    return Concern(alike * _harm(called), text)
 
 
 def _contradiction(name: str, pairs: pd.DataFrame) -> Concern:
