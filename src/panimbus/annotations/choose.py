@@ -239,8 +239,7 @@ def _choose(
     rng: np.random.Generator,
 ) -> list[int]:
     """The cells of highest doubt, evened out over FOVs; they are marked as taken."""
-    rows = rng.permutation(np.flatnonzero((doubt > 0) & ~taken))  # equal doubts in random order
-    rows = rows[np.argsort(-doubt[rows], kind="stable")][: max(_WINDOW * n, _LEAST)]
+    rows = _strongest(np.where(taken, 0.0, doubt), max(_WINDOW * n, _LEAST), rng)
     waiting, out = rows.tolist(), list[int]()
     per_fov: Counter[str] = Counter()
     while waiting and len(out) < n:
@@ -250,6 +249,16 @@ def _choose(
         taken[row] = True
         out.append(row)
     return out
+
+
+def _strongest(doubt: Float64Array, n: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Rows of the n highest doubts above 0, the highest first; equal ones in random order."""
+    rows = np.flatnonzero(doubt > 0)
+    if len(rows) > n:
+        least = np.partition(doubt[rows], len(rows) - n)[len(rows) - n]
+        rows = rows[doubt[rows] >= least]
+    rows = rng.permutation(rows)
+    return rows[np.argsort(-doubt[rows], kind="stable")][:n]
 
 
 def moved_boundary(score: Array, answer: Array, threshold: float, *, spread: float = 1.0) -> float:
@@ -314,9 +323,8 @@ def next_at_boundary(
         Row; None if every cell was asked. Among the cells nearest to the boundary it comes from
         the FOV that was asked least.
     """
-    near = nearness(candidates.score, _boundary(candidates, answer))
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(~asked))
-    rows = rows[np.argsort(-near[rows], kind="stable")][:_LEAST]
+    near = np.where(asked, 0.0, nearness(candidates.score, _boundary(candidates, answer)))
+    rows = _strongest(near, _LEAST, np.random.default_rng(seed))
     per_fov = Counter(candidates.fov[asked].tolist())
     return min(rows.tolist(), key=lambda row: per_fov[candidates.fov[row]], default=None)
 

@@ -19,7 +19,8 @@ from panimbus.viewer.tiles import edges
 
 CLOSE_UM, CONTEXT_UM = 30.0, 120.0
 _PIXELS = {CLOSE_UM: 60, CONTEXT_UM: 240}  # where the size of a pixel is not known
-_OUTLINE: Rgb = (255, 176, 0)
+OUTLINE: Rgb = (64, 224, 208)
+"""Of the cell that is asked: no colour of an answer."""
 _OTHERS: Rgb = (95, 108, 122)
 _STAIN: Rgb = (0, 90, 200)
 
@@ -104,7 +105,7 @@ class AskedPictures:
             if others:
                 rows = np.where(cells == 0, -1, cells.astype(np.int64))
                 out[edges(np.pad(rows, 1, mode="edge"))] = _OTHERS
-            out[ndimage.binary_dilation(own, iterations=2) & ~own] = _OUTLINE
+            out[ndimage.binary_dilation(own, iterations=max(2, pixels // 160)) & ~own] = OUTLINE
         return np.asarray(out, np.uint8)
 
     def _centre(self, fov_id: str, cell_id: int) -> tuple[float, float]:

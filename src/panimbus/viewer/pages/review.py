@@ -53,7 +53,8 @@ _STYLE = """
 .pn-asked img { width: 100%; image-rendering: pixelated; border-radius: 4px; background: #000;
   aspect-ratio: 1; }
 .pn-thumb { width: 72px; height: 72px; border: 3px solid #3a424d; border-radius: 4px; padding: 0;
-  background: #21262e; color: #c3c9d1; position: relative; overflow: hidden; cursor: pointer; }
+  background: #21262e; color: #c3c9d1; position: relative; overflow: hidden; cursor: pointer;
+  display: flex; align-items: center; justify-content: center; }
 .pn-thumb img { width: 100%; height: 100%; image-rendering: pixelated; display: block; }
 .pn-thumb[disabled] { cursor: default; opacity: .55; }
 .pn-thumb[aria-current=true] { outline: 3px solid #fff; outline-offset: 1px; }
@@ -284,6 +285,10 @@ class ReviewPage:
                 self._show_thumb(position, one, is_current=one is item)
         self._show_figures()
 
+    def _is_asking(self) -> bool:
+        """Whether figures that involve the model's calls would hint at them."""
+        return self.session is not None and self.session.current is not None
+
     def _advice(self) -> str:
         if self.page.viewer.read_only:
             return "Read only: answers cannot be given here."
@@ -353,7 +358,7 @@ class ReviewPage:
                         ui.label(f"{pair}: {kappa} ({row['cells']} cells)")
             ui.label("Estimate for this marker").classes("text-sm font-bold mt-2")
             with ui.column().classes("gap-0 text-sm").props('data-test="estimate"'):
-                if self.round == SECOND and hidden:
+                if self.round != DISCUSSION and self._is_asking():
                     ui.label("shown when you have answered all cells").classes("pn-soft")
                     return
                 for name in ("precision", "recall", "f1"):
