@@ -76,6 +76,8 @@ def test_calls_that_mean_nothing(folder, arguments, panimbus):
         ({"cell_id": 999}, (), "has no cell 999"),
         ({"call": "maybe"}, (), "unknown answers in the column call: 'maybe'"),
         ({"cell_id": 2}, (), "annotated twice"),
+        ({}, ("--recalibrate",), "panimbus recalibrate RESULTS ANNOTATIONS"),
+        ({}, ("--per-marker",), "panimbus recalibrate RESULTS ANNOTATIONS"),
         ({}, ("--steps", "0"), "steps"),
         ({}, ("--device", "tpu"), "'tpu'"),
         ({}, ("--model", "nimbuss"), "Unknown model 'nimbuss'"),

@@ -1,5 +1,7 @@
 """Files that are replaced together: none or all, also across a crash."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,18 @@ def test_the_next_replacement_ends_the_one_before(folder):
     with replace_together(folder) as room:
         (room / "b").write_text("new")
     assert contents(folder) == {"a": "between", "b": "new", "other": "old"}
+
+
+def test_the_room_of_a_killed_process_goes(folder):
+    code = (
+        "import os, sys; from panimbus.io.replace import replace_together\n"
+        "with replace_together(sys.argv[1]) as room:\n"
+        "    (room / 'a').write_text('half')\n"
+        "    os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 9
+    assert len(names(folder)) == 5
+    with replace_together(folder) as room:
+        (room / "b").write_text("new")
+    assert contents(folder) == {"a": "old", "b": "new", "other": "old"}
+    assert names(folder) == ["a", "b", "other", "store"]

@@ -46,6 +46,9 @@ def command(  # noqa: PLR0913 (one parameter per option)
         options.Device,
         options.choice("--device", "Device that runs the network: auto, cpu or cuda."),
     ] = options.Device.auto,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", "--per-marker", hidden=True)
+    ] = False,
 ) -> None:
     """Fine-tune a model on your annotations.
 
@@ -55,10 +58,16 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.annotations.read import read_annotations
     from panimbus.cli.console import plural, running
     from panimbus.cli.inputs import command_line, open_given
-    from panimbus.core.errors import need_extra
+    from panimbus.core.errors import InputError, need_extra
     from panimbus.infer.output import read_normaliser
     from panimbus.model.weights import resolve_model
 
+    if recalibrate:
+        raise InputError(
+            "finetune no longer recalibrates: the result is recalibrated instead of the model.",
+            fix="panimbus recalibrate RESULTS ANNOTATIONS (RESULTS: the folder of `panimbus"
+            " predict`)",
+        )
     need_extra("fine-tuning", "train", "torch")
     from panimbus.finetune.finetune import check_count, finetune
     from panimbus.finetune.report import check_out, save_finetuned, sentence

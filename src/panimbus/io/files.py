@@ -45,8 +45,8 @@ def release_temporary(path: Path) -> None:
     _in_use.discard(path.name)
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Remove temporary files of ended processes below a folder.
+def remove_leftovers(folder: Path, *, below: bool = True) -> int:
+    """Remove temporary files of ended processes in a folder.
 
     Files of live processes and files with other names are never touched.
 
@@ -54,6 +54,8 @@ def remove_leftovers(folder: Path) -> int:
     ----------
     folder
         The ``--out`` of a run. Zarr stores in it are not searched.
+    below
+        Whether its folders are searched, too.
 
     Returns
     -------
@@ -69,6 +71,8 @@ def remove_leftovers(folder: Path) -> int:
                     remove_path(path)
                 count += not os.path.lexists(path)
         folders[:] = [f for f in folders if not f.endswith(".zarr") and _NAME.fullmatch(f) is None]
+        if not below:
+            break
     return count
 
 

@@ -8,7 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from panimbus.io.append import locked
-from panimbus.io.files import release_temporary, remove_path, sync_folder, temporary_name
+from panimbus.io.files import (
+    release_temporary,
+    remove_leftovers,
+    remove_path,
+    sync_folder,
+    temporary_name,
+)
 
 _READY = ".replacing"
 """Folder of files that are complete and on the disk, but not yet all in their places."""
@@ -44,6 +50,7 @@ def replace_together(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     finish_replacing(folder)
+    remove_leftovers(folder, below=False)
     room = temporary_name(folder / "replacing")
     try:
         room.mkdir(mode=0o700)
