@@ -1,13 +1,16 @@
 """The tissue page in a real browser: open, zoom, toggle channels, click a cell, go to a cell."""
 
 import io
+import json
 import re
 import time
 import urllib.request
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 TILES = "return [...document.querySelectorAll('.leaflet-tile-loaded')].map(e => e.src).filter(s => s.includes(arguments[0]))"
@@ -157,6 +160,61 @@ def test_another_fov_and_a_name_with_markup(browser, shared_server):
         "[...document.querySelectorAll('.q-menu .q-item')].find(e => e.innerText == 'fov002').click()"
     )
     browser.until("return location.search.includes('fov=fov002')")
+
+
+def test_the_address_keeps_what_is_shown(tissue, shared_server):
+    tissue.click('[data-test="channel-CD68"]')
+    tissue.until("return location.search.includes('CD68')")
+    tissue.click("fill")
+    tissue.until("return location.search.includes('fill=1')")
+    tissue.click("fovs")
+    tissue.css(".pn-thumb")
+    tissue.driver.execute_script("[...document.querySelectorAll('.pn-thumb')][1].click()")
+    tissue.until(
+        "return location.search.includes('fov=fov002') && window.socket && window.socket.connected"
+    )
+    tissue.until(
+        f"{TILES.replace('return', 'return (')}).some(s => s.split('c=')[1].split(';').length == 4)",
+        "/tiles/1/image/",
+    )
+    tissue.until(
+        f"{TILES.replace('return', 'return (')}).some(s => s.includes(',0.35'))", "/tiles/1/cells/"
+    )
+
+
+HOSTILE = "<img src=x onerror=alert(1)>{{1+1}}'\""
+
+
+def test_names_from_files_are_text(browser, serve, tmp_path):
+    image = np.random.default_rng(0).integers(0, 99, (2, 64, 64)).astype(np.uint16)
+    labels = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((16, 16), int)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tiff", image, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "a_mask.tiff", labels)
+    names, fov = [HOSTILE, "DAPI"], HOSTILE.replace("/", "")
+    obs = pd.DataFrame({"fov_id": fov, "cell_id": range(1, 17)}, index=[f"{i}" for i in range(16)])
+    table = anndata.AnnData(
+        np.full((16, 2), 0.9, np.float32), obs=obs, var=pd.DataFrame(index=names)
+    )
+    table.obsm["spatial"] = np.argwhere(np.ones((4, 4)))[:, ::-1] * 8.0 + 4
+    about = {"image": str(tmp_path / "a.tiff"), "labels": str(tmp_path / "a_mask.tiff"), "mpp": 0.5}
+    folder = tmp_path / "result <b>bold"
+    (folder / "types").mkdir(parents=True)
+    table.write_h5ad(folder / "cells.h5ad")
+    table.obs["cell_type"] = pd.Categorical([HOSTILE] * 16)
+    table.obs["reason"] = HOSTILE
+    table.write_h5ad(folder / "types" / "types.h5ad")
+    run = {"request": {"fovs": {fov: about}, "channels": names}, "inputs": {fov: about}}
+    (folder / "run.json").write_text(json.dumps(run))
+    with serve(folder) as served:
+        browser.open(served, "/tissue?cell=4&mode=type")
+        text = browser.until_text('[data-test="cell"]', "Cell 4")
+        assert HOSTILE in text
+        assert HOSTILE in browser.css(".pn-legend").text
+        assert HOSTILE in browser.driver.execute_script("return document.body.innerText")
+        assert not browser.driver.execute_script(
+            "return document.querySelector('img[src=x], header b')"
+        )
+        browser.leave()
 
 
 def test_the_picture_of_a_view(shared_server):

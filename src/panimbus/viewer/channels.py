@@ -120,7 +120,8 @@ class ChannelPanel:
                     ).tooltip("The same contrast in all FOVs: up to the normaliser")
             value = {"min": one.style.low, "max": min(one.style.high, top)}
             span = ui.range(min=bottom, max=top, step=(top - bottom) / _STEPS, value=value)
-            span.props(f'dense dark aria-label="Contrast" data-test="contrast-{one.style.channel}"')
+            span.props("dense dark")
+            span.props["aria-label"] = f"Contrast of {one.name}"
             span.on(
                 "change",
                 lambda e: self._change(one, low=float(e.args["min"]), high=float(e.args["max"])),
@@ -128,7 +129,8 @@ class ChannelPanel:
             with ui.row().classes("w-full items-center no-wrap gap-2"):
                 ui.label("gamma").classes("pn-soft text-xs")
                 gamma = ui.slider(min=-1, max=1, step=0.05, value=math.log2(one.style.gamma) / 2)
-                gamma.props('dense dark aria-label="Gamma"').classes("grow")
+                gamma.props("dense dark").classes("grow")
+                gamma.props["aria-label"] = f"Gamma of {one.name}"
                 gamma.on("change", lambda e: self._change(one, gamma=4.0 ** float(e.args)))
 
     def _ranges(self, one: _Shown) -> tuple[tuple[float, float], tuple[float, float] | None]:
@@ -142,7 +144,8 @@ class ChannelPanel:
 
     def _colour(self, one: _Shown) -> None:
         shown = hex_colour(one.style.colour)
-        button = ui.button().props(f'dense unelevated aria-label="Colour of {one.style.channel}"')
+        button = ui.button().props("dense unelevated")
+        button.props["aria-label"] = f"Colour of {one.name}"
         button.style(f"background: {shown} !important; width: 22px; height: 22px; min-height: 0")
         with button, ui.menu().props("dark"), ui.row().classes("p-2 gap-1 items-center"):
             for colour in PALETTE:

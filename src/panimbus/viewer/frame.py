@@ -72,13 +72,28 @@ def frame(page: Page, pages: Sequence[tuple[str, str]]) -> None:
         _name_button(page)
 
 
-def _fov_chooser(page: Page) -> None:
-    def go(fov: str) -> None:
-        ui.navigate.to(f"/{page.key}?fov={quote(fov)}")
+def go_to_fov(fov: str) -> None:
+    """Show another FOV on the same page, with all else that its address says."""
+    ui.run_javascript(
+        f"const u = new URL(location); u.searchParams.set('fov', {json.dumps(fov)});"
+        " u.searchParams.delete('cell'); location.assign(u);"
+    )
 
+
+def keep_in_address(**query: str) -> None:
+    """Put parameters into the page's address, so that a reload or a link shows the same."""
+    text = json.dumps(query)
+    ui.run_javascript(
+        "const u = new URL(location);"
+        f" for (const [k, v] of Object.entries({text})) u.searchParams.set(k, v);"
+        " history.replaceState(history.state, '', u);"
+    )
+
+
+def _fov_chooser(page: Page) -> None:
     select = ui.select(
         list(page.viewer.result.fovs), value=page.fov_id, label="FOV",
-        with_input=len(page.viewer.result.fovs) > 12, on_change=lambda e: go(e.value),
+        with_input=len(page.viewer.result.fovs) > 12, on_change=lambda e: go_to_fov(e.value),
     )  # fmt: skip
     select.classes("w-48").props('dense dark outlined options-dense data-test="fov"')
 

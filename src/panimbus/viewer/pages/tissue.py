@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from nicegui import run, ui
 
+from panimbus.core.errors import PanimbusError
+from panimbus.io.documents import parse_json
 from panimbus.viewer.cell_panel import CellPanel
 from panimbus.viewer.cells import one_line
 from panimbus.viewer.channels import ChannelPanel
+from panimbus.viewer.frame import go_to_fov, keep_in_address
 from panimbus.viewer.map import TissueMap
 from panimbus.viewer.pictures import group_colours
 from panimbus.viewer.state import Page
-from panimbus.viewer.style import NEGATIVE_RGB, POSITIVE_RGB, CellStyle, format_channels
+from panimbus.viewer.style import (
+    NEGATIVE_RGB,
+    POSITIVE_RGB,
+    CellStyle,
+    ChannelStyle,
+    format_channels,
+    parse_channels,
+)
 from panimbus.viewer.tiles import VIRIDIS
 
 TITLE = "Tissue"
@@ -71,12 +83,15 @@ class _Tissue:
         self._page, self._result = page, page.viewer.result
         markers = page.viewer.tables.markers
         asked = page.query.get("marker", "")
-        styles = page.viewer.pictures.first_styles(page.fov_id)
+        styles = _asked_styles(page) or page.viewer.pictures.first_styles(page.fov_id)
         names = self._result.fov(page.fov_id).channels
         shown = [names[s.channel] for s in styles if names[s.channel] in markers]
         first = asked if asked in markers else (shown[-1] if shown else markers[0])
         self._styles = styles
-        self._choice = _Choice(CellStyle("call", markers.index(first)))
+        mode = page.query.get("mode", "")
+        mode = mode if mode in self._modes() else _ALWAYS[0]
+        fill = _FILL if page.query.get("fill") == "1" else 0.0
+        self._choice = _Choice(CellStyle(mode, markers.index(first), fill=fill))
 
     def build(self) -> None:
         with ui.row().classes("w-full h-full no-wrap gap-0"):
@@ -96,7 +111,7 @@ class _Tissue:
                     )  # fmt: skip
             with ui.column().classes("pn-panel pn-right h-full no-wrap gap-0 overflow-y-auto"):
                 self._panel = CellPanel(self._page)
-        if asked := self._page.query.get("marker"):
+        if (asked := self._page.query.get("marker")) and "show" not in self._page.query:
             self._show_marker(asked)
         if cell := self._page.query.get("cell"):
             self._map.leaflet.on("init", lambda: self._go_to(cell))
@@ -105,10 +120,12 @@ class _Tissue:
 
     def _cells_section(self) -> None:
         tables = self._page.viewer.tables
-        modes = [*_ALWAYS, *(_TYPED if tables.types is not None else ())]
         with ui.column().classes("w-full gap-2 p-2"):
             ui.label("Cells").classes("text-sm font-bold")
-            toggle = ui.toggle(modes, value="call", on_change=lambda e: self._restyle(mode=e.value))
+            toggle = ui.toggle(
+                self._modes(), value=self._choice.style.mode,
+                on_change=lambda e: self._restyle(mode=e.value),
+            )  # fmt: skip
             toggle.props('dense no-caps unelevated spread data-test="mode"').classes("w-full")
             self._marker = ui.select(
                 list(tables.markers), value=tables.markers[self._choice.style.marker],
@@ -119,7 +136,11 @@ class _Tissue:
             with ui.row().classes("w-full gap-3"):
                 outline = ui.switch("outlines", value=True, on_change=lambda e: self._hide(e.value))
                 outline.props('dense data-test="outlines"')
-                fill = ui.switch("fill", on_change=lambda e: self._restyle(fill=_FILL * e.value))
+                fill = ui.switch(
+                    "fill",
+                    value=self._choice.style.fill > 0,
+                    on_change=lambda e: self._restyle(fill=_FILL * e.value),
+                )
                 fill.props('dense data-test="fill"')
             self._legend_box = ui.element("div").classes("w-full pn-legend")
             self._legend()
@@ -129,6 +150,13 @@ class _Tissue:
         self._marker.set_visibility(self._choice.style.mode in _ALWAYS)
         self._legend()
         self._show_cells()
+        style = self._choice.style
+        marker = self._page.viewer.tables.markers[style.marker]
+        keep_in_address(mode=style.mode, marker=marker, fill="01"[style.fill > 0])
+
+    def _modes(self) -> list[str]:
+        typed = self._page.viewer.tables.types is not None
+        return [*_ALWAYS, *(_TYPED if typed else ())]
 
     def _hide(self, visible: bool) -> None:  # noqa: FBT001 (the switch's value)
         self._choice.visible = visible
@@ -166,6 +194,10 @@ class _Tissue:
     def _changed_channels(self, styles: Any) -> None:
         self._styles = styles
         self._map.show_channels(styles)
+        names = self._result.fov(self._page.fov_id).channels
+        keep_in_address(
+            show=json.dumps([[names[s.channel], *str(s).split(",")[1:]] for s in styles])
+        )
 
     def _show_marker(self, marker: str) -> None:
         fov = self._result.fov(self._page.fov_id)
@@ -176,8 +208,8 @@ class _Tissue:
     def _fov_list(self) -> None:
         for fov in self._result.fovs[:_THUMBS]:
             address = self._page.viewer.address("thumbs", fov, "128.png")
-            link = ui.link(target=f"/tissue?{_query(fov)}").classes("pn-thumb")
-            with link:
+            button = ui.button(on_click=partial(go_to_fov, fov)).props("flat no-caps align=left")
+            with button.classes("pn-thumb w-full"):
                 picture = ui.element("img").props('loading="lazy" width=96')
                 picture.props["src"], picture.props["alt"] = address, ""
                 ui.label(fov).classes("text-sm ellipsis")
@@ -241,7 +273,12 @@ class _Tissue:
         ui.download.from_url(address)
 
 
-def _query(fov: str) -> str:
-    from urllib.parse import urlencode
-
-    return urlencode({"fov": fov})
+def _asked_styles(page: Page) -> tuple[ChannelStyle, ...]:
+    """The channels that the address names, as far as the FOV has them."""
+    names = page.viewer.result.fov(page.fov_id).channels
+    try:
+        given = parse_json(page.query.get("show", "[]"), "show")
+        parts = [f"{names.index(n)},{','.join(rest)}" for n, *rest in given if n in names]
+        return parse_channels(";".join(parts), len(names))
+    except (PanimbusError, TypeError, ValueError):
+        return ()
