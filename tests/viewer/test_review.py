@@ -190,3 +190,25 @@ def test_the_qupath_archive_opens(result_folder):
     assert json.loads((result_folder / "out" / names[0]).read_text())["features"]
     read = import_qupath([result_folder / "out" / n for n in names], annotator="x", time="")
     assert read.annotations["call"].tolist() == ["negative"] * 4
+
+
+@pytest.mark.slow
+def test_an_image_that_is_gone_is_named(serve, browser, result_folder, made_result):
+    """Its cells cannot be shown, and are not asked blindly."""
+    images = made_result.parent / "data" / "images"
+    with serve(result_folder) as served:
+        moved = images.rename(images.with_name("moved"))
+        try:
+            browser.driver.get(served.page("/static/crs.js"))
+            browser.driver.add_cookie({"name": NAME_COOKIE, "value": "ann", "path": "/"})
+            browser.open(served, "/review")
+            assert "not where they were" in browser.test("message").text
+            assert not browser.driver.find_element(
+                "css selector", '[data-test="positive"]'
+            ).is_displayed()
+            browser.driver.find_element("css selector", "body").send_keys("ppp")
+            browser.open(served, "/review")
+            assert log_of(result_folder).entries() == []
+        finally:
+            moved.rename(images)
+        browser.leave()

@@ -19,7 +19,7 @@ from panimbus.annotations.table import (
     POSITIVE,
     UNDETERMINED,
 )
-from panimbus.core.errors import InputError
+from panimbus.core.errors import InputError, PanimbusError
 from panimbus.evaluate.questions import marker_candidates
 from panimbus.render.images import data_uri
 from panimbus.viewer.asked import CLOSE_UM, CONTEXT_UM, AskedPictures
@@ -165,7 +165,9 @@ class ReviewPage:
             self._progress = (
                 ui.label().classes("pn-soft").props('data-test="progress" aria-live=polite')
             )
-        self._message = ui.label().classes("text-base").props('data-test="message"')
+        self._message = (
+            ui.label().classes("text-base whitespace-pre-wrap").props('data-test="message"')
+        )
         self._asked = ui.column().classes("w-full gap-3")
         if self.session is None:
             return
@@ -230,7 +232,7 @@ class ReviewPage:
             acts[name]()
 
     def _answer(self, call: str) -> None:
-        if self.session is not None and self.session.current is not None:
+        if self.session is not None and self.session.current is not None and self._asked.visible:
             self._do(lambda session: session.answer(call))
 
     def _undo(self) -> None:
@@ -279,10 +281,15 @@ class ReviewPage:
         if session is not None:
             number = f"cell {session.at + 1} of {len(session.items)}" if item else "no cell left"
             self._progress.set_text(f"{number}, {session.answered} answered")
-            if item is not None:
-                self._show_item(item)
-            for position, one in enumerate(session.items):
-                self._show_thumb(position, one, is_current=one is item)
+            try:
+                if item is not None:
+                    self._show_item(item)
+                for position, one in enumerate(session.items):
+                    self._show_thumb(position, one, is_current=one is item)
+            except PanimbusError as error:  # an image that is gone, or damaged
+                self._message.set_text(str(error))
+                self._message.set_visibility(True)
+                self._asked.set_visibility(False)
         self._show_figures()
 
     def _is_asking(self) -> bool:
