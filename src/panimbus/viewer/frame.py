@@ -38,6 +38,7 @@ a:focus-visible, button:focus-visible, input:focus-visible, [tabindex]:focus-vis
 .pn-crop img, .pn-thumb img { image-rendering: pixelated; background: #000; border-radius: 3px; }
 .pn-thumb { display: flex; gap: 8px; align-items: center; padding: 4px 8px; color: #e8eaed;
   text-decoration: none; }
+.pn-thumb .q-btn__content { justify-content: flex-start; flex-wrap: nowrap; gap: 8px; }
 .pn-thumb:hover { background: #2b323c; }
 .pn-left .q-expansion-item__content > * { padding: 0 8px 8px; }
 .pn-table { background: transparent; }
