@@ -52,7 +52,11 @@ def typed(folder: Path) -> pd.DataFrame:
     table = panimbus.read_scores(folder / "scores.csv")
     settings = panimbus.TypeSettings(k=20)
     types = panimbus.assign_types(table, rules, thresholds={"CD3": 0.6}, settings=settings)
-    return panimbus.to_frame(types)
+    session = panimbus.EditSession(types, folder / "edits.jsonl", by="Ada")
+    session.merge([1, 2], name="T cell")
+    session.undo()
+    print(len(panimbus.read_edits(folder / "edits.jsonl")), session.corrections())
+    return panimbus.to_frame(session.table())
 
 
 def evaluated(folder: Path) -> Evaluation:

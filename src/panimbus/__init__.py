@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from panimbus.infer.predict import predict as predict
     from panimbus.infer.preflight import inspect_fovs as inspect_fovs
     from panimbus.infer.settings import PredictSettings as PredictSettings
+    from panimbus.io.edits import read_edits as read_edits
     from panimbus.io.fovs import from_array as from_array
     from panimbus.io.fovs import open_fovs as open_fovs
     from panimbus.io.scores import read_scores as read_scores
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from panimbus.phenotype.assign import assign_types as assign_types
     from panimbus.phenotype.rules import RuleTable as RuleTable
     from panimbus.phenotype.rules import read_rules as read_rules
+    from panimbus.phenotype.session import EditSession as EditSession
     from panimbus.simulate.tissue import SimulatedTissue as SimulatedTissue
     from panimbus.simulate.tissue import simulate_tissue as simulate_tissue
 
@@ -62,6 +64,7 @@ _MODULES = {
     "CellMetadata": "panimbus.evaluate.scored",
     "InspectionReport": "panimbus.infer.inspection_report",
     "ChannelScale": "panimbus.core.scale",
+    "EditSession": "panimbus.phenotype.session",
     "EvaluateSettings": "panimbus.evaluate.evaluation",
     "Evaluation": "panimbus.evaluate.evaluation",
     "FinetuneSettings": "panimbus.finetune.steps",
@@ -86,6 +89,7 @@ _MODULES = {
     "predict": "panimbus.infer.predict",
     "read_annotations": "panimbus.annotations.read",
     "read_cell_types": "panimbus.annotations.cells",
+    "read_edits": "panimbus.io.edits",
     "read_normaliser": "panimbus.infer.output",
     "read_rules": "panimbus.phenotype.rules",
     "read_scores": "panimbus.io.scores",

@@ -79,6 +79,17 @@ def test_run_and_apply(panimbus, scores):
         f"written: {out}\n" in panimbus("phenotype", "apply", edits, out).out
     )  # of an edited result, in its place
     assert "x" in set(pd.read_csv(out / "types.csv")["cell_type"])
+    cell = f"fov1:{before['label'][0]}"
+    edits.write_text(
+        json.dumps({"op": "reassign", "cells": [cell], "name": "x", "by": "Ada"}), encoding="utf-8"
+    )
+    done = panimbus("phenotype", "apply", edits, out)
+    assert "1 cell has a type by hand; the result gave 0 % the same" in done.out
+    annotated = pd.read_csv(out / "type_annotations.csv")
+    assert annotated[["cell_type", "result", "annotator"]].to_numpy().tolist() == [
+        ["x", before["cell_type"][0], "Ada"]
+    ]
+    edits.write_text('{"op": "rename", "type": "T cell", "name": "x"}\n', encoding="utf-8")
     assert panimbus("phenotype", "apply", edits, first, "--overwrite", "--out", out).code == 2
     assert f"written: {first}\n" in panimbus("phenotype", "apply", edits, first, "--overwrite").out
     assert "x" in set(pd.read_csv(first / "types.csv")["cell_type"])

@@ -201,9 +201,17 @@ def apply(
 
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
-    from panimbus.io.edits import active_edits, read_edits
+    from panimbus.io.edits import Origin, active_edits, read_edits
     from panimbus.phenotype.adjust import adjust
-    from panimbus.phenotype.save import edited_folder, find_segmented, open_run, save, text_summary
+    from panimbus.phenotype.corrections import corrections_of, type_agreement
+    from panimbus.phenotype.save import (
+        ANNOTATED,
+        edited_folder,
+        find_segmented,
+        open_run,
+        save,
+        text_summary,
+    )
 
     steps = read_edits(edits)
     if overwrite and out is not None:
@@ -221,8 +229,13 @@ def apply(
     )
     adjusted = adjust(table, steps)
     segmented = find_segmented(table, output)
-    typer.echo(f"applied {len(active_edits(steps))} of {len(steps)} edits (the others are undone)")
-    typer.echo(text_summary(save(adjusted, out, segmented, output), out))
+    count = sum(not isinstance(step, Origin) for step in steps)
+    typer.echo(f"applied {len(active_edits(steps))} of {count} edits (the others are undone)")
+    summary = save(adjusted, out, segmented, output)
+    annotated = type_agreement(corrections_of(adjusted))
+    if annotated.cells:
+        typer.echo(f"{annotated.sentence()}: {out / ANNOTATED}")
+    typer.echo(text_summary(summary, out))
 
 
 @app.command("rules")

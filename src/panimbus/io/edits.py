@@ -2,12 +2,14 @@
 
 A file is JSON lines (one edit per line) or TOML (``[[edit]]`` tables). Edits are never deleted:
 ``undo`` reverts the last one (or number ``edit``), ``redo`` restores the last undone one. Applying
-a file again gives the same result. Examples of all edits: docs/howto/cell_types.md.
+a file again gives the same result. Examples of all edits: docs/howto/cell_types.md. A file that
+`append_edits` begins says first which clusters its edits belong to (``origin``).
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from pydantic_core import ErrorDetails
 
 from panimbus.core.errors import InputError, ReadError, format_list
+from panimbus.io.append import append_line, locked
 from panimbus.io.documents import parse_json, parse_toml, read_text
 
 Number = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -83,6 +86,16 @@ class Redo(_Edit):
     op: Literal["redo"]
 
 
+class Origin(_Edit):
+    """Say which result the edits belong to; changes nothing and cannot be undone.
+
+    ``clusters`` is `panimbus.phenotype.edits.Grouping.fingerprint` of the first result.
+    """
+
+    op: Literal["origin"]
+    clusters: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+
+
 _WANTED = {
     "int": "a whole number",
     "float": "a number",
@@ -94,19 +107,38 @@ _WANTED = {
     "less_than": "smaller",
 }
 """What a field must be, by the prefix of pydantic's error type."""
-Edit = Merge | Split | Rename | Reassign | Undo | Redo
+Edit = Merge | Split | Rename | Reassign | Undo | Redo | Origin
 _OPS = ("merge", "split", "rename", "reassign", "undo", "redo")
 _SHOWN = 12
 _ADAPTER: TypeAdapter[Edit] = TypeAdapter(Annotated[Edit, Field(discriminator="op")])
 
 
 def read_edits(path: str | Path) -> list[Edit]:
-    """Read a file of edits (``.toml``, or JSON lines).
+    r"""Read a file of edits (``.toml``, or JSON lines).
+
+    Parameters
+    ----------
+    path
+        File that a person, the viewer or `panimbus.EditSession` wrote.
+
+    Returns
+    -------
+    list
+        Edits in their order, undos and what they undo included.
 
     Raises
     ------
     ReadError, InputError
         All edits that cannot be understood, each with its number.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "edits.jsonl"
+    ...     _ = path.write_text('{"op": "rename", "type": "fibroblast", "name": "stromal cell"}\n')
+    ...     [describe_edit(edit) for edit in read_edits(path)]
+    ['rename fibroblast as stromal cell']
     """
     file = Path(path)
     text = read_text(file, "a file of edits (JSON lines, or TOML)", largest=64 << 20)
@@ -137,6 +169,64 @@ def read_edits(path: str | Path) -> list[Edit]:
 def edits_of(data: Sequence[Any]) -> list[Edit]:
     """Edits as a result keeps them: what ``model_dump`` gave for each."""
     return [_ADAPTER.validate_python(one) for one in data]
+
+
+def append_edits(path: str | Path, edits: Sequence[Edit]) -> None:
+    """Extend a file of edits, JSON lines, so that it holds these; others may do so at once.
+
+    Parameters
+    ----------
+    path
+        New, or a file that holds the first of ``edits``. Nothing in it is ever changed.
+    edits
+        All edits, those of the file included.
+
+    Raises
+    ------
+    EditConflictError
+        If the file holds edits that are not among these; it is not changed.
+    ReadError, InputError
+        If what the file holds cannot be understood, or it is not JSON lines.
+    """
+    file = Path(path)
+    if file.suffix.lower() == ".toml":
+        raise InputError(
+            f"{path}: edits are written as JSON lines.", fix="give the file another ending: .jsonl"
+        )
+    with locked(file, write=True) as handle:
+        before = read_edits(file)
+        if before != list(edits[: len(before)]):
+            raise EditConflictError(
+                f"{path}: the file has edits that were made elsewhere; nothing was written.",
+                got=format_list([describe_edit(e) for e in before if e not in edits], 5),
+                fix="take them in first (refresh), or write to another file",
+            )
+        for edit in edits[len(before) :]:
+            append_line(handle, edit.model_dump_json(exclude_none=True))
+
+
+class EditConflictError(InputError):
+    """Edits that somebody else wrote into the same file meanwhile."""
+
+
+def describe_edit(edit: Edit) -> str:
+    """An edit in a few words.
+
+    Examples
+    --------
+    >>> describe_edit(Merge(op="merge", metaclusters=[3, 7], name="B cell", by="Ada"))
+    'merge 3, 7 as B cell (Ada)'
+    """
+    data = edit.model_dump(exclude_none=True)
+    parts = [str(data.pop("op"))]
+    by = data.pop("by", None)
+    name = data.pop("name", None)
+    for key in ("metaclusters", "metacluster", "type", "marker", "nodes", "cells", "edit"):
+        if key in data:
+            value = data[key]
+            text = format_list([str(v) for v in value], 5) if isinstance(value, list) else value
+            parts.append(f"node {text}" if key == "nodes" else str(text))
+    return " ".join(parts) + (f" as {name}" if name else "") + (f" ({by})" if by else "")
 
 
 def _in_words(problem: ErrorDetails, data: Any) -> str:
@@ -198,7 +288,7 @@ def _toml(text: str, path: Path) -> list[Any]:
 
 def _lines(text: str, path: Path) -> list[Any]:
     out = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):  # a name may hold U+2028
         if not line.strip():
             continue
         out.append(parse_json(line, f"{path}, line {number}", "an edit a line"))
@@ -217,6 +307,8 @@ def active_edits(edits: Sequence[Edit]) -> list[int]:
     applied: list[int] = []
     undone: list[int] = []
     for i, edit in enumerate(edits):
+        if isinstance(edit, Origin):
+            continue
         if isinstance(edit, Undo):
             at = applied[-1] if edit.edit is None and applied else (edit.edit or 0) - 1
             if at not in applied:

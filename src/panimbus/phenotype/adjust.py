@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from panimbus.core.table import (
     UNASSIGNED,
 )
 from panimbus.core.types import Array
-from panimbus.io.edits import Edit, active_edits
+from panimbus.io.edits import Edit, active_edits, edits_of
 from panimbus.phenotype.compete import lineage_probabilities
 from panimbus.phenotype.edits import Grouping, apply_edits
 from panimbus.render.palette import hex_colour, type_colours
@@ -43,45 +43,64 @@ def adjust(table: AnnData, edits: Sequence[Edit]) -> AnnData:
     AnnData
         A copy; the edits and which of them stand are kept in uns ``phenotype``.
     """
-    if PHENOTYPE not in table.uns or FIRST not in table.obs:
-        raise ReadError(
-            "The table has no cell types to adjust.",
-            fix="run `panimbus phenotype run` first, and pass its folder",
-        )
     return apply_to(table.copy(), edits)
 
 
 def apply_to(out: AnnData, edits: Sequence[Edit]) -> AnnData:
     """`adjust` in place; returns the same table."""
-    import pandas as pd
+    return write_grouping(out, apply_edits(first_grouping(out), edits), edits)
 
-    about = dict(out.uns[PHENOTYPE])
-    first = out.obs[FIRST].to_numpy(np.int64)
+
+def first_grouping(table: AnnData) -> Grouping:
+    """What edits act on: the first result of a table that `assign_types` made.
+
+    Raises
+    ------
+    ReadError
+        If the table has no cell types.
+    """
+    if PHENOTYPE not in table.uns or FIRST not in table.obs:
+        raise ReadError(
+            "The table has no cell types to adjust.",
+            fix="run `panimbus phenotype run` first, and pass its folder",
+        )
+    about = table.uns[PHENOTYPE]
     names = (
         {p["metacluster"]: p["name"] for p in json.loads(str(about["proposals"]))}
         if about["by"] == "clusters"
         else {}
     )
-    start = Grouping(
-        np.asarray(out.obs_names, object),
-        out.obs[SOM_NODE].to_numpy(),
-        first,
+    return Grouping(
+        np.asarray(table.obs_names, object),
+        table.obs[SOM_NODE].to_numpy(),
+        table.obs[FIRST].to_numpy(np.int64),
         names,
-        out.obs[FIRST_TYPE].astype(object).to_numpy(),
-        np.asarray(out.X),
-        tuple(map(str, out.var_names)),
-        tuple(out.var[THRESHOLD].astype(float)),
+        table.obs[FIRST_TYPE].astype(object).to_numpy(),
+        np.asarray(table.X),
+        tuple(map(str, table.var_names)),
+        tuple(table.var[THRESHOLD].astype(float)),
     )
-    now = apply_edits(start, edits)
+
+
+def table_edits(table: AnnData) -> list[Edit]:
+    """Edits that a table has had, undone ones included."""
+    return edits_of(json.loads(str(table.uns[PHENOTYPE]["edits"])))
+
+
+def order_types(present: Collection[str], rules: Sequence[str]) -> list[str]:
+    """Types in the order of the table of types, then new ones, then cells without a type."""
+    order = [t for t in rules if t in present]
+    order += sorted({*present} - {*order, UNASSIGNED, NOT_TYPED})
+    return order + [t for t in (UNASSIGNED, NOT_TYPED) if t in present]
+
+
+def write_grouping(out: AnnData, now: Grouping, edits: Sequence[Edit]) -> AnnData:
+    """Write the state after ``edits`` into the table that it began from; the same table."""
+    import pandas as pd
+
+    about = dict(out.uns[PHENOTYPE])
     types = now.cell_type
-    # has no type, whatever its metacluster is called
-    no_cell = (out.obs[FIRST_TYPE] == NOT_TYPED).to_numpy(copy=True)
-    no_cell[list(now.by_hand)] = False
-    types[no_cell] = NOT_TYPED
-    present = set(types.tolist())
-    order = [t for t in [*map(str, about["types"])] if t in present]
-    order += sorted(present - {*order, UNASSIGNED, NOT_TYPED})
-    order += [t for t in (UNASSIGNED, NOT_TYPED) if t in present]
+    order = order_types(set(types.tolist()), list(map(str, about["types"])))
     out.obs[CELL_TYPE] = pd.Categorical(types, categories=order)
     out.obs[METACLUSTER] = pd.Categorical(
         now.metacluster.astype(str), categories=[str(m) for m in np.unique(now.metacluster)]

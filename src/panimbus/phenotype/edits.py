@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from panimbus.core.errors import InputError, format_list
+from panimbus.core.table import NOT_TYPED
 from panimbus.core.types import Array
-from panimbus.io.edits import Edit, Merge, Reassign, Rename, Split, active_edits
+from panimbus.io.edits import Edit, Merge, Origin, Reassign, Rename, Split, active_edits
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,7 @@ class Grouping:
     thresholds.
 
     ``names`` gives metaclusters a type, ``types`` (n,) those of cells whose metacluster has no
-    name, ``by_hand`` those of single rows.
+    name, ``by_hand`` those of single rows. ``rows``, cell name to row, is made of ``cells``.
     """
 
     cells: Array
@@ -32,6 +35,11 @@ class Grouping:
     channels: tuple[str, ...]
     thresholds: tuple[float, ...]
     by_hand: dict[int, str] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            self.rows.update((str(name), i) for i, name in enumerate(self.cells.tolist()))
 
     @property
     def cell_type(self) -> Array:
@@ -42,9 +50,19 @@ class Grouping:
         out = self.types.astype(object).copy()
         for number, name in self.names.items():
             out[self.metacluster == number] = name
+        # has no type, whatever its metacluster is called
+        out[self.types == NOT_TYPED] = NOT_TYPED
         for row, name in self.by_hand.items():
             out[row] = name
         return out
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the cells and their clusters: whether edits belong to this result."""
+        digest = hashlib.blake2b("\n".join(map(str, self.cells)).encode(), digest_size=8)
+        digest.update(np.asarray(self.node, np.int64).tobytes())
+        digest.update(np.asarray(self.metacluster, np.int64).tobytes())
+        return digest.hexdigest()
 
 
 def apply_edits(start: Grouping, edits: Sequence[Edit]) -> Grouping:
@@ -55,14 +73,31 @@ def apply_edits(start: Grouping, edits: Sequence[Edit]) -> Grouping:
     InputError
         On an edit that names something missing; the message has its number and what there is.
     """
+    check_origin(start, edits)
     now = start
     for i in active_edits(edits):
-        edit = edits[i]
-        try:
-            now = _apply(now, edit)
-        except InputError as error:
-            raise InputError(f"Edit {i + 1} ({edit.op}) cannot be applied: {error}") from None
+        now = apply_edit(now, edits[i], i)
     return now
+
+
+def check_origin(start: Grouping, edits: Sequence[Edit]) -> None:
+    """Refuse edits that say that they were made on other clusters."""
+    origins = {e.clusters for e in edits if isinstance(e, Origin)}
+    if origins and origins != {start.fingerprint}:
+        raise InputError(
+            "The edits were made on other clusters of these cells, or on other cells.",
+            expected="edits of this result",
+            got="an origin that differs",
+            fix="edit anew in a new file; or, if they fit, remove the lines with origin",
+        )
+
+
+def apply_edit(now: Grouping, edit: Edit, position: int) -> Grouping:
+    """Apply one edit; ``position`` (from 0) is for the message of an error."""
+    try:
+        return _apply(now, edit)
+    except InputError as error:
+        raise InputError(f"Edit {position + 1} ({edit.op}) cannot be applied: {error}") from None
 
 
 def _apply(now: Grouping, edit: Edit) -> Grouping:
@@ -121,7 +156,7 @@ def _rename(now: Grouping, edit: Rename) -> Grouping:
     if edit.metacluster is not None:
         _require_metacluster(now, edit.metacluster)
         return replace(now, names=now.names | {edit.metacluster: edit.name})
-    present = sorted(set(now.cell_type.tolist()))
+    present = sorted({*now.cell_type.tolist()} - {NOT_TYPED})
     if edit.type not in present:
         raise InputError(f"there is no cell type {edit.type!r}.", available=present)
     types = now.types.astype(object).copy()
@@ -139,15 +174,14 @@ def _reassign(now: Grouping, edit: Reassign) -> Grouping:
             now,
             metacluster=np.where(np.isin(now.node, edit.nodes), edit.metacluster, now.metacluster),
         )
-    rows = {name: i for i, name in enumerate(now.cells.tolist())}
     asked = edit.cells or []
-    if missing := [c for c in asked if c not in rows]:
+    if missing := [c for c in asked if c not in now.rows]:
         raise InputError(
             f"{len(missing)} of {len(asked)} cells are not in the table.",
             got=format_list(missing),
             available=now.cells[:5],
         )
-    return replace(now, by_hand=now.by_hand | {rows[c]: str(edit.name) for c in asked})
+    return replace(now, by_hand=now.by_hand | {now.rows[c]: str(edit.name) for c in asked})
 
 
 def _require_metacluster(now: Grouping, number: int) -> None:

@@ -23,6 +23,7 @@ from panimbus.io.names import fingerprint, safe_names
 from panimbus.io.scores import read_h5ad
 from panimbus.io.segmented import Segmented, check_cells, find_label_images, pixel_sizes
 from panimbus.io.write_table import write_csv
+from panimbus.phenotype.corrections import corrections_of
 from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_tables
 from panimbus.phenotype.summary import Summary, summarise
 
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _OUTPUTS = re.compile(
     r"(labels/[\w.-]+\.ome\.tiff|qupath/[\w.-]+\.geojson|report\.html|files\.csv|types\.zarr)"
-    r"|figures/[^/\\]+\.png|mantis/(populations\.csv|segment_features\.csv|[^/\\]+/(cell_segmentation|markers/[^/\\]+)\.tiff)",
+    r"|type_annotations\.csv|figures/[^/\\]+\.png|mantis/(populations\.csv|segment_features\.csv|[^/\\]+/(cell_segmentation|markers/[^/\\]+)\.tiff)",
     re.ASCII,
 )
+ANNOTATED = "type_annotations.csv"
 PICTURES = 12
 """FOVs that the report shows; all are written as label images."""
 
@@ -136,6 +138,10 @@ def save(
     names = safe_names([one.fov_id for one in segmented])
     for one in segmented:
         write_fov(table, summary, one, out, names[one.fov_id])
+    annotated = corrections_of(table)
+    if len(annotated):
+        write_csv(out / ANNOTATED, annotated)
+        now |= {ANNOTATED}
     if segmented:
         files = [[f, f"labels/{n}.ome.tiff", f"qupath/{n}.geojson"] for f, n in names.items()]
         write_csv(out / "files.csv", pd.DataFrame(files, columns=["fov", "labels", "qupath"]))
