@@ -2,8 +2,10 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -20,6 +22,7 @@ from panimbus.infer import rewrite as infer_rewrite
 from panimbus.infer.output import save_run
 from panimbus.infer.record import check_same_run
 from panimbus.infer.rewrite import Changes, changed, open_result, recalibrated_markers
+from panimbus.phenotype.repeat import runs_of
 
 
 def main(words):
@@ -206,6 +209,18 @@ def test_types_follow_with_their_edits_and_clusters(results, types, tmp_path, ca
     back = anndata.read_h5ad(types / "types.h5ad")
     assert back.obs["first_type"].tolist() == first.obs["first_type"].tolist()
     np.testing.assert_array_equal(back.obsm["type_probability"], first.obsm["type_probability"])
+
+
+def test_types_of_a_moved_result_follow_and_those_of_a_copy_say_that_they_do_not(
+    results, types, tmp_path, caplog
+):
+    copy = Path(shutil.copytree(results, tmp_path / "copy"))
+    assert runs_of(copy) == []
+    assert f"{copy / 'types'}: the types were made from {results / 'cells.h5ad'}" in caplog.text
+    moved = results.rename(tmp_path / "moved")
+    assert runs_of(moved) == [moved / types.name]
+    rewrite(moved, Changes(thresholds={"CD20": 0.99}))
+    assert not (anndata.read_h5ad(moved / "types/types.h5ad").obs["cell_type"] == "B cell").any()
 
 
 def test_thresholds_of_the_types_themselves_stay_and_are_named(results, types, caplog):

@@ -3,15 +3,20 @@
 import io
 import json
 import re
+import shutil
 import signal
 import zipfile
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 from panimbus.annotations.choose import candidates_of
 from panimbus.annotations.log import AnnotationLog
+from panimbus.finetune.recalibrate import recalibrate
+from panimbus.infer.rewrite import recalibrated_markers
 from panimbus.io.scores import read_h5ad
+from panimbus.viewer.recalibration import describe
 from panimbus.viewer.state import NAME_COOKIE
 
 PROGRESS = '[data-test="progress"]'
@@ -212,3 +217,27 @@ def test_an_image_that_is_gone_is_named(serve, browser, result_folder, made_resu
         finally:
             moved.rename(images)
         browser.leave()
+
+
+@pytest.mark.slow
+def test_recalibrated_and_taken_back(server, browser, result_folder):
+    """The button writes what `panimbus.recalibrate` writes, and the way back is exact."""
+    before = read_h5ad(result_folder / "cells.h5ad")
+    open_as(browser, server, "ann", "&n=6")
+    assert not browser.test("recalibrate").is_enabled()
+    press(browser, "pnpnpn")
+    browser.until_text('[data-test="recalibrated"]', f"6 cells of {MARKER} answered")
+    copy = shutil.copytree(result_folder, result_folder.with_name("copy"))
+    browser.click("recalibrate")
+    text = browser.until_text('[data-test="recalibrated"]', "held-out answers")
+    expected = recalibrate(copy, log_of(copy).table(), types=[copy / "types"])
+    assert describe(expected, MARKER) == text
+    after = read_h5ad(result_folder / "cells.h5ad")
+    np.testing.assert_array_equal(after.X, expected.table.X)
+    assert recalibrated_markers(after) == recalibrated_markers(expected.table) != []
+    assert (read_h5ad(result_folder / "types" / "types.h5ad").obs["cell_type"].tolist()) == (
+        read_h5ad(copy / "types" / "types.h5ad").obs["cell_type"].tolist()
+    )
+    browser.click("take-back")
+    browser.until_text('[data-test="recalibrated"]', "the model's own")
+    np.testing.assert_array_equal(read_h5ad(result_folder / "cells.h5ad").X, before.X)

@@ -60,9 +60,12 @@ def command(  # noqa: PLR0913 (one parameter an option)
     need_extra("The viewer", "viewer", "nicegui")
     if labels and not images:
         raise InputError("--labels needs --images.", fix="pass both, where they are now")
+    from panimbus.io.replace import finish_replacing
     from panimbus.viewer.result import Result
     from panimbus.viewer.state import Viewer
 
+    if not read_only:
+        finish_replacing(results)
     result = Result(results, types=types, images=images or (), labels=labels or ())
     from panimbus.viewer.server import serve
 

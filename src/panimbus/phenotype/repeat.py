@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from panimbus.phenotype.summary import Summary
 if TYPE_CHECKING:
     from anndata import AnnData
 
+_log = logging.getLogger(__name__)
 _ABOUT = ("table", "rules", "edits file")
 
 
@@ -119,7 +121,11 @@ def _settings(data: Mapping[str, Any]) -> TypeSettings:
 
 
 def runs_of(results: Path) -> list[Path]:
-    """Folders in a folder of scores whose types were made from its ``cells.h5ad``."""
+    """Folders in a folder of scores whose types were made from its ``cells.h5ad``.
+
+    So are those whose table is no longer where it was: the whole folder was moved. One whose table
+    still lies elsewhere is left out, with a warning.
+    """
     table = (results / "cells.h5ad").absolute()
     out = []
     for path in sorted(results.iterdir()):
@@ -127,8 +133,14 @@ def runs_of(results: Path) -> list[Path]:
             continue
         try:
             run = read_json(path / "run.json")
-            if Path(run["request"]["table"]).absolute() == table:
-                out.append(path)
+            recorded = Path(run["request"]["table"]).absolute()
         except (ReadError, LookupError, TypeError):
             continue
+        if recorded == table or not recorded.exists():
+            out.append(path)
+        else:
+            _log.warning(
+                "%s: the types were made from %s and do not follow; --types names them",
+                path, recorded,
+            )  # fmt: skip
     return out

@@ -19,6 +19,7 @@ from panimbus.core.types import Array, Int32Array
 from panimbus.infer.reopen import check_present, recorded_fovs, reopen_fov
 from panimbus.io.scores import check_cell_table, read_h5ad
 from panimbus.io.segmented import pixel_sizes
+from panimbus.phenotype.repeat import runs_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,6 +200,12 @@ class Result:
         """Read the tables again after they were rewritten; images stay open."""
         self.tables = self._read(self.tables.version + 1)
         return self.tables
+
+    @property
+    def types_made(self) -> list[Path]:
+        """Folders of types that follow a change of the scores: those inside, and the one shown."""
+        own = [self.types_folder] if self.types_folder else []
+        return list({path.resolve(): path for path in [*runs_of(self.folder), *own]}.values())
 
     def fov(self, fov_id: str) -> Fov:
         """The image and labels of a FOV; opened at the first call.

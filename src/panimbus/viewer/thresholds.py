@@ -15,7 +15,6 @@ from panimbus.evaluate.marker_pictures import choose_window, window_in
 from panimbus.evaluate.markers import ResultSummary, share_by_fov, summarise_markers
 from panimbus.finetune.rewrite import rewrite
 from panimbus.infer.rewrite import Changes, open_result
-from panimbus.phenotype.repeat import runs_of
 from panimbus.viewer.result import Result, Tables
 
 if TYPE_CHECKING:
@@ -81,11 +80,10 @@ class Thresholds:
 
     def _write(self, thresholds: Mapping[str, float]) -> dict[str, float]:
         """Rewrite the result; the thresholds that stood there."""
-        folder, own = self._result.folder, self._result.types_folder
+        folder = self._result.folder
         table = open_result(folder)
         before = {m: float(table.var[THRESHOLD][m]) for m in thresholds}
-        types = {path.resolve(): path for path in [*runs_of(folder), *([own] if own else [])]}
-        rewrite(folder, Changes(thresholds), types=list(types.values()))
+        rewrite(folder, Changes(thresholds), types=self._result.types_made)
         self._result.reload()
         return before
 

@@ -24,6 +24,7 @@ from panimbus.evaluate.questions import marker_candidates
 from panimbus.render.images import data_uri
 from panimbus.viewer.asked import CLOSE_UM, CONTEXT_UM, AskedPictures
 from panimbus.viewer.export import export_buttons
+from panimbus.viewer.recalibration import RecalibrationPanel
 from panimbus.viewer.result import Tables
 from panimbus.viewer.review import Item, ReviewSession, agreement_of, estimate_of
 from panimbus.viewer.state import Page
@@ -129,6 +130,11 @@ class ReviewPage:
             with ui.column().classes("pn-panel border-r h-full w-72 shrink-0 overflow-auto p-3"):
                 self._settings()
                 self._figures = ui.column().classes("w-full gap-1")
+                ui.separator()
+                self._recalibration = RecalibrationPanel(
+                    self.page, self.marker, self.log, self._show_figures
+                )
+                self._recalibration.build()
                 ui.separator()
                 export_buttons(self.page, self.log)
             with ui.column().classes("grow h-full overflow-auto p-4 gap-3 min-w-0"):
@@ -291,6 +297,7 @@ class ReviewPage:
                 self._message.set_visibility(True)
                 self._asked.set_visibility(False)
         self._show_figures()
+        self._recalibration.show()
 
     def _is_asking(self) -> bool:
         """Whether figures that involve the model's calls would hint at them."""
