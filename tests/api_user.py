@@ -56,6 +56,7 @@ def typed(folder: Path) -> pd.DataFrame:
     session.merge([1, 2], name="T cell")
     session.undo()
     print(len(panimbus.read_edits(folder / "edits.jsonl")), session.corrections())
+    print([kind for _, _, kind in panimbus.to_napari(folder / "out", color_by="CD3")])
     return panimbus.to_frame(session.table())
 
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from panimbus.phenotype.session import EditSession as EditSession
     from panimbus.simulate.tissue import SimulatedTissue as SimulatedTissue
     from panimbus.simulate.tissue import simulate_tissue as simulate_tissue
+    from panimbus.viewer.napari_layers import to_napari as to_napari
 
 _MODULES = {
     "CellMetadata": "panimbus.evaluate.scored",
@@ -98,6 +99,7 @@ _MODULES = {
     "simulate_tissue": "panimbus.simulate.tissue",
     "take_back": "panimbus.finetune.recalibrate",
     "to_frame": "panimbus.core.table",
+    "to_napari": "panimbus.viewer.napari_layers",
     "train_model": "panimbus._api",
     "write_annotations": "panimbus.annotations.table",
     "write_labels": "panimbus.io.write",
