@@ -19,7 +19,7 @@ from panimbus.evaluate.marker_pictures import (
     NEGATIVE_CALL,
     MarkerCells,
     choose_window,
-    draw_marker,
+    draw_pictures,
     rows_by_fov,
 )
 from panimbus.evaluate.result_page import Subject, result_page, write_result_page
@@ -74,7 +74,7 @@ def picture(subject, k, *, truth=True, corner=(0.0, 0.0), side=(200.0, 200)):
     one = MarkerCells(
         CHANNELS[k], score, score >= 0.5, 60.0, subject.truth[:, k] if truth else None
     )
-    return draw_marker(subject.open_fov("f1"), cells, one, corner, side)
+    return draw_pictures(subject.open_fov("f1"), cells, one, corner, side)
 
 
 def test_calls_and_errors_are_outlined(subject):

@@ -16,7 +16,7 @@ from panimbus.annotations.log import AnnotationLog
 from panimbus.finetune.recalibrate import recalibrate
 from panimbus.infer.rewrite import recalibrated_markers
 from panimbus.io.scores import read_h5ad
-from panimbus.viewer.recalibration import describe
+from panimbus.viewer.recalibration import outcome_of
 from panimbus.viewer.state import NAME_COOKIE
 
 PROGRESS = '[data-test="progress"]'
@@ -231,7 +231,7 @@ def test_recalibrated_and_taken_back(server, browser, result_folder):
     browser.click("recalibrate")
     text = browser.until_text('[data-test="recalibrated"]', "held-out answers")
     expected = recalibrate(copy, log_of(copy).table(), types=[copy / "types"])
-    assert describe(expected, MARKER) == text
+    assert outcome_of(expected, MARKER) == text
     after = read_h5ad(result_folder / "cells.h5ad")
     np.testing.assert_array_equal(after.X, expected.table.X)
     assert recalibrated_markers(after) == recalibrated_markers(expected.table) != []

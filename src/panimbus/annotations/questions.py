@@ -70,7 +70,7 @@ def write_questions(out: Path, questions: pd.DataFrame, fovs: Sequence[Fov]) -> 
     return [out / LIST, *written]
 
 
-def list_folder(results: Path, marker: str) -> Path:
+def questions_folder(results: Path, marker: str) -> Path:
     """Where the list of a marker lies in a folder of results, unless the user says otherwise."""
     name = next(iter(file_names([(marker, "")]).values()))
     return results / LOG.parent / name.replace(".", "", 1).rstrip(".")

@@ -235,6 +235,19 @@ Labels = Annotated[
     list[str] | None,
     location("--labels", "Label images: a file, or a folder whose files are matched by name."),
 ]
+Results = Annotated[Path, files_argument("RESULTS", "The --out folder of `panimbus predict`.")]
+Types = Annotated[
+    Path | None,
+    folder(
+        "--types",
+        "The --out folder of `panimbus phenotype run`. [default: types_edited or types in RESULTS,"
+        " if there]",
+    ),
+]
+MovedImages = Annotated[
+    list[str] | None,
+    location("--images", "Where the images are now, if they were moved after scoring."),
+]
 Pairs = Annotated[
     Path | None,
     file(

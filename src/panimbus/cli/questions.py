@@ -25,13 +25,6 @@ Source = Annotated[
         " silver labels are proofread.",
     ),
 ]
-Types = Annotated[
-    Path | None,
-    options.folder("--types", "Folder of `panimbus phenotype run`. [default: RESULTS/types]"),
-]
-Images = Annotated[
-    list[str] | None, options.location("--images", "Where the images are now, if they moved.")
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +46,8 @@ def draw(  # noqa: PLR0913 (one parameter per option)
         Path | None,
         options.folder("--out", "Folder for the list. [default: RESULTS/annotations/MARKER]"),
     ] = None,
-    types: Types = None,
-    images: Images = None,
+    types: options.Types = None,
+    images: options.MovedImages = None,
     labels: options.Labels = None,
     seed: options.Seed = 0,
     overwrite: Annotated[
@@ -72,7 +65,7 @@ def draw(  # noqa: PLR0913 (one parameter per option)
         LIST,
         answers_of,
         asked_before,
-        list_folder,
+        questions_folder,
         write_questions,
     )
     from panimbus.cli.inputs import prepare_out
@@ -81,7 +74,7 @@ def draw(  # noqa: PLR0913 (one parameter per option)
     opened = _open(source, types, images, labels)
     if out is None and opened.log is None:
         raise InputError("A dataset file needs --out.", expected="a folder for the list")
-    place = out if out is not None else list_folder(source, marker)
+    place = out if out is not None else questions_folder(source, marker)
     if (place / LIST).exists() and not overwrite:
         raise InputError(
             f"{place}: a list is there already, perhaps with answers.",

@@ -97,7 +97,7 @@ def _set_thresholds(results: Path, text: str, types: list[Path] | None) -> None:
 
 def _echo(result: Recalibrated) -> None:
     """Notes, a line per marker, and the outcome."""
-    from panimbus.finetune.recalibrate import sentence
+    from panimbus.finetune.recalibrate import recalibration_sentence
 
     for note in result.notes:
         typer.echo(f"note: {note}", err=True)
@@ -109,7 +109,7 @@ def _echo(result: Recalibrated) -> None:
             f"{row['marker']:<{width}}  {row['answers']:>7}  {_two(row['f1_before']):>9}"
             f"  {_two(row['f1_after']):>5}  {row['changed']:>13,}{kept}"
         )
-    typer.echo(sentence(result))
+    typer.echo(recalibration_sentence(result))
 
 
 def _two(value: float) -> str:

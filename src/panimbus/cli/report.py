@@ -11,21 +11,10 @@ from panimbus.cli import options
 
 
 def command(
-    results: Annotated[
-        Path, options.files_argument("RESULTS", "The --out folder of `panimbus predict`.")
-    ],
+    results: options.Results,
     *,
-    types: Annotated[
-        Path | None,
-        options.folder(
-            "--types",
-            "The --out folder of `panimbus phenotype run`. [default: types in RESULTS, if there]",
-        ),
-    ] = None,
-    images: Annotated[
-        list[str] | None,
-        options.location("--images", "Where the images are now, if they were moved."),
-    ] = None,
+    types: options.Types = None,
+    images: options.MovedImages = None,
     labels: options.Labels = None,
     out: Annotated[
         Path | None, options.file("--out", "The page. [default: report.html in RESULTS]")

@@ -11,22 +11,10 @@ from panimbus.cli import options
 
 
 def command(  # noqa: PLR0913 (one parameter an option)
-    results: Annotated[
-        Path, options.files_argument("RESULTS", "The --out folder of `panimbus predict`.")
-    ],
+    results: options.Results,
     *,
-    types: Annotated[
-        Path | None,
-        options.folder(
-            "--types",
-            "The --out folder of `panimbus phenotype run`; default: types_edited or types in"
-            " RESULTS.",
-        ),
-    ] = None,
-    images: Annotated[
-        list[str] | None,
-        options.location("--images", "Images, if they are not where they were scored."),
-    ] = None,
+    types: options.Types = None,
+    images: options.MovedImages = None,
     labels: options.Labels = None,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen at.")

@@ -166,7 +166,7 @@ def _inside(xy: Array, corner: Array, side: float) -> BoolArray:
     return np.asarray(((xy >= corner) & (xy < corner + side)).all(1))
 
 
-def draw_marker(
+def draw_pictures(
     fov: Fov,
     cells: FovRows,
     one: MarkerCells,

@@ -22,7 +22,7 @@ from panimbus.evaluate.marker_pictures import (
     MarkerCells,
     MarkerPicture,
     choose_window,
-    draw_marker,
+    draw_pictures,
     rows_by_fov,
 )
 from panimbus.evaluate.markers import positive_calls, summarise_markers
@@ -211,7 +211,7 @@ def _pictures(
             fov, corner = places[marker]
             one = _cells(subject, calls, parts[fov], marker)
             name = parts[fov].fov_id
-            drawn[marker] = draw_marker(opened(name), parts[fov], one, corner, side)
+            drawn[marker] = draw_pictures(opened(name), parts[fov], one, corner, side)
             size += _encoded(drawn[marker])
             if size * len(markers) > PICTURE_BYTES * max(len(drawn), 5) and side != SIDES[-1]:
                 break  # as many as these, all would be too large

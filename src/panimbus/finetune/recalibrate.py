@@ -315,7 +315,7 @@ def _together(parts: Sequence[_Held]) -> Verdict:
     )
 
 
-def sentence(result: Recalibrated) -> str:
+def recalibration_sentence(result: Recalibrated) -> str:
     """The outcome in a sentence."""
     old, new = result.verdict.old, result.verdict.new
     low, high = result.verdict.gain["f1"]

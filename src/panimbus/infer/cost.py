@@ -71,7 +71,7 @@ class FovSize:
     cells: int
 
 
-def estimate(
+def estimate_cost(
     sizes: Sequence[FovSize],
     channels: int,
     model: ModelFiles,

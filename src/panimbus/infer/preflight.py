@@ -24,7 +24,7 @@ from panimbus.core.progress import OnProgress, Progress
 from panimbus.core.registration import describe_misfit
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scan import scan_fov
-from panimbus.infer.cost import FovSize, estimate
+from panimbus.infer.cost import FovSize, estimate_cost
 from panimbus.infer.inputs import Images, Labels, resolve_fovs
 from panimbus.infer.inspection_report import ChannelReport, FovReport, InspectionReport
 from panimbus.infer.label_channels import describe_label_channel, label_channels
@@ -134,7 +134,7 @@ def inspect_fovs(
         inspection.warnings.append(describe_dark_level(level))
     live = sum(not c.blank for c in seen)
     cost = (
-        estimate(inspection.sizes, live, files, settings, inspection.scan_s)
+        estimate_cost(inspection.sizes, live, files, settings, inspection.scan_s)
         if inspection.sizes
         else None
     )

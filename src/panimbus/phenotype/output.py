@@ -75,7 +75,7 @@ def type_frame(table: AnnData) -> pd.DataFrame:
     return frame
 
 
-def write_tables(
+def write_type_tables(
     table: AnnData, summary: Summary, out: Path, *, layout: str, mpp: Mapping[str, float | None]
 ) -> None:
     """Write ``types.h5ad``, ``types.csv`` and the small tables.

@@ -24,7 +24,7 @@ from panimbus.io.scores import read_h5ad
 from panimbus.io.segmented import Segmented, check_cells, find_label_images, pixel_sizes
 from panimbus.io.write_table import write_csv
 from panimbus.phenotype.corrections import corrections_of
-from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_tables
+from panimbus.phenotype.output import mantis_frames, write_fov, write_run, write_type_tables
 from panimbus.phenotype.summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ def save(
     summary = summarise(table)
     for warning in (*summary.warnings, *summary.batch.warnings):
         logger.warning("%s", warning)
-    write_tables(table, summary, out, layout=wanted.columns, mpp=_pixel_sizes(table, segmented))
+    write_type_tables(
+        table, summary, out, layout=wanted.columns, mpp=_pixel_sizes(table, segmented)
+    )
     names = safe_names([one.fov_id for one in segmented])
     for one in segmented:
         write_fov(table, summary, one, out, names[one.fov_id])

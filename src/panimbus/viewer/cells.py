@@ -94,7 +94,7 @@ def cell_facts(tables: Tables, row: int) -> CellFacts:
     return CellFacts(row, str(obs[FOV]), int(obs[CELL]), _about(tables, row), markers)
 
 
-def one_line(tables: Tables, row: int, markers: Sequence[str]) -> str:
+def cell_line(tables: Tables, row: int, markers: Sequence[str]) -> str:
     """A cell in one line, as shown under the pointer."""
     obs = tables.cells.obs.iloc[row]
     parts = [f"cell {obs[CELL]}"]

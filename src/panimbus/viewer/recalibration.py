@@ -31,13 +31,13 @@ def recalibrate_result(result: Result, log: AnnotationLog) -> Recalibrated:
     return recalibrated
 
 
-def take_back(result: Result, marker: str) -> None:
+def take_back_marker(result: Result, marker: str) -> None:
     """Give a marker the model's own scores again; the result is read again."""
     recalibration.take_back(result.folder, [marker], types=result.types_made)
     result.reload()
 
 
-def describe(recalibrated: Recalibrated, marker: str) -> str:
+def outcome_of(recalibrated: Recalibrated, marker: str) -> str:
     """What became of a marker, in a sentence or two."""
     rows = recalibrated.markers.loc[recalibrated.markers["marker"] == marker]
     if not len(rows):
@@ -95,10 +95,10 @@ class RecalibrationPanel:
     async def _recalibrate(self) -> None:
         result = await self._change(recalibrate_result, self._log)
         if isinstance(result, Recalibrated):
-            self.show(describe(result, self._marker))
+            self.show(outcome_of(result, self._marker))
 
     async def _take_back(self) -> None:
-        await self._change(take_back, self._marker)
+        await self._change(take_back_marker, self._marker)
         self.show()
 
     async def _change(self, act: Callable[..., object], *given: object) -> object:

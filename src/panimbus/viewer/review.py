@@ -41,7 +41,7 @@ _KEPT = 60
 
 
 @dataclass
-class Item:
+class AskedCell:
     """A cell that the session asks.
 
     Parameters
@@ -93,7 +93,7 @@ class ReviewSession:
     round: int = FIRST
     count: int = 20
     seed: int = 0
-    items: list[Item] = field(init=False)
+    items: list[AskedCell] = field(init=False)
     at: int = field(init=False, default=0)
     _stack: list[LoggedAnnotation] = field(init=False)
 
@@ -107,7 +107,7 @@ class ReviewSession:
         asked = new(standing)
         again = {(x.fov, x.cell_id) for x in asked}  # drawn at random, and chosen earlier
         before = [
-            Item(a.fov, a.cell_id, a.sampling, a.sampling_weight, a, seen=True)
+            AskedCell(a.fov, a.cell_id, a.sampling, a.sampling_weight, a, seen=True)
             for a in self._stack
             if (a.fov, a.cell_id) not in again
         ]
@@ -121,7 +121,7 @@ class ReviewSession:
     # -- moving ----------------------------------------------------------------------------------
 
     @property
-    def current(self) -> Item | None:
+    def current(self) -> AskedCell | None:
         """The cell that is asked; None past the last one."""
         return self.items[self.at] if self.at < len(self.items) else None
 
@@ -146,7 +146,7 @@ class ReviewSession:
 
     # -- answers ---------------------------------------------------------------------------------
 
-    def answer(self, call: str) -> Item:
+    def answer(self, call: str) -> AskedCell:
         """Store the answer to the current cell and go to the next one without an answer.
 
         Raises
@@ -175,7 +175,7 @@ class ReviewSession:
         self._show()
         return item
 
-    def undo(self) -> Item:
+    def undo(self) -> AskedCell:
         """Take back the last answer and go to its cell.
 
         Raises
@@ -211,13 +211,13 @@ class ReviewSession:
             a for a in current_answers(self.log.entries()) if a.channel == self.candidates.channel
         ]
 
-    def _first(self, _: Sequence[LoggedAnnotation]) -> list[Item]:
+    def _first(self, _: Sequence[LoggedAnnotation]) -> list[AskedCell]:
         moved = self.candidates.with_answers(answers_of(self.log, self.candidates))
         before = asked_before(self.log, self.candidates)
         drawn = draw_questions(moved, self.count, asked=before, seed=self.seed)
         return [self._item(question) for question in drawn]
 
-    def _second(self, standing: Sequence[LoggedAnnotation]) -> list[Item]:
+    def _second(self, standing: Sequence[LoggedAnnotation]) -> list[AskedCell]:
         asked = {(a.fov, a.cell_id) for a in standing if a.annotator == self.annotator}
         first = {
             (a.fov, a.cell_id): a
@@ -227,21 +227,21 @@ class ReviewSession:
         keys = [key for key in first if key not in asked]
         order = np.random.default_rng(self.seed).permutation(len(keys))[: self.count]
         chosen = [first[keys[i]] for i in order]
-        return [Item(a.fov, a.cell_id, a.sampling, a.sampling_weight) for a in chosen]
+        return [AskedCell(a.fov, a.cell_id, a.sampling, a.sampling_weight) for a in chosen]
 
-    def _split(self, standing: Sequence[LoggedAnnotation]) -> list[Item]:
+    def _split(self, standing: Sequence[LoggedAnnotation]) -> list[AskedCell]:
         asked = {(a.fov, a.cell_id) for a in standing if a.round == DISCUSSION}
         read = [a for a in standing if a.round != DISCUSSION]
         first = {(a.fov, a.cell_id): a for a in reversed(read)}
         split = split_cells(to_table(read)) if read else None
         keys = [] if split is None else list(zip(split["fov"], split["cell_id"], strict=True))
         chosen = [first[key] for key in keys if key not in asked][: self.count]
-        return [Item(a.fov, a.cell_id, a.sampling, a.sampling_weight) for a in chosen]
+        return [AskedCell(a.fov, a.cell_id, a.sampling, a.sampling_weight) for a in chosen]
 
-    def _item(self, question: Question) -> Item:
+    def _item(self, question: Question) -> AskedCell:
         fov = str(self.candidates.fov[question.row])
         cell = int(self.candidates.cell_id[question.row])
-        return Item(fov, cell, question.sampling, question.weight)
+        return AskedCell(fov, cell, question.sampling, question.weight)
 
     def _show(self) -> None:
         """Mark the current cell as shown; one next to the boundary is chosen only now."""
@@ -284,7 +284,7 @@ def estimate_of(answers: Sequence[LoggedAnnotation], candidates: Candidates) -> 
 
 
 def _answers_before(
-    standing: Sequence[LoggedAnnotation], item: Item
+    standing: Sequence[LoggedAnnotation], item: AskedCell
 ) -> tuple[tuple[str, str], ...]:
     return tuple(
         (a.annotator, a.call)

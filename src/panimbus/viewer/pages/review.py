@@ -26,7 +26,7 @@ from panimbus.viewer.asked import CLOSE_UM, CONTEXT_UM, AskedPictures
 from panimbus.viewer.export import export_buttons
 from panimbus.viewer.recalibration import RecalibrationPanel
 from panimbus.viewer.result import Tables
-from panimbus.viewer.review import Item, ReviewSession, agreement_of, estimate_of
+from panimbus.viewer.review import AskedCell, ReviewSession, agreement_of, estimate_of
 from panimbus.viewer.state import Page
 
 TITLE = "Review"
@@ -316,7 +316,7 @@ class ReviewPage:
             DISCUSSION: "Readers do not differ on any cell of this marker.",
         }[self.round]
 
-    def _show_item(self, item: Item) -> None:
+    def _show_item(self, item: AskedCell) -> None:
         where, gain = (item.fov, item.cell_id), self.gain
         drawn = [
             self.pictures.close_up(*where, pixels=_FOCUS, outline=False, gain=gain),
@@ -329,7 +329,7 @@ class ReviewPage:
         self._earlier.set_text("; ".join(f"{name}: {call}" for name, call in item.earlier))
         self._earlier.set_visibility(bool(item.earlier))
 
-    def _show_thumb(self, position: int, item: Item, *, is_current: bool) -> None:
+    def _show_thumb(self, position: int, item: AskedCell, *, is_current: bool) -> None:
         box, picture, sign = self._thumbs[position]
         call = item.given.call if item.given is not None else None
         box.props["aria-current"] = "true" if is_current else "false"

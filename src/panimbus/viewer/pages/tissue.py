@@ -12,7 +12,7 @@ from nicegui import run, ui
 from panimbus.core.errors import PanimbusError
 from panimbus.io.documents import parse_json
 from panimbus.viewer.cell_panel import CellPanel
-from panimbus.viewer.cells import one_line
+from panimbus.viewer.cells import cell_line
 from panimbus.viewer.channels import ChannelPanel
 from panimbus.viewer.frame import go_to_fov, keep_in_address
 from panimbus.viewer.map import TissueMap
@@ -256,7 +256,7 @@ class _Tissue:
         row = await self._cell_at(y, x)
         tables = self._page.viewer.tables
         marker = tables.markers[self._choice.style.marker]
-        self._under.set_text("" if row < 0 else one_line(tables, row, [marker]))
+        self._under.set_text("" if row < 0 else cell_line(tables, row, [marker]))
 
     async def _cell_at(self, y: int, x: int) -> int:
         pictures = self._page.viewer.pictures
