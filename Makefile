@@ -51,7 +51,7 @@ quick: $(VENV)/.dev
 TESTS  ?= tests src
 ALONE  := -q -m "not slow" --doctest-ignore-import-errors \
 	$(patsubst %,--ignore=tests/%,attacks clients fuzz) \
-	--deselect src/panimbus/_api.py::panimbus._api.finetune_model $(TESTS)
+	$(patsubst %,--deselect src/panimbus/_api.py::%panimbus._api.finetune_model,'' src.) $(TESTS)
 NEWEST ?= $(PYTHON)
 
 $(VENV)-core/.ready: pyproject.toml

@@ -29,7 +29,7 @@ from panimbus.io.edits import (
     describe_edit,
     read_edits,
 )
-from panimbus.phenotype.adjust import first_grouping, order_types, write_grouping
+from panimbus.phenotype.adjust import first_grouping, order_types, table_edits, write_grouping
 from panimbus.phenotype.corrections import corrections
 from panimbus.phenotype.edits import Grouping, apply_edit, check_origin
 
@@ -59,10 +59,10 @@ class EditSession:
     ----------
     table
         Table that `panimbus.assign_types` or `panimbus phenotype run` made; it is not changed.
-        Edits that it has already had are not part of the session.
     path
-        File of edits, JSON lines; its edits are applied first. It is made by the first edit. None
-        keeps the edits in memory (`save` writes them).
+        File of edits, JSON lines; its edits are applied first. If there is no such file, the
+        session goes on from the edits that the table has had, and the first edit makes it. None
+        begins without any edit and keeps them in memory (`save` writes them).
     by
         Who edits; kept with each edit.
 
@@ -99,8 +99,8 @@ class EditSession:
         self._edits: list[Edit] = []
         self._states: list[_State] = [((), first_grouping(table))]
         self._cell_type: Array | None = None
-        if self.path is not None and self.path.exists():
-            self._take_in(_read(self.path))
+        if self.path is not None:
+            self._take_in(_read(self.path) if self.path.exists() else table_edits(table))
 
     @property
     def edits(self) -> tuple[Edit, ...]:

@@ -201,6 +201,13 @@ class Result:
         self.tables = self._read(self.tables.version + 1)
         return self.tables
 
+    def show_types(self, typed: AnnData) -> Tables:
+        """Show other types of the same cells, which are not written yet."""
+        tables = self.tables
+        types = _aligned(tables.cells, typed, self.types_folder or self.folder)
+        self.tables = Tables(tables.cells, types, _colours(typed), tables.version + 1)
+        return self.tables
+
     @property
     def types_made(self) -> list[Path]:
         """Folders of types that follow a change of the scores: those inside, and the one shown."""

@@ -11,6 +11,7 @@ from panimbus.viewer.overview import Overviews
 from panimbus.viewer.pictures import Pictures
 from panimbus.viewer.result import Result, Tables
 from panimbus.viewer.thresholds import Thresholds
+from panimbus.viewer.types import TypeEdits
 
 NAME_COOKIE = "panimbus_name"
 _LONGEST_NAME = 40
@@ -37,11 +38,13 @@ class Viewer:
     pictures: Pictures = field(init=False)
     overviews: Overviews = field(init=False)
     thresholds: Thresholds = field(init=False)
+    types: TypeEdits | None = field(init=False)
 
     def __post_init__(self) -> None:
         own = None if self.read_only else self.result.folder / "viewer-cache"
         self.pictures = Pictures(self.result)
         self.thresholds = Thresholds(self.result)
+        self.types = None if self.result.types_folder is None else TypeEdits(self.result)
         self.overviews = Overviews(self.pictures, self.cache or own)
 
     @property

@@ -1,4 +1,4 @@
 """The viewer's pages: each a module with ``TITLE`` and ``build(page)``."""
 
-PAGES = ("tissue", "markers", "review")
+PAGES = ("tissue", "markers", "review", "types")
 """Modules of this package, in the order of the navigation; the first one is shown first."""
