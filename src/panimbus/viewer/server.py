@@ -107,7 +107,7 @@ def _add_page(
     def build(request: Request) -> None:
         page = page_of(viewer, key, dict(request.query_params), dict(request.cookies))
         frame(page, titles)
-        module.build(page)
+        getattr(module, f"{key}_page")(page)
 
 
 def page_of(viewer: Viewer, key: str, query: dict[str, str], cookies: dict[str, str]) -> Page:

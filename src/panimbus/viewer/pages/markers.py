@@ -45,7 +45,7 @@ svg.bars { display: block; width: 100%; height: 52px; }
 """
 
 
-def build(page: Page) -> None:
+def markers_page(page: Page) -> None:
     """Build the page."""
     ui.add_css(_STYLE)
     _Board(page).build()

@@ -71,7 +71,7 @@ _STYLE = """
 """
 
 
-def build(page: Page) -> None:
+def review_page(page: Page) -> None:
     """Build the page."""
     ui.add_css(_STYLE)
     viewer = page.viewer
@@ -286,6 +286,7 @@ class ReviewPage:
         self._asked.set_visibility(item is not None)
         if session is not None:
             number = f"cell {session.at + 1} of {len(session.items)}" if item else "no cell left"
+            self._progress.props["data-cell"] = f"{item.fov}:{item.cell_id}" if item else ""
             self._progress.set_text(f"{number}, {session.answered} answered")
             try:
                 if item is not None:

@@ -34,7 +34,7 @@ _FILL = 0.35
 _THUMBS = 200
 
 
-def build(page: Page) -> None:
+def tissue_page(page: Page) -> None:
     """Build the page; ``cell`` and ``marker`` in its address choose what is first shown."""
     if page.viewer.overviews.needed(page.fov_id):
         _announce(page)

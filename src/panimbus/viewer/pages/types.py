@@ -21,7 +21,7 @@ _Z = ["#4a90e2", "#20252d", "#ffb000"]  # blue and orange are told apart by all
 _TEXT, _LINE = "#e8eaed", "#8a94a0"
 
 
-def build(page: Page) -> None:
+def types_page(page: Page) -> None:
     """Build the page."""
     edits = page.viewer.types
     if edits is None:
