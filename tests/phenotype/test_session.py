@@ -147,6 +147,22 @@ def test_an_edit_that_cannot_be_applied_changes_nothing(table, tmp_path):
     assert (session.edits, (tmp_path / "e.jsonl").read_bytes()) == before
 
 
+def test_an_edit_without_a_name_is_refused_in_words(table):
+    session = EditSession(table)
+    for step in (
+        lambda: session.rename("B cell", "  "),
+        lambda: session.reassign(1, ""),
+        lambda: session.correct(["a:b:1"], ""),
+    ):
+        with pytest.raises(InputError, match=r"name must be a name of 1 to 120 letters"):
+            step()
+    with pytest.raises(InputError, match="two or more different"):
+        session.merge([1, 1])
+    with pytest.raises(InputError, match="nodes or a marker"):
+        session.split(1)
+    assert session.edits == ()
+
+
 def test_who_and_when_are_kept(table):
     session = EditSession(table, by="Ada")
     session.reassign(1, "B cell", why="CD20")

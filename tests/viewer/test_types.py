@@ -72,6 +72,33 @@ def test_edits_are_shown_kept_and_written(result_folder):
     assert (result.tables.types["cell_type"].astype(str) == first).all()
 
 
+def test_of_several_edits_the_first_are_shown(result_folder):
+    result = Result(result_folder)
+    edits = TypeEdits(result)
+
+    def act(session):
+        session.reassign(int(session.metacluster[0]), "mine")
+        session.reassign(99, "mine")
+
+    with pytest.raises(InputError, match="no metacluster 99"):
+        edits.change(act)
+    assert result.tables.types["cell_type"].tolist() == edits.session.cell_type.tolist()
+    assert "mine" in edits.session.cell_type
+
+
+def test_types_made_anew_meanwhile_are_not_overwritten(result_folder):
+    edits = TypeEdits(Result(result_folder))
+    edits.change(lambda s: s.rename(str(s.cell_type[0]), "mine"))
+    words = ["phenotype", "run", "cells.h5ad", "--out", "types", "--no-report", "--overwrite", "--k", "4"]  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "panimbus", *words], cwd=result_folder, check=True, capture_output=True
+    )  # fmt: skip
+    before = (result_folder / "types" / "types.h5ad").read_bytes()
+    with pytest.raises(InputError, match="other clusters"):
+        edits.write()
+    assert (result_folder / "types" / "types.h5ad").read_bytes() == before
+
+
 def test_the_edits_of_others_are_taken_in(result_folder):
     one, other = (TypeEdits(Result(result_folder)) for _ in range(2))
     name = str(one.session.cell_type[0])

@@ -171,6 +171,29 @@ def edits_of(data: Sequence[Any]) -> list[Edit]:
     return [_ADAPTER.validate_python(one) for one in data]
 
 
+def make_edit(**fields: Any) -> Edit:
+    """One edit of its fields; those that are None count as absent.
+
+    Raises
+    ------
+    InputError
+        If it cannot be understood.
+
+    Examples
+    --------
+    >>> describe_edit(make_edit(op="rename", metacluster=3, name="B cell"))
+    'rename 3 as B cell'
+    """
+    try:
+        edit = _ADAPTER.validate_python(fields)
+        problems = _conflicts(edit)
+    except ValidationError as error:
+        problems = [_in_words(e, fields) for e in error.errors(include_url=False)]
+    if problems:
+        raise InputError("The edit cannot be understood.", got="; ".join(problems))
+    return edit
+
+
 def append_edits(path: str | Path, edits: Sequence[Edit]) -> None:
     """Extend a file of edits, JSON lines, so that it holds these; others may do so at once.
 

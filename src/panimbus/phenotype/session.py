@@ -17,16 +17,13 @@ from panimbus.io.append import locked
 from panimbus.io.edits import (
     Edit,
     EditConflictError,
-    Merge,
     Origin,
-    Reassign,
     Redo,
-    Rename,
-    Split,
     Undo,
     active_edits,
     append_edits,
     describe_edit,
+    make_edit,
     read_edits,
 )
 from panimbus.phenotype.adjust import first_grouping, order_types, table_edits, write_grouping
@@ -154,7 +151,7 @@ class EditSession:
         self, metaclusters: Sequence[int], *, name: str | None = None, **about: Unpack[Note]
     ) -> None:
         """Merge metaclusters into the lowest number."""
-        self.do(Merge(op="merge", metaclusters=_whole(metaclusters), name=name, **about))
+        self.do(make_edit(op="merge", metaclusters=_whole(metaclusters), name=name, **about))
 
     def split(
         self,
@@ -168,7 +165,7 @@ class EditSession:
     ) -> None:
         """Split the cells positive for a marker, or nodes, off into a new metacluster."""
         self.do(
-            Split(
+            make_edit(
                 op="split",
                 metacluster=int(metacluster),
                 marker=marker,
@@ -181,27 +178,29 @@ class EditSession:
 
     def rename(self, cell_type: str, name: str, **about: Unpack[Note]) -> None:
         """Rename a type everywhere; types of one name are one type."""
-        self.do(Rename(op="rename", type=cell_type, name=name, **about))
+        self.do(make_edit(op="rename", type=cell_type, name=name, **about))
 
     def reassign(self, metacluster: int, name: str, **about: Unpack[Note]) -> None:
         """Give all cells of a metacluster a type."""
-        self.do(Rename(op="rename", metacluster=int(metacluster), name=name, **about))
+        self.do(make_edit(op="rename", metacluster=int(metacluster), name=name, **about))
 
     def move(self, nodes: Sequence[int], metacluster: int, **about: Unpack[Note]) -> None:
         """Move nodes of the map to another metacluster."""
-        self.do(Reassign(op="reassign", nodes=_whole(nodes), metacluster=int(metacluster), **about))
+        self.do(
+            make_edit(op="reassign", nodes=_whole(nodes), metacluster=int(metacluster), **about)
+        )
 
     def correct(self, cells: Sequence[str], name: str, **about: Unpack[Note]) -> None:
         """Annotate the type of single cells (``fov:cell_id``); the annotation replaces theirs."""
-        self.do(Reassign(op="reassign", cells=[str(c) for c in cells], name=name, **about))
+        self.do(make_edit(op="reassign", cells=[str(c) for c in cells], name=name, **about))
 
     def undo(self, *, seen: int | None = None, **about: Unpack[Note]) -> None:
         """Take the last edit that stands back; ``seen`` as in `do`."""
-        self.do(Undo(op="undo", **about), seen=seen)
+        self.do(make_edit(op="undo", **about), seen=seen)
 
     def redo(self, *, seen: int | None = None, **about: Unpack[Note]) -> None:
         """Restore the last edit that was undone; ``seen`` as in `do`."""
-        self.do(Redo(op="redo", **about), seen=seen)
+        self.do(make_edit(op="redo", **about), seen=seen)
 
     def do(self, edit: Edit, *, seen: int | None = None) -> None:
         """Apply an edit and, where the session has a file, write it.

@@ -71,12 +71,16 @@ class TypeEdits:
         Raises
         ------
         InputError
-            If it cannot be done; nothing changes.
+            If it cannot be done; of several edits, those before the failing one stand.
         """
         with self._lock:
             session = self.session
-            act(session)
-            self._show(session)
+            before = len(session.edits)
+            try:
+                act(session)
+            finally:  # the first of several edits may stand
+                if len(session.edits) != before:
+                    self._show(session)
 
     def follow(self) -> bool:
         """Take in the edits of others; whether there were any."""
@@ -88,7 +92,13 @@ class TypeEdits:
             return True
 
     def write(self) -> None:
-        """Write the types after the edits, as ``panimbus phenotype apply --overwrite`` does."""
+        """Write the types after the edits, as ``panimbus phenotype apply --overwrite`` does.
+
+        Raises
+        ------
+        InputError
+            If the types in the folder were made anew and the edits are of other clusters.
+        """
         with self._lock:
             table, output = open_run(self.folder)
             output = replace(
@@ -96,7 +106,7 @@ class TypeEdits:
                 about=output.about | {"edits file": str(self.path)},
                 request=output.request | {"edits_file": str(self.path.absolute())},
             )
-            adjusted = self.session.table()
+            adjusted = EditSession(table, self.path).table()
             save(adjusted, self.folder, find_segmented(table, output), output)
             self._result.reload()
 

@@ -10,6 +10,7 @@ from nicegui.events import EChartPointClickEventArguments
 
 from panimbus.core.errors import PanimbusError
 from panimbus.io.edits import describe_edit
+from panimbus.phenotype.corrections import type_agreement
 from panimbus.phenotype.session import EditSession
 from panimbus.phenotype.summary import Summary
 from panimbus.viewer.state import Page
@@ -65,10 +66,10 @@ class _TypesPage:
         rows = ui.toggle(
             {True: "Metaclusters", False: "Types"}, value=True, on_change=self._group_by
         )
-        rows.props('no-caps dense data-test="rows"')
+        rows.props('no-caps dense padding="2px 10px" data-test="rows"')
         with ui.row().classes("w-full items-center no-wrap gap-3"):
             z = ui.switch("z-scores", value=True, on_change=self._scale)
-            z.props('dense data-test="z"')
+            z.props('dense data-test="z"').classes("whitespace-nowrap")
             ui.label("limit").classes("text-sm pn-soft")
             limit = ui.slider(min=0.5, max=4, step=0.5, value=2, on_change=self._set_limit)
             limit.props('dense dark label data-test="limit" aria-label="Limit of the z-scores"')
@@ -225,7 +226,7 @@ class _TypesPage:
             limits = (-self.limit, self.limit) if self.z_scores else (0.0, 1.0)
             options = heatmap_options(self.map, limits, self.selected)
             self._chart = ui.echart(options, on_point_click=self._click).classes("w-full")
-            self._chart.style(f"height: {150 + 22 * len(self.map.keys)}px")
+            self._chart.style(f"height: {174 + 22 * len(self.map.keys)}px")
             self._chart.props('data-test="heatmap"')
             ui.label("Composition of the FOVs").classes("text-base font-bold")
             composition = ui.echart(composition_options(summary)).classes("w-full")
@@ -267,9 +268,9 @@ class _TypesPage:
             ui.label(f"Edits: {len(standing)}").classes("font-bold")
             for edit in standing[:-16:-1]:
                 ui.label(describe_edit(edit)).classes("pn-soft text-xs")
-            agreement = len(session.corrections())
-            if agreement:
-                ui.label(f"{agreement} cells corrected by hand").classes("text-xs")
+            agreement = type_agreement(session.corrections())
+            if agreement.cells:
+                ui.label(agreement.sentence()).classes("text-xs").props('data-test="agreement"')
 
 
 def _marked(heatmap: Heatmap, selected: list[Any]) -> list[str]:
@@ -283,14 +284,14 @@ def heatmap_options(
 ) -> dict[str, Any]:
     """Dendrogram, matrix and numbers of cells as a chart of ECharts."""
     rows, text = len(heatmap.keys), {"color": _TEXT, "interval": 0, "fontSize": 11}
-    top, bottom = 80, 60
+    top, bottom = 80, 84
     cells = [
         [x, y, round(float(heatmap.values[y, x]), 3)]
         for y in range(rows)
         for x in range(len(heatmap.markers))
     ]
     sizes = [
-        {"value": n, "itemStyle": {"color": c}}
+        {"value": n, "itemStyle": {"color": c, "borderColor": _LINE, "borderWidth": 1}}
         for n, c in zip(heatmap.sizes, heatmap.colours, strict=True)
     ]
     tree = [["-", "-"] if point is None else list(point) for point in heatmap.tree]
@@ -355,7 +356,9 @@ def composition_options(summary: Summary) -> dict[str, Any]:
         {
             "name": str(name), "type": "bar", "stack": "types", "barWidth": "75%",
             "data": [round(float(v), 2) for v in frame[name]],
-            "itemStyle": {"color": colours.get(str(name), _LINE)},
+            "itemStyle": {
+                "color": colours.get(str(name), _LINE), "borderColor": _LINE, "borderWidth": 0.5
+            },
         }
         for name in frame.columns
     ]  # fmt: skip
