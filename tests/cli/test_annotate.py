@@ -309,3 +309,32 @@ def test_silver_labels_are_proofread_like_scores(tmp_path, panimbus):
     (row,) = pd.read_csv(tmp_path / "rates.csv").to_dict("records")
     assert row["random answers"] == (frame["sampling"] == "random").sum()
     assert 0 <= row["precision_low"] <= row["precision"] <= row["precision_high"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fov": "fov9"}, "FOVs that are not among the images: fov9"),
+        ({"cell_id": 999_999}, "999999"),
+        ({"channel": "NOPE"}, "no channel NOPE"),
+    ],
+)
+def test_import_into_a_log_is_all_or_nothing(results, panimbus, tmp_path, change, words):
+    """One row that does not fit the result would block the log, to which lines are only added."""
+    good = {"fov": "fov1", "cell_id": 1, "channel": "CD20", "call": "positive"}
+    pd.DataFrame([good, good | change]).to_csv(tmp_path / "a.csv", index=False)
+    read = ("annotate", "import", tmp_path / "a.csv", "--annotator", "x", "--results", results)
+    done = panimbus(*read)
+    assert done.code == 2, done
+    assert words in done.err
+    assert not (results / "annotations" / "log.jsonl").exists()
+
+
+def test_import_into_a_folder_that_is_no_result(panimbus, tmp_path):
+    row = {"fov": ["fov1"], "cell_id": [1], "channel": ["CD20"], "call": ["positive"]}
+    pd.DataFrame(row).to_csv(tmp_path / "a.csv", index=False)
+    read = ("annotate", "import", tmp_path / "a.csv", "--annotator", "x", "--results", tmp_path)
+    done = panimbus(*read)
+    assert done.code == 2
+    assert "cells.h5ad" in done.err
+    assert not (tmp_path / "annotations").exists()

@@ -211,16 +211,23 @@ def test_types_follow_with_their_edits_and_clusters(results, types, tmp_path, ca
     np.testing.assert_array_equal(back.obsm["type_probability"], first.obsm["type_probability"])
 
 
-def test_types_of_a_moved_result_follow_and_those_of_a_copy_say_that_they_do_not(
-    results, types, tmp_path, caplog
-):
+def test_types_of_a_moved_and_of_a_copied_result_follow(results, types, tmp_path, caplog):
     copy = Path(shutil.copytree(results, tmp_path / "copy"))
-    assert runs_of(copy) == []
-    assert f"{copy / 'types'}: the types were made from {results / 'cells.h5ad'}" in caplog.text
+    assert runs_of(copy) == [copy / "types"]
     moved = results.rename(tmp_path / "moved")
-    assert runs_of(moved) == [moved / types.name]
     rewrite(moved, Changes(thresholds={"CD20": 0.99}))
     assert not (anndata.read_h5ad(moved / "types/types.h5ad").obs["cell_type"] == "B cell").any()
+    assert not caplog.text.count("do not follow")
+
+
+def test_types_of_other_scores_or_of_none_are_named(results, types, tmp_path, caplog):
+    copy = Path(shutil.copytree(results, tmp_path / "copy"))
+    rewrite(copy, Changes(scores={"CD20": np.full(N, 0.02)}), types=())
+    assert runs_of(copy) == []
+    assert f"{copy / 'types'}: the types were made from {results / 'cells.h5ad'}" in caplog.text
+    (types / "run.json").write_text("{")
+    assert runs_of(results) == []
+    assert "unknown scores" in caplog.text
 
 
 def test_thresholds_of_the_types_themselves_stay_and_are_named(results, types, caplog):

@@ -11,7 +11,11 @@ import tifffile
 from anndata import AnnData
 
 from panimbus.core.errors import InputError, MatchError, ReadError
+from panimbus.finetune.rewrite import rewrite
 from panimbus.infer.reopen import recorded_fovs, reopen_fov
+from panimbus.infer.rewrite import Changes
+from panimbus.io.scores import read_h5ad
+from panimbus.io.write import write_labels
 from panimbus.viewer.cells import cell_facts
 from panimbus.viewer.overview import Overviews
 from panimbus.viewer.pictures import Pictures, cell_colours, group_colours, native_zoom
@@ -219,3 +223,27 @@ def test_a_crop_has_the_outline_of_its_own_cell_only(made_result):
     cell = result.tables.cells.obs.cell_id.iloc[row]
     assert len(changed)
     assert set(ids[tuple(changed.T)]) == {cell}
+
+
+def test_labels_of_other_cells_are_refused(made_result, tmp_path):
+    data = made_result.parent / "data"
+    for path in (data / "labels").iterdir():
+        labels = tifffile.imread(path)
+        top = labels.max()
+        wrong = np.where(labels > 0, top + 1 - labels, 0).astype(labels.dtype)
+        write_labels(tmp_path / path.name, wrong)
+    result = Result(made_result, images=[str(data / "images")], labels=[str(tmp_path)])
+    with pytest.raises(MatchError, match="of other cells than the table"):
+        result.fov(result.fovs[0])
+
+
+def test_types_of_other_scores_are_named(result_folder, caplog):
+    Result(result_folder)
+    assert "other scores" not in caplog.text
+    rewrite(result_folder, Changes(scores={"CD20": np.zeros(count_of(result_folder))}), types=())
+    Result(result_folder)
+    assert "the types were made from other scores" in caplog.text
+
+
+def count_of(folder):
+    return read_h5ad(folder / "cells.h5ad").n_obs

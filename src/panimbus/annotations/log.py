@@ -93,6 +93,19 @@ class LoggedUndo(_Logged):
 Entry = LoggedAnnotation | LoggedUndo
 
 
+def make_entry(annotator: str, **answer: object) -> LoggedAnnotation:
+    """An answer as an entry of a log, with its id and the time; keys of `LoggedAnnotation`.
+
+    Raises
+    ------
+    InputError
+        If the answer cannot be one.
+    """
+    return validate(
+        LoggedAnnotation, {**_stamp(annotator), **answer}, "The annotation cannot be stored."
+    )
+
+
 class AnnotationLog:
     """The log of annotations of a folder of results.
 
@@ -146,23 +159,30 @@ class AnnotationLog:
         OSError
             If it cannot be written.
         """
-        entry = validate(
-            LoggedAnnotation,
-            {
-                **_stamp(annotator),
-                "fov": fov,
-                "cell_id": int(cell_id),
-                "channel": channel,
-                "call": call,
-                "sampling": sampling,
-                "sampling_weight": None if sampling_weight is None else float(sampling_weight),
-                "round": round,
-            },
-            "The annotation cannot be stored.",
+        entry = make_entry(
+            annotator=annotator,
+            fov=fov,
+            cell_id=cell_id,
+            channel=channel,
+            call=call,
+            sampling=sampling,
+            sampling_weight=sampling_weight,
+            round=round,
         )
-        with locked(self.path, write=True) as handle:
-            append_line(handle, _line(entry))
+        self.extend([entry])
         return entry
+
+    def extend(self, entries: Sequence[LoggedAnnotation]) -> None:
+        """Write answers, all of them by one append.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
+        if entries:
+            with locked(self.path, write=True) as handle:
+                append_line(handle, "\n".join(map(_line, entries)))
 
     def undo(self, annotator: str, entry_id: str | None = None) -> LoggedAnnotation:
         """Take back an answer; what it replaced counts again.

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from panimbus.annotations.table import CELL, CHANNEL, FOV
 from panimbus.core.errors import InputError, format_list
+from panimbus.core.table import CELL as OBS_CELL
+from panimbus.core.table import FOV as OBS_FOV
 from panimbus.core.types import Array
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def mismatches(
@@ -88,3 +94,17 @@ def off_by_one(ids: Array, cells: Array) -> str:
         if shifts and len(ids) > 1
         else ""
     )
+
+
+def check_in_table(annotations: pd.DataFrame, table: AnnData) -> None:
+    """Refuse annotations of FOVs, cells or channels that a cell table does not have.
+
+    Raises
+    ------
+    InputError
+        With all of them in one message.
+    """
+    fovs, ids = table.obs[OBS_FOV].astype(str).to_numpy(), table.obs[OBS_CELL].to_numpy()
+    cells = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
+    channels = [str(m) for m in table.var_names]
+    raise_mismatches(mismatches(annotations, cells, dict.fromkeys(cells, channels)), "the result")

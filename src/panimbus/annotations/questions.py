@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.annotations.choose import BY_HAND, RANDOM, Candidates
-from panimbus.annotations.log import FIRST, LOG, AnnotationLog
+from panimbus.annotations.log import FIRST, LOG, AnnotationLog, make_entry
 from panimbus.annotations.qupath import (
     QuPathImport,
     export_qupath,
@@ -180,7 +180,7 @@ def _asked(path: Path) -> pd.DataFrame:
 
 
 def append_new(log: AnnotationLog, annotations: pd.DataFrame, *, round: int = FIRST) -> int:  # noqa: A002
-    """Append annotations to a log, except those that it has already.
+    """Append annotations to a log, all or none, except those that it has already.
 
     Returns
     -------
@@ -190,21 +190,23 @@ def append_new(log: AnnotationLog, annotations: pd.DataFrame, *, round: int = FI
     stored = {
         (a.annotator, a.fov, a.cell_id, a.channel, a.call) for a in log.answers(rounds=(round,))
     }
-    new = 0
+    new = []
     for row in annotations.to_dict("records"):
         keys = (row[ANNOTATOR], row[FOV], int(row[CELL]), row[CHANNEL], row[CALL])
         if keys in stored:
             continue
         weight = row.get(WEIGHT)
-        log.append(
-            annotator=keys[0],
-            fov=keys[1],
-            cell_id=keys[2],
-            channel=keys[3],
-            call=keys[4],
-            sampling=row.get(SAMPLING) or "",
-            sampling_weight=None if weight is None or np.isnan(weight) else weight,
-            round=round,
+        new.append(
+            make_entry(
+                keys[0],
+                fov=keys[1],
+                cell_id=keys[2],
+                channel=keys[3],
+                call=keys[4],
+                sampling=row.get(SAMPLING) or "",
+                sampling_weight=None if weight is None or np.isnan(weight) else float(weight),
+                round=round,
+            )
         )
-        new += 1
-    return new
+    log.extend(new)
+    return len(new)

@@ -130,24 +130,24 @@ def import_(  # noqa: PLR0913 (one parameter per option)
     from datetime import UTC, datetime
 
     from panimbus.annotations.log import FIRST, LOG, SECOND, AnnotationLog
+    from panimbus.annotations.matching import check_in_table
     from panimbus.annotations.questions import append_new, lists_of, read_answers
     from panimbus.annotations.table import WEIGHT, write_annotations
     from panimbus.core.errors import InputError
+    from panimbus.infer.rewrite import open_result
 
     if (out is None) == (results is None):
         raise InputError("Say where the annotations go: --out or --results, one of them.")
     if out is not None:
         _check_new(out, overwrite=overwrite)
-    if results is not None and not results.is_dir():
-        raise InputError(
-            f"--results {results}: there is no such folder.", expected="that of `panimbus predict`"
-        )
+    table = None if results is None else open_result(results)
     lists = [] if results is None else lists_of(results)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     read = read_answers(files, lists, annotator=annotator, time=now, fov=fov, channel=channel)
     rows = read.annotations
     rest = f"; {read.unclassified:,} have no answer yet" if read.unclassified else ""
-    if results is not None:
+    if results is not None and table is not None:
+        check_in_table(rows, table)
         log = AnnotationLog(results / LOG)
         new = append_new(log, rows, round=SECOND if second else FIRST)
         typer.echo(f"{len(rows):,} annotations, {new:,} of them new: {log.path}{rest}")

@@ -248,6 +248,16 @@ MovedImages = Annotated[
     list[str] | None,
     location("--images", "Where the images are now, if they were moved after scoring."),
 ]
+
+
+def check_moved(images: list[str] | None, labels: list[str] | None) -> None:
+    """Refuse moved label images without their images."""
+    if labels and not images:
+        from panimbus.core.errors import InputError
+
+        raise InputError("--labels needs --images.", fix="pass both, where they are now")
+
+
 Pairs = Annotated[
     Path | None,
     file(

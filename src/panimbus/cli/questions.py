@@ -160,6 +160,7 @@ def _open(
     from panimbus.evaluate.questions import marker_candidates
     from panimbus.viewer.result import Result
 
+    options.check_moved(images, labels)
     result = Result(source, types=types, images=images or (), labels=labels or ())
     tables = result.tables
     return _Opened(

@@ -74,6 +74,10 @@ def command(
         _set_thresholds(results, thresholds, types)
     elif take_back is not None:
         named = None if take_back.strip().lower() == "all" else options.names_in(take_back)
+        if named is not None and not named:
+            raise InputError(
+                "--take-back names no marker.", expected="names, comma-separated, or all"
+            )
         before = recalibrated_markers(open_result(results))
         after = recalibrated_markers(restore(results, named, types=types))
         typer.echo(f"taken back: {', '.join(m for m in before if m not in after)}")
@@ -93,6 +97,7 @@ def _set_thresholds(results: Path, text: str, types: list[Path] | None) -> None:
     table = open_result(results)
     limits = parse_thresholds(text, list(map(str, table.var_names)))
     rewrite(results, Changes(thresholds=limits), types=types)
+    typer.echo("thresholds: " + ", ".join(f"{m} {t:g}" for m, t in limits.items()))
 
 
 def _echo(result: Recalibrated) -> None:

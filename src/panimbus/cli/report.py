@@ -25,12 +25,16 @@ def command(
     Scores and calls are those of the table; nothing is scored again. The page needs no other file.
     """
     from panimbus.cli.console import open_page
+    from panimbus.core.errors import InputError
     from panimbus.evaluate.result_page import Subject, facts, write_result_page
     from panimbus.infer.repeat import predict_command
     from panimbus.io.replace import finish_replacing
     from panimbus.phenotype.save import open_run
     from panimbus.viewer.result import Result
 
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out} is a folder.", expected="the name of an HTML file")
+    options.check_moved(images, labels)
     finish_replacing(results)
     result = Result(results, types=types, images=images or (), labels=labels or ())
     typed = None if result.types_folder is None else open_run(result.types_folder)[0]

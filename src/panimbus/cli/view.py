@@ -43,11 +43,10 @@ def command(  # noqa: PLR0913 (one parameter an option)
     The server listens on this machine only, and its address holds a token. Ctrl-C ends it.
     """
     from panimbus.cli.console import open_page
-    from panimbus.core.errors import InputError, need_extra
+    from panimbus.core.errors import need_extra
 
     need_extra("The viewer", "viewer", "nicegui")
-    if labels and not images:
-        raise InputError("--labels needs --images.", fix="pass both, where they are now")
+    options.check_moved(images, labels)
     from panimbus.io.replace import finish_replacing
     from panimbus.viewer.result import Result
     from panimbus.viewer.state import Viewer

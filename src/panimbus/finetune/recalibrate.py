@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from panimbus.annotations import table as gold
-from panimbus.annotations.matching import mismatches, raise_mismatches
+from panimbus.annotations.matching import check_in_table
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.table import CELL, EVIDENCE, FOV, MEAN, PROVENANCE, SD
 from panimbus.core.table import THRESHOLD as LIMIT
@@ -131,7 +131,7 @@ def recalibrate(
     results = Path(results)
     table = open_result(results)
     used, notes = determined(annotations)
-    _check_cells(table, used)
+    check_in_table(used, table)
     name, prior = prior_for(str(table.uns[PROVENANCE].get("model")), list(table.layers))
     if name == "offset":
         notes.append(
@@ -192,13 +192,6 @@ def take_back(
         raise InputError(f"{results}: no marker is recalibrated.")
     changes = Changes(take_back=done if markers is None else list(markers))
     return rewrite(results, changes, types=types)
-
-
-def _check_cells(table: AnnData, used: pd.DataFrame) -> None:
-    fovs, ids = table.obs[FOV].astype(str).to_numpy(), table.obs[CELL].to_numpy()
-    cells = {f: ids[fovs == f] for f in dict.fromkeys(fovs)}
-    channels = [str(m) for m in table.var_names]
-    raise_mismatches(mismatches(used, cells, dict.fromkeys(cells, channels)), "the result")
 
 
 def _calls_before(table: AnnData, k: int) -> Array:

@@ -55,7 +55,7 @@ def locked(path: str | Path, *, write: bool) -> Iterator[int]:
 
 
 def append_line(handle: int, line: str) -> None:
-    """Append one line to a file that is `locked` for writing, and wait until it is on the disk.
+    """Append a line, or several, to a file that is `locked` for writing, and wait for the disk.
 
     A last line without an end, which a killed process left, is ended first. If the disk is full,
     nothing of the line stays.

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from panimbus.clustering.cluster import ClusterSettings
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.guard import guarded
 from panimbus.core.table import PHENOTYPE
 from panimbus.io.documents import read_json
 from panimbus.io.edits import edits_of
-from panimbus.io.scores import check_cell_table
+from panimbus.io.scores import check_cell_table, read_h5ad
 from panimbus.io.segmented import Segmented
 from panimbus.phenotype.adjust import apply_to
 from panimbus.phenotype.assign import TypeSettings, first_result
@@ -123,8 +125,8 @@ def _settings(data: Mapping[str, Any]) -> TypeSettings:
 def runs_of(results: Path) -> list[Path]:
     """Folders in a folder of scores whose types were made from its ``cells.h5ad``.
 
-    So are those whose table is no longer where it was: the whole folder was moved. One whose table
-    still lies elsewhere is left out, with a warning.
+    Those are the ones that say so, and those with the same scores: the whole folder was moved or
+    copied. Others are left out, with a warning.
     """
     table = (results / "cells.h5ad").absolute()
     out = []
@@ -132,15 +134,30 @@ def runs_of(results: Path) -> list[Path]:
         if not (path / "types.h5ad").is_file():
             continue
         try:
-            run = read_json(path / "run.json")
-            recorded = Path(run["request"]["table"]).absolute()
+            recorded = Path(read_json(path / "run.json")["request"]["table"]).absolute()
         except (ReadError, LookupError, TypeError):
-            continue
-        if recorded == table or not recorded.exists():
+            recorded = None
+        if recorded is not None and (recorded == table or has_same_scores(path, table)):
             out.append(path)
         else:
             _log.warning(
                 "%s: the types were made from %s and do not follow; --types names them",
-                path, recorded,
+                path, recorded or "unknown scores (run.json is damaged)",
             )  # fmt: skip
     return out
+
+
+def has_same_scores(folder: Path, table: Path) -> bool:
+    """Whether a run's types were made from the scores that a cell table has."""
+    try:
+        typed, cells = read_h5ad(folder / "types.h5ad"), read_h5ad(table)
+    except ReadError:
+        return False
+    return is_typed_from(typed, cells)
+
+
+def is_typed_from(typed: AnnData, cells: AnnData) -> bool:
+    """Whether a table of types has the scores of a cell table."""
+    same = list(typed.obs_names) == list(cells.obs_names)
+    same = same and list(typed.var_names) == list(cells.var_names)
+    return same and bool(np.array_equal(np.asarray(typed.X), np.asarray(cells.X), equal_nan=True))

@@ -80,7 +80,7 @@ class Guard:
         if (_hostname(host) or "") not in own:
             return "panimbus view: this is not the name of this server.\n"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
             return "panimbus view: the request comes from another page.\n"
         # a link in another page may open ours; its pictures and scripts may not ask
         moves = headers.get("sec-fetch-mode") == "navigate"

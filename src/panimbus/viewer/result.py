@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from panimbus.core.types import Array, Int32Array
 from panimbus.infer.reopen import check_present, recorded_fovs, reopen_fov
 from panimbus.io.scores import check_cell_table, read_h5ad
 from panimbus.io.segmented import pixel_sizes
-from panimbus.phenotype.repeat import runs_of
+from panimbus.phenotype.repeat import is_typed_from, runs_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+_log = logging.getLogger(__name__)
 CELLS, TYPES = "cells.h5ad", "types.h5ad"
+_CHECKED, _FEWEST = 64, 8  # cells of a FOV whose place is compared with its labels
 _DENSE = 1 << 25  # label values up to this have a direct table
 
 
@@ -167,6 +170,7 @@ class Result:
         self.types_folder = self._find_types(None if types is None else Path(types))
         self._lock = threading.Lock()
         self._fovs: dict[str, Fov] = {}
+        self._checked: set[str] = set()
         self._indices: dict[tuple[int, str], RowIndex] = {}
         self.tables = self._read(1)
         if images:
@@ -227,6 +231,9 @@ class Result:
         with self._lock:
             if fov_id not in self._fovs:
                 self._fovs[fov_id] = reopen_fov(self._recorded[fov_id])
+            if fov_id not in self._checked:
+                self._check_labels(self._fovs[fov_id])
+                self._checked.add(fov_id)
             return self._fovs[fov_id]
 
     def index(self, fov_id: str) -> RowIndex:
@@ -247,6 +254,29 @@ class Result:
         x, y = np.asarray(self.tables.cells.obsm[SPATIAL])[row, :2] / mpp
         return float(y), float(x)
 
+    def _check_labels(self, fov: Fov) -> None:
+        """Refuse a label image whose cells are not where the table has them."""
+        tables, mpp = self.tables, self.mpp.get(fov.fov_id) or fov.mpp
+        labels = fov.labels
+        if SPATIAL not in tables.cells.obsm or not mpp or labels is None:
+            return
+        rows = tables.rows(fov.fov_id)
+        rows = rows[:: max(1, len(rows) // _CHECKED)]
+        x, y = np.asarray(tables.cells.obsm[SPATIAL])[rows, :2].T / mpp
+        height, width = labels.shape
+        ys, xs = (np.clip(v.astype(int), 0, n - 1) for v, n in ((y, height), (x, width)))
+        pixels = [labels[j : j + 1, i : i + 1] for j, i in zip(ys, xs, strict=True)]
+        at = np.array([int(np.asarray(pixel)[0, 0]) for pixel in pixels])
+        ids = tables.cells.obs[CELL].to_numpy()[rows]
+        # the centroid of a bent cell may lie outside of it; of most it does not
+        if len(rows) >= _FEWEST and np.mean(at == ids) < 0.5:
+            raise MatchError(
+                f"FOV {fov.fov_id!r}: the label image is of other cells than the table.",
+                expected=f"the labels of {len(rows)} cells at their centroids",
+                got=f"those of {int(np.sum(at == ids))}",
+                fix="pass the label images on which the cells were scored",
+            )
+
     def _find_types(self, given: Path | None) -> Path | None:
         near = [self.folder / name for name in ("types_edited", "types")]
         chosen = given or next((p for p in near if (p / TYPES).is_file()), None)
@@ -262,6 +292,12 @@ class Result:
         if self.types_folder is None:
             return Tables(cells, None, {}, version)
         typed = read_h5ad(self.types_folder / TYPES)
+        if not is_typed_from(typed, cells):
+            _log.warning(
+                "%s: the types were made from other scores than the result has now;"
+                " `panimbus phenotype run` makes them anew",
+                self.types_folder,
+            )
         return Tables(cells, _aligned(cells, typed, self.types_folder), _colours(typed), version)
 
     def _open_moved(self, images: Sequence[str], labels: Sequence[str]) -> None:
