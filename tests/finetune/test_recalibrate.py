@@ -7,7 +7,7 @@ import pytest
 from panimbus.annotations.table import check_annotations
 from panimbus.core.errors import InputError
 from panimbus.core.table import EVIDENCE, FovScores, to_anndata
-from panimbus.finetune.recalibrate import recalibrate, sentence, take_back
+from panimbus.finetune.recalibrate import recalibrate, recalibration_sentence, take_back
 from panimbus.infer.output import save_run
 from panimbus.infer.rewrite import open_result, recalibrated_markers
 
@@ -79,7 +79,7 @@ def test_a_few_answers_right_a_marker_and_can_be_taken_back(tmp_path, about, pri
     np.testing.assert_array_equal(after.X[:, 1], first.X[:, 1])
     assert np.isnan(after.X[7, 0])
     assert pd.read_csv(tmp_path / "recalibration.csv")["marker"].tolist() == ["CD3"]
-    assert "1 of 1 markers recalibrated" in sentence(result)
+    assert "1 of 1 markers recalibrated" in recalibration_sentence(result)
     back = take_back(tmp_path)
     np.testing.assert_array_equal(back.X, first.X)
     with pytest.raises(InputError, match="no marker is recalibrated"):
@@ -106,7 +106,7 @@ def test_a_marker_that_is_clearly_worse_keeps_its_own_scores(tmp_path, monkeypat
         "CD20": "old",
         "CD3": "new",
     }
-    assert "unchanged: CD20" in sentence(result)
+    assert "unchanged: CD20" in recalibration_sentence(result)
     after = open_result(tmp_path)
     assert recalibrated_markers(after) == ["CD3"]  # the earlier one of CD20 is taken back
     np.testing.assert_array_equal(after.X[:, 1], first[:, 1])

@@ -129,6 +129,10 @@ def choose(browser, *numbers):
             ".find(e => e.innerText.trim().startsWith(arguments[0])); if (o) o.click(); return !!o",
             f"{number} ",
         )
+    browser.until(
+        "return document.querySelectorAll('.q-menu .q-item--active').length >= arguments[0]",
+        len(numbers),
+    )
     browser.driver.find_element("css selector", "body").send_keys("\ue00c")  # Escape
     browser.until("return !document.querySelector('.q-menu')")
 

@@ -45,6 +45,7 @@ class _TypesPage:
         self.z_scores, self.limit = True, 2.0
         self.selected: list[Any] = []
         self.seen = 0
+        self._is_busy = False
         self.map: Heatmap | None = None
         self.may_edit = bool(page.annotator) and not page.viewer.read_only
 
@@ -120,6 +121,8 @@ class _TypesPage:
 
     async def _follow(self) -> None:
         """Show what others edited, and types that were written meanwhile."""
+        if self._is_busy:  # its own drawing follows
+            return
         try:
             changed = await run.io_bound(self.edits.follow)
         except PanimbusError as error:
@@ -192,6 +195,7 @@ class _TypesPage:
     async def _do(self, act: Callable[[EditSession], None] | None) -> None:
         """Edit, or (None) write, beside the event loop; an error is shown."""
         notice = ui.notification("Writing the types ...", spinner=True, timeout=None)
+        self._is_busy = True
         try:
             if act is None:
                 await run.io_bound(self.edits.write)
@@ -204,6 +208,7 @@ class _TypesPage:
         finally:
             notice.dismiss()
         await self._draw()
+        self._is_busy = False
 
     # -- showing -----------------------------------------------------------------------------------
 
