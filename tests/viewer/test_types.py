@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from urllib.parse import quote
 
 import numpy as np
@@ -122,19 +123,23 @@ def open_as(browser, served, name):
 
 def choose(browser, *numbers):
     """Select rows of the heatmap in the list of rows."""
+    browser.until("return !document.querySelector('.q-notification')")
     browser.click("selected")
-    for number in numbers:
+    for k, number in enumerate(numbers, 1):
         browser.until(
             "const o = [...document.querySelectorAll('.q-menu .q-item')]"
             ".find(e => e.innerText.trim().startsWith(arguments[0])); if (o) o.click(); return !!o",
             f"{number} ",
         )
-    browser.until(
-        "return document.querySelectorAll('.q-menu .q-item--active').length >= arguments[0]",
-        len(numbers),
-    )
-    browser.driver.find_element("css selector", "body").send_keys("\ue00c")  # Escape
-    browser.until("return !document.querySelector('.q-menu')")
+        chips = "return document.querySelectorAll('.q-chip').length == arguments[0]"
+        browser.until(chips, k)
+    closed = 0
+    while closed < 3:  # an update of the options may open the list once more
+        is_open = browser.driver.find_elements("css selector", ".q-menu")
+        closed = 0 if is_open else closed + 1
+        if is_open:
+            browser.driver.find_element("css selector", "body").send_keys("\ue00c")  # Escape
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
