@@ -128,12 +128,12 @@ def finetune_model(
     >>> few = pandas.DataFrame(
     ...     {"fov": ["fov"], "cell_id": [1], "channel": ["CD3"], "call": ["positive"]}
     ... )
-    >>> panimbus.finetune_model([fov], few)
+    >>> panimbus.finetune_model([fov], few)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    panimbus.core.errors.InputError: All calls are of one kind.
-      expected:  at least 60 determined calls, 10 of them positive and 10 negative
+    panimbus.core.errors.InputError: All annotations are of one kind.
+      expected:  at least 60 determined annotations, 10 of them positive and 10 negative
       got:       1 positive and 0 negative
-      fix:       call more cells
+      fix:       annotate more cells, ...
     """
     from panimbus.annotations.table import check_annotations
 
