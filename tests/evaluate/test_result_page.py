@@ -134,7 +134,7 @@ def test_the_page(subject, tmp_path):
 
 def test_without_truth(subject):
     page = result_page(replace(subject, truth=None), {})
-    assert "F1" not in page
+    assert "F1" not in re.sub(r"base64,[^\"]*", "", page)
     assert "nobody annotated these cells" in page
     assert "score of each cell" in page
 
