@@ -54,6 +54,7 @@ def test_report_holds_everything(evaluation, scene, tmp_path):
         "oracle",
     ):
         assert words in page
+    page = re.sub(r"base64,[^\"]*", "", page)  # three letters can stand in a picture's code
     assert "NaN" not in page
     assert ">nan" not in page
     assert "largest errors" not in write_report(evaluation, tmp_path, ABOUT).read_text(
