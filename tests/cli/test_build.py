@@ -68,11 +68,6 @@ def test_simulated_dataset(simulated):
 
 def test_build(simulated, tmp_path, run_cli):
     out = tmp_path / "store"
-    result = run_cli(
-        "build", simulated / "dataset.toml", "--out", out, "--tile", 64, "--extra", "nuclear"
-    )
-    assert result.exit_code == 2
-    assert "[extra] nuclear" in result.output
     result = run_cli("build", simulated / "dataset.toml", "--out", out, "--tile", 64)
     assert result.exit_code == 0, result.output
     store = Store.open(out)
@@ -329,8 +324,6 @@ def test_cell_ids_are_whole_numbers(data, tmp_path, run_cli, table, wrong):
         (("--mpp", 0), "mpp"),
         (("--percentile", 200), "percentile"),
         (("--tile", 64, "--overlap", 64), "overlap of 64 px"),
-        (("--extra", "nuclei"), "extra"),
-        (("--extra", "nuclear"), "does not say which channels"),
     ],
 )
 def test_settings_of_the_store_are_checked_first(data, tmp_path, run_cli, options, match):

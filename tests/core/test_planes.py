@@ -11,7 +11,6 @@ from panimbus.core.planes import (
     PLANES,
     channel_planes,
     check_planes,
-    extra_planes,
     label_planes,
     rank_by_quantiles,
 )
@@ -161,20 +160,7 @@ def test_the_image_is_not_changed():
 
 
 def test_unknown_plane():
-    with pytest.raises(InputError, match="x, y"):
+    with pytest.raises(InputError, match="x, nuclear, y"):
         check_planes(("image", "x", "nuclear", "y"))
     with pytest.raises(InputError, match="available: image, sqrt"):
         label_planes(("x",), INDEX)
-
-
-def test_planes_of_other_channels():
-    names = ("image", "nuclear")
-    out = extra_planes(
-        label_planes(names, INDEX),
-        names,
-        {"nuclear": np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4)},
-    )
-    assert out[0].max() == 0
-    np.testing.assert_allclose(out[1].ravel()[[0, 4, 11]], [0, 1 / 11, 1], atol=1e-6)
-    with pytest.raises(InputError, match=r"not given: nuclear\."):
-        extra_planes(label_planes(names, INDEX), names, {})

@@ -19,7 +19,7 @@ SMALL = StoreSettings(tile=48, overlap=8)
 
 @pytest.fixture(scope="module")
 def source(make_source):
-    return make_source(extra={"nuclear": "a"})
+    return make_source()
 
 
 @pytest.fixture(scope="module")
@@ -119,16 +119,17 @@ def test_set_proportions(make_source, tmp_path):
     assert [d.share for d in write_store(tmp_path / "s", both, SMALL).info.datasets] == [0.75, 0.25]
 
 
-def test_extra_planes(source, tmp_path):
-    store = write_store(
-        tmp_path / "s", [source], StoreSettings(tile=48, overlap=8, extra=("nuclear",))
-    )
-    first = store.examples[store.examples.marker == "b"].index[0]
-    twin = store.examples[(store.examples.marker == "a")].index[0]
-    assert store.read(first).extra.shape == (1, 48, 48)
-    np.testing.assert_array_equal(store.read(first).extra[0], store.read(twin).image)
-    with pytest.raises(InputError, match="membrane"):
-        write_store(tmp_path / "t", [source], StoreSettings(tile=48, extra=("nuclear", "membrane")))
+def test_stores_from_before_the_planes_of_other_channels_went(source, tmp_path):
+    """A store without such planes is read as it was; one that holds some is refused."""
+    path = write_store(tmp_path / "s", [source], SMALL).path / "store.json"
+    data = json.loads(path.read_text())
+    data["info"]["extra"], data["info"]["datasets"][0]["extra"] = [], {}
+    path.write_text(json.dumps(data))
+    assert Store.open(path.parent).info.tile == 48
+    data["info"]["extra"] = ["nuclear"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="holds the planes nuclear"):
+        Store.open(path.parent)
 
 
 def test_goes_to_workers(store):

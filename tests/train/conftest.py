@@ -15,7 +15,6 @@ class FakeStore:
     no file."""
 
     tile: int = 64
-    extra: tuple = ()
     shares: tuple = (1.0,)
     markers: tuple = ("a", "b")
     flip: float = 0.0
@@ -31,7 +30,6 @@ class FakeStore:
             tile=self.tile,
             percentile=99.9,
             percentile_over="all",
-            extra=self.extra,
             datasets=tuple(
                 DatasetInfo(name=n, share=s, markers=self.markers, fovs=7, source="x")
                 for n, s in zip(names, self.shares, strict=True)
@@ -81,11 +79,9 @@ class FakeStore:
         stats = {f"q{q:02d}": float(np.percentile(mean, q)) for q in range(1, 100)} | {
             "outside": 0.05
         }
-        extra = rng.random((len(self.extra), s, s)).astype(np.float32)
         share = np.ones(k, np.float32)
         return Example(
             image,
-            extra,
             index,
             ids[1:].astype(np.int64),
             target,
@@ -132,7 +128,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def fake_store():
-    """``fake_store(tile=, extra=, shares=, markers=, flip=, seed=)``."""
+    """``fake_store(tile=, shares=, markers=, flip=, seed=)``."""
     return FakeStore
 
 

@@ -95,12 +95,6 @@ def test_an_unpadded_net_is_asked_about_its_centre(tiny, fake_store):
     assert set(np.unique(item.cells)) <= set(range(len(item.target) + 1))
 
 
-def test_other_channels_of_the_tile(tiny, fake_store):
-    store = fake_store(extra=("nuclear", "membrane"))
-    item = made(tiny(net={"planes": ["image", "membrane", "nuclear"]}), store).whole(0)
-    np.testing.assert_allclose(item.planes[1:], store.read(0).extra[::-1])
-
-
 def test_statistics_of_the_tile_vary_with_the_share_of_positive_cells(tiny, fake_store):
     examples = made(tiny(data={"statistics": "tile", "odds": 1.0}), fake_store())
     q50 = {float(examples[s, 0][0].stats[0]) for s in range(10)}
@@ -122,7 +116,6 @@ def test_otsu_is_between_the_outer_percentiles(tiny, fake_store, statistics):
     [
         ({"data": {"mpp": 0.5}}, {}, "the settings want 0.5, the store has 1"),
         ({"data": {"percentile": 99.99}}, {}, "want 99.99, the store has 99.9"),
-        ({"net": {"planes": ["image", "nuclear"]}}, {}, r"sees nuclear, the store has \(none\)"),
         ({"data": {"crop": 128}}, {}, "more than the store's tiles of 64 px"),
         ({"data": {"leave_out": "dx"}}, {}, "no dataset 'dx', only d0"),
         ({}, {"per_split": {"train": 2}}, "no labelled cell in 'val'"),

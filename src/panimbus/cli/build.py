@@ -45,10 +45,6 @@ def command(  # noqa: PLR0913 (one parameter per option)
         float | None,
         typer.Option(help="Percentile of the pixels that is scaled to 1. [default: 99.9]"),
     ] = None,
-    extra: Annotated[
-        str | None,
-        typer.Option(help="Shared planes to store, comma-separated: nuclear, membrane."),
-    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Random seed of the splits. [default: 0]")
     ] = None,
@@ -93,7 +89,6 @@ def command(  # noqa: PLR0913 (one parameter per option)
         "overlap": overlap,
         "percentile": percentile,
         "seed": seed,
-        "extra": options.names_in(extra),
     }
     plan = plan_store(files, root=root, **{k: v for k, v in changes.items() if v is not None})
     if out.exists() and not only_report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,46 +34,12 @@ OF_DATASET = frozenset({"relative", "cell_relative", "cell_rank"})
 
 _LEAST = 1e-6  # where no cell has any intensity
 
-EXTRA = ("nuclear", "membrane")
-"""Input channels that show another channel of the tissue, normalised and clipped to [0, 1]."""
-
 
 def check_planes(names: Sequence[str]) -> None:
-    """Refuse an input channel that is in neither `PLANES` nor `EXTRA`."""
-    unknown = [n for n in names if n not in PLANES + EXTRA]
+    """Refuse an input channel that is not in `PLANES`."""
+    unknown = [n for n in names if n not in PLANES]
     if unknown:
-        raise InputError(f"Unknown input planes: {', '.join(unknown)}.", available=PLANES + EXTRA)
-
-
-def check_given(names: Sequence[str], given: Iterable[str] = ()) -> None:
-    """Refuse a net with input channels of `EXTRA` that are not given."""
-    missing = [n for n in names if n in EXTRA and n not in given]
-    if missing:
-        raise InputError(
-            f"The net sees planes that are not given: {', '.join(missing)}.",
-            available=given,
-            fix="use a model without them (`panimbus models`)",
-        )
-
-
-def extra_planes(
-    out: Float32Array, names: Sequence[str], extra: Mapping[str, Float32Array]
-) -> Float32Array:
-    """Fill in the input channels of `EXTRA`; ``out`` (P, h, w) is changed in place and returned.
-
-    Parameters
-    ----------
-    out : (P, h, w) float32
-    names
-        Input planes in order.
-    extra
-        Plane -> (h, w) float32, intensity divided by that channel's normaliser.
-    """
-    check_given(names, extra)
-    for k, name in enumerate(names):
-        if name in extra:
-            np.clip(extra[name], 0, 1, out=out[k])
-    return out
+        raise InputError(f"Unknown input planes: {', '.join(unknown)}.", available=PLANES)
 
 
 def label_planes(names: Sequence[str], index: npt.NDArray[np.int32]) -> Float32Array:

@@ -123,7 +123,7 @@ def augment(
     image : (S, S) float32
         One channel in units of its normaliser.
     extra : (E, S, S) float32
-        Further planes of the tile (nuclei, membranes); they take the geometry, not the intensities.
+        Further planes of the tile; they take the geometry, not the intensities.
     index : (S, S) int32
         Cell of each pixel, -1 = background.
     settings, size, rng

@@ -23,7 +23,6 @@ from panimbus.data.source import ScannedFov, Source
 from panimbus.data.store import (
     EXAMPLE_COLUMNS,
     EXAMPLES,
-    EXTRA_ROLES,
     INFO,
     VERSION,
     DatasetInfo,
@@ -43,15 +42,12 @@ class StoreSettings:
     ----------
     tile, overlap
         Side of a tile and the least overlap of neighbours, in pixels at the model's resolution.
-    extra
-        Roles of the planes that all examples of a tile share.
     seed
         Kept in the store's information: the seed of the splits.
     """
 
     tile: int = 512
     overlap: int = 16
-    extra: tuple[str, ...] = ()
     seed: int = 0
 
 
@@ -142,8 +138,6 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
             expected="a tile of 16 px or more, wider than the overlap",
             got=str(settings),
         )
-    if unknown := [r for r in settings.extra if r not in EXTRA_ROLES]:
-        raise InputError("Unknown extra planes.", got=format_list(unknown), available=EXTRA_ROLES)
     kinds = {(s.scanned.mpp, s.scanned.scale.percentile, s.scanned.scale.over) for s in sources}
     if len(kinds) > 1:
         raise InputError(
@@ -151,12 +145,6 @@ def _check(path: Path, sources: Sequence[Source], settings: StoreSettings) -> No
             got=str(sorted(kinds)),
         )
     for source in sources:
-        if missing := [r for r in settings.extra if r not in source.extra]:
-            raise InputError(
-                f"Dataset {source.name!r} does not say which channels are its extra planes.",
-                got=f"no {format_list(missing)}",
-                fix='name them in the dataset file: [extra] nuclear = "DAPI"',
-            )
         labelled = sum(int((source.targets[f.fov.fov_id] >= 0).sum()) for f in source.scanned.fovs)
         if not labelled:
             raise InputError(f"Dataset {source.name!r} has no cell with a known label.")
@@ -194,9 +182,7 @@ def _live(source: Source) -> list[int]:
 def _key(source: Source, scanned: ScannedFov, settings: StoreSettings) -> str:
     """Hash of all that the tiles of a FOV depend on."""
     scale = source.scanned.scale
-    channels = [source.markers[k] for k in _live(source)] + [
-        source.extra[r] for r in settings.extra
-    ]
+    channels = [source.markers[k] for k in _live(source)]
     facts = [
         VERSION,
         source.scanned.mpp,
@@ -256,10 +242,6 @@ def _write_fov(
             counts = np.bincount(local.ravel(), minlength=len(inside) + 1)[1:]
             shares.append(counts / np.maximum(pixels[inside], 1))
         write_channels(work / "image", scanned, windows, markers, value)
-        if settings.extra:
-            roles = [source.extra[r] for r in settings.extra]
-            units = np.array([scale.value(c) for c in roles], np.float32)
-            write_channels(work / "extra", scanned, windows, roles, units)
         arrays: dict[str, Array] = {
             "cell_id": scanned.cell_id.astype(np.int64),
             "target": target,
@@ -337,7 +319,6 @@ def _write_tables(
             tissue=s.tissue,
             fovs=len(s.scanned.fovs),
             source=digests[s.name],
-            extra={r: s.extra[r] for r in settings.extra},
             notes=(*s.notes, *_notes(s)),
         )
         for s, w in zip(sources, weights, strict=True)
@@ -349,7 +330,6 @@ def _write_tables(
         overlap=settings.overlap,
         percentile=scale.percentile,
         percentile_over=scale.over,
-        extra=settings.extra,
         datasets=datasets,
         seed=settings.seed,
     )

@@ -137,8 +137,6 @@ class DatasetFile(DatasetImages):
         Cells of the label image that the tables do not name: an error, or undefined.
     cells, silver
         See `CellTable`, `SilverRule`.
-    extra
-        Channels of the shared planes: nuclear, membrane.
     """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
@@ -150,7 +148,6 @@ class DatasetFile(DatasetImages):
     missing: Literal["error", "undefined"] = "error"
     cells: CellTable | None = None
     silver: SilverRule
-    extra: dict[Literal["nuclear", "membrane"], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _needs(self) -> DatasetFile:
@@ -175,7 +172,7 @@ class StoreFile(Strict):
     ----------
     datasets
         ``[[datasets]]`` file and share; shares for all or for none.
-    mpp, tile, overlap, percentile, percentile_over, extra, seed
+    mpp, tile, overlap, percentile, percentile_over, seed
         Of the store; see `panimbus.data.store.StoreInfo`.
     """
 
@@ -185,7 +182,6 @@ class StoreFile(Strict):
     overlap: Annotated[int, Field(ge=0)] = 16
     percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
     percentile_over: Literal["all", "nonzero"] = "all"
-    extra: list[Literal["nuclear", "membrane"]] = Field(default_factory=list)
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
 
     @model_validator(mode="after")

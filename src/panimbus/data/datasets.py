@@ -115,7 +115,7 @@ def plan_store(
 
 def store_settings(plan: StoreFile) -> StoreSettings:
     """Settings of the store that a plan describes."""
-    return StoreSettings(plan.tile, plan.overlap, tuple(plan.extra), plan.seed)
+    return StoreSettings(plan.tile, plan.overlap, plan.seed)
 
 
 def label_datasets(
@@ -138,7 +138,6 @@ def label_datasets(
         Normalisation(plan.mpp, plan.percentile, plan.percentile_over),
         exclusion or ExclusionRule(),
         exclude_proposed,
-        tuple(plan.extra),
         plan.seed,
     )
     for one in plan.datasets:

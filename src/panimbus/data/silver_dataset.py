@@ -76,8 +76,6 @@ class SilverSettings:
         When markers are proposed for exclusion.
     exclude_proposed
         Leave out these markers.
-    extra
-        Roles of the store's extra planes, whose channels are scanned too.
     seed
         Of the splits.
     """
@@ -85,7 +83,6 @@ class SilverSettings:
     spec: NormaliserSpec = SPEC
     exclusion: ExclusionRule = field(default_factory=ExclusionRule)
     exclude_proposed: bool = False
-    extra: tuple[str, ...] = ()
     seed: int = 0
 
 
@@ -130,9 +127,7 @@ def build_silver_labels(
     fovs = [f for f in every if f.labels is not None]
     table = _cells(file.cells, base, fovs) if file.cells is not None else None
     rule = _rule(file, path.parent, base, fovs, table)
-    extra = _roles(file, settings.extra)
-    wanted = tuple(dict.fromkeys([*rule.markers, *extra.values()]))
-    check_channels(file.name, wanted, fovs[0].channels)
+    check_channels(file.name, rule.markers, fovs[0].channels)
     check_tables_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
     groups = _patients(file, [f.fov_id for f in fovs], table)
     splits = assign_splits(
@@ -144,13 +139,13 @@ def build_silver_labels(
     scanned = scan_fovs(
         file.name,
         every,
-        wanted,
+        rule.markers,
         settings.spec,
         progress=progress,
     )
     check_cells_match(file, scanned, table, rule.labels)
     targets, gates, reasons = _label(file, scanned, rule, table)
-    labelled = Source(scanned, rule.markers, targets, splits, groups, file.tissue, extra)
+    labelled = Source(scanned, rule.markers, targets, splits, groups, file.tissue)
     # before contradictions go: afterwards every marker would agree with its image
     agreements = marker_agreement(
         labelled,
@@ -183,18 +178,6 @@ def without(source: Source, markers: Sequence[str]) -> Source:
         targets={fov: np.ascontiguousarray(t[:, keep]) for fov, t in source.targets.items()},
         notes=(*source.notes, *(f"{m} was excluded" for m in source.markers if m in markers)),
     )
-
-
-def _roles(file: DatasetFile, wanted: Sequence[str]) -> dict[str, str]:
-    """Role -> channel of the store's extra planes; checked before anything is scanned."""
-    out: dict[str, str] = {role: channel for role, channel in file.extra.items() if role in wanted}
-    if missing := [r for r in wanted if r not in out]:
-        raise InputError(
-            f"Dataset {file.name!r} does not say which channels are its extra planes.",
-            got=f"no {format_list(missing)}",
-            fix='name them in the dataset file: [extra] nuclear = "DAPI"',
-        )
-    return out
 
 
 def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:

@@ -87,8 +87,6 @@ class Source:
     patients
         FOV -> patient, where known.
     tissue
-    extra
-        Role (``nuclear``, ``membrane``) -> channel, for stores that keep such planes.
     share
         Wanted proportion in the mix; None: by the number of training examples.
     notes
@@ -101,7 +99,6 @@ class Source:
     splits: Mapping[str, str]
     patients: Mapping[str, str] = field(default_factory=dict)
     tissue: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
     share: float | None = None
     notes: tuple[str, ...] = ()
 

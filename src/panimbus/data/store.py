@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from panimbus.core.errors import InputError, ReadError
+from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.guard import guarded
 from panimbus.core.scale import ChannelScale, in_units
 from panimbus.core.types import Float32Array
@@ -40,7 +40,6 @@ EXAMPLE_COLUMNS = (
     "folder",
     "plane",
 )
-EXTRA_ROLES = ("nuclear", "membrane")
 CEILING = 8.0
 _OPEN = 64
 _WIDE = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
@@ -61,8 +60,6 @@ class DatasetInfo(Strict):
         Number of FOVs.
     source
         Hash of what it was made of: pixels, labels, splits.
-    extra
-        Role -> channel of the shared planes.
     notes
         Decisions: blank markers left out, splits that could not be filled.
     """
@@ -73,7 +70,6 @@ class DatasetInfo(Strict):
     tissue: str = ""
     fovs: int
     source: str
-    extra: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -90,8 +86,6 @@ class StoreInfo(Strict):
         Side of a tile, and how much neighbours share at least (px).
     percentile, percentile_over
         The normaliser: which percentile of which pixels is 1.0.
-    extra
-        Planes that every example of a tile shares: none, or ``nuclear`` and ``membrane``.
     datasets
     seed
         Of the splits.
@@ -103,7 +97,6 @@ class StoreInfo(Strict):
     overlap: Annotated[int, Field(ge=0)] = 16
     percentile: Annotated[float, Field(gt=0, le=100)]
     percentile_over: str
-    extra: tuple[str, ...] = ()
     datasets: tuple[DatasetInfo, ...]
     seed: int = 0
 
@@ -116,8 +109,6 @@ class Example:
     ----------
     image : (S, S) float32
         The channel in units of its normaliser, at most 8; 0 where the tile reaches over the image.
-    extra : (E, S, S) float32
-        The shared planes, in the same units.
     index : (S, S) int32
         -1 background, else the row of the arrays below.
     cell_id : (k,) int64
@@ -135,7 +126,6 @@ class Example:
     """
 
     image: Float32Array
-    extra: Float32Array
     index: npt.NDArray[np.int32]
     cell_id: npt.NDArray[np.int64]
     target: Float32Array
@@ -156,7 +146,6 @@ class _FovFolder:
                 open_store_planes(path / "image"),
                 open_store_planes(path / "index"),
             )
-            self.extra = open_store_planes(path / "extra") if (path / "extra").exists() else None
             load = {
                 n: _load(path / f"{n}.npy")
                 for n in ("cell_id", "target", "mean", "start", "cells", "share")
@@ -274,7 +263,9 @@ class Store(ExampleTable):
                     fix="build it again",
                 )
             about = f"{folder / INFO}: this is not what `panimbus build` wrote."
-            info = validate(StoreInfo, data["info"], about, fix="build it again")
+            info = validate(
+                StoreInfo, _without_planes(folder, data["info"]), about, fix="build it again"
+            )
             scales = {name: ChannelScale.from_dict(scale) for name, scale in data["scales"].items()}
             _check_scales(folder, info, scales)
             names = dict.fromkeys(
@@ -304,15 +295,8 @@ class Store(ExampleTable):
         arrays = self._folder(folder)
         a, b = int(arrays.start[tile]), int(arrays.start[tile + 1])
         cells = np.asarray(arrays.cells[a:b])
-        side = self.info.tile
-        extra = (
-            np.stack([_widened(arrays.extra[tile, k]) for k in range(len(self.info.extra))])
-            if arrays.extra is not None and self.info.extra
-            else np.zeros((0, side, side), np.float32)
-        )
         return Example(
             image=_widened(arrays.image[tile, plane]),
-            extra=extra,
             index=np.subtract(arrays.index[tile], 1, dtype=np.int32),
             cell_id=np.asarray(arrays.cell_id)[cells],
             target=np.asarray(arrays.target[plane])[cells],
@@ -332,6 +316,24 @@ class Store(ExampleTable):
                 self._folders.popitem(last=False)
         self._folders[name] = fov
         return fov
+
+
+def _without_planes(folder: Path, info: dict[str, Any]) -> dict[str, Any]:
+    """The information of a store from before 0.6, which could hold planes of other channels."""
+    planes, info = info.get("extra"), {k: v for k, v in info.items() if k != "extra"}
+    if planes:
+        raise InputError(
+            f"{folder}: the store holds the planes {format_list(list(map(str, planes)))}.",
+            expected="one channel an example: nets with more could not be used by `predict`",
+            fix="build it again",
+        )
+    datasets = info.get("datasets")
+    if isinstance(datasets, list):
+        info["datasets"] = [
+            {k: v for k, v in d.items() if k != "extra"} if isinstance(d, dict) else d
+            for d in datasets
+        ]
+    return info
 
 
 def _check_scales(folder: Path, info: StoreInfo, scales: dict[str, ChannelScale]) -> None:

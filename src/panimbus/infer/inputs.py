@@ -10,7 +10,6 @@ from panimbus.core.counterstain import reference_channels
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import check_normaliser
-from panimbus.core.planes import check_given
 from panimbus.core.scale import ChannelScale
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.tiles import plan_tiles
@@ -130,7 +129,6 @@ def make_plan(
         reference_channels(wanted, fovs, card.stats) if scale is None else (),
     )
     check_thresholds(settings.thresholds, wanted)
-    check_given(card.planes)
     views(settings.tta_for(card))
     plan_tiles((1, 1), size=settings.tile_for(card), reach=card.reach + 1, stride=card.stride)
     if scale is not None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from panimbus.core.errors import InputError, format_list
-from panimbus.core.planes import EXTRA, channel_planes, extra_planes, label_planes
+from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.scale import COUNTERSTAIN, stat_vector
 from panimbus.core.types import Float32Array
 from panimbus.data.augment import AugmentedTile, augment
@@ -149,9 +149,10 @@ class Examples:
         if example.dataset == SIMULATED:
             settings = settings.model_copy(update={"zoom": 0.0})  # its cells vary in size already
         least = settings.least_side(data.crop)
+        image = mirrored(example.image, least)
         view = augment(
-            mirrored(example.image, least),
-            mirrored(example.extra, least),
+            image,
+            image[None][:0],
             index=mirrored(example.index, least),
             settings=settings,
             size=data.crop,
@@ -171,16 +172,14 @@ class Examples:
         example = self.store.read(row)
         stride = self.card.stride
         part = tuple(slice(0, n // stride * stride) for n in example.index.shape)
-        view = AugmentedTile(
-            example.image[part], example.extra[(slice(None), *part)], example.index[part]
-        )
+        view = AugmentedTile(example.image[part], example.image[None][:0], example.index[part])
         return self._item(example, view, example.stats)
 
     def _read(self, row: int) -> Example:
         example = self._cache.get(row)
         if example is None:
             example = self.store.read(row)
-            self._room -= example.image.nbytes + example.extra.nbytes + example.index.nbytes
+            self._room -= example.image.nbytes + example.index.nbytes
             if self._room > 0:
                 self._cache[row] = example
         return example
@@ -202,7 +201,6 @@ class Examples:
         if not labelled.any():
             return None
         planes, vector = net_inputs(self.card, view, example.mean, stats)
-        extra = dict(zip(self.store.info.extra, view.extra, strict=True))
         number = np.zeros(len(labelled) + 1, np.int64)  # the last element serves index -1
         number[:-1][labelled] = 1 + np.arange(labelled.sum())
         target = example.target[labelled]
@@ -210,7 +208,7 @@ class Examples:
         by_cell = self.config.loss.weighting == "cell"
         weight = np.full(count, min(count, _FEW) ** 0.5 / count) if by_cell else pixels[labelled]
         return Item(
-            planes=extra_planes(planes, self.card.planes, extra),
+            planes=planes,
             stats=vector,
             cells=number[self._centre(view.index)],
             target=target.astype(np.float32),
@@ -238,7 +236,7 @@ class Examples:
 def net_inputs(
     card: ModelCard, view: AugmentedTile, mean: Float32Array, stats: Mapping[str, float]
 ) -> tuple[Float32Array, Float32Array]:
-    """What a net sees of a view, except planes of other channels.
+    """What a net sees of a view.
 
     Parameters
     ----------
@@ -285,11 +283,6 @@ def check_fits(config: TrainConfig, store: StoreLike) -> None:
     ):
         if wanted is not None and abs(wanted - there) > 1e-6 * wanted:
             problems.append(f"{name}: the settings want {wanted:g}, the store has {there:g}")
-    missing = [p for p in config.net.planes if p in EXTRA and p not in info.extra]
-    if missing:
-        problems.append(
-            f"planes: the net sees {format_list(missing)}, the store has {format_list(info.extra)}"
-        )
     if config.data.crop > info.tile:
         problems.append(
             f"crop: {config.data.crop} px is more than the store's tiles of {info.tile} px"

@@ -190,7 +190,6 @@ class FovStore(ExampleTable):
         fov = self.examples.iloc[row]
         return Example(
             image=image,
-            extra=np.zeros((0, *image.shape), np.float32),
             index=index,
             cell_id=np.arange(1, len(mean) + 1),
             target=target,
@@ -229,7 +228,7 @@ class MixedStore(ExampleTable):
 
         self.stores = [store for store, _ in parts]
         infos = [store.info for store in self.stores]
-        kinds = {(i.mpp, i.percentile, i.percentile_over, i.extra) for i in infos}
+        kinds = {(i.mpp, i.percentile, i.percentile_over) for i in infos}
         if len(kinds) > 1:
             raise InputError("The stores were made for different settings.", got=str(sorted(kinds)))
         datasets = tuple(
