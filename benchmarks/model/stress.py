@@ -28,10 +28,10 @@ from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.tables import table
 from panimbus.io.files import atomic_path
 from panimbus.model.weights import resolve_model
-from panimbus.simulate.optics import PLATFORMS
 from panimbus.simulate.tissue import DrawnPanel, draw_panel, render_tissue
 
 SIDE_UM, MARKERS, LEAST = 320, 8, 10
+PLATFORMS = ("codex", "mibi", "imc")
 LEVELS: dict[str, tuple[float, ...]] = {
     "spill-over: out-of-focus light (share)": (0, 0.15, 0.3, 0.45, 0.6),
     "blur: sigma (µm)": (0.3, 0.6, 0.9, 1.2, 1.6),

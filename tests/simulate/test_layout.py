@@ -5,14 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panimbus.simulate.layout import (
-    OBSERVATIONS,
-    REGIONS,
-    _shift,
-    make_layout,
-    observe,
-    smooth_noise,
-)
+from panimbus.simulate.layout import MIXED, REGIONS, TUMOUR, make_layout, smooth_noise
+from panimbus.simulate.segmentation import OBSERVATIONS, _shift, draw_observation, observe
+from panimbus.simulate.vessels import add_vessels
 
 UNIFORM = np.full((len(REGIONS), 3), 1 / 3)
 
@@ -100,3 +95,56 @@ def test_a_shifted_segmentation_does_not_come_in_at_the_other_side():
     assert _shift(labels, 1, -2).tolist() == [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0]]
     assert _shift(labels, -1, 1).tolist() == [[0, 5, 6, 7], [0, 9, 10, 11], [0, 0, 0, 0]]
     assert _shift(labels, 0, 0).tolist() == labels.tolist()
+
+
+def test_tumour_is_large_cells_and_small_ones_that_infiltrate():
+    only = np.zeros((len(REGIONS), 2))
+    only[:, 0] = 1
+    only[MIXED] = 0, 1
+    a = make_layout(
+        (500, 500), 0.5, np.random.default_rng(4), composition=only, kinds=("tumour",), clustering=0
+    )
+    diameter = np.sqrt(4 / np.pi * np.bincount(a.cells.ravel())[1:]) * a.mpp
+    large, small = a.types[1:] == 0, a.types[1:] == 1
+    assert large.sum() > 50
+    assert small.sum() > 20
+    assert np.median(diameter[large]) > 1.5 * np.median(diameter[small])
+    assert 5 < np.median(diameter[small]) < 10
+    assert set(np.unique(a.regions)) == {MIXED, TUMOUR}
+
+
+def test_layouts_without_tumour_or_vessels_are_what_they_were():
+    a = layout(0)
+    assert a.cells.max() == a.n
+    assert TUMOUR not in a.regions
+
+
+def test_walls_of_vessels_are_thin_new_cells_of_the_last_type():
+    a = make_layout(
+        (400, 400),
+        0.5,
+        np.random.default_rng(1),
+        composition=np.tile([0.5, 0.5, 0.0], (len(REGIONS), 1)),
+        kinds=("mixed",),
+        vessels=300,
+    )
+    wall = a.types[a.cells] == 2
+    assert 5 < len(set(a.cells[wall])) < 100
+    assert a.depth[wall].max() < 3.5  # µm from the border: half the thickness
+    assert np.median(a.depth[wall]) < np.median(a.depth[(a.cells > 0) & ~wall])
+    empty = np.zeros((60, 60), np.uint32)
+    assert not add_vessels(empty, 0.5, 0.0, np.random.default_rng(0)).any()
+
+
+def test_merged_and_giant_labels_cover_several_cells():
+    a = layout(shape=(300, 300))
+    rng = np.random.default_rng(2)
+    merged, giant = (observe(a, rng, mode, 0) for mode in ("merged", "giant"))
+    for seen in (merged, giant):
+        np.testing.assert_array_equal(seen > 0, a.cells > 0)
+    assert merged.max() < 0.95 * a.n
+    pairs = np.unique(np.stack([giant.ravel(), a.cells.ravel()]), axis=1)
+    assert np.bincount(pairs[0][pairs[0] > 0]).max() >= 4
+    wide = observe(a, rng, "nuclear_wide", 0)
+    assert (wide > 0).sum() > a.nuclei.sum()
+    assert {draw_observation(rng) for _ in range(300)} == set(OBSERVATIONS)

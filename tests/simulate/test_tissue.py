@@ -14,10 +14,19 @@ from panimbus.simulate import (
     draw_optics,
     simulate_tissue,
 )
+from panimbus.simulate.instruments import PIXEL_SIZE, draw_hard_optics
 from panimbus.simulate.layout import REGIONS, make_layout
-from panimbus.simulate.optics import PLATFORMS, detect, expected_signal
+from panimbus.simulate.optics import (
+    COUNTING,
+    FLUORESCENCE,
+    PLATFORMS,
+    detect,
+    expected_signal,
+    grey_step,
+)
 from panimbus.simulate.stain import PATTERNS, pattern_map, stain
-from panimbus.simulate.tissue import NEGATIVE, POSITIVE, overlap_with_cells, render_channel
+from panimbus.simulate.tissue import draw_panel, render_channel, render_tissue, simulate_dataset
+from panimbus.simulate.truth import NEGATIVE, POSITIVE, UNCERTAIN, overlap_with_cells
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,7 @@ def test_shapes_and_types(platform, mpp):
     assert len(t.markers) == len(t.optics) == len(t.channels)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("platform", ["codex", "mibi", "imc"])
 def test_positive_cells_are_brighter(platform):
     t = simulate_tissue((200, 200), seed=3, platform=platform, observation="exact", errors=0)
     means = cell_means(t)
@@ -242,3 +251,144 @@ def test_unknown_platform_lists_the_known():
         simulate_tissue((64, 64), platform="xray")
     with pytest.raises(ValueError, match="mibi"):
         draw_optics("xray", np.random.default_rng(0))
+
+
+def test_platforms_are_fluorescence_or_counts():
+    assert sorted((*FLUORESCENCE, *COUNTING)) == sorted(PLATFORMS)
+    assert set(PIXEL_SIZE) == set(PLATFORMS)
+    for platform in PLATFORMS:
+        t = simulate_tissue((80, 80), panel=2, seed=1, platform=platform)
+        assert t.platform == platform
+        assert t.image.any()
+    named = {
+        next(simulate_dataset(1, (64, 64), seed=s, platform="random")).platform for s in range(12)
+    }
+    assert named == {"codex", "mibi", "imc"}  # the named panel is drawn as ever
+
+
+def test_a_pedestal_lifts_the_image_and_few_levels_coarsen_it():
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, 40000, dtype=np.float32).reshape(200, 200)
+    camera = Optics("cycif", counts=500, pedestal=800, read_noise=4)
+    image = detect(ramp, camera, 0.5, rng)
+    dark = detect(np.zeros_like(ramp), camera, 0.5, rng)
+    assert dark.mean() == pytest.approx(800, abs=1)
+    assert dark.std() == pytest.approx(np.hypot(4, 1), rel=0.1)
+    assert np.ptp(image.astype(float)) == pytest.approx(500, rel=0.3)
+    coarse = Optics("codex", counts=500, levels=15)
+    assert len(np.unique(detect(ramp, coarse, 0.5, rng))) <= 18
+    assert grey_step(ramp, coarse, 0.5) == pytest.approx(1 / 15, rel=0.01)
+    assert grey_step(ramp, camera, 0.5) == 0
+    drawn = [draw_hard_optics("codex", rng) for _ in range(200)]
+    assert 0.1 < np.mean([0 < o.levels <= 40 for o in drawn]) < 0.5
+    assert 0.05 < np.mean([o.pedestal > 0 for o in drawn]) < 0.25
+
+
+def test_lost_tissue_is_dark_and_registration_moves_the_image(layout):
+    s = stain(layout, PLAIN, np.random.default_rng(0))
+    plain, _ = expected_signal(s, Optics(blur=0.3), 0.5, np.random.default_rng(0))
+    lost, _ = expected_signal(s, Optics(blur=0.3, loss=0.3), 0.5, np.random.default_rng(0))
+    moved, _ = expected_signal(s, Optics(blur=0.3, shift=(1.0, -0.5)), 0.5, None)
+    gone = lost < 0.5 * plain
+    assert 0.1 < gone[plain > 0.1].mean() < 0.6
+    np.testing.assert_array_equal(lost[~gone], plain[~gone])
+    np.testing.assert_array_equal(moved[2:, :-1], plain[:-2, 1:])
+
+
+def shown(layout, marker, optics=None, seed=0):
+    """Truth and true positivity of each cell, segmented without errors."""
+    owners = overlap_with_cells(layout.cells, layout.cells)
+    optics = optics or Optics("codex", counts=500)
+    rng = np.random.default_rng(seed)
+    _, truth, carried = render_channel(layout, layout.cells, owners, marker, optics, rng=rng)
+    return truth[1:], carried[1:]
+
+
+FEW = replace(PLAIN, pattern="cytoplasm", fraction=(0.15, 0.0))
+
+
+@pytest.mark.parametrize("where", ["cytoplasm", "nuclear", "whole"])
+def test_cells_that_only_glow_are_negative_beside_brighter_ones(layout, where):
+    s = stain(layout, replace(FEW, glow=0.5, glow_pattern=where), np.random.default_rng(0))
+    negative = ~s.positive[layout.cells] & (layout.cells > 0)
+    assert s.base[negative].mean() > 0.15
+    assert not s.base[layout.cells == 0].any()
+    truth, carried = shown(layout, replace(FEW, glow=0.5, glow_pattern=where, background=0.1))
+    assert (truth[~carried] == NEGATIVE).mean() > 0.9
+    assert (truth[carried] == POSITIVE).mean() > 0.6
+    assert not (truth[carried] == NEGATIVE).any()
+    assert not (truth[~carried] == POSITIVE).any()
+
+
+def test_a_glow_without_brighter_cells_is_negative_only_on_a_background(layout):
+    nobody = StainMarker("m", (0.0, 0.0), (0.0, 0.0), "cytoplasm", glow=0.5, glow_spread=0.2)
+    hazy, _ = shown(layout, replace(nobody, background=0.7))
+    dark, _ = shown(layout, replace(nobody, background=0.02))
+    assert (hazy == NEGATIVE).mean() > 0.85
+    assert (dark == UNCERTAIN).mean() > 0.8
+    assert not (dark == POSITIVE).any()
+    with pytest.raises(ValueError, match="nuclear"):
+        stain(layout, replace(nobody, glow_pattern="pink"), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("haze", [{"grains": 1.0, "grain_cells": (0.0, 1.0)}, {"mesh": 1.0}])
+def test_grains_and_fibres_leave_cells_negative(layout, haze):
+    clean = stain(layout, PLAIN, np.random.default_rng(0))
+    dirty = stain(layout, replace(PLAIN, **haze), np.random.default_rng(0))
+    np.testing.assert_array_equal(clean.own, dirty.own)
+    assert dirty.base.max() > 0.5
+    assert 0.02 < (dirty.base > 0.25).mean() < 0.5
+    truth, carried = shown(layout, replace(PLAIN, **haze))
+    assert (truth[~carried] == NEGATIVE).mean() > 0.9
+
+
+def test_lent_rims_lie_on_neighbours_only_where_they_touch(layout):
+    rims = replace(PLAIN, pattern="rim", overhang=0.8)
+    s = stain(layout, rims, np.random.default_rng(0))
+    positive = s.positive[layout.cells]
+    assert not s.stray[positive].any()
+    assert s.stray[(layout.cells > 0) & ~positive].max() > 0.3
+    assert s.stray[(layout.core > 0.8) & ~positive].mean() < 0.02
+    truth, carried = shown(layout, rims)
+    assert (truth[~carried] == NEGATIVE).mean() > 0.9
+
+
+def test_dim_cells_beside_bright_ones_are_positive_if_they_can_be_seen(layout):
+    two = replace(PLAIN, level=(1.0, 0.25), fraction=(1.0, 0.5), spread=0.1)
+    assert two.two_levels
+    assert not PLAIN.two_levels
+    dim = layout.types[1:] == 1
+    truth, carried = shown(layout, two)
+    assert (truth[dim & carried] == POSITIVE).mean() > 0.7
+    assert (truth[dim & ~carried] == NEGATIVE).mean() > 0.9
+    few, _ = shown(layout, two, Optics("codex", counts=500, levels=2))
+    assert (few[dim & carried] == POSITIVE).mean() < 0.2
+
+
+def test_residue_of_unmixing_copies_the_channel_before():
+    bright = StainMarker("a", (1.0,) * 8, (0.3,) * 8, "whole", spread=0.1)
+    nobody = StainMarker("b", (0.0,) * 8, (0.0,) * 8)
+    pair = [bright, nobody]
+    drawn = draw_panel(pair, "codex", np.random.default_rng(3))
+    optics = tuple(Optics("opal", counts=500, residue=r) for r in (0.0, 0.2))
+    drawn = replace(drawn, optics=optics)
+    t = render_tissue(drawn, (160, 160), 0.5, rng=np.random.default_rng(0), errors=0)
+    means = cell_means(t)
+    assert np.corrcoef(means.T)[0, 1] > 0.95
+    assert not (t.truth[:, 1] == POSITIVE).any()
+
+
+def test_every_kind_of_hard_marker_is_drawn():
+    rng = np.random.default_rng(0)
+    markers = [draw_marker("m", 6, rng, "cycif", vessels=True) for _ in range(400)]
+    assert {m.pattern for m in markers} == set(PATTERNS)
+    for share in (
+        [m.glow > 0 for m in markers],
+        [m.grains > 0 for m in markers],
+        [m.mesh > 0 for m in markers],
+        [m.overhang > 0 for m in markers],
+        [m.two_levels for m in markers],
+    ):
+        assert 0.03 < np.mean(share) < 0.25
+    assert any(m.glow > 0 and max(m.level) == 0 for m in markers)
+    assert any(m.grains > 0 and m.level[-1] == 1 and sum(m.level) == 1 for m in markers)

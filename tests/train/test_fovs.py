@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from panimbus.core.errors import InputError, ReadError
+from panimbus.simulate.optics import PLATFORMS
 from panimbus.train.config import SimulationConfig
 from panimbus.train.examples import Examples, mirrored
 from panimbus.train.fovs import (
@@ -137,12 +138,12 @@ def test_simulated_tissue_is_made_once_and_alike(tmp_path):
     assert reports == [(1, 2), (2, 2)] * 2
     assert stores[0].examples.equals(stores[1].examples)
     assert set(stores[0].examples["split"]) == {"train", "val"}
-    assert set(stores[0].examples["marker"]) <= {"codex", "mibi", "imc"}
+    assert set(stores[0].examples["marker"]) <= set(PLATFORMS)
     for row in range(len(stores[0].examples)):
         a, b = stores[0].read(row), stores[1].read(row)
         np.testing.assert_array_equal(a.image, b.image)
         assert a.image.shape == (140, 140)
-        assert np.percentile(a.image, 99.9) == pytest.approx(1, abs=0.05)
+        assert np.percentile(a.image, 99.9) == pytest.approx(1, abs=0.1)
         assert set(np.unique(a.target)) <= {-1, 0, 1}
         assert 0 <= a.stats["counterstain"] <= 1
 
@@ -152,3 +153,5 @@ def test_correlation_with_a_counterstain_that_is_not_there():
     assert likely_counterstain(np.array([1] * 19 + [-1, 0], np.int8), rng) == 1
     none, some = (likely_counterstain(np.array(t, np.int8), rng) for t in ([0, 0, -1], [0, 1]))
     assert none > 0.6 > some
+    glowing = [likely_counterstain(np.array([0, 1], np.int8), rng, glow=True) for _ in range(50)]
+    assert max(glowing) > 0.6 > min(glowing)

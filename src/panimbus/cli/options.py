@@ -26,7 +26,9 @@ Layout = StrEnum("Layout", ["panimbus", "ark", "scimap"])
 OnError = StrEnum("OnError", ["raise", "skip"])
 Stage = StrEnum("Stage", ["all", "scan"])
 By = StrEnum("By", ["types", "clusters"])
-Platform = StrEnum("Platform", ["random", "codex", "mibi", "imc"])
+Platform = StrEnum(
+    "Platform", ["random", "codex", "mibi", "imc", "cycif", "opal", "melc", "phenocycler"]
+)
 Collection = StrEnum("Collection", ["pan-m-gold", "pan-m", "nimbus-weights"])
 
 _UNIT = re.compile(r"([-+]?[0-9.,eE+-]*[0-9.])\s*([^\d\s.,].*)")

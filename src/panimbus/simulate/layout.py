@@ -1,4 +1,4 @@
-"""Cell layouts: tissue regions, cells with nuclei and types, and their imperfect segmentation."""
+"""Cell layouts: tissue regions, cells with nuclei and types."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
-from skimage.segmentation import expand_labels
 
 from panimbus.core.labels import interior
 from panimbus.core.types import Float32Array, Int64Array, UInt32Array
+from panimbus.simulate.vessels import add_vessels
 
-REGIONS = ("empty", "follicle", "epithelium", "stroma", "mixed")
+REGIONS = ("empty", "follicle", "epithelium", "stroma", "mixed", "tumour")
+TUMOUR, MIXED = REGIONS.index("tumour"), REGIONS.index("mixed")
 # spacing of cells (µm), length of the central segment (µm), extent of a cell beyond it (µm)
 _GEOMETRY = {
     "follicle": ((5.5, 8.5), (0.0, 1.5), (4.0, 9.0)),
     "epithelium": ((8.0, 13.0), (0.0, 3.0), (7.0, 14.0)),
     "stroma": ((9.0, 18.0), (5.0, 16.0), (2.0, 4.5)),
     "mixed": ((6.5, 12.0), (0.0, 4.0), (3.5, 8.0)),
+    "tumour": ((13.0, 21.0), (0.0, 4.0), (9.0, 16.0)),
 }
-OBSERVATIONS = ("exact", "full", "grown", "eroded", "nuclear", "nuclear_grown", "shifted", "warped")
+_REGION_SHARE = (0.26, 0.2, 0.14, 0.24, 0.16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,16 @@ def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator)
     return np.asarray((out - out.mean()) / (out.std() + 1e-6), dtype=np.float32)
 
 
+def ridges(
+    shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator
+) -> Float32Array:
+    """Thin wavy lines, 0..1: the zero lines of smooth noise, thinned by a second noise."""
+    lines = np.exp(-((smooth_noise(shape, scale, rng) * scale / (2.2 * width)) ** 2))
+    return np.asarray(
+        lines * np.clip(smooth_noise(shape, 2 * scale, rng) + 0.3, 0, 1.2), dtype=np.float32
+    )
+
+
 def _interpolate(a: Float32Array, at: npt.NDArray[np.float64]) -> Float32Array:
     """Rows of ``a`` at fractional positions, by quadratic B-splines."""
     i = np.floor(at).astype(np.int64)
@@ -98,7 +110,7 @@ def _draw_regions(
     """A random map of tissue regions: (Y, X) indices in `REGIONS`."""
     if kinds is None:
         n = int(rng.integers(1, 5))
-        kinds = tuple(rng.choice(REGIONS[1:], size=n, replace=False, p=(0.3, 0.25, 0.15, 0.3)))
+        kinds = tuple(rng.choice(REGIONS[1:], size=n, replace=False, p=_REGION_SHARE))
         if rng.random() < 0.35:
             kinds = (*kinds, "empty")
     scale = rng.uniform(60, 200) / mpp
@@ -113,29 +125,46 @@ def _draw_regions(
     return out
 
 
-def _seeds(
-    regions: Int64Array, mpp: float, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], Int64Array, npt.NDArray[np.float64]]:
-    """Centres (n, 2) in pixels, at least the spacing of their region apart; regions; sizes."""
+@dataclass(frozen=True, eq=False)
+class _Seeds:
+    """Centres of cells (n, 2) in pixels, their region, size, and whether they infiltrate."""
+
+    points: npt.NDArray[np.float64]
+    kind: Int64Array
+    size: npt.NDArray[np.float64]
+    small: npt.NDArray[np.bool_]
+
+
+def _seeds(regions: Int64Array, mpp: float, rng: np.random.Generator) -> _Seeds:
+    """Draw centres at least the spacing of their region apart.
+
+    In tumour, small cells lie between the large ones.
+    """
     scale = rng.uniform(0.85, 1.2)
+    tumour = bool((regions == TUMOUR).any())
     spacing = np.full(len(REGIONS), 10.0)
     for name, (gap, _, _) in _GEOMETRY.items():
-        spacing[REGIONS.index(name)] = rng.uniform(*gap) * scale
+        if name != "tumour" or tumour:
+            spacing[REGIONS.index(name)] = rng.uniform(*gap) * scale
+    drawn = spacing[1:] if tumour else spacing[1:TUMOUR]
     area_um2 = regions.size * mpp**2
-    points = rng.random((int(3.5 * area_um2 / spacing[1:].min() ** 2), 2)) * (
-        np.array(regions.shape) - 1
-    )
+    points = rng.random((int(3.5 * area_um2 / drawn.min() ** 2), 2)) * (np.array(regions.shape) - 1)
     kind = regions[points[:, 0].astype(int), points[:, 1].astype(int)]
-    keep = (kind > 0) & (rng.random(len(points)) < (spacing[1:].min() / spacing[kind]) ** 2 * 1.3)
+    keep = (kind > 0) & (rng.random(len(points)) < (drawn.min() / spacing[kind]) ** 2 * 1.3)
     points, kind = points[keep], kind[keep]
     size = rng.lognormal(0, 0.18, len(points))
+    small = np.zeros(len(points), dtype=bool)
+    if tumour:
+        small = (kind == TUMOUR) & (rng.random(len(points)) < rng.uniform(0.1, 0.7))
+        size[small] *= rng.uniform(6.5, 9.0) / spacing[TUMOUR]
     radius = spacing[kind] * size / mpp
-    pairs = cKDTree(points).query_pairs(float(spacing.max() / mpp * 1.2), output_type="ndarray")
+    reach = float(max(drawn.max(), 10.0) / mpp * 1.2)
+    pairs = cKDTree(points).query_pairs(reach, output_type="ndarray")
     if len(pairs):
         gap_px = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
         pairs = pairs[gap_px < 0.45 * (radius[pairs[:, 0]] + radius[pairs[:, 1]])]
     chosen = _greedy(len(points), pairs, rng)
-    return points[chosen], kind[chosen], size[chosen]
+    return _Seeds(points[chosen], kind[chosen], size[chosen], small[chosen])
 
 
 def _greedy(n: int, pairs: Int64Array, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -158,30 +187,67 @@ def _greedy(n: int, pairs: Int64Array, rng: np.random.Generator) -> npt.NDArray[
 
 def _territories(
     regions: Int64Array, orientation: Float32Array, mpp: float, rng: np.random.Generator
-) -> UInt32Array:
-    """Grow each cell from a short segment to a bounded, deformed Voronoi region."""
-    points, kind, size = _seeds(regions, mpp, rng)
+) -> tuple[UInt32Array, Int64Array]:
+    """Grow each cell from a short segment to a bounded, deformed Voronoi region.
+
+    Small cells in tumour take their area from the large ones and have the types of mixed regions:
+    (Y, X) cells, and the regions with this change.
+    """
+    drawn = _seeds(regions, mpp, rng)
     shape = regions.shape
-    n = len(points)
+    n = len(drawn.points)
     length, extent = np.zeros(n), np.ones(n)
     for name, (_, long_, far) in _GEOMETRY.items():
-        is_kind = kind == REGIONS.index(name)
+        is_kind = drawn.kind == REGIONS.index(name)
+        if name == "tumour" and not is_kind.any():
+            continue
         length[is_kind] = rng.uniform(*long_, size=n)[is_kind] * rng.uniform(0.6, 1.0)
         extent[is_kind] = rng.uniform(*far) * rng.lognormal(0, 0.1, n)[is_kind]
+    length[drawn.small] = 0
+    extent[drawn.small] = (
+        rng.uniform(3.0, 4.2) / np.median(drawn.size[drawn.small]) if any(drawn.small) else 1
+    )
+    seeds = _segments(drawn, length / mpp, orientation, rng)
+    if n == 0:
+        return seeds, regions
+    limit = np.concatenate([[0.0], extent * drawn.size]) / mpp
+    wobble = 1 + 0.15 * smooth_noise(shape, 5 / mpp, rng)
+    small = np.concatenate([[False], drawn.small])
+    owner = _nearest(np.where(small[seeds], 0, seeds), limit, wobble)
+    if small.any():
+        inner = _nearest(np.where(small[seeds], seeds, 0), limit, wobble)
+        owner = np.where(inner > 0, inner, owner)
+    cells = warp(owner, rng.uniform(0.4, 1.1) / mpp, 5 / mpp, rng)
+    return cells, np.where(small[cells], MIXED, regions)
+
+
+def _segments(
+    drawn: _Seeds,
+    length: npt.NDArray[np.float64],
+    orientation: Float32Array,
+    rng: np.random.Generator,
+) -> UInt32Array:
+    """(Y, X) image of a short segment per cell, ``length`` (n,) in pixels; ids 1..n."""
+    shape, points, n = orientation.shape, drawn.points, len(drawn.points)
     angle = orientation[points[:, 0].astype(int), points[:, 1].astype(int)] + rng.normal(0, 0.25, n)
     seeds = np.zeros(shape, dtype=np.uint32)
     for t in np.linspace(-0.5, 0.5, 13):
-        y = np.clip(points[:, 0] + t * length / mpp * np.sin(angle), 0, shape[0] - 1).astype(int)
-        x = np.clip(points[:, 1] + t * length / mpp * np.cos(angle), 0, shape[1] - 1).astype(int)
+        y = np.clip(points[:, 0] + t * length * np.sin(angle), 0, shape[0] - 1).astype(int)
+        x = np.clip(points[:, 1] + t * length * np.cos(angle), 0, shape[1] - 1).astype(int)
         seeds[y, x] = np.arange(1, n + 1)
-    if n == 0:
+    return seeds
+
+
+def _nearest(
+    seeds: UInt32Array, limit: npt.NDArray[np.float64], wobble: Float32Array
+) -> UInt32Array:
+    """Each pixel's nearest seed, up to the limit (pixels) of that seed."""
+    if not seeds.any():
         return seeds
     distance, (iy, ix) = ndi.distance_transform_edt(seeds == 0, return_indices=True)
     owner = seeds[iy, ix]
-    limit = np.concatenate([[0.0], extent * size]) / mpp
-    wobble = 1 + 0.15 * smooth_noise(shape, 5 / mpp, rng)
     owner[distance > limit[owner] * wobble] = 0
-    return _warp(owner, rng.uniform(0.4, 1.1) / mpp, 5 / mpp, rng)
+    return np.asarray(owner, dtype=np.uint32)
 
 
 def _draw_types(
@@ -229,6 +295,7 @@ def make_layout(
     composition: npt.NDArray[np.float64],
     kinds: tuple[str, ...] | None = None,
     clustering: float = 1.0,
+    vessels: float = 0.0,
 ) -> Layout:
     """Draw tissue regions, cells, nuclei and cell types.
 
@@ -242,10 +309,15 @@ def make_layout(
         Kinds of regions; None draws them.
     clustering
         Strength of the spatial clustering of cell types; 0 = independent.
+    vessels
+        Vessels per mm² (`panimbus.simulate.vessels`); the cells of their walls have the last type.
     """
     regions = _draw_regions(shape, mpp, rng, kinds)
     orientation = np.asarray(np.pi * smooth_noise(shape, 120 / mpp, rng), dtype=np.float32)
-    cells = _territories(regions, orientation, mpp, rng)
+    cells, regions = _territories(regions, orientation, mpp, rng)
+    first_wall = int(cells.max()) + 1
+    if vessels > 0:
+        cells = add_vessels(cells, mpp, vessels, rng)
     ids, compact = np.unique(cells, return_inverse=True)
     cells = compact.reshape(shape).astype(np.uint32)
     if ids[0] != 0:
@@ -262,117 +334,14 @@ def make_layout(
     threshold = rng.normal(rng.uniform(0.2, 0.4), 0.05, n + 1).astype(np.float32)
     nuclei = (cells > 0) & (core > threshold[cells])
     types = _draw_types(cells, regions, composition, clustering, rng)
+    types[1:][ids[ids > 0] >= first_wall] = composition.shape[1] - 1
     return Layout(cells, depth, core, nuclei, types, regions, orientation, mpp)
 
 
-def observe(
-    layout: Layout, rng: np.random.Generator, mode: str | None = None, errors: float = 1.0
-) -> UInt32Array:
-    """Simulate an imperfect segmentation of a layout.
-
-    Outlines are inexact, and cells are merged, split, missed or invented.
-
-    Parameters
-    ----------
-    layout
-    rng
-    mode
-        One of `OBSERVATIONS`: how outlines deviate; None draws one.
-    errors
-        Factor on the frequency of merged, split, missed and invented cells; 0 = none.
-
-    Returns
-    -------
-    (Y, X) uint32
-        Observed labels with ids 1..m, which differ from the true ids.
-    """
-    if mode is None:
-        mode = str(rng.choice(OBSERVATIONS, p=(0.15, 0.2, 0.12, 0.08, 0.07, 0.2, 0.08, 0.1)))
-    if mode not in OBSERVATIONS:
-        raise ValueError(
-            f"observation mode {mode!r} is unknown; there are {', '.join(OBSERVATIONS)}"
-        )
-    seen = _outline(layout, mode, rng)
-    if errors > 0:
-        seen = _add_errors(seen, layout.mpp, errors, rng)
-    ids, compact = np.unique(seen, return_inverse=True)
-    out = compact.reshape(seen.shape).astype(np.uint32)
-    return out if ids[0] == 0 else out + 1
-
-
-def _outline(layout: Layout, mode: str, rng: np.random.Generator) -> UInt32Array:
-    """The outlines of one kind of segmentation, with the true ids."""
-    cells, mpp = layout.cells, layout.mpp
-    out = cells.copy()
-    if mode == "grown":
-        out = _grow(cells, rng.uniform(0.5, 2.0) / mpp)
-    elif mode == "full":
-        out = _grow(cells, rng.uniform(4, 25) / mpp)
-    elif mode == "eroded":
-        out[layout.depth <= rng.uniform(0.5, 1.2)] = 0
-    elif mode == "nuclear":
-        out[~layout.nuclei] = 0
-    elif mode == "nuclear_grown":
-        out[~(layout.nuclei & (layout.core > 0.3))] = 0
-        out = _grow(out, rng.uniform(1.5, 4.0) / mpp)
-    elif mode == "shifted":
-        step = np.rint(rng.uniform(-1.5, 1.5, 2) / mpp).astype(int)
-        out = _shift(cells, int(step[0]), int(step[1]))
-    elif mode == "warped":
-        out = _warp(cells, rng.uniform(0.4, 1.2) / mpp, 6 / mpp, rng)
-    return out
-
-
-def _grow(labels: UInt32Array, pixels: float) -> UInt32Array:
-    return np.asarray(expand_labels(labels, pixels), dtype=np.uint32)  # type: ignore[no-untyped-call]
-
-
-def _shift(labels: UInt32Array, down: int, right: int) -> UInt32Array:
-    """Shift labels; new pixels are background."""
-    return np.asarray(ndi.shift(labels, (down, right), order=0), dtype=np.uint32)
-
-
-def _warp(
-    labels: UInt32Array, amount: float, scale: float, rng: np.random.Generator
-) -> UInt32Array:
+def warp(labels: UInt32Array, amount: float, scale: float, rng: np.random.Generator) -> UInt32Array:
     """Displace pixels by smooth noise of ``amount`` pixels."""
     shape = (labels.shape[0], labels.shape[1])
     y, x = np.indices(shape)
     y = np.clip(y + amount * smooth_noise(shape, scale, rng), 0, shape[0] - 1).astype(np.int64)
     x = np.clip(x + amount * smooth_noise(shape, scale, rng), 0, shape[1] - 1).astype(np.int64)
     return np.asarray(labels[y, x])
-
-
-def _add_errors(
-    seen: UInt32Array, mpp: float, errors: float, rng: np.random.Generator
-) -> UInt32Array:
-    """Merge, split, remove and invent cells, and add tiny fragments."""
-    n = int(seen.max())
-    if n == 0:
-        return seen
-    seen = seen.copy()
-    right = (seen[:, 1:] != seen[:, :-1]) & (seen[:, 1:] > 0) & (seen[:, :-1] > 0)
-    at = np.flatnonzero(right.ravel())
-    table = np.arange(n + 1, dtype=np.uint32)
-    if len(at):
-        picked = rng.choice(at, size=rng.poisson(0.02 * errors * n))
-        y, x = np.unravel_index(picked, right.shape)
-        table[seen[y, x]] = seen[y, x + 1]
-    table[1:][rng.random(n) < 0.03 * errors] = 0
-    seen = table[seen]
-    rows, cols = np.indices(seen.shape, dtype=np.float32)
-    period = rng.uniform(8, 14) / mpp
-    angle = rng.uniform(0, np.pi)
-    side = (
-        np.floor((np.cos(angle) * cols + np.sin(angle) * rows) / period).astype(np.int64) % 2 == 0
-    )
-    is_split = np.concatenate([[False], rng.random(n) < 0.03 * errors])
-    seen = np.where(is_split[seen] & side, seen + np.uint32(n), seen)
-    for k in range(int(rng.poisson(0.02 * errors * n))):
-        cy, cx = rng.integers(0, seen.shape[0] - 1), rng.integers(0, seen.shape[1] - 1)
-        tiny = rng.random() < 0.6
-        r = 1 if tiny else int(rng.uniform(3, 5) / mpp)
-        box = seen[max(cy - r, 0) : cy + r, max(cx - r, 0) : cx + r]
-        if tiny or not box.any():
-            box[:] = np.uint32(2 * n + 1 + k)
-    return seen

@@ -1,4 +1,4 @@
-"""Imaging of a stain: blur, haze, noise and artefacts of three kinds of instruments."""
+"""Imaging of a stain: blur, haze, noise and artefacts of an instrument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from panimbus.core.types import Float32Array
 from panimbus.simulate.layout import smooth_noise
 from panimbus.simulate.stain import Stain
 
-PLATFORMS = ("codex", "mibi", "imc")
+COUNTING = ("mibi", "imc")
+FLUORESCENCE = ("codex", "cycif", "opal", "melc", "phenocycler")
+PLATFORMS = ("codex", "mibi", "imc", "cycif", "opal", "melc", "phenocycler")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Optics:
     Parameters
     ----------
     platform
-        ``codex`` (fluorescence), ``mibi`` or ``imc`` (ion counts).
+        ``codex``, ``cycif``, ``opal``, ``melc``, ``phenocycler`` (fluorescence), ``mibi`` or
+        ``imc`` (ion counts); see `panimbus.simulate.instruments`.
     blur
         Sigma of the point spread, µm.
     out_of_focus
@@ -47,6 +50,16 @@ class Optics:
         subtraction of CODEX pipelines.
     levels
         Grey levels of the brightest pixels; 0 = counts, not quantised.
+    pedestal
+        Constant offset of a camera, counts per pixel.
+    read_noise
+        Standard deviation of the camera's noise, counts per pixel.
+    residue
+        Share of the previous channel's signal that unmixing leaves in this one.
+    shift
+        Registration error along y and x, µm.
+    loss
+        Share of the tissue that has come off before this channel was imaged.
     """
 
     platform: str = "codex"
@@ -61,46 +74,11 @@ class Optics:
     denoise: bool = False
     subtract: float = 0.0
     levels: int = 0
-
-
-def draw_optics(platform: str, rng: np.random.Generator) -> Optics:
-    """Draw the imaging parameters of a random channel."""
-    hot = float(10 ** rng.uniform(-5.5, -3.3)) if rng.random() < 0.4 else 0.0
-    if platform == "mibi":
-        return Optics(
-            "mibi",
-            blur=float(rng.uniform(0.2, 0.55)),
-            out_of_focus=float(rng.uniform(0, 0.1)),
-            counts=float(10 ** rng.uniform(-0.9, 0.9)),
-            dark=float(10 ** rng.uniform(-4, -1.5)),
-            hot=hot,
-            denoise=bool(rng.random() < 0.6),
-        )
-    if platform == "imc":
-        return Optics(
-            "imc",
-            blur=float(rng.uniform(0.3, 0.8)),
-            out_of_focus=float(rng.uniform(0, 0.15)),
-            focus_blur=float(rng.uniform(2, 6)),
-            counts=float(10 ** rng.uniform(-0.5, 1.5)),
-            dark=float(10 ** rng.uniform(-3, -1)),
-            stripes=float(rng.uniform(0, 0.15) * (rng.random() < 0.3)),
-            hot=hot,
-        )
-    if platform == "codex":
-        return Optics(
-            "codex",
-            blur=float(rng.uniform(0.3, 0.9)),
-            out_of_focus=float(rng.uniform(0, 0.5)),
-            focus_blur=float(rng.uniform(2, 10)),
-            counts=float(10 ** rng.uniform(1.2, 3)),
-            shading=float(rng.uniform(0, 0.4) * (rng.random() < 0.4)),
-            stripes=float(rng.uniform(0, 0.05) * (rng.random() < 0.2)),
-            hot=hot,
-            subtract=float(rng.uniform(0.02, 0.85) * (rng.random() < 0.5)),
-            levels=int(10 ** rng.uniform(1.5, 2.4)),
-        )
-    raise ValueError(f"platform {platform!r} is unknown; there are {', '.join(PLATFORMS)}")
+    pedestal: float = 0.0
+    read_noise: float = 0.0
+    residue: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    loss: float = 0.0
 
 
 def expected_signal(
@@ -117,11 +95,32 @@ def expected_signal(
     total = specific + _blur(stain.base, optics, mpp)
     if optics.shading > 0:
         total *= np.exp(np.float32(optics.shading) * smooth_noise(total.shape, 300 / mpp, rng))
+    if optics.shift != (0.0, 0.0):
+        total, specific = (_shifted(a, optics.shift, mpp) for a in (total, specific))
+    if optics.loss > 0:
+        field = smooth_noise(total.shape, 100 / mpp, rng)
+        gone = field < np.quantile(field[::4, ::4], optics.loss)
+        total = np.where(gone, np.float32(0.02) * total, total)
+        specific = np.minimum(specific, total)
     if optics.subtract > 0:
         low = np.float32(np.quantile(total[::4, ::4], optics.subtract))
         total = np.maximum(total - low, 0)
         specific = np.minimum(specific, total)
     return total, specific
+
+
+def _shifted(signal: Float32Array, by: tuple[float, float], mpp: float) -> Float32Array:
+    steps = np.rint(np.array(by) / mpp).astype(int)
+    return np.asarray(ndi.shift(signal, steps, order=0, mode="nearest"), dtype=np.float32)
+
+
+def grey_step(total: Float32Array, optics: Optics, mpp: float) -> float:
+    """One grey level in units of the stain; 0 for counts. See `detect` for the arguments."""
+    if not optics.levels:
+        return 0.0
+    area = mpp**2 / 0.25
+    bright = float(np.percentile(total[::2, ::2], 99.9)) * optics.counts * area
+    return (bright + optics.pedestal + 1) / (optics.levels * optics.counts * area)
 
 
 def _blur(signal: Float32Array, optics: Optics, mpp: float) -> Float32Array:
@@ -156,11 +155,14 @@ def detect(
     rate = total * np.float32(optics.counts * area) + np.float32(optics.dark * area)
     if optics.stripes > 0:
         rate = rate * rng.lognormal(0, optics.stripes, (total.shape[0], 1)).astype(np.float32)
-    if optics.platform == "codex":
+    if optics.platform in FLUORESCENCE:
         noise = rng.standard_normal(rate.shape, dtype=np.float32)
         counts = np.maximum(rate + np.sqrt(rate + 1) * noise, 0)
     else:
         counts = rng.poisson(rate).astype(np.float32)
+    if optics.pedestal > 0 or optics.read_noise > 0:
+        noise = rng.standard_normal(rate.shape, dtype=np.float32)
+        counts = np.maximum(counts + optics.pedestal + optics.read_noise * noise, 0)
     if optics.denoise:
         counts = _remove_isolated(counts)
     top = float(np.percentile(counts[::2, ::2], 99.9)) + 1.0

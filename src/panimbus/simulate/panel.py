@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from panimbus.simulate.instruments import draw_optics
 from panimbus.simulate.layout import REGIONS
-from panimbus.simulate.optics import Optics, draw_optics
+from panimbus.simulate.optics import FLUORESCENCE, Optics
 from panimbus.simulate.stain import StainMarker
 
 
@@ -21,7 +22,7 @@ class TissuePanel:
     ----------
     types : T names
     frequency : region (`REGIONS`) -> T numbers
-        Relative frequency of each type in that region.
+        Relative frequency of each type in that region; a region without an entry is mixed evenly.
     stains : marker -> (pattern, level by type, fraction of those cells)
     """
 
@@ -32,7 +33,8 @@ class TissuePanel:
     @property
     def composition(self) -> npt.NDArray[np.float64]:
         """(len(REGIONS), T) share of each type in each kind of region; rows sum to 1."""
-        share = np.array([self.frequency[name] for name in REGIONS], dtype=np.float64)
+        even = (1.0,) * len(self.types)
+        share = np.array([self.frequency.get(name, even) for name in REGIONS], dtype=np.float64)
         return np.asarray(share / share.sum(1, keepdims=True))
 
     def markers(self, platform: str, rng: np.random.Generator) -> tuple[StainMarker, ...]:
@@ -47,9 +49,9 @@ class TissuePanel:
                 replace(
                     marker,
                     background=float(rng.uniform(0.01, 0.12))
-                    if platform == "codex"
+                    if platform in FLUORESCENCE
                     else float(rng.uniform(0, 0.03)),
-                    haze=float(rng.uniform(0, 0.15)) if platform == "codex" else 0.0,
+                    haze=float(rng.uniform(0, 0.15)) if platform in FLUORESCENCE else 0.0,
                     baseline=float(rng.uniform(0, 0.06)),
                     blobs=float(rng.uniform(0, 60)),
                 )
@@ -75,6 +77,7 @@ DEMO_PANEL = TissuePanel(
         "follicle": (78, 12, 2, 2, 5, 0, 1, 0),
         "epithelium": (0, 1, 3, 0, 3, 92, 1, 0),
         "stroma": (1, 6, 5, 1, 10, 0, 52, 25),
+        "tumour": (0, 0, 0, 0, 2, 97, 1, 0),
         "mixed": (8, 32, 24, 7, 16, 2, 8, 3),
     },
     {
@@ -112,6 +115,7 @@ TWELVE_TYPES = TissuePanel(
         "follicle": (76, 12, 2, 2, 1, 0, 5, 0, 0, 1, 0, 1),
         "epithelium": (0, 1, 3, 0, 0, 1, 2, 1, 91, 1, 0, 0),
         "stroma": (1, 5, 4, 1, 6, 2, 8, 3, 0, 41, 17, 12),
+        "tumour": (0, 0, 0, 0, 0, 0, 2, 0, 96, 2, 0, 0),
         "mixed": (8, 26, 20, 6, 7, 5, 13, 5, 1, 4, 2, 3),
     },
     {
@@ -141,7 +145,7 @@ def demo_optics(platform: str, rng: np.random.Generator) -> Optics:
     drawn = draw_optics(platform, rng)
     return replace(
         drawn,
-        counts=max(drawn.counts, {"codex": 60.0, "mibi": 0.8, "imc": 1.5}[platform]),
+        counts=max(drawn.counts, {"mibi": 0.8, "imc": 1.5}.get(platform, 60.0)),
         out_of_focus=min(drawn.out_of_focus, 0.2),
         subtract=min(drawn.subtract, 0.2),
     )

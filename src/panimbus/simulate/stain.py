@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy import ndimage as ndi
 
 from panimbus.core.types import Float32Array
-from panimbus.simulate.layout import Layout, smooth_noise
+from panimbus.simulate.haze import glow, grains, lent_rims, mesh
+from panimbus.simulate.layout import Layout, ridges, smooth_noise
 
 PATTERNS = (
     "membrane",
@@ -21,7 +22,10 @@ PATTERNS = (
     "polarised",
     "processes",
     "fibrous",
+    "fine_granules",
+    "rim",
 )
+_DIM = 0.35
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,18 @@ class StainMarker:
         Intensity of bright fibres that cross cells.
     blobs
         Number of bright autofluorescent blobs per mm².
+    glow
+        Autofluorescence of most cells, relative to a positive cell: even in the body of the cell
+        (`glow_pattern`: ``cytoplasm``, ``nuclear`` or ``whole``), in ``glow_share`` of the cells,
+        with the log-normal sigma ``glow_spread`` between cells.
+    grains
+        Intensity of autofluorescent grains (lipofuscin, pigment, debris).
+    grain_cells : one number per cell type
+        Share of the cells of the type that are full of grains; there are few between cells.
+    mesh
+        Intensity of a network of matrix fibres, densest in stroma, that crosses cells.
+    overhang
+        Reach (µm) of a positive cell's border beyond its outline: a rim lent to the neighbours.
     """
 
     name: str
@@ -70,6 +86,19 @@ class StainMarker:
     background: float = 0.0
     fibres: float = 0.0
     blobs: float = 0.0
+    glow: float = 0.0
+    glow_pattern: str = "cytoplasm"
+    glow_share: float = 0.95
+    glow_spread: float = 0.3
+    grains: float = 0.0
+    grain_cells: tuple[float, ...] = ()
+    mesh: float = 0.0
+    overhang: float = 0.0
+
+    @property
+    def two_levels(self) -> bool:
+        """Whether some types express less than 0.35 of what the brightest type does."""
+        return any(0 < v < _DIM for v in self.level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +110,10 @@ class Stain:
     own : (Y, X) float32
         Specific signal of positive cells, inside the cell.
     stray : (Y, X) float32
-        Specific signal outside the cell (processes), and fibres and blobs.
+        Specific signal outside the cell (processes, lent rims), and fibres and blobs.
     base : (Y, X) float32
-        Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background.
+        Non-specific signal: baseline, crosstalk, nuclear haze, diffuse background, glow, grains,
+        mesh.
     positive : (n + 1,) bool
         Cells that express the marker, by true id; entry 0 is False.
     """
@@ -92,16 +122,6 @@ class Stain:
     stray: Float32Array
     base: Float32Array
     positive: npt.NDArray[np.bool_]
-
-
-def _ridges(
-    shape: tuple[int, int], scale: float, width: float, rng: np.random.Generator
-) -> Float32Array:
-    """Thin wavy lines, 0..1: the zero lines of smooth noise, thinned by a second noise."""
-    lines = np.exp(-((smooth_noise(shape, scale, rng) * scale / (2.2 * width)) ** 2))
-    return np.asarray(
-        lines * np.clip(smooth_noise(shape, 2 * scale, rng) + 0.3, 0, 1.2), dtype=np.float32
-    )
 
 
 def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float32Array:
@@ -117,6 +137,11 @@ def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float
         out = membrane
     elif pattern == "nuclear":
         out = np.where(nuclei, 1.0, rng.uniform(0.0, 0.25))
+    elif pattern == "rim":
+        out = np.exp(-((layout.depth / rng.uniform(0.5, 0.9)) ** 2)) + rng.uniform(0.0, 0.05)
+    elif pattern == "fine_granules":
+        grains = smooth_noise(shape, rng.uniform(0.8, 1.3) / mpp, rng)
+        out = 0.1 + 1.6 * cytoplasm * np.clip(grains - rng.uniform(0.6, 1.1), 0, 1.5)
     elif pattern == "whole":
         out = np.ones(shape)
     elif pattern == "granular":
@@ -128,7 +153,7 @@ def pattern_map(layout: Layout, pattern: str, rng: np.random.Generator) -> Float
     elif pattern == "polarised":
         out = (membrane if rng.random() < 0.5 else cytoplasm) * _polar(layout, rng)
     elif pattern == "fibrous":
-        out = 0.35 * cytoplasm + 1.2 * _ridges(
+        out = 0.35 * cytoplasm + 1.2 * ridges(
             shape, rng.uniform(6, 12) / mpp, rng.uniform(0.7, 1.5) / mpp, rng
         )
     else:  # cytoplasm, processes
@@ -182,7 +207,7 @@ def stain(layout: Layout, marker: StainMarker, rng: np.random.Generator) -> Stai
         reach = ndi.gaussian_filter(
             (expression[cells] > 0).astype(np.float32), rng.uniform(1.5, 5.0) / mpp, truncate=2.5
         )
-        stray += np.clip(1.5 * reach, 0, 1) * _ridges(
+        stray += np.clip(1.5 * reach, 0, 1) * ridges(
             shape, rng.uniform(5, 12) / mpp, rng.uniform(0.5, 1.0) / mpp, rng
         )
         stray *= np.float32(rng.uniform(0.2, 1.2)) * (expression[cells] == 0)
@@ -193,11 +218,16 @@ def stain(layout: Layout, marker: StainMarker, rng: np.random.Generator) -> Stai
         stray += (
             marker.fibres
             * at
-            * _ridges(shape, rng.uniform(8, 20) / mpp, rng.uniform(0.5, 1.5) / mpp, rng)
+            * ridges(shape, rng.uniform(8, 20) / mpp, rng.uniform(0.5, 1.5) / mpp, rng)
         )
     if marker.blobs > 0:
         stray += _blobs(shape, mpp, marker.blobs, rng)
-    return Stain(own, stray, _base(layout, marker, where, rng), carries)
+    base = _base(layout, marker, where, rng)
+    if marker.overhang > 0:
+        stray += lent_rims(layout, expression, marker.overhang)
+    for add in (glow, grains, mesh):
+        base += add(layout, marker, rng)
+    return Stain(own, stray, base, carries)
 
 
 def _blobs(
@@ -244,107 +274,3 @@ def _base(
         fine = np.exp(rng.uniform(0.0, 0.4) * smooth_noise(shape, rng.uniform(2, 8) / mpp, rng))
         base += np.float32(marker.background) * tissue * field * fine
     return np.asarray(base, dtype=np.float32)
-
-
-def _carriers(
-    n_types: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Draw the level and the fraction of a random marker per cell type.
-
-    10 % of the markers are on no type, 16 % on all.
-    """
-    u = rng.random()
-    if u < 0.10:
-        k = 0
-    elif u < 0.26:
-        k = n_types
-    else:
-        k = int(np.clip(rng.geometric(0.45), 1, n_types - 1))
-    level, fraction = np.zeros(n_types, dtype=np.float64), np.zeros(n_types, dtype=np.float64)
-    carriers = rng.permutation(n_types)[:k]
-    level[carriers] = rng.uniform(0.4, 1.0, k) if rng.random() < 0.5 else 1.0
-    if k:
-        level /= level.max()
-    fraction[carriers] = (
-        rng.uniform(0.1, 1.0, k) if rng.random() < 0.35 else rng.uniform(0.85, 1.0, k)
-    )
-    if k == n_types:
-        fraction[:] = rng.uniform(0.9, 1.0)
-        level = np.maximum(level, 0.5)
-    return level, fraction
-
-
-CONTAMINATION = {
-    "codex": (0.2, 0.5, 0.9, 1.4),
-    "imc": (0.0, 0.25, 0.6, 1.0),
-    "mibi": (0.0, 0.1, 0.3, 0.8),
-}
-
-
-def draw_marker(
-    name: str, n_types: int, rng: np.random.Generator, platform: str = "imc"
-) -> StainMarker:
-    """Draw a marker with a random pattern, random cell types and random confounders.
-
-    Structured non-specific signal is weaker than the signal of a positive cell. In a channel
-    without positive cells it is also weak relative to the diffuse background; otherwise it could
-    not be distinguished from a marker of all cells. In fluorescence (``codex``) nuclei may be
-    visible in such a channel (haze), but only on a diffuse background.
-    """
-    level, fraction = _carriers(n_types, rng)
-    k = int((level > 0).sum())
-    crosstalk = np.zeros(n_types)
-    contamination = rng.choice(CONTAMINATION[platform])
-    counterstain = k == n_types and rng.random() < 0.6
-    if counterstain:
-        contamination = min(
-            CONTAMINATION[platform]
-        )  # clean and on every cell: mostly a nuclear stain
-    if rng.random() < 0.5:
-        others = level == 0
-        crosstalk[others] = (
-            rng.uniform(0, 0.4, int(others.sum()))
-            * (rng.random(int(others.sum())) < 0.5)
-            * contamination
-        )
-    floor = 0.35 if k == n_types else 1.0
-    background = float(contamination * floor * rng.uniform(0, 0.6) ** 1.5)
-    haze = float(contamination * floor * rng.uniform(0, 0.45) * (rng.random() < 0.6))
-    baseline = float(contamination * floor * rng.uniform(0, 0.35) * (rng.random() < 0.7))
-    unevenness, spread = float(rng.uniform(0.2, 0.65)), float(rng.uniform(0.15, 0.65))
-    if k == 0:
-        background = (
-            max(background, 0.35 * haze) + 0.05 if platform == "codex" else background + 0.05
-        )
-        haze, baseline = (
-            haze if platform == "codex" else min(haze, 0.7 * background),
-            min(baseline, background),
-        )
-        crosstalk = np.minimum(crosstalk, 0.5 * background)
-    elif k == n_types:
-        spread = 0.6 * spread
-    elif rng.random() < (0.45 if platform == "codex" else 0.2):
-        # a weak antibody: few positive cells above an uneven non-specific signal
-        fraction *= rng.uniform(0.05, 0.6)
-        unevenness = float(rng.uniform(0.35, 0.65))
-        strength = (
-            rng.uniform(0.1, 0.5, 2)
-            * rng.permutation([1.0, 0.4])
-            * (0.4 if platform == "mibi" else 1.0)
-        )
-        haze, baseline = float(strength[0]), float(strength[1])
-    pattern = str(rng.choice(PATTERNS, p=(0.33, 0.12, 0.14, 0.07, 0.08, 0.08, 0.05, 0.08, 0.05)))
-    return StainMarker(
-        name,
-        tuple(level),
-        tuple(fraction),
-        pattern="nuclear" if counterstain and rng.random() < 0.7 else pattern,
-        spread=spread,
-        baseline=baseline,
-        crosstalk=tuple(crosstalk),
-        haze=haze,
-        unevenness=unevenness,
-        background=background,
-        fibres=float(rng.uniform(0.2, 1.2) * (rng.random() < 0.12)),
-        blobs=float(rng.uniform(20, 600) * (rng.random() < 0.3)),
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +11,23 @@ import numpy.typing as npt
 
 from panimbus.core.errors import format_list
 from panimbus.core.types import Float32Array, UInt32Array
-from panimbus.simulate.layout import REGIONS, Layout, make_layout, observe
-from panimbus.simulate.optics import PLATFORMS, Optics, detect, draw_optics, expected_signal
+from panimbus.simulate.draw import draw_marker
+from panimbus.simulate.instruments import draw_hard_optics
+from panimbus.simulate.layout import REGIONS, Layout, make_layout
+from panimbus.simulate.optics import PLATFORMS, Optics, detect, expected_signal, grey_step
 from panimbus.simulate.panel import DEMO_PANEL, TissuePanel, demo_optics
-from panimbus.simulate.stain import StainMarker, draw_marker, stain
+from panimbus.simulate.segmentation import observe
+from panimbus.simulate.stain import Stain, StainMarker, stain
+from panimbus.simulate.truth import (
+    LabelOverlap,
+    LabelSignal,
+    label_means,
+    label_truth,
+    overlap_with_cells,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-POSITIVE, NEGATIVE, UNCERTAIN = 1, 0, -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,117 +88,6 @@ class SimulatedTissue:
         return table.melt(["fov", "cell_id"], var_name="channel", value_name="call")
 
 
-@dataclass(frozen=True, eq=False)
-class LabelOverlap:
-    """Overlap of the observed labels with the true cells (arrays over labels 0..m).
-
-    Attributes
-    ----------
-    owner : (m + 1,) int64
-        True cell that covers most of the label; 0 = none.
-    purity : (m + 1,) float64
-        Share of the label's pixels that the owner covers.
-    pairs : (k, 2) int64
-        Every overlapping (label, true cell); true cell 0 = between cells.
-    pixels : (k,) int64
-        Number of pixels of each overlap.
-    area : (m + 1,) int64
-    """
-
-    owner: npt.NDArray[np.int64]
-    purity: npt.NDArray[np.float64]
-    pairs: npt.NDArray[np.int64]
-    pixels: npt.NDArray[np.int64]
-    area: npt.NDArray[np.int64]
-
-    @property
-    def mixture(self) -> npt.NDArray[np.float64]:
-        """(m + 1,) share of the label's cell pixels outside its owner; 0 without cell pixels."""
-        covered = np.zeros(len(self.area))
-        np.add.at(covered, self.pairs[:, 0], self.pixels * (self.pairs[:, 1] > 0))
-        return 1 - np.divide(
-            self.purity * self.area, covered, out=np.ones_like(covered), where=covered > 0
-        )
-
-
-def overlap_with_cells(labels: UInt32Array, cells: UInt32Array) -> LabelOverlap:
-    """Count the pixels that observed labels share with true cells."""
-    m, n = int(labels.max()), int(cells.max())
-    code, pixels = np.unique(labels.astype(np.int64) * (n + 1) + cells, return_counts=True)
-    pairs = np.stack([code // (n + 1), code % (n + 1)], axis=1)
-    area = np.bincount(labels.ravel(), minlength=m + 1)
-    owner = np.zeros(m + 1, dtype=np.int64)
-    best = np.zeros(m + 1, dtype=np.int64)
-    real = pairs[:, 1] > 0
-    order = np.argsort(pixels[real], kind="stable")
-    owner[pairs[real][order, 0]] = pairs[real][order, 1]
-    best[pairs[real][order, 0]] = pixels[real][order]
-    return LabelOverlap(owner, best / np.maximum(area, 1), pairs, pixels, area)
-
-
-def _means(
-    values: Float32Array, labels: UInt32Array, area: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    return np.bincount(labels.ravel(), values.ravel(), len(area)) / np.maximum(area, 1)
-
-
-def _label_truth(
-    owners: LabelOverlap,
-    positive: npt.NDArray[np.bool_],
-    own: npt.NDArray[np.float64],
-    specific: npt.NDArray[np.float64],
-    total: npt.NDArray[np.float64],
-    *,
-    counts: float,
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-    """Truth of each observed label: 1, 0, or -1 if it cannot be seen in the image.
-
-    Parameters
-    ----------
-    owners
-    positive : (n + 1,) bool
-        True cells that express the marker.
-    own, specific, total : (m + 1,) float64
-        Mean per label of the unblurred stain of its owner, of all specific and stray signal, and of
-        the total signal.
-    counts
-        Counts per pixel at signal 1.
-
-    Returns
-    -------
-    truth : (m + 1,) int8
-        Entry 0 is -1.
-    carried : (m + 1,) bool
-        Labels whose cells express the marker, visible or not.
-    """
-    carried = np.zeros(len(owners.area))
-    covered = np.zeros(len(owners.area))
-    label, cell = owners.pairs[:, 0], owners.pairs[:, 1]
-    np.add.at(carried, label, owners.pixels * positive[cell])
-    np.add.at(covered, label, owners.pixels * (cell > 0))
-    share = carried / np.maximum(covered, 1)
-    is_positive = positive[owners.owner] & (share > 0.65) & (own > 0)
-    is_negative = ~positive[owners.owner] & (share < 0.35)
-    out = np.full(len(owners.area), UNCERTAIN, dtype=np.int8)
-    out[is_negative] = NEGATIVE
-    out[is_positive] = POSITIVE
-    other = np.maximum(total - 0.6 * own, 0)
-    floor = float(np.median(total[1:][is_negative[1:]])) if is_negative[1:].any() else 0.0
-    seen = own * owners.area * counts
-    everything = np.maximum(total * owners.area * counts, 1e-9)
-    dim = (seen < 3) | (seen < 2.5 * np.sqrt(everything)) | (own < 0.6 * other) | (own < floor)
-    if is_positive.any():
-        dim |= own < 0.35 * np.median(own[is_positive])
-    out[is_positive & dim] = UNCERTAIN
-    visible = out == POSITIVE
-    if visible.any():
-        out[is_negative & (specific > 0.85 * np.median(total[visible]))] = UNCERTAIN
-    else:
-        out[is_negative & (specific > 0.3)] = UNCERTAIN
-    out[0] = UNCERTAIN
-    return out, is_positive
-
-
 def _shrink(a: Float32Array, k: int) -> Float32Array:
     """Mean over k x k pixels."""
     if k == 1:
@@ -218,7 +115,7 @@ def render_channel(
     rng: np.random.Generator,
     shrink: int = 1,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
-    """Render one channel: its pixels, and the results of `_label_truth`.
+    """Render one channel: its pixels, and the results of `label_truth`.
 
     Parameters
     ----------
@@ -231,17 +128,47 @@ def render_channel(
     shrink
         Width of a detector pixel in layout pixels.
     """
-    stained = stain(layout, marker, rng)
+    seen = _Seen(layout, labels, owners, shrink)
+    return _image(seen, stain(layout, marker, rng), marker, optics, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A layout, its observed segmentation, and the width of a detector pixel."""
+
+    layout: Layout
+    labels: UInt32Array
+    owners: LabelOverlap
+    shrink: int
+
+
+def _image(
+    seen: _Seen, stained: Stain, marker: StainMarker, optics: Optics, rng: np.random.Generator
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int8], npt.NDArray[np.bool_]]:
+    """Image one stain, and say what can be seen of it; see `render_channel`."""
+    layout, labels, owners = seen.layout, seen.labels, seen.owners
     total, specific = expected_signal(stained, optics, layout.mpp, rng)
-    image = detect(_shrink(total, shrink), optics, layout.mpp * shrink, rng)
+    image = detect(_shrink(total, seen.shrink), optics, layout.mpp * seen.shrink, rng)
     own_only = np.where(owners.owner[labels] == layout.cells, stained.own, 0)
-    means = [
-        _means(np.asarray(a, dtype=np.float32), labels, owners.area)
+    own, of_specific, of_total = (
+        label_means(np.asarray(a, dtype=np.float32), labels, owners.area)
         for a in (own_only, specific, total)
-    ]
-    means[0] = np.minimum(means[0], means[2])  # subtracted signal is not visible
+    )
+    free = (labels == 0) & (layout.regions > 0)
+    typical = np.array([*marker.level, 1.0])[layout.types[owners.owner]]
+    signal = LabelSignal(
+        np.minimum(own, of_total),  # subtracted signal is not visible
+        of_specific,
+        of_total,
+        outside=float(np.median(total[free])) if free.any() else 0.0,
+        glow=marker.glow > 0 or optics.residue > 0,
+        texture=marker.grains > 0 or marker.mesh > 0,
+        level=np.where(typical > 0, typical, 1.0) if marker.two_levels else None,
+        step=grey_step(total, optics, layout.mpp),
+        read_noise=optics.read_noise / seen.shrink,
+    )
     counts = optics.counts * layout.mpp**2 / 0.25
-    truth, carried = _label_truth(owners, stained.positive, *means, counts=counts)
+    truth, carried = label_truth(owners, stained.positive, signal, counts=counts)
     return image, truth, carried
 
 
@@ -268,9 +195,11 @@ def simulate_tissue(
     seed
         An integer or a generator; the same seed gives the same tissue.
     platform
-        ``codex``, ``mibi``, ``imc``, or ``random``.
+        ``codex``, ``mibi``, ``imc``, ``cycif``, ``opal``, ``melc``, ``phenocycler``, or ``random``:
+        any of them for random markers, one of the first three otherwise.
     observation
-        Kind of segmentation, one of `panimbus.simulate.layout.OBSERVATIONS`; None draws one.
+        Kind of segmentation, one of `panimbus.simulate.segmentation.OBSERVATIONS`; None
+        draws one of the usual kinds.
     errors
         Factor on the frequency of segmentation errors; 0 = none.
 
@@ -325,6 +254,8 @@ class DrawnPanel:
         Kinds of regions, or None to draw them.
     clustering : float
         Strength of the spatial clustering of cell types.
+    vessels : float
+        Vessels per mm²; the cells of their walls have the last type.
     """
 
     platform: str
@@ -334,6 +265,7 @@ class DrawnPanel:
     composition: npt.NDArray[np.float64]
     kinds: tuple[str, ...] | None
     clustering: float
+    vessels: float = 0.0
 
 
 def draw_panel(
@@ -344,21 +276,13 @@ def draw_panel(
     The parameters are those of `simulate_tissue`.
     """
     if platform == "random":
-        platform = str(rng.choice(PLATFORMS))
+        platform = str(rng.choice(PLATFORMS if isinstance(panel, int) else PLATFORMS[:3]))
     if platform not in PLATFORMS:
         raise ValueError(
             f"platform {platform!r} is unknown; there are random, {', '.join(PLATFORMS)}"
         )
     if isinstance(panel, int):
-        n_types = int(rng.integers(4, 10))
-        composition = rng.dirichlet(np.full(n_types, rng.uniform(0.3, 1.5)), size=len(REGIONS))
-        markers = tuple(
-            draw_marker(f"marker_{k + 1}", n_types, rng, platform) for k in range(panel)
-        )
-        types: tuple[str, ...] = tuple(f"type_{k + 1}" for k in range(n_types))
-        clustering = float(rng.uniform(0, 1.5))
-        optics = tuple(draw_optics(platform, rng) for _ in markers)
-        return DrawnPanel(platform, markers, optics, types, composition, None, clustering)
+        return _random_panel(panel, platform, rng)
     named = panel if isinstance(panel, TissuePanel) else DEMO_PANEL
     markers = (
         named.markers(platform, rng)
@@ -368,6 +292,29 @@ def draw_panel(
     optics = tuple(demo_optics(platform, rng) for _ in markers)
     kinds = ("follicle", "epithelium", "stroma", "mixed")
     return DrawnPanel(platform, markers, optics, named.types, named.composition, kinds, 0.4)
+
+
+def _random_panel(count: int, platform: str, rng: np.random.Generator) -> DrawnPanel:
+    """Random markers of random cell types; in two of three tissues the last type lines vessels."""
+    n_types = int(rng.integers(4, 10))
+    composition = rng.dirichlet(np.full(n_types, rng.uniform(0.3, 1.5)), size=len(REGIONS))
+    vessels = float(rng.uniform(30, 250) * (rng.random() < 0.65))
+    if vessels > 0:
+        composition[:, -1] *= 0.02
+        composition /= composition.sum(1, keepdims=True)
+    markers = tuple(
+        draw_marker(f"marker_{k + 1}", n_types, rng, platform, vessels=vessels > 0)
+        for k in range(count)
+    )
+    optics = tuple(draw_hard_optics(platform, rng) for _ in markers)
+    # subtraction would make a glow without positive cells look like a marker of all cells
+    optics = tuple(
+        replace(o, subtract=0.0) if m.glow > 0 and max(m.level) == 0 else o
+        for m, o in zip(markers, optics, strict=True)
+    )
+    types = tuple(f"type_{k + 1}" for k in range(n_types))
+    clustering = float(rng.uniform(0, 1.5))
+    return DrawnPanel(platform, markers, optics, types, composition, None, clustering, vessels)
 
 
 def render_tissue(
@@ -389,15 +336,22 @@ def render_tissue(
         composition=drawn.composition,
         kinds=drawn.kinds,
         clustering=drawn.clustering,
+        vessels=drawn.vessels,
     )
     labels = observe(layout, rng, observation, errors)
     if shrink > 1:
         labels = _blocks(labels)
     owners = overlap_with_cells(labels, layout.cells)
-    results = [
-        render_channel(layout, labels, owners, marker, optics, rng=rng, shrink=shrink)
-        for marker, optics in zip(drawn.markers, drawn.optics, strict=True)
-    ]
+    seen = _Seen(layout, labels, owners, shrink)
+    results = []
+    neighbour: Float32Array | None = None
+    for marker, optics in zip(drawn.markers, drawn.optics, strict=True):
+        stained = stain(layout, marker, rng)
+        signal = stained.own + stained.stray
+        if optics.residue > 0 and neighbour is not None:
+            stained = replace(stained, base=stained.base + np.float32(optics.residue) * neighbour)
+        results.append(_image(seen, stained, marker, optics, rng))
+        neighbour = signal
     names = np.array([*drawn.types, "none"])
     return SimulatedTissue(
         image=np.stack([image for image, _, _ in results]),

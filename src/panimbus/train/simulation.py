@@ -17,6 +17,8 @@ from panimbus.core.normaliser import Normalisation
 from panimbus.data.source import scan_fovs
 from panimbus.io import from_array
 from panimbus.simulate import SimulatedTissue, simulate_tissue
+from panimbus.simulate.instruments import PIXEL_SIZE
+from panimbus.simulate.segmentation import draw_observation
 from panimbus.train.examples import SIMULATED
 from panimbus.train.fovs import FovStore, LabelledFov, write_info
 
@@ -24,16 +26,31 @@ if TYPE_CHECKING:
     from panimbus.train.config import SimulationConfig
 
 _FEWEST = 20  # cells of a tissue that is kept
+_WRONG = 1.5  # largest factor by which a pixel size is wrong
+_WRONG_SHARE = 0.12  # of the tissues
 
 
 def draw_tissue(seed: int, settings: SimulationConfig) -> SimulatedTissue:
-    """The tissue of a seed, on a random platform: 0.5 µm per pixel, ``imc`` 1 µm per pixel."""
+    """The tissue of a seed, on a random platform, at the usual pixel size of that platform.
+
+    The label image is of any kind. In some tissues the pixel size is wrong: cells then look up to
+    1.5 times larger or smaller than they are.
+    """
     rng = np.random.default_rng([20261123, seed])
     names, weights = list(settings.platforms), np.array(list(settings.platforms.values()))
     platform = str(rng.choice(names, p=weights / weights.sum()))
-    mpp = 1.0 if platform == "imc" else 0.5
-    shape = (round(settings.side_um / mpp),) * 2
-    return simulate_tissue(shape, mpp, panel=settings.markers, seed=rng, platform=platform)
+    mpp = PIXEL_SIZE[platform]
+    wrong = rng.random() < _WRONG_SHARE
+    factor = _WRONG ** rng.uniform(-1, 1) if wrong else 1.0
+    tissue = simulate_tissue(
+        (round(settings.side_um / mpp),) * 2,
+        mpp * factor,
+        panel=settings.markers,
+        seed=rng,
+        platform=platform,
+        observation=draw_observation(rng),
+    )
+    return replace(tissue, mpp=mpp)
 
 
 def simulated_store(
@@ -84,14 +101,28 @@ def _simulate(
     target = tissue.truth[one.cell_id - 1][:, [tissue.channels.index(c) for c in channels]].T
     labelled = LabelledFov.of(one, scanned, channels, np.ascontiguousarray(target))
     rng = np.random.default_rng([seed, 2])
-    counterstain = np.array([likely_counterstain(t, rng) for t in target], np.float32)
+    markers = dict(zip(tissue.channels, tissue.markers, strict=True))
+    counterstain = np.array(
+        [
+            likely_counterstain(t, rng, glow=markers[c].glow > 0)
+            for c, t in zip(channels, target, strict=True)
+        ],
+        np.float32,
+    )
     names = tuple(tissue.platform for _ in channels)
     replace(labelled, channels=names, counterstain=counterstain).save(path)
 
 
-def likely_counterstain(target: npt.NDArray[np.int8], rng: np.random.Generator) -> float:
-    """A correlation with a counterstain for a simulated channel (n,), whose FOV has none."""
+def likely_counterstain(
+    target: npt.NDArray[np.int8], rng: np.random.Generator, *, glow: bool = False
+) -> float:
+    """A correlation with a counterstain for a simulated channel (n,), whose FOV has none.
+
+    Like a counterstain, a ``glow`` is brighter in cells than in the gaps of their labels.
+    """
     share = (target == 1).sum() / max((target >= 0).sum(), 1)
     if share > 0.9:
         return 1.0
+    if glow:
+        return float(rng.uniform(0.2, 0.95))
     return float(rng.uniform(0.6, 0.95) if share == 0 else rng.uniform(0, 0.6))
