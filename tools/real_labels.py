@@ -1,9 +1,12 @@
-"""Real fields of view for the default model's training, with targets from staining read by eye.
+r"""Real fields of view for the default model's training, with targets from staining read by eye.
 
     # pictures for a reader -> tools/readings.csv
     python tools/real_labels.py ladders --run /tmp/run --data ../shared/data
     # readings and calls -> /tmp/run/real
     python tools/real_labels.py pool --run /tmp/run --data ../shared/data
+    # the datasets without ladders, from calls alone
+    python tools/real_labels.py pool --run /tmp/run --data ../shared/data --datasets \\
+        lymphoid_mibi_more lymphoid_mibi_more_raw brain_mibi
     panimbus train default --store /tmp/run/real --out /tmp/run/model
 
 The models `RANKED_BY` and `JUDGED_BY` are in the repository's history (commit b93b24c); their ONNX
@@ -25,9 +28,14 @@ were set by cells called by other readers on two fields of view that are not tra
 (``benchmarks/model/spleen_calls.csv.gz``): of 588 of them with a call and a target 15 differ, as
 many as with the ladders alone.
 
+Datasets without ladders: 2,384 further calls, of one reader, 48 cells a channel drawn by intensity
+(`tools/sheets.py more`). The chance of the other cells is that of `panimbus recalibrate` with these
+calls as answers to `CALIBRATED`, which was the default model (`answered`).
+
 Datasets (`DATASETS`): none of their fields of view is one of dev_gold's (the spleen's r10 is left
-out, also of the normaliser). Two have no segmentation: theirs is a watershed of the nuclear
-channel, grown by 2.5 µm. The raw planes of lymphoid_mibi take the targets of its denoised ones.
+out, also of the normaliser) or of ``benchmarks/model/unseen_calls.csv.gz``. Two have no
+segmentation: theirs is a watershed of the nuclear channel, grown by 2.5 µm. Raw planes take the
+targets of the denoised ones.
 
 Hazed copies: fluorescence has nuclear haze and diffuse background, of which these datasets have
 little. Their other channels are therefore repeated with the field's own nuclear channel, blurred,
@@ -70,7 +78,7 @@ Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 READINGS = Path(__file__).parent / "readings.csv"
 CALLS = Path(__file__).parent / "cell_calls.csv.gz"
-RANKED_BY, JUDGED_BY = "compact-1", "compact-3"
+RANKED_BY, JUDGED_BY, CALIBRATED = "compact-1", "compact-3", "compact-6"
 _SEEN = ("ladder", "score", "before", "bright")
 TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
 SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
@@ -95,6 +103,8 @@ class Dataset:
         Those that its cells are found in.
     read_as
         The dataset whose cells and readings it takes, FOV by FOV.
+    channels
+        Those that all its FOVs have, where they differ; empty: all.
     hazed, drawn
         How many copies each field of view gets: hazed, and with ten drawn markers.
     share
@@ -106,6 +116,7 @@ class Dataset:
     nuclear: tuple[str, ...] = ()
     segmented_by: tuple[str, ...] = ()
     read_as: str = ""
+    channels: tuple[str, ...] = ()
     hazed: int = 3
     drawn: int = 3
     share: float = 0.2
@@ -113,6 +124,12 @@ class Dataset:
 
 _SPLEEN = tuple(f"r{k}" for k in (2, 4, 6, 8, 12, 14, 16, 18, 20, 22, 24, 28, 30))
 _POINTS = ("Point3", "Point6")
+_MORE = ("Point2", "Point4", "Point5")
+_COMMON = (  # of FOVs with different panels
+    "dsDNA CD103 CD11b CD11c CD14 CD16 CD163 CD20 CD206 CD209 CD3 CD31 CD36 CD4 CD45 CD56 CD68 CD8"
+    " Collagen-1 Foxp3 H3K9Ac HLA-Class-1 HLA-DR HO-1 IDO Keratin-pan Ki67 MPO MastChyTry NaKATPase"
+    " PD-1 SMA Vimentin gdTCR iNOS"
+)
 DATASETS = {
     "spleen_imc": Dataset(
         tuple(f"spleen_imc/images/{r}.ome.tiff" for r in _SPLEEN),
@@ -140,7 +157,37 @@ DATASETS = {
         segmented_by=("Ir191_DNA1", "Ir193_DNA3"),
     ),
     "vectra_inform": Dataset(("vectra_inform",), ("vectra_inform",), ("DAPI",)),
+    "lymphoid_mibi_more": Dataset(
+        tuple(f"lymphoid_mibi_more/images/{p}_denoised.ome.tiff" for p in _MORE),
+        tuple(f"lymphoid_mibi_more/labels/{p}_denoised.tiff" for p in _MORE),
+        nuclear=("dsDNA", "H3K9Ac"),
+        channels=tuple(_COMMON.split()),
+        hazed=2,
+        drawn=1,
+    ),
+    "lymphoid_mibi_more_raw": Dataset(
+        tuple(f"lymphoid_mibi_more/images/{p}_raw.ome.tiff" for p in _MORE),
+        tuple(f"lymphoid_mibi_more/labels/{p}_raw.tiff" for p in _MORE),
+        nuclear=("dsDNA", "H3K9Ac"),
+        read_as="lymphoid_mibi_more",
+        channels=tuple(_COMMON.split()),
+        hazed=0,
+        drawn=0,
+        share=0.1,
+    ),
+    "brain_mibi": Dataset(
+        ("brain_mibi/images/Point1.ome.tiff",),
+        ("brain_mibi/labels/Point1.tiff",),
+        nuclear=("dsDNA",),
+        hazed=1,
+        drawn=1,
+        share=0.06,
+    ),
 }
+
+
+LADDERS = ("spleen_imc", "lymphoid_mibi", "lymphoid_mibi_raw", "squamous_imc", "vectra_inform")
+"""Datasets whose channels were read on ladders."""
 
 
 # ---------------------------------------------------------------- cells and their ranks
@@ -170,7 +217,8 @@ def open_dataset(name: str, run: Path, data: Path) -> list[Fov]:
     one = DATASETS[name]
     images = [data / p for p in one.images]
     if one.labels:
-        return list(io.open_fovs(images, labels=[data / p for p in one.labels]))
+        labels = [data / p for p in one.labels]
+        return list(io.open_fovs(images, labels=labels, channels=list(one.channels) or None))
     source = one.read_as or name
     paths = []
     for fov in io.open_fovs([data / p for p in DATASETS[source].images]):
@@ -305,8 +353,8 @@ def ladders(run: Path, data: Path) -> None:
     """All pictures, in ``run/ladders``."""
     rng = np.random.default_rng(0)
     (run / "ladders").mkdir(parents=True, exist_ok=True)
-    for name, one in DATASETS.items():
-        if one.read_as:
+    for name in LADDERS:
+        if DATASETS[name].read_as:
             continue
         fovs = open_dataset(name, run, data)
         cells = scored(name, fovs, run)
@@ -390,7 +438,7 @@ def _logit(share: Floats) -> Floats:
 def read(run: Path, data: Path) -> pd.DataFrame:
     """`evidence` of all datasets."""
     return pd.concat(
-        [evidence(name, run, data) for name, one in DATASETS.items() if not one.read_as],
+        [evidence(name, run, data) for name in LADDERS if not DATASETS[name].read_as],
         ignore_index=True,
     )
 
@@ -428,6 +476,42 @@ def chances(known: pd.DataFrame) -> pd.DataFrame:
             [fitted.predict_proba(design(known.iloc[part]))[:, 1] for part in parts]
         )
     )
+
+
+def answered(name: str, run: Path, data: Path) -> dict[str, npt.NDArray[np.int8]]:
+    """`targets` of a dataset without ladders: of the channels with calls, and the nuclear ones.
+
+    A small logistic model per marker (`panimbus.finetune.marker_model`) takes the calls as answers;
+    nuclear channels, which all cells carry, are positive where the model says so, else undefined.
+    """
+    from scipy.special import expit
+
+    from panimbus.finetune.marker_model import Answers, cell_features, fit_markers, prior_for
+
+    table = scored(name, open_dataset(name, run, data), run, CALIBRATED)
+    calls = pd.read_csv(CALLS).query("dataset == @name and call != 'undetermined'")
+    keys = pd.MultiIndex.from_arrays([table.obs["fov_id"].astype(str), table.obs["cell_id"]])
+    channels = [c for c in dict.fromkeys(calls["channel"]) if c in table.var_names]
+    _, prior = prior_for(CALIBRATED, list(table.layers))
+    designs, given = [], []
+    for channel in channels:
+        k = list(table.var_names).index(channel)
+        layers = {key: np.asarray(values)[:, k] for key, values in table.layers.items()}
+        score = np.asarray(table.X)[:, k]
+        seen = cell_features(score, layers["score_sd"], layers["intensity_mean"], layers)
+        designs.append(prior.design(seen))
+        own = calls[calls["channel"] == channel].set_index(["fov", "cell_id"])["call"]
+        given.append(own.eq("positive").astype(float).reindex(keys).to_numpy())
+    pairs = list(zip(designs, given, strict=True))
+    fits = fit_markers([Answers(x[~np.isnan(y)], y[~np.isnan(y)]) for x, y in pairs], prior)
+    out = {}
+    for channel, (x, y), b in zip(channels, pairs, fits, strict=True):
+        target = _by_borders(expit(x @ b), LOW, HIGH)
+        out[channel] = np.where(np.isnan(y), target, np.nan_to_num(y)).astype(np.int8)
+    for channel in DATASETS[name].nuclear:
+        score = np.asarray(table.X)[:, list(table.var_names).index(channel)]
+        out[channel] = np.where(score >= 0.5, 1, -1).astype(np.int8)
+    return out
 
 
 def targets(name: str, known: pd.DataFrame) -> dict[str, npt.NDArray[np.int8]]:
@@ -492,7 +576,8 @@ def labelled_fovs(
     """A dataset's FOVs at 1 µm per pixel, with the channels that were read."""
     from panimbus.data.source import scan_fovs
 
-    labels = targets(DATASETS[name].read_as or name, evidence)
+    source = DATASETS[name].read_as or name
+    labels = targets(source, evidence) if name in LADDERS else answered(source, run, data)
     scanned = scan_fovs(name, open_dataset(name, run, data))
     channels = [c for c in scanned.channels if c in labels and not scanned.scale.blank(c)]
     target = np.stack([labels[c] for c in channels])
@@ -759,7 +844,7 @@ def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     return np.asarray(ndimage.map_coordinates(coarse, grid, order=3, mode="nearest"), np.float64)
 
 
-def pool(run: Path, data: Path, *, calls: bool = True) -> None:
+def pool(run: Path, data: Path, names: Sequence[str], *, calls: bool = True) -> None:
     """``run/real``: labelled FOVs, as `panimbus train default --store` takes them.
 
     Each FOV plain (``__0``), hazed (``__1`` ...), with softened nuclear channels (``__nuclei``) and
@@ -768,10 +853,11 @@ def pool(run: Path, data: Path, *, calls: bool = True) -> None:
     # A generator per kind, so that no kind depends on another.
     rng, soft, draw = (np.random.default_rng([SEED, k]) for k in range(3))
     folder = run / "real"
-    seen = read(run, data)
-    seen = chances(seen) if calls else seen
+    seen = read(run, data) if set(names) & set(LADDERS) else pd.DataFrame()
+    seen = chances(seen) if calls and len(seen) else seen
     rows = []
-    for name, one in DATASETS.items():
+    for name in names:
+        one = DATASETS[name]
         for fov_id, fov in labelled_fovs(name, run, data, seen):
             split = "val" if fov_id in HELD_OUT else "train"
             copies = {"0": fov}
@@ -789,7 +875,8 @@ def pool(run: Path, data: Path, *, calls: bool = True) -> None:
     write_info(folder, shares, mpp=1.0, percentile=99.9)
     columns = ["dataset", "fov", "channel", "positive", "negative", "undefined"]
     table = pd.DataFrame(rows, columns=columns)
-    table.to_csv(folder / "targets.csv", index=False)
+    for name in names:
+        table[table["dataset"] == name].to_csv(folder / name / "targets.csv", index=False)
     counts = table.groupby("dataset")[["positive", "negative", "undefined"]].sum()
     sys.stdout.write(counts.to_string() + "\n")
 
@@ -807,13 +894,16 @@ def main() -> None:
         "--data", type=Path, default=Path("../shared/data"), help="folder of the datasets"
     )
     parser.add_argument(
+        "--datasets", nargs="+", default=LADDERS, choices=DATASETS, help="pool: only these"
+    )
+    parser.add_argument(
         "--without-calls", action="store_true", help="pool: targets by the ladders alone"
     )
     args = parser.parse_args()
     if args.stage == "ladders":
         ladders(args.run, args.data)
     else:
-        pool(args.run, args.data, calls=not args.without_calls)
+        pool(args.run, args.data, args.datasets, calls=not args.without_calls)
 
 
 if __name__ == "__main__":

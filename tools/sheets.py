@@ -10,6 +10,10 @@
     python tools/sheets.py others --data ../shared/data --out /tmp/others
     # of two fields that training holds out
     python tools/sheets.py spleen --data ../shared/data --out /tmp/spleen
+    # of tissues and platforms that were never trained on
+    python tools/sheets.py unseen --data ../shared/data --out /tmp/unseen
+    # of further fields that are trained on, drawn by intensity
+    python tools/sheets.py more --data ../shared/data --out /tmp/more
 
 Makes ``sheet_000.png`` ... and, beside the folder, ``<out>_key.csv`` (sheet, place, dataset, fov,
 channel, cell_id), which the reader must not see. A sheet shows one channel: up to 48 crops of 40 x
@@ -31,8 +35,9 @@ cells a marker are drawn by intensity as dev_gold's, none of them called before
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +75,21 @@ GOLD = {  # dev_gold's fields of view
         "dcis_mibi/images/Point2321_pt1043_20717.ome.tiff",
         "dcis_mibi/labels/Point2321.tiff",
     ),
+}
+UNSEEN = {  # (dataset, FOV): its channels that are annotated; no FOV of these is trained on
+    ("hubmap_codex", "R001_X004_Y003"): "cytoplasm membrane CH_7 CH_11 CH_19 CH_20 CH_24",
+    ("lymphoid_mibi_more", "Point7_denoised"): (
+        "CD3 CD8 CD20 CD45 CD68 CD11c CD14 CD209 HLA-DR CD31 Ki67 Vimentin"
+    ),
+    ("brain_mibi", "Point2"): "Iba1 GFAP MAP2 CD45 pPHFTAu TotalTau MAG GLAST",
+    ("melc_lung", "control3_FOV1"): "CD45",
+}
+_MYELOID = "CD68 CD163 CD14 CD11c CD209 HLA-DR CD206 CD36"
+MORE = {  # likewise, of fields that are trained on
+    ("lymphoid_mibi_more", "Point2_denoised"): f"{_MYELOID} CD31 SMA Vimentin CD45 CD3 CD8",
+    ("lymphoid_mibi_more", "Point4_denoised"): f"{_MYELOID} CD31 CD20 Ki67 CD4 Collagen-1 MPO",
+    ("lymphoid_mibi_more", "Point5_denoised"): f"{_MYELOID} CD31 SMA Vimentin CD45 CD20 CD8",
+    ("brain_mibi", "Point1"): "Iba1 GFAP MAP2 CD45 PGP9.5 Parvalbumin CD105 PolyubiK48",
 }
 
 
@@ -260,6 +280,19 @@ def held_out_sheets(
             yield by_intensity("spleen_imc", fov_id, fov, str(channel), of["cell_id"], rng)
 
 
+def fov_sheets(
+    wanted: Mapping[tuple[str, str], str], data: Path, rng: np.random.Generator
+) -> Iterator[tuple[str, list[Place], float, list[Any]]]:
+    """The same of given channels of FOVs (`UNSEEN`, `MORE`)."""
+    for (name, fov_id), channels in wanted.items():
+        folder = data / name
+        (fov,) = io.open_fovs(
+            folder / f"images/{fov_id}.ome.tiff", folder / f"labels/{fov_id}.tiff"
+        )
+        for channel in channels.split():
+            yield by_intensity(name, fov_id, fov, channel, [], rng)
+
+
 def by_intensity(
     name: str, fov_id: str, fov: Fov, channel: str, called: Iterable[int], rng: np.random.Generator
 ) -> tuple[str, list[Place], float, list[Any]]:
@@ -272,7 +305,8 @@ def by_intensity(
     means = ndimage.mean(plane, labels, ids)
     order, n = np.argsort(means, kind="stable"), len(ids)
     strata = np.split(ids[order], [round(0.6 * n), round(0.9 * n)])
-    drawn = [rng.choice(np.setdiff1d(s, list(called)), CELLS // 3, replace=False) for s in strata]
+    left = [np.setdiff1d(s, list(called)) for s in strata]
+    drawn = [rng.choice(s, min(CELLS // 3, len(s)), replace=False) for s in left]
     cells = rng.permutation(np.concatenate(drawn))
     centres = ndimage.center_of_mass(np.ones(labels.shape), labels, cells)
     places = [
@@ -291,7 +325,8 @@ def _plane(fov: Any, channel: str) -> Array:
     return np.asarray(fov.image[at : at + 1, :, :])[0].astype(np.float32)
 
 
-OF = {"gold": gold_sheets, "others": other_sheets, "spleen": held_out_sheets}
+OF: dict[str, Any] = {"gold": gold_sheets, "others": other_sheets, "spleen": held_out_sheets}
+OF |= {"unseen": partial(fov_sheets, UNSEEN), "more": partial(fov_sheets, MORE)}
 
 
 def main() -> None:

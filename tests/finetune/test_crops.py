@@ -22,6 +22,18 @@ CARDS = {
         "stats": ("q10", "q50", "q90", "outside"),
         "calibration": {"b": (1.5, -0.5)},
     },
+    "head": {
+        "architecture": "compact_unet",
+        "settings": {"widths": (4, 6)},
+        "planes": ("image", "interior", "cell_mean"),
+        "calibration": {"b": (1.5, -0.5)},
+        "cell_head": {
+            "centre": (0.0,) * 6,
+            "scale": (1.0,) * 6,
+            "weights": (((0.2, -0.5, 1.0, 0.3, -0.4, 0.6),),),
+            "offsets": ((-0.3,),),
+        },
+    },
     "one view": {
         "architecture": "compact_unet",
         "settings": {"widths": (4,)},

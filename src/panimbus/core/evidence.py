@@ -286,3 +286,52 @@ def evidence_layers(
         values[:, blank] = 0
         values[missing] = np.nan
     return layers
+
+
+def cell_means(values: Array, index: npt.NDArray[np.int32], n: int) -> Float64Array:
+    """(n,) mean of (Y, X) values over each cell's pixels; 0 for cells without any.
+
+    ``index`` (Y, X) is the cell of each pixel, -1 = background.
+    """
+    inside = index >= 0
+    count = np.bincount(index[inside], minlength=n)
+    total = np.bincount(index[inside], values[inside], minlength=n)
+    return np.asarray(total / np.maximum(count, 1))
+
+
+def evidence_of(
+    image: Array,
+    index: npt.NDArray[np.int32],
+    mean: npt.NDArray[np.float32],
+    centroid: Float64Array | None = None,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Evidence of the cells of one channel that lies in memory.
+
+    Parameters
+    ----------
+    image : (Y, X) float32
+    index : (Y, X) int32
+        Cell of each pixel, -1 = background.
+    mean : (n,) float32
+        Mean intensity of each cell; it stands for the rim and inside of cells without a pixel.
+    centroid : (n, 2) float64, optional
+        y, x of the cells; default: of their pixels here.
+
+    Returns
+    -------
+    dict
+        Name of `panimbus.core.table.EVIDENCE` -> (n,) float32.
+    """
+    n, whole = len(mean), (0, index.shape[0], 0, index.shape[1])
+    if centroid is None:
+        y, x = np.meshgrid(*map(np.arange, index.shape), indexing="ij")
+        centroid = np.stack([cell_means(y, index, n), cell_means(x, index, n)], 1)
+    bins = PixelBins.of(index, whole, cells=np.arange(n), centroid=centroid, corner=(0, 0))
+    layers = evidence_layers(
+        rim_and_inside(bins.sums(image), bins.count)[:, :, None],
+        touching(index, whole),
+        mean[:, None],
+        rescued=np.flatnonzero(bins.count.sum(0) == 0),
+        blank=np.zeros(1, np.bool_),
+    )
+    return {name: layer[:, 0] for name, layer in layers.items()}

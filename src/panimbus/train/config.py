@@ -172,6 +172,33 @@ class StagesConfig(Strict):
         return self.naive + self.robust
 
 
+class HeadConfig(Strict):
+    """The cell head that is fitted to the finished net (`panimbus.train.cell_head`).
+
+    Attributes
+    ----------
+    examples
+        Training examples that are scored for it, of each dataset by its share.
+    hidden
+        Widths of the hidden layers; none: a logistic regression.
+    steps, batch, cells
+        Steps, examples per step, and cells per example and step at most.
+    rate, weight_decay
+        Of AdamW; the rate falls as a cosine to 0.
+    f1
+        Weight of what the soft calls of an example lack of an F1 of 1.
+    """
+
+    examples: Count = 4000
+    hidden: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = ()
+    steps: Count = 3000
+    batch: Count = 32
+    cells: Count = 200
+    rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    f1: Annotated[float, Field(ge=0)] = 0.5
+
+
 class CheckConfig(Strict):
     """How often (steps) the net is validated and saved.
 
@@ -205,6 +232,8 @@ class TrainConfig(Strict):
     ----------
     logit_offset
         Added to the logits of the finished model.
+    head
+        The cell head; None: a cell's score is the mean of its pixel scores.
     average
         Further runs, each with these settings laid over; the model is the mean of the weights of
         all runs.
@@ -222,6 +251,7 @@ class TrainConfig(Strict):
     stages: StagesConfig = StagesConfig()
     check: CheckConfig = CheckConfig()
     machine: MachineConfig = MachineConfig()
+    head: HeadConfig | None = None
     average: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")
@@ -247,7 +277,7 @@ class TrainConfig(Strict):
         return self
 
     def _average_problems(self) -> list[str]:
-        fixed = {"name", "net", "simulation", "machine", "average", "logit_offset"}
+        fixed = {"name", "net", "simulation", "machine", "average", "logit_offset", "head"}
         problems = []
         for k, changes in enumerate(self.average):
             if same := sorted(fixed & set(changes)):
@@ -256,7 +286,7 @@ class TrainConfig(Strict):
 
     def runs(self) -> list[TrainConfig]:
         """The settings of each run whose weights are averaged; this one first."""
-        alone = self.model_dump(exclude={"average", "logit_offset"})
+        alone = self.model_dump(exclude={"average", "logit_offset", "head"})
         changes = [{}, *self.average]
         return [
             make_config(overlaid(alone, c), source=f"run {k + 1}") for k, c in enumerate(changes)

@@ -1,0 +1,59 @@
+"""Features of a cell for the cell head."""
+
+import numpy as np
+import pytest
+
+from panimbus.core.cell_head import FEATURES, cell_features
+from panimbus.core.scale import CELL_QUANTILES
+
+STATS = dict(zip(CELL_QUANTILES, np.linspace(0.01, 0.99, 99).tolist(), strict=True)) | {
+    "outside": 0.1
+}
+FLOOR = 0.1 * (0.75 - 0.25) + 1e-6 * 0.99
+EVIDENCE = {
+    "rim_mean": np.array([0.5, 0.0]),
+    "rim_low": np.array([0.2, 0.0]),
+    "inside_mean": np.array([0.4, 0.0]),
+    "neighbour_max": np.array([0.8, 0.0]),
+}
+
+
+def features(**changes):
+    given = {"score": np.array([0.9, 0.5]), "mean": np.array([0.5, 0.0]), **changes}
+    out = cell_features(given["score"], given["mean"], EVIDENCE, stats=STATS)
+    return {name: out[:, k] for k, name in enumerate(FEATURES)}
+
+
+def test_by_hand():
+    seen = features()
+    assert seen["logit"].tolist() == pytest.approx([np.log(9), 0])
+    for name, layer in (
+        ("rim_mean", "rim_mean"),
+        ("rim_low", "rim_low"),
+        ("inside", "inside_mean"),
+        ("neighbour", "neighbour_max"),
+    ):
+        expected = np.log((EVIDENCE[layer] + FLOOR) / (np.array([0.5, 0.0]) + FLOOR))
+        np.testing.assert_allclose(seen[name], expected, rtol=1e-5)
+    outside = np.log((np.array([0.5, 0.0]) + FLOOR) / (0.1 + FLOOR))
+    np.testing.assert_allclose(seen["outside"], outside, rtol=1e-5)
+
+
+def test_bounded_and_missing_stay_missing():
+    seen = features(score=np.array([0.0, np.nan]), mean=np.array([np.nan, 1e9]))
+    assert seen["logit"][0] == pytest.approx(np.log(0.001 / 0.999), rel=1e-4)
+    assert np.isnan(seen["logit"][1])
+    assert np.isnan(seen["rim_low"][0])
+    assert seen["outside"][1] == 3
+
+
+def test_no_unit():
+    """Intensities of another unit give the same features: every ratio is free of units."""
+    plain = cell_features(np.full(2, 0.3), np.full(2, 0.5), EVIDENCE, stats=STATS)
+    scaled = cell_features(
+        np.full(2, 0.3),
+        np.full(2, 50.0),
+        {k: v * 100 for k, v in EVIDENCE.items()},
+        stats={k: v * 100 for k, v in STATS.items()},
+    )
+    np.testing.assert_allclose(plain, scaled, rtol=1e-5)
