@@ -17,7 +17,7 @@ from panimbus.train.fovs import (
     open_store,
     write_info,
 )
-from panimbus.train.simulation import likely_counterstain, simulated_store
+from panimbus.train.simulation import draw_tissue, likely_counterstain, simulated_store
 
 
 def labelled(seed=0, shape=(40, 60)):
@@ -155,3 +155,17 @@ def test_correlation_with_a_counterstain_that_is_not_there():
     assert none > 0.6 > some
     glowing = [likely_counterstain(np.array([0, 1], np.int8), rng, glow=True) for _ in range(50)]
     assert max(glowing) > 0.6 > min(glowing)
+
+
+def test_a_wrong_pixel_size_makes_cells_look_larger_or_smaller():
+    right = SimulationConfig(side_um=140, markers=1, platforms={"codex": 1}, wrong_mpp=0)
+    wrong = right.model_copy(update={"wrong_mpp": 1.0})
+    size = {}
+    for name, config in (("right", right), ("wrong", wrong)):
+        tissues = [draw_tissue(seed, config) for seed in range(6)]
+        assert {t.mpp for t in tissues} == {0.5}
+        assert {t.image.shape for t in tissues} == {(1, 280, 280)}
+        size[name] = [np.median(np.bincount(t.labels.ravel())[1:]) for t in tissues]
+    ratio = np.sqrt(np.array(size["wrong"]) / size["right"])
+    assert ratio.min() < 0.9
+    assert ratio.max() > 1.1

@@ -23,7 +23,16 @@ Steps = Annotated[int, Field(ge=0, le=10**12)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Platform = Literal["codex", "mibi", "imc"]
+Platform = Literal["codex", "mibi", "imc", "cycif", "opal", "melc", "phenocycler"]
+_PLATFORMS: dict[Platform, float] = {
+    "codex": 0.22,
+    "mibi": 0.2,
+    "imc": 0.18,
+    "cycif": 0.14,
+    "opal": 0.09,
+    "melc": 0.07,
+    "phenocycler": 0.1,
+}
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -57,6 +66,8 @@ class SimulationConfig(Strict):
         Side of a tissue (µm), and number of its random markers.
     platforms
         Probability of each platform.
+    wrong_mpp
+        Share of the tissues whose pixel size is given wrongly, by a factor of up to 1.5.
     """
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -64,7 +75,8 @@ class SimulationConfig(Strict):
     held_out: tuple[Seed, Count] = (1_000_000, 24)
     side_um: Annotated[int, Field(ge=64, le=4096)] = 384
     markers: Annotated[int, Field(ge=1, le=100)] = 12
-    platforms: dict[Platform, float] = Field({"codex": 0.4, "mibi": 0.3, "imc": 0.3}, min_length=1)
+    platforms: dict[Platform, float] = Field(_PLATFORMS, min_length=1)
+    wrong_mpp: Share = 0.12
 
 
 class DataConfig(Strict):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _FEWEST = 20  # cells of a tissue that is kept
 _WRONG = 1.5  # largest factor by which a pixel size is wrong
-_WRONG_SHARE = 0.12  # of the tissues
 
 
 def draw_tissue(seed: int, settings: SimulationConfig) -> SimulatedTissue:
@@ -40,7 +39,7 @@ def draw_tissue(seed: int, settings: SimulationConfig) -> SimulatedTissue:
     names, weights = list(settings.platforms), np.array(list(settings.platforms.values()))
     platform = str(rng.choice(names, p=weights / weights.sum()))
     mpp = PIXEL_SIZE[platform]
-    wrong = rng.random() < _WRONG_SHARE
+    wrong = rng.random() < settings.wrong_mpp
     factor = _WRONG ** rng.uniform(-1, 1) if wrong else 1.0
     tissue = simulate_tissue(
         (round(settings.side_um / mpp),) * 2,
