@@ -9,7 +9,7 @@ from panimbus.core.scale import CELL_QUANTILES
 STATS = dict(zip(CELL_QUANTILES, np.linspace(0.01, 0.99, 99).tolist(), strict=True)) | {
     "outside": 0.1
 }
-FLOOR = 0.1 * (0.75 - 0.25) + 1e-6 * 0.99
+FLOOR = 0.1 * (0.75 - 0.25) + 1e-4
 EVIDENCE = {
     "rim_mean": np.array([0.5, 0.0]),
     "rim_low": np.array([0.2, 0.0]),
@@ -47,13 +47,18 @@ def test_bounded_and_missing_stay_missing():
     assert seen["outside"][1] == 3
 
 
-def test_no_unit():
-    """Intensities of another unit give the same features: every ratio is free of units."""
+def test_normaliser_off_by_two():
+    """Ratios hardly depend on the normaliser."""
     plain = cell_features(np.full(2, 0.3), np.full(2, 0.5), EVIDENCE, stats=STATS)
-    scaled = cell_features(
-        np.full(2, 0.3),
-        np.full(2, 50.0),
-        {k: v * 100 for k, v in EVIDENCE.items()},
-        stats={k: v * 100 for k, v in STATS.items()},
-    )
-    np.testing.assert_allclose(plain, scaled, rtol=1e-5)
+    evidence = {name: values * 2 for name, values in EVIDENCE.items()}
+    stats = {name: value * 2 for name, value in STATS.items()}
+    twice = cell_features(np.full(2, 0.3), np.full(2, 1.0), evidence, stats=stats)
+    np.testing.assert_allclose(plain, twice, rtol=0.01)
+
+
+def test_channel_that_most_cells_do_not_show():
+    """All percentiles are 0: ratios stay finite."""
+    stats = dict.fromkeys(STATS, 0.0)
+    seen = cell_features(np.array([0.9, 0.1]), np.array([0.5, 0.0]), EVIDENCE, stats=stats)
+    assert np.isfinite(seen).all()
+    assert seen[:, FEATURES.index("outside")].tolist() == [3.0, 0.0]

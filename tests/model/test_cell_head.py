@@ -23,7 +23,7 @@ def head(weights=None, offsets=((0.0,),), **changes):
 
 def test_adds_to_the_logit():
     scores = head().scores(np.array([0.9, 0.9]), np.array([0.5, 0.5]), EVIDENCE, stats=STATS)
-    shift = -2 * np.log(5.1 / 0.6)
+    shift = -2 * np.log(5.1001 / 0.6001)
     expected = [0.9, 1 / (1 + np.exp(-(np.log(9) + shift)))]
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 

@@ -22,7 +22,7 @@ FEATURES = ("logit", "rim_mean", "rim_low", "inside", "neighbour", "outside")
 the mean outside cells. None of them says how the channel's cells are distributed: a head that was
 told it placed the boundary worse on datasets that it had not seen (`benchmarks/model/head.md`)."""
 
-_EDGE, _FAR, _LEAST = 1e-3, 3.0, 1e-6
+_EDGE, _FAR, _LEAST = 1e-3, 3.0, 1e-4
 
 
 def cell_features(
@@ -35,7 +35,7 @@ def cell_features(
     score : (n,) float
         The net's score.
     mean : (n,) float
-        Mean intensity, in any unit.
+        Mean intensity, in units of the normaliser.
     evidence
         Name of `panimbus.core.table.EVIDENCE` -> (n,) float, in the same unit.
     stats
@@ -49,7 +49,7 @@ def cell_features(
         `FEATURES`; NaN = missing stays.
     """
     low, high, top = (stats.get(q, 0.0) for q in ("q25", "q75", "q99"))
-    floor = 0.1 * max(high - low, 0.05 * top) + _LEAST * top
+    floor = 0.1 * max(high - low, 0.05 * top) + _LEAST
 
     def ratio(values: Array, to: Array | float) -> Array:
         above, below = (np.maximum(np.asarray(v, np.float64), 0) + floor for v in (values, to))
