@@ -14,17 +14,17 @@ from servers import COMMIT, serve_hub
 
 from panimbus.annotations import panm
 from panimbus.annotations.panm import (
-    DATASETS,
     SETS,
-    TRUTH,
-    check_annotated_cells,
-    fetch_panm,
-    open_panm,
+    open_gold_standard,
+    plan_fetch,
     read_gold_standard,
+    run_fetch,
+    write_evaluation,
 )
 from panimbus.core.errors import InputError, MatchError, ReadError
 from panimbus.io.archive import unpack
 from panimbus.io.hub import Repository, cached_file, download, endpoint, list_files
+from panimbus.io.panm import DATASETS, TRUTH, find_root, present_datasets
 from panimbus.simulate import simulate_tissue
 
 # where the FOV's folder is called otherwise than its mask and its rows
@@ -32,6 +32,10 @@ ODD = {
     "vectra_colon": ("fov1.tif_image", "fov1feature_0.ome.tif"),
     "mibi_breast": ("fov1", "fov1_whole_cell.tiff"),
 }
+
+
+def fetch_panm(name, out, datasets=None):
+    return run_fetch(plan_fetch(name, out, datasets))
 
 
 def _tiff(plane):
@@ -119,9 +123,9 @@ def test_gold_is_fetched_unpacked_and_read(hub, tmp_path, layout):
     assert root == tmp_path / "g" / "gold_standard_labelled"
     for path, data in layout.items():
         assert (root / path).read_bytes() == data
-    opened = open_panm(tmp_path / "g")
-    assert list(opened.datasets) == list(DATASETS)
-    for name, (fov,) in opened.datasets.items():
+    opened = open_gold_standard(root)
+    assert list(opened) == list(DATASETS)
+    for name, (fov,) in opened.items():
         assert fov.fov_id == "fov1"
         assert fov.mpp == 0.5
         assert set(fov.channels) == {"CD3", "CD20"}
@@ -130,8 +134,12 @@ def test_gold_is_fetched_unpacked_and_read(hub, tmp_path, layout):
         )
         np.testing.assert_array_equal(fov.image[fov.index("CD3"), 0:64, 0:64], plane)
         assert np.asarray(fov.labels[0:64, 0:64]).max() > 0
-    check_annotated_cells(opened)
-    assert set(opened.calls["call"]) == {"positive", "negative", "undetermined"}
+    assert set(read_gold_standard(root / TRUTH)["call"]) == {
+        "positive",
+        "negative",
+        "undetermined",
+    }
+    assert write_evaluation(root, skip_bad_rows=True)[1] == ()
     assert (
         (root / panm.CALLS_CSV).read_text().startswith("dataset,fov,cell_id,channel,call,annotator")
     )
@@ -144,7 +152,8 @@ def test_evaluates(tree, tmp_path):
     from panimbus.evaluate.config import read_evaluation_file
     from panimbus.io import attach_labels, open_fovs
 
-    config = read_evaluation_file(panm.write_evaluation(tree))
+    config = read_evaluation_file(write_evaluation(tree)[0])
+    assert {d.mpp for d in config.dataset} == {0.5}
     calls = pd.read_csv(tree / "calls.csv")
     assert [d.name for d in config.dataset] == list(DATASETS)
     for one in config.dataset:
@@ -170,17 +179,57 @@ def test_second_run_downloads_nothing(hub, tmp_path):
 
 def test_parts_of_an_archive(hub, tmp_path, layout):
     root = fetch_panm("pan-m", tmp_path, datasets=["codex_colon"])
-    assert list(open_panm(root).datasets) == ["codex_colon"]
+    assert present_datasets(root, ["fovs"]) == ["codex_colon"]
     assert not (tmp_path / "mibi_decidua.zip").exists()
     fetch_panm("pan-m", tmp_path)
-    assert list(open_panm(root).datasets) == ["codex_colon", "mibi_decidua"]
+    assert present_datasets(root, ["fovs"]) == ["codex_colon", "mibi_decidua"]
     with pytest.raises(InputError, match="no such dataset"):
         fetch_panm("pan-m", tmp_path, datasets=["codex_lung"])
+    with pytest.raises(ReadError, match="does not hold these datasets") as caught:
+        fetch_panm("pan-m", tmp_path, datasets=["codex_colon", "mibi_breast"])
+    assert "got:       mibi_breast" in str(caught.value)
+    assert "available: codex_colon, mibi_decidua" in str(caught.value)
+    with pytest.raises(InputError, match="goes with pan-m"):
+        fetch_panm("pan-m-gold", tmp_path, datasets=["codex_colon"])
 
 
 def test_weights(hub, tmp_path):
+    """Those of the highest number, and no others."""
     assert fetch_panm("nimbus-weights", tmp_path).read_bytes() == bytes(range(256)) * 9
     assert not (tmp_path / "other.bin").exists()
+    files = hub.files["models", SETS["nimbus-weights"].name]
+    files |= {"V10.pt": b"ten" * 300, "V9.pt": b"nine", "old/V11.pt": b"x", "V12.pt.md": b"x"}
+    assert fetch_panm("nimbus-weights", tmp_path).name == "V10.pt"
+    assert not (tmp_path / "V9.pt").exists()
+    for name in list(files):
+        if name.startswith("V"):
+            del files[name]
+    with pytest.raises(ReadError, match="does not hold the files"):
+        fetch_panm("nimbus-weights", tmp_path)
+
+
+def test_size_and_room_come_before_the_download(hub, tmp_path, monkeypatch):
+    """Nothing is written, and the message has the numbers."""
+    plan = plan_fetch("pan-m", tmp_path / "p")
+    total = sum(f.size for f in plan.files)
+    assert (plan.missing, plan.unpacked) == (total, total)
+    assert len(plan.files) == 3
+    assert plan.absent == ("mibi_breast", "vectra_colon", "vectra_pancreas")
+    assert "3 files" in plan.lines()[0]
+    assert "to download, at least" in plan.lines()[0]
+    assert "mibi_breast" in plan.lines()[-1]
+    monkeypatch.setattr(panm, "free_bytes", lambda _: 2 * total - 1)
+    with pytest.raises(ReadError, match="no room for pan-m") as caught:
+        plan_fetch("pan-m", tmp_path / "p")
+    assert f"{2 * total:,} bytes" in str(caught.value)
+    assert "available: codex_colon " in str(caught.value)
+    assert hub.asked == []
+    assert not (tmp_path / "p").exists()
+    assert plan_fetch("pan-m", tmp_path / "p", ["mibi_decidua"]).missing < total
+    monkeypatch.setattr(panm, "free_bytes", lambda _: 2 * total)
+    fetch_panm("pan-m", tmp_path / "p")
+    again = plan_fetch("pan-m", tmp_path / "p")
+    assert (again.missing, again.unpacked) == (0, 0)
 
 
 def test_breaks_are_resumed_in_the_file(hub, tmp_path):
@@ -417,34 +466,55 @@ def test_evil_paths_on_the_hub(hub, path):
 
 def test_layout_errors(tree):
     with pytest.raises(ReadError, match="not the layout"):
-        open_panm(tree / "codex_colon" / "masks")
+        find_root(tree / "codex_colon" / "masks")
     with pytest.raises(ReadError, match="no such folder"):
-        open_panm(tree / "nowhere")
-    with pytest.raises(InputError, match="not there"):
-        open_panm(tree, ["codex_lung"])
+        find_root(tree / "nowhere")
     (tree / "codex_colon" / "masks" / "fov1.ome.tif").rename(
         tree / "codex_colon" / "masks" / "fov10.ome.tif"
     )
     with pytest.raises(MatchError, match="no label image"):
-        open_panm(tree)
-    assert open_panm(tree, ["mibi_breast"]).datasets.keys() == {"mibi_breast"}
+        write_evaluation(tree)
+    for path in (tree / "codex_colon" / "masks").iterdir():
+        path.unlink()
+    (tree / "codex_colon" / "masks").rmdir()
+    with pytest.raises(ReadError, match="there are no label images"):
+        write_evaluation(tree)
+
+
+BAD = {
+    "codex_colon,fov1,1,CD3,9": "1 with an unknown activity",
+    "codex_colon,fov1,,CD3,1": "1 without a cell id",
+    "codex_colon,fov7,1,CD3,1": "1 of FOVs that are not there",
+    "codex_colon,fov1,9999,CD3,1": "1 of cells that are not in the label images",
+    "codex_colon,fov1,1,CD99,1": "1 of channels that are not there",
+}
 
 
 def test_truth_errors(tree):
     path = tree / TRUTH
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, "codex_colon,fov1,1,CD3,9"]))
+    path.write_text("\n".join([*lines, next(iter(BAD))]))
     with pytest.raises(InputError, match="unknown activity"):
         read_gold_standard(path)
-    path.write_text("\n".join([*lines, "codex_colon,fov7,1,CD3,1"]))
-    with pytest.raises(MatchError, match="codex_colon/fov7"):
-        open_panm(tree)
-    path.write_text("\n".join([*lines, "codex_colon,fov1,9999,CD3,1"]))
-    with pytest.raises(InputError, match="9999"):
-        check_annotated_cells(open_panm(tree))
     path.write_text("\n".join([*lines, lines[1]]))
     with pytest.raises(InputError, match="twice"):
         read_gold_standard(path)
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="lacks columns"):
-        read_gold_standard(path)
+    for skip in (False, True):
+        with pytest.raises(InputError, match="lacks columns"):
+            write_evaluation(tree, skip_bad_rows=skip)
+
+
+def test_bad_rows_of_the_truth_are_counted(tree):
+    """The other annotations are those of the table without them."""
+    path = tree / TRUTH
+    good = path.read_text()
+    write_evaluation(tree)
+    expected = (tree / "calls.csv").read_text()
+    path.write_text("\n".join([good.strip(), *BAD, good.splitlines()[1]]))
+    _, notes = write_evaluation(tree, skip_bad_rows=True)
+    assert {n.partition("left out: ")[2] for n in notes} == {
+        *BAD.values(),
+        "1 that are there twice",
+    }
+    assert (tree / "calls.csv").read_text() == expected

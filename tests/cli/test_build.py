@@ -366,3 +366,30 @@ def test_rows_wider_than_their_header(data, tmp_path, run_cli):
     result = run_cli("build", data / "dataset.toml", "--out", tmp_path / "s")
     assert result.exit_code == 2
     assert "more fields than its header" in result.output
+
+
+def test_a_folder_of_panm(tmp_path, run_cli):
+    """One command: what is missing is named, and bad rows are counted."""
+    from panm_layout import write_panm
+
+    write_panm(tmp_path / "panm", ["vectra_colon", "codex_colon"])
+    result = run_cli("build", tmp_path / "panm", "--out", tmp_path / "s", "--tile", 32)
+    assert result.exit_code == 0, result.output
+    assert "Pan-M: mibi_breast, mibi_decidua, vectra_pancreas: not in" in result.output
+    assert "20x is assumed, 0.5 µm per pixel" in result.output
+    assert Store.open(tmp_path / "s").info.percentile == 99.99
+    change_table(
+        tmp_path / "panm" / "codex_colon",
+        "cell_table.csv",
+        lambda f: pd.concat([f, f.iloc[:3].assign(labels=[900, 901, 902])]),
+    )
+    only = ("build", tmp_path / "panm", "--datasets", "codex_colon", "--only-report")
+    result = run_cli(*only, "--out", tmp_path / "t")
+    assert result.exit_code == 2
+    assert "--skip-bad-rows" in result.output
+    result = run_cli(*only, "--out", tmp_path / "t", "--skip-bad-rows")
+    assert result.exit_code == 0, result.output
+    assert "bad rows of cells left out: 3 of cells that are not in" in result.output
+    result = run_cli(*only[:2], "--datasets", "mibi_breast", "--out", tmp_path / "t")
+    assert result.exit_code == 2
+    assert "available: codex_colon, vectra_colon" in result.output

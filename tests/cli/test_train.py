@@ -112,6 +112,7 @@ def test_ablate(panimbus, store, config, tmp_path):
         (("huge",), "Unknown preset 'huge'"),
         (("small",), "crop: 128 px is more than the store's tiles of 64 px"),
         (("paper",), "crop: 512 px"),
+        (("paper",), "percentile: the settings want 99.99"),
     ],
 )
 def test_configs_that_cannot_be_used(panimbus, store, tmp_path, arguments, words):

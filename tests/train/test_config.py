@@ -21,6 +21,7 @@ def test_the_papers_numbers():
         0.99,
     )
     assert (c.stages.high, c.stages.low) == (0.9, 0.1)
+    assert (c.data.mpp, c.data.percentile, c.augment.zoom) == (1.0, 99.99, 0.2)
     assert (c.optimiser.kind, c.optimiser.rate, c.optimiser.weight_decay, c.optimiser.clip) == (
         "adam",
         3e-4,

@@ -1,4 +1,4 @@
-"""Pan-M, the dataset of the paper: download, and its public layout as FOVs and annotations.
+"""Pan-M, the dataset of the paper: download, and its gold standard as annotations.
 
 The gold standard is ``<dataset>/fovs/<fov>/<marker>.ome.tif`` (or one file a FOV),
 ``<dataset>/masks/<fov>.ome.tif`` and one ``gold_standard_groundtruth.csv`` with the columns
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from panimbus.annotations.matching import mismatches, raise_mismatches
-from panimbus.annotations.read import read_unchecked
+from panimbus.annotations.read import ACTIVITY, read_unchecked
 from panimbus.annotations.table import (
     CALL,
     CELL,
@@ -26,127 +26,75 @@ from panimbus.annotations.table import (
 )
 from panimbus.core.errors import InputError, MatchError, ReadError, format_list
 from panimbus.core.fov import Fov
+from panimbus.core.labels import unique_ids
 from panimbus.core.progress import OnProgress, silent
 from panimbus.io import open_fovs
 from panimbus.io.archive import archives, unpack
-from panimbus.io.files import atomic_path
-from panimbus.io.hub import RemoteFile, Repository, download, list_files
+from panimbus.io.bad_rows import BadRows
+from panimbus.io.files import atomic_path, format_bytes, free_bytes
+from panimbus.io.hub import (
+    RemoteFile,
+    Repository,
+    download,
+    list_files,
+    missing_bytes,
+    newest_version,
+)
 from panimbus.io.names import list_folder, match_key, stem
+from panimbus.io.panm import (
+    DATASETS,
+    GOLD_IMAGES,
+    MPP,
+    TRUTH,
+    find_root,
+    present_datasets,
+)
 
-DATASETS = ("codex_colon", "mibi_breast", "mibi_decidua", "vectra_colon", "vectra_pancreas")
-TRUTH = "gold_standard_groundtruth.csv"
 CALLS_CSV, EVALUATION = "calls.csv", "evaluate.toml"
+WEIGHTS = "nimbus-weights"
 SETS = {
     "pan-m-gold": Repository("JLrumberger/Pan-Multiplex-Gold-Standard", "datasets"),
     "pan-m": Repository("JLrumberger/Pan-Multiplex", "datasets"),
-    "nimbus-weights": Repository("JLrumberger/Nimbus-Inference", "models"),
+    WEIGHTS: Repository("JLrumberger/Nimbus-Inference", "models"),
 }
-# the subsets of the large dataset call their folders differently
-_IMAGES, _MASKS = (
-    ("fovs", "image_data", "raw_structured"),
-    ("masks", "segmentation_data", "segmentation"),
-)
+_MASKS = "masks"
 _TAILS = (".tif", ".ome", "_image", "feature_0", "_feature", "_labels", "_labeled")
 
 
-@dataclass(frozen=True, eq=False)
-class PanM:
-    """A folder of Pan-M.
+# -- the gold standard
+# ------------------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    root
-    datasets
-        Name -> FOVs with label images, named as in ``calls``.
-    calls
-        Annotations (see `panimbus.annotations.table`) with the column dataset; None without a gold
-        standard.
+
+def open_gold_standard(root: Path) -> dict[str, list[Fov]]:
+    """Dataset -> FOVs with label images, named as in the annotations; only metadata is read.
+
+    Raises
+    ------
+    MatchError, ReadError
+        If label images are missing, or two files are of one FOV.
     """
+    opened = {}
+    for name in present_datasets(root, (GOLD_IMAGES,)):
+        pairs = _pairs(root / name)
+        images, masks = ({key: str(pair[k]) for key, pair in pairs.items()} for k in (0, 1))
+        opened[name] = open_fovs(images, masks, mpp=MPP)
+    return opened
 
-    root: Path
-    datasets: dict[str, list[Fov]]
-    calls: pd.DataFrame | None
 
+def read_gold_standard(path: Path, bad: BadRows | None = None) -> pd.DataFrame:
+    """The public table as annotations; activity 0 negative, 1 positive, 2 and 3 undetermined.
 
-def open_panm(
-    path: str | Path, datasets: Sequence[str] | None = None, *, mpp: float | None = None
-) -> PanM:
-    """Open Pan-M as it was published; only metadata and the table are read.
+    By its authors 2 is unsure and leans to positive, 3 unsure and leans to negative; the paper
+    leaves out both (github.com/angelolab/Nimbus, issue 83).
 
     Parameters
     ----------
     path
-        The folder that holds the datasets, or one above it (archives have a folder of their own
-        inside).
-    datasets
-        Which of `DATASETS`; default: all that exist.
-    mpp
-        Micrometres per pixel, instead of what the files say.
-
-    Raises
-    ------
-    ReadError, InputError
-        If it is another layout, a mask is missing, or the table does not fit the images.
+    bad
+        Counts rows without an id, with an unknown activity, and of cells that are there twice,
+        which are left out; None if they are an error.
     """
-    root = find_root(Path(path))
-    present = [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]
-    wanted = list(present if datasets is None else datasets)
-    if unknown := [d for d in wanted if d not in present]:
-        raise InputError(
-            f"{root}: datasets are not there.", got=format_list(unknown), available=present
-        )
-    opened = {name: _open_dataset(root / name, mpp) for name in wanted}
-    calls = None
-    if (root / TRUTH).is_file():
-        calls = read_gold_standard(root / TRUTH)
-        calls = _rename(calls[calls["dataset"].isin(wanted)], opened)
-    return PanM(root, opened, calls)
-
-
-def check_annotated_cells(panm: PanM) -> None:
-    """Refuse annotations of missing channels and cells; reads every label image."""
-    from panimbus.core.labels import unique_ids
-
-    for name, fovs in panm.datasets.items():
-        annotations_of = None if panm.calls is None else panm.calls[panm.calls["dataset"] == name]
-        if annotations_of is not None and len(annotations_of):
-            ids = {
-                f.fov_id: unique_ids(f.labels[0 : f.shape_yx[0], 0 : f.shape_yx[1]])
-                for f in fovs
-                if f.labels is not None
-            }
-            problems = mismatches(annotations_of, ids, {f.fov_id: f.channels for f in fovs})
-            raise_mismatches(problems, "the images and label images")
-
-
-def find_root(path: Path) -> Path:
-    """The folder with the datasets.
-
-    ``path``, or the one folder up to two levels below that has them.
-    """
-    if not path.is_dir():
-        raise ReadError(f"{path}: no such folder.", fix="panimbus fetch pan-m-gold --out FOLDER")
-    level = [path]
-    for _ in range(3):
-        roots = [
-            p
-            for p in level
-            if (p / TRUTH).is_file() or any(_inner(p / d, _IMAGES) is not None for d in DATASETS)
-        ]
-        if roots:
-            return roots[0]
-        level = [c for p in level for c in list_folder(p) if c.is_dir()]
-    raise ReadError(
-        f"{path}: this is not the layout of Pan-M.",
-        expected=f"<dataset>/fovs/*, <dataset>/masks/* for {', '.join(DATASETS)}, and {TRUTH}",
-        got=format_list([p.name for p in list_folder(path)], 10),
-        fix="panimbus fetch pan-m-gold --out FOLDER",
-    )
-
-
-def read_gold_standard(path: Path) -> pd.DataFrame:
-    """The public table as annotations; activity 0 negative, 1 positive, 2 and 3 undetermined."""
-    frame = read_unchecked(path)
+    frame = read_unchecked(path) if bad is None else _good_rows(path, bad)
     if missing := [c for c in (DATASET, FOV, CELL, CHANNEL, CALL) if c not in frame]:
         missing = ["activity" if c == CALL else c for c in missing]
         raise InputError(
@@ -159,8 +107,103 @@ def read_gold_standard(path: Path) -> pd.DataFrame:
     )
 
 
-def _inner(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / n for n in names if (folder / n).is_dir()), None)
+def _good_rows(path: Path, bad: BadRows) -> pd.DataFrame:
+    """The rows that can be read as annotations."""
+    frame = read_unchecked(path, activity=False)
+    if not {DATASET, FOV, CELL, CHANNEL, "activity"} <= set(frame.columns):
+        return frame
+    activity = frame["activity"].astype(str).str.strip().str.replace(r"[.,]0+$", "", regex=True)
+    readable = activity.isin(list(ACTIVITY)).to_numpy(np.bool_)
+    frame = bad.drop(
+        frame.assign(**{CALL: activity.map(ACTIVITY)}), ~readable, TRUTH, "with an unknown activity"
+    )
+    frame = bad.whole_ids(frame[[DATASET, FOV, CELL, CHANNEL, CALL]], CELL, TRUTH)
+    return bad.once(frame, [DATASET, FOV, CELL, CHANNEL], TRUTH)
+
+
+def write_evaluation(root: Path, *, skip_bad_rows: bool = False) -> tuple[Path, tuple[str, ...]]:
+    """Write ``calls.csv`` and ``evaluate.toml``, the input of `panimbus evaluate`.
+
+    Parameters
+    ----------
+    root
+        Of the gold standard.
+    skip_bad_rows
+        Leave out rows of FOVs, channels and cells that are not there, and those that
+        `read_gold_standard` refuses; label images are then read.
+
+    Returns
+    -------
+    path
+        Of the evaluation file.
+    notes
+        What was left out.
+    """
+    bad = BadRows() if skip_bad_rows else None
+    calls, parts = read_gold_standard(root / TRUTH, bad), []
+    keys = calls["fov"].map({f: _key(f) for f in calls["fov"].unique()})
+    if bad is not None:
+        calls = _rows_there(calls.assign(key=keys), open_gold_standard(root), bad)
+        keys = calls.pop("key")
+    renamed: dict[tuple[str, str], str] = {}
+    for name in present_datasets(root, (GOLD_IMAGES,)):
+        pairs = _pairs(root / name)
+        # FOVs are named as their label images, by which label images and annotations are matched
+        called = {key: match_key(stem(mask)) for key, (_, mask) in pairs.items()}
+        renamed |= {(name, key): new for key, new in called.items()}
+        odd = {
+            stem(image): called[key]
+            for key, (image, _) in pairs.items()
+            if stem(image) != called[key]
+        }
+        parts.append(_evaluated(name, odd))
+    ids = [
+        renamed.get((d, k), f) for d, k, f in zip(calls["dataset"], keys, calls["fov"], strict=True)
+    ]
+    with atomic_path(root / CALLS_CSV) as temporary:
+        calls.assign(fov=ids).to_csv(temporary, index=False)
+    head = (
+        f"# The gold standard of Pan-M: panimbus evaluate {EVALUATION} --out FOLDER\n# 20x is"
+        " assumed (mpp, µm per pixel), as the published code does for all five datasets.\n"
+    )
+    with atomic_path(root / EVALUATION) as temporary:
+        temporary.write_text(
+            head + f'calls = "{CALLS_CSV}"\n\n' + "\n".join(parts), encoding="utf-8"
+        )
+    return root / EVALUATION, () if bad is None else bad.notes()
+
+
+def _evaluated(name: str, odd: dict[str, str]) -> str:
+    """A dataset of the evaluation file; ``odd`` are FOVs whose folder has another name."""
+    lines = [
+        "[[dataset]]",
+        f'name = "{name}"',
+        f'tissue = "{name.split("_")[1]}"',
+        f"mpp = {MPP}",
+        f'images = "{name}/{GOLD_IMAGES}"',
+        f'labels = "{name}/{_MASKS}"',
+    ]
+    if odd:
+        lines.append("[dataset.rename]")
+        lines += [f"{json.dumps(a)} = {json.dumps(b)}" for a, b in odd.items()]
+    return "\n".join([*lines, ""])
+
+
+def _rows_there(calls: pd.DataFrame, opened: dict[str, list[Fov]], bad: BadRows) -> pd.DataFrame:
+    """Annotations of FOVs, channels and cells that are there; ``key`` names the FOV."""
+    fovs = {(name, f.fov_id): f for name, each in opened.items() for f in each}
+    pairs = list(zip(calls["dataset"], calls["key"], strict=True))
+    there = np.array([pair in fovs for pair in pairs], np.bool_)
+    calls = bad.drop(calls, ~there, TRUTH, "of FOVs that are not there")
+    no_channel, no_cell = np.zeros(len(calls), np.bool_), np.zeros(len(calls), np.bool_)
+    for pair, rows in calls.reset_index(drop=True).groupby(["dataset", "key"]):
+        fov = fovs[str(pair[0]), str(pair[1])]
+        no_channel[rows.index] = ~rows["channel"].isin(fov.channels)
+        if fov.labels is not None:
+            ids = unique_ids(fov.labels[0 : fov.shape_yx[0], 0 : fov.shape_yx[1]])
+            no_cell[rows.index] = ~np.isin(rows["cell_id"], ids)
+    out = bad.drop(calls, no_channel, TRUTH, "of channels that are not there")
+    return bad.drop(out, no_cell[~no_channel], TRUTH, "of cells that are not in the label images")
 
 
 def _key(name: str) -> str:
@@ -174,24 +217,17 @@ def _key(name: str) -> str:
     return name
 
 
-def _open_dataset(folder: Path, mpp: float | None) -> list[Fov]:
-    pairs = _pairs(folder)
-    images, masks = ({key: str(pair[k]) for key, pair in pairs.items()} for k in (0, 1))
-    return open_fovs(images, masks, mpp=mpp)
-
-
 def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     """FOV -> its image (a folder or a file) and its label image."""
-    images, masks = _inner(folder, _IMAGES), _inner(folder, _MASKS)
-    if images is None or masks is None:
+    if not (folder / _MASKS).is_dir():
         raise ReadError(
             f"{folder}: there are no label images.",
-            expected="a folder masks",
+            expected=f"a folder {_MASKS}",
             got=format_list([p.name for p in list_folder(folder)]),
         )
-    of_fov = _by_key(list_folder(images))
+    of_fov = _by_key(list_folder(folder / GOLD_IMAGES))
     of_mask = _by_key(
-        [p for p in sorted(masks.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+        [p for p in sorted((folder / _MASKS).rglob("*")) if p.is_file() and p.name[0] != "."]
     )
     if lonely := [p.name for key, p in of_fov.items() if key not in of_mask]:
         raise MatchError(
@@ -213,29 +249,56 @@ def _by_key(paths: Sequence[Path]) -> dict[str, Path]:
     return out
 
 
-def _rename(calls: pd.DataFrame, opened: dict[str, list[Fov]]) -> pd.DataFrame:
-    """Give the annotations the ids of the FOVs; a FOV that is not there is an error."""
-    keys = {(name, f.fov_id) for name, fovs in opened.items() for f in fovs}
-    ids = [_key(fov) for fov in calls["fov"]]
-    if lost := sorted(
-        {f"{d}/{f}" for d, f in zip(calls["dataset"], ids, strict=True) if (d, f) not in keys}
-    ):
-        raise MatchError(
-            f"{TRUTH} has FOVs that are not there.",
-            got=format_list(lost),
-            available=[f"{d}/{f}" for d, f in sorted(keys)],
-        )
-    return calls.assign(fov=ids)
+# -- download
+# ------------------------------------------------------------------------------------------------
 
 
-def fetch_panm(
-    name: str,
-    out: str | Path,
-    *,
-    datasets: Sequence[str] | None = None,
-    progress: OnProgress = silent,
-) -> Path:
-    """Download and unpack one of `SETS`; a second run continues.
+@dataclass(frozen=True)
+class FetchPlan:
+    """What a download will do.
+
+    Parameters
+    ----------
+    name, out, commit, files
+        One of `SETS`, the folder, and what is downloaded.
+    missing
+        Bytes that are not there yet.
+    unpacked
+        Bytes that unpacking takes at least: images in an archive are no smaller than it.
+    free
+        Bytes free at ``out``.
+    absent
+        Datasets that the repository does not hold.
+    """
+
+    name: str
+    out: Path
+    commit: str
+    files: tuple[RemoteFile, ...]
+    missing: int
+    unpacked: int
+    free: int
+    absent: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Size and room, for the user."""
+        total = sum(f.size for f in self.files)
+        size = f"{len(self.files)} files, {format_bytes(total)}"
+        unpack = f", at least {format_bytes(self.unpacked)} more unpacked" if self.unpacked else ""
+        lines = [
+            (
+                f"{self.name}: {size} of {SETS[self.name].name};"
+                f" {format_bytes(self.missing)} to download{unpack}"
+            ),
+            f"{format_bytes(self.free)} free at {self.out}",
+        ]
+        if self.absent:
+            lines.append(f"not in the repository: {', '.join(self.absent)}")
+        return lines
+
+
+def plan_fetch(name: str, out: str | Path, datasets: Sequence[str] | None = None) -> FetchPlan:
+    """Look up the files of one of `SETS`, and refuse a disk that is too small for them.
 
     Parameters
     ----------
@@ -245,87 +308,83 @@ def fetch_panm(
         Folder.
     datasets
         Of ``pan-m``: only these (the archives are large).
-    progress
-        Progress callback.
 
-    Returns
-    -------
-    Path
-        The folder of the datasets, or the file of the weights.
+    Raises
+    ------
+    ReadError, InputError
+        If the hub cannot be reached, does not hold what is wanted, or there is no room.
     """
     if name not in SETS:
         raise InputError("There is no such set of files.", got=name, available=SETS)
     unknown = [d for d in datasets or () if d not in DATASETS]
     if unknown or datasets == []:
         raise InputError("Pan-M has no such dataset.", got=format_list(unknown), available=DATASETS)
+    if datasets is not None and name != "pan-m":
+        raise InputError("--datasets goes with pan-m.", got=name, fix="leave --datasets away")
     out = Path(out)
     commit, files = list_files(SETS[name])
-    files = _chosen(name, files, datasets)
-    paths = download(SETS[name], commit, files, out, progress=progress)
-    if name == "nimbus-weights":
+    chosen, absent = _chosen(name, files, datasets)
+    packed = [f for f in chosen if ".zip" in f.path and not (out / _dataset_of(f)).is_dir()]
+    unpacked = sum(f.size for f in packed)
+    missing = missing_bytes(SETS[name], chosen, out)
+    plan = FetchPlan(
+        name, out, commit, tuple(chosen), missing, unpacked, free_bytes(out.absolute()), absent
+    )
+    if plan.free < missing + unpacked:
+        sizes = {d: sum(f.size for f in chosen if _dataset_of(f) == d) for d in DATASETS}
+        raise ReadError(
+            f"There is no room for {name}.",
+            expected=f"{missing + unpacked:,} bytes: {'; '.join(plan.lines()[:1])}",
+            got=f"{plan.free:,} bytes free at {out}",
+            available=[f"{d} {format_bytes(size)}" for d, size in sizes.items() if size] or None,
+            fix="free some space, name another --out"
+            + (", or some of the --datasets" if name == "pan-m" else ""),
+        )
+    return plan
+
+
+def run_fetch(plan: FetchPlan, *, progress: OnProgress = silent) -> Path:
+    """Download and unpack; a second run continues.
+
+    Returns
+    -------
+    Path
+        The folder of the datasets, or the file of the weights.
+    """
+    paths = download(SETS[plan.name], plan.commit, plan.files, plan.out, progress=progress)
+    if plan.name == WEIGHTS:
         return next(p for p in paths if p.suffix == ".pt")
     for archive in archives(paths):
-        unpack(archive, out, progress=progress)
-    root = find_root(out)
-    if (root / TRUTH).is_file():
-        write_evaluation(root)
-    return root
+        unpack(archive, plan.out, progress=progress)
+    return find_root(plan.out)
 
 
-def write_evaluation(root: Path) -> Path:
-    """Write ``calls.csv`` and ``evaluate.toml``, the input of `panimbus evaluate`."""
-    calls, parts = read_gold_standard(root / TRUTH), []
-    renamed: dict[tuple[str, str], str] = {}
-    for name in [d for d in DATASETS if _inner(root / d, _IMAGES) is not None]:
-        pairs = _pairs(root / name)
-        # FOVs are named as their label images, by which label images and annotations are
-        # matched by
-        called = {key: match_key(stem(mask)) for key, (_, mask) in pairs.items()}
-        renamed |= {(name, key): new for key, new in called.items()}
-        odd = {
-            stem(image): called[key]
-            for key, (image, _) in pairs.items()
-            if stem(image) != called[key]
-        }
-        images, masks = (p.parent.name for p in next(iter(pairs.values())))
-        lines = [
-            f'name = "{name}"',
-            f'tissue = "{name.split("_")[1]}"',
-            f'images = "{name}/{images}"',
-            f'labels = "{name}/{masks}"',
-        ]
-        lines += (
-            ["[dataset.rename]", *(f"{json.dumps(a)} = {json.dumps(b)}" for a, b in odd.items())]
-            if odd
-            else []
-        )
-        parts.append("\n".join(["[[dataset]]", *lines, ""]))
-    ids = [
-        renamed.get((d, _key(f)), f) for d, f in zip(calls["dataset"], calls["fov"], strict=True)
-    ]
-    with atomic_path(root / CALLS_CSV) as temporary:
-        calls.assign(fov=ids).to_csv(temporary, index=False)
-    head = f"# The gold standard of Pan-M: panimbus evaluate {EVALUATION} --out FOLDER\n"
-    head += (
-        "# Where the images do not say how large a pixel is, give a dataset its mpp (µm per"
-        " pixel).\n"
-    )
-    with atomic_path(root / EVALUATION) as temporary:
-        temporary.write_text(
-            head + f'calls = "{CALLS_CSV}"\n\n' + "\n".join(parts), encoding="utf-8"
-        )
-    return root / EVALUATION
+def _dataset_of(file: RemoteFile) -> str:
+    """Name of an archive, or of the folder that it unpacks to."""
+    return Path(file.path).name.partition(".zip")[0]
 
 
 def _chosen(
     name: str, files: Sequence[RemoteFile], datasets: Sequence[str] | None
-) -> list[RemoteFile]:
+) -> tuple[list[RemoteFile], tuple[str, ...]]:
+    """The files to download, and the datasets of Pan-M that are not in the repository."""
     files = [f for f in files if not Path(f.path).name.startswith(".")]
-    if name == "nimbus-weights":
-        chosen = [f for f in files if Path(f.path).name == "V1.pt"]
-    elif datasets is not None:
+    absent: tuple[str, ...] = ()
+    if name == WEIGHTS:
+        newest = newest_version(files)
+        chosen = [] if newest is None else [newest]
+    elif name == "pan-m":
+        held = {d for d in DATASETS for f in files if d in (_dataset_of(f), *Path(f.path).parts)}
+        absent = tuple(d for d in DATASETS if d not in held)
+        if lost := [d for d in datasets or () if d in absent]:
+            raise ReadError(
+                f"{SETS[name].name} does not hold these datasets.",
+                got=format_list(lost),
+                available=sorted(held),
+            )
+        wanted = set(datasets or held)
         chosen = [
-            f for f in files if any(part.split(".")[0] in datasets for part in Path(f.path).parts)
+            f for f in files if datasets is None or wanted & {_dataset_of(f), *Path(f.path).parts}
         ]
     else:
         chosen = files
@@ -333,4 +392,4 @@ def _chosen(
         raise ReadError(
             "The repository does not hold the files.", got=format_list([f.path for f in files], 20)
         )
-    return chosen
+    return chosen, absent

@@ -87,10 +87,17 @@ def read_annotations(
     return check_annotations(pd.concat(tables), source=", ".join(map(str, paths)))
 
 
-def read_unchecked(path: str | Path) -> pd.DataFrame:
-    """Read a table under the column names of this module; see `check_annotations`."""
+def read_unchecked(path: str | Path, *, activity: bool = True) -> pd.DataFrame:
+    """Read a table under the column names of this module; see `check_annotations`.
+
+    Parameters
+    ----------
+    path
+    activity
+        Make calls of Pan-M's column ``activity``.
+    """
     frame = read_table(path, _COLUMNS, expected="a table of annotations (CSV)")
-    if CALL not in frame and "activity" in frame:
+    if activity and CALL not in frame and "activity" in frame:
         given = (
             frame["activity"]
             .astype(object)

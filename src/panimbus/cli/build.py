@@ -18,7 +18,8 @@ def command(  # noqa: PLR0913 (one parameter per option)
     files: Annotated[
         list[Path],
         options.files_argument(
-            "FILES", "Dataset files (TOML), or one file that lists several ([[datasets]])."
+            "FILES",
+            "Dataset files (TOML), one that lists several ([[datasets]]), or a folder of Pan-M.",
         ),
     ],
     *,
@@ -29,6 +30,14 @@ def command(  # noqa: PLR0913 (one parameter per option)
         Path | None,
         options.folder("--root", "Folder of the data of a single dataset, instead of its root."),
     ] = None,
+    datasets: Annotated[
+        str | None,
+        typer.Option(help="With a folder of Pan-M: only these datasets, comma-separated."),
+    ] = None,
+    skip_bad_rows: Annotated[
+        bool,
+        typer.Option("--skip-bad-rows", help="Leave out and count rows of tables that do not fit."),
+    ] = False,
     mpp: Annotated[
         float | None,
         options.positive(
@@ -43,7 +52,9 @@ def command(  # noqa: PLR0913 (one parameter per option)
     ] = None,
     percentile: Annotated[
         float | None,
-        typer.Option(help="Percentile of the pixels that is scaled to 1. [default: 99.9]"),
+        typer.Option(
+            help="Percentile of the pixels that is scaled to 1. [default: 99.9; Pan-M: 99.99]"
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Random seed of the splits. [default: 0]")
@@ -78,7 +89,13 @@ def command(  # noqa: PLR0913 (one parameter per option)
     from panimbus.cli.inputs import prepare_out
     from panimbus.core.errors import InputError
     from panimbus.data.build import write_store
-    from panimbus.data.datasets import label_datasets, plan_store, store_settings
+    from panimbus.data.datasets import (
+        label_datasets,
+        plan_store,
+        skipping_bad_rows,
+        store_settings,
+    )
+    from panimbus.data.panm import missing_datasets
     from panimbus.data.silver import ExclusionRule
     from panimbus.evaluate.silver_page import write_silver_report
     from panimbus.io.files import remove_leftovers
@@ -90,7 +107,16 @@ def command(  # noqa: PLR0913 (one parameter per option)
         "percentile": percentile,
         "seed": seed,
     }
-    plan = plan_store(files, root=root, **{k: v for k, v in changes.items() if v is not None})
+    plan = plan_store(
+        files,
+        root=root,
+        datasets=options.names_in(datasets),
+        **{k: v for k, v in changes.items() if v is not None},
+    )
+    plan = skipping_bad_rows(plan) if skip_bad_rows else plan
+    is_panm = files[0].is_dir()
+    if is_panm and datasets is None and (missing := missing_datasets(plan)):
+        typer.echo(f"Pan-M: {', '.join(missing)}: not in {files[0]}, built without")
     if out.exists() and not only_report:
         raise InputError(
             f"--out {out} already exists.",
@@ -117,7 +143,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
             return
         store = write_store(out, sources, store_settings(plan), progress=log)
     typer.echo(_store_summary(store))
-    log.end(out, f"panimbus train small --store {out} --out RUN")
+    log.end(out, f"panimbus train {'paper' if is_panm else 'small'} --store {out} --out RUN")
 
 
 def _summary(silver: SilverDataset, page: Path) -> str:
@@ -134,7 +160,8 @@ def _summary(silver: SilverDataset, page: Path) -> str:
         for a in silver.agreement
         if a.reasons
     ]
-    return "\n".join([head, *lines, f"  report: {page}"])
+    notes = [f"  {note}" for note in source.notes]
+    return "\n".join([head, *notes, *lines, f"  report: {page}"])
 
 
 def _store_summary(store: Store) -> str:

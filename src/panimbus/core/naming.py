@@ -51,3 +51,24 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     folded = {other.casefold(): other for other in names}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""
+
+
+def as_spelled(names: Iterable[str], available: Iterable[str]) -> list[str]:
+    """Names as ``available`` has them, where they differ in upper and lower case alone.
+
+    A name that is there, or fits several or none, stays as it is.
+
+    Examples
+    --------
+    >>> as_spelled(["VIM", "CD3", "ki67", "x"], ["Vim", "CD3", "Ki67", "KI67"])
+    ['Vim', 'CD3', 'ki67', 'x']
+    """
+    there = list(available)
+    folded: dict[str, list[str]] = {}
+    for name in there:
+        folded.setdefault(name.casefold(), []).append(name)
+    exact = set(there)
+    return [
+        fitting[0] if n not in exact and len(fitting := folded.get(n.casefold(), [])) == 1 else n
+        for n in names
+    ]

@@ -13,6 +13,8 @@ from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.data.dataset import DatasetFile
 from panimbus.data.source import ScannedDataset
 
+_SKIP = "--skip-bad-rows leaves such rows out and counts them"
+
 
 def check_channels(name: str, wanted: Sequence[str], channels: Sequence[str]) -> None:
     """Refuse markers that the images do not have, and datasets without any."""
@@ -39,7 +41,7 @@ def check_tables_fovs(
                 f"Dataset {file.name!r}: the table of {name} has FOVs that the images do not have.",
                 got=format_list(unknown),
                 available=fovs,
-                fix="name the FOVs that are wanted: fovs = [...]",
+                fix=f"name the FOVs that are wanted: fovs = [...]; {_SKIP}",
             )
 
 
@@ -87,7 +89,7 @@ def check_cells_match(
             got="\n             ".join(shown),
             fix=(
                 'use the segmentation that the table was made of; missing = "undefined" accepts'
-                " cells that no table names"
+                f" cells that no table names; {_SKIP}"
             ),
         )
 

@@ -87,6 +87,12 @@ class SilverRule(Strict):
         cell_id, one column per marker).
     gates
         Automatic gates.
+    columns
+        Of wide ``labels``: marker -> its column; other columns are not read.
+    markers
+        Only these markers; default: all that the rule has.
+    undecided
+        Numbers in ``assignment`` and ``labels`` that mean undefined, such as 2.
     contradictions
         ``keep``; ``positives``: a positive cell below the 75th percentile of the negatives is
         undefined; ``both``: also a negative cell above the median of the positives.
@@ -98,6 +104,9 @@ class SilverRule(Strict):
     thresholds: str | dict[str, float | tuple[float, float]] | None = None
     labels: _Paths | None = None
     gates: GateRule | None = None
+    columns: dict[str, str] | None = None
+    markers: list[str] | None = None
+    undecided: list[float] = Field(default_factory=list)
     contradictions: Literal["keep", "positives", "both"] = "keep"
     exclude: list[str] = Field(default_factory=list)
 
@@ -114,6 +123,12 @@ class SilverRule(Strict):
                 f" {', '.join(given) or 'none'})"
             )
             raise ValueError(msg)
+        if self.columns is not None and self.labels is None:
+            msg = "columns go with labels"
+            raise ValueError(msg)
+        if self.undecided and self.labels is None and self.assignment is None:
+            msg = "undecided goes with labels or assignment"
+            raise ValueError(msg)
         return self
 
 
@@ -124,7 +139,10 @@ class DatasetFile(DatasetImages):
     ----------
     root
         Folder that the paths of images, labels and tables start from, relative to this file. Rules
-        (an assignment matrix, a CSV of thresholds) are relative to the file itself.
+        (an assignment matrix, a CSV of thresholds) are relative to the file itself, or to the root
+        if they are not there.
+    note
+        Said when the dataset is built, and kept in the store.
     labels
         Required.
     gold
@@ -133,19 +151,28 @@ class DatasetFile(DatasetImages):
         FOV -> patient, where the table of cells does not say.
     splits
         FOV -> train, val or test, decided by hand.
+    split_file
+        JSON file in the root: train, validation and test, each with its FOVs; ``splits`` overrule
+        it.
     missing
         Cells of the label image that the tables do not name: an error, or undefined.
+    bad_rows
+        Rows of tables without a cell id, of FOVs or cells that are not there, that are there twice
+        or whose label is none: an error, or left out and counted.
     cells, silver
         See `CellTable`, `SilverRule`.
     """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
     root: str = "."
+    note: str = ""
     labels: Files
     gold: list[str] = Field(default_factory=list)
     patients: dict[str, str] = Field(default_factory=dict)
     splits: dict[str, Literal["train", "val", "test"]] = Field(default_factory=dict)
+    split_file: Text | None = None
     missing: Literal["error", "undefined"] = "error"
+    bad_rows: Literal["error", "leave out"] = "error"
     cells: CellTable | None = None
     silver: SilverRule
 
@@ -158,11 +185,24 @@ class DatasetFile(DatasetImages):
 
 
 class StoreDataset(Strict):
-    """One dataset of a `StoreFile`: its file, proportion in the mix, and optionally root."""
+    """One dataset of a `StoreFile`.
+
+    Parameters
+    ----------
+    file
+        Its dataset file.
+    share
+        Proportion in the mix.
+    root
+        Folder of its data, instead of the file's.
+    changes
+        Settings of the dataset file that replace its own.
+    """
 
     file: str
     share: Annotated[float, Field(gt=0)] | None = None
     root: str | None = None
+    changes: dict[str, Any] = Field(default_factory=dict)
 
 
 class StoreFile(Strict):
@@ -201,20 +241,28 @@ def is_store_file(path: str | Path) -> bool:
     return "datasets" in _load(Path(path))
 
 
-def read_dataset_file(path: str | Path) -> DatasetFile:
+def read_dataset_file(path: str | Path, changes: Mapping[str, Any] | None = None) -> DatasetFile:
     """Read a dataset file.
+
+    Parameters
+    ----------
+    path
+    changes
+        Settings that replace those of the file.
 
     Raises
     ------
     ReadError, InputError
         If it is not there, is no TOML, or has wrong keys: all of them in one message.
     """
-    return _read(Path(path), DatasetFile)
+    path = Path(path)
+    return _checked({**_load(path), **(changes or {})}, DatasetFile, f"{path}: the file")
 
 
 def read_store_file(path: str | Path) -> StoreFile:
     """Read a file that names the datasets of a store; raises as `read_dataset_file`."""
-    return _read(Path(path), StoreFile)
+    path = Path(path)
+    return _checked(_load(path), StoreFile, f"{path}: the file")
 
 
 def planned(plan: StoreFile, changes: Mapping[str, Any]) -> StoreFile:
@@ -224,10 +272,6 @@ def planned(plan: StoreFile, changes: Mapping[str, Any]) -> StoreFile:
 
 def _load(path: Path) -> dict[str, Any]:
     return read_toml(path, "a dataset file (TOML)")
-
-
-def _read(path: Path, model: type[Model]) -> Model:
-    return _checked(_load(path), model, f"{path}: the file")
 
 
 def _checked(data: Mapping[str, Any], model: type[Model], source: str) -> Model:

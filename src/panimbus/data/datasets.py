@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from panimbus.core.errors import InputError
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.normaliser import Normalisation
 from panimbus.core.progress import OnProgress, silent
 from panimbus.data.build import StoreSettings, write_store
@@ -18,6 +18,7 @@ from panimbus.data.dataset import (
     planned,
     read_store_file,
 )
+from panimbus.data.panm import plan_panm
 from panimbus.data.silver import ExclusionRule
 from panimbus.data.silver_dataset import SilverDataset, SilverSettings, build_silver_labels
 from panimbus.data.source import Source
@@ -32,6 +33,7 @@ def build_dataset(
     root: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     exclusion: ExclusionRule | None = None,
+    skip_bad_rows: bool = False,
     progress: OnProgress = silent,
 ) -> Store:
     """Make silver labels of datasets and write them as a training store.
@@ -39,7 +41,7 @@ def build_dataset(
     Parameters
     ----------
     files
-        Dataset files (TOML), or one file that names several (``[[datasets]]``).
+        Dataset files (TOML), one file that names several (``[[datasets]]``), or a folder of Pan-M.
     out
         New folder of the store. An interrupted run continues.
     root
@@ -48,6 +50,8 @@ def build_dataset(
         Settings of `panimbus.data.dataset.StoreFile`, e.g. ``{"mpp": 0.5, "tile": 256}``.
     exclusion
         Leave out the markers that this rule proposes to exclude; default: keep all.
+    skip_bad_rows
+        Leave out rows of tables that do not fit (`DatasetFile.bad_rows`), and count them.
     progress
         Called with stage, FOV, and the number of FOVs finished and in all.
 
@@ -70,6 +74,7 @@ def build_dataset(
     """
     given = [files] if isinstance(files, str | Path) else files
     plan = plan_store([Path(f) for f in given], root=root, **(settings or {}))
+    plan = skipping_bad_rows(plan) if skip_bad_rows else plan
     labelled = label_datasets(
         plan, exclusion, exclude_proposed=exclusion is not None, progress=progress
     )
@@ -79,7 +84,11 @@ def build_dataset(
 
 
 def plan_store(
-    files: Sequence[Path], *, root: str | Path | None = None, **settings: Any
+    files: Sequence[Path],
+    *,
+    root: str | Path | None = None,
+    datasets: Sequence[str] | None = None,
+    **settings: Any,
 ) -> StoreFile:
     """Collect dataset files into one plan with paths that hold from here.
 
@@ -87,12 +96,22 @@ def plan_store(
     ----------
     files, root
         See `build_dataset`.
+    datasets
+        Of a folder of Pan-M: only these.
     **settings
         Fields of `StoreFile` that replace those of the file.
     """
+    if len(files) == 1 and files[0].is_dir():
+        return planned(plan_panm(files[0], datasets), settings)
+    if datasets is not None:
+        raise InputError(
+            "--datasets chooses among the datasets of a folder of Pan-M.",
+            got=format_list([str(f) for f in files]),
+            fix="name the dataset files that are wanted",
+        )
     if len(files) == 1 and is_store_file(files[0]):
         plan, folder = read_store_file(files[0]), files[0].parent
-        datasets = [
+        parts = [
             one.model_copy(
                 update={
                     "file": str(resolve_path(folder, one.file)),
@@ -101,7 +120,7 @@ def plan_store(
             )
             for one in plan.datasets
         ]
-        return planned(plan.model_copy(update={"datasets": datasets}), settings)
+        return planned(plan.model_copy(update={"datasets": parts}), settings)
     if root is not None and len(files) > 1:
         raise InputError(
             "--root applies to a single dataset.",
@@ -109,8 +128,20 @@ def plan_store(
             fix="give the roots in a file with [[datasets]]",
         )
     folder_of_data = None if root is None else str(root)
-    datasets = [StoreDataset(file=str(f), root=folder_of_data) for f in files]
-    return planned(StoreFile(datasets=datasets), settings)
+    parts = [StoreDataset(file=str(f), root=folder_of_data) for f in files]
+    return planned(StoreFile(datasets=parts), settings)
+
+
+def skipping_bad_rows(plan: StoreFile) -> StoreFile:
+    """A plan in which rows of tables that do not fit are left out and counted."""
+    return plan.model_copy(
+        update={
+            "datasets": [
+                one.model_copy(update={"changes": {**one.changes, "bad_rows": "leave out"}})
+                for one in plan.datasets
+            ]
+        }
+    )
 
 
 def store_settings(plan: StoreFile) -> StoreSettings:
@@ -141,5 +172,7 @@ def label_datasets(
         plan.seed,
     )
     for one in plan.datasets:
-        silver = build_silver_labels(one.file, settings, root=one.root, progress=progress)
+        silver = build_silver_labels(
+            one.file, settings, root=one.root, changes=one.changes, progress=progress
+        )
         yield silver, replace(silver.source, share=one.share)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from panimbus.core.errors import ChannelError, InputError, format_list
-from panimbus.core.fov import Fov
+from panimbus.core.errors import InputError, format_list
 from panimbus.core.normaliser import NormaliserSpec
 from panimbus.core.progress import OnProgress, silent
 from panimbus.core.types import Float32Array
 from panimbus.data.checks import check_cells_match, check_channels, check_tables_fovs
-from panimbus.data.dataset import CellTable, DatasetFile, read_dataset_file
+from panimbus.data.dataset import DatasetFile, read_dataset_file
 from panimbus.data.gates import fit_gate
 from panimbus.data.silver import (
     ExclusionRule,
@@ -25,18 +25,11 @@ from panimbus.data.silver import (
     drop_contradictions,
     marker_agreement,
 )
+from panimbus.data.silver_tables import LabelRule, SilverTables
 from panimbus.data.source import SPEC, ScannedDataset, ScannedFov, Source, scan_fovs
-from panimbus.data.split import assign_splits
-from panimbus.data.tables import (
-    AssignmentMatrix,
-    read_matrix,
-    read_tables,
-    read_thresholds,
-)
+from panimbus.data.split import assign_splits, read_splits
 from panimbus.io.dataset import resolve_paths
 from panimbus.io.location import resolve_path
-from panimbus.io.silver import long_labels
-from panimbus.io.tables import Column
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,21 +79,12 @@ class SilverSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class _Rule:
-    """A silver rule with its tables read, and the markers it labels."""
-
-    markers: tuple[str, ...]
-    matrix: AssignmentMatrix | None = None
-    thresholds: Mapping[str, tuple[float, float]] | None = None
-    labels: pd.DataFrame | None = None
-
-
 def build_silver_labels(
     path: str | Path,
     settings: SilverSettings | None = None,
     *,
     root: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
     progress: OnProgress = silent,
 ) -> SilverDataset:
     """Make the silver labels of a dataset.
@@ -112,6 +96,8 @@ def build_silver_labels(
     settings
     root
         Folder of images, labels and tables, instead of the one in the file.
+    changes
+        Settings that replace those of the file.
     progress
         Progress callback.
 
@@ -121,19 +107,21 @@ def build_silver_labels(
         With all FOVs, cells, cell types or markers that do not fit.
     """
     path, settings = Path(path), settings or SilverSettings()
-    file = read_dataset_file(path)
+    file = read_dataset_file(path, changes)
     base = Path(root) if root is not None else resolve_path(path.parent, file.root)
     every = resolve_paths(file, base).open(all_labelled=True)
     fovs = [f for f in every if f.labels is not None]
-    table = _cells(file.cells, base, fovs) if file.cells is not None else None
-    rule = _rule(file, path.parent, base, fovs, table)
+    tables = SilverTables(file, path.parent, base, fovs)
+    table = tables.cells()
+    rule = tables.rule(table)
     check_channels(file.name, rule.markers, fovs[0].channels)
     check_tables_fovs(file, [f.fov_id for f in fovs], table, rule.labels)
     groups = _patients(file, [f.fov_id for f in fovs], table)
+    fixed, split_notes = _fixed_splits(file, base, [f.fov_id for f in fovs])
     splits = assign_splits(
         {f.fov_id: groups.get(f.fov_id, f.fov_id) for f in fovs},
         gold=file.gold,
-        fixed=file.splits,
+        fixed=fixed,
         seed=settings.seed,
     )
     scanned = scan_fovs(
@@ -143,9 +131,13 @@ def build_silver_labels(
         settings.spec,
         progress=progress,
     )
+    table, rule = tables.there(scanned, table, rule)
     check_cells_match(file, scanned, table, rule.labels)
     targets, gates, reasons = _label(file, scanned, rule, table)
-    labelled = Source(scanned, rule.markers, targets, splits, groups, file.tissue)
+    notes = (*([file.note] if file.note else []), *split_notes, *tables.notes())
+    labelled = Source(
+        scanned, rule.markers, targets, splits, groups, tissue=file.tissue, notes=notes
+    )
     # before contradictions go: afterwards every marker would agree with its image
     agreements = marker_agreement(
         labelled,
@@ -180,70 +172,22 @@ def without(source: Source, markers: Sequence[str]) -> Source:
     )
 
 
-def _cells(given: CellTable, base: Path, fovs: Sequence[Fov]) -> pd.DataFrame:
-    """The table of cells with the columns fov, cell_id and, if asked for, type and patient."""
-    optional = {
-        k: c for k, c in (("type", given.type), ("patient", given.patient)) if c is not None
-    }
-    texts = [Column(c) for c in dict.fromkeys(optional.values())]
-    frame = read_tables(given.table, base, [_fov(given, fovs), Column(given.cell, "id"), *texts])
-    if given.fov not in frame:
-        frame = frame.assign(**{given.fov: fovs[0].fov_id})
-    out = frame[[given.fov, given.cell]].set_axis(["fov", "cell_id"], axis=1)
-    return out.assign(**{name: frame[column] for name, column in optional.items()})
-
-
-def _fov(given: CellTable, fovs: Sequence[Fov]) -> Column:
-    """The column of the FOV, which a table of one FOV need not have."""
-    return Column(given.fov, required=len(fovs) > 1)
-
-
-def _rule(
-    file: DatasetFile, folder: Path, base: Path, fovs: Sequence[Fov], table: pd.DataFrame | None
-) -> _Rule:
-    """Read what the silver rule needs, and which markers it labels."""
-    silver, channels = file.silver, fovs[0].channels
-    if silver.assignment is not None and table is not None:
-        matrix = read_matrix(folder / silver.assignment)
-        named = set(table["type"])
-        if unknown := [t for t in matrix.types if t not in named]:
-            raise InputError(
-                f"{folder / silver.assignment}: the assignment matrix names cell types that no cell"
-                " has.",
-                got=format_list(unknown),
-                available=sorted(named - {""}),
-                fix="correct the spelling, or leave these rows away",
-            )
-        rule = _Rule(matrix.markers, matrix=matrix)
-    elif silver.thresholds is not None:
-        thresholds = read_thresholds(silver.thresholds, folder)
-        rule = _Rule(tuple(thresholds), thresholds=thresholds)
-    elif silver.labels is not None:
-        given = file.cells or CellTable(table="")
-        columns = [_fov(given, fovs), Column(given.cell, "id"), Column("channel", required=False)]
-        frame = read_tables(silver.labels, base, columns)
-        if given.fov not in frame and len(fovs) == 1:
-            frame = frame.assign(**{given.fov: fovs[0].fov_id})
-        names = {given.fov: "fov", given.cell: "cell_id"}
-        frame = frame.drop(columns={"fov", "cell_id"} - set(names), errors="ignore")
-        labels = long_labels(frame.rename(columns=names), silver.labels)
-        if unknown := sorted(set(labels["channel"]) - set(channels)):
-            raise ChannelError(
-                f"Dataset {file.name!r} has labels of channels that it does not have.",
-                got=format_list(unknown),
-                available=channels,
-            )
-        rule = _Rule(tuple(c for c in channels if c in set(labels["channel"])), labels=labels)
-    else:
-        gated = silver.gates.markers if silver.gates is not None else None
-        rule = _Rule(tuple(channels if gated is None else gated))
-    if unknown := [m for m in silver.exclude if m not in rule.markers and m not in channels]:
-        raise ChannelError(
-            f"Dataset {file.name!r} excludes markers that it does not have.",
-            got=format_list(unknown),
-            available=channels,
+def _fixed_splits(
+    file: DatasetFile, base: Path, fovs: Sequence[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """FOV -> split as the file decides it, and notes on a list of splits that fits in part."""
+    if file.split_file is None:
+        return dict(file.splits), ()
+    given = {**read_splits(resolve_path(base, file.split_file)), **file.splits}
+    notes = []
+    if absent := [f for f in given if f not in fovs]:
+        notes.append(f"{len(absent):,} FOVs of {file.split_file} are not there")
+    if bare := [f for f in fovs if f not in given]:
+        notes.append(
+            f"{file.split_file} does not name {len(bare):,} FOVs, which are split at random:"
+            f" {format_list(bare, 5)}"
         )
-    return rule
+    return {f: split for f, split in given.items() if f in fovs}, tuple(notes)
 
 
 def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None) -> dict[str, str]:
@@ -267,7 +211,7 @@ def _patients(file: DatasetFile, fovs: Sequence[str], table: pd.DataFrame | None
 
 
 def _label(
-    file: DatasetFile, scanned: ScannedDataset, rule: _Rule, table: pd.DataFrame | None
+    file: DatasetFile, scanned: ScannedDataset, rule: LabelRule, table: pd.DataFrame | None
 ) -> tuple[dict[str, Float32Array], dict[str, tuple[float, float]], dict[str, str]]:
     """FOV -> (n, M) labels; marker -> thresholds; marker -> why it has none."""
     gates: dict[str, tuple[float, float]] = {}

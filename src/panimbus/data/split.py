@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from panimbus.core.errors import InputError, format_list
+from panimbus.io.documents import read_json
 
 SPLITS = ("train", "val", "test")
+_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 SHARES = (0.8, 0.1, 0.1)
 
 
@@ -73,6 +76,40 @@ def assign_splits(
             of_group[group] = split
             have += sizes[group]
     return {fov: of_group.get(group, "train") for fov, group in fovs.items()}
+
+
+def read_splits(path: Path) -> dict[str, str]:
+    """Read a JSON file of splits, as those of Nimbus: train, validation and test, each with FOVs.
+
+    Returns
+    -------
+    dict
+        FOV -> train, val or test.
+
+    Raises
+    ------
+    ReadError, InputError
+        If it is no such file, or a FOV is in several splits.
+    """
+    expected = 'splits (JSON): {"train": [FOVs], "validation": [FOVs], "test": [FOVs]}'
+    data = read_json(path, expected, unique=True)
+    if not isinstance(data, dict) or not all(
+        isinstance(v, list) and all(isinstance(f, str) for f in v) for v in data.values()
+    ):
+        raise InputError(f"{path}: this is no file of splits.", expected=expected)
+    if unknown := [k for k in data if k not in _NAMES]:
+        raise InputError(
+            f"{path}: a split has no such name.", got=format_list(unknown), available=list(_NAMES)
+        )
+    out: dict[str, str] = {}
+    for name, fovs in data.items():
+        for fov in fovs:
+            if out.setdefault(fov, _NAMES[name]) != _NAMES[name]:
+                raise InputError(
+                    f"{path}: a FOV is in several splits.",
+                    got=f"{fov} in {out[fov]} and {_NAMES[name]}",
+                )
+    return out
 
 
 def _order(name: str, seed: int) -> str:

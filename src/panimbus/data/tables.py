@@ -22,7 +22,9 @@ WORDS = {
 _VALUE = {word: value for value, words in WORDS.items() for word in words}
 
 
-def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column]) -> pd.DataFrame:
+def read_tables(
+    paths: str | Sequence[str], root: Path, columns: Sequence[Column], *, others: bool = True
+) -> pd.DataFrame:
     """Read tables and put them together.
 
     Parameters
@@ -31,7 +33,9 @@ def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column
         Files relative to ``root``; a name with ``*`` stands for all that match.
     root
     columns
-        See `panimbus.io.tables.read_table`; others are numbers where they hold numbers.
+        See `panimbus.io.tables.read_table`.
+    others
+        Keep other columns, as numbers where they hold numbers.
     """
     frames = []
     for given in [paths] if isinstance(paths, str) else paths:
@@ -40,7 +44,7 @@ def read_tables(paths: str | Sequence[str], root: Path, columns: Sequence[Column
             raise ReadError(
                 f"{root / given}: no file matches.", expected="a table (CSV, TSV or Parquet)"
             )
-        frames += [read_table(path, columns, rest="any") for path in files]
+        frames += [read_table(path, columns, rest="any" if others else "none") for path in files]
     names = list(frames[0].columns)
     if any(list(f.columns) != names for f in frames):
         raise InputError(
@@ -70,8 +74,14 @@ class AssignmentMatrix:
     values: npt.NDArray[np.float32]
 
 
-def read_matrix(path: Path) -> AssignmentMatrix:
+def read_matrix(path: Path, undecided: Sequence[float] = ()) -> AssignmentMatrix:
     """Read an assignment matrix.
+
+    Parameters
+    ----------
+    path
+    undecided
+        Numbers that mean undefined.
 
     The first column names the cell type, each other column is a marker.
 
@@ -86,6 +96,9 @@ def read_matrix(path: Path) -> AssignmentMatrix:
         )
     types, markers = list(frame.iloc[:, 0]), [str(c) for c in frame.columns[1:]]
     words = frame.iloc[:, 1:].map(str.lower)
+    if undecided:
+        numbers = words.apply(pd.to_numeric, errors="coerce")
+        words = words.mask(numbers.isin(list(undecided)), "undefined")
     problems = [f"cell type {t!r} twice" for t in sorted({t for t in types if types.count(t) > 1})]
     wrong = [
         (t, m, words.iat[i, k])

@@ -31,6 +31,7 @@ SUPPORTED = (
 )
 _TIFF_HEADS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _SEG_MAPS = "_binary_seg_maps"
+_FOVS = "samples"  # ark's folder of FOV folders: image_data/samples/fov1/CD3.tiff
 _MICROSCOPES = {
     ".czi": "Zeiss CZI", ".zvi": "Zeiss ZVI", ".lif": "Leica LIF", ".lof": "Leica LOF",
     ".xlef": "Leica XLEF", ".scn": "Leica SCN", ".nd2": "Nikon ND2", ".vsi": "Olympus VSI",
@@ -284,7 +285,10 @@ def _channel_folders(folder: Path, folders: list[Path]) -> list[DetectedImage]:
                 got=tiffs[0].name,
                 fix=f"pass that folder: {inner}",
             )
-        if tiffs or any(p.is_dir() and tiffs_in(p) for p in names.list_folder(inner)):
+        nested = [p for p in names.list_folder(inner) if p.is_dir() and tiffs_in(p)]
+        if nested and not tiffs and inner.name.lower() == _FOVS:
+            images += _channel_folders(inner, nested)
+        elif tiffs or nested:
             images.append(DetectedImage(inner, "channels", inner.name))
     return images
 

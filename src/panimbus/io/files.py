@@ -157,18 +157,18 @@ def check_folder(out: Path, need: int = 0, contents: str = "the results") -> Non
     if free < max(need, _LEAST):
         raise InputError(
             f"--out {out}: there is no room for {contents}.",
-            expected=f"at least {_format_bytes(max(need, _LEAST))}",
-            got=f"{_format_bytes(free)} free",
+            expected=f"at least {format_bytes(max(need, _LEAST))}",
+            got=f"{format_bytes(free)} free",
             fix="make room, or pass a folder on another disk",
         )
 
 
-def _format_bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A size in readable units.
 
     Examples
     --------
-    >>> _format_bytes(1536), _format_bytes(3 << 30)
+    >>> format_bytes(1536), format_bytes(3 << 30)
     ('1.5 KB', '3.0 GB')
     """
     size, unit = float(count), "B"

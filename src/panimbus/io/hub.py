@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -212,7 +213,14 @@ def download(
     """
     state = out / STATE_FOLDER / _STATE
     finished = _read_finished(state)
-    total, before = _room_for(repository, files, out, finished), 0
+    total, before = sum(f.size for f in files), 0
+    if (free := free_bytes(out.absolute())) < (missing := missing_bytes(repository, files, out)):
+        raise ReadError(
+            f"There is no room for the files of {repository.name}.",
+            expected=f"{missing:,} bytes",
+            got=f"{free:,} bytes free at {out}",
+            fix="free some space and run the same command again, or name another --out",
+        )
     for file in files:
         path = out / file.path
         if not _is_finished(path, file, finished):
@@ -248,10 +256,30 @@ def _part(out: Path, file: RemoteFile) -> Path:
     return out / STATE_FOLDER / _PARTS / f"{name}-{file.digest[:16]}"
 
 
-def _room_for(
-    repository: Repository, files: Sequence[RemoteFile], out: Path, finished: dict[str, list[Any]]
-) -> int:
-    """Total bytes; refuses files without size or hash, and a disk that is too small."""
+def newest_version(files: Sequence[RemoteFile]) -> RemoteFile | None:
+    """The published weights ``V<n>.pt`` of the highest number.
+
+    Examples
+    --------
+    >>> files = [RemoteFile(f"V{n}.pt", 1, None, None) for n in (2, 10, 9)]
+    >>> newest_version(files).path
+    'V10.pt'
+    """
+    versions = {
+        int(match[1]): f for f in files if (match := re.fullmatch(r"V(\d{1,6})\.pt", f.path))
+    }
+    return versions[max(versions)] if versions else None
+
+
+def missing_bytes(repository: Repository, files: Sequence[RemoteFile], out: Path) -> int:
+    """Bytes of files that a folder does not have yet.
+
+    Raises
+    ------
+    ReadError
+        If the hub gives no size or no checksum of one.
+    """
+    finished = _read_finished(out / STATE_FOLDER / _STATE)
     if lost := [f.path for f in files if f.size < 0 or not f.digest]:
         raise ReadError(
             f"The hub gives no size or no checksum for a file of {repository.name}.", got=lost[0]
@@ -261,14 +289,7 @@ def _room_for(
         if not _is_finished(out / file.path, file, finished):
             part = _part(out, file)
             missing += max(file.size - (part.stat().st_size if part.is_file() else 0), 0)
-    if (free := free_bytes(out.absolute())) < missing:
-        raise ReadError(
-            f"There is no room for the files of {repository.name}.",
-            expected=f"{missing:,} bytes",
-            got=f"{free:,} bytes free at {out}",
-            fix="free some space and run the same command again, or name another --out",
-        )
-    return sum(f.size for f in files)
+    return missing
 
 
 def _is_finished(path: Path, file: RemoteFile, finished: dict[str, list[Any]]) -> bool:

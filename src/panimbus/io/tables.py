@@ -85,7 +85,7 @@ def read_table(
     columns: Sequence[Column] = (),
     *,
     expected: str = "a table (CSV, TSV or Parquet)",
-    rest: Literal["text", "any"] = "text",
+    rest: Literal["text", "any", "none"] = "text",
     first: str | None = None,
     header: bool = True,
     comment: str | None = None,
@@ -101,7 +101,8 @@ def read_table(
     expected
         What the file should be, for messages.
     rest
-        Other columns: ``text``, or ``any`` (numbers where the column holds numbers).
+        Other columns: ``text``, ``any`` (numbers where the column holds numbers), or ``none``: they
+        are left out.
     first
         Name that a first column without one gets; None drops it (row numbers that programs write).
     header
@@ -129,6 +130,8 @@ def read_table(
         else _text(path, columns, rest, first, expected, header=header, comment=comment)
     )
     places = _places(path, [str(c) for c in frame.columns], columns)
+    if rest == "none":
+        frame = frame[[c for c in frame.columns if c in places.values()]]
     frame = frame.rename(columns={given: name for name, given in places.items()})
     return _typed(path, frame, columns, rest, places)
 

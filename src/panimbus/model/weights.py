@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from panimbus.model.unet import Net, PaperUNet
 
 SHIPPED = Path(__file__).parent / "shipped"
-NIMBUS_REPO, NIMBUS_FILE = "JLrumberger/Nimbus-Inference", "V1.pt"
+NIMBUS_REPO = "JLrumberger/Nimbus-Inference"
 _RELEASED = 'panimbus 0.4.0 has it (pip install "panimbus==0.4.0")'
 _UNRELEASED = "it was never released; the history of the repository has it"
 _RETIRED = {
@@ -213,32 +213,33 @@ def _from_hub() -> Path:
 
     ``XDG_CACHE_HOME``, or ``~/.cache``.
     """
-    from panimbus.io.hub import Repository, cached_file, download, list_files
+    from panimbus.io.hub import Repository, cached_file, download, list_files, newest_version
 
     room = (
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         / "panimbus"
         / "nimbus-weights"
     )
-    if (path := cached_file(room, NIMBUS_FILE)) is not None:
-        return path
+    cached = sorted(room.glob("V*.pt"), key=lambda path: (len(path.name), path.name))
+    for file in reversed(cached):
+        if (path := cached_file(room, file.name)) is not None:
+            return path
     repository = Repository(NIMBUS_REPO, "models")
     try:
         commit, files = list_files(repository)
-        paths = download(repository, commit, [f for f in files if f.path == NIMBUS_FILE], room)
+        newest = newest_version(files)
+        paths = download(repository, commit, [] if newest is None else [newest], room)
     except ReadError as error:
         raise ReadError(
             f"The published weights could not be downloaded from {NIMBUS_REPO}.",
             got=str(error).replace("\n", " "),
             fix=(
                 "on a computer with the network, run `panimbus fetch nimbus-weights --out FOLDER`,"
-                f" then pass its path: --model path/to/{NIMBUS_FILE}"
+                " then pass its path: --model path/to/V1.pt"
             ),
         ) from error
     if not paths:
-        raise ReadError(
-            f"{NIMBUS_REPO} has no file {NIMBUS_FILE}.", available=[f.path for f in files]
-        )
+        raise ReadError(f"{NIMBUS_REPO} has no file V<n>.pt.", available=[f.path for f in files])
     return paths[0]
 
 
