@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from panimbus.core.scale import ChannelScale as ChannelScale
     from panimbus.core.table import to_frame as to_frame
     from panimbus.data.datasets import build_dataset as build_dataset
-    from panimbus.evaluate.evaluation import EvaluateSettings as EvaluateSettings
     from panimbus.evaluate.evaluation import Evaluation as Evaluation
     from panimbus.evaluate.inputs import evaluate_scores as evaluate_scores
     from panimbus.evaluate.scored import CellMetadata as CellMetadata
+    from panimbus.evaluate.settings import EvaluateSettings as EvaluateSettings
     from panimbus.finetune.finetune import Finetuned as Finetuned
     from panimbus.finetune.recalibrate import Recalibrated as Recalibrated
     from panimbus.finetune.recalibrate import recalibrate as recalibrate
@@ -66,7 +66,7 @@ _MODULES = {
     "InspectionReport": "panimbus.infer.inspection_report",
     "ChannelScale": "panimbus.core.scale",
     "EditSession": "panimbus.phenotype.session",
-    "EvaluateSettings": "panimbus.evaluate.evaluation",
+    "EvaluateSettings": "panimbus.evaluate.settings",
     "Evaluation": "panimbus.evaluate.evaluation",
     "FinetuneSettings": "panimbus.finetune.steps",
     "Finetuned": "panimbus.finetune.finetune",

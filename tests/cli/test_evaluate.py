@@ -142,7 +142,7 @@ def test_silver_labels_and_cell_types(study, scored_table, panimbus, tmp_path):
         "evaluate", tmp_path / "calls.csv", "--table", scored_table, "--out", tmp_path / "u"
     )
     assert (
-        "F1" in done.out.split("\n")[0].split()
+        "F1" in done.out.split("\n")[1].split()
     )  # calls need not name a dataset, but their column has a head
     assert "- : " not in (tmp_path / "u" / "summary.md").read_text()
 
@@ -314,3 +314,63 @@ def test_another_evaluation_is_not_replaced_unasked(study, scored_table, panimbu
     assert {path: path.read_bytes() for path in (tmp_path / "t").iterdir()} == before
     assert panimbus(*other, "--overwrite").code == 0
     assert set(pd.read_csv(tmp_path / "t" / "calls.csv")["fov"]) == {"fov1"}
+
+
+PUBLISHED = (
+    "dataset,fov,labels,channel,gt_proofread,gt_noisy,nimbus,ie,cell_size,plot_lineage\n"
+    "codex_colon,f,1,CD3,1,1,0.9,8,40,Lymphocytes\n"
+    "codex_colon,f,2,CD3,0,1,0.8,4,50,Stroma\n"
+    "codex_colon,f,3,CD3,1,0,0.2,2,60,Stroma\n"
+    "codex_colon,f,1,CD8,0,0,0.1,1,40,Lymphocytes\n"
+)
+POSITIONS = (
+    "dataset,fov,labels,centroid-0,centroid-1\ncodex_colon,f,1,0,0\ncodex_colon,f,2,0,9\n"
+    "codex_colon,f,3,0,300\n"
+)
+
+
+def test_the_papers_table(panimbus, tmp_path):
+    (tmp_path / "t.csv").write_text(PUBLISHED)
+    (tmp_path / "p.csv").write_text(POSITIONS)
+    done = panimbus("evaluate", tmp_path / "t.csv", "--out", tmp_path / "e")
+    assert done.code == 0, done.err
+    assert done.out.startswith("F1, all markers of a dataset pooled")
+    pooled = pd.read_csv(tmp_path / "e" / "pooled.csv").set_index(["dataset", "method"])
+    assert pooled.loc[("mean", "model"), "f1"] == 0.5
+    saved = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert saved["settings"]["unit"] == "dataset"
+    assert "--positions" in saved["about"]["note"]
+    more = ["--positions", tmp_path / "p.csv", "--confounders", "code", "--unit", "marker"]
+    done = panimbus("evaluate", tmp_path / "t.csv", "--out", tmp_path / "e", *more)
+    assert done.code == 2  # another evaluation
+    done = panimbus("evaluate", tmp_path / "t.csv", "--out", tmp_path / "e", *more, "--overwrite")
+    assert done.code == 0, done.err
+    assert done.out.startswith("F1, mean over markers")
+    confounders = pd.read_csv(tmp_path / "e" / "confounders.csv")
+    assert set(confounders["method"]) == {"model", "model_against_silver"}
+    assert "density" in set(confounders["confounder"])
+    same = panimbus("compare", f"a={tmp_path / 'e'}", f"b={tmp_path / 'e'}")
+    assert same.code == 0, same.err
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "says"),
+    [
+        (PUBLISHED, ["--model", "x"], "--model cannot be used with that table"),
+        (PUBLISHED, ["--likely"], "--likely cannot be used with that table"),
+        (PUBLISHED.replace(",0.9,", ",9,"), [], "nimbus is not within 0 and 1: line 2 (9)"),
+        (PUBLISHED.replace("labels", "number"), [], "columns are missing: labels"),
+        (PUBLISHED.split("\n", maxsplit=1)[0], [], "no rows"),
+        (PUBLISHED, ["--positions", "t.csv"], "columns are missing: centroid-0, centroid-1"),
+        (PUBLISHED, ["--positions", "no.csv"], "no such file"),
+        (PUBLISHED, ["--unit", "cell"], "'cell' is not one of"),
+    ],
+)
+def test_a_bad_table_of_the_paper(panimbus, tmp_path, monkeypatch, text, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(text)
+    done = panimbus("evaluate", "t.csv", "--out", "e", *arguments)
+    assert done.code == 2, done.out
+    assert says in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "e").exists()

@@ -9,10 +9,11 @@ import pytest
 from panimbus.annotations.table import check_annotations, with_truth
 from panimbus.core.errors import InputError
 from panimbus.core.stats import otsu_positive
-from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
+from panimbus.evaluate.evaluation import evaluate_calls
 from panimbus.evaluate.inputs import evaluate_scores
 from panimbus.evaluate.metrics import metrics
 from panimbus.evaluate.scored import CellMetadata, match_scores
+from panimbus.evaluate.settings import ALL, EvaluateSettings
 
 FAST = EvaluateSettings(draws=50)
 
@@ -152,6 +153,44 @@ def test_mean_over_markers_then_datasets():
     assert means.loc[("d", "model"), "f1"] == 0.5
     assert means.loc[("e", "model"), "f1"] == 1
     assert means.loc[(ALL, "model"), "f1"] == 0.75
+
+
+def test_markers_of_a_dataset_pooled():
+    """By hand: dataset d has TP 3, FP 1, FN 1 in all; its markers alone have F1 6/7 and 0."""
+    right = [("d", "A", k, 1, 0.9) for k in range(3)]
+    wrong = [("d", "A", 3, 0, 0.9), ("d", "B", 1, 1, 0.1), ("d", "B", 2, 0, 0.2)]
+    scored = scored_of([*right, *wrong, ("e", "A", 1, 1, 0.9)])
+    result = evaluate_calls(scored, FAST)
+    pooled = result.pooled.set_index(["dataset", "method"])
+    row = pooled.loc[("d", "model")]
+    assert row[["precision", "recall", "specificity", "f1"]].tolist() == [0.75, 0.75, 0.5, 0.75]
+    assert row[["markers", "calls"]].tolist() == [2, 6]
+    assert pooled.loc[(ALL, "model"), "f1"] == pytest.approx((0.75 + 1) / 2)
+    means = result.means.set_index(["dataset", "method"])
+    assert means.loc[("d", "model"), "f1"] == pytest.approx(6 / 7 / 2)
+    assert result.headline is result.means
+    assert "0.714" in repr(result)
+    by_dataset = evaluate_calls(scored, EvaluateSettings("dataset", draws=50))
+    assert by_dataset.headline is by_dataset.pooled
+    assert "0.875" in repr(by_dataset)
+    pd.testing.assert_frame_equal(by_dataset.pooled, result.pooled)
+    pd.testing.assert_frame_equal(by_dataset.markers, result.markers)
+
+
+def test_pooled_figures_are_those_of_scikit_learn(scene):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    table, calls, _ = scene
+    scored = match_scores(table, with_truth(check_annotations(calls)), CellMetadata("skin"))
+    result = evaluate_calls(scored, EvaluateSettings("dataset", draws=200))
+    judged = result.calls[result.calls["truth"] >= 0]
+    row = result.pooled.set_index(["dataset", "method"]).loc[(ALL, "model")]
+    expected = sklearn.precision_recall_fscore_support(
+        judged["truth"], judged["model"], sample_weight=judged["weight"], average="binary"
+    )
+    assert row[["precision", "recall", "f1"]].tolist() == pytest.approx(expected[:3])
+    assert row["f1_low"] < row["f1"] < row["f1_high"]
+    tissue = result.groups.set_index(["group", "method"]).loc[("skin", "model")]
+    assert tissue[["f1", "f1_low"]].tolist() == pytest.approx(row[["f1", "f1_low"]].tolist())
 
 
 def test_nothing_to_find():

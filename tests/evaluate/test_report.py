@@ -15,9 +15,10 @@ from panimbus.core.errors import InputError, ReadError
 from panimbus.evaluate import charts
 from panimbus.evaluate.compare import compare_evaluations, comparison_rows, write_comparison
 from panimbus.evaluate.errors import Scene, draw_errors, largest_errors
-from panimbus.evaluate.evaluation import ALL, EvaluateSettings, evaluate_calls
+from panimbus.evaluate.evaluation import evaluate_calls
 from panimbus.evaluate.report import write_report
 from panimbus.evaluate.scored import CellMetadata, match_scores
+from panimbus.evaluate.settings import ALL, EvaluateSettings
 from panimbus.evaluate.tables import read_scored, write_evaluation_tables, write_summary
 from panimbus.render.paint import FALSE_NEGATIVE, FALSE_POSITIVE
 
@@ -108,7 +109,7 @@ def test_the_page_in_a_browser(evaluation, scene, tmp_path):
 
 def test_tables_come_back(evaluation, tmp_path):
     write_evaluation_tables(evaluation, tmp_path, ABOUT)
-    names = {"markers", "means", "groups", "calibration", "confounders", "calls"}
+    names = {"markers", "means", "pooled", "groups", "calibration", "confounders", "calls"}
     assert {p.name for p in tmp_path.iterdir()} == {
         *(f"{n}.csv" for n in names),
         "summary.md",
@@ -119,11 +120,13 @@ def test_tables_come_back(evaluation, tmp_path):
     assert about == ABOUT
     again = evaluate_calls(frame, settings)
     pd.testing.assert_frame_equal(again.means, evaluation.means, rtol=1e-4, check_dtype=False)
+    pd.testing.assert_frame_equal(again.pooled, evaluation.pooled, rtol=1e-4, check_dtype=False)
     saved = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert saved["calibration_error"][ALL] == pytest.approx(evaluation.curves[ALL].error)
     text = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert "| model |" in text
     assert "nan" not in text
+    assert text.index("mean over the markers of each FOV") < text.index("pooled (as in the Nimbus")
     write_summary(evaluation, tmp_path / "docs" / "gold", ABOUT)
     assert (tmp_path / "docs" / "gold.md").read_text(encoding="utf-8") == text
     assert len(pd.read_csv(tmp_path / "docs" / "gold.csv")) == len(evaluation.markers)
@@ -149,6 +152,17 @@ def test_compare(evaluation, tmp_path):
     assert {p.name for p in (tmp_path / "both").iterdir()} == {
         "comparison.md", "comparison.csv", "comparison_markers.csv",
     }  # fmt: skip
+
+
+def test_compare_pools_when_the_unit_is_the_dataset(evaluation, tmp_path):
+    scored = evaluation.calls.assign(mixture=evaluation.calls["mixture_posterior"], silver=np.nan)
+    result = evaluate_calls(scored, EvaluateSettings("dataset", draws=50))
+    write_evaluation_tables(result, tmp_path / "a", ABOUT)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    compared = compare_evaluations({n: [tmp_path / n] for n in "ab"}).means
+    pooled = result.pooled[result.pooled["method"] == "model"]["f1"].tolist()
+    assert compared[compared["name"] == "b"]["f1"].tolist() == pytest.approx(pooled)
+    assert (compared["gain"] == 0).all()
 
 
 def test_compare_names_calls_without_a_dataset(evaluation, tmp_path):

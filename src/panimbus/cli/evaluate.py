@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +12,22 @@ import typer
 from panimbus.cli import options
 
 if TYPE_CHECKING:
-    from panimbus.evaluate.config import EvalConfig
+    from panimbus.core.fov import Fov
     from panimbus.evaluate.inputs import EvaluationInputs
+    from panimbus.evaluate.settings import EvaluateSettings, Unit
+
+TABLE, TOML, PUBLISHED = "a table of scores", "a TOML file", "the paper's table"
+_Unit = StrEnum("_Unit", ["marker", "fov", "dataset"])
+_Rule = StrEnum("_Rule", ["text", "code"])
 
 
 def command(  # noqa: PLR0913 (one parameter per option)
     source: Annotated[
         Path,
         options.files_argument(
-            "CALLS|TOML", "Annotations (CSV, with --table), or a TOML file that lists datasets."
+            "CALLS|TOML",
+            "Annotations (CSV, with --table); a TOML file that lists datasets; or the paper's table"
+            " gt_pred_ie_consolidated.csv.",
         ),
     ],
     *,
@@ -60,6 +69,30 @@ def command(  # noqa: PLR0913 (one parameter per option)
             help="With --table: use 'likely positive' and 'likely negative' too. [default: yes]"
         ),
     ] = None,
+    positions: Annotated[
+        Path | None,
+        options.file(
+            "--positions",
+            "With the paper's table: CSV with dataset, fov, labels, centroid-0, centroid-1 of all"
+            " cells, for sparsity and density.",
+        ),
+    ] = None,
+    unit: Annotated[
+        _Unit | None,
+        options.choice(
+            "--unit",
+            "What the mean is over: markers, markers of each FOV, or datasets with all their"
+            " markers pooled, as in the paper. [default: marker; with the paper's table: dataset]",
+        ),
+    ] = None,
+    confounders: Annotated[
+        _Rule | None,
+        options.choice(
+            "--confounders",
+            "Confounders as the paper's text defines them, or as its public code computes them."
+            " [default: text]",
+        ),
+    ] = None,
     summary: Annotated[
         Path | None,
         options.file("--summary", "Also write SUMMARY.md and SUMMARY.csv.", "STEM"),
@@ -72,20 +105,15 @@ def command(  # noqa: PLR0913 (one parameter per option)
 
     Writes one HTML page with baselines, calibration and confounders, and tables.
     """
-    from panimbus.annotations.cells import read_cell_types, read_silver
-    from panimbus.annotations.read import read_annotations
-    from panimbus.annotations.table import with_truth
     from panimbus.cli.console import RunLog, on_terminal
-    from panimbus.cli.inputs import open_given, prepare_out
-    from panimbus.core.errors import InputError
+    from panimbus.cli.inputs import prepare_out
     from panimbus.evaluate import inputs
     from panimbus.evaluate.config import read_evaluation_file
-    from panimbus.evaluate.scored import CellMetadata
     from panimbus.infer.record import check_same_request, comparable_path
-    from panimbus.io.scores import check_cell_table, read_h5ad
 
-    _check_options(
-        {
+    kind = _kind(source, table)
+    given: dict[str, dict[str, object]] = {
+        TABLE: {
             "--images": images,
             "--labels": labels,
             "--pairs": pairs,
@@ -94,14 +122,11 @@ def command(  # noqa: PLR0913 (one parameter per option)
             "--cell-types": cell_types,
             "--likely": likely,
         },
-        {"--model": model, "--only": only, "--root": root, "--tta": tta},
-        has_table=table is not None,
-    )
-    if table is None and source.suffix.lower() != ".toml":
-        raise InputError(
-            f"{source} is not a TOML file.",
-            fix="pass --table cells.h5ad to compare a table with annotations",
-        )
+        TOML: {"--model": model, "--only": only, "--root": root, "--tta": tta},
+        PUBLISHED: {"--positions": positions},
+    }
+    means = {"unit": options.value(unit), "confounders": options.value(confounders)}
+    _check_options(kind, given, means)
     prepare_out(out)
     request = {
         "calls_or_TOML": comparable_path(source),
@@ -118,46 +143,118 @@ def command(  # noqa: PLR0913 (one parameter per option)
         "root": comparable_path(root),
         "tta": options.value(tta),
     }
+    later = {"positions": comparable_path(positions), **means}
+    request |= {name: value for name, value in later.items() if value is not None}
     check_same_request(
         out / "evaluation.json", request, "the report and tables", overwrite=overwrite
     )
     log = RunLog("evaluate", str(source), quiet=on_terminal())
-    if table is None:
+    title = source.stem
+    if kind == TOML:
         config = read_evaluation_file(source, root=root).only(tuple(options.names_in(only) or ()))
         say = (lambda text: typer.echo(text, err=True)) if on_terminal() else log.line
         loaded = inputs.from_config(config, model=model, tta=options.value(tta), say=say)
-        _save(loaded, out, source.stem, summary, request, config)
-        log.end(out)
-        return
-    annotations = read_annotations(source)
-    calls = with_truth(annotations, likely=likely is not False, source=str(source))
+        settings = config.settings(loaded.threshold)
+    elif table is None:
+        loaded = inputs.from_published(source, positions)
+        settings = _settings(loaded, means, "dataset")
+    else:
+        fovs = _fovs(images, labels, pairs, mpp)
+        loaded = _from_table(source, table, (silver, cell_types), fovs, likely=likely is not False)
+        settings, title = _settings(loaded, means, "marker"), f"{source.name}, {table.name}"
+    _save(loaded, out, title, summary, request, settings)
+    log.end(out)
+
+
+def _kind(source: Path, table: Path | None) -> str:
+    """What the command is given: a table and calls, datasets, or the paper's table."""
+    from panimbus.core.errors import InputError
+    from panimbus.evaluate.published import is_published
+
+    if table is not None:
+        return TABLE
+    if source.suffix.lower() == ".toml":
+        return TOML
+    if source.is_file() and not is_published(source):
+        raise InputError(
+            f"{source} is not a TOML file, and not the paper's table of calls.",
+            fix="pass --table cells.h5ad to compare a table with annotations",
+        )
+    return PUBLISHED
+
+
+def _check_options(
+    kind: str, given: Mapping[str, Mapping[str, object]], means: Mapping[str, str | None]
+) -> None:
+    """Refuse the options of one kind of input if another kind is given."""
+    from panimbus.core.errors import InputError
+
+    for other, values in given.items():
+        names = [name for name, value in values.items() if value not in (None, [])]
+        if other != kind and names:
+            how = {TABLE: "with --table", TOML: "with a TOML file", PUBLISHED: "with that table"}
+            without = {TABLE: "without --table", TOML: "without a TOML file"}
+            raise InputError(
+                f"{', '.join(names)} cannot be used"
+                f" {how[kind] if kind != TOML else without.get(other, how[kind])}.",
+                fix="set it in the TOML file" if kind == TOML else "omit it",
+            )
+    if kind == TOML and (names := [f"--{n}" for n, value in means.items() if value is not None]):
+        raise InputError(
+            f"{', '.join(names)} cannot be used with a TOML file.", fix="set it in the TOML file"
+        )
+
+
+def _settings(
+    loaded: EvaluationInputs, means: Mapping[str, Any], default: Unit
+) -> EvaluateSettings:
+    from panimbus.evaluate.settings import EvaluateSettings
+
+    return EvaluateSettings(
+        means["unit"] or default,
+        loaded.threshold,
+        confounders=means["confounders"] or "text",
+    )
+
+
+def _fovs(
+    images: list[str] | None, labels: list[str] | None, pairs: Path | None, mpp: float | None
+) -> list[Fov]:
+    """FOVs whose cells can be shown."""
+    from panimbus.cli.inputs import open_given
+    from panimbus.core.errors import InputError
+
+    if bool(images) != bool(labels or pairs):
+        raise InputError(
+            "--images needs --labels (or --pairs), and vice versa.", fix="pass both or neither"
+        )
+    return open_given(images, labels, pairs=pairs, mpp=mpp) if images else []
+
+
+def _from_table(
+    source: Path,
+    table: Path,
+    tables: tuple[Path | None, Path | None],
+    fovs: list[Fov],
+    *,
+    likely: bool,
+) -> EvaluationInputs:
+    """Annotations and a table of scores; ``tables``: silver labels and cell types."""
+    from panimbus.annotations.cells import read_cell_types, read_silver
+    from panimbus.annotations.read import read_annotations
+    from panimbus.annotations.table import with_truth
+    from panimbus.evaluate import inputs
+    from panimbus.evaluate.scored import CellMetadata
+    from panimbus.io.scores import check_cell_table, read_h5ad
+
+    silver, cell_types = tables
+    calls = with_truth(read_annotations(source), likely=likely, source=str(source))
     scores = check_cell_table(read_h5ad(table), str(table))
     metadata = CellMetadata(
         cell_types=read_cell_types(cell_types) if cell_types else None,
         silver=read_silver(silver) if silver else None,
     )
-    if bool(images) != bool(labels or pairs):
-        raise InputError(
-            "--images needs --labels (or --pairs), and vice versa.", fix="pass both or neither"
-        )
-    fovs = open_given(images, labels, pairs=pairs, mpp=mpp) if images else []
-    loaded = inputs.from_table(calls, scores, metadata, fovs)
-    _save(loaded, out, f"{source.name}, {table.name}", summary, request)
-    log.end(out)
-
-
-def _check_options(
-    with_table: dict[str, object], with_toml: dict[str, object], *, has_table: bool
-) -> None:
-    """Refuse the options of one kind of input if the other kind is given."""
-    from panimbus.core.errors import InputError
-
-    excluded = with_toml if has_table else with_table
-    if names := [name for name, value in excluded.items() if value not in (None, [])]:
-        raise InputError(
-            f"{', '.join(names)} cannot be used {'with' if has_table else 'without'} --table.",
-            fix="omit it: the table is already scored" if has_table else "set it in the TOML file",
-        )
+    return inputs.from_table(calls, scores, metadata, fovs)
 
 
 def _save(
@@ -166,16 +263,16 @@ def _save(
     title: str,
     summary: Path | None,
     request: dict[str, Any],
-    config: EvalConfig | None = None,
+    settings: EvaluateSettings,
 ) -> None:
     """Evaluate, write the report and the tables, and print the means."""
     from datetime import UTC, datetime
 
     from panimbus.cli.inputs import command_line
     from panimbus.evaluate.report import write_report
-    from panimbus.evaluate.tables import means_rows, plain, write_evaluation_tables, write_summary
+    from panimbus.evaluate.tables import mean_tables, plain, write_evaluation_tables, write_summary
 
-    result = loaded.evaluate(config)
+    result = loaded.evaluate(settings)
     about = {
         "title": title,
         **loaded.about(),
@@ -186,4 +283,6 @@ def _save(
     page = write_report(result, out, about, loaded.scenes)
     if summary is not None:
         write_summary(result, summary, about)
-    typer.echo(f"{plain(means_rows(result))}\nreport:  {page}\ntables:  {out}")
+    for heading, rows in mean_tables(result).items():
+        typer.echo(f"{heading}\n{plain(rows)}\n")
+    typer.echo(f"report:  {page}\ntables:  {out}")

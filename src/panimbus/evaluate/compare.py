@@ -13,8 +13,10 @@ from panimbus.annotations.table import TRUTH_KEY
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.escape import escape_markdown
 from panimbus.core.stats import interval
-from panimbus.evaluate.evaluation import ALL, EvaluateSettings, by_unit, nanmean
+from panimbus.evaluate.means import dataset_means
+from panimbus.evaluate.settings import ALL, EvaluateSettings
 from panimbus.evaluate.tables import gain, read_scored, two, with_interval
+from panimbus.evaluate.units import by_unit
 from panimbus.io.files import write_text
 from panimbus.io.write_table import write_csv
 
@@ -123,18 +125,11 @@ def _compare(
     calls: pd.DataFrame, names: tuple[str, ...], settings: EvaluateSettings, notes: Sequence[str]
 ) -> Comparison:
     drawn = by_unit(calls, names, settings)
-    datasets = list(dict.fromkeys(drawn.units["dataset"]))
-    draws = np.stack(
-        [nanmean(drawn.draws[:, (drawn.units["dataset"] == d).to_numpy()], 1) for d in datasets], 1
-    )
-    by = drawn.markers.groupby(["dataset", "method"], sort=False)["f1"].mean()
+    means, draws = dataset_means(drawn, pooled=settings.unit == "dataset")
+    by = {(row["dataset"], row["method"]): row["f1"] for row in means}
     rows = []
-    for k, dataset in enumerate([*datasets, ALL]):
-        part = draws[:, k] if k < len(datasets) else nanmean(draws, 1)
-        f1 = [
-            float(np.mean([by[d, n] for d in (datasets if dataset == ALL else [dataset])]))
-            for n in names
-        ]
+    for k, dataset in enumerate([*drawn.datasets, ALL]):
+        part, f1 = draws[:, k], [by[dataset, n] for n in names]
         for m, name in enumerate(names):
             bounds, gains = interval(part[:, m]), interval(part[:, m] - part[:, 0])
             row = {

@@ -6,12 +6,12 @@ Paths are relative to ``root``, and ``root`` to the file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from panimbus.core.errors import InputError, ReadError
-from panimbus.evaluate.confounders import RADIUS_PX
+from panimbus.evaluate.settings import RADIUS_PX, EvaluateSettings, Rule, Unit
 from panimbus.io.dataset import DatasetImages, File, paths_in, resolve_paths
 from panimbus.io.documents import Strict, read_toml, validate
 from panimbus.io.location import resolve_path
@@ -62,24 +62,28 @@ class EvalConfig(Strict):
     calls
         Table of calls of all datasets (column ``dataset``).
     unit
-        ``marker``: the mean is over markers; ``fov``: over the markers of each FOV.
+        ``marker``: the mean is over markers; ``fov``: over the markers of each FOV; ``dataset``:
+        all markers of a dataset are pooled, as in the Nimbus paper.
     likely
         Whether likely positive and likely negative calls count, or are left out.
     draws, seed
         Of the bootstrap.
     radius_px
         Of a cell's surroundings.
+    confounders
+        As the paper's ``text`` defines them, or as its public ``code`` computes them.
     dataset
         The datasets (``[[dataset]]``).
     """
 
     root: Path = Path()
     calls: Path | None = None
-    unit: Literal["marker", "fov"] = "marker"
+    unit: Unit = "marker"
     likely: bool = True
     draws: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     radius_px: Annotated[float, Field(gt=0, le=10_000)] = RADIUS_PX
+    confounders: Rule = "text"
     dataset: Annotated[tuple[EvalDataset, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -98,6 +102,12 @@ class EvalConfig(Strict):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def settings(self, threshold: float) -> EvaluateSettings:
+        """Settings of the evaluation, with the threshold of the scores."""
+        return EvaluateSettings(
+            self.unit, threshold, self.draws, self.seed, self.confounders, self.radius_px
+        )
 
     def only(self, names: tuple[str, ...]) -> EvalConfig:
         """Some of the datasets; all of them if ``names`` is empty."""

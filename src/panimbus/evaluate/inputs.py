@@ -24,9 +24,11 @@ from panimbus.core.scan import scan_cells
 from panimbus.core.table import FOV, PROVENANCE
 from panimbus.evaluate.config import EvalConfig, EvalDataset
 from panimbus.evaluate.errors import Scene
-from panimbus.evaluate.evaluation import EvaluateSettings, Evaluation, evaluate_calls
+from panimbus.evaluate.evaluation import Evaluation, evaluate_calls
 from panimbus.evaluate.misfit import doubts
+from panimbus.evaluate.published import read_published
 from panimbus.evaluate.scored import CellMetadata, match_scores
+from panimbus.evaluate.settings import EvaluateSettings
 from panimbus.infer.output import read_normaliser
 from panimbus.infer.predict import PredictSettings, predict
 from panimbus.model.weights import resolve_model
@@ -73,21 +75,19 @@ class EvaluationInputs:
                 self.notes.append(": ".join(filter(None, (str(dataset), sentence))))
                 logger.warning("%s", self.notes[-1])
 
-    def evaluate(self, config: EvalConfig | None = None) -> Evaluation:
+    def evaluate(self, settings: EvaluateSettings | None = None) -> Evaluation:
         """Evaluate all calls."""
-        scored = pd.concat(self.scored, ignore_index=True)
-        if config is None:
-            return evaluate_calls(scored, EvaluateSettings(threshold=self.threshold))
-        return evaluate_calls(
-            scored, EvaluateSettings(config.unit, self.threshold, config.draws, config.seed)
-        )
+        scored = self.scored[0] if len(self.scored) == 1 else pd.concat(self.scored)
+        return evaluate_calls(scored, settings or EvaluateSettings(threshold=self.threshold))
 
     def about(self) -> dict[str, str]:
         """Model, calls and threshold in words, for the head of a report."""
         model, calls = self.model, pd.concat(self.scored)
         fovs, left_out = calls.groupby(["dataset", "fov"]).ngroups, int((calls["truth"] < 0).sum())
         head = {
-            "model": (
+            "model": str(model.get("model"))
+            if "model_sha256" not in model
+            else (
                 f"{model.get('model')} (version {model.get('model_version')},"
                 f" {str(model.get('model_sha256'))[:10]}), test-time augmentation:"
                 f" {dict(model.get('settings', {})).get('tta')}, panimbus {model.get('version')}"
@@ -156,7 +156,7 @@ def from_table(
     calls
         From `panimbus.annotations.table.with_truth`.
     table
-    beside
+    metadata
     fovs
         Images with label images, for pictures; FOVs without calls or scores are ignored.
     """
@@ -174,6 +174,16 @@ def from_table(
             ]
     if len(fovs) and not out.scenes:
         out.notes.append("no FOV of the images has calls, so no cell is shown")
+    return out
+
+
+def from_published(path: Path, positions: Path | None = None) -> EvaluationInputs:
+    """Inputs from the paper's table of calls; see `panimbus.evaluate.published.read_published`."""
+    scored = read_published(path, positions)
+    out = EvaluationInputs([scored], model={"model": "scores of the table (column nimbus)"})
+    out.notes.append("mean intensities are those of the table's cells (column ie)")
+    if positions is None:
+        out.notes.append("sparsity and density need the cells' positions (--positions)")
     return out
 
 

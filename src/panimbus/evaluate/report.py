@@ -10,7 +10,15 @@ import numpy as np
 
 from panimbus.evaluate import charts, tables
 from panimbus.evaluate.errors import ErrorPicture, Scene, draw_errors
-from panimbus.evaluate.evaluation import ALL, METHODS, MODEL, SILVER, Evaluation
+from panimbus.evaluate.evaluation import Evaluation
+from panimbus.evaluate.settings import (
+    AGAINST_SILVER,
+    ALL,
+    CONFOUNDED_METHODS,
+    METHODS,
+    MODEL,
+    SILVER,
+)
 from panimbus.io.files import write_text
 from panimbus.render.page import render_page
 from panimbus.render.paint import FALSE_NEGATIVE, FALSE_POSITIVE, SCALE
@@ -60,14 +68,16 @@ def report_page(
     evaluation: Evaluation, about: Mapping[str, str], errors: Sequence[ErrorPicture] | None
 ) -> str:
     """The page as text; ``errors`` is None where no cell can be shown."""
-    overall = evaluation.means[evaluation.means["dataset"] == ALL].set_index("method")
+    means = evaluation.headline
+    overall = means[means["dataset"] == ALL].set_index("method")
     otsu = overall.loc["otsu"].to_dict()
-    means = tables.means_rows(evaluation)
+    f1_tables = tables.mean_tables(evaluation)
     values = _forest(evaluation) | _densities(evaluation) | _calibration(evaluation)
     return render_page(
         "evaluation.html", title=about.get("title", "Evaluation"), about=about, errors=errors,
-        model=overall.loc[MODEL].to_dict(), otsu=otsu, gain=tables.gain(otsu), means=means,
-        methods={k: _method_class(row[0]) for k, row in enumerate(means[1:])}, rules=tables.RULES,
+        model=overall.loc[MODEL].to_dict(), otsu=otsu, gain=tables.gain(otsu),
+        f1_tables=f1_tables, rules=tables.RULES, pooled=evaluation.settings.unit == "dataset",
+        methods={k: _method_class(r[0]) for k, r in enumerate(next(iter(f1_tables.values()))[1:])},
         gains=tables.gain_rows(evaluation), groups=_GROUPS,
         group_rows={kind: tables.group_rows(evaluation, kind) for kind, _ in _GROUPS},
         confounded=tables.CONFOUNDED, confounder_rows=tables.confounder_rows(evaluation),
@@ -147,7 +157,7 @@ def _calibration(evaluation: Evaluation) -> dict[str, Any]:
 
 def _confounders(evaluation: Evaluation) -> dict[str, Any]:
     table = evaluation.confounders
-    methods = [m for m in (MODEL, "otsu", SILVER) if m in set(table["method"])]
+    methods = [m for m in (MODEL, "otsu", SILVER, AGAINST_SILVER) if m in set(table["method"])]
     colours = dict(zip(methods, (charts.MODEL, charts.OTHER, charts.ORACLE), strict=False))
     rows = table.set_index(["confounder", "method"])[["information", "chance"]]
     groups = {
@@ -156,5 +166,6 @@ def _confounders(evaluation: Evaluation) -> dict[str, Any]:
         ]
         for name in dict.fromkeys(table["confounder"])
     }
-    keys = [(METHODS[m], colours[m], "") for m in methods] + [("tick: chance", "#222428", "")]
+    keys = [(CONFOUNDED_METHODS[m], colours[m], "") for m in methods]
+    keys.append(("tick: chance", "#222428", ""))
     return {"confounders": charts.bars(groups, "mutual information"), "confounder_keys": keys}

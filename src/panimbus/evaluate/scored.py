@@ -15,7 +15,8 @@ from panimbus.core.stats import otsu_positive
 from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.core.types import Array
 from panimbus.evaluate.baselines import mixture_posterior
-from panimbus.evaluate.confounders import RADIUS_PX, heterogeneity, neighbours
+from panimbus.evaluate.confounders import heterogeneity, neighbours
+from panimbus.evaluate.settings import RADIUS_PX
 from panimbus.io.segmented import pixel_sizes
 
 if TYPE_CHECKING:
@@ -69,16 +70,16 @@ def match_scores(
         From `panimbus.predict`.
     calls
         From `panimbus.annotations.table.with_truth`.
-    beside
+    metadata
 
     Returns
     -------
     DataFrame
         One row per call: dataset, fov, channel, cell_id, call, truth, weight, tissue, cell_type;
         score; intensity (mean intensity in units of the normaliser); otsu (0 or 1); mixture
-        (posterior); silver (NaN = undefined); and the confounders cell_size, heterogeneity, rarity,
-        sparsity, density. Positive neighbours are positive by their call, else by their silver
-        label, else by their score.
+        (posterior); silver (NaN = undefined); x, y (centroid in pixels); and the confounders
+        cell_size, heterogeneity, rarity, sparsity, density. Positive neighbours are positive by
+        their call, else by their silver label, else by their score.
 
     Raises
     ------
@@ -148,6 +149,8 @@ def _one(rows: pd.DataFrame, cells: _Cells, metadata: CellMetadata) -> pd.DataFr
         otsu=otsu_positive(cells.intensity)[at].astype(np.float64),
         mixture=mixture_posterior(cells.intensity, cells.normaliser)[at],
         silver=silver[at],
+        x=cells.xy_px[at, 0],
+        y=cells.xy_px[at, 1],
         cell_size=cells.size_px[at],
         heterogeneity=heterogeneity(cells.intensity),
         rarity=float(np.average(truth[judged] == 1, weights=weight[judged]))

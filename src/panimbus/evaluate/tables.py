@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,26 @@ import pandas as pd
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.escape import escape_markdown
 from panimbus.core.guard import guarded
-from panimbus.evaluate.evaluation import (
+from panimbus.evaluate.evaluation import Evaluation
+from panimbus.evaluate.settings import (
     ALL,
+    CONFOUNDED_METHODS,
     METHODS,
     MODEL,
     ORACLES,
     SILVER_CELLS,
     EvaluateSettings,
-    Evaluation,
 )
 from panimbus.io.documents import read_json
 from panimbus.io.files import write_json, write_text
 from panimbus.io.tables import read_table
-from panimbus.io.write_table import write_csv
+from panimbus.io.write_table import write_csv, write_large_csv
 
 RULES = (
     (
         "F1 is the harmonic mean of precision and recall at the model's threshold; the mean is over"
-        " markers, then over datasets."
+        " markers, then over datasets. Pooled: the confusion tables of a dataset's markers are"
+        " summed first, so that common markers count more; the paper's figures are of that kind."
     ),
     (
         "F1 of a marker without positive cells is 1 if none is predicted positive, else 0. Cells"
@@ -47,6 +50,7 @@ RULES = (
     ),
 )
 SCORED = "calls.csv"
+POOLED = "F1, all markers of a dataset pooled (as in the Nimbus paper)"
 _WORDS = ("dataset", "fov", "channel", "call", "tissue", "cell_type")
 
 
@@ -56,13 +60,8 @@ def evaluation_tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
         pd.DataFrame(
             {"dataset": name} | {k: getattr(c, k) for k in ("low", "high", "score", "positive")}
         )
-        .assign(
-            positive_low=c.positive_low,
-            positive_high=c.positive_high,
-            weight=c.weight,
-            cells=c.cells,
-        )
-        .assign(error=c.error)
+        .assign(positive_low=c.positive_low, positive_high=c.positive_high)
+        .assign(weight=c.weight, cells=c.cells, error=c.error)
         for name, c in evaluation.curves.items()
     ]
     scored = evaluation.calls.drop(
@@ -71,6 +70,7 @@ def evaluation_tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     return {
         "markers": evaluation.markers.drop(columns="unit"),
         "means": evaluation.means,
+        "pooled": evaluation.pooled,
         "groups": evaluation.groups,
         "calibration": pd.concat(curves, ignore_index=True),
         "confounders": evaluation.confounders,
@@ -89,20 +89,22 @@ def write_evaluation_tables(
     A later evaluation compares ``request`` with its own, to know whether it is the same.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name, frame in evaluation_tables(evaluation).items():
+    frames = evaluation_tables(evaluation)
+    write_large_csv(out / SCORED, frames.pop("calls"))
+    for name, frame in frames.items():
         write_csv(out / f"{name}.csv", frame, float_format="%.6g")
     write_text(out / "summary.md", evaluation_markdown(evaluation, about))
-    settings = {k: getattr(evaluation.settings, k) for k in ("unit", "threshold", "draws", "seed")}
     means = json.loads(evaluation.means.to_json(orient="records"))
+    pooled = json.loads(evaluation.pooled.to_json(orient="records"))
     errors = {name: curve.error for name, curve in evaluation.curves.items()}
     document = {
         "about": dict(about),
-        "settings": settings,
+        "settings": asdict(evaluation.settings),
         "means": means,
+        "pooled": pooled,
         "calibration_error": errors,
     }
-    document |= {} if request is None else {"request": dict(request)}
-    write_json(out / "evaluation.json", document)
+    write_json(out / "evaluation.json", document | ({"request": dict(request)} if request else {}))
 
 
 def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str, str]]:
@@ -150,7 +152,9 @@ def evaluation_markdown(evaluation: Evaluation, about: Mapping[str, str]) -> str
         f"- {escape_markdown(k)}: {escape_markdown(v)}" for k, v in about.items() if k != "title"
     ]
     parts = [f"# {escape_markdown(about.get('title', 'Evaluation'))}", "\n".join(facts)]
-    parts += ["## Mean F1", table(means_rows(evaluation)), "\n".join(f"- {rule}" for rule in RULES)]
+    for title, rows in mean_tables(evaluation).items():
+        parts += [f"## {title}", table(rows)]
+    parts += ["\n".join(f"- {rule}" for rule in RULES)]
     parts += ["## The model against each method", table(gain_rows(evaluation))]
     parts += ["## Calibration", "\n".join(calibration_lines(evaluation))]
     for kind in ("tissue", "cell type"):
@@ -174,9 +178,18 @@ def methods_of(evaluation: Evaluation) -> list[str]:
     return [m for m in METHODS if m in present]
 
 
-def means_rows(evaluation: Evaluation) -> list[list[str]]:
-    """Methods x datasets: F1 and its interval; head first."""
-    means = {(r["method"], r["dataset"]): r for r in evaluation.means.to_dict("records")}
+def mean_tables(evaluation: Evaluation) -> dict[str, list[list[str]]]:
+    """Title -> rows: the mean over markers and the pooled figures, that of the unit first."""
+    unit = evaluation.settings.unit
+    over = "the markers of each FOV" if unit == "fov" else "markers"
+    pairs = [(f"F1, mean over {over}", evaluation.means), (POOLED, evaluation.pooled)]
+    ordered = reversed(pairs) if unit == "dataset" else pairs
+    return {title: means_rows(evaluation, frame) for title, frame in ordered}
+
+
+def means_rows(evaluation: Evaluation, frame: pd.DataFrame) -> list[list[str]]:
+    """Methods x datasets of one kind of mean: F1 and its interval; head first."""
+    means = {(r["method"], r["dataset"]): r for r in frame.to_dict("records")}
     datasets = _datasets(evaluation)
     figures = ("precision", "recall", "specificity")
     rows = [["method", *_heads(datasets), *(f"{f} (mean)" for f in figures), "markers"]]
@@ -206,7 +219,7 @@ def _heads(datasets: Sequence[str]) -> list[str]:
 
 def gain_rows(evaluation: Evaluation) -> list[list[str]]:
     """F1 of the model minus that of each method."""
-    means, datasets = evaluation.means, _datasets(evaluation)
+    means, datasets = evaluation.headline, _datasets(evaluation)
     rows = [["F1 of the model less that of", *_heads(datasets)]]
     for method in methods_of(evaluation):
         by_dataset = means[means["method"] == method].set_index("dataset")
@@ -290,7 +303,12 @@ def confounder_rows(evaluation: Evaluation) -> list[list[str]]:
         thirds = [percent(row[f"wrong_{n}"]) for n in ("low", "middle", "high")]
         figures = [f"{row[c]:.3f}" for c in ("information", "chance", "entropy")]
         rows.append(
-            [str(row["confounder"]).replace("_", " "), METHODS[row["method"]], *figures, *thirds]
+            [
+                str(row["confounder"]).replace("_", " "),
+                CONFOUNDED_METHODS[row["method"]],
+                *figures,
+                *thirds,
+            ]
         )
     return rows
 

@@ -99,7 +99,7 @@ def _count_within(x: Array, radius: Array) -> Array:
 
 
 def permuted_information(
-    values: Array, errors: Array, *, rounds: int = 50, seed: int = 0, most: int = 50_000
+    values: Array, errors: Array, *, rounds: int = 50, seed: int = 0, most: int = 20_000
 ) -> float:
     """95th percentile of the mutual information with shuffled errors: what chance gives.
 
