@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panimbus.simulate.layout import MIXED, REGIONS, TUMOUR, make_layout, smooth_noise
+from panimbus.simulate.layout import (
+    MIXED,
+    REGIONS,
+    TUMOUR,
+    Structures,
+    make_layout,
+    smooth_noise,
+)
 from panimbus.simulate.segmentation import OBSERVATIONS, _shift, draw_observation, observe
 from panimbus.simulate.vessels import add_vessels
 
@@ -126,7 +133,7 @@ def test_walls_of_vessels_are_thin_new_cells_of_the_last_type():
         np.random.default_rng(1),
         composition=np.tile([0.5, 0.5, 0.0], (len(REGIONS), 1)),
         kinds=("mixed",),
-        vessels=300,
+        structures=Structures(vessels=300),
     )
     wall = a.types[a.cells] == 2
     assert 5 < len(set(a.cells[wall])) < 100
@@ -148,3 +155,21 @@ def test_merged_and_giant_labels_cover_several_cells():
     wide = observe(a, rng, "nuclear_wide", 0)
     assert (wide > 0).sum() > a.nuclei.sum()
     assert {draw_observation(rng) for _ in range(300)} == set(OBSERVATIONS)
+
+
+@pytest.mark.parametrize("tumour_um", [12, 24])
+def test_tumour_cells_have_the_size_that_is_asked_for(tumour_um):
+    only = np.zeros((len(REGIONS), 2))
+    only[:, 0] = 1
+    only[MIXED] = 0, 1
+    a = make_layout(
+        (400, 400),
+        0.5,
+        np.random.default_rng(4),
+        composition=only,
+        kinds=("tumour",),
+        clustering=0,
+        structures=Structures(tumour_um=tumour_um),
+    )
+    diameter = np.sqrt(4 / np.pi * np.bincount(a.cells.ravel())[1:]) * a.mpp
+    assert np.median(diameter[a.types[1:] == 0]) == pytest.approx(tumour_um, rel=0.15)

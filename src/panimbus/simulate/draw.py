@@ -85,7 +85,7 @@ def draw_marker(
     vessels
         Whether the last type lines vessels.
     """
-    plain = _plain_marker(name, n_types, rng, platform)
+    plain = draw_plain_marker(name, n_types, rng, platform)
     column = 0 if platform in FLUORESCENCE else 1
     u, kinds = rng.random(), list(_HARD)
     passed = np.cumsum([_HARD[kind][column] for kind in kinds])
@@ -214,7 +214,9 @@ def _on_types(
     return level, level.copy()
 
 
-def _plain_marker(name: str, n_types: int, rng: np.random.Generator, platform: str) -> StainMarker:
+def draw_plain_marker(
+    name: str, n_types: int, rng: np.random.Generator, platform: str
+) -> StainMarker:
     """Draw a marker with weak or diffuse confounders.
 
     Structured non-specific signal is weaker than the signal of a positive cell. In a channel

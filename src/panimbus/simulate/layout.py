@@ -23,7 +23,24 @@ _GEOMETRY = {
     "mixed": ((6.5, 12.0), (0.0, 4.0), (3.5, 8.0)),
     "tumour": ((13.0, 21.0), (0.0, 4.0), (9.0, 16.0)),
 }
+_SPREAD = 1.2  # median diameter of tumour cells over their least spacing
 _REGION_SHARE = (0.26, 0.2, 0.14, 0.24, 0.16)
+
+
+@dataclass(frozen=True)
+class Structures:
+    """Parts of a layout that have parameters of their own.
+
+    Attributes
+    ----------
+    vessels : float
+        Vessels per mm² (`panimbus.simulate.vessels`); the cells of their walls have the last type.
+    tumour_um : float
+        Usual diameter of a tumour cell, µm; 0 draws it.
+    """
+
+    vessels: float = 0.0
+    tumour_um: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +152,7 @@ class _Seeds:
     small: npt.NDArray[np.bool_]
 
 
-def _seeds(regions: Int64Array, mpp: float, rng: np.random.Generator) -> _Seeds:
+def _seeds(regions: Int64Array, mpp: float, rng: np.random.Generator, tumour_um: float) -> _Seeds:
     """Draw centres at least the spacing of their region apart.
 
     In tumour, small cells lie between the large ones.
@@ -146,6 +163,8 @@ def _seeds(regions: Int64Array, mpp: float, rng: np.random.Generator) -> _Seeds:
     for name, (gap, _, _) in _GEOMETRY.items():
         if name != "tumour" or tumour:
             spacing[REGIONS.index(name)] = rng.uniform(*gap) * scale
+    if tumour_um > 0:
+        spacing[TUMOUR] = tumour_um / _SPREAD
     drawn = spacing[1:] if tumour else spacing[1:TUMOUR]
     area_um2 = regions.size * mpp**2
     points = rng.random((int(3.5 * area_um2 / drawn.min() ** 2), 2)) * (np.array(regions.shape) - 1)
@@ -186,14 +205,19 @@ def _greedy(n: int, pairs: Int64Array, rng: np.random.Generator) -> npt.NDArray[
 
 
 def _territories(
-    regions: Int64Array, orientation: Float32Array, mpp: float, rng: np.random.Generator
+    regions: Int64Array,
+    orientation: Float32Array,
+    mpp: float,
+    rng: np.random.Generator,
+    *,
+    tumour_um: float = 0.0,
 ) -> tuple[UInt32Array, Int64Array]:
     """Grow each cell from a short segment to a bounded, deformed Voronoi region.
 
     Small cells in tumour take their area from the large ones and have the types of mixed regions:
     (Y, X) cells, and the regions with this change.
     """
-    drawn = _seeds(regions, mpp, rng)
+    drawn = _seeds(regions, mpp, rng, tumour_um)
     shape = regions.shape
     n = len(drawn.points)
     length, extent = np.zeros(n), np.ones(n)
@@ -203,6 +227,8 @@ def _territories(
             continue
         length[is_kind] = rng.uniform(*long_, size=n)[is_kind] * rng.uniform(0.6, 1.0)
         extent[is_kind] = rng.uniform(*far) * rng.lognormal(0, 0.1, n)[is_kind]
+    if tumour_um > 0:
+        extent[drawn.kind == TUMOUR] = 0.7 * tumour_um / _SPREAD
     length[drawn.small] = 0
     extent[drawn.small] = (
         rng.uniform(3.0, 4.2) / np.median(drawn.size[drawn.small]) if any(drawn.small) else 1
@@ -295,7 +321,7 @@ def make_layout(
     composition: npt.NDArray[np.float64],
     kinds: tuple[str, ...] | None = None,
     clustering: float = 1.0,
-    vessels: float = 0.0,
+    structures: Structures | None = None,
 ) -> Layout:
     """Draw tissue regions, cells, nuclei and cell types.
 
@@ -309,15 +335,16 @@ def make_layout(
         Kinds of regions; None draws them.
     clustering
         Strength of the spatial clustering of cell types; 0 = independent.
-    vessels
-        Vessels per mm² (`panimbus.simulate.vessels`); the cells of their walls have the last type.
+    structures
+        Vessels and the size of tumour cells; None: no vessels, any size.
     """
+    structures = structures or Structures()
     regions = _draw_regions(shape, mpp, rng, kinds)
     orientation = np.asarray(np.pi * smooth_noise(shape, 120 / mpp, rng), dtype=np.float32)
-    cells, regions = _territories(regions, orientation, mpp, rng)
+    cells, regions = _territories(regions, orientation, mpp, rng, tumour_um=structures.tumour_um)
     first_wall = int(cells.max()) + 1
-    if vessels > 0:
-        cells = add_vessels(cells, mpp, vessels, rng)
+    if structures.vessels > 0:
+        cells = add_vessels(cells, mpp, structures.vessels, rng)
     ids, compact = np.unique(cells, return_inverse=True)
     cells = compact.reshape(shape).astype(np.uint32)
     if ids[0] != 0:

@@ -13,7 +13,7 @@ from panimbus.core.errors import format_list
 from panimbus.core.types import Float32Array, UInt32Array
 from panimbus.simulate.draw import draw_marker
 from panimbus.simulate.instruments import draw_hard_optics
-from panimbus.simulate.layout import REGIONS, Layout, make_layout
+from panimbus.simulate.layout import REGIONS, Layout, Structures, make_layout
 from panimbus.simulate.optics import PLATFORMS, Optics, detect, expected_signal, grey_step
 from panimbus.simulate.panel import DEMO_PANEL, TissuePanel, demo_optics
 from panimbus.simulate.segmentation import observe
@@ -254,8 +254,8 @@ class DrawnPanel:
         Kinds of regions, or None to draw them.
     clustering : float
         Strength of the spatial clustering of cell types.
-    vessels : float
-        Vessels per mm²; the cells of their walls have the last type.
+    structures : Structures, optional
+        Vessels, whose walls are cells of the last type, and the size of tumour cells.
     """
 
     platform: str
@@ -265,7 +265,7 @@ class DrawnPanel:
     composition: npt.NDArray[np.float64]
     kinds: tuple[str, ...] | None
     clustering: float
-    vessels: float = 0.0
+    structures: Structures | None = None
 
 
 def draw_panel(
@@ -314,7 +314,9 @@ def _random_panel(count: int, platform: str, rng: np.random.Generator) -> DrawnP
     )
     types = tuple(f"type_{k + 1}" for k in range(n_types))
     clustering = float(rng.uniform(0, 1.5))
-    return DrawnPanel(platform, markers, optics, types, composition, None, clustering, vessels)
+    return DrawnPanel(
+        platform, markers, optics, types, composition, None, clustering, Structures(vessels)
+    )
 
 
 def render_tissue(
@@ -336,7 +338,7 @@ def render_tissue(
         composition=drawn.composition,
         kinds=drawn.kinds,
         clustering=drawn.clustering,
-        vessels=drawn.vessels,
+        structures=drawn.structures,
     )
     labels = observe(layout, rng, observation, errors)
     if shrink > 1:
