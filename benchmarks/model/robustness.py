@@ -1,12 +1,12 @@
 """What a model must not do: call noise or haze, miss what all cells carry, or change its mind when
-the normaliser is off.
+the normaliser or the pixel size is off.
 
     python benchmarks/model/robustness.py --model compact-6 --data ../shared/data \\
         --out benchmarks/model/robustness.md
 
 Each FOV is its own dataset here: real label images, with the real channels that every cell carries
 (histone, DNA), with Poisson noise in the place of a channel, and with the normaliser of the real
-markers halved and doubled. Some channels of the lymphoma show nothing but the nuclei of all cells,
+markers halved and doubled, and with pixels said to be 1.5 times as small or large. Some channels of the lymphoma show nothing but the nuclei of all cells,
 on a diffuse background, dimmer and more blurred than DAPI shows them (looked at by eye, in a square
 of 130 µm): few of their cells can be positive.
 """
@@ -51,6 +51,7 @@ FOVS = {
 }
 RATES = (0.05, 1.0, 30.0)
 FACTORS = (0.5, 2.0)
+PIXEL_SIZES = (1 / 1.5, 1.5)
 
 
 def positive(fov, channels, model, scale=None):
@@ -107,6 +108,14 @@ def check(name, data, model, card):
                     " markers"
                 ),
                 (positive(fov, markers, model, off) != plain).mean(),
+            )
+        )
+    for factor in PIXEL_SIZES:
+        off = fov.with_(mpp=fov.mpp * factor)
+        rows.append(
+            (
+                f"{name}: pixel size x {factor:.2g}: calls that change, mean of {len(markers)} markers",
+                (positive(off, markers, model) != plain).mean(),
             )
         )
     return rows

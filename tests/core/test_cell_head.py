@@ -6,12 +6,9 @@ import pytest
 from panimbus.core.cell_head import FEATURES, cell_features
 from panimbus.core.scale import CELL_QUANTILES
 
-STATS = dict(zip(CELL_QUANTILES, np.linspace(0.01, 0.99, 99).tolist(), strict=True)) | {
-    "outside": 0.1
-}
+STATS = dict(zip(CELL_QUANTILES, np.linspace(0.01, 0.99, 99).tolist(), strict=True))
 FLOOR = 0.1 * (0.75 - 0.25) + 1e-4
 EVIDENCE = {
-    "rim_mean": np.array([0.5, 0.0]),
     "rim_low": np.array([0.2, 0.0]),
     "inside_mean": np.array([0.4, 0.0]),
     "neighbour_max": np.array([0.8, 0.0]),
@@ -28,15 +25,12 @@ def test_by_hand():
     seen = features()
     assert seen["logit"].tolist() == pytest.approx([np.log(9), 0])
     for name, layer in (
-        ("rim_mean", "rim_mean"),
         ("rim_low", "rim_low"),
         ("inside", "inside_mean"),
         ("neighbour", "neighbour_max"),
     ):
         expected = np.log((EVIDENCE[layer] + FLOOR) / (np.array([0.5, 0.0]) + FLOOR))
         np.testing.assert_allclose(seen[name], expected, rtol=1e-5)
-    outside = np.log((np.array([0.5, 0.0]) + FLOOR) / (0.1 + FLOOR))
-    np.testing.assert_allclose(seen["outside"], outside, rtol=1e-5)
 
 
 def test_bounded_and_missing_stay_missing():
@@ -44,7 +38,7 @@ def test_bounded_and_missing_stay_missing():
     assert seen["logit"][0] == pytest.approx(np.log(0.001 / 0.999), rel=1e-4)
     assert np.isnan(seen["logit"][1])
     assert np.isnan(seen["rim_low"][0])
-    assert seen["outside"][1] == 3
+    assert seen["inside"][1] == -3
 
 
 def test_normaliser_off_by_two():
@@ -61,4 +55,4 @@ def test_channel_that_most_cells_do_not_show():
     stats = dict.fromkeys(STATS, 0.0)
     seen = cell_features(np.array([0.9, 0.1]), np.array([0.5, 0.0]), EVIDENCE, stats=stats)
     assert np.isfinite(seen).all()
-    assert seen[:, FEATURES.index("outside")].tolist() == [3.0, 0.0]
+    assert seen[1, 1:].tolist() == [0.0] * 3

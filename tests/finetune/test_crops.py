@@ -27,12 +27,7 @@ CARDS = {
         "settings": {"widths": (4, 6)},
         "planes": ("image", "interior", "cell_mean"),
         "calibration": {"b": (1.5, -0.5)},
-        "cell_head": {
-            "centre": (0.0,) * 6,
-            "scale": (1.0,) * 6,
-            "weights": (((0.2, -0.5, 1.0, 0.3, -0.4, 0.6),),),
-            "offsets": ((-0.3,),),
-        },
+        "cell_head": {"offset": -0.3, "weights": (0.8, 1.0, 0.5, -0.4)},
     },
     "one view": {
         "architecture": "compact_unet",

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import logit
 
-from panimbus.core.table import INSIDE_MEAN, NEIGHBOUR_MAX, RIM_LOW, RIM_MEAN
+from panimbus.core.table import INSIDE_MEAN, NEIGHBOUR_MAX, RIM_LOW
 from panimbus.core.types import Array, Float32Array
 
-FEATURES = ("logit", "rim_mean", "rim_low", "inside", "neighbour", "outside")
-"""Features of a cell. ``logit``: of the net's score. ``rim_mean``, ``rim_low``, ``inside``,
-``neighbour``: log ratio of that evidence to the cell's mean intensity; ``outside``: of the mean to
-the mean outside cells. None of them says how the channel's cells are distributed: a head that was
-told it placed the boundary worse on datasets that it had not seen (`benchmarks/model/head.md`)."""
+FEATURES = ("logit", "rim_low", "inside", "neighbour")
+"""Features of a cell. ``logit``: of the net's score. ``rim_low``, ``inside``, ``neighbour``: log
+ratio of that evidence to the cell's mean intensity. None of them says how the channel's cells are
+distributed, nor how bright the cell is: heads that were told so placed the boundary worse on
+datasets that they had not seen (`benchmarks/model/head.md`)."""
 
 _EDGE, _FAR, _LEAST = 1e-3, 3.0, 1e-4
 
@@ -39,9 +39,9 @@ def cell_features(
     evidence
         Name of `panimbus.core.table.EVIDENCE` -> (n,) float, in the same unit.
     stats
-        Of the channel, in the same unit (`panimbus.core.scale.ChannelScale.stats`): ``outside``,
-        and the quartiles and ``q99`` of the cells' means. To both sides of a ratio a tenth of the
-        distance between the quartiles is added, so that noise has no large ratios.
+        Of the channel, in the same unit (`panimbus.core.scale.ChannelScale.relative_stats`): the
+        quartiles and ``q99`` of the cells' means. To both sides of a ratio a tenth of the distance
+        between the quartiles is added, so that noise has no large ratios.
 
     Returns
     -------
@@ -51,10 +51,11 @@ def cell_features(
     low, high, top = (stats.get(q, 0.0) for q in ("q25", "q75", "q99"))
     floor = 0.1 * max(high - low, 0.05 * top) + _LEAST
 
-    def ratio(values: Array, to: Array | float) -> Array:
-        above, below = (np.maximum(np.asarray(v, np.float64), 0) + floor for v in (values, to))
-        return np.clip(np.log(above / below), -_FAR, _FAR)
+    def above_floor(values: Array) -> Array:
+        return np.maximum(np.asarray(values, np.float64), 0) + floor
 
-    of_mean = (ratio(evidence[n], mean) for n in (RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX))
+    level = above_floor(mean)
+    ratios = (above_floor(evidence[n]) / level for n in (RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX))
     own = logit(np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE))
-    return np.stack([own, *of_mean, ratio(mean, stats.get("outside", 0.0))], 1).astype(np.float32)
+    columns = [own, *(np.clip(np.log(ratio), -_FAR, _FAR) for ratio in ratios)]
+    return np.stack(columns, 1).astype(np.float32)

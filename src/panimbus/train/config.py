@@ -189,26 +189,11 @@ class HeadConfig(Strict):
 
     Attributes
     ----------
-    examples
-        Training examples that are scored for it, of each dataset by its share.
-    hidden
-        Widths of the hidden layers; none: a logistic regression.
-    steps, batch, cells
-        Steps, examples per step, and cells per example and step at most.
-    rate, weight_decay
-        Of AdamW; the rate falls as a cosine to 0.
-    f1
-        Weight of what the soft calls of an example lack of an F1 of 1.
+    dataset
+        The store's dataset whose labelled cells were annotated one by one; its share may be 0.
     """
 
-    examples: Count = 4000
-    hidden: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = ()
-    steps: Count = 3000
-    batch: Count = 32
-    cells: Count = 200
-    rate: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    f1: Annotated[float, Field(ge=0)] = 0.5
+    dataset: Annotated[str, Field(min_length=1)] = "annotated"
 
 
 class CheckConfig(Strict):
