@@ -68,8 +68,7 @@ def test_splits_are_the_authors(panm):
         assert source.splits == dict(zip(fovs, ("test", "val", "train", "train"), strict=True))
         notes = " / ".join(source.notes)
         assert "20x is assumed, 0.5 µm per pixel" in notes
-        assert "1 FOVs of" in notes
-        assert "_split.json are not there" in notes
+        assert "_split.json: 1 of its 5 FOVs are not there" in notes
 
 
 def test_plan_has_the_settings_of_the_paper(panm):
@@ -240,7 +239,7 @@ def test_fovs_that_no_split_names(colon):
     (root / "configs" / "hickey_split.json").write_text(json.dumps({"validation": [fovs[1]]}))
     _, source = labelled(root)[COLON]
     assert source.splits[fovs[1]] == "val"
-    assert "hickey_split.json does not name 3 FOVs" in " ".join(source.notes)
+    assert "hickey_split.json does not name 3 of 4 FOVs" in " ".join(source.notes)
 
 
 def test_the_files_are_toml_of_the_documented_keys():

@@ -1,15 +1,26 @@
 """Settings: presets, strictness, what is laid over what."""
 
 import pytest
+from panm_layout import write_panm
 
 from panimbus.core.errors import InputError, ReadError
+from panimbus.data.datasets import build_dataset
 from panimbus.train.config import TrainConfig, load_config, make_config, presets
+from panimbus.train.examples import check_fits
 
 
 def test_every_preset_loads():
     assert presets() == ["default", "paper", "small"]
     for name in presets():
         load_config(name)
+
+
+def test_the_papers_preset_fits_a_store_of_panm(tmp_path):
+    """`build FOLDER`, then `train paper`: nothing else is to be set."""
+    write_panm(tmp_path / "panm", ["vectra_pancreas"])
+    store = build_dataset(tmp_path / "panm", tmp_path / "store")
+    check_fits(load_config("paper"), store)
+    assert (store.info.tile, store.info.percentile) == (512, 99.99)
 
 
 def test_the_papers_numbers():

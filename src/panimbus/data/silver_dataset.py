@@ -178,14 +178,15 @@ def _fixed_splits(
     """FOV -> split as the file decides it, and notes on a list of splits that fits in part."""
     if file.split_file is None:
         return dict(file.splits), ()
-    given = {**read_splits(resolve_path(base, file.split_file)), **file.splits}
+    path = resolve_path(base, file.split_file)
+    given = {**read_splits(path), **file.splits}
     notes = []
     if absent := [f for f in given if f not in fovs]:
-        notes.append(f"{len(absent):,} FOVs of {file.split_file} are not there")
+        notes.append(f"{path.name}: {len(absent):,} of its {len(given):,} FOVs are not there")
     if bare := [f for f in fovs if f not in given]:
         notes.append(
-            f"{file.split_file} does not name {len(bare):,} FOVs, which are split at random:"
-            f" {format_list(bare, 5)}"
+            f"{path.name} does not name {len(bare):,} of {len(fovs):,} FOVs, which are split by a"
+            f" hash of their names: {format_list(bare, 5)}"
         )
     return {f: split for f, split in given.items() if f in fovs}, tuple(notes)
 
