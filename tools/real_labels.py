@@ -37,9 +37,6 @@ out, also of the normaliser) or of ``benchmarks/model/unseen_calls.csv.gz``. Two
 segmentation: theirs is a watershed of the nuclear channel, grown by 2.5 µm. Raw planes take the
 targets of the denoised ones.
 
-Annotated cells: each FOV again as one of dataset ``annotated``, of which only what was called one
-by one has a target; its share is 0, for the cell head is fitted to it alone (`called`).
-
 Hazed copies: fluorescence has nuclear haze and diffuse background, of which these datasets have
 little. Their other channels are therefore repeated with the field's own nuclear channel, blurred,
 and a smooth background added (`hazed`), labels unchanged but for the positive cells that no longer
@@ -86,7 +83,6 @@ _SEEN = ("ladder", "score", "before", "bright")
 TOP = (0.1, 0.3, 0.7, 1.5, 2.5, 4, 6, 8, 11, 15, 20, 26, 33, 42, 52, 64, 78, 92)
 SHOWN, CROP_UM, CROP_PX, LEAST_UM2 = 13, 26, 62, 12
 LOW, HIGH = 0.2, 0.45
-ANNOTATED = "annotated"  # dataset of the cells that were called one by one
 SEED = 5
 HELD_OUT = ("r28", "r30")  # FOVs that validate
 
@@ -576,8 +572,8 @@ def with_channels(
 
 def labelled_fovs(
     name: str, run: Path, data: Path, evidence: pd.DataFrame
-) -> Iterator[tuple[str, LabelledFov, Array]]:
-    """Name, FOV at 1 µm per pixel with the channels that were read, and ids of its cells."""
+) -> Iterator[tuple[str, LabelledFov]]:
+    """A dataset's FOVs at 1 µm per pixel, with the channels that were read."""
     from panimbus.data.source import scan_fovs
 
     source = DATASETS[name].read_as or name
@@ -588,35 +584,7 @@ def labelled_fovs(
     start = 0
     for fov in scanned.fovs:
         cells = slice(start, start := start + fov.cells.n)
-        labelled = LabelledFov.of(fov, scanned, channels, target[:, cells])
-        yield fov.fov.fov_id, labelled, fov.cells.index.ids
-
-
-def called(name: str, fov_id: str, fov: LabelledFov, ids: Array) -> LabelledFov | None:
-    """The FOV with the targets of individual calls alone; None without any.
-
-    Parameters
-    ----------
-    name, fov_id, fov
-        Dataset, name and channels of the FOV.
-    ids : (n,) integer
-        Its cells' ids.
-    """
-    calls = pd.read_csv(CALLS)
-    calls = calls[(calls["dataset"] == name) & (calls["fov"] == fov_id)]
-    calls = calls[calls["call"] != "undetermined"]
-    target = np.full(fov.target.shape, -1, np.int8)
-    for k, channel in enumerate(fov.channels):
-        own = calls[calls["channel"] == channel].set_index("cell_id")["call"]
-        answer = own.eq("positive").astype(float).reindex(ids).to_numpy()
-        target[k] = np.where(np.isnan(answer), -1, np.nan_to_num(answer)).astype(np.int8)
-    kept = np.flatnonzero((target >= 0).any(1))
-    if not len(kept):
-        return None
-    names = tuple(fov.channels[k] for k in kept)
-    return LabelledFov(
-        fov.image[kept], fov.index, fov.mean[kept], target[kept], names, fov.counterstain[kept]
-    )
+        yield fov.fov.fov_id, LabelledFov.of(fov, scanned, channels, target[:, cells])
 
 
 def _mean_of(field: LabelledFov) -> Callable[[Array], Floats]:
@@ -890,15 +858,12 @@ def pool(run: Path, data: Path, names: Sequence[str], *, calls: bool = True) -> 
     rows = []
     for name in names:
         one = DATASETS[name]
-        for fov_id, fov, ids in labelled_fovs(name, run, data, seen):
+        for fov_id, fov in labelled_fovs(name, run, data, seen):
             split = "val" if fov_id in HELD_OUT else "train"
             copies = {"0": fov}
             copies |= {f"{k + 1}": hazed(fov, one.nuclear, rng) for k in range(one.hazed)}
             copies["nuclei"] = softened(fov, one.nuclear, soft)
             copies |= {f"drawn{k + 1}": drawn(fov, one.nuclear, draw) for k in range(one.drawn)}
-            own = None if one.read_as else called(name, fov_id, fov, ids)
-            if own is not None:
-                own.save(folder / ANNOTATED / "train" / f"{name}__{fov_id}.npz")
             for k, copy in copies.items():
                 if copy is not None:
                     copy.save(folder / name / split / f"{fov_id}__{k}.npz")
@@ -906,7 +871,7 @@ def pool(run: Path, data: Path, names: Sequence[str], *, calls: bool = True) -> 
                 (name, fov_id, c, *(int((t == v).sum()) for v in (1, 0, -1)))
                 for c, t in zip(fov.channels, fov.target, strict=True)
             ]
-    shares = {name: one.share for name, one in DATASETS.items()} | {ANNOTATED: 0.0}
+    shares = {name: one.share for name, one in DATASETS.items()}
     write_info(folder, shares, mpp=1.0, percentile=99.9)
     columns = ["dataset", "fov", "channel", "positive", "negative", "undefined"]
     table = pd.DataFrame(rows, columns=columns)

@@ -22,13 +22,6 @@ CARDS = {
         "stats": ("q10", "q50", "q90", "outside"),
         "calibration": {"b": (1.5, -0.5)},
     },
-    "head": {
-        "architecture": "compact_unet",
-        "settings": {"widths": (4, 6)},
-        "planes": ("image", "interior", "cell_mean"),
-        "calibration": {"b": (1.5, -0.5)},
-        "cell_head": {"offset": -0.3, "weights": (0.8, 1.0, 0.5, -0.4)},
-    },
     "one view": {
         "architecture": "compact_unet",
         "settings": {"widths": (4,)},

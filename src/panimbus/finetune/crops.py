@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,16 @@ import torch
 from scipy.special import expit
 
 from panimbus.annotations.table import CELL, CHANNEL, FOV
-from panimbus.core.correction import NONE, corrected
+from panimbus.core.correction import NONE
 from panimbus.core.errors import InputError
-from panimbus.core.evidence import evidence_of
 from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
 from panimbus.core.scale import stat_vector
 from panimbus.core.scan import FovCells
-from panimbus.core.table import EVIDENCE, NEIGHBOUR_MAX
 from panimbus.core.types import Float32Array
 from panimbus.core.window import Window, read_channels, read_index
 from panimbus.data.source import ScannedDataset
-from panimbus.infer.score import present
 from panimbus.model.card import ModelCard
-from panimbus.model.cell_head import CellHead
 
 BLOCK = 1536  # model pixels that are read at once
 SIDE = 96  # of the square crops that are trained on, in model pixels
@@ -50,16 +46,6 @@ class Crop:
         The channel's statistics in units of the normaliser.
     pixels : (h, w) bool
         The pixels whose mean score is the cell's score.
-    cell
-        The cell's position among the FOV's.
-    centroid : (2,) float64
-        Its y, x in the crop; the centre of the first pixel is (0, 0).
-    beneath : (k,) intp
-        Cells without a pixel of their own that lie on it.
-    inside
-        The rows and columns of the crop that lie in the image.
-    rescued
-        Whether the cell is too small for a pixel of the model's: its mean stands for all of it.
     """
 
     row: int
@@ -68,27 +54,6 @@ class Crop:
     mean: Float32Array
     stats: Mapping[str, float]
     pixels: npt.NDArray[np.bool_]
-    cell: int
-    centroid: npt.NDArray[np.float64]
-    beneath: npt.NDArray[np.intp]
-    inside: tuple[slice, slice]
-    rescued: bool
-
-    def evidence(self) -> dict[str, Float32Array]:
-        """Name of `panimbus.core.table.EVIDENCE` -> (1,) float32: the cell's evidence."""
-        cells, index = present(self.index[self.inside], len(self.mean))
-        own, mean = np.flatnonzero(cells == self.cell), self.mean[cells]
-        shown = index[self.pixels[self.inside]]
-        touched = [self.mean[self.beneath], mean[shown[(shown >= 0) & (cells[shown] != self.cell)]]]
-        layers = dict.fromkeys(EVIDENCE, self.mean[[self.cell]])
-        if len(own):
-            corner = [part.start for part in self.inside]
-            centroid = np.tile(self.centroid - corner, (len(cells), 1))
-            every = evidence_of(self.image[self.inside], index, mean, centroid)
-            touched.append(every[NEIGHBOUR_MAX][own])
-            if not self.rescued:
-                layers = {name: values[own] for name, values in every.items()}
-        return layers | {NEIGHBOUR_MAX: np.concatenate(touched).max(initial=0, keepdims=True)}
 
     def inputs(self, card: ModelCard) -> tuple[Float32Array, Float32Array]:
         """Planes (P, h, w) and statistics (S,) that the card's net sees."""
@@ -116,10 +81,7 @@ class Crop:
             self.index[rows, cols].copy(),
             self.pixels[rows, cols].copy(),
         )
-        corner = np.array([rows.start, cols.start])
-        return replace(
-            self, image=image, index=index, pixels=pixels, centroid=self.centroid - corner
-        )
+        return Crop(self.row, image, index, self.mean, self.stats, pixels)
 
 
 def crops(calls: pd.DataFrame, dataset: ScannedDataset, card: ModelCard) -> Iterator[Crop]:
@@ -213,32 +175,7 @@ def _block_crops(
             mask = np.zeros((y1 - y0, x1 - x0), np.bool_)
             ys, xs = pixels[int(cells[k])]
             mask[ys - y0, xs - x0] = True
-            yield Crop(
-                int(rows[k]),
-                image[cut].copy(),
-                index[cut].copy(),
-                mean,
-                stats,
-                mask,
-                int(cells[k]),
-                at[k] - 0.5 - [y0, x0],
-                _on(int(cells[k]), where.cells, index, block),
-                (
-                    slice(max(-y0, 0), where.cells.y.size - y0),
-                    slice(max(-x0, 0), where.cells.x.size - x0),
-                ),
-                bool((where.cells.rescued[:, 0] == cells[k]).any()),
-            )
-
-
-def _on(
-    cell: int, cells: FovCells, index: npt.NDArray[np.int32], block: Window
-) -> npt.NDArray[np.intp]:
-    """Cells without a pixel of their own whose pixel shows a cell; ``index`` is the block's."""
-    other, y, x = cells.rescued.T
-    inside = (y >= block[0]) & (y < block[1]) & (x >= block[2]) & (x < block[3])
-    other, y, x = other[inside], y[inside] - block[0], x[inside] - block[2]
-    return np.asarray(other[(index[y, x] == cell) & (other != cell)], np.intp)
+            yield Crop(int(rows[k]), image[cut].copy(), index[cut].copy(), mean, stats, mask)
 
 
 def _pixels_of(
@@ -356,17 +293,9 @@ def score_calls(
     out = np.full(len(calls), np.nan)
     marker = calls[CHANNEL].to_numpy()
     for crop in crops(calls, dataset, card):
-        correction = card.calibration.get(str(marker[crop.row]), NONE)
-        of_pixels = correction if card.cell_head is None else NONE
-        (logits,) = pixel_logits(net, card, [crop], [of_pixels], device)
-        score = expit(logits.astype(np.float64)).mean()
-        if card.cell_head is not None:
-            score = corrected(head_score(crop, card.cell_head, score), correction)[0]
-        out[crop.row] = score
+        (logits,) = pixel_logits(
+            net, card, [crop], [card.calibration.get(str(marker[crop.row]), NONE)], device
+        )
+        out[crop.row] = expit(logits.astype(np.float64)).mean()
         seen(int(np.count_nonzero(~np.isnan(out))))
     return out
-
-
-def head_score(crop: Crop, head: CellHead, score: float) -> Float32Array:
-    """(1,) what a head makes of the mean pixel score of a crop's cell."""
-    return head.scores(np.array([score]), crop.mean[[crop.cell]], crop.evidence(), stats=crop.stats)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import expit, logit
 
 from panimbus.annotations import table as gold
 from panimbus.annotations.matching import mismatches, raise_mismatches
@@ -28,7 +27,7 @@ from panimbus.core.scan import scan_cells
 from panimbus.core.types import Float64Array
 from panimbus.data.source import ScannedDataset, scan_fovs
 from panimbus.finetune.annotated import TRUTH, determined, likely
-from panimbus.finetune.crops import Crop, crops, head_score, pixel_logits, score_calls
+from panimbus.finetune.crops import crops, score_calls
 from panimbus.finetune.guard import FEW, Verdict, compare_scores, groups_of, hold_out
 from panimbus.finetune.steps import (
     FinetuneExample,
@@ -229,29 +228,12 @@ def _fit(job: _Job) -> tuple[Any, ModelCard, Verdict, pd.DataFrame]:
     side = crop_side(job.card)
     parts = (c.part(side, job.card.stride) for c in crops(job.calls[~out], job.dataset, job.card))
     target, correction = job.target, job.correction
-    examples = [
-        FinetuneExample(c, float(target[c.row]), _with_head(job, c, correction[c.row]))
-        for c in parts
-    ]
+    examples = [FinetuneExample(c, float(target[c.row]), correction[c.row]) for c in parts]
     net = finetune_net(
         job.net, job.card, examples, settings=job.settings, device=job.device, progress=job.progress
     )
     new = _held_out_scores(job, net, out, "after")
     return net.cpu(), job.card, _judge(job, old, new, out), _table(job, out, old, new)
-
-
-def _with_head(job: _Job, crop: Crop, correction: Correction) -> Correction:
-    """The correction of a crop's pixels: with a cell head also what it adds to the cell's logit.
-
-    That is kept as it is before the first step: fine-tuning moves the net, not the head.
-    """
-    if job.card.cell_head is None:
-        return correction
-    (logits,) = pixel_logits(job.net, job.card, [crop], [NONE], job.device)
-    score = float(expit(logits.astype(np.float64)).mean())
-    shift = logit(head_score(crop, job.card.cell_head, score)) - logit(score)
-    temperature, offset = correction
-    return temperature, offset + float(shift[0]) / temperature
 
 
 def _held_out_scores(job: _Job, net: Any, out: npt.NDArray[np.bool_], stage: str) -> Float64Array:

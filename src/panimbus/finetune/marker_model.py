@@ -15,10 +15,9 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
-from scipy.special import logit
+from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
-from panimbus.core.stats import fit_logistic
 from panimbus.core.table import EVIDENCE, INSIDE_MEAN, NEIGHBOUR_MAX, RIM_LOW
 from panimbus.core.types import Array, Float64Array
 from panimbus.io.documents import Strict, read_json, validate
@@ -157,7 +156,7 @@ class Answers:
 
 
 def fit_marker(answers: Answers, mean: Float64Array, precision: Float64Array) -> Float64Array:
-    """The likeliest coefficients (1 + p,) of a marker (`panimbus.core.stats.fit_logistic`).
+    """The likeliest coefficients of a marker under a Gaussian prior, by Newton's method.
 
     Parameters
     ----------
@@ -165,8 +164,22 @@ def fit_marker(answers: Answers, mean: Float64Array, precision: Float64Array) ->
         None at all give the prior's mean.
     mean, precision : (1 + p,) float64
         Of the prior; precision is one over the variance.
+
+    Returns
+    -------
+    (1 + p,) float64
     """
-    return fit_logistic(answers.design, answers.target, mean=mean, precision=precision)
+    x, b = answers.design, np.array(mean, np.float64)
+    for _ in range(50):
+        p = expit(x @ b)
+        gradient = x.T @ (p - answers.target) + precision * (b - mean)
+        hessian = (x.T * (p * (1 - p))) @ x + np.diag(precision)
+        step = np.linalg.solve(hessian, gradient)
+        longest = float(np.abs(step).max())
+        b -= step * (3 / longest if longest > 3 else 1.0)
+        if longest < 1e-8:
+            break
+    return b
 
 
 def fit_markers(answers: Sequence[Answers], prior: Prior) -> list[Float64Array]:

@@ -64,7 +64,7 @@ class Plan:
             looks,
             self.channels,
             scale,
-            self.settings.evidence or self.model.card.cell_head is not None,
+            self.settings.evidence,
         )
 
 

@@ -22,7 +22,6 @@ from panimbus.core.scale import ChannelScale
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.core.types import Float32Array
 from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
-from panimbus.infer.cell_head import apply_head
 from panimbus.infer.executor import Executor, Plan, ScanWork, ScoreWork
 from panimbus.infer.label_report import check_label_image
 from panimbus.infer.maps import MapSheet, map_image
@@ -381,20 +380,21 @@ def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
 
 
 def _join_scores(run: Run, parts: _Parts[BlockPart], scale: ChannelScale) -> Scored:
-    fov, plan, scanned = parts.fov, run.plan, run.scanned[parts.fov.fov_id]
-    channels, mean, tiny = plan.channels, scanned.scan.mean, scanned.cells.rescued[:, 0]
+    fov, scanned, channels = parts.fov, run.scanned[parts.fov.fov_id], run.plan.channels
     joined = join_parts(scanned.cells.n, len(channels), parts)
     fov.check_unchanged()
     score, score_sd = joined.score, joined.score_sd
-    lost = np.isnan(mean)  # pixels that could not be read: missing, not negative
+    lost = np.isnan(scanned.scan.mean)  # pixels that could not be read: missing, not negative
     score[lost] = score_sd[lost] = np.nan
     evidence: Mapping[str, Float32Array] = {}
     if joined.rim is not None and joined.pairs is not None:
         blank = np.array([scale.blank(c) for c in channels], np.bool_)
-        evidence = evidence_layers(joined.rim, joined.pairs, mean, rescued=tiny, blank=blank)
-    apply_head(plan.model.card, score, mean, evidence, scale, channels)
-    scored = Scored(score, score_sd, evidence if plan.settings.evidence else {})
+        rescued = scanned.cells.rescued[:, 0]
+        evidence = evidence_layers(
+            joined.rim, joined.pairs, scanned.scan.mean, rescued=rescued, blank=blank
+        )
+    scored = Scored(score, score_sd, evidence)
     if run.store is not None:
-        run.store.save_scores(fov, parts.key, scored, maps=plan.settings.map_style)
+        run.store.save_scores(fov, parts.key, scored, maps=run.plan.settings.map_style)
     parts.drop(run.shard)
     return scored

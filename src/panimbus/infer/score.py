@@ -265,8 +265,7 @@ class _Passes:
         """Add the net's output (H, W) for a view."""
         scoring, margin = self.scoring, self.scoring.card.margin
         correction = scoring.card.calibration.get(scoring.channels[work.channel])
-        of_pixels = correction if scoring.card.cell_head is None else None
-        work.sums[view] = work.cells.sums(scores, scoring.views[view], of_pixels)
+        work.sums[view] = work.cells.sums(scores, scoring.views[view], correction)
         if self.on_map is not None:
             plain = core_scores(scores, scoring.views[view], work.tile, margin)
             plain = corrected(plain, correction) if correction is not None else plain

@@ -16,7 +16,6 @@ from panimbus.core.errors import InputError, ReadError, format_list
 from panimbus.core.planes import check_planes
 from panimbus.core.scale import check_stat_names
 from panimbus.io.documents import Strict, format_problems, parse_json, validate
-from panimbus.model.cell_head import CellHead
 
 # bounds far above any net in use: a card that asks for more is damaged, or meant to take all the
 # memory there is
@@ -155,11 +154,8 @@ class ModelCard(Strict):
         Test-time augmentation that suits the model, and the lowest score at which a cell is
         positive.
     calibration
-        Marker -> (temperature, offset): prediction divides the logit of each of its pixel scores
-        (with a cell head: of each cell's score) by the one and adds the other.
-    cell_head
-        The last stage, which sees each cell's evidence; None: a cell's score is the mean of its
-        pixel scores.
+        Marker -> (temperature, offset): prediction divides the logit of each of its pixel scores by
+        the one and adds the other.
     trained_on, measured, not_for
         In plain words: training data, how the model was measured, and where it must not be used.
     """
@@ -179,7 +175,6 @@ class ModelCard(Strict):
     calibration: dict[str, tuple[Annotated[float, Field(ge=0.001, le=1000)], Offset]] = Field(
         default_factory=dict
     )
-    cell_head: CellHead | None = None
     trained_on: str = ""
     measured: str = ""
     not_for: str = ""

@@ -184,18 +184,6 @@ class StagesConfig(Strict):
         return self.naive + self.robust
 
 
-class HeadConfig(Strict):
-    """The cell head that is fitted to the finished net (`panimbus.train.cell_head`).
-
-    Attributes
-    ----------
-    dataset
-        The store's dataset whose labelled cells were annotated one by one; its share may be 0.
-    """
-
-    dataset: Annotated[str, Field(min_length=1)] = "annotated"
-
-
 class CheckConfig(Strict):
     """How often (steps) the net is validated and saved.
 
@@ -229,8 +217,6 @@ class TrainConfig(Strict):
     ----------
     logit_offset
         Added to the logits of the finished model.
-    head
-        The cell head; None: a cell's score is the mean of its pixel scores.
     average
         Further runs, each with these settings laid over; the model is the mean of the weights of
         all runs.
@@ -248,7 +234,6 @@ class TrainConfig(Strict):
     stages: StagesConfig = StagesConfig()
     check: CheckConfig = CheckConfig()
     machine: MachineConfig = MachineConfig()
-    head: HeadConfig | None = None
     average: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")
@@ -274,7 +259,7 @@ class TrainConfig(Strict):
         return self
 
     def _average_problems(self) -> list[str]:
-        fixed = {"name", "net", "simulation", "machine", "average", "logit_offset", "head"}
+        fixed = {"name", "net", "simulation", "machine", "average", "logit_offset"}
         problems = []
         for k, changes in enumerate(self.average):
             if same := sorted(fixed & set(changes)):
@@ -283,7 +268,7 @@ class TrainConfig(Strict):
 
     def runs(self) -> list[TrainConfig]:
         """The settings of each run whose weights are averaged; this one first."""
-        alone = self.model_dump(exclude={"average", "logit_offset", "head"})
+        alone = self.model_dump(exclude={"average", "logit_offset"})
         changes = [{}, *self.average]
         return [
             make_config(overlaid(alone, c), source=f"run {k + 1}") for k, c in enumerate(changes)

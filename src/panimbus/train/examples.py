@@ -158,7 +158,9 @@ class Examples:
             size=data.crop,
             rng=rng,
         )
-        stats = self.drawn_stats(example, rng)
+        stats = self._drawn_stats(example, rng) if data.statistics == "tile" else example.stats
+        if data.hide_counterstain and rng.random() < data.hide_counterstain:
+            stats = {name: v for name, v in stats.items() if name != COUNTERSTAIN}
         views = [view]
         if self.config.loss.agreement:
             views.append(view.renormalised(settings, rng))
@@ -182,21 +184,8 @@ class Examples:
                 self._cache[row] = example
         return example
 
-    def drawn_stats(self, example: Example, rng: np.random.Generator) -> Mapping[str, float]:
-        """Statistics of a tile's channel as a training step is told them.
-
-        With ``data.statistics = "tile"`` those of a dataset that holds more, or fewer, of the
-        tile's positive cells.
-        """
-        data = self.config.data
-        stats: Mapping[str, float] = example.stats
-        if data.statistics == "tile":
-            stats = self._of_drawn_cells(example, rng)
-        if data.hide_counterstain and rng.random() < data.hide_counterstain:
-            stats = {name: v for name, v in stats.items() if name != COUNTERSTAIN}
-        return stats
-
-    def _of_drawn_cells(self, example: Example, rng: np.random.Generator) -> Mapping[str, float]:
+    def _drawn_stats(self, example: Example, rng: np.random.Generator) -> Mapping[str, float]:
+        """Statistics of a dataset that holds more, or fewer, of the tile's positive cells."""
         odds = np.where(example.target >= 0.5, np.exp(rng.normal(0, self.config.data.odds)), 1.0)
         if not len(odds):
             return example.stats
@@ -264,7 +253,8 @@ def net_inputs(
     planes : (P, s, s) float32
     stats : (S,) float32
     """
-    changed = levelled(view, stats)
+    changed = dict(zip(stats, view.level(np.array(list(stats.values()))).tolist(), strict=True))
+    changed |= {name: v for name, v in stats.items() if name == COUNTERSTAIN}  # it has no unit
     planes = channel_planes(
         label_planes(card.planes, view.index),
         card.planes,
@@ -274,13 +264,6 @@ def net_inputs(
         stats=changed,
     )
     return planes, stat_vector(changed, card.stats)
-
-
-def levelled(view: AugmentedTile, stats: Mapping[str, float]) -> dict[str, float]:
-    """Statistics after the change of a view's intensities; the counterstain's has no unit."""
-    values = view.level(np.array(list(stats.values()))).tolist()
-    kept = {name: v for name, v in stats.items() if name == COUNTERSTAIN}
-    return dict(zip(stats, values, strict=True)) | kept
 
 
 def mirrored(planes: npt.NDArray[Any], least: int) -> npt.NDArray[Any]:

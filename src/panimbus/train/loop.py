@@ -27,7 +27,6 @@ from panimbus.core.errors import InputError
 from panimbus.model.loss import CellLosses, cell_losses, smoothed
 from panimbus.train import checkpoint, noise
 from panimbus.train.batches import Batch, batches
-from panimbus.train.cell_head import annotated_rows
 from panimbus.train.curves import Curves
 from panimbus.train.distributed import ProcessGroup, process_group
 from panimbus.train.examples import StoreLike, check_fits, validation_rows
@@ -104,8 +103,6 @@ def train(
         folders = [folder / f"run{k + 1}" for k in range(len(runs))] if config.average else [folder]
         for one in runs:
             check_fits(one, examples)
-        if config.head is not None:
-            annotated_rows(config.head, examples)
         if not config.average:
             return _train(config, examples, folder, group, report)
         for one, place in zip(runs, folders, strict=True):

@@ -21,7 +21,6 @@ from panimbus.io.files import write_text
 from panimbus.model.unet import build
 from panimbus.model.weights import save_model
 from panimbus.train.batches import collate
-from panimbus.train.cell_head import fit_head
 from panimbus.train.config import TrainConfig
 from panimbus.train.curves import picture, write_prediction_picture
 from panimbus.train.distributed import ProcessGroup
@@ -106,9 +105,6 @@ def finish(
             tables.append(figures.table().assign(split=split))
     result["parameters"] = sum(p.numel() for p in net.parameters())
     card = card.model_copy(update=_facts(config, store, trained, result))
-    if config.head is not None:
-        head = fit_head(config.head, examples, forward, device=device)
-        card = card.model_copy(update={"cell_head": head})
     save_model(out / "model", net.cpu().eval(), card)
     import pandas as pd
 

@@ -29,7 +29,6 @@ from panimbus.core.stats.information import (
     mutual_information,
     permuted_information,
 )
-from panimbus.core.stats.logistic import fit_logistic
 from panimbus.core.stats.mixture import (
     Mixture,
     bic_gain,
@@ -57,7 +56,6 @@ __all__ = [
     "entropy",
     "f1_score",
     "fit_gaussians",
-    "fit_logistic",
     "fit_mixture",
     "interval",
     "mutual_information",
