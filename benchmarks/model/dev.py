@@ -1,6 +1,6 @@
 """The development test: annotated cells of seven datasets, pooled so that models can be compared.
 
-    python benchmarks/model/dev.py --models compact-6 compact-7 --half open
+    python benchmarks/model/dev.py --models compact-7 compact-7 --half open
 
 The annotations are those of dev_gold, of the other markers of its FOVs, of two FOVs of the spleen,
 and of 28 channels of four datasets that no model has seen (``unseen_calls.csv.gz``). All were made
@@ -241,7 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=["compact-6"], help="names or files")
+    parser.add_argument("--models", nargs="+", default=["compact-7"], help="names or files")
     parser.add_argument("--half", choices=["open", "frozen", "both"], default="open")
     parser.add_argument("--data", type=Path, default=FOLDER / "../../../shared/data")
     parser.add_argument("--tta", default="full", help="test-time augmentation")
@@ -249,7 +249,7 @@ def main() -> None:
     args = parser.parse_args()
     datasets = {"open": OPEN, "frozen": FROZEN, "both": OPEN + FROZEN}[args.half]
     calls, cells = annotations(args.data), pd.DataFrame()
-    names = tuple(Path(m).parent.name if "/" in m else m for m in args.models)
+    names = tuple(Path(m).stem if m.endswith(".safetensors") else m for m in args.models)
     for name, model in zip(names, args.models, strict=True):
         of = scored(calls, datasets, model, args.tta).rename(columns={"score": name})
         key = [*CHANNEL, "cell_id"]

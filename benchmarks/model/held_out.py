@@ -1,7 +1,7 @@
 """Models on the simulated fields that training holds out: 24 tissues, 12 random markers each, exact
 truth.
 
-    python benchmarks/model/held_out.py --models compact-6 --out
+    python benchmarks/model/held_out.py --models compact-7 --out
     benchmarks/model/held_out.md
 
 The tissues are those of the preset `default`'s ``simulation.held_out``, at their own
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=["compact-6"])
+    parser.add_argument("--models", nargs="+", default=["compact-7"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="Markdown file")
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """How well readers who see nothing but the pictures reproduce dev_gold: what a model can be
 expected to reach there.
 
-    panimbus evaluate examples/dev_gold.toml --model compact-6 --out runs/dev_gold
+    panimbus evaluate examples/dev_gold.toml --model compact-7 --out runs/dev_gold
     python benchmarks/model/readers.py --model runs/dev_gold/calls.csv --data ../shared/data \\
         --out benchmarks/model/readers.md
 
@@ -100,7 +100,7 @@ def main() -> None:
     if args.out:
         said = (
             "# Readers of dev_gold\n\nMade by `python benchmarks/model/readers.py` on the calls of"
-            " compact-6 by `panimbus evaluate examples/dev_gold.toml`: mean F1 against dev_gold;"
+            " compact-7 by `panimbus evaluate examples/dev_gold.toml`: mean F1 against dev_gold;"
             " the last line against reader C."
         )
         with atomic_path(args.out) as path:

@@ -1,7 +1,7 @@
 """What a model must not do: call noise or haze, miss what all cells carry, or change its mind when
 the normaliser or the pixel size is off.
 
-    python benchmarks/model/robustness.py --model compact-6 --data ../shared/data \\
+    python benchmarks/model/robustness.py --model compact-7 --data ../shared/data \\
         --out benchmarks/model/robustness.md
 
 Each FOV is its own dataset here: real label images, with the real channels that every cell carries

@@ -1,7 +1,7 @@
 """How far a model stands what makes images hard: simulated tissue with exact truth, one thing made
 worse at a time.
 
-    python benchmarks/model/stress.py --models compact-6 --out benchmarks/model/stress
+    python benchmarks/model/stress.py --models compact-7 --out benchmarks/model/stress
 
 The same cells and markers at every level, so that only what is named changes. F1 at 0.5, mean over
 the markers with at least `LEAST` positive cells, then over tissues; the share of negative cells
@@ -395,7 +395,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=["compact-6"])
+    parser.add_argument("--models", nargs="+", default=["compact-7"])
     parser.add_argument("--seeds", type=int, default=3, help="tissues a platform")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[""], help="stresses whose name begins so")

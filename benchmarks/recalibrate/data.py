@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "benchmarks" / "model"
 TRAINING = ROOT / "tools" / "cell_calls.csv.gz"
-TRAINED_ON = ("spleen_imc", "lymphoid_mibi", "squamous_imc", "vectra_inform")
+TRAINED_ON = (
+    "spleen_imc",
+    "lymphoid_mibi",
+    "squamous_imc",
+    "vectra_inform",
+    "lymphoid_mibi_more",
+    "brain_mibi",
+)
 JUDGED = ("dcis_mibi", "lymphoma_codex", "spleen_imc")
 _DCIS = {"Point2307_pt2001_20680_Normal": "Point2307", "Point2321_pt1043_20717": "Point2321"}
 
@@ -46,7 +53,7 @@ def scores(name: str, data: Path, run: Path) -> AnnData:
 
 def _open(name: str, data: Path, run: Path) -> list[Fov]:
     folder = data / name
-    if name in ("lymphoid_mibi", "squamous_imc"):  # have no segmentation: as for the training
+    if name in TRAINED_ON[1:] and name != "vectra_inform":  # as for the training
         sys.path.insert(0, str(ROOT / "tools"))
         from real_labels import open_dataset
 

@@ -198,7 +198,7 @@ def runs(fitted: dict[str, Prior]) -> list[tuple[str, str, Method, Pick]]:
     small = Method(fitted["evidence"], guard=True)
     wide = OFFSET.model_copy(update={"width": (2.0, 1e-3)})  # Otsu's is farther off
     intensity = Method(wide, intensity=True)
-    shipped = Method(prior_for("compact-6", _layers())[1], guard=True)
+    shipped = Method(prior_for("compact-7", _layers())[1], guard=True)
     return [
         ("offset", "random", Method(OFFSET), pick_random),
         ("offset", "next to the boundary", Method(OFFSET), pick_next),

@@ -111,7 +111,7 @@ def verb_misspelt(folder):
     return ["predikt", folder.image()]
 
 
-@attack("Unknown model 'compact6'", "did you mean 'compact-6'?")
+@attack("Unknown model 'compact7'", "did you mean 'compact-7'?")
 def model_misspelt(folder):
     return folder.predict("--model", "compact6")
 

@@ -117,10 +117,10 @@ def test_choices_are_those_of_the_library():
 
 
 def test_a_card_is_read_by_people(panimbus):
-    done = panimbus("models", "compact-6")
+    done = panimbus("models", "compact-7")
     assert max(map(len, done.out.splitlines())) <= 120
     assert re.search(r"^not for +H&E", done.out, re.MULTILINE)
-    assert json.loads(panimbus("models", "compact-6", "--json").out)["name"] == "compact-6"
+    assert json.loads(panimbus("models", "compact-7", "--json").out)["name"] == "compact-7"
 
 
 def test_home_and_quotes(folder, panimbus, model, monkeypatch):

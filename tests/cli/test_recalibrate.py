@@ -16,7 +16,7 @@ def results(tmp_path):
     ids = np.arange(1, 61)
     part = FovScores("a", ids, score, 0 * score, score, np.full(60, 50.0), rng.random((60, 2)))
     about = {
-        "model": "compact-6", "threshold": 0.5, "settings": {"tta": "none"},
+        "model": "compact-7", "threshold": 0.5, "settings": {"tta": "none"},
         "scale": "{}", "inputs": '{"a": {"mpp": 1.0}}',
     }  # fmt: skip
     table = to_anndata(

@@ -117,7 +117,7 @@ def test_nobody_reads():
     """| head"""
     reader, writer = os.pipe()
     os.close(reader)
-    done = _run("models", "compact-6", stdout=writer)
+    done = _run("models", "compact-7", stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -151,7 +151,7 @@ from panimbus.model import weights
 def broken(spec=None):
     raise AttributeError("'NoneType' object has no attribute 'card'")
 weights.resolve_model = broken
-sys.argv = ["panimbus", "models", "compact-6"]
+sys.argv = ["panimbus", "models", "compact-7"]
 from panimbus.cli import main
 main()
 """
@@ -169,7 +169,7 @@ def test_our_own_fault(tmp_path):
     (file,) = tmp_path.glob("panimbus-fault-*.txt")
     assert str(file) in done.stderr
     assert "Traceback" in file.read_text()
-    assert "panimbus models compact-6" in file.read_text()
+    assert "panimbus models compact-7" in file.read_text()
     done = subprocess.run(  # noqa: RUF100, S603
         [sys.executable, "-c", FAULT],
         check=False,

@@ -131,13 +131,13 @@ def test_the_guard():
 
 
 def test_priors_that_are_shipped():
-    name, prior = prior_for("compact-6", [*EVIDENCE, "score_sd"])
+    name, prior = prior_for("compact-7", [*EVIDENCE, "score_sd"])
     assert name == "evidence"
     assert prior.features == FEATURES
-    assert prior_for("compact-6-tuned", EVIDENCE)[0] == "evidence"
-    assert prior_for("compact-6", ["score_sd"])[0] == "plain"
+    assert prior_for("compact-7-tuned", EVIDENCE)[0] == "evidence"
+    assert prior_for("compact-7", ["score_sd"])[0] == "plain"
     assert prior_for("nimbus", EVIDENCE) == ("offset", OFFSET)
-    for one in (prior, prior_for("compact-6", [])[1], OFFSET):
+    for one in (prior, prior_for("compact-7", [])[1], OFFSET):
         sizes = {len(one.centre), len(one.scale), len(one.mean) - 1, len(one.width) - 1}
         assert sizes == {len(one.features)}
         assert min(one.scale) > 0

@@ -15,7 +15,7 @@ MARKERS = ("CD3", "CD20", "blank")
 N = 400
 
 
-def make(folder, *, model="compact-6", evidence=True, shift=-1.5):
+def make(folder, *, model="compact-7", evidence=True, shift=-1.5):
     """A result whose scores of CD3 and CD20 are too low: the calls are right at ``shift``."""
     rng = np.random.default_rng(0)
     truth = rng.random((N, 3)) < [0.3, 0.2, 0.0]

@@ -21,7 +21,7 @@ def request(**changes):
     return {
         "fovs": {"a": fov, "b": fov | {"labels": "/d/masks/b.tiff"}},
         "channels": ["CD3", "Na/K ATPase"],
-        "model": {"name": "compact-6", "sha256": "x"},
+        "model": {"name": "compact-7", "sha256": "x"},
         "tta": "full", "precision": "auto", "on_error": "raise", "evidence": True,
         "thresholds": {}, "min_area": None, "max_area": None, "normaliser": None,
     } | changes  # fmt: skip

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         with_onnx,
     )
 
-DEFAULT_MODEL = "compact-6"
+DEFAULT_MODEL = "compact-7"
 
 _HOME = {
     **dict.fromkeys(("CompactSettings", "ModelCard", "PaperSettings"), "card"),
