@@ -9,6 +9,7 @@
 # make lint   style, types, layers, names that say nothing
 # make house  size and order of the code, beside those of the commit BEFORE
 # make screenshots  the pictures of the viewer's tutorial, made by its test
+# make gallery  the figures of the documentation's gallery, from simulated tissue
 # make docs   the documentation as a site in docs/_build/html; every warning is an error
 # make clients  set up scanpy, squidpy, spatialdata-plot, napari, Bio-Formats and others beside it, and open our outputs in them
 # make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about an hour and a half; wants a quiet machine)
@@ -20,7 +21,7 @@ BIN    := $(VENV)/bin
 # that, point pip at PyTorch's CPU builds (PIP_EXTRA_INDEX_URL) before the first `make test`.
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test quick quick-core test-core test-minimum test-newest coverage lint house screenshots docs clients bench clean
+.PHONY: demo test quick quick-core test-core test-minimum test-newest coverage lint house screenshots gallery docs clients bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -96,6 +97,9 @@ lint: $(VENV)/.dev
 
 screenshots: $(VENV)/.dev
 	PANIMBUS_SCREENSHOTS=$(CURDIR)/docs/viewer $(BIN)/python -m pytest -q tests/viewer/test_tutorial.py
+
+gallery: $(VENV)/.dev
+	$(BIN)/python tools/gallery.py
 
 BEFORE ?= b93b24c
 house: $(VENV)/.dev

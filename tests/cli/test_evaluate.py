@@ -332,8 +332,15 @@ POSITIONS = (
 def test_the_papers_table(panimbus, tmp_path):
     (tmp_path / "t.csv").write_text(PUBLISHED)
     (tmp_path / "p.csv").write_text(POSITIONS)
-    done = panimbus("evaluate", tmp_path / "t.csv", "--out", tmp_path / "e")
+    done = panimbus("evaluate", tmp_path / "t.csv", "--out", tmp_path / "e", "--figures")
     assert done.code == 0, done.err
+    assert {
+        "figure_4a.svg",
+        "figure_4b.svg",
+        "figure_4c.svg",
+        "figure_4d.svg",
+        "figure_5a.svg",
+    } <= {p.name for p in (tmp_path / "e" / "figures").iterdir()}
     assert done.out.startswith("F1, all markers of a dataset pooled")
     pooled = pd.read_csv(tmp_path / "e" / "pooled.csv").set_index(["dataset", "method"])
     assert pooled.loc[("mean", "model"), "f1"] == 0.5

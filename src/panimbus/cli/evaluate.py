@@ -13,6 +13,7 @@ from panimbus.cli import options
 
 if TYPE_CHECKING:
     from panimbus.core.fov import Fov
+    from panimbus.evaluate.evaluation import Evaluation
     from panimbus.evaluate.inputs import EvaluationInputs
     from panimbus.evaluate.settings import EvaluateSettings, Unit
 
@@ -97,6 +98,10 @@ def command(  # noqa: PLR0913 (one parameter per option)
         Path | None,
         options.file("--summary", "Also write SUMMARY.md and SUMMARY.csv.", "STEM"),
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option("--figures", help="Also draw the figures of the paper: figures/*.svg."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another evaluation in --out.")
     ] = False,
@@ -162,7 +167,9 @@ def command(  # noqa: PLR0913 (one parameter per option)
         fovs = _fovs(images, labels, pairs, mpp)
         loaded = _from_table(source, table, (silver, cell_types), fovs, likely=likely is not False)
         settings, title = _settings(loaded, means, "marker"), f"{source.name}, {table.name}"
-    _save(loaded, out, title, summary, request, settings)
+    result = _save(loaded, out, title, summary, request, settings)
+    if figures:
+        _draw(result, loaded, out)
     log.end(out)
 
 
@@ -264,7 +271,7 @@ def _save(
     summary: Path | None,
     request: dict[str, Any],
     settings: EvaluateSettings,
-) -> None:
+) -> Evaluation:
     """Evaluate, write the report and the tables, and print the means."""
     from datetime import UTC, datetime
 
@@ -286,3 +293,14 @@ def _save(
     for heading, rows in mean_tables(result).items():
         typer.echo(f"{heading}\n{plain(rows)}\n")
     typer.echo(f"report:  {page}\ntables:  {out}")
+    return result
+
+
+def _draw(result: Evaluation, loaded: EvaluationInputs, out: Path) -> None:
+    """Write the figures of the paper."""
+    from panimbus.evaluate.figure_cells import cell_figures
+    from panimbus.evaluate.figures import paper_figures, write_figures
+
+    drawn = [*paper_figures(result), *cell_figures(result, loaded.scenes)]
+    files = write_figures(sorted(drawn, key=lambda one: one.name), out / "figures")
+    typer.echo(f"figures: {out / 'figures'} ({len(files)} SVG files)")

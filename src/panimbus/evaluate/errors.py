@@ -10,7 +10,7 @@ import numpy as np
 
 from panimbus.core.fov import Fov
 from panimbus.core.table import CELL, NORMALISER, SPATIAL
-from panimbus.core.types import UInt8Array
+from panimbus.core.types import Array, BoolArray, UInt8Array
 from panimbus.evaluate.marker_pictures import window_in
 from panimbus.render.images import enlarge
 from panimbus.render.paint import (
@@ -80,7 +80,32 @@ def draw_errors(calls: pd.DataFrame, scenes: Sequence[Scene]) -> list[ErrorPictu
     ]
 
 
-def _draw(scene: Scene, row: dict[str, Any]) -> ErrorPicture:
+@dataclass(frozen=True)
+class CellView:
+    """A cell and its surroundings, enlarged to about `SIDE_PX` pixels.
+
+    Parameters
+    ----------
+    grey : (h, w) uint8
+        The channel, dark on white.
+    labels : (h, w) integer
+    edge : (h, w) bool
+        A line around the cell, outside of it so that all its pixels can be seen.
+    column
+        Of the channel in the scene's table.
+    normaliser, width_um
+    """
+
+    grey: UInt8Array
+    labels: Array
+    edge: BoolArray
+    column: int
+    normaliser: float
+    width_um: float
+
+
+def view_cell(scene: Scene, row: dict[str, Any]) -> CellView:
+    """The surroundings of the cell of a scored call."""
     from scipy import ndimage
 
     fov, table = scene.fov, scene.table
@@ -92,12 +117,17 @@ def _draw(scene: Scene, row: dict[str, Any]) -> ErrorPicture:
     labels = np.zeros(plane.shape, int) if fov.labels is None else np.asarray(fov.labels[window])
     labels = enlarge(labels, zoom)
     k = list(table.var_names).index(marker)
-    grey = enlarge(gray(plane, float(table.var[NORMALISER].iloc[k])), zoom)
-    channel = np.repeat(grey[..., None], 3, 2)
-    scores = paint_cells(cell_rows(labels, ids), score_colours(np.asarray(table.X)[:, k]))
-    # from outside, so that all pixels of the cell can be seen
+    normaliser = float(table.var[NORMALISER].iloc[k])
     edge = ndimage.binary_dilation(labels == cell, iterations=2) & (labels != cell)
-    for image in (channel, scores):
-        image[edge] = FALSE_POSITIVE if row["truth"] == 0 else FALSE_NEGATIVE
     width = (window[1].stop - window[1].start) * (fov.mpp or 1.0)
-    return ErrorPicture(row, channel, scores, width)
+    return CellView(enlarge(gray(plane, normaliser), zoom), labels, edge, k, normaliser, width)
+
+
+def _draw(scene: Scene, row: dict[str, Any]) -> ErrorPicture:
+    view, table = view_cell(scene, row), scene.table
+    channel = np.repeat(view.grey[..., None], 3, 2)
+    index = cell_rows(view.labels, table.obs[CELL].to_numpy())
+    scores = paint_cells(index, score_colours(np.asarray(table.X)[:, view.column]))
+    for image in (channel, scores):
+        image[view.edge] = FALSE_POSITIVE if row["truth"] == 0 else FALSE_NEGATIVE
+    return ErrorPicture(row, channel, scores, view.width_um)

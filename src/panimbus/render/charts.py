@@ -83,6 +83,19 @@ def svg_chart(figure: Figure, label: str) -> Markup:
     return Markup(head + text[text.index(">") + 1 :])  # noqa: S704 (matplotlib escapes its texts)
 
 
+@chart_style()
+def svg_document(figure: Figure, name: str, description: str) -> str:
+    """A figure as the text of an SVG file, the same for the same data; texts stay texts."""
+    import matplotlib as mpl
+
+    mpl.rcParams["svg.hashsalt"] = name
+    buffer = io.StringIO()
+    metadata = {**dict.fromkeys(("Date", "Creator", "Format", "Type")), "Title": name}
+    figure.savefig(buffer, format="svg", metadata={**metadata, "Description": description})
+    text = buffer.getvalue()
+    return re.sub(r' d="[^"]*"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]), text)
+
+
 def legend(owner: Figure | Axes, colours: Mapping[str, Rgb], **options: Any) -> None:
     """Add names with their colours, by default at the right of a figure."""
     from matplotlib.patches import Patch
