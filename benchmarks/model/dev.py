@@ -113,9 +113,11 @@ def channel_rows(cells: pd.DataFrame, score: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CHANNEL, *names])
 
 
-def mean_f1(rows: pd.DataFrame) -> float:
-    """Mean over the channels with positive and negative cells, then over datasets."""
+def mean_f1(rows: pd.DataFrame, *, by_channel: bool = False) -> float:
+    """Mean over the channels with positive and negative cells, then over datasets (or not)."""
     mixed = rows[rows["kind"].isin(["common", "rare"])]
+    if by_channel:
+        return float(mixed["f1"].mean())
     return float(mixed.groupby("dataset")["f1"].mean().mean())
 
 
@@ -127,8 +129,13 @@ def calibration_error(cells: pd.DataFrame, score: str) -> float:
     return float(gap / weight.sum())
 
 
-def draws_of_f1(cells: pd.DataFrame, scores: tuple[str, ...], seed: int = 0) -> Array:
-    """(draws, models) mean F1 of bootstrapped channels and cells, the same for all models."""
+def draws_of_f1(
+    cells: pd.DataFrame, scores: tuple[str, ...], *, by_channel: bool = False, seed: int = 0
+) -> Array:
+    """(draws, models) mean F1 of bootstrapped channels and cells, the same for all models.
+
+    The mean over datasets; ``by_channel``: over all channels.
+    """
     rng = np.random.default_rng(seed)
     channels: dict[str, list[tuple[Array, Array, Array, Array]]] = {}
     for key, of in cells.groupby(CHANNEL, sort=True):
@@ -136,14 +143,14 @@ def draws_of_f1(cells: pd.DataFrame, scores: tuple[str, ...], seed: int = 0) -> 
         if kind_of(truth, weight) in ("common", "rare"):
             positive = (of[list(scores)].to_numpy() >= THRESHOLD).astype(float)
             channels.setdefault(key[0], []).append((positive, truth, weight, strata(weight)))
+    total = sum(map(len, channels.values()))
     out = np.zeros((DRAWS, len(scores)))
     for draw in range(DRAWS):
         for of_dataset in channels.values():
-            values = [
-                _drawn(of_dataset[k], rng)
-                for k in rng.integers(0, len(of_dataset), len(of_dataset))
-            ]
-            out[draw] += np.mean(values, axis=0) / len(channels)
+            n = len(of_dataset)
+            values = [_drawn(of_dataset[k], rng) for k in rng.integers(0, n, n)]
+            share = n / total if by_channel else 1 / len(channels)
+            out[draw] += share * np.mean(values, axis=0)
     return out
 
 
@@ -161,7 +168,7 @@ def summary(cells: pd.DataFrame, models: tuple[str, ...]) -> str:
     rows = {name: channel_rows(cells, name) for name in (*models, "otsu")}
     datasets = list(dict.fromkeys(cells["dataset"]))
     lines = ["## F1 at 0.5\n"]
-    head = ["", *datasets, "mean", "standard error", "rare", "dev_gold"]
+    head = ["", *datasets, "mean", "standard error", "mean of channels", "rare", "dev_gold"]
     draws = draws_of_f1(cells, models)
     body = [head]
     for k, (name, of) in enumerate(rows.items()):
@@ -174,21 +181,22 @@ def summary(cells: pd.DataFrame, models: tuple[str, ...]) -> str:
                 *(f"{by.get(d, np.nan):.3f}" for d in datasets),
                 f"{mean_f1(of):.3f}",
                 f"{draws[:, k].std(ddof=1):.3f}" if k < len(models) else "",
+                f"{mean_f1(of, by_channel=True):.3f}",
                 f"{of.loc[of['kind'] == 'rare', 'f1'].mean():.3f}",
                 f"{gold.groupby('dataset')['f1'].mean().mean():.3f}",
             ]
         )
     lines.append(table(body))
     first = models[0]
-    for k, name in enumerate(models[1:], start=1):
-        gain, error = (
-            mean_f1(rows[name]) - mean_f1(rows[first]),
-            (draws[:, k] - draws[:, 0]).std(ddof=1),
-        )
-        lines.append(
-            f"\n- {name} less {first}: {gain:+.4f}, paired standard error {error:.4f}"
-            f" ({gain / error:+.1f} standard errors)"
-        )
+    for by_channel, what in ((False, "mean over datasets"), (True, "mean over channels")):
+        drawn = draws_of_f1(cells, models, by_channel=True) if by_channel else draws
+        for k, name in enumerate(models[1:], start=1):
+            gain, was = (mean_f1(rows[m], by_channel=by_channel) for m in (name, first))
+            error = (drawn[:, k] - drawn[:, 0]).std(ddof=1)
+            lines.append(
+                f"\n- {name} less {first}, {what}: {gain - was:+.4f}, paired standard error"
+                f" {error:.4f} ({(gain - was) / error:+.1f} standard errors)"
+            )
     lines.append("\n## Ranking: weighted AUC\n")
     body = [["", *datasets, "mean"]]
     for name, column, of in [
