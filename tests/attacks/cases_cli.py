@@ -113,7 +113,7 @@ def verb_misspelt(folder):
 
 @attack("Unknown model 'compact7'", "did you mean 'compact-7'?")
 def model_misspelt(folder):
-    return folder.predict("--model", "compact6")
+    return folder.predict("--model", "compact7")
 
 
 @attack("this looks like label images", "--labels")
