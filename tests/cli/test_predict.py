@@ -28,7 +28,7 @@ def test_version_and_help(panimbus):
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
-        ("build", ("[default: 99.9]", "[[datasets]]")),
+        ("build", ("[default: 99.9; Pan-M: 99.99]", "[[datasets]]")),
         ("ablate", ("[[arm]]",)),
         ("finetune", ("[default: 200]",)),
     ],

@@ -44,11 +44,11 @@ def command(
     if as_json:
         typer.echo(json.dumps([json.loads(card.to_json()) for card in cards]))
         return
-    typer.echo(f"{'model':<22}{'µm/px':<8}{'made':<10}F1 on dev_gold, mean")
+    typer.echo(f"{'model':<22}{'µm/px':<8}{'made':<12}F1 on dev_gold, mean")
     for each, card in zip(reversed(shipped_models()), cards, strict=True):
         f1 = card.metrics.get("dev_gold_f1", {}).get("model", {}).get("mean")
         title = f"{each} (default)" if each == DEFAULT_MODEL else each
-        typer.echo(f"{title:<22}{card.mpp:<8g}{card.date:<10}{'–' if f1 is None else f'{f1:.2f}'}")
+        typer.echo(f"{title:<22}{card.mpp:<8g}{card.date:<12}{'–' if f1 is None else f'{f1:.2f}'}")
     typer.echo(
         f"{'nimbus':<22}the published weights of Nimbus-Inference, from the Hugging Face hub (needs"
         " panimbus[train])"
