@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from panimbus.core.doubts import near_threshold
 from panimbus.core.scale import ChannelScale
 from panimbus.evaluate.markers import (
     BINS,
-    near_threshold,
     positive_calls,
     score_histogram,
     share_by_fov,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,13 @@ CHANNEL_TYPES = MARKER, COUNTERSTAIN_TYPE, BLANK, AUTOFLUORESCENCE, ISOTYPE = (
     "isotype",
 )
 """A stain of some cells, of all nuclei, no stain, the light of the unstained tissue, a control."""
+CONTROLS = BLANK, AUTOFLUORESCENCE, ISOTYPE
+"""Channels that stain no cell: what is positive in them is falsely so."""
+_CONTROL_NAMES = {
+    AUTOFLUORESCENCE: re.compile(r"auto[\W_]?fluor|(?<![a-z0-9])af(?![a-z0-9])"),
+    ISOTYPE: re.compile(r"isotype|(mouse|rabbit|rat|goat|hamster)[\W_]*igg"),
+    BLANK: re.compile(r"(?<![a-z])(blank|empty|background)(?![a-z])"),
+}
 
 
 def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> dict[str, str]:
@@ -48,14 +56,28 @@ def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> 
 
 
 def resolve_channel_types(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:
-    """Type of each channel: as declared, else counterstain or marker by its name.
+    """Type of each channel: as declared, else by its name.
 
     Examples
     --------
-    >>> resolve_channel_types(["DAPI", "CD3", "Blank1"], {"Blank1": "blank"})
-    ['counterstain', 'marker', 'blank']
+    >>> resolve_channel_types(["DAPI", "CD3", "Blank1", "IgG"], {"IgG": "isotype"})
+    ['counterstain', 'marker', 'blank', 'isotype']
     """
-    return [declared.get(c, COUNTERSTAIN_TYPE if is_counterstain(c) else MARKER) for c in channels]
+    return [declared.get(c) or _type_by_name(c) for c in channels]
+
+
+def _type_by_name(channel: str) -> str:
+    """Counterstain, control or marker.
+
+    Examples
+    --------
+    >>> [_type_by_name(c) for c in ("Autofluorescence", "AF", "Rabbit IgG", "IgG", "CD3_AF488")]
+    ['autofluorescence', 'autofluorescence', 'isotype', 'marker', 'marker']
+    """
+    if is_counterstain(channel):
+        return COUNTERSTAIN_TYPE
+    name = channel.casefold()
+    return next((kind for kind, words in _CONTROL_NAMES.items() if words.search(name)), MARKER)
 
 
 def find_counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:

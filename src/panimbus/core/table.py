@@ -27,6 +27,7 @@ RIM_MEAN, RIM_LOW, INSIDE_MEAN, NEIGHBOUR_MAX = EVIDENCE = (
     "neighbour_max",
 )
 POSITIVE, THRESHOLD, CHANNEL_TYPE = "positive", "threshold", "channel_type"
+DOUBT = "doubt"
 SCORE_BEFORE, THRESHOLD_BEFORE = "score_before", "threshold_before"  # before recalibration
 OBJECT = "object"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"

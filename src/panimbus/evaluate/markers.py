@@ -5,22 +5,21 @@ Nothing here tells right from wrong calls: it orders the markers by how much the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.channel_types import COUNTERSTAIN_TYPE, MARKER, resolve_channel_types
-from panimbus.core.counterstain import ALIKE
+from panimbus.core.doubts import Concern, Signs, doubts, harm, percent, signs_of
 from panimbus.core.errors import format_list
 from panimbus.core.fov_shift import compare_fovs
-from panimbus.core.scale import COUNTERSTAIN, ChannelScale
-from panimbus.core.table import FOV, NORMALISER, POSITIVE, PROVENANCE, SD
+from panimbus.core.table import FOV, NORMALISER, POSITIVE
 from panimbus.core.thresholds import calls
-from panimbus.core.types import Array, BoolArray, Float64Array, Int64Array
-from panimbus.io.documents import parse_json
+from panimbus.core.types import Array, Float64Array, Int64Array
+from panimbus.io.scores import scale_of
 from panimbus.phenotype.assign import exclusive_pairs_of
 from panimbus.phenotype.inputs import channel_types_of, thresholds_of
 
@@ -30,16 +29,7 @@ if TYPE_CHECKING:
 
 BINS = 50
 """Bins of a score histogram; every threshold of two digits that is even lies between two."""
-NEAR = 0.1
-"""Scores this close to the threshold are near it."""
-_DOUBTFUL, _SPREAD, _MOST_CELLS, _FEW = 0.35, 0.08, 0.9, 20
-
-
-class Concern(NamedTuple):
-    """A reason to look at a marker: how much it weighs, from 0 to 1, and in words."""
-
-    weight: float
-    text: str
+_MOST_CELLS = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +48,8 @@ class MarkerSummary:
         Share of positive cells in each FOV; NaN where no cell has a score.
     histogram : (BINS,) int64
         Number of cells by score, in equal bins from 0 to 1.
-    near, doubtful
-        Share of cells with a score within `NEAR` of the threshold: of all cells, and of the cells
-        in question, which are positive or near the threshold.
-    spread
-        Mean standard deviation of the score between views, of the cells in question (of all cells
-        where there is none); NaN if the table does not have it.
+    near, doubtful, spread
+        As in `panimbus.core.doubts.Signs`.
     concerns
         The heaviest first.
     """
@@ -180,17 +166,6 @@ def score_histogram(scores: Array, bins: int = BINS) -> Int64Array:
     return np.bincount(at, minlength=bins).astype(np.int64)
 
 
-def near_threshold(scores: Array, threshold: float, within: float = NEAR) -> BoolArray:
-    """(n,) whether a score is less than ``within`` away from the threshold.
-
-    Examples
-    --------
-    >>> near_threshold(np.array([0.39, 0.45, 0.55, 0.61, np.nan]), 0.5).tolist()
-    [False, True, True, False, False]
-    """
-    return np.asarray(np.abs(scores - threshold) < within)
-
-
 def positive_calls(table: AnnData) -> Array:
     """(n, C) calls of a table: its layer ``positive``, else its scores at its thresholds."""
     if POSITIVE in table.layers:
@@ -217,44 +192,38 @@ def summarise_markers(table: AnnData) -> ResultSummary:
     limits, positive = thresholds_of(table, {}), positive_calls(table)
     types = resolve_channel_types(channels, channel_types_of(table))
     concerns = _of_dataset(table, channels, types, positive)
+    signs = signs_of(
+        table,
+        positive,
+        thresholds=[limits[c] for c in channels],
+        types=types,
+        scale=scale_of(table),
+    )
     out = []
-    for k, (name, kind) in enumerate(zip(channels, types, strict=True)):
-        scores, called, limit = np.asarray(table.X[:, k]), positive[:, k], limits[name]
-        near = near_threshold(scores, limit)
-        asked = near | (called == 1)
-        varies = np.asarray(table.layers[SD][:, k]) if SD in table.layers else None
-        one = MarkerSummary(
-            name,
-            kind,
-            limit,
-            int(np.count_nonzero(~np.isnan(called))),
-            int(np.nansum(called, dtype=np.int64)),
-            share_by_fov(called, fov, len(fovs)),
-            score_histogram(scores),
-            float(near.sum() / max(np.count_nonzero(~np.isnan(scores)), 1)),
-            float(near.sum() / max(asked.sum(), 1)),
-            _mean(varies, asked),
-            (),
+    for k, (name, of) in enumerate(zip(channels, signs, strict=True)):
+        blank = _blank(table, k)
+        own = [*doubts(of), *_of_calls(of, table.n_obs), *concerns[name]] if not blank else [blank]
+        out.append(
+            MarkerSummary(
+                name,
+                of.channel_type,
+                limits[name],
+                of.cells,
+                of.positive,
+                share_by_fov(positive[:, k], fov, len(fovs)),
+                score_histogram(np.asarray(table.X[:, k])),
+                of.near,
+                of.doubtful,
+                of.spread,
+                tuple(sorted(own, key=lambda c: -c.weight)),
+            )
         )
-        own = [*_of_scores(one, int(asked.sum()), len(scores)), *concerns[name]]
-        if (blank := _blank(table, k)) is not None:
-            own = [blank]
-        out.append(replace(one, concerns=tuple(sorted(own, key=lambda c: -c.weight))))
     cells = np.bincount(fov, minlength=len(fovs)).astype(np.int64)
     return ResultSummary(fovs, cells, tuple(sorted(out, key=_order)))
 
 
 def _order(one: MarkerSummary) -> tuple[bool, float, float]:
     return one.channel_type == COUNTERSTAIN_TYPE, -round(one.worry, 2), -one.doubtful
-
-
-def _mean(varies: Array | None, asked: BoolArray) -> float:
-    """Mean over the cells in question, over all where there is none; NaN without values."""
-    if varies is None:
-        return float("nan")
-    values = varies[asked] if asked.any() else varies
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def _blank(table: AnnData, k: int) -> Concern | None:
@@ -264,39 +233,24 @@ def _blank(table: AnnData, k: int) -> Concern | None:
     return Concern(0.0, "blank: nothing to score")
 
 
-def _of_scores(one: MarkerSummary, asked: int, rows: int) -> list[Concern]:
-    """Concerns that a marker's own scores raise.
+def _of_calls(signs: Signs, rows: int) -> list[Concern]:
+    """Concerns that the number of a marker's positive cells raises.
 
     Parameters
     ----------
-    one
-    asked
-        Number of cells that are positive or near the threshold.
+    signs
     rows
         Number of cells, with and without a score.
     """
     out = []
-    if one.cells < rows:
-        out.append(Concern(0.3, f"{rows - one.cells:,} cells have no score"))
-    if one.channel_type == COUNTERSTAIN_TYPE or not one.cells:
+    if signs.cells < rows:
+        out.append(Concern(0.3, f"{rows - signs.cells:,} cells have no score"))
+    if signs.channel_type == COUNTERSTAIN_TYPE or not signs.cells:
         return out
-    if one.channel_type != MARKER and one.positive:
-        weight = min(1.0, 0.2 + 5 * one.share)
-        text = (
-            f"a control ({one.channel_type}), yet {_percent(one.share)} of its cells are positive"
-        )
-        out.append(Concern(weight, text))
-    if not one.positive and one.channel_type == MARKER:
+    if not signs.positive and signs.channel_type == MARKER:
         out.append(Concern(0.2, "no cell is positive: not in this tissue, too dim, or missed"))
-    if one.share > _MOST_CELLS:
-        out.append(Concern(0.5, f"{_percent(one.share)} of the cells are positive"))
-    if one.doubtful > _DOUBTFUL and asked >= _FEW:
-        near, share = _percent(one.near), _percent(one.share)
-        text = f"{near} of the cells are near the threshold, {share} positive"
-        out.append(Concern(0.6 * one.doubtful * min(1.0, asked / 50), text))
-    if one.spread > _SPREAD and asked >= _FEW:
-        text = f"scores vary between views (standard deviation {one.spread:.2f})"
-        out.append(Concern(min(0.5, 3 * one.spread), text))
+    if signs.share > _MOST_CELLS:
+        out.append(Concern(0.5, f"{percent(signs.share)} of the cells are positive"))
     return out
 
 
@@ -312,10 +266,8 @@ def _of_dataset(
     compared = compare_fovs(called, np.array(fovs, object)[codes], tuple(channels))
     for k, (name, kind) in enumerate(zip(channels, types, strict=True)):
         if scale is not None and name in scale.notes:
-            out[name].append(Concern(0.4 * _harm(called[:, k]), scale.notes[name]))
-        alike = 0.0 if scale is None else scale.stats.get(name, {}).get(COUNTERSTAIN, 0.0)
-        if kind == MARKER and alike > ALIKE:
-            out[name].append(_haze(alike, called[:, k]))
+            weight = 0.4 * harm(float(called[:, k].mean()))
+            out[name].append(Concern(weight, scale.notes[name]))
         against = pairs[(pairs["marker"] == name) | (pairs["other"] == name)]
         if len(against):
             out[name].append(_contradiction(name, against))
@@ -325,43 +277,18 @@ def _of_dataset(
     return out
 
 
-def _harm(called: BoolArray) -> float:
-    """Weight, from 0.4 to 1, of what makes cells falsely positive: little where hardly any is."""
-    return 0.4 + 0.6 * min(1.0, float(called.mean()) / 0.05)
-
-
-def _haze(alike: float, called: BoolArray) -> Concern:
-    text = (
-        f"bright in the same cells as the counterstain (rank correlation {alike:.2f}): a stain of"
-        " all nuclei, or only their haze"
-    )
-    return Concern(alike * _harm(called), text)
-
-
 def _contradiction(name: str, pairs: pd.DataFrame) -> Concern:
     """Pairs of exclusive markers, from the side of one; it weighs less if more reliable."""
     first = (pairs["marker"] == name).to_numpy()
     shares = np.where(first, pairs["share_of_marker"], pairs["share_of_other"])
     others = np.where(first, pairs["other"], pairs["marker"])
     order = np.argsort(-shares, kind="stable")
-    names = format_list([f"{others[k]} {_percent(shares[k])}" for k in order], 3)
+    names = format_list([f"{others[k]} {percent(shares[k])}" for k in order], 3)
     weight = float((shares * np.where(first, 1.0, 0.5)).max())
     return Concern(weight, f"its positive cells carry markers that exclude it: {names}")
 
 
 def _odd_fovs(odd: pd.Series[float], median: float) -> Concern:
-    fovs = format_list([f"{f} {_percent(share)}" for f, share in odd.items()], 3)
-    text = f"FOVs differ in their share of positive cells: {fovs} (median {_percent(median)})"
+    fovs = format_list([f"{f} {percent(share)}" for f, share in odd.items()], 3)
+    text = f"FOVs differ in their share of positive cells: {fovs} (median {percent(median)})"
     return Concern(min(0.4, 0.15 + 0.05 * len(odd)), text)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def scale_of(table: AnnData) -> ChannelScale | None:
-    """The normaliser in a table's provenance; None if there is none."""
-    about = table.uns.get(PROVENANCE)
-    if not isinstance(about, Mapping) or "scale" not in about:
-        return None
-    return ChannelScale.from_dict(parse_json(str(about["scale"]), "the normaliser of the table"))

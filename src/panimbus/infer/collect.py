@@ -14,6 +14,7 @@ from panimbus.core.channel_types import (
     resolve_channel_types,
 )
 from panimbus.core.dark import common_dark_level, describe_dark_level
+from panimbus.core.doubts import flag_doubts
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.messages import group_messages
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
@@ -109,7 +110,7 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
             )
         )
     channels, settings = run.plan.channels, run.plan.settings
-    return to_anndata(
+    table = to_anndata(
         parts,
         channels,
         normaliser=dict(scale.normaliser),
@@ -118,6 +119,8 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
         area_limits=(settings.min_area, settings.max_area),
         channel_types=resolve_channel_types(channels, run.fovs[0].channel_types),
     )
+    flag_doubts(table, scale)
+    return table
 
 
 def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:

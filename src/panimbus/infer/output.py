@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panimbus.core.doubts import describe_doubts
 from panimbus.core.errors import InputError, ReadError, format_list, need_extra
 from panimbus.core.layouts import to_layout
 from panimbus.core.objects import describe_object_shares, object_shares
@@ -180,7 +181,7 @@ def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> 
 
 
 def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
-    """Summary for the terminal: number of cells, and share of positive cells per marker."""
+    """Summary for the terminal: cells, share of positive cells per marker, doubtful channels."""
     usual, thresholds = float(table.uns[PROVENANCE]["threshold"]), table.var[THRESHOLD]
     positive = np.asarray(table.layers[POSITIVE])
     lost = np.isnan(positive).sum(0)  # unreadable pixels: neither positive nor negative
@@ -212,5 +213,6 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
     if odd := describe_object_shares(object_shares(kinds, area)):
         lines.append(odd)
+    lines += describe_doubts(table)
     lines.append(f"written: {out}")
     return "\n".join(lines)

@@ -83,7 +83,8 @@ def predict(  # noqa: PLR0913 (one parameter per option)
         ``neighbour_max``), and ``positive``: score >= threshold (uint8; float32 with NaN where
         scores are missing); obs ``fov_id``, ``cell_id``, ``area_um2``, ``object`` (cell, large,
         sliver); obsm ``spatial`` (x, y in µm); var ``normaliser``, ``threshold``,
-        ``channel_type``; uns ``panimbus``: provenance. Every label of every FOV is one row.
+        ``channel_type``, ``doubt`` (why the model does not know, "" = no reason); uns
+        ``panimbus``: provenance. Every label of every FOV is one row.
 
     Raises
     ------

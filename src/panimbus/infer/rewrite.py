@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panimbus.core.doubts import flag_doubts
 from panimbus.core.errors import ChannelError, InputError, ReadError, format_list
 from panimbus.core.layouts import LAYOUTS, to_layout
 from panimbus.core.table import (
@@ -27,7 +28,7 @@ from panimbus.infer.record import RECALIBRATED, REQUEST, RUN
 from panimbus.io.documents import parse_json, read_json
 from panimbus.io.files import write_json
 from panimbus.io.replace import finish_replacing, replace_together
-from panimbus.io.scores import read_h5ad
+from panimbus.io.scores import read_h5ad, scale_of
 from panimbus.io.segmented import pixel_sizes
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def changed(table: AnnData, changes: Changes) -> AnnData:
     out.var = out.var.drop(columns=THRESHOLD_BEFORE, errors="ignore")
     if not np.isnan(before).all():
         out.layers[SCORE_BEFORE], out.var[THRESHOLD_BEFORE] = own, before
+    flag_doubts(out, scale_of(out))
     _record(out, {n: t for n, t in zip(names, limits.tolist(), strict=True) if t != usual}, about)
     return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,19 @@ import numpy as np
 from panimbus.core.errors import ChannelError, InputError, ReadError, format_list
 from panimbus.core.guard import guarded
 from panimbus.core.markers import canonical
-from panimbus.core.table import AREA, CELL, CSV_FOV, CSV_LABEL, CSV_X, CSV_Y, FOV, SPATIAL
-from panimbus.io.documents import check_regular
+from panimbus.core.scale import ChannelScale
+from panimbus.core.table import (
+    AREA,
+    CELL,
+    CSV_FOV,
+    CSV_LABEL,
+    CSV_X,
+    CSV_Y,
+    FOV,
+    PROVENANCE,
+    SPATIAL,
+)
+from panimbus.io.documents import check_regular, parse_json
 from panimbus.io.numbers import cell_ids, is_numeric, to_numbers, whole_numbers
 from panimbus.io.tables import Column, cell_column, fov_column, is_alias, read_table
 
@@ -311,3 +322,11 @@ def _markers(frame: pd.DataFrame, path: Path, needed: Collection[str]) -> list[s
     if facts:
         logger.warning("columns that are not numbers were left out: %s", format_list(facts))
     return [c for c in columns if c not in facts]
+
+
+def scale_of(table: AnnData) -> ChannelScale | None:
+    """The normaliser in a table's provenance; None if there is none."""
+    about = table.uns.get(PROVENANCE)
+    if not isinstance(about, Mapping) or "scale" not in about:
+        return None
+    return ChannelScale.from_dict(parse_json(str(about["scale"]), "the normaliser of the table"))
