@@ -17,7 +17,8 @@ def results(tmp_path):
     part = FovScores("a", ids, score, 0 * score, score, np.full(60, 50.0), rng.random((60, 2)))
     about = {
         "model": "compact-7", "threshold": 0.5, "settings": {"tta": "none"},
-        "scale": "{}", "inputs": '{"a": {"mpp": 1.0}}',
+        "scale": '{"percentile": 99.9, "over": "all", "fov_ids": [], "channels": {}}',
+        "inputs": '{"a": {"mpp": 1.0}}',
     }  # fmt: skip
     table = to_anndata(
         [part], ["CD3", "CD20"], normaliser={"CD3": 1.0, "CD20": 1.0}, provenance=about,

@@ -35,7 +35,7 @@ def make(folder, *, model="compact-7", evidence=True, shift=-1.5):
         "model": model,
         "threshold": 0.5,
         "settings": {"tta": "none"},
-        "scale": '{"channels": {}}',
+        "scale": '{"percentile": 99.9, "over": "all", "fov_ids": [], "channels": {}}',
         "inputs": '{"a": {"mpp": 1.0}}',
     }
     table = to_anndata(

@@ -50,7 +50,7 @@ def make_table(seed=0):
         "model_version": "1",
         "threshold": 0.5,
         "settings": {"tta": "none"},
-        "scale": json.dumps({"channels": {}}),
+        "scale": json.dumps({"percentile": 99.9, "over": "all", "fov_ids": [], "channels": {}}),
         "inputs": json.dumps({f: {"mpp": 1.0} for f in "ab"}),
     }
     limits = dict.fromkeys(MARKERS, 0.5)
