@@ -31,7 +31,7 @@ def _kinds(table):
 
 def test_marked_and_scored(tissue, model, tmp_path):
     table = predict(tissue, model=model("plain"), settings=PredictSettings(**SETTINGS))
-    assert list(table.obs["object"].cat.categories) == ["cell", "large", "sliver"]
+    assert list(table.obs["object"].cat.categories) == ["cell", "large", "sliver", "excluded"]
     kinds = _kinds(table)
     assert (kinds.pop(200), kinds.pop(201)) == ("large", "sliver")
     assert set(kinds.values()) == {"cell"}

@@ -26,6 +26,7 @@ def open_given(  # noqa: PLR0913 (those of `open_fovs`)
     channels: Sequence[str] | None = None,
     channel_names: Path | None = None,
     channel_types: str | None = None,
+    exclude: str | None = None,
     counterstains: bool = False,
     images_only: bool = False,
 ) -> list[Fov]:
@@ -48,6 +49,7 @@ def open_given(  # noqa: PLR0913 (those of `open_fovs`)
             channels=channels,
             channel_names=channel_names,
             channel_types=channel_types,
+            exclude=exclude,
             counterstains=counterstains,
         )
     except InputError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panimbus.cli import options
+from panimbus.cli import options, region_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,6 +29,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     channel_types: options.ChannelTypes = None,
     mpp: options.Mpp = None,
     dark_level: options.DarkLevel = None,
+    exclude: region_options.Exclude = None,
     model: options.Model = None,
     tta: options.Views = None,
     min_area: options.MinArea = None,
@@ -56,7 +57,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     if the file does not give it; **cells** number of ids in the label image; **Ø µm** diameter of
     a circle with the median cell area; **covered** share of the image covered by cells; **in
     pieces** ids whose pixels are not connected; **small** cells below --min-area; **labels** format
-    and data type of the label image.
+    and data type of the label image; **excluded** share of the image in excluded regions.
 
     Columns of the channels: **min**, **max**; **p99.9** the normaliser, i.e. the intensity that is
     scaled to 1 (the percentile of the model, over the pixels of all FOVs; empty for a blank
@@ -98,6 +99,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         channels=selected,
         channel_names=channel_names,
         channel_types=channel_types,
+        exclude=exclude,
         counterstains=True,
     )
     with running("inspect", plural(len(fovs), "FOV"), quiet=as_json) as log:
@@ -114,6 +116,7 @@ def _show(report: InspectionReport) -> None:
     from rich.console import Console
 
     from panimbus.core.errors import format_list
+    from panimbus.core.excluded import describe_excluded
     from panimbus.core.objects import describe_object_shares
 
     console = Console(highlight=False)
@@ -124,6 +127,9 @@ def _show(report: InspectionReport) -> None:
     if odd := describe_object_shares(report.objects):
         console.print(odd, markup=False)
     console.print(_channel_table(report))
+    masked = [fov.excluded for fov in report.fovs if fov.excluded is not None]
+    if line := describe_excluded(masked, len(report.fovs)):
+        console.print(line, markup=False)
     none = "no channel is named like one (DAPI, Hoechst, DNA, histone H3 ...)"
     stains = report.counterstains
     console.print(f"counterstain: {format_list(stains) if stains else none}", markup=False)
@@ -167,7 +173,9 @@ _FOV_COLUMNS = (
 
 
 def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
-    table = _table(_plural(fovs, "FOV"), _FOV_COLUMNS, {"FOV", "format", "type", "labels"})
+    more = ("excluded",) if any(fov.excluded is not None for fov in fovs) else ()
+    columns = (*_FOV_COLUMNS, *more)
+    table = _table(_plural(fovs, "FOV"), columns, {"FOV", "format", "type", "labels"})
     for fov in fovs[:_SHOWN]:
         size = "?" if fov.mpp is None else f"{fov.mpp:.4g}"
         row = [fov.fov_id, fov.format, f"{fov.shape[1]} x {fov.shape[2]}", fov.dtype, size]
@@ -184,7 +192,8 @@ def _fov_table(fovs: tuple[FovReport, ...]) -> Table:
                 f"{cells.small:,}",
                 f"{cells.format}, {cells.dtype}",
             ]
-        table.add_row(*_escaped(row))
+        share = "" if fov.excluded is None else f"{100 * fov.excluded.share:.1f} %"
+        table.add_row(*_escaped([*row, share] if more else row))
     if len(fovs) > _SHOWN:
         table.caption = f"... and {len(fovs) - _SHOWN} more"
     return table

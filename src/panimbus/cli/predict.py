@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panimbus.cli import options
+from panimbus.cli import options, region_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     channel_types: options.ChannelTypes = None,
     mpp: options.Mpp = None,
     dark_level: options.DarkLevel = None,
+    exclude: region_options.Exclude = None,
     model: options.Model = None,
     tta: options.Views = None,
     maps: Annotated[
@@ -163,6 +164,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
             channel_types=channel_types,
             mpp=mpp,
             dark_level=dark_level,
+            exclude=exclude,
             model=model,
             scale=None if scale is None else scale.to_dict(),
             settings=settings,
@@ -178,6 +180,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         channels=selected,
         channel_names=channel_names,
         channel_types=channel_types,
+        exclude=exclude,
         counterstains=True,
     )
     names = selected or fovs[0].channels

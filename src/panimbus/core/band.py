@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from panimbus.core.histogram import Histogram
+from panimbus.core.histogram import Histogram, check_finite
 from panimbus.core.labels import CellIndex, changes, sample_at, unique_ids
 from panimbus.core.resample import Axis
-from panimbus.core.types import Array, Float64Array, Int64Array
+from panimbus.core.types import Array, BoolArray, Float64Array, Int64Array
 
 _PART = 1 << 17
 _KINDS: tuple[bool | None, ...] = (None, False, True)
@@ -41,6 +41,8 @@ class BandCells:
     lost : (k, 4) int32
         Runs of labels without a centre in this band: position in ``ids``, row, first column, behind
         the last.
+    excluded : (m + 1,) int64
+        Pixels in excluded regions: those of the background, then those of each label.
     """
 
     ids: Array
@@ -50,6 +52,7 @@ class BandCells:
     sum_square: Float64Array
     centres: Int64Array
     lost: npt.NDArray[np.int32]
+    excluded: Int64Array
 
     def cells(self) -> dict[str, Array]:
         """The fields of `BandCells` by name."""
@@ -67,9 +70,9 @@ class BandScan(BandCells):
     sums : (C, m) float64
         Sum of each channel's intensities over each label; NaN where a pixel could not be read.
     outside_sum, outside_count : (C,) float64, (C,) int64
-        Sum and number of the readable pixels outside cells.
+        Sum and number of the readable pixels outside cells and excluded regions.
     pixels : C histograms
-        Of the readable pixels.
+        Of the readable pixels outside excluded regions.
     digests : C + 1 texts
         Hash of the labels, then of each channel.
     holes : (s, 5) int64
@@ -102,6 +105,7 @@ class BandScan(BandCells):
     @classmethod
     def from_arrays(cls, data: Mapping[str, Array]) -> BandScan:
         """Inverse of `to_arrays`."""
+        data = {"excluded": np.zeros(len(data["ids"]) + 1, np.int64), **data}  # before version 1.0
         ends = np.cumsum(data["lengths"])[:-1]
         parts = zip(
             np.split(data["keys"], ends),
@@ -131,12 +135,15 @@ class LabelBand(BandCells):
     cell : (k,) int32
         Position in ``ids`` of each run's label plus one, 0 = background.
     digest
-        Hash of the pixels.
+        Hash of the pixels, and of the excluded ones.
+    kept : (h * w,) bool
+        Pixels outside excluded regions; None if no pixel of the band is excluded.
     """
 
     starts: npt.NDArray[np.intp]
     cell: npt.NDArray[np.int32]
     digest: str
+    kept: BoolArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +157,9 @@ class PlaneBand:
     digest: str
 
 
-def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand:
+def look_at_labels(
+    labels: Array, y: Axis, x: Axis, first_row: int, excluded: BoolArray | None = None
+) -> LabelBand:
     """Find the cells of a band.
 
     Parameters
@@ -161,6 +170,8 @@ def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand
         The two axes.
     first_row
         Of the band, in the whole image.
+    excluded : (h, w) bool
+        Excluded pixels.
     """
     width = labels.shape[1]
     starts = _run_starts(labels)
@@ -189,8 +200,22 @@ def look_at_labels(labels: Array, y: Axis, x: Axis, first_row: int) -> LabelBand
         lost=np.stack(
             [cell[lost] - 1, row[lost], column[lost], column[lost] + length[lost]], 1
         ).astype(np.int32),
-        digest=_pixel_digest(labels),
+        excluded=_excluded(per_cell, starts, excluded),
+        digest=_pixel_digest(labels) + ("" if excluded is None else _pixel_digest(excluded)),
+        kept=None if excluded is None or not excluded.any() else ~excluded.reshape(-1),
     )
+
+
+def _excluded(
+    per_cell: tuple[npt.NDArray[np.int32], int],
+    starts: npt.NDArray[np.intp],
+    excluded: BoolArray | None,
+) -> Int64Array:
+    """(m + 1,) excluded pixels of the background, then of each label."""
+    if excluded is None or not excluded.size:
+        return np.zeros(per_cell[1], np.int64)
+    per_run = np.add.reduceat(excluded.reshape(-1), starts, dtype=np.int64)
+    return np.bincount(per_cell[0], per_run, per_cell[1]).astype(np.int64)
 
 
 def look_at_plane(
@@ -212,24 +237,30 @@ def look_at_plane(
     Raises
     ------
     InputError
-        If a pixel is NaN or infinite.
+        If a pixel is NaN or infinite, in an excluded region, too: the net sees it.
     """
     flat = plane.reshape(-1)
     sums, background = _run_sums(flat, labels), labels.cell == 0
     length = np.diff(labels.starts, append=flat.size)
-    outside_count = int(length[background].sum())
-    readable = flat
+    outside_count, outside_sum = int(length[background].sum()), float(sums[0])
+    readable, kept = flat, labels.kept
     if holes:
         missing = np.zeros(plane.shape, np.bool_)
         for y0, y1, x0, x1 in holes:
             missing[y0 - first_row : y1 - first_row, x0:x1] = True
         readable = flat[~missing.reshape(-1)]
+        kept = None if kept is None else kept & ~missing.reshape(-1)
         lacking = np.add.reduceat(missing.reshape(-1), labels.starts, dtype=np.int64)
         outside_count -= int(lacking[background].sum())
         sums[np.unique(labels.cell[(lacking > 0) & ~background])] = np.nan
+    if kept is not None:
+        check_finite(readable)
+        outside = flat[kept & np.repeat(background, length)]
+        outside_count, outside_sum = len(outside), float(outside.sum(dtype=np.float64))
+        readable = flat[kept]
     return PlaneBand(
         sums=sums[1:],
-        outside_sum=float(sums[0]),
+        outside_sum=outside_sum,
         outside_count=outside_count,
         pixels=Histogram.of(readable),
         digest=_pixel_digest(plane, holes),

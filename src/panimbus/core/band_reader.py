@@ -11,7 +11,7 @@ from panimbus.core.band import LabelBand, PlaneBand, look_at_labels, look_at_pla
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.fov import ArrayLike, Fov
 from panimbus.core.resample import Axis
-from panimbus.core.types import Array
+from panimbus.core.types import Array, BoolArray
 
 Box = tuple[int, int, int, int]
 """(first row, behind the last, first column, behind the last)."""
@@ -33,7 +33,18 @@ def scan_labels(
             f"FOV {fov.fov_id!r}, label image, rows {rows[0]} to {rows[1] - 1}: {error}"
         ) from error
     _check_values(labels, fov.fov_id)
-    return look_at_labels(labels, *axes, rows[0])
+    return look_at_labels(labels, *axes, rows[0], _excluded(fov, rows))
+
+
+def _excluded(fov: Fov, rows: tuple[int, int]) -> BoolArray | None:
+    """Excluded pixels of a band; errors name the FOV."""
+    if fov.excluded is None:
+        return None
+    try:
+        mask = np.asarray(fov.excluded[rows[0] : rows[1], 0 : fov.shape_yx[1]])
+    except ReadError as error:
+        raise ReadError(f"FOV {fov.fov_id!r}, mask of excluded regions: {error}") from error
+    return np.asarray(mask != 0, np.bool_)
 
 
 def scan_plane(

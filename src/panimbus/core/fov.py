@@ -64,6 +64,9 @@ class Fov:
     channel_types
         Channel -> declared type (`panimbus.core.channel_types`): marker, counterstain, blank,
         autofluorescence or isotype. Other channels are counterstains or markers by their names.
+    excluded : (Y, X) any number, 0 = kept
+        Regions to leave out (folds, blur), or None. Their pixels count for no statistics, and the
+        scores of cells that lie in them are missing.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class Fov:
     notes: tuple[str, ...] = ()
     stamp: Callable[[], Mapping[str, Any]] | None = None
     channel_types: Mapping[str, str] = field(default_factory=dict)
+    excluded: ArrayLike | None = None
 
     def __repr__(self) -> str:
         height, width = self.shape_yx
@@ -135,6 +139,8 @@ class Fov:
             )
         if self.labels is not None:
             check_labels(self.labels, self.fov_id, self.shape_yx)
+        if self.excluded is not None:
+            check_excluded(self.excluded, self.fov_id, self.shape_yx)
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -162,10 +168,13 @@ class Fov:
             return
         changed = [name for name, value in self.stamp().items() if self.source.get(name) != value]
         if changed:
-            which = "labels" if all(name.startswith("labels_") for name in changed) else "image"
+            kinds = {"labels": "label image", "excluded": "mask of excluded regions"}
+            which = next(
+                (k for k in kinds if all(name.startswith(f"{k}_") for name in changed)), "image"
+            )
             raise ReadError(
-                f"FOV {self.fov_id!r}: the {'label image' if which == 'labels' else which} changed"
-                " while it was being read.",
+                f"FOV {self.fov_id!r}: the {kinds.get(which, which)} changed while it was being"
+                " read.",
                 got=f"another size, time of change or number of files: {self.source.get(which)}",
                 fix="wait until nothing writes there any more, then run the same command again",
             )
@@ -177,12 +186,16 @@ class Fov:
 
 def _check_kinds(fov: Fov) -> None:
     """Refuse arguments of wrong types."""
-    expected = {"image": "(C, Y, X) array", "labels": "(Y, X) array of integers"}
+    expected = {
+        "image": "(C, Y, X) array",
+        "labels": "(Y, X) array of integers",
+        "excluded": "(Y, X) array",
+    }
     for name, kind in expected.items():
         value = getattr(fov, name)
         if not (
             all(hasattr(value, part) for part in ("shape", "dtype", "__getitem__"))
-            or (value is None and name == "labels")
+            or (value is None and name != "image")
         ):
             raise InputError(
                 f"FOV {fov.fov_id!r}: {name} is not an array.",
@@ -227,6 +240,17 @@ def check_labels(labels: ArrayLike, fov_id: str, shape_yx: tuple[int, int]) -> N
             expected=f"(Y, X) = {tuple(shape_yx)}, the size of the image",
             got=f"{tuple(labels.shape)}",
             fix="use the segmentation of this image at full resolution",
+        )
+
+
+def check_excluded(excluded: ArrayLike, fov_id: str, shape_yx: tuple[int, int]) -> None:
+    """Refuse a mask of excluded regions that differs from the image in size."""
+    if tuple(excluded.shape) != tuple(shape_yx):
+        raise InputError(
+            f"FOV {fov_id!r}: the mask of excluded regions and the image differ in size.",
+            expected=f"(Y, X) = {tuple(shape_yx)}, the size of the image",
+            got=f"{tuple(excluded.shape)}",
+            fix="draw the regions on this image at full resolution",
         )
 
 

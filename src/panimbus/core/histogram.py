@@ -58,7 +58,7 @@ class Histogram:
             return cls.empty()
         flat, is_float = values.reshape(-1), values.dtype.kind == "f"
         if is_float:
-            _check_floats(flat)
+            check_finite(flat)
         elif values.dtype.kind not in "ui":
             raise InputError("Only integers and floats have a histogram.", got=str(values.dtype))
         elif values.dtype == np.uint64 and int(values.max()) > np.iinfo(np.int64).max:
@@ -189,7 +189,10 @@ def _key_values(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.where(keys < 0, -size, size)
 
 
-def _check_floats(values: Array) -> None:
+def check_finite(values: Array) -> None:
+    """Refuse pixels that are NaN, infinite or too large for float32; integers pass."""
+    if values.dtype.kind != "f" or not values.size:
+        return
     bad = int(values.size - np.count_nonzero(np.isfinite(values)))
     if bad:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Objects of a label image that are too large (vessels, clumps) or too small to be cells."""
+"""Objects of a label image that are not cells: too large (vessels, clumps), too small, excluded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError
 
-CELL, LARGE, SLIVER = OBJECT_KINDS = ("cell", "large", "sliver")
+CELL, LARGE, SLIVER, EXCLUDED = OBJECT_KINDS = ("cell", "large", "sliver", "excluded")
 LARGE_UM2 = 1000.0
 """Area limit of large objects: a circle of 36 µm diameter."""
 LARGE_MEDIANS = 10.0
@@ -22,6 +22,8 @@ def object_kinds(
     area_um2: npt.ArrayLike, min_area: float | None = None, max_area: float | None = None
 ) -> npt.NDArray[np.str_]:
     """Classify the objects of a label image by their area: cell, large or sliver.
+
+    ``excluded`` are those in excluded regions, whatever their area (`Fov.excluded`).
 
     An object is ``large`` above 1000 µm² and ten times the median area, and a ``sliver`` below
     5 µm². The limits were chosen on ten segmentations. The largest true cells (CODEX of lymphoma

@@ -73,6 +73,10 @@ class FovCells:
         Mean squared distance of each cell's pixels from its centroid, over that of a disc of its
         area: 1 for a disc, about 5 for one ten times as long as wide, hundreds for pixels in places
         far apart.
+    excluded : (n,) bool
+        Cells more than half of whose pixels lie in excluded regions; None without such regions.
+    excluded_pixels
+        Pixels of the image in excluded regions.
     """
 
     index: CellIndex
@@ -82,6 +86,8 @@ class FovCells:
     rescued: npt.NDArray[np.intp]
     pixels: npt.NDArray[np.int64]
     spread: npt.NDArray[np.float64]
+    excluded: npt.NDArray[np.bool_] | None = None
+    excluded_pixels: int = 0
 
     @property
     def n(self) -> int:
@@ -157,7 +163,7 @@ class FovScan:
         Channel -> `ChannelStats`.
     mean : (n, C) float32
         Mean raw intensity of each cell, at the image's own resolution; NaN where one of its pixels
-        could not be read.
+        could not be read, and for excluded cells.
     digest
         Hash of the pixels of the channels and the label image, independent of file formats.
     skipped
@@ -254,7 +260,7 @@ def join_bands(
         )
     index = CellIndex(unique_ids(np.concatenate([p.ids for p in parts])))
     where = [np.searchsorted(index.ids, p.ids) for p in parts]
-    count, sum_y, sum_x, pixels = np.zeros((4, len(index)), np.int64)
+    count, sum_y, sum_x, pixels, hidden = np.zeros((5, len(index)), np.int64)
     sum_square = np.zeros(len(index))
     for part, at in zip(parts, where, strict=True):
         count[at] += part.count
@@ -262,13 +268,15 @@ def join_bands(
         sum_x[at] += part.sum_x
         sum_square[at] += part.sum_square
         pixels[at] += part.centres
+        hidden[at] += part.excluded[1:]
     geometry = CellGeometry(count, sum_y.astype(np.float64), sum_x.astype(np.float64))
     rescued = _rescue(parts, where, geometry, pixels, axes)
     pixels[rescued[:, 0]] = 1
     spread = (sum_square / count - (geometry.centroids() ** 2).sum(axis=1)) * (2 * np.pi) / count
-    return FovCells(index, geometry, *axes, rescued, pixels, spread), _join_channels(
-        fov, channels, parts, where, count
-    )
+    excluded = None if fov.excluded is None else 2 * hidden > count
+    total = sum(int(part.excluded.sum()) for part in parts)
+    cells = FovCells(index, geometry, *axes, rescued, pixels, spread, excluded, total)
+    return cells, _join_channels(fov, channels, parts, where, cells)
 
 
 def scan_fov(
@@ -304,8 +312,9 @@ def _join_channels(
     channels: Sequence[str],
     parts: Sequence[BandScan],
     where: Sequence[Array],
-    count: npt.NDArray[np.int64],
+    cells: FovCells,
 ) -> FovScan:
+    count = cells.geometry.count
     mean = np.empty((len(count), len(channels)), np.float32)
     stats = {}
     for k in range(len(channels)):
@@ -313,6 +322,8 @@ def _join_channels(
         for part, at in zip(parts, where, strict=True):
             total[at] += part.sums[k]
         mean[:, k] = total / np.maximum(count, 1)
+    if cells.excluded is not None:
+        mean[cells.excluded] = np.nan
     for k, (channel, alike) in enumerate(
         zip(
             channels,

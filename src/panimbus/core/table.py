@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panimbus.core.channel_types import CHANNEL_TYPES
-from panimbus.core.objects import OBJECT_KINDS, object_kinds
+from panimbus.core.objects import EXCLUDED, OBJECT_KINDS, object_kinds
 from panimbus.core.thresholds import calls
 from panimbus.core.types import Array
 
@@ -58,6 +58,8 @@ class FovScores:
         Name of `EVIDENCE` -> (n, C) float32: further measurements (`panimbus.core.evidence`).
     mpp
         Micrometres per pixel of the image; None = unknown.
+    excluded : (n,) bool
+        Cells in excluded regions; None without such regions.
     """
 
     fov_id: str
@@ -69,6 +71,7 @@ class FovScores:
     centroid_um: npt.NDArray[np.float64]
     evidence: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     mpp: float | None = None
+    excluded: npt.NDArray[np.bool_] | None = None
 
 
 def to_anndata(
@@ -124,12 +127,14 @@ def to_anndata(
         else np.zeros(0, np.int64)
     )
     area = _stack([p.area_um2 for p in parts], (0,), np.float64)
+    kinds = object_kinds(area, *area_limits).astype(object)
+    kinds[_stack([_excluded(p) for p in parts], (0,), np.bool_)] = EXCLUDED
     obs = pd.DataFrame(
         {
             FOV: pd.Categorical(fovs.astype(str), categories=[p.fov_id for p in parts]),
             CELL: cells,
             AREA: area,
-            OBJECT: pd.Categorical(object_kinds(area, *area_limits), categories=OBJECT_KINDS),
+            OBJECT: pd.Categorical(kinds, categories=OBJECT_KINDS),
         },
         index=pd.Index([f"{f}:{c}" for f, c in zip(fovs, cells, strict=True)], dtype=str),
     )
@@ -182,6 +187,10 @@ def _spatial_libraries(parts: Sequence[FovScores]) -> dict[str, Any]:
         }
         out[part.fov_id] = {"images": {}, "scalefactors": factors}
     return out
+
+
+def _excluded(part: FovScores) -> npt.NDArray[np.bool_]:
+    return np.zeros(len(part.cell_id), np.bool_) if part.excluded is None else part.excluded
 
 
 def _stack(arrays: Sequence[Array], empty: tuple[int, ...], dtype: Any) -> Array:

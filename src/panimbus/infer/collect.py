@@ -16,9 +16,12 @@ from panimbus.core.channel_types import (
 from panimbus.core.dark import common_dark_level, describe_dark_level
 from panimbus.core.doubts import flag_doubts
 from panimbus.core.errors import InputError, format_list
+from panimbus.core.excluded import excluded_part, warn_of_masks
+from panimbus.core.fov import Fov
 from panimbus.core.messages import group_messages
 from panimbus.core.scale import COUNTERSTAIN, ChannelScale, ChannelStats
 from panimbus.core.scale_checks import describe_far_scales
+from panimbus.core.scan import FovCells
 from panimbus.core.table import FovScores, to_anndata
 from panimbus.infer.passes import Run, Scores
 
@@ -49,6 +52,10 @@ def normaliser(run: Run, given: ChannelScale | None) -> ChannelScale:
             logger.warning("%s", line)
     _check_range(scale, pooled, run.plan.channels)
     _log_notes(scale, run.plan.channels)
+    seen = [f for f in run.fovs if f.fov_id in run.scanned]  # a shard keeps its own FOVs
+    masked = [excluded_part(f, run.scanned[f.fov_id].cells) for f in seen]
+    for line in warn_of_masks([part for part in masked if part is not None]):
+        logger.warning("%s", line)
     scanned = any(COUNTERSTAIN in of for of in scale.stats.values())
     stains = find_counterstains(run.fovs[0].channels, run.fovs[0].channel_types)
     if stains and not scanned and COUNTERSTAIN in card.stats and given is not None:
@@ -107,6 +114,7 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
                 (cells.geometry.centroids()[:, ::-1] + 0.5) * mpp,
                 scored.evidence,
                 mpp,
+                cells.excluded,
             )
         )
     channels, settings = run.plan.channels, run.plan.settings
@@ -121,6 +129,11 @@ def collect(run: Run, scale: ChannelScale, scores: Scores, backend: str) -> AnnD
     )
     flag_doubts(table, scale)
     return table
+
+
+def _excluded(fov: Fov, cells: FovCells) -> dict[str, Any]:
+    part = excluded_part(fov, cells)
+    return {} if part is None else {"excluded_share": part.share, "excluded_cells": part.cells}
 
 
 def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
@@ -158,6 +171,7 @@ def _provenance(run: Run, scale: ChannelScale, backend: str) -> dict[str, Any]:
                     "mpp": f.mpp,
                     "shape": [len(f.channels), *f.shape_yx],
                     "cells": run.scanned[f.fov_id].cells.n,
+                    **_excluded(f, run.scanned[f.fov_id].cells),
                     **dict(f.source),
                     **({"notes": list(f.notes)} if f.notes else {}),
                 }

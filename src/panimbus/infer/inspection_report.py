@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from panimbus.core.excluded import Excluded
 from panimbus.infer.cost import Cost
 from panimbus.infer.label_report import LabelReport
 
 
 @dataclass(frozen=True)
 class FovReport:
-    """One FOV: its source, its shape (channels, rows, columns) and its µm per pixel."""
+    """One FOV: its source, its shape (channels, rows, columns) and its µm per pixel.
+
+    ``excluded``: its excluded part; None without a mask.
+    """
 
     fov_id: str
     format: str
@@ -21,6 +25,7 @@ class FovReport:
     mpp: float | None
     labels: LabelReport | None
     notes: tuple[str, ...]
+    excluded: Excluded | None = None
 
 
 @dataclass(frozen=True)

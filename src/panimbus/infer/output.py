@@ -13,8 +13,9 @@ import numpy as np
 
 from panimbus.core.doubts import describe_doubts
 from panimbus.core.errors import InputError, ReadError, format_list, need_extra
+from panimbus.core.excluded import Excluded, describe_excluded
 from panimbus.core.layouts import to_layout
-from panimbus.core.objects import describe_object_shares, object_shares
+from panimbus.core.objects import EXCLUDED, describe_object_shares, object_shares
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import (
     AREA,
@@ -183,7 +184,9 @@ def _remove_stale(out: Path, about: Mapping[str, Any], kinds: Sequence[str]) -> 
 def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     """Summary for the terminal: cells, share of positive cells per marker, doubtful channels."""
     usual, thresholds = float(table.uns[PROVENANCE]["threshold"]), table.var[THRESHOLD]
-    positive = np.asarray(table.layers[POSITIVE])
+    kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
+    excluded = kinds == EXCLUDED
+    positive = np.asarray(table.layers[POSITIVE])[~excluded]
     lost = np.isnan(positive).sum(0)  # unreadable pixels: neither positive nor negative
     share = np.nansum(positive, 0, dtype=np.int64) / np.maximum(len(positive) - lost, 1)
     width = max(len(c) for c in table.var_names)
@@ -210,9 +213,20 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
         lines.append(
             f"  {channel:<{width}}  {percent}  {'; '.join(n for n in notes if n)}".rstrip()
         )
-    kinds, area = np.asarray(table.obs[OBJECT]), table.obs[AREA].to_numpy()
     if odd := describe_object_shares(object_shares(kinds, area)):
         lines.append(odd)
     lines += describe_doubts(table)
+    lines += [line] if (line := _excluded(table)) else []
     lines.append(f"written: {out}")
     return "\n".join(lines)
+
+
+def _excluded(table: AnnData) -> str:
+    """What is excluded, from the provenance; empty without masks."""
+    inputs = json.loads(str(table.uns[PROVENANCE]["inputs"]))
+    parts = [
+        Excluded(fov, float(about["excluded_share"]), int(about["excluded_cells"]))
+        for fov, about in inputs.items()
+        if "excluded_share" in about
+    ]
+    return describe_excluded(parts, len(inputs))

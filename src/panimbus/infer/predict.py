@@ -82,7 +82,7 @@ def predict(  # noqa: PLR0913 (one parameter per option)
         `panimbus.core.evidence` measures (``rim_mean``, ``rim_low``, ``inside_mean``,
         ``neighbour_max``), and ``positive``: score >= threshold (uint8; float32 with NaN where
         scores are missing); obs ``fov_id``, ``cell_id``, ``area_um2``, ``object`` (cell, large,
-        sliver); obsm ``spatial`` (x, y in µm); var ``normaliser``, ``threshold``,
+        sliver, excluded); obsm ``spatial`` (x, y in µm); var ``normaliser``, ``threshold``,
         ``channel_type``, ``doubt`` (why the model does not know, "" = no reason); uns
         ``panimbus``: provenance. Every label of every FOV is one row.
 

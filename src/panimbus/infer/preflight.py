@@ -15,6 +15,7 @@ from panimbus.core.channel_types import describe_id_channel, find_counterstains,
 from panimbus.core.counterstain import ALIKE, reference_channels
 from panimbus.core.dark import common_dark_level, describe_dark_level
 from panimbus.core.errors import InputError, PanimbusError, format_list
+from panimbus.core.excluded import Excluded, excluded_part, warn_of_masks
 from panimbus.core.fov import Fov
 from panimbus.core.histogram import Histogram
 from panimbus.core.messages import group_messages
@@ -199,6 +200,7 @@ def _inspect_fov(fov: Fov, inspection: _Inspection) -> None:
         )
     mpp, model_mpp = fov.mpp, inspection.model.card.mpp
     labels: LabelReport | None = None
+    excluded: Excluded | None = None
     image = ValidatingArray(fov.image)
     try:
         none = np.broadcast_to(np.uint8(0), fov.shape_yx)
@@ -208,6 +210,7 @@ def _inspect_fov(fov: Fov, inspection: _Inspection) -> None:
         channels = [c for c in inspection.channels if c in fov.channels]
         cells, scan = scan_fov(plain, channels, model_mpp, reference=inspection.reference)
         inspection.scan_s += time.perf_counter() - begin
+        excluded = excluded_part(fov, cells)
         for line in map(describe_id_channel, id_channels(scan.mean, cells.index.ids, channels)):
             inspection.warnings += [line] if line not in inspection.warnings else []
         for channel in channels:
@@ -265,6 +268,7 @@ def _inspect_fov(fov: Fov, inspection: _Inspection) -> None:
             mpp,
             labels,
             tuple(fov.notes),
+            excluded,
         )
     )
 
@@ -276,7 +280,7 @@ def _pool(
     bad = image.not_finite[plane]
     if bad:  # they were read as 0
         pixels = stats.pixels
-        counts = pixels.counts - np.where(pixels.keys == 0, bad, 0)
+        counts = np.maximum(pixels.counts - np.where(pixels.keys == 0, bad, 0), 0)
         stats.pixels = Histogram(pixels.keys, counts, pixels.is_float).where(counts > 0)
         inspection.problems.append(
             f"FOV {fov.fov_id!r}, channel {channel!r}: {bad:,} pixels are NaN or infinite: replace"
@@ -362,6 +366,8 @@ def _check_channel(channel: ChannelReport, inspection: _Inspection) -> None:
 
 def _check_dataset(inspection: _Inspection) -> None:
     """Warnings about the dataset as a whole."""
+    masked = [f.excluded for f in inspection.fovs if f.excluded is not None]
+    inspection.warnings += warn_of_masks(masked)
     sizes = sorted({f.mpp for f in inspection.fovs if f.mpp is not None})
     if len(sizes) > 1 and sizes[-1] > 1.02 * sizes[0]:
         inspection.warnings.append(

@@ -19,6 +19,7 @@ from panimbus.model.weights import ModelFiles
 RUN, REQUEST = "run.json", "request"
 RECALIBRATED = "recalibrated"  # key of the request: the markers
 _PLACES = {"image": "image", "labels": "label image"}
+_EXCLUDED = "excluded"
 
 
 def asked_for(
@@ -176,10 +177,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         ("mpp", "µm per pixel"),
         ("dark_level", "dark level"),
         ("types", "types of channels"),
+        (_EXCLUDED, "mask of excluded regions"),
     ):
         moved = [f for f in new if key in _mapping(old.get(f)) and old[f][key] != new[f].get(key)]
+        if key == _EXCLUDED:  # a FOV without a mask does not name one
+            moved = [f for f in new if f in old and _mapping(old[f]).get(key) != new[f].get(key)]
         if moved:
-            first = f"{old[moved[0]][key]} there, {new[moved[0]].get(key)} here"
+            first = f"{old[moved[0]].get(key)} there, {new[moved[0]].get(key)} here"
             out.append(f"{name} of {format_list(moved, 3)}: {first}")
     old_names, new_names = before.get("channels"), now["channels"]
     if old_names is not None and old_names != new_names:
@@ -207,7 +211,8 @@ def _channels(old_names: list[str], new_names: list[str]) -> str:
 
 
 def _origin(fov: Fov) -> dict[str, Any]:
-    places = {key: _absolute(str(fov.source[key])) for key in _PLACES if key in fov.source}
+    keys = [key for key in (*_PLACES, _EXCLUDED) if key in fov.source]
+    places = {key: _absolute(str(fov.source[key])) for key in keys}
     part = {"part": str(fov.source["part"])} if "part" in fov.source else {}
     return {
         **places,

@@ -42,6 +42,10 @@ def predict_command(folder: Path, thresholds: Mapping[str, float]) -> str | None
         words = ["panimbus", "predict", *dict.fromkeys(fov["image"] for fov in fovs)]
         for place in dict.fromkeys(fov["labels"] for fov in fovs if "labels" in fov):
             words += ["--labels", place]
+        masks = [fov["excluded"] for fov in fovs if "excluded" in fov]
+        if len(masks) > 1 or (masks and len(fovs) > 1):
+            return None  # the option takes one path
+        words += ["--exclude", *masks] if masks else []
         words += _settings(request, fovs)
         given = ",".join(f"{m}={t:g}" for m, t in thresholds.items() if t != 0.5)
         words += ["--thresholds", given] if given else []

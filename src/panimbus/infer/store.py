@@ -45,9 +45,10 @@ def source_key(fov: Fov) -> Any:
 
     None for arrays in memory and for servers without tags: these are read again.
     """
-    unknown = "image" not in fov.source or None in (
-        fov.source.get("stamp", ""),
-        fov.source.get("labels_stamp", ""),
+    unknown = (
+        "image" not in fov.source
+        or (fov.excluded is not None and "excluded" not in fov.source)
+        or None in [fov.source.get(f"{of}stamp", "") for of in ("", "labels_", "excluded_")]
     )
     return None if unknown else dict(fov.source)
 
@@ -114,6 +115,8 @@ class FolderStore:
             data["rescued"],
             data["pixels"],
             data["spread"],
+            data.get("excluded"),
+            int(data.get("excluded_pixels", 0)),
         )
         return cells, FovScan(stats, data["mean"], str(data["digest"]), skipped)
 
@@ -136,6 +139,8 @@ class FolderStore:
             "spread": cells.spread,
             "skipped": json.dumps(scan.skipped),
         }
+        if cells.excluded is not None:
+            arrays |= {"excluded": cells.excluded, "excluded_pixels": cells.excluded_pixels}
         for k, stats in enumerate(scan.stats.values()):
             for prefix, histogram in (("pixels", stats.pixels), ("means", stats.cell_means)):
                 arrays[f"{prefix}_keys_{k}"], arrays[f"{prefix}_counts_{k}"] = (

@@ -27,6 +27,7 @@ from panimbus.io.attach import (
     pair_labels,
 )
 from panimbus.io.discover import DetectedImage, discover, read_metadata
+from panimbus.io.exclude import attach_exclusions
 from panimbus.io.label_matching import match_by_pairs, read_pairs, shared_label_notes
 from panimbus.io.location import Location, Paths, parse_location, parse_locations
 from panimbus.io.panel import PanelFile, align, name_planes, read_panel, select
@@ -44,6 +45,7 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
     counterstains: bool = False,
     dark_level: float | None = None,
     channel_types: str | Path | Mapping[str, str] | None = None,
+    exclude: str | Path | Mapping[str, str] | None = None,
 ) -> list[Fov]:
     """Open images, and their label images, as FOVs.
 
@@ -82,6 +84,11 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         What channels are, where their names do not say it: a mapping to marker, counterstain,
         blank, autofluorescence or isotype; a text such as ``DNA1=counterstain,Blank1=blank``; or a
         CSV file with the columns ``channel`` and ``type``.
+    exclude
+        Regions to leave out (folds, blur): a folder of masks named like the FOVs, a CSV file with
+        the columns ``fov`` and ``mask``, a mask of a single FOV, or a mapping from FOV ids to
+        masks. A mask is an image of the FOV's size, other than 0 where pixels are left out, or
+        GeoJSON.
 
     Returns
     -------
@@ -129,6 +136,8 @@ def open_fovs(  # noqa: PLR0913 (one parameter a fact about the images)
         fovs = [select(fov, [*wanted, *more]) for fov in fovs]
     else:
         fovs = align(fovs)
+    if exclude is not None:
+        fovs = attach_exclusions(fovs, exclude)
     own = {fov.fov_id: str(fov.source.get("image", "")) for fov in fovs}
     if pairs is not None:
         if labels is not None:

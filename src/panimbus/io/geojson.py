@@ -60,21 +60,7 @@ def read_geojson_cells(path: Path) -> list[PolygonCell]:
     cells: dict[bytes, PolygonCell] = {}
     polygons, without = 0, Counter[str]()
     for number, (kind, feature) in enumerate(features, 1):
-        try:
-            cell = _cell(feature)
-        except (
-            TypeError,
-            ValueError,
-            KeyError,
-            IndexError,
-            AttributeError,
-            OverflowError,
-        ) as error:
-            raise ReadError(
-                f"{path}: the geometry of feature {number} is not a polygon's.",
-                got=f"{str(feature.get('id', 'no id'))[:80]}: {describe_error(error)}",
-                fix="export the objects again",
-            ) from None
+        cell = _read_cell(path, number, feature)
         if cell is None:
             without[f"{kind or 'feature'} of type {_geometry_type(feature)}"] += 1
         else:
@@ -98,6 +84,32 @@ def read_geojson_cells(path: Path) -> list[PolygonCell]:
             polygons,
         )
     return list(cells.values())
+
+
+def read_geojson_regions(path: Path) -> list[PolygonCell]:
+    """Read the regions of a file: QuPath's annotations, or all polygons if it has none.
+
+    Raises
+    ------
+    ReadError
+        If the file is no GeoJSON, or a polygon is impossible. A file without a polygon is empty.
+    """
+    features = _features(path)
+    annotations = [feature for feature in features if _kind(feature) == "annotation"]
+    read = (_read_cell(path, k, feature) for k, feature in enumerate(annotations or features, 1))
+    return [region for region in read if region is not None]
+
+
+def _read_cell(path: Path, number: int, feature: dict[str, Any]) -> PolygonCell | None:
+    """The polygons of a feature; None without any."""
+    try:
+        return _cell(feature)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise ReadError(
+            f"{path}: the geometry of feature {number} is not a polygon's.",
+            got=f"{str(feature.get('id', 'no id'))[:80]}: {describe_error(error)}",
+            fix="export the objects again",
+        ) from None
 
 
 def _outline(cell: PolygonCell) -> bytes:

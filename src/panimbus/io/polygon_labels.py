@@ -12,7 +12,7 @@ from panimbus.core.errors import ReadError
 from panimbus.core.indexing import Ranges
 from panimbus.core.lazy import LazyArray
 from panimbus.core.types import Array
-from panimbus.io.geojson import PolygonCell, read_geojson_cells
+from panimbus.io.geojson import PolygonCell, read_geojson_cells, read_geojson_regions
 from panimbus.io.outlines import is_inside
 
 _AT_ONCE = 1 << 22  # crossings of outlines and rows
@@ -148,7 +148,7 @@ class GeoJsonLabels(LazyArray):
         self._rescued: dict[tuple[int, int], int] = {}
 
     def __reduce__(self) -> tuple[type[GeoJsonLabels], tuple[Path, tuple[int, int]]]:
-        return GeoJsonLabels, (self._path, (self._shape[0], self._shape[1]))
+        return type(self), (self._path, (self._shape[0], self._shape[1]))
 
     @property
     def names(self) -> dict[int, str]:
@@ -168,15 +168,22 @@ class GeoJsonLabels(LazyArray):
     def _load(self) -> list[PolygonCell]:
         with self._lock:
             if self._cells is None:
-                cells = read_geojson_cells(self._path)
-                self._boxes = np.array([c.box for c in cells], np.int64).reshape(-1, 4)
-                self._check_inside(cells)
-                self._check_around(cells)
-                self._edges = Edges(cells)
-                self._check_length(self._edges)
-                self._cells = cells
-                self._rescued = self._rescue(cells)
+                self._cells = self._read()
             return self._cells
+
+    def _read(self) -> list[PolygonCell]:
+        cells = read_geojson_cells(self._path)
+        self._take(cells)
+        self._check_around(cells)
+        self._rescued = self._rescue(cells)
+        return cells
+
+    def _take(self, cells: list[PolygonCell]) -> None:
+        """Keep the outlines for drawing; refuse those that do not fit the image."""
+        self._boxes = np.array([c.box for c in cells], np.int64).reshape(-1, 4)
+        self._check_inside(cells)
+        self._edges = Edges(cells)
+        self._check_length(self._edges)
 
     def _check_inside(self, cells: list[PolygonCell]) -> None:
         outside = (self._boxes[:, 0] >= self._shape[0]) | (self._boxes[:, 2] >= self._shape[1])
@@ -287,3 +294,18 @@ class GeoJsonLabels(LazyArray):
                     got=f"image (Y, X) = {self._shape}",
                 )
             reach *= 4
+
+
+class GeoJsonRegions(GeoJsonLabels):
+    """Polygons of a GeoJSON file as a (Y, X) mask: 0 = outside all of them.
+
+    Regions may lie inside others and may reach beyond the image. In QuPath's files the annotations
+    count, or all objects if there is no annotation.
+
+    Parameters as those of `GeoJsonLabels`.
+    """
+
+    def _read(self) -> list[PolygonCell]:
+        regions = read_geojson_regions(self._path)
+        self._take(regions)
+        return regions

@@ -48,6 +48,7 @@ from panimbus.phenotype.inputs import (
     flag_objects,
     select_channels,
     thresholds_of,
+    without_excluded,
 )
 from panimbus.phenotype.mixed import mixed_probability
 from panimbus.phenotype.panel import Panel, fit_panel
@@ -172,7 +173,7 @@ def first_result(
 ) -> AnnData:
     """`assign_types` before edits; ``clusters`` is an earlier result whose clusters are kept."""
     settings = settings or TypeSettings()
-    cells = check_cell_table(adata)
+    cells = without_excluded(check_cell_table(adata))
     without = [without] if isinstance(without, str) else without
     without = channels_named(without, list(map(str, adata.var_names)))
     if by not in BY:

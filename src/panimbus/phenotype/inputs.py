@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError, format_list
 from panimbus.core.markers import canonical
-from panimbus.core.objects import CELL, OBJECT_KINDS, object_kinds
+from panimbus.core.objects import CELL, EXCLUDED, OBJECT_KINDS, object_kinds
 from panimbus.core.table import AREA, CHANNEL_TYPE, OBJECT, THRESHOLD
 from panimbus.core.thresholds import check_thresholds
 from panimbus.core.types import BoolArray, Float32Array
@@ -63,6 +63,25 @@ def channel_types_of(table: AnnData) -> dict[str, str]:
     if CHANNEL_TYPE not in table.var:
         return {}
     return dict(zip(map(str, table.var_names), table.var[CHANNEL_TYPE].astype(str), strict=True))
+
+
+def without_excluded(table: AnnData) -> AnnData:
+    """The table without the cells in excluded regions, which have no scores.
+
+    Raises
+    ------
+    InputError
+        If no cell is left.
+    """
+    if OBJECT not in table.obs:
+        return table
+    excluded = (table.obs[OBJECT].astype(str) == EXCLUDED).to_numpy()
+    if not excluded.any():
+        return table
+    if excluded.all():
+        raise InputError("All cells of the table lie in excluded regions.")
+    logger.warning("%d cells in excluded regions get no type", int(excluded.sum()))
+    return table[~excluded].copy()
 
 
 def flag_objects(table: AnnData, min_area: float | None, max_area: float | None) -> BoolArray:

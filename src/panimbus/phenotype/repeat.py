@@ -21,6 +21,7 @@ from panimbus.io.scores import check_cell_table, read_h5ad
 from panimbus.io.segmented import Segmented
 from panimbus.phenotype.adjust import apply_to
 from panimbus.phenotype.assign import TypeSettings, first_result
+from panimbus.phenotype.inputs import without_excluded
 from panimbus.phenotype.rules import read_rules
 from panimbus.phenotype.save import OutputOptions, find_segmented, open_run, save
 from panimbus.phenotype.summary import Summary
@@ -157,7 +158,8 @@ def has_same_scores(folder: Path, table: Path) -> bool:
 
 
 def is_typed_from(typed: AnnData, cells: AnnData) -> bool:
-    """Whether a table of types has the scores of a cell table."""
+    """Whether a table of types has the scores of a cell table, but for excluded cells."""
+    cells = without_excluded(cells)
     same = list(typed.obs_names) == list(cells.obs_names)
     same = same and list(typed.var_names) == list(cells.var_names)
     return same and bool(np.array_equal(np.asarray(typed.X), np.asarray(cells.X), equal_nan=True))

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from panimbus.core.errors import InputError, MatchError, format_list
 from panimbus.core.fov import Fov
-from panimbus.core.table import CELL, CELL_TYPE, FOV, SPATIAL, THRESHOLD
+from panimbus.core.objects import EXCLUDED
+from panimbus.core.table import CELL, CELL_TYPE, FOV, NOT_TYPED, OBJECT, SPATIAL, THRESHOLD
 from panimbus.core.types import Array, Int32Array
 from panimbus.infer.reopen import check_present, recorded_fovs, reopen_fov
 from panimbus.io.scores import check_cell_table, read_h5ad
@@ -324,13 +325,23 @@ def _aligned(cells: AnnData, typed: AnnData, folder: Path) -> pd.DataFrame:
     keys = [pd.MultiIndex.from_arrays([t.obs[FOV].astype(str), t.obs[CELL].astype("int64")])
             for t in (cells, typed)]  # fmt: skip
     at = keys[1].get_indexer(keys[0])
-    if (at < 0).any():
+    excluded = at < 0
+    if OBJECT in cells.obs:
+        excluded &= (cells.obs[OBJECT].astype(str) == EXCLUDED).to_numpy()
+    else:
+        excluded[:] = False
+    if lost := int(((at < 0) & ~excluded).sum()):
         raise MatchError(
             f"{folder}: the types are those of other cells.",
-            got=f"{int((at < 0).sum()):,} of {len(at):,} cells have no row in {TYPES}",
+            got=f"{lost:,} of {len(at):,} cells have no row in {TYPES}",
             fix="run `panimbus phenotype run` on this cells.h5ad, or pass another --types",
         )
-    rows: pd.DataFrame = typed.obs.iloc[at]
+    rows: pd.DataFrame = typed.obs.iloc[np.maximum(at, 0)].copy()
+    if excluded.any():
+        kinds = rows[CELL_TYPE].astype("category")
+        if NOT_TYPED not in kinds.cat.categories:
+            kinds = kinds.cat.add_categories([NOT_TYPED])
+        rows[CELL_TYPE] = kinds.mask(excluded, NOT_TYPED)
     return rows
 
 

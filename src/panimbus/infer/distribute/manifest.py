@@ -50,7 +50,7 @@ class Request:
         Paths or addresses; without labels, those inside the images.
     channels
         Names to score; default: all channels.
-    pairs, channel_names, channel_types, mpp, dark_level
+    pairs, channel_names, channel_types, mpp, dark_level, exclude
         As `open_fovs` takes them.
     model
         Name or path; default: the default model.
@@ -68,6 +68,7 @@ class Request:
     channel_types: str | None = None
     mpp: float | None = None
     dark_level: float | None = None
+    exclude: str | None = None
     model: str | None = None
     scale: dict[str, Any] | None = None
     settings: PredictSettings = field(default_factory=PredictSettings)
@@ -86,6 +87,7 @@ class Request:
             labels=tuple(map(shared_path, self.labels)),
             pairs=self.pairs and shared_path(self.pairs),
             channel_names=self.channel_names and shared_path(self.channel_names),
+            exclude=self.exclude and shared_path(self.exclude),
             channel_types=shared_path(types) if types and Path(types).is_file() else types,
             model=model,
         )
@@ -124,6 +126,7 @@ class Request:
             channels=self.channels,
             channel_names=self.channel_names,
             channel_types=self.channel_types,
+            exclude=self.exclude,
             counterstains=True,
         )
 
