@@ -320,7 +320,7 @@ def plan_fetch(name: str, out: str | Path, datasets: Sequence[str] | None = None
     if unknown or datasets == []:
         raise InputError("Pan-M has no such dataset.", got=format_list(unknown), available=DATASETS)
     if datasets is not None and name != "pan-m":
-        raise InputError("--datasets goes with pan-m.", got=name, fix="leave --datasets away")
+        raise InputError("--datasets goes with pan-m.", got=name, fix="omit --datasets")
     out = Path(out)
     commit, files = list_files(SETS[name])
     chosen, absent = _chosen(name, files, datasets)

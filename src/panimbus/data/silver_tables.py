@@ -168,7 +168,7 @@ class SilverTables:
                 f"{path}: the assignment matrix names cell types that no cell has.",
                 got=format_list(unknown),
                 available=named,
-                fix="correct the spelling, or leave these rows away",
+                fix="correct the spelling, or omit these rows",
             )
         if unknown:
             self._notes.append(f"no cell has these types of the matrix: {format_list(unknown)}")
