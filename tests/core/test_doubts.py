@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
 from panimbus.core.doubts import Signs, describe_doubts, doubts, flag_doubts, signs_of
 from panimbus.core.scale import ChannelScale
@@ -77,6 +76,7 @@ def test_several_reasons_come_by_weight():
 
 
 def test_signs_of_a_channel():
+    metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     scores = {"A": rng.random(400), "B": np.r_[[np.nan] * 10, rng.random(390)]}
     means = {"A": scores["A"] + rng.normal(0, 0.3, 400), "B": np.r_[[np.nan] * 20, np.arange(380)]}
@@ -89,7 +89,7 @@ def test_signs_of_a_channel():
     assert a.near == pytest.approx((np.abs(x - 0.5) < 0.1).mean())
     assert a.spread == pytest.approx(x[asked].mean() / 10, rel=1e-5)
     assert a.separation == pytest.approx(
-        roc_auc_score(called, table.layers["intensity_mean"][:, 0])
+        metrics.roc_auc_score(called, table.layers["intensity_mean"][:, 0])
     )
     assert b.cells == 390
     assert b.near == pytest.approx((np.abs(table.X[10:, 1] - 0.5) < 0.1).mean())

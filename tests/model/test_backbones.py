@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 def card(encoder="resnet18", widths=(32, 16, 8, 8)):
     return ModelCard(
         name="b", architecture="backbone_unet",
-        settings={"encoder": encoder, "widths": widths}, planes=("image", "interior", "nuclear"),
+        settings={"encoder": encoder, "widths": widths}, planes=("image", "sqrt", "interior"),
         mpp=1.0, percentile=99.9,
     )  # fmt: skip
 
