@@ -153,7 +153,7 @@ def test_every_name_becomes_one_that_the_tables_take(given_names):
     fov = Fov("a", np.zeros((len(unique), 1, 1)), unique)
     assert split_names(join_names(fov.channels)) == list(fov.channels)
     "".join(fov.channels).encode()
-    assert set(resolve_channel_types(fov.channels, {})) <= {"marker", "counterstain"}
+    assert set(resolve_channel_types(fov.channels, {})) <= set(CHANNEL_TYPES)
 
 
 @FUZZ
