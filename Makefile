@@ -12,6 +12,7 @@
 # make gallery  the figures of the documentation's gallery, from simulated tissue
 # make docs   the documentation as a site in docs/_build/html; every warning is an error
 # make clients  set up scanpy, squidpy, spatialdata-plot, napari, Bio-Formats and others beside it, and open our outputs in them
+# make peers  F1, time and memory of scimap, Starling, Nimbus-Inference (WEIGHTS=V1.pt) and panimbus on annotated cells (DATA=FOLDER)
 # make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about an hour and a half; wants a quiet machine)
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ BIN    := $(VENV)/bin
 # that, point pip at PyTorch's CPU builds (PIP_EXTRA_INDEX_URL) before the first `make test`.
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test quick quick-core test-core test-minimum test-newest coverage lint house screenshots gallery docs clients bench clean
+.PHONY: demo test quick quick-core test-core test-minimum test-newest coverage lint house screenshots gallery docs clients peers bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -132,13 +133,31 @@ $(VENV)-peer/.ready:
 	$(VENV)-peer/bin/python -m pip install --quiet Nimbus-Inference==0.0.5
 	touch $@
 
+$(VENV)-scimap/.ready:
+	$(PYTHON) -m venv $(VENV)-scimap
+	$(VENV)-scimap/bin/python -m pip install --quiet scimap==2.3.6 'numcodecs<0.16'
+	touch $@
+
+$(VENV)-starling/.ready:
+	$(PYTHON) -m venv $(VENV)-starling
+	$(VENV)-starling/bin/python -m pip install --quiet torch==2.4.1
+	$(VENV)-starling/bin/python -m pip install --quiet biostarling==0.1.4 scikit-image
+	touch $@
+
 $(VENV)-flowsom/.ready:
 	$(PYTHON) -m venv $(VENV)-flowsom
 	$(VENV)-flowsom/bin/python -m pip install --quiet pyFlowSOM
 	touch $@
 
+DATA    ?= ../shared/data
+WEIGHTS ?=
+peers: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-scimap/.ready $(VENV)-starling/.ready
+	$(BIN)/python benchmarks/peers/accuracy.py --data $(DATA) --scimap-python $(VENV)-scimap/bin/python \
+		--starling-python $(VENV)-starling/bin/python --nimbus-python $(VENV)-peer/bin/python \
+		$(if $(WEIGHTS),--nimbus-weights $(WEIGHTS)) --out benchmarks/peers/accuracy.md
+
 bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
-	$(BIN)/python benchmarks/peer/bench_predict.py --peer-python $(VENV)-peer/bin/python
+	$(BIN)/python benchmarks/peers/bench_predict.py --peer-python $(VENV)-peer/bin/python
 	$(BIN)/python benchmarks/slide/memory.py
 	$(BIN)/python benchmarks/compute/flops.py
 	$(BIN)/python benchmarks/compute/adaptive.py

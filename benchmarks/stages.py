@@ -1,4 +1,4 @@
-"""Where the time of a prediction goes, stage by stage, on the synthetic FOV of `benchmarks/peer`.
+"""Where the time of a prediction goes, stage by stage, on the synthetic FOV of `benchmarks/peers`.
 
     python benchmarks/stages.py [--channels 40] [--tta auto] [--model NAME]
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE / "peer")]
+sys.path[:0] = [str(HERE / "peers")]
 
 SPENT: dict[str, float] = defaultdict(float)
 

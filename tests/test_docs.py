@@ -183,8 +183,11 @@ def test_the_words_of_the_glossary_stand_in_order():
 
 
 @pytest.mark.slow
-def test_the_tutorial_on_real_tissue(shared_data, tmp_path):
-    (commands,) = re.findall(r"```sh\n(.*?)```", text_of(ROOT / "docs" / "tutorial.md"), re.DOTALL)
+@pytest.mark.parametrize("page", ["tutorial.md", "loop.md"])
+def test_the_tutorials_on_real_tissue(page, shared_data, tmp_path):
+    (commands,) = re.findall(r"```sh\n(.*?)```", text_of(ROOT / "docs" / page), re.DOTALL)
+    for folder in ("examples", "benchmarks"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     result = subprocess.run(
         ["bash", "-euc", commands],  # noqa: S607

@@ -4,7 +4,7 @@ views that were spent, CPU time.
     python benchmarks/compute/adaptive.py [--data FOLDER]
 
 On simulated tissue of three platforms (made here, seed 9123), on the synthetic FOV of
-``benchmarks/peer``, and with --data on the spleen (IMC), the lymphoma (CODEX) and the inForm
+``benchmarks/peers``, and with --data on the spleen (IMC), the lymphoma (CODEX) and the inForm
 example of the development data. Also what `panimbus.infer.adaptive` rests on: the spread of the
 mean over the first views around that over all 8, fitted on the simulated datasets alone; which 4 of
 the 8 views have the mean closest to that of all; and what windows around single cells would cost
@@ -38,7 +38,7 @@ from panimbus.infer.tta import VIEWS
 from panimbus.model.weights import resolve_model
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "peer")]
+sys.path[:0] = [str(HERE.parent / "peers")]
 from data import MPP, make_dataset  # noqa: E402
 from measure import machine  # noqa: E402
 

@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "peer")]
+sys.path[:0] = [str(HERE.parent / "peers")]
 from measure import machine, timed  # noqa: E402
 
 from panimbus.model.weights import resolve_model  # noqa: E402

@@ -6,7 +6,7 @@ prediction.
 FLOPs are counted from the ONNX file: 2 per multiply-add of its convolutions and matrix products.
 The peak is the best of many square float32 matrix products (NumPy's BLAS and OpenVINO's, whichever
 is faster) on the same cores. The net alone runs one window with two passes in flight, as prediction
-does. The prediction is that of `benchmarks/peer`: 2048 x 2048 px, all 8 views. Writes flops.json
+does. The prediction is that of `benchmarks/peers`: 2048 x 2048 px, all 8 views. Writes flops.json
 and flops.md beside this file. About two minutes on two cores.
 """
 
@@ -34,7 +34,7 @@ from panimbus.infer.predict import PredictSettings, predict
 from panimbus.model.weights import ModelFiles, resolve_model
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "peer")]
+sys.path[:0] = [str(HERE.parent / "peers")]
 from data import MPP, make_dataset  # noqa: E402
 from measure import machine  # noqa: E402
 

@@ -19,7 +19,7 @@ import tifffile
 from skimage.segmentation import expand_labels
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "peer")]
+sys.path[:0] = [str(HERE.parent / "peers")]
 from measure import machine  # noqa: E402
 
 SIDE, CELLS = 3000, 12_000

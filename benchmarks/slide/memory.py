@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "peer")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "peers")]
 from make import TISSUE, Slide, make  # noqa: E402
 from measure import machine  # noqa: E402
 

@@ -239,3 +239,13 @@ def test_evaluate_scores_is_the_evaluation_of_a_table(scene):
     pd.testing.assert_frame_equal(result.markers, expected.markers)
     quick = evaluate_scores(table, check_annotations(calls), settings=EvaluateSettings(draws=2))
     assert quick.settings.draws == 2
+
+
+def test_cells_asked_because_doubtful_are_warned_of(scene, caplog):
+    _, calls, _ = scene
+    few = calls.iloc[:5].assign(sampling=["boundary", "random", "intensity", "by hand", ""])
+    with_truth(check_annotations(few), source="calls.csv")
+    assert "calls.csv: 2 of 5 cells were asked because they are doubtful" in caplog.text
+    caplog.clear()
+    with_truth(check_annotations(few[few["sampling"] == "random"]))
+    assert not caplog.text

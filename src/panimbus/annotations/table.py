@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pandas as pd
 from panimbus.core.errors import InputError, format_list
 from panimbus.io.files import atomic_path
 from panimbus.io.numbers import describe_lines, to_numbers, whole_numbers
+
+logger = logging.getLogger(__name__)
 
 POSITIVE, LIKELY_POSITIVE, UNDETERMINED, LIKELY_NEGATIVE, NEGATIVE = (
     "positive", "likely positive", "undetermined", "likely negative", "negative",
@@ -186,6 +189,9 @@ def with_truth(
 ) -> pd.DataFrame:
     """Annotations as the truth of an evaluation: one annotation per cell and channel.
 
+    Warns of cells that were asked because they are doubtful: figures of those are not figures of
+    the tissue.
+
     Parameters
     ----------
     annotations
@@ -219,6 +225,14 @@ def with_truth(
             "weight": annotations.get(WEIGHT, 1.0),
         }
     )
+    asked = annotations.get(SAMPLING, pd.Series("", index=annotations.index)).fillna("")
+    doubtful = int((~asked.isin(["", "random", "by hand"])).sum())
+    if doubtful:
+        logger.warning(
+            "%s: %s of %s cells were asked because they are doubtful (column %s): figures are those"
+            " of hard cells; keep the rows with %s = random for a figure of the tissue",
+            source, f"{doubtful:,}", f"{len(asked):,}", SAMPLING, SAMPLING,
+        )  # fmt: skip
     repeated = out[out.duplicated(list(TRUTH_KEY), keep=False)].drop_duplicates(list(TRUTH_KEY))
     if len(repeated):
         raise InputError(

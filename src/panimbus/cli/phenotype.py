@@ -230,7 +230,9 @@ def apply(
     adjusted = adjust(table, steps)
     segmented = find_segmented(table, output)
     count = sum(not isinstance(step, Origin) for step in steps)
-    typer.echo(f"applied {len(active_edits(steps))} of {count} edits (the others are undone)")
+    applied = len(active_edits(steps))
+    undone = " (the others are undone)" if applied < count else ""
+    typer.echo(f"applied {applied} of {count} edits{undone}")
     summary = save(adjusted, out, segmented, output)
     annotated = type_agreement(corrections_of(adjusted))
     if annotated.cells:

@@ -2,11 +2,12 @@
 run.
 
     python3 -m venv /tmp/peer && /tmp/peer/bin/pip install Nimbus-Inference==0.0.5
-    python benchmarks/peer/bench_predict.py --peer-python /tmp/peer/bin/python
+    python benchmarks/peers/bench_predict.py --peer-python /tmp/peer/bin/python
 
 Part A, whole prediction: one 2048 x 2048 FOV at 0.5 µm/px, 40 channels, about 16,000 cells.
 panimbus does all the channels with its default model, with all 8 views and adaptively; the peer
-does a few with its own 6 views and is extrapolated linearly. Part B, one pass of the published
+does a few with its own 6 views and is extrapolated linearly; beside them what people do today, the
+cells' mean intensities by scikit-image (regionprops), which no call follows from yet. Part B, one pass of the published
 architecture with the same weights on the same input. Part C, a slide of 10,240 x 10,240 px with 8
 channels as OME-TIFF (`slide.py` says how the peer is extrapolated). Writes
 benchmarks/results/peer.json and peer.md.
@@ -143,6 +144,8 @@ def whole(args: argparse.Namespace, folder: Path, weights: Path) -> dict:
                 *(["--model", args.model] if args.model else []),
             ]
         )
+    steps, cells_csv = str(HERE / "steps.py"), str(folder / "cells.csv")
+    means = timed([sys.executable, steps, "table", str(folder / "data"), cells_csv])
     theirs = timed(
         [
             args.peer_python,
@@ -154,6 +157,7 @@ def whole(args: argparse.Namespace, folder: Path, weights: Path) -> dict:
         ]
     )
     found: dict = {"cells": cells, "channels": args.channels, "panimbus": ours, "peer": theirs}
+    found["means"] = means
     if theirs.get("result"):
         stages, done = theirs["result"]["stages"], args.peer_channels
         for clock in ("wall_s", "cpu_s"):
@@ -215,7 +219,10 @@ def report(result: dict) -> str:
     """The same numbers as a page."""
     box = result["machine"]
     lines = ["# panimbus and Nimbus-Inference 0.0.5", ""]
-    lines += ["    python benchmarks/peer/bench_predict.py --peer-python .venv-peer/bin/python", ""]
+    lines += [
+        "    python benchmarks/peers/bench_predict.py --peer-python .venv-peer/bin/python",
+        "",
+    ]
     lines += [
         (
             f"{result['date']}. {box['cpu']}, {box['cores']} cores, {' '.join(box['isa'])}. Python"
@@ -264,6 +271,9 @@ def whole_table(found: dict) -> list[str]:
                     f" {run['error'].splitlines()[-1] if run['error'] else run['rc']} | | |"
                 )
             ]
+    lines += [
+        f"| mean intensities by scikit-image, {found['channels']} channels | {row(found['means'])} |"
+    ]
     if "result" not in theirs:
         return [
             *lines,

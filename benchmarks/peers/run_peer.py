@@ -5,6 +5,7 @@ own public interface.
     it python run_peer.py slide IMAGE.ome.tiff WEIGHTS.pt CHANNELS LABELS.tiff all|one real|MB
     the same on one file: all 6 views,
         or one plain pass; with its net, or with a stand-in that takes up so many MB
+    python run_peer.py calls FOLDER WEIGHTS.pt                calls of the FOVs of `accuracy.py`
     python run_peer.py passes INPUT.npy WEIGHTS.pt REPEATS    single passes of its net on one input
 
 The last line of the output is JSON.
@@ -65,7 +66,43 @@ def slide(image, weights, channels, labels, *, views, net):
     )
 
 
-def whole(weights, *, views="all", stand_in=None, **data):
+def calls(folder, weights):
+    """Score the FOVs of `accuracy.py` in the folders that its README asks for; write nimbus.npy.
+
+    Its net was trained at 20x; the magnification that it is told is what the pixel size makes it.
+    """
+    import numpy as np
+    import tifffile
+    from nimbus_inference.nimbus import prep_naming_convention
+
+    folder = Path(folder)
+    masks, images, order = folder / "masks", folder / "images", []
+    masks.mkdir()
+    for path in sorted(folder.glob("fov*.npz")):
+        with np.load(path) as data:
+            name, channels = path.stem, [str(c) for c in data["channels"]]
+            (images / name).mkdir(parents=True)
+            for k, plane in enumerate(data["image"]):
+                tifffile.imwrite(images / name / f"c{k:03d}.tiff", plane)
+            tifffile.imwrite(masks / f"{name}_whole_cell.tiff", data["labels"])
+            mpp = float(data["mpp"])
+            order += [(name, int(cell)) for cell in np.unique(data["labels"]) if cell]
+    names = [f"c{k:03d}" for k in range(len(channels))]
+    found = whole(
+        weights,
+        magnification=20 * 0.5 / mpp,
+        keep=True,
+        fov_paths=[str(path) for path in sorted(images.iterdir())],
+        suffix=".tiff",
+        include_channels=names,
+        segmentation_naming_convention=prep_naming_convention(str(masks)),
+    )
+    table = found.pop("table").set_index(["fov", "label"])
+    np.save(folder / "nimbus.npy", table.loc[order, names].to_numpy() >= 0.5)
+    return found
+
+
+def whole(weights, *, views="all", stand_in=None, magnification=20, keep=False, **data):
     """Predict with its settings; ``stand_in`` replaces the net by zeros that take up so many MB."""
     start = clock()
     import nimbus_inference
@@ -79,7 +116,7 @@ def whole(weights, *, views="all", stand_in=None, **data):
     stages = {"import": since(start)}
     with tempfile.TemporaryDirectory() as out:
         start = clock()
-        data = MultiplexDataset(output_dir=out, magnification=20, **data)
+        data = MultiplexDataset(output_dir=out, magnification=magnification, **data)
         data.prepare_normalization_dict(
             quantile=0.999, clip_values=(0, 2), n_subset=50, multiprocessing=False, overwrite=True
         )
@@ -112,7 +149,13 @@ def whole(weights, *, views="all", stand_in=None, **data):
         table = nimbus.predict_fovs()
         stages["predict"] = since(start)
     (assets / "panimbus_benchmark.pt").unlink()
-    return {"stages": stages, "passes": passes, "cells": len(table), "channels": len(data.channels)}
+    found = {
+        "stages": stages,
+        "passes": passes,
+        "cells": len(table),
+        "channels": len(data.channels),
+    }
+    return {**found, "table": table} if keep else found
 
 
 def watched(model, passes, stand_in):
@@ -159,11 +202,13 @@ def single_passes(source, weights, repeats):
 
 
 if __name__ == "__main__":
-    verb, source, weights, count = sys.argv[1:5]
+    verb, source, weights, *more = sys.argv[1:]
     if verb == "slide":
-        result = slide(source, weights, int(count), sys.argv[5], views=sys.argv[6], net=sys.argv[7])
+        result = slide(source, weights, int(more[0]), more[1], views=more[2], net=more[3])
+    elif verb == "calls":
+        result = calls(source, weights)
     else:
-        result = (predict if verb == "predict" else single_passes)(source, weights, int(count))
+        result = (predict if verb == "predict" else single_passes)(source, weights, int(more[0]))
     import torch
 
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
