@@ -79,7 +79,7 @@ def _root(
 
 _COMMANDS = (
     "predict", "merge", "inspect", "demo", "models", "fetch", "simulate", "build", "train",
-    "finetune", "recalibrate", "ablate", "evaluate", "compare", "report", "view",
+    "finetune", "recalibrate", "controls", "ablate", "evaluate", "compare", "report", "view",
 )  # fmt: skip
 _GROUPS = ("annotate", "phenotype")
 _FORMER = {"gold": "annotate"}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from panimbus.cli import options, questions
+from panimbus.cli.inputs import check_new_file
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,18 +23,6 @@ Annotations = Annotated[
 ]
 NewFile = Annotated[Path, options.file("--out", "CSV file to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
-
-
-def _check_new(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file of annotations, which is manual work, unless asked to."""
-    from panimbus.core.errors import InputError
-
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder.", expected="the name of a CSV file")
-    if out.exists() and not overwrite:
-        raise InputError(
-            f"--out {out} already exists.", fix="choose another name, or pass --overwrite"
-        )
 
 
 @app.command("export")
@@ -139,7 +128,7 @@ def import_(  # noqa: PLR0913 (one parameter per option)
     if (out is None) == (results is None):
         raise InputError("Say where the annotations go: --out or --results, one of them.")
     if out is not None:
-        _check_new(out, overwrite=overwrite)
+        check_new_file(out, overwrite=overwrite)
     table = None if results is None else open_result(results)
     lists = [] if results is None else lists_of(results)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -180,7 +169,7 @@ def agree(
     from panimbus.annotations.table import write_annotations
 
     if out is not None:
-        _check_new(out, overwrite=overwrite)
+        check_new_file(out, overwrite=overwrite)
     table = annotator_agreement(read_annotations(annotations, rounds=(FIRST, SECOND)))
     typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     if out is not None:
@@ -196,7 +185,7 @@ def consensus_command(
     from panimbus.annotations.read import read_annotations
     from panimbus.annotations.table import CALL, UNDETERMINED, write_annotations
 
-    _check_new(out, overwrite=overwrite)
+    check_new_file(out, overwrite=overwrite)
     table = consensus_annotations(read_annotations(annotations))
     write_annotations(out, table)
     split = int((table[CALL] == UNDETERMINED).sum())

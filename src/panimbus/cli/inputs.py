@@ -161,6 +161,18 @@ def prepare_out(out: Path, *, shared: bool = False) -> None:
             finish_replacing(out)
 
 
+def check_new_file(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file, unless asked to."""
+    from panimbus.core.errors import InputError
+
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder.", expected="the name of a CSV file")
+    if out.exists() and not overwrite:
+        raise InputError(
+            f"--out {out} already exists.", fix="choose another name, or pass --overwrite"
+        )
+
+
 def command_line() -> str:
     """The command line as typed, for reports."""
     return shlex.join(["panimbus", *sys.argv[1:]])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panimbus.core.controls import describe_controls
 from panimbus.core.doubts import describe_doubts
 from panimbus.core.errors import InputError, ReadError, format_list, need_extra
 from panimbus.core.excluded import Excluded, describe_excluded
@@ -216,6 +217,7 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
     if odd := describe_object_shares(object_shares(kinds, area)):
         lines.append(odd)
     lines += describe_doubts(table)
+    lines += describe_controls(table, str(out))
     lines += [line] if (line := _excluded(table)) else []
     lines.append(f"written: {out}")
     return "\n".join(lines)

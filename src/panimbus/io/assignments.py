@@ -27,6 +27,8 @@ _TYPES_EXPECTED = (
     f" {', '.join(CHANNEL_TYPES)}"
 )
 
+_CONTROLS_EXPECTED = "CD3=IgG1,CD8=IgG2a, or a CSV file with the columns marker,control"
+
 
 def _read_assignments(
     text_or_path: str, columns: tuple[str, str], *, kind: str, expected: str
@@ -175,3 +177,32 @@ def read_channel_types(
     if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
         raise InputError("Channels have two types.", got=", ".join(twice), expected=_TYPES_EXPECTED)
     return check_channel_types(dict(pairs), channels)
+
+
+def read_controls(given: str | Path) -> dict[str, str]:
+    """Read which control belongs to which marker.
+
+    Parameters
+    ----------
+    given
+        ``CD3=IgG1,CD8=IgG2a``, or the path of a CSV file with the columns ``marker`` and
+        ``control``.
+
+    Raises
+    ------
+    InputError
+        If a marker has two controls.
+
+    Examples
+    --------
+    >>> read_controls("CD3=IgG1, CD8=IgG1")
+    {'CD3': 'IgG1', 'CD8': 'IgG1'}
+    """
+    pairs = _read_assignments(
+        str(given), ("marker", "control"), kind="controls", expected=_CONTROLS_EXPECTED
+    )
+    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise InputError(
+            "Markers have two controls.", got=", ".join(twice), expected=_CONTROLS_EXPECTED
+        )
+    return dict(pairs)

@@ -1,0 +1,106 @@
+"""False positives that control channels imply."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panimbus.core.channel_types import CHANNEL_TYPES
+from panimbus.core.controls import control_rates, threshold_for_rate
+from panimbus.core.errors import ChannelError, InputError
+from panimbus.core.table import CHANNEL_TYPE, FOV, MEAN, THRESHOLD
+
+
+def table_of(scores, means=None, fov=None, thresholds=None, **types):
+    """A cell table of channels ``name=type``; scores (n, C)."""
+    anndata, pd = pytest.importorskip("anndata"), pytest.importorskip("pandas")
+    scores = np.asarray(scores, np.float32)
+    kinds = pd.Categorical(list(types.values()), categories=list(CHANNEL_TYPES))
+    var = pd.DataFrame({CHANNEL_TYPE: kinds, THRESHOLD: 0.5}, index=list(types))
+    if thresholds:
+        var[THRESHOLD] = thresholds
+    obs = pd.DataFrame({FOV: fov or ["a"] * len(scores)})
+    obs.index = obs.index.astype(str)
+    means = scores if means is None else np.asarray(means, np.float32)
+    return anndata.AnnData(scores, obs=obs, var=var, layers={MEAN: means})
+
+
+def test_rates_of_ten_cells():
+    marker = [0.9, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]  # 40 % positive
+    control = [0.8, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.6]  # 20 % at 0.5
+    bright = [5, 9, 9, 9, 1, 1, 1, 1, 1, 1]  # the dimmest twentieth of the positive: 5.6
+    table = table_of(
+        np.transpose([marker, control]),
+        np.transpose([bright, [6, 0, 0, 0, 0, 0, 0, 0, 0, 5]]),
+        ["a"] * 5 + ["b"] * 5,
+        CD3="marker",
+        Blank="blank",
+    )
+    (row,) = control_rates(table, rate=0.1).to_dict("records")
+    assert (row["marker"], row["control"], row["threshold"]) == ("CD3", "Blank", 0.5)
+    assert row["positive"] == pytest.approx(0.4)
+    assert row["rate"] == pytest.approx(0.2)
+    assert (row["rate_low"], row["rate_high"]) == pytest.approx((0.2, 0.2))
+    assert row["rate_as_bright"] == pytest.approx(0.1)  # 6 is as bright as 5.6, 5 is not
+    # 40 = t + 0.2 (100 - t): t = 25 true, 15 false of 40
+    assert row["false_share"] == pytest.approx(15 / 40)
+    assert row["needed"] == pytest.approx(0.601)
+
+
+def test_the_worst_control_or_the_one_that_is_named():
+    scores = np.tile(np.float32([[0.9, 0.1, 0.9], [0.1, 0.1, 0.1]]), (5, 1))
+    table = table_of(scores, CD3="marker", IgG="isotype", AF="autofluorescence")
+    assert control_rates(table)["control"].tolist() == ["AF"]
+    named = control_rates(table, controls={"CD3": "IgG"}).iloc[0]
+    assert (named["control"], named["rate"], named["false_share"]) == ("IgG", 0, 0)
+
+
+def test_each_marker_has_its_own_threshold_and_missing_scores_do_not_count():
+    control = [0.4, 0.6, np.nan, 0.2]
+    scores = np.transpose([[0.9] * 4, [0.1] * 4, control])
+    table = table_of(scores, thresholds=[0.3, 0.7, 0.5], A="marker", B="marker", Blank="blank")
+    found = control_rates(table, rate=0.5)
+    assert found["rate"].tolist() == pytest.approx([2 / 3, 0])
+    assert found["positive"].tolist() == pytest.approx([1, 0])
+    assert found["false_share"].iloc[0] == 0  # nothing is negative
+    assert np.isnan(found["false_share"].iloc[1])
+    assert found["needed"].tolist() == pytest.approx([0.401, 0.7])
+
+
+def test_no_threshold_below_one_is_said():
+    table = table_of(np.transpose([[0.9] * 4, [0.9999] * 4]), CD3="marker", Blank="blank")
+    assert np.isnan(control_rates(table)["needed"].iloc[0])
+
+
+scores = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60)
+
+
+def test_scores_of_three_digits_are_exceeded():
+    for k in range(1, 999):
+        found = threshold_for_rate(np.float32([k / 1000, 0.0]), 0.1)
+        assert found == (k + 1) / 1000
+
+
+@given(scores, st.floats(0.001, 0.999), st.floats(0.001, 0.999))
+def test_the_threshold_keeps_the_rate_and_the_next_lower_one_does_not(values, rate, least):
+    values = np.float32(values)
+    found = threshold_for_rate(values, rate, least=least)
+    if np.isnan(found):
+        assert (values >= np.float32(0.999)).mean() > rate
+        return
+    assert found >= least
+    assert (values >= np.float32(found)).mean() <= rate + 1e-9
+    if found > least:
+        lower = max(found - 0.001, least)
+        assert (values >= np.float32(lower)).mean() > rate - 1e-9
+
+
+def test_messages():
+    plain = table_of([[0.1, 0.2]], CD3="marker", CD8="marker")
+    with pytest.raises(ChannelError, match=r"no control channel[\s\S]*--channel-types"):
+        control_rates(plain)
+    table = table_of([[0.1, 0.2]], CD3="marker", Blank="blank")
+    with pytest.raises(InputError, match="above 0 and below 1"):
+        control_rates(table, rate=1.0)
+    with pytest.raises(ChannelError, match=r"no marker 'CD33' .did you mean[\s\S]*'CD3' is no"):
+        control_rates(table, controls={"CD33": "CD3"})
