@@ -86,6 +86,13 @@ def finetuned(folder: Path) -> ModelCard:
     return result.card
 
 
+def controlled(folder: Path) -> list[float]:
+    """Rates of false positives by a control, and ratios of intensities between batches."""
+    table = panimbus.read_scores(folder / "results" / "cells.h5ad")
+    rates = panimbus.control_rates(table, rate=0.01, controls={"CD3": "Blank1"})
+    return [*rates["rate"], *panimbus.compare_batches(table)["ratio"]]
+
+
 def recalibrated(folder: Path) -> list[str]:
     """Markers of a result that have new scores, and then have their own again."""
     result: Recalibrated = panimbus.recalibrate(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from panimbus.annotations.cells import read_silver as read_silver
     from panimbus.annotations.read import read_annotations as read_annotations
     from panimbus.annotations.table import write_annotations as write_annotations
+    from panimbus.core.batches import compare_batches as compare_batches
     from panimbus.core.controls import control_rates as control_rates
     from panimbus.core.errors import InputError as InputError
     from panimbus.core.errors import PanimbusError as PanimbusError
@@ -83,6 +84,7 @@ _MODULES = {
     "TypeSettings": "panimbus.phenotype.assign",
     "assign_types": "panimbus.phenotype.assign",
     "build_dataset": "panimbus.data.datasets",
+    "compare_batches": "panimbus.core.batches",
     "control_rates": "panimbus.core.controls",
     "evaluate_scores": "panimbus.evaluate.inputs",
     "finetune_model": "panimbus._api",

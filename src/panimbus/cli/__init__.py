@@ -79,7 +79,8 @@ def _root(
 
 _COMMANDS = (
     "predict", "merge", "inspect", "demo", "models", "fetch", "simulate", "build", "train",
-    "finetune", "recalibrate", "controls", "ablate", "evaluate", "compare", "report", "view",
+    "finetune", "recalibrate", "controls", "batches", "ablate", "evaluate", "compare", "report",
+    "view",
 )  # fmt: skip
 _GROUPS = ("annotate", "phenotype")
 _FORMER = {"gold": "annotate"}

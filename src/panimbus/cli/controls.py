@@ -61,10 +61,10 @@ def command(
     if out is not None:
         check_new_file(out, overwrite=overwrite)
     matched = read_controls(controls) if controls is not None else None
-    found = control_rates(open_result(results), rate=rate, controls=matched)
-    _echo(found, rate)
+    rates = control_rates(open_result(results), rate=rate, controls=matched)
+    _echo(rates, rate)
     if out is not None:
-        kept = found[found["needed"].notna()]
+        kept = rates[rates["needed"].notna()]
         columns = {"marker": kept["marker"], "threshold": kept["needed"]}
         rest = kept[["control", "rate", "rate_as_bright", "false_share"]].round(4)
         with atomic_path(out) as path:
@@ -73,15 +73,15 @@ def command(
         typer.echo(f"next: panimbus recalibrate {results} --thresholds {out}", err=True)
 
 
-def _echo(found: pd.DataFrame, rate: float) -> None:
+def _echo(rates: pd.DataFrame, rate: float) -> None:
     """A line per marker, and the markers that no threshold helps."""
-    width = max(len("marker"), *(len(m) for m in found["marker"]))
-    wide = max(len("control"), *(len(c) for c in found["control"]))
+    width = max(len("marker"), *(len(m) for m in rates["marker"]))
+    wide = max(len("control"), *(len(c) for c in rates["control"]))
     typer.echo(
         f"{'marker':<{width}}  positive  {'control':<{wide}}  falsely positive (FOVs)"
         f"   as bright  of the positive cells  threshold for {rate:.2%}"
     )
-    for row in found.to_dict("records"):
+    for row in rates.to_dict("records"):
         fovs = f"{row['rate']:.2%} ({row['rate_low']:.1%} to {row['rate_high']:.1%})"
         needed = "none" if row["needed"] != row["needed"] else f"{row['needed']:g}"
         false = "-" if row["false_share"] != row["false_share"] else f"{row['false_share']:.1%}"
@@ -89,7 +89,7 @@ def _echo(found: pd.DataFrame, rate: float) -> None:
         typer.echo(
             f"{names}  {fovs:>23}  {row['rate_as_bright']:>10.2%}  {false:>21}  {needed:>19}"
         )
-    lost = found[found["needed"].isna()]["marker"].tolist()
+    lost = rates[rates["needed"].isna()]["marker"].tolist()
     if lost:
         typer.echo(
             f"WARNING: no threshold below 1 keeps the rate for {', '.join(lost)}: cells of the"

@@ -300,6 +300,15 @@ DarkLevel = Annotated[
         "an intensity, at least 0",
     ),
 ]
+Batches = Annotated[
+    str | None,
+    location(
+        "--batches",
+        "Batch (staining day, slide, patient) of each FOV: fov1=day1,fov2=day2; a CSV file"
+        " (fov,batch); or a regular expression with one group: '^(day[0-9]+)_'.",
+        "TEXT|FILE",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

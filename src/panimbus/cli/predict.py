@@ -58,6 +58,14 @@ def command(  # noqa: PLR0913 (one parameter per option)
         ),
     ] = False,
     normaliser: options.Normaliser = None,
+    batches: options.Batches = None,
+    normalise_by_batch: Annotated[
+        bool,
+        typer.Option(
+            "--normalise-by-batch",
+            help="With --batches: one normaliser per batch, instead of one for all FOVs.",
+        ),
+    ] = False,
     tables: options.Tables = "h5ad,csv",
     columns: options.Columns = options.Layout.panimbus,
     tile: options.Tile = None,
@@ -122,11 +130,12 @@ def command(  # noqa: PLR0913 (one parameter per option)
 
     from panimbus.cli.console import running, workload
     from panimbus.cli.inputs import open_given, prepare_out
+    from panimbus.core.errors import InputError
     from panimbus.core.layouts import check_layout
     from panimbus.infer.output import check_kinds, read_normaliser
     from panimbus.infer.predict import PredictSettings, predict
     from panimbus.infer.record import asked_for, check_same_run
-    from panimbus.io.assignments import parse_thresholds
+    from panimbus.io.assignments import parse_thresholds, read_batches
     from panimbus.model.weights import resolve_model
 
     kinds = check_kinds(tables)
@@ -151,7 +160,14 @@ def command(  # noqa: PLR0913 (one parameter per option)
         max_area=max_area,
         allow_odd_labels=allow_odd_labels,
     )
-    if shard is not None or stage != options.Stage.all:
+    sharded = shard is not None or stage != options.Stage.all
+    if sharded and (batches is not None or normalise_by_batch):
+        raise InputError(
+            "Shards know no batches.",
+            expected="--shard, or --batches",
+            fix="score each batch in a folder of its own, or without --shard (--dask works)",
+        )
+    if sharded:
         from panimbus.cli.shard import run_shard
         from panimbus.infer.distribute.manifest import Request
 
@@ -187,7 +203,10 @@ def command(  # noqa: PLR0913 (one parameter per option)
     if thresholds is not None:
         settings = replace(settings, thresholds=parse_thresholds(thresholds, names))
     check_layout(columns.value, names, {f.fov_id: f.mpp for f in fovs})
-    asked = asked_for(fovs, files, settings, selected, scale)
+    batch_of = None if batches is None else read_batches(batches, [f.fov_id for f in fovs])
+    asked = asked_for(
+        fovs, files, settings, selected, scale, batch_of, normalise_by_batch=normalise_by_batch
+    )
     check_same_run(out, asked, overwrite=overwrite)
     for note in sorted({note for fov in fovs for note in fov.notes}):
         typer.echo(f"note: {note}", err=True)
@@ -197,6 +216,8 @@ def command(  # noqa: PLR0913 (one parameter per option)
             model=model,
             channels=selected,
             scale=scale,
+            batches=batch_of,
+            normalise_by_batch=normalise_by_batch,
             out=out,
             settings=settings,
             progress=log,

@@ -91,7 +91,7 @@ def control_rates(
         candidates = [chosen[marker]] if marker in chosen else there
         by_control = {name: _share(scores[name], limit) for name in candidates}
         control = max(by_control, key=lambda name: np.nan_to_num(by_control[name], nan=-1))
-        found, share = by_control[control], _share(scores[marker], limit)
+        false, share = by_control[control], _share(scores[marker], limit)
         of_fovs = [_share(scores[control][fov == f], limit) for f in dict.fromkeys(fov)]
         positive = means[marker][calls(scores[marker], limit) == 1]
         dim = float(np.percentile(positive, _DIM)) if len(positive) else np.inf
@@ -103,11 +103,11 @@ def control_rates(
                 "threshold": limit,
                 "positive": share,
                 "control": control,
-                "rate": found,
+                "rate": false,
                 "rate_low": float(np.nanmin(of_fovs)),
                 "rate_high": float(np.nanmax(of_fovs)),
                 "rate_as_bright": float(bright[scored].mean()),
-                "false_share": _false_share(found, share),
+                "false_share": _false_share(false, share),
                 "needed": threshold_for_rate(scores[control], rate, least=limit),
             }
         )
@@ -138,12 +138,12 @@ def threshold_for_rate(scores: Array, rate: float, *, least: float = 0.0) -> flo
     >>> threshold_for_rate(np.array([0.1, 0.2, 0.7, 0.8], np.float32), 0.25, least=0.75)
     0.75
     """
-    known = np.sort(scores[~np.isnan(scores)])[::-1]
-    allowed = math.floor(rate * len(known) + 1e-9)
-    if allowed >= len(known) or known[allowed] < np.float32(least):
+    ranked = np.sort(scores[~np.isnan(scores)])[::-1]
+    allowed = math.floor(rate * len(ranked) + 1e-9)
+    if allowed >= len(ranked) or ranked[allowed] < np.float32(least):
         return least
-    steps = math.floor(float(known[allowed]) * _STEP)
-    while np.float32(steps / _STEP) <= known[allowed]:  # float32: 0.7 is a little less than 0.7
+    steps = math.floor(float(ranked[allowed]) * _STEP)
+    while np.float32(steps / _STEP) <= ranked[allowed]:  # float32: 0.7 is a little less than 0.7
         steps += 1
     return max(steps / _STEP, least) if steps < _STEP else math.nan
 
@@ -165,8 +165,8 @@ def describe_controls(table: AnnData, results: str) -> list[str]:
 
 def _share(scores: Array, threshold: float) -> float:
     """Share of the scored cells that are positive; NaN without any."""
-    known = scores[~np.isnan(scores)]
-    return float(calls(known, threshold).mean()) if len(known) else math.nan
+    valid = scores[~np.isnan(scores)]
+    return float(calls(valid, threshold).mean()) if len(valid) else math.nan
 
 
 def _false_share(rate: float, positive: float) -> float:

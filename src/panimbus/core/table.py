@@ -30,6 +30,7 @@ POSITIVE, THRESHOLD, CHANNEL_TYPE = "positive", "threshold", "channel_type"
 DOUBT = "doubt"
 SCORE_BEFORE, THRESHOLD_BEFORE = "score_before", "threshold_before"  # before recalibration
 OBJECT = "object"
+BATCH = "batch"
 SOM_NODE, METACLUSTER, CLUSTERING = "som_node", "metacluster", "clustering"
 CELL_TYPE, CONFIDENCE, REASON, PHENOTYPE = "cell_type", "confidence", "reason", "phenotype"
 CONTRADICTION, MIXED, FAINT = "contradiction", "mixed", "faint"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panimbus.core.batches import compare_batches, describe_batches
 from panimbus.core.controls import describe_controls
 from panimbus.core.doubts import describe_doubts
 from panimbus.core.errors import InputError, ReadError, format_list, need_extra
@@ -20,6 +21,7 @@ from panimbus.core.objects import EXCLUDED, describe_object_shares, object_share
 from panimbus.core.scale import ChannelScale
 from panimbus.core.table import (
     AREA,
+    BATCH,
     FOV,
     OBJECT,
     POSITIVE,
@@ -29,6 +31,7 @@ from panimbus.core.table import (
     to_frame,
 )
 from panimbus.infer.maps import remove_maps
+from panimbus.infer.per_batch import BATCH_SCALES, batch_files
 from panimbus.infer.record import RUN
 from panimbus.io.documents import read_json
 from panimbus.io.files import atomic_path, remove_path, write_json
@@ -118,7 +121,7 @@ def save_run(
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance = table.uns[PROVENANCE]
-    run = {k: v for k, v in provenance.items() if k not in {"scale", "inputs"}}
+    run = {k: v for k, v in provenance.items() if k not in {"scale", BATCH_SCALES, "inputs"}}
     request = {} if asked is None else {"request": dict(asked)}
     about = {**run, **request, "inputs": json.loads(str(provenance["inputs"]))}
     _remove_stale(out, about, kinds)
@@ -131,6 +134,12 @@ def save_run(
         )
     scale = json.loads(str(provenance["scale"]))
     write_json(out / "normaliser.json", scale)
+    of_batches = batch_files(table)
+    for name, one in of_batches.items():
+        write_json(out / name, one)
+    for path in out.glob("normaliser_*.json"):
+        if path.name not in of_batches:
+            path.unlink()
     write_json(out / RUN, about)
 
 
@@ -218,6 +227,7 @@ def summary(table: AnnData, out: Path, scale: dict[str, Any]) -> str:
         lines.append(odd)
     lines += describe_doubts(table)
     lines += describe_controls(table, str(out))
+    lines += describe_batches(compare_batches(table)) if BATCH in table.obs else []
     lines += [line] if (line := _excluded(table)) else []
     lines.append(f"written: {out}")
     return "\n".join(lines)

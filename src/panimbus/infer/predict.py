@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from panimbus.core.batches import check_batches
 from panimbus.core.channel_types import (
     describe_id_channel,
     id_channels,
@@ -24,6 +25,7 @@ from panimbus.infer.inputs import Images, Labels, check_fovs, make_plan, resolve
 from panimbus.infer.label_channels import describe_label_channel, label_channels
 from panimbus.infer.maps import write_listing
 from panimbus.infer.passes import Run, report_changed_files, scan_all, score_all
+from panimbus.infer.per_batch import ScoredBatch, add_batches, join_batches
 from panimbus.infer.progress import default_progress
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.store import FolderStore
@@ -45,6 +47,8 @@ def predict(  # noqa: PLR0913 (one parameter per option)
     model: str | Path | None = None,
     channels: Sequence[str] | None = None,
     scale: ChannelScale | None = None,
+    batches: Mapping[str, str] | None = None,
+    normalise_by_batch: bool = False,
     out: str | Path | None = None,
     settings: PredictSettings | None = None,
     progress: OnProgress | None = None,
@@ -68,6 +72,11 @@ def predict(  # noqa: PLR0913 (one parameter per option)
         Names of the channels to score (a string is one name); default: all channels.
     scale
         The normaliser of an earlier run on the same dataset; default: fit one on all FOVs together.
+    batches
+        Name of each FOV -> its batch (staining day, slide, patient), for obs ``batch`` and for
+        `panimbus.compare_batches`. Scores do not depend on it.
+    normalise_by_batch
+        Fit one normaliser per batch instead of one on all FOVs together.
     out
         Folder that keeps finished FOVs, so that a second run continues; default: keep nothing.
     settings
@@ -113,6 +122,13 @@ def predict(  # noqa: PLR0913 (one parameter per option)
                 expected=f"a {kind.__name__}",
                 got=f"a {type(value).__name__}",
             )
+    if normalise_by_batch and (batches is None or scale is not None):
+        raise InputError(
+            "The normaliser of each batch is fitted to the FOVs of that batch.",
+            expected="batches, and no normaliser of an earlier run",
+            got="no batches" if batches is None else "a normaliser",
+            fix="pass --batches (Python: batches=) and no --normaliser (scale=)",
+        )
     settings = settings or PredictSettings()
     channels = (channels,) if isinstance(channels, str) else channels
     chosen = resolve_fovs(fovs, labels, mpp, channels)
@@ -123,19 +139,35 @@ def predict(  # noqa: PLR0913 (one parameter per option)
     if out is not None:
         check_folder(Path(out))
     store = FolderStore(Path(out), [f.fov_id for f in chosen]) if out else None
+    batch_of = None if batches is None else check_batches(batches, [f.fov_id for f in chosen])
+    groups = {"": chosen}
+    if batch_of is not None and normalise_by_batch:
+        groups = {b: [f for f in chosen if batch_of[f.fov_id] == b] for b in batch_of.values()}
+    report = progress or default_progress()
     with _executor(plan) as executor, report_changed_files(chosen):
-        run = Run(chosen, plan, executor, store, progress or default_progress())
-        scan_all(run)
-        _warn_of_label_channels(run)
-        scale = normaliser(run, scale)
-        if store is not None:
-            check_folder(store.out, _bytes_needed(run, store), "the scores")
-        scores = score_all(run, scale, executor.name)
+        parts = {
+            batch: _score_together(Run(fovs, plan, executor, store, report), scale)
+            for batch, fovs in groups.items()
+        }
         if store is not None and settings.map_style is not None:
             write_listing(
                 store.out, {f.fov_id: store.map_path(f, settings.maps_format) for f in chosen}
             )
-        return collect(run, scale, scores, executor.name)
+    table = next(iter(parts.values())).table if len(parts) == 1 else join_batches(parts, chosen)
+    if batch_of is not None:
+        add_batches(table, batch_of)
+    return table
+
+
+def _score_together(run: Run, given: ChannelScale | None) -> ScoredBatch:
+    """Score FOVs with one normaliser."""
+    scan_all(run)
+    _warn_of_label_channels(run)
+    scale = normaliser(run, given)
+    if run.store is not None:
+        check_folder(run.store.out, _bytes_needed(run, run.store), "the scores")
+    scores = score_all(run, scale, run.executor.name)
+    return ScoredBatch(collect(run, scale, scores, run.executor.name), scale, run.pooled.to_dict())
 
 
 def _bytes_needed(run: Run, store: FolderStore) -> int:

@@ -28,6 +28,9 @@ def asked_for(
     settings: PredictSettings,
     channels: Sequence[str] | None = None,
     scale: ChannelScale | None = None,
+    batches: Mapping[str, str] | None = None,
+    *,
+    normalise_by_batch: bool = False,
 ) -> dict[str, Any]:
     """Everything that the tables depend on except the bytes of the files, as JSON.
 
@@ -45,6 +48,8 @@ def asked_for(
         "thresholds": dict(settings.thresholds),
         "min_area": settings.min_area,
         "max_area": settings.max_area,
+        "batches": None if batches is None else dict(batches),
+        "normalise_by_batch": normalise_by_batch,
         "normaliser": (
             None if given is None else hashlib.blake2b(given.encode(), digest_size=8).hexdigest()
         ),

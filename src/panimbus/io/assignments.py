@@ -1,4 +1,4 @@
-"""Values per channel as users write them: thresholds and channel types, inline or in a table."""
+"""Values per channel or FOV as users write them: thresholds, channel types, controls, batches."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from panimbus.core.batches import check_batches
 from panimbus.core.channel_types import CHANNEL_TYPES, check_channel_types
 from panimbus.core.errors import ChannelError, InputError, ReadError, format_list
 from panimbus.core.naming import did_you_mean, split_names
@@ -18,6 +19,8 @@ _ALIASES = {
     "channel": ("marker", "name", "marker name", "channel name"),
     "marker": ("channel",),
     "type": ("channel type", "kind"),
+    "fov": ("image", "sample", "roi", "filename"),
+    "batch": ("slide", "patient", "day", "staining day", "run"),
 }
 _THRESHOLDS_EXPECTED = (
     "CD20=0.7,CD4=0.6, or a CSV file with the columns marker,threshold; each above 0 and below 1"
@@ -27,6 +30,10 @@ _TYPES_EXPECTED = (
     f" {', '.join(CHANNEL_TYPES)}"
 )
 
+_BATCHES_EXPECTED = (
+    "fov1=day1,fov2=day2; a CSV file with the columns fov,batch; or a regular expression with one"
+    " group that finds the batch in each FOV's name, such as '^(day[0-9]+)_'"
+)
 _CONTROLS_EXPECTED = "CD3=IgG1,CD8=IgG2a, or a CSV file with the columns marker,control"
 
 
@@ -206,3 +213,60 @@ def read_controls(given: str | Path) -> dict[str, str]:
             "Markers have two controls.", got=", ".join(twice), expected=_CONTROLS_EXPECTED
         )
     return dict(pairs)
+
+
+def read_batches(given: str | Path, fov_ids: Sequence[str]) -> dict[str, str]:
+    """Read which batch each FOV is of.
+
+    Parameters
+    ----------
+    given
+        ``fov1=day1,fov2=day2``; the path of a CSV file with the columns ``fov`` and ``batch`` (or
+        slide, patient, day); or a regular expression whose only group is the batch.
+    fov_ids
+        Names of the FOVs.
+
+    Raises
+    ------
+    InputError
+        If FOVs lack a batch or have two, or the expression has not one group or does not fit.
+
+    Examples
+    --------
+    >>> read_batches("^(day[0-9])_", ["day1_a", "day2_a"])
+    {'day1_a': 'day1', 'day2_a': 'day2'}
+    """
+    text = str(given)
+    if "(" in text and not Path(text).exists():
+        return check_batches(_matched(text, fov_ids), fov_ids)
+    pairs = _read_assignments(text, ("fov", "batch"), kind="batches", expected=_BATCHES_EXPECTED)
+    if twice := [f for f, count in Counter(fov for fov, _ in set(pairs)).items() if count > 1]:
+        raise InputError(
+            "FOVs are of two batches.", got=format_list(twice), expected=_BATCHES_EXPECTED
+        )
+    return check_batches(dict(pairs), fov_ids)
+
+
+def _matched(expression: str, fov_ids: Sequence[str]) -> dict[str, str]:
+    """The group of a regular expression in each name."""
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise InputError(
+            "This is no regular expression.", got=f"{expression!r}: {error}",
+            expected=_BATCHES_EXPECTED,
+        ) from None  # fmt: skip
+    if pattern.groups != 1:
+        raise InputError(
+            "The regular expression must have one group, the batch.",
+            got=f"{expression!r}: {pattern.groups} groups",
+            expected=_BATCHES_EXPECTED,
+        )
+    batches = {fov: match[1] for fov in fov_ids if (match := pattern.search(fov)) and match[1]}
+    if lacking := [fov for fov in fov_ids if fov not in batches]:
+        raise InputError(
+            "The regular expression finds no batch in the names of some FOVs.",
+            got=f"{expression!r}: {format_list(lacking)}",
+            expected=_BATCHES_EXPECTED,
+        )
+    return batches
