@@ -13,6 +13,8 @@
 # make docs   the documentation as a site in docs/_build/html; every warning is an error
 # make clients  set up scanpy, squidpy, spatialdata-plot, napari, Bio-Formats and others beside it, and open our outputs in them
 # make peers  F1, time and memory of scimap, Starling, Nimbus-Inference (WEIGHTS=V1.pt) and panimbus on annotated cells (DATA=FOLDER)
+# make bioimageio  the default model as a package of the BioImage Model Zoo, checked, in dist/
+# make dist   wheel and sdist in dist/, checked; the wheel runs the demonstration on each of PYTHONS, bare and with all extras
 # make bench  speed and memory against Nimbus-Inference and pyFlowSOM, on this machine (about an hour and a half; wants a quiet machine)
 
 PYTHON ?= python3
@@ -22,7 +24,7 @@ BIN    := $(VENV)/bin
 # that, point pip at PyTorch's CPU builds (PIP_EXTRA_INDEX_URL) before the first `make test`.
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test quick quick-core test-core test-minimum test-newest coverage lint house screenshots gallery docs clients peers bench clean
+.PHONY: demo test quick quick-core test-core test-minimum test-newest coverage lint house screenshots gallery docs clients peers bioimageio dist bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -149,6 +151,33 @@ $(VENV)-flowsom/.ready:
 	$(VENV)-flowsom/bin/python -m pip install --quiet pyFlowSOM
 	touch $@
 
+$(VENV)-zoo/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-zoo
+	$(VENV)-zoo/bin/python -m pip install --quiet -e . bioimageio.core==0.11.0 onnxruntime 'pydantic<2.12'
+	touch $@
+
+bioimageio: $(VENV)-zoo/.ready
+	$(VENV)-zoo/bin/python tools/model_zoo.py --out dist
+
+$(VENV)-release/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/bin/python -m pip install --quiet build twine
+	touch $@
+
+# The wheel alone, in a fresh environment of each of PYTHONS, runs the demonstration.
+PYTHONS ?= $(PYTHON)
+EXTRAS  ?= cluster,imc,parquet,remote,spatialdata,tensorboard,umap,viewer
+dist: $(VENV)-release/.ready
+	rm -rf dist && $(VENV)-release/bin/python -m build --quiet
+	$(VENV)-release/bin/python -m twine check --strict dist/*
+	for python in $(PYTHONS); do \
+		rm -rf $(VENV)-wheel && $$python -m venv $(VENV)-wheel || exit 1; \
+		for extras in "" "[$(EXTRAS)]"; do \
+			$(VENV)-wheel/bin/python -m pip install --quiet "$$(ls dist/*.whl)$$extras" || exit 1; \
+			(cd $(VENV)-wheel && rm -rf demo && bin/panimbus demo --out demo) || exit 1; \
+		done; \
+	done
+
 DATA    ?= ../shared/data
 WEIGHTS ?=
 peers: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-scimap/.ready $(VENV)-starling/.ready
@@ -171,4 +200,4 @@ bench: $(VENV)/.dev $(VENV)-peer/.ready $(VENV)-flowsom/.ready
 	$(BIN)/python benchmarks/phenotype/geojson.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-* demo docs/_build docs/reference/_*.md docs/reference/generated htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* demo dist docs/_build docs/reference/_*.md docs/reference/generated htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -35,3 +35,23 @@ def test_extras_are_named_as_they_are_called(text):
     else:
         page = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
         assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == EXTRAS
+
+
+def test_the_conda_recipe_asks_for_what_the_wheel_asks_for():
+    text = (ROOT / "packaging" / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    run = text.split("  run:\n")[1].split("\n\n")[0]
+    asked = {line.strip("- ").replace(" ", "") for line in run.splitlines()}
+    needed = {d.replace("matplotlib>", "matplotlib-base>") for d in PROJECT["dependencies"]}
+    assert asked == needed | {f"python{PROJECT['requires-python']}"}
+    assert f"license: {PROJECT['license']}" in text
+    assert PROJECT["description"] in text
+    (entry,) = PROJECT["scripts"].items()
+    assert f"- {entry[0]} = {entry[1]}" in text
+
+
+def test_the_container_installs_extras_that_there_are():
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    (extras,) = re.findall(r"\.whl\)\[([\w,]+)\]", text)
+    assert set(extras.split(",")) <= EXTRAS
+    wheels = re.findall(r"^EXTRAS  \?= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(wheels[0].split(",")) == EXTRAS - {"train", "backbones"}  # these bring torch

@@ -1,7 +1,7 @@
 """How well readers who see nothing but the pictures reproduce dev_gold: what a model can be
 expected to reach there.
 
-    panimbus evaluate examples/dev_gold.toml --model compact-7 --out runs/dev_gold
+    panimbus evaluate examples/dev_gold.toml --model compact-7 --tta full --out runs/dev_gold
     python benchmarks/model/readers.py --model runs/dev_gold/calls.csv --data ../shared/data \\
         --out benchmarks/model/readers.md
 

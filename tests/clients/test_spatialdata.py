@@ -1,7 +1,12 @@
 """spatialdata and spatialdata-plot on `cells.zarr`."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+import panimbus
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of their own dependencies
 sd = pytest.importorskip("spatialdata")
@@ -62,3 +67,29 @@ def test_squidpy_reads_the_store(store):
     table = store.tables["cells"]
     sq.gr.spatial_neighbors(table, library_key="region", coord_type="generic", n_neighs=4)
     assert table.obsp["spatial_connectivities"].nnz > 0
+
+
+def test_polygons_become_the_labels_that_predict_reads(tmp_path):
+    """The recipe for stores of sopa (docs/howto/servers.md)."""
+    spatialdata = pytest.importorskip("spatialdata")
+    tissue = panimbus.simulate_tissue((160, 160), panel=2, seed=3)
+    image = spatialdata.models.Image2DModel.parse(
+        tissue.image, dims=("c", "y", "x"), c_coords=["CD3", "CD20"]
+    )
+    labels = spatialdata.models.Labels2DModel.parse(tissue.labels.astype(np.int32), dims=("y", "x"))
+    sdata = spatialdata.SpatialData(images={"tissue": image})
+    sdata["cellpose_boundaries"] = spatialdata.to_polygons(labels)
+    sdata.write(tmp_path / "study.zarr")
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "servers.md").read_text("utf-8")
+    (recipe,) = [c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "rasterize" in c]
+    exec(recipe.replace('"study.zarr"', repr(str(tmp_path / "study.zarr"))), {})  # noqa: S102
+    (fov,) = panimbus.open_fovs(tmp_path / "study.zarr", mpp=0.5)
+    drawn = np.asarray(fov.labels[:])
+    there = (drawn > 0) == (tissue.labels > 0)
+    assert there.mean() > 0.95
+    pairs = np.unique(
+        np.stack([drawn, tissue.labels])[:, (drawn > 0) & (tissue.labels > 0)], axis=1
+    )
+    table = panimbus.predict(fov, settings=panimbus.PredictSettings("none"))
+    assert table.n_obs == len(np.unique(tissue.labels)) - 1
+    assert pairs.shape[1] < 2.5 * table.n_obs  # each polygon lies on its own cell

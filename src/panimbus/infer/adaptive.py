@@ -3,7 +3,7 @@
 After some views, a cell whose mean is ``d`` away from the threshold ends on the other side of it,
 once all 8 views are in, with a probability near ``Phi(-d / s)``, where ``s`` is how far the mean
 still moves (`_SPREAD`, by maximum likelihood on simulated tissue of three platforms,
-``compact-2``). Averaged over a tile's cells this says how many calls further views would change.
+``compact-7``). Averaged over a tile's cells this says how many calls further views would change.
 The unit is a tile of a channel, not a cell: a few per cent of dense tissue's cells are near the
 threshold, so nearly every window has one, and windows around single cells would spend more on what
 the net must see beside them than they save (``benchmarks/compute/adaptive.md``).
@@ -18,10 +18,10 @@ from scipy.special import ndtr
 STAGES = (1, 2, 4, 8)
 """Numbers of views after which to test; the others stand for skipped views, equally often."""
 
-EXPECTED_VIEWS = 4.0
+EXPECTED_VIEWS = 3.0
 """Mean number of views on dense tissue (two real datasets); 1 to 2 where channels are clear."""
 
-_SPREAD = {1: 0.121, 2: 0.076, 4: 0.035}
+_SPREAD = {1: 0.110, 2: 0.070, 4: 0.034}
 _LIMIT = {1: 0.0055, 2: 0.0078, 4: 0.0094}  # stricter where a further view is cheap
 
 

@@ -41,8 +41,8 @@ class PredictSettings:
     ----------
     tta
         Test-time augmentation. ``full``: mean over the 8 flips and rotations. ``auto``: as many of
-        these views as each tile of a channel needs (1, 2, 4 or 8); with the default model fewer
-        than 1 in 200 decisions (positive or not) differ from those of all views
+        these views as each tile of a channel needs (1, 2, 4 or 8); with the default model, which
+        asks for it, fewer than 1 in 200 decisions (positive or not) differ from those of all views
         (``benchmarks/compute/adaptive.md``); other models were not measured. ``none``: one view.
         Default: what the model's card says.
     tile

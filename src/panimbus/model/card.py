@@ -170,7 +170,7 @@ class ModelCard(Strict):
     percentile: Annotated[float, Field(gt=0, le=100)]
     percentile_over: Literal["all", "nonzero"] = "all"
     padding: Literal["same", "valid"] = "same"
-    tta: Literal["none", "full"] = "full"
+    tta: Literal["none", "auto", "full"] = "full"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     calibration: dict[str, tuple[Annotated[float, Field(ge=0.001, le=1000)], Offset]] = Field(
         default_factory=dict

@@ -217,6 +217,8 @@ class TrainConfig(Strict):
     ----------
     logit_offset
         Added to the logits of the finished model.
+    tta
+        Test-time augmentation that the finished model asks for.
     average
         Further runs, each with these settings laid over; the model is the mean of the weights of
         all runs.
@@ -225,6 +227,7 @@ class TrainConfig(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "model"
     seed: Seed = 0
     logit_offset: float = 0.0
+    tta: Literal["none", "auto", "full"] = "full"
     net: NetConfig = NetConfig()
     simulation: SimulationConfig | None = None
     data: DataConfig = DataConfig()
@@ -259,7 +262,7 @@ class TrainConfig(Strict):
         return self
 
     def _average_problems(self) -> list[str]:
-        fixed = {"name", "net", "simulation", "machine", "average", "logit_offset"}
+        fixed = {"name", "net", "simulation", "machine", "average", "logit_offset", "tta"}
         problems = []
         for k, changes in enumerate(self.average):
             if same := sorted(fixed & set(changes)):
@@ -268,7 +271,7 @@ class TrainConfig(Strict):
 
     def runs(self) -> list[TrainConfig]:
         """The settings of each run whose weights are averaged; this one first."""
-        alone = self.model_dump(exclude={"average", "logit_offset"})
+        alone = self.model_dump(exclude={"average", "logit_offset", "tta"})
         changes = [{}, *self.average]
         return [
             make_config(overlaid(alone, c), source=f"run {k + 1}") for k, c in enumerate(changes)
@@ -279,6 +282,7 @@ class TrainConfig(Strict):
         return ModelCard.model_validate(
             {
                 "name": self.name,
+                "tta": self.tta,
                 **self.net.model_dump(
                     include={"architecture", "settings", "planes", "stats", "padding"}
                 ),
