@@ -1,5 +1,7 @@
 """`panimbus controls` as a user runs it."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import panimbus as package
 from panimbus.core.controls import describe_controls
 from panimbus.core.table import POSITIVE
 from panimbus.infer.output import save_run
+from panimbus.infer.rewrite import Changes, changed, open_result, write_result
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,19 @@ def test_the_table_and_the_thresholds_are_those_of_the_control(folder, panimbus,
     again = panimbus("controls", folder / "results", "--out", out)
     assert again.code == 2
     assert "already exists" in again.err
+
+
+def test_a_recalibrated_marker_is_named_and_has_no_threshold(folder, panimbus, tmp_path):
+    results = tmp_path / "my results"
+    shutil.copytree(folder / "results", results)
+    table = open_result(results)
+    write_result(results, changed(table, Changes(scores={"CD3": np.full(table.n_obs, 0.9)})))
+    done = panimbus("controls", results, "--out", tmp_path / "t.csv")
+    assert done.code == 0, done.err
+    assert "recalibrated" in done.err
+    assert "CD3" in done.err
+    assert pd.read_csv(tmp_path / "t.csv")["marker"].tolist() == ["CD8"]
+    assert f"panimbus recalibrate '{results}'" in done.log
 
 
 def test_predict_names_the_command(folder):

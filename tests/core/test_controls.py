@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panimbus.core.channel_types import CHANNEL_TYPES
-from panimbus.core.controls import control_rates, threshold_for_rate
+from panimbus.core.controls import control_rates, describe_controls, threshold_for_rate
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.table import CHANNEL_TYPE, FOV, MEAN, THRESHOLD
 
@@ -40,7 +40,8 @@ def test_rates_of_ten_cells():
     assert (row["marker"], row["control"], row["threshold"]) == ("CD3", "Blank", 0.5)
     assert row["positive"] == pytest.approx(0.4)
     assert row["rate"] == pytest.approx(0.2)
-    assert (row["rate_low"], row["rate_high"]) == pytest.approx((0.2, 0.2))
+    # Wilson's interval of 2 in 10; each FOV has 1 in 5
+    assert (row["rate_low"], row["rate_high"]) == pytest.approx((0.0567, 0.5098), abs=1e-4)
     assert row["rate_as_bright"] == pytest.approx(0.1)  # 6 is as bright as 5.6, 5 is not
     # 40 = t + 0.2 (100 - t): t = 25 true, 15 false of 40
     assert row["false_share"] == pytest.approx(15 / 40)
@@ -53,6 +54,82 @@ def test_the_worst_control_or_the_one_that_is_named():
     assert control_rates(table)["control"].tolist() == ["AF"]
     named = control_rates(table, controls={"CD3": "IgG"}).iloc[0]
     assert (named["control"], named["rate"], named["false_share"]) == ("IgG", 0, 0)
+
+
+def test_the_threshold_keeps_the_rate_in_every_control_that_was_compared():
+    often, high = [0.55] * 10 + [0.1] * 90, [0.1] * 95 + [0.95] * 5
+    scores = np.transpose([[0.9] * 40 + [0.1] * 60, often, high])
+    table = table_of(scores, CD3="marker", IgG="isotype", AF="autofluorescence")
+    (row,) = control_rates(table).to_dict("records")
+    assert (row["control"], row["rate"]) == ("IgG", pytest.approx(0.1))
+    assert row["needed"] == pytest.approx(0.951)  # 0.551 would leave 5 % of AF
+    named = control_rates(table, controls={"CD3": "IgG"})
+    assert named["needed"].tolist() == pytest.approx([0.551])
+
+
+def test_fovs_that_differ_widen_the_interval():
+    fovs = np.repeat(list("abcdef"), 100)
+    uneven = np.where((fovs == "a") & (np.arange(600) % 2 == 0), 0.9, 0.1)
+    even = np.where(np.arange(600) % 12 == 0, 0.9, 0.1)  # 50 of 600 as well
+
+    def row(control, cells):
+        scores = np.transpose([[0.9] * cells, control[:cells]])
+        table = table_of(scores, fov=list(fovs[:cells]), A="marker", B="blank")
+        return control_rates(table).iloc[0][["rate", "rate_low", "rate_high"]].tolist()
+
+    assert row(uneven, 600) == pytest.approx([50 / 600, 0, 0.25], abs=0.01)
+    assert row(even, 600) == pytest.approx([50 / 600, 0.0638, 0.1082], abs=1e-3)  # Wilson's
+    assert row(uneven, 300) == pytest.approx([50 / 300, 0, 0.5])  # lowest and highest FOV of three
+
+
+def test_excluded_cells_are_left_out():
+    table = table_of(np.transpose([[0.9] * 4, [0.9, 0.1, 0.1, 0.1]]), CD3="marker", Blank="blank")
+    table.obs["object"] = ["excluded", "cell", "large", "cell"]
+    assert control_rates(table)["rate"].tolist() == [0]
+    (line,) = describe_controls(table, "my results")
+    assert line.startswith("positive in controls: Blank 0.0%; ")
+    assert line.endswith("panimbus controls 'my results'")
+
+
+def test_an_empty_control_bounds_nothing():
+    scores = np.transpose([[0.9, 0.1], [0.0, 0.0], [0.9, 0.9], [np.nan, np.nan]])
+    kinds = {"CD3": "marker", "Blank": "blank", "AF": "autofluorescence", "IgG": "isotype"}
+    table = table_of(scores, **kinds)
+    table.var["normaliser"] = [1, np.nan, 1, 1]
+    assert control_rates(table)["control"].tolist() == ["AF"]
+    assert "Blank empty, AF 100.0%, IgG empty" in describe_controls(table, "results")[0]
+    with pytest.raises(ChannelError, match="'Blank' is empty"):
+        control_rates(table, controls={"CD3": "Blank"})
+    with pytest.raises(ChannelError, match=r"are empty[\s\S]*got: +Blank, IgG"):
+        control_rates(table[:, ["CD3", "Blank", "IgG"]])
+
+
+def test_a_recalibrated_marker_has_no_rate():
+    table = table_of(np.transpose([[0.9, 0.1], [0.9, 0.1]]), CD3="marker", Blank="blank")
+    table.var["threshold_before"] = [0.5, np.nan]
+    (row,) = control_rates(table).to_dict("records")
+    assert row["positive"] == 0.5
+    assert all(np.isnan(row[k]) for k in ("rate", "rate_as_bright", "false_share", "needed"))
+
+
+def test_tables_without_types_or_intensities():
+    table = table_of(np.transpose([[0.9, 0.1], [0.9, 0.1]]), CD3="marker", Blank="blank")
+    del table.var["channel_type"], table.layers["intensity_mean"]
+    (row,) = control_rates(table).to_dict("records")
+    assert (row["control"], row["rate"]) == ("Blank", 0.5)
+    assert np.isnan(row["rate_as_bright"])
+
+
+def test_the_rate_of_known_false_positives_is_recovered():
+    rng = np.random.default_rng(5)
+    positive = rng.random(200_000) < 0.1
+    background = rng.random((2, 200_000)) ** 4  # P(>= 0.5) = 1 - 0.5 ** (1 / 4) = 0.159
+    scores = np.transpose([np.where(positive, 0.99, background[0]), background[1]])
+    (row,) = control_rates(table_of(scores, CD3="marker", Blank="blank")).to_dict("records")
+    called = scores[:, 0] >= 0.5
+    assert row["rate_low"] < 1 - 0.5**0.25 < row["rate_high"]
+    assert row["false_share"] == pytest.approx((called & ~positive).sum() / called.sum(), abs=0.02)
+    assert row["needed"] == pytest.approx(0.99**4, abs=0.01)
 
 
 def test_each_marker_has_its_own_threshold_and_missing_scores_do_not_count():
@@ -99,6 +176,8 @@ def test_messages():
     plain = table_of([[0.1, 0.2]], CD3="marker", CD8="marker")
     with pytest.raises(ChannelError, match=r"no control channel[\s\S]*--channel-types"):
         control_rates(plain)
+    with pytest.raises(ChannelError, match="no marker in the table"):
+        control_rates(table_of([[0.1]], Blank="blank"))
     table = table_of([[0.1, 0.2]], CD3="marker", Blank="blank")
     with pytest.raises(InputError, match="above 0 and below 1"):
         control_rates(table, rate=1.0)

@@ -6,10 +6,10 @@ import pytest
 
 from panimbus.annotations.table import check_annotations
 from panimbus.core.errors import InputError
-from panimbus.core.table import EVIDENCE, FovScores, to_anndata
+from panimbus.core.table import EVIDENCE, FovScores, recalibrated_markers, to_anndata
 from panimbus.finetune.recalibrate import recalibrate, recalibration_sentence, take_back
 from panimbus.infer.output import save_run
-from panimbus.infer.rewrite import open_result, recalibrated_markers
+from panimbus.infer.rewrite import open_result
 
 MARKERS = ("CD3", "CD20", "blank")
 N = 400

@@ -16,12 +16,12 @@ import zarr
 from panimbus import from_array
 from panimbus.cli import app
 from panimbus.core.errors import ChannelError, InputError, ReadError
-from panimbus.core.table import FovScores, to_anndata
+from panimbus.core.table import FovScores, recalibrated_markers, to_anndata
 from panimbus.finetune.rewrite import rewrite
 from panimbus.infer import rewrite as infer_rewrite
 from panimbus.infer.output import save_run
 from panimbus.infer.record import check_same_run
-from panimbus.infer.rewrite import Changes, changed, open_result, recalibrated_markers
+from panimbus.infer.rewrite import Changes, changed, open_result
 from panimbus.phenotype.repeat import runs_of
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from panimbus.annotations.choose import candidates_of
 from panimbus.annotations.log import AnnotationLog
+from panimbus.core.table import recalibrated_markers
 from panimbus.finetune.recalibrate import recalibrate
-from panimbus.infer.rewrite import recalibrated_markers
 from panimbus.io.scores import read_h5ad
 from panimbus.viewer.recalibration import outcome_of
 from panimbus.viewer.state import NAME_COOKIE

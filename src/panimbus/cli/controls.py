@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +72,8 @@ def command(
         with atomic_path(out) as path:
             kept.assign(**columns)[list(columns)].join(rest).to_csv(path, index=False)
         typer.echo(f"written: {out}")
-        typer.echo(f"next: panimbus recalibrate {results} --thresholds {out}", err=True)
+        words = ["panimbus", "recalibrate", str(results), "--thresholds", str(out)]
+        typer.echo(f"next: {shlex.join(words)}", err=True)
 
 
 def _echo(rates: pd.DataFrame, rate: float) -> None:
@@ -78,18 +81,26 @@ def _echo(rates: pd.DataFrame, rate: float) -> None:
     width = max(len("marker"), *(len(m) for m in rates["marker"]))
     wide = max(len("control"), *(len(c) for c in rates["control"]))
     typer.echo(
-        f"{'marker':<{width}}  positive  {'control':<{wide}}  falsely positive (FOVs)"
+        f"{'marker':<{width}}  positive  {'control':<{wide}}  falsely positive (95 %)"
         f"   as bright  of the positive cells  threshold for {rate:.2%}"
     )
     for row in rates.to_dict("records"):
-        fovs = f"{row['rate']:.2%} ({row['rate_low']:.1%} to {row['rate_high']:.1%})"
-        needed = "none" if row["needed"] != row["needed"] else f"{row['needed']:g}"
-        false = "-" if row["false_share"] != row["false_share"] else f"{row['false_share']:.1%}"
+        unknown = math.isnan(row["rate"])  # recalibrated
+        bounds = f"{row['rate']:.2%} ({row['rate_low']:.1%} to {row['rate_high']:.1%})"
+        needed = "none" if math.isnan(row["needed"]) else f"{row['needed']:g}"
+        false = "-" if math.isnan(row["false_share"]) else f"{row['false_share']:.1%}"
+        bright = "-" if math.isnan(row["rate_as_bright"]) else f"{row['rate_as_bright']:.2%}"
         names = f"{row['marker']:<{width}}  {row['positive']:>8.1%}  {row['control']:<{wide}}"
         typer.echo(
-            f"{names}  {fovs:>23}  {row['rate_as_bright']:>10.2%}  {false:>21}  {needed:>19}"
+            f"{names}  {'-' if unknown else bounds:>23}  {bright:>10}  {false:>21}"
+            f"  {'-' if unknown else needed:>19}"
         )
-    lost = rates[rates["needed"].isna()]["marker"].tolist()
+    if odd := rates[rates["rate"].isna()]["marker"].tolist():
+        typer.echo(
+            f"note: recalibrated, so a control's scores do not bound them: {', '.join(odd)}",
+            err=True,
+        )
+    lost = rates[rates["needed"].isna() & rates["rate"].notna()]["marker"].tolist()
     if lost:
         typer.echo(
             f"WARNING: no threshold below 1 keeps the rate for {', '.join(lost)}: cells of the"

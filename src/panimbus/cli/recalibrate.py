@@ -61,9 +61,10 @@ def command(
     """
     from panimbus.cli.console import RunLog
     from panimbus.core.errors import InputError
+    from panimbus.core.table import recalibrated_markers
     from panimbus.finetune.recalibrate import recalibrate
     from panimbus.finetune.recalibrate import take_back as restore
-    from panimbus.infer.rewrite import open_result, recalibrated_markers
+    from panimbus.infer.rewrite import open_result
 
     if sum((bool(annotations), thresholds is not None, take_back is not None)) > 1:
         raise InputError(

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panimbus.core.channel_types import CONTROLS, MARKER
+from panimbus.core.channel_types import CONTROLS, MARKER, resolve_channel_types
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.naming import did_you_mean
-from panimbus.core.table import CHANNEL_TYPE, FOV, MEAN, THRESHOLD
+from panimbus.core.objects import EXCLUDED
+from panimbus.core.stats import interval, wilson
+from panimbus.core.table import (
+    CHANNEL_TYPE,
+    FOV,
+    MEAN,
+    NORMALISER,
+    OBJECT,
+    SCORE_BEFORE,
+    THRESHOLD,
+    recalibrated_markers,
+)
 from panimbus.core.thresholds import calls
 from panimbus.core.types import Array
 
@@ -21,6 +33,11 @@ if TYPE_CHECKING:
 
 _DIM = 5  # percentile of the positive cells' intensities: the dimmest of them
 _STEP = 1000  # proposed thresholds have three digits
+_FEW_FOVS, _DRAWS = 5, 1000
+_COLUMNS = [
+    "marker", "threshold", "positive", "control", "rate", "rate_low", "rate_high",
+    "rate_as_bright", "false_share", "needed",
+]  # fmt: skip
 
 
 def control_rates(
@@ -38,11 +55,15 @@ def control_rates(
     only the cells that are as bright, in the images' units, as the dimmest twentieth of the
     marker's positive cells. It supposes equal exposure.
 
+    Excluded cells are left out, and so are controls without a score or a pixel above 0: their rate
+    of 0 would say nothing. A recalibrated marker is scored otherwise than the controls are, so it
+    has no rates.
+
     Parameters
     ----------
     table
         Cell table of `panimbus.predict`. Controls are the channels of var ``channel_type`` blank,
-        autofluorescence or isotype.
+        autofluorescence or isotype; without that column, names decide.
     rate
         Largest rate that is accepted, above 0 and below 1.
     controls
@@ -52,14 +73,19 @@ def control_rates(
     -------
     DataFrame
         One row per marker: marker, threshold, positive (share of its cells), control, rate,
-        rate_low and rate_high (lowest and highest rate of an FOV), rate_as_bright, false_share (of
-        the positive cells; NaN without any), and needed: the lowest threshold, from the marker's
-        own upwards, at which the control's rate is at most ``rate``; NaN if there is none.
+        rate_low and rate_high (below), rate_as_bright (NaN without layer ``intensity_mean``),
+        false_share (of the positive cells; NaN without any), and needed: the lowest threshold,
+        from the marker's own upwards, that at most a share ``rate`` of the cells of its control
+        (without ``controls``: of every control) reaches; NaN if there is none.
+
+        rate_low and rate_high are a 95 % interval: Wilson's, which takes cells as independent,
+        extended to the lowest and highest FOV, or from 5 FOVs on to a bootstrap over FOVs.
 
     Raises
     ------
     ChannelError
-        If the table has no control, or ``controls`` names a channel that is none.
+        If the table has no marker or no control with signal, or ``controls`` names a channel that
+        is none.
     InputError
         If ``rate`` is not between 0 and 1.
 
@@ -79,39 +105,38 @@ def control_rates(
             expected="above 0 and below 1, such as 0.01",
             got=f"{rate:g}",
         )
-    types = dict(zip(table.var_names.astype(str), table.var[CHANNEL_TYPE].astype(str), strict=True))
+    table, types = _counted(table), _types(table)
     there = [name for name, kind in types.items() if kind in CONTROLS]
-    chosen = _check_controls(dict(controls or {}), types, there)
-    scores = {name: np.asarray(table[:, name].X)[:, 0] for name in types}
-    means = {name: np.asarray(table[:, name].layers[MEAN])[:, 0] for name in types}
+    usable = [name for name in there if _has_signal(table, name)]
+    chosen = _check_controls(dict(controls or {}), types, there, usable)
+    own = {name: _scores(table, name, SCORE_BEFORE) for name in usable}
     fov = table.obs[FOV].astype(str).to_numpy()
+    recalibrated = recalibrated_markers(table)
     rows = []
     for marker in (name for name, kind in types.items() if kind == MARKER):
-        limit = float(table.var.loc[marker, THRESHOLD])
-        candidates = [chosen[marker]] if marker in chosen else there
-        by_control = {name: _share(scores[name], limit) for name in candidates}
-        control = max(by_control, key=lambda name: np.nan_to_num(by_control[name], nan=-1))
-        false, share = by_control[control], _share(scores[marker], limit)
-        of_fovs = [_share(scores[control][fov == f], limit) for f in dict.fromkeys(fov)]
-        positive = means[marker][calls(scores[marker], limit) == 1]
-        dim = float(np.percentile(positive, _DIM)) if len(positive) else np.inf
-        bright = (calls(scores[control], limit) == 1) & (means[control] >= dim)
-        scored = ~np.isnan(scores[control])
+        limit, scores = float(table.var.loc[marker, THRESHOLD]), _scores(table, marker)
+        candidates = [chosen[marker]] if marker in chosen else usable
+        control = max(candidates, key=lambda name: _share(own[name], limit))
+        share = _share(scores, limit)
+        row = {"marker": marker, "threshold": limit, "positive": share, "control": control}
+        if marker in recalibrated:
+            rows.append(row)
+            continue
+        control_share = _share(own[control], limit)
+        low, high = _interval(own[control], limit, fov)
+        needed = [threshold_for_rate(own[name], rate, least=limit) for name in candidates]
         rows.append(
-            {
-                "marker": marker,
-                "threshold": limit,
-                "positive": share,
-                "control": control,
-                "rate": false,
-                "rate_low": float(np.nanmin(of_fovs)),
-                "rate_high": float(np.nanmax(of_fovs)),
-                "rate_as_bright": float(bright[scored].mean()),
-                "false_share": _false_share(false, share),
-                "needed": threshold_for_rate(scores[control], rate, least=limit),
+            row
+            | {
+                "rate": control_share,
+                "rate_low": low,
+                "rate_high": high,
+                "rate_as_bright": _as_bright(table, marker, control, limit),
+                "false_share": _false_share(control_share, share),
+                "needed": float(np.max(needed)),  # NaN if one control has none
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def threshold_for_rate(scores: Array, rate: float, *, least: float = 0.0) -> float:
@@ -138,12 +163,12 @@ def threshold_for_rate(scores: Array, rate: float, *, least: float = 0.0) -> flo
     >>> threshold_for_rate(np.array([0.1, 0.2, 0.7, 0.8], np.float32), 0.25, least=0.75)
     0.75
     """
-    ranked = np.sort(scores[~np.isnan(scores)])[::-1]
-    allowed = math.floor(rate * len(ranked) + 1e-9)
-    if allowed >= len(ranked) or ranked[allowed] < np.float32(least):
+    scored = np.sort(scores[~np.isnan(scores)])[::-1]
+    allowed = math.floor(rate * len(scored) + 1e-9)
+    if allowed >= len(scored) or scored[allowed] < np.float32(least):
         return least
-    steps = math.floor(float(ranked[allowed]) * _STEP)
-    while np.float32(steps / _STEP) <= ranked[allowed]:  # float32: 0.7 is a little less than 0.7
+    steps = math.floor(float(scored[allowed]) * _STEP)
+    while np.float32(steps / _STEP) <= scored[allowed]:  # float32: 0.7 is a little less than 0.7
         steps += 1
     return max(steps / _STEP, least) if steps < _STEP else math.nan
 
@@ -152,21 +177,84 @@ def describe_controls(table: AnnData, results: str) -> list[str]:
     """A line with the controls' shares of positive cells and the next command; none without."""
     if CHANNEL_TYPE not in table.var:
         return []
-    kinds, limits = table.var[CHANNEL_TYPE].astype(str), table.var[THRESHOLD]
+    cells, limits = _counted(table), table.var[THRESHOLD]
     shares = [
-        f"{name} {_share(np.asarray(table[:, name].X)[:, 0], float(limits[name])):.1%}"
-        for name in table.var_names[kinds.isin(CONTROLS)]
+        f"{name} {_share(_scores(cells, name), float(limits[name])):.1%}"
+        if _has_signal(cells, name)
+        else f"{name} empty"
+        for name, kind in _types(table).items()
+        if kind in CONTROLS
     ]
     if not shares:
         return []
     line = f"positive in controls: {format_list(shares, 5)}; what that means for each marker:"
-    return [f"{line} panimbus controls {results}"]
+    return [f"{line} panimbus controls {shlex.quote(results)}"]
+
+
+def _types(table: AnnData) -> dict[str, str]:
+    """Channel -> type, as the table has it, else by its name."""
+    names = [str(c) for c in table.var_names]
+    kinds = table.var[CHANNEL_TYPE].astype(str) if CHANNEL_TYPE in table.var else None
+    return dict(
+        zip(names, resolve_channel_types(names, {}) if kinds is None else kinds, strict=True)
+    )
+
+
+def _counted(table: AnnData) -> AnnData:
+    """The cells that are not excluded, as the summary of `panimbus predict` counts them."""
+    if OBJECT not in table.obs:
+        return table
+    counted = (table.obs[OBJECT].astype(str) != EXCLUDED).to_numpy()
+    return table if counted.all() else table[counted].copy()
+
+
+def _scores(table: AnnData, name: str, layer: str | None = None) -> Array:
+    """(n,) scores of a channel, of a layer where the table has it."""
+    k = table.var_names.get_loc(name)
+    return np.asarray(table.layers.get(layer, table.X))[:, k]
+
+
+def _has_signal(table: AnnData, name: str) -> bool:
+    """Whether a channel has a score and a pixel above 0 (a normaliser)."""
+    empty = NORMALISER in table.var and np.isnan(float(table.var.loc[name, NORMALISER]))
+    return not empty and not bool(np.isnan(_scores(table, name)).all())
+
+
+def _interval(scores: Array, threshold: float, fov: Array) -> tuple[float, float]:
+    """95 % interval of the share of positive cells; see `control_rates`."""
+    scored = ~np.isnan(scores)
+    names, codes = np.unique(fov[scored], return_inverse=True)
+    positive = calls(scores[scored], threshold)
+    bounds = wilson(positive.mean(keepdims=True), np.array([len(positive)]))
+    low, high = (float(v[0]) for v in bounds)
+    count, total = np.bincount(codes, positive), np.bincount(codes)
+    if len(names) < _FEW_FOVS:
+        shares = count / total
+        return min(low, float(shares.min())), max(high, float(shares.max()))
+    even = np.full(len(names), 1 / len(names))
+    drawn = np.random.default_rng(0).multinomial(len(names), even, _DRAWS)
+    lowest, highest = interval((drawn @ count) / (drawn @ total))
+    return min(low, lowest), max(high, highest)
+
+
+def _as_bright(table: AnnData, marker: str, control: str, threshold: float) -> float:
+    """Share of the control's cells that are called and as bright as the marker's positive cells."""
+    if MEAN not in table.layers:
+        return math.nan
+    positive = calls(_scores(table, marker), threshold) == 1
+    intensities, scores = (
+        _scores(table, marker, MEAN)[positive],
+        _scores(table, control, SCORE_BEFORE),
+    )
+    dim = float(np.percentile(intensities, _DIM)) if len(intensities) else np.inf
+    bright = (calls(scores, threshold) == 1) & (_scores(table, control, MEAN) >= dim)
+    return float(bright[~np.isnan(scores)].mean())
 
 
 def _share(scores: Array, threshold: float) -> float:
     """Share of the scored cells that are positive; NaN without any."""
-    valid = scores[~np.isnan(scores)]
-    return float(calls(valid, threshold).mean()) if len(valid) else math.nan
+    scored = scores[~np.isnan(scores)]
+    return float(calls(scored, threshold).mean()) if len(scored) else math.nan
 
 
 def _false_share(rate: float, positive: float) -> float:
@@ -179,9 +267,9 @@ def _false_share(rate: float, positive: float) -> float:
 
 
 def _check_controls(
-    controls: dict[str, str], types: Mapping[str, str], there: list[str]
+    controls: dict[str, str], types: Mapping[str, str], there: list[str], usable: list[str]
 ) -> dict[str, str]:
-    """Refuse unknown markers and channels that are no controls, and a table without controls."""
+    """Refuse unknown markers, channels that are no controls, and a table without either."""
     if not there:
         raise ChannelError(
             "There is no control channel in the table.",
@@ -192,16 +280,27 @@ def _check_controls(
                 " of panimbus.open_fovs); names such as Blank, AF and Rabbit IgG are recognised"
             ),
         )
+    if not usable:
+        raise ChannelError(
+            "The control channels are empty: no pixel above 0, or no score.",
+            got=format_list(there),
+            available=[name for name in types if name not in there],
+            fix="score a control whose background was not subtracted",
+        )
     markers = [name for name, kind in types.items() if kind == MARKER]
+    if not markers:
+        raise ChannelError("There is no marker in the table.", available=types)
     problems = [f"no marker {m!r}{did_you_mean(m, markers)}" for m in controls if m not in markers]
     problems += [
-        f"{c!r} is no control{did_you_mean(c, there)}" for c in controls.values() if c not in there
+        f"{c!r} is {'empty' if c in there else 'no control'}{did_you_mean(c, usable)}"
+        for c in controls.values()
+        if c not in usable
     ]
     if problems:
         raise ChannelError(
             "Controls that cannot be used.",
             expected="a marker and its control",
             got="; ".join(dict.fromkeys(problems)),
-            available=there,
+            available=usable,
         )
     return controls

@@ -198,6 +198,13 @@ def _stack(arrays: Sequence[Array], empty: tuple[int, ...], dtype: Any) -> Array
     return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(empty, dtype)
 
 
+def recalibrated_markers(table: AnnData) -> list[str]:
+    """Markers whose scores are recalibrated."""
+    if THRESHOLD_BEFORE not in table.var:
+        return []
+    return [str(m) for m in table.var_names[table.var[THRESHOLD_BEFORE].notna()]]
+
+
 def to_frame(table: AnnData) -> pd.DataFrame:
     """Convert a cell table to plain columns, as in Nimbus-Inference.
 

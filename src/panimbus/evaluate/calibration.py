@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from panimbus.core.errors import InputError
+from panimbus.core.stats import wilson
 from panimbus.core.types import Array
 
 
@@ -81,7 +82,7 @@ def calibration(
     used = np.flatnonzero(total > 0)
     total, plus, mean, square = total[used], plus[used], mean[used], square[used]
     score, positive, share = mean / total, plus / total, total / max(total.sum(), 1e-300)
-    low, high = _wilson(positive, total**2 / square)
+    low, high = wilson(positive, total**2 / square)
     return Calibration(
         used / bins,
         (used + 1) / bins,
@@ -93,13 +94,4 @@ def calibration(
         np.bincount(at, minlength=bins)[used],
         float((share * np.abs(score - positive)).sum()) if len(used) else float("nan"),
         float(np.average((scores - truth) ** 2, weights=w)) if len(used) else float("nan"),
-    )
-
-
-def _wilson(share: Array, n: Array) -> tuple[Array, Array]:
-    z = 1.959964
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return np.minimum(np.maximum(middle - half, 0), share), np.maximum(
-        np.minimum(middle + half, 1), share
     )

@@ -14,7 +14,15 @@ import numpy as np
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.stats import otsu_positive
-from panimbus.core.table import CELL_TYPE, CLUSTERING, FOV, MEAN, NORMALISER, PROVENANCE
+from panimbus.core.table import (
+    CELL_TYPE,
+    CLUSTERING,
+    FOV,
+    MEAN,
+    NORMALISER,
+    PROVENANCE,
+    recalibrated_markers,
+)
 from panimbus.core.types import Array, Int64Array
 from panimbus.evaluate.marker_pictures import (
     NEGATIVE_CALL,
@@ -27,7 +35,6 @@ from panimbus.evaluate.marker_pictures import (
 )
 from panimbus.evaluate.markers import positive_calls, summarise_markers
 from panimbus.evaluate.metrics import Metrics, mean_f1, metrics_by_marker
-from panimbus.infer.rewrite import recalibrated_markers
 from panimbus.io.files import atomic_path
 from panimbus.io.segmented import Segmented, check_cells
 from panimbus.phenotype.report import type_sections

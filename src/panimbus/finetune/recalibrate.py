@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from panimbus.annotations import table as gold
 from panimbus.annotations.matching import check_in_table
 from panimbus.core.errors import InputError, format_list
-from panimbus.core.table import CELL, EVIDENCE, FOV, MEAN, PROVENANCE, SD
+from panimbus.core.table import CELL, EVIDENCE, FOV, MEAN, PROVENANCE, SD, recalibrated_markers
 from panimbus.core.table import THRESHOLD as LIMIT
 from panimbus.core.table import THRESHOLD_BEFORE as LIMIT_BEFORE
 from panimbus.core.types import Array, Float64Array
@@ -30,7 +30,7 @@ from panimbus.finetune.marker_model import (
     prior_for,
 )
 from panimbus.finetune.rewrite import rewrite
-from panimbus.infer.rewrite import Changes, model_scores, open_result, recalibrated_markers
+from panimbus.infer.rewrite import Changes, model_scores, open_result
 from panimbus.io.write_table import write_csv
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from panimbus.core.table import (
     SCORE_BEFORE,
     THRESHOLD,
     THRESHOLD_BEFORE,
+    recalibrated_markers,
     to_frame,
 )
 from panimbus.core.thresholds import calls, check_thresholds
@@ -89,13 +90,6 @@ def open_result(folder: str | Path) -> AnnData:
             got=f"it lacks {format_list(lacking)}",
         )
     return table
-
-
-def recalibrated_markers(table: AnnData) -> list[str]:
-    """Markers whose scores are recalibrated."""
-    if THRESHOLD_BEFORE not in table.var:
-        return []
-    return [str(m) for m in table.var_names[table.var[THRESHOLD_BEFORE].notna()]]
 
 
 def model_scores(table: AnnData) -> Array:

@@ -8,9 +8,9 @@ from nicegui import run, ui
 
 from panimbus.annotations.log import AnnotationLog
 from panimbus.core.errors import PanimbusError
+from panimbus.core.table import recalibrated_markers
 from panimbus.finetune import recalibrate as recalibration
 from panimbus.finetune.recalibrate import Recalibrated
-from panimbus.infer.rewrite import recalibrated_markers
 from panimbus.viewer.result import Result
 from panimbus.viewer.state import Page
 

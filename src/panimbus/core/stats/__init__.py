@@ -23,6 +23,7 @@ from panimbus.core.stats.classification import (
     ratio,
     split_labels,
     tally,
+    wilson,
 )
 from panimbus.core.stats.information import (
     entropy,
@@ -67,4 +68,5 @@ __all__ = [
     "split_labels",
     "strata",
     "tally",
+    "wilson",
 ]

@@ -184,3 +184,31 @@ def aligned(values: Array, truth: Array, weights: Array | None) -> tuple[Array, 
     if not np.isfinite(w).all() or (w < 0).any():
         raise InputError("Weights must be finite and not negative.")
     return values, truth, w
+
+
+def wilson(share: Array, n: Array) -> tuple[Array, Array]:
+    """Wilson's 95 % interval of a share.
+
+    Parameters
+    ----------
+    share : (k,) number
+        0 to 1.
+    n : (k,) number
+        Number of independent cells, above 0.
+
+    Returns
+    -------
+    low, high : (k,) float64
+
+    Examples
+    --------
+    >>> low, high = wilson(np.array([0.0, 0.5]), np.array([10, 10]))
+    >>> low.round(3).tolist(), high.round(3).tolist()
+    ([0.0, 0.237], [0.278, 0.763])
+    """
+    z = 1.959964
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return np.minimum(np.maximum(middle - half, 0), share), np.maximum(
+        np.minimum(middle + half, 1), share
+    )
