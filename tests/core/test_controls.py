@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panimbus.core.channel_types import CHANNEL_TYPES
+from panimbus.core.channel_types import CHANNEL_TYPES, filter_of
 from panimbus.core.controls import control_rates, describe_controls, threshold_for_rate
 from panimbus.core.errors import ChannelError, InputError
 from panimbus.core.table import CHANNEL_TYPE, FOV, MEAN, THRESHOLD
@@ -65,6 +65,40 @@ def test_the_threshold_keeps_the_rate_in_every_control_that_was_compared():
     assert row["needed"] == pytest.approx(0.951)  # 0.551 would leave 5 % of AF
     named = control_rates(table, controls={"CD3": "IgG"})
     assert named["needed"].tolist() == pytest.approx([0.551])
+
+
+def test_controls_of_the_markers_filter_come_first():
+    scores = np.transpose([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.1, 0.1], [0.9, 0.9]])
+    kinds = {
+        "CD3 AF488": "marker",
+        "CD8 Cy5": "marker",
+        "CD4": "marker",
+        "Blank_FITC": "blank",
+        "AF 647": "autofluorescence",
+    }
+    table = table_of(scores, **kinds)
+    assert control_rates(table)["control"].tolist() == ["Blank_FITC", "AF 647", "AF 647"]
+    assert control_rates(table)["rate"].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("CD3 AF488", "Blank FITC", True),
+        ("CD3-Alexa Fluor 647", "AF_Cy5", True),
+        ("cyc002_ch003", "Cycle 9 ch3", True),
+        ("cyc002_ch003", "cyc002_ch004", False),
+        ("CD3 AF488", "Blank Cy3", False),
+        ("CD3 Opal 520", "Blank 520", False),
+    ],
+)
+def test_the_filter_that_names_tell(one, other, same):
+    assert (filter_of(one) == filter_of(other)) == same
+
+
+@pytest.mark.parametrize("name", ["CD163", "Blank 1", "p53", "CD45RO", "H3K27me3", "Y_503x", ""])
+def test_names_that_tell_no_filter(name):
+    assert filter_of(name) == ""
 
 
 def test_fovs_that_differ_widen_the_interval():

@@ -35,7 +35,7 @@ def command(
             metavar="TEXT|FILE",
             help=(
                 "Control of each marker: CD3=IgG1,CD8=IgG2a, or a CSV file (marker,control)."
-                " [default: the control with the highest rate]"
+                " [default: the one with the highest rate, of the same filter where names tell it]"
             ),
         ),
     ] = None,

@@ -28,6 +28,14 @@ _CONTROL_NAMES = {
     ISOTYPE: re.compile(r"isotype|(mouse|rabbit|rat|goat|hamster)[\W_]*igg"),
     BLANK: re.compile(r"(?<![a-z])(blank|empty|background)(?![a-z])"),
 }
+_DYES = {"fitc": 490, "gfp": 490, "cy2": 490, "tritc": 550, "cy3": 550, "cy5": 650, "cy7": 750}
+_DYE = re.compile(rf"(?<![a-z0-9])({'|'.join(_DYES)})(?![a-z0-9])")
+_WAVELENGTH = re.compile(
+    r"(?<![a-z0-9])(?:(?:af|alexa(?: ?fluor)?|atto|cf|dylight)[ -]?)?"
+    r"([4-7]\d\d)(?: ?nm)?(?![a-z0-9])"
+)
+_CYCLE = re.compile(r"cyc(?:le)?[ -]?\d+ ?-?ch(?:annel)?[ -]?0*(\d+)(?!\d)")
+_EDGES = (520, 575, 615, 690)  # nm, between the filter sets of FITC, Cy3, Texas Red, Cy5 and Cy7
 
 
 def check_channel_types(types: Mapping[str, str], channels: Collection[str]) -> dict[str, str]:
@@ -78,6 +86,29 @@ def _type_by_name(channel: str) -> str:
         return COUNTERSTAIN_TYPE
     name = channel.casefold()
     return next((kind for kind, words in _CONTROL_NAMES.items() if words.search(name)), MARKER)
+
+
+def filter_of(channel: str) -> str:
+    """The filter set that a channel's name tells, by its dye, wavelength or cycle; else "".
+
+    Examples
+    --------
+    >>> [filter_of(c) for c in ("CD3 AF488", "AF_FITC", "CD8-Cy5", "Blank (647)", "CD163", "AF")]
+    ['below 520 nm', 'below 520 nm', 'below 690 nm', 'below 690 nm', '', '']
+    >>> filter_of("cyc001_ch003"), filter_of("Cycle 9 ch3 Blank")
+    ('ch3', 'ch3')
+    """
+    name = channel.casefold().replace("_", " ")
+    if cycle := _CYCLE.search(name):
+        return f"ch{cycle[1]}"
+    if "opal" in name:
+        return ""  # its numbers are wavelengths of emission
+    dye, number = _DYE.search(name), _WAVELENGTH.search(name)
+    if dye is None and number is None:
+        return ""
+    wavelength = _DYES[dye[1]] if dye is not None else int(number[1]) if number is not None else 0
+    edge = next((edge for edge in _EDGES if wavelength < edge), None)
+    return f"from {_EDGES[-1]} nm" if edge is None else f"below {edge} nm"
 
 
 def find_counterstains(channels: Sequence[str], declared: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panimbus.core.channel_types import CONTROLS, MARKER, resolve_channel_types
+from panimbus.core.channel_types import CONTROLS, MARKER, filter_of, resolve_channel_types
 from panimbus.core.errors import ChannelError, InputError, format_list
 from panimbus.core.naming import did_you_mean
 from panimbus.core.objects import EXCLUDED
@@ -67,7 +67,8 @@ def control_rates(
     rate
         Largest rate that is accepted, above 0 and below 1.
     controls
-        Marker -> its control. Default: of all controls the one with the highest rate.
+        Marker -> its control. Default: of the controls of the marker's filter, where names tell it
+        (`panimbus.core.channel_types.filter_of`), else of all, the one with the highest rate.
 
     Returns
     -------
@@ -76,7 +77,7 @@ def control_rates(
         rate_low and rate_high (below), rate_as_bright (NaN without layer ``intensity_mean``),
         false_share (of the positive cells; NaN without any), and needed: the lowest threshold,
         from the marker's own upwards, that at most a share ``rate`` of the cells of its control
-        (without ``controls``: of every control) reaches; NaN if there is none.
+        (without ``controls``: of each that was compared) reaches; NaN if there is none.
 
         rate_low and rate_high are a 95 % interval: Wilson's, which takes cells as independent,
         extended to the lowest and highest FOV, or from 5 FOVs on to a bootstrap over FOVs.
@@ -115,7 +116,7 @@ def control_rates(
     rows = []
     for marker in (name for name, kind in types.items() if kind == MARKER):
         limit, scores = float(table.var.loc[marker, THRESHOLD]), _scores(table, marker)
-        candidates = [chosen[marker]] if marker in chosen else usable
+        candidates = [chosen[marker]] if marker in chosen else _of_filter(marker, usable)
         control = max(candidates, key=lambda name: _share(own[name], limit))
         share = _share(scores, limit)
         row = {"marker": marker, "threshold": limit, "positive": share, "control": control}
@@ -218,6 +219,12 @@ def _has_signal(table: AnnData, name: str) -> bool:
     """Whether a channel has a score and a pixel above 0 (a normaliser)."""
     empty = NORMALISER in table.var and np.isnan(float(table.var.loc[name, NORMALISER]))
     return not empty and not bool(np.isnan(_scores(table, name)).all())
+
+
+def _of_filter(marker: str, controls: list[str]) -> list[str]:
+    """The controls of the marker's filter, as names tell it; all if none is."""
+    own = filter_of(marker)
+    return [c for c in controls if own and filter_of(c) == own] or controls
 
 
 def _interval(scores: Array, threshold: float, fov: Array) -> tuple[float, float]:
