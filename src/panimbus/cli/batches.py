@@ -40,10 +40,9 @@ def command(
     differ among themselves; nothing is corrected.
     """
     from panimbus.cli.inputs import check_new_file
-    from panimbus.core.batches import changed_calls, compare_batches
+    from panimbus.core.batches import add_batches, changed_calls, compare_batches
     from panimbus.core.errors import InputError
     from panimbus.core.table import BATCH, FOV
-    from panimbus.infer.per_batch import add_batches
     from panimbus.infer.rewrite import open_result
     from panimbus.io.assignments import read_batches
     from panimbus.io.files import atomic_path

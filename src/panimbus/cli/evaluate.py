@@ -98,6 +98,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         Path | None,
         options.file("--summary", "Also write SUMMARY.md and SUMMARY.csv.", "STEM"),
     ] = None,
+    batches: options.Batches = None,
     figures: Annotated[
         bool,
         typer.Option("--figures", help="Also draw the figures of the paper: figures/*.svg."),
@@ -126,6 +127,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
             "--silver": silver,
             "--cell-types": cell_types,
             "--likely": likely,
+            "--batches": batches,
         },
         TOML: {"--model": model, "--only": only, "--root": root, "--tta": tta},
         PUBLISHED: {"--positions": positions},
@@ -148,7 +150,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
         "root": comparable_path(root),
         "tta": options.value(tta),
     }
-    later = {"positions": comparable_path(positions), **means}
+    later = {"positions": comparable_path(positions), "batches": batches, **means}
     request |= {name: value for name, value in later.items() if value is not None}
     check_same_request(
         out / "evaluation.json", request, "the report and tables", overwrite=overwrite
@@ -165,7 +167,9 @@ def command(  # noqa: PLR0913 (one parameter per option)
         settings = _settings(loaded, means, "dataset")
     else:
         fovs = _fovs(images, labels, pairs, mpp)
-        loaded = _from_table(source, table, (silver, cell_types), fovs, likely=likely is not False)
+        loaded = _from_table(
+            source, table, (silver, cell_types), fovs, likely=likely is not False, batches=batches
+        )
         settings, title = _settings(loaded, means, "marker"), f"{source.name}, {table.name}"
     result = _save(loaded, out, title, summary, request, settings)
     if figures:
@@ -245,18 +249,25 @@ def _from_table(
     fovs: list[Fov],
     *,
     likely: bool,
+    batches: str | None,
 ) -> EvaluationInputs:
     """Annotations and a table of scores; ``tables``: silver labels and cell types."""
     from panimbus.annotations.cells import read_cell_types, read_silver
     from panimbus.annotations.read import read_annotations
     from panimbus.annotations.table import with_truth
+    from panimbus.core.batches import add_batches
+    from panimbus.core.table import FOV
     from panimbus.evaluate import inputs
     from panimbus.evaluate.scored import CellMetadata
+    from panimbus.io.assignments import read_batches
     from panimbus.io.scores import check_cell_table, read_h5ad
 
     silver, cell_types = tables
     calls = with_truth(read_annotations(source), likely=likely, source=str(source))
     scores = check_cell_table(read_h5ad(table), str(table))
+    if batches is not None:
+        fov_ids = list(dict.fromkeys(scores.obs[FOV].astype(str)))
+        add_batches(scores, read_batches(batches, fov_ids))
     metadata = CellMetadata(
         cell_types=read_cell_types(cell_types) if cell_types else None,
         silver=read_silver(silver) if silver else None,
@@ -276,8 +287,11 @@ def _save(
     from datetime import UTC, datetime
 
     from panimbus.cli.inputs import command_line
+    from panimbus.core.table import BATCH
+    from panimbus.evaluate.left_out import batch_table, leave_one_batch_out
     from panimbus.evaluate.report import write_report
     from panimbus.evaluate.tables import mean_tables, plain, write_evaluation_tables, write_summary
+    from panimbus.io.write_table import write_csv
 
     result = loaded.evaluate(settings)
     about = {
@@ -292,6 +306,10 @@ def _save(
         write_summary(result, summary, about)
     for heading, rows in mean_tables(result).items():
         typer.echo(f"{heading}\n{plain(rows)}\n")
+    if BATCH in result.calls:
+        left_out = leave_one_batch_out(result.calls, settings.threshold)
+        write_csv(out / "batches.csv", left_out, float_format="%.6g")
+        typer.echo(f"Leave one batch out: F1, mean over markers\n{plain(batch_table(left_out))}\n")
     typer.echo(f"report:  {page}\ntables:  {out}")
     return result
 

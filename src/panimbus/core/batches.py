@@ -91,6 +91,11 @@ def check_batches(batches: Mapping[str, str], fov_ids: Sequence[str]) -> dict[st
     return out
 
 
+def add_batches(table: AnnData, batch_of: Mapping[str, str]) -> None:
+    """Add obs ``batch``, in place."""
+    table.obs[BATCH] = table.obs[FOV].astype(str).map(dict(batch_of)).astype("category")
+
+
 def compare_batches(table: AnnData) -> pd.DataFrame:
     """Compare the cells' intensities of each batch with those of the others, marker by marker.
 

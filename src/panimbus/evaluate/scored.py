@@ -12,7 +12,7 @@ from panimbus.annotations.matching import mismatches, raise_mismatches
 from panimbus.annotations.table import TRUTH_KEY
 from panimbus.core.errors import InputError
 from panimbus.core.stats import otsu_positive
-from panimbus.core.table import AREA, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
+from panimbus.core.table import AREA, BATCH, CELL, FOV, MEAN, NORMALISER, PROVENANCE, SPATIAL
 from panimbus.core.types import Array
 from panimbus.evaluate.baselines import mixture_posterior
 from panimbus.evaluate.confounders import heterogeneity, neighbours
@@ -78,8 +78,8 @@ def match_scores(
         One row per call: dataset, fov, channel, cell_id, call, truth, weight, tissue, cell_type;
         score; intensity (mean intensity in units of the normaliser); otsu (0 or 1); mixture
         (posterior); silver (NaN = undefined); x, y (centroid in pixels); and the confounders
-        cell_size, heterogeneity, rarity, sparsity, density. Positive neighbours are positive by
-        their call, else by their silver label, else by their score.
+        cell_size, heterogeneity, rarity, sparsity, density; batch, if the table has it. Positive
+        neighbours are positive by their call, else by their silver label, else by their score.
 
     Raises
     ------
@@ -102,6 +102,9 @@ def match_scores(
         scored = _cells(table, fovs == fov, str(channel), sizes.get(str(fov), 1.0))
         parts.append(_one(rows, scored, metadata))
     out = pd.concat(parts)
+    if BATCH in table.obs:
+        of_fov = dict(zip(fovs, table.obs[BATCH].astype(str), strict=True))
+        out[BATCH] = out["fov"].map(of_fov)
     return _with_types(out, metadata).sort_values(list(TRUTH_KEY), kind="stable", ignore_index=True)
 
 

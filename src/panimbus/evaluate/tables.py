@@ -14,6 +14,7 @@ import pandas as pd
 from panimbus.core.errors import InputError, ReadError
 from panimbus.core.escape import escape_markdown
 from panimbus.core.guard import guarded
+from panimbus.core.table import BATCH
 from panimbus.evaluate.evaluation import Evaluation
 from panimbus.evaluate.settings import (
     ALL,
@@ -124,7 +125,9 @@ def read_scored(folder: Path) -> tuple[pd.DataFrame, EvaluateSettings, dict[str,
                 available=list(frame.columns),
             )
         numbers = {
-            c: pd.to_numeric(frame[c].where(frame[c] != "")) for c in frame if c not in _WORDS
+            c: pd.to_numeric(frame[c].where(frame[c] != ""))
+            for c in frame
+            if c not in (*_WORDS, BATCH)
         }
         if "mixture_posterior" in numbers:
             numbers["mixture"] = numbers["mixture_posterior"]

@@ -12,7 +12,7 @@ from panimbus.core.doubts import flag_doubts
 from panimbus.core.fov import Fov
 from panimbus.core.objects import OBJECT_KINDS
 from panimbus.core.scale import ChannelScale, ChannelStats
-from panimbus.core.table import BATCH, FOV, NORMALISER, OBJECT, PROVENANCE
+from panimbus.core.table import FOV, NORMALISER, OBJECT, PROVENANCE
 from panimbus.io.names import safe_names
 
 if TYPE_CHECKING:
@@ -70,11 +70,6 @@ def join_batches(parts: Mapping[str, ScoredBatch], fovs: Sequence[Fov]) -> AnnDa
     }
     flag_doubts(table, common)
     return table
-
-
-def add_batches(table: AnnData, batch_of: Mapping[str, str]) -> None:
-    """Add obs ``batch``, in place."""
-    table.obs[BATCH] = table.obs[FOV].astype(str).map(dict(batch_of)).astype("category")
 
 
 def batch_files(table: AnnData) -> dict[str, dict[str, object]]:

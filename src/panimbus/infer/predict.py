@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from panimbus.core.batches import check_batches
+from panimbus.core.batches import add_batches, check_batches
 from panimbus.core.channel_types import (
     describe_id_channel,
     id_channels,
@@ -25,7 +25,7 @@ from panimbus.infer.inputs import Images, Labels, check_fovs, make_plan, resolve
 from panimbus.infer.label_channels import describe_label_channel, label_channels
 from panimbus.infer.maps import write_listing
 from panimbus.infer.passes import Run, report_changed_files, scan_all, score_all
-from panimbus.infer.per_batch import ScoredBatch, add_batches, join_batches
+from panimbus.infer.per_batch import ScoredBatch, join_batches
 from panimbus.infer.progress import default_progress
 from panimbus.infer.settings import PredictSettings
 from panimbus.infer.store import FolderStore
