@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import panimbus
 from panimbus.model.weights import DEFAULT_MODEL, SHIPPED, shipped_models
 
 ROOT = Path(__file__).parents[1]
@@ -55,3 +56,19 @@ def test_the_container_installs_extras_that_there_are():
     assert set(extras.split(",")) <= EXTRAS
     wheels = re.findall(r"^EXTRAS  \?= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(wheels[0].split(",")) == EXTRAS - {"train", "backbones"}  # these bring torch
+
+
+def test_a_version_is_the_same_everywhere():
+    version = panimbus.__version__.split(".dev")[0]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    recipe = (ROOT / "packaging" / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    (cited,) = re.findall(r"^version: (.*)$", citation, re.MULTILINE)
+    assert f"\n  version: {cited}\n" in recipe
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.findall(r"^## (.*)$", changes, re.MULTILINE)[0]
+    if ".dev" in panimbus.__version__:
+        assert newest == "Unreleased"
+    else:
+        (date,) = re.findall(r'^date-released: "(.*)"$', citation, re.MULTILINE)
+        assert cited == version
+        assert newest == f"{version} - {date}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.5.0.dev0"
+__version__ = "1.0.0"
 
 if TYPE_CHECKING:
     from panimbus._api import finetune_model as finetune_model
