@@ -13,32 +13,32 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from stress import MARKERS, SIDE_UM, changed
+from stress import SIDE_UM, STRESSES
 
 from panimbus import PredictSettings, from_array, predict
-from panimbus.evaluate.marker_pictures import MarkerCells, draw_marker, rows_by_fov
+from panimbus.evaluate.marker_pictures import MarkerCells, draw_pictures, rows_by_fov
 from panimbus.evaluate.markers import positive_calls
 from panimbus.evaluate.metrics import metrics_by_marker
 from panimbus.render.charts import new_figure, png_chart
-from panimbus.simulate.tissue import draw_panel, render_tissue
+from panimbus.simulate.tissue import render_tissue
 
 HARD = {
     "as usual": ("noise: counts (factor)", 1.0),
-    "nuclear haze": ("nuclear haze (of a positive cell)", 0.4),
-    "background": ("diffuse background (of a positive cell)", 0.4),
-    "out of focus": ("spill-over: out-of-focus light (share)", 0.6),
-    "blur of 1.6 µm": ("blur: sigma (µm)", 1.6),
-    "counts / 30": ("noise: counts (factor)", 0.03),
-    "dim: a third": ("dim positives: expression (factor)", 0.35),
+    "nuclear haze": ("nuclear haze (of a positive cell)", 0.6),
+    "glowing cells": ("structured autofluorescence (of a positive cell)", 0.45),
+    "lent rims": ("lent rims in packed tissue (µm)", 0.9),
+    "grains": ("granular haze beside thin vessels (of a vessel)", 1.0),
+    "hazy tumour": ("hazy tumour cells beside small lymphocytes (of a positive cell)", 0.4),
 }
-PLATFORM, MPP, SEED, LEAST = "codex", 0.5, 0, 20
+MPP, SEED, LEAST = 0.5, 0, 20
 
 
 def worst(what, level, model):
     """The tissue, the table and the column of the marker that is called worst."""
-    drawn = draw_panel(MARKERS, PLATFORM, np.random.default_rng([SEED, 77]))
+    stress = STRESSES[what]
+    drawn = stress.panel(stress.platforms[0], np.random.default_rng([SEED, 77]))
     tissue = render_tissue(
-        changed(drawn, what, level),
+        stress.case(drawn, level).drawn,
         (int(SIDE_UM / MPP),) * 2,
         MPP,
         rng=np.random.default_rng([SEED, 5]),
@@ -69,7 +69,7 @@ def main():
         score, black = np.asarray(scored.X[:, k]), float(scored.var["normaliser"].iloc[k])
         side = (SIDE_UM, int(SIDE_UM / MPP))
         plain, judged = (
-            draw_marker(fov, cells, MarkerCells(marker, score, called, black, t), (0, 0), side)
+            draw_pictures(fov, cells, MarkerCells(marker, score, called, black, t), (0, 0), side)
             for t in (None, truth)
         )
         one = metrics_by_marker(called[:, None], truth[:, None], [marker])[marker]
