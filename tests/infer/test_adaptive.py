@@ -26,7 +26,7 @@ def test_stages():
 def test_expected_changes_literal():
     assert expected_changes(np.array([0.5]), 1, 0.5) == 0.5
     assert expected_changes(np.array([0.5, 1.0]), 4, 0.5) == pytest.approx(0.25)
-    assert expected_changes(np.array([0.5 + 0.121, 0.5 - 0.121]), 1, 0.5) == pytest.approx(
+    assert expected_changes(np.array([0.5 + 0.110, 0.5 - 0.110]), 1, 0.5) == pytest.approx(
         0.158655, abs=1e-6
     )
     assert expected_changes(np.zeros(0), 1, 0.5) == 0

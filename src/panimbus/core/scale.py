@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from panimbus.core.scale_checks import (
 from panimbus.core.scale_checks import OVER, scale_problems
 
 _LISTED = 12
+FEWEST_CELLS = 100
+"""Cells of an FOV from which on its own statistics are told to a model that asks for them."""
 
 
 @dataclass
@@ -225,6 +227,14 @@ class ChannelScale:
         """The channel's statistics in units of its normaliser."""
         return in_units(self.stats[channel], self.value(channel))
 
+    def with_stats(self, stats: Mapping[str, Mapping[str, float]]) -> ChannelScale:
+        """The same normalisers with the statistics of one FOV, in the unit of the images.
+
+        What the FOV does not tell stays that of the dataset.
+        """
+        both = {c: {**self.stats.get(c, {}), **own} for c, own in stats.items()}
+        return replace(self, stats={**self.stats, **both}) if stats else self
+
     def to_dict(self) -> dict[str, Any]:
         """The normaliser as JSON."""
         return {
@@ -295,6 +305,18 @@ def _normaliser(pixels: Histogram, percentile: float, over: str) -> tuple[float,
             f"the normaliser is the {percentile:g}th percentile of those"
         ),
     )
+
+
+def own_statistics(channels: Mapping[str, ChannelStats]) -> dict[str, dict[str, float]]:
+    """Statistics of the channels of one FOV, as `ChannelScale.stats`.
+
+    A FOV of fewer than `FEWEST_CELLS` cells has none: its quantiles would mean little.
+    """
+    return {
+        name: _cell_stats(channel)
+        for name, channel in channels.items()
+        if channel.cell_means.total >= FEWEST_CELLS
+    }
 
 
 def _cell_stats(channel: ChannelStats) -> dict[str, float]:

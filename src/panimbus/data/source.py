@@ -13,7 +13,7 @@ from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import Normalisation, NormaliserSpec, fit_normaliser
 from panimbus.core.progress import OnProgress, Progress, silent
-from panimbus.core.scale import COUNTERSTAIN, ChannelScale
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale, own_statistics
 from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
 
@@ -34,12 +34,15 @@ class ScannedFov:
         Mean raw intensity of each cell in each of the source's channels.
     digest
         Hash of the pixels.
+    stats
+        Statistics of its own cells (`panimbus.core.scale.own_statistics`).
     """
 
     fov: Fov
     cells: FovCells
     mean: Float32Array
     digest: str
+    stats: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def cell_id(self) -> npt.NDArray[Any]:
@@ -142,7 +145,8 @@ def scan_fovs(
     scanned: list[ScannedFov] = []
 
     def on_scan(fov: Fov, cells: FovCells, scan: FovScan) -> None:
-        scanned.append(ScannedFov(fov, cells, scan.mean[:, : len(wanted)], scan.digest))
+        mean, stats = scan.mean[:, : len(wanted)], own_statistics(scan.stats)
+        scanned.append(ScannedFov(fov, cells, mean, scan.digest, stats))
 
     scale = fit_normaliser(
         fovs,

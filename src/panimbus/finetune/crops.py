@@ -17,7 +17,7 @@ from panimbus.core.correction import NONE
 from panimbus.core.errors import InputError
 from panimbus.core.fov import Fov
 from panimbus.core.planes import channel_planes, label_planes
-from panimbus.core.scale import stat_vector
+from panimbus.core.scale import ChannelScale, stat_vector
 from panimbus.core.scan import FovCells
 from panimbus.core.types import Float32Array
 from panimbus.core.window import Window, read_channels, read_index
@@ -111,7 +111,8 @@ def crops(calls: pd.DataFrame, dataset: ScannedDataset, card: ModelCard) -> Iter
             [(centre[:, k] + 0.5) / axis.scale for k, axis in enumerate((cells.y, cells.x))], 1
         )
         block = (at // BLOCK).astype(np.intp)
-        where = _Where(fov, cells, one.mean, dataset, card, halo)
+        stats = one.stats if card.statistics == "fov" else {}
+        where = _Where(fov, cells, one.mean, dataset.scale.with_stats(stats), dataset, card, halo)
         for key in np.unique(block, axis=0):
             inside = (block == key).all(1)
             yield from _block_crops(own[inside], index[inside], at[inside], where)
@@ -122,6 +123,7 @@ class _Where:
     fov: Fov
     cells: FovCells
     mean: Float32Array
+    scale: ChannelScale
     dataset: ScannedDataset
     card: ModelCard
     halo: int
@@ -146,7 +148,7 @@ def _block_crops(
     calls: pd.DataFrame, cells: npt.NDArray[Any], at: npt.NDArray[Any], where: _Where
 ) -> Iterator[Crop]:
     """Crops of the calls of one block: label image and channels are read once."""
-    scale = where.dataset.scale
+    scale = where.scale
     radius = 4 * where.halo  # within which a cell lies around its centre
     block = where.window(at.min(0) - radius, at.max(0) + radius)
     index = read_index(where.fov, where.cells, block)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -85,6 +85,8 @@ class ScoreWork:
     fov, cells
     mean : (n, C) float32
         Mean raw intensity of each cell.
+    stats
+        Statistics of the FOV's own cells, where the model asks for them.
     blocks
     maps
         Context manager of the `MapSink`, or of None without maps.
@@ -93,6 +95,7 @@ class ScoreWork:
     fov: Fov
     cells: FovCells
     mean: npt.NDArray[np.float32]
+    stats: Mapping[str, Mapping[str, float]]
     blocks: tuple[Block, ...]
     maps: Callable[[], AbstractContextManager[MapSink | None]] = nullcontext
 
@@ -142,8 +145,8 @@ class LocalExecutor:
         on_pixels: Callable[[str, int], None],
     ) -> Iterator[tuple[str, BlockPart]]:
         """See `Executor`."""
-        scoring = plan.scoring(self._backend, scale)
         for one in work:
+            scoring = plan.scoring(self._backend, scale.with_stats(one.stats))
             fov = skip_unreadable(one.fov) if plan.settings.on_error == "skip" else one.fov
             fov_id = fov.fov_id
             last: BlockPart | None = None

@@ -126,7 +126,9 @@ def make_plan(
         files,
         settings,
         wanted,
-        reference_channels(wanted, fovs, card.stats) if scale is None else (),
+        reference_channels(wanted, fovs, card.stats)
+        if scale is None or card.statistics == "fov"
+        else (),
     )
     check_thresholds(settings.thresholds, wanted)
     views(settings.tta_for(card))

@@ -145,6 +145,9 @@ class ModelCard(Strict):
     percentile, percentile_over
         The normaliser: this percentile of the dataset's pooled pixels (all, or those above 0)
         becomes 1.0.
+    statistics
+        Whose cells the statistics in ``stats`` and ``planes`` describe: those of the whole dataset,
+        or of the FOV (where it has `panimbus.core.scale.FEWEST_CELLS` of them).
     padding
         "same": the output has the input's size. "valid": it lacks ``margin`` px at each side.
     stride, reach, margin
@@ -169,6 +172,7 @@ class ModelCard(Strict):
     mpp: Annotated[float, Field(ge=0.01, le=100)]
     percentile: Annotated[float, Field(gt=0, le=100)]
     percentile_over: Literal["all", "nonzero"] = "all"
+    statistics: Literal["dataset", "fov"] = "dataset"
     padding: Literal["same", "valid"] = "same"
     tta: Literal["none", "auto", "full"] = "full"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5

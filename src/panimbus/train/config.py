@@ -283,6 +283,7 @@ class TrainConfig(Strict):
             {
                 "name": self.name,
                 "tta": self.tta,
+                "statistics": "fov" if self.data.statistics == "tile" else "dataset",
                 **self.net.model_dump(
                     include={"architecture", "settings", "planes", "stats", "padding"}
                 ),
