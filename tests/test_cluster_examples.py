@@ -112,13 +112,13 @@ def test_slurm_says_what_it_needs(dataset):
 
 def _commands_of_snakefile(dataset, shards):
     text = (EXAMPLES / "Snakefile").read_text()
-    config = {"images": "images", "labels": "labels", "out": "out", "shards": shards}
+    params = SimpleNamespace(images="images", labels="labels", out="out", shards=shards)
     found = re.findall(r"shell:\n((?:\s+\".*\"\n)+)", text)
     assert len(found) == 3
     for step in found:
         command = "".join(re.findall(r'"(.*)"', step))
         for i in range(1, shards + 1 if "wildcards" in command else 2):
-            yield command.format(config=config, threads=1, wildcards=SimpleNamespace(i=i))
+            yield command.format(params=params, threads=1, wildcards=SimpleNamespace(i=i))
 
 
 def _commands_of_nextflow(dataset, shards):
