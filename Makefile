@@ -153,7 +153,7 @@ $(VENV)-flowsom/.ready:
 
 $(VENV)-zoo/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-zoo
-	$(VENV)-zoo/bin/python -m pip install --quiet -e . bioimageio.core==0.11.0 onnxruntime 'pydantic<2.12'
+	$(VENV)-zoo/bin/python -m pip install --quiet -e . bioimageio.core==0.11.0 onnx onnxruntime 'pydantic<2.12'
 	touch $@
 
 bioimageio: $(VENV)-zoo/.ready

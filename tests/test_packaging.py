@@ -4,10 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import panimbus
-from panimbus.model.weights import DEFAULT_MODEL, SHIPPED, shipped_models
+from panimbus.model.weights import DEFAULT_MODEL, SHIPPED, resolve_model, shipped_models
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -72,3 +73,27 @@ def test_a_version_is_the_same_everywhere():
         (date,) = re.findall(r'^date-released: "(.*)"$', citation, re.MULTILINE)
         assert cited == version
         assert newest == f"{version} - {date}"
+
+
+def test_the_model_package_holds_what_predict_computes(monkeypatch):
+    """Inputs and scores of the package's example; bioimageio.core tests the rest (make bioimageio)."""
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    zoo = pytest.importorskip("model_zoo")
+    files = resolve_model(DEFAULT_MODEL)
+    planes, stats = zoo.example_input(files.card)
+    assert planes.shape == (1, len(files.card.planes), zoo.SIDE, zoo.SIDE)
+    assert stats.shape == (1, len(files.card.stats))
+    scores = zoo.scores_of(files.onnx, planes, stats)
+    assert zoo.opset_of(files.onnx) == onnx.load(files.onnx).opset_import[0].version
+    tissue = panimbus.simulate_tissue(
+        (zoo.SIDE, zoo.SIDE), files.card.mpp, panel=1, seed=zoo.SEED, platform="codex"
+    )
+    fov = panimbus.from_array(tissue.image, tissue.labels, channels=["CD3"], mpp=files.card.mpp)
+    table = panimbus.predict(fov, settings=panimbus.PredictSettings("none", precision="float32"))
+    cells = table.obs["cell_id"].to_numpy()
+    mean = [scores[0, 0][tissue.labels == cell].mean() for cell in cells]
+    np.testing.assert_allclose(mean, table.X[:, 0], atol=2e-3)
+    texts = files.card.model_dump() | dict.fromkeys(("planes", "stats"), "")
+    assert files.card.not_for in zoo.DOCUMENTATION.format(**texts)

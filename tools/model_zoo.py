@@ -30,7 +30,7 @@ from panimbus.model.weights import resolve_model
 SIDE, SEED, LEAST = 128, 1, 64
 
 
-def test_input(card: ModelCard) -> tuple[Float32Array, Float32Array]:
+def example_input(card: ModelCard) -> tuple[Float32Array, Float32Array]:
     """Planes (1, P, SIDE, SIDE) and statistics (1, S) of a channel of a simulated tissue."""
     tissue = simulate_tissue((SIDE, SIDE), card.mpp, panel=1, seed=SEED, platform="codex")
     fov = from_array(tissue.image, tissue.labels, channels=["CD3"], mpp=card.mpp)
@@ -59,9 +59,18 @@ def scores_of(net: Path, planes: Float32Array, stats: Float32Array) -> Float32Ar
     return np.asarray(scores, np.float32)
 
 
+def opset_of(net: Path) -> int:
+    """Version of the ONNX operators that a net is made of."""
+    import onnx
+
+    return int(onnx.load(net).opset_import[0].version)
+
+
 def description(card: ModelCard, folder: Path) -> Any:
     """The package's description; ``folder`` holds the files that it names."""
     from bioimageio.spec.model import v0_5 as spec
+
+    net = folder / "weights.onnx"
 
     def across(size: Any, kind: Any) -> list[Any]:
         return [
@@ -124,14 +133,14 @@ def description(card: ModelCard, folder: Path) -> Any:
         ],
         outputs=[tensor("scores", "Score of each pixel, 0 to 1.", spec.OutputTensorDescr, scores)],
         weights=spec.WeightsDescr(
-            onnx=spec.OnnxWeightsDescr(source=folder / "weights.onnx", opset_version=17)
+            onnx=spec.OnnxWeightsDescr(source=net, opset_version=opset_of(net))
         ),
     )
 
 
 DOCUMENTATION = """# panimbus {name}
 
-The net of [panimbus](https://github.com/panimbus/panimbus), as ONNX. It sees one channel of a
+The net of panimbus, as ONNX. It sees one channel of a
 multiplexed tissue image at {mpp:g} µm per pixel together with its segmentation; a cell is positive
 for the marker if the mean of its pixels' scores is at least {threshold:g}. The method is that of
 Nimbus.
@@ -190,7 +199,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shutil.copy(files.onnx, folder / "weights.onnx")
-        planes, stats = test_input(card)
+        planes, stats = example_input(card)
         scores = scores_of(files.onnx, planes, stats)
         for name, array in (("planes", planes), ("stats", stats), ("scores", scores)):
             np.save(folder / f"test_{name}.npy", array)

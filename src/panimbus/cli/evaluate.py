@@ -306,10 +306,13 @@ def _save(
         write_summary(result, summary, about)
     for heading, rows in mean_tables(result).items():
         typer.echo(f"{heading}\n{plain(rows)}\n")
-    if BATCH in result.calls:
-        left_out = leave_one_batch_out(result.calls, settings.threshold)
+    judged = result.calls[result.calls["truth"] >= 0]
+    if BATCH in judged and judged[BATCH].nunique() > 1:
+        left_out = leave_one_batch_out(judged, settings.threshold)
         write_csv(out / "batches.csv", left_out, float_format="%.6g")
         typer.echo(f"Leave one batch out: F1, mean over markers\n{plain(batch_table(left_out))}\n")
+    elif BATCH in judged:
+        typer.echo("note: annotations of one batch only: none is left out", err=True)
     typer.echo(f"report:  {page}\ntables:  {out}")
     return result
 
