@@ -7,7 +7,7 @@ import pytest
 
 import panimbus
 from panimbus.core.normaliser import fit_normaliser
-from panimbus.core.scale import FEWEST_CELLS, ChannelStats, own_statistics
+from panimbus.core.scale import FEWEST_CELLS, ChannelStats, PackedStatistics, own_statistics
 from panimbus.model.weights import resolve_model
 
 FAST = panimbus.PredictSettings("none", evidence=False)
@@ -71,4 +71,12 @@ def test_the_counterstain_is_looked_at_where_only_other_channels_are_scored(fovs
 
 
 def test_nothing_is_known_of_no_cells():
-    assert own_statistics({"CD3": ChannelStats()}) == {}
+    assert own_statistics({"CD3": ChannelStats()}).unpack() == {}
+
+
+def test_packed_statistics_are_the_same():
+    stats = {"CD3": {"q01": 0.1, "q99": 1 / 3, "counterstain": 0.0}, "CD20": {"q01": 2.0}}
+    packed = PackedStatistics.of(stats)
+    assert packed.values.shape == (2, 3)
+    assert packed.unpack() == stats
+    assert PackedStatistics.of({}).unpack() == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -227,13 +228,15 @@ class ChannelScale:
         """The channel's statistics in units of its normaliser."""
         return in_units(self.stats[channel], self.value(channel))
 
-    def with_stats(self, stats: Mapping[str, Mapping[str, float]]) -> ChannelScale:
+    def with_stats(self, own: PackedStatistics | None) -> ChannelScale:
         """The same normalisers with the statistics of one FOV, in the unit of the images.
 
         What the FOV does not tell stays that of the dataset.
         """
-        both = {c: {**self.stats.get(c, {}), **own} for c, own in stats.items()}
-        return replace(self, stats={**self.stats, **both}) if stats else self
+        if own is None:
+            return self
+        both = {c: {**self.stats.get(c, {}), **of} for c, of in own.unpack().items()}
+        return replace(self, stats={**self.stats, **both})
 
     def to_dict(self) -> dict[str, Any]:
         """The normaliser as JSON."""
@@ -307,16 +310,51 @@ def _normaliser(pixels: Histogram, percentile: float, over: str) -> tuple[float,
     )
 
 
-def own_statistics(channels: Mapping[str, ChannelStats]) -> dict[str, dict[str, float]]:
-    """Statistics of the channels of one FOV, as `ChannelScale.stats`.
+def own_statistics(channels: Mapping[str, ChannelStats]) -> PackedStatistics:
+    """Statistics of the channels of one FOV, for `ChannelScale.with_stats`.
 
     A FOV of fewer than `FEWEST_CELLS` cells has none: its quantiles would mean little.
     """
-    return {
-        name: _cell_stats(channel)
-        for name, channel in channels.items()
-        if channel.cell_means.total >= FEWEST_CELLS
-    }
+    return PackedStatistics.of(
+        {
+            name: _cell_stats(channel)
+            for name, channel in channels.items()
+            if channel.cell_means.total >= FEWEST_CELLS
+        }
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PackedStatistics:
+    """Statistics as `ChannelScale.stats` in a twentieth of the memory: thousands of FOVs are kept.
+
+    Parameters
+    ----------
+    channels, names
+        C channels and S statistics.
+    values : (C, S) float64
+        NaN where a channel does not have the statistic.
+    """
+
+    channels: tuple[str, ...]
+    names: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, stats: Mapping[str, Mapping[str, float]]) -> PackedStatistics:
+        """Pack them."""
+        names = tuple(dict.fromkeys(name for of in stats.values() for name in of))
+        values = [[of.get(name, math.nan) for name in names] for of in stats.values()]
+        return cls(
+            tuple(stats), names, np.array(values, np.float64).reshape(len(stats), len(names))
+        )
+
+    def unpack(self) -> dict[str, dict[str, float]]:
+        """Channel -> statistic -> intensity."""
+        return {
+            channel: {n: v for n, v in zip(self.names, row, strict=True) if not math.isnan(v)}
+            for channel, row in zip(self.channels, self.values.tolist(), strict=True)
+        }
 
 
 def _cell_stats(channel: ChannelStats) -> dict[str, float]:

@@ -13,7 +13,7 @@ from panimbus.core.errors import InputError, format_list
 from panimbus.core.fov import Fov
 from panimbus.core.normaliser import Normalisation, NormaliserSpec, fit_normaliser
 from panimbus.core.progress import OnProgress, Progress, silent
-from panimbus.core.scale import COUNTERSTAIN, ChannelScale, own_statistics
+from panimbus.core.scale import COUNTERSTAIN, ChannelScale, PackedStatistics, own_statistics
 from panimbus.core.scan import FovCells, FovScan
 from panimbus.core.types import Float32Array
 
@@ -42,7 +42,7 @@ class ScannedFov:
     cells: FovCells
     mean: Float32Array
     digest: str
-    stats: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    stats: PackedStatistics | None = None
 
     @property
     def cell_id(self) -> npt.NDArray[Any]:

@@ -111,7 +111,7 @@ def crops(calls: pd.DataFrame, dataset: ScannedDataset, card: ModelCard) -> Iter
             [(centre[:, k] + 0.5) / axis.scale for k, axis in enumerate((cells.y, cells.x))], 1
         )
         block = (at // BLOCK).astype(np.intp)
-        stats = one.stats if card.statistics == "fov" else {}
+        stats = one.stats if card.statistics == "fov" else None
         where = _Where(fov, cells, one.mean, dataset.scale.with_stats(stats), dataset, card, halo)
         for key in np.unique(block, axis=0):
             inside = (block == key).all(1)

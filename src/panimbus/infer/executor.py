@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from panimbus.core.band import BandScan
 from panimbus.core.fov import Fov
-from panimbus.core.scale import ChannelScale
+from panimbus.core.scale import ChannelScale, PackedStatistics
 from panimbus.core.scan import FovCells, scan_band
 from panimbus.infer.backend import Backend
 from panimbus.infer.blocks import Block, BlockPart
@@ -95,7 +95,7 @@ class ScoreWork:
     fov: Fov
     cells: FovCells
     mean: npt.NDArray[np.float32]
-    stats: Mapping[str, Mapping[str, float]]
+    stats: PackedStatistics | None
     blocks: tuple[Block, ...]
     maps: Callable[[], AbstractContextManager[MapSink | None]] = nullcontext
 

@@ -18,7 +18,7 @@ from panimbus.core.fov import Fov
 from panimbus.core.normaliser import PooledStats
 from panimbus.core.planes import OF_DATASET
 from panimbus.core.progress import OnProgress, Progress
-from panimbus.core.scale import ChannelScale, own_statistics
+from panimbus.core.scale import ChannelScale, PackedStatistics, own_statistics
 from panimbus.core.scan import FovCells, FovScan, fov_bands, join_bands, model_axes
 from panimbus.core.types import Float32Array
 from panimbus.infer.blocks import Block, BlockPart, Scored, join_parts, plan_blocks
@@ -79,7 +79,7 @@ class Run:
     seen: set[str] = field(default_factory=set)
     scanned: dict[str, Scanned] = field(default_factory=dict)
     pooled: PooledStats = field(default_factory=PooledStats)
-    stats: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    stats: dict[str, PackedStatistics] = field(default_factory=dict)
 
     @cached_property
     def own(self) -> set[str]:
@@ -347,8 +347,8 @@ def _score_work(run: Run, fov: Fov, key: str, blocks: tuple[Block, ...]) -> Scor
     mean = scanned.scan.mean
     if np.isnan(mean).any():  # cells on pixels that could not be read
         mean = np.nan_to_num(mean, nan=0.0)
-    stats = run.stats.get(fov.fov_id, {})
-    return ScoreWork(fov, scanned.cells, mean, stats, blocks, partial(_maps, run, fov, key))
+    own = run.stats.get(fov.fov_id)
+    return ScoreWork(fov, scanned.cells, mean, own, blocks, partial(_maps, run, fov, key))
 
 
 @contextmanager
@@ -365,7 +365,7 @@ def _maps(run: Run, fov: Fov, key: str) -> Iterator[MapSink | None]:
 def _score_key(run: Run, fov: Fov, scale: ChannelScale, backend: str) -> str:
     card, settings, channels = run.plan.model.card, run.plan.settings, run.plan.channels
     live = [c for c in channels if not scale.blank(c)]
-    scale = scale.with_stats(run.stats.get(fov.fov_id, {}))
+    scale = scale.with_stats(run.stats.get(fov.fov_id))
     statistics = {
         c: scale.relative_stats(c)
         if OF_DATASET & set(card.planes)
