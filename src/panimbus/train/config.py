@@ -91,9 +91,9 @@ class DataConfig(Strict):
     least_share
         A cell carries a loss if at least this share of its pixels lies in the crop.
     statistics
-        "store": those of the whole dataset, as in prediction. "tile": those of the tile's own
-        cells, drawn so that datasets with more and with fewer positive cells occur (for tiles whose
-        markers are all different, as in simulation).
+        "store": those of the whole dataset, and so in prediction. "tile": those of the tile's own
+        cells, drawn so that tissues with more and with fewer positive cells occur; prediction then
+        takes those of each FOV.
     odds
         With "tile": standard deviation of the log odds with which positive cells are drawn.
     by_fov
