@@ -93,3 +93,10 @@ def test_messages():
     del table.obs[BATCH]
     with pytest.raises(InputError, match="--batches"):
         compare_batches(table)
+
+
+def test_a_fov_without_signal_does_not_hide_a_difference():
+    table = table_of({("tue", 1): 3.0})
+    table.layers[MEAN][(table.obs[FOV] == "mon_0").to_numpy(), 1] = 0
+    found = compare_batches(table)
+    assert found[found["stands_out"]][["batch", "marker"]].to_numpy().tolist() == [["tue", "CD20"]]

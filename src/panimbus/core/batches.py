@@ -197,6 +197,7 @@ def fov_shifts(mean: Float64Array, fov: Float64Array, fovs: Sequence[str]) -> Fl
             for f in fovs
         ]
     )
+    values[~(values[:, -1] > 0)] = np.nan  # one FOV without signal must not hide the others
     seen = ~np.isnan(values).all(1)
     usable = (values[seen] > 0).all(0) if seen.any() else np.zeros(len(_QUANTILES), bool)
     if not usable.any():
